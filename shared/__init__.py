@@ -1,0 +1,12 @@
+"""
+Customer AI Jobs: AI jobs on each customer's own subscription.
+
+Modules stand on floors and import only from the floors below (docs/architecture.md):
+
+5  services
+4  pipeline
+3  actions, outputs, runs
+2  connections, ledger, usage
+1  providers, outbound, outcomes, waits, sockets, transport, identity, key_vault, storage
+0  contract, stores, settings, errors, secret, clock
+"""

@@ -1,0 +1,101 @@
+"""`chat`: one conversation to one model. Knows the JSON of chat completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from shared.actions import Answer, Send
+from shared.connections import Connection
+from shared.contract.chat import Chat, decode_chat
+from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
+from shared.transport import Reply, UpstreamRequest
+from shared.usage import Call, read_usage
+
+# What Foundry's older route does not publish in its schema is refused there unless this header says
+# otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
+_PASS_THROUGH = {"extra-parameters": "pass-through"}
+
+
+def decode(data: Raw | bytes) -> Chat:
+    """See Action."""
+    return decode_chat(data)
+
+
+async def run(asked: Chat, connection: Connection, model: str, send: Send) -> Answer:
+    """See Action."""
+    return parse_chat(await send(chat_request(asked, connection, model)))
+
+
+def chat_request(asked: Chat, connection: Connection, model: str) -> UpstreamRequest:
+    """The request for chat completions. Nothing is added to what the caller gave but the model."""
+    body = {"model": connection.endpoint.model_in_body(model), "messages": asked.messages, **asked.parameters}
+    extra = _PASS_THROUGH if connection.endpoint.style == "models" else {}
+    return UpstreamRequest(
+        method="POST",
+        url=connection.endpoint.url("chat/completions", model),
+        content=msgspec.json.encode(body),
+        headers={"content-type": "application/json", **extra, **connection.headers()},
+    )
+
+
+def parse_chat(reply: Reply) -> Answer:
+    """
+    The answer in a 2xx reply: `text` (the first choice's), `finish_reason`, and the `choices` as they came.
+
+    An answer that the content filter stopped is an error that was paid for, and keeps its details.
+    """
+    try:
+        said = msgspec.json.decode(reply.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        said = None
+    choices = _choices(said)
+    if not choices:
+        return Answer(None, [Call(None, request_id=reply.request_id)], "failed", _no_completion(reply))
+    model = said.get("model")
+    call = Call(read_usage(said.get("usage")), model if isinstance(model, str) else None, reply.request_id)
+    output = {
+        "text": _text(choices[0]),
+        "finish_reason": choices[0].get("finish_reason"),
+        "choices": choices,
+        **{name: said[name] for name in ("id", "model", "created", "system_fingerprint") if said.get(name)},
+    }
+    if verdicts := said.get("prompt_filter_results"):
+        output["prompt_filter_results"] = verdicts
+    filtered = sum(choice.get("finish_reason") == "content_filter" for choice in choices)
+    if not filtered:
+        return Answer(output, [call])
+    error = ContentFiltered(
+        f"The provider's content policy stopped {filtered} of {len(choices)} answers; the call was paid for.",
+        UpstreamFacts(status=reply.status, request_id=reply.request_id, detail=_verdicts(choices)),
+    )
+    return Answer(output, [call], "failed" if filtered == len(choices) else "partial", error)
+
+
+def _choices(said: Any) -> list[dict[str, Any]]:
+    choices = said.get("choices") if isinstance(said, dict) else None
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        return []
+    return choices
+
+
+def _text(choice: dict[str, Any]) -> str | None:
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else None
+
+
+def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    found = next(
+        (choice["content_filter_results"] for choice in choices if choice.get("content_filter_results")), None
+    )
+    return {"content_filter_result": found} if found else {}
+
+
+def _no_completion(reply: Reply) -> ProviderUnavailable:
+    return ProviderUnavailable(
+        f"The endpoint answered {reply.status} with something that is no chat completion.",
+        UpstreamFacts(status=reply.status, request_id=reply.request_id),
+    )

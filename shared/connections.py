@@ -1,0 +1,255 @@
+"""
+Customer and connection name to a whole Connection: endpoint and access from one secret, together.
+
+What is read is kept for minutes, by customer, name and version, and read once however many jobs
+ask at a time. The operator's static connection serves only customers who have none of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from shared.clock import now
+from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.contract.result import ConnectionLabel
+from shared.errors import (
+    ConnectionDisabled,
+    ConnectionExpired,
+    ConnectionFault,
+    ConnectionInvalid,
+    ConnectionNotFound,
+    InvalidJob,
+    VaultUnavailable,
+)
+from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from shared.providers import Endpoint, parse_endpoint
+from shared.secret import Secret
+from shared.settings import Settings
+from shared.stores import CredentialStore, StoredCredential
+from shared.transport import Access, ApiKey, EntraAccess
+
+FRESH_S = 300.0
+"""How long a connection is used before it is read again."""
+STALE_S = 3600.0
+"""How long one that was read is used while the vault gives no answer."""
+FAULT_S = 15.0
+"""How long a missing or faulty one is remembered, and a vault that is down left alone."""
+REREAD_S = 10.0
+"""How often a refused key has its secret read again at most."""
+KEPT = 10_000
+"""Connections kept in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One customer's way to one AI endpoint, whole from one source."""
+
+    customer: str
+    name: str
+    source: Literal["key_vault", "static"]
+    version: str
+    endpoint: Endpoint
+    access: Access
+    organization: str | None = None
+    project: str | None = None
+    default_model: str | None = None
+    max_concurrency: int | None = None
+    monthly_budget: float | None = None
+
+    def label(self) -> ConnectionLabel:
+        """What results and usage records say of it."""
+        billed_to: Literal["customer", "operator"] = "customer" if self.source == "key_vault" else "operator"
+        return ConnectionLabel(
+            name=self.name, source=self.source, provider=self.endpoint.provider, billed_to=billed_to
+        )
+
+    def model_for(self, asked: str | None) -> str:
+        """The model that a job runs on, which asked for `asked`. Raises InvalidJob."""
+        deployment = self.endpoint.deployment
+        if deployment and asked and asked != deployment:
+            raise InvalidJob(
+                f"`model` must be {deployment} or left out: the connection's endpoint names that deployment."
+            )
+        model = deployment or asked or self.default_model
+        if not model:
+            raise InvalidJob(f"`model` is missing, and the connection {self.name} has no `default_model`.")
+        return model
+
+    def headers(self) -> dict[str, str]:
+        """The headers beyond authentication."""
+        named = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project}
+        return {header: value for header, value in named.items() if value}
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was read of one connection; `found` is None where there is no secret."""
+
+    found: StoredCredential | None
+    opened: Connection | None
+    fault: ConnectionFault | None
+    read_at: float
+    next_read: float
+    reread_at: float = float("-inf")
+
+
+class Connections:
+    """The customers' connections, out of a CredentialStore."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: CredentialStore | None,
+        *,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._ticks = ticks
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._reading: dict[tuple[str, str], asyncio.Task[_Known]] = {}
+
+    async def resolve(self, customer: str, name: str) -> Connection:
+        """
+        The customer's connection of that name.
+
+        Raises ConnectionNotFound, ConnectionDisabled, ConnectionExpired or ConnectionInvalid as it is,
+        and VaultUnavailable where the vault gives no answer and nothing known is young enough.
+        """
+        known = self._known.get((customer, name))
+        if known is None or self._ticks() >= known.next_read:
+            known = await self._read(customer, name)
+        self._known.move_to_end((customer, name))
+        return self._use(known, customer, name)
+
+    async def renewed(self, refused: Connection) -> Connection | None:
+        """
+        The connection read again, because the endpoint refused its key; None where it has not changed.
+
+        A secret is read again at most every REREAD_S, however many of its jobs are refused.
+        """
+        if refused.source == "static":
+            return None
+        key = (refused.customer, refused.name)
+        known = self._known.get(key)
+        if known is None or (known.opened is not None and known.opened.version == refused.version):
+            if known is not None and self._ticks() - known.reread_at < REREAD_S:
+                return None
+            known = await self._read(*key)
+            known.reread_at = self._ticks()
+        connection = self._use(known, *key)
+        return None if connection.version == refused.version else connection
+
+    async def _read(self, customer: str, name: str) -> _Known:
+        key = (customer, name)
+        task = self._reading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._read_now(customer, name))
+            self._reading[key] = task
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        # Shielded: one job that gives up does not take the reading from the others.
+        return await asyncio.shield(task)
+
+    async def _read_now(self, customer: str, name: str) -> _Known:
+        found: StoredCredential | None = None
+        opened: Connection | None = None
+        fault: ConnectionFault | None = None
+        try:
+            found = await self._store.get(customer, name) if self._store else None
+            opened = None if found is None else self._open(found, customer, name)
+        except ConnectionFault as exc:
+            fault = exc
+        except VaultUnavailable:
+            return self._last_known(customer, name)
+        life = FAULT_S if opened is None else FRESH_S
+        known = _Known(found, opened, fault, self._ticks(), self._ticks() + life)
+        self._known[customer, name] = known
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return known
+
+    def _last_known(self, customer: str, name: str) -> _Known:
+        """While the vault is down: what was last read, if it was a usable connection and is young enough."""
+        known = self._known.get((customer, name))
+        if known is None or known.opened is None or self._ticks() - known.read_at > STALE_S:
+            raise VaultUnavailable(
+                f"Key Vault gives no answer, and {customer}'s connection {name} is not known."
+            )
+        known.next_read = self._ticks() + FAULT_S
+        return known
+
+    def _use(self, known: _Known, customer: str, name: str) -> Connection:
+        if known.fault is not None:
+            raise type(known.fault)(str(known.fault))  # anew: a kept exception would gather tracebacks
+        if known.found is None or known.opened is None:
+            return self._static(customer, name)
+        _check_dates(known.found, customer, name, now())
+        return known.opened
+
+    def _open(self, found: StoredCredential, customer: str, name: str) -> Connection:
+        if not found.enabled:
+            raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
+        record = decode_connection(found.value.reveal(), found.tags)
+        return self._connect(record, customer, name, "key_vault", found.version)
+
+    def _static(self, customer: str, name: str) -> Connection:
+        text = self._settings.static_connection
+        if name != "default" or not text or not self._settings.allows_static(customer):
+            raise ConnectionNotFound(f"Customer {customer} has no connection named {name}.")
+        return self._connect(decode_connection(text.reveal()), customer, name, "static", "static")
+
+    def _connect(
+        self,
+        record: ConnectionRecord,
+        customer: str,
+        name: str,
+        source: Literal["key_vault", "static"],
+        version: str,
+    ) -> Connection:
+        key = (record.api_key or "").strip()
+        endpoint = parse_endpoint(
+            record.endpoint,
+            provider=record.provider,
+            api_version=record.api_version,
+            scope=record.scope,
+            api_key_prefix_is_openai=key.startswith("sk-"),
+        )
+        suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
+        check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
+        return Connection(
+            customer=customer,
+            name=name,
+            source=source,
+            version=version,
+            endpoint=endpoint,
+            access=_access(record, endpoint, key),
+            organization=record.organization,
+            project=record.project,
+            default_model=record.default_model,
+            max_concurrency=record.max_concurrency,
+            monthly_budget=record.monthly_budget,
+        )
+
+
+def _access(record: ConnectionRecord, endpoint: Endpoint, key: str) -> Access:
+    if record.auth == "api_key":
+        return ApiKey(endpoint.key_header, Secret(key))
+    if endpoint.scope is None:
+        raise ConnectionInvalid(
+            "The connection's `auth` is entra, which its endpoint does not take; it needs an `api_key`."
+        )
+    return EntraAccess(endpoint.scope, record.tenant_id)
+
+
+def _check_dates(found: StoredCredential, customer: str, name: str, moment: datetime) -> None:
+    # Key Vault gives a value outside its dates as well; enforcing them is left to who reads it.
+    if found.not_before is not None and moment < found.not_before:
+        raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} is not valid yet.")
+    if found.expires_on is not None and moment >= found.expires_on:
+        raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} has expired.")

@@ -1,0 +1,94 @@
+"""A connection as a secret holds it: a JSON object, or the bare key with the same settings as tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shared.contract.decoding import decode
+from shared.errors import ConnectionInvalid, InvalidJob
+
+
+class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The members that the contract names. `api_key` is plain here: wrap it at once."""
+
+    endpoint: str | None = None
+    api_key: str | None = None
+    provider: Literal["azure_openai", "foundry", "openai"] | None = None
+    auth: Literal["api_key", "entra"] = "api_key"
+    scope: str | None = None
+    tenant_id: str | None = None
+    api_version: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    default_model: str | None = None
+    max_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    monthly_budget: Annotated[float, Meta(ge=0)] | None = None
+
+    def __repr__(self) -> str:
+        return "ConnectionRecord(***)"
+
+
+_SETTINGS = frozenset(ConnectionRecord.__struct_fields__) - {"api_key"}
+
+
+def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> ConnectionRecord:
+    """
+    The record in a secret's value.
+
+    A value that begins with `{` is the JSON object whole; tags then say nothing. Any other is the
+    bare API key, and the settings are the tags that bear the contract's names; other tags are the
+    vault owner's own. Raises ConnectionInvalid, which never shows the value.
+    """
+    text = value.strip()
+    if text.startswith("{"):
+        return _record(text.encode())
+    settings: dict[str, object] = {
+        name: tag.strip() for name, tag in (tags or {}).items() if name in _SETTINGS
+    }
+    for name, kind in (("max_concurrency", int), ("monthly_budget", float)):
+        if name in settings:
+            settings[name] = _number(name, str(settings[name]), kind)
+    return _record(msgspec.json.encode({**settings, "api_key": text} if text else settings))
+
+
+def _record(data: bytes) -> ConnectionRecord:
+    try:
+        record = decode(data, ConnectionRecord)
+    except InvalidJob as exc:
+        # `from None`: the cause holds the decoder's view of a text with a key in it.
+        raise ConnectionInvalid(
+            f"The connection's secret is malformed: {_without_values(str(exc))}"
+        ) from None
+    if record.auth == "api_key" and not (record.api_key or "").strip():
+        raise ConnectionInvalid("The connection's secret has no `api_key`, and its `auth` is not `entra`.")
+    if not _is_header_text(record.api_key or ""):
+        raise ConnectionInvalid(
+            "The connection's `api_key` has characters that no key has, such as a line break."
+        )
+    for name in ("organization", "project"):
+        if not _is_header_text(getattr(record, name) or ""):
+            raise ConnectionInvalid(f"The connection's `{name}` has characters that no header may carry.")
+    return record
+
+
+def _is_header_text(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text.strip())
+
+
+def _without_values(message: str) -> str:
+    # The decoder quotes member names and kinds; an "invalid enum value" quotes the value: drop it.
+    before, marker, _ = message.partition("invalid enum value")
+    if marker:
+        return f"{before}not one of the values that the contract names."
+    return message.replace("The job", "the value")
+
+
+def _number(name: str, text: str, kind: type[int | float]) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConnectionInvalid(f"The connection's tag `{name}` is not a number.") from None

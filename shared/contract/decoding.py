@@ -1,0 +1,91 @@
+"""JSON bytes to a frozen Struct, or one sentence that names the member and what would be right."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from shared.errors import InvalidJob
+
+T = TypeVar("T")
+
+CUSTOMER_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
+JOB_ID_PATTERN = r"[A-Za-z0-9._-]{1,100}"
+
+_is_name = re.compile(CUSTOMER_PATTERN).fullmatch
+_is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
+
+_KINDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_QUOTED = re.compile(r"`([^`]*)`")
+
+
+def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "") -> T:
+    """
+    `data` as a `kind`. `at` is the path of `data` within the job, for the message.
+
+    Raises InvalidJob, whose message begins with the path of the member at fault.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as exc:
+        raise InvalidJob(_say(str(exc), at)) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidJob(f"{_subject(at)} is not valid UTF-8 (byte {exc.start} of a string).") from exc
+    except RecursionError:
+        # `from None`: a traceback of a thousand frames helps nobody.
+        raise InvalidJob(f"{_subject(at)} is nested too deeply.") from None
+    except msgspec.DecodeError as exc:
+        raise InvalidJob(f"{_subject(at)} is not valid JSON: {_plain(str(exc))}.") from exc
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` is a customer id or connection name: a-z, 0-9, single hyphens, 1 to 50 characters."""
+    return isinstance(text, str) and len(text) <= 50 and _is_name(text) is not None  # noqa: PLR2004
+
+
+def is_job_id(text: object) -> bool:
+    """Whether `text` is a job id: letters, digits, `.`, `_`, `-`, 1 to 100 characters."""
+    return isinstance(text, str) and _is_job_id(text) is not None
+
+
+def _subject(at: str) -> str:
+    return f"`{at}`" if at else "The job"
+
+
+def _plain(text: str) -> str:
+    # msgspec calls a string that ends in half a surrogate pair "truncated" as well.
+    text = text.replace("Input data was truncated", "it ends too early, or a string holds half a character")
+    return text.removeprefix("JSON is malformed: ")
+
+
+def _say(message: str, at: str) -> str:
+    match = _AT.match(message)
+    what, path = (match["what"], match["path"] or "$") if match else (message, "$")
+    member = (at + path.removeprefix("$")).lstrip(".")
+    if (unknown := what.removeprefix("Object contains unknown field ")) != what:
+        name = unknown.strip("`")
+        return f"`{member}.{name}` is not a known member." if member else f"`{name}` is not a known member."
+    if (missing := what.removeprefix("Object missing required field ")) != what:
+        name = missing.strip("`")
+        return f"`{member}.{name}` is missing." if member else f"`{name}` is missing."
+    return f"{_subject(member)}: {_in_words(what)}."
+
+
+def _in_words(what: str) -> str:
+    def words(found: re.Match[str]) -> str:
+        kinds = found[1].split(" | ")
+        return " or ".join(_KINDS.get(kind, f"`{kind}`") for kind in kinds)
+
+    text = _QUOTED.sub(words, what)
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,219 @@
+"""The job, as it stands in a queue message, an HTTP body or a webhook's body."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from shared.contract.decoding import decode, is_job_id, is_name
+from shared.errors import InvalidJob
+
+ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
+METADATA_LIMIT = 4096
+"""Bytes of JSON that `metadata` may take."""
+
+_MODEL_LIMIT = 200
+_QUEUE_NAME = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")
+_BLOB_NAME = re.compile(
+    r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])/(?P<name>[^\x00-\x1f\\]{1,900})"
+)
+
+
+class BlobName(Struct, frozen=True):
+    """A blob somebody else wrote, to be read."""
+
+    container: str
+    name: str
+
+
+class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the result goes."""
+
+    queue: bool | str = True
+    blob: bool = False
+    callback: str | None = None
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How patiently the upstream is called."""
+
+    timeout_s: Annotated[float, Meta(gt=0, le=480)] = 120
+    """Seconds that one call may take, from the connection to the answer's last byte."""
+    max_retries: Annotated[int, Meta(ge=0, le=20)] = 4
+    """How often a failed call is tried again within one run of the job."""
+    retry_delay_ms: Annotated[int, Meta(ge=0, le=300_000)] = 1000
+    """Milliseconds before the first retry, where the server names no time of its own."""
+    exponential_backoff: bool = True
+    """Doubles that delay at each retry, with jitter, up to a minute."""
+    retry_on_all_errors: bool = False
+    """Retries every refusal, not only those that are worth it."""
+    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400
+    """Seconds from submission after which the job ends as failed."""
+
+
+class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request to run one action for one customer."""
+
+    customer: str
+    action: str
+    job_id: str | None = None
+    connection: str = "default"
+    model: str | None = None
+    input: Raw | msgspec.UnsetType = msgspec.UNSET
+    input_blob: str | msgspec.UnsetType = msgspec.UNSET
+    output: Output = Output()
+    options: Options = Options()
+    metadata: dict[str, Any] = {}
+
+    @property
+    def id(self) -> str:
+        """The job's id; `decode_job` has seen to it that there is one."""
+        return self.job_id or ""
+
+
+def decode_job(body: bytes, *, default_id: str) -> Job:
+    """
+    `body` as a job whose id is its own `job_id`, or `default_id`.
+
+    Raises InvalidJob with the path of the member at fault.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidJob(f"The job is not valid UTF-8 (byte {exc.start}).") from exc
+    job = decode(body, Job)
+    _check_names(job)
+    _check_input(job)
+    _check_output(job.output)
+    _check_metadata(job.metadata)
+    if job.job_id is None:
+        job = msgspec.structs.replace(job, job_id=default_id)
+    return job
+
+
+def encode_job(job: Job) -> bytes:
+    """The job as bytes, for putting it back into the queue under its own id."""
+    return msgspec.json.encode(
+        {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
+    )
+
+
+def request_hash(job: Job) -> str:
+    """SHA-256 (hex) over what the job asks for, whatever its id: two jobs with one id must agree in it."""
+    asked = _members(job)
+    asked.pop("job_id")
+    if isinstance(job.input, Raw):
+        asked["input"] = msgspec.json.decode(job.input)  # white space and escapes are no difference
+    return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()
+
+
+def named_blob(job: Job) -> BlobName | None:
+    """The blob that holds the job's input, or None where the job carries it itself."""
+    if isinstance(job.input_blob, str):
+        return parse_blob_name(job.input_blob, at="input_blob")
+    if isinstance(job.input, Raw) and b'"input_blob"' in bytes(job.input):
+        members = decode(job.input, dict[str, Any], at="input")
+        if set(members) == {"input_blob"}:
+            return parse_blob_name(members["input_blob"], at="input.input_blob")
+    return None
+
+
+def parse_blob_name(text: Any, *, at: str) -> BlobName:
+    """`container/name` taken apart. Raises InvalidJob naming `at`."""
+    match = _BLOB_NAME.fullmatch(text) if isinstance(text, str) else None
+    if match is None or any(part in {"", ".", ".."} for part in match["name"].split("/")):
+        raise InvalidJob(f"`{at}` must be `container/name` of a blob.")
+    return BlobName(match["container"], match["name"])
+
+
+def salvage(body: bytes) -> dict[str, Any]:
+    """What of a refused job can be echoed in its result: the valid ones of its echoed members."""
+    try:
+        members = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    if not isinstance(members, dict):
+        return {}
+    valid = {
+        "job_id": is_job_id,
+        "customer": is_name,
+        "action": lambda value: value in ACTIONS,
+        "model": lambda value: isinstance(value, str) and len(value) <= _MODEL_LIMIT,
+        "metadata": _is_metadata,
+    }
+    return {
+        name: members[name] for name, is_valid in valid.items() if name in members and is_valid(members[name])
+    }
+
+
+def _members(job: Job) -> dict[str, Any]:
+    members = msgspec.structs.asdict(job).items()
+    return {name: value for name, value in members if value is not msgspec.UNSET}
+
+
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default
+    for field in msgspec.structs.fields(Job)
+    if field.default is not msgspec.NODEFAULT
+} | {"metadata": {}}
+
+
+def _check_names(job: Job) -> None:
+    if not is_name(job.customer):
+        raise InvalidJob(
+            "`customer` must be 1 to 50 lower-case letters, digits and single hyphens, "
+            "starting and ending in a letter or digit."
+        )
+    if not is_name(job.connection):
+        raise InvalidJob(
+            "`connection` must be 1 to 50 lower-case letters, digits and single hyphens, "
+            "starting and ending in a letter or digit."
+        )
+    if job.action not in ACTIONS:
+        raise InvalidJob(f"`action` must be one of {', '.join(ACTIONS)}.")
+    if job.job_id is not None and not is_job_id(job.job_id):
+        raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`.")
+    if job.model is not None and not 0 < len(job.model.strip()) <= len(job.model) <= _MODEL_LIMIT:
+        raise InvalidJob(
+            f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters."
+        )
+
+
+def _check_input(job: Job) -> None:
+    given = [name for name in ("input", "input_blob") if getattr(job, name) is not msgspec.UNSET]
+    if not given:
+        raise InvalidJob("`input` is missing.")
+    if len(given) > 1:
+        raise InvalidJob("`input_blob` stands in place of `input`: give one of the two.")
+    if isinstance(job.input, Raw):
+        decode(job.input, dict[str, Any], at="input")
+    named_blob(job)
+
+
+def _check_output(output: Output) -> None:
+    if isinstance(output.queue, str) and not _QUEUE_NAME.fullmatch(output.queue):
+        raise InvalidJob("`output.queue` must be true, false or the name of a queue.")
+    if output.callback is not None:
+        raise InvalidJob(
+            "`output.callback` is not served by this version: leave it out and read the results queue."
+        )
+
+
+def _is_metadata(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(text, str) for text in value.values())
+        and len(msgspec.json.encode(value)) <= METADATA_LIMIT
+    )
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    for name, value in metadata.items():
+        if not isinstance(value, str):
+            raise InvalidJob(f"`metadata.{name[:100]}` must be a string.")
+    if not _is_metadata(metadata):
+        raise InvalidJob(f"`metadata` takes more than {METADATA_LIMIT} bytes.")

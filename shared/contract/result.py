@@ -1,0 +1,93 @@
+"""What every accepted job ends with, as it stands in the results queue and in the result's blob."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from shared.clock import rfc3339
+
+MESSAGE_LIMIT = 49_152
+"""Bytes of ours that fit a queue message: 64 KiB as base64 (docs/architecture.md)."""
+
+Status = Literal["succeeded", "partial", "failed"]
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What upstream calls consumed, as the provider counted; the others hold cached and reasoning tokens."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    images: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.__struct_fields__})
+
+
+class OutputBlob(Struct, frozen=True, kw_only=True):
+    """A blob that was written."""
+
+    container: str
+    name: str
+    size: int
+    sha256: str
+    content_type: str
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    status: int | None = None
+    request_id: str | None = None
+    detail: dict[str, Any] | None = None
+
+
+class ConnectionLabel(Struct, frozen=True, kw_only=True):
+    """Whose connection served: never what it holds."""
+
+    name: str
+    source: Literal["key_vault", "static"]
+    provider: str
+    billed_to: Literal["customer", "operator"]
+
+
+class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The result of a job."""
+
+    job_id: str
+    status: Status
+    customer: str | None = None
+    action: str | None = None
+    model: str | None = None
+    metadata: dict[str, str] = {}
+    output: dict[str, Any] | None = None
+    output_blob: OutputBlob | None = None
+    usage: Usage = msgspec.field(default_factory=Usage)
+    error: ErrorBody | None = None
+    connection: ConnectionLabel | None = None
+    attempts: int = 0
+    submitted_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+def encode_result(result: Result) -> bytes:
+    """The result as UTF-8 JSON. `usage`, `metadata`, `attempts` always stand in it, others where known."""
+    members = msgspec.to_builtins(result)
+    members.setdefault("metadata", {})
+    members.setdefault("attempts", 0)
+    members["usage"] = msgspec.structs.asdict(result.usage)
+    return msgspec.json.encode(members)
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """`moment` as the contract writes it, or None."""
+    return None if moment is None else rfc3339(moment)

@@ -1,0 +1,219 @@
+"""
+Every error of ours, with the contract's code.
+
+JobError                      ends a job with a failed result
+├── InvalidJob                invalid_job
+├── JobConflict               conflict
+├── DeadlinePassed            timeout
+├── InternalError             internal
+├── ConnectionFault
+│   ├── CustomerUnknown       customer_unknown
+│   ├── ConnectionNotFound    connection_not_found
+│   ├── ConnectionDisabled    connection_disabled
+│   ├── ConnectionExpired     connection_expired
+│   └── ConnectionInvalid     connection_invalid
+└── UpstreamError             what the customer's AI endpoint did; knows status and request id
+    ├── CredentialRejected    credential_rejected
+    ├── AccountBlocked        account_blocked
+    ├── ModelNotFound         model_not_found
+    ├── RequestRejected       request_rejected
+    ├── ContentFiltered       content_filtered
+    ├── RateLimited           rate_limited
+    ├── QuotaExhausted        quota_exhausted
+    ├── ProviderUnavailable   provider_unavailable
+    └── UpstreamTimeout       timeout
+NotNow                        the job is fine, this moment is not: it is put back with a delay
+├── StorageUnavailable        Storage did not do what was asked
+├── VaultUnavailable          Key Vault did not answer, and nothing known is young enough to go on with
+├── JobBusy                   another worker runs this job
+└── Postponed                 the endpoint asked for a wait too long to be sat out; keeps its reason
+LeaseLost                     another worker has taken this job over: say nothing, it will
+SettingInvalid                an app setting is wrong: the operator's to mend
+
+A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+class JobError(Exception):
+    """Ends a job with a failed result of this code."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidJob(JobError):
+    """What came in is no job; the message names the member and what would be right."""
+
+    code = "invalid_job"
+
+
+class JobConflict(JobError):
+    """This id belongs to another job of the same customer."""
+
+    code = "conflict"
+
+
+class DeadlinePassed(JobError):
+    """The job's own deadline went by before it could be done."""
+
+    code = "timeout"
+
+
+class InternalError(JobError):
+    """A fault of ours."""
+
+
+class ConnectionFault(JobError):
+    """The customer's connection can't be used."""
+
+
+class CustomerUnknown(ConnectionFault):
+    """There is no such customer."""
+
+    code = "customer_unknown"
+
+
+class ConnectionNotFound(ConnectionFault):
+    """The customer has no connection of that name, and the static one may not serve it."""
+
+    code = "connection_not_found"
+
+
+class ConnectionDisabled(ConnectionFault):
+    """The connection's secret is switched off."""
+
+    code = "connection_disabled"
+
+
+class ConnectionExpired(ConnectionFault):
+    """The connection's secret is past its end, or before its beginning."""
+
+    code = "connection_expired"
+
+
+class ConnectionInvalid(ConnectionFault):
+    """The connection's secret does not describe a connection, or one that is not allowed."""
+
+    code = "connection_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFacts:
+    """What is known of one upstream answer that was a refusal, or of its absence."""
+
+    status: int | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    """The server's own waiting time, in seconds."""
+    transient: bool = False
+    """The same request may well succeed a little later."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What the provider said beyond its message, such as a content filter's verdicts."""
+
+
+class UpstreamError(JobError):
+    """The AI endpoint refused, failed, or gave no answer."""
+
+    def __init__(self, message: str, facts: UpstreamFacts | None = None) -> None:
+        super().__init__(message)
+        self.facts = facts or UpstreamFacts()
+
+
+class CredentialRejected(UpstreamError):
+    """The endpoint refused the key or token."""
+
+    code = "credential_rejected"
+
+
+class AccountBlocked(UpstreamError):
+    """The customer's account or resource is blocked, not this request."""
+
+    code = "account_blocked"
+
+
+class ModelNotFound(UpstreamError):
+    """The endpoint has no such model or deployment."""
+
+    code = "model_not_found"
+
+
+class RequestRejected(UpstreamError):
+    """The endpoint refused this request for good."""
+
+    code = "request_rejected"
+
+
+class ContentFiltered(UpstreamError):
+    """The provider's content policy stopped the prompt or the answer."""
+
+    code = "content_filtered"
+
+
+class RateLimited(UpstreamError):
+    """Too many requests or tokens a minute."""
+
+    code = "rate_limited"
+
+
+class QuotaExhausted(UpstreamError):
+    """The account has no quota or credit left; waiting does not help."""
+
+    code = "quota_exhausted"
+
+
+class ProviderUnavailable(UpstreamError):
+    """The endpoint could not be reached, failed, or answered something that is no answer."""
+
+    code = "provider_unavailable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """No answer within the time given."""
+
+    code = "timeout"
+
+
+class NotNow(Exception):
+    """The job is fine, this moment is not. `delay_s` is how long to wait before the next try."""
+
+    def __init__(self, message: str, delay_s: float) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
+class StorageUnavailable(NotNow):
+    """Storage did not do what was asked."""
+
+    def __init__(self, message: str, delay_s: float = 60) -> None:
+        super().__init__(message, delay_s)
+
+
+class VaultUnavailable(NotNow):
+    """Key Vault did not answer."""
+
+    def __init__(self, message: str, delay_s: float = 30) -> None:
+        super().__init__(message, delay_s)
+
+
+class JobBusy(NotNow):
+    """Another worker holds this job's claim for about `delay_s` more seconds."""
+
+
+class Postponed(NotNow):
+    """The endpoint wants `delay_s` seconds of peace; `reason` is what it said."""
+
+    def __init__(self, reason: UpstreamError, delay_s: float) -> None:
+        super().__init__(str(reason), delay_s)
+        self.reason = reason
+
+
+class LeaseLost(Exception):
+    """Another worker has taken the job over; whatever this one still holds is void."""
+
+
+class SettingInvalid(Exception):
+    """An app setting is missing or malformed."""

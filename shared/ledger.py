@@ -1,0 +1,147 @@
+"""
+What became of a job: claimed before anything is spent, done together with its usage records.
+
+One row a job, `j_{job_id}` in the customer's partition. A claim is a lease: an owner and an end. The
+row's etag fences: whoever lost the claim can't complete the job any more.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.clock import now
+from shared.errors import JobBusy, JobConflict, LeaseLost
+from shared.stores import Row, RowChanged, RowExists, Table
+
+LEASE_S = 600
+"""Seconds that a claim holds. A run of a job ends before (`pipeline.RUN_S`)."""
+_BUSY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a job, until its lease ends."""
+
+    customer: str
+    job_id: str
+    attempt: int
+    submitted_at: datetime
+    started_at: datetime
+    owner: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job is done; `told` is its result as it was told."""
+
+    told: bytes
+
+
+class Ledger:
+    """The jobs of all customers, in one table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def claim(self, customer: str, job_id: str, *, asked: str, submitted_at: datetime) -> Claim | Done:
+        """
+        The right to run the job whose request hash is `asked`, or what it ended with.
+
+        Raises JobConflict where the id belongs to a job that asked for something else, JobBusy where
+        another worker runs it, StorageUnavailable.
+        """
+        owner, moment = uuid.uuid4().hex, now()
+        first = Claim(customer, job_id, 1, submitted_at, moment, owner, "")
+        values = _claimed(first) | {"hash": asked, "submitted_at": submitted_at}
+        try:
+            etag = await self._table.insert(Row(customer, _key(job_id), values))
+        except RowExists:
+            return await self._claim_again(customer, job_id, asked, owner)
+        return replace(first, etag=etag)
+
+    async def release(self, claim: Claim) -> None:
+        """Gives the claim up, so that the job can be claimed again at once. The attempt stays counted."""
+        await self._change(claim, {"state": "waiting"})
+
+    async def complete(self, claim: Claim, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
+        """
+        Closes the job with its result and its usage records, all in one transaction.
+
+        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
+        """
+        done = {"state": "done", "status": status, "told": told, "finished_at": now()}
+        await self._change(claim, done, usage)
+
+    async def find_unfinished(self, customer: str, asked: str) -> str | None:
+        """
+        The id of an unfinished job of this customer that asked for `asked`.
+
+        For a message that the host moved to the poison queue: the host gives it a new id there, so a
+        job without a `job_id` of its own can only be known by what it asks for. Reads the partition.
+        """
+        async for row in self._table.scan(customer, "j_", "j`"):
+            if row.values["hash"] == asked and row.values["state"] != "done":
+                return row.key.removeprefix("j_")
+        return None
+
+    async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
+        row = await self._table.read(customer, _key(job_id))
+        if row is None:  # removed between the two calls: a moment later it can be inserted
+            raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
+        values = row.values
+        if values["hash"] != asked:
+            raise JobConflict(
+                f"The id {job_id} belongs to a job of customer {customer} that asked for something else."
+            )
+        if values["state"] == "done":
+            return Done(values["told"])
+        claim = Claim(
+            customer, job_id, values["attempt"], values["submitted_at"], values["started_at"], owner, row.etag
+        )
+        if (
+            values["owner"] == owner
+        ):  # Storage had inserted it when it seemed to have failed, and was asked again
+            return claim
+        left = (values["lease_until"] - now()).total_seconds()
+        if values["state"] == "running" and left > 0:
+            raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
+        again = Claim(
+            customer, job_id, claim.attempt + 1, claim.submitted_at, claim.started_at, owner, row.etag
+        )
+        try:
+            etag = await self._table.merge(Row(customer, row.key, _claimed(again), row.etag))
+        except RowChanged:
+            raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
+        return replace(again, etag=etag)
+
+    async def _change(self, claim: Claim, values: dict[str, object], added: Sequence[Row] = ()) -> None:
+        row = Row(claim.customer, _key(claim.job_id), values, claim.etag)
+        try:
+            if added:
+                await self._table.merge_and_insert(row, added)
+            else:
+                await self._table.merge(row)
+        except RowChanged:
+            # The SDK asks again after an answer that got lost, and then finds its own change.
+            found = await self._table.read(row.partition, row.key)
+            ours = found is not None and found.values["owner"] == claim.owner
+            if not ours or found is None or found.values["state"] != values["state"]:
+                raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
+
+
+def _key(job_id: str) -> str:
+    return f"j_{job_id}"
+
+
+def _claimed(claim: Claim) -> dict[str, object]:
+    return {
+        "state": "running",
+        "attempt": claim.attempt,
+        "owner": claim.owner,
+        "lease_until": now() + timedelta(seconds=LEASE_S),
+        "started_at": claim.started_at,
+    }

@@ -1,0 +1,67 @@
+"""Where a result goes: into the message if it fits, into the blob where asked for or too large."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from shared.contract.job import Job, Output
+from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
+from shared.errors import InvalidJob
+from shared.settings import Settings
+from shared.stores import Blobs
+
+_JSON = "application/json"
+
+
+class Outputs:
+    """Puts results where their jobs say. A blob's name starts from its customer."""
+
+    def __init__(self, settings: Settings, blobs: Blobs) -> None:
+        self._settings = settings
+        self._blobs = blobs
+
+    def check(self, output: Output) -> None:
+        """Raises InvalidJob where a job names a queue that the operator has not allowed."""
+        if isinstance(output.queue, str) and output.queue not in self._queues():
+            raise InvalidJob(
+                f"`output.queue` {output.queue} is not allowed; the app setting ALLOWED_RESULT_QUEUES allows "
+                f"{', '.join(self._queues())}."
+            )
+
+    async def save(self, job: Job, result: Result) -> bytes:
+        """
+        The result as it will be told, its blob already written where there is to be one.
+
+        Raises StorageUnavailable.
+        """
+        whole = encode_result(result)
+        if not job.output.blob and len(whole) <= MESSAGE_LIMIT:
+            return whole
+        blob = OutputBlob(
+            container=self._settings.results_container,
+            name=f"{job.customer}/{job.id}/result.json",
+            size=len(whole),
+            sha256=hashlib.sha256(whole).hexdigest(),
+            content_type=_JSON,
+        )
+        await self._blobs.write(blob.container, blob.name, whole, _JSON)
+        told = encode_result(msgspec.structs.replace(result, output_blob=blob))
+        if len(told) <= MESSAGE_LIMIT:
+            return told
+        return encode_result(_shortened(msgspec.structs.replace(result, output_blob=blob, output=None)))
+
+    def _queues(self) -> tuple[str, ...]:
+        settings = self._settings
+        own = {settings.jobs_queue, settings.poison_queue, settings.callbacks_queue}
+        return tuple(
+            name for name in (settings.results_queue, *settings.allowed_result_queues) if name not in own
+        )
+
+
+def _shortened(result: Result) -> Result:
+    # A provider's error detail has no bound; with it the message could still be too large.
+    if result.error is None or result.error.detail is None:
+        return result
+    return msgspec.structs.replace(result, error=msgspec.structs.replace(result.error, detail=None))

@@ -1,0 +1,98 @@
+"""The composition root: settings to clients to pipeline, once a worker, when its first job comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from azure.core.pipeline.transport import AioHttpTransport
+
+from shared.connections import Connections
+from shared.identity import Identity
+from shared.ledger import Ledger
+from shared.outputs import Outputs
+from shared.pipeline import Pipeline
+from shared.settings import Settings, read_settings
+from shared.sockets import open_session
+from shared.storage.account import Account
+from shared.storage.blobs import AzureBlobs
+from shared.storage.queues import AzureQueues
+from shared.storage.tables import AzureTable
+from shared.stores import CredentialStore
+from shared.transport import Transport
+
+_TALKATIVE = ("azure", "httpx", "msal")
+"""Loggers that would write a line a request, addresses included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker keeps from its first job to its end."""
+
+    pipeline: Pipeline
+    identity: Identity
+    session: aiohttp.ClientSession
+
+    async def close(self) -> None:
+        """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
+        await self.identity.close()
+        await self.pipeline.transport.close()
+        await self.session.close()
+
+
+def build(settings: Settings) -> Services:
+    """
+    The services that `settings` describe. Nothing is sent anywhere yet. Needs a running loop.
+
+    To keep customers' credentials elsewhere, give `Connections` another CredentialStore here.
+    """
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    session = open_session()
+    identity = Identity(client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
+    account = Account(
+        settings.job_storage,
+        identity.credential,
+        lambda: AioHttpTransport(session=session, session_owner=False),
+    )
+    blobs, queues = AzureBlobs(account), AzureQueues(account)
+    transport = Transport(
+        identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
+    )
+    pipeline = Pipeline(
+        settings=settings,
+        ledger=Ledger(AzureTable(account, settings.jobs_table)),
+        connections=Connections(settings, _credentials(settings, identity, session)),
+        transport=transport,
+        outputs=Outputs(settings, blobs),
+        blobs=blobs,
+        queues=queues,
+    )
+    return Services(pipeline, identity, session)
+
+
+def services(environment: Mapping[str, str] = os.environ) -> Services:
+    """This worker's services, built when first asked for. Raises SettingInvalid."""
+    global _services  # noqa: PLW0603  # one a worker is the point
+    if _services is None:
+        _services = build(read_settings(environment))
+    return _services
+
+
+_services: Services | None = None
+
+
+def _credentials(
+    settings: Settings, identity: Identity, session: aiohttp.ClientSession
+) -> CredentialStore | None:
+    if not settings.key_vault_url:
+        return None
+    from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
+
+    transport = AioHttpTransport(session=session, session_owner=False)
+    return KeyVaultCredentials(
+        settings.key_vault_url, identity.credential(), transport=transport, ca_file=settings.key_vault_ca_file
+    )

@@ -1,0 +1,45 @@
+"""How a Storage service is reached, and what its refusals are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import AzureError, HttpResponseError
+
+from shared.errors import StorageUnavailable
+from shared.settings import StorageAccount
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.transport import AsyncHttpTransport
+
+# A worker holds a job meanwhile: a few quick tries, then the job is put back.
+_RETRIES = {"retry_total": 3, "retry_backoff_factor": 0.3, "connection_timeout": 10, "read_timeout": 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The job storage: its settings, the app's identity for it, and the sockets it shares."""
+
+    settings: StorageAccount
+    credential: Callable[[str], AsyncTokenCredential]
+    transport: Callable[[], AsyncHttpTransport[Any, Any]]
+
+    def options(self) -> dict[str, Any]:
+        """What every client of the SDKs is given."""
+        return {"transport": self.transport(), **_RETRIES}
+
+    def identity(self) -> AsyncTokenCredential:
+        """The credential, where there is no connection string."""
+        return self.credential(self.settings.client_id)
+
+
+def unavailable(what: str, exc: AzureError) -> StorageUnavailable:
+    """`exc` in our words; `what` is the operation, such as "table jobs: insert"."""
+    code = getattr(exc, "error_code", None) or type(exc).__name__
+    status = f" {exc.status_code}" if isinstance(exc, HttpResponseError) and exc.status_code else ""
+    return StorageUnavailable(
+        f"Storage refused or did not answer ({what}:{status} {getattr(code, 'value', code)})."
+    )

@@ -1,0 +1,46 @@
+"""
+Azure Queue Storage as `stores.Queues`. Its SDK is imported on first use: the results queue is the
+host's own binding, so only a job that is put back, or told elsewhere, needs it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cached_property
+from math import ceil
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import AzureError
+
+from shared.storage.account import Account, unavailable
+
+if TYPE_CHECKING:
+    from azure.storage.queue.aio import QueueServiceClient
+
+_FOR_EVER = -1
+"""A message's life. The default of seven days would lose what waits longer."""
+
+
+class AzureQueues:
+    """See `stores.Queues`. Messages are written as base64, as host.json's `messageEncoding` says."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    @cached_property
+    def _service(self) -> QueueServiceClient:
+        from azure.storage.queue.aio import QueueServiceClient  # noqa: PLC0415
+
+        settings, options = self._account.settings, self._account.options()
+        if settings.connection_string is not None:
+            return QueueServiceClient.from_connection_string(settings.connection_string.reveal(), **options)
+        return QueueServiceClient(settings.queue_service_uri, credential=self._account.identity(), **options)
+
+    async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        """See `stores.Queues`."""
+        client = self._service.get_queue_client(queue)
+        text = b64encode(body).decode()
+        try:
+            await client.send_message(text, visibility_timeout=ceil(delay_s), time_to_live=_FOR_EVER)
+        except AzureError as exc:
+            raise unavailable(f"queue {queue}: send", exc) from exc

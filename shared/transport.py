@@ -1,0 +1,187 @@
+"""
+Requests to customers' AI endpoints: sent, bounded, tried again, and every failure mapped.
+
+The only module that knows httpx, and the only one that reveals a key. One client serves all
+customers; under it lies aiohttp, because httpx's own pool walks its whole list of connections at
+every change (docs/architecture.md has the figures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from shared.contract.job import Options
+from shared.errors import Postponed, ProviderUnavailable, UpstreamError, UpstreamFacts, UpstreamTimeout
+from shared.outcomes import failure, request_id
+from shared.secret import Secret
+from shared.sockets import open_guarded_session
+from shared.waits import next_wait
+
+CONNECT_S = 10.0
+SIT_OUT_S = 5.0
+"""The longest wait that is sat out in the call; for a longer one the job goes back into the queue."""
+REPLY_LIMIT = 64 * 1024 * 1024
+"""Bytes of an answer, decompressed, beyond which it is given up."""
+_REDACT_FROM = 8
+"""A shorter key would be found in innocent text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key and the header that carries it: `api-key`, or `authorization` (as a bearer)."""
+
+    header: str
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class EntraAccess:
+    """Keyless access: a token for `scope`, from the customer's own tenant where `tenant_id` names it."""
+
+    scope: str
+    tenant_id: str | None = None
+
+
+Access = ApiKey | EntraAccess
+
+
+class TokenSource(Protocol):
+    """What gives Entra tokens."""
+
+    async def token(self, scope: str, tenant_id: str | None) -> Secret:
+        """A bearer token for `scope`. Raises ConnectionInvalid, ProviderUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One request to an endpoint, whole but for its authentication."""
+
+    method: str
+    url: str
+    content: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A 2xx answer, read whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str | None
+
+
+class Transport:
+    """The one way out to customers' endpoints. Make it within the running loop; `close` it at the end."""
+
+    def __init__(
+        self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False
+    ) -> None:
+        session = open_guarded_session(allow_local=allow_local, allow_private=allow_private)
+        # The session has its own TLS context. The one that the adapter insists on is left empty, which
+        # trusts nobody: httpx's default would cost a cold start 20 ms and never be used.
+        under = AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        self._client = httpx.AsyncClient(
+            transport=under,
+            headers={"user-agent": "customer-ai-jobs"},
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._tokens = tokens
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._client.aclose()
+
+    async def send(
+        self, request: UpstreamRequest, access: Access, options: Options, *, until: float
+    ) -> Reply:
+        """
+        The endpoint's 2xx answer to `request`, tried again as `options` say.
+
+        `until` is on `time.monotonic()`'s clock: what can't be tried before then raises Postponed, as
+        does a wait of more than SIT_OUT_S. Any other failure raises its UpstreamError.
+        """
+        retries = 0
+        while True:
+            try:
+                return await self._send_once(
+                    request, access, min(options.timeout_s, until - time.monotonic())
+                )
+            except UpstreamError as error:
+                wait = next_wait(error, retries, options)
+                if wait is None:
+                    raise
+                if wait > SIT_OUT_S or time.monotonic() + wait >= until:
+                    raise Postponed(error, wait) from error
+            await asyncio.sleep(wait)
+            retries += 1
+
+    async def _send_once(self, request: UpstreamRequest, access: Access, timeout_s: float) -> Reply:
+        host = httpx.URL(request.url).host
+        credential, header = await self._credential(access)
+        try:
+            async with asyncio.timeout(timeout_s):
+                status, headers, body = await self._exchange(request, header, timeout_s)
+        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+            raise UpstreamTimeout(
+                f"{host} gave no answer within {timeout_s:.3g} s.", UpstreamFacts(transient=True)
+            ) from exc
+        except (httpx.HTTPError, OSError) as exc:
+            raise ProviderUnavailable(
+                f"{host} could not be reached, or broke off ({type(exc).__name__}).",
+                UpstreamFacts(transient=True),
+            ) from exc
+        body = _without(credential, body)
+        if not 200 <= status < 300:  # noqa: PLR2004
+            raise failure(status, headers, body)
+        return Reply(status, headers, body, request_id(headers))
+
+    async def _exchange(
+        self, request: UpstreamRequest, header: tuple[str, str], timeout_s: float
+    ) -> tuple[int, dict[str, str], bytes]:
+        outgoing = self._client.build_request(
+            request.method,
+            request.url,
+            content=request.content or None,
+            headers={**request.headers, header[0]: header[1]},
+            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+        )
+        response = await self._client.send(outgoing, stream=True)
+        try:
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.aiter_bytes():
+                size += len(chunk)
+                if size > REPLY_LIMIT:
+                    raise ProviderUnavailable(
+                        f"{outgoing.url.host} answered with more than {REPLY_LIMIT >> 20} MiB.",
+                        UpstreamFacts(status=response.status_code),
+                    )
+                chunks.append(chunk)
+        finally:
+            await response.aclose()
+        return response.status_code, dict(response.headers), b"".join(chunks)
+
+    async def _credential(self, access: Access) -> tuple[Secret, tuple[str, str]]:
+        if isinstance(access, EntraAccess):
+            token = await self._tokens.token(access.scope, access.tenant_id)
+            return token, ("authorization", f"Bearer {token.reveal()}")
+        if access.header == "authorization":
+            return access.key, ("authorization", f"Bearer {access.key.reveal()}")
+        return access.key, (access.header, access.key.reveal())
+
+
+def _without(credential: Secret, body: bytes) -> bytes:
+    # Some gateways quote what they were sent; a result or an error must not carry the key on.
+    key = credential.reveal().encode()
+    return body.replace(key, b"***") if len(key) >= _REDACT_FROM and key in body else body

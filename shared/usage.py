@@ -1,0 +1,101 @@
+"""What upstream calls consumed: from the provider's own count to usage records. Never estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.contract.result import ConnectionLabel, Usage
+from shared.stores import Row
+
+_LARGEST = 2**31 - 1
+"""Of a table's whole number. A count beyond it is no count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One upstream call that was answered, and so was paid for."""
+
+    tokens: Usage | None
+    """None: the provider did not say."""
+    model: str | None = None
+    """The model that answered, in the provider's words."""
+    request_id: str | None = None
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """
+    The `usage` object of an answer of chat completions, or None where there is none to be read.
+
+    `completion_tokens` has the reasoning in it already, and `prompt_tokens` the cached: nothing is
+    added up (platform.openai.com/docs/api-reference/chat/object).
+    """
+    if not isinstance(usage, dict) or not {"prompt_tokens", "input_tokens"} & set(usage):
+        return None
+    inputs = _object(usage, "prompt_tokens_details", "input_tokens_details")
+    outputs = _object(usage, "completion_tokens_details", "output_tokens_details")
+    return Usage(
+        calls=1,
+        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        cached_tokens=_count(inputs, "cached_tokens"),
+        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+    )
+
+
+def total(calls: Sequence[Call]) -> Usage:
+    """The sum over `calls`; one whose provider said nothing counts as a call without tokens."""
+    result = Usage()
+    for call in calls:
+        result += call.tokens or Usage(calls=1)
+    return result
+
+
+def usage_rows(
+    customer: str,
+    job_id: str,
+    action: str,
+    model: str,
+    label: ConnectionLabel,
+    calls: Sequence[Call],
+    at: datetime,
+) -> list[Row]:
+    """
+    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition.
+
+    The key says all that identifies the call, so a record can't be written twice.
+    """
+    rows = []
+    for number, call in enumerate(calls):
+        tokens = call.tokens or Usage(calls=1)
+        values: dict[str, Any] = {
+            "job_id": job_id,
+            "action": action,
+            "model": model,
+            "connection": label.name,
+            "source": label.source,
+            "provider": label.provider,
+            "billed_to": label.billed_to,
+            "at": at,
+            # Facts that were not told are said to be missing, not zero.
+            "reported": call.tokens is not None,
+            **{name: getattr(tokens, name) for name in Usage.__struct_fields__},
+        }
+        values |= {"answered_by": call.model} if call.model else {}
+        values |= {"request_id": call.request_id} if call.request_id else {}
+        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{number:04}", values))
+    return rows
+
+
+def _object(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    return next((value for name in names if isinstance(value := usage.get(name), dict)), {})
+
+
+def _count(usage: dict[str, Any], *names: str) -> int:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+            return value
+    return 0

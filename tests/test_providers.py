@@ -1,0 +1,481 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from shared.errors import ConnectionInvalid
+from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from shared.providers import _KNOWN_HOSTS, Endpoint, parse_endpoint
+
+GA = "2024-10-21"
+MODELS = "2024-05-01-preview"
+CHAT = "/chat/completions"
+V = "?api-version="
+
+# (pasted, provider argument) -> (provider, style, base, deployment, api version, key header, scope, chat URL)
+# The job's model is always `m`.
+SHAPES: list[tuple[str, str | None, str, str, str, str | None, str | None, str, str | None, str]] = []
+
+
+def shape(
+    pasted: str,
+    given: str | None,
+    provider: str,
+    style: str,
+    base: str,
+    *,
+    scope: str | None = None,
+    deployment: str | None = None,
+    header: str = "api-key",
+) -> None:
+    version = {"deployments": GA, "models": MODELS}.get(style)
+    middle = f"/deployments/{deployment or 'm'}" if style == "deployments" else ""
+    chat = f"{base}{middle}{CHAT}" + (f"{V}{version}" if version else "")
+    SHAPES.append((pasted, given, provider, style, base, deployment, version, header, scope, chat))
+
+
+for cloud in ("com", "us", "cn"):
+    AI, COGNITIVE = f"https://ai.azure.{cloud}/.default", f"https://cognitiveservices.azure.{cloud}/.default"
+    for name in ("openai", "cognitiveservices"):
+        R = f"https://r.{name}.azure.{cloud}"
+        D = f"{R}/openai/deployments/gpt-4.1_eu"
+        shape(f"{R}/openai/v1", None, "azure_openai", "v1", f"{R}/openai/v1", scope=AI)
+        shape(R, None, "azure_openai", "deployments", f"{R}/openai", scope=COGNITIVE)
+        shape(f"{R}/openai", "foundry", "foundry", "deployments", f"{R}/openai", scope=COGNITIVE)
+        shape(D, None, "azure_openai", "deployments", f"{R}/openai", scope=COGNITIVE, deployment="gpt-4.1_eu")
+    R = f"https://r.services.ai.azure.{cloud}"
+    P = f"{R}/api/projects/P-1"
+    shape(R, None, "foundry", "v1", f"{R}/openai/v1", scope=AI)
+    shape(f"{R}/openai/v1", None, "foundry", "v1", f"{R}/openai/v1", scope=AI)
+    shape(f"{R}/openai/v1", "azure_openai", "azure_openai", "v1", f"{R}/openai/v1", scope=AI)
+    shape(P, None, "foundry", "v1", f"{P}/openai/v1", scope=AI)
+    shape(f"{P}/openai", None, "foundry", "v1", f"{P}/openai/v1", scope=AI)
+    shape(f"{P}/openai/v1", None, "foundry", "v1", f"{P}/openai/v1", scope=AI)
+    shape(f"{R}/models", None, "foundry", "models", f"{R}/models", scope=COGNITIVE)
+    shape(f"{R}/openai", None, "foundry", "deployments", f"{R}/openai", scope=COGNITIVE)
+
+AI, COGNITIVE = "https://ai.azure.com/.default", "https://cognitiveservices.azure.com/.default"
+R = "https://westus.api.cognitive.microsoft.com"
+shape(R, None, "azure_openai", "deployments", f"{R}/openai")
+R = "https://llama.eastus2.models.ai.azure.com"
+shape(R, None, "foundry", "models", R, scope=COGNITIVE, header="authorization")
+shape(f"{R}/v1", None, "foundry", "v1", f"{R}/v1", scope=AI, header="authorization")
+for R in ("https://api.openai.com", "https://eu.api.openai.com", "https://us.api.openai.com"):
+    shape(R, None, "openai", "v1", f"{R}/v1", header="authorization")
+    shape(f"{R}/v1", None, "openai", "v1", f"{R}/v1", header="authorization")
+for G in ("https://gw.contoso.com/ai/x", "https://gw.contoso.us:8443/a%20b", "http://127.0.0.1:9000"):
+    A, D, P = "azure_openai", f"{G}/openai/deployments/D", f"{G}/api/projects/P"
+    shape(G, A, A, "deployments", f"{G}/openai", scope=COGNITIVE)
+    shape(f"{G}/openai", A, A, "deployments", f"{G}/openai", scope=COGNITIVE)
+    shape(D, A, A, "deployments", f"{G}/openai", scope=COGNITIVE, deployment="D")
+    shape(f"{G}/openai/v1", A, A, "v1", f"{G}/openai/v1", scope=AI)
+    shape(f"{G}/v1", A, A, "v1", f"{G}/v1", scope=AI)
+    shape(G, "foundry", "foundry", "v1", f"{G}/openai/v1", scope=AI)
+    shape(P, "foundry", "foundry", "v1", f"{P}/openai/v1", scope=AI)
+    shape(f"{G}/models", "foundry", "foundry", "models", f"{G}/models", scope=COGNITIVE)
+    shape(G, "openai", "openai", "v1", f"{G}/v1", header="authorization")
+    shape(f"{G}/v1", "openai", "openai", "v1", f"{G}/v1", header="authorization")
+    shape(f"{G}/openai/v1", "openai", "openai", "v1", f"{G}/openai/v1", header="authorization")
+
+
+def upper_host(pasted: str) -> str:
+    scheme, _, rest = pasted.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.upper()}://{host.upper()}{slash}{path}"
+
+
+def doubled(pasted: str) -> str:
+    scheme, _, rest = pasted.partition("://")
+    return f"{scheme}://{rest.replace('/', '//')}//"
+
+
+def with_port(pasted: str) -> str:
+    scheme, _, rest = pasted.partition("://")
+    host, slash, path = rest.partition("/")
+    return pasted if ":" in host else f"{scheme}://{host}:443{slash}{path}"
+
+
+def trailing_dot(pasted: str) -> str:
+    scheme, _, rest = pasted.partition("://")
+    host, slash, path = rest.partition("/")
+    return pasted if ":" in host else f"{scheme}://{host}.{slash}{path}"
+
+
+VARIANTS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "trailing slash": "{}/".format,
+    "double slashes": doubled,
+    "pasted chat": "{}/chat/completions".format,
+    "pasted completions": "{}/completions".format,
+    "pasted embeddings": "{}/embeddings/".format,
+    "pasted images": "{}/images/generations".format,
+    "pasted edits": "{}/images/edits".format,
+    "pasted responses": "{}/responses".format,
+    "empty query": "{}?".format,
+    "empty version": "{}?api-version=".format,
+    "fragment": "{}#overview".format,
+    "upper-case host": upper_host,
+    "default port": with_port,
+    "trailing dot": trailing_dot,
+    "no scheme": lambda pasted: pasted.removeprefix("https://"),
+    "white space": " \t{}\r\n".format,
+    "quotes": "“{}”".format,
+    "JSON": '"{}",'.format,
+    "angle brackets": "<{}>".format,
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
+def test_every_shape_is_understood_however_it_was_pasted(row, variant):
+    """An endpoint means the same with what people paste along with it as without."""
+    pasted, given, provider, style, base, deployment, version, header, scope, chat = row
+
+    endpoint = parse_endpoint(VARIANTS[variant](pasted), provider=given)
+
+    host = base.partition("://")[2].partition("/")[0].partition(":")[0]
+    assert Endpoint(provider, style, base, deployment, version, header, scope, host) == endpoint
+    assert chat == endpoint.url("chat/completions", "m")
+
+
+@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
+def test_pasted_api_version_is_kept_and_the_connection_s_own_wins(row):
+    """The version in a pasted query replaces the default; the connection's own replaces both."""
+    pasted, given, *_, chat = row
+    text = f"{pasted}/chat/completions?api-version=2025-04-01-preview"
+
+    kept = parse_endpoint(text, provider=given)
+    won = parse_endpoint(text, provider=given, api_version="preview")
+
+    bare = chat.partition("?")[0]
+    assert f"{bare}?api-version=2025-04-01-preview" == kept.url("chat/completions", "m")
+    assert f"{bare}?api-version=preview" == won.url("chat/completions", "m")
+
+
+@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
+def test_scope_of_the_connection_wins(row):
+    """A connection's own Entra scope replaces the usual one, also where none is usual."""
+    pasted, given, *_ = row
+
+    assert parse_endpoint(pasted, provider=given, scope="api://gw/.default").scope == "api://gw/.default"
+
+
+@pytest.mark.parametrize("text", [None, "", "  ", '""'])
+def test_key_or_provider_of_openai_needs_no_endpoint(text):
+    """A key that begins sk-, or the provider openai, is enough for OpenAI's own endpoint."""
+    by_key = parse_endpoint(text, api_key_prefix_is_openai=True)
+    by_provider = parse_endpoint(text, provider="openai")
+
+    assert parse_endpoint("https://api.openai.com/v1") == by_key == by_provider
+
+
+def test_endpoint_wins_over_what_the_key_looks_like():
+    """A key that begins sk- changes nothing where an endpoint is given."""
+    text = "https://r.openai.azure.com/openai/v1"
+
+    assert parse_endpoint(text) == parse_endpoint(text, api_key_prefix_is_openai=True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("completions", "/deployments/m/completions"),
+        ("embeddings", "/deployments/m/embeddings"),
+        ("images/generations", "/deployments/m/images/generations"),
+        ("/images/edits/", "/deployments/m/images/edits"),
+        ("models", "/models"),
+        ("responses", "/responses"),
+        ("files", "/files"),
+    ],
+)
+def test_only_operations_of_a_deployment_are_put_under_it(operation, expected):
+    """In the deployment style, what belongs to the resource stands right under /openai."""
+    endpoint = parse_endpoint("https://r.openai.azure.com")
+
+    assert f"https://r.openai.azure.com/openai{expected}?api-version={GA}" == endpoint.url(operation, "m")
+
+
+def test_pasted_list_of_models_is_cut_and_the_models_route_is_not():
+    """`/models` behind /v1 or /openai is an operation; right under a Foundry host it is the route."""
+    assert parse_endpoint("https://api.openai.com/v1/models").base == "https://api.openai.com/v1"
+    assert (
+        parse_endpoint("https://r.openai.azure.com/openai/models").base == "https://r.openai.azure.com/openai"
+    )
+    assert parse_endpoint("https://r.services.ai.azure.com/models/info").style == "models"
+
+
+@pytest.mark.parametrize("name", ["embeddings", "chat", "v1", "openai", "models", "completions"])
+def test_deployments_and_projects_may_be_named_like_parts_of_a_path(name):
+    """A deployment or project named `embeddings` or `v1` is not mistaken for an operation or a route."""
+    pasted = f"https://r.openai.azure.com/openai/deployments/{name}"
+    project = f"https://r.services.ai.azure.com/api/projects/{name}"
+
+    assert name == parse_endpoint(pasted).deployment
+    assert name == parse_endpoint(f"{pasted}/chat/completions").deployment
+    assert f"{project}/openai/v1" == parse_endpoint(project).base
+    assert f"{project}/openai/v1" == parse_endpoint(f"{project}/openai/v1/responses").base
+
+
+@pytest.mark.parametrize(
+    ("model", "segment"),
+    [("a/b", "a%2Fb"), ("a b", "a%20b"), ("ä?#", "%C3%A4%3F%23"), ("../x", "..%2Fx"), ("\ud800", "%3F")],
+)
+def test_model_is_one_path_segment(model, segment):
+    """A job's model can't leave its place in the path, whatever it holds."""
+    url = parse_endpoint("https://r.openai.azure.com").url("embeddings", model)
+
+    assert f"https://r.openai.azure.com/openai/deployments/{segment}/embeddings?api-version={GA}" == url
+
+
+@pytest.mark.parametrize("model", ["", ".", ".."])
+def test_model_that_is_no_segment_is_refused(model):
+    """Dots alone would step out of the deployment's path, and an empty name would collapse it."""
+    endpoint = parse_endpoint("https://r.openai.azure.com")
+
+    with pytest.raises(ConnectionInvalid, match="`model`"):
+        endpoint.url("chat/completions", model)
+
+
+def test_deployment_of_the_endpoint_wins_over_the_model():
+    """Path and body name the deployment that was pasted."""
+    endpoint = parse_endpoint("https://r.openai.azure.com/openai/deployments/D%20x")
+
+    assert "/deployments/D%20x/" in endpoint.url("chat/completions", "m")
+    assert endpoint.model_in_body("m") == "D x"
+    assert replace(endpoint, deployment=None).model_in_body("m") == "m"
+
+
+SECRET = "s3cr3t"
+REFUSED = [
+    (None, None, "needs an `endpoint`"),
+    ("", "azure_openai", "needs an `endpoint`"),
+    ("https://", None, "name a host"),
+    ("https:///openai/v1", None, "name a host"),
+    ("https://:443/", None, "name a host"),
+    ("https:/r.openai.azure.com", None, "must be a URL"),
+    ("https://r.openai.azure.com:", None, "a port, if any"),
+    ("https://r.openai.azure.com:0", None, "a port, if any"),
+    ("https://r.openai.azure.com:65536", None, "a port, if any"),
+    (f"https://r.openai.azure.com:{SECRET}", None, "a port, if any"),
+    ("https://-r.openai.azure.com", None, "name a host"),
+    ("https://r..openai.azure.com", None, "name a host"),
+    ("https://r%2eopenai.azure.com", None, "name a host"),
+    ("https://{resource}.openai.azure.com", None, "name a host"),
+    (f"https://{'r' * 64}.openai.azure.com", None, "name a host"),
+    (f"https://{'r.' * 120}openai.azure.com", None, "name a host"),
+    ("https://[::1", "openai", "name a host"),
+    ("https://[:::]/", "openai", "name a host"),
+    ("https://[fe80::1%25eth0]/", "openai", "name a host"),
+    (f"https://user:{SECRET}@r.openai.azure.com", None, "`api_key`"),
+    (f"{SECRET}@r.openai.azure.com", None, "`api_key`"),
+    (f"user:{SECRET}@host", None, "`api_key`"),
+    (f"sk-proj-{SECRET}", None, "`api_key`"),
+    (f"sk-{SECRET}.x.y", "openai", "`api_key`"),
+    (SECRET * 14, "azure_openai", "`api_key`"),
+    (f"ftp://r.openai.azure.com/{SECRET}", None, "https URL"),
+    ("file:///etc/passwd", None, "https URL"),
+    ("javascript:alert(1)", None, "must be a URL"),
+    ("https://r.openai.azure.com/open ai", None, "white space"),
+    ("https://r.openai.azure.com/\x00", None, "white space"),
+    ("https://r.openai.azure.com/\nx", None, "white space"),
+    ("https://r.openai.azure.com\\@evil.com", None, "backslash"),
+    ("https://rübe.openai.azure.com", None, "xn--"),
+    ("https://gw.contoso.com/ai", None, "`provider`"),
+    ("https://r.openai.azure.com.evil.com/openai/v1", None, "`provider`"),
+    ("https://evilopenai.azure.com/openai/v1", None, "`provider`"),
+    ("http://localhost:8080/openai/v1", None, "`provider`"),
+    ("https://r.openai.azure.com", "openai", "says openai, but"),
+    ("https://r.services.ai.azure.com", "openai", "says openai, but"),
+    ("https://api.openai.com/v1", "azure_openai", "says azure_openai, but"),
+    ("https://x.eastus.models.ai.azure.com", "azure_openai", "says azure_openai, but"),
+    ("https://r.openai.azure.com", "anthropic", "one of azure_openai, foundry, openai"),
+    ("https://gw.contoso.com/openai/deployments/D", "openai", "must be azure_openai"),
+    ("https://r.openai.azure.com/v1", None, "known for"),
+    ("https://r.openai.azure.com/models", None, "known for"),
+    ("https://r.services.ai.azure.com/api/projects/P/models", None, "known for"),
+    ("https://r.openai.azure.com/openai/deployments/D/x/y", None, "known for"),
+    ("https://r.services.ai.azure.com/anthropic/v1/messages", None, "known for"),
+    ("https://r.services.ai.azure.com/x/openai/v1", None, "known for"),
+    ("https://api.openai.com/v2", None, "known for"),
+    ("https://r.openai.azure.com/openai/deployments/../v1", None, "segments"),
+    ("https://r.openai.azure.com/openai/./v1", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/%2e%2E", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/a%2Fb", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/a%5cb", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/a%252Fb", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/a%00b", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/%ff", None, "segments"),
+    ("https://r.openai.azure.com/openai/deployments/{deployment-id}/embeddings", None, "placeholder"),
+    ("https://r.openai.azure.com/openai/deployments/a%zz", None, "placeholder"),
+    (f"https://gw.contoso.com/?subscription-key={SECRET}", "openai", "`api_key`"),
+    (f"https://r.openai.azure.com/?api-version=2024-10-21&code={SECRET}", None, "`api_key`"),
+    (f"https://r.openai.azure.com/?{SECRET}", None, "`api_key`"),
+    (f"https://r.openai.azure.com/?api-version={SECRET}=", None, "2024-10-21"),
+    ("https://r.openai.azure.com/?api-version=a&api-version=b", None, "not several"),
+    (f"https://r.openai.azure.com/{'x' * 2048}", None, "2,048"),
+]
+
+
+@pytest.mark.parametrize(("pasted", "provider", "words"), REFUSED)
+def test_what_is_no_endpoint_is_refused_with_a_sentence(pasted, provider, words):
+    """A refusal names what would be right, is one full sentence or two, and quotes nothing."""
+    with pytest.raises(ConnectionInvalid) as refused:
+        parse_endpoint(pasted, provider=provider)
+
+    message = str(refused.value)
+    assert words in message
+    assert "`endpoint`" in message or "`provider`" in message
+    assert message.endswith(".")
+    assert SECRET not in message
+
+
+def test_wrong_api_version_of_the_connection_is_refused():
+    """A version that could add to the query is refused, whoever gives it."""
+    with pytest.raises(ConnectionInvalid, match="`api_version`"):
+        parse_endpoint("https://r.openai.azure.com", api_version="2024-10-21&x=y")
+
+
+@pytest.mark.parametrize(
+    ("pasted", "base", "host"),
+    [
+        ("https://[0:0::0:1]:8443/x", "https://[::1]:8443/x/v1", "::1"),
+        ("http://localhost:80", "http://localhost/v1", "localhost"),
+        ("localhost:8080", "https://localhost:8080/v1", "localhost"),
+        (
+            "https://xn--rbe-hoa.contoso.com:00443",
+            "https://xn--rbe-hoa.contoso.com/v1",
+            "xn--rbe-hoa.contoso.com",
+        ),
+        ("https://gw.contoso.com/a%7Eb/%41", "https://gw.contoso.com/a~b/A/v1", "gw.contoso.com"),
+        ("//gw.contoso.com/x", "https://gw.contoso.com/x/v1", "gw.contoso.com"),
+    ],
+)
+def test_addresses_have_one_spelling(pasted, base, host):
+    """Two spellings of one address give one base, which caches and comparisons rely on."""
+    endpoint = parse_endpoint(pasted, provider="openai")
+
+    assert (base, host) == (endpoint.base, endpoint.host)
+
+
+def test_hosts_that_are_known_are_those_allowed_by_default():
+    """Every host that tells its provider is on the default allow-list, and no other is."""
+    assert sorted(_KNOWN_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://r.openai.azure.com/openai/v1",
+        "https://R.OpenAI.Azure.com./openai/v1",
+        "https://api.openai.com",
+        "https://eu.api.openai.com:443/v1?x=y",
+        "https://gw.contoso.com:8443/ai",
+        "HTTPS://gw.contoso.com#x",
+        "https://a.b.fabrikam.example/x",
+        "https://litware.example",
+    ],
+)
+@pytest.mark.parametrize("allow_local", [True, False])
+def test_hosts_under_a_suffix_pass(url, allow_local):
+    """A suffix lets its host and what is under it pass, however it and the host are spelled."""
+    suffixes = (*DEFAULT_ALLOWED_SUFFIXES, ".Contoso.com", "*.fabrikam.example.", " litware.example ")
+
+    check_allowed(url, suffixes=suffixes, allow_local=allow_local)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://evil.com/openai/v1", "ALLOWED_ENDPOINT_SUFFIXES"),
+        ("https://r.openai.azure.com.evil.com", "openai.azure.com, openai.azure.us"),
+        ("https://evilopenai.azure.com", "not allowed"),
+        ("https://azure.com", "not allowed"),
+        ("http://r.openai.azure.com", "https://"),
+        ("http://169.254.169.254/metadata/instance", "https://"),
+        ("https://169.254.169.254/metadata/instance", "not an address"),
+        ("https://10.0.0.4", "not an address"),
+        ("https://2130706433", "not an address"),
+        ("https://0x7f000001", "not an address"),
+        ("https://0x7f.1", "not an address"),
+        ("https://0177.0.0.1", "not an address"),
+        ("https://127.1", "not an address"),
+        ("https://1.openai.azure.1", "not an address"),
+        ("https://[2606:4700::1111]", "not an address"),
+        ("https://[::ffff:127.0.0.1]", "not an address"),
+        ("https://[::]", "not an address"),
+        ("https://intranet", "not an address"),
+        ("https://x.localhost", "not an address"),
+        ("https://localhost.", "ALLOW_LOCAL_ENDPOINTS"),
+        ("http://127.0.0.1:10000", "ALLOW_LOCAL_ENDPOINTS"),
+        ("http://127.9.9.9", "ALLOW_LOCAL_ENDPOINTS"),
+        ("https://[::1]:1", "ALLOW_LOCAL_ENDPOINTS"),
+        ("https://user@r.openai.azure.com", "must be an https URL"),
+        ("https://evil.com\\.openai.azure.com", "must be an https URL"),
+        ("https://evil.com%2f.openai.azure.com", "must be an https URL"),
+        ("https://r.openai.azure.com:0", "must be an https URL"),
+        ("https://r.openai.azure.com:70000", "must be an https URL"),
+        ("https://r.openai.azure.com/a b", "must be an https URL"),
+        ("https://r.openai.azure.com\n", "must be an https URL"),
+        ("https://ópenai.azure.com", "must be an https URL"),
+        ("ftp://r.openai.azure.com", "must be an https URL"),
+        ("//r.openai.azure.com", "must be an https URL"),
+        ("r.openai.azure.com", "must be an https URL"),
+        ("", "must be an https URL"),
+    ],
+)
+def test_other_hosts_are_refused(url, words):
+    """What is not https to a name under a suffix is refused, and the refusal names the setting to change."""
+    with pytest.raises(ConnectionInvalid) as refused:
+        check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
+
+    assert words in str(refused.value)
+    assert "`endpoint`" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:10000/x",
+        "https://127.8.9.1",
+        "http://[::1]:7071",
+        "http://localhost",
+        "http://LOCALHOST.:1/",
+    ],
+)
+def test_local_endpoints_pass_where_they_are_allowed(url):
+    """With ALLOW_LOCAL_ENDPOINTS, plain http and https on loopback pass, on any port."""
+    check_allowed(url, suffixes=(), allow_local=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.4",
+        "http://169.254.169.254",
+        "http://0.0.0.0",
+        "http://127.1",
+        "http://2130706433",
+        "http://x.localhost",
+        "http://localhost.evil.com",
+        "http://127.0.0.1.evil.com",
+        "http://[::ffff:127.0.0.1]",
+        "http://r.openai.azure.com",
+    ],
+)
+def test_allowing_local_endpoints_allows_nothing_else(url):
+    """Only loopback in its plain spellings is local; plain http stays refused elsewhere."""
+    with pytest.raises(ConnectionInvalid):
+        check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=True)
+
+
+@pytest.mark.parametrize("suffixes", [(), ("",), (".",), ("*",), (" ",)])
+def test_empty_suffix_allows_nothing(suffixes):
+    """A stray comma in the setting does not open every host."""
+    with pytest.raises(ConnectionInvalid, match="no suffix at all"):
+        check_allowed("https://r.openai.azure.com", suffixes=suffixes, allow_local=False)
+
+
+def test_refusal_speaks_of_the_member_that_was_checked():
+    """The same check serves callbacks, and then says so."""
+    with pytest.raises(ConnectionInvalid, match="`callback`"):
+        check_allowed("https://evil.com", suffixes=("contoso.com",), allow_local=False, member="callback")

@@ -1,0 +1,183 @@
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import httpx
+import pytest
+import yarl
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from shared.errors import ConnectionInvalid
+from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from shared.providers import PROVIDERS, parse_endpoint
+
+SECRET = "s3cr3tM4RK"
+
+hosts = st.sampled_from(
+    [
+        "r.openai.azure.com",
+        "R.cognitiveservices.azure.us",
+        "r.services.ai.azure.com",
+        "x.eastus.models.ai.azure.com",
+        "westus.api.cognitive.microsoft.com",
+        "api.openai.com",
+        "gw.contoso.com:8443",
+        "127.0.0.1:9000",
+        "[::1]:9000",
+        "evil.com",
+        "r.openai.azure.com.evil.com",
+        "intranet",
+        "0x7f.1",
+    ]
+)
+segments = st.sampled_from(
+    [
+        *("openai", "OpenAI", "v1", "models", "deployments", "api", "projects", "P", "gpt-4.1", "a%20b"),
+        *(
+            "chat",
+            "completions",
+            "embeddings",
+            "images",
+            "generations",
+            "responses",
+            "..",
+            "%2e",
+            "a%2Fb",
+            "",
+        ),
+    ]
+)
+queries = st.sampled_from(["", "?api-version=2024-10-21", "?", "?api-version=", "#x", "?a=b"])
+addresses = st.builds(
+    lambda scheme, host, path, query: scheme + host + "".join(f"/{one}" for one in path) + query,
+    st.sampled_from(["https://", "http://", "HTTPS://", "", "//"]),
+    hosts,
+    st.lists(segments, max_size=8),
+    queries,
+)
+noise = st.text(alphabet=st.sampled_from("ahst:/\\?#@[]%.-_0 1x\t\n\x00é“{}"), max_size=40)
+pasted = st.one_of(addresses, noise, st.text(), st.builds(str.__add__, addresses, noise))
+providers = st.sampled_from([None, *PROVIDERS])
+operations = st.sampled_from(["chat/completions", "embeddings", "completions", "images/generations"])
+models = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\%\ufffd"), min_size=1)
+
+
+def refusal(function, *args, **kwargs) -> str:
+    """What a refusal says; nothing where there is none."""
+    try:
+        function(*args, **kwargs)
+    except ConnectionInvalid as refused:
+        return str(refused)
+    return ""
+
+
+@given(pasted, providers, st.one_of(st.none(), st.text()), st.booleans())
+def test_parsing_gives_an_endpoint_or_says_why_not(text, provider, version, flag):
+    """No text whatever breaks the parser: it is an endpoint or it is refused."""
+    with suppress(ConnectionInvalid):
+        endpoint = parse_endpoint(text, provider=provider, api_version=version, api_key_prefix_is_openai=flag)
+
+        assert endpoint.host == httpx.URL(endpoint.base).host
+        assert endpoint.base.isascii()
+        assert not endpoint.base.endswith("/")
+
+
+@given(addresses, providers, operations, models)
+def test_our_own_url_means_the_endpoint_that_gave_it(text, provider, operation, model):
+    """A URL that we built, pasted again, is the same endpoint; only the model has become its deployment."""
+    assume(model not in (".", ".."))
+    with suppress(ConnectionInvalid):
+        endpoint = parse_endpoint(text, provider=provider)
+        again = parse_endpoint(endpoint.url(operation, model), provider=provider)
+
+        named = (endpoint.deployment or model) if endpoint.style == "deployments" else None
+        assert replace(endpoint, deployment=named) == again
+        assert endpoint.url(operation, model) == again.url(operation, "another")
+
+
+@given(addresses, providers)
+def test_an_endpoint_that_was_understood_yields_urls_that_are_understood(text, provider):
+    """Reading our own URL again never fails, so that the property above is not empty."""
+    try:
+        endpoint = parse_endpoint(text, provider=provider)
+    except ConnectionInvalid:
+        return
+    parse_endpoint(endpoint.url("chat/completions", "m"), provider=provider)
+    parse_endpoint(endpoint.base, provider=provider)
+
+
+@given(addresses, providers, operations, models)
+def test_clients_send_our_url_as_it_stands(text, provider, operation, model):
+    """Nothing in a URL that we built is changed by httpx and yarl, which stand below us."""
+    assume(model not in (".", ".."))
+    with suppress(ConnectionInvalid):
+        url = parse_endpoint(text, provider=provider).url(operation, model)
+
+        assert url == str(httpx.URL(url))
+        assert url == str(yarl.URL(url, encoded=True))
+
+
+@given(hosts, providers, st.sampled_from(["https://", "http://", "ftp://", ""]), noise, noise)
+def test_no_refusal_repeats_a_secret(host, provider, scheme, before, after):
+    """A key pasted into user info, query, fragment, port or path of an endpoint is in no message."""
+    marked = before + SECRET + after
+    for text in (
+        f"{scheme}user:{marked}@{host}",
+        f"{scheme}{marked}@{host}/openai/v1",
+        f"{scheme}{host}:{marked}",
+        f"{scheme}{host}/?api-key={marked}",
+        f"{scheme}{host}/?api-version={marked}",
+        f"{scheme}{host}/openai/v1#{marked}",
+        f"{scheme}{host}/{marked}",
+        marked,
+        f"sk-{marked}",
+    ):
+        said = refusal(parse_endpoint, text, provider=provider)
+        said += refusal(check_allowed, text, suffixes=("contoso.com",), allow_local=False)
+
+        assert SECRET.lower() not in said.lower()
+
+
+@given(pasted)
+@example("https://evil.com?.openai.azure.com")
+@example("https://evil.com#.openai.azure.com")
+@example("https://evil.com/.openai.azure.com")
+@example("https://evil.com\\.openai.azure.com")
+@example("https://evil.com:80@r.openai.azure.com")
+@example("https://r.openai.azure.com:80:90")
+@example("https://r.openai.azure.com.")
+def test_no_other_host_is_ever_let_through(url):
+    """What passes is https to a host under a suffix, as httpx and yarl read that URL, not only as we do."""
+    with suppress(ConnectionInvalid):
+        check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
+        for seen in (httpx.URL(url), yarl.URL(url)):
+            host = (seen.host or "").removesuffix(".")
+
+            assert seen.scheme == "https"
+            assert any(f".{host}".endswith(f".{suffix}") for suffix in DEFAULT_ALLOWED_SUFFIXES)
+
+
+@given(pasted, providers)
+def test_what_is_let_through_is_what_was_parsed(text, provider):
+    """The check judges the very host that the endpoint's URLs go to."""
+    with suppress(ConnectionInvalid):
+        endpoint = parse_endpoint(text, provider=provider)
+        check_allowed(endpoint.base, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
+
+        assert httpx.URL(endpoint.url("chat/completions", "m")).host == endpoint.host
+        assert any(f".{endpoint.host}".endswith(f".{suffix}") for suffix in DEFAULT_ALLOWED_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    "text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000]
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_hostile_paths_are_read_in_no_time(text, provider):
+    """A path made to upset the patterns is read or refused at once, not after a minute of backtracking."""
+    started = time.perf_counter()
+
+    with suppress(ConnectionInvalid):
+        parse_endpoint(text, provider=provider)
+
+    assert time.perf_counter() - started < 1
