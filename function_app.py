@@ -29,7 +29,7 @@ async def bury_job(message: func.QueueMessage, results: func.Out[bytes]) -> None
     publish(results, await services().pipeline.bury(delivery(message)))
 
 
-@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
 async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # the trigger's binding
     """Says that the app is loaded and answers. Tells nothing else: it is open to everybody."""
     return func.HttpResponse('{"status":"ok"}', mimetype="application/json")

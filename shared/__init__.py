@@ -7,6 +7,6 @@ Modules stand on floors and import only from the floors below (docs/architecture
 4  pipeline
 3  actions, outputs, runs
 2  connections, ledger, usage
-1  providers, outbound, outcomes, waits, sockets, transport, identity, key_vault, storage
+1  addresses, providers, outbound, outcomes, waits, sockets, transport, identity, key_vault, storage
 0  contract, stores, settings, errors, secret, clock
 """

@@ -125,7 +125,8 @@ class Connections:
         known = self._known.get((customer, name))
         if known is None or self._ticks() >= known.next_read:
             known = await self._read(customer, name)
-        self._known.move_to_end((customer, name))
+        else:
+            self._known.move_to_end((customer, name))
         return self._use(known, customer, name)
 
     async def renewed(self, refused: Connection) -> Connection | None:
@@ -165,21 +166,22 @@ class Connections:
             opened = None if found is None else self._open(found, customer, name)
         except ConnectionFault as exc:
             fault = exc
-        except VaultUnavailable:
-            return self._last_known(customer, name)
+        except VaultUnavailable as exc:
+            return self._last_known(customer, name, exc)
         life = FAULT_S if opened is None else FRESH_S
         known = _Known(found, opened, fault, self._ticks(), self._ticks() + life)
         self._known[customer, name] = known
+        self._known.move_to_end((customer, name))
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return known
 
-    def _last_known(self, customer: str, name: str) -> _Known:
+    def _last_known(self, customer: str, name: str, outage: VaultUnavailable) -> _Known:
         """While the vault is down: what was last read, if it was a usable connection and is young enough."""
         known = self._known.get((customer, name))
         if known is None or known.opened is None or self._ticks() - known.read_at > STALE_S:
             raise VaultUnavailable(
-                f"Key Vault gives no answer, and {customer}'s connection {name} is not known."
+                f"{outage} Nothing young enough is known of {customer}'s connection {name}."
             )
         known.next_read = self._ticks() + FAULT_S
         return known

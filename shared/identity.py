@@ -6,6 +6,7 @@ on first use: it costs a cold start more than anything else here, and key-only s
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 _EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
+# An id or a domain name. azure-identity puts it into the path at Entra as it is.
+_is_tenant = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}").fullmatch
 
 
 class Identity:
@@ -42,14 +45,15 @@ class Identity:
 
         A managed identity has no standing in another tenant: there, an app registration that the
         customer has consented to vouches with it (workload identity federation). Raises
-        ConnectionInvalid where ENTRA_CLIENT_ID is not set, ProviderUnavailable where Entra refuses.
+        ConnectionInvalid where ENTRA_CLIENT_ID is not set or `tenant_id` is none, ProviderUnavailable
+        where Entra refuses.
         """
-        from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError  # noqa: PLC0415
+        from azure.core.exceptions import AzureError  # noqa: PLC0415
 
         try:
             credential = await self._in_tenant(tenant_id) if tenant_id else self.credential()
             token = await credential.get_token(scope)
-        except (ClientAuthenticationError, ServiceRequestError) as exc:
+        except AzureError as exc:
             # Entra's own text names tenants and apps: the log has it, a result does not.
             raise ProviderUnavailable(
                 f"Entra gave no token for {scope} ({type(exc).__name__}).", UpstreamFacts(transient=True)
@@ -74,6 +78,8 @@ class Identity:
                 "The connection names a `tenant_id`, for which the app setting ENTRA_CLIENT_ID must name the "
                 "app registration that the customer has consented to."
             )
+        if not _is_tenant(tenant_id):
+            raise ConnectionInvalid("The connection's `tenant_id` must be a tenant's id or domain name.")
         # azure-identity asks for the assertion in a plain call, so it is fetched (or found cached) before.
         self._assertion = (await self.credential().get_token(_EXCHANGE_SCOPE)).token
         if tenant_id not in self._foreign:

@@ -32,13 +32,13 @@ class KeyVaultCredentials:
         credential: AsyncTokenCredential,
         *,
         transport: AsyncHttpTransport[Any, Any],
-        ca_file: str = "",
+        private_ca: bool = False,
     ) -> None:
         # The SDK's own ten tries are too patient inside a job.
         options: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "retry_backoff_max": 2}
-        if ca_file:
+        if private_ca:
             # A vault behind a certificate authority of one's own has no name below vault.azure.net either.
-            options |= {"connection_verify": ca_file, "verify_challenge_resource": False}
+            options["verify_challenge_resource"] = False
         self._client = SecretClient(url, credential, transport=transport, **options)
 
     async def get(self, customer: str, connection: str) -> StoredCredential | None:
@@ -53,9 +53,11 @@ class KeyVaultCredentials:
                 raise ConnectionDisabled(
                     f"The secret of customer {customer}'s connection {connection} is disabled."
                 ) from None
-            raise VaultUnavailable(f"Key Vault answered {exc.status_code}.") from exc
+            # Without a status it never got that far: the app's own identity gave no token.
+            said = exc.status_code or f"nothing ({type(exc).__name__})"
+            raise VaultUnavailable(f"Key Vault answered {said}.") from exc
         except (AzureError, TimeoutError) as exc:
-            raise VaultUnavailable(f"Key Vault gave no answer ({type(exc).__name__}).") from exc
+            raise VaultUnavailable(f"Key Vault answered nothing ({type(exc).__name__}).") from exc
         about = secret.properties
         return StoredCredential(
             value=Secret(secret.value or ""),

@@ -79,7 +79,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return seconds
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -87,10 +87,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _classify(status: int, codes: set[str], message: str) -> tuple[type[UpstreamError], str]:  # noqa: PLR0911, C901  # a table
-    if codes & _FILTERED:
-        return ContentFiltered, "The provider's content policy stopped the prompt"
     if status == 401:  # noqa: PLR2004
         return CredentialRejected, "The endpoint refused the connection's credential (401)"
+    if codes & _FILTERED:
+        return ContentFiltered, "The provider's content policy stopped the prompt"
     if codes & _BLOCKED or (status == 403 and "temporarily blocked" in message.lower()):  # noqa: PLR2004
         return AccountBlocked, "The customer's account or resource is blocked by the provider"
     if codes & _NO_MODEL:

@@ -217,7 +217,7 @@ class Pipeline:
             raise moment  # no room for its id: the host delivers this message again by itself
         delay = moment.delay_s * random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
         await self.queues.send(queue, body, delay_s=delay)
-        log.warning("job_put_back %s delay_s=%.1f reason=%s", _named(job), delay, type(moment).__name__)
+        log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
 
 
 def _refuse(delivery: Delivery, error: JobError) -> bytes:

@@ -6,18 +6,22 @@ Refusals quote nothing of what was pasted: a key may stand anywhere in it, the h
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import unquote
 
+from shared.addresses import (
+    DEFAULT_PORTS,
+    api_version_in,
+    encode_segment,
+    normal_path,
+    parse_authority,
+    split_address,
+    unwrap,
+)
 from shared.errors import ConnectionInvalid
 
 PROVIDERS = ("azure_openai", "foundry", "openai")
 
 _OPENAI_BASE = "https://api.openai.com/v1"
-_MAX_LENGTH = 2048
-_MAX_PORT = 65535
-_MAX_HOST = 253
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 # The last dated GA version, and the only one that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
 
@@ -35,18 +39,6 @@ _DEPLOYMENT_OPERATIONS = frozenset(
         "images/generations",
     }
 )
-
-# What gets copied around an address: white space, quotes, the brackets of a mail, JSON's comma.
-_WRAPPING = " \t\r\n\"'`<>,;\xa0\u2018\u2019\u201c\u201d\u200b\ufeff"
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
-_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
-_AUTHORITY = re.compile(
-    rf"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>{_LABEL}(?:\.{_LABEL})*)\.?)(?::(?P<port>[0-9]{{1,5}}))?"
-)
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+")
-_SMUGGLED = re.compile(r"[\x00-\x1f\x7f/\\%\ufffd]|^\.{1,2}$")
-_API_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}")
 
 _NAMES = (
     r"(?:chat/)?completions|embeddings|responses|moderations|files|batches|info"
@@ -130,7 +122,7 @@ class Endpoint:
                 raise ConnectionInvalid(
                     "The `model` must name a deployment, as the `endpoint` names none of its own."
                 )
-            path = f"deployments/{_encode(name)}/{path}"
+            path = f"deployments/{encode_segment(name)}/{path}"
         query = f"?api-version={self.api_version}" if self.api_version else ""
         return f"{self.base}/{path}{query}"
 
@@ -161,79 +153,26 @@ def parse_endpoint(
     """
     if provider is not None and provider not in PROVIDERS:
         raise ConnectionInvalid(f"The `provider` must be one of {', '.join(PROVIDERS)}.")
-    pasted = (text or "").strip(_WRAPPING)
+    pasted = unwrap(text or "")
     if not pasted and (provider == "openai" or (provider is None and api_key_prefix_is_openai)):
         pasted = _OPENAI_BASE
-    scheme, authority, path, query = _split(pasted)
-    host, port = _host_and_port(authority)
+    scheme, authority, path, query = split_address(pasted)
+    host, port = parse_authority(authority)
     suffix, family = _family(host, provider)
-    style, base_path, deployment = _style(_normal_path(path), family, known=suffix is not None)
+    style, base_path, deployment = _style(normal_path(path), family, known=suffix is not None)
     authority = f"[{host}]" if ":" in host else host
-    if port not in (None, _DEFAULT_PORTS[scheme]):
+    if port not in (None, DEFAULT_PORTS[scheme]):
         authority += f":{port}"
     return Endpoint(
         provider=provider or family.providers[0],
         style=style,
         base=f"{scheme}://{authority}{base_path}",
         deployment=deployment,
-        api_version=_version(query, api_version) or _DEFAULT_VERSIONS.get(style),
+        api_version=api_version_in(query, api_version) or _DEFAULT_VERSIONS.get(style),
         key_header=family.key_header,
         scope=scope or (_scope(style, suffix) if family.entra else None),
         host=host,
     )
-
-
-def _split(pasted: str) -> tuple[str, str, str, str]:
-    """Scheme, authority, path and query; a fragment says nothing to a server and is dropped."""
-    if not pasted:
-        raise ConnectionInvalid(
-            "The connection needs an `endpoint`, such as https://RESOURCE.openai.azure.com/openai/v1."
-        )
-    if len(pasted) > _MAX_LENGTH:
-        raise ConnectionInvalid(f"The `endpoint` must not be longer than {_MAX_LENGTH:,} characters.")
-    if not pasted.isascii():
-        raise ConnectionInvalid(
-            "The `endpoint` must be plain ASCII: give an international host in its xn-- form."
-        )
-    if _UNSAFE.search(pasted):
-        raise ConnectionInvalid(
-            "The `endpoint` must be one URL with no white space, control character or backslash in it."
-        )
-    match = _SCHEME.match(pasted)
-    scheme = match[1].lower() if match else "https"
-    if scheme not in _DEFAULT_PORTS:
-        raise ConnectionInvalid("The `endpoint` must be an https URL.")
-    rest = pasted[match.end() :] if match else pasted.lstrip("/")
-    before_fragment = rest.partition("#")[0]
-    before_query, _, query = before_fragment.partition("?")
-    authority, slash, path = before_query.partition("/")
-    # A word alone is no address; the commonest such word is the key, in the wrong member.
-    if pasted.startswith("sk-") or not (
-        match or "@" in authority or re.search(r"[.\[]|^localhost", authority)
-    ):
-        raise ConnectionInvalid("The `endpoint` must be a URL; a key belongs into `api_key`.")
-    return scheme, authority, slash + path, query
-
-
-def _host_and_port(authority: str) -> tuple[str, int | None]:
-    if "@" in authority:
-        raise ConnectionInvalid(
-            "The `endpoint` must not carry a user name or password: leave out what stands before the @ "
-            "and put the key into `api_key`."
-        )
-    match = _AUTHORITY.fullmatch(authority.lower())
-    try:
-        # A match of neither name nor address fails here too, as does an address that is none.
-        host = (match and match["name"]) or str(IPv6Address(match["address"] if match else ""))
-    except ValueError:
-        host = ""
-    port = int(match["port"]) if match and match["port"] else None
-    if not 0 < len(host) <= _MAX_HOST or port == 0 or (port or 0) > _MAX_PORT:
-        raise ConnectionInvalid(
-            "The `endpoint` must name a host such as RESOURCE.openai.azure.com, and a port, if any, from 1 "
-            f"to {_MAX_PORT}."
-        )
-    return host, port
 
 
 def _family(host: str, provider: str | None) -> tuple[str | None, _Family]:
@@ -252,25 +191,6 @@ def _family(host: str, provider: str | None) -> tuple[str | None, _Family]:
             f"{family.providers[0]}: correct one of the two, or leave `provider` out."
         )
     return suffix, family
-
-
-def _normal_path(path: str) -> str:
-    """The path with single slashes and one way of encoding, so that equal endpoints compare equal."""
-    names = []
-    for segment in filter(None, path.split("/")):
-        name = unquote(segment)
-        if not _SEGMENT.fullmatch(segment):
-            raise ConnectionInvalid(
-                "The path of the `endpoint` holds a character that no URL has, as a placeholder does: "
-                "paste the address with the real names in it."
-            )
-        if _SMUGGLED.search(name):
-            raise ConnectionInvalid(
-                "The path of the `endpoint` must not hold . or .. segments, nor encoded slashes, "
-                "backslashes or percent signs."
-            )
-        names.append(_encode(name))
-    return "".join(f"/{name}" for name in names)
 
 
 def _style(path: str, family: _Family, *, known: bool) -> tuple[str, str, str | None]:
@@ -295,31 +215,9 @@ def _style(path: str, family: _Family, *, known: bool) -> tuple[str, str, str | 
     return style, base + added, None
 
 
-def _version(query: str, own: str | None) -> str | None:
-    members = parse_qsl(query, keep_blank_values=True)
-    if any(name.lower() != "api-version" for name, _ in members):
-        raise ConnectionInvalid(
-            "The `endpoint` must carry no query but api-version: a key belongs into `api_key`."
-        )
-    versions = {own} if own else {value for _, value in members if value}
-    if len(versions) > 1:
-        raise ConnectionInvalid("The `endpoint` must carry one api-version, not several.")
-    version = next(iter(versions), None)
-    if version and not _API_VERSION.fullmatch(version):
-        raise ConnectionInvalid(
-            "The `api_version`, or the api-version in the `endpoint`, must be one such as 2024-10-21."
-        )
-    return version
-
-
 def _scope(style: str, suffix: str | None) -> str:
     # A project takes no audience but ai.azure.com; Azure Government has its own (Microsoft's page on
     # Foundry there), and a gateway on any domain is taken to stand before the public cloud.
     cloud = suffix.rpartition(".")[2] if suffix else "com"
     audience = "ai" if style == "v1" else "cognitiveservices"
     return f"https://{audience}.azure.{cloud}/.default"
-
-
-def _encode(name: str) -> str:
-    """One path segment, encoded as the official client does (openai 3.52, _utils/_path.py)."""
-    return quote(name, safe="!$&'()*+,;=:@", errors="replace")

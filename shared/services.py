@@ -92,7 +92,8 @@ def _credentials(
         return None
     from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
 
-    transport = AioHttpTransport(session=session, session_owner=False)
+    ca_file = settings.key_vault_ca_file
+    transport = AioHttpTransport(session=session, session_owner=False, connection_verify=ca_file or True)
     return KeyVaultCredentials(
-        settings.key_vault_url, identity.credential(), transport=transport, ca_file=settings.key_vault_ca_file
+        settings.key_vault_url, identity.credential(), transport=transport, private_ca=bool(ca_file)
     )

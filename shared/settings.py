@@ -96,7 +96,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingInvalid(
             "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net."
         )
-    jobs, _, results = binding_queues(environment)
+    jobs, poison, results = binding_queues(environment)
+    callbacks = text("CALLBACKS_QUEUE", "callbacks")
+    for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
+        if queue in {jobs, poison}:
+            raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which hold jobs.")
     return Settings(
         job_storage=_storage(environment),
         key_vault_url=vault,
@@ -110,7 +114,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         allow_private_endpoints=_flag(environment, "ALLOW_PRIVATE_ENDPOINTS"),
         jobs_queue=jobs,
         results_queue=results,
-        callbacks_queue=text("CALLBACKS_QUEUE", "callbacks"),
+        callbacks_queue=callbacks,
         allowed_result_queues=_split(text("ALLOWED_RESULT_QUEUES", "")),
         results_container=text("RESULTS_CONTAINER", "results"),
         input_containers=_split(text("INPUT_CONTAINERS", "inputs")),

@@ -13,8 +13,10 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
+import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
@@ -30,6 +32,8 @@ SIT_OUT_S = 5.0
 """The longest wait that is sat out in the call; for a longer one the job goes back into the queue."""
 REPLY_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer, decompressed, beyond which it is given up."""
+LONGEST_WAIT_S = 7 * 24 * 3600.0
+"""The longest that a message can be hidden in a queue; an endpoint that asks for more gets this."""
 _REDACT_FROM = 8
 """A shorter key would be found in innocent text."""
 
@@ -93,6 +97,8 @@ class Transport:
         self._client = httpx.AsyncClient(
             transport=under,
             headers={"user-agent": "customer-ai-jobs"},
+            # Keeps none: a cookie of one customer's call would go out with the next customer's.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
             follow_redirects=False,
         )
@@ -122,26 +128,27 @@ class Transport:
                 if wait is None:
                     raise
                 if wait > SIT_OUT_S or time.monotonic() + wait >= until:
-                    raise Postponed(error, wait) from error
+                    raise Postponed(error, min(wait, LONGEST_WAIT_S)) from error
             await asyncio.sleep(wait)
             retries += 1
 
     async def _send_once(self, request: UpstreamRequest, access: Access, timeout_s: float) -> Reply:
         host = httpx.URL(request.url).host
-        credential, header = await self._credential(access)
         try:
             async with asyncio.timeout(timeout_s):
+                credential, header = await self._credential(access)
                 status, headers, body = await self._exchange(request, header, timeout_s)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
             raise UpstreamTimeout(
                 f"{host} gave no answer within {timeout_s:.3g} s.", UpstreamFacts(transient=True)
             ) from exc
-        except (httpx.HTTPError, OSError) as exc:
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            # The adapter hands on some of aiohttp's errors as they are, and calls others what they are not.
             raise ProviderUnavailable(
-                f"{host} could not be reached, or broke off ({type(exc).__name__}).",
+                f"{host} could not be reached, or broke off ({type(exc.__cause__ or exc).__name__}).",
                 UpstreamFacts(transient=True),
             ) from exc
-        body = _without(credential, body)
+        headers, body = _without(credential, headers, body)
         if not 200 <= status < 300:  # noqa: PLR2004
             raise failure(status, headers, body)
         return Reply(status, headers, body, request_id(headers))
@@ -158,6 +165,12 @@ class Transport:
         )
         response = await self._client.send(outgoing, stream=True)
         try:
+            if "," in response.headers.get("content-encoding", ""):
+                # Packed twice, a few bytes could unpack to gigabytes before anyone counts them.
+                raise ProviderUnavailable(
+                    f"{outgoing.url.host} answered with more than one content encoding.",
+                    UpstreamFacts(status=response.status_code),
+                )
             chunks: list[bytes] = []
             size = 0
             async for chunk in response.aiter_bytes():
@@ -181,7 +194,10 @@ class Transport:
         return access.key, (access.header, access.key.reveal())
 
 
-def _without(credential: Secret, body: bytes) -> bytes:
+def _without(credential: Secret, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     # Some gateways quote what they were sent; a result or an error must not carry the key on.
-    key = credential.reveal().encode()
-    return body.replace(key, b"***") if len(key) >= _REDACT_FROM and key in body else body
+    key = credential.reveal()
+    if len(key) < _REDACT_FROM:
+        return headers, body
+    headers = {name: text.replace(key, "***") for name, text in headers.items()}
+    return headers, body.replace(key.encode(), b"***")

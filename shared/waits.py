@@ -25,5 +25,6 @@ def next_wait(error: UpstreamError, retries: int, options: Options) -> float | N
     if not options.exponential_backoff:
         return delay
     # From above zero, or doubling would never leave it; the jitter keeps a fleet from knocking at once.
-    grown: float = min(LONGEST_BACKOFF_S, max(delay, _SHORTEST_BACKOFF_S) * 2**retries)
+    longest = max(LONGEST_BACKOFF_S, delay)
+    grown: float = min(longest, max(delay, _SHORTEST_BACKOFF_S) * 2**retries)
     return grown * random.uniform(0.75, 1.0)  # noqa: S311  # no secret hangs on it

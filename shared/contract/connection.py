@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -33,6 +34,9 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _SETTINGS = frozenset(ConnectionRecord.__struct_fields__) - {"api_key"}
+_UNKNOWN = " is not a known member."
+_MEMBER = re.compile(r"`[A-Za-z_-]{1,24}`")
+"""What a misspelt member looks like, and no key does: a name of this form is quoted, no other."""
 
 
 def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> ConnectionRecord:
@@ -44,6 +48,8 @@ def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> Conn
     vault owner's own. Raises ConnectionInvalid, which never shows the value.
     """
     text = value.strip()
+    if not _is_unicode(text, *(tags or {}).values()):
+        raise ConnectionInvalid("The connection's secret holds half a character, as of an emoji cut in two.")
     if text.startswith("{"):
         return _record(text.encode())
     settings: dict[str, object] = {
@@ -63,7 +69,9 @@ def _record(data: bytes) -> ConnectionRecord:
         raise ConnectionInvalid(
             f"The connection's secret is malformed: {_without_values(str(exc))}"
         ) from None
-    if record.auth == "api_key" and not (record.api_key or "").strip():
+    texts = {name: text for name, text in msgspec.structs.asdict(record).items() if isinstance(text, str)}
+    record = msgspec.structs.replace(record, **{name: text.strip() for name, text in texts.items()})
+    if record.auth == "api_key" and not record.api_key:
         raise ConnectionInvalid("The connection's secret has no `api_key`, and its `auth` is not `entra`.")
     if not _is_header_text(record.api_key or ""):
         raise ConnectionInvalid(
@@ -76,11 +84,17 @@ def _record(data: bytes) -> ConnectionRecord:
 
 
 def _is_header_text(text: str) -> bool:
-    return all("!" <= character <= "~" for character in text.strip())
+    return all("!" <= character <= "~" for character in text)
+
+
+def _is_unicode(*texts: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for text in texts for character in text)
 
 
 def _without_values(message: str) -> str:
-    # The decoder quotes member names and kinds; an "invalid enum value" quotes the value: drop it.
+    # The decoder quotes member names, which a mispasted key may be, and an "invalid enum value": drop both.
+    if message.endswith(_UNKNOWN) and not _MEMBER.fullmatch(message.removesuffix(_UNKNOWN)):
+        return "it has a member that the contract does not name."
     before, marker, _ = message.partition("invalid enum value")
     if marker:
         return f"{before}not one of the values that the contract names."
@@ -89,6 +103,6 @@ def _without_values(message: str) -> str:
 
 def _number(name: str, text: str, kind: type[int | float]) -> int | float:
     try:
-        return kind(text)
-    except ValueError:
+        return msgspec.json.decode(text, type=kind)  # as in the JSON form: no nan, no 1_000
+    except msgspec.DecodeError:
         raise ConnectionInvalid(f"The connection's tag `{name}` is not a number.") from None

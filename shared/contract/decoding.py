@@ -12,7 +12,8 @@ from shared.errors import InvalidJob
 T = TypeVar("T")
 
 CUSTOMER_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
-JOB_ID_PATTERN = r"[A-Za-z0-9._-]{1,100}"
+JOB_ID_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
+"""Without `.` and `..`: an id is a part of paths, where these would lead out of the customer's own."""
 
 _is_name = re.compile(CUSTOMER_PATTERN).fullmatch
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
@@ -28,6 +29,8 @@ _KINDS = {
 }
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _QUOTED = re.compile(r"`([^`]*)`")
+_SHOWN_LIMIT = 100
+_BOM = b"\xef\xbb\xbf"
 
 
 def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "") -> T:
@@ -46,6 +49,8 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "") -> T:
         # `from None`: a traceback of a thousand frames helps nobody.
         raise InvalidJob(f"{_subject(at)} is nested too deeply.") from None
     except msgspec.DecodeError as exc:
+        if bytes(data).startswith(_BOM):
+            raise InvalidJob(f"{_subject(at)} begins with a byte order mark: leave it out.") from exc
         raise InvalidJob(f"{_subject(at)} is not valid JSON: {_plain(str(exc))}.") from exc
 
 
@@ -55,8 +60,14 @@ def is_name(text: object) -> bool:
 
 
 def is_job_id(text: object) -> bool:
-    """Whether `text` is a job id: letters, digits, `.`, `_`, `-`, 1 to 100 characters."""
+    """Whether `text` is a job id: letters, digits, `.`, `_`, `-`, 1 to 100 characters, not `.` or `..`."""
     return isinstance(text, str) and _is_job_id(text) is not None
+
+
+def shown(name: str) -> str:
+    """A caller's own name for a member, as a message can bear it: cut short, on one line."""
+    short = name if len(name) <= _SHOWN_LIMIT else f"{name[:_SHOWN_LIMIT]}…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in short)
 
 
 def _subject(at: str) -> str:
@@ -72,9 +83,9 @@ def _plain(text: str) -> str:
 def _say(message: str, at: str) -> str:
     match = _AT.match(message)
     what, path = (match["what"], match["path"] or "$") if match else (message, "$")
-    member = (at + path.removeprefix("$")).lstrip(".")
+    member = shown((at + path.removeprefix("$")).lstrip("."))
     if (unknown := what.removeprefix("Object contains unknown field ")) != what:
-        name = unknown.strip("`")
+        name = shown(unknown[1:-1])
         return f"`{member}.{name}` is not a known member." if member else f"`{name}` is not a known member."
     if (missing := what.removeprefix("Object missing required field ")) != what:
         name = missing.strip("`")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from shared.contract.decoding import decode, is_job_id, is_name
+from shared.contract.decoding import decode, is_job_id, is_name, shown
 from shared.errors import InvalidJob
 
 ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
@@ -48,7 +48,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_delay_ms: Annotated[int, Meta(ge=0, le=300_000)] = 1000
     """Milliseconds before the first retry, where the server names no time of its own."""
     exponential_backoff: bool = True
-    """Doubles that delay at each retry, with jitter, up to a minute."""
+    """Doubles that delay at each retry, with jitter, up to a minute, or up to itself where it is longer."""
     retry_on_all_errors: bool = False
     """Retries every refusal, not only those that are worth it."""
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400
@@ -142,7 +142,7 @@ def salvage(body: bytes) -> dict[str, Any]:
         "job_id": is_job_id,
         "customer": is_name,
         "action": lambda value: value in ACTIONS,
-        "model": lambda value: isinstance(value, str) and len(value) <= _MODEL_LIMIT,
+        "model": _is_model,
         "metadata": _is_metadata,
     }
     return {
@@ -176,8 +176,8 @@ def _check_names(job: Job) -> None:
     if job.action not in ACTIONS:
         raise InvalidJob(f"`action` must be one of {', '.join(ACTIONS)}.")
     if job.job_id is not None and not is_job_id(job.job_id):
-        raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`.")
-    if job.model is not None and not 0 < len(job.model.strip()) <= len(job.model) <= _MODEL_LIMIT:
+        raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`.")
+    if job.model is not None and not _is_model(job.model):
         raise InvalidJob(
             f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters."
         )
@@ -203,6 +203,10 @@ def _check_output(output: Output) -> None:
         )
 
 
+def _is_model(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= _MODEL_LIMIT
+
+
 def _is_metadata(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -214,6 +218,6 @@ def _is_metadata(value: Any) -> bool:
 def _check_metadata(metadata: dict[str, Any]) -> None:
     for name, value in metadata.items():
         if not isinstance(value, str):
-            raise InvalidJob(f"`metadata.{name[:100]}` must be a string.")
+            raise InvalidJob(f"`metadata.{shown(name)}` must be a string.")
     if not _is_metadata(metadata):
         raise InvalidJob(f"`metadata` takes more than {METADATA_LIMIT} bytes.")

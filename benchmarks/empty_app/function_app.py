@@ -1,0 +1,12 @@
+"""The least that a function app can be: what is left of a cold start when an app does nothing."""
+
+import azure.functions as func
+
+app = func.FunctionApp()
+
+
+@app.queue_trigger(arg_name="message", queue_name="jobs", connection="JobStorage")
+@app.queue_output(arg_name="results", queue_name="results", connection="JobStorage")
+async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:  # noqa: ARG001
+    """Answers without having asked anybody."""
+    results.set(b'{"status": "succeeded"}')

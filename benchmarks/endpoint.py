@@ -1,0 +1,106 @@
+"""
+An AI endpoint that costs next to nothing: every request is answered after 20 ms with the same 1.2 KB.
+
+    python -m benchmarks.endpoint --accounts N
+
+A process of its own, so that its work is nobody's in a measurement. It listens on N ports of loopback,
+each an account's address as each Azure customer has one, and prints them in one line.
+"""
+
+import argparse
+import asyncio
+import json
+
+DELAY_S = 0.02
+READY = "endpoint serves "
+_END = b"\r\n\r\n"
+
+_TEXT = (
+    "A queue lets the one who asks go on with other work while the one who answers takes his time. "
+    "It keeps what has been asked for when an answerer dies, and hands it to the next. "
+)
+_COMPLETION = {
+    "id": "chatcmpl-benchmark",
+    "object": "chat.completion",
+    "created": 1763640000,
+    "model": "gpt-4o-2024-08-06",
+    "system_fingerprint": "fp_benchmark",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": _TEXT * 4, "refusal": None},
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 112,
+        "completion_tokens": 144,
+        "total_tokens": 256,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    },
+}
+_BODY = json.dumps(_COMPLETION).encode()
+_ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req-benchmark\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+_REFUSAL = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
+
+
+class Conversation(asyncio.Protocol):
+    """One connection: HTTP/1.1, kept alive, one request after the other, bodies with their length."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the transport to answer on."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a TCP server it is one
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answers, later, when a request is whole."""
+        self._received += data
+        head, end, body = self._received.partition(_END)
+        if not end or len(body) < _length(head):
+            return
+        self._received = b""
+        has_key = b"\r\napi-key:" in head.lower() or b"\r\nauthorization:" in head.lower()
+        asyncio.get_running_loop().call_later(DELAY_S, self._send, _ANSWER if has_key else _REFUSAL)
+
+    def _send(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+def _length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            raise ValueError("This endpoint takes no chunked bodies.")
+    return 0
+
+
+async def serve(accounts: int) -> None:
+    """Serves until the process is ended."""
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(Conversation, "127.0.0.1", 0) for _ in range(accounts)]
+    ports = (str(server.sockets[0].getsockname()[1]) for server in servers)
+    print(READY + ",".join(ports), flush=True)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="An AI endpoint for benchmarks.")
+    parser.add_argument("--accounts", type=int, default=1)
+    asyncio.run(serve(parser.parse_args().accounts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""
+The side of this app in `warm_job`: whole jobs through the loaded app on Microsoft's worker engine, each
+with its log line, two ledger operations on Azurite and one model call.
+"""
+
+import asyncio
+import collections
+import time
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from benchmarks.blocks import cpu_ms, serve
+from benchmarks.figures import log_as_a_worker
+from benchmarks.messages import customer, message
+from benchmarks.stage import PROJECT
+from local.trigger_metadata import MessageFacts
+from local.worker import Worker
+
+COUNTED = 5
+STEPS = 100
+
+
+async def run() -> None:
+    """Loads the app and serves blocks."""
+    log_as_a_worker()
+    worker = await Worker.load(PROJECT)
+
+    async def work(number: int) -> None:
+        ended = await worker.invoke_queue("run_job", message(number), MessageFacts(id=str(uuid.uuid4())))
+        if not ended.ok or b'"status":"succeeded"' not in ended.outputs["results"]:
+            raise RuntimeError(f"A job did not succeed: {ended}")
+
+    async def refused() -> None:
+        await worker.invoke_queue("run_job", b"{}", MessageFacts(id=str(uuid.uuid4())))
+
+    async def extras() -> dict[str, Any]:
+        return {
+            "requests_per_job": await _count_requests(work),
+            "steps_cpu_ms": {"refused message": await cpu_ms(STEPS, refused), **await _steps()},
+        }
+
+    await serve(work, extras)
+
+
+async def _count_requests(work: Any) -> dict[str, float]:
+    """The requests that a job sends to Storage and Key Vault, by kind, seen in the session they share."""
+    from shared.services import services  # noqa: PLC0415  # made by the first job, in the app's own import
+
+    seen: collections.Counter[str] = collections.Counter()
+
+    async def note(_: aiohttp.ClientSession, __: SimpleNamespace, sent: aiohttp.TraceRequestStartParams) -> None:
+        seen[f"{sent.method} {sent.url.path.rpartition('/')[2].partition('(')[0]}"] += 1
+
+    watch = aiohttp.TraceConfig()
+    watch.on_request_start.append(note)
+    watch.freeze()
+    configs = services().session.trace_configs
+    configs.append(watch)
+    for _ in range(COUNTED):
+        await work(0)
+    configs.remove(watch)
+    return {kind: count / COUNTED for kind, count in seen.items()}
+
+
+async def _steps() -> dict[str, float]:
+    """The two expensive steps of a job by themselves, one after the other, in CPU milliseconds."""
+    from shared.actions import chat  # noqa: PLC0415
+    from shared.clock import now  # noqa: PLC0415
+    from shared.contract.job import Options, decode_job  # noqa: PLC0415
+    from shared.services import services  # noqa: PLC0415
+
+    pipeline = services().pipeline
+    job = decode_job(message(0), default_id="x")
+    connection = await pipeline.connections.resolve(customer(0), "default")
+    asked = chat.chat_request(chat.decode(job.input), connection, job.model or "")
+
+    async def call() -> None:
+        until = time.monotonic() + 60
+        await pipeline.transport.send(asked, connection.access, Options(), until=until)
+
+    async def claim() -> None:
+        await pipeline.ledger.claim("bench-steps", uuid.uuid4().hex, asked="", submitted_at=now())
+
+    return {"model call": await cpu_ms(STEPS, call), "claim": await cpu_ms(STEPS, claim)}
+
+
+if __name__ == "__main__":
+    asyncio.run(run())

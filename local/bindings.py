@@ -1,0 +1,117 @@
+"""
+The functions of an app as the host sees them: triggers and outputs, as the decorators declare them,
+and what their settings mean (`%SETTING%`, connections).
+
+Knows queue and HTTP bindings, and refuses every other. Knows nothing of Storage or of the worker.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.host_errors import HostError
+
+QUEUE_TRIGGER = "queueTrigger"
+HTTP_TRIGGER = "httpTrigger"
+QUEUE = "queue"
+HTTP = "http"
+RETURN = "$return"
+
+_SUPPORTED = {(QUEUE_TRIGGER, "IN"), (HTTP_TRIGGER, "IN"), (QUEUE, "OUT"), (HTTP, "OUT")}
+# `JobStorage__queueServiceUri` and the like: a connection by identity instead of by key.
+_IDENTITY_SETTINGS = ("queueServiceUri", "serviceUri", "accountName", "credential")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One binding of a function. `settings` is all that its decorator said, in function.json's words."""
+
+    name: str
+    type: str
+    settings: Mapping[str, Any]
+
+    @property
+    def queue_name(self) -> str:
+        """As written: settings in it are not resolved."""
+        return str(self.settings["queueName"])
+
+    @property
+    def connection(self) -> str:
+        """The name of the app setting that says where the queue is."""
+        return str(self.settings.get("connection") or "AzureWebJobsStorage")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the decorator asks for `data_type=BINARY`."""
+        return str(self.settings.get("dataType", "")).upper() == "BINARY"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function of the app."""
+
+    name: str
+    function_id: str
+    trigger: Binding
+    bindings: tuple[Binding, ...]
+
+    @property
+    def queue_outputs(self) -> tuple[Binding, ...]:
+        """The queues it writes to; a binding named `$return` takes what the function returns."""
+        return tuple(binding for binding in self.bindings if binding.type == QUEUE)
+
+
+def read_function(name: str, function_id: str, raw_bindings: Iterable[str]) -> Function:
+    """
+    A function from the worker's description of it.
+
+    Raises HostError for a binding that this host does not play.
+    """
+    bindings = []
+    for settings in map(json.loads, raw_bindings):
+        if (settings["type"], settings["direction"]) not in _SUPPORTED:
+            raise HostError(
+                f"Function '{name}' has a binding of type '{settings['type']}' (direction"
+                f" {settings['direction'].lower()}), which this host does not play: it knows queue triggers,"
+                " queue outputs and HTTP. Azure, and Core Tools, may well know it."
+            )
+        bindings.append(Binding(settings["name"], settings["type"], settings))
+    triggers = [binding for binding in bindings if binding.type in {QUEUE_TRIGGER, HTTP_TRIGGER}]
+    if len(triggers) != 1:
+        raise HostError(f"Function '{name}' has {len(triggers)} triggers; a function has exactly one.")
+    return Function(name, function_id, triggers[0], tuple(bindings))
+
+
+def resolve(text: str, environ: Mapping[str, str]) -> str:
+    """
+    `text` with every `%NAME%` replaced by the app setting of that name.
+
+    Raises HostError where there is none.
+    """
+
+    def setting(match: re.Match[str]) -> str:
+        try:
+            return environ[match[1]]
+        except KeyError:
+            raise HostError(f"'{text}' names the app setting {match[1]}, which is not set.") from None
+
+    return re.sub(r"%([^%]+)%", setting, text)
+
+
+def read_connection(name: str, environ: Mapping[str, str]) -> str:
+    """
+    The connection string in the app setting `name`; as in Azure, `AzureWebJobs{name}` goes first.
+
+    Raises HostError where there is none, or where it asks for an identity.
+    """
+    for setting in (f"AzureWebJobs{name}", name):
+        if value := environ.get(setting):
+            return value
+        if any(f"{setting}__{suffix}" in environ for suffix in _IDENTITY_SETTINGS):
+            raise HostError(
+                f"The connection {name} is set up with an identity ({setting}__…). This host reads and writes"
+                f" queues with a connection string only: set {setting} to one."
+            )
+    raise HostError(f"The app setting {name}, the connection of a queue, is not set.")

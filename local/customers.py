@@ -1,0 +1,96 @@
+"""
+The demo's customers, one for each kind of endpoint, and their onboarding into the local Key Vault.
+
+All three lead to the one AI stand-in, each with a key of its own, made anew at every start.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from azure.core.credentials import AccessToken
+from azure.keyvault.secrets.aio import SecretClient
+
+from local.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """
+    A customer with one connection: `path` below the AI endpoint's URL, and its `settings`.
+
+    `bare_key`: the secret is the key alone and the settings are its tags, as key-rotation functions
+    leave it; else the secret is one JSON object.
+    """
+
+    id: str
+    kind: str
+    path: str
+    settings: dict[str, str]
+    bare_key: bool = False
+    key: str = field(default_factory=lambda: f"local-{secrets.token_urlsafe(24)}", repr=False)
+
+
+def demo_customers() -> list[Customer]:
+    """The three, with new keys."""
+    return [
+        Customer(
+            "contoso",
+            "Azure OpenAI, v1 endpoint",
+            "/openai/v1",
+            {"provider": "azure_openai", "default_model": "gpt-4o"},
+        ),
+        Customer(
+            "fabrikam",
+            "Azure OpenAI, deployment endpoint as pasted, bare key with tags",
+            "/openai/deployments/fabrikam-chat/chat/completions?api-version=2024-10-21",
+            {"provider": "azure_openai"},
+            bare_key=True,
+        ),
+        Customer(
+            "northwind",
+            "OpenAI",
+            "/v1",
+            {"provider": "openai", "default_model": "gpt-4o-mini"},
+        ),
+    ]
+
+
+async def onboard(vault: Vault, ai_url: str, *customers: Customer) -> None:
+    """Puts each customer's `default` connection into the vault, with Azure's own client."""
+    async with vault_client(vault) as client:
+        for customer in customers:
+            settings = {"endpoint": ai_url + customer.path, **customer.settings}
+            name = f"ai--{customer.id}--default"
+            if customer.bare_key:
+                await client.set_secret(name, customer.key, tags=settings)
+            else:
+                value = json.dumps({**settings, "api_key": customer.key})
+                await client.set_secret(name, value, content_type="application/json")
+
+
+def vault_client(vault: Vault) -> SecretClient:
+    """Azure's own client for the local vault."""
+    return SecretClient(
+        vault.url,
+        _AnyToken(),
+        connection_verify=str(vault.ca_file),
+        verify_challenge_resource=False,  # it is not at vault.azure.net
+    )
+
+
+class _AnyToken:
+    """The local vault lets in any token, so this one need not come from the identity endpoint."""
+
+    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        return AccessToken("local", 2**40)
+
+    async def close(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,220 @@
+"""
+A Functions host for one machine: runs a function app on Microsoft's own Python worker engine.
+
+    python -m local.host --app DIR [--port P] [--instance K] [--invisible SECONDS]
+
+App settings are the environment variables. Each process is one instance; several may listen to the same
+queues. In Azure an instance is two processes, host and worker, that talk gRPC; here both share one
+process and one event loop. So a function that blocks the loop also blocks polling and the renewal of
+messages, and a worker that dies takes its host with it: whoever supervises starts it again.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from azure.core.exceptions import AzureError
+from azure.storage.queue.aio import QueueClient
+
+from local.bindings import QUEUE_TRIGGER, RETURN, Binding, Function, read_connection, resolve
+from local.host_errors import AppNotLoaded, HostError, WorkerSilent
+from local.host_json import HostJson, load_host_json
+from local.host_log import start_logging
+from local.http_front import HttpRequest, read_routes, start_front
+from local.queue_listener import QueueListener
+from local.queue_text import encode_body, split_output
+from local.queues import Queues, send, storage_problem
+from local.trigger_metadata import MessageFacts
+from local.watchdog import Watchdog
+from local.worker import Invocation, Worker
+
+INVISIBLE = 600  # seconds a message is hidden while its job runs; fixed in Azure
+EXIT_TIMEOUT = 124  # as timeout(1) has it
+
+_log = logging.getLogger("host.functions")
+
+
+class Host:
+    """One instance: an app, its queue listeners and its HTTP front."""
+
+    def __init__(self, worker: Worker, settings: HostJson, invisible: int) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._watchdog = Watchdog(settings.function_timeout, _bite)
+        self._queues = Queues()
+        self._outputs = {
+            (function.name, binding.name): self._queue(binding)
+            for function in worker.functions.values()
+            for binding in function.queue_outputs
+        }
+        self._listeners = [
+            self._listener(function, invisible)
+            for function in worker.functions.values()
+            if function.trigger.type == QUEUE_TRIGGER
+        ]
+        self._routes = read_routes(worker.functions, settings.route_prefix)
+
+    async def run(self, port: int | None) -> NoReturn:
+        """Listens until the process ends; `port` is 0 for a free one, None for no HTTP."""
+        url = ""
+        if port is not None:
+            try:
+                _runner, url = await start_front(self._routes, self._run_http, port)
+            except OSError as exc:
+                raise HostError(f"Port {port} on loopback cannot be had: {exc.strerror}.") from exc
+        listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
+        print(f"host ready {url}".rstrip(), flush=True)
+        await asyncio.gather(*listening)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def _queue(self, binding: Binding) -> QueueClient:
+        connection = read_connection(binding.connection, os.environ)
+        return self._queues.queue(connection, resolve(binding.queue_name, os.environ))
+
+    def _listener(self, function: Function, invisible: int) -> tuple[str, QueueListener]:
+        queue = self._queue(function.trigger)
+        connection = read_connection(function.trigger.connection, os.environ)
+        listener = QueueListener(
+            queue,
+            self._queues.poison_queue(connection, queue.queue_name),
+            self._settings.queues,
+            run=partial(self._run_queue, function),
+            wrote=self._wake,
+            invisible=invisible,
+        )
+        return queue.url, listener
+
+    def _wake(self, queue: QueueClient) -> None:
+        """As in Azure, what this host writes to a queue that it listens to is fetched at once."""
+        for url, listener in self._listeners:
+            if url == queue.url:
+                listener.woken.set()
+
+    async def _run_queue(self, function: Function, body: bytes, facts: MessageFacts) -> bool:
+        with self._watchdog.watching(function.name):
+            try:
+                invocation = await self._worker.invoke_queue(function.name, body, facts)
+            except WorkerSilent as exc:
+                await _never_answer(exc)
+            return await self._finish(function, invocation)
+
+    async def _run_http(self, name: str, request: HttpRequest) -> Invocation:
+        function = self._worker.functions[name]
+        with self._watchdog.watching(name):
+            try:
+                invocation = await self._worker.invoke_http(
+                    name,
+                    method=request.method,
+                    url=request.url,
+                    headers=request.headers,
+                    query=request.query,
+                    params=request.params,
+                    body=request.body,
+                )
+            except WorkerSilent as exc:
+                await _never_answer(exc)
+            ok = await self._finish(function, invocation)
+        return invocation if ok else Invocation(invocation.id, ok=False)
+
+    async def _finish(self, function: Function, invocation: Invocation) -> bool:
+        """Writes the outputs, one by one: an invocation whose output cannot be written has failed."""
+        where = (function.name, invocation.id)
+        if not invocation.ok:
+            _log.error("%s %s failed: %s", *where, (invocation.traceback or invocation.error or "").strip())
+            return False
+        for binding in function.queue_outputs:
+            value = (
+                invocation.return_value if binding.name == RETURN else invocation.outputs.get(binding.name)
+            )
+            if value is None:
+                continue
+            queue = self._outputs[function.name, binding.name]
+            try:
+                for body in split_output(value):
+                    await send(queue, encode_body(body, self._settings.queues.message_encoding))
+                    self._wake(queue)
+            except ValueError:
+                # Not with the decoder's own words, which quote the output.
+                _log.error("%s %s failed: output '%s' looks like JSON and is not.", *where, binding.name)
+                return False
+            except AzureError as exc:
+                problem = storage_problem(exc)
+                _log.error("%s %s failed: output '%s': %s", *where, binding.name, problem)
+                return False
+        return True
+
+
+async def _never_answer(exc: WorkerSilent) -> NoReturn:
+    _log.error("%s It hangs until functionTimeout ends this process.", exc)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def _bite(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+    _leave(EXIT_TIMEOUT)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: jobs in flight are abandoned, as when Azure kills a worker."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.host", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--app", type=Path, required=True, help="the directory of function_app.py and host.json"
+    )
+    parser.add_argument("--port", default="0", help="the HTTP port; 0 for no HTTP, auto for a free port")
+    parser.add_argument(
+        "--instance", default="0", help="the number of this instance, for WEBSITE_INSTANCE_ID"
+    )
+    parser.add_argument(
+        "--invisible",
+        type=int,
+        default=INVISIBLE,
+        help="seconds that a message is hidden while its job runs (Azure: 600)",
+    )
+    return parser.parse_args()
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    app_dir = arguments.app.resolve()
+    if arguments.port != "auto" and not arguments.port.isdecimal():
+        raise HostError(f"--port must be a number or auto, and is {arguments.port!r}.")
+    port = 0 if arguments.port == "auto" else int(arguments.port) or None
+    os.environ.setdefault("WEBSITE_INSTANCE_ID", f"local-{arguments.instance}")
+    os.chdir(os.sep)  # in Azure, too, it is not the app's directory
+    settings = load_host_json(app_dir / "host.json", os.environ)
+    start_logging(Worker.running)
+    worker = await Worker.load(app_dir)
+    await Host(worker, settings, arguments.invisible).run(port)
+
+
+def main() -> None:
+    """Runs the host until it is stopped; exits with 1, and says why, if it cannot start."""
+    arguments = _parse_arguments()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _leave(0))
+    try:
+        asyncio.run(_serve(arguments))
+    except AppNotLoaded as exc:
+        print(exc, exc.traceback, sep="\n", file=sys.stderr, flush=True)
+    except HostError as exc:
+        print(exc, file=sys.stderr, flush=True)
+    _leave(1)
+
+
+if __name__ == "__main__":
+    main()

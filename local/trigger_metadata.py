@@ -1,0 +1,99 @@
+"""
+What the worker is told about a queue message besides its body.
+
+Azure's host first writes the message's own properties, then copies the top-level members of a JSON body
+over them, without regard to case (`Utility.ApplyBindingData` in azure-functions-host). So a member
+`dequeueCount` replaces the real count, and a value that cannot be one fails the invocation before any
+code of the app runs. Newtonsoft's leniency (comments, single quotes) is not played.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from azure.functions.meta import Datum
+
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)?")
+_LIFE = timedelta(days=7)  # of a message, where nobody asked for another
+_HIDDEN = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """A queue message but for its body, as Storage gave it out."""
+
+    id: str = "00000000-0000-0000-0000-000000000000"
+    dequeue_count: int = 1
+    pop_receipt: str = "receipt"
+    inserted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    expires_at: datetime | None = None
+    next_visible_at: datetime | None = None
+
+
+def queue_metadata(facts: MessageFacts, text: str | None) -> dict[str, Datum]:
+    """
+    The trigger metadata of a message with the body `text`; None is a body that the function takes as
+    bytes, of which the host copies nothing.
+    """
+    metadata = {
+        "DequeueCount": Datum(str(facts.dequeue_count), "json"),
+        "ExpirationTime": _time(facts.expires_at or facts.inserted_at + _LIFE),
+        "Id": Datum(facts.id, "string"),
+        "InsertionTime": _time(facts.inserted_at),
+        "NextVisibleTime": _time(facts.next_visible_at or facts.inserted_at + _HIDDEN),
+        "PopReceipt": Datum(facts.pop_receipt, "string"),
+    }
+    if text is not None:
+        metadata["QueueTrigger"] = Datum(text, "string")
+        _copy_members(text, metadata)
+    return metadata
+
+
+def looks_like_json(text: str) -> bool:
+    """The real host's test (`Utility.IsJson`): braces or brackets at both ends."""
+    text = text.strip()
+    return (text.startswith("{") and text.endswith("}")) or (text.startswith("[") and text.endswith("]"))
+
+
+def net_text(value: Any) -> str:
+    """A JSON scalar as .NET writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "True" if value else "False"
+    if isinstance(value, str):
+        # Newtonsoft takes such a text for a time, and writes it back in another form.
+        if _ISO_TIME.fullmatch(value):
+            try:
+                time = datetime.fromisoformat(value)
+            except ValueError:
+                return value
+            return (time.astimezone(UTC) if time.tzinfo else time).strftime("%m/%d/%Y %H:%M:%S")
+        return value
+    return str(value)
+
+
+def _copy_members(text: str, metadata: dict[str, Datum]) -> None:
+    if not looks_like_json(text):
+        return
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(body, dict):
+        return
+    names = {name.lower(): name for name in metadata}
+    for name, value in body.items():
+        if value is None or isinstance(value, list):
+            continue
+        known = names.setdefault(name.lower(), name)
+        if isinstance(value, dict):
+            metadata[known] = Datum(json.dumps(value), "json")
+        else:
+            metadata[known] = Datum(net_text(value), "string")
+
+
+def _time(time: datetime) -> Datum:
+    return Datum(json.dumps(time.astimezone(UTC).isoformat()), "json")

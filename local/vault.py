@@ -1,0 +1,106 @@
+"""
+Key Vault on this machine, over https on loopback, and beside it the managed-identity endpoint that
+gives the tokens for it. The unchanged Azure SDKs talk to both.
+
+Any bearer token is let in. For tests it fails on demand and counts reads. Its routes are in
+`vault_routes`, what it holds and refuses in `vault_secrets`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trustme
+from aiohttp import web
+
+from local import identity, vault_routes
+from local.vault_secrets import Secrets, VaultError
+
+HOST = "127.0.0.1"
+# The SDK asks without a token first, and learns from this where to get one and for what.
+CHALLENGE = (
+    'Bearer authorization="https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000", '
+    'resource="https://vault.azure.net"'
+)
+
+
+@dataclass(slots=True)
+class Vault:
+    """A running vault. Tests set `outage` and `delay`, call `fail_next`, and read `reads`."""
+
+    ca_file: Path
+    url: str = ""
+    identity_endpoint: str = ""
+    identity_header: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
+    reads: Counter[str] = field(default_factory=Counter)  # requests for a value, by lower-case name
+    outage: bool = False  # while true, everything is answered with 503
+    delay: float = 0  # seconds before any answer
+    _failures: deque[tuple[int, int | None]] = field(default_factory=deque)
+
+    def fail_next(self, status: int = 503, *, times: int = 1, retry_after: int | None = None) -> None:
+        """Answers the next `times` requests that bear a token with `status`, then goes on as before."""
+        self._failures.extend([(status, retry_after)] * times)
+
+    @web.middleware
+    async def answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """What is the same for every route: the challenge, the count, the faults, the shape of an error."""
+        await asyncio.sleep(self.delay)
+        if self.outage:
+            return _error(503, "ServiceUnavailable", "The service is unavailable.")
+        if not request.headers.get("Authorization", "").startswith("Bearer "):
+            message = "AKV10000: Request is missing a Bearer or PoP token."
+            return _error(401, "Unauthorized", message, {"WWW-Authenticate": CHALLENGE})
+        if vault_routes.is_read(request):
+            self.reads[request.match_info["name"].lower()] += 1
+        if self._failures:
+            status, retry_after = self._failures.popleft()
+            headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+            return _error(status, "Injected", "The local Key Vault was told to fail.", headers)
+        try:
+            return await handler(request)
+        except VaultError as exc:
+            return _error(exc.status, exc.code, str(exc), inner=exc.inner)
+
+
+@contextlib.asynccontextmanager
+async def start(folder: Path) -> AsyncIterator[Vault]:
+    """An empty vault on a free port until the block ends; its CA file goes into the caller's `folder`."""
+    authority = trustme.CA(organization_name="Customer AI Jobs, local stack")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST, "localhost").configure_cert(tls)
+    vault = Vault(folder / "key-vault-ca.pem")
+    authority.cert_pem.write_to_path(str(vault.ca_file))
+    async with contextlib.AsyncExitStack() as stack:
+        face = web.Application(middlewares=[vault.answer])
+        face.add_routes(vault_routes.routes(vault.secrets))
+        vault.url = f"https://{HOST}:{await _serve(stack, face, tls)}"
+        token = web.Application()
+        token.add_routes(identity.routes(vault.identity_header))
+        vault.identity_endpoint = f"http://{HOST}:{await _serve(stack, token)}/msi/token"
+        yield vault
+
+
+async def _serve(
+    stack: contextlib.AsyncExitStack, app: web.Application, tls: ssl.SSLContext | None = None
+) -> int:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, HOST, 0, ssl_context=tls).start()
+    addresses: Sequence[tuple[str, int]] = runner.addresses
+    return addresses[0][1]
+
+
+def _error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None, inner: str | None = None
+) -> web.Response:
+    error = {"code": code, "message": message} | ({"innererror": {"code": inner}} if inner else {})
+    return web.json_response({"error": error}, status=status, headers=headers)

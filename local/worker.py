@@ -1,0 +1,215 @@
+"""
+A function app on Microsoft's own Python worker engine, in this process: load it, invoke its functions.
+
+The engine (`azure-functions-runtime`) loads, indexes, decodes, runs and encodes as in Azure; only the
+gRPC between host and worker is left out. It keeps its functions in module state, and `function_app` can
+be imported once: **one app per process**.
+
+Knows nothing of queues, polling, routes or host.json; what an output is worth is for the host to say.
+"""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import azure_functions_runtime as engine
+from azure.functions.meta import Datum
+from azure_functions_runtime.native_invocation import invocation_request_native
+
+from local import protos
+from local.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, Function, read_function
+from local.host_errors import AppNotLoaded, HostError, WorkerSilent
+from local.trigger_metadata import MessageFacts, queue_metadata
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What an HTTP function answered. `cookies` are whole `Set-Cookie` values."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cookies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """
+    How an invocation ended. Outputs are there only if it is `ok`, by parameter name: bytes, text, or
+    what a JSON output decodes to. `return_value` is an HttpReply where an HttpResponse was returned.
+    """
+
+    id: str
+    ok: bool
+    return_value: Any = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
+
+
+class Worker:
+    """The loaded app: its `functions` by name; `running` is what is in flight, id to function name."""
+
+    running: ClassVar[dict[str, str]] = {}
+    _loaded: ClassVar[Self | None] = None
+
+    def __init__(self, app_dir: Path, functions: Mapping[str, Function]) -> None:
+        self.app_dir = app_dir
+        self.functions = functions
+
+    @classmethod
+    async def load(cls, app_dir: Path) -> Self:
+        """
+        Loads the app in the directory, the way Azure does. The same app again gives the same worker.
+
+        Raises AppNotLoaded, with the worker's traceback where there is one, and HostError for a binding
+        that this host does not play or for a second app.
+        """
+        app_dir = _find_app(app_dir)
+        if cls._loaded is not None:
+            if cls._loaded.app_dir == app_dir:
+                return cls._loaded
+            raise HostError(f"This process has loaded {cls._loaded.app_dir}; a process can load one app.")
+        if str(app_dir) not in sys.path:
+            sys.path.insert(0, str(app_dir))
+        engine.start_threadpool_executor()
+        cls._loaded = cls(app_dir, await _index(app_dir))
+        return cls._loaded
+
+    async def invoke(
+        self, function_name: str, inputs: Mapping[str, Datum], trigger_metadata: Mapping[str, Datum]
+    ) -> Invocation:
+        """
+        Runs a function. An exception of the app is an Invocation that is not ok.
+
+        Raises WorkerSilent where Azure's worker would not answer.
+        """
+        function = self.functions[function_name]
+        invocation_id = str(uuid.uuid4())
+        self.running[invocation_id] = function_name
+        # A task of its own, as in Azure's worker: what the function does to its context stays its own.
+        task = asyncio.create_task(
+            invocation_request_native(
+                invocation_id, function.function_id, list(inputs.items()), dict(trigger_metadata)
+            )
+        )
+        try:
+            await asyncio.wait({task})
+            if task.cancelled() or task.exception() is not None:
+                lost = "CancelledError" if task.cancelled() else type(task.exception()).__name__
+                raise WorkerSilent(f"{function_name} let {lost} out; Azure's worker would never answer.")
+        finally:
+            task.cancel()
+            del self.running[invocation_id]
+        ok, returned, outputs, error, traceback = task.result()
+        return Invocation(
+            invocation_id,
+            ok,
+            return_value=_plain(returned),
+            outputs={name: _plain(datum) for name, datum in outputs},
+            error=error,
+            traceback=traceback,
+        )
+
+    async def invoke_queue(
+        self, function_name: str, body: bytes, facts: MessageFacts | None = None, **fields: Any
+    ) -> Invocation:
+        """
+        Runs a queue function on a message body, as it is before it is encoded for the queue.
+
+        `facts`, or MessageFacts' fields as keywords (`id=…, dequeue_count=2`), are the message's.
+        Raises WorkerSilent, and HostError if it is no queue function.
+        """
+        trigger = self.functions[function_name].trigger
+        if trigger.type != QUEUE_TRIGGER:
+            raise HostError(f"{function_name} has no queue trigger.")
+        facts = facts or MessageFacts(**fields)
+        if trigger.is_binary:
+            return await self.invoke(
+                function_name, {trigger.name: Datum(body, "bytes")}, queue_metadata(facts, None)
+            )
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            # The real host binds the body as text before it calls the worker.
+            error = "The message is not UTF-8 text, and the function does not ask for bytes."
+            return Invocation(str(uuid.uuid4()), ok=False, error=error)
+        return await self.invoke(
+            function_name, {trigger.name: Datum(text, "string")}, queue_metadata(facts, text)
+        )
+
+    async def invoke_http(
+        self,
+        function_name: str,
+        *,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Invocation:
+        """
+        Runs an HTTP function on a request; `params` are the route's.
+
+        Raises WorkerSilent, and HostError if it is no HTTP function.
+        """
+        trigger = self.functions[function_name].trigger
+        if trigger.type != HTTP_TRIGGER:
+            raise HostError(f"{function_name} has no HTTP trigger.")
+        request = {
+            "method": Datum(method, "string"),
+            "url": Datum(url, "string"),
+            "headers": _texts({name.lower(): value for name, value in (headers or {}).items()}),
+            "query": _texts(query),
+            "params": _texts(params),
+            "body": Datum(body, "bytes"),
+        }
+        return await self.invoke(function_name, {trigger.name: Datum(request, "http")}, {})
+
+
+def _find_app(app_dir: Path) -> Path:
+    script = os.environ.get("PYTHON_SCRIPT_FILE_NAME", "function_app.py")
+    app_dir = app_dir.resolve()
+    if not (app_dir / script).is_file():
+        raise AppNotLoaded(f"There is no {script} in {app_dir}.")
+    return app_dir
+
+
+async def _index(app_dir: Path) -> dict[str, Function]:
+    response = await engine.worker_init_request(protos.init_request(str(app_dir), protos))
+    if response.result.status != protos.StatusResult.Success:
+        problem = response.result.exception
+        raise AppNotLoaded(f"The app did not load: {problem.message}", problem.stack_trace)
+    response = await engine.functions_metadata_request(None)
+    found = response.function_metadata_results or []
+    if not found:
+        raise AppNotLoaded(
+            f"The app in {app_dir} has no functions: decorate some, and register their blueprints."
+        )
+    return {item.name: read_function(item.name, item.function_id, item.raw_bindings) for item in found}
+
+
+def _texts(values: Mapping[str, str] | None) -> dict[str, Datum]:
+    return {name: Datum(value, "string") for name, value in (values or {}).items()}
+
+
+def _plain(datum: Datum | None) -> Any:
+    if datum is None:
+        return None
+    if datum.type != "http":
+        return datum.python_value
+    value = datum.value
+    return HttpReply(
+        status=int(value["status_code"].value),
+        headers={name: header.value for name, header in value["headers"].items()},
+        body=value["body"].value,
+        cookies=tuple(
+            morsel.OutputString() for cookie in value["cookies"] or () for morsel in cookie.values()
+        ),
+    )

@@ -1,0 +1,53 @@
+"""
+Fixtures for all tests. The real parts are started once a test process and shared; what a test does is
+told apart by its customer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import endpoint as endpoints
+from local import azurite as azurites
+from local import vault as vaults
+from world import World, open_world
+
+
+@pytest_asyncio.fixture(scope="session")
+async def azurite() -> AsyncIterator[azurites.Azurite]:
+    """Azure Storage: Azurite."""
+    async with azurites.start() as storage:
+        yield storage
+
+
+@pytest_asyncio.fixture(scope="session")
+async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[vaults.Vault]:
+    """Key Vault's stand-in, with the managed identity's endpoint in the environment as on Azure."""
+    async with vaults.start(tmp_path_factory.mktemp("vault")) as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("IDENTITY_ENDPOINT", running.identity_endpoint)
+            patch.setenv("IDENTITY_HEADER", running.identity_header)
+            yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def endpoint() -> AsyncIterator[endpoints.Endpoint]:
+    """The AI endpoint that records."""
+    async with endpoints.start() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def world(
+    azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
+) -> AsyncIterator[World]:
+    """The app's services on all of them."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened

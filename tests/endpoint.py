@@ -1,0 +1,165 @@
+"""
+An AI endpoint that records what it is sent and answers what a test tells it to, over real HTTP.
+
+Accounts are told apart by their key, as in life, so that tests that run side by side share one server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it arrived. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Account:
+    """One customer's account at the endpoint: its key, what it was sent, what it will answer."""
+
+    key: str
+    base: str
+    received: list[Received] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    """Given one after the other; when they are used up, or if there are none, a plain completion."""
+
+    def will_answer(self, *answers: Answer) -> None:
+        """Queues answers for the next requests."""
+        self.answers.extend(answers)
+
+
+@dataclass
+class Endpoint:
+    """The running endpoint."""
+
+    url: str
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    def account(self, key: str = "") -> Account:
+        """A new account with a key of its own."""
+        account = Account(key or f"key-{uuid4().hex}", self.url)
+        self.accounts[account.key] = account
+        return account
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Records the request and answers for the account whose key it bears; 401 for a key nobody has."""
+        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix(
+            "Bearer "
+        )
+        account = self.accounts.get(given)
+        if account is None:
+            return web.json_response({"error": {"code": "401", "message": f"Wrong key {given}."}}, status=401)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        account.received.append(
+            Received(request.method, request.path, dict(request.query), headers, await request.read())
+        )
+        return await (account.answers.pop(0) if account.answers else completion())(request)
+
+
+def reply(
+    body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0
+) -> Answer:
+    """Answers with JSON, or with bytes as they are, after a while."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(after_s)
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return web.Response(body=data, status=status, headers=headers, content_type="application/json")
+
+    return answer
+
+
+def completion(
+    text: str = "Hello.",
+    *,
+    usage: dict[str, Any] | None = None,
+    finish_reason: str = "stop",
+    after_s: float = 0,
+    **more: Any,
+) -> Answer:
+    """Answers with a chat completion as OpenAI documents it."""
+    message = {"role": "assistant", "content": text}
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1763640000,
+        "model": "gpt-4o-2024-08-06",
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
+        "usage": usage or {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    } | more
+    return reply(body, headers={"x-request-id": "req-1"}, after_s=after_s)
+
+
+def error(status: int, code: str = "", message: str = "No.", **headers: str) -> Answer:
+    """Answers with an error as OpenAI and Azure OpenAI write it; `retry_after="1"` becomes a header."""
+    body = {"error": {"code": code or str(status), "message": message, "type": "error", "param": None}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return reply(body, status=status, headers={"x-request-id": "req-e", **named})
+
+
+async def reset(request: web.Request) -> web.StreamResponse:
+    """Breaks the connection without an answer."""
+    assert request.transport is not None
+    request.transport.abort()
+    await asyncio.sleep(0)
+    return web.Response()
+
+
+async def truncated(request: web.Request) -> web.StreamResponse:
+    """Promises more than it sends, and breaks off."""
+    response = web.StreamResponse(headers={"content-length": "1000", "content-type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    """Never stops sending."""
+    response = web.StreamResponse(headers={"content-type": "application/json"})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(b" " * 1024 * 1024)
+    return response
+
+
+@contextlib.asynccontextmanager
+async def start() -> AsyncIterator[Endpoint]:
+    """The endpoint on a free loopback port, until the block ends."""
+    endpoint = Endpoint("")
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_route("*", "/{path:.*}", endpoint.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield endpoint
+    finally:
+        await runner.cleanup()

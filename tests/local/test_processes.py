@@ -1,0 +1,120 @@
+"""Child processes: readiness, failure in plain words, and that none outlives us."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from local.processes import ProcessFailed, running
+
+PROJECT = Path(__file__).parents[2]
+
+
+def python(code):
+    return [sys.executable, "-u", "-c", code]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def test_a_process_is_given_when_it_says_that_it_is_ready():
+    """The matches of all patterns arrive in their order, and the process ends with the block."""
+    code = "print('two 2'); print('one 1'); import time; time.sleep(60)"
+    async with running("It", python(code), ready=[r"one (\d)", r"two (\d)"]) as (process, found):
+        assert [match[1] for match in found] == ["1", "2"]
+        assert alive(process.pid)
+
+    assert not alive(process.pid)
+
+
+async def test_a_process_that_ends_too_early_is_told_with_its_last_lines():
+    """The error names the process, its exit code and what it printed last."""
+    with pytest.raises(ProcessFailed, match=r"(?s)^It ended with exit code 3 before it was ready\..*no luck"):
+        async with running("It", python("print('no luck'); raise SystemExit(3)"), ready=["never"]):
+            pass
+
+
+async def test_a_process_that_is_never_ready_is_stopped():
+    """After the timeout the error says so, and nothing is left."""
+    code = "import os, time; print(os.getpid()); time.sleep(60)"
+    with pytest.raises(ProcessFailed, match=r"(?s)was not ready within 0.5 s.*\d+") as failed:
+        async with running("It", python(code), ready=["never"], within=0.5):
+            pass
+
+    assert not alive(int(str(failed.value).split()[-1]))
+
+
+async def test_a_program_that_is_not_there_is_told_plainly():
+    """No traceback of the operating system's error."""
+    with pytest.raises(
+        ProcessFailed, match=r"^It could not be started: /no/such: No such file or directory\.$"
+    ):
+        async with running("It", ["/no/such"], ready=["x"]):
+            pass
+
+
+async def test_a_process_that_ignores_sigterm_is_killed():
+    """What does not end in time is ended."""
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)"
+    async with running("It", python(code), ready=["ready"]) as (process, _):
+        await process.stop(patience=0.3)
+
+        assert await process.ended() == "was ended by SIGKILL"
+
+
+async def test_what_a_process_started_ends_with_it():
+    """A grandchild is in the same group, and goes too."""
+    code = (
+        "import subprocess, sys, time; "
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "print('ready', p.pid); time.sleep(60)"
+    )
+    async with running("It", python(code), ready=[r"ready (\d+)"]) as (_, (ready,)):
+        grandchild = int(ready[1])
+        assert alive(grandchild)
+
+    await wait_until_gone(grandchild)
+
+
+async def test_long_lines_and_strange_bytes_are_read():
+    """Output of any kind neither blocks the process nor breaks the reader."""
+    strange = "b'x' * 300000 + b'\\xff\\n'"
+    code = f"import sys, time; sys.stdout.buffer.write({strange}); print('ready'); time.sleep(60)"
+    async with running("It", python(code), ready=["ready"]) as (process, _):
+        assert len(process.last_lines) == 2
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="Only Linux kills the children of a parent that was killed."
+)
+async def test_a_child_dies_with_a_parent_that_was_killed():
+    """SIGKILL leaves us no time to stop the children: the kernel does it."""
+    code = (
+        "import asyncio, sys\n"
+        "from local.processes import running\n"
+        "async def main():\n"
+        "    child = [sys.executable, '-u', '-c', 'import time; print(1); time.sleep(60)']\n"
+        "    async with running('It', child, ready=['1']) as (process, _):\n"
+        "        print('child', process.pid, flush=True); await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    async with running("It", python(code), ready=[r"child (\d+)"], cwd=PROJECT) as (parent, (ready,)):
+        os.kill(parent.pid, signal.SIGKILL)
+
+        await wait_until_gone(int(ready[1]))
+
+
+async def wait_until_gone(pid):
+    until = time.monotonic() + 5
+    while alive(pid):
+        assert time.monotonic() < until, f"Process {pid} still runs."
+        await asyncio.sleep(0.02)

@@ -1,0 +1,235 @@
+"""Connections in Key Vault, through the unchanged SDK, against the stand-in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import pytest_asyncio
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from azure.core.pipeline.transport import AioHttpTransport
+
+from local import vault as vaults
+from local.vault import Vault
+from shared import key_vault
+from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.key_vault import KeyVaultCredentials
+from shared.secret import Secret
+from shared.sockets import open_session
+
+NAME = "ai--contoso--default"
+
+
+class Token:
+    """An identity that has a token, or, told to fail, has none."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self._failure = failure
+
+    async def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """The token."""
+        if self._failure is not None:
+            raise self._failure
+        return AccessToken("local", int(time.time()) + 3600)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+
+@pytest_asyncio.fixture
+async def own_vault(tmp_path: Path) -> AsyncIterator[Vault]:
+    """A vault of one test's own, which may do to it what it likes."""
+    async with vaults.start(tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def transport(own_vault: Vault) -> AsyncIterator[AioHttpTransport]:
+    """Sockets that trust the vault's own authority."""
+    async with open_session() as session:
+        yield AioHttpTransport(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
+
+
+@pytest.fixture
+def credentials(own_vault: Vault, transport: AioHttpTransport) -> KeyVaultCredentials:
+    """What is tested here."""
+    return KeyVaultCredentials(own_vault.url, Token(), transport=transport, private_ca=True)
+
+
+async def test_a_secret_is_given_with_all_that_is_known_of_it(
+    own_vault: Vault, credentials: KeyVaultCredentials
+) -> None:
+    """Value, version, tags and both dates come back; a value outside its dates is given all the same."""
+    attributes = {"nbf": 1_600_000_000, "exp": 1_700_000_000}
+    _, version = own_vault.secrets.put(NAME, "value", tags={"endpoint": "x"}, attributes=attributes)
+
+    found = await credentials.get("contoso", "default")
+
+    assert found is not None
+    assert (Secret("value"), version.id, True) == (found.value, found.version, found.enabled)
+    assert {"endpoint": "x"} == found.tags
+    assert datetime.fromtimestamp(1_600_000_000, UTC) == found.not_before
+    assert datetime.fromtimestamp(1_700_000_000, UTC) == found.expires_on
+
+
+async def test_a_plain_secret_has_no_dates_and_no_tags(
+    own_vault: Vault, credentials: KeyVaultCredentials
+) -> None:
+    """What was not set is None or empty, and the largest value that a vault takes comes whole."""
+    own_vault.secrets.put(NAME, "v" * 25 * 1024)
+
+    found = await credentials.get("contoso", "default")
+
+    assert found is not None
+    assert (None, None, {}) == (found.not_before, found.expires_on, found.tags)
+    assert 25 * 1024 == len(found.value.reveal())
+
+
+async def test_the_newest_version_is_given(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """After a rotation the new version is what a read finds."""
+    own_vault.secrets.put(NAME, "old")
+    own_vault.secrets.put(NAME, "new")
+
+    found = await credentials.get("contoso", "default")
+
+    assert found is not None
+    assert "new" == found.value.reveal()
+
+
+async def test_connections_have_secrets_of_their_own(
+    own_vault: Vault, credentials: KeyVaultCredentials
+) -> None:
+    """Customer and connection are in the secret's name, so no other's is read."""
+    own_vault.secrets.put("ai--contoso--spare", "spare")
+    own_vault.secrets.put("ai--fabrikam--default", "another's")
+
+    assert await credentials.get("contoso", "default") is None
+
+
+async def test_a_deleted_secret_is_none(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """A deleted secret is not there, though its name stays reserved."""
+    own_vault.secrets.put(NAME, "value")
+    own_vault.secrets.delete(NAME)
+
+    assert await credentials.get("contoso", "default") is None
+
+
+async def test_a_disabled_secret_says_so(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """The vault's 403 for a disabled secret is the connection's own fault, not the vault's."""
+    own_vault.secrets.put(NAME, "value", attributes={"enabled": False})
+
+    with pytest.raises(ConnectionDisabled, match="customer contoso's connection default is disabled"):
+        await credentials.get("contoso", "default")
+
+
+async def test_a_vault_that_lets_nobody_in_is_unavailable(
+    own_vault: Vault, credentials: KeyVaultCredentials
+) -> None:
+    """A 403 for want of a role is the operator's to mend: the job waits, and its customer has no fault."""
+    own_vault.secrets.put(NAME, "value")
+    own_vault.fail_next(403)
+
+    with pytest.raises(VaultUnavailable, match="Key Vault answered 403"):
+        await credentials.get("contoso", "default")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_moments_weakness_is_bridged(
+    own_vault: Vault, credentials: KeyVaultCredentials, status: int
+) -> None:
+    """One failed answer is followed by another try within the same read."""
+    own_vault.secrets.put(NAME, "value")
+    own_vault.fail_next(status)
+
+    found = await credentials.get("contoso", "default")
+
+    assert found is not None
+    assert 2 == own_vault.reads[NAME]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_vault_that_goes_on_failing_is_unavailable(
+    own_vault: Vault, credentials: KeyVaultCredentials, status: int
+) -> None:
+    """After three tries in about a second the read is given up, and says what the vault answered."""
+    own_vault.secrets.put(NAME, "value")
+    own_vault.fail_next(status, times=10)
+    begun = time.monotonic()
+
+    with pytest.raises(VaultUnavailable, match=f"Key Vault answered {status}"):
+        await credentials.get("contoso", "default")
+
+    assert 3 == own_vault.reads[NAME]
+    assert time.monotonic() - begun < 3
+
+
+async def test_an_outage_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """A vault that answers nothing but 503, even to the question for its realm, is unavailable."""
+    own_vault.outage = True
+
+    with pytest.raises(VaultUnavailable, match="503"):
+        await credentials.get("contoso", "default")
+
+
+@pytest.mark.parametrize("fault", ["slow", "asks to wait"])
+async def test_a_read_has_a_bound(
+    own_vault: Vault, credentials: KeyVaultCredentials, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Whether the vault is slow or asks for patience, a read ends after ANSWER_S."""
+    monkeypatch.setattr(key_vault, "ANSWER_S", 0.3)
+    own_vault.secrets.put(NAME, "value")
+    if fault == "slow":
+        own_vault.delay = 0.9
+    else:
+        own_vault.fail_next(429, times=5, retry_after=30)
+    begun = time.monotonic()
+
+    with pytest.raises(VaultUnavailable, match=r"answered nothing \(TimeoutError\)"):
+        await credentials.get("contoso", "default")
+
+    assert time.monotonic() - begun < 1.5
+
+
+async def test_a_vault_that_is_not_there_is_unavailable(transport: AioHttpTransport) -> None:
+    """Where nothing listens, the vault gave no answer."""
+    credentials = KeyVaultCredentials("https://127.0.0.1:1", Token(), transport=transport, private_ca=True)
+
+    with pytest.raises(VaultUnavailable, match="answered nothing"):
+        await credentials.get("contoso", "default")
+
+
+async def test_a_vault_with_a_strange_certificate_is_not_asked(own_vault: Vault) -> None:
+    """Without its authority among the trusted ones, nothing is sent to a vault."""
+    own_vault.secrets.put(NAME, "value")
+    async with open_session() as session:
+        transport = AioHttpTransport(session=session, session_owner=False)
+        credentials = KeyVaultCredentials(own_vault.url, Token(), transport=transport, private_ca=True)
+
+        with pytest.raises(VaultUnavailable, match="answered nothing"):
+            await credentials.get("contoso", "default")
+
+    assert 0 == own_vault.reads.total()
+
+
+async def test_without_an_identity_the_vault_is_unavailable(
+    own_vault: Vault, transport: AioHttpTransport
+) -> None:
+    """Where the app itself gets no token, the job waits, and the message names no tenant."""
+    refused = ClientAuthenticationError("No identity: tenant 1234.")
+    credentials = KeyVaultCredentials(own_vault.url, Token(refused), transport=transport, private_ca=True)
+
+    with pytest.raises(VaultUnavailable, match=r"answered nothing \(ClientAuthenticationError\)") as raised:
+        await credentials.get("contoso", "default")
+
+    assert "1234" not in str(raised.value)

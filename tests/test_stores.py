@@ -1,0 +1,548 @@
+"""One contract for the stores in memory and for Azure's on Azurite, through the unchanged SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+from azure.core.pipeline.transport import AioHttpTransport
+
+from fakes import Fault, MemoryBlobs, MemoryQueues, MemoryTable
+from shared.contract.result import MESSAGE_LIMIT
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.secret import Secret
+from shared.settings import StorageAccount
+from shared.storage import account as accounts
+from shared.storage.account import Account
+from shared.storage.blobs import AzureBlobs
+from shared.storage.queues import AzureQueues
+from shared.storage.tables import AzureTable
+from shared.stores import Blobs, Queues, Row, RowChanged, RowExists, Table
+from world import World
+
+WEEK_S = 7 * 24 * 3600
+
+
+@pytest.fixture(params=["memory", "azure"])
+def table(request: pytest.FixtureRequest, world: World) -> Table:
+    """A table of either kind."""
+    return MemoryTable() if request.param == "memory" else AzureTable(azure(world), table_name(world))
+
+
+@pytest.fixture(params=["memory", "azure"])
+def blobs(request: pytest.FixtureRequest, world: World) -> Blobs:
+    """Blobs of either kind."""
+    return MemoryBlobs() if request.param == "memory" else AzureBlobs(azure(world))
+
+
+@pytest.fixture(params=["memory", "azure"])
+def queues(request: pytest.FixtureRequest, world: World) -> Queues:
+    """Queues of either kind."""
+    return MemoryQueues() if request.param == "memory" else AzureQueues(azure(world))
+
+
+@pytest.fixture
+def at() -> str:
+    """A partition of one test's own."""
+    return f"p-{uuid.uuid4().hex}"
+
+
+def azure(world: World) -> Account:
+    """The account that the app's services use."""
+    blobs = world.services.pipeline.blobs
+    assert isinstance(blobs, AzureBlobs)
+    return blobs._account
+
+
+def table_name(world: World) -> str:
+    """The table of the world."""
+    return world.environment["JOBS_TABLE"]
+
+
+async def keys(table: Table, at: str, first: str = "", last: str = "~") -> list[str]:
+    """The keys of a scan."""
+    return [row.key async for row in table.scan(at, first, last)]
+
+
+async def test_a_row_is_read_as_it_was_inserted(table: Table, at: str) -> None:
+    """A row comes back with its values, and its etag is the one that inserting it gave."""
+    etag = await table.insert(Row(at, "j_1", {"state": "running", "attempt": 1}))
+
+    found = await table.read(at, "j_1")
+
+    assert Row(at, "j_1", {"state": "running", "attempt": 1}, etag) == found
+    assert etag
+
+
+async def test_a_row_that_is_there_is_not_inserted_again(table: Table, at: str) -> None:
+    """A second insert raises RowExists and changes nothing."""
+    etag = await table.insert(Row(at, "j_1", {"n": 1}))
+
+    with pytest.raises(RowExists):
+        await table.insert(Row(at, "j_1", {"n": 2}))
+
+    assert Row(at, "j_1", {"n": 1}, etag) == await table.read(at, "j_1")
+
+
+async def test_a_row_that_is_not_there_is_none(table: Table, at: str) -> None:
+    """Neither an unknown key nor another partition's row is found."""
+    await table.insert(Row(f"{at}-other", "j_1", {"n": 1}))
+
+    assert await table.read(at, "j_1") is None
+
+
+async def test_a_merge_keeps_what_it_does_not_name(table: Table, at: str) -> None:
+    """A merge at the row's etag changes and adds values, keeps the others, and gives the new etag."""
+    first = await table.insert(Row(at, "j_1", {"a": 1, "b": 2}))
+
+    second = await table.merge(Row(at, "j_1", {"b": 3, "c": "new"}, first))
+
+    assert Row(at, "j_1", {"a": 1, "b": 3, "c": "new"}, second) == await table.read(at, "j_1")
+    assert first != second
+
+
+async def test_a_row_that_has_changed_is_not_merged(table: Table, at: str) -> None:
+    """A merge at an old etag raises RowChanged and changes nothing."""
+    first = await table.insert(Row(at, "j_1", {"n": 1}))
+    second = await table.merge(Row(at, "j_1", {"n": 2}, first))
+
+    with pytest.raises(RowChanged):
+        await table.merge(Row(at, "j_1", {"n": 3}, first))
+
+    assert Row(at, "j_1", {"n": 2}, second) == await table.read(at, "j_1")
+
+
+async def test_a_row_that_is_gone_is_not_merged(table: Table, at: str) -> None:
+    """A merge into no row raises RowChanged and makes none."""
+    with pytest.raises(RowChanged):
+        await table.merge(Row(at, "j_1", {"n": 1}, "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""))
+
+    assert await table.read(at, "j_1") is None
+
+
+async def test_of_many_changes_at_once_one_wins(table: Table, at: str) -> None:
+    """Of inserts of one key, and of merges at one etag, exactly one succeeds, and its value stands."""
+    inserts = await asyncio.gather(
+        *(table.insert(Row(at, "j_1", {"n": n})) for n in range(8)), return_exceptions=True
+    )
+    (etag,) = [one for one in inserts if isinstance(one, str)]
+    merges = await asyncio.gather(
+        *(table.merge(Row(at, "j_1", {"n": n}, etag)) for n in range(8)), return_exceptions=True
+    )
+
+    assert 7 == sum(isinstance(one, RowExists) for one in inserts)
+    assert 7 == sum(isinstance(one, RowChanged) for one in merges)
+    (winner,) = [n for n, one in enumerate(merges) if isinstance(one, str)]
+    found = await table.read(at, "j_1")
+    assert found is not None
+    assert {"n": winner} == found.values
+
+
+async def test_a_transaction_does_all(table: Table, at: str) -> None:
+    """The row is merged and every record is added."""
+    etag = await table.insert(Row(at, "j_1", {"state": "running", "attempt": 1}))
+    records = [Row(at, f"u_{n}", {"n": n}) for n in range(3)]
+
+    await table.merge_and_insert(Row(at, "j_1", {"state": "done"}, etag), records)
+
+    found = await table.read(at, "j_1")
+    assert found is not None
+    assert {"state": "done", "attempt": 1} == found.values
+    assert etag != found.etag
+    assert [0, 1, 2] == [row.values["n"] async for row in table.scan(at, "u_", "u`")]
+
+
+async def test_a_transaction_takes_a_large_result_and_many_records(table: Table, at: str) -> None:
+    """A result of the largest size and as many records as a transaction takes go in at once."""
+    etag = await table.insert(Row(at, "j_1", {"state": "running"}))
+    told = bytes(range(256)) * (MESSAGE_LIMIT // 256)
+    records = [Row(at, f"u_{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
+
+    await table.merge_and_insert(Row(at, "j_1", {"told": told}, etag), records)
+
+    found = await table.read(at, "j_1")
+    assert found is not None
+    assert told == found.values["told"]
+    assert 99 == len(await keys(table, at, "u_", "u`"))
+
+
+async def test_a_transaction_on_a_changed_row_does_nothing(table: Table, at: str) -> None:
+    """With an old etag, RowChanged is raised and no record is added."""
+    first = await table.insert(Row(at, "j_1", {"n": 1}))
+    second = await table.merge(Row(at, "j_1", {"n": 2}, first))
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(at, "j_1", {"n": 3}, first), [Row(at, "u_1", {"n": 1})])
+
+    assert Row(at, "j_1", {"n": 2}, second) == await table.read(at, "j_1")
+    assert ["j_1"] == await keys(table, at)
+
+
+async def test_a_transaction_on_a_row_that_is_gone_does_nothing(table: Table, at: str) -> None:
+    """Without the row, RowChanged is raised and no record is added."""
+    etag = "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(at, "j_1", {"n": 3}, etag), [Row(at, "u_1", {"n": 1})])
+
+    assert [] == await keys(table, at)
+
+
+async def test_a_transaction_with_a_record_that_is_there_does_nothing(table: Table, at: str) -> None:
+    """A record that was written before says that somebody was here: RowChanged, and nothing is done."""
+    etag = await table.insert(Row(at, "j_1", {"n": 1}))
+    await table.insert(Row(at, "u_2", {"n": 2}))
+    records = [Row(at, f"u_{n}", {"n": n}) for n in (1, 2)]
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(at, "j_1", {"n": 3}, etag), records)
+
+    assert Row(at, "j_1", {"n": 1}, etag) == await table.read(at, "j_1")
+    assert ["j_1", "u_2"] == await keys(table, at)
+
+
+async def test_a_scan_gives_the_rows_between_its_bounds_in_order(table: Table, at: str) -> None:
+    """The first bound is within, the last is not, and other partitions are not looked at."""
+    for key in ("u_2", "j_b", "j_", "j_a", "j`", "i_z", "j_Z"):
+        await table.insert(Row(at, key, {"key": key}))
+    await table.insert(Row(f"{at}-other", "j_c", {"key": "j_c"}))
+
+    found = [row async for row in table.scan(at, "j_", "j`")]
+
+    assert ["j_", "j_Z", "j_a", "j_b"] == [row.key for row in found]
+    assert all(row.key == row.values["key"] and row.partition == at and row.etag for row in found)
+
+
+async def test_a_scan_goes_on_beyond_one_page(table: Table, at: str) -> None:
+    """More rows than Storage gives at once, a thousand, come all, each once."""
+    etag = await table.insert(Row(at, "j_0", {"n": 0}))
+    for part in range(11):
+        row = Row(at, "j_0", {"n": part}, etag)
+        await table.merge_and_insert(row, [Row(at, f"u_{part:02}{n:02}", {"n": n}) for n in range(99)])
+        found = await table.read(at, "j_0")
+        assert found is not None
+        etag = found.etag
+
+    scanned = await keys(table, at, "u_", "u`")
+
+    assert 11 * 99 == len(scanned)
+    assert sorted(set(scanned)) == scanned
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "plain",
+        "line\r\nbreak, tab\t, quote ' \" and \\",
+        "Grüße 你好 🙂",
+        "2026-11-20T13:12:00Z",
+        0,
+        2**31 - 1,
+        -(2**31),
+        True,
+        False,
+        datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC),
+        datetime(2026, 11, 20, 13, 12, tzinfo=UTC),
+        datetime(2026, 11, 20, 13, 12, tzinfo=timezone(timedelta(hours=5))),
+        b"",
+        bytes(range(256)),
+        b"\xff" * 64 * 1024,
+    ],
+    ids=lambda value: f"{type(value).__name__}-{str(value)[:12]!a}",
+)
+async def test_values_come_back_as_they_were(table: Table, at: str, value: Any) -> None:
+    """Text, whole numbers, booleans, datetimes and bytes up to 64 KiB keep their value and kind."""
+    await table.insert(Row(at, "j_1", {"value": value, "other": 1}))
+    row = await table.read(at, "j_1")
+    assert row is not None
+    inserted = row.values["value"]
+    await table.merge(Row(at, "j_1", {"value": value}, row.etag))
+    row = await table.read(at, "j_1")
+    assert row is not None
+    merged = row.values["value"]
+    await table.merge_and_insert(Row(at, "j_1", {"value": value}, row.etag), [Row(at, "u_1", {"v": value})])
+    row, record = await table.read(at, "j_1"), await table.read(at, "u_1")
+    assert row is not None
+    assert record is not None
+
+    for got in (inserted, merged, row.values["value"], record.values["v"]):
+        assert value == got
+        assert isinstance(got, type(value))
+        if isinstance(got, datetime):
+            assert got.utcoffset() is not None
+
+
+async def test_a_job_ids_letters_do_in_a_key(table: Table, at: str) -> None:
+    """Every letter that a job id may have can stand in a key."""
+    key = "j_Az09._-" + "x" * 91
+    etag = await table.insert(Row(at, key, {"n": 1}))
+    await table.merge_and_insert(Row(at, key, {"n": 2}, etag), [Row(at, f"u_2026-11_{key}_0000", {"n": 1})])
+
+    found = await table.read(at, key)
+
+    assert found is not None
+    assert {"n": 2} == found.values
+
+
+USES: dict[str, Callable[[Table, str], Awaitable[Any]]] = {
+    "insert": lambda table, at: table.insert(Row(at, "j_1", {"n": 1})),
+    "read": lambda table, at: table.read(at, "j_1"),
+    "merge": lambda table, at: table.merge(Row(at, "j_1", {"n": 1}, 'W/"1"')),
+    "transaction": lambda table, at: table.merge_and_insert(
+        Row(at, "j_1", {"n": 1}, 'W/"1"'), [Row(at, "u_1", {"n": 1})]
+    ),
+    "query": keys,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_table_that_is_missing_is_told_by_name(world: World, use: str) -> None:
+    """Whatever is asked of a table that nobody has made, the error names the table, the deed and the reason."""
+    missing = AzureTable(azure(world), "neverMade")
+
+    with pytest.raises(StorageUnavailable, match=rf"table neverMade: {use}: 404 TableNotFound"):
+        await USES[use](missing, "p")
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_storage_that_is_not_there_is_unavailable(
+    world: World, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """Where nothing listens, every use of a table raises StorageUnavailable and shows no key."""
+    monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
+    text = (
+        "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
+    )
+    nowhere = replace(azure(world), settings=StorageAccount(Secret(text), "", "", "", ""))
+
+    with pytest.raises(StorageUnavailable, match=f"table jobs: {use}") as raised:
+        await USES[use](AzureTable(nowhere, "jobs"), "p")
+
+    assert "c2VjcmV0" not in f"{raised.value} {nowhere!r}"
+
+
+class Lossy(AioHttpTransport):
+    """Sockets that do to each change of a table what `faults` say, and leave the rest alone."""
+
+    def __init__(self, faults: deque[Fault], **options: Any) -> None:
+        super().__init__(**options)
+        self._faults = faults
+        self._silent = 0
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """Sends, or seems not to have sent."""
+        if request.method not in {"POST", "PATCH"}:
+            return await super().send(request, **options)
+        if self._silent:
+            self._silent -= 1
+            raise ServiceRequestError("Nothing was sent.")
+        fault = self._faults.popleft() if self._faults else None
+        if fault in {Fault.REFUSED, Fault.LOST}:
+            self._silent = int(accounts._RETRIES["retry_total"])
+        if fault is Fault.REFUSED:
+            raise ServiceRequestError("Nothing was sent.")
+        response = await super().send(request, **options)
+        if fault is None:
+            return response
+        response.internal_response.close()
+        raise ServiceResponseError("The answer got lost.")
+
+
+@dataclass
+class Faulty:
+    """A table, and what will go wrong with its next changes."""
+
+    table: Table
+    faults: deque[Fault] = field(default_factory=deque)
+
+
+def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
+    """A table of either kind whose changes can fail."""
+    if kind == "memory":
+        memory = MemoryTable()
+        return Faulty(memory, memory.faults)
+    monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
+    faults: deque[Fault] = deque()
+
+    def transport() -> Lossy:
+        return Lossy(faults, session=world.services.session, session_owner=False)
+
+    return Faulty(AzureTable(replace(azure(world), transport=transport), table_name(world)), faults)
+
+
+@pytest.fixture(params=["memory", "azure"])
+def faulty(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
+    """A table of either kind whose changes can fail."""
+    return faulty_table(request.param, world, monkeypatch)
+
+
+async def test_a_refused_change_is_not_done(faulty: Faulty, at: str) -> None:
+    """A change that Storage never got raises StorageUnavailable, and nothing is changed."""
+    table = faulty.table
+    etag = await table.insert(Row(at, "j_1", {"n": 1}))
+    changed, added = Row(at, "j_1", {"n": 2}, etag), Row(at, "u_1", {"n": 1})
+
+    for change in (
+        lambda: table.insert(added),
+        lambda: table.merge(changed),
+        lambda: table.merge_and_insert(changed, [added]),
+    ):
+        faulty.faults.append(Fault.REFUSED)
+        with pytest.raises(StorageUnavailable):
+            await change()
+
+    assert Row(at, "j_1", {"n": 1}, etag) == await table.read(at, "j_1")
+    assert ["j_1"] == await keys(table, at)
+
+
+async def test_a_change_whose_answer_is_lost_for_good_is_done(faulty: Faulty, at: str) -> None:
+    """StorageUnavailable does not say that nothing was done."""
+    table = faulty.table
+    faulty.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await table.insert(Row(at, "j_1", {"n": 1}))
+    row = await table.read(at, "j_1")
+    assert row is not None
+
+    faulty.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await table.merge_and_insert(replace(row, values={"n": 2}), [Row(at, "u_1", {"n": 1})])
+
+    assert ["j_1", "u_1"] == await keys(table, at)
+
+
+async def test_a_change_that_is_asked_for_again_meets_itself(faulty: Faulty, at: str) -> None:
+    """After a lost answer Storage is asked again, and what was done already is in the way of itself."""
+    table = faulty.table
+    faulty.faults.append(Fault.TWICE)
+    with pytest.raises(RowExists):
+        await table.insert(Row(at, "j_1", {"n": 1}))
+    row = await table.read(at, "j_1")
+    assert row is not None
+    faulty.faults.append(Fault.TWICE)
+    with pytest.raises(RowChanged):
+        await table.merge(replace(row, values={"n": 2}))
+    row = await table.read(at, "j_1")
+    assert row is not None
+    faulty.faults.append(Fault.TWICE)
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(replace(row, values={"n": 3}), [Row(at, "u_1", {"n": 1})])
+
+    row = await table.read(at, "j_1")
+    assert row is not None
+    assert {"n": 3} == row.values
+    assert ["j_1", "u_1"] == await keys(table, at)
+
+
+async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, world: World, at: str) -> None:
+    """The bytes come back, whatever they are, and a second writing replaces the first."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{at}/job 1/ä.json", b"first", "application/json")
+    await blobs.write(container, f"{at}/job 1/ä.json", bytes(range(256)), "application/json")
+
+    assert bytes(range(256)) == await blobs.read(container, f"{at}/job 1/ä.json", 1000)
+
+
+async def test_a_blob_that_is_not_there_is_none(blobs: Blobs, world: World, at: str) -> None:
+    """A name that nothing was written to reads as None."""
+    assert await blobs.read(world.environment["RESULTS_CONTAINER"], f"{at}/none", 1000) is None
+
+
+async def test_an_empty_blob_is_empty(blobs: Blobs, world: World, at: str) -> None:
+    """A blob of no bytes is not the same as none."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{at}/empty", b"", "text/plain")
+
+    assert await blobs.read(container, f"{at}/empty", 1000) == b""
+
+
+async def test_a_blob_is_read_up_to_its_limit(blobs: Blobs, world: World, at: str) -> None:
+    """A blob of exactly the limit is read, one byte more is refused with the blob's name."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{at}/large", b"x" * 1000, "text/plain")
+
+    assert b"x" * 1000 == await blobs.read(container, f"{at}/large", 1000)
+    with pytest.raises(InvalidJob, match=f"{at}/large is larger than 999 bytes"):
+        await blobs.read(container, f"{at}/large", 999)
+
+
+async def test_a_blob_has_its_media_type(world: World, at: str) -> None:
+    """What a browser or a caller gets is the blob's own media type."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await AzureBlobs(azure(world)).write(container, f"{at}/image", b"png", "image/png")
+
+    blob = world.blobs.get_blob_client(container, f"{at}/image")
+    properties = await blob.get_blob_properties()
+
+    assert "image/png" == properties.content_settings.content_type
+
+
+async def test_a_container_that_is_missing_is_told_by_name(world: World) -> None:
+    """A result that can't be kept is StorageUnavailable, with the container and the reason in it."""
+    with pytest.raises(StorageUnavailable, match="container never-made: write: 404 ContainerNotFound"):
+        await AzureBlobs(azure(world)).write("never-made", "x", b"x", "text/plain")
+
+
+async def test_a_queue_that_is_missing_is_told_by_name(world: World) -> None:
+    """A message that can't be sent is StorageUnavailable, with the queue and the reason in it."""
+    with pytest.raises(StorageUnavailable, match="queue never-made: send: 404 QueueNotFound"):
+        await AzureQueues(azure(world)).send("never-made", b"x")
+
+
+async def received(queues: Queues, world: World, queue: str) -> list[bytes]:
+    """What can be received from a queue now."""
+    if isinstance(queues, MemoryQueues):
+        return [body for body, delay_s in queues.sent[queue] if not delay_s]
+    return await world.messages(queue)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", bytes(range(256)), "Grüße 🙂 <&>".encode(), b"x" * MESSAGE_LIMIT],
+    ids=["small", "bytes", "unicode", "largest"],
+)
+async def test_a_message_is_sent_byte_by_byte(
+    queues: Queues, world: World, body: bytes, fresh_queue: str
+) -> None:
+    """Who receives a message gets exactly its bytes, up to the largest that a message may have."""
+    await queues.send(fresh_queue, body)
+
+    assert [body] == await received(queues, world, fresh_queue)
+
+
+@pytest.mark.parametrize("delay_s", [0.2, 60, WEEK_S, 1.1 * WEEK_S])
+async def test_a_delayed_message_is_not_seen_yet(
+    queues: Queues, world: World, delay_s: float, fresh_queue: str
+) -> None:
+    """A message with a delay is in the queue and hidden; no delay is too long to be sent."""
+    await queues.send(fresh_queue, b"later", delay_s=delay_s)
+
+    assert [] == await received(queues, world, fresh_queue)
+    if isinstance(queues, AzureQueues):
+        properties = await world.queues.get_queue_client(fresh_queue).get_queue_properties()
+        assert 1 == properties.approximate_message_count
+
+
+async def test_a_delayed_message_comes(world: World, fresh_queue: str) -> None:
+    """After its delay, in whole seconds, a message is there."""
+    await AzureQueues(azure(world)).send(fresh_queue, b"later", delay_s=0.5)
+
+    await asyncio.sleep(1.1)
+
+    assert [b"later"] == await world.messages(fresh_queue)
+
+
+@pytest.fixture
+async def fresh_queue(world: World) -> str:
+    """A queue of one test's own."""
+    name = f"q-{uuid.uuid4().hex}"
+    await world.queues.create_queue(name)
+    return name
