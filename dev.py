@@ -206,9 +206,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path = 
         check=False,
     )
     if done.returncode:
-        raise SetupFailed(
-            f"{done.stdout.strip()}\n\nSetup failed: `{' '.join(command)}` ended with {done.returncode}."
-        )
+        raise SetupFailed(f"{done.stdout.strip()}\n\nSetup failed: `{' '.join(command)}` ended with {done.returncode}.")
 
 
 def _help() -> str:

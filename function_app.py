@@ -12,17 +12,21 @@ from shared.settings import binding_queues
 
 JOBS, POISON, RESULTS = binding_queues(os.environ)
 
+# As text, the host would refuse a message that is not UTF-8 and copy a JSON object's members over the
+# trigger's metadata, where `dequeueCount` or `insertionTime` make it unreadable, before we could answer.
+BINARY = func.DataType.BINARY
+
 app = func.FunctionApp()
 
 
-@app.queue_trigger(arg_name="message", queue_name=JOBS, connection="JobStorage")
+@app.queue_trigger(arg_name="message", queue_name=JOBS, connection="JobStorage", data_type=BINARY)
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
 async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
     """Runs one job."""
     publish(results, await services().pipeline.answer(delivery(message)))
 
 
-@app.queue_trigger(arg_name="message", queue_name=POISON, connection="JobStorage")
+@app.queue_trigger(arg_name="message", queue_name=POISON, connection="JobStorage", data_type=BINARY)
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
 async def bury_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
     """Answers a job that the host has given up: every accepted job ends with a result."""

@@ -9,10 +9,14 @@ import asyncio
 import json
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import cold_start, warm_job
+from benchmarks.stage import RunFailed
+from local.node import Missing
+from local.processes import ProcessFailed
 
 _BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job}
 
@@ -32,7 +36,10 @@ def main() -> None:
     }
     print(f"{figures['at']}, Python {figures['python']}, {figures['cores']} cores\n")
     for name in asked.names or _BENCHMARKS:
-        figures[name] = found = asyncio.run(_BENCHMARKS[name].measure())
+        try:
+            figures[name] = found = asyncio.run(_BENCHMARKS[name].measure())
+        except (Missing, ProcessFailed, RunFailed) as exc:
+            sys.exit(str(exc))
         print(_BENCHMARKS[name].report(found), end="\n\n", flush=True)
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

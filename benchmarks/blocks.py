@@ -2,7 +2,8 @@
 Blocks of equal work in a process that stays: how a warm side of a benchmark is driven.
 
 Each line on standard input orders a block, as JSON: `{"count", "in_flight", "customers"}`. Each is
-answered with a line: the CPU seconds of the process, the seconds on the clock, and each latency.
+answered with a line: the CPU seconds of the process, the seconds on the clock, each latency, and the
+greatest memory so far.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.figures import peak_memory_mb
+from benchmarks.process import peak_memory_mb
 
 Work = Callable[[int], Awaitable[None]]
 """Does one job for the customer of that number. Raises where it does not succeed."""
@@ -25,7 +26,7 @@ async def serve(work: Work, extras: Callable[[], Awaitable[dict[str, Any]]] | No
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)
         if "extras" in order:
-            _say({"memory_mb": peak_memory_mb()} | (await extras() if extras else {}))
+            _say(await extras() if extras else {})
         else:
             _say(await _block(work, **order))
 
@@ -48,6 +49,7 @@ async def _block(work: Work, *, count: int, in_flight: int, customers: int) -> d
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - began,
         "latencies_s": latencies,
+        "memory_mb": peak_memory_mb(),
     }
 
 

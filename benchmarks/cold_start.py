@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import PROJECT
 from benchmarks.figures import median, spread, table
-from benchmarks.stage import PROJECT, open_stage
+from benchmarks.stage import RunFailed, open_stage
 
 ROUNDS = 11
 STEP_ROUNDS = 5
@@ -22,10 +23,6 @@ _APPS = {
     "empty function": PROJECT / "benchmarks" / "empty_app",
 }
 _OURS, _PEER, _EMPTY = _APPS
-
-
-class RunFailed(Exception):
-    """A measured process did not do its job. The message has what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,8 @@ async def measure() -> dict[str, Any]:
             "wall": _ratio(runs, "wall_ms"),
             "cpu": _ratio(runs, "cpu_ms"),
             "memory": _ratio(runs, "memory_mb"),
+            "wall_above_empty": _ratio(runs, "wall_ms", above=_EMPTY),
+            "cpu_above_empty": _ratio(runs, "cpu_ms", above=_EMPTY),
         },
         "steps": _phases(steps),
     }
@@ -84,14 +83,18 @@ def report(figures: Mapping[str, Any]) -> str:
     ]
     ratios = figures["ratios"]
     steps = ", ".join(f"{name} {step['wall_ms']:.0f}" for name, step in figures["steps"].items())
+    ratio_line = (
+        f"{_OURS} / {_PEER}: wall {ratios['wall']:.2f}, CPU {ratios['cpu']:.2f}, "
+        f"memory {ratios['memory']:.2f}; above the {_EMPTY}: "
+        f"wall {ratios['wall_above_empty']:.2f}, CPU {ratios['cpu_above_empty']:.2f}"
+    )
     return "\n".join(
         [
             f"Cold start, medians of {figures['rounds']} fresh processes each, in turn; bytecode compiled",
             "",
             table(head, rows),
             "",
-            f"{_OURS} / {_PEER}: wall {ratios['wall']:.2f}, CPU {ratios['cpu']:.2f}, "
-            f"memory {ratios['memory']:.2f}",
+            ratio_line,
             f"{_OURS} in steps, wall ms: {steps}",
         ]
     )
@@ -144,7 +147,12 @@ def _phases(runs: Sequence[FirstJob]) -> dict[str, dict[str, float]]:
     }
 
 
-def _ratio(runs: Mapping[str, Sequence[FirstJob]], what: str) -> float:
+def _ratio(runs: Mapping[str, Sequence[FirstJob]], what: str, above: str = "") -> float:
     """The median of the rounds' own ratios: what slowed one round down slowed both sides."""
-    pairs = zip(runs[_OURS], runs[_PEER], strict=True)
-    return median(getattr(ours, what) / getattr(peer, what) for ours, peer in pairs)
+
+    def values(name: str) -> list[float]:
+        return [getattr(run, what) for run in runs[name]]
+
+    floor = values(above) if above else [0.0] * len(runs[_OURS])
+    rounds = zip(values(_OURS), values(_PEER), floor, strict=True)
+    return median((ours - least) / (peer - least) for ours, peer, least in rounds)

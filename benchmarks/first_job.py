@@ -15,8 +15,8 @@ import time
 import uuid
 from pathlib import Path
 
-from benchmarks.figures import log_as_a_worker, peak_memory_mb
 from benchmarks.messages import customer, message
+from benchmarks.process import log_as_a_worker, peak_memory_mb
 from local.trigger_metadata import MessageFacts
 from local.worker import Worker
 

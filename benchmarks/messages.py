@@ -1,6 +1,7 @@
 """The jobs and the settings that both sides of a benchmark are given. Imports nothing that takes time."""
 
 import json
+from typing import Any
 
 KEY = "benchmark-key"
 MODEL = "gpt-4o"
@@ -21,6 +22,6 @@ def message(number: int) -> bytes:
     return json.dumps(job).encode()
 
 
-def conversation() -> list[dict[str, str]]:
+def conversation() -> list[Any]:
     """What the model is asked."""
     return [{"role": "system", "content": "You are brief."}, {"role": "user", "content": PROMPT}]

@@ -14,15 +14,19 @@ from pathlib import Path
 
 from azure.data.tables.aio import TableServiceClient
 
+from benchmarks import PROJECT
 from benchmarks.endpoint import READY
 from benchmarks.messages import ENDPOINTS, KEY, MODEL, customer
 from local import azurite, vault
 from local.processes import running
 
-PROJECT = Path(__file__).parent.parent
 _TABLE = "jobs"
 # What a shell may hold that would slow one side down, lead it elsewhere, or bring other code in.
 _SURPRISES = ("PYTHON", "AZURE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "IDENTITY_", "MSI_")
+
+
+class RunFailed(Exception):
+    """A measured process did not do its job. The message has what it said, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

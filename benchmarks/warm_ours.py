@@ -5,17 +5,19 @@ with its log line, two ledger operations on Azurite and one model call.
 
 import asyncio
 import collections
+import json
 import time
 import uuid
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from msgspec import Raw
 
+from benchmarks import PROJECT
 from benchmarks.blocks import cpu_ms, serve
-from benchmarks.figures import log_as_a_worker
-from benchmarks.messages import customer, message
-from benchmarks.stage import PROJECT
+from benchmarks.messages import MODEL, conversation, customer, message
+from benchmarks.process import log_as_a_worker
 from local.trigger_metadata import MessageFacts
 from local.worker import Worker
 
@@ -69,13 +71,12 @@ async def _steps() -> dict[str, float]:
     """The two expensive steps of a job by themselves, one after the other, in CPU milliseconds."""
     from shared.actions import chat  # noqa: PLC0415
     from shared.clock import now  # noqa: PLC0415
-    from shared.contract.job import Options, decode_job  # noqa: PLC0415
+    from shared.contract.job import Options  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415
 
     pipeline = services().pipeline
-    job = decode_job(message(0), default_id="x")
     connection = await pipeline.connections.resolve(customer(0), "default")
-    asked = chat.chat_request(chat.decode(job.input), connection, job.model or "")
+    asked = chat.chat_request(chat.decode(Raw(json.dumps({"messages": conversation()}).encode())), connection, MODEL)
 
     async def call() -> None:
         until = time.monotonic() + 60

@@ -25,9 +25,7 @@ def main() -> int:
     try:
         return asyncio.run(_until_signalled(arguments.run(arguments)))
     except ModuleNotFoundError as exc:
-        print(
-            f"{exc.name} is not installed. `python dev.py {arguments.command}` installs it.", file=sys.stderr
-        )
+        print(f"{exc.name} is not installed. `python dev.py {arguments.command}` installs it.", file=sys.stderr)
         return 1
 
 
@@ -44,10 +42,7 @@ async def start(arguments: argparse.Namespace) -> int:
     workers = 0 if arguments.no_host else arguments.workers
     try:
         settings_file.check(path)
-        print(
-            "Starting Storage, the AI endpoint, Key Vault"
-            + (" and the Functions hosts …" if workers else " …")
-        )
+        print("Starting Storage, the AI endpoint, Key Vault" + (" and the Functions hosts …" if workers else " …"))
         async with stack.start(workers=workers, port=port) as running:
             with settings_file.written(path, running.settings(), port):
                 print(_summary(running, path), flush=True)
@@ -113,15 +108,11 @@ def _summary(running: Any, path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m local", description="Azure, for this project, on one machine."
-    )
+    parser = argparse.ArgumentParser(prog="python -m local", description="Azure, for this project, on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("start", help="run the stack in the foreground until Ctrl-C")
-    command.add_argument(
-        "--no-host", action="store_true", help="without Functions hosts, as for `func start`"
-    )
+    command.add_argument("--no-host", action="store_true", help="without Functions hosts, as for `func start`")
     command.add_argument("--workers", type=_positive, default=1, help="Functions hosts; 1 if left out")
     command.add_argument("--port", type=_positive, help="the app's HTTP port; a free one if left out")
     command.add_argument(

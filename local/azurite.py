@@ -20,9 +20,7 @@ _FLAGS = (
     *("--queuePort", "0"),
     *("--tablePort", "0"),
 )
-_READY = tuple(
-    rf"{kind} service is successfully listening at (http://\S+)" for kind in ("Blob", "Queue", "Table")
-)
+_READY = tuple(rf"{kind} service is successfully listening at (http://\S+)" for kind in ("Blob", "Queue", "Table"))
 
 
 @dataclass(frozen=True, slots=True)

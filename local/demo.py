@@ -68,9 +68,7 @@ async def run(arguments: argparse.Namespace) -> int:
         console.print(str(exc), style="red")
         return 1
     except TimeoutError:
-        console.print(
-            f"Not every job had a result after {PATIENCE_S:g} s. The hosts' last lines:", style="red"
-        )
+        console.print(f"Not every job had a result after {PATIENCE_S:g} s. The hosts' last lines:", style="red")
         console.print("\n".join(quiet[-20:]), markup=False)
         return 1
 
@@ -104,10 +102,10 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
 
 
 def _jobs(*, real: bool) -> list[Sent]:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")[:6000]
+    text = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")[:4000]
     jobs = [
         Sent(
-            "README as context",
+            "a text as context",
             _chat("contoso", prompt="Summarise this text in one sentence.", context=text),
         ),
         Sent(
@@ -161,9 +159,7 @@ async def _run_jobs(console: Console, running: Stack, jobs: Sequence[Sent]) -> d
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with _queue(running, "jobs") as jobs_queue, _queue(running, "results") as results_queue:
         bodies = [json.dumps(sent.job).encode() for sent in jobs]
-        await asyncio.gather(
-            *(jobs_queue.send_message(b64encode(body).decode()) for body in [*bodies, bodies[0]])
-        )
+        await asyncio.gather(*(jobs_queue.send_message(b64encode(body).decode()) for body in [*bodies, bodies[0]]))
         console.print(f"Sent {len(jobs)} jobs into the queue [bold]jobs[/bold], the first of them twice.")
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("Results", total=len(jobs))

@@ -130,9 +130,7 @@ class Host:
             _log.error("%s %s failed: %s", *where, (invocation.traceback or invocation.error or "").strip())
             return False
         for binding in function.queue_outputs:
-            value = (
-                invocation.return_value if binding.name == RETURN else invocation.outputs.get(binding.name)
-            )
+            value = invocation.return_value if binding.name == RETURN else invocation.outputs.get(binding.name)
             if value is None:
                 continue
             queue = self._outputs[function.name, binding.name]
@@ -170,16 +168,10 @@ def _leave(code: int) -> NoReturn:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m local.host", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument(
-        "--app", type=Path, required=True, help="the directory of function_app.py and host.json"
-    )
+    parser = argparse.ArgumentParser(prog="python -m local.host", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--app", type=Path, required=True, help="the directory of function_app.py and host.json")
     parser.add_argument("--port", default="0", help="the HTTP port; 0 for no HTTP, auto for a free port")
-    parser.add_argument(
-        "--instance", default="0", help="the number of this instance, for WEBSITE_INSTANCE_ID"
-    )
+    parser.add_argument("--instance", default="0", help="the number of this instance, for WEBSITE_INSTANCE_ID")
     parser.add_argument(
         "--invisible",
         type=int,

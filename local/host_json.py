@@ -68,16 +68,12 @@ def parse_host_json(tree: Any, environ: Mapping[str, str]) -> HostJson:
             new_batch_threshold=settings.whole("extensions.queues.newBatchThreshold", batch_size // 2, 0),
             max_dequeue_count=settings.whole("extensions.queues.maxDequeueCount", 5, 1),
             visibility_timeout=settings.seconds("extensions.queues.visibilityTimeout", 0),
-            max_polling_interval=settings.seconds(
-                "extensions.queues.maxPollingInterval", 60, MIN_POLLING_INTERVAL
-            ),
+            max_polling_interval=settings.seconds("extensions.queues.maxPollingInterval", 60, MIN_POLLING_INTERVAL),
             message_encoding=settings.choice("extensions.queues.messageEncoding", ("base64", "none")),
         ),
         route_prefix=settings.text("extensions.http.routePrefix", "api").strip("/"),
         function_timeout=(
-            None
-            if str(settings.find("functionTimeout")) == "-1"
-            else settings.seconds("functionTimeout", 1800, 1)
+            None if str(settings.find("functionTimeout")) == "-1" else settings.seconds("functionTimeout", 1800, 1)
         ),
     )
 

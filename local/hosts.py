@@ -22,9 +22,7 @@ _FOREIGN = ("AZURE_", "AzureWebJobs", "IDENTITY_", "MSI_", "PYTHON", "FUNCTIONS_
 class Hosts:
     """The running hosts, by instance; instance 0 has HTTP, at `url`."""
 
-    def __init__(
-        self, app: Path, settings: Mapping[str, str], port: int, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, app: Path, settings: Mapping[str, str], port: int, tell: Callable[[str], None]) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.processes: dict[int, Process] = {}
         self._command = [sys.executable, "-m", "local.host", "--app", str(app)]

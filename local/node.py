@@ -30,9 +30,7 @@ def node() -> str:
     for path in filter(None, candidates):
         if _version(path) >= OLDEST:
             return path
-    raise Missing(
-        f"Node.js {OLDEST[0]}.{OLDEST[1]} or newer was not found. `python dev.py start` installs one."
-    )
+    raise Missing(f"Node.js {OLDEST[0]}.{OLDEST[1]} or newer was not found. `python dev.py start` installs one.")
 
 
 def script(path: str) -> Path:
@@ -49,9 +47,7 @@ def script(path: str) -> Path:
 
 def _version(path: str) -> tuple[int, ...]:
     try:
-        said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, check=True, timeout=20
-        ).stdout
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(map(int, re.findall(r"\d+", said)[:2]))

@@ -34,9 +34,7 @@ class ProcessFailed(Exception):
 class Process:
     """A running child: its `pid`, its last lines of output, and how it ended."""
 
-    def __init__(
-        self, name: str, child: asyncio.subprocess.Process, tell: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, name: str, child: asyncio.subprocess.Process, tell: Callable[[str], None] | None) -> None:
         self.name = name
         self.pid = child.pid
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -82,17 +80,13 @@ class Process:
         Raises ProcessFailed when that takes longer than `within` seconds or the process ends first.
         """
         loop = asyncio.get_running_loop()
-        waiting = [
-            self._waiting.setdefault(re.compile(pattern), loop.create_future()) for pattern in patterns
-        ]
+        waiting = [self._waiting.setdefault(re.compile(pattern), loop.create_future()) for pattern in patterns]
         self._reader = asyncio.create_task(self._read())
         pending: set[asyncio.Future[re.Match[str]] | asyncio.Task[None]] = {*waiting}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while pending and not self._reader.done():
-                    _, pending = await asyncio.wait(
-                        {*pending, self._reader}, return_when=asyncio.FIRST_COMPLETED
-                    )
+                    _, pending = await asyncio.wait({*pending, self._reader}, return_when=asyncio.FIRST_COMPLETED)
                     pending.discard(self._reader)
         if all(future.done() for future in waiting):
             return [future.result() for future in waiting]

@@ -34,9 +34,7 @@ def check(path: Path) -> None:
             "Move it away, or name another file with --settings."
         )
     if _runs(owner):
-        raise Taken(
-            f"A local stack is running already, as process {owner}. Stop it first, or use --settings."
-        )
+        raise Taken(f"A local stack is running already, as process {owner}. Stop it first, or use --settings.")
 
 
 @contextlib.contextmanager

@@ -124,9 +124,7 @@ def reach_loopback_directly() -> None:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
-async def _start_both(
-    parts: contextlib.AsyncExitStack, fixtures: Path, keys: Sequence[str]
-) -> tuple[Azurite, Ai]:
+async def _start_both(parts: contextlib.AsyncExitStack, fixtures: Path, keys: Sequence[str]) -> tuple[Azurite, Ai]:
     """The two Node processes side by side, since each takes about a second; neither is left running alone."""
     storage = asyncio.create_task(parts.enter_async_context(azurite.start()))
     answers = asyncio.create_task(parts.enter_async_context(ai.start(fixtures, keys)))

@@ -88,9 +88,7 @@ async def start(folder: Path) -> AsyncIterator[Vault]:
         yield vault
 
 
-async def _serve(
-    stack: contextlib.AsyncExitStack, app: web.Application, tls: ssl.SSLContext | None = None
-) -> int:
+async def _serve(stack: contextlib.AsyncExitStack, app: web.Application, tls: ssl.SSLContext | None = None) -> int:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

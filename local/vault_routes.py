@@ -31,9 +31,7 @@ def routes(secrets: Secrets) -> list[web.AbstractRouteDef]:
 
 def is_read(request: web.Request) -> bool:
     """Whether a request asks for a secret's value."""
-    return (
-        request.method == "GET" and getattr(request.match_info.handler, "__name__", "") == _Face.get.__name__
-    )
+    return request.method == "GET" and getattr(request.match_info.handler, "__name__", "") == _Face.get.__name__
 
 
 class _Face:

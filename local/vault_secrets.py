@@ -58,9 +58,7 @@ class Secrets:
         """
         secret, found = self._find(name, version)
         if not found.attributes["enabled"]:
-            raise VaultError(
-                403, "Forbidden", "Operation get is not allowed on a disabled secret.", "SecretDisabled"
-            )
+            raise VaultError(403, "Forbidden", "Operation get is not allowed on a disabled secret.", "SecretDisabled")
         return secret, found
 
     def put(
@@ -124,9 +122,7 @@ class Secrets:
 
     def _find(self, name: str, version: str) -> tuple[Secret, Version]:
         secret = self.live.get(name.lower())
-        found = (
-            next((v for v in reversed(secret.versions) if version in ("", v.id)), None) if secret else None
-        )
+        found = next((v for v in reversed(secret.versions) if version in ("", v.id)), None) if secret else None
         if secret is None or found is None:
             asked = "/".join(filter(None, (name, version)))
             raise VaultError(

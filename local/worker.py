@@ -94,9 +94,7 @@ class Worker:
         self.running[invocation_id] = function_name
         # A task of its own, as in Azure's worker: what the function does to its context stays its own.
         task = asyncio.create_task(
-            invocation_request_native(
-                invocation_id, function.function_id, list(inputs.items()), dict(trigger_metadata)
-            )
+            invocation_request_native(invocation_id, function.function_id, list(inputs.items()), dict(trigger_metadata))
         )
         try:
             await asyncio.wait({task})
@@ -130,18 +128,14 @@ class Worker:
             raise HostError(f"{function_name} has no queue trigger.")
         facts = facts or MessageFacts(**fields)
         if trigger.is_binary:
-            return await self.invoke(
-                function_name, {trigger.name: Datum(body, "bytes")}, queue_metadata(facts, None)
-            )
+            return await self.invoke(function_name, {trigger.name: Datum(body, "bytes")}, queue_metadata(facts, None))
         try:
             text = body.decode()
         except UnicodeDecodeError:
             # The real host binds the body as text before it calls the worker.
             error = "The message is not UTF-8 text, and the function does not ask for bytes."
             return Invocation(str(uuid.uuid4()), ok=False, error=error)
-        return await self.invoke(
-            function_name, {trigger.name: Datum(text, "string")}, queue_metadata(facts, text)
-        )
+        return await self.invoke(function_name, {trigger.name: Datum(text, "string")}, queue_metadata(facts, text))
 
     async def invoke_http(
         self,
@@ -189,9 +183,7 @@ async def _index(app_dir: Path) -> dict[str, Function]:
     response = await engine.functions_metadata_request(None)
     found = response.function_metadata_results or []
     if not found:
-        raise AppNotLoaded(
-            f"The app in {app_dir} has no functions: decorate some, and register their blueprints."
-        )
+        raise AppNotLoaded(f"The app in {app_dir} has no functions: decorate some, and register their blueprints.")
     return {item.name: read_function(item.name, item.function_id, item.raw_bindings) for item in found}
 
 
@@ -209,7 +201,5 @@ def _plain(datum: Datum | None) -> Any:
         status=int(value["status_code"].value),
         headers={name: header.value for name, header in value["headers"].items()},
         body=value["body"].value,
-        cookies=tuple(
-            morsel.OutputString() for cookie in value["cookies"] or () for morsel in cookie.values()
-        ),
+        cookies=tuple(morsel.OutputString() for cookie in value["cookies"] or () for morsel in cookie.values()),
     )

@@ -47,9 +47,7 @@ def split_address(pasted: str) -> tuple[str, str, str, str]:
     if len(pasted) > _MAX_LENGTH:
         raise ConnectionInvalid(f"The `endpoint` must not be longer than {_MAX_LENGTH:,} characters.")
     if not pasted.isascii():
-        raise ConnectionInvalid(
-            "The `endpoint` must be plain ASCII: give an international host in its xn-- form."
-        )
+        raise ConnectionInvalid("The `endpoint` must be plain ASCII: give an international host in its xn-- form.")
     if _UNSAFE.search(pasted):
         raise ConnectionInvalid(
             "The `endpoint` must be one URL with no white space, control character or backslash in it."
@@ -63,9 +61,7 @@ def split_address(pasted: str) -> tuple[str, str, str, str]:
     before_query, _, query = before_fragment.partition("?")
     authority, slash, path = before_query.partition("/")
     # A word alone is no address; the commonest such word is the key, in the wrong member.
-    if pasted.startswith("sk-") or not (
-        match or "@" in authority or re.search(r"[.\[]|^localhost", authority)
-    ):
+    if pasted.startswith("sk-") or not (match or "@" in authority or re.search(r"[.\[]|^localhost", authority)):
         raise ConnectionInvalid("The `endpoint` must be a URL; a key belongs into `api_key`.")
     return scheme, authority, slash + path, query
 
@@ -119,9 +115,7 @@ def api_version_in(query: str, own: str | None) -> str | None:
     """`own`, or else the `query`'s api-version, if any. Raises ConnectionInvalid for any other query."""
     members = parse_qsl(query, keep_blank_values=True)
     if any(name.lower() != "api-version" for name, _ in members):
-        raise ConnectionInvalid(
-            "The `endpoint` must carry no query but api-version: a key belongs into `api_key`."
-        )
+        raise ConnectionInvalid("The `endpoint` must carry no query but api-version: a key belongs into `api_key`.")
     versions = {own} if own else {value for _, value in members if value}
     if len(versions) > 1:
         raise ConnectionInvalid("The `endpoint` must carry one api-version, not several.")

@@ -65,9 +65,7 @@ class Connection:
     def label(self) -> ConnectionLabel:
         """What results and usage records say of it."""
         billed_to: Literal["customer", "operator"] = "customer" if self.source == "key_vault" else "operator"
-        return ConnectionLabel(
-            name=self.name, source=self.source, provider=self.endpoint.provider, billed_to=billed_to
-        )
+        return ConnectionLabel(name=self.name, source=self.source, provider=self.endpoint.provider, billed_to=billed_to)
 
     def model_for(self, asked: str | None) -> str:
         """The model that a job runs on, which asked for `asked`. Raises InvalidJob."""
@@ -180,9 +178,7 @@ class Connections:
         """While the vault is down: what was last read, if it was a usable connection and is young enough."""
         known = self._known.get((customer, name))
         if known is None or known.opened is None or self._ticks() - known.read_at > STALE_S:
-            raise VaultUnavailable(
-                f"{outage} Nothing young enough is known of {customer}'s connection {name}."
-            )
+            raise VaultUnavailable(f"{outage} Nothing young enough is known of {customer}'s connection {name}.")
         known.next_read = self._ticks() + FAULT_S
         return known
 

@@ -94,28 +94,25 @@ class Ledger:
             raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
         values = row.values
         if values["hash"] != asked:
-            raise JobConflict(
-                f"The id {job_id} belongs to a job of customer {customer} that asked for something else."
-            )
+            raise JobConflict(f"The id {job_id} belongs to a job of customer {customer} that asked for something else.")
         if values["state"] == "done":
             return Done(values["told"])
         claim = Claim(
             customer, job_id, values["attempt"], values["submitted_at"], values["started_at"], owner, row.etag
         )
-        if (
-            values["owner"] == owner
-        ):  # Storage had inserted it when it seemed to have failed, and was asked again
+        if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
             return claim
         left = (values["lease_until"] - now()).total_seconds()
         if values["state"] == "running" and left > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
-        again = Claim(
-            customer, job_id, claim.attempt + 1, claim.submitted_at, claim.started_at, owner, row.etag
-        )
+        again = Claim(customer, job_id, claim.attempt + 1, claim.submitted_at, claim.started_at, owner, row.etag)
         try:
             etag = await self._table.merge(Row(customer, row.key, _claimed(again), row.etag))
         except RowChanged:
-            raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
+            found = await self._table.read(customer, row.key)
+            if found is None or found.values["owner"] != owner:
+                raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
+            etag = found.etag
         return replace(again, etag=etag)
 
     async def _change(self, claim: Claim, values: dict[str, object], added: Sequence[Row] = ()) -> None:

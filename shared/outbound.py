@@ -58,15 +58,8 @@ def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, membe
         return
     if match["scheme"].lower() != "https":
         raise ConnectionInvalid(f"The `{member}` must begin with https://.")
-    if (
-        host.startswith("[")
-        or "." not in host
-        or host.endswith(".localhost")
-        or _ENDS_IN_NUMBER.fullmatch(host)
-    ):
-        raise ConnectionInvalid(
-            f"The `{member}` must name a public host in full, not an address or a local name."
-        )
+    if host.startswith("[") or "." not in host or host.endswith(".localhost") or _ENDS_IN_NUMBER.fullmatch(host):
+        raise ConnectionInvalid(f"The `{member}` must name a public host in full, not an address or a local name.")
     allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
     if not any(host == name or host.endswith(f".{name}") for name in allowed):
         raise ConnectionInvalid(

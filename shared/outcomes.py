@@ -45,9 +45,7 @@ _SAID_LIMIT = 500
 def failure(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
     """The error that an answer other than 2xx amounts to. `headers` are looked up in lower case."""
     said = _read(body)
-    codes = {
-        str(code).lower() for code in (said.get("code"), said.get("type"), _inner(said).get("code")) if code
-    }
+    codes = {str(code).lower() for code in (said.get("code"), said.get("type"), _inner(said).get("code")) if code}
     facts = UpstreamFacts(
         status=status,
         request_id=request_id(headers),

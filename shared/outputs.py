@@ -55,9 +55,7 @@ class Outputs:
     def _queues(self) -> tuple[str, ...]:
         settings = self._settings
         own = {settings.jobs_queue, settings.poison_queue, settings.callbacks_queue}
-        return tuple(
-            name for name in (settings.results_queue, *settings.allowed_result_queues) if name not in own
-        )
+        return tuple(name for name in (settings.results_queue, *settings.allowed_result_queues) if name not in own)
 
 
 def _shortened(result: Result) -> Result:

@@ -110,16 +110,12 @@ class Pipeline:
 
     async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
         asked = request_hash(job)
-        if job.id == delivery.message_id and (
-            known := await self.ledger.find_unfinished(job.customer, asked)
-        ):
+        if job.id == delivery.message_id and (known := await self.ledger.find_unfinished(job.customer, asked)):
             job = msgspec.structs.replace(job, job_id=known)
         claim = await self.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
         if isinstance(claim, Done):
             return await self._tell(job, claim.told)
-        error = InternalError(
-            f"Every try of this job ended without an answer; it was given up after {claim.attempt}."
-        )
+        error = InternalError(f"Every try of this job ended without an answer; it was given up after {claim.attempt}.")
         return await self._close(Run(job, claim), Answer(None, (), "failed", error))
 
     async def _run(self, run: Run, action: Action, asked: Any) -> Answer:
@@ -127,9 +123,7 @@ class Pipeline:
         job = run.job
         try:
             if not run.in_time():
-                raise DeadlinePassed(
-                    f"The job's deadline of {job.options.deadline_s:g} s had passed before it ran."
-                )
+                raise DeadlinePassed(f"The job's deadline of {job.options.deadline_s:g} s had passed before it ran.")
             return await self._call(run, action, asked)
         except JobError as error:
             return Answer(None, (), "failed", error)

@@ -119,9 +119,7 @@ class Endpoint:
         if self.style == "deployments" and path in _DEPLOYMENT_OPERATIONS:
             name = self.deployment or model
             if name in ("", ".", ".."):
-                raise ConnectionInvalid(
-                    "The `model` must name a deployment, as the `endpoint` names none of its own."
-                )
+                raise ConnectionInvalid("The `model` must name a deployment, as the `endpoint` names none of its own.")
             path = f"deployments/{encode_segment(name)}/{path}"
         query = f"?api-version={self.api_version}" if self.api_version else ""
         return f"{self.base}/{path}{query}"

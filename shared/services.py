@@ -85,9 +85,7 @@ def services(environment: Mapping[str, str] = os.environ) -> Services:
 _services: Services | None = None
 
 
-def _credentials(
-    settings: Settings, identity: Identity, session: aiohttp.ClientSession
-) -> CredentialStore | None:
+def _credentials(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> CredentialStore | None:
     if not settings.key_vault_url:
         return None
     from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault

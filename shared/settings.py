@@ -93,9 +93,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     vault = text("KEY_VAULT_URL", "")
     if vault and not vault.lower().startswith("https://"):
-        raise SettingInvalid(
-            "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net."
-        )
+        raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
     jobs, poison, results = binding_queues(environment)
     callbacks = text("CALLBACKS_QUEUE", "callbacks")
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):

@@ -44,9 +44,7 @@ def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.C
     connector = aiohttp.TCPConnector(
         resolver=resolver, limit=CONNECTIONS, keepalive_timeout=IDLE_S, enable_cleanup_closed=False
     )
-    return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-    )
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
 
 class GuardedResolver(AbstractResolver):
@@ -58,9 +56,7 @@ class GuardedResolver(AbstractResolver):
     here: `outbound.check_allowed` refuses them.
     """
 
-    def __init__(
-        self, *, allow_local: bool, allow_private: bool, inner: AbstractResolver | None = None
-    ) -> None:
+    def __init__(self, *, allow_local: bool, allow_private: bool, inner: AbstractResolver | None = None) -> None:
         self._inner = inner or DefaultResolver()
         self._allow_local = allow_local
         self._allow_private = allow_private

@@ -87,9 +87,7 @@ class Reply:
 class Transport:
     """The one way out to customers' endpoints. Make it within the running loop; `close` it at the end."""
 
-    def __init__(
-        self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False
-    ) -> None:
+    def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
         session = open_guarded_session(allow_local=allow_local, allow_private=allow_private)
         # The session has its own TLS context. The one that the adapter insists on is left empty, which
         # trusts nobody: httpx's default would cost a cold start 20 ms and never be used.
@@ -108,9 +106,7 @@ class Transport:
         """Closes every connection."""
         await self._client.aclose()
 
-    async def send(
-        self, request: UpstreamRequest, access: Access, options: Options, *, until: float
-    ) -> Reply:
+    async def send(self, request: UpstreamRequest, access: Access, options: Options, *, until: float) -> Reply:
         """
         The endpoint's 2xx answer to `request`, tried again as `options` say.
 
@@ -120,9 +116,7 @@ class Transport:
         retries = 0
         while True:
             try:
-                return await self._send_once(
-                    request, access, min(options.timeout_s, until - time.monotonic())
-                )
+                return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
             except UpstreamError as error:
                 wait = next_wait(error, retries, options)
                 if wait is None:

@@ -45,9 +45,7 @@ async def endpoint() -> AsyncIterator[endpoints.Endpoint]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def world(
-    azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
-) -> AsyncIterator[World]:
+async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint) -> AsyncIterator[World]:
     """The app's services on all of them."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened

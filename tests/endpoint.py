@@ -66,9 +66,7 @@ class Endpoint:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Records the request and answers for the account whose key it bears; 401 for a key nobody has."""
-        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix(
-            "Bearer "
-        )
+        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         account = self.accounts.get(given)
         if account is None:
             return web.json_response({"error": {"code": "401", "message": f"Wrong key {given}."}}, status=401)
@@ -79,9 +77,7 @@ class Endpoint:
         return await (account.answers.pop(0) if account.answers else completion())(request)
 
 
-def reply(
-    body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0
-) -> Answer:
+def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0) -> Answer:
     """Answers with JSON, or with bytes as they are, after a while."""
 
     async def answer(_: web.Request) -> web.StreamResponse:

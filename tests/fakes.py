@@ -22,10 +22,10 @@ class Fault(Enum):
 
 @dataclass
 class MemoryTable:
-    """`stores.Table`. `faults` meet the next changes, one each; while `down`, nothing works."""
+    """`stores.Table`. `faults` meet the next changes, one each, None being none; while `down`, nothing works."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
-    faults: deque[Fault] = field(default_factory=deque)
+    faults: deque[Fault | None] = field(default_factory=deque)
     down: bool = False
     _etags: int = 0
 

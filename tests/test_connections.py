@@ -306,9 +306,7 @@ async def test_a_connection_is_read_again_when_it_is_no_longer_fresh(
     assert 2 == store.reads["contoso", "default"]
 
 
-async def test_a_missing_connection_is_remembered_briefly(
-    connections: Connections, store: Store, clock: Clock
-) -> None:
+async def test_a_missing_connection_is_remembered_briefly(connections: Connections, store: Store, clock: Clock) -> None:
     """A customer who is onboarded after a first failed job is served FAULT_S later, not FRESH_S."""
     with pytest.raises(ConnectionNotFound):
         await connections.resolve("contoso", "default")
@@ -322,9 +320,7 @@ async def test_a_missing_connection_is_remembered_briefly(
     assert 2 == store.reads["contoso", "default"]
 
 
-async def test_a_mended_connection_is_found_soon(
-    connections: Connections, store: Store, clock: Clock
-) -> None:
+async def test_a_mended_connection_is_found_soon(connections: Connections, store: Store, clock: Clock) -> None:
     """A faulty secret is remembered for FAULT_S as well."""
     store.put("contoso", value="{")
     with pytest.raises(ConnectionInvalid):
@@ -389,9 +385,7 @@ async def test_jobs_refused_with_the_old_key_get_the_new_one_without_a_read(
     assert 2 == store.reads["contoso", "default"]
 
 
-async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(
-    connections: Connections, store: Store
-) -> None:
+async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(connections: Connections, store: Store) -> None:
     """A key that was just found by a reread and is refused as well ends there."""
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
@@ -535,9 +529,7 @@ async def test_the_static_connection_serves_whom_the_operator_names(
 
 async def test_the_static_connection_has_one_name(store: Store, clock: Clock) -> None:
     """A customer who asks for a connection by a name of its own is not given the operator's."""
-    connections = Connections(
-        settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock
-    )
+    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
 
     with pytest.raises(ConnectionNotFound, match="spare"):
         await connections.resolve("contoso", "spare")
@@ -546,9 +538,7 @@ async def test_the_static_connection_has_one_name(store: Store, clock: Clock) ->
 async def test_a_customers_own_connection_replaces_the_static_one(store: Store, clock: Clock) -> None:
     """Once a customer has a connection, nothing of the operator's is mixed in."""
     static = json.dumps({"endpoint": ENDPOINT, "api_key": "operators-own-key", "default_model": "theirs"})
-    connections = Connections(
-        settings(STATIC_CONNECTION=static, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock
-    )
+    connections = Connections(settings(STATIC_CONNECTION=static, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
     store.put("contoso")
 
     connection = await connections.resolve("contoso", "default")
@@ -573,9 +563,7 @@ async def test_without_a_vault_only_the_static_connection_serves(clock: Clock) -
 
 async def test_a_refused_static_connection_is_not_renewed(store: Store, clock: Clock) -> None:
     """The operator's key is an app setting: there is nothing to read again."""
-    connections = Connections(
-        settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock
-    )
+    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
     refused = await connections.resolve("contoso", "default")
 
     assert await connections.renewed(refused) is None
@@ -605,9 +593,7 @@ async def test_names_that_join_alike_are_kept_apart(connections: Connections, st
     assert ("key-of-a-b", "key-of-a") == (key_of(first), key_of(second))
 
 
-async def test_what_is_kept_is_bounded(
-    connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_kept_is_bounded(connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond KEPT connections, the one that was longest unused is forgotten."""
     monkeypatch.setattr(module, "KEPT", 3)
     for customer in ("a", "b", "c"):

@@ -25,9 +25,7 @@ from shared.contract.result import MESSAGE_LIMIT
 from shared.errors import InvalidJob
 
 SMALLEST = {"customer": "acme", "action": "chat", "input": {"prompt": "Hello?"}}
-CUSTOMER = (
-    "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
-)
+CUSTOMER = "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
 JOB_ID = "`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`."
 MODEL = "`model` must be the name of a model or deployment, 1 to 200 characters."
 QUEUE = "`output.queue` must be true, false or the name of a queue."
@@ -61,21 +59,15 @@ def refusal(data: bytes) -> str:
             "The job is not valid JSON: it ends too early, or a string holds half a character.",
             id="cut off",
         ),
-        pytest.param(
-            body() + b" {}", "The job is not valid JSON: trailing characters (byte 71).", id="two of them"
-        ),
+        pytest.param(body() + b" {}", "The job is not valid JSON: trailing characters (byte 71).", id="two of them"),
         pytest.param(b"[]", "The job: expected an object, got a list.", id="list"),
         pytest.param(b"null", "The job: expected an object, got null.", id="null"),
         pytest.param(b'"x"', "The job: expected an object, got a string.", id="string"),
         pytest.param(b"12", "The job: expected an object, got a whole number.", id="number"),
         pytest.param(b"true", "The job: expected an object, got true or false.", id="boolean"),
-        pytest.param(
-            b"\xef\xbb\xbf" + body(), "The job begins with a byte order mark: leave it out.", id="BOM"
-        ),
+        pytest.param(b"\xef\xbb\xbf" + body(), "The job begins with a byte order mark: leave it out.", id="BOM"),
         pytest.param("{}".encode("utf-16"), "The job is not valid UTF-8 (byte 0).", id="UTF-16"),
-        pytest.param(
-            b'{"customer": "\xff"}', "The job is not valid UTF-8 (byte 14).", id="UTF-8 in a member"
-        ),
+        pytest.param(b'{"customer": "\xff"}', "The job is not valid UTF-8 (byte 14).", id="UTF-8 in a member"),
         pytest.param(
             b'{"customer": "acme", "action": "chat", "input": {"prompt": "\xc3("}}',
             "The job is not valid UTF-8 (byte 60).",
@@ -91,9 +83,7 @@ def refusal(data: bytes) -> str:
             "The job is not valid JSON: invalid character (byte 54).",
             id="NaN",
         ),
-        pytest.param(
-            body(input={"a": 1}).replace(b"1", b"1e999"), "`input[...]`: number out of range.", id="huge"
-        ),
+        pytest.param(body(input={"a": 1}).replace(b"1", b"1e999"), "`input[...]`: number out of range.", id="huge"),
     ],
 )
 def test_what_is_no_json_object_is_refused(data: bytes, message: str):
@@ -116,13 +106,13 @@ def test_half_a_character_is_refused_anywhere(half: str, where: str):
     assert refusal(data.replace(b"HALF", half.encode())).startswith("The job is not valid JSON: ")
 
 
-@pytest.mark.parametrize("depth", [1000, 5000, 20_000])
-def test_too_deep_nesting_is_refused(depth: int):
-    """An input nested deeper than anyone means it ends in a sentence, not in a crash."""
-    deep = b"[" * depth + b"]" * depth
+def test_too_deep_nesting_is_refused():
+    """An input nested as deep as a message can hold ends in a sentence, not in a crash."""
+    deep = b"[" * 24_000 + b"]" * 24_000
+    data = body(input={"a": 0}).replace(b"0", deep)
 
-    assert "The job is nested too deeply." == refusal(body(input={"a": 0}).replace(b"0", deep))
-    assert {} == salvage(body(input={"a": 0}).replace(b"0", deep))
+    assert "The job is nested too deeply." == refusal(data)
+    assert {} == salvage(data)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +124,7 @@ def test_too_deep_nesting_is_refused(depth: int):
         pytest.param({"": 1}, "`` is not a known member.", id="no name"),
         pytest.param({"output": {"topic": 1}}, "`output.topic` is not a known member.", id="output"),
         pytest.param({"options": {"tries": 1}}, "`options.tries` is not a known member.", id="options"),
-        pytest.param(
-            {"n" * 40_000: 1}, f"`{'n' * 100}…` is not a known member.", id="a name of 40,000 characters"
-        ),
+        pytest.param({"n" * 40_000: 1}, f"`{'n' * 100}…` is not a known member.", id="a name of 40,000 characters"),
         pytest.param(
             {"options": {"n" * 40_000: 1}},
             f"`options.{'n' * 100}…` is not a known member.",
@@ -237,9 +225,7 @@ def test_the_six_actions_are_known(action: str):
 @pytest.mark.parametrize("action", ["", "Chat", "chat ", "sing", "chat\n"])
 def test_unknown_action_is_refused(action: str):
     """An action that there is not is answered with the six that there are."""
-    assert "`action` must be one of chat, multi_chat, image, summarize, embed, raw." == refusal(
-        body(action=action)
-    )
+    assert "`action` must be one of chat, multi_chat, image, summarize, embed, raw." == refusal(body(action=action))
 
 
 NAMES = ["a", "0", "acme", "acme-2", "a-b-c", "a" * 50, "1-1"]
@@ -301,9 +287,7 @@ def test_queue_is_yes_no_or_a_name(queue: object):
     assert queue == decoded(output={"queue": queue}).output.queue
 
 
-@pytest.mark.parametrize(
-    "queue", ["", "ab", "Results", "a--b", "-ab", "ab-", "a_b", "a" * 64, "a/b", "abc\n"]
-)
+@pytest.mark.parametrize("queue", ["", "ab", "Results", "a--b", "-ab", "ab-", "a_b", "a" * 64, "a/b", "abc\n"])
 def test_queue_that_no_storage_has_is_refused(queue: str):
     """A text that Storage takes for no queue's name is refused."""
     assert QUEUE == refusal(body(output={"queue": queue}))
@@ -311,9 +295,8 @@ def test_queue_that_no_storage_has_is_refused(queue: str):
 
 def test_callback_is_refused_in_this_version():
     """A callback is refused rather than left uncalled."""
-    assert (
-        "`output.callback` is not served by this version: leave it out and read the results queue."
-        == refusal(body(output={"callback": "https://example.com/told"}))
+    assert "`output.callback` is not served by this version: leave it out and read the results queue." == refusal(
+        body(output={"callback": "https://example.com/told"})
     )
 
 
@@ -463,6 +446,8 @@ WHOLE = {
         pytest.param(WHOLE, id="whole"),
         pytest.param({"customer": "a", "action": "raw", "input_blob": "inputs/a/b"}, id="blob"),
         pytest.param(SMALLEST | {"output": {"queue": False}}, id="no queue"),
+        pytest.param(SMALLEST | {"options": {"max_retries": 5}}, id="one option, the others left out"),
+        pytest.param(SMALLEST | {"options": {"timeout_s": 30}}, id="whole seconds"),
     ],
 )
 def test_job_that_is_put_back_is_the_same_job(members: dict[str, Any]):
@@ -496,45 +481,36 @@ def test_hash_sees_what_is_asked_and_not_how_it_is_written():
     assert 64 == len(first)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"customer": "acme-2"},
-        {"action": "image"},
-        {"connection": "us"},
-        {"model": "gpt-4.1-mini"},
-        {"input": {"prompt": "Hello? "}},
-        {"input": {"prompt": "Hello?", "parameters": {}}},
-        {"input": {"prompt": "Hello?", "parameters": {"seed": 2**70}}},
-        {"input": {"prompt": "Hello?", "parameters": {"seed": 2**70 + 1}}},
-        {"input": {"prompt": ["Hello?"]}},
-        {"output": {"queue": False}},
-        {"output": {"blob": True}},
-        {"options": {"max_retries": 5}},
-        {"options": {"deadline_s": 60}},
-        {"metadata": {"a": "b"}},
-        {},
-    ],
-    ids=str,
-)
-def test_hash_differs_for_any_other_difference(change: dict[str, Any]):
-    """Two jobs that ask for different things have different hashes."""
-    others = [
-        request_hash(decoded(**other))
-        for other in (*ALL_CHANGES, {"metadata": {"b": "a"}})
-        if other != change
-    ]
-
-    assert request_hash(decoded(**change)) not in others
-
-
-ALL_CHANGES: list[dict[str, Any]] = [
-    mark
-    for mark in next(
-        found.args[1]
-        for found in test_hash_differs_for_any_other_difference.pytestmark  # type: ignore[attr-defined]
-    )
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"customer": "acme-2"},
+    {"action": "image"},
+    {"connection": "us"},
+    {"model": "gpt-4.1"},
+    {"model": "gpt-4.1-mini"},
+    {"input": {}},
+    {"input": {"prompt": "Hello? "}},
+    {"input": {"prompt": ["Hello?"]}},
+    {"input": {"prompt": "Hello?", "parameters": {}}},
+    {"input": {"prompt": "Hello?", "parameters": {"seed": 1}}},
+    {"input": {"prompt": "Hello?", "parameters": {"seed": "1"}}},
+    {"input": {"prompt": "Hello?", "parameters": {"seed": 2**70}}},
+    {"input": {"prompt": "Hello?", "parameters": {"seed": 2**70 + 1}}},
+    {"output": {"queue": False}},
+    {"output": {"queue": "results"}},
+    {"output": {"blob": True}},
+    {"options": {"max_retries": 5}},
+    {"options": {"deadline_s": 60}},
+    {"metadata": {"a": "b"}},
+    {"metadata": {"b": "a"}},
 ]
+
+
+def test_hash_differs_for_any_other_difference():
+    """Jobs that differ in anything but their id have different hashes."""
+    hashes = {request_hash(decoded(**change)) for change in CHANGES}
+
+    assert len(CHANGES) == len(hashes)
 
 
 def test_hash_of_input_in_a_blob_is_that_of_its_name():
@@ -555,9 +531,7 @@ def test_hash_of_input_in_a_blob_is_that_of_its_name():
     ("members", "kept"),
     [
         pytest.param(WHOLE, ["job_id", "customer", "action", "model", "metadata"], id="all are valid"),
-        pytest.param(
-            WHOLE | {"tempo": 1}, ["job_id", "customer", "action", "model", "metadata"], id="unknown"
-        ),
+        pytest.param(WHOLE | {"tempo": 1}, ["job_id", "customer", "action", "model", "metadata"], id="unknown"),
         pytest.param({"customer": "Acme", "action": "chat"}, ["action"], id="customer"),
         pytest.param({"job_id": "..", "customer": "acme"}, ["customer"], id="job id"),
         pytest.param({"job_id": 7, "customer": ["acme"], "action": {"chat": 1}}, [], id="types"),

@@ -83,9 +83,7 @@ async def test_a_secret_is_given_with_all_that_is_known_of_it(
     assert datetime.fromtimestamp(1_700_000_000, UTC) == found.expires_on
 
 
-async def test_a_plain_secret_has_no_dates_and_no_tags(
-    own_vault: Vault, credentials: KeyVaultCredentials
-) -> None:
+async def test_a_plain_secret_has_no_dates_and_no_tags(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
     """What was not set is None or empty, and the largest value that a vault takes comes whole."""
     own_vault.secrets.put(NAME, "v" * 25 * 1024)
 
@@ -107,9 +105,7 @@ async def test_the_newest_version_is_given(own_vault: Vault, credentials: KeyVau
     assert "new" == found.value.reveal()
 
 
-async def test_connections_have_secrets_of_their_own(
-    own_vault: Vault, credentials: KeyVaultCredentials
-) -> None:
+async def test_connections_have_secrets_of_their_own(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
     """Customer and connection are in the secret's name, so no other's is read."""
     own_vault.secrets.put("ai--contoso--spare", "spare")
     own_vault.secrets.put("ai--fabrikam--default", "another's")
@@ -133,9 +129,7 @@ async def test_a_disabled_secret_says_so(own_vault: Vault, credentials: KeyVault
         await credentials.get("contoso", "default")
 
 
-async def test_a_vault_that_lets_nobody_in_is_unavailable(
-    own_vault: Vault, credentials: KeyVaultCredentials
-) -> None:
+async def test_a_vault_that_lets_nobody_in_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
     """A 403 for want of a role is the operator's to mend: the job waits, and its customer has no fault."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(403)
@@ -145,9 +139,7 @@ async def test_a_vault_that_lets_nobody_in_is_unavailable(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_moments_weakness_is_bridged(
-    own_vault: Vault, credentials: KeyVaultCredentials, status: int
-) -> None:
+async def test_a_moments_weakness_is_bridged(own_vault: Vault, credentials: KeyVaultCredentials, status: int) -> None:
     """One failed answer is followed by another try within the same read."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(status)
@@ -222,9 +214,7 @@ async def test_a_vault_with_a_strange_certificate_is_not_asked(own_vault: Vault)
     assert 0 == own_vault.reads.total()
 
 
-async def test_without_an_identity_the_vault_is_unavailable(
-    own_vault: Vault, transport: AioHttpTransport
-) -> None:
+async def test_without_an_identity_the_vault_is_unavailable(own_vault: Vault, transport: AioHttpTransport) -> None:
     """Where the app itself gets no token, the job waits, and the message names no tenant."""
     refused = ClientAuthenticationError("No identity: tenant 1234.")
     credentials = KeyVaultCredentials(own_vault.url, Token(refused), transport=transport, private_ca=True)

@@ -95,9 +95,7 @@ def _texts(caplog: pytest.LogCaptureFixture) -> list[str]:
         KEY,
     ],
 )
-async def test_key_of_a_broken_secret_stays_inside(
-    world: World, caplog: pytest.LogCaptureFixture, secret: str
-):
+async def test_key_of_a_broken_secret_stays_inside(world: World, caplog: pytest.LogCaptureFixture, secret: str):
     """What is wrong with a secret is said without any of its values."""
     caplog.set_level(logging.DEBUG)
     customer = world.customer(connection=None)
@@ -124,9 +122,7 @@ async def test_reprs_show_no_key(world: World):
     assert [] == [text for text in shown if KEY in text or "AccountKey=" in text]
 
 
-async def test_crash_is_logged_without_the_text_of_the_exception(
-    world: World, caplog: pytest.LogCaptureFixture
-):
+async def test_crash_is_logged_without_the_text_of_the_exception(world: World, caplog: pytest.LogCaptureFixture):
     """A fault of ours ends the job with `internal`; its log has the place, not the exception's words."""
     customer = world.customer(api_key=KEY)
     pipeline = world.services.pipeline

@@ -82,9 +82,7 @@ async def test_the_customers_own_key_model_and_messages_arrive(world: World):
         "x-own": [1],
     }
 
-    await customer.run(
-        input={"prompt": "Hi", "system": "Be brief.", "parameters": parameters}, model="my-deployment"
-    )
+    await customer.run(input={"prompt": "Hi", "system": "Be brief.", "parameters": parameters}, model="my-deployment")
 
     received = customer.account.received[0]
     assert received.path == "/openai/v1/chat/completions"
@@ -112,8 +110,7 @@ async def test_usage_record_stands_beside_the_done_job(world: World):
     (record,) = await customer.usage()
     assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_billed_0000"
     assert (100, 50, 64, 40, 1) == tuple(
-        record[name]
-        for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "calls")
+        record[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "calls")
     )
     assert record["reported"] is True
     assert record["billed_to"] == "customer"
@@ -479,9 +476,7 @@ async def test_input_is_read_from_a_blob(world: World):
     assert customer.account.received[0].json["messages"][0]["content"] == text
 
 
-@pytest.mark.parametrize(
-    "name", ["{inputs}/other/big.json", "{results}/{me}/x/result.json", "{inputs}/{me}/none"]
-)
+@pytest.mark.parametrize("name", ["{inputs}/other/big.json", "{results}/{me}/x/result.json", "{inputs}/{me}/none"])
 async def test_input_blob_of_others_is_refused(world: World, name: str):
     """A blob outside the input containers, under another customer's name, or missing is refused."""
     customer = world.customer()
@@ -532,9 +527,7 @@ async def test_buried_job_that_is_done_is_told_again(world: World):
     customer = world.customer()
     told = await customer.deliver(job_id="done-before")
 
-    again = await world.services.pipeline.bury(
-        delivery(json.dumps(customer.job(job_id="done-before")).encode())
-    )
+    again = await world.services.pipeline.bury(delivery(json.dumps(customer.job(job_id="done-before")).encode()))
 
     assert told == again
     assert len(customer.account.received) == 1

@@ -198,9 +198,7 @@ def test_only_operations_of_a_deployment_are_put_under_it(operation, expected):
 def test_pasted_list_of_models_is_cut_and_the_models_route_is_not():
     """`/models` behind /v1 or /openai is an operation; right under a Foundry host it is the route."""
     assert parse_endpoint("https://api.openai.com/v1/models").base == "https://api.openai.com/v1"
-    assert (
-        parse_endpoint("https://r.openai.azure.com/openai/models").base == "https://r.openai.azure.com/openai"
-    )
+    assert parse_endpoint("https://r.openai.azure.com/openai/models").base == "https://r.openai.azure.com/openai"
     assert parse_endpoint("https://r.services.ai.azure.com/models/info").style == "models"
 
 

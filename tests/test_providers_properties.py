@@ -169,9 +169,7 @@ def test_what_is_let_through_is_what_was_parsed(text, provider):
         assert any(f".{endpoint.host}".endswith(f".{suffix}") for suffix in DEFAULT_ALLOWED_SUFFIXES)
 
 
-@pytest.mark.parametrize(
-    "text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000]
-)
+@pytest.mark.parametrize("text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_hostile_paths_are_read_in_no_time(text, provider):
     """A path made to upset the patterns is read or refused at once, not after a minute of backtracking."""

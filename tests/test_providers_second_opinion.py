@@ -129,9 +129,7 @@ async def test_deployment_style_is_what_the_azure_client_sends(pasted, provider,
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(("pasted", "provider", "told"), BASES)
-async def test_v1_and_models_are_what_the_client_sends_to_that_base(
-    pasted, provider, told, operation, recorder
-):
+async def test_v1_and_models_are_what_the_client_sends_to_that_base(pasted, provider, told, operation, recorder):
     """
     URL and the body's model are those of AsyncOpenAI with that base, and the key goes as `api-key`.
 

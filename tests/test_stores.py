@@ -129,9 +129,7 @@ async def test_a_row_that_is_gone_is_not_merged(table: Table, at: str) -> None:
 
 async def test_of_many_changes_at_once_one_wins(table: Table, at: str) -> None:
     """Of inserts of one key, and of merges at one etag, exactly one succeeds, and its value stands."""
-    inserts = await asyncio.gather(
-        *(table.insert(Row(at, "j_1", {"n": n})) for n in range(8)), return_exceptions=True
-    )
+    inserts = await asyncio.gather(*(table.insert(Row(at, "j_1", {"n": n})) for n in range(8)), return_exceptions=True)
     (etag,) = [one for one in inserts if isinstance(one, str)]
     merges = await asyncio.gather(
         *(table.merge(Row(at, "j_1", {"n": n}, etag)) for n in range(8)), return_exceptions=True
@@ -305,7 +303,7 @@ USES: dict[str, Callable[[Table, str], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("use", USES)
 async def test_a_table_that_is_missing_is_told_by_name(world: World, use: str) -> None:
-    """Whatever is asked of a table that nobody has made, the error names the table, the deed and the reason."""
+    """Whatever is asked of a table that nobody has made, the error names table, deed and reason."""
     missing = AzureTable(azure(world), "neverMade")
 
     with pytest.raises(StorageUnavailable, match=rf"table neverMade: {use}: 404 TableNotFound"):
@@ -318,9 +316,7 @@ async def test_a_storage_that_is_not_there_is_unavailable(
 ) -> None:
     """Where nothing listens, every use of a table raises StorageUnavailable and shows no key."""
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
-    text = (
-        "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
-    )
+    text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
     nowhere = replace(azure(world), settings=StorageAccount(Secret(text), "", "", "", ""))
 
     with pytest.raises(StorageUnavailable, match=f"table jobs: {use}") as raised:
@@ -332,7 +328,7 @@ async def test_a_storage_that_is_not_there_is_unavailable(
 class Lossy(AioHttpTransport):
     """Sockets that do to each change of a table what `faults` say, and leave the rest alone."""
 
-    def __init__(self, faults: deque[Fault], **options: Any) -> None:
+    def __init__(self, faults: deque[Fault | None], **options: Any) -> None:
         super().__init__(**options)
         self._faults = faults
         self._silent = 0
@@ -361,7 +357,7 @@ class Faulty:
     """A table, and what will go wrong with its next changes."""
 
     table: Table
-    faults: deque[Fault] = field(default_factory=deque)
+    faults: deque[Fault | None] = field(default_factory=deque)
 
 
 def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
@@ -370,7 +366,7 @@ def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Fa
         memory = MemoryTable()
         return Faulty(memory, memory.faults)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
-    faults: deque[Fault] = deque()
+    faults: deque[Fault | None] = deque()
 
     def transport() -> Lossy:
         return Lossy(faults, session=world.services.session, session_owner=False)
@@ -509,9 +505,7 @@ async def received(queues: Queues, world: World, queue: str) -> list[bytes]:
     [b"{}", bytes(range(256)), "Grüße 🙂 <&>".encode(), b"x" * MESSAGE_LIMIT],
     ids=["small", "bytes", "unicode", "largest"],
 )
-async def test_a_message_is_sent_byte_by_byte(
-    queues: Queues, world: World, body: bytes, fresh_queue: str
-) -> None:
+async def test_a_message_is_sent_byte_by_byte(queues: Queues, world: World, body: bytes, fresh_queue: str) -> None:
     """Who receives a message gets exactly its bytes, up to the largest that a message may have."""
     await queues.send(fresh_queue, body)
 

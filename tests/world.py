@@ -41,9 +41,7 @@ class Customer:
         assert told is not None
         return json.loads(told)
 
-    async def deliver(
-        self, body: bytes | None = None, *, message_id: str = "", **members: Any
-    ) -> bytes | None:
+    async def deliver(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> bytes | None:
         """Hands the pipeline one message, as the trigger does."""
         data = json.dumps(self.job(**members)).encode() if body is None else body
         return await self.world.services.pipeline.answer(delivery(data, message_id))
@@ -107,9 +105,7 @@ def delivery(body: bytes, message_id: str = "") -> Delivery:
 
 
 @asynccontextmanager
-async def open_world(
-    azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str
-) -> AsyncIterator[World]:
+async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[World]:
     """A world with queues, containers and a table of its own. `settings` go beyond the usual ones."""
     own = uuid.uuid4().hex[:8]
     environment = {

@@ -88,9 +88,7 @@ def _text(choice: dict[str, Any]) -> str | None:
 
 
 def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    found = next(
-        (choice["content_filter_results"] for choice in choices if choice.get("content_filter_results")), None
-    )
+    found = next((choice["content_filter_results"] for choice in choices if choice.get("content_filter_results")), None)
     return {"content_filter_result": found} if found else {}
 
 

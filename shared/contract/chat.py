@@ -87,9 +87,7 @@ def _check_content(message: dict[str, Any], here: str) -> None:
     elif isinstance(content, list):
         for index, part in enumerate(content):
             if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                raise InvalidJob(
-                    f"`{here}.content[{index}]` must be a content part: an object with a `type`."
-                )
+                raise InvalidJob(f"`{here}.content[{index}]` must be a content part: an object with a `type`.")
     elif not isinstance(content, str):
         raise InvalidJob(f"`{here}.content` must be a string or a list of content parts.")
 

@@ -52,9 +52,7 @@ def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> Conn
         raise ConnectionInvalid("The connection's secret holds half a character, as of an emoji cut in two.")
     if text.startswith("{"):
         return _record(text.encode())
-    settings: dict[str, object] = {
-        name: tag.strip() for name, tag in (tags or {}).items() if name in _SETTINGS
-    }
+    settings: dict[str, object] = {name: tag.strip() for name, tag in (tags or {}).items() if name in _SETTINGS}
     for name, kind in (("max_concurrency", int), ("monthly_budget", float)):
         if name in settings:
             settings[name] = _number(name, str(settings[name]), kind)
@@ -66,17 +64,13 @@ def _record(data: bytes) -> ConnectionRecord:
         record = decode(data, ConnectionRecord)
     except InvalidJob as exc:
         # `from None`: the cause holds the decoder's view of a text with a key in it.
-        raise ConnectionInvalid(
-            f"The connection's secret is malformed: {_without_values(str(exc))}"
-        ) from None
+        raise ConnectionInvalid(f"The connection's secret is malformed: {_without_values(str(exc))}") from None
     texts = {name: text for name, text in msgspec.structs.asdict(record).items() if isinstance(text, str)}
     record = msgspec.structs.replace(record, **{name: text.strip() for name, text in texts.items()})
     if record.auth == "api_key" and not record.api_key:
         raise ConnectionInvalid("The connection's secret has no `api_key`, and its `auth` is not `entra`.")
     if not _is_header_text(record.api_key or ""):
-        raise ConnectionInvalid(
-            "The connection's `api_key` has characters that no key has, such as a line break."
-        )
+        raise ConnectionInvalid("The connection's `api_key` has characters that no key has, such as a line break.")
     for name in ("organization", "project"):
         if not _is_header_text(getattr(record, name) or ""):
             raise ConnectionInvalid(f"The connection's `{name}` has characters that no header may carry.")

@@ -18,9 +18,7 @@ METADATA_LIMIT = 4096
 
 _MODEL_LIMIT = 200
 _QUEUE_NAME = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")
-_BLOB_NAME = re.compile(
-    r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])/(?P<name>[^\x00-\x1f\\]{1,900})"
-)
+_BLOB_NAME = re.compile(r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])/(?P<name>[^\x00-\x1f\\]{1,900})")
 
 
 class BlobName(Struct, frozen=True):
@@ -41,7 +39,7 @@ class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How patiently the upstream is called."""
 
-    timeout_s: Annotated[float, Meta(gt=0, le=480)] = 120
+    timeout_s: Annotated[float, Meta(gt=0, le=480)] = 120.0
     """Seconds that one call may take, from the connection to the answer's last byte."""
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 4
     """How often a failed call is tried again within one run of the job."""
@@ -51,7 +49,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Doubles that delay at each retry, with jitter, up to a minute, or up to itself where it is longer."""
     retry_on_all_errors: bool = False
     """Retries every refusal, not only those that are worth it."""
-    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400
+    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0
     """Seconds from submission after which the job ends as failed."""
 
 
@@ -97,9 +95,7 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
 
 def encode_job(job: Job) -> bytes:
     """The job as bytes, for putting it back into the queue under its own id."""
-    return msgspec.json.encode(
-        {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
-    )
+    return msgspec.json.encode({key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)})
 
 
 def request_hash(job: Job) -> str:
@@ -145,9 +141,7 @@ def salvage(body: bytes) -> dict[str, Any]:
         "model": _is_model,
         "metadata": _is_metadata,
     }
-    return {
-        name: members[name] for name, is_valid in valid.items() if name in members and is_valid(members[name])
-    }
+    return {name: members[name] for name, is_valid in valid.items() if name in members and is_valid(members[name])}
 
 
 def _members(job: Job) -> dict[str, Any]:
@@ -156,9 +150,7 @@ def _members(job: Job) -> dict[str, Any]:
 
 
 _DEFAULTS: dict[str, Any] = {
-    field.name: field.default
-    for field in msgspec.structs.fields(Job)
-    if field.default is not msgspec.NODEFAULT
+    field.name: field.default for field in msgspec.structs.fields(Job) if field.default is not msgspec.NODEFAULT
 } | {"metadata": {}}
 
 
@@ -178,9 +170,7 @@ def _check_names(job: Job) -> None:
     if job.job_id is not None and not is_job_id(job.job_id):
         raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`.")
     if job.model is not None and not _is_model(job.model):
-        raise InvalidJob(
-            f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters."
-        )
+        raise InvalidJob(f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters.")
 
 
 def _check_input(job: Job) -> None:
@@ -198,9 +188,7 @@ def _check_output(output: Output) -> None:
     if isinstance(output.queue, str) and not _QUEUE_NAME.fullmatch(output.queue):
         raise InvalidJob("`output.queue` must be true, false or the name of a queue.")
     if output.callback is not None:
-        raise InvalidJob(
-            "`output.callback` is not served by this version: leave it out and read the results queue."
-        )
+        raise InvalidJob("`output.callback` is not served by this version: leave it out and read the results queue.")
 
 
 def _is_model(value: Any) -> bool:

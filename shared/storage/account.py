@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline.transport import AsyncHttpTransport
 
+_CODE = re.compile(r'"code" ?: ?"(\w+)"')
 # A worker holds a job meanwhile: a few quick tries, then the job is put back.
 _RETRIES = {"retry_total": 3, "retry_backoff_factor": 0.3, "connection_timeout": 10, "read_timeout": 30}
 
@@ -38,8 +40,20 @@ class Account:
 
 def unavailable(what: str, exc: AzureError) -> StorageUnavailable:
     """`exc` in our words; `what` is the operation, such as "table jobs: insert"."""
-    code = getattr(exc, "error_code", None) or type(exc).__name__
-    status = f" {exc.status_code}" if isinstance(exc, HttpResponseError) and exc.status_code else ""
-    return StorageUnavailable(
-        f"Storage refused or did not answer ({what}:{status} {getattr(code, 'value', code)})."
-    )
+    if isinstance(exc, HttpResponseError) and exc.status_code:
+        return refused(what, exc.status_code, code_of(exc))
+    return StorageUnavailable(f"Storage did not answer ({what}: {type(exc).__name__}).")
+
+
+def code_of(exc: HttpResponseError) -> str:
+    """Storage's own word for what went wrong, such as `TableNotFound`."""
+    code = getattr(exc, "error_code", None)  # not every call of the SDKs sets it: then the body has it
+    if code is None:
+        found = _CODE.search(str(exc))
+        return found[1] if found else type(exc).__name__
+    return str(getattr(code, "value", code))
+
+
+def refused(what: str, status: int, code: str) -> StorageUnavailable:
+    """A refusal of Storage, with the code that its documentation lists."""
+    return StorageUnavailable(f"Storage refused ({what}: {status} {code}).")

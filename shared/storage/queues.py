@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _FOR_EVER = -1
 """A message's life. The default of seven days would lose what waits longer."""
+_LONGEST_DELAY_S = 7 * 24 * 3600
+"""Of Queue Storage (learn.microsoft.com/rest/api/storageservices/put-message)."""
 
 
 class AzureQueues:
@@ -39,8 +41,8 @@ class AzureQueues:
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
         """See `stores.Queues`."""
         client = self._service.get_queue_client(queue)
-        text = b64encode(body).decode()
+        text, hidden_s = b64encode(body).decode(), min(ceil(delay_s), _LONGEST_DELAY_S)
         try:
-            await client.send_message(text, visibility_timeout=ceil(delay_s), time_to_live=_FOR_EVER)
+            await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_FOR_EVER)
         except AzureError as exc:
             raise unavailable(f"queue {queue}: send", exc) from exc

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.data.tables import TableTransactionError, UpdateMode
+from azure.core.rest import HttpRequest
+from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
-from shared.storage.account import Account, unavailable
+from shared.storage.account import Account, code_of, refused, unavailable
+from shared.storage.changesets import read_refusal, render_changeset
 from shared.stores import Row, RowChanged, RowExists
 
-_PRECONDITION_FAILED = 412
+_CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
+"""Storage's words for a row that is not what it was, or is gone."""
+# The SDK asks again only where asking twice is harmless by HTTP's rules. Here it always is: an insert and
+# a change at an etag can happen once, and whoever made them knows them again.
+_AGAIN = {"retry_on_methods": frozenset({"POST", "PATCH"})}
 
 
 class AzureTable:
@@ -23,18 +30,14 @@ class AzureTable:
         self._name = name
         settings, options = account.settings, account.options()
         if settings.connection_string is not None:
-            self._client = TableClient.from_connection_string(
-                settings.connection_string.reveal(), name, **options
-            )
+            self._client = TableClient.from_connection_string(settings.connection_string.reveal(), name, **options)
         else:
-            self._client = TableClient(
-                settings.table_service_uri, name, credential=account.identity(), **options
-            )
+            self._client = TableClient(settings.table_service_uri, name, credential=account.identity(), **options)
 
     async def insert(self, row: Row) -> str:
         """See `stores.Table`."""
         try:
-            return _etag(await self._client.create_entity(_entity(row)))
+            return _etag(await self._client.create_entity(_entity(row), **_AGAIN))
         except ResourceExistsError:
             raise RowExists(row.key) from None
         except AzureError as exc:
@@ -45,7 +48,7 @@ class AzureTable:
         try:
             return _row(await self._client.get_entity(partition, key))
         except ResourceNotFoundError as exc:
-            if "TableNotFound" in str(exc):
+            if code_of(exc) == "TableNotFound":
                 raise unavailable(self._what("read"), exc) from exc
             return None
         except AzureError as exc:
@@ -55,27 +58,44 @@ class AzureTable:
         """See `stores.Table`."""
         try:
             answer = await self._client.update_entity(
-                _entity(row), UpdateMode.MERGE, etag=row.etag, match_condition=MatchConditions.IfNotModified
+                _entity(row),
+                UpdateMode.MERGE,
+                etag=row.etag,
+                match_condition=MatchConditions.IfNotModified,
+                **_AGAIN,
             )
         except AzureError as exc:
-            raise self._changed_or_unavailable(exc, "merge") from exc
+            if isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED:
+                raise RowChanged(row.key) from None
+            raise unavailable(self._what("merge"), exc) from exc
         return _etag(answer)
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> None:
         """See `stores.Table`."""
-        at_etag = {
-            "mode": UpdateMode.MERGE,
-            "etag": changed.etag,
-            "match_condition": MatchConditions.IfNotModified,
+        what, service = self._what("transaction"), self._client.url.partition("?")[0]
+        kind, body = render_changeset(service, self._name, changed, added, boundary=uuid4().hex)
+        headers = {
+            "Content-Type": kind,
+            "Accept": "application/json",
+            "x-ms-version": self._client.api_version,
+            "DataServiceVersion": "3.0",
+            "MaxDataServiceVersion": "3.0;NetFx",
         }
-        steps: list[Any] = [
-            ("update", _entity(changed), at_etag),
-            *(("create", _entity(row)) for row in added),
-        ]
+        request = HttpRequest("POST", f"{service}/$batch", headers=headers, content=body)
         try:
-            await self._client.submit_transaction(steps)
+            # Through the SDK's own pipeline, for its authentication and retries; `stream` keeps it from
+            # decoding the answer.
+            response = await self._client._client.send_request(request, stream=True, **_AGAIN)  # noqa: SLF001
+            answer = await response.read()
         except AzureError as exc:
-            raise self._changed_or_unavailable(exc, "transaction") from exc
+            raise unavailable(what, exc) from exc
+        refusal = read_refusal(response.status_code, answer)
+        if refusal is None:
+            return
+        # A record that is there already also says that somebody was here before.
+        if refusal.code in _CHANGED or refusal.code == "EntityAlreadyExists":
+            raise RowChanged(changed.key)
+        raise refused(what, refusal.status, refusal.code)
 
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `stores.Table`."""
@@ -91,15 +111,6 @@ class AzureTable:
 
     def _what(self, operation: str) -> str:
         return f"table {self._name}: {operation}"
-
-    def _changed_or_unavailable(self, exc: AzureError, operation: str) -> Exception:
-        status = exc.status_code if isinstance(exc, HttpResponseError) else None
-        gone = isinstance(exc, ResourceNotFoundError) and "TableNotFound" not in str(exc)
-        # A usage record that is there already, in a transaction, also says that somebody was here before.
-        exists = isinstance(exc, TableTransactionError) and "EntityAlreadyExists" in str(exc)
-        if status == _PRECONDITION_FAILED or gone or exists or "UpdateConditionNotSatisfied" in str(exc):
-            return RowChanged(operation)
-        return unavailable(self._what(operation), exc)
 
 
 def _entity(row: Row) -> dict[str, Any]:

@@ -87,9 +87,7 @@ def test_an_unknown_command_is_told_plainly():
 
 def test_an_old_python_is_told_plainly():
     """Python 3.9 gets a sentence and no traceback: the file parses there, and the check comes first."""
-    code = (
-        f"import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path({str(DEV)!r}, run_name='__main__')"
-    )
+    code = f"import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path({str(DEV)!r}, run_name='__main__')"
 
     ast.parse(DEV.read_text(), feature_version=(3, 7))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,9 +16,7 @@ def parse(environ=None, **sections):
 
 def test_no_host_json_means_the_defaults(tmp_path):
     """Those of the real host, with one core."""
-    assert load_host_json(tmp_path / "host.json", {}) == HostJson(
-        QueueSettings(16, 8, 5, 0, 60, "base64"), "api", 1800
-    )
+    assert load_host_json(tmp_path / "host.json", {}) == HostJson(QueueSettings(16, 8, 5, 0, 60, "base64"), "api", 1800)
 
 
 def test_host_json_is_honoured():
@@ -101,9 +99,7 @@ def test_a_connection_by_identity_is_refused():
         read_connection("X", {"X__queueServiceUri": "https://x.example"})
 
 
-@pytest.mark.parametrize(
-    ("kind", "direction"), [("blobTrigger", "IN"), ("timerTrigger", "IN"), ("blob", "OUT")]
-)
+@pytest.mark.parametrize(("kind", "direction"), [("blobTrigger", "IN"), ("timerTrigger", "IN"), ("blob", "OUT")])
 def test_a_binding_that_the_host_does_not_play_is_refused(kind, direction):
     """With the function's name and the binding's type."""
     with pytest.raises(HostError, match=f"Function 'f' has a binding of type '{kind}'"):
@@ -158,9 +154,7 @@ def test_routes_match_as_in_azure(template, path, params):
 
 def test_the_functions_name_decides_between_two_routes():
     """Not how exact the route is: Azure tries them by name."""
-    routes = Routes(
-        [read_route("b_exact", "jobs/new", "api", None), read_route("a_loose", "jobs/{id}", "api", None)]
-    )
+    routes = Routes([read_route("b_exact", "jobs/new", "api", None), read_route("a_loose", "jobs/{id}", "api", None)])
     assert routes.find("GET", "/api/jobs/new") == ("a_loose", {"id": "new"})
 
 

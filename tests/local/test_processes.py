@@ -55,9 +55,7 @@ async def test_a_process_that_is_never_ready_is_stopped():
 
 async def test_a_program_that_is_not_there_is_told_plainly():
     """No traceback of the operating system's error."""
-    with pytest.raises(
-        ProcessFailed, match=r"^It could not be started: /no/such: No such file or directory\.$"
-    ):
+    with pytest.raises(ProcessFailed, match=r"^It could not be started: /no/such: No such file or directory\.$"):
         async with running("It", ["/no/such"], ready=["x"]):
             pass
 
@@ -93,9 +91,7 @@ async def test_long_lines_and_strange_bytes_are_read():
         assert len(process.last_lines) == 2
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="Only Linux kills the children of a parent that was killed."
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux kills the children of a parent that was killed.")
 async def test_a_child_dies_with_a_parent_that_was_killed():
     """SIGKILL leaves us no time to stop the children: the kernel does it."""
     code = (

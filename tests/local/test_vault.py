@@ -190,9 +190,7 @@ async def test_an_outage_fails_every_request_until_it_ends(key_vault):
 
 async def test_an_unknown_authority_is_not_trusted(key_vault):
     """Without the CA file the client refuses the connection: the https is real."""
-    async with SecretClient(
-        key_vault.url, _Token(), verify_challenge_resource=False, retry_total=0
-    ) as client:
+    async with SecretClient(key_vault.url, _Token(), verify_challenge_resource=False, retry_total=0) as client:
         with pytest.raises(Exception, match=r"(?i)certificate"):
             await client.get_secret(NAME)
 

@@ -1,0 +1,177 @@
+"""Changesets: what is written is what a MIME parser and the SDK read; what is read is what Storage says."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from email import message_from_bytes, policy
+from email.message import Message
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pytest
+from azure.data.tables._serialize import _add_entity_properties
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.storage.changesets import Refusal, read_refusal, render_changeset
+from shared.stores import Row
+
+SERVICE = "https://contoso.table.core.windows.net"
+ETAG = "W/\"datetime'2026-11-20T14%3A17%3A44.6896596Z'\""
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.one_of(
+    texts,
+    st.integers(-(2**31), 2**31 - 1),
+    st.booleans(),
+    st.binary(max_size=200),
+    st.datetimes(
+        min_value=datetime(1602, 1, 1),  # noqa: DTZ001  # hypothesis wants it bare; a table begins at 1601
+        max_value=datetime(9998, 1, 1),  # noqa: DTZ001
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))]),
+    ),
+)
+rows = st.builds(Row, st.just("contoso"), texts, st.dictionaries(names, values, max_size=6), st.just(ETAG))
+
+
+class Operation(NamedTuple):
+    """One request within a changeset."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    entity: dict[str, Any]
+
+
+def parse(kind: str, body: bytes) -> list[Operation]:
+    """The operations in a request, as the e-mail package reads them."""
+
+    def parts(message: Message) -> list[Any]:
+        payload = message.get_payload()
+        assert isinstance(payload, list)
+        return payload
+
+    batch = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + body, policy=policy.HTTP)
+    (changeset,) = parts(batch)
+    operations = []
+    for part in parts(changeset):
+        assert "application/http" == part.get_content_type()
+        head, _, content = part.get_payload(decode=True).partition(b"\r\n\r\n")
+        line, *lines = head.decode("ascii").split("\r\n")
+        method, url, version = line.split(" ")
+        assert "HTTP/1.1" == version
+        operations.append(Operation(method, url, dict(one.split(": ", 1) for one in lines), json.loads(content)))
+    return operations
+
+
+@given(changed=rows, added=st.lists(rows, max_size=4))
+def test_a_request_says_what_the_rows_say(changed: Row, added: list[Row]) -> None:
+    """Whatever stands in the rows, a MIME parser finds one merge at the etag, then the inserts in order."""
+    first, *others = parse(*render_changeset(SERVICE, "jobs", changed, added, boundary="b0undary"))
+
+    assert ("PATCH", ETAG) == (first.method, first.headers["If-Match"])
+    key = unquote(first.url.removeprefix(f"{SERVICE}/jobs(PartitionKey='contoso',RowKey='").removesuffix("')"))
+    assert changed.key == key.replace("''", "'")
+    assert [("POST", f"{SERVICE}/jobs")] * len(added) == [(one.method, one.url) for one in others]
+    assert all("If-Match" not in one.headers for one in others)
+    for row, operation in zip((changed, *added), (first, *others), strict=True):
+        assert as_the_sdk_writes(row) == operation.entity
+
+
+def as_the_sdk_writes(row: Row) -> dict[str, Any]:
+    """The entity in the SDK's own words, without the types of text that it adds and nobody needs."""
+    entity = _add_entity_properties({"PartitionKey": row.partition, "RowKey": row.key, **row.values})
+    return {name: value for name, value in entity.items() if value != "Edm.String" or name in row.values}
+
+
+def test_a_quote_in_a_key_ends_nothing() -> None:
+    """A key can't break out of its place in the address."""
+    row = Row("o'hara", "j_') HTTP/1.1\r\nX: y /?#%", {}, ETAG)
+
+    (operation,) = parse(*render_changeset(SERVICE, "jobs", row, [], boundary="b"))
+
+    assert (
+        f"{SERVICE}/jobs(PartitionKey='o%27%27hara',RowKey='j_%27%27%29%20HTTP%2F1.1%0D%0AX%3A%20y%20%2F%3F%23%25')"
+    ) == operation.url
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(2**31, ValueError), (-(2**31) - 1, ValueError), (1.5, TypeError), (None, TypeError)]
+)
+def test_what_a_table_does_not_hold_is_not_sent(value: Any, error: type[Exception]) -> None:
+    """A value of another kind, or a number too large, is a fault of ours, and the message names its member."""
+    with pytest.raises(error, match="tokens"):
+        render_changeset(SERVICE, "jobs", Row("p", "k", {"tokens": value}, ETAG), [], boundary="b")
+
+
+def answered(*statuses: str, content: str = "") -> bytes:
+    """An answer as Storage writes it."""
+    parts = "".join(
+        "--changesetresponse_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nContent-ID: 1\r\nDataServiceVersion: 3.0;\r\n\r\n{content}\r\n"
+        for status in statuses
+    )
+    return (
+        "--batchresponse_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n"
+        f"{parts}--changesetresponse_1--\r\n--batchresponse_1--\r\n"
+    ).encode()
+
+
+def told(code: str, message: str = "0:No.") -> str:
+    """An error's body."""
+    return json.dumps({"odata.error": {"code": code, "message": {"lang": "en-US", "value": message}}})
+
+
+@given(st.lists(st.sampled_from(["204 No Content", "201 Created"]), min_size=1, max_size=100))
+def test_only_successes_are_a_success(statuses: list[str]) -> None:
+    """An answer whose every part succeeded refuses nothing."""
+    assert read_refusal(202, answered(*statuses)) is None
+
+
+REFUSALS = {
+    "changed": (
+        202,
+        answered("412 Precondition Failed", content=told("UpdateConditionNotSatisfied")),
+        Refusal(412, "UpdateConditionNotSatisfied"),
+    ),
+    "exists": (
+        202,
+        answered("409 Conflict", content=told("EntityAlreadyExists", "1:No.")),
+        Refusal(409, "EntityAlreadyExists"),
+    ),
+    "gone": (
+        202,
+        answered("404 Not Found", content=told("ResourceNotFound")),
+        Refusal(404, "ResourceNotFound"),
+    ),
+    "mixed": (
+        202,
+        answered("204 No Content", "503 Busy", content=told("ServerBusy")),
+        Refusal(503, "ServerBusy"),
+    ),
+    "no body": (202, answered("500 Internal Server Error"), Refusal(500, "Unreadable")),
+    "status in a message": (
+        202,
+        answered("400 Bad Request", content=told("InvalidInput", "\nHTTP/1.1 204 No Content")),
+        Refusal(400, "InvalidInput"),
+    ),
+    "xml": (
+        202,
+        answered("400 Bad Request", content="<error><m:code>InvalidInput</m:code></error>"),
+        Refusal(400, "InvalidInput"),
+    ),
+    "empty": (202, b"", Refusal(202, "Unreadable")),
+    "no part": (202, answered(), Refusal(202, "Unreadable")),
+    "html": (202, b"<html>HTTP/1.1 204", Refusal(202, "Unreadable")),
+    "forbidden": (403, told("AuthenticationFailed").encode(), Refusal(403, "AuthenticationFailed")),
+    "busy": (503, b"", Refusal(503, "Unreadable")),
+    "contradiction": (500, answered("204 No Content"), Refusal(500, "Unreadable")),
+}
+
+
+@pytest.mark.parametrize(("status", "answer", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_what_is_refused_is_told(status: int, answer: bytes, expected: Refusal) -> None:
+    """Status and code of the part that failed are found, and what can't be read is no success."""
+    assert expected == read_refusal(status, answer)

@@ -1,0 +1,219 @@
+"""A connection as a secret holds it: its two forms, its refusals, and that none of them shows the secret."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.errors import ConnectionInvalid
+
+MARK = "k3y-MARK"
+ENDPOINT = "https://r.openai.azure.com"
+MALFORMED = "The connection's secret is malformed: "
+
+
+def secret(**members: Any) -> str:
+    return json.dumps({"endpoint": ENDPOINT, "api_key": MARK} | members)
+
+
+def refusal(value: str, tags: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConnectionInvalid) as raised:
+        decode_connection(value, tags)
+    assert "MARK" not in str(raised.value)
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+    return str(raised.value)
+
+
+def members_of(record: ConnectionRecord) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None}
+
+
+WHOLE = {
+    "endpoint": ENDPOINT,
+    "api_key": MARK,
+    "provider": "azure_openai",
+    "auth": "api_key",
+    "scope": "https://ai.azure.com/.default",
+    "tenant_id": "1f1c5b2e-0000-4000-8000-000000000000",
+    "api_version": "2024-10-21",
+    "organization": "org-1",
+    "project": "proj_1",
+    "default_model": "gpt-4.1",
+    "max_concurrency": 8,
+    "monthly_budget": 99.5,
+}
+
+
+def test_json_holds_all_members():
+    """A secret in JSON gives each member that the contract names."""
+    assert WHOLE == members_of(decode_connection(json.dumps(WHOLE)))
+
+
+def test_bare_key_with_tags_says_the_same():
+    """A bare key whose tags hold the settings is the same connection as the JSON."""
+    tags = {name: str(value) for name, value in WHOLE.items() if name != "api_key"}
+
+    assert decode_connection(json.dumps(WHOLE)) == decode_connection(MARK, tags)
+
+
+@pytest.mark.parametrize("tags", [None, {}, {"owner": "kari", "CredentialId": "x", "Endpoint": "https://x"}])
+def test_bare_key_alone_is_a_connection(tags: dict[str, str] | None):
+    """A key without settings is a connection, and tags of the vault's owner say nothing."""
+    assert {"api_key": MARK, "auth": "api_key"} == members_of(decode_connection(MARK, tags))
+
+
+def test_tags_say_nothing_beside_json():
+    """A secret in JSON is whole: no tag is mixed into it."""
+    record = decode_connection(secret(), {"endpoint": "https://other", "auth": "entra", "max_concurrency": "x"})
+
+    assert {"endpoint": ENDPOINT, "api_key": MARK, "auth": "api_key"} == members_of(record)
+
+
+def test_no_tag_gives_the_key():
+    """A tag named api_key, which everybody who may list secrets can read, is not taken for the key."""
+    assert MARK == decode_connection(MARK, {"api_key": "other"}).api_key
+    assert "The connection's secret has no `api_key`, and its `auth` is not `entra`." == refusal("", {"api_key": "k"})
+
+
+@pytest.mark.parametrize("wrap", [" {} ", "\n{}\n", "\t{}\r\n"])
+def test_white_space_around_is_no_part(wrap: str):
+    """A line break that was pasted along belongs to no value."""
+    assert MARK == decode_connection(wrap.replace("{}", MARK)).api_key
+    assert MARK == decode_connection(wrap.replace("{}", secret())).api_key
+    for name in ("api_key", "organization", "project", "default_model", "tenant_id"):
+        assert "a" == getattr(decode_connection(secret(**{name: wrap.replace("{}", "a")})), name)
+    assert "a" == decode_connection(MARK, {"default_model": wrap.replace("{}", "a")}).default_model
+
+
+@pytest.mark.parametrize("value", ["", " ", json.dumps({"auth": "entra", "endpoint": ENDPOINT})])
+def test_entra_needs_no_key(value: str):
+    """With Entra a connection has no key, in JSON or as tags of an empty value."""
+    record = decode_connection(value, {"auth": "entra", "endpoint": ENDPOINT})
+
+    assert {"endpoint": ENDPOINT, "auth": "entra"} == members_of(record)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
+        (secret(api_key=None), "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
+        (secret(api_key=" \n"), "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
+        ('{"endpoint": "x"}', "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
+        (f"{MARK}\n{MARK}", "The connection's `api_key` has characters that no key has, such as a line break."),
+        (f"{MARK} 2", "The connection's `api_key` has characters that no key has, such as a line break."),
+        (
+            secret(api_key=f"{MARK}\r\nx: y"),
+            "The connection's `api_key` has characters that no key has, such as a line break.",
+        ),
+        (f"{MARK}é", "The connection's `api_key` has characters that no key has, such as a line break."),
+        (
+            f"\ufeff{secret()}",
+            "The connection's `api_key` has characters that no key has, such as a line break.",
+        ),
+        (
+            secret(organization="a\nMARK: b"),
+            "The connection's `organization` has characters that no header may carry.",
+        ),
+        (secret(project="MARK é"), "The connection's `project` has characters that no header may carry."),
+        (secret(apiKey=MARK), f"{MALFORMED}`apiKey` is not a known member."),
+        (secret(**{"max-concurrency": 1}), f"{MALFORMED}`max-concurrency` is not a known member."),
+        (secret(**{MARK: 1}), f"{MALFORMED}it has a member that the contract does not name."),
+        (secret(**{f"{MARK}`x": 1}), f"{MALFORMED}it has a member that the contract does not name."),
+        (secret(**{f"x - at `$.{MARK}": 1}), f"{MALFORMED}it has a member that the contract does not name."),
+        (secret(**{"MARK" * 9: 1}), f"{MALFORMED}it has a member that the contract does not name."),
+        (secret(provider="MARK"), f"{MALFORMED}`provider`: not one of the values that the contract names."),
+        (
+            secret(provider="x - at `$.MARK`"),
+            f"{MALFORMED}`provider`: not one of the values that the contract names.",
+        ),
+        (secret(auth="MARK"), f"{MALFORMED}`auth`: not one of the values that the contract names."),
+        (secret(auth=None), f"{MALFORMED}`auth`: expected a string, got null."),
+        (secret(endpoint=[MARK]), f"{MALFORMED}`endpoint`: expected a string or null, got a list."),
+        (secret(api_key={MARK: MARK}), f"{MALFORMED}`api_key`: expected a string or null, got an object."),
+        (
+            secret(max_concurrency="8"),
+            f"{MALFORMED}`max_concurrency`: expected a whole number or null, got a string.",
+        ),
+        (secret(max_concurrency=0), f"{MALFORMED}`max_concurrency`: expected a whole number >= 1."),
+        (secret(max_concurrency=1001), f"{MALFORMED}`max_concurrency`: expected a whole number <= 1000."),
+        (secret(monthly_budget=-1), f"{MALFORMED}`monthly_budget`: expected a number >= 0.0."),
+        (
+            secret()[:-1],
+            f"{MALFORMED}the value is not valid JSON: it ends too early, or a string holds half a character.",
+        ),
+        (f"{secret()} {MARK}", f"{MALFORMED}the value is not valid JSON: trailing characters (byte 67)."),
+        (f"{{{MARK}}}", f"{MALFORMED}the value is not valid JSON: object keys must be strings (byte 1)."),
+        (f'{{"endpoint": {"[" * 5000}', f"{MALFORMED}`endpoint`: expected a string or null, got a list."),
+        (
+            f"{MARK}\ud83d",
+            "The connection's secret holds half a character, as of an emoji cut in two.",
+        ),
+    ],
+    ids=range(32),
+)
+def test_refusals_say_what_is_wrong_and_never_the_value(value: str, message: str):
+    """What is no connection is refused with the member at fault and nothing of the secret."""
+    assert message == refusal(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "number"),
+    [
+        ("max_concurrency", "8", 8),
+        ("max_concurrency", " 1000 ", 1000),
+        ("monthly_budget", "0", 0),
+        ("monthly_budget", "250", 250),
+        ("monthly_budget", "99.50", 99.5),
+        ("monthly_budget", "1e3", 1000),
+    ],
+)
+def test_numbers_stand_in_tags_as_text(name: str, text: str, number: float):
+    """A tag, which is always text, gives the number that it writes."""
+    assert number == getattr(decode_connection(MARK, {name: text}), name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "many", "8.5x", "1_000", "1,000", "٣", "nan", "inf", "-inf", "null", "true", '"8"', "9" * 400]
+)
+def test_tag_that_is_no_number_is_refused(text: str):
+    """A budget that is not written as JSON writes numbers is refused, and never taken for no budget."""
+    assert "The connection's tag `monthly_budget` is not a number." == refusal(MARK, {"monthly_budget": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("max_concurrency", "0", "expected a whole number >= 1."),
+        ("max_concurrency", "1001", "expected a whole number <= 1000."),
+        ("max_concurrency", "9" * 50, "expected a whole number <= 1000."),
+        ("monthly_budget", "-0.01", "expected a number >= 0.0."),
+    ],
+)
+def test_numbers_in_tags_have_the_same_limits(name: str, text: str, message: str):
+    """A number out of a tag is held to the limits of the JSON's."""
+    assert f"{MALFORMED}`{name}`: {message}" == refusal(MARK, {name: text})
+
+
+@pytest.mark.parametrize("text", ["1.5", "8.0", "1e3"])
+def test_concurrency_is_a_whole_number(text: str):
+    """A tag with a broken number of calls is refused."""
+    assert "The connection's tag `max_concurrency` is not a number." == refusal(MARK, {"max_concurrency": text})
+
+
+def test_wrong_word_in_a_tag_is_refused():
+    """A tag that takes one of a few words is refused with any other, unquoted."""
+    assert f"{MALFORMED}`provider`: not one of the values that the contract names." == refusal(
+        MARK, {"provider": "azure"}
+    )
+
+
+def test_record_does_not_show_itself():
+    """A record's repr and str hold nothing of it."""
+    record = decode_connection(json.dumps(WHOLE))
+
+    assert "ConnectionRecord(***)" == repr(record) == str(record) == f"{record}"

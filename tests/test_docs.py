@@ -1,0 +1,188 @@
+"""What the docs show works: every sample in them is run, every table is held against the code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from endpoint import completion
+from shared import errors
+from shared.connections import Connections
+from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.contract.job import Options
+from shared.contract.result import Result
+from shared.providers import parse_endpoint
+from shared.settings import read_settings
+from world import World
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+CONTRACT_ONLY = {"customer_unknown", "budget_exceeded", "cancelled"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+JOBS = [block for block in blocks("docs/submit.md", "json") if '"input"' in block]
+
+
+@pytest.mark.parametrize("block", JOBS)
+async def test_job_in_the_docs_runs(world: World, block: str):
+    """A job that the docs show, copied as it is, succeeds."""
+    job = json.loads(block)
+    customer = world.customer(connection=None)
+    customer.name = job["customer"]
+    world.connect(customer)
+
+    result = await customer.run(block.encode())
+
+    assert "succeeded" == result["status"]
+
+
+async def test_result_in_the_docs_is_what_comes(world: World):
+    """The result that the docs show has the members, and the members of members, that a real one has."""
+    (shown,) = [json.loads(block) for block in blocks("docs/submit.md", "json") if '"status"' in block]
+    customer = world.customer()
+    customer.account.will_answer(completion())
+
+    result = await customer.run(metadata={"order": "4711"})
+
+    optional = {"id", "created", "model"}
+    assert _shape(shown) == {path for path in _shape(result) if path.rpartition(".")[2] not in optional} | {"model"}
+
+
+def _shape(value: Any, at: str = "") -> set[str]:
+    if isinstance(value, dict):
+        return {f"{at}.{name}".strip(".") for name in value} | set().union(
+            *(_shape(inner, f"{at}.{name}") for name, inner in value.items())
+        )
+    return set().union(*(_shape(inner, at) for inner in value)) if isinstance(value, list) else set()
+
+
+def test_result_members_are_described():
+    """Every member of a result stands in the docs."""
+    page = (ROOT / "docs/submit.md").read_text()
+
+    assert [] == [name for name in Result.__struct_fields__ if f'"{name}"' not in page and f"`{name}`" not in page]
+
+
+def test_options_table_has_the_codes_defaults():
+    """The table of options has each option with its default."""
+    table = (ROOT / "docs/submit.md").read_text().partition("### Options")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([\w,]+) \|", table, re.MULTILINE)
+    shown = {name: json.loads(default.replace(",", "")) for name, default in rows}
+
+    assert {field.name: field.default for field in msgspec.structs.fields(Options)} == shown
+
+
+def test_error_codes_are_all_listed():
+    """The table of error codes has every code that a result can bear, and no other."""
+    page = (ROOT / "docs/operate.md").read_text().partition("## Error codes")[2].partition("##")[0]
+    shown = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    raised = {
+        cls.code
+        for _, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, errors.JobError) and cls.__name__ not in {"JobError", "CustomerUnknown"}
+    }
+
+    assert raised == shown
+    assert all(f"`{code}`" in page for code in CONTRACT_ONLY)
+
+
+def test_connection_in_the_docs_is_one():
+    """The connection that the docs show decodes, its endpoint is understood, and its members are all told."""
+    (block,) = blocks("docs/onboard.md", "json")
+    page = (ROOT / "docs/onboard.md").read_text()
+
+    record = decode_connection(block)
+
+    assert parse_endpoint(record.endpoint).style == "v1"
+    assert [] == [name for name in ConnectionRecord.__struct_fields__ if f"`{name}`" not in page]
+
+
+def test_endpoints_in_the_docs_are_understood():
+    """Every endpoint in the table of what people paste is understood."""
+    table = (ROOT / "docs/onboard.md").read_text().partition("| pasted |")[2].partition("\n\n")[0]
+    pasted = re.findall(r"`(https://[^`]+)`", table)
+
+    assert len(pasted) > 8
+    for text in pasted:
+        parse_endpoint(text, provider="azure_openai" if "gateway" in text else None)
+
+
+async def test_statement_in_the_docs_adds_up(world: World, azurite):
+    """The script on the billing page sums a customer's month."""
+    (block,) = blocks("docs/bill.md", "python")
+    names: dict[str, Any] = {}
+    exec(block.replace('"jobs"', repr(world.environment["JOBS_TABLE"])), names)
+    customer = world.customer()
+    for _ in range(3):
+        await customer.run()
+    (record, *_) = await customer.usage()
+    month = record["RowKey"].split("_")[1]
+
+    assert {"calls": 3, "input_tokens": 33, "output_tokens": 21} == names["statement"](
+        azurite.connection_string, customer.name, month
+    )
+    assert {name for name in record if name not in {"PartitionKey", "RowKey"}} <= set(
+        re.findall(r"`(\w+)`", (ROOT / "docs/bill.md").read_text())
+    )
+
+
+async def test_credential_store_in_the_docs_serves(world: World):
+    """The store on the extension page gives connections like Key Vault does."""
+    (block,) = blocks("docs/extend.md", "python")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    row = {
+        "value": '{"api_key": "sk-x", "endpoint": "https://api.openai.com"}',
+        "version": "7",
+        "enabled": True,
+    }
+    store = names["DatabaseCredentials"]({("acme", "default"): row})
+    connections = Connections(read_settings(world.environment), store)
+
+    connection = await connections.resolve("acme", "default")
+
+    assert ("openai", "7") == (connection.endpoint.provider, connection.version)
+    with pytest.raises(errors.ConnectionNotFound):
+        await connections.resolve("acme", "other")
+
+
+def test_script_in_the_readme_submits(azurite, tmp_path: Path):
+    """The README's script, run beside local.settings.json, puts its job into the queue."""
+    from azure.storage.queue import QueueClient  # noqa: PLC0415
+
+    (block,) = blocks("README.md", "python")
+    values = {"JobStorage": azurite.connection_string, "JOBS_QUEUE": "readme"}
+    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
+    with QueueClient.from_connection_string(azurite.connection_string, "readme") as queue:
+        queue.create_queue()
+
+        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+
+        (message,) = queue.receive_messages()
+    assert b'"customer": "contoso"' in __import__("base64").b64decode(message.content)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    """Every link to a file of the project leads to one, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)#][^)]*)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path
+        assert file.exists(), target
+        headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
+        assert not heading or heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}

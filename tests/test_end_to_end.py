@@ -1,0 +1,207 @@
+"""The whole stack as `dev.py start` runs it: real queues, two Functions hosts, and the demo itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from azure.data.tables.aio import TableClient
+from azure.storage.queue.aio import QueueClient
+
+from local import stack as stacks
+from local.stack import Stack
+from test_pipeline import CODES
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.xdist_group("stack")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stack() -> AsyncIterator[Stack]:
+    """The local stack with two hosts."""
+    async with stacks.start(workers=2) as running:
+        yield running
+
+
+def _queue(stack: Stack, name: str) -> QueueClient:
+    return QueueClient.from_connection_string(stack.storage.connection_string, name)
+
+
+async def _send(stack: Stack, *bodies: bytes) -> list[str]:
+    async with _queue(stack, "jobs") as queue:
+        sent = await asyncio.gather(*(queue.send_message(base64.b64encode(body).decode()) for body in bodies))
+    return [message.id for message in sent]
+
+
+async def _results(stack: Stack, ids: list[str], *, within: float = 30) -> dict[str, dict[str, Any]]:
+    """The results of these jobs; fails where one is missing in time, or told twice."""
+    found: dict[str, dict[str, Any]] = {}
+    until = time.monotonic() + within
+    async with _queue(stack, "results") as queue:
+        while set(ids) - set(found):
+            assert time.monotonic() < until, f"No result of {set(ids) - set(found)}."
+            async for message in queue.receive_messages(messages_per_page=32):
+                result = json.loads(base64.b64decode(message.content))
+                assert result["job_id"] not in found
+                found[result["job_id"]] = result
+                await queue.delete_message(message)
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def _waiting(stack: Stack, name: str) -> int:
+    async with _queue(stack, name) as queue:
+        return (await queue.get_queue_properties()).approximate_message_count
+
+
+def _job(customer: str, **members: Any) -> bytes:
+    return json.dumps({"customer": customer, "action": "chat", "input": {"prompt": "Hello?"}} | members).encode()
+
+
+async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
+    """Jobs of three customers go through queue, vault and HTTP, and each ends with its result and usage."""
+    ids = await _send(stack, *(_job(customer.id) for customer in stack.customers))
+
+    results = await _results(stack, ids)
+
+    assert ["succeeded"] * 3 == [results[job_id]["status"] for job_id in ids]
+    assert ["gpt-4o", "fabrikam-chat", "gpt-4o-mini"] == [results[job_id]["model"] for job_id in ids]
+    async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
+        for job_id, customer in zip(ids, stack.customers, strict=True):
+            query = table.query_entities(
+                "PartitionKey eq @c and job_id eq @j", parameters={"c": customer.id, "j": job_id}
+            )
+            (record,) = [row async for row in query]
+            assert record["input_tokens"] == results[job_id]["usage"]["input_tokens"] > 0
+
+
+async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
+    """Every kind of bad message gets one result at once; none is retried, none reaches the poison queue."""
+    hostile = b'{"dequeueCount": "many", "insertionTime": "2026-11-20T00:00:00Z", "id": 1, "customer": "contoso"}'
+    bodies = [body for body, _ in CODES.values() if body] + [hostile, _job("nobody")]
+
+    ids = await _send(stack, *bodies)
+    results = await _results(stack, ids)
+
+    codes = Counter(result["error"]["code"] for result in results.values())
+    assert {"invalid_job": len(bodies) - 1, "connection_not_found": 1} == codes
+    assert (0, 0) == (await _waiting(stack, "jobs"), await _waiting(stack, "jobs-poison"))
+
+
+async def test_workers_share_a_queue(stack: Stack):
+    """A hundred jobs on two hosts end once each, and usage equals what the endpoint counted."""
+    await stack.ai.forget()
+    before = await _usage(stack)
+    bodies = [_job(customer.id, job_id=f"many-{n}") for n in range(34) for customer in stack.customers]
+
+    await _send(stack, *bodies)
+    until = time.monotonic() + 40
+    async with _queue(stack, "results") as queue:
+        told: Counter[tuple[str, str, str]] = Counter()
+        while len(told) < len(bodies) and time.monotonic() < until:
+            async for message in queue.receive_messages(messages_per_page=32):
+                result = json.loads(base64.b64decode(message.content))
+                told[result["customer"], result["job_id"], result["status"]] += 1
+                await queue.delete_message(message)
+
+    assert {1} == set(told.values())
+    assert len(bodies) == len(told)
+    assert len(bodies) == await _usage(stack) - before == len(await stack.ai.journal(status=200))
+
+
+async def _usage(stack: Stack) -> int:
+    async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
+        rows = table.query_entities("RowKey ge 'u_' and RowKey lt 'u`'", select=["calls"])
+        return sum([row["calls"] async for row in rows])
+
+
+async def test_poison_message_is_answered(stack: Stack):
+    """What the host put into the poison queue is answered with a failed result."""
+    async with _queue(stack, "jobs-poison") as queue:
+        await queue.send_message(base64.b64encode(_job("contoso", job_id="gave-up")).decode())
+
+    results = await _results(stack, ["gave-up"])
+
+    assert ("failed", "internal") == (results["gave-up"]["status"], results["gave-up"]["error"]["code"])
+
+
+async def test_health_answers_anybody(stack: Stack):
+    """GET /api/health answers 200 without a key."""
+    assert stack.hosts is not None
+    async with aiohttp.ClientSession() as client, client.get(f"{stack.hosts.url}/api/health") as reply:
+        assert (200, {"status": "ok"}) == (reply.status, await reply.json())
+
+
+def test_demo_shows_every_outcome():
+    """The demo ends well, says that a stand-in answered, and shows each job's outcome and each customer's usage."""
+    demo = subprocess.run(
+        [sys.executable, "-m", "local", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    for words in (
+        "succeeded",
+        "invalid_job",
+        "connection_not_found",
+        "stand-in",
+        "fabrikam-chat",
+        "5 answered",
+    ):
+        assert words in demo.stdout
+
+
+def test_demo_of_a_real_endpoint_asks_for_what_it_needs():
+    """`--endpoint` without a key says which variable to set, and starts nothing."""
+    environment = {name: value for name, value in os.environ.items() if name != "AI_API_KEY"}
+    demo = subprocess.run(
+        [sys.executable, "-m", "local", "demo", "--endpoint", "https://x.openai.azure.com"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 1 == demo.returncode
+    assert "AI_API_KEY" in demo.stdout
+
+
+async def test_demo_can_be_interrupted():
+    """Ctrl-C in the middle of the demo ends it and all that it started."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "local",
+        "demo",
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    await asyncio.sleep(1)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        said = await process.stdout.read()
+        await process.wait()
+
+    assert b"Traceback" not in said

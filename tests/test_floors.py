@@ -1,0 +1,189 @@
+"""The shape of the code itself: who imports whom, what a cold start loads, what is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import shared
+
+ROOT = Path(__file__).parent.parent
+PATHS = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "shared").rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+FLOORS = {
+    name: int(floor)
+    for floor, names in re.findall(r"^(\d)  (.+)$", shared.__doc__ or "", re.MULTILINE)
+    for name in names.split(", ")
+}
+SAME_FLOOR = {0, 1, 3}
+"""Where modules may import from their own floor, too, as long as it goes one way."""
+
+# Each outside package, by its longest name here, and the only modules that may import it.
+OUTSIDE = {
+    "aiohttp": {"services", "sockets", "transport"},
+    "azure.core": {"identity", "key_vault", "services", "storage"},
+    "azure.data.tables": {"storage"},
+    "azure.identity": {"identity"},
+    "azure.keyvault": {"key_vault"},
+    "azure.storage": {"storage"},
+    "httpx": {"transport"},
+    "httpx_aiohttp": {"transport"},
+    "msgspec": {"actions", "contract", "outcomes", "outputs", "pipeline"},
+}
+
+ONLY_SOME_JOBS_NEED = {
+    *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
+    *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
+    *("shared.key_vault", "shared.actions.chat", "shared.contract.chat"),
+}
+
+
+def imports_of(name: str) -> set[str]:
+    """The modules that a module of ours imports, within functions and for types included."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            assert node.module is not None
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (within & set(PATHS)) or {node.module}
+    return found
+
+
+def room(name: str) -> str:
+    """The module or package right under `shared` that a module belongs to."""
+    return name.split(".")[1] if "." in name else ""
+
+
+IMPORTS = {name: imports_of(name) for name in TREES}
+OWN = {name: {one for one in found if one.split(".")[0] == "shared"} for name, found in IMPORTS.items()}
+MODULES = [name for name in TREES if name != "shared"]
+
+
+def test_every_module_stands_on_a_floor():
+    """The floors in the docstring of `shared` name every module that there is, and no other."""
+    assert {room(name) for name in MODULES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_import_from_the_floors_below(name: str):
+    """A module imports from lower floors; from its own only in its package or where that is allowed."""
+    floor = FLOORS[room(name)]
+
+    too_high = {
+        one
+        for one in OWN[name]
+        if room(one) != room(name)
+        and not (FLOORS[room(one)] < floor or (FLOORS[room(one)] == floor and floor in SAME_FLOOR))
+    }
+
+    assert set() == too_high
+
+
+def test_nobody_imports_the_triggers():
+    """What is shared knows neither the triggers nor what stands in for Azure on one machine."""
+    outer = {"function_app", "local", "tests", "dev", "benchmarks"}
+
+    assert set() == {one.split(".")[0] for found in IMPORTS.values() for one in found} & outer
+
+
+def test_imports_go_one_way():
+    """No module imports itself by way of others."""
+    order = list(TopologicalSorter(OWN).static_order())
+
+    assert set(TREES) <= set(order)
+
+
+def test_actions_know_nothing_of_runs_and_outputs():
+    """On their floor the actions stand below what uses them."""
+    known = {room(one) for name in MODULES if room(name) == "actions" for one in OWN[name]}
+
+    assert {"runs", "outputs"}.isdisjoint(known)
+
+
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_outside_packages_are_known_to_few(package: str):
+    """Each package from outside is imported in its own rooms and nowhere else."""
+    users = {
+        room(name)
+        for name, found in IMPORTS.items()
+        for one in found
+        if one == package or one.startswith(f"{package}.")
+    }
+
+    assert OUTSIDE[package] == users
+
+
+def test_nothing_else_from_outside_is_imported():
+    """There is no package from outside but those listed here, and the standard library."""
+    others = {
+        one
+        for found in IMPORTS.values()
+        for one in found
+        if one.split(".")[0] not in {"shared", *sys.stdlib_module_names}
+        and not any(one == package or one.startswith(f"{package}.") for package in OUTSIDE)
+    }
+
+    assert set() == others
+
+
+def test_triggers_know_few_rooms():
+    """The triggers take what they need to hand bytes in and out, and nothing that does the work."""
+    tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
+    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+    assert {"shared.clock", "shared.runs", "shared.services", "shared.settings"} == froms - {"uuid"}
+
+
+def test_cold_start_loads_only_what_every_job_needs():
+    """Importing the app in a fresh process loads nothing that only some jobs need."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, function_app; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    loaded = set(done.stdout.split())
+
+    assert ("", 0) == (done.stderr, done.returncode)
+    assert "shared.pipeline" in loaded
+    assert set() == loaded & ONLY_SOME_JOBS_NEED
+
+
+Documented = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public(tree: ast.Module, path: str) -> list[tuple[str, Documented]]:
+    """The public functions and classes of a module, and the methods of those classes."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found: list[tuple[str, Documented]] = [(path, tree)]
+    for node in tree.body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            found.append((f"{path}.{node.name}", node))
+            if isinstance(node, ast.ClassDef):
+                found += [
+                    (f"{path}.{node.name}.{inner.name}", inner)
+                    for inner in node.body
+                    if isinstance(inner, kinds) and not inner.name.startswith("_")
+                ]
+    return found
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_public_is_explained(name: str):
+    """Each module, and each public class, function and method in it, says what it is for, in a sentence."""
+    without = [where for where, node in public(TREES[name], name) if "." not in (ast.get_docstring(node) or "")]
+
+    assert [] == without

@@ -1,0 +1,397 @@
+"""What becomes of a job: claimed by one, done once, with its usage records; in memory and on Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fakes import Fault, MemoryTable
+from shared import ledger as module
+from shared.errors import JobBusy, JobConflict, LeaseLost, StorageUnavailable
+from shared.ledger import LEASE_S, Claim, Done, Ledger
+from shared.stores import Row, RowExists, Table
+from test_stores import faulty_table
+from world import World
+
+SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
+TOLD = b'{"status": "succeeded"}'
+
+
+@dataclass
+class Case:
+    """A ledger of either kind, a customer of one test's own, and what will go wrong with the next changes."""
+
+    ledger: Ledger
+    table: Table
+    faults: deque[Fault | None]
+    customer: str
+
+    async def claim(self, job_id: str = "job-1", *, asked: str = "hash") -> Claim | Done:
+        """A claim on a job."""
+        return await self.ledger.claim(self.customer, job_id, asked=asked, submitted_at=SUBMITTED)
+
+    async def mine(self, job_id: str = "job-1", *, asked: str = "hash") -> Claim:
+        """A claim that must be had."""
+        claim = await self.claim(job_id, asked=asked)
+        assert isinstance(claim, Claim)
+        return claim
+
+    async def complete(self, claim: Claim, told: bytes = TOLD, *, calls: int = 1) -> None:
+        """Completes a job with as many usage records."""
+        usage = [Row(self.customer, f"u_2026-11_{claim.job_id}_{n:04}", {"calls": 1}) for n in range(calls)]
+        await self.ledger.complete(claim, told, status="succeeded", usage=usage)
+
+    async def values(self, job_id: str = "job-1") -> dict[str, Any]:
+        """The job's row."""
+        row = await self.table.read(self.customer, f"j_{job_id}")
+        assert row is not None
+        return dict(row.values)
+
+    async def usage(self) -> list[str]:
+        """The keys of the customer's usage records."""
+        return [row.key async for row in self.table.scan(self.customer, "u_", "u`")]
+
+
+@pytest.fixture(params=["memory", "azure"])
+def case(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A ledger of either kind."""
+    faulty = faulty_table(request.param, world, monkeypatch)
+    return Case(Ledger(faulty.table), faulty.table, faulty.faults, f"c-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def pass_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the ledger's clock go by some seconds."""
+
+    def pass_by(seconds: float) -> None:
+        moment = module.now() + timedelta(seconds=seconds)
+        monkeypatch.setattr(module, "now", lambda: moment)
+
+    return pass_by
+
+
+async def test_a_new_job_is_claimed(case: Case) -> None:
+    """The first claim is attempt one, and its row says whose job it is, what it asked for, and until when."""
+    claim = await case.mine()
+
+    values = await case.values()
+    left_s = (values.pop("lease_until") - datetime.now(UTC)).total_seconds()
+    assert (case.customer, "job-1", 1, SUBMITTED) == (
+        claim.customer,
+        claim.job_id,
+        claim.attempt,
+        claim.submitted_at,
+    )
+    assert {
+        "state": "running",
+        "attempt": 1,
+        "owner": claim.owner,
+        "hash": "hash",
+        "submitted_at": SUBMITTED,
+        "started_at": claim.started_at,
+    } == values
+    assert LEASE_S - 10 < left_s <= LEASE_S
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+async def test_a_done_job_is_told_again(case: Case, calls: int) -> None:
+    """A job that is done gives its result, byte by byte, however often it comes again."""
+    told = bytes(range(256)) * 192
+    await case.complete(await case.mine(), told, calls=calls)
+
+    again = [await case.claim() for _ in range(2)]
+
+    assert [Done(told)] * 2 == again
+    assert calls == len(await case.usage())
+
+
+async def test_a_done_job_keeps_its_history(case: Case, pass_by: Callable[[float], None]) -> None:
+    """The row of a done job still says when it was submitted and started, and by whom it was done."""
+    claim = await case.mine()
+    pass_by(5)
+    await case.complete(claim)
+
+    values = await case.values()
+
+    assert ("done", "succeeded", 1, claim.owner) == tuple(
+        values[name] for name in ("state", "status", "attempt", "owner")
+    )
+    assert SUBMITTED == values["submitted_at"]
+    assert values["finished_at"] - values["started_at"] >= timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["running", "done"])
+async def test_an_id_belongs_to_what_it_asked_for(case: Case, done: bool) -> None:
+    """The same id with other content is a conflict, whether the first job runs or is done."""
+    claim = await case.mine()
+    if done:
+        await case.complete(claim)
+
+    with pytest.raises(JobConflict, match="job-1 belongs to a job of customer c-"):
+        await case.claim(asked="other")
+
+
+async def test_ids_are_the_customers_own(case: Case) -> None:
+    """Two customers may use the same id."""
+    await case.complete(await case.mine())
+    case.customer = f"{case.customer}-2"
+
+    assert 1 == (await case.mine(asked="other")).attempt
+
+
+async def test_a_job_that_runs_is_busy(case: Case) -> None:
+    """While the lease holds, the job is nobody else's; it is looked at again within a minute."""
+    await case.mine()
+
+    with pytest.raises(JobBusy, match="Another worker runs job job-1") as raised:
+        await case.claim()
+
+    assert 60 == raised.value.delay_s
+
+
+async def test_a_lease_that_ends_soon_is_waited_for(case: Case, pass_by: Callable[[float], None]) -> None:
+    """Near the lease's end, the wait is what is left of it and a moment."""
+    await case.mine()
+    pass_by(LEASE_S - 10)
+
+    with pytest.raises(JobBusy) as raised:
+        await case.claim()
+
+    assert 10 <= raised.value.delay_s <= 11
+
+
+async def test_a_job_whose_worker_is_gone_is_taken_over(case: Case, pass_by: Callable[[float], None]) -> None:
+    """After the lease's end the next claim is another attempt of the same job, from its first start on."""
+    first = await case.mine()
+    pass_by(LEASE_S)
+
+    second = await case.mine()
+    pass_by(LEASE_S)
+    third = await case.mine()
+
+    assert [1, 2, 3] == [claim.attempt for claim in (first, second, third)]
+    assert {SUBMITTED} == {claim.submitted_at for claim in (first, second, third)}
+    assert {first.started_at} == {claim.started_at for claim in (first, second, third)}
+    assert 3 == len({claim.owner for claim in (first, second, third)})
+
+
+async def test_a_released_job_is_claimed_at_once(case: Case) -> None:
+    """A claim that was given up is nobody's; the attempt stays counted."""
+    await case.ledger.release(await case.mine())
+
+    claim = await case.mine()
+    await case.complete(claim)
+
+    assert 2 == claim.attempt
+    assert Done(TOLD) == await case.claim()
+
+
+async def test_a_released_claim_completes_nothing(case: Case) -> None:
+    """Who has given a claim up can't complete the job with it."""
+    claim = await case.mine()
+    await case.ledger.release(claim)
+
+    with pytest.raises(LeaseLost):
+        await case.complete(claim)
+
+    assert [] == await case.usage()
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+async def test_a_lost_claim_completes_nothing(case: Case, pass_by: Callable[[float], None], calls: int) -> None:
+    """A worker that comes back after its job was taken over writes neither result nor usage."""
+    first = await case.mine()
+    pass_by(LEASE_S)
+    second = await case.mine()
+
+    with pytest.raises(LeaseLost, match="job-1"):
+        await case.complete(first, b"late", calls=calls)
+    with pytest.raises(LeaseLost):
+        await case.ledger.release(first)
+    await case.complete(second, calls=calls)
+    with pytest.raises(LeaseLost):
+        await case.complete(first, b"later", calls=calls)
+
+    assert Done(TOLD) == await case.claim()
+    assert calls == len(await case.usage())
+
+
+async def test_a_lease_that_ended_unnoticed_still_completes(case: Case, pass_by: Callable[[float], None]) -> None:
+    """A job that took longer than its lease is done if nobody has taken it over meanwhile."""
+    claim = await case.mine()
+    pass_by(2 * LEASE_S)
+
+    await case.complete(claim)
+
+    assert Done(TOLD) == await case.claim()
+
+
+async def test_of_claims_at_once_one_wins(case: Case, pass_by: Callable[[float], None]) -> None:
+    """Of many workers that claim a job at once, new or left behind, one gets it."""
+    for attempt in (1, 2):
+        found = await asyncio.gather(*(case.claim() for _ in range(8)), return_exceptions=True)
+
+        (claim,) = [one for one in found if isinstance(one, Claim)]
+        assert attempt == claim.attempt
+        assert 7 == sum(isinstance(one, JobBusy) for one in found)
+        pass_by(LEASE_S)
+
+    await case.complete(claim)
+
+
+async def test_a_job_and_its_usage_are_done_together(case: Case) -> None:
+    """Where a usage record can't be written, the job is not done either, nor is any other record."""
+    claim = await case.mine()
+    await case.table.insert(Row(case.customer, "u_2026-11_job-1_0001", {"calls": 9}))
+
+    with pytest.raises(LeaseLost):
+        await case.complete(claim, calls=2)
+
+    assert "running" == (await case.values())["state"]
+    assert ["u_2026-11_job-1_0001"] == await case.usage()
+
+
+async def test_a_claim_whose_answer_was_lost_is_ones_own(case: Case) -> None:
+    """Asked again after a lost answer, the ledger knows its own row, and the claim is good to complete with."""
+    case.faults.append(Fault.TWICE)
+
+    claim = await case.mine()
+    await case.complete(claim)
+
+    assert 1 == claim.attempt
+    assert Done(TOLD) == await case.claim()
+
+
+async def test_a_takeover_whose_answer_was_lost_is_ones_own(case: Case, pass_by: Callable[[float], None]) -> None:
+    """The same goes for a job that was left behind: it is taken over once, as one attempt."""
+    await case.mine()
+    pass_by(LEASE_S)
+    case.faults.extend([None, Fault.TWICE])  # the first change is the insert that finds the row
+
+    claim = await case.mine()
+    await case.complete(claim)
+
+    assert 2 == claim.attempt
+    assert Done(TOLD) == await case.claim()
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+async def test_a_completion_whose_answer_was_lost_is_ones_own(case: Case, calls: int) -> None:
+    """Asked again after a lost answer, the ledger finds its own change: the job is done, its usage once."""
+    claim = await case.mine()
+    case.faults.append(Fault.TWICE)
+
+    await case.complete(claim, calls=calls)
+
+    assert Done(TOLD) == await case.claim()
+    assert calls == len(await case.usage())
+
+
+async def test_a_release_whose_answer_was_lost_is_ones_own(case: Case) -> None:
+    """A release that was made twice is one."""
+    claim = await case.mine()
+    case.faults.append(Fault.TWICE)
+
+    await case.ledger.release(claim)
+
+    assert 2 == (await case.mine()).attempt
+
+
+async def test_a_completion_that_seemed_to_fail_for_good_is_found_done(case: Case) -> None:
+    """Where no answer ever came, the worker is told so, and the next delivery finds the job done."""
+    claim = await case.mine()
+    case.faults.append(Fault.LOST)
+
+    with pytest.raises(StorageUnavailable):
+        await case.complete(claim)
+
+    assert Done(TOLD) == await case.claim()
+    assert 1 == len(await case.usage())
+
+
+async def test_a_completion_that_was_refused_can_be_made_again(case: Case) -> None:
+    """Where Storage did nothing, the claim is still good."""
+    claim = await case.mine()
+    case.faults.append(Fault.REFUSED)
+    with pytest.raises(StorageUnavailable):
+        await case.complete(claim)
+    assert [] == await case.usage()
+
+    await case.complete(claim)
+
+    assert Done(TOLD) == await case.claim()
+
+
+async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_ends(
+    case: Case, pass_by: Callable[[float], None]
+) -> None:
+    """A claim whose worker never heard of it holds the job up for a lease, no longer."""
+    case.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await case.claim()
+    with pytest.raises(JobBusy):
+        await case.claim()
+
+    pass_by(LEASE_S)
+
+    assert 2 == (await case.mine()).attempt
+
+
+class Vanishing(MemoryTable):
+    """A table whose rows are there when inserted and gone when read."""
+
+    async def insert(self, row: Row) -> str:
+        """Finds every row."""
+        raise RowExists(row.key)
+
+
+async def test_a_row_that_was_just_removed_is_waited_for() -> None:
+    """Between an insert that found the row and the reading of it, the row may go: a moment later it is new."""
+    with pytest.raises(JobBusy) as raised:
+        await Ledger(Vanishing()).claim("contoso", "job-1", asked="hash", submitted_at=SUBMITTED)
+
+    assert 1 == raised.value.delay_s
+
+
+async def test_an_unfinished_job_is_found_by_what_it_asked_for(case: Case) -> None:
+    """Of a customer's jobs, the one that is not done and asked for the same is found; usage is not looked at."""
+    await case.complete(await case.mine("done", asked="same"))
+    await case.mine("other", asked="other")
+    assert await case.ledger.find_unfinished(case.customer, "same") is None
+
+    await case.mine("running", asked="same")
+
+    assert "running" == await case.ledger.find_unfinished(case.customer, "same")
+    assert await case.ledger.find_unfinished(f"{case.customer}-2", "same") is None
+
+
+async def test_a_released_job_is_unfinished(case: Case) -> None:
+    """A job that waits for its next attempt is found as well."""
+    await case.ledger.release(await case.mine("waiting", asked="same"))
+
+    assert "waiting" == await case.ledger.find_unfinished(case.customer, "same")
+
+
+@pytest.mark.parametrize("use", ["claim", "release", "complete", "find_unfinished"])
+async def test_without_storage_nothing_is_promised(use: str) -> None:
+    """Every use of a ledger whose table is down raises StorageUnavailable."""
+    table = MemoryTable()
+    case = Case(Ledger(table), table, table.faults, "contoso")
+    claim = await case.mine()
+    table.down = True
+    uses = {
+        "claim": case.claim,
+        "release": lambda: case.ledger.release(claim),
+        "complete": lambda: case.complete(claim),
+        "find_unfinished": lambda: case.ledger.find_unfinished("contoso", "hash"),
+    }
+
+    with pytest.raises(StorageUnavailable):
+        await uses[use]()
