@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -27,7 +27,7 @@ from shared.errors import (
     InvalidJob,
     VaultUnavailable,
 )
-from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed, check_scope
 from shared.providers import Endpoint, parse_endpoint
 from shared.secret import Secret
 from shared.settings import Settings
@@ -38,9 +38,11 @@ FRESH_S = 300.0
 """How long a connection is used before it is read again."""
 STALE_S = 3600.0
 """How long one that was read is used while the vault gives no answer."""
-FAULT_S = 15.0
-"""How long a missing or faulty one is remembered, and a vault that is down left alone."""
-REREAD_S = 10.0
+FAULT_S = 3.0
+"""How long a missing or faulty one is remembered: a mended one should serve at once, a flood of jobs not ask."""
+OUTAGE_S = 30.0
+"""How long a vault that gave no answer is left alone by a connection that is known."""
+REREAD_S = 5.0
 """How often a refused key has its secret read again at most."""
 KEPT = 10_000
 """Connections kept in memory."""
@@ -179,7 +181,7 @@ class Connections:
         known = self._known.get((customer, name))
         if known is None or known.opened is None or self._ticks() - known.read_at > STALE_S:
             raise VaultUnavailable(f"{outage} Nothing young enough is known of {customer}'s connection {name}.")
-        known.next_read = self._ticks() + FAULT_S
+        known.next_read = self._ticks() + OUTAGE_S
         return known
 
     def _use(self, known: _Known, customer: str, name: str) -> Connection:
@@ -226,7 +228,7 @@ class Connections:
             source=source,
             version=version,
             endpoint=endpoint,
-            access=_access(record, endpoint, key),
+            access=_access(record, endpoint, key, self._settings.allowed_scopes),
             organization=record.organization,
             project=record.project,
             default_model=record.default_model,
@@ -235,13 +237,14 @@ class Connections:
         )
 
 
-def _access(record: ConnectionRecord, endpoint: Endpoint, key: str) -> Access:
+def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, scopes: Sequence[str]) -> Access:
     if record.auth == "api_key":
         return ApiKey(endpoint.key_header, Secret(key))
     if endpoint.scope is None:
         raise ConnectionInvalid(
             "The connection's `auth` is entra, which its endpoint does not take; it needs an `api_key`."
         )
+    check_scope(endpoint.scope, allowed=scopes)
     return EntraAccess(endpoint.scope, record.tenant_id)
 
 

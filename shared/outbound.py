@@ -27,6 +27,14 @@ DEFAULT_ALLOWED_SUFFIXES: tuple[str, ...] = (
     "api.openai.com",
 )
 
+# What an Entra token may be for. A token is the app's own and good at every resource of its audience: one
+# for the vault or for Storage, sent to an endpoint that a secret names, would open all customers to it.
+DEFAULT_ALLOWED_SCOPES: tuple[str, ...] = tuple(
+    f"https://{audience}.azure.{cloud}/.default"
+    for audience in ("ai", "cognitiveservices")
+    for cloud in ("com", "us", "cn")
+)
+
 _MAX_PORT = 65535
 # Narrower than RFC 3986, so that no two URL parsers can disagree about the host.
 _URL = re.compile(
@@ -65,6 +73,14 @@ def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, membe
         raise ConnectionInvalid(
             f"The host of the `{member}` is not allowed; the app setting ALLOWED_ENDPOINT_SUFFIXES allows "
             f"those under {', '.join(allowed) or 'no suffix at all'}."
+        )
+
+
+def check_scope(scope: str, *, allowed: Sequence[str]) -> None:
+    """Lets a connection's `scope` pass if it is one of AI services', or of `allowed`. Raises ConnectionInvalid."""
+    if scope not in (*DEFAULT_ALLOWED_SCOPES, *allowed):
+        raise ConnectionInvalid(
+            "The connection's `scope` is not one of AI services'; another needs the app setting ALLOWED_SCOPES."
         )
 
 

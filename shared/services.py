@@ -51,7 +51,7 @@ def build(settings: Settings) -> Services:
     """
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    session = open_session()
+    session = open_session(settings.key_vault_ca_file)
     identity = Identity(client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
     account = Account(
         settings.job_storage,
@@ -90,8 +90,9 @@ def _credentials(settings: Settings, identity: Identity, session: aiohttp.Client
         return None
     from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
 
-    ca_file = settings.key_vault_ca_file
-    transport = AioHttpTransport(session=session, session_owner=False, connection_verify=ca_file or True)
     return KeyVaultCredentials(
-        settings.key_vault_url, identity.credential(), transport=transport, private_ca=bool(ca_file)
+        settings.key_vault_url,
+        identity.credential(),
+        transport=AioHttpTransport(session=session, session_owner=False),
+        private_ca=bool(settings.key_vault_ca_file),
     )

@@ -49,6 +49,8 @@ class Settings:
 
     allowed_endpoint_suffixes: tuple[str, ...] = ()
     """Host suffixes that connections may point at; empty: those of Azure and OpenAI."""
+    allowed_scopes: tuple[str, ...] = ()
+    """Scopes of Entra tokens that connections may name, besides those of AI services."""
     allow_local_endpoints: bool = False
     allow_private_endpoints: bool = False
 
@@ -108,6 +110,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         static_connection=Secret(text("STATIC_CONNECTION", "")),
         allow_static_connection=text("ALLOW_STATIC_CONNECTION", ""),
         allowed_endpoint_suffixes=_split(text("ALLOWED_ENDPOINT_SUFFIXES", "")),
+        allowed_scopes=_split(text("ALLOWED_SCOPES", "")),
         allow_local_endpoints=_flag(environment, "ALLOW_LOCAL_ENDPOINTS"),
         allow_private_endpoints=_flag(environment, "ALLOW_PRIVATE_ENDPOINTS"),
         jobs_queue=jobs,

@@ -9,6 +9,7 @@ the operator's own Storage and Key Vault.
 from __future__ import annotations
 
 import socket
+import ssl
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import aiohttp
@@ -33,9 +34,19 @@ _NEVER = tuple(
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session for the Azure SDKs, which decode bodies themselves. Needs a running loop."""
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+def open_session(ca_file: str = "") -> aiohttp.ClientSession:
+    """
+    A session for the Azure SDKs, which decode bodies themselves. Needs a running loop.
+
+    `ca_file` is trusted besides the system's authorities. Given to the SDKs instead, it would cost a
+    TLS context a request.
+    """
+    connector = None
+    if ca_file:
+        tls = ssl.create_default_context()
+        tls.load_verify_locations(ca_file)
+        connector = aiohttp.TCPConnector(ssl=tls)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
 
 def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.ClientSession:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shared import connections as module
-from shared.connections import FAULT_S, FRESH_S, REREAD_S, STALE_S, Connection, Connections
+from shared.connections import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
 from shared.contract.job import decode_job
 from shared.errors import (
     ConnectionDisabled,
@@ -170,6 +170,15 @@ async def test_a_keyless_connection_asks_for_tokens(connections: Connections, st
     connection = await connections.resolve("contoso", "default")
 
     assert EntraAccess("https://ai.azure.com/.default", "contoso.onmicrosoft.com") == connection.access
+
+
+@pytest.mark.parametrize("scope", ["https://vault.azure.net/.default", "https://storage.azure.com/.default", "x"])
+async def test_token_for_anything_but_ai_is_never_sent(connections: Connections, store: Store, scope: str) -> None:
+    """A secret can't have the app's own token for the vault or for Storage sent to its endpoint."""
+    store.put("contoso", value=json.dumps({"endpoint": ENDPOINT, "auth": "entra", "scope": scope}))
+
+    with pytest.raises(ConnectionInvalid, match="ALLOWED_SCOPES"):
+        await connections.resolve("contoso", "default")
 
 
 async def test_openai_takes_no_entra_token(connections: Connections, store: Store) -> None:
@@ -408,22 +417,22 @@ async def test_a_key_that_was_withdrawn_says_so(connections: Connections, store:
 
 
 async def test_a_vault_outage_is_bridged(connections: Connections, store: Store, clock: Clock) -> None:
-    """With the vault down, a connection is used until STALE_S, and the vault asked once in FAULT_S."""
+    """With the vault down, a connection is used until STALE_S, and the vault asked once in OUTAGE_S."""
     store.put("contoso")
     known = await connections.resolve("contoso", "default")
     store.down = True
 
     clock.pass_by(FRESH_S)
     reads = store.reads["contoso", "default"]
-    for _ in range(int(5 * FAULT_S)):
+    for _ in range(int(5 * OUTAGE_S)):
         assert known is await connections.resolve("contoso", "default")
         clock.pass_by(1)
     assert 5 == store.reads["contoso", "default"] - reads
 
-    clock.pass_by(STALE_S - FRESH_S - 5 * FAULT_S)
+    clock.pass_by(STALE_S - FRESH_S - 5 * OUTAGE_S)
     assert known is await connections.resolve("contoso", "default")
 
-    clock.pass_by(FAULT_S)
+    clock.pass_by(OUTAGE_S)
     with pytest.raises(VaultUnavailable, match="contoso's connection default"):
         await connections.resolve("contoso", "default")
 
@@ -438,7 +447,7 @@ async def test_a_vault_that_is_back_is_noticed(connections: Connections, store: 
 
     store.down = False
     store.put("contoso", version="v2")
-    clock.pass_by(FAULT_S)
+    clock.pass_by(OUTAGE_S)
 
     assert "v2" == (await connections.resolve("contoso", "default")).version
 
@@ -449,7 +458,7 @@ async def test_an_outage_never_puts_a_customer_on_the_operators_account(store: S
     connections = Connections(static, store, ticks=clock)
     assert "static" == (await connections.resolve("contoso", "default")).source
     store.down = True
-    clock.pass_by(FAULT_S)
+    clock.pass_by(OUTAGE_S)
 
     for customer in ("contoso", "fabrikam"):
         with pytest.raises(VaultUnavailable):

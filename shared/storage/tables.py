@@ -37,7 +37,9 @@ class AzureTable:
     async def insert(self, row: Row) -> str:
         """See `stores.Table`."""
         try:
-            return _etag(await self._client.create_entity(_entity(row), **_AGAIN))
+            return _etag(
+                await self._client.create_entity(_entity(row), response_preference="return-no-content", **_AGAIN)
+            )
         except ResourceExistsError:
             raise RowExists(row.key) from None
         except AzureError as exc:
