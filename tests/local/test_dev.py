@@ -120,7 +120,13 @@ def test_a_surprising_environment_is_left_behind(project):
 def test_a_signal_reaches_the_command_which_may_clean_up(project, number):
     """The command gets the signal itself, and its exit code is dev.py's."""
     command = [sys.executable, project / "dev.py", "start", "wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+    # A test run that itself was started in the background ignores SIGINT, and would hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with child:
         for line in child.stdout:
             if line == "waiting\n":
                 break
