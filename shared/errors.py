@@ -121,6 +121,8 @@ class UpstreamError(JobError):
     def __init__(self, message: str, facts: UpstreamFacts | None = None) -> None:
         super().__init__(message)
         self.facts = facts or UpstreamFacts()
+        self.answer: Any = None
+        """What a job of many parts has come to besides this, to end with if nothing more can be done."""
 
 
 class CredentialRejected(UpstreamError):
@@ -209,6 +211,8 @@ class Postponed(NotNow):
     def __init__(self, reason: UpstreamError, delay_s: float) -> None:
         super().__init__(str(reason), delay_s)
         self.reason = reason
+        self.answer: Any = None
+        """As an UpstreamError's."""
 
 
 class LeaseLost(Exception):

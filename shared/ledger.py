@@ -12,12 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from shared.clock import now
+from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost
 from shared.stores import Row, RowChanged, RowExists, Table
 
 LEASE_S = 600
 """Seconds that a claim holds. A run of a job ends before (`pipeline.RUN_S`)."""
+STEPS_AT_ONCE = 30
+"""Steps that one transaction takes; it has room for 100 rows and 4 MB."""
+STEP_LIMIT = 60_000
+"""Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
 _BUSY_S = 60.0
 
 
@@ -39,6 +46,18 @@ class Done:
     """The job is done; `told` is its result as it was told."""
 
     told: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepRecord:
+    """A part of a job that was paid for and is remembered: its value as JSON, what it consumed, its usage rows."""
+
+    key: str
+    value: bytes
+    usage: Usage
+    spilled: bool = False
+    """The value was too large for a row, and stands elsewhere."""
+    rows: Sequence[Row] = ()
 
 
 class Ledger:
@@ -75,6 +94,33 @@ class Ledger:
         """
         done = {"state": "done", "status": status, "told": told, "finished_at": now()}
         await self._change(claim, done, usage)
+
+    async def remember(self, claim: Claim, steps: Sequence[StepRecord]) -> Claim:
+        """
+        Stores steps and their usage records in one transaction that also renews the lease.
+
+        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
+        """
+        rows = [_step_row(claim, step) for step in steps]
+        renewed = Row(claim.customer, _key(claim.job_id), _lease(), claim.etag)
+        try:
+            etag = await self._table.merge_and_insert(renewed, [*rows, *(row for step in steps for row in step.rows)])
+        except RowChanged:
+            # The SDK asks again after an answer that got lost, and then finds its own change.
+            found = await self._table.read(renewed.partition, renewed.key)
+            written = await self._table.read(rows[0].partition, rows[0].key)
+            if found is None or found.values["owner"] != claim.owner or written is None:
+                raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
+            etag = found.etag
+        return replace(claim, etag=etag)
+
+    async def steps(self, claim: Claim) -> list[StepRecord]:
+        """The steps that earlier runs of the job remembered. Asks Storage only where there was an earlier run."""
+        if claim.attempt == 1:
+            return []
+        first = _step_key(claim, "")
+        found = self._table.scan(claim.customer, first, f"{first}\x7f")
+        return [_read_step(row, first) async for row in found]
 
     async def find_unfinished(self, customer: str, asked: str) -> str | None:
         """
@@ -139,6 +185,24 @@ def _claimed(claim: Claim) -> dict[str, object]:
         "state": "running",
         "attempt": claim.attempt,
         "owner": claim.owner,
-        "lease_until": now() + timedelta(seconds=LEASE_S),
         "started_at": claim.started_at,
+        **_lease(),
     }
+
+
+def _lease() -> dict[str, object]:
+    return {"lease_until": now() + timedelta(seconds=LEASE_S)}
+
+
+def _step_key(claim: Claim, key: str) -> str:
+    return f"s_{claim.job_id}~{key}"  # no job id has a `~`, so no job's keys begin like another's
+
+
+def _step_row(claim: Claim, step: StepRecord) -> Row:
+    values = {"value": step.value, "spilled": step.spilled, **msgspec.structs.asdict(step.usage)}
+    return Row(claim.customer, _step_key(claim, step.key), values)
+
+
+def _read_step(row: Row, first: str) -> StepRecord:
+    usage = Usage(**{name: row.values[name] for name in Usage.__struct_fields__})
+    return StepRecord(row.key.removeprefix(first), row.values["value"], usage, spilled=row.values["spilled"])

@@ -8,11 +8,12 @@ import msgspec
 
 from shared.contract.job import Job, Output
 from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, StorageUnavailable
 from shared.settings import Settings
 from shared.stores import Blobs
 
 _JSON = "application/json"
+_OWN_LIMIT = 256 * 1024 * 1024
 
 
 class Outputs:
@@ -39,18 +40,31 @@ class Outputs:
         whole = encode_result(result)
         if not job.output.blob and len(whole) <= MESSAGE_LIMIT:
             return whole
-        blob = OutputBlob(
-            container=self._settings.results_container,
-            name=f"{job.customer}/{job.id}/result.json",
-            size=len(whole),
-            sha256=hashlib.sha256(whole).hexdigest(),
-            content_type=_JSON,
-        )
-        await self._blobs.write(blob.container, blob.name, whole, _JSON)
+        blob = await self.write(job, "result.json", whole, _JSON)
         told = encode_result(msgspec.structs.replace(result, output_blob=blob))
         if len(told) <= MESSAGE_LIMIT:
             return told
         return encode_result(_shortened(msgspec.structs.replace(result, output_blob=blob, output=None)))
+
+    async def write(self, job: Job, name: str, data: bytes, content_type: str) -> OutputBlob:
+        """Writes one of the job's blobs: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
+        blob = OutputBlob(
+            container=self._settings.results_container,
+            name=f"{job.customer}/{job.id}/{name}",
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            content_type=content_type,
+        )
+        await self._blobs.write(blob.container, blob.name, data, content_type)
+        return blob
+
+    async def read_back(self, job: Job, name: str) -> bytes:
+        """One of the job's blobs that `write` has written. Raises StorageUnavailable."""
+        name = f"{job.customer}/{job.id}/{name}"
+        data = await self._blobs.read(self._settings.results_container, name, _OWN_LIMIT)
+        if data is None:
+            raise StorageUnavailable(f"The blob {name} is gone.")
+        return data
 
     def _queues(self) -> tuple[str, ...]:
         settings = self._settings

@@ -18,26 +18,25 @@ from typing import Any
 import msgspec
 
 from shared.actions import Action, Answer, action_named
+from shared.bench import Bench, Tools
 from shared.clock import now
-from shared.connections import Connection, Connections
-from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash
+from shared.connections import Connections
+from shared.contract.job import Job, decode_job, encode_job, request_hash
 from shared.contract.result import MESSAGE_LIMIT, encode_result
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
     InternalError,
-    InvalidJob,
     JobError,
     LeaseLost,
     NotNow,
     Postponed,
+    UpstreamError,
 )
-from shared.ledger import LEASE_S, Done, Ledger
-from shared.outputs import Outputs
+from shared.ledger import LEASE_S, Done
 from shared.runs import Delivery, Run, finished, refused
 from shared.settings import Settings
-from shared.stores import Blobs, Queues
-from shared.transport import Reply, Transport, UpstreamRequest
+from shared.stores import Queues
 from shared.usage import usage_rows
 
 RUN_S = LEASE_S - 60.0
@@ -55,12 +54,9 @@ class Pipeline:
     """Everything that a job meets on its way."""
 
     settings: Settings
-    ledger: Ledger
     connections: Connections
-    transport: Transport
-    outputs: Outputs
-    blobs: Blobs
     queues: Queues
+    tools: Tools
 
     async def answer(self, delivery: Delivery) -> bytes | None:
         """
@@ -98,9 +94,9 @@ class Pipeline:
 
     async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
         action = action_named(job.action)
-        asked = action.decode(await self._input(job))
-        self.outputs.check(job.output)
-        claim = await self.ledger.claim(
+        asked = action.decode(await self.tools.inputs.of(job))
+        self.tools.outputs.check(job.output)
+        claim = await self.tools.ledger.claim(
             job.customer, job.id, asked=request_hash(job), submitted_at=delivery.submitted_at
         )
         if isinstance(claim, Done):
@@ -110,9 +106,9 @@ class Pipeline:
 
     async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
         asked = request_hash(job)
-        if job.id == delivery.message_id and (known := await self.ledger.find_unfinished(job.customer, asked)):
+        if job.id == delivery.message_id and (known := await self.tools.ledger.find_unfinished(job.customer, asked)):
             job = msgspec.structs.replace(job, job_id=known)
-        claim = await self.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
+        claim = await self.tools.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
         if isinstance(claim, Done):
             return await self._tell(job, claim.told)
         error = InternalError(f"Every try of this job ended without an answer; it was given up after {claim.attempt}.")
@@ -125,48 +121,48 @@ class Pipeline:
             if not run.in_time():
                 raise DeadlinePassed(f"The job's deadline of {job.options.deadline_s:g} s had passed before it ran.")
             return await self._call(run, action, asked)
+        except UpstreamError as error:
+            return error.answer or Answer(None, (), "failed", error)
         except JobError as error:
             return Answer(None, (), "failed", error)
         except NotNow as moment:
             if run.in_time(moment.delay_s):
-                await self.ledger.release(run.claim)
+                await self.tools.ledger.release(run.claim)
                 raise
-            reason = moment.reason if isinstance(moment, Postponed) else DeadlinePassed(str(moment))
-            return Answer(None, (), "failed", reason)
+            if isinstance(moment, Postponed):
+                return moment.answer or Answer(None, (), "failed", moment.reason)
+            return Answer(None, (), "failed", DeadlinePassed(str(moment)))
+        except LeaseLost:
+            raise
         except Exception as exc:  # noqa: BLE001  # a fault of ours: the job still ends with a result
             _log_crash(exc, _named(job))
             return Answer(None, (), "failed", InternalError(_CRASHED))
 
     async def _call(self, run: Run, action: Action, asked: Any) -> Answer:
-        job, until = run.job, time.monotonic() + RUN_S
-
-        async def call(connection: Connection) -> Answer:
-            run.connection, run.model = connection, connection.model_for(job.model)
-
-            async def send(request: UpstreamRequest) -> Reply:
-                return await self.transport.send(request, connection.access, job.options, until=until)
-
-            return await action.run(asked, connection, run.model, send)
-
+        job, bench = run.job, Bench(run, self.tools, time.monotonic() + RUN_S)
         connection = await self.connections.resolve(job.customer, job.connection)
+        run.use(connection)
         try:
-            return await call(connection)
+            return await action.run(asked, bench)
         except CredentialRejected:
             renewed = await self.connections.renewed(connection)
             if renewed is None:
                 raise
-        return await call(renewed)  # the key was rotated: once more, with the new one
+        # The key was rotated: once more, with the new one. Steps that were answered are not asked again.
+        run.use(renewed)
+        bench.stopped = None
+        return await action.run(asked, bench)
 
     async def _close(self, run: Run, answer: Answer) -> bytes | None:
         """Saves the result, closes the job with its usage records, and tells."""
         job, claim, at = run.job, run.claim, now()
         result = finished(run, answer, at)
-        told = await self.outputs.save(job, result)
+        told = await self.tools.outputs.save(job, result)
         rows = []
         if run.connection is not None and run.model is not None:
             label = run.connection.label()
             rows = usage_rows(job.customer, job.id, job.action, run.model, label, answer.calls, at)
-        await self.ledger.complete(claim, told, status=result.status, usage=rows)
+        await self.tools.ledger.complete(claim, told, status=result.status, usage=rows)
         log.info(
             "job_finished %s action=%s status=%s code=%s attempt=%d "
             "calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
@@ -189,21 +185,6 @@ class Pipeline:
         if isinstance(queue, str):
             await self.queues.send(queue, told)
         return None
-
-    async def _input(self, job: Job) -> msgspec.Raw | bytes:
-        blob = named_blob(job)
-        if blob is None:
-            assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` has seen to it
-            return job.input
-        containers = self.settings.input_containers
-        if blob.container not in containers or not blob.name.startswith(f"{job.customer}/"):
-            raise InvalidJob(
-                f"`input_blob` must be in {' or '.join(containers)}, its name beginning with {job.customer}/."
-            )
-        data = await self.blobs.read(blob.container, blob.name, INPUT_LIMIT)
-        if data is None:
-            raise InvalidJob("`input_blob` names a blob that does not exist.")
-        return data
 
     async def _put_back(self, job: Job, queue: str, moment: NotNow) -> None:
         body = encode_job(job)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from shared.actions import Answer
+from shared.actions import Answer, error_body
 from shared.clock import now, rfc3339
 from shared.connections import Connection
 from shared.contract.job import Job, salvage
-from shared.contract.result import ErrorBody, Result
-from shared.errors import JobError, UpstreamError
+from shared.contract.result import Result, Usage
+from shared.errors import JobError
 from shared.ledger import Claim
 from shared.usage import total
 
@@ -32,6 +32,12 @@ class Run:
     claim: Claim
     connection: Connection | None = None
     model: str | None = None
+    billed: Usage = field(default_factory=Usage)
+    """What the job's remembered steps have consumed; their usage records are written already."""
+
+    def use(self, connection: Connection) -> None:
+        """Goes on with this connection. Raises InvalidJob where no model follows from it."""
+        self.connection, self.model = connection, connection.model_for(self.job.model)
 
     def in_time(self, wait_s: float = 0) -> bool:
         """Whether the job's deadline lies beyond `wait_s` seconds from now."""
@@ -50,8 +56,8 @@ def finished(run: Run, answer: Answer, at: datetime) -> Result:
         model=run.model or job.model,
         metadata=job.metadata,
         output=answer.output,
-        usage=total(answer.calls),
-        error=None if answer.error is None else _error(answer.error),
+        usage=total(answer.calls) + run.billed,
+        error=None if answer.error is None else error_body(answer.error),
         connection=None if run.connection is None else run.connection.label(),
         attempts=claim.attempt,
         submitted_at=rfc3339(claim.submitted_at),
@@ -66,21 +72,8 @@ def refused(delivery: Delivery, error: JobError) -> Result:
     return Result(
         **{"job_id": delivery.message_id, **salvage(delivery.body)},
         status="failed",
-        error=_error(error),
+        error=error_body(error),
         submitted_at=rfc3339(delivery.submitted_at),
         started_at=at,
         finished_at=at,
-    )
-
-
-def _error(error: JobError) -> ErrorBody:
-    if not isinstance(error, UpstreamError):
-        return ErrorBody(code=error.code, message=str(error))
-    facts = error.facts
-    return ErrorBody(
-        code=error.code,
-        message=str(error),
-        status=facts.status,
-        request_id=facts.request_id,
-        detail=facts.detail or None,
     )

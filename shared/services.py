@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
+from shared.adaptations import Adaptations
+from shared.bench import Tools
 from shared.connections import Connections
 from shared.identity import Identity
+from shared.inputs import Inputs
+from shared.lanes import Lanes
 from shared.ledger import Ledger
 from shared.outputs import Outputs
 from shared.pipeline import Pipeline
@@ -39,7 +43,7 @@ class Services:
     async def close(self) -> None:
         """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
         await self.identity.close()
-        await self.pipeline.transport.close()
+        await self.pipeline.tools.transport.close()
         await self.session.close()
 
 
@@ -58,19 +62,20 @@ def build(settings: Settings) -> Services:
         identity.credential,
         lambda: AioHttpTransport(session=session, session_owner=False),
     )
-    blobs, queues = AzureBlobs(account), AzureQueues(account)
+    blobs = AzureBlobs(account)
     transport = Transport(
         identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
     )
-    pipeline = Pipeline(
-        settings=settings,
+    tools = Tools(
         ledger=Ledger(AzureTable(account, settings.jobs_table)),
-        connections=Connections(settings, _credentials(settings, identity, session)),
         transport=transport,
+        lanes=Lanes(),
+        adaptations=Adaptations(),
+        inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
-        blobs=blobs,
-        queues=queues,
     )
+    connections = Connections(settings, _credentials(settings, identity, session))
+    pipeline = Pipeline(settings, connections, AzureQueues(account), tools)
     return Services(pipeline, identity, session)
 
 

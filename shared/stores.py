@@ -70,8 +70,12 @@ class Table(Protocol):
     async def merge(self, row: Row) -> str:
         """Merges the values into the row that still has `row.etag`; gives the new one. Raises RowChanged."""
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> None:
-        """All or nothing, in one partition: merges `changed` at its etag, adds `added`. Raises RowChanged."""
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
+        """
+        All or nothing, in one partition: merges `changed` at its etag, adds `added`, up to 99 rows and 4 MB.
+
+        Gives the new etag of `changed`. Raises RowChanged.
+        """
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """The partition's rows whose key is at least `first` and below `last`, in the keys' order."""

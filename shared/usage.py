@@ -61,9 +61,12 @@ def usage_rows(
     label: ConnectionLabel,
     calls: Sequence[Call],
     at: datetime,
+    *,
+    step: str = "",
 ) -> list[Row]:
     """
-    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition.
+    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition, or the step's key
+    in place of the number (and `.1`, `.2` … after it for a step's further calls).
 
     The key says all that identifies the call, so a record can't be written twice.
     """
@@ -85,7 +88,8 @@ def usage_rows(
         }
         values |= {"answered_by": call.model} if call.model else {}
         values |= {"request_id": call.request_id} if call.request_id else {}
-        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{number:04}", values))
+        place = f"{number:04}" if not step else f"{step}.{number}" if number else step
+        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{place}", values))
     return rows
 
 

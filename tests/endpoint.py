@@ -7,8 +7,11 @@ Accounts are told apart by their key, as in life, so that tests that run side by
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import struct
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +77,7 @@ class Endpoint:
         account.received.append(
             Received(request.method, request.path, dict(request.query), headers, await request.read())
         )
-        return await (account.answers.pop(0) if account.answers else completion())(request)
+        return await (account.answers.pop(0) if account.answers else usual(request.path))(request)
 
 
 def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0) -> Answer:
@@ -107,6 +110,39 @@ def completion(
         "usage": usage or {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
     } | more
     return reply(body, headers={"x-request-id": "req-1"}, after_s=after_s)
+
+
+def pixels(width: int = 8, height: int = 8) -> bytes:
+    """A PNG of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + b"\x3a\x6e\xa5" * width for _ in range(height))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def images(*pictures: bytes, **more: Any) -> Answer:
+    """Answers with images as GPT image models do: base64, and usage in the images' own words."""
+    data = [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures or (pixels(),)]
+    usage = {"input_tokens": 9, "output_tokens": 272, "total_tokens": 281}
+    return reply({"created": 1763640000, "data": data, "usage": usage} | more, headers={"x-request-id": "req-i"})
+
+
+async def embeddings(request: web.Request) -> web.StreamResponse:
+    """Answers with a vector of three numbers for each text."""
+    texts = (await request.json())["input"]
+    data = [{"object": "embedding", "index": n, "embedding": [n, 0.5, -1.25]} for n in range(len(texts))]
+    body = {"object": "list", "data": data, "model": "text-embedding-3-small"}
+    return await reply(body | {"usage": {"prompt_tokens": 4 * len(texts), "total_tokens": 4 * len(texts)}})(request)
+
+
+def usual(path: str) -> Answer:
+    """What an endpoint answers to an operation when all is well."""
+    if path.endswith("/images/generations"):
+        return images()
+    return embeddings if path.endswith("/embeddings") else completion()
 
 
 def error(status: int, code: str = "", message: str = "No.", **headers: str) -> Answer:

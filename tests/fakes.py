@@ -42,10 +42,10 @@ class MemoryTable:
         """See `stores.Table`."""
         return (await self._change([row], []))[0]
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> None:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
         """See `stores.Table`."""
         try:
-            await self._change([changed], added)
+            return (await self._change([changed], added))[0]
         except RowExists as exc:
             raise RowChanged from exc
 

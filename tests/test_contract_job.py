@@ -340,7 +340,7 @@ def test_what_is_left_out_has_its_default():
 
     assert ("m-1", "default", None, {}) == (job.id, job.connection, job.model, job.metadata)
     assert (Output(queue=True, blob=False, callback=None), Options()) == (job.output, job.options)
-    assert (120, 4, 1000, True, False, 86_400) == msgspec.structs.astuple(job.options)
+    assert (120, 4, 1000, True, False, False, 86_400) == msgspec.structs.astuple(job.options)
 
 
 def test_own_id_wins_over_the_default():

@@ -24,7 +24,8 @@ from shared.settings import read_settings
 from world import World
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ACTIONS = sorted((ROOT / "docs/actions").glob("*.md"))
 CONTRACT_ONLY = {"customer_unknown", "budget_exceeded", "cancelled"}
 
 
@@ -33,7 +34,12 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-JOBS = [block for block in blocks("docs/submit.md", "json") if '"input"' in block]
+JOBS = [
+    block
+    for page in (ROOT / "docs/submit.md", *ACTIONS)
+    for block in blocks(str(page.relative_to(ROOT)), "json")
+    if '"action"' in block and '"status"' not in block
+]
 
 
 @pytest.mark.parametrize("block", JOBS)
@@ -47,6 +53,21 @@ async def test_job_in_the_docs_runs(world: World, block: str):
     result = await customer.run(block.encode())
 
     assert "succeeded" == result["status"]
+
+
+@pytest.mark.parametrize("page", ACTIONS, ids=lambda page: page.stem)
+async def test_output_in_the_docs_is_what_comes(world: World, page: Path):
+    """The output on an action's page has members that the real output of the page's first job has."""
+    samples = [json.loads(block) for block in blocks(str(page.relative_to(ROOT)), "json")]
+    job = next(sample for sample in samples if "action" in sample)
+    customer = world.customer(connection=None)
+    customer.name = job["customer"]
+    world.connect(customer)
+
+    result = await customer.run(json.dumps(job | {"job_id": f"shown-{page.stem}"}).encode())
+
+    for shown in (sample for sample in samples if "output" in sample):
+        assert _shape(shown["output"]) <= _shape(result["output"])
 
 
 async def test_result_in_the_docs_is_what_comes(world: World):

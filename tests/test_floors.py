@@ -37,7 +37,7 @@ OUTSIDE = {
     "azure.storage": {"storage"},
     "httpx": {"transport"},
     "httpx_aiohttp": {"transport"},
-    "msgspec": {"actions", "contract", "outcomes", "outputs", "pipeline"},
+    "msgspec": {"actions", "bench", "contract", "inputs", "ledger", "outcomes", "outputs", "pipeline"},
 }
 
 ONLY_SOME_JOBS_NEED = {

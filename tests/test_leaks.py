@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from dataclasses import replace
 
 import pytest
 
@@ -126,15 +127,8 @@ async def test_crash_is_logged_without_the_text_of_the_exception(world: World, c
     """A fault of ours ends the job with `internal`; its log has the place, not the exception's words."""
     customer = world.customer(api_key=KEY)
     pipeline = world.services.pipeline
-    broken = type(pipeline)(
-        settings=pipeline.settings,
-        ledger=pipeline.ledger,
-        connections=_Broken(),
-        transport=pipeline.transport,
-        outputs=pipeline.outputs,
-        blobs=pipeline.blobs,
-        queues=pipeline.queues,
-    )
+    broken = replace(pipeline, connections=_Broken())
+
     told = await broken.answer(delivery(json.dumps(customer.job()).encode()))
 
     assert told is not None

@@ -511,7 +511,7 @@ async def _claim_as_a_dying_worker(world: World, customer: str, job_id: str, bod
     from shared.contract.job import decode_job, request_hash  # noqa: PLC0415
 
     asked = request_hash(decode_job(body, default_id=job_id))
-    await world.services.pipeline.ledger.claim(customer, job_id, asked=asked, submitted_at=datetime.now(UTC))
+    await world.services.pipeline.tools.ledger.claim(customer, job_id, asked=asked, submitted_at=datetime.now(UTC))
     await world.table.update_entity(
         {
             "PartitionKey": customer,

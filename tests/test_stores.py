@@ -56,7 +56,7 @@ def at() -> str:
 
 def azure(world: World) -> Account:
     """The account that the app's services use."""
-    blobs = world.services.pipeline.blobs
+    blobs = world.services.pipeline.tools.outputs._blobs
     assert isinstance(blobs, AzureBlobs)
     return blobs._account
 

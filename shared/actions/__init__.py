@@ -2,8 +2,8 @@
 The actions: what a job can ask a model for.
 
 An action is a module with `decode(data)`, which gives its checked input or raises InvalidJob, and
-`async run(asked, connection, model, send)`, which gives an Answer: pure ends, one await in the middle.
-Only an action knows a provider's JSON. A module is imported when the first job asks for it.
+`async run(asked, bench)`, which gives an Answer: pure ends, awaits in the middle. Only an action knows
+a provider's JSON. A module is imported when the first job asks for it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import Any, Protocol, cast
 from msgspec import Raw
 
 from shared.connections import Connection
-from shared.contract.result import Status
-from shared.errors import InvalidJob, JobError
+from shared.contract.job import BlobName
+from shared.contract.result import ErrorBody, OutputBlob, Status
+from shared.errors import InvalidJob, JobError, UpstreamError
 from shared.transport import Reply, UpstreamRequest
 from shared.usage import Call
 
-_SERVED = ("chat",)
-
-Send = Callable[[UpstreamRequest], Awaitable[Reply]]
-"""Sends one request on the job's connection, under the job's options. Raises UpstreamError, Postponed."""
+_SERVED = ("chat", "multi_chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +30,62 @@ class Answer:
     """What an action came to: its output, the calls that were paid for, and an error where it failed."""
 
     output: dict[str, Any] | None
-    calls: Sequence[Call]
+    calls: Sequence[Call] = ()
+    """Those that no step has recorded."""
     status: Status = "succeeded"
     error: JobError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a part of a job came to: a value that JSON can hold, and the calls that were paid for."""
+
+    value: Any
+    calls: Sequence[Call] = ()
+
+
+class Bench(Protocol):
+    """What a run of an action has at hand."""
+
+    @property
+    def connection(self) -> Connection:
+        """The job's connection."""
+
+    @property
+    def model(self) -> str:
+        """The model that the job runs on."""
+
+    async def send(self, request: UpstreamRequest) -> Reply:
+        """
+        The 2xx answer to a request on the job's connection, under its options and within its lane.
+
+        Raises UpstreamError, Postponed.
+        """
+
+    async def ask(
+        self, operation: str, body: dict[str, Any], *, droppable: frozenset[str] = frozenset()
+    ) -> tuple[Reply, list[str]]:
+        """
+        The answer to a JSON operation such as `chat/completions`, and how its parameters were adapted.
+
+        The model is added to `body`. A parameter that the provider refuses by name is renamed, or left
+        out where it is `droppable`, unless the job is strict. Raises as `send`.
+        """
+
+    async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
+        """
+        What `work` gives, done once for the job however often it is run: the step is stored with its
+        usage records before this returns, and a later run gets the stored value (without the calls).
+
+        `key`: letters and digits, one for each step of the job. Raises what `work` raises, which is not
+        stored; LeaseLost, StorageUnavailable.
+        """
+
+    async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
+        """Writes a blob of the job's: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
+
+    async def read(self, blob: BlobName, *, at: str) -> bytes:
+        """A blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
 
 
 class Action(Protocol):
@@ -43,12 +94,26 @@ class Action(Protocol):
     def decode(self, data: Raw | bytes) -> Any:
         """The job's `input`, checked. Raises InvalidJob."""
 
-    async def run(self, asked: Any, connection: Connection, model: str, send: Send) -> Answer:
+    async def run(self, asked: Any, bench: Bench) -> Answer:
         """The answer to what `decode` gave. Raises UpstreamError where no call was answered, Postponed."""
 
 
 def action_named(name: str) -> Action:
     """The action's module. Raises InvalidJob for one that this version does not serve."""
     if name not in _SERVED:
-        raise InvalidJob(f"`action` {name} is not served by this version; {', '.join(_SERVED)} is.")
+        raise InvalidJob(f"`action` {name} is not served by this version; {', '.join(_SERVED)} are.")
     return cast(Action, import_module(f"shared.actions.{name}"))
+
+
+def error_body(error: JobError) -> ErrorBody:
+    """The error as results show it, of a job or of one of its parts."""
+    if not isinstance(error, UpstreamError):
+        return ErrorBody(code=error.code, message=str(error))
+    facts = error.facts
+    return ErrorBody(
+        code=error.code,
+        message=str(error),
+        status=facts.status,
+        request_id=facts.request_id,
+        detail=facts.detail or None,
+    )

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from shared.actions import Answer, Send
-from shared.connections import Connection
+from shared.actions import Answer, Bench
+from shared.adaptations import SAMPLING
 from shared.contract.chat import Chat, decode_chat
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
-from shared.transport import Reply, UpstreamRequest
+from shared.transport import Reply
 from shared.usage import Call, read_usage
-
-# What Foundry's older route does not publish in its schema is refused there unless this header says
-# otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
-_PASS_THROUGH = {"extra-parameters": "pass-through"}
 
 
 def decode(data: Raw | bytes) -> Chat:
@@ -24,26 +21,21 @@ def decode(data: Raw | bytes) -> Chat:
     return decode_chat(data)
 
 
-async def run(asked: Chat, connection: Connection, model: str, send: Send) -> Answer:
+async def run(asked: Chat, bench: Bench) -> Answer:
     """See Action."""
-    return parse_chat(await send(chat_request(asked, connection, model)))
+    reply, adapted = await bench.ask("chat/completions", chat_body(asked), droppable=SAMPLING)
+    return parse_chat(reply, adapted)
 
 
-def chat_request(asked: Chat, connection: Connection, model: str) -> UpstreamRequest:
-    """The request for chat completions. Nothing is added to what the caller gave but the model."""
-    body = {"model": connection.endpoint.model_in_body(model), "messages": asked.messages, **asked.parameters}
-    extra = _PASS_THROUGH if connection.endpoint.style == "models" else {}
-    return UpstreamRequest(
-        method="POST",
-        url=connection.endpoint.url("chat/completions", model),
-        content=msgspec.json.encode(body),
-        headers={"content-type": "application/json", **extra, **connection.headers()},
-    )
+def chat_body(asked: Chat) -> dict[str, Any]:
+    """The body for chat completions, but for the model. Nothing is added to what the caller gave."""
+    return {"messages": asked.messages, **asked.parameters}
 
 
-def parse_chat(reply: Reply) -> Answer:
+def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
     """
-    The answer in a 2xx reply: `text` (the first choice's), `finish_reason`, and the `choices` as they came.
+    The answer in a 2xx reply: `text` (the first choice's), `finish_reason`, and the `choices` as they came,
+    and how parameters were `adapted`.
 
     An answer that the content filter stopped is an error that was paid for, and keeps its details.
     """
@@ -64,6 +56,8 @@ def parse_chat(reply: Reply) -> Answer:
     }
     if verdicts := said.get("prompt_filter_results"):
         output["prompt_filter_results"] = verdicts
+    if adapted:
+        output["adapted"] = list(adapted)
     filtered = sum(choice.get("finish_reason") == "content_filter" for choice in choices)
     if not filtered:
         return Answer(output, [call])

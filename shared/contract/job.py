@@ -49,6 +49,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Doubles that delay at each retry, with jitter, up to a minute, or up to itself where it is longer."""
     retry_on_all_errors: bool = False
     """Retries every refusal, not only those that are worth it."""
+    strict: bool = False
+    """Sends parameters just as given: one that the model does not take fails the job, and is not adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0
     """Seconds from submission after which the job ends as failed."""
 

@@ -28,6 +28,7 @@ _HEADERS = (
 _STATUS = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b", re.MULTILINE)
 # The service's answers hold JSON without line breaks, so nothing in them can pass for a status line.
 _CODE = re.compile(rb'(?:"code" ?: ?"|<(?:m:)?[Cc]ode>)([A-Za-z0-9]+)')
+_ETAG = re.compile(rb"^ETag: ?(.+)$", re.MULTILINE | re.IGNORECASE)
 _ACCEPTED = 202
 
 
@@ -75,6 +76,12 @@ def read_refusal(status: int, answer: bytes) -> Refusal | None:
         return None
     code = _CODE.search(answer)
     return Refusal(refused or status, code[1].decode() if code else "Unreadable")
+
+
+def read_etag(answer: bytes) -> str:
+    """The etag of the first change that `answer`, in which nothing is refused, tells of."""
+    found = _ETAG.search(answer)
+    return found[1].decode().strip() if found else ""
 
 
 def _key(text: str) -> str:

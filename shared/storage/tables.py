@@ -13,7 +13,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.storage.account import Account, code_of, refused, unavailable
-from shared.storage.changesets import read_refusal, render_changeset
+from shared.storage.changesets import read_etag, read_refusal, render_changeset
 from shared.stores import Row, RowChanged, RowExists
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
@@ -72,7 +72,7 @@ class AzureTable:
             raise unavailable(self._what("merge"), exc) from exc
         return _etag(answer)
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> None:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
         """See `stores.Table`."""
         what, service = self._what("transaction"), self._client.url.partition("?")[0]
         kind, body = render_changeset(service, self._name, changed, added, boundary=uuid4().hex)
@@ -93,7 +93,7 @@ class AzureTable:
             raise unavailable(what, exc) from exc
         refusal = read_refusal(response.status_code, answer)
         if refusal is None:
-            return
+            return read_etag(answer)
         # A record that is there already also says that somebody was here before.
         if refusal.code in _CHANGED or refusal.code == "EntityAlreadyExists":
             raise RowChanged(changed.key)

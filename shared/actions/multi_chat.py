@@ -1,0 +1,55 @@
+"""`multi_chat`: many prompts side by side, one chat call each, answers in the order of the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from shared.actions import Answer, Bench, Step, error_body
+from shared.actions.chat import chat_body, parse_chat
+from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
+from shared.adaptations import SAMPLING
+from shared.contract.chat import Chat
+from shared.contract.multi_chat import decode_multi_chat
+from shared.contract.result import Status
+
+
+def decode(data: Raw | bytes) -> list[Chat]:
+    """See Action."""
+    return decode_multi_chat(data)
+
+
+async def run(asked: list[Chat], bench: Bench) -> Answer:
+    """See Action."""
+    works = (bench.step(f"{number:04}", partial(_ask, chat, bench)) for number, chat in enumerate(asked))
+    outcomes = await side_by_side(works)
+    return settle(outcomes, partial(join_answers, outcomes))
+
+
+def join_answers(outcomes: Sequence[Outcome]) -> Answer:
+    """All prompts' answers in one: `partial` where some failed, and failed, as the first did, where all did."""
+    answers = [
+        {"index": index, **(_failed(outcome) if isinstance(outcome, Exception) else outcome.value)}
+        for index, outcome in enumerate(outcomes)
+    ]
+    failed = sum(answer["status"] == "failed" for answer in answers)
+    status: Status = "succeeded" if not failed else "failed" if failed == len(answers) else "partial"
+    error = None if status != "failed" else known_error(answers[0]["error"])
+    return Answer({"answers": answers, "failed": failed}, (), status, error)
+
+
+async def _ask(chat: Chat, bench: Bench) -> Step:
+    reply, adapted = await bench.ask("chat/completions", chat_body(chat), droppable=SAMPLING)
+    answer = parse_chat(reply, adapted)
+    value: dict[str, Any] = {"status": answer.status, **(answer.output or {})}
+    if answer.error is not None:
+        value["error"] = msgspec.to_builtins(error_body(answer.error))
+    return Step(value, answer.calls)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    return {"status": "failed", "error": msgspec.to_builtins(error_body(reason_of(error)))}

@@ -1,0 +1,39 @@
+"""What a job brings: its input, in the message or in a blob, and blobs that the input names."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.contract.job import BlobName, Job, named_blob
+from shared.errors import InvalidJob
+from shared.settings import Settings
+from shared.stores import Blobs
+
+INPUT_LIMIT = 16 * 1024 * 1024
+"""Bytes of a blob that a job names."""
+
+
+class Inputs:
+    """Reads blobs for jobs: out of the operator's input containers, and of the job's own customer only."""
+
+    def __init__(self, settings: Settings, blobs: Blobs) -> None:
+        self._settings = settings
+        self._blobs = blobs
+
+    async def of(self, job: Job) -> msgspec.Raw | bytes:
+        """The job's `input`. Raises InvalidJob, StorageUnavailable."""
+        blob = named_blob(job)
+        if blob is not None:
+            return await self.read(job.customer, blob, at="input_blob")
+        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` has seen to it
+        return job.input
+
+    async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
+        """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
+        containers = self._settings.input_containers
+        if blob.container not in containers or not blob.name.startswith(f"{customer}/"):
+            raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, its name beginning with {customer}/.")
+        data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)
+        if data is None:
+            raise InvalidJob(f"`{at}` names a blob that does not exist.")
+        return data
