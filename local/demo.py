@@ -14,10 +14,11 @@ import time
 from base64 import b64decode, b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from azure.data.tables.aio import TableClient
+from azure.storage.blob.aio import BlobClient
 from azure.storage.queue.aio import QueueClient
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -27,6 +28,7 @@ from rich.text import Text
 
 from local import stack
 from local.customers import Customer, onboard
+from local.demo_jobs import REFUSED, Sent, demo_jobs, describe
 from local.node import Missing
 from local.processes import ProcessFailed
 from local.stack import PROJECT, Stack
@@ -34,16 +36,10 @@ from local.stack import PROJECT, Stack
 KEY = "AI_API_KEY"
 """The environment's variable that holds the key of a real endpoint."""
 PATIENCE_S = 90.0
+KEPT = PROJECT / ".demo"
+"""The one thing that the demo leaves: a picture to look at."""
 
 _COLOURS = {"succeeded": "green", "partial": "yellow", "failed": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A job of the demo, and what it is there to show."""
-
-    shows: str
-    job: dict[str, Any]
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -74,7 +70,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _show(console: Console, running: Stack, *, real: str | None) -> int:
-    jobs = _jobs(real=bool(real))
+    jobs = demo_jobs(real=bool(real))
     console.print("[bold]Customers[/bold], each with an endpoint and a key of its own in Key Vault:")
     for customer in running.customers:
         console.print(f"  {customer.id:<10} {real or customer.kind}")
@@ -83,6 +79,9 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     console.print(_outcomes(jobs, results))
     records = await _usage(running)
     console.print(_statement(records))
+    picture = await _picture(running, results)
+    if picture is not None:
+        console.print(f"The picture is in [bold]{picture.relative_to(PROJECT)}[/bold].")
     if real:
         console.print(f"The answers came from {real}, and its owner will be billed for them.")
     else:
@@ -97,60 +96,8 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
             "      --endpoint https://RESOURCE.openai.azure.com/openai/v1"
         )
     ended = sum(result["status"] == "succeeded" for result in results.values())
-    expected = sum(sent.shows not in {"unknown member", "no connection"} for sent in jobs)
+    expected = sum(sent.shows not in REFUSED for sent in jobs)
     return 0 if ended == expected and len(results) == len(jobs) else 1
-
-
-def _jobs(*, real: bool) -> list[Sent]:
-    text = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")[:4000]
-    jobs = [
-        Sent(
-            "a text as context",
-            _chat("contoso", prompt="Summarise this text in one sentence.", context=text),
-        ),
-        Sent(
-            "with history",
-            _chat(
-                "fabrikam",
-                system="You answer in one short sentence.",
-                history=[
-                    {"role": "user", "content": "What is the capital of France?"},
-                    {"role": "assistant", "content": "Paris."},
-                ],
-                prompt="And what is the capital of Japan?",
-            ),
-        ),
-        Sent(
-            "OpenAI messages",
-            _chat(
-                "northwind",
-                messages=[
-                    {"role": "system", "content": "You write taglines."},
-                    {"role": "user", "content": "Three taglines for a queue, as a numbered list."},
-                ],
-                parameters={"max_completion_tokens": 400},
-            ),
-        ),
-        Sent(
-            "prompt template",
-            _chat(
-                "fabrikam",
-                template="Read the mail.\n@@context\nNow @@userPrompt",
-                context="Order 4711 arrived damaged; I ask for a refund.",
-                prompt="write a friendly answer about the refund.",
-            ),
-        ),
-        Sent("unknown member", _chat("northwind", prompt="Hello") | {"urgency": "high"}),
-        Sent("no connection", _chat("tailspin", prompt="Hello")),
-    ]
-    if not real:  # only the stand-in fails when asked to
-        haiku = _chat("northwind", prompt="[fault: 429] A haiku, please.")
-        jobs.insert(4, Sent("rate-limited once", haiku))
-    return [Sent(sent.shows, {"job_id": f"demo-{number}"} | sent.job) for number, sent in enumerate(jobs, 1)]
-
-
-def _chat(customer: str, **given: Any) -> dict[str, Any]:
-    return {"customer": customer, "action": "chat", "input": given}
 
 
 async def _run_jobs(console: Console, running: Stack, jobs: Sequence[Sent]) -> dict[str, dict[str, Any]]:
@@ -183,15 +130,13 @@ def _outcomes(jobs: Sequence[Sent], results: dict[str, dict[str, Any]]) -> Table
     for sent in jobs:
         result = results[sent.job["job_id"]]
         usage, colour = result["usage"], _COLOURS[result["status"]]
-        if "error" in result:
-            said = Text("{code}: {message}".format(**result["error"]))
-        else:
-            said = Text(" ".join(result["output"]["text"].split()), no_wrap=True, overflow="ellipsis")
+        failed = "error" in result
+        said = Text(describe(result), no_wrap=not failed, overflow="fold" if failed else "ellipsis")
         table.add_row(
             sent.job["customer"],
             sent.shows,
             f"[{colour}]{result['status']}[/{colour}]",
-            f"{usage['input_tokens']} + {usage['output_tokens']}" if usage["calls"] else "-",
+            f"{usage['input_tokens']} + {usage['output_tokens']}" if usage["input_tokens"] else "-",
             said,
         )
     return table
@@ -217,6 +162,21 @@ async def _usage(running: Stack) -> list[dict[str, Any]]:
     """Every usage record, from the table that the app keeps them in."""
     async with TableClient.from_connection_string(running.storage.connection_string, "jobs") as table:
         return [dict(row) async for row in table.query_entities("RowKey ge 'u_' and RowKey lt 'u`'")]
+
+
+async def _picture(running: Stack, results: dict[str, dict[str, Any]]) -> Path | None:
+    """The picture that a job has made, out of its blob into a file that opens."""
+    made = next((one for one in results.values() if one.get("action") == "image" and "output" in one), None)
+    if made is None:
+        return None
+    place = made["output"]["images"][0]["blob"]
+    client = BlobClient.from_connection_string(running.storage.connection_string, place["container"], place["name"])
+    async with client:
+        data = await (await client.download_blob()).readall()
+    KEPT.mkdir(exist_ok=True)
+    file = KEPT / Path(place["name"]).name
+    file.write_bytes(data)
+    return file
 
 
 async def _move(running: Stack, endpoint: str, model: str, key: str) -> None:

@@ -7,6 +7,6 @@ Modules stand on floors and import only from the floors below (docs/architecture
 4  pipeline
 3  actions, inputs, outputs, runs, bench
 2  connections, ledger, usage, lanes, adaptations
-1  addresses, providers, outbound, outcomes, waits, sockets, transport, identity, key_vault, storage
+1  addresses, providers, outbound, outcomes, waits, sockets, transport, identity, key_vault, storage, texts
 0  contract, stores, settings, errors, secret, clock
 """

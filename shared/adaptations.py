@@ -82,6 +82,7 @@ class Adaptations:
     def __init__(self, *, ticks: Callable[[], float] = time.monotonic) -> None:
         self._ticks = ticks
         self._learned: OrderedDict[tuple[str, ...], tuple[float, dict[str, Adaptation]]] = OrderedDict()
+        self._most: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
 
     def known(self, *place: str) -> list[Adaptation]:
         """What has been learned of a place: an endpoint, a model, an operation."""
@@ -92,6 +93,21 @@ class Adaptations:
         """Remembers it; the least recently learned places are forgotten beyond KEPT."""
         learned = {one.parameter: one for one in self.known(*place)} | {adaptation.parameter: adaptation}
         self._learned[place] = (self._ticks(), learned)
-        self._learned.move_to_end(place)
-        while len(self._learned) > KEPT:
-            self._learned.popitem(last=False)
+        _forget_beyond_kept(self._learned, place)
+
+    def most(self, *place: str) -> int | None:
+        """How many things one call of a place takes, pictures or texts; None where no refusal has told."""
+        since, most = self._most.get(place, (0.0, 0))
+        return most if most and self._ticks() - since < REMEMBERED_S else None
+
+    def learn_most(self, most: int, *place: str) -> None:
+        """Remembers it, if it is less than what is known; as `learn`."""
+        known = self.most(*place)
+        self._most[place] = (self._ticks(), most if known is None else min(most, known))
+        _forget_beyond_kept(self._most, place)
+
+
+def _forget_beyond_kept(memory: OrderedDict[tuple[str, ...], Any], place: tuple[str, ...]) -> None:
+    memory.move_to_end(place)
+    while len(memory) > KEPT:
+        memory.popitem(last=False)

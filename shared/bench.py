@@ -9,32 +9,35 @@ up again goes on where it stopped and buys nothing twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from shared.actions import Step
-from shared.adaptations import Adaptations, read_adaptation
+from shared.adaptations import Adaptation, Adaptations, read_adaptation
 from shared.clock import now
 from shared.connections import Connection
 from shared.contract.job import BlobName
-from shared.contract.result import OutputBlob, Usage
+from shared.contract.result import OutputBlob
 from shared.errors import (
     AccountBlocked,
     CredentialRejected,
+    LeaseLost,
+    ModelNotFound,
+    NotNow,
     Postponed,
     QuotaExhausted,
     RequestRejected,
-    UpstreamError,
     UpstreamFacts,
     UpstreamTimeout,
 )
 from shared.inputs import Inputs
-from shared.lanes import Lanes
-from shared.ledger import STEP_LIMIT, STEPS_AT_ONCE, Ledger, StepRecord
+from shared.lanes import WIDTH, Lanes
+from shared.ledger import STEP_LIMIT, Ledger, StepRecord, fitting
 from shared.outputs import Outputs
 from shared.runs import Run
 from shared.transport import Reply, Transport, UpstreamRequest
@@ -44,7 +47,7 @@ from shared.usage import total, usage_rows
 # otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
 _PASS_THROUGH = {"extra-parameters": "pass-through"}
 _RESUME_S = 1.0
-_FATAL = (CredentialRejected, AccountBlocked, QuotaExhausted)
+_FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,12 @@ class Bench:
     tools: Tools
     until: float
     """On `time.monotonic()`'s clock: when the run has to end."""
-    stopped: UpstreamError | Postponed | None = None
-    """What one call met that all others of the run would meet as well: they are not made."""
+    stopped: Exception | None = None
+    """
+    What one call met that all others of the run would meet as well, or why none of them could be
+    remembered: they are not made.
+    """
+    _begun: asyncio.Semaphore | None = None
     _steps: dict[str, Step] | None = None
     _waiting: list[StepRecord] = field(default_factory=list)
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,30 +89,42 @@ class Bench:
     @property
     def model(self) -> str:
         """See `actions.Bench`."""
-        return self.run.model or ""
+        if not self.run.model:  # the action needs one for some of its jobs only, and this is one of them
+            self.run.model = self.connection.model_for(self.run.job.model)
+        return self.run.model
+
+    @property
+    def strict(self) -> bool:
+        """See `actions.Bench`."""
+        return self.run.job.options.strict
 
     async def send(self, request: UpstreamRequest) -> Reply:
         """See `actions.Bench`."""
-        connection = self.connection
-        async with self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency):
+        async with self._lane():
             if self.stopped is not None:
                 raise self.stopped
-            if time.monotonic() >= self.until:
-                raise Postponed(UpstreamTimeout("The run's time was up.", UpstreamFacts(transient=True)), _RESUME_S)
-            try:
+            self._check_time()
+            with self._stopped_by(*_FATAL, Postponed):
                 return await self.tools.transport.send(
-                    request, self.connection.access, self.run.job.options, until=self.until
+                    request,
+                    self.connection.access,
+                    self.run.job.options,
+                    until=self.until,
+                    retries=self.run.claim.retries,
                 )
-            except (*_FATAL, Postponed) as error:
-                self.stopped = error
-                raise
+
+    async def fetch(self, url: str) -> Reply:
+        """See `actions.Bench`."""
+        async with self._lane():
+            self._check_time()
+            return await self.tools.transport.fetch(url, self.run.job.options, until=self.until)
 
     async def ask(
         self, operation: str, body: dict[str, Any], *, droppable: frozenset[str] = frozenset()
     ) -> tuple[Reply, list[str]]:
         """See `actions.Bench`."""
-        place = (self.connection.endpoint.base, self.model, operation)
-        strict, adapted = self.run.job.options.strict, []
+        place, strict = self._place(operation), self.strict
+        adapted: list[str] = []
         body = {"model": self.connection.endpoint.model_in_body(self.model), **body}
         for adaptation in [] if strict else self.tools.adaptations.known(*place):
             if adaptation.parameter in body:
@@ -122,15 +141,39 @@ class Bench:
             body = learned.change(body)
             adapted.append(str(learned))
 
+    def most(self, operation: str) -> int | None:
+        """See `actions.Bench`."""
+        return self.tools.adaptations.most(*self._place(operation))
+
+    def learn_most(self, operation: str, most: int) -> None:
+        """See `actions.Bench`."""
+        self.tools.adaptations.learn_most(most, *self._place(operation))
+
+    def stands_for(self, operation: str) -> str:
+        """See `actions.Bench`."""
+        place = self._place(f"instead of {operation}")
+        return next((one.renamed for one in self.tools.adaptations.known(*place) if one.renamed), operation)
+
+    def learn_stands_for(self, operation: str, other: str) -> None:
+        """See `actions.Bench`."""
+        self.tools.adaptations.learn(Adaptation(operation, other), *self._place(f"instead of {operation}"))
+
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See `actions.Bench`."""
         known = await self._known()
         if key not in known:
-            step = await work()
-            await self._remember(key, step)
+            # No more are begun than can be sent: the later ones then know what the earlier ones have learned.
+            async with self._gate():
+                step = await work()
+            with self._stopped_by(NotNow, LeaseLost):
+                await self._remember(key, step)
             known[key] = step
             self.run.billed += total(step.calls)
         return known[key]
+
+    async def recall(self, key: str) -> Step | None:
+        """See `actions.Bench`."""
+        return (await self._known()).get(key)
 
     async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """See `actions.Bench`."""
@@ -140,11 +183,36 @@ class Bench:
         """See `actions.Bench`."""
         return await self.tools.inputs.read(self.run.job.customer, blob, at=at)
 
+    def _gate(self) -> asyncio.Semaphore:
+        if self._begun is None:
+            self._begun = asyncio.Semaphore(self.connection.max_concurrency or WIDTH)
+        return self._begun
+
+    def _lane(self) -> asyncio.Semaphore:
+        connection = self.connection
+        return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency)
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self.until:
+            reason = UpstreamTimeout("The run's time was up.", UpstreamFacts(transient=True))
+            raise Postponed(reason, _RESUME_S, self.run.claim.retries)
+
+    def _place(self, operation: str) -> tuple[str, str, str]:
+        return self.connection.endpoint.base, self.model, operation
+
+    @contextlib.contextmanager
+    def _stopped_by(self, *errors: type[Exception]) -> Iterator[None]:
+        try:
+            yield
+        except errors as error:
+            self.stopped = error
+            raise
+
     def _request(self, operation: str, body: dict[str, Any]) -> UpstreamRequest:
         extra = _PASS_THROUGH if self.connection.endpoint.style == "models" else {}
         return UpstreamRequest(
             method="POST",
-            url=self.connection.endpoint.url(operation, self.model),
+            url=self.connection.endpoint.suited(operation).url(operation, self.model),
             content=msgspec.json.encode(body),
             headers={"content-type": "application/json", **extra, **self.connection.headers()},
         )
@@ -153,9 +221,12 @@ class Bench:
         if self._steps is None:
             async with self._writing:
                 if self._steps is None:
-                    stored = await self.tools.ledger.steps(self.run.claim)
-                    self._steps = {record.key: Step(await self._recall(record)) for record in stored}
-                    self.run.billed = sum((record.usage for record in stored), Usage())
+                    if self.stopped is not None:
+                        raise self.stopped
+                    with self._stopped_by(NotNow):
+                        stored = await self.tools.ledger.steps(self.run.claim)
+                        self._steps = {record.key: Step(await self._recall(record)) for record in stored}
+                    self.run.count(stored)
         return self._steps
 
     async def _remember(self, key: str, step: Step) -> None:
@@ -172,7 +243,7 @@ class Bench:
         self._waiting.append(record)
         async with self._writing:
             while any(record is one for one in self._waiting):
-                batch = self._waiting[:STEPS_AT_ONCE]
+                batch = fitting(self._waiting)
                 self.run.claim = await self.tools.ledger.remember(self.run.claim, batch)
                 del self._waiting[: len(batch)]
 

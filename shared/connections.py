@@ -69,17 +69,21 @@ class Connection:
         billed_to: Literal["customer", "operator"] = "customer" if self.source == "key_vault" else "operator"
         return ConnectionLabel(name=self.name, source=self.source, provider=self.endpoint.provider, billed_to=billed_to)
 
-    def model_for(self, asked: str | None) -> str:
-        """The model that a job runs on, which asked for `asked`. Raises InvalidJob."""
+    def model_for(self, asked: str | None, *, needed: bool = True) -> str:
+        """
+        The model that a job runs on, which asked for `asked`. Raises InvalidJob.
+
+        Where none is `needed`, the connection's default is not taken for one, and it may be empty.
+        """
         deployment = self.endpoint.deployment
         if deployment and asked and asked != deployment:
             raise InvalidJob(
                 f"`model` must be {deployment} or left out: the connection's endpoint names that deployment."
             )
-        model = deployment or asked or self.default_model
-        if not model:
+        model = deployment or asked or (self.default_model if needed else "")
+        if needed and not model:
             raise InvalidJob(f"`model` is missing, and the connection {self.name} has no `default_model`.")
-        return model
+        return model or ""
 
     def headers(self) -> dict[str, str]:
         """The headers beyond authentication."""

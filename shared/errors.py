@@ -208,9 +208,11 @@ class JobBusy(NotNow):
 class Postponed(NotNow):
     """The endpoint wants `delay_s` seconds of peace; `reason` is what it said."""
 
-    def __init__(self, reason: UpstreamError, delay_s: float) -> None:
+    def __init__(self, reason: UpstreamError, delay_s: float, retries: int = 0) -> None:
         super().__init__(str(reason), delay_s)
         self.reason = reason
+        self.retries = retries
+        """How many retries the next run begins with: a server's own waiting time uses none up."""
         self.answer: Any = None
         """As an UpstreamError's."""
 

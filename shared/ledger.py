@@ -21,8 +21,9 @@ from shared.stores import Row, RowChanged, RowExists, Table
 
 LEASE_S = 600
 """Seconds that a claim holds. A run of a job ends before (`pipeline.RUN_S`)."""
-STEPS_AT_ONCE = 30
-"""Steps that one transaction takes; it has room for 100 rows and 4 MB."""
+_ROWS_AT_ONCE = 99
+_STEPS_AT_ONCE = 30
+"""A transaction has room for 100 rows, the job's own among them, and for 4 MB."""
 STEP_LIMIT = 60_000
 """Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
 _BUSY_S = 60.0
@@ -39,6 +40,8 @@ class Claim:
     started_at: datetime
     owner: str
     etag: str
+    retries: int = 0
+    """Retries that earlier runs have used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,16 @@ class StepRecord:
     spilled: bool = False
     """The value was too large for a row, and stands elsewhere."""
     rows: Sequence[Row] = ()
+
+
+def fitting(steps: Sequence[StepRecord]) -> list[StepRecord]:
+    """The first of the steps, as many as one transaction takes; at least one."""
+    rows = 0
+    for number, step in enumerate(steps):
+        rows += 1 + len(step.rows)
+        if number and (rows > _ROWS_AT_ONCE or number == _STEPS_AT_ONCE):
+            return list(steps[:number])
+    return list(steps)
 
 
 class Ledger:
@@ -82,9 +95,12 @@ class Ledger:
             return await self._claim_again(customer, job_id, asked, owner)
         return replace(first, etag=etag)
 
-    async def release(self, claim: Claim) -> None:
-        """Gives the claim up, so that the job can be claimed again at once. The attempt stays counted."""
-        await self._change(claim, {"state": "waiting"})
+    async def release(self, claim: Claim, *, retries: int = 0) -> None:
+        """
+        Gives the claim up, so that the job can be claimed again at once. The attempt stays counted, and
+        the next run begins with so many `retries` used up.
+        """
+        await self._change(claim, {"state": "waiting", "retries": retries})
 
     async def complete(self, claim: Claim, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
         """
@@ -106,12 +122,18 @@ class Ledger:
         try:
             etag = await self._table.merge_and_insert(renewed, [*rows, *(row for step in steps for row in step.rows)])
         except RowChanged:
-            # The SDK asks again after an answer that got lost, and then finds its own change.
+            # The SDK asks again after an answer that got lost, and then finds its own change. One that seemed
+            # to fail may have been made as well, without the steps that have come since.
             found = await self._table.read(renewed.partition, renewed.key)
-            written = await self._table.read(rows[0].partition, rows[0].key)
-            if found is None or found.values["owner"] != claim.owner or written is None:
+            if found is None or found.values["owner"] != claim.owner:
                 raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
+            there = [await self._table.read(row.partition, row.key) for row in rows]
+            missing = [step for step, row in zip(steps, there, strict=True) if row is None]
+            if missing and found.etag == claim.etag:
+                raise LeaseLost(f"The steps of job {claim.job_id} can't be written beside what is there.") from None
             etag = found.etag
+            if missing:
+                return await self.remember(replace(claim, etag=etag), missing)
         return replace(claim, etag=etag)
 
     async def steps(self, claim: Claim) -> list[StepRecord]:
@@ -144,14 +166,21 @@ class Ledger:
         if values["state"] == "done":
             return Done(values["told"])
         claim = Claim(
-            customer, job_id, values["attempt"], values["submitted_at"], values["started_at"], owner, row.etag
+            customer,
+            job_id,
+            values["attempt"],
+            values["submitted_at"],
+            values["started_at"],
+            owner,
+            row.etag,
+            values.get("retries", 0),
         )
         if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
             return claim
         left = (values["lease_until"] - now()).total_seconds()
         if values["state"] == "running" and left > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
-        again = Claim(customer, job_id, claim.attempt + 1, claim.submitted_at, claim.started_at, owner, row.etag)
+        again = replace(claim, attempt=claim.attempt + 1)
         try:
             etag = await self._table.merge(Row(customer, row.key, _claimed(again), row.etag))
         except RowChanged:

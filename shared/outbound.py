@@ -54,6 +54,21 @@ def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, membe
     nothing. `allow_local` adds http and https on loopback. Raises ConnectionInvalid, which speaks of
     `member`, for everything else, addresses in place of names included.
     """
+    host = check_public(url, allow_local=allow_local, member=member)
+    allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
+    if not _is_loopback(host) and not any(host == name or host.endswith(f".{name}") for name in allowed):
+        raise ConnectionInvalid(
+            f"The host of the `{member}` is not allowed; the app setting ALLOWED_ENDPOINT_SUFFIXES allows "
+            f"those under {', '.join(allowed) or 'no suffix at all'}."
+        )
+
+
+def check_public(url: str, *, allow_local: bool, member: str = "endpoint") -> str:
+    """
+    As `check_allowed`, whatever the host's suffix; gives the host, in lower case.
+
+    For addresses that nobody's key goes to, such as that of a picture which a provider has made.
+    """
     match = _URL.fullmatch(url)
     if not match or not 0 < int(match["port"] or 443) <= _MAX_PORT:
         raise ConnectionInvalid(f"The `{member}` must be an https URL with a host name and no user name.")
@@ -63,17 +78,12 @@ def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, membe
             raise ConnectionInvalid(
                 f"The `{member}` must not be on this machine: the app setting ALLOW_LOCAL_ENDPOINTS is off."
             )
-        return
+        return host
     if match["scheme"].lower() != "https":
         raise ConnectionInvalid(f"The `{member}` must begin with https://.")
     if host.startswith("[") or "." not in host or host.endswith(".localhost") or _ENDS_IN_NUMBER.fullmatch(host):
         raise ConnectionInvalid(f"The `{member}` must name a public host in full, not an address or a local name.")
-    allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
-    if not any(host == name or host.endswith(f".{name}") for name in allowed):
-        raise ConnectionInvalid(
-            f"The host of the `{member}` is not allowed; the app setting ALLOWED_ENDPOINT_SUFFIXES allows "
-            f"those under {', '.join(allowed) or 'no suffix at all'}."
-        )
+    return host
 
 
 def check_scope(scope: str, *, allowed: Sequence[str]) -> None:

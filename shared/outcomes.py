@@ -2,8 +2,8 @@
 What an AI endpoint's refusal means: status, headers and body to one error with the contract's code.
 
 Pure. Knows the error bodies of OpenAI, Azure OpenAI and Foundry's `/models`, gathered from their
-documentation and SDKs: `{"error": {code, message, type, innererror}}`, `{status, code, message}`
-and `{statusCode, message}`. Never repeats a 401's text: providers quote the key in it.
+documentation and SDKs: `{"error": {code, message, type, innererror}}`, `{status, code, message,
+detail: {loc}}` and `{statusCode, message}`. Never repeats a 401's text: providers quote the key in it.
 """
 
 from __future__ import annotations
@@ -143,6 +143,9 @@ def _inner(said: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _detail(said: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: said[name] for name in ("code", "type", "param") if isinstance(said.get(name), str)}
+    place = said["detail"].get("loc") if isinstance(said.get("detail"), dict) else None
+    if isinstance(place, list) and place[:1] == ["body"] and place[1:]:
+        kept.setdefault("param", ".".join(str(part) for part in place[1:]))
     verdicts = _inner(said).get("content_filter_result") or said.get("content_filter_result")
     if isinstance(verdicts, dict):
         kept["content_filter_result"] = verdicts

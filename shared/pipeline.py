@@ -127,7 +127,8 @@ class Pipeline:
             return Answer(None, (), "failed", error)
         except NotNow as moment:
             if run.in_time(moment.delay_s):
-                await self.tools.ledger.release(run.claim)
+                retries = moment.retries if isinstance(moment, Postponed) else run.claim.retries
+                await self.tools.ledger.release(run.claim, retries=retries)
                 raise
             if isinstance(moment, Postponed):
                 return moment.answer or Answer(None, (), "failed", moment.reason)
@@ -139,9 +140,10 @@ class Pipeline:
             return Answer(None, (), "failed", InternalError(_CRASHED))
 
     async def _call(self, run: Run, action: Action, asked: Any) -> Answer:
-        job, bench = run.job, Bench(run, self.tools, time.monotonic() + RUN_S)
+        job, bench = run.job, Bench(run, self.tools, time.monotonic() + min(RUN_S, run.seconds_left()))
         connection = await self.connections.resolve(job.customer, job.connection)
-        run.use(connection)
+        model_needed = getattr(action, "NEEDS_MODEL", True)
+        run.use(connection, model_needed=model_needed)
         try:
             return await action.run(asked, bench)
         except CredentialRejected:
@@ -149,13 +151,15 @@ class Pipeline:
             if renewed is None:
                 raise
         # The key was rotated: once more, with the new one. Steps that were answered are not asked again.
-        run.use(renewed)
+        run.use(renewed, model_needed=model_needed)
         bench.stopped = None
         return await action.run(asked, bench)
 
     async def _close(self, run: Run, answer: Answer) -> bytes | None:
         """Saves the result, closes the job with its usage records, and tells."""
         job, claim, at = run.job, run.claim, now()
+        if not run.counted:  # an earlier run may have been billed, though this one came to nothing
+            run.count(await self.tools.ledger.steps(claim))
         result = finished(run, answer, at)
         told = await self.tools.outputs.save(job, result)
         rows = []

@@ -5,7 +5,8 @@ Refusals quote nothing of what was pasted: a key may stand anywhere in it, the h
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 from urllib.parse import unquote
 
 from shared.addresses import (
@@ -24,6 +25,10 @@ PROVIDERS = ("azure_openai", "foundry", "openai")
 _OPENAI_BASE = "https://api.openai.com/v1"
 # The last dated GA version, and the only one that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
+
+# The first that has GPT image models in the deployment style is the last preview (Microsoft's page on image
+# generation in Azure OpenAI); the v1 and OpenAI's own API have no versions.
+_OPERATION_VERSIONS = {"images/generations": "2025-04-01-preview"}
 
 # What the official client puts under /deployments/NAME (openai 3.52, lib/azure.py); the rest of the
 # deployment-style API, say `models` or `files`, belongs to the resource and stands right under /openai.
@@ -107,6 +112,7 @@ class Endpoint:
     key_header: str  # "api-key", or "authorization", whose value is then "Bearer KEY"
     scope: str | None  # of an Entra token; None where none is taken
     host: str  # lower case, no port, no brackets
+    version_given: bool = field(default=False, compare=False)  # somebody chose the API version
 
     def url(self, operation: str, model: str) -> str:
         """
@@ -116,13 +122,22 @@ class Endpoint:
         that is no path segment, where the path would have to carry it.
         """
         path = operation.strip("/")
-        if self.style == "deployments" and path in _DEPLOYMENT_OPERATIONS:
+        if self.carries_model(path):
             name = self.deployment or model
             if name in ("", ".", ".."):
                 raise ConnectionInvalid("The `model` must name a deployment, as the `endpoint` names none of its own.")
             path = f"deployments/{encode_segment(name)}/{path}"
         query = f"?api-version={self.api_version}" if self.api_version else ""
         return f"{self.base}/{path}{query}"
+
+    def suited(self, operation: str) -> Self:
+        """The endpoint at the API version that an operation needs, where nobody has chosen one."""
+        version = _OPERATION_VERSIONS.get(operation) if self.style == "deployments" else None
+        return self if version is None or self.version_given else replace(self, api_version=version)
+
+    def carries_model(self, operation: str) -> bool:
+        """Whether the address of an operation names the deployment."""
+        return self.style == "deployments" and operation in _DEPLOYMENT_OPERATIONS
 
     def model_in_body(self, model: str) -> str:
         """
@@ -158,6 +173,7 @@ def parse_endpoint(
     host, port = parse_authority(authority)
     suffix, family = _family(host, provider)
     style, base_path, deployment = _style(normal_path(path), family, known=suffix is not None)
+    version = api_version_in(query, api_version)
     authority = f"[{host}]" if ":" in host else host
     if port not in (None, DEFAULT_PORTS[scheme]):
         authority += f":{port}"
@@ -166,10 +182,11 @@ def parse_endpoint(
         style=style,
         base=f"{scheme}://{authority}{base_path}",
         deployment=deployment,
-        api_version=api_version_in(query, api_version) or _DEFAULT_VERSIONS.get(style),
+        api_version=version or _DEFAULT_VERSIONS.get(style),
         key_header=family.key_header,
         scope=scope or (_scope(style, suffix) if family.entra else None),
         host=host,
+        version_given=version is not None,
     )
 
 

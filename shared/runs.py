@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,7 +12,7 @@ from shared.connections import Connection
 from shared.contract.job import Job, salvage
 from shared.contract.result import Result, Usage
 from shared.errors import JobError
-from shared.ledger import Claim
+from shared.ledger import Claim, StepRecord
 from shared.usage import total
 
 
@@ -35,14 +36,25 @@ class Run:
     billed: Usage = field(default_factory=Usage)
     """What the job's remembered steps have consumed; their usage records are written already."""
 
-    def use(self, connection: Connection) -> None:
-        """Goes on with this connection. Raises InvalidJob where no model follows from it."""
-        self.connection, self.model = connection, connection.model_for(self.job.model)
+    counted: bool = False
+    """Whether `billed` has what earlier runs of the job have remembered."""
+
+    def count(self, steps: Sequence[StepRecord]) -> None:
+        """Counts what the job's stored steps have consumed."""
+        self.billed, self.counted = sum((step.usage for step in steps), Usage()), True
+
+    def use(self, connection: Connection, *, model_needed: bool = True) -> None:
+        """Goes on with this connection. Raises InvalidJob where no model follows from it but one is needed."""
+        self.connection, self.model = connection, connection.model_for(self.job.model, needed=model_needed)
 
     def in_time(self, wait_s: float = 0) -> bool:
         """Whether the job's deadline lies beyond `wait_s` seconds from now."""
+        return wait_s < self.seconds_left()
+
+    def seconds_left(self) -> float:
+        """Seconds until the job's deadline; below zero when it has passed."""
         deadline = self.claim.submitted_at + timedelta(seconds=self.job.options.deadline_s)
-        return now() + timedelta(seconds=wait_s) < deadline
+        return (deadline - now()).total_seconds()
 
 
 def finished(run: Run, answer: Answer, at: datetime) -> Result:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -28,10 +29,16 @@ _NEVER = tuple(
         "169.254.0.0/16",  # link local: the metadata service of every cloud
         "168.63.129.16/32",  # Azure's own platform address, though it counts as public
         "fe80::/10",
+        "fec0::/10",  # site local, of old: Python takes it for public
         "fd00:ec2::254/128",
+        "100.100.100.200/32",  # other clouds' metadata, in ranges that are merely private, or
+        "192.0.0.0/24",  # public to a Python before 3.11.10
     )
 )
 _NAT64 = ip_network("64:ff9b::/96")
+
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+"""An address about to be connected to, as `socket.getaddrinfo` tells it."""
 
 
 def open_session(ca_file: str = "") -> aiohttp.ClientSession:
@@ -52,8 +59,20 @@ def open_session(ca_file: str = "") -> aiohttp.ClientSession:
 def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.ClientSession:
     """A session that connects to public addresses, to others as far as allowed. Needs a running loop."""
     resolver = GuardedResolver(allow_local=allow_local, allow_private=allow_private)
+
+    def guarded_socket(target: AddrInfo) -> socket.socket:
+        family, kind, protocol, _, address = target
+        if not is_allowed_address(str(address[0]), local=allow_local, private=allow_private):
+            raise ConnectionInvalid("The `endpoint` leads to an address that may not be called.")
+        return socket.socket(family, kind, protocol)
+
     connector = aiohttp.TCPConnector(
-        resolver=resolver, limit=CONNECTIONS, keepalive_timeout=IDLE_S, enable_cleanup_closed=False
+        resolver=resolver,
+        # Asked with the very address that is connected to, a literal one of a URL included.
+        socket_factory=guarded_socket,
+        limit=CONNECTIONS,
+        keepalive_timeout=IDLE_S,
+        enable_cleanup_closed=False,
     )
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
@@ -64,7 +83,7 @@ class GuardedResolver(AbstractResolver):
 
     The check is on the very addresses that the connector then connects to, so a name that resolves
     to something else a moment later does not get round it. Literal addresses in a URL never come
-    here: `outbound.check_allowed` refuses them.
+    here: `outbound.check_allowed` refuses them, and the session's sockets do.
     """
 
     def __init__(self, *, allow_local: bool, allow_private: bool, inner: AbstractResolver | None = None) -> None:
@@ -96,6 +115,8 @@ def is_allowed_address(text: str, *, local: bool, private: bool) -> bool:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
+        elif address.sixtofour is not None:
+            address = address.sixtofour
         elif address in _NAT64:
             address = IPv4Address(int(address) & 0xFFFF_FFFF)
     if any(address in network for network in _NEVER if network.version == address.version):

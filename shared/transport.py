@@ -21,7 +21,15 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from shared.contract.job import Options
-from shared.errors import Postponed, ProviderUnavailable, UpstreamError, UpstreamFacts, UpstreamTimeout
+from shared.errors import (
+    ConnectionInvalid,
+    Postponed,
+    ProviderUnavailable,
+    UpstreamError,
+    UpstreamFacts,
+    UpstreamTimeout,
+)
+from shared.outbound import check_public
 from shared.outcomes import failure, request_id
 from shared.secret import Secret
 from shared.sockets import open_guarded_session
@@ -29,11 +37,15 @@ from shared.waits import next_wait
 
 CONNECT_S = 10.0
 SIT_OUT_S = 5.0
-"""The longest wait that is sat out in the call; for a longer one the job goes back into the queue."""
+"""The longest wait that a server asks for and that is sat out in the call; for a longer one the job is put back."""
+BACKOFF_S = 10.0
+"""The same for waits of our own: the usual retries of a job stay in one run."""
 REPLY_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer, decompressed, beyond which it is given up."""
 LONGEST_WAIT_S = 7 * 24 * 3600.0
 """The longest that a message can be hidden in a queue; an endpoint that asks for more gets this."""
+_CREDENTIAL_HEADERS = {"api-key", "authorization"}
+"""Set here alone: one that a request brings along, in whatever case, is not sent."""
 _REDACT_FROM = 8
 """A shorter key would be found in innocent text."""
 
@@ -65,13 +77,26 @@ class TokenSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file of a form."""
+
+    filename: str
+    content: bytes
+    content_type: str | None = None
+    """None: what the file's name tells."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One request to an endpoint, whole but for its authentication."""
+    """One request to an endpoint, whole but for its authentication. The body is `content`, or a form."""
 
     method: str
     url: str
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+    """Fields: URL-encoded where they stand alone, parts of a multipart form where there are `files`."""
+    files: Mapping[str, FilePart] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +126,45 @@ class Transport:
             follow_redirects=False,
         )
         self._tokens = tokens
+        self._allow_local = allow_local
 
     async def close(self) -> None:
         """Closes every connection."""
         await self._client.aclose()
 
-    async def send(self, request: UpstreamRequest, access: Access, options: Options, *, until: float) -> Reply:
+    async def send(
+        self, request: UpstreamRequest, access: Access, options: Options, *, until: float, retries: int = 0
+    ) -> Reply:
         """
-        The endpoint's 2xx answer to `request`, tried again as `options` say.
+        The endpoint's 2xx answer to `request`, tried again as `options` say; `retries` are used up already.
 
         `until` is on `time.monotonic()`'s clock: what can't be tried before then raises Postponed, as
-        does a wait of more than SIT_OUT_S. Any other failure raises its UpstreamError.
+        does a wait that is too long to be sat out. Any other failure raises its UpstreamError, or ConnectionInvalid
+        where the address is none that may be called.
         """
-        retries = 0
+        try:
+            return await self._send(request, access, options, until, retries)
+        except httpx.InvalidURL as exc:
+            raise ConnectionInvalid("The `endpoint` leads to a URL that is none.") from exc
+
+    async def fetch(self, url: str, options: Options, *, until: float) -> Reply:
+        """
+        What lies at an address that a provider's answer has named, such as that of a picture.
+
+        Asked for without any credential, at a public host over https (over http on loopback where that
+        is allowed); redirects are not followed. As `send`, but every failure is ProviderUnavailable or
+        UpstreamTimeout: what another host says tells nothing of the customer's key or account.
+        """
+        try:
+            check_public(url, allow_local=self._allow_local)
+            return await self._send(UpstreamRequest("GET", url), None, options, until, 0)
+        except (ConnectionInvalid, httpx.InvalidURL) as exc:
+            raise ProviderUnavailable("The endpoint's answer named an address that may not be called.") from exc
+
+    async def _send(
+        self, request: UpstreamRequest, access: Access | None, options: Options, until: float, used: int
+    ) -> Reply:
+        retries = used
         while True:
             try:
                 return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
@@ -121,16 +172,18 @@ class Transport:
                 wait = next_wait(error, retries, options)
                 if wait is None:
                     raise
-                if wait > SIT_OUT_S or time.monotonic() + wait >= until:
-                    raise Postponed(error, min(wait, LONGEST_WAIT_S)) from error
+                told = error.facts.retry_after_s is not None
+                longest = SIT_OUT_S if told else BACKOFF_S
+                if wait > longest or time.monotonic() + wait >= until:
+                    raise Postponed(error, min(wait, LONGEST_WAIT_S), used if told else retries + 1) from error
             await asyncio.sleep(wait)
             retries += 1
 
-    async def _send_once(self, request: UpstreamRequest, access: Access, timeout_s: float) -> Reply:
+    async def _send_once(self, request: UpstreamRequest, access: Access | None, timeout_s: float) -> Reply:
         host = httpx.URL(request.url).host
         try:
             async with asyncio.timeout(timeout_s):
-                credential, header = await self._credential(access)
+                credential, header = await self._credential(access) if access else (None, None)
                 status, headers, body = await self._exchange(request, header, timeout_s)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
             raise UpstreamTimeout(
@@ -142,21 +195,28 @@ class Transport:
                 f"{host} could not be reached, or broke off ({type(exc.__cause__ or exc).__name__}).",
                 UpstreamFacts(transient=True),
             ) from exc
-        headers, body = _without(credential, headers, body)
+        if credential is not None:
+            headers, body = _without(credential, headers, body)
         if not 200 <= status < 300:  # noqa: PLR2004
-            raise failure(status, headers, body)
+            error = failure(status, headers, body)
+            raise error if access else ProviderUnavailable(f"{host} did not give it ({status}).", error.facts)
         return Reply(status, headers, body, request_id(headers))
 
     async def _exchange(
-        self, request: UpstreamRequest, header: tuple[str, str], timeout_s: float
+        self, request: UpstreamRequest, header: tuple[str, str] | None, timeout_s: float
     ) -> tuple[int, dict[str, str], bytes]:
+        files = {name: (part.filename, part.content, part.content_type) for name, part in request.files.items()}
+        headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
         outgoing = self._client.build_request(
             request.method,
             request.url,
             content=request.content or None,
-            headers={**request.headers, header[0]: header[1]},
+            data=request.form or None,
+            files=files or None,
+            headers=headers if header is None else {**headers, header[0]: header[1]},
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
         )
+        outgoing.read()  # a form is encoded piece by piece otherwise, and sent without need in as many writes
         response = await self._client.send(outgoing, stream=True)
         try:
             if "," in response.headers.get("content-encoding", ""):

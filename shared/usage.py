@@ -23,6 +23,12 @@ class Call:
     model: str | None = None
     """The model that answered, in the provider's words."""
     request_id: str | None = None
+    images: int = 0
+    """Pictures in the answer: counted in it, since no provider's usage tells them."""
+
+    def consumed(self) -> Usage:
+        """What is known of it: tokens as far as the provider said."""
+        return (self.tokens or Usage(calls=1)) + Usage(images=self.images)
 
 
 def read_usage(usage: Any) -> Usage | None:
@@ -49,7 +55,7 @@ def total(calls: Sequence[Call]) -> Usage:
     """The sum over `calls`; one whose provider said nothing counts as a call without tokens."""
     result = Usage()
     for call in calls:
-        result += call.tokens or Usage(calls=1)
+        result += call.consumed()
     return result
 
 
@@ -72,7 +78,7 @@ def usage_rows(
     """
     rows = []
     for number, call in enumerate(calls):
-        tokens = call.tokens or Usage(calls=1)
+        consumed = call.consumed()
         values: dict[str, Any] = {
             "job_id": job_id,
             "action": action,
@@ -82,9 +88,9 @@ def usage_rows(
             "provider": label.provider,
             "billed_to": label.billed_to,
             "at": at,
-            # Facts that were not told are said to be missing, not zero.
+            # Facts that were not told are said to be missing, not zero. Of pictures there is no doubt.
             "reported": call.tokens is not None,
-            **{name: getattr(tokens, name) for name in Usage.__struct_fields__},
+            **{name: getattr(consumed, name) for name in Usage.__struct_fields__},
         }
         values |= {"answered_by": call.model} if call.model else {}
         values |= {"request_id": call.request_id} if call.request_id else {}

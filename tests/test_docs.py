@@ -16,9 +16,16 @@ import pytest
 from endpoint import completion
 from shared import errors
 from shared.connections import Connections
+from shared.contract.chat import ChatInput
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.job import Options
+from shared.contract.embed import EmbedInput
+from shared.contract.image import ImageInput
+from shared.contract.job import ACTIONS as ACTION_NAMES
+from shared.contract.job import Job, Options
+from shared.contract.multi_chat import MultiChatInput
+from shared.contract.raw import RawInput
 from shared.contract.result import Result
+from shared.contract.summarize import SummarizeInput
 from shared.providers import parse_endpoint
 from shared.settings import read_settings
 from world import World
@@ -207,3 +214,15 @@ def test_links_lead_somewhere(page: Path):
         assert file.exists(), target
         headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
         assert not heading or heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def test_connectors_inputs_are_members_here():
+    """Every name on the right of the page for the connector's users is a member of ours."""
+    page = (ROOT / "docs/coming-from.md").read_text()
+    named = {name for line in page.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
+    inputs = [ChatInput, MultiChatInput, ImageInput, SummarizeInput, EmbedInput, RawInput]
+    known = {name for kind in (*inputs, Job, Options, ConnectionRecord) for name in kind.__struct_fields__}
+    parameters = {"temperature", "top_p", "n"}
+
+    assert set() == named - known - parameters - set(ACTION_NAMES)
+    assert {"timeout_s", "max_retries", "retry_delay_ms", "exponential_backoff", "retry_on_all_errors"} <= named

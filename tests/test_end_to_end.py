@@ -163,7 +163,8 @@ def test_demo_shows_every_outcome():
         "connection_not_found",
         "stand-in",
         "fabrikam-chat",
-        "5 answered",
+        "10 answered",
+        "image-1.png",
     ):
         assert words in demo.stdout
 

@@ -37,6 +37,7 @@ OUTSIDE = {
     "azure.storage": {"storage"},
     "httpx": {"transport"},
     "httpx_aiohttp": {"transport"},
+    "imagesize": {"actions"},
     "msgspec": {"actions", "bench", "contract", "inputs", "ledger", "outcomes", "outputs", "pipeline"},
 }
 
@@ -44,6 +45,8 @@ ONLY_SOME_JOBS_NEED = {
     *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.key_vault", "shared.actions.chat", "shared.contract.chat"),
+    *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
+    *("shared.actions.completions", "shared.actions.summaries", "shared.actions.summarize", "shared.texts"),
 }
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from fakes import Fault, MemoryTable
 from shared import ledger as module
+from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, StorageUnavailable
-from shared.ledger import LEASE_S, Claim, Done, Ledger
+from shared.ledger import LEASE_S, Claim, Done, Ledger, StepRecord, fitting
 from shared.stores import Row, RowExists, Table
 from test_stores import faulty_table
 from world import World
@@ -395,3 +396,12 @@ async def test_without_storage_nothing_is_promised(use: str) -> None:
 
     with pytest.raises(StorageUnavailable):
         await uses[use]()
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, 30), (2, 30), (3, 24), (98, 1), (200, 1)])
+def test_a_transaction_takes_as_many_steps_as_fit(rows: int, expected: int):
+    """Steps are stored together up to 30, and to the 99 rows that a transaction has room for beside the job's."""
+    row = Row("p", "k", {})
+    steps = [StepRecord(f"{number}", b"", Usage(), rows=[row] * rows) for number in range(40)]
+
+    assert expected == len(fitting(steps))

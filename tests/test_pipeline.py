@@ -134,7 +134,7 @@ async def test_usage_that_the_provider_does_not_tell_is_said_to_be_missing(world
 @pytest.mark.parametrize(("body", "words"), CODES.values(), ids=CODES.keys())
 async def test_bad_input_is_answered_at_once(world: World, body: bytes, words: str):
     """What is no job ends as a failed result under its message id, whose message names the fault."""
-    message_id = str(uuid.uuid4())
+    message_id, before = str(uuid.uuid4()), await _waiting(world)
 
     result = decoded(await world.services.pipeline.answer(delivery(body, message_id)))
 
@@ -144,7 +144,7 @@ async def test_bad_input_is_answered_at_once(world: World, body: bytes, words: s
         message_id,
     )
     assert words in result["error"]["message"]
-    assert await world.messages(world.environment["JOBS_QUEUE"]) == []
+    assert await _waiting(world) == before
 
 
 async def test_refused_job_echoes_what_is_valid(world: World):
@@ -563,3 +563,64 @@ async def test_model_that_contradicts_the_endpoint_is_refused(world: World):
     assert (agreed["status"], agreed["model"]) == ("succeeded", "mine")
     assert customer.account.received[0].path == "/openai/deployments/mine/chat/completions"
     assert customer.account.received[0].query == {"api-version": "2024-10-21"}
+
+
+async def test_an_endpoint_that_stays_down_fails_the_job_after_its_retries(world: World):
+    """Retries are counted, not begun anew: a job whose endpoint fails for ever ends, in one run."""
+    customer = world.customer()
+    customer.account.will_answer(*[error(500)] * 9)
+
+    result = await customer.run(options={"max_retries": 3, "retry_delay_ms": 20})
+
+    assert ("provider_unavailable", 1) == (result["error"]["code"], result["attempts"])
+    assert len(customer.account.received) == 4
+
+
+async def test_retries_are_counted_over_all_runs_of_a_job(world: World):
+    """A wait of its own that puts the job back uses up a retry; the next runs have so many fewer."""
+    customer = world.customer()
+    customer.account.will_answer(*[error(503)] * 9)
+    job = {"job_id": "patient", "options": {"max_retries": 2, "retry_delay_ms": 60_000, "exponential_backoff": False}}
+
+    told = [await customer.deliver(**job) for _ in range(3)]
+
+    assert told[:2] == [None, None]
+    result = decoded(told[2])
+    assert ("provider_unavailable", 3) == (result["error"]["code"], result["attempts"])
+    assert len(customer.account.received) == 3
+
+
+async def test_a_servers_own_waiting_time_uses_up_no_retry(world: World):
+    """However often a server asks for a long wait, the job goes on until its deadline."""
+    customer = world.customer()
+    customer.account.will_answer(*[error(429, retry_after="600")] * 3)
+
+    told = [await customer.deliver(job_id="waits", options={"max_retries": 1}) for _ in range(4)]
+
+    assert told[:3] == [None, None, None]
+    assert ("succeeded", 4) == (decoded(told[3])["status"], decoded(told[3])["attempts"])
+
+
+async def test_the_deadline_ends_a_call_that_is_under_way(world: World):
+    """A call that is still going on when the job's deadline comes is given up then."""
+    customer = world.customer()
+    customer.account.will_answer(completion(after_s=5))
+    began = time.monotonic()
+
+    result = await customer.run(options={"deadline_s": 0.5})
+
+    assert result["error"]["code"] == "timeout"
+    assert time.monotonic() - began < 3
+
+
+async def test_what_earlier_runs_were_billed_is_told_by_one_that_fails(world: World):
+    """A job that is given up after some of its prompts were answered tells the usage of those."""
+    customer = world.customer()
+    customer.account.will_answer(completion("One."), error(429, retry_after="600"))
+    job = {"action": "multi_chat", "input": {"prompts": ["a", "b"]}, "job_id": "half"}
+    assert await customer.deliver(**job) is None
+
+    result = decoded(await world.services.pipeline.bury(delivery(json.dumps(customer.job(**job)).encode())))
+
+    assert ("failed", 1, 11) == (result["status"], result["usage"]["calls"], result["usage"]["input_tokens"])
+    assert 1 == len(await customer.usage())

@@ -22,7 +22,7 @@ from shared.errors import InvalidJob, JobError, UpstreamError
 from shared.transport import Reply, UpstreamRequest
 from shared.usage import Call
 
-_SERVED = ("chat", "multi_chat")
+_SERVED = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,11 @@ class Bench(Protocol):
 
     @property
     def model(self) -> str:
-        """The model that the job runs on."""
+        """The model that the job runs on. Raises InvalidJob where there is none: `Action` says when."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether parameters are to be sent just as given."""
 
     async def send(self, request: UpstreamRequest) -> Reply:
         """
@@ -72,6 +76,25 @@ class Bench(Protocol):
         out where it is `droppable`, unless the job is strict. Raises as `send`.
         """
 
+    async def fetch(self, url: str) -> Reply:
+        """
+        What lies at an address that an answer has named, asked for without any credential.
+
+        Raises ProviderUnavailable, UpstreamTimeout, Postponed.
+        """
+
+    def most(self, operation: str) -> int | None:
+        """How many things one call of an operation takes, as far as refusals have taught; None: not known."""
+
+    def learn_most(self, operation: str, most: int) -> None:
+        """Remembers that one call takes so many at most, for jobs on the same endpoint and model."""
+
+    def stands_for(self, operation: str) -> str:
+        """The operation that the model takes in place of this one, as far as refusals have taught; else this one."""
+
+    def learn_stands_for(self, operation: str, other: str) -> None:
+        """Remembers that the model takes `other` instead, for jobs on the same endpoint and model."""
+
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """
         What `work` gives, done once for the job however often it is run: the step is stored with its
@@ -81,6 +104,9 @@ class Bench(Protocol):
         stored; LeaseLost, StorageUnavailable.
         """
 
+    async def recall(self, key: str) -> Step | None:
+        """The step, if it has been done already, in this run of the job or before. Raises StorageUnavailable."""
+
     async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """Writes a blob of the job's: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
 
@@ -89,7 +115,12 @@ class Bench(Protocol):
 
 
 class Action(Protocol):
-    """What a module of this package offers."""
+    """
+    What a module of this package offers.
+
+    One that does not need a model for each of its jobs says `NEEDS_MODEL = False`; the job then fails
+    for the lack of one only where the action asks its bench for it.
+    """
 
     def decode(self, data: Raw | bytes) -> Any:
         """The job's `input`, checked. Raises InvalidJob."""

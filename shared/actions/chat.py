@@ -1,4 +1,4 @@
-"""`chat`: one conversation to one model. Knows the JSON of chat completions."""
+"""`chat`: one conversation to one model. Knows the JSON of chat completions, and of completions' answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from shared.actions import Answer, Bench
-from shared.adaptations import SAMPLING
+from shared.actions.completions import complete
 from shared.contract.chat import Chat, decode_chat
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
 from shared.transport import Reply
@@ -23,13 +23,8 @@ def decode(data: Raw | bytes) -> Chat:
 
 async def run(asked: Chat, bench: Bench) -> Answer:
     """See Action."""
-    reply, adapted = await bench.ask("chat/completions", chat_body(asked), droppable=SAMPLING)
+    reply, adapted = await complete(bench, asked.messages, asked.parameters)
     return parse_chat(reply, adapted)
-
-
-def chat_body(asked: Chat) -> dict[str, Any]:
-    """The body for chat completions, but for the model. Nothing is added to what the caller gave."""
-    return {"messages": asked.messages, **asked.parameters}
 
 
 def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
@@ -77,12 +72,14 @@ def _choices(said: Any) -> list[dict[str, Any]]:
 
 def _text(choice: dict[str, Any]) -> str | None:
     message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
+    # Completions, as older models have them, say it right in the choice.
+    content = message.get("content") if isinstance(message, dict) else choice.get("text")
     return content if isinstance(content, str) else None
 
 
 def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    found = next((choice["content_filter_results"] for choice in choices if choice.get("content_filter_results")), None)
+    stopped = [choice for choice in choices if choice.get("finish_reason") == "content_filter"]
+    found = next((choice["content_filter_results"] for choice in stopped if choice.get("content_filter_results")), None)
     return {"content_filter_result": found} if found else {}
 
 

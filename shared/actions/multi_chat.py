@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Raw
 
 from shared.actions import Answer, Bench, Step, error_body
-from shared.actions.chat import chat_body, parse_chat
+from shared.actions.chat import parse_chat
+from shared.actions.completions import complete
 from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
-from shared.adaptations import SAMPLING
 from shared.contract.chat import Chat
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.result import Status
@@ -31,19 +31,20 @@ async def run(asked: list[Chat], bench: Bench) -> Answer:
 
 
 def join_answers(outcomes: Sequence[Outcome]) -> Answer:
-    """All prompts' answers in one: `partial` where some failed, and failed, as the first did, where all did."""
+    """All prompts' answers in one: `partial` where not all went alike, and failed, as the first did, where all did."""
     answers = [
         {"index": index, **(_failed(outcome) if isinstance(outcome, Exception) else outcome.value)}
         for index, outcome in enumerate(outcomes)
     ]
+    kinds = {answer["status"] for answer in answers}
     failed = sum(answer["status"] == "failed" for answer in answers)
-    status: Status = "succeeded" if not failed else "failed" if failed == len(answers) else "partial"
+    status: Status = kinds.pop() if len(kinds) == 1 else "partial"
     error = None if status != "failed" else known_error(answers[0]["error"])
     return Answer({"answers": answers, "failed": failed}, (), status, error)
 
 
 async def _ask(chat: Chat, bench: Bench) -> Step:
-    reply, adapted = await bench.ask("chat/completions", chat_body(chat), droppable=SAMPLING)
+    reply, adapted = await complete(bench, chat.messages, chat.parameters)
     answer = parse_chat(reply, adapted)
     value: dict[str, Any] = {"status": answer.status, **(answer.output or {})}
     if answer.error is not None:

@@ -32,6 +32,7 @@ def settle(outcomes: Sequence[Outcome], answer: Callable[[], Answer]) -> Answer:
     waits = [error for error in raised if isinstance(error, Postponed)]
     if waits:
         longest = max(waits, key=lambda wait: wait.delay_s)
+        longest.retries = max(wait.retries for wait in waits)
         longest.answer = answer()
         raise longest
     refused = next((error for error in raised if isinstance(error, CredentialRejected)), None)

@@ -1,0 +1,72 @@
+"""Event streams: what the standard calls an event, however the lines end."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.actions.events import event_data, read_events
+
+STREAMS = {
+    "nothing": (b"", []),
+    "one": (b"data: a\n\n", ["a"]),
+    "no space": (b"data:a\n\n", ["a"]),
+    "one space is dropped, and no more": (b"data:  a \n\n", [" a "]),
+    "many lines": (b"data: YHOO\ndata: +2\ndata: 10\n\n", ["YHOO\n+2\n10"]),
+    "CRLF": (b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", ["a\nb", "c"]),
+    "CR": (b"data: a\r\rdata: b\r\r", ["a", "b"]),
+    "mixed": (b"data: a\r\n\ndata: b\n\r\n", ["a", "b"]),
+    "comments": (b": hello\ndata: a\n:\ndata: b\n: data: c\n\n", ["a\nb"]),
+    "other fields": (b"event: add\nid: 1\nretry: 10\ndata: a\nnonsense\n\n", ["a"]),
+    "no data, no event": (b"event: add\nid: 1\n\ndata: a\n\n", ["a"]),
+    "fields are case-sensitive": (b"Data: a\ndata : b\n\n", []),
+    "empty data is data": (b"data\n\ndata\ndata\n\ndata:", ["", "\n"]),
+    "broken off": (b"data: a\n\ndata: b\n", ["a"]),
+    "broken off in a line": (b"data: a\n\ndata: b", ["a"]),
+    "a byte order mark": (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
+    "a second byte order mark is a field's": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+    "blank lines": (b"\n\n\ndata: a\n\n\n\ndata: b\n\n", ["a", "b"]),
+    "line ends of other kinds": ("data: a\u2028b\x0bc\x85d\n\n".encode(), ["a\u2028b\x0bc\x85d"]),
+    "invalid UTF-8": (b"data: a\xff\n\n", ["a\ufffd"]),
+    "a colon in the data": (b"data: a: b\n\n", ["a: b"]),
+}
+
+
+@pytest.mark.parametrize(("stream", "expected"), STREAMS.values(), ids=STREAMS.keys())
+def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[str]):
+    """The data of events is what the standard's rules give, its own examples among them."""
+    assert expected == event_data(stream)
+
+
+def test_data_is_json_where_it_is_some():
+    """JSON is decoded, other text is left, and the mark that ends OpenAI's streams is dropped."""
+    stream = b'data: {"a": [1, null]}\n\ndata: {"a":\n\ndata: 7\n\ndata: bye\n\ndata: [DONE]\n\n'
+
+    assert [{"a": [1, None]}, '{"a":', 7, "bye"] == read_events(stream)
+
+
+LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
+DATA = st.lists(LINES, min_size=1, max_size=3).map("\n".join)
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+NOISE = st.sampled_from(["", ": ping", "event: delta", "id: 7", "retry: 5", "other", ":"])
+
+
+@given(events=st.lists(st.tuples(DATA, NOISE), max_size=6), end=ENDS, mark=st.booleans())
+def test_what_was_written_is_read(events: list[tuple[str, str]], end: str, mark: bool):
+    """Events written after the standard come back one by one, whatever stands between their data."""
+    stream = "\ufeff" if mark else ""
+    for data, noise in events:
+        lines = [*([noise] if noise else []), *(f"data: {line}" for line in data.split("\n")), ""]
+        stream += "".join(line + end for line in lines)
+
+    assert [data for data, _ in events] == event_data(stream.encode())
+
+
+@given(stream=st.binary(max_size=60), end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_any_bytes_are_read(stream: bytes, end: bytes):
+    """No bytes make the reading fail, and what stands before them whole is read all the same."""
+    before = b"data: first" + end + end
+
+    assert ["first"] == event_data(before + stream)[:1]
+    assert len(read_events(before + stream)) <= len(event_data(before + stream))
