@@ -26,7 +26,7 @@ _STEPS_AT_ONCE = 30
 """A transaction has room for 100 rows, the job's own among them, and for 4 MB."""
 STEP_LIMIT = 60_000
 """Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
-_BUSY_S = 60.0
+_BUSY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)

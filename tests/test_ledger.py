@@ -148,13 +148,13 @@ async def test_ids_are_the_customers_own(case: Case) -> None:
 
 
 async def test_a_job_that_runs_is_busy(case: Case) -> None:
-    """While the lease holds, the job is nobody else's; it is looked at again within a minute."""
+    """While the lease holds, the job is nobody else's; it is looked at again within seconds."""
     await case.mine()
 
     with pytest.raises(JobBusy, match="Another worker runs job job-1") as raised:
         await case.claim()
 
-    assert 60 == raised.value.delay_s
+    assert 15 == raised.value.delay_s
 
 
 async def test_a_lease_that_ends_soon_is_waited_for(case: Case, pass_by: Callable[[float], None]) -> None:

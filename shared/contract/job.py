@@ -42,7 +42,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, Meta(gt=0, le=480)] = 120.0
     """Seconds that one call may take, from the connection to the answer's last byte."""
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 4
-    """How often a failed call is tried again within one run of the job."""
+    """How often a failed call is tried again; a wait that the server itself asks for at length is not counted."""
     retry_delay_ms: Annotated[int, Meta(ge=0, le=300_000)] = 1000
     """Milliseconds before the first retry, where the server names no time of its own."""
     exponential_backoff: bool = True
