@@ -1,5 +1,5 @@
 """
-    python -m benchmarks [cold_start] [warm_job] [--json FILE]
+    python -m benchmarks [cold_start] [warm_job] [--rounds N] [--json FILE]
 
 Runs the benchmarks named, or both, each for about a minute, and prints what they found.
 """
@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures this app beside a peer.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(_BENCHMARKS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures as well")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each side is measured; fewer say less")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(_BENCHMARKS):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
@@ -37,7 +38,7 @@ def main() -> None:
     print(f"{figures['at']}, Python {figures['python']}, {figures['cores']} cores\n")
     for name in asked.names or _BENCHMARKS:
         try:
-            figures[name] = found = asyncio.run(_BENCHMARKS[name].measure())
+            figures[name] = found = asyncio.run(_BENCHMARKS[name].measure(*([asked.rounds] if asked.rounds else [])))
         except (Missing, ProcessFailed, RunFailed) as exc:
             sys.exit(str(exc))
         print(_BENCHMARKS[name].report(found), end="\n\n", flush=True)

@@ -43,18 +43,18 @@ class FirstJob:
         return sum(cpu for _, _, cpu in self.phases)
 
 
-async def measure() -> dict[str, Any]:
+async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
     """The figures of one run. Raises RunFailed, Missing, ProcessFailed."""
     async with open_stage(1) as stage:
         for name in _APPS:  # compiles what is not compiled yet, and fills the machine's file cache
             await _start(name, stage.environment)
         runs: dict[str, list[FirstJob]] = {name: [] for name in _APPS}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name in _APPS:
                 runs[name].append(await _start(name, stage.environment))
         steps = [await _start(_OURS, stage.environment, "--steps") for _ in range(STEP_ROUNDS)]
     return {
-        "rounds": ROUNDS,
+        "rounds": rounds,
         "apps": {name: _summary(done) for name, done in runs.items()},
         "ratios": {
             "wall": _ratio(runs, "wall_ms"),

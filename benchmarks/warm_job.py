@@ -48,7 +48,7 @@ class Side:
         return said
 
 
-async def measure() -> dict[str, Any]:
+async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
     """The figures of one run. Raises RunFailed, Missing, ProcessFailed."""
     async with contextlib.AsyncExitStack() as parts:
         stage = await parts.enter_async_context(open_stage(CUSTOMERS))
@@ -59,12 +59,12 @@ async def measure() -> dict[str, Any]:
         scenes = []
         for scene in _SCENES:
             blocks: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 for name, side in sides.items():
                     blocks[name].append(await side.order(scene))
             scenes.append(_summary(scene, blocks))
         inside = await sides[_OURS].order({"extras": True})
-    return {"rounds": ROUNDS, "scenes": scenes, "inside": inside}
+    return {"rounds": rounds, "scenes": scenes, "inside": inside}
 
 
 def report(figures: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from msgspec import Raw
 
 from benchmarks import PROJECT
 from benchmarks.blocks import cpu_ms, serve
@@ -69,21 +68,26 @@ async def _count_requests(work: Any) -> dict[str, float]:
 
 async def _steps() -> dict[str, float]:
     """The two expensive steps of a job by themselves, one after the other, in CPU milliseconds."""
-    from shared.actions import chat  # noqa: PLC0415
     from shared.clock import now  # noqa: PLC0415
     from shared.contract.job import Options  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415
+    from shared.transport import UpstreamRequest  # noqa: PLC0415
 
     pipeline = services().pipeline
     connection = await pipeline.connections.resolve(customer(0), "default")
-    asked = chat.chat_request(chat.decode(Raw(json.dumps({"messages": conversation()}).encode())), connection, MODEL)
+    asked = UpstreamRequest(
+        "POST",
+        connection.endpoint.url("chat/completions", MODEL),
+        json.dumps({"model": MODEL, "messages": conversation()}).encode(),
+        {"content-type": "application/json"},
+    )
 
     async def call() -> None:
         until = time.monotonic() + 60
-        await pipeline.transport.send(asked, connection.access, Options(), until=until)
+        await pipeline.tools.transport.send(asked, connection.access, Options(), until=until)
 
     async def claim() -> None:
-        await pipeline.ledger.claim("bench-steps", uuid.uuid4().hex, asked="", submitted_at=now())
+        await pipeline.tools.ledger.claim("bench-steps", uuid.uuid4().hex, asked="", submitted_at=now())
 
     return {"model call": await cpu_ms(STEPS, call), "claim": await cpu_ms(STEPS, claim)}
 
