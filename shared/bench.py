@@ -37,7 +37,7 @@ from shared.errors import (
 )
 from shared.inputs import Inputs
 from shared.lanes import WIDTH, Lanes
-from shared.ledger import STEP_LIMIT, Ledger, StepRecord, fitting
+from shared.ledger import LEASE_S, STEP_LIMIT, Ledger, StepRecord, fitting
 from shared.outputs import Outputs
 from shared.runs import Run
 from shared.transport import Reply, Transport, UpstreamRequest
@@ -46,6 +46,8 @@ from shared.usage import total, usage_rows
 # What Foundry's older route does not publish in its schema is refused there unless this header says
 # otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
 _PASS_THROUGH = {"extra-parameters": "pass-through"}
+RUN_S = LEASE_S - 60.0
+"""Seconds that one run of a job may spend upstream: it ends well before its lease."""
 _RESUME_S = 1.0
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
 
@@ -193,7 +195,10 @@ class Bench:
         return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency)
 
     def _check_time(self) -> None:
-        if time.monotonic() >= self.until:
+        """Begins no call that the end of the run, which is not the job's, would cut short and waste."""
+        left = self.until - time.monotonic()
+        goes_on = self.run.seconds_left() > left + 1
+        if left <= (min(self.run.job.options.timeout_s, 0.9 * RUN_S) if goes_on else 0):
             reason = UpstreamTimeout("The run's time was up.", UpstreamFacts(transient=True))
             raise Postponed(reason, _RESUME_S, self.run.claim.retries)
 

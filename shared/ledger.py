@@ -42,6 +42,8 @@ class Claim:
     etag: str
     retries: int = 0
     """Retries that earlier runs have used up."""
+    failures: int = 0
+    """Earlier runs that came to nothing: their worker died, or Storage did not keep what they had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,12 @@ class Ledger:
             return await self._claim_again(customer, job_id, asked, owner)
         return replace(first, etag=etag)
 
-    async def release(self, claim: Claim, *, retries: int = 0) -> None:
+    async def release(self, claim: Claim, *, retries: int = 0, failed: bool = False) -> None:
         """
-        Gives the claim up, so that the job can be claimed again at once. The attempt stays counted, and
-        the next run begins with so many `retries` used up.
+        Gives the claim up, so that the job can be claimed again at once. The attempt stays counted, the
+        next run begins with so many `retries` used up, and knows whether this one has `failed`.
         """
-        await self._change(claim, {"state": "waiting", "retries": retries})
+        await self._change(claim, {"state": "waiting", "retries": retries, "failures": claim.failures + failed})
 
     async def complete(self, claim: Claim, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
         """
@@ -144,6 +146,10 @@ class Ledger:
         found = self._table.scan(claim.customer, first, f"{first}\x7f")
         return [_read_step(row, first) async for row in found]
 
+    async def knows(self, customer: str, job_id: str) -> bool:
+        """Whether the job was claimed before. Raises StorageUnavailable."""
+        return await self._table.read(customer, _key(job_id)) is not None
+
     async def find_unfinished(self, customer: str, asked: str) -> str | None:
         """
         The id of an unfinished job of this customer that asked for `asked`.
@@ -174,13 +180,16 @@ class Ledger:
             owner,
             row.etag,
             values.get("retries", 0),
+            values.get("failures", 0),
         )
         if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
             return claim
         left = (values["lease_until"] - now()).total_seconds()
         if values["state"] == "running" and left > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
-        again = replace(claim, attempt=claim.attempt + 1)
+        # A claim that nobody gave up is one whose worker has died.
+        died = values["state"] == "running"
+        again = replace(claim, attempt=claim.attempt + 1, failures=claim.failures + died)
         try:
             etag = await self._table.merge(Row(customer, row.key, _claimed(again), row.etag))
         except RowChanged:
@@ -200,9 +209,14 @@ class Ledger:
         except RowChanged:
             # The SDK asks again after an answer that got lost, and then finds its own change.
             found = await self._table.read(row.partition, row.key)
-            ours = found is not None and found.values["owner"] == claim.owner
-            if not ours or found is None or found.values["state"] != values["state"]:
+            if found is None or found.values["owner"] != claim.owner:
                 raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
+            if found.values["state"] == values["state"]:
+                return
+            # Or a change before this one was made, though it seemed to fail: the claim is still ours.
+            if found.etag == claim.etag or found.values["state"] != "running":
+                raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
+            await self._change(replace(claim, etag=found.etag), values, added)
 
 
 def _key(job_id: str) -> str:
@@ -213,6 +227,7 @@ def _claimed(claim: Claim) -> dict[str, object]:
     return {
         "state": "running",
         "attempt": claim.attempt,
+        "failures": claim.failures,
         "owner": claim.owner,
         "started_at": claim.started_at,
         **_lease(),

@@ -18,32 +18,31 @@ from typing import Any
 import msgspec
 
 from shared.actions import Action, Answer, action_named
-from shared.bench import Bench, Tools
+from shared.bench import RUN_S, Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
-from shared.contract.job import Job, decode_job, encode_job, request_hash
+from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash
 from shared.contract.result import MESSAGE_LIMIT, encode_result
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
     InternalError,
+    InvalidJob,
     JobError,
     LeaseLost,
     NotNow,
     Postponed,
+    StorageUnavailable,
     UpstreamError,
 )
-from shared.ledger import LEASE_S, Done
+from shared.ledger import Claim, Done
 from shared.runs import Delivery, Run, finished, refused
 from shared.settings import Settings
 from shared.stores import Queues
 from shared.usage import usage_rows
 
-RUN_S = LEASE_S - 60.0
-"""Seconds that one run of a job may spend upstream: it ends well before its lease."""
-INPUT_LIMIT = 16 * 1024 * 1024
-"""Bytes of an input that stands in a blob."""
-
+MOST_FAILURES = 5
+"""Runs of a job that may come to nothing, before it is given up: as many as the host tries a message."""
 _CRASHED = "The job failed by a fault of the software, which its log describes."
 
 log = logging.getLogger("customer_ai_jobs")
@@ -94,14 +93,23 @@ class Pipeline:
 
     async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
         action = action_named(job.action)
-        asked = action.decode(await self.tools.inputs.of(job))
         self.tools.outputs.check(job.output)
+        asked: Any
+        try:
+            asked = action.decode(await self.tools.inputs.of(job))
+        except (InvalidJob, NotNow) as error:
+            # A blob may be gone by now, or out of reach: a job that is known is told, or comes to its end.
+            if named_blob(job) is None or not (isinstance(error, NotNow) or await self._knows(job)):
+                raise
+            asked = error
         claim = await self.tools.ledger.claim(
             job.customer, job.id, asked=request_hash(job), submitted_at=delivery.submitted_at
         )
         if isinstance(claim, Done):
             return await self._tell(job, claim.told)
         run = Run(job, claim)
+        if claim.failures >= MOST_FAILURES:
+            return await self._close(run, _given_up(claim))
         return await self._close(run, await self._run(run, action, asked))
 
     async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
@@ -111,8 +119,10 @@ class Pipeline:
         claim = await self.tools.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
         if isinstance(claim, Done):
             return await self._tell(job, claim.told)
-        error = InternalError(f"Every try of this job ended without an answer; it was given up after {claim.attempt}.")
-        return await self._close(Run(job, claim), Answer(None, (), "failed", error))
+        return await self._close(Run(job, claim), _given_up(claim))
+
+    async def _knows(self, job: Job) -> bool:
+        return await self.tools.ledger.knows(job.customer, job.id)
 
     async def _run(self, run: Run, action: Action, asked: Any) -> Answer:
         """The action's answer; a failure is one too. Raises NotNow where the job has time to wait."""
@@ -120,6 +130,8 @@ class Pipeline:
         try:
             if not run.in_time():
                 raise DeadlinePassed(f"The job's deadline of {job.options.deadline_s:g} s had passed before it ran.")
+            if isinstance(asked, InvalidJob | NotNow):
+                raise asked
             return await self._call(run, action, asked)
         except UpstreamError as error:
             return error.answer or Answer(None, (), "failed", error)
@@ -128,7 +140,8 @@ class Pipeline:
         except NotNow as moment:
             if run.in_time(moment.delay_s):
                 retries = moment.retries if isinstance(moment, Postponed) else run.claim.retries
-                await self.tools.ledger.release(run.claim, retries=retries)
+                failed = isinstance(moment, StorageUnavailable)
+                await self.tools.ledger.release(run.claim, retries=retries, failed=failed)
                 raise
             if isinstance(moment, Postponed):
                 return moment.answer or Answer(None, (), "failed", moment.reason)
@@ -161,7 +174,13 @@ class Pipeline:
         if not run.counted:  # an earlier run may have been billed, though this one came to nothing
             run.count(await self.tools.ledger.steps(claim))
         result = finished(run, answer, at)
-        told = await self.tools.outputs.save(job, result)
+        try:
+            told = await self.tools.outputs.save(job, result)
+        except StorageUnavailable:
+            if claim.failures < MOST_FAILURES:
+                await self.tools.ledger.release(claim, retries=claim.retries, failed=True)
+                raise
+            told = encode_result(msgspec.structs.replace(result, output=None))  # better than a job without an end
         rows = []
         if run.connection is not None and run.model is not None:
             label = run.connection.label()
@@ -197,6 +216,11 @@ class Pipeline:
         delay = moment.delay_s * random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
         await self.queues.send(queue, body, delay_s=delay)
         log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
+
+
+def _given_up(claim: Claim) -> Answer:
+    error = InternalError(f"Every try of this job ended without an answer; it was given up after {claim.attempt}.")
+    return Answer(None, (), "failed", error)
 
 
 def _refuse(delivery: Delivery, error: JobError) -> bytes:

@@ -169,6 +169,8 @@ class Transport:
             try:
                 return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
             except UpstreamError as error:
+                if time.monotonic() >= until:  # the end of the run, not the endpoint, cut it short
+                    raise Postponed(error, 1.0, used) from error
                 wait = next_wait(error, retries, options)
                 if wait is None:
                     raise

@@ -626,8 +626,9 @@ async def test_the_shared_account_answers_only_what_it_does_not_keep(azurite, va
 
         listed = await run(customer, path="files")
         removed = await run(customer, path="openai/v1/responses/resp_1", method="DELETE")
+        kept = await run(customer, path="chat/completions", query={"limit": 100})
         asked = await run(customer, path="chat/completions", json={"model": "m", "messages": []})
 
-    assert ["invalid_job", "invalid_job"] == [result["error"]["code"] for result in (listed, removed)]
+    assert ["invalid_job"] * 3 == [result["error"]["code"] for result in (listed, removed, kept)]
     assert ("succeeded", "operator") == (asked["status"], asked["connection"]["billed_to"])
     assert ["/openai/v1/chat/completions"] == [received.path for received in account.received]

@@ -93,6 +93,7 @@ async def test_a_new_job_is_claimed(case: Case) -> None:
     assert {
         "state": "running",
         "attempt": 1,
+        "failures": 0,
         "owner": claim.owner,
         "hash": "hash",
         "submitted_at": SUBMITTED,
@@ -405,3 +406,31 @@ def test_a_transaction_takes_as_many_steps_as_fit(rows: int, expected: int):
     steps = [StepRecord(f"{number}", b"", Usage(), rows=[row] * rows) for number in range(40)]
 
     assert expected == len(fitting(steps))
+
+
+async def test_a_change_that_seemed_to_fail_does_not_lose_the_claim(case: Case) -> None:
+    """A claim whose etag is behind, because its own last change was made unseen, is still its owner's to give up."""
+    claim = await case.mine()
+    await case.ledger.remember(claim, [StepRecord("0001", b"1", Usage())])  # its answer, and with it the etag, is lost
+
+    await case.ledger.release(claim)
+
+    again = await case.claim()
+    assert isinstance(again, Claim)
+    assert (2, 0) == (again.attempt, again.failures)
+
+
+async def test_runs_that_came_to_nothing_are_counted(case: Case, pass_by: Callable[[float], None]) -> None:
+    """A claim that was left behind, and one given up because of Storage, count; a wait does not."""
+    await case.mine()
+    pass_by(LEASE_S + 1)
+    left_behind = await case.claim()
+    assert isinstance(left_behind, Claim)
+    await case.ledger.release(left_behind, failed=True)
+    unkept = await case.claim()
+    assert isinstance(unkept, Claim)
+    await case.ledger.release(unkept)
+    waited = await case.claim()
+    assert isinstance(waited, Claim)
+
+    assert [1, 2, 2] == [claim.failures for claim in (left_behind, unkept, waited)]

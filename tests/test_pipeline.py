@@ -14,7 +14,7 @@ import pytest
 
 from endpoint import completion, error, reply, reset
 from shared.contract.result import MESSAGE_LIMIT
-from world import World, decoded, delivery
+from world import World, decoded, delivery, open_world
 
 CODES = {
     "not JSON": (b"hello", "not valid JSON"),
@@ -624,3 +624,45 @@ async def test_what_earlier_runs_were_billed_is_told_by_one_that_fails(world: Wo
 
     assert ("failed", 1, 11) == (result["status"], result["usage"]["calls"], result["usage"]["input_tokens"])
     assert 1 == len(await customer.usage())
+
+
+async def test_a_job_whose_workers_die_is_given_up(world: World):
+    """A job whose claim was left behind five times is answered as `internal`, wherever its messages come from."""
+    customer = world.customer()
+    body = json.dumps(customer.job(job_id="deadly")).encode()
+    await _claim_as_a_dying_worker(world, customer.name, "deadly", body)
+    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_deadly", "failures": 4})
+
+    result = await customer.run(body)
+
+    assert ("internal", 2) == (result["error"]["code"], result["attempts"])
+    assert customer.account.received == []
+
+
+async def test_a_done_job_whose_input_blob_is_gone_is_told_again(world: World):
+    """Who removes the input after the result can be told the result again: it is the same one."""
+    customer = world.customer()
+    container = world.environment["INPUT_CONTAINERS"]
+    blob = world.blobs.get_blob_client(container, f"{customer.name}/once.json")
+    await blob.upload_blob(b'{"prompt": "Hello?"}')
+    job = customer.job(input_blob=f"{container}/{customer.name}/once.json", job_id="once")
+    del job["input"]
+    first = await customer.deliver(json.dumps(job).encode())
+    await blob.delete_blob()
+
+    assert first == await customer.deliver(json.dumps(job).encode())
+    assert len(customer.account.received) == 1
+
+
+async def test_result_that_can_not_be_stored_is_given_up_after_a_few_runs(azurite, vault, endpoint):
+    """While the results container is missing a job that needs it goes back, is not bought for ever, and ends."""
+    async with open_world(azurite, vault, endpoint) as broken:
+        await broken.blobs.delete_container(broken.environment["RESULTS_CONTAINER"])
+        customer = broken.customer()
+        job = {"job_id": "unkept", "output": {"blob": True}}
+
+        told = [await customer.deliver(**job) for _ in range(6)]
+
+    assert told[:5] == [None] * 5
+    assert ("internal", 6) == (decoded(told[5])["error"]["code"], decoded(told[5])["attempts"])
+    assert len(customer.account.received) == 5

@@ -43,10 +43,10 @@ async def run(asked: RawRequest, bench: Bench) -> Answer:
     """See Action."""
     connection = bench.connection
     asked = replace(asked, path=path_below(asked.path, connection.endpoint))
-    if connection.source == "static" and asked.path not in _KEEP_NOTHING:
+    if connection.source == "static" and (asked.method != "POST" or asked.path not in _KEEP_NOTHING):
         raise InvalidJob(
-            "`input.path` must be an operation that keeps nothing, such as chat/completions: this customer runs on the "
-            "static connection, which others share, with what their jobs have left there."
+            "`input.path` must be an operation that keeps nothing, such as a POST to chat/completions: this customer "
+            "runs on the static connection, which others share, with what their jobs have left there."
         )
     model = bench.model if connection.endpoint.carries_model(asked.path) else ""
     request = UpstreamRequest(
