@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from shared.clock import rfc3339
 from shared.contract.result import (
     ConnectionLabel,
     ErrorBody,
@@ -14,7 +15,6 @@ from shared.contract.result import (
     Result,
     Usage,
     encode_result,
-    timestamp,
 )
 
 NOTHING_USED = {
@@ -132,12 +132,11 @@ def test_usage_adds_member_by_member():
 @pytest.mark.parametrize(
     ("moment", "text"),
     [
-        (None, None),
         (datetime(2026, 11, 20, 13, 12, tzinfo=UTC), "2026-11-20T13:12:00.000Z"),
         (datetime(2026, 11, 20, 13, 12, 1, 234_999, tzinfo=UTC), "2026-11-20T13:12:01.234Z"),
         (datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))), "2025-12-31T23:30:00.000Z"),
     ],
 )
-def test_times_are_utc_to_the_millisecond(moment: datetime | None, text: str | None):
+def test_times_are_utc_to_the_millisecond(moment: datetime, text: str):
     """A time is RFC 3339 in UTC with milliseconds, whatever zone it came in."""
-    assert text == timestamp(moment)
+    assert text == rfc3339(moment)

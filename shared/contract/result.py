@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-
-from shared.clock import rfc3339
 
 MESSAGE_LIMIT = 49_152
 """Bytes of ours that fit a queue message: 64 KiB as base64 (docs/architecture.md)."""
@@ -17,7 +14,7 @@ Status = Literal["succeeded", "partial", "failed"]
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What upstream calls consumed, as the provider counted; the others hold cached and reasoning tokens."""
+    """What upstream calls consumed, as the provider counted; cached tokens are input, reasoning tokens output."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -86,8 +83,3 @@ def encode_result(result: Result) -> bytes:
     members.setdefault("attempts", 0)
     members["usage"] = msgspec.structs.asdict(result.usage)
     return msgspec.json.encode(members)
-
-
-def timestamp(moment: datetime | None) -> str | None:
-    """`moment` as the contract writes it, or None."""
-    return None if moment is None else rfc3339(moment)
