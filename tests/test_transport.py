@@ -526,9 +526,11 @@ async def test_what_is_no_http_is_unavailable(transport: Transport, account: Acc
     """Whatever else than HTTP comes back is the endpoint's failure, never a crash of ours."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(said)
-        writer.close()
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
