@@ -12,17 +12,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from shared.actions import Step
+from shared.actions import Answer, Step, error_body
+from shared.actions.parts import known_error
 from shared.adaptations import Adaptation, Adaptations, read_adaptation
-from shared.clock import now
+from shared.breakers import Breaker, Breakers
 from shared.connections import Connection
 from shared.contract.job import BlobName
-from shared.contract.result import OutputBlob
+from shared.contract.result import ConnectionLabel, OutputBlob
 from shared.errors import (
     AccountBlocked,
     CredentialRejected,
@@ -32,24 +34,29 @@ from shared.errors import (
     Postponed,
     QuotaExhausted,
     RequestRejected,
+    UpstreamError,
     UpstreamFacts,
     UpstreamTimeout,
 )
+from shared.holds import ANSWER, Hold
 from shared.inputs import Inputs
 from shared.lanes import WIDTH, Lanes
-from shared.ledger import LEASE_S, STEP_LIMIT, Ledger, StepRecord, fitting
+from shared.ledger import STEP_LIMIT, Ledger, StepRecord
 from shared.outputs import Outputs
 from shared.runs import Run
 from shared.transport import Reply, Transport, UpstreamRequest
-from shared.usage import total, usage_rows
+from shared.usage import Call, read_usage, total
 
 # What Foundry's older route does not publish in its schema is refused there unless this header says
 # otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
 _PASS_THROUGH = {"extra-parameters": "pass-through"}
-RUN_S = LEASE_S - 60.0
-"""Seconds that one run of a job may spend upstream: it ends well before its lease."""
+RUN_S = 540.0
+"""Seconds that one run of a job may spend upstream: well within host.json's `functionTimeout`."""
 _RESUME_S = 1.0
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
+_PICTURE = frozenset({"b64_json", "url"})
+_replies: ContextVar[list[Reply]] = ContextVar("_replies")
+"""What the step at work has been answered: paid for, and lost unless the step is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Tools:
     ledger: Ledger
     transport: Transport
     lanes: Lanes
+    breakers: Breakers
     adaptations: Adaptations
     inputs: Inputs
     outputs: Outputs
@@ -68,7 +76,7 @@ class Tools:
 class Bench:
     """One run's own; see `actions.Bench` for what an action may do with it."""
 
-    run: Run
+    hold: Hold
     tools: Tools
     until: float
     """On `time.monotonic()`'s clock: when the run has to end."""
@@ -77,16 +85,28 @@ class Bench:
     What one call met that all others of the run would meet as well, or why none of them could be
     remembered: they are not made.
     """
+    replies: list[Reply] = field(default_factory=list)
+    """What the run was answered outside of any step: paid for, and lost unless the job ends with it."""
     _begun: asyncio.Semaphore | None = None
     _steps: dict[str, Step] | None = None
-    _waiting: list[StepRecord] = field(default_factory=list)
-    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.hold.run
 
     @property
     def connection(self) -> Connection:
         """See `actions.Bench`."""
         assert self.run.connection is not None  # noqa: S101  # the pipeline has resolved it
         return self.run.connection
+
+    @property
+    def breaker(self) -> Breaker:
+        """The breaker of the run's connection."""
+        connection = self.connection
+        return self.tools.breakers.of(connection.customer, connection.name, connection.version)
 
     @property
     def model(self) -> str:
@@ -103,17 +123,23 @@ class Bench:
     async def send(self, request: UpstreamRequest) -> Reply:
         """See `actions.Bench`."""
         async with self._lane():
+            if self.hold.lost is not None:
+                raise self.hold.lost
             if self.stopped is not None:
                 raise self.stopped
             self._check_time()
             with self._stopped_by(*_FATAL, Postponed):
-                return await self.tools.transport.send(
+                reply = await self.tools.transport.send(
                     request,
                     self.connection.access,
                     self.run.job.options,
                     until=self.until,
                     retries=self.run.claim.retries,
+                    attempt=self._attempt,
                 )
+        if request.method == "POST":  # what else there is in `raw` costs nothing
+            _replies.get(self.replies).append(reply)
+        return reply
 
     async def fetch(self, url: str) -> Reply:
         """See `actions.Bench`."""
@@ -164,14 +190,30 @@ class Bench:
         """See `actions.Bench`."""
         known = await self._known()
         if key not in known:
-            # No more are begun than can be sent: the later ones then know what the earlier ones have learned.
-            async with self._gate():
-                step = await work()
+            step = await self._do(work)
             with self._stopped_by(NotNow, LeaseLost):
                 await self._remember(key, step)
             known[key] = step
             self.run.billed += total(step.calls)
         return known[key]
+
+    async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
+        replies: list[Reply] = []
+        outer = _replies.set(replies)
+        try:
+            # No more are begun than can be sent: the later ones then know what the earlier ones have learned.
+            async with self._gate():
+                return await work()
+        except BaseException:
+            self.lose(replies)
+            raise
+        finally:
+            _replies.reset(outer)
+
+    def lose(self, replies: list[Reply]) -> None:
+        """Notes that what these answers gave is lost, though they were paid for."""
+        self.hold.owe([_lost(reply) for reply in replies])
+        replies.clear()
 
     async def recall(self, key: str) -> Step | None:
         """See `actions.Bench`."""
@@ -179,7 +221,7 @@ class Bench:
 
     async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """See `actions.Bench`."""
-        return await self.tools.outputs.write(self.run.job, name, data, content_type)
+        return await self.hold.patiently(lambda: self.tools.outputs.write(self.run.job, name, data, content_type))
 
     async def read(self, blob: BlobName, *, at: str) -> bytes:
         """See `actions.Bench`."""
@@ -192,7 +234,17 @@ class Bench:
 
     def _lane(self) -> asyncio.Semaphore:
         connection = self.connection
-        return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency)
+        return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency or WIDTH).calls
+
+    @contextlib.contextmanager
+    def _attempt(self, retries: int) -> Iterator[None]:
+        try:
+            with self.breaker.attempt(retries, self.run.job.options.max_retries):
+                yield
+        except UpstreamError as error:
+            if error.facts.unanswered:
+                self.hold.owe([Call(None, outcome="unanswered")])
+            raise
 
     def _check_time(self) -> None:
         """Begins no call that the end of the run, which is not the job's, would cut short and waste."""
@@ -224,36 +276,59 @@ class Bench:
 
     async def _known(self) -> dict[str, Step]:
         if self._steps is None:
-            async with self._writing:
+            async with self._reading:
                 if self._steps is None:
                     if self.stopped is not None:
                         raise self.stopped
                     with self._stopped_by(NotNow):
-                        stored = await self.tools.ledger.steps(self.run.claim)
-                        self._steps = {record.key: Step(await self._recall(record)) for record in stored}
-                    self.run.count(stored)
+                        stored = await self.hold.steps()
+                        self._steps = {record.key: Step(await self.value_of(record)) for record in stored}
         return self._steps
 
     async def _remember(self, key: str, step: Step) -> None:
-        """Writes the step, together with what else waits to be written: many finish side by side."""
-        label, at = self.connection.label(), now()
-        rows = usage_rows(
-            self.run.job.customer, self.run.job.id, self.run.job.action, self.model, label, step.calls, at, step=key
-        )
         value = msgspec.json.encode(step.value)
         spilled = len(value) > STEP_LIMIT
         if spilled:
-            await self.tools.outputs.write(self.run.job, f"steps/{key}.json", value, "application/json")
+            await self.save(f"steps/{key}.json", value, "application/json")
+        rows = self.hold.step_rows(key, step.calls)
         record = StepRecord(key, b"" if spilled else value, total(step.calls), spilled=spilled, rows=rows)
-        self._waiting.append(record)
-        async with self._writing:
-            while any(record is one for one in self._waiting):
-                batch = fitting(self._waiting)
-                self.run.claim = await self.tools.ledger.remember(self.run.claim, batch)
-                del self._waiting[: len(batch)]
+        await self.hold.remember(record, step.calls)
 
-    async def _recall(self, record: StepRecord) -> Any:
+    async def keep(self, answer: Answer) -> None:
+        """Stores the job's answer as a step of its own, so that it is not bought again if its blob can't be written."""
+        error = None if answer.error is None else error_body(answer.error)
+        value = {"output": answer.output, "status": answer.status, "error": error}
+        await self._remember(
+            ANSWER, Step({**value, "model": self.run.model, "connection": self.run.label}, answer.calls)
+        )
+        self.run.billed += total(answer.calls)
+
+    async def kept(self) -> Answer | None:
+        """The answer that an earlier run of the job has stored. Raises StorageUnavailable."""
+        record = next((one for one in await self.hold.steps() if one.key == ANSWER), None)
+        if record is None:
+            return None
+        value = await self.value_of(record)
+        self.run.model, self.run.label = value["model"], msgspec.convert(value["connection"], ConnectionLabel | None)
+        error = None if value["error"] is None else known_error(value["error"])
+        return Answer(value["output"], (), value["status"], error)
+
+    async def value_of(self, record: StepRecord) -> Any:
+        """What a stored step gave. Raises StorageUnavailable."""
         value = record.value
         if record.spilled:
             value = await self.tools.outputs.read_back(self.run.job, f"steps/{record.key}.json")
         return msgspec.json.decode(value)
+
+
+def _lost(reply: Reply) -> Call:
+    try:
+        said = msgspec.json.decode(reply.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        return Call(None, request_id=reply.request_id, outcome="lost")
+    data = said.get("data")
+    made = data if isinstance(data, list) else []
+    images = sum(isinstance(one, dict) and not _PICTURE.isdisjoint(one) for one in made)
+    return Call(read_usage(said.get("usage")), request_id=reply.request_id, images=images, outcome="lost")

@@ -5,6 +5,7 @@ JobError                      ends a job with a failed result
 ├── InvalidJob                invalid_job
 ├── JobConflict               conflict
 ├── DeadlinePassed            timeout
+├── JobCancelled              cancelled
 ├── InternalError             internal
 ├── ConnectionFault
 │   ├── CustomerUnknown       customer_unknown
@@ -26,7 +27,8 @@ NotNow                        the job is fine, this moment is not: it is put bac
 ├── StorageUnavailable        Storage did not do what was asked
 ├── VaultUnavailable          Key Vault did not answer, and nothing known is young enough to go on with
 ├── JobBusy                   another worker runs this job
-└── Postponed                 the endpoint asked for a wait too long to be sat out; keeps its reason
+├── LaneFull                  the customer has enough jobs on this worker for now
+└── Postponed                 the endpoint asked for a wait too long to be sat out, or is left alone; keeps its reason
 LeaseLost                     another worker has taken this job over: say nothing, it will
 SettingInvalid                an app setting is wrong: the operator's to mend
 
@@ -61,6 +63,12 @@ class DeadlinePassed(JobError):
     """The job's own deadline went by before it could be done."""
 
     code = "timeout"
+
+
+class JobCancelled(JobError):
+    """Somebody who may has called the job off before it ran."""
+
+    code = "cancelled"
 
 
 class InternalError(JobError):
@@ -111,6 +119,8 @@ class UpstreamFacts:
     """The server's own waiting time, in seconds."""
     transient: bool = False
     """The same request may well succeed a little later."""
+    unanswered: bool = False
+    """The request went out and no whole answer came back: it may have been served, and be paid for."""
     detail: dict[str, Any] = field(default_factory=dict)
     """What the provider said beyond its message, such as a content filter's verdicts."""
 
@@ -203,6 +213,10 @@ class VaultUnavailable(NotNow):
 
 class JobBusy(NotNow):
     """Another worker holds this job's claim for about `delay_s` more seconds."""
+
+
+class LaneFull(NotNow):
+    """The customer has as many jobs on this worker as it may; `delay_s` is about when there will be room."""
 
 
 class Postponed(NotNow):

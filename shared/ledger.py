@@ -1,32 +1,36 @@
 """
 What became of a job: claimed before anything is spent, done together with its usage records.
 
-One row a job, `j_{job_id}` in the customer's partition. A claim is a lease: an owner and an end. The
-row's etag fences: whoever lost the claim can't complete the job any more.
+One row a job, `j_{job_id}` in the customer's partition. A claim is a lease: an owner and an end, which is
+moved on while the job runs. The row's etag fences: whoever lost the claim can't change the job any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import msgspec
 
 from shared.clock import now
 from shared.contract.result import Usage
-from shared.errors import JobBusy, JobConflict, LeaseLost
+from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed
 from shared.stores import Row, RowChanged, RowExists, Table
 
-LEASE_S = 600
-"""Seconds that a claim holds. A run of a job ends before (`pipeline.RUN_S`)."""
-_ROWS_AT_ONCE = 99
-_STEPS_AT_ONCE = 30
+LEASE_S = 90.0
+ROWS_AT_ONCE = 99
 """A transaction has room for 100 rows, the job's own among them, and for 4 MB."""
+_STEPS_AT_ONCE = 30
 STEP_LIMIT = 60_000
 """Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
 _BUSY_S = 15.0
+_REASON_LIMIT = 1000
+
+State = Literal["running", "waiting", "cancelled", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,14 @@ class Claim:
     """Retries that earlier runs have used up."""
     failures: int = 0
     """Earlier runs that came to nothing: their worker died, or Storage did not keep what they had."""
+    deaths: tuple[int, ...] = ()
+    """Attempts whose worker died, and that no usage record tells of yet."""
+    lost: Usage = field(default_factory=Usage)
+    """What earlier runs have consumed whose answers could not be kept; their usage records are written."""
+    reason: str = ""
+    """Why the last run came to nothing, and the code of the contract where it had one."""
+    reason_code: str = ""
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +77,22 @@ class StepRecord:
     rows: Sequence[Row] = ()
 
 
-def fitting(steps: Sequence[StepRecord]) -> list[StepRecord]:
-    """The first of the steps, as many as one transaction takes; at least one."""
-    rows = 0
+def fitting(steps: Sequence[StepRecord], *, beside: int = 0) -> list[StepRecord]:
+    """The first of the steps, as many as one transaction takes `beside` so many other rows; at least one."""
+    rows = beside
     for number, step in enumerate(steps):
         rows += 1 + len(step.rows)
-        if number and (rows > _ROWS_AT_ONCE or number == _STEPS_AT_ONCE):
+        if number and (rows > ROWS_AT_ONCE or number == _STEPS_AT_ONCE):
             return list(steps[:number])
     return list(steps)
 
 
 class Ledger:
-    """The jobs of all customers, in one table."""
+    """The jobs of all customers, in one table. `lease_s`: seconds that a claim holds unless it is renewed."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, lease_s: float = LEASE_S) -> None:
         self._table = table
+        self.lease_s = lease_s
 
     async def claim(self, customer: str, job_id: str, *, asked: str, submitted_at: datetime) -> Claim | Done:
         """
@@ -90,53 +103,70 @@ class Ledger:
         """
         owner, moment = uuid.uuid4().hex, now()
         first = Claim(customer, job_id, 1, submitted_at, moment, owner, "")
-        values = _claimed(first) | {"hash": asked, "submitted_at": submitted_at}
+        values = self._claimed(first) | {"hash": asked, "submitted_at": submitted_at}
         try:
             etag = await self._table.insert(Row(customer, _key(job_id), values))
         except RowExists:
             return await self._claim_again(customer, job_id, asked, owner)
         return replace(first, etag=etag)
 
-    async def release(self, claim: Claim, *, retries: int = 0, failed: bool = False) -> None:
+    async def renew(self, claim: Claim, rows: Sequence[Row] = ()) -> Claim:
         """
-        Gives the claim up, so that the job can be claimed again at once. The attempt stays counted, the
-        next run begins with so many `retries` used up, and knows whether this one has `failed`.
+        Moves the lease's end on, and writes usage rows, at most ROWS_AT_ONCE, in the same transaction.
+
+        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
         """
-        await self._change(claim, {"state": "waiting", "retries": retries, "failures": claim.failures + failed})
+        return await self._change(claim, self._lease(), rows)
+
+    async def release(
+        self,
+        claim: Claim,
+        because: NotNow,
+        *,
+        retries: int = 0,
+        failed: bool = False,
+        lost: Usage | None = None,
+        rows: Sequence[Row] = (),
+    ) -> None:
+        """
+        Gives the claim up, so that the job can be claimed again at once. The attempt stays counted.
+
+        The next run begins with so many `retries` used up, knows whether this one has `failed` and why, and
+        what all runs have `lost`; `rows` are the usage rows of that. Raises as `renew`.
+        """
+        values = {
+            "state": "waiting",
+            "retries": retries,
+            "failures": claim.failures + failed,
+            "reason": str(because)[:_REASON_LIMIT],
+            "reason_code": because.reason.code if isinstance(because, Postponed) else "",
+            "lost": msgspec.json.encode(lost or claim.lost).decode(),
+        }
+        await self._change(claim, values, rows)
 
     async def complete(self, claim: Claim, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
         """
         Closes the job with its result and its usage records, all in one transaction.
 
-        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
+        Raises as `renew`.
         """
         done = {"state": "done", "status": status, "told": told, "finished_at": now()}
         await self._change(claim, done, usage)
 
-    async def remember(self, claim: Claim, steps: Sequence[StepRecord]) -> Claim:
+    async def remember(self, claim: Claim, steps: Sequence[StepRecord], rows: Sequence[Row] = ()) -> Claim:
         """
-        Stores steps and their usage records in one transaction that also renews the lease.
+        Stores steps and their usage records, and other usage rows, in one transaction that also renews the lease.
 
-        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
+        Raises as `renew`.
         """
-        rows = [_step_row(claim, step) for step in steps]
-        renewed = Row(claim.customer, _key(claim.job_id), _lease(), claim.etag)
-        try:
-            etag = await self._table.merge_and_insert(renewed, [*rows, *(row for step in steps for row in step.rows)])
-        except RowChanged:
-            # The SDK asks again after an answer that got lost, and then finds its own change. One that seemed
-            # to fail may have been made as well, without the steps that have come since.
-            found = await self._table.read(renewed.partition, renewed.key)
-            if found is None or found.values["owner"] != claim.owner:
-                raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
-            there = [await self._table.read(row.partition, row.key) for row in rows]
-            missing = [step for step, row in zip(steps, there, strict=True) if row is None]
-            if missing and found.etag == claim.etag:
-                raise LeaseLost(f"The steps of job {claim.job_id} can't be written beside what is there.") from None
-            etag = found.etag
-            if missing:
-                return await self.remember(replace(claim, etag=etag), missing)
-        return replace(claim, etag=etag)
+        own = [_step_row(claim, step) for step in steps]
+        return await self._change(claim, self._lease(), [*own, *rows, *(row for step in steps for row in step.rows)])
+
+    async def record(self, rows: Sequence[Row]) -> None:
+        """Writes usage rows of a run that lost its claim. Raises StorageUnavailable."""
+        for row in rows:
+            with contextlib.suppress(RowExists):
+                await self._table.insert(row)
 
     async def steps(self, claim: Claim) -> list[StepRecord]:
         """The steps that earlier runs of the job remembered. Asks Storage only where there was an earlier run."""
@@ -145,6 +175,30 @@ class Ledger:
         first = _step_key(claim, "")
         found = self._table.scan(claim.customer, first, f"{first}\x7f")
         return [_read_step(row, first) async for row in found]
+
+    async def missing(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of the rows that are not in the table. Raises StorageUnavailable."""
+        return [row for row in rows if await self._table.read(row.partition, row.key) is None]
+
+    async def cancel(self, customer: str, job_id: str) -> State | None:
+        """
+        Calls off a job that waits to be run again; when its message comes, it ends as cancelled.
+
+        Gives what it is now: `running` and `done` say that it was too late, None that there is no such job.
+        Raises StorageUnavailable.
+        """
+        while True:
+            row = await self._table.read(customer, _key(job_id))
+            if row is None:
+                return None
+            state: State = row.values["state"]
+            if state != "waiting":
+                return state
+            try:
+                await self._table.merge(Row(customer, row.key, {"state": "cancelled"}, row.etag))
+            except RowChanged:  # by a worker that has just taken it, or given it up
+                continue
+            return "cancelled"
 
     async def knows(self, customer: str, job_id: str) -> bool:
         """Whether the job was claimed before. Raises StorageUnavailable."""
@@ -171,27 +225,20 @@ class Ledger:
             raise JobConflict(f"The id {job_id} belongs to a job of customer {customer} that asked for something else.")
         if values["state"] == "done":
             return Done(values["told"])
-        claim = Claim(
-            customer,
-            job_id,
-            values["attempt"],
-            values["submitted_at"],
-            values["started_at"],
-            owner,
-            row.etag,
-            values.get("retries", 0),
-            values.get("failures", 0),
-        )
+        claim = _read_claim(row, owner)
         if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
             return claim
-        left = (values["lease_until"] - now()).total_seconds()
-        if values["state"] == "running" and left > 0:
+        running, left = values["state"] == "running", (values["lease_until"] - now()).total_seconds()
+        if running and left > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
-        # A claim that nobody gave up is one whose worker has died.
-        died = values["state"] == "running"
-        again = replace(claim, attempt=claim.attempt + 1, failures=claim.failures + died)
+        again = replace(claim, attempt=claim.attempt + 1)
+        if running:  # a claim that nobody gave up is one whose worker has died
+            died = f"The worker that ran it died. Before that: {claim.reason}" if claim.reason else _DIED
+            again = replace(
+                again, failures=claim.failures + 1, deaths=(*claim.deaths, claim.attempt), reason=died[:_REASON_LIMIT]
+            )
         try:
-            etag = await self._table.merge(Row(customer, row.key, _claimed(again), row.etag))
+            etag = await self._table.merge(Row(customer, row.key, self._claimed(again), row.etag))
         except RowChanged:
             found = await self._table.read(customer, row.key)
             if found is None or found.values["owner"] != owner:
@@ -199,43 +246,70 @@ class Ledger:
             etag = found.etag
         return replace(again, etag=etag)
 
-    async def _change(self, claim: Claim, values: dict[str, object], added: Sequence[Row] = ()) -> None:
+    async def _change(self, claim: Claim, values: Mapping[str, Any], added: Sequence[Row] = ()) -> Claim:
+        if added and claim.deaths:  # whoever writes usage rows has written those of the deaths first
+            values, claim = {**values, "deaths": ""}, replace(claim, deaths=())
         row = Row(claim.customer, _key(claim.job_id), values, claim.etag)
         try:
-            if added:
-                await self._table.merge_and_insert(row, added)
-            else:
-                await self._table.merge(row)
+            etag = await (self._table.merge_and_insert(row, added) if added else self._table.merge(row))
         except RowChanged:
-            # The SDK asks again after an answer that got lost, and then finds its own change.
+            # The SDK asks again after an answer that got lost, and then finds its own change. One that seemed
+            # to fail may have been made as well, without the rows that have come since.
             found = await self._table.read(row.partition, row.key)
             if found is None or found.values["owner"] != claim.owner:
                 raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
-            if found.values["state"] == values["state"]:
-                return
-            # Or a change before this one was made, though it seemed to fail: the claim is still ours.
-            if found.etag == claim.etag or found.values["state"] != "running":
+            if found.values["state"] != "running":
+                if found.values["state"] != values.get("state"):
+                    raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
+                return replace(claim, etag=found.etag)
+            if found.etag == claim.etag:  # nothing of ours was written since: what is there is not ours
                 raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
-            await self._change(replace(claim, etag=found.etag), values, added)
+            return await self._change(replace(claim, etag=found.etag), values, await self.missing(added))
+        return replace(claim, etag=etag)
+
+    def _claimed(self, claim: Claim) -> dict[str, Any]:
+        return {
+            "state": "running",
+            "attempt": claim.attempt,
+            "failures": claim.failures,
+            "deaths": ",".join(map(str, claim.deaths)),
+            "reason": claim.reason,
+            "reason_code": claim.reason_code,
+            "cancelled": claim.cancelled,
+            "owner": claim.owner,
+            "started_at": claim.started_at,
+            **self._lease(),
+        }
+
+    def _lease(self) -> dict[str, Any]:
+        return {"lease_until": now() + timedelta(seconds=self.lease_s)}
+
+
+_DIED = "The worker that ran it died."
 
 
 def _key(job_id: str) -> str:
     return f"j_{job_id}"
 
 
-def _claimed(claim: Claim) -> dict[str, object]:
-    return {
-        "state": "running",
-        "attempt": claim.attempt,
-        "failures": claim.failures,
-        "owner": claim.owner,
-        "started_at": claim.started_at,
-        **_lease(),
-    }
-
-
-def _lease() -> dict[str, object]:
-    return {"lease_until": now() + timedelta(seconds=LEASE_S)}
+def _read_claim(row: Row, owner: str) -> Claim:
+    values = row.values
+    return Claim(
+        customer=row.partition,
+        job_id=row.key.removeprefix("j_"),
+        attempt=values["attempt"],
+        submitted_at=values["submitted_at"],
+        started_at=values["started_at"],
+        owner=owner,
+        etag=row.etag,
+        retries=values.get("retries", 0),
+        failures=values.get("failures", 0),
+        deaths=tuple(int(one) for one in values.get("deaths", "").split(",") if one),
+        lost=msgspec.json.decode(values.get("lost", "{}"), type=Usage),
+        reason=values.get("reason", ""),
+        reason_code=values.get("reason_code", ""),
+        cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
+    )
 
 
 def _step_key(claim: Claim, key: str) -> str:

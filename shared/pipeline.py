@@ -10,14 +10,17 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from shared.actions import Action, Answer, action_named
+from shared.actions.parts import known_error
 from shared.bench import RUN_S, Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
@@ -28,18 +31,20 @@ from shared.errors import (
     DeadlinePassed,
     InternalError,
     InvalidJob,
+    JobCancelled,
     JobError,
+    LaneFull,
     LeaseLost,
     NotNow,
     Postponed,
     StorageUnavailable,
-    UpstreamError,
 )
-from shared.ledger import Claim, Done
-from shared.runs import Delivery, Run, finished, refused
+from shared.holds import Hold
+from shared.ledger import Claim, Done, State
+from shared.runs import Delivery, Run, deadline_of, finished, refused
 from shared.settings import Settings
 from shared.stores import Queues
-from shared.usage import usage_rows
+from shared.usage import Call
 
 MOST_FAILURES = 5
 """Runs of a job that may come to nothing, before it is given up: as many as the host tries a message."""
@@ -71,19 +76,25 @@ class Pipeline:
         """As `answer`, for a job from the poison queue: each of its runs ended in the death of the worker."""
         return await self._settle(delivery, self.settings.poison_queue, self._bury)
 
+    async def cancel(self, customer: str, job_id: str) -> State | None:
+        """As `Ledger.cancel`."""
+        return await self.tools.ledger.cancel(customer, job_id)
+
     async def _settle(
         self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
     ) -> bytes | None:
         job: Job | None = None
         try:
             job = decode_job(delivery.body, default_id=delivery.message_id)
+            if job.put_back is not None:
+                delivery = replace(delivery, submitted_at=min(delivery.submitted_at, job.put_back.submitted_at))
             return await step(job, delivery)
         except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
             return _refuse(delivery, error)
         except NotNow as moment:
             if job is None:
                 raise
-            await self._put_back(job, queue, moment)
+            await self._put_back(job, delivery, queue, moment)
         except LeaseLost:
             log.warning("lease_lost %s", _named(job, delivery))
         except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
@@ -94,102 +105,153 @@ class Pipeline:
     async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
         action = action_named(job.action)
         self.tools.outputs.check(job.output)
-        asked: Any
-        try:
-            asked = action.decode(await self.tools.inputs.of(job))
-        except (InvalidJob, NotNow) as error:
-            # A blob may be gone by now, or out of reach: a job that is known is told, or comes to its end.
-            if named_blob(job) is None or not (isinstance(error, NotNow) or await self._knows(job)):
-                raise
-            asked = error
-        claim = await self.tools.ledger.claim(
-            job.customer, job.id, asked=request_hash(job), submitted_at=delivery.submitted_at
-        )
-        if isinstance(claim, Done):
-            return await self._tell(job, claim.told)
-        run = Run(job, claim)
-        if claim.failures >= MOST_FAILURES:
-            return await self._close(run, _given_up(claim))
-        return await self._close(run, await self._run(run, action, asked))
+        late = now() >= deadline_of(job, delivery.submitted_at)  # that one is not worked on: it only comes to its end
+        with nullcontext() if late else self.tools.lanes.admitted(job.customer, job.connection):
+            asked: Any
+            try:
+                asked = action.decode(await self.tools.inputs.of(job))
+            except (InvalidJob, NotNow) as error:
+                # A blob may be gone by now, or out of reach: a job that is known is told, or comes to its end.
+                if named_blob(job) is None or not (isinstance(error, NotNow) or await self._knows(job)):
+                    raise
+                asked = error
+            claim = await self._claim(job, delivery)
+            if isinstance(claim, Done):
+                return await self._tell(job, claim.told)
+            return await self._hold(job, claim, partial(self._run, action=action, asked=asked))
 
     async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
-        asked = request_hash(job)
-        if job.id == delivery.message_id and (known := await self.tools.ledger.find_unfinished(job.customer, asked)):
-            job = msgspec.structs.replace(job, job_id=known)
-        claim = await self.tools.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
+        if job.id == delivery.message_id:
+            known = await self.tools.ledger.find_unfinished(job.customer, request_hash(job))
+            job = msgspec.structs.replace(job, job_id=known or job.id)
+        claim = await self._claim(job, delivery)
         if isinstance(claim, Done):
             return await self._tell(job, claim.told)
-        return await self._close(Run(job, claim), _given_up(claim))
+
+        async def give_up(_: Bench) -> Answer:
+            return _given_up(claim)
+
+        return await self._hold(job, claim, give_up)
+
+    async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
+        asked = request_hash(job)
+        return await self.tools.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
 
     async def _knows(self, job: Job) -> bool:
         return await self.tools.ledger.knows(job.customer, job.id)
 
-    async def _run(self, run: Run, action: Action, asked: Any) -> Answer:
-        """The action's answer; a failure is one too. Raises NotNow where the job has time to wait."""
-        job = run.job
+    async def _hold(self, job: Job, claim: Claim, work: Callable[[Bench], Awaitable[Answer]]) -> bytes | None:
+        """What becomes of a claimed job: `work`'s answer, saved, billed and told, while its lease is kept."""
+        run = Run(job, claim)
+        hold = Hold(run, self.tools.ledger)
+        bench = Bench(hold, self.tools, time.monotonic() + min(RUN_S, run.seconds_left()))
         try:
+            async with hold.kept():
+                if claim.cancelled:
+                    answer = Answer(None, (), "failed", JobCancelled("The job was cancelled before it ran."))
+                elif claim.failures >= MOST_FAILURES:
+                    answer = _given_up(claim)
+                else:
+                    answer = await work(bench)
+                told = await self._close(bench, answer)
+        except LeaseLost:
+            await self._record(hold)
+            raise
+        return await self._tell(job, told)
+
+    async def _record(self, hold: Hold) -> None:
+        try:
+            await hold.patiently(hold.record)
+        except StorageUnavailable as exc:
+            log.error("calls_not_recorded %s: %s", hold.run.named(), exc)  # noqa: TRY400  # the sentence says it all
+
+    async def _run(self, bench: Bench, *, action: Action, asked: Any) -> Answer:
+        """The action's answer; a failure is one too. Raises NotNow where the job has time to wait."""
+        run, options = bench.run, bench.run.job.options
+        try:
+            kept = await bench.kept()
+            if kept is not None:
+                return kept
             if not run.in_time():
-                raise DeadlinePassed(f"The job's deadline of {job.options.deadline_s:g} s had passed before it ran.")
+                raise DeadlinePassed(f"The job's deadline of {options.deadline_s:g} s had passed before it ran.")
             if isinstance(asked, InvalidJob | NotNow):
                 raise asked
-            return await self._call(run, action, asked)
-        except UpstreamError as error:
-            return error.answer or Answer(None, (), "failed", error)
+            return await self._call(bench, action, asked)
         except JobError as error:
-            return Answer(None, (), "failed", error)
+            answer: Answer | None = getattr(error, "answer", None)
+            return answer or Answer(None, (), "failed", error)
         except NotNow as moment:
-            if run.in_time(moment.delay_s):
-                retries = moment.retries if isinstance(moment, Postponed) else run.claim.retries
-                failed = isinstance(moment, StorageUnavailable)
-                await self.tools.ledger.release(run.claim, retries=retries, failed=failed)
-                raise
-            if isinstance(moment, Postponed):
-                return moment.answer or Answer(None, (), "failed", moment.reason)
-            return Answer(None, (), "failed", DeadlinePassed(str(moment)))
+            return await self._wait(bench, moment)
         except LeaseLost:
             raise
         except Exception as exc:  # noqa: BLE001  # a fault of ours: the job still ends with a result
-            _log_crash(exc, _named(job))
+            _log_crash(exc, run.named())
             return Answer(None, (), "failed", InternalError(_CRASHED))
 
-    async def _call(self, run: Run, action: Action, asked: Any) -> Answer:
-        job, bench = run.job, Bench(run, self.tools, time.monotonic() + min(RUN_S, run.seconds_left()))
+    async def _wait(self, bench: Bench, moment: NotNow) -> Answer:
+        if bench.run.in_time(moment.delay_s):
+            await bench.hold.release(moment)
+            raise moment
+        if isinstance(moment, Postponed):
+            return moment.answer or Answer(None, (), "failed", moment.reason)
+        return Answer(None, (), "failed", DeadlinePassed(str(moment)))
+
+    async def _call(self, bench: Bench, action: Action, asked: Any) -> Answer:
+        run, job = bench.run, bench.run.job
         connection = await self.connections.resolve(job.customer, job.connection)
         model_needed = getattr(action, "NEEDS_MODEL", True)
         run.use(connection, model_needed=model_needed)
+        if job.output.blob or getattr(action, "keeps_blobs", lambda _: False)(asked):
+            await self.tools.outputs.prove()
         try:
+            try:
+                return await action.run(asked, bench)
+            except CredentialRejected:
+                renewed = await self.connections.renewed(connection)
+                if renewed is None:
+                    raise
+            # The key was rotated: once more, with the new one. Steps that were answered are not asked again.
+            run.use(renewed, model_needed=model_needed)
+            bench.stopped = None
             return await action.run(asked, bench)
-        except CredentialRejected:
-            renewed = await self.connections.renewed(connection)
-            if renewed is None:
-                raise
-        # The key was rotated: once more, with the new one. Steps that were answered are not asked again.
-        run.use(renewed, model_needed=model_needed)
-        bench.stopped = None
-        return await action.run(asked, bench)
+        except BaseException:
+            bench.lose(bench.replies)
+            raise
 
-    async def _close(self, run: Run, answer: Answer) -> bytes | None:
-        """Saves the result, closes the job with its usage records, and tells."""
-        job, claim, at = run.job, run.claim, now()
-        if not run.counted:  # an earlier run may have been billed, though this one came to nothing
-            run.count(await self.tools.ledger.steps(claim))
+    async def _close(self, bench: Bench, answer: Answer) -> bytes:
+        """Saves the result, and closes the job with its usage records."""
+        hold, run, at = bench.hold, bench.run, now()
+        job, claim, calls = run.job, run.claim, answer.calls
+        await hold.steps()  # an earlier run may have been billed, though this one came to nothing
+        if run.label is not None and run.connection is not None and (state := bench.breaker.state) != "closed":
+            run.label = msgspec.structs.replace(run.label, breaker=state)
         result = finished(run, answer, at)
+        told = self.tools.outputs.whole(job, result)
         try:
-            told = await self.tools.outputs.save(job, result)
-        except StorageUnavailable:
-            if claim.failures < MOST_FAILURES:
-                await self.tools.ledger.release(claim, retries=claim.retries, failed=True)
+            if told is None:
+                if calls:
+                    await bench.keep(answer)
+                    calls = ()
+                told = await hold.patiently(lambda: self.tools.outputs.save(job, result))
+        except (StorageUnavailable, LeaseLost) as exc:
+            hold.owe(_lost(calls))
+            if isinstance(exc, LeaseLost):
                 raise
-            told = encode_result(msgspec.structs.replace(result, output=None))  # better than a job without an end
-        rows = []
-        if run.connection is not None and run.model is not None:
-            label = run.connection.label()
-            rows = usage_rows(job.customer, job.id, job.action, run.model, label, answer.calls, at)
-        await self.tools.ledger.complete(claim, told, status=result.status, usage=rows)
+            if claim.failures < MOST_FAILURES:
+                await hold.release(exc)
+                raise
+            calls, answer = (), Answer(None, (), "failed", InternalError(f"The job's answer could not be kept: {exc}"))
+            result = finished(run, answer, at)
+            told = encode_result(result)
+        try:
+            await hold.complete(told, result.status, calls, at)
+        except LeaseLost:
+            hold.owe(_lost(calls))
+            raise
         log.info(
             "job_finished %s action=%s status=%s code=%s attempt=%d "
             "calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
-            _named(job),
+            run.named(),
             job.action,
             result.status,
             result.error.code if result.error else "-",
@@ -199,7 +261,7 @@ class Pipeline:
             result.usage.output_tokens,
             (at - claim.started_at) / timedelta(milliseconds=1),
         )
-        return await self._tell(job, told)
+        return told
 
     async def _tell(self, job: Job, told: bytes) -> bytes | None:
         queue = job.output.queue
@@ -209,18 +271,26 @@ class Pipeline:
             await self.queues.send(queue, told)
         return None
 
-    async def _put_back(self, job: Job, queue: str, moment: NotNow) -> None:
-        body = encode_job(job)
+    async def _put_back(self, job: Job, delivery: Delivery, queue: str, moment: NotNow) -> None:
+        body = encode_job(job, submitted_at=delivery.submitted_at)
         if len(body) > MESSAGE_LIMIT:
             raise moment  # no room for its id: the host delivers this message again by itself
         delay = moment.delay_s * random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
         await self.queues.send(queue, body, delay_s=delay)
-        log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
+        if not isinstance(moment, LaneFull):  # the lane says so itself, once for many
+            log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
 
 
 def _given_up(claim: Claim) -> Answer:
-    error = InternalError(f"Every try of this job ended without an answer; it was given up after {claim.attempt}.")
+    said = f"The job was given up after {claim.attempt} runs that came to nothing."
+    message = f"{said} The last known reason: {claim.reason}" if claim.reason else said
+    code = claim.reason_code
+    error = known_error({"code": code, "message": message}) if code else InternalError(message)
     return Answer(None, (), "failed", error)
+
+
+def _lost(calls: Sequence[Call]) -> list[Call]:
+    return [replace(call, outcome="lost") for call in calls]
 
 
 def _refuse(delivery: Delivery, error: JobError) -> bytes:

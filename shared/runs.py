@@ -10,7 +10,7 @@ from shared.actions import Answer, error_body
 from shared.clock import now, rfc3339
 from shared.connections import Connection
 from shared.contract.job import Job, salvage
-from shared.contract.result import Result, Usage
+from shared.contract.result import ConnectionLabel, Result, Usage
 from shared.errors import JobError
 from shared.ledger import Claim, StepRecord
 from shared.usage import total
@@ -32,20 +32,24 @@ class Run:
     job: Job
     claim: Claim
     connection: Connection | None = None
+    label: ConnectionLabel | None = None
     model: str | None = None
     billed: Usage = field(default_factory=Usage)
     """What the job's remembered steps have consumed; their usage records are written already."""
+    lost: Usage = field(init=False)
+    """What all runs have consumed whose answers could not be kept."""
 
-    counted: bool = False
-    """Whether `billed` has what earlier runs of the job have remembered."""
+    def __post_init__(self) -> None:
+        self.lost = self.claim.lost
 
     def count(self, steps: Sequence[StepRecord]) -> None:
         """Counts what the job's stored steps have consumed."""
-        self.billed, self.counted = sum((step.usage for step in steps), Usage()), True
+        self.billed = sum((step.usage for step in steps), Usage())
 
     def use(self, connection: Connection, *, model_needed: bool = True) -> None:
         """Goes on with this connection. Raises InvalidJob where no model follows from it but one is needed."""
-        self.connection, self.model = connection, connection.model_for(self.job.model, needed=model_needed)
+        self.connection, self.label = connection, connection.label()
+        self.model = connection.model_for(self.job.model, needed=model_needed)
 
     def in_time(self, wait_s: float = 0) -> bool:
         """Whether the job's deadline lies beyond `wait_s` seconds from now."""
@@ -53,8 +57,16 @@ class Run:
 
     def seconds_left(self) -> float:
         """Seconds until the job's deadline; below zero when it has passed."""
-        deadline = self.claim.submitted_at + timedelta(seconds=self.job.options.deadline_s)
-        return (deadline - now()).total_seconds()
+        return (deadline_of(self.job, self.claim.submitted_at) - now()).total_seconds()
+
+    def named(self) -> str:
+        """The job, for a log line."""
+        return f"customer={self.job.customer} job_id={self.job.id}"
+
+
+def deadline_of(job: Job, submitted_at: datetime) -> datetime:
+    """When the job ends as failed, if it has not ended."""
+    return submitted_at + timedelta(seconds=job.options.deadline_s)
 
 
 def finished(run: Run, answer: Answer, at: datetime) -> Result:
@@ -68,9 +80,9 @@ def finished(run: Run, answer: Answer, at: datetime) -> Result:
         model=run.model or job.model,
         metadata=job.metadata,
         output=answer.output,
-        usage=total(answer.calls) + run.billed,
+        usage=total(answer.calls) + run.billed + run.lost,
         error=None if answer.error is None else error_body(answer.error),
-        connection=None if run.connection is None else run.connection.label(),
+        connection=run.label,
         attempts=claim.attempt,
         submitted_at=rfc3339(claim.submitted_at),
         started_at=rfc3339(claim.started_at),

@@ -12,6 +12,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from shared.adaptations import Adaptations
 from shared.bench import Tools
+from shared.breakers import Breakers
 from shared.connections import Connections
 from shared.identity import Identity
 from shared.inputs import Inputs
@@ -25,7 +26,7 @@ from shared.storage.account import Account
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
-from shared.stores import CredentialStore
+from shared.stores import Blobs, CredentialStore, Table
 from shared.transport import Transport
 
 _TALKATIVE = ("azure", "httpx", "msal")
@@ -39,6 +40,14 @@ class Services:
     pipeline: Pipeline
     identity: Identity
     session: aiohttp.ClientSession
+    table: Table
+    blobs: Blobs
+
+    async def sweep(self) -> None:
+        """Removes what has outlived its retention, for ten minutes at most. The next sweep goes on."""
+        from shared.sweeps import Sweep  # noqa: PLC0415  # no job needs it
+
+        await Sweep(self.table, self.blobs, self.pipeline.settings).run()
 
     async def close(self) -> None:
         """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
@@ -62,21 +71,22 @@ def build(settings: Settings) -> Services:
         identity.credential,
         lambda: AioHttpTransport(session=session, session_owner=False),
     )
-    blobs = AzureBlobs(account)
+    table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
     transport = Transport(
         identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
     )
     tools = Tools(
-        ledger=Ledger(AzureTable(account, settings.jobs_table)),
+        ledger=Ledger(table, lease_s=settings.lease_seconds),
         transport=transport,
         lanes=Lanes(),
+        breakers=Breakers(),
         adaptations=Adaptations(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
     )
     connections = Connections(settings, _credentials(settings, identity, session))
     pipeline = Pipeline(settings, connections, AzureQueues(account), tools)
-    return Services(pipeline, identity, session)
+    return Services(pipeline, identity, session, table, blobs)
 
 
 def services(environment: Mapping[str, str] = os.environ) -> Services:

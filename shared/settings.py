@@ -62,6 +62,13 @@ class Settings:
     input_containers: tuple[str, ...] = ("inputs",)
     jobs_table: str = "jobs"
 
+    lease_seconds: int = 90
+    """How long after its last sign of life a worker's job may be taken over by another."""
+    retain_jobs_days: int = 30
+    """How long what became of a done job is kept, with its blobs; 0: for ever."""
+    retain_usage_months: int = 24
+    """How many whole months usage records are kept, besides the one that is running; 0: for ever."""
+
     @property
     def poison_queue(self) -> str:
         """Where the host puts a message that crashed the worker too often; the name is the host's rule."""
@@ -120,6 +127,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         results_container=text("RESULTS_CONTAINER", "results"),
         input_containers=_split(text("INPUT_CONTAINERS", "inputs")),
         jobs_table=text("JOBS_TABLE", "jobs"),
+        lease_seconds=_whole(environment, "LEASE_SECONDS", 90, 10, 540),
+        retain_jobs_days=_whole(environment, "RETAIN_JOBS_DAYS", 30, 0, 3650),
+        retain_usage_months=_whole(environment, "RETAIN_USAGE_MONTHS", 24, 0, 120),
     )
 
 
@@ -151,6 +161,13 @@ def _flag(environment: Mapping[str, str], name: str) -> bool:
     if value in _NO:
         return False
     raise SettingInvalid(f"{name} must be true or false.")
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name, "").strip() or str(default)
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingInvalid(f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
@@ -46,6 +47,8 @@ LONGEST_WAIT_S = 7 * 24 * 3600.0
 """The longest that a message can be hidden in a queue; an endpoint that asks for more gets this."""
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set here alone: one that a request brings along, in whatever case, is not sent."""
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""In aiohttp's words, since the adapter calls a connection that broke off later a `ConnectTimeout` too."""
 _REDACT_FROM = 8
 """A shorter key would be found in innocent text."""
 
@@ -67,6 +70,14 @@ class EntraAccess:
 
 
 Access = ApiKey | EntraAccess
+
+
+Attempt = Callable[[int], AbstractContextManager[None]]
+"""What stands around each try of a call; is told how many retries are used up."""
+
+
+def _unwatched(_: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class TokenSource(Protocol):
@@ -133,17 +144,25 @@ class Transport:
         await self._client.aclose()
 
     async def send(
-        self, request: UpstreamRequest, access: Access, options: Options, *, until: float, retries: int = 0
+        self,
+        request: UpstreamRequest,
+        access: Access,
+        options: Options,
+        *,
+        until: float,
+        retries: int = 0,
+        attempt: Attempt = _unwatched,
     ) -> Reply:
         """
         The endpoint's 2xx answer to `request`, tried again as `options` say; `retries` are used up already.
+        Each try is made within `attempt`, which may raise instead of letting it be made.
 
         `until` is on `time.monotonic()`'s clock: what can't be tried before then raises Postponed, as
         does a wait that is too long to be sat out. Any other failure raises its UpstreamError, or ConnectionInvalid
         where the address is none that may be called.
         """
         try:
-            return await self._send(request, access, options, until, retries)
+            return await self._send(request, access, options, until, retries, attempt)
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The `endpoint` leads to a URL that is none.") from exc
 
@@ -162,12 +181,19 @@ class Transport:
             raise ProviderUnavailable("The endpoint's answer named an address that may not be called.") from exc
 
     async def _send(
-        self, request: UpstreamRequest, access: Access | None, options: Options, until: float, used: int
+        self,
+        request: UpstreamRequest,
+        access: Access | None,
+        options: Options,
+        until: float,
+        used: int,
+        attempt: Attempt = _unwatched,
     ) -> Reply:
         retries = used
         while True:
             try:
-                return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
+                with attempt(retries):
+                    return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
             except UpstreamError as error:
                 if time.monotonic() >= until:  # the end of the run, not the endpoint, cut it short
                     raise Postponed(error, 1.0, used) from error
@@ -182,20 +208,22 @@ class Transport:
             retries += 1
 
     async def _send_once(self, request: UpstreamRequest, access: Access | None, timeout_s: float) -> Reply:
-        host = httpx.URL(request.url).host
+        host, sent = httpx.URL(request.url).host, False
         try:
             async with asyncio.timeout(timeout_s):
                 credential, header = await self._credential(access) if access else (None, None)
+                sent = access is not None
                 status, headers, body = await self._exchange(request, header, timeout_s)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
             raise UpstreamTimeout(
-                f"{host} gave no answer within {timeout_s:.3g} s.", UpstreamFacts(transient=True)
+                f"{host} gave no answer within {timeout_s:.3g} s.", UpstreamFacts(transient=True, unanswered=sent)
             ) from exc
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             # The adapter hands on some of aiohttp's errors as they are, and calls others what they are not.
+            sent = sent and not isinstance(exc.__cause__ or exc, _NOT_SENT)
             raise ProviderUnavailable(
                 f"{host} could not be reached, or broke off ({type(exc.__cause__ or exc).__name__}).",
-                UpstreamFacts(transient=True),
+                UpstreamFacts(transient=True, unanswered=sent),
             ) from exc
         if credential is not None:
             headers, body = _without(credential, headers, body)
@@ -225,7 +253,7 @@ class Transport:
                 # Packed twice, a few bytes could unpack to gigabytes before anyone counts them.
                 raise ProviderUnavailable(
                     f"{outgoing.url.host} answered with more than one content encoding.",
-                    UpstreamFacts(status=response.status_code),
+                    UpstreamFacts(status=response.status_code, unanswered=response.is_success),
                 )
             chunks: list[bytes] = []
             size = 0
@@ -234,7 +262,7 @@ class Transport:
                 if size > REPLY_LIMIT:
                     raise ProviderUnavailable(
                         f"{outgoing.url.host} answered with more than {REPLY_LIMIT >> 20} MiB.",
-                        UpstreamFacts(status=response.status_code),
+                        UpstreamFacts(status=response.status_code, unanswered=response.is_success),
                     )
                 chunks.append(chunk)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from shared.contract.result import ConnectionLabel, Usage
 from shared.stores import Row
@@ -14,9 +14,16 @@ _LARGEST = 2**31 - 1
 """Of a table's whole number. A count beyond it is no count."""
 
 
+Outcome = Literal["answered", "lost", "unanswered"]
+"""
+`answered`: the job has what the call gave. `lost`: it was answered, and so paid for, but what it gave could
+not be kept. `unanswered`: it was cut short, or its worker died; it may have been paid for.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One upstream call that was answered, and so was paid for."""
+    """One upstream call that was paid for, or may have been."""
 
     tokens: Usage | None
     """None: the provider did not say."""
@@ -25,9 +32,12 @@ class Call:
     request_id: str | None = None
     images: int = 0
     """Pictures in the answer: counted in it, since no provider's usage tells them."""
+    outcome: Outcome = "answered"
 
     def consumed(self) -> Usage:
-        """What is known of it: tokens as far as the provider said."""
+        """What is known of it: tokens as far as the provider said. Nothing, where no answer was seen."""
+        if self.outcome == "unanswered":
+            return Usage()
         return (self.tokens or Usage(calls=1)) + Usage(images=self.images)
 
 
@@ -68,11 +78,11 @@ def usage_rows(
     calls: Sequence[Call],
     at: datetime,
     *,
-    step: str = "",
+    place: str = "",
 ) -> list[Row]:
     """
-    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition, or the step's key
-    in place of the number (and `.1`, `.2` … after it for a step's further calls).
+    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition, or where they have a
+    `place` of their own in the job, such as a step, that in place of the number (and `.1`, `.2` … after it).
 
     The key says all that identifies the call, so a record can't be written twice.
     """
@@ -88,14 +98,15 @@ def usage_rows(
             "provider": label.provider,
             "billed_to": label.billed_to,
             "at": at,
+            "outcome": call.outcome,
             # Facts that were not told are said to be missing, not zero. Of pictures there is no doubt.
             "reported": call.tokens is not None,
             **{name: getattr(consumed, name) for name in Usage.__struct_fields__},
         }
         values |= {"answered_by": call.model} if call.model else {}
         values |= {"request_id": call.request_id} if call.request_id else {}
-        place = f"{number:04}" if not step else f"{step}.{number}" if number else step
-        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{place}", values))
+        own = f"{number:04}" if not place else f"{place}.{number}" if number else place
+        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{own}", values))
     return rows
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import endpoint as endpoints
 from local import azurite as azurites
 from local import vault as vaults
+from shared import holds
 from world import World, open_world
 
 
@@ -49,3 +50,9 @@ async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoi
     """The app's services on all of them."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that do not wait for a Storage that fails: what comes after the waiting is what is tested."""
+    monkeypatch.setattr(holds, "SAVING_WAITS_S", ())

@@ -20,7 +20,7 @@ from fakes import Fault
 from shared.actions import Step
 from shared.actions.multi_chat import join_answers
 from shared.contract.result import Usage
-from shared.errors import LeaseLost, RateLimited, RequestRejected, StorageUnavailable, UpstreamFacts
+from shared.errors import LeaseLost, NotNow, RateLimited, RequestRejected, StorageUnavailable, UpstreamFacts
 from shared.ledger import STEP_LIMIT, Claim, Ledger, StepRecord
 from shared.stores import Row
 from test_stores import Faulty, faulty_table
@@ -407,7 +407,7 @@ async def take_over(world: World, customer: Customer, job_id: str) -> Claim:
 
 
 async def test_a_lost_lease_ends_the_run_and_says_nothing(world: World):
-    """A worker that was taken over tells nothing, bills nothing more, and soon stops buying."""
+    """A worker that was taken over tells nothing, soon stops buying, and records what it bought as lost."""
     customer = world.customer(max_concurrency=2)
     asked = prompts(40)
     claims: list[Claim] = []
@@ -423,13 +423,15 @@ async def test_a_lost_lease_ends_the_run_and_says_nothing(world: World):
     first = desk.asked.total()
     assert told is None
     assert first < 25
-    kept = await keys_of(customer)
+    kept = [key for key in await keys_of(customer) if "~" not in key]
+    lost = [key for key in await keys_of(customer) if "~" in key]
     assert len(kept) < 15
-    await world.services.pipeline.tools.ledger.release(claims[0])
+    assert first == len(kept) + len(lost)
+    await world.services.pipeline.tools.ledger.release(claims[0], NotNow("Later.", 1))
     result = await customer.run(**job(asked))
     assert ("succeeded", 3, 40) == (result["status"], result["attempts"], result["usage"]["calls"])
-    assert [f"job-1_{index:04}" for index in range(40)] == await keys_of(customer)
-    assert kept == [key for key in await keys_of(customer) if key in kept]
+    death = "job-1_~1"  # which it was for the one who took over
+    assert [*(f"job-1_{index:04}" for index in range(40)), death, *lost] == await keys_of(customer)
     assert 40 - len(kept) == desk.asked.total() - first
 
 
@@ -478,6 +480,7 @@ async def test_a_step_whose_answer_from_storage_got_lost_is_remembered(shaky: Sh
     assert [f"job-1_{index:04}" for index in range(6)] == await shaky.usage()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 async def test_storage_that_fails_in_the_middle_stops_the_buying(shaky: Shaky, fault: Fault):
     """While steps can't be remembered hardly any more are bought; the next run buys only what is missing."""
@@ -496,9 +499,11 @@ async def test_storage_that_fails_in_the_middle_stops_the_buying(shaky: Shaky, f
     assert result is not None
     assert ("succeeded", 2, 50) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert 50 - len(kept) == desk.asked.total() - first
-    assert [f"job-1_{index:04}" for index in range(50)] == await shaky.usage()
+    # Where giving it up failed as well, the run counts as one that died.
+    assert [f"job-1_{index:04}" for index in range(50)] == [key for key in await shaky.usage() if key != "job-1_~1"]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 async def test_a_later_step_brings_an_earlier_one_home(shaky: Shaky, fault: Fault):
     """A call in flight when Storage failed is remembered, and with it what could not be: nothing is bought twice."""

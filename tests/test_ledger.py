@@ -15,7 +15,7 @@ import pytest
 from fakes import Fault, MemoryTable
 from shared import ledger as module
 from shared.contract.result import Usage
-from shared.errors import JobBusy, JobConflict, LeaseLost, StorageUnavailable
+from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, StorageUnavailable
 from shared.ledger import LEASE_S, Claim, Done, Ledger, StepRecord, fitting
 from shared.stores import Row, RowExists, Table
 from test_stores import faulty_table
@@ -23,6 +23,9 @@ from world import World
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 TOLD = b'{"status": "succeeded"}'
+
+
+LATER = NotNow("Later.", 1)
 
 
 @dataclass
@@ -94,6 +97,10 @@ async def test_a_new_job_is_claimed(case: Case) -> None:
         "state": "running",
         "attempt": 1,
         "failures": 0,
+        "deaths": "",
+        "reason": "",
+        "reason_code": "",
+        "cancelled": False,
         "owner": claim.owner,
         "hash": "hash",
         "submitted_at": SUBMITTED,
@@ -186,7 +193,7 @@ async def test_a_job_whose_worker_is_gone_is_taken_over(case: Case, pass_by: Cal
 
 async def test_a_released_job_is_claimed_at_once(case: Case) -> None:
     """A claim that was given up is nobody's; the attempt stays counted."""
-    await case.ledger.release(await case.mine())
+    await case.ledger.release(await case.mine(), LATER)
 
     claim = await case.mine()
     await case.complete(claim)
@@ -198,7 +205,7 @@ async def test_a_released_job_is_claimed_at_once(case: Case) -> None:
 async def test_a_released_claim_completes_nothing(case: Case) -> None:
     """Who has given a claim up can't complete the job with it."""
     claim = await case.mine()
-    await case.ledger.release(claim)
+    await case.ledger.release(claim, LATER)
 
     with pytest.raises(LeaseLost):
         await case.complete(claim)
@@ -216,7 +223,7 @@ async def test_a_lost_claim_completes_nothing(case: Case, pass_by: Callable[[flo
     with pytest.raises(LeaseLost, match="job-1"):
         await case.complete(first, b"late", calls=calls)
     with pytest.raises(LeaseLost):
-        await case.ledger.release(first)
+        await case.ledger.release(first, LATER)
     await case.complete(second, calls=calls)
     with pytest.raises(LeaseLost):
         await case.complete(first, b"later", calls=calls)
@@ -301,7 +308,7 @@ async def test_a_release_whose_answer_was_lost_is_ones_own(case: Case) -> None:
     claim = await case.mine()
     case.faults.append(Fault.TWICE)
 
-    await case.ledger.release(claim)
+    await case.ledger.release(claim, LATER)
 
     assert 2 == (await case.mine()).attempt
 
@@ -376,7 +383,7 @@ async def test_an_unfinished_job_is_found_by_what_it_asked_for(case: Case) -> No
 
 async def test_a_released_job_is_unfinished(case: Case) -> None:
     """A job that waits for its next attempt is found as well."""
-    await case.ledger.release(await case.mine("waiting", asked="same"))
+    await case.ledger.release(await case.mine("waiting", asked="same"), LATER)
 
     assert "waiting" == await case.ledger.find_unfinished(case.customer, "same")
 
@@ -390,7 +397,7 @@ async def test_without_storage_nothing_is_promised(use: str) -> None:
     table.down = True
     uses = {
         "claim": case.claim,
-        "release": lambda: case.ledger.release(claim),
+        "release": lambda: case.ledger.release(claim, LATER),
         "complete": lambda: case.complete(claim),
         "find_unfinished": lambda: case.ledger.find_unfinished("contoso", "hash"),
     }
@@ -413,7 +420,7 @@ async def test_a_change_that_seemed_to_fail_does_not_lose_the_claim(case: Case) 
     claim = await case.mine()
     await case.ledger.remember(claim, [StepRecord("0001", b"1", Usage())])  # its answer, and with it the etag, is lost
 
-    await case.ledger.release(claim)
+    await case.ledger.release(claim, LATER)
 
     again = await case.claim()
     assert isinstance(again, Claim)
@@ -426,10 +433,10 @@ async def test_runs_that_came_to_nothing_are_counted(case: Case, pass_by: Callab
     pass_by(LEASE_S + 1)
     left_behind = await case.claim()
     assert isinstance(left_behind, Claim)
-    await case.ledger.release(left_behind, failed=True)
+    await case.ledger.release(left_behind, LATER, failed=True)
     unkept = await case.claim()
     assert isinstance(unkept, Claim)
-    await case.ledger.release(unkept)
+    await case.ledger.release(unkept, LATER)
     waited = await case.claim()
     assert isinstance(waited, Claim)
 

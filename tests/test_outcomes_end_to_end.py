@@ -64,11 +64,12 @@ def always(customer: Customer, answer: Answer) -> Customer:
     return customer
 
 
-async def failed(customer: Customer, **options: Any) -> dict[str, Any]:
-    """The error of a job that fails, and costs nothing."""
+async def failed(customer: Customer, *, unanswered: int = 0, **options: Any) -> dict[str, Any]:
+    """The error of a job that fails, and costs nothing, as far as is known: so many calls may have been served."""
     result = await customer.run(options=QUICK | options)
     assert "failed" == result["status"]
-    assert (0, []) == (result["usage"]["calls"], await customer.usage())
+    records = [(row["outcome"], row["calls"], row["reported"]) for row in await customer.usage()]
+    assert (0, [("unanswered", 0, False)] * unanswered) == (result["usage"]["calls"], records)
     assert "output" not in result
     assert customer.account.key not in json.dumps(result)
     return result["error"]
@@ -226,7 +227,7 @@ async def test_no_whole_answer_is_no_status(world: World, answer: Answer, code: 
     """A connection that breaks or an answer that does not come is tried again, and has no status to tell."""
     customer = always(world.customer(), answer)
 
-    told = await failed(customer, timeout_s=0.2)
+    told = await failed(customer, unanswered=calls, timeout_s=0.2)
 
     assert (code, {"code", "message"}) == (told["code"], set(told))
     assert calls == len(customer.account.received)
@@ -236,7 +237,7 @@ async def test_an_endless_answer_is_given_up(world: World):
     """An answer without end is cut off at its limit, once: it would be as long the next time."""
     customer = always(world.customer(), endless)
 
-    told = await failed(customer, timeout_s=60)
+    told = await failed(customer, unanswered=1, timeout_s=60)
 
     assert ("provider_unavailable", 200, 1) == (told["code"], told["status"], len(customer.account.received))
     assert "64 MiB" in told["message"]

@@ -66,9 +66,8 @@ async def test_result_that_fits_is_told_whole_and_not_written(size: int):
     """A result up to the size of a message is the message, and there is no blob."""
     blobs = Kept()
 
-    told = await Outputs(settings(), blobs).save(job(), padded(size))
-
-    assert encode_result(padded(size)) == told
+    assert encode_result(padded(size)) == Outputs(settings(), blobs).whole(job(), padded(size))
+    assert Outputs(settings(), blobs).whole(job(blob=True), padded(size)) is None
     assert {} == blobs.blobs
 
 
@@ -78,6 +77,7 @@ async def test_result_that_is_too_large_is_written_and_told_without_its_output(s
     blobs = Kept()
     whole = encode_result(padded(size))
 
+    assert Outputs(settings(), blobs).whole(job(), padded(size)) is None
     told = await Outputs(settings(), blobs).save(job(), padded(size))
 
     assert {("rc", "acme/job-1/result.json"): (whole, "application/json")} == blobs.blobs

@@ -654,8 +654,9 @@ async def test_a_done_job_whose_input_blob_is_gone_is_told_again(world: World):
     assert len(customer.account.received) == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_result_that_can_not_be_stored_is_given_up_after_a_few_runs(azurite, vault, endpoint):
-    """While the results container is missing a job that needs it goes back, is not bought for ever, and ends."""
+    """While the results container is missing a job that needs it goes back, is never bought, and ends."""
     async with open_world(azurite, vault, endpoint) as broken:
         await broken.blobs.delete_container(broken.environment["RESULTS_CONTAINER"])
         customer = broken.customer()
@@ -664,5 +665,29 @@ async def test_result_that_can_not_be_stored_is_given_up_after_a_few_runs(azurit
         told = [await customer.deliver(**job) for _ in range(6)]
 
     assert told[:5] == [None] * 5
-    assert ("internal", 6) == (decoded(told[5])["error"]["code"], decoded(told[5])["attempts"])
-    assert len(customer.account.received) == 5
+    error = decoded(told[5])["error"]
+    assert ("internal", 6) == (error["code"], decoded(told[5])["attempts"])
+    assert "ContainerNotFound" in error["message"]
+    assert customer.account.received == []
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_answer_whose_blob_can_not_be_written_is_bought_once(azurite, vault, endpoint):
+    """An answer is remembered before its blob is written: while that fails, it is not bought again."""
+    async with open_world(azurite, vault, endpoint) as broken:
+        container = broken.environment["RESULTS_CONTAINER"]
+        customer = broken.customer()
+        await customer.run(job_id="first", output={"blob": True})
+        await broken.blobs.delete_container(container)
+
+        assert await customer.deliver(job_id="kept", output={"blob": True}) is None
+        await broken.blobs.create_container(container)
+        result = await customer.run(job_id="kept", output={"blob": True})
+        usage = await customer.usage()
+
+    assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
+    assert "Hello." == result["output"]["text"]
+    assert f"{customer.name}/kept/result.json" == result["output_blob"]["name"]
+    assert ("gpt-4o", "default") == (result["model"], result["connection"]["name"])
+    assert len(customer.account.received) == 2
+    assert [("answered", 1)] * 2 == [(row["outcome"], row["calls"]) for row in usage]

@@ -125,6 +125,7 @@ def test_rows_hold_the_facts_of_each_call():
         "provider": "openai",
         "billed_to": "customer",
         "at": AT,
+        "outcome": "answered",
         "reported": True,
         "calls": 1,
         "input_tokens": 5,

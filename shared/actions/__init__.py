@@ -119,7 +119,8 @@ class Action(Protocol):
     What a module of this package offers.
 
     One that does not need a model for each of its jobs says `NEEDS_MODEL = False`; the job then fails
-    for the lack of one only where the action asks its bench for it.
+    for the lack of one only where the action asks its bench for it. One whose answers go to blobs has
+    `keeps_blobs(asked)`, which says whether this one's will.
     """
 
     def decode(self, data: Raw | bytes) -> Any:

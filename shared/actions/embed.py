@@ -53,11 +53,19 @@ def decode(data: Raw | bytes) -> Embed:
     return decode_embed(data)
 
 
+def keeps_blobs(asked: Embed) -> bool:
+    """See Action."""
+    return asked.format == "npy"
+
+
 async def run(asked: Embed, bench: Bench) -> Answer:
     """See Action."""
     whole, learned = range(len(asked.texts)), False
-    if fits(asked.texts, bench.most(_OPERATION)):
+    if await bench.recall("whole") or fits(asked.texts, bench.most(_OPERATION)):
         try:
+            if asked.format == "npy":  # its blob is written once the answer is stored
+                step = await bench.step("whole", partial(_ask, asked, whole, bench))
+                return await _answer(asked.format, [step], bench)
             step = await _ask(asked, whole, bench)
         except RequestRejected as error:
             learned = _learn(error, whole, bench)

@@ -32,6 +32,11 @@ def decode(data: Raw | bytes) -> Image:
     return decode_image(data)
 
 
+def keeps_blobs(_: Image) -> bool:
+    """See Action."""
+    return True
+
+
 async def run(asked: Image, bench: Bench) -> Answer:
     """See Action."""
     if bench.connection.endpoint.style == "models":

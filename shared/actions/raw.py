@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from msgspec import Raw
 from msgspec.structs import replace
 
-from shared.actions import Answer, Bench
+from shared.actions import Answer, Bench, Step
 from shared.actions.replies import RawReply, extension, read_reply
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
@@ -39,6 +40,11 @@ def decode(data: Raw | bytes) -> RawRequest:
     return decode_raw(data)
 
 
+def keeps_blobs(asked: RawRequest) -> bool:
+    """See Action."""
+    return asked.response_type == "binary"
+
+
 async def run(asked: RawRequest, bench: Bench) -> Answer:
     """See Action."""
     connection = bench.connection
@@ -57,12 +63,24 @@ async def run(asked: RawRequest, bench: Bench) -> Answer:
         form=asked.form,
         files={name: FilePart(file.filename, file.content, file.content_type) for name, file in asked.files.items()},
     )
+    if asked.response_type != "binary":
+        return await _answer(asked, request, bench)
+    step = await bench.step("whole", partial(_kept, asked, request, bench))  # its blob is written before it counts
+    return Answer(step.value)
+
+
+async def _answer(asked: RawRequest, request: UpstreamRequest, bench: Bench) -> Answer:
     reply = await bench.send(request)
     read = read_reply(reply, asked.response_type)
     blob = None
     if read.binary:
         blob = await bench.save(f"output.{extension(read.media_type)}", reply.body, read.media_type)
     return raw_answer(asked, reply, read, blob)
+
+
+async def _kept(asked: RawRequest, request: UpstreamRequest, bench: Bench) -> Step:
+    answer = await _answer(asked, request, bench)
+    return Step(answer.output, answer.calls)
 
 
 def path_below(path: str, endpoint: Endpoint) -> str:

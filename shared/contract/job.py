@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -55,6 +56,12 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds from submission after which the job ends as failed."""
 
 
+class PutBack(Struct, frozen=True, kw_only=True):
+    """What we write on a job that goes back into its queue, where a message forgets when it first came."""
+
+    submitted_at: datetime
+
+
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One request to run one action for one customer."""
 
@@ -68,6 +75,8 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output: Output = Output()
     options: Options = Options()
     metadata: dict[str, Any] = {}
+    put_back: PutBack | None = msgspec.field(default=None, name="_put_back")
+    """Ours alone: no part of what is asked."""
 
     @property
     def id(self) -> str:
@@ -95,9 +104,10 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
     return job
 
 
-def encode_job(job: Job) -> bytes:
-    """The job as bytes, for putting it back into the queue under its own id."""
-    return msgspec.json.encode({key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)})
+def encode_job(job: Job, *, submitted_at: datetime) -> bytes:
+    """The job as bytes, for putting it back into the queue under its own id and first time."""
+    members = {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
+    return msgspec.json.encode({**members, "_put_back": PutBack(submitted_at=submitted_at)})
 
 
 def request_hash(job: Job) -> str:
@@ -148,7 +158,7 @@ def salvage(body: bytes) -> dict[str, Any]:
 
 def _members(job: Job) -> dict[str, Any]:
     members = msgspec.structs.asdict(job).items()
-    return {name: value for name, value in members if value is not msgspec.UNSET}
+    return {name: value for name, value in members if value is not msgspec.UNSET and name != "put_back"}
 
 
 _DEFAULTS: dict[str, Any] = {

@@ -47,13 +47,15 @@ class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: dict[str, Any] | None = None
 
 
-class ConnectionLabel(Struct, frozen=True, kw_only=True):
+class ConnectionLabel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whose connection served: never what it holds."""
 
     name: str
     source: Literal["key_vault", "static"]
     provider: str
     billed_to: Literal["customer", "operator"]
+    breaker: Literal["open", "half_open"] | None = None
+    """Where the endpoint has kept failing on this worker, and is left alone for a while."""
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
