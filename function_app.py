@@ -6,15 +6,21 @@ from uuid import uuid4
 import azure.functions as func
 
 from shared.clock import now
+from shared.http.messages import Request, Response
+from shared.routes import ROUTES, Route
 from shared.runs import Delivery
 from shared.services import services
 from shared.settings import binding_queues
 
 JOBS, POISON, RESULTS = binding_queues(os.environ)
+ENTRA = os.environ.get("HTTP_AUTH", "").strip() == "entra"
 
 # As text, the host would refuse a message that is not UTF-8 and copy a JSON object's members over the
 # trigger's metadata, where `dequeueCount` or `insertionTime` make it unreadable, before we could answer.
 BINARY = func.DataType.BINARY
+
+# Six times a night: where there is much to remove, one goes on where the one before stopped.
+SWEEPS = "0 17 0-5 * * *"
 
 app = func.FunctionApp()
 
@@ -33,6 +39,28 @@ async def bury_job(message: func.QueueMessage, results: func.Out[bytes]) -> None
     publish(results, await services().pipeline.bury(delivery(message)))
 
 
+@app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)
+async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
+    """Removes what has outlived its retention (docs/retention.md)."""
+    await services().sweep()
+
+
+def serve(route: Route) -> None:
+    """Adds the function of one HTTP route; `shared.http` answers it, and is loaded with the first request."""
+    opened = route.role is None or ENTRA
+    level = func.AuthLevel.ANONYMOUS if opened else func.AuthLevel.FUNCTION
+
+    async def answer(request: func.HttpRequest) -> func.HttpResponse:
+        return http_response(await services().door.answer(route.name, http_request(request)))
+
+    answer.__name__ = route.name
+    app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(answer)
+
+
+for each in ROUTES:
+    serve(each)
+
+
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
 async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # the trigger's binding
     """Says that the app is loaded and answers. Tells nothing else: it is open to everybody."""
@@ -42,6 +70,18 @@ async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG00
 def delivery(message: func.QueueMessage) -> Delivery:
     """The message as the pipeline takes it."""
     return Delivery(message.get_body(), message.id or uuid4().hex, message.insertion_time or now())
+
+
+def http_request(request: func.HttpRequest) -> Request:
+    """The request as the door takes it."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Request(request.method, request.url, request.route_params, request.params, headers, request.get_body())
+
+
+def http_response(response: Response) -> func.HttpResponse:
+    """The response as the host takes it."""
+    headers = {"Content-Type": response.media_type, **response.headers}
+    return func.HttpResponse(response.body, status_code=response.status, headers=headers)
 
 
 def publish(results: func.Out[bytes], told: bytes | None) -> None:

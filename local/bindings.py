@@ -2,7 +2,7 @@
 The functions of an app as the host sees them: triggers and outputs, as the decorators declare them,
 and what their settings mean (`%SETTING%`, connections).
 
-Knows queue and HTTP bindings, and refuses every other. Knows nothing of Storage or of the worker.
+Knows queue and HTTP bindings and timers, and refuses every other. Knows nothing of Storage or of the worker.
 """
 
 import json
@@ -15,11 +15,13 @@ from local.host_errors import HostError
 
 QUEUE_TRIGGER = "queueTrigger"
 HTTP_TRIGGER = "httpTrigger"
+TIMER_TRIGGER = "timerTrigger"
 QUEUE = "queue"
 HTTP = "http"
 RETURN = "$return"
 
-_SUPPORTED = {(QUEUE_TRIGGER, "IN"), (HTTP_TRIGGER, "IN"), (QUEUE, "OUT"), (HTTP, "OUT")}
+_TRIGGERS = {QUEUE_TRIGGER, HTTP_TRIGGER, TIMER_TRIGGER}
+_SUPPORTED = {*((trigger, "IN") for trigger in _TRIGGERS), (QUEUE, "OUT"), (HTTP, "OUT")}
 # `JobStorage__queueServiceUri` and the like: a connection by identity instead of by key.
 _IDENTITY_SETTINGS = ("queueServiceUri", "serviceUri", "accountName", "credential")
 
@@ -75,10 +77,10 @@ def read_function(name: str, function_id: str, raw_bindings: Iterable[str]) -> F
             raise HostError(
                 f"Function '{name}' has a binding of type '{settings['type']}' (direction"
                 f" {settings['direction'].lower()}), which this host does not play: it knows queue triggers,"
-                " queue outputs and HTTP. Azure, and Core Tools, may well know it."
+                " queue outputs, HTTP and timers. Azure, and Core Tools, may well know it."
             )
         bindings.append(Binding(settings["name"], settings["type"], settings))
-    triggers = [binding for binding in bindings if binding.type in {QUEUE_TRIGGER, HTTP_TRIGGER}]
+    triggers = [binding for binding in bindings if binding.type in _TRIGGERS]
     if len(triggers) != 1:
         raise HostError(f"Function '{name}' has {len(triggers)} triggers; a function has exactly one.")
     return Function(name, function_id, triggers[0], tuple(bindings))

@@ -6,7 +6,8 @@ A Functions host for one machine: runs a function app on Microsoft's own Python 
 App settings are the environment variables. Each process is one instance; several may listen to the same
 queues. In Azure an instance is two processes, host and worker, that talk gRPC; here both share one
 process and one event loop. So a function that blocks the loop also blocks polling and the renewal of
-messages, and a worker that dies takes its host with it: whoever supervises starts it again.
+messages, and a worker that dies takes its host with it: whoever supervises starts it again. Timers do not
+tick: `POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import NoReturn
 from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueClient
 
-from local.bindings import QUEUE_TRIGGER, RETURN, Binding, Function, read_connection, resolve
+from local.bindings import QUEUE_TRIGGER, RETURN, TIMER_TRIGGER, Binding, Function, read_connection, resolve
 from local.host_errors import AppNotLoaded, HostError, WorkerSilent
 from local.host_json import HostJson, load_host_json
 from local.host_log import start_logging
@@ -59,13 +60,14 @@ class Host:
             if function.trigger.type == QUEUE_TRIGGER
         ]
         self._routes = read_routes(worker.functions, settings.route_prefix)
+        self._by_hand: set[asyncio.Task[None]] = set()
 
     async def run(self, port: int | None) -> NoReturn:
         """Listens until the process ends; `port` is 0 for a free one, None for no HTTP."""
         url = ""
         if port is not None:
             try:
-                _runner, url = await start_front(self._routes, self._run_http, port)
+                _runner, url = await start_front(self._routes, self._run_http, port, self._begin_timer)
             except OSError as exc:
                 raise HostError(f"Port {port} on loopback cannot be had: {exc.strerror}.") from exc
         listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
@@ -122,6 +124,23 @@ class Host:
                 await _never_answer(exc)
             ok = await self._finish(function, invocation)
         return invocation if ok else Invocation(invocation.id, ok=False)
+
+    def _begin_timer(self, name: str) -> bool:
+        found = [function for function in self._worker.functions.values() if function.name.lower() == name.lower()]
+        if not found or found[0].trigger.type != TIMER_TRIGGER:
+            return False
+        task = asyncio.create_task(self._run_timer(found[0]))
+        self._by_hand.add(task)  # the loop itself would forget it
+        task.add_done_callback(self._by_hand.discard)
+        return True
+
+    async def _run_timer(self, function: Function) -> None:
+        with self._watchdog.watching(function.name):
+            try:
+                invocation = await self._worker.invoke_timer(function.name)
+            except WorkerSilent as exc:
+                await _never_answer(exc)
+            await self._finish(function, invocation)
 
     async def _finish(self, function: Function, invocation: Invocation) -> bool:
         """Writes the outputs, one by one: an invocation whose output cannot be written has failed."""

@@ -1,7 +1,10 @@
 """
 The HTTP triggers: one listener on loopback that hands requests to functions and their replies back.
 
-As with Core Tools, function keys are not asked for. Knows nothing of the worker: `run` runs a function.
+Also the host's own way to run a function by hand, `POST /admin/functions/{name}`, here for timers
+(learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http).
+
+As with Core Tools, keys are not asked for. Knows nothing of the worker: `run` runs a function.
 """
 
 import logging
@@ -34,6 +37,8 @@ class HttpRequest:
 
 
 Run = Callable[[str, HttpRequest], Awaitable[Invocation]]
+RunByHand = Callable[[str], bool]
+"""Begins a function by its name; False where there is no such timer function."""
 
 
 def read_routes(functions: Mapping[str, Function], prefix: str) -> Routes:
@@ -48,7 +53,9 @@ def read_routes(functions: Mapping[str, Function], prefix: str) -> Routes:
     )
 
 
-async def start_front(routes: Routes, run: Run, port: int) -> tuple[web.AppRunner, str]:
+async def start_front(
+    routes: Routes, run: Run, port: int, run_by_hand: RunByHand = lambda _: False
+) -> tuple[web.AppRunner, str]:
     """
     Listens on loopback, on a free port where `port` is 0; gives the runner and the URL.
 
@@ -63,7 +70,13 @@ async def start_front(routes: Routes, run: Run, port: int) -> tuple[web.AppRunne
         invocation = await run(name, await _read(request, params))
         return _reply(invocation)
 
+    async def begin(request: web.Request) -> web.Response:
+        if request.content_type != "application/json":
+            return web.Response(status=415)
+        return web.Response(status=202 if run_by_hand(request.match_info["name"]) else 404)
+
     app = web.Application(client_max_size=MAX_BODY)
+    app.router.add_post("/admin/functions/{name}", begin)
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()

@@ -9,6 +9,7 @@ Knows nothing of queues, polling, routes or host.json; what an output is worth i
 """
 
 import asyncio
+import json
 import os
 import sys
 import uuid
@@ -22,7 +23,7 @@ from azure.functions.meta import Datum
 from azure_functions_runtime.native_invocation import invocation_request_native
 
 from local import protos
-from local.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, Function, read_function
+from local.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, TIMER_TRIGGER, Function, read_function
 from local.host_errors import AppNotLoaded, HostError, WorkerSilent
 from local.trigger_metadata import MessageFacts, queue_metadata
 
@@ -165,6 +166,18 @@ class Worker:
             "body": Datum(body, "bytes"),
         }
         return await self.invoke(function_name, {trigger.name: Datum(request, "http")}, {})
+
+    async def invoke_timer(self, function_name: str) -> Invocation:
+        """
+        Runs a timer function as if its time had come.
+
+        Raises WorkerSilent, and HostError if it is no timer function.
+        """
+        trigger = self.functions[function_name].trigger
+        if trigger.type != TIMER_TRIGGER:
+            raise HostError(f"{function_name} has no timer trigger.")
+        timer = json.dumps({"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": False})
+        return await self.invoke(function_name, {trigger.name: Datum(timer, "json")}, {})
 
 
 def _find_app(app_dir: Path) -> Path:

@@ -41,8 +41,9 @@ from shared.errors import (
 from shared.holds import ANSWER, Hold
 from shared.inputs import Inputs
 from shared.lanes import WIDTH, Lanes
-from shared.ledger import STEP_LIMIT, Ledger, StepRecord
+from shared.ledger import STEP_LIMIT, Ledger
 from shared.outputs import Outputs
+from shared.rows import StepRecord
 from shared.runs import Run
 from shared.transport import Reply, Transport, UpstreamRequest
 from shared.usage import Call, read_usage, total

@@ -19,7 +19,8 @@ from typing import TypeVar
 from shared.clock import now
 from shared.contract.result import ConnectionLabel
 from shared.errors import LeaseLost, NotNow, Postponed, StorageUnavailable
-from shared.ledger import ROWS_AT_ONCE, Ledger, StepRecord, fitting
+from shared.ledger import Ledger
+from shared.rows import ROWS_BESIDE, StepRecord, fitting
 from shared.runs import Run
 from shared.stores import Row
 from shared.usage import Call, total, usage_rows
@@ -151,7 +152,7 @@ class Hold:
         """Leaves nothing to be written but what fits one change beside `room` rows."""
         while self._waiting:
             await self._write_some()
-        while self._due and len(self._due) + room > ROWS_AT_ONCE:
+        while self._due and len(self._due) + room > ROWS_BESIDE:
             await self._write_some()
 
     async def _write_some(self) -> None:

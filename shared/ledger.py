@@ -10,81 +10,38 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from shared.clock import now
+from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed
+from shared.rows import (
+    Claim,
+    Done,
+    JobRecord,
+    State,
+    StepRecord,
+    job_key,
+    read_claim,
+    read_record,
+    read_step,
+    step_key,
+    step_row,
+    time_row,
+)
 from shared.stores import Row, RowChanged, RowExists, Table
 
 LEASE_S = 90.0
-ROWS_AT_ONCE = 99
-"""A transaction has room for 100 rows, the job's own among them, and for 4 MB."""
-_STEPS_AT_ONCE = 30
 STEP_LIMIT = 60_000
 """Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
 _BUSY_S = 15.0
 _REASON_LIMIT = 1000
-
-State = Literal["running", "waiting", "cancelled", "done"]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to run a job, until its lease ends."""
-
-    customer: str
-    job_id: str
-    attempt: int
-    submitted_at: datetime
-    started_at: datetime
-    owner: str
-    etag: str
-    retries: int = 0
-    """Retries that earlier runs have used up."""
-    failures: int = 0
-    """Earlier runs that came to nothing: their worker died, or Storage did not keep what they had."""
-    deaths: tuple[int, ...] = ()
-    """Attempts whose worker died, and that no usage record tells of yet."""
-    lost: Usage = field(default_factory=Usage)
-    """What earlier runs have consumed whose answers could not be kept; their usage records are written."""
-    reason: str = ""
-    """Why the last run came to nothing, and the code of the contract where it had one."""
-    reason_code: str = ""
-    cancelled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The job is done; `told` is its result as it was told."""
-
-    told: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StepRecord:
-    """A part of a job that was paid for and is remembered: its value as JSON, what it consumed, its usage rows."""
-
-    key: str
-    value: bytes
-    usage: Usage
-    spilled: bool = False
-    """The value was too large for a row, and stands elsewhere."""
-    rows: Sequence[Row] = ()
-
-
-def fitting(steps: Sequence[StepRecord], *, beside: int = 0) -> list[StepRecord]:
-    """The first of the steps, as many as one transaction takes `beside` so many other rows; at least one."""
-    rows = beside
-    for number, step in enumerate(steps):
-        rows += 1 + len(step.rows)
-        if number and (rows > ROWS_AT_ONCE or number == _STEPS_AT_ONCE):
-            return list(steps[:number])
-    return list(steps)
+_DIED = "The worker that ran it died."
 
 
 class Ledger:
@@ -94,7 +51,9 @@ class Ledger:
         self._table = table
         self.lease_s = lease_s
 
-    async def claim(self, customer: str, job_id: str, *, asked: str, submitted_at: datetime) -> Claim | Done:
+    async def claim(
+        self, customer: str, job_id: str, *, asked: str, submitted_at: datetime, action: str = ""
+    ) -> Claim | Done:
         """
         The right to run the job whose request hash is `asked`, or what it ended with.
 
@@ -103,16 +62,43 @@ class Ledger:
         """
         owner, moment = uuid.uuid4().hex, now()
         first = Claim(customer, job_id, 1, submitted_at, moment, owner, "")
-        values = self._claimed(first) | {"hash": asked, "submitted_at": submitted_at}
+        values = self._claimed(first) | {"hash": asked, "submitted_at": submitted_at, "action": action}
+        place = time_row(customer, job_id, submitted_at)
         try:
-            etag = await self._table.insert(Row(customer, _key(job_id), values))
+            etag = await self._table.insert(Row(customer, job_key(job_id), values), beside=[place])
         except RowExists:
             return await self._claim_again(customer, job_id, asked, owner)
         return replace(first, etag=etag)
 
+    async def submit(self, job: Job, *, asked: str, submitted_at: datetime) -> JobRecord:
+        """
+        Puts a job on record that has not begun; gives the record, which may have been there before.
+
+        Raises JobConflict where the id belongs to a job that asked for something else, StorageUnavailable.
+        """
+        values = {
+            "state": "queued",
+            "attempt": 0,
+            "owner": "",
+            "hash": asked,
+            "submitted_at": submitted_at,
+            "action": job.action,
+            "model": job.model or "",
+        }
+        row = Row(job.customer, job_key(job.id), values)
+        try:
+            await self._table.insert(row, beside=[time_row(job.customer, job.id, submitted_at)])
+        except RowExists:
+            found = await self._table.read(row.partition, row.key)
+            if found is None:  # removed between the two calls: a moment later it can be inserted
+                raise JobBusy(f"The row of job {job.id} has just been removed.", 1) from None
+            _check_same(found, asked)
+            row = found
+        return read_record(row)
+
     async def renew(self, claim: Claim, rows: Sequence[Row] = ()) -> Claim:
         """
-        Moves the lease's end on, and writes usage rows, at most ROWS_AT_ONCE, in the same transaction.
+        Moves the lease's end on, and writes usage rows, at most ROWS_BESIDE, in the same transaction.
 
         Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
         """
@@ -159,7 +145,7 @@ class Ledger:
 
         Raises as `renew`.
         """
-        own = [_step_row(claim, step) for step in steps]
+        own = [step_row(claim, step) for step in steps]
         return await self._change(claim, self._lease(), [*own, *rows, *(row for step in steps for row in step.rows)])
 
     async def record(self, rows: Sequence[Row]) -> None:
@@ -172,9 +158,9 @@ class Ledger:
         """The steps that earlier runs of the job remembered. Asks Storage only where there was an earlier run."""
         if claim.attempt == 1:
             return []
-        first = _step_key(claim, "")
+        first = step_key(claim, "")
         found = self._table.scan(claim.customer, first, f"{first}\x7f")
-        return [_read_step(row, first) async for row in found]
+        return [read_step(row, first) async for row in found]
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
         """Those of the rows that are not in the table. Raises StorageUnavailable."""
@@ -182,17 +168,17 @@ class Ledger:
 
     async def cancel(self, customer: str, job_id: str) -> State | None:
         """
-        Calls off a job that waits to be run again; when its message comes, it ends as cancelled.
+        Calls off a job that waits to be run; when its message comes, it ends as cancelled.
 
         Gives what it is now: `running` and `done` say that it was too late, None that there is no such job.
         Raises StorageUnavailable.
         """
         while True:
-            row = await self._table.read(customer, _key(job_id))
+            row = await self._table.read(customer, job_key(job_id))
             if row is None:
                 return None
             state: State = row.values["state"]
-            if state != "waiting":
+            if state not in {"queued", "waiting"}:
                 return state
             try:
                 await self._table.merge(Row(customer, row.key, {"state": "cancelled"}, row.etag))
@@ -202,7 +188,7 @@ class Ledger:
 
     async def knows(self, customer: str, job_id: str) -> bool:
         """Whether the job was claimed before. Raises StorageUnavailable."""
-        return await self._table.read(customer, _key(job_id)) is not None
+        return await self._table.read(customer, job_key(job_id)) is not None
 
     async def find_unfinished(self, customer: str, asked: str) -> str | None:
         """
@@ -217,19 +203,18 @@ class Ledger:
         return None
 
     async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
-        row = await self._table.read(customer, _key(job_id))
+        row = await self._table.read(customer, job_key(job_id))
         if row is None:  # removed between the two calls: a moment later it can be inserted
             raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
         values = row.values
-        if values["hash"] != asked:
-            raise JobConflict(f"The id {job_id} belongs to a job of customer {customer} that asked for something else.")
+        _check_same(row, asked)
         if values["state"] == "done":
             return Done(values["told"])
-        claim = _read_claim(row, owner)
+        claim = read_claim(row, owner)
         if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
             return claim
-        running, left = values["state"] == "running", (values["lease_until"] - now()).total_seconds()
-        if running and left > 0:
+        running = values["state"] == "running"
+        if running and (left := (values["lease_until"] - now()).total_seconds()) > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
         again = replace(claim, attempt=claim.attempt + 1)
         if running:  # a claim that nobody gave up is one whose worker has died
@@ -249,7 +234,7 @@ class Ledger:
     async def _change(self, claim: Claim, values: Mapping[str, Any], added: Sequence[Row] = ()) -> Claim:
         if added and claim.deaths:  # whoever writes usage rows has written those of the deaths first
             values, claim = {**values, "deaths": ""}, replace(claim, deaths=())
-        row = Row(claim.customer, _key(claim.job_id), values, claim.etag)
+        row = Row(claim.customer, job_key(claim.job_id), values, claim.etag)
         try:
             etag = await (self._table.merge_and_insert(row, added) if added else self._table.merge(row))
         except RowChanged:
@@ -285,42 +270,9 @@ class Ledger:
         return {"lease_until": now() + timedelta(seconds=self.lease_s)}
 
 
-_DIED = "The worker that ran it died."
-
-
-def _key(job_id: str) -> str:
-    return f"j_{job_id}"
-
-
-def _read_claim(row: Row, owner: str) -> Claim:
-    values = row.values
-    return Claim(
-        customer=row.partition,
-        job_id=row.key.removeprefix("j_"),
-        attempt=values["attempt"],
-        submitted_at=values["submitted_at"],
-        started_at=values["started_at"],
-        owner=owner,
-        etag=row.etag,
-        retries=values.get("retries", 0),
-        failures=values.get("failures", 0),
-        deaths=tuple(int(one) for one in values.get("deaths", "").split(",") if one),
-        lost=msgspec.json.decode(values.get("lost", "{}"), type=Usage),
-        reason=values.get("reason", ""),
-        reason_code=values.get("reason_code", ""),
-        cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
-    )
-
-
-def _step_key(claim: Claim, key: str) -> str:
-    return f"s_{claim.job_id}~{key}"  # no job id has a `~`, so no job's keys begin like another's
-
-
-def _step_row(claim: Claim, step: StepRecord) -> Row:
-    values = {"value": step.value, "spilled": step.spilled, **msgspec.structs.asdict(step.usage)}
-    return Row(claim.customer, _step_key(claim, step.key), values)
-
-
-def _read_step(row: Row, first: str) -> StepRecord:
-    usage = Usage(**{name: row.values[name] for name in Usage.__struct_fields__})
-    return StepRecord(row.key.removeprefix(first), row.values["value"], usage, spilled=row.values["spilled"])
+def _check_same(row: Row, asked: str) -> None:
+    if row.values["hash"] != asked:
+        job_id = row.key.removeprefix("j_")
+        raise JobConflict(
+            f"The id {job_id} belongs to a job of customer {row.partition} that asked for something else."
+        )

@@ -80,6 +80,13 @@ class Outputs:
             raise StorageUnavailable(f"The blob {name} is gone.")
         return data
 
+    async def read_result(self, job: Job | Result, told: bytes) -> bytes:
+        """The whole result of a job whose message had no room for it; as `told`, where its blob is gone."""
+        data = await self._blobs.read(
+            self._settings.results_container, f"{job.customer}/{job.job_id}/result.json", _OWN_LIMIT
+        )
+        return told if data is None else data
+
     def _queues(self) -> tuple[str, ...]:
         settings = self._settings
         own = {settings.jobs_queue, settings.poison_queue, settings.callbacks_queue}

@@ -40,7 +40,7 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.holds import Hold
-from shared.ledger import Claim, Done, State
+from shared.rows import Claim, Done, State
 from shared.runs import Delivery, Run, deadline_of, finished, refused
 from shared.settings import Settings
 from shared.stores import Queues
@@ -135,7 +135,9 @@ class Pipeline:
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
         asked = request_hash(job)
-        return await self.tools.ledger.claim(job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at)
+        return await self.tools.ledger.claim(
+            job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at, action=job.action
+        )
 
     async def _knows(self, job: Job) -> bool:
         return await self.tools.ledger.knows(job.customer, job.id)

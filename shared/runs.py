@@ -12,7 +12,7 @@ from shared.connections import Connection
 from shared.contract.job import Job, salvage
 from shared.contract.result import ConnectionLabel, Result, Usage
 from shared.errors import JobError
-from shared.ledger import Claim, StepRecord
+from shared.rows import Claim, StepRecord
 from shared.usage import total
 
 

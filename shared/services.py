@@ -6,6 +6,8 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
@@ -26,14 +28,18 @@ from shared.storage.account import Account
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
-from shared.stores import Blobs, CredentialStore, Table
+from shared.stores import Blobs, Table
 from shared.transport import Transport
+
+if TYPE_CHECKING:
+    from shared.http.door import Door
+    from shared.key_vault import KeyVaultCredentials
 
 _TALKATIVE = ("azure", "httpx", "msal")
 """Loggers that would write a line a request, addresses included."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Services:
     """What a worker keeps from its first job to its end."""
 
@@ -42,6 +48,25 @@ class Services:
     session: aiohttp.ClientSession
     table: Table
     blobs: Blobs
+    secrets: KeyVaultCredentials | None
+
+    @cached_property
+    def door(self) -> Door:
+        """The HTTP door. No job from a queue needs it."""
+        from shared.http.opening import Parts, open_door  # noqa: PLC0415
+
+        pipeline = self.pipeline
+        return open_door(
+            Parts(
+                pipeline.settings,
+                pipeline.tools,
+                pipeline.connections,
+                self.table,
+                self.blobs,
+                pipeline.queues,
+                self.secrets,
+            )
+        )
 
     async def sweep(self) -> None:
         """Removes what has outlived its retention, for ten minutes at most. The next sweep goes on."""
@@ -84,9 +109,9 @@ def build(settings: Settings) -> Services:
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
     )
-    connections = Connections(settings, _credentials(settings, identity, session))
-    pipeline = Pipeline(settings, connections, AzureQueues(account), tools)
-    return Services(pipeline, identity, session, table, blobs)
+    secrets = _secrets(settings, identity, session)
+    pipeline = Pipeline(settings, Connections(settings, secrets), AzureQueues(account), tools)
+    return Services(pipeline, identity, session, table, blobs, secrets)
 
 
 def services(environment: Mapping[str, str] = os.environ) -> Services:
@@ -100,7 +125,7 @@ def services(environment: Mapping[str, str] = os.environ) -> Services:
 _services: Services | None = None
 
 
-def _credentials(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> CredentialStore | None:
+def _secrets(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:
     if not settings.key_vault_url:
         return None
     from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault

@@ -62,6 +62,13 @@ class Settings:
     input_containers: tuple[str, ...] = ("inputs",)
     jobs_table: str = "jobs"
 
+    http_auth: str = "key"
+    """`key`: the host asks for a function key. `entra`: App Service authentication stands in front of the app."""
+    entra_customer_claim: str = "customer"
+    """The claim of a token that ties it to one customer."""
+    website_auth_enabled: bool = False
+    """Set by Azure where App Service authentication is on (learn.microsoft.com, "reference-app-settings")."""
+
     lease_seconds: int = 90
     """How long after its last sign of life a worker's job may be taken over by another."""
     retain_jobs_days: int = 30
@@ -127,6 +134,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         results_container=text("RESULTS_CONTAINER", "results"),
         input_containers=_split(text("INPUT_CONTAINERS", "inputs")),
         jobs_table=text("JOBS_TABLE", "jobs"),
+        http_auth=_one_of(environment, "HTTP_AUTH", "key", "entra"),
+        entra_customer_claim=text("ENTRA_CUSTOMER_CLAIM", "customer"),
+        website_auth_enabled=_flag(environment, "WEBSITE_AUTH_ENABLED"),
         lease_seconds=_whole(environment, "LEASE_SECONDS", 90, 10, 540),
         retain_jobs_days=_whole(environment, "RETAIN_JOBS_DAYS", 30, 0, 3650),
         retain_usage_months=_whole(environment, "RETAIN_USAGE_MONTHS", 24, 0, 120),
@@ -161,6 +171,13 @@ def _flag(environment: Mapping[str, str], name: str) -> bool:
     if value in _NO:
         return False
     raise SettingInvalid(f"{name} must be true or false.")
+
+
+def _one_of(environment: Mapping[str, str], name: str, *values: str) -> str:
+    text = environment.get(name, "").strip() or values[0]
+    if text not in values:
+        raise SettingInvalid(f"{name} must be {' or '.join(values)}.")
+    return text
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

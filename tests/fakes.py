@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 
+from shared.clock import now
 from shared.errors import InvalidJob, StorageUnavailable
-from shared.stores import Row, RowChanged, RowExists
+from shared.stores import WRITTEN, BlobFacts, BlobPage, ContainerMissing, Row, RowChanged, RowExists, RowPage
 
 
 class Fault(Enum):
@@ -27,11 +29,15 @@ class MemoryTable:
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     faults: deque[Fault | None] = field(default_factory=deque)
     down: bool = False
+    page_size: int = 1000
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests by method; each would be a transaction on Azure's bill."""
+    _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _etags: int = 0
 
-    async def insert(self, row: Row) -> str:
+    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
         """See `stores.Table`."""
-        return (await self._change([], [row]))[0]
+        return (await self._change([], [row, *beside]))[0]
 
     async def read(self, partition: str, key: str) -> Row | None:
         """See `stores.Table`."""
@@ -55,6 +61,57 @@ class MemoryTable:
         for at, row in sorted(self.rows.items()):
             if at[0] == partition and first <= at[1] < last:
                 yield row
+
+    async def page(
+        self,
+        partition: str,
+        first: str,
+        last: str,
+        *,
+        older: Mapping[str, datetime] | None = None,
+        columns: Sequence[str] | None = None,
+        after: str = "",
+    ) -> RowPage:
+        """See `stores.Table`."""
+        self.asked["page"] += 1
+        await self._pass()
+        found = [
+            row
+            for at, row in sorted(self.rows.items())
+            if at[0] == partition and max(first, after) <= at[1] < last and self._is_older(row, older)
+        ]
+        shown = [row if columns is None else _narrowed(row, columns) for row in found[: self.page_size]]
+        return RowPage(shown, "".join(row.key for row in found[self.page_size :][:1]))
+
+    async def next_partition(self, after: str) -> str | None:
+        """See `stores.Table`."""
+        self.asked["next_partition"] += 1
+        await self._pass()
+        return min((partition for partition, _ in self.rows if partition > after), default=None)
+
+    async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
+        """See `stores.Table`."""
+        assert len(rows) <= 100
+        assert len({row.partition for row in rows}) <= 1
+        self.asked["delete"] += bool(rows)
+        await self._pass()
+        fault = self.faults.popleft() if self.faults and rows else None
+        if fault is Fault.REFUSED:
+            raise StorageUnavailable("The change was refused.")
+        stay = []
+        for row in rows:
+            found = self.rows.get((row.partition, row.key))
+            if found and row.etag and found.etag != row.etag:
+                stay.append(row.key)
+            else:
+                self.rows.pop((row.partition, row.key), None)
+        if fault is Fault.LOST:
+            raise StorageUnavailable("The answer was lost.")
+        return stay
+
+    def _is_older(self, row: Row, older: Mapping[str, datetime] | None) -> bool:
+        times = {**row.values, WRITTEN: self._written[row.partition, row.key]}
+        return not older or any(name in times and times[name] < limit for name, limit in older.items())
 
     async def _change(self, changed: Sequence[Row], added: Sequence[Row]) -> list[str]:
         await self._pass()
@@ -81,6 +138,7 @@ class MemoryTable:
             at = (row.partition, row.key)
             kept = self.rows[at].values if at in self.rows else {}
             self.rows[at] = replace(row, values={**kept, **row.values}, etag=etags[-1])
+            self._written[at] = now()
         return etags
 
     async def _pass(self) -> None:
@@ -89,17 +147,31 @@ class MemoryTable:
             raise StorageUnavailable("The table is down.")
 
 
+def _narrowed(row: Row, columns: Sequence[str]) -> Row:
+    return replace(row, values={name: value for name, value in row.values.items() if name in columns})
+
+
 @dataclass
 class MemoryBlobs:
-    """`stores.Blobs`; what was written stands in `blobs`, with its media type."""
+    """
+    `stores.Blobs`; what was written stands in `blobs`, with its media type. Blobs in `held` can't be deleted,
+    and containers in `missing` are not there.
+    """
 
     blobs: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     down: bool = False
+    held: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    page_size: int = 5000
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests by method."""
+    _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
         """See `stores.Blobs`."""
         self._pass()
         self.blobs[container, name] = (data, content_type)
+        self._written[container, name] = now()
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
         """See `stores.Blobs`."""
@@ -109,9 +181,43 @@ class MemoryBlobs:
             raise InvalidJob(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
 
+    async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
+        """See `stores.Blobs`."""
+        self.asked["page"] += 1
+        self._pass()
+        if container in self.missing:
+            raise ContainerMissing(f"There is no {container}.")
+        found = sorted(at for at in self.blobs if at[0] == container and at[1].startswith(prefix) and at[1] >= after)
+        facts = [
+            BlobFacts(at[1], len(self.blobs[at][0]), self._written[at], self.blobs[at][1])
+            for at in found[: self.page_size]
+        ]
+        return BlobPage(facts, "".join(name for _, name in found[self.page_size :][:1]))
+
+    async def chunks(self, container: str, name: str) -> AsyncIterator[bytes] | None:
+        """See `stores.Blobs`."""
+        self._pass()
+        if (container, name) not in self.blobs:
+            return None
+        return _pieces(self.blobs[container, name][0])
+
+    async def delete(self, container: str, name: str) -> None:
+        """See `stores.Blobs`."""
+        self.asked["delete"] += 1
+        await asyncio.sleep(0)
+        self._pass()
+        if name in self.held:
+            raise StorageUnavailable(f"The blob {name} is held.")
+        self.blobs.pop((container, name), None)
+
     def _pass(self) -> None:
         if self.down:
             raise StorageUnavailable("The container is down.")
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
 
 
 @dataclass

@@ -21,7 +21,8 @@ from shared.actions import Step
 from shared.actions.multi_chat import join_answers
 from shared.contract.result import Usage
 from shared.errors import LeaseLost, NotNow, RateLimited, RequestRejected, StorageUnavailable, UpstreamFacts
-from shared.ledger import STEP_LIMIT, Claim, Ledger, StepRecord
+from shared.ledger import STEP_LIMIT, Ledger
+from shared.rows import Claim, StepRecord
 from shared.stores import Row
 from test_stores import Faulty, faulty_table
 from world import Customer, World, delivery

@@ -467,7 +467,7 @@ def test_job_that_is_put_back_is_the_same_job(members: dict[str, Any]):
 
 def test_encoded_job_holds_nothing_but_what_was_asked():
     """A job is put back without its defaults, so that it does not outgrow its message by them."""
-    put_back = {"_put_back": {"submitted_at": "2026-11-20T13:12:00Z"}}
+    put_back = {"_put_back": {"submitted_at": "2026-11-20T13:12:00.000Z"}}
     assert SMALLEST | {"job_id": "m-1"} | put_back == json.loads(encode_job(decoded(), submitted_at=SUBMITTED))
 
 

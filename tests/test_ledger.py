@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,8 @@ from fakes import Fault, MemoryTable
 from shared import ledger as module
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, StorageUnavailable
-from shared.ledger import LEASE_S, Claim, Done, Ledger, StepRecord, fitting
+from shared.ledger import LEASE_S, Ledger
+from shared.rows import Claim, Done, StepRecord, fitting
 from shared.stores import Row, RowExists, Table
 from test_stores import faulty_table
 from world import World
@@ -103,6 +104,7 @@ async def test_a_new_job_is_claimed(case: Case) -> None:
         "cancelled": False,
         "owner": claim.owner,
         "hash": "hash",
+        "action": "",
         "submitted_at": SUBMITTED,
         "started_at": claim.started_at,
     } == values
@@ -356,7 +358,7 @@ async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_e
 class Vanishing(MemoryTable):
     """A table whose rows are there when inserted and gone when read."""
 
-    async def insert(self, row: Row) -> str:
+    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
         """Finds every row."""
         raise RowExists(row.key)
 

@@ -20,11 +20,13 @@ from shared.errors import InvalidJob, StorageUnavailable
 from shared.secret import Secret
 from shared.settings import StorageAccount
 from shared.storage import account as accounts
+from shared.storage import blobs as azure_blobs
+from shared.storage import tables as azure_tables
 from shared.storage.account import Account
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
-from shared.stores import Blobs, Queues, Row, RowChanged, RowExists, Table
+from shared.stores import WRITTEN, BlobFacts, Blobs, ContainerMissing, Queues, Row, RowChanged, RowExists, Table
 from world import World
 
 WEEK_S = 7 * 24 * 3600
@@ -46,6 +48,17 @@ def blobs(request: pytest.FixtureRequest, world: World) -> Blobs:
 def queues(request: pytest.FixtureRequest, world: World) -> Queues:
     """Queues of either kind."""
     return MemoryQueues() if request.param == "memory" else AzureQueues(azure(world))
+
+
+@pytest.fixture
+def small_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of two, for both kinds of stores."""
+    monkeypatch.setattr(azure_tables, "_PAGE", 2)
+    monkeypatch.setattr(azure_blobs, "_PAGE", 2)
+    for name in {"table", "blobs"} & set(request.fixturenames):
+        store = request.getfixturevalue(name)
+        if isinstance(store, MemoryTable | MemoryBlobs):
+            store.page_size = 2
 
 
 @pytest.fixture
@@ -234,6 +247,127 @@ async def test_a_scan_goes_on_beyond_one_page(table: Table, at: str) -> None:
     assert sorted(set(scanned)) == scanned
 
 
+async def fill(table: Table, at: str, *made: str, **values: Any) -> None:
+    """Rows with these keys, each with its key as a value."""
+    for key in made:
+        await table.insert(Row(at, key, {"key": key, **values}))
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_pages_give_what_a_scan_gives(table: Table, at: str) -> None:
+    """Page after page gives each row between the bounds once, in order; the last page says that it is the last."""
+    await fill(table, at, "i_z", "j_", "j_Z", "j_a", "j_b", "j_c", "j`", "u_2")
+    await fill(table, f"{at}-other", "j_d")
+
+    pages, after = [], None
+    while after != "":
+        page = await table.page(at, "j_", "j`", after=after or "")
+        pages.append([row.key for row in page.rows])
+        after = page.after
+
+    assert [["j_", "j_Z"], ["j_a", "j_b"], ["j_c"]] == pages
+
+
+async def test_a_page_holds_a_thousand_rows(table: Table, at: str) -> None:
+    """More rows than Storage gives at once take two pages."""
+    etag = await table.insert(Row(at, "j_0", {"n": 0}))
+    for part in range(11):
+        added = [Row(at, f"u_{part:02}{n:02}", {"n": n}) for n in range(99)]
+        etag = await table.merge_and_insert(Row(at, "j_0", {"n": part}, etag), added)
+
+    first = await table.page(at, "u_", "u`")
+    second = await table.page(at, "u_", "u`", after=first.after)
+
+    assert (1000, 89, "") == (len(first.rows), len(second.rows), second.after)
+    assert 1089 == len({row.key for row in (*first.rows, *second.rows)})
+
+
+async def test_a_page_is_of_older_rows_only(table: Table, at: str) -> None:
+    """Rows are found by the age of either column; one that has neither is not found."""
+    day = datetime(2026, 11, 20, tzinfo=UTC)
+    await fill(table, at, "j_old", finished_at=day - timedelta(microseconds=1), begun_at=day)
+    await fill(table, at, "j_edge", finished_at=day, begun_at=day)
+    await fill(table, at, "j_stuck", begun_at=day - timedelta(days=40))
+    await fill(table, at, "j_none")
+
+    by_one = await table.page(at, "j_", "j`", older={"finished_at": day})
+    by_either = await table.page(at, "j_", "j`", older={"finished_at": day, "begun_at": day - timedelta(days=30)})
+
+    assert ["j_old"] == [row.key for row in by_one.rows]
+    assert ["j_old", "j_stuck"] == [row.key for row in by_either.rows]
+
+
+async def test_a_page_is_of_rows_written_before(table: Table, at: str) -> None:
+    """Storage's own time of the last writing is a column that can be asked for."""
+    await fill(table, at, "s_1", "s_2")
+    moment = datetime.now(UTC)
+
+    earlier = await table.page(at, "s_", "s`", older={WRITTEN: moment - timedelta(hours=1)})
+    later = await table.page(at, "s_", "s`", older={WRITTEN: moment + timedelta(hours=1)})
+
+    assert ([], ["s_1", "s_2"]) == ([row.key for row in earlier.rows], [row.key for row in later.rows])
+
+
+async def test_a_page_has_the_columns_asked_for(table: Table, at: str) -> None:
+    """Of each row only the named columns come, of no columns only the keys, and unasked all."""
+    await fill(table, at, "j_1", a=1, b=b"large")
+
+    shown = [await table.page(at, "j_", "j`", columns=columns) for columns in (["a", "none"], [], None)]
+
+    assert [{"a": 1}, {}, {"key": "j_1", "a": 1, "b": b"large"}] == [
+        {name: value for name, value in page.rows[0].values.items() if value is not None} for page in shown
+    ]
+
+
+async def test_partitions_follow_each_other(table: Table, at: str) -> None:
+    """From partition to partition, whatever their rows; beyond the last there is none."""
+    for name in (f"{at}-b", f"{at}-a", f"{at}-c"):
+        await fill(table, name, "j_1", "j_2")
+
+    assert f"{at}-a" == await table.next_partition(at)
+    assert f"{at}-b" == await table.next_partition(f"{at}-a")
+    assert f"{at}-c" == await table.next_partition(f"{at}-b")
+    assert await table.next_partition("~~") is None
+
+
+async def test_rows_are_deleted(table: Table, at: str) -> None:
+    """Up to a hundred rows go at once, at their etag or without one; the others stay."""
+    etag = await table.insert(Row(at, "j_1", {"n": 1}))
+    etag = await table.merge_and_insert(
+        Row(at, "j_1", {"n": 2}, etag), [Row(at, f"u_{n:03}", {"n": n}) for n in range(99)]
+    )
+    await fill(table, at, "v_it's 1", "w_1")
+
+    assert [] == await table.delete([Row(at, "j_1", {}, etag), *(Row(at, f"u_{n:03}", {}) for n in range(99))])
+    assert [] == await table.delete([Row(at, "v_it's 1", {})])
+    assert [] == await table.delete([])
+
+    assert ["w_1"] == await keys(table, at)
+
+
+async def test_rows_that_are_gone_are_deleted(table: Table, at: str) -> None:
+    """A row that is gone is no error, at an etag or without, and the others beside it go."""
+    await fill(table, at, "j_1", "j_2", "j_3")
+    old = "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""
+
+    stay = await table.delete(
+        [Row(at, "j_1", {}), Row(at, "none", {}), Row(at, "nor this", {}, old), Row(at, "j_2", {})]
+    )
+
+    assert ([], ["j_3"]) == (stay, await keys(table, at))
+
+
+async def test_rows_that_have_changed_stay(table: Table, at: str) -> None:
+    """A row that is not what it was at its etag stays and is told; the others beside it go."""
+    old = await table.insert(Row(at, "j_1", {"n": 1}))
+    await table.merge(Row(at, "j_1", {"n": 2}, old))
+    await fill(table, at, "j_2", "j_3")
+
+    stay = await table.delete([Row(at, "j_2", {}), Row(at, "j_1", {}, old), Row(at, "j_3", {})])
+
+    assert (["j_1"], ["j_1"]) == (stay, await keys(table, at))
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -298,6 +432,9 @@ USES: dict[str, Callable[[Table, str], Awaitable[Any]]] = {
         Row(at, "j_1", {"n": 1}, 'W/"1"'), [Row(at, "u_1", {"n": 1})]
     ),
     "query": keys,
+    "query ": lambda table, at: table.page(at, "", "~"),
+    "query  ": lambda table, at: table.next_partition(at),
+    "delete": lambda table, at: table.delete([Row(at, "j_1", {})]),
 }
 
 
@@ -306,7 +443,7 @@ async def test_a_table_that_is_missing_is_told_by_name(world: World, use: str) -
     """Whatever is asked of a table that nobody has made, the error names table, deed and reason."""
     missing = AzureTable(azure(world), "neverMade")
 
-    with pytest.raises(StorageUnavailable, match=rf"table neverMade: {use}: 404 TableNotFound"):
+    with pytest.raises(StorageUnavailable, match=rf"table neverMade: {use.strip()}: 404 TableNotFound"):
         await USES[use](missing, "p")
 
 
@@ -319,7 +456,7 @@ async def test_a_storage_that_is_not_there_is_unavailable(
     text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
     nowhere = replace(azure(world), settings=StorageAccount(Secret(text), "", "", "", ""))
 
-    with pytest.raises(StorageUnavailable, match=f"table jobs: {use}") as raised:
+    with pytest.raises(StorageUnavailable, match=f"table jobs: {use.strip()}") as raised:
         await USES[use](AzureTable(nowhere, "jobs"), "p")
 
     assert "c2VjcmV0" not in f"{raised.value} {nowhere!r}"
@@ -397,6 +534,26 @@ async def test_a_refused_change_is_not_done(faulty: Faulty, at: str) -> None:
 
     assert Row(at, "j_1", {"n": 1}, etag) == await table.read(at, "j_1")
     assert ["j_1"] == await keys(table, at)
+
+
+async def test_deletes_that_fail_can_be_repeated(faulty: Faulty, at: str) -> None:
+    """Rows stay where Storage never got the deletion, are gone where only its answer got lost."""
+    table, rows = faulty.table, [Row(at, "j_1", {}), Row(at, "j_2", {})]
+    await fill(table, at, "j_1", "j_2")
+    faulty.faults.append(Fault.REFUSED)
+    with pytest.raises(StorageUnavailable):
+        await table.delete(rows)
+    assert ["j_1", "j_2"] == await keys(table, at)
+
+    faulty.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await table.delete(rows)
+    assert [] == await keys(table, at)
+
+    await fill(table, at, "j_1", "j_2")
+    faulty.faults.append(Fault.TWICE)
+    assert [] == await table.delete(rows)
+    assert [] == await keys(table, at)
 
 
 async def test_a_change_whose_answer_is_lost_for_good_is_done(faulty: Faulty, at: str) -> None:
@@ -479,6 +636,63 @@ async def test_a_blob_has_its_media_type(world: World, at: str) -> None:
     properties = await blob.get_blob_properties()
 
     assert "image/png" == properties.content_settings.content_type
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_blobs_are_named_by_their_prefix(blobs: Blobs, world: World, at: str) -> None:
+    """Page after page names the blobs with the prefix, in order, with what is known of them."""
+    container, before = world.environment["RESULTS_CONTAINER"], datetime.now(UTC) - timedelta(seconds=2)
+    for name in (f"{at}/2/ä #%.json", f"{at}/1", f"{at}-other/1", f"{at}/3"):
+        await blobs.write(container, name, b"x" * 7, "text/plain")
+
+    first = await blobs.page(container, f"{at}/")
+    second = await blobs.page(container, f"{at}/", first.after)
+
+    found = [*first.blobs, *second.blobs]
+    assert ([f"{at}/1", f"{at}/2/ä #%.json"], [f"{at}/3"]) == (
+        [blob.name for blob in first.blobs],
+        [blob.name for blob in second.blobs],
+    )
+    assert "" == second.after
+    assert BlobFacts(f"{at}/1", 7, found[0].modified, "text/plain") == found[0]
+    assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in found)
+    assert [] == (await blobs.page(container, f"{at}/4")).blobs
+
+
+async def test_a_missing_container_has_an_error_of_its_own(blobs: Blobs) -> None:
+    """Naming what is in a container that is not there says so."""
+    if isinstance(blobs, MemoryBlobs):
+        blobs.missing.add("never-made")
+
+    with pytest.raises(ContainerMissing, match="never-made"):
+        await blobs.page("never-made", "x/")
+
+
+async def test_a_blob_comes_in_chunks(blobs: Blobs, world: World, at: str) -> None:
+    """A blob of any size is read piece by piece; an empty one has no bytes, and one that is not there is None."""
+    container, data = world.environment["RESULTS_CONTAINER"], bytes(range(256)) * 1000
+    await blobs.write(container, f"{at}/large", data, "text/plain")
+    await blobs.write(container, f"{at}/empty", b"", "text/plain")
+
+    async def read(name: str) -> bytes | None:
+        chunks = await blobs.chunks(container, f"{at}/{name}")
+        return None if chunks is None else b"".join([chunk async for chunk in chunks])
+
+    assert (data, b"", None) == (await read("large"), await read("empty"), await read("none"))
+
+
+async def test_a_blob_is_deleted(blobs: Blobs, world: World, at: str) -> None:
+    """The blob is gone, its neighbour is not; one that is gone already is no error."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{at}/1", b"x", "text/plain")
+    await blobs.write(container, f"{at}/2", b"x", "text/plain")
+    if isinstance(blobs, AzureBlobs):
+        await world.blobs.get_blob_client(container, f"{at}/1").create_snapshot()
+
+    await blobs.delete(container, f"{at}/1")
+    await blobs.delete(container, f"{at}/1")
+
+    assert [f"{at}/2"] == [blob.name for blob in (await blobs.page(container, f"{at}/")).blobs]
 
 
 async def test_a_container_that_is_missing_is_told_by_name(world: World) -> None:

@@ -89,6 +89,10 @@ class World:
         """Puts a secret into the vault as it is; `about` are `tags` and `attributes`."""
         self.vault.secrets.put(name, value, **about)
 
+    async def deliver(self, body: bytes) -> bytes | None:
+        """Hands the pipeline one message, as the trigger does."""
+        return await self.services.pipeline.answer(delivery(body))
+
     async def messages(self, queue: str) -> list[bytes]:
         """What stands in a queue now, taken out of it; messages that are still hidden stay."""
         client = self.queues.get_queue_client(queue)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from shared.clock import rfc3339
 from shared.contract.decoding import decode, is_job_id, is_name, shown
 from shared.errors import InvalidJob
 
@@ -107,7 +108,7 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
 def encode_job(job: Job, *, submitted_at: datetime) -> bytes:
     """The job as bytes, for putting it back into the queue under its own id and first time."""
     members = {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
-    return msgspec.json.encode({**members, "_put_back": PutBack(submitted_at=submitted_at)})
+    return msgspec.json.encode({**members, "_put_back": {"submitted_at": rfc3339(submitted_at)}})
 
 
 def request_hash(job: Job) -> str:

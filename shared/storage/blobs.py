@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
 from shared.errors import InvalidJob
-from shared.storage.account import Account, unavailable
+from shared.storage.account import Account, code_of, unavailable
+from shared.stores import BlobFacts, BlobPage, ContainerMissing
 
 if TYPE_CHECKING:
-    from azure.storage.blob.aio import BlobServiceClient
+    from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 _RANGE_NOT_SATISFIABLE = 416
+_PAGE = 5000
+"""Blobs that Storage names at once (learn.microsoft.com/rest/api/storageservices/list-blobs)."""
 
 
 class AzureBlobs:
@@ -58,3 +62,49 @@ class AzureBlobs:
         if len(data) > limit:
             raise InvalidJob(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
+
+    async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
+        """See `stores.Blobs`."""
+        named = self._service.get_container_client(container).list_blobs(
+            name_starts_with=prefix, results_per_page=_PAGE
+        )
+        pages = named.by_page(after or None)
+        try:
+            blobs = [
+                BlobFacts(blob.name, blob.size, blob.last_modified, blob.content_settings.content_type or "")
+                async for blob in await anext(pages)
+            ]
+        except AzureError as exc:
+            told = unavailable(f"container {container}: list", exc)
+            if isinstance(exc, HttpResponseError) and code_of(exc) == "ContainerNotFound":
+                raise ContainerMissing(str(told)) from exc
+            raise told from exc
+        return BlobPage(blobs, getattr(pages, "continuation_token", None) or "")
+
+    async def chunks(self, container: str, name: str) -> AsyncIterator[bytes] | None:
+        """See `stores.Blobs`."""
+        try:
+            stream = await self._service.get_blob_client(container, name).download_blob()
+        except ResourceNotFoundError:
+            return None
+        except AzureError as exc:
+            raise unavailable(f"container {container}: read", exc) from exc
+        return _chunks(container, stream)
+
+    async def delete(self, container: str, name: str) -> None:
+        """See `stores.Blobs`."""
+        blob = self._service.get_blob_client(container, name)
+        try:
+            await blob.delete_blob(delete_snapshots="include")
+        except ResourceNotFoundError:
+            return
+        except AzureError as exc:
+            raise unavailable(f"container {container}: delete", exc) from exc
+
+
+async def _chunks(container: str, stream: StorageStreamDownloader[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in stream.chunks():
+            yield chunk
+    except AzureError as exc:
+        raise unavailable(f"container {container}: read", exc) from exc

@@ -21,10 +21,8 @@ from shared.stores import Row
 
 _INT32 = range(-(2**31), 2**31)
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-_HEADERS = (
-    "Content-Type: application/json\r\nAccept: application/json;odata=minimalmetadata\r\n"
-    "Prefer: return-no-content\r\nDataServiceVersion: 3.0\r\n"
-)
+_ACCEPT = "Accept: application/json;odata=minimalmetadata\r\nDataServiceVersion: 3.0\r\n"
+_HEADERS = f"Content-Type: application/json\r\nPrefer: return-no-content\r\n{_ACCEPT}"
 _STATUS = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b", re.MULTILINE)
 # The service's answers hold JSON without line breaks, so nothing in them can pass for a status line.
 _CODE = re.compile(rb'(?:"code" ?: ?"|<(?:m:)?[Cc]ode>)([A-Za-z0-9]+)')
@@ -54,13 +52,22 @@ def render_changeset(
         f"PATCH {address}(PartitionKey='{_key(changed.partition)}',RowKey='{_key(changed.key)}') HTTP/1.1\r\n"
         f"{_HEADERS}If-Match: {changed.etag}\r\n\r\n{_entity(changed)}\r\n"
     )
-    inserts = [f"POST {address} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in added]
-    parts = "".join(f"--changeset_{boundary}\r\n{_PART}{part}" for part in (merge, *inserts))
-    body = (
-        f"--batch_{boundary}\r\nContent-Type: multipart/mixed; boundary=changeset_{boundary}\r\n\r\n"
-        f"{parts}--changeset_{boundary}--\r\n\r\n--batch_{boundary}--\r\n"
-    )
-    return f"multipart/mixed; boundary=batch_{boundary}", body.encode()
+    return _batch([merge, *_inserts(address, added)], boundary)
+
+
+def render_inserts(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
+    """As `render_changeset`: inserts `rows`."""
+    return _batch(_inserts(f"{service}/{table}", rows), boundary)
+
+
+def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
+    """As `render_changeset`: deletes `rows`, each at its etag, or as it is where it bears none."""
+    deletes = [
+        f"DELETE {service}/{table}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
+        f"{_ACCEPT}If-Match: {row.etag or '*'}\r\n\r\n"
+        for row in rows
+    ]
+    return _batch(deletes, boundary)
 
 
 def read_refusal(status: int, answer: bytes) -> Refusal | None:
@@ -82,6 +89,19 @@ def read_etag(answer: bytes) -> str:
     """The etag of the first change that `answer`, in which nothing is refused, tells of."""
     found = _ETAG.search(answer)
     return found[1].decode().strip() if found else ""
+
+
+def _inserts(address: str, rows: Sequence[Row]) -> list[str]:
+    return [f"POST {address} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in rows]
+
+
+def _batch(changes: Sequence[str], boundary: str) -> tuple[str, bytes]:
+    parts = "".join(f"--changeset_{boundary}\r\n{_PART}{change}" for change in changes)
+    body = (
+        f"--batch_{boundary}\r\nContent-Type: multipart/mixed; boundary=changeset_{boundary}\r\n\r\n"
+        f"{parts}--changeset_{boundary}--\r\n\r\n--batch_{boundary}--\r\n"
+    )
+    return f"multipart/mixed; boundary=batch_{boundary}", body.encode()
 
 
 def _key(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,11 +15,14 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.storage.account import Account, code_of, refused, unavailable
-from shared.storage.changesets import read_etag, read_refusal, render_changeset
-from shared.stores import Row, RowChanged, RowExists
+from shared.storage.changesets import Refusal, read_etag, read_refusal, render_changeset, render_deletes, render_inserts
+from shared.stores import Row, RowChanged, RowExists, RowPage
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
 """Storage's words for a row that is not what it was, or is gone."""
+_KEYS = "PartitionKey eq @p and RowKey ge @f and RowKey lt @l"
+_PAGE = 1000
+"""Rows that Storage gives at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
 # The SDK asks again only where asking twice is harmless by HTTP's rules. Here it always is: an insert and
 # a change at an etag can happen once, and whoever made them knows them again.
 _AGAIN = {"retry_on_methods": frozenset({"POST", "PATCH"})}
@@ -34,8 +39,10 @@ class AzureTable:
         else:
             self._client = TableClient(settings.table_service_uri, name, credential=account.identity(), **options)
 
-    async def insert(self, row: Row) -> str:
+    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
         """See `stores.Table`."""
+        if beside:
+            return await self._insert_all([row, *beside])
         try:
             return _etag(
                 await self._client.create_entity(_entity(row), response_preference="return-no-content", **_AGAIN)
@@ -74,24 +81,9 @@ class AzureTable:
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
         """See `stores.Table`."""
-        what, service = self._what("transaction"), self._client.url.partition("?")[0]
-        kind, body = render_changeset(service, self._name, changed, added, boundary=uuid4().hex)
-        headers = {
-            "Content-Type": kind,
-            "Accept": "application/json",
-            "x-ms-version": self._client.api_version,
-            "DataServiceVersion": "3.0",
-            "MaxDataServiceVersion": "3.0;NetFx",
-        }
-        request = HttpRequest("POST", f"{service}/$batch", headers=headers, content=body)
-        try:
-            # Through the SDK's own pipeline, for its authentication and retries; `stream` keeps it from
-            # decoding the answer.
-            response = await self._client._client.send_request(request, stream=True, **_AGAIN)  # noqa: SLF001
-            answer = await response.read()
-        except AzureError as exc:
-            raise unavailable(what, exc) from exc
-        refusal = read_refusal(response.status_code, answer)
+        what = self._what("transaction")
+        changeset = render_changeset(self._service, self._name, changed, added, boundary=uuid4().hex)
+        refusal, answer = await self._transact(what, *changeset)
         if refusal is None:
             return read_etag(answer)
         # A record that is there already also says that somebody was here before.
@@ -99,10 +91,20 @@ class AzureTable:
             raise RowChanged(changed.key)
         raise refused(what, refusal.status, refusal.code)
 
+    async def _insert_all(self, rows: Sequence[Row]) -> str:
+        what = self._what("insert")
+        changeset = render_inserts(self._service, self._name, rows, boundary=uuid4().hex)
+        refusal, answer = await self._transact(what, *changeset)
+        if refusal is None:
+            return read_etag(answer)
+        if refusal.code == "EntityAlreadyExists":
+            raise RowExists(rows[0].key)
+        raise refused(what, refusal.status, refusal.code)
+
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `stores.Table`."""
         entities = self._client.query_entities(
-            "PartitionKey eq @p and RowKey ge @f and RowKey lt @l",
+            _KEYS,
             parameters={"p": partition, "f": first, "l": last},
         )
         try:
@@ -110,6 +112,94 @@ class AzureTable:
                 yield _row(entity)
         except AzureError as exc:
             raise unavailable(self._what("query"), exc) from exc
+
+    async def page(
+        self,
+        partition: str,
+        first: str,
+        last: str,
+        *,
+        older: Mapping[str, datetime] | None = None,
+        columns: Sequence[str] | None = None,
+        after: str = "",
+    ) -> RowPage:
+        """See `stores.Table`."""
+        asked, values = _KEYS, {"p": partition, "f": first, "l": last}
+        if older:
+            # The SDK takes the words of a filter apart at the blanks.
+            asked += f" and ( {' or '.join(f'{name} lt @{name}' for name in older)} )"
+        entities = self._client.query_entities(
+            asked,
+            parameters={**values, **(older or {})},
+            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
+            results_per_page=_PAGE,
+        )
+        pages = entities.by_page(json.loads(after) if after else None)
+        try:
+            rows = [_row(entity) async for entity in await anext(pages)]
+        except AzureError as exc:
+            raise unavailable(self._what("query"), exc) from exc
+        token = getattr(pages, "continuation_token", None)
+        return RowPage(rows, json.dumps(token) if token else "")
+
+    async def next_partition(self, after: str) -> str | None:
+        """See `stores.Table`."""
+        found = self._client.query_entities(
+            "PartitionKey gt @after", parameters={"after": after}, select=["PartitionKey", "RowKey"], results_per_page=1
+        )
+        try:
+            async for entity in found:
+                return str(entity["PartitionKey"])
+        except AzureError as exc:
+            raise unavailable(self._what("query"), exc) from exc
+        return None
+
+    async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
+        """See `stores.Table`."""
+        if not rows:
+            return []
+        what = self._what("delete")
+        refusal, _ = await self._transact(what, *render_deletes(self._service, self._name, rows, boundary=uuid4().hex))
+        if refusal is None:
+            return []
+        if refusal.code not in _CHANGED:
+            raise refused(what, refusal.status, refusal.code)
+        # One of them has changed or is gone, and so nothing was done: now each by itself.
+        return [row.key for row in rows if not await self._delete_one(row)]
+
+    async def _delete_one(self, row: Row) -> bool:
+        at_etag: dict[str, Any] = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+        try:
+            await self._client.delete_entity(row.partition, row.key, **(at_etag if row.etag else {}))
+        except ResourceNotFoundError:
+            return True
+        except AzureError as exc:
+            if isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED:
+                return False
+            raise unavailable(self._what("delete"), exc) from exc
+        return True
+
+    async def _transact(self, what: str, kind: str, body: bytes) -> tuple[Refusal | None, bytes]:
+        headers = {
+            "Content-Type": kind,
+            "Accept": "application/json",
+            "x-ms-version": self._client.api_version,
+            "DataServiceVersion": "3.0",
+            "MaxDataServiceVersion": "3.0;NetFx",
+        }
+        request = HttpRequest("POST", f"{self._service}/$batch", headers=headers, content=body)
+        try:
+            # Through the SDK's own pipeline, for its authentication and retries; `stream` keeps it from
+            # decoding the answer.
+            response = await self._client._client.send_request(request, stream=True, **_AGAIN)  # noqa: SLF001
+            answer = await response.read()
+        except AzureError as exc:
+            raise unavailable(what, exc) from exc
+        return read_refusal(response.status_code, answer), answer
+
+    @property
+    def _service(self) -> str:
+        return self._client.url.partition("?")[0]
 
     def _what(self, operation: str) -> str:
         return f"table {self._name}: {operation}"

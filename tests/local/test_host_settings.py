@@ -99,7 +99,7 @@ def test_a_connection_by_identity_is_refused():
         read_connection("X", {"X__queueServiceUri": "https://x.example"})
 
 
-@pytest.mark.parametrize(("kind", "direction"), [("blobTrigger", "IN"), ("timerTrigger", "IN"), ("blob", "OUT")])
+@pytest.mark.parametrize(("kind", "direction"), [("blobTrigger", "IN"), ("serviceBusTrigger", "IN"), ("blob", "OUT")])
 def test_a_binding_that_the_host_does_not_play_is_refused(kind, direction):
     """With the function's name and the binding's type."""
     with pytest.raises(HostError, match=f"Function 'f' has a binding of type '{kind}'"):

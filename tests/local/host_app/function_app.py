@@ -130,3 +130,16 @@ async def queued(req: func.HttpRequest, job: func.Out[bytes]) -> func.HttpRespon
 async def cancelled(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Lets a CancelledError out."""
     raise asyncio.CancelledError
+
+
+@app.timer_trigger(arg_name="timer", schedule="* * * * * *")
+@app.queue_output(arg_name="ticks", queue_name="%PREFIX%ticks", connection=CONNECTION)
+async def tick(timer: func.TimerRequest, ticks: func.Out[bytes]) -> None:
+    """Tells what it was told about the timer."""
+    ticks.set(json.dumps({"past_due": timer.past_due}).encode())
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
+async def fail_tick(timer: func.TimerRequest) -> None:  # noqa: ARG001
+    """Fails."""
+    raise ValueError("This timer fails.")

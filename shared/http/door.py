@@ -1,0 +1,47 @@
+"""The door: a request whose route is found to the room that answers it, and every error to a problem."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from shared.http.callers import Caller, read_caller
+from shared.http.messages import Request, Response
+from shared.http.problems import problem_of, problem_response
+from shared.routes import ROUTES
+from shared.settings import Settings
+
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+_SECURE = {"X-Content-Type-Options": "nosniff"}
+
+log = logging.getLogger("customer_ai_jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Answers requests. `handlers` has one for each of ROUTES by its name."""
+
+    settings: Settings
+    handlers: Mapping[str, Handler]
+
+    async def answer(self, name: str, request: Request) -> Response:
+        """The response of the route of that name; an error is one too."""
+        try:
+            response = await self._answer(name, request)
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the caller gets a problem, and never its text
+            problem = problem_of(exc)
+            if problem.status >= 500:  # noqa: PLR2004
+                where = "" if problem.code == "unavailable" else "".join(traceback.format_tb(exc.__traceback__))
+                log.error("request_failed route=%s %s\n%s", name, type(exc).__name__, where)  # noqa: TRY400
+            response = problem_response(problem)
+        return Response(response.status, response.body, response.media_type, {**_SECURE, **response.headers})
+
+    async def _answer(self, name: str, request: Request) -> Response:
+        role = next(route.role for route in ROUTES if route.name == name)
+        if role is None:
+            return await self.handlers[name](request, Caller(frozenset()))
+        caller = read_caller(request.headers, self.settings)
+        caller.check_role(role)
+        return await self.handlers[name](request, caller)

@@ -1,0 +1,70 @@
+"""Timers of the host, run by hand as in Azure: a real host process, Microsoft's worker engine."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytest_plugins = ["tests.local.host_fixtures"]
+
+ROOT = Path(__file__).parents[2]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+async def http(host):
+    async with httpx.AsyncClient(base_url=host.url, trust_env=False) as client:
+        yield client
+
+
+async def test_a_timer_function_runs_by_hand(http, queues):
+    """It is accepted at once, the function runs on what a timer is told; by its own schedule it never does."""
+    response = await http.post("/admin/functions/Tick", headers=JSON, content=b"{}")
+
+    assert (response.status_code, response.content) == (202, b"")
+    (told,) = await queues.take("shared-ticks")
+    assert json.loads(told) == {"past_due": False}
+    assert await queues.length("shared-ticks") == 0
+
+
+@pytest.mark.parametrize("name", ["none", "echo", "plain"])
+async def test_other_functions_are_not_run_by_hand(http, name):
+    """What is no timer function is not found there."""
+    assert (await http.post(f"/admin/functions/{name}", headers=JSON, content=b"{}")).status_code == 404
+
+
+async def test_by_hand_takes_json_only(http):
+    """As in Azure, the request says that it is JSON; only POST is served."""
+    assert (await http.post("/admin/functions/tick", content=b"{}")).status_code == 415
+    assert (await http.get("/admin/functions/tick")).status_code == 404
+
+
+async def test_a_timer_function_that_fails_is_logged(http, host):
+    """It was accepted all the same; the host goes on."""
+    assert (await http.post("/admin/functions/fail_tick", headers=JSON, content=b"{}")).status_code == 202
+
+    await host.printed("fail_tick")
+    await host.printed("This timer fails.")
+    assert (await http.get("/api/plain")).status_code == 200
+
+
+async def test_the_sweep_runs_by_hand_as_the_docs_show(start_host, azurite):
+    """The command on the page, with the local host's address in it, runs the app's own sweep."""
+    from azure.data.tables.aio import TableClient  # noqa: PLC0415
+
+    (line,) = re.findall(r"^curl .*/admin/.*$", (ROOT / "docs/retention.md").read_text(), re.MULTILINE)
+    words = shlex.split(line)
+    headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
+    settings = {"JOBS_QUEUE": "swept-jobs", "RESULTS_QUEUE": "swept-results", "JOBS_TABLE": "swept"}
+    table = TableClient.from_connection_string(azurite.connection_string, "swept")
+    async with table, httpx.AsyncClient(trust_env=False) as client:
+        await table.create_table()
+        host = await start_host("swept-", "--port", "auto", app=ROOT, **settings)
+        url = words[words.index("POST") + 1].replace("https://APP.azurewebsites.net", host.url)
+        response = await client.request("POST", url, headers=headers, content=words[words.index("-d") + 1])
+
+        assert response.status_code == 202
+        await host.printed("sweep_ended complete")

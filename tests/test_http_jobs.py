@@ -1,0 +1,299 @@
+"""Jobs over HTTP: submitted, followed, listed, called off; through the door, on real Storage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from doorway import Answered, knock
+from endpoint import completion, error
+from shared.errors import StorageUnavailable
+from shared.http.jobs import BODY_LIMIT, MOST
+from world import Customer, World
+
+
+@pytest.fixture
+def customer(world: World) -> Customer:
+    """A customer of one test."""
+    return world.customer()
+
+
+async def post(customer: Customer, /, **members: Any) -> Answered:
+    """Submits a job."""
+    headers = members.pop("headers", {})
+    return await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+
+
+async def run_queue(world: World) -> list[dict[str, Any]]:
+    """Runs what stands in the jobs queue, as the trigger does; gives the results."""
+    return [
+        json.loads(told)
+        for body in await world.messages(world.environment["JOBS_QUEUE"])
+        if (told := await world.deliver(body)) is not None
+    ]
+
+
+async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):
+    """202 with where to look; the status goes from queued to succeeded; then the result is there."""
+    accepted = await post(customer, job_id="order-1", metadata={"a": "b"})
+
+    path = f"jobs/{customer.name}/order-1"
+    assert (202, f"/api/{path}") == (accepted.status, accepted.headers["Location"])
+    assert 0 < int(accepted.headers["Retry-After"])
+    assert ("queued", 0, "chat") == tuple(accepted.json[name] for name in ("status", "attempts", "action"))
+    assert 404 == (await knock(customer.world, "GET", f"{path}/result")).status
+
+    (told,) = await run_queue(customer.world)
+
+    status = await knock(customer.world, "GET", path)
+    result = await knock(customer.world, "GET", f"{path}/result")
+    assert ("succeeded", 1) == (status.json["status"], status.json["attempts"])
+    assert f"/api/{path}/result" == status.json["links"]["result"]
+    assert told == result.json
+    assert ("Hello.", {"a": "b"}) == (result.json["output"]["text"], result.json["metadata"])
+    assert accepted.json["submitted_at"] == result.json["submitted_at"]
+
+
+async def test_the_same_job_again_is_the_job_that_exists(customer: Customer):
+    """The same id and content, however it is written, is one job, bought once; other content is a conflict."""
+    first = await post(customer, job_id="twice", input={"prompt": "Hello?"})
+    body = json.dumps(customer.job(job_id="twice"), indent=3).encode()
+    again = await knock(customer.world, "POST", "jobs", body=body)
+    other = await post(customer, job_id="twice", input={"prompt": "Something else?"})
+    results = await run_queue(customer.world)
+    after = await post(customer, job_id="twice")
+
+    assert (202, 202, 202) == (first.status, again.status, after.status)
+    assert first.json["submitted_at"] == again.json["submitted_at"]
+    assert (409, "conflict") == (other.status, other.json["code"])
+    assert "application/problem+json" == other.media_type
+    assert 1 == len({json.dumps(result) for result in results})
+    assert 1 == len(customer.account.received)
+    assert "succeeded" == after.json["status"]
+    assert [] == await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+
+async def test_a_job_without_an_id_gets_a_new_one(customer: Customer):
+    """Two jobs without an id are two jobs."""
+    first, second = await post(customer), await post(customer)
+
+    assert first.json["job_id"] != second.json["job_id"]
+    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+
+async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch):
+    """Where the queue did not take the message, nothing was accepted; handed in again, the job runs."""
+    door = customer.world.services.pipeline.queues
+    send = type(door).send
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise StorageUnavailable("The queue is down.")
+
+    monkeypatch.setattr(type(door), "send", fail)
+    refused = await post(customer, job_id="once")
+    monkeypatch.setattr(type(door), "send", send)
+    accepted = await post(customer, job_id="once")
+    (result,) = await run_queue(customer.world)
+
+    assert (503, "unavailable") == (refused.status, refused.json["code"])
+    assert 0 < int(refused.headers["Retry-After"])
+    assert (202, "succeeded") == (accepted.status, result["status"])
+
+
+@pytest.mark.parametrize("known_size", [40_000, 60_000, 500_000])
+async def test_an_input_beyond_a_message_goes_to_a_blob(customer: Customer, known_size: int):
+    """A large input is accepted like any other, and bought once; another one under its id is a conflict."""
+    text = "x" * known_size
+    accepted = await post(customer, job_id="large", input={"prompt": text})
+    again = await post(customer, job_id="large", input={"prompt": text})
+    other = await post(customer, job_id="large", input={"prompt": f"{text}y"})
+    results = await run_queue(customer.world)
+
+    assert (202, 202, 409) == (accepted.status, again.status, other.status)
+    assert {"succeeded"} == {result["status"] for result in results}
+    (asked,) = customer.account.received
+    assert text == asked.json["messages"][0]["content"]
+
+
+async def test_a_body_beyond_the_limit_is_refused(customer: Customer):
+    """413, with the limit in words."""
+    refused = await knock(customer.world, "POST", "jobs", body=b" " * (BODY_LIMIT + 1))
+
+    assert (413, "too_large") == (refused.status, refused.json["code"])
+    assert str(BODY_LIMIT) in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"customer": "No Customer"}, "`customer` must be"),
+        ({"action": "dance"}, "`action` must be one of"),
+        ({"input": {"promt": "Hello?"}}, "`input.promt` is not a known member"),
+        ({"input": {"prompt": 1}}, "`input.prompt`"),
+        ({"_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_put_back` is not a known member"),
+        ({"output": {"queue": "somebody-elses"}}, "`output.queue`"),
+        ({"options": {"max_retries": 99}}, "`options.max_retries`"),
+        ({"input": {"input_blob": "secrets/of/others.json"}}, "`input_blob` must be in"),
+    ],
+)
+async def test_what_the_queue_would_refuse_is_refused_at_the_door(customer: Customer, members: dict[str, Any], says: str):
+    """400 with the same sentence that names the member; nothing is put on record or into the queue."""
+    refused = await post(customer, job_id="bad", **members)
+
+    assert (400, "invalid_job") == (refused.status, refused.json["code"])
+    assert says in refused.json["detail"]
+    assert [] == await customer.rows()
+    assert [] == await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 400),
+        (b"{", {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"{}", {"content-type": "text/plain"}, 415),
+        (b"{}", {"content-encoding": "gzip"}, 415),
+    ],
+)
+async def test_what_is_no_json_is_refused(world: World, body: bytes, headers: dict[str, str], status: int):
+    """A body that can't be read, or is something else by its own word, is the caller's to mend."""
+    refused = await knock(world, "POST", "jobs", body=body, headers=headers)
+
+    assert (status, "application/problem+json") == (refused.status, refused.media_type)
+
+
+async def test_a_result_is_waited_for(customer: Customer):
+    """`Prefer: wait` answers 200 with the result where it comes in time, and 202 where it does not."""
+    waiting = asyncio.create_task(post(customer, job_id="soon", headers={"prefer": "respond-async, wait=10"}))
+    while not (results := await run_queue(customer.world)):
+        await asyncio.sleep(0.02)
+    answered = await waiting
+    late = await post(customer, job_id="late", headers={"prefer": "wait=0"})
+
+    assert (200, results[0]) == (answered.status, answered.json)
+    assert "wait=10" == answered.headers["Preference-Applied"]
+    assert (202, "queued") == (late.status, late.json["status"])
+    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+
+async def test_a_result_without_room_in_the_queue_is_whole_over_http(customer: Customer):
+    """What the message had to leave out is there."""
+    customer.account.will_answer(completion("y" * 60_000))
+    await post(customer, job_id="long")
+    (told,) = await run_queue(customer.world)
+    result = await knock(customer.world, "GET", f"jobs/{customer.name}/long/result")
+
+    assert "output" not in told
+    assert "y" * 60_000 == result.json["output"]["text"]
+
+
+async def test_status_and_result_have_etags(customer: Customer):
+    """Asked again with what is known, the answer is 304 without a body; what has changed comes whole."""
+    await post(customer, job_id="tagged")
+    path = f"jobs/{customer.name}/tagged"
+    tag = (await knock(customer.world, "GET", path)).headers["ETag"]
+    same = await knock(customer.world, "GET", path, headers={"if-none-match": f'"other", W/{tag}'})
+    await run_queue(customer.world)
+    changed = await knock(customer.world, "GET", path, headers={"if-none-match": tag})
+    result_tag = (await knock(customer.world, "GET", f"{path}/result")).headers["ETag"]
+    known = await knock(customer.world, "GET", f"{path}/result", headers={"if-none-match": result_tag})
+
+    assert (304, b"", tag) == (same.status, same.body, same.headers["ETag"])
+    assert (200, "succeeded") == (changed.status, changed.json["status"])
+    assert (304, b"") == (known.status, known.body)
+
+
+async def test_a_queued_job_can_be_cancelled(customer: Customer):
+    """It ends as cancelled without a call; one that is done can't be cancelled any more."""
+    await post(customer, job_id="off")
+    path = f"jobs/{customer.name}/off"
+    cancelled = await knock(customer.world, "DELETE", path)
+    (result,) = await run_queue(customer.world)
+    late = await knock(customer.world, "DELETE", path)
+
+    assert (200, "cancelled") == (cancelled.status, cancelled.json["status"])
+    assert ("failed", "cancelled") == (result["status"], result["error"]["code"])
+    assert [] == customer.account.received
+    assert "cancelled" == (await knock(customer.world, "GET", path)).json["status"]
+    assert (409, "conflict") == (late.status, late.json["code"])
+
+
+async def test_a_job_that_waits_says_why(customer: Customer):
+    """A job that its provider sent away has the reason in its status."""
+    customer.account.will_answer(error(429, retry_after="600"))
+    await post(customer, job_id="slow")
+    await run_queue(customer.world)
+    status = await knock(customer.world, "GET", f"jobs/{customer.name}/slow")
+
+    assert ("waiting", "rate_limited", 1) == (
+        status.json["status"],
+        status.json["error"]["code"],
+        status.json["attempts"],
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("job_id", ["nothing", "..", "a%2Fb", "x" * 200, "ü"])
+async def test_what_is_not_there_is_not_found(customer: Customer, method: str, job_id: str):
+    """An unknown id and one that can't be an id have the same answer."""
+    refused = await knock(customer.world, method, f"jobs/{customer.name}/{job_id}")
+
+    assert (404, "not_found", "There is no such job.") == (refused.status, refused.json["code"], refused.json["detail"])
+
+
+async def test_jobs_are_listed_newest_first_over_inserts(customer: Customer):
+    """Pages follow each other without a gap or a repetition, though jobs come meanwhile."""
+    for number in range(5):
+        await post(customer, job_id=f"j{number}")
+        await asyncio.sleep(0.002)
+    first = await listed(customer, limit=2)
+    await post(customer, job_id="new")
+    second = await listed(customer, limit=2, continuation=first.json["continuation"])
+    third = await listed(customer, limit=2, continuation=second.json["continuation"])
+    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+    pages = [[job["job_id"] for job in page.json["jobs"]] for page in (first, second, third)]
+    assert [["j4", "j3"], ["j2", "j1"], ["j0"]] == pages
+    assert "continuation" not in third.json
+
+
+async def test_jobs_are_listed_by_status(customer: Customer):
+    """Only those of one status, as the status documents have it."""
+    for number in range(3):
+        await post(customer, job_id=f"done{number}")
+    await run_queue(customer.world)
+    await post(customer, job_id="queued")
+    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+
+    for status, expected in {"succeeded": {"done0", "done1", "done2"}, "queued": {"queued"}, "failed": set()}.items():
+        page = await listed(customer, status=status)
+        assert expected == {job["job_id"] for job in page.json["jobs"]}, status
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}])
+async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str]):
+    """400 with the member's name."""
+    refused = await listed(customer, **query)
+
+    assert (400, "invalid_request") == (refused.status, refused.json["code"])
+    assert f"`{next(iter(query))}`" in refused.json["detail"]
+
+
+async def test_jobs_from_the_queue_are_followed_too(customer: Customer):
+    """A job that came by the queue has a status, a result and a place in the list."""
+    await customer.run(job_id="queued-1")
+
+    assert ["queued-1"] == [job["job_id"] for job in (await listed(customer)).json["jobs"]]
+    status = await knock(customer.world, "GET", f"jobs/{customer.name}/queued-1")
+    assert ("succeeded", "chat") == (status.json["status"], status.json["action"])
+
+
+async def listed(customer: Customer, **query: Any) -> Answered:
+    """A page of the customer's jobs."""
+    asked = {name: str(value) for name, value in query.items()}
+    return await knock(customer.world, "GET", f"customers/{customer.name}/jobs", query=asked)
