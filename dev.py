@@ -1,5 +1,5 @@
 """
-The one command of a fresh checkout: `python dev.py demo`, `start` or `test`.
+The one command of a fresh checkout: `python dev.py demo`, `start`, `soak` or `test`.
 
 Makes .venv and local/node_modules the first time and whenever what they are made from has changed, then
 becomes the command itself, so signals and the exit code are the command's own. Needs nothing but Python's
@@ -30,6 +30,10 @@ COMMANDS = {  # name: what it does, and what the project's own Python runs for i
         ("-m", "local", "demo"),
     ),
     "start": ("run the local stack until Ctrl-C, and write local.settings.json", ("-m", "local", "start")),
+    "soak": (
+        "put the app to the test: jobs, faults, killed workers, and whether every call is accounted for",
+        ("-m", "local", "soak"),
+    ),
     "test": ("run the tests, all of them or what you name", ("-m", "pytest")),
 }
 

@@ -1,5 +1,5 @@
 """
-`python -m local start` runs the local stack in the foreground, `python -m local demo` shows it at work.
+`python -m local start` runs the local stack in the foreground, `demo` shows it at work, `soak` puts it to the test.
 
 What is missing or goes wrong is said in a sentence, with exit code 1.
 """
@@ -61,6 +61,14 @@ async def demo(arguments: argparse.Namespace) -> int:
     from local import demo as show  # noqa: PLC0415
 
     code: int = await show.run(arguments)
+    return code
+
+
+async def soak(arguments: argparse.Namespace) -> int:
+    """Puts the app to the test: many jobs, faults, kills, and a reconciliation."""
+    from local.soak import run as soaks  # noqa: PLC0415
+
+    code: int = await soaks.run(arguments)
     return code
 
 
@@ -127,7 +135,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--endpoint", help="a real endpoint in place of the AI stand-in")
     command.add_argument("--model", help="its model or deployment")
     command.set_defaults(run=demo)
+
+    command = commands.add_parser("soak", help="many jobs, faults and kills, and whether every call is accounted for")
+    command.add_argument("--jobs", type=_positive, default=2000, help="jobs of the crowd; 2000 if left out")
+    command.add_argument("--customers", type=_positive, default=20, help="customers of the crowd; 20 if left out")
+    command.add_argument("--workers", type=_positive, default=2, help="Functions hosts; 2 if left out")
+    command.add_argument("--kills", type=_count, default=6, help="workers killed while the crowd runs; 6 if left out")
+    command.add_argument("--backlog", type=_count, default=1000, help="jobs of the heavy customer; 1000 if left out")
+    command.add_argument("--seconds", type=_positive, default=300, help="when to give up; 300 if left out")
+    command.add_argument("--seed", type=_count, help="a number that stands for all chances; by chance if left out")
+    command.add_argument("--json", type=Path, help="a file to write the figures to")
+    command.set_defaults(run=soak)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up.")
+    return int(text)
 
 
 def _positive(text: str) -> int:

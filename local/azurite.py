@@ -1,8 +1,9 @@
-"""Azure Storage on this machine: Azurite with queues, blobs and tables, all in memory."""
+"""Azure Storage on this machine: Azurite with queues, blobs and tables, in memory or below a folder."""
 
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from local.node import node, script
 from local.processes import Process, running
@@ -14,7 +15,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 _FLAGS = (
     "--silent",
     "--disableTelemetry",  # it waits for a network that may not be there
-    "--inMemoryPersistence",
     "--skipApiVersionCheck",  # today's SDKs speak a newer version than it knows
     *("--blobPort", "0"),
     *("--queuePort", "0"),
@@ -42,12 +42,17 @@ class Azurite:
 
 
 @contextlib.asynccontextmanager
-async def start() -> AsyncIterator[Azurite]:
+async def start(folder: Path | None = None) -> AsyncIterator[Azurite]:
     """
-    Azurite on free ports, empty, until the block ends.
+    Azurite on free ports, with its data in memory or below `folder`, until the block ends.
+
+    In memory every message is an extent of its own, and once a minute Azurite (3.35, `MemoryExtentStore`)
+    removes those that are no longer needed one by one, with an index rebuilt for each: after some thousand
+    messages it answers nobody for a minute. In files there are few extents.
 
     Raises Missing, ProcessFailed.
     """
-    command = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS]
+    place = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
+    command = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS, *place]
     async with running("Azurite", command, ready=_READY) as (process, found):
         yield Azurite(process, *(f"{match[1]}/{ACCOUNT}" for match in found))

@@ -22,10 +22,19 @@ _FOREIGN = ("AZURE_", "AzureWebJobs", "IDENTITY_", "MSI_", "PYTHON", "FUNCTIONS_
 class Hosts:
     """The running hosts, by instance; instance 0 has HTTP, at `url`."""
 
-    def __init__(self, app: Path, settings: Mapping[str, str], port: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: Path,
+        settings: Mapping[str, str],
+        port: int,
+        tell: Callable[[str], None],
+        invisible: int | None = None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.processes: dict[int, Process] = {}
         self._command = [sys.executable, "-m", "local.host", "--app", str(app)]
+        if invisible is not None:
+            self._command += ["--invisible", str(invisible)]
         self._env = {**_inherited(), **settings}
         self._port = port
         self._tell = tell
@@ -72,14 +81,21 @@ class Hosts:
 
 @contextlib.asynccontextmanager
 async def start(
-    count: int, app: Path, settings: Mapping[str, str], port: int, tell: Callable[[str], None]
+    count: int,
+    app: Path,
+    settings: Mapping[str, str],
+    port: int,
+    tell: Callable[[str], None],
+    *,
+    invisible: int | None = None,
 ) -> AsyncIterator[Hosts]:
     """
-    `count` hosts, all ready, until the block ends.
+    `count` hosts, all ready, until the block ends. `invisible`: seconds that they hide a message while its
+    job runs, and so the time after which a dead host's messages come back; as long as in Azure if left out.
 
     Raises ProcessFailed.
     """
-    hosts = Hosts(app, settings, port, tell)
+    hosts = Hosts(app, settings, port, tell, invisible)
     loop = asyncio.get_running_loop()
     started = [loop.create_future() for _ in range(count)]
     keepers = [asyncio.create_task(hosts.keep(instance, first)) for instance, first in enumerate(started)]

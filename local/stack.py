@@ -46,17 +46,7 @@ class Stack:
 
     def settings(self) -> dict[str, str]:
         """The app settings that lead the app to this stack."""
-        return {
-            "FUNCTIONS_WORKER_RUNTIME": "python",
-            "AzureWebJobsStorage": self.storage.connection_string,
-            "JobStorage": self.storage.connection_string,
-            "KEY_VAULT_URL": self.vault.url,
-            "KEY_VAULT_CA_FILE": str(self.vault.ca_file),
-            "IDENTITY_ENDPOINT": self.vault.identity_endpoint,
-            "IDENTITY_HEADER": self.vault.identity_header,
-            "ALLOW_LOCAL_ENDPOINTS": "true",
-            **NAMES,
-        }
+        return app_settings(self.storage, self.vault)
 
     async def broken(self) -> str:
         """Waits until Storage or the AI endpoint has ended by itself, and says so."""
@@ -102,6 +92,21 @@ async def start(
             running = hosts.start(workers, app, stack.settings(), port or hosts.free_port(), tell)
             stack.hosts = await parts.enter_async_context(running)
         yield stack
+
+
+def app_settings(storage: Azurite, key_vault: Vault) -> dict[str, str]:
+    """The app settings that lead the app to these parts."""
+    return {
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "AzureWebJobsStorage": storage.connection_string,
+        "JobStorage": storage.connection_string,
+        "KEY_VAULT_URL": key_vault.url,
+        "KEY_VAULT_CA_FILE": str(key_vault.ca_file),
+        "IDENTITY_ENDPOINT": key_vault.identity_endpoint,
+        "IDENTITY_HEADER": key_vault.identity_header,
+        "ALLOW_LOCAL_ENDPOINTS": "true",
+        **NAMES,
+    }
 
 
 async def create_storage(connection_string: str) -> None:

@@ -29,6 +29,10 @@ CHALLENGE = (
 )
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Around = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+
 @dataclass(slots=True)
 class Vault:
     """A running vault. Tests set `outage` and `delay`, call `fail_next`, and read `reads`."""
@@ -41,6 +45,7 @@ class Vault:
     reads: Counter[str] = field(default_factory=Counter)  # requests for a value, by lower-case name
     outage: bool = False  # while true, everything is answered with 503
     delay: float = 0  # seconds before any answer
+    around: Around | None = None  # stands between a read of a value and whoever asks: a test's
     _failures: deque[tuple[int, int | None]] = field(default_factory=deque)
 
     def fail_next(self, status: int = 503, *, times: int = 1, retry_after: int | None = None) -> None:
@@ -48,9 +53,7 @@ class Vault:
         self._failures.extend([(status, retry_after)] * times)
 
     @web.middleware
-    async def answer(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What is the same for every route: the challenge, the count, the faults, the shape of an error."""
         await asyncio.sleep(self.delay)
         if self.outage:
@@ -65,6 +68,8 @@ class Vault:
             headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
             return _error(status, "Injected", "The local Key Vault was told to fail.", headers)
         try:
+            if self.around is not None and vault_routes.is_read(request):
+                return await self.around(request, handler)
             return await handler(request)
         except VaultError as exc:
             return _error(exc.status, exc.code, str(exc), inner=exc.inner)

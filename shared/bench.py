@@ -191,9 +191,12 @@ class Bench:
         """See `actions.Bench`."""
         known = await self._known()
         if key not in known:
-            step = await self._do(work)
-            with self._stopped_by(NotNow, LeaseLost):
-                await self._remember(key, step)
+            # No more are begun than can be sent: the later ones then know what the earlier ones have learned, and
+            # no more answers than that are ever at risk.
+            async with self._gate():
+                step = await self._do(work)
+                with self._stopped_by(NotNow, LeaseLost):
+                    await self._remember(key, step)
             known[key] = step
             self.run.billed += total(step.calls)
         return known[key]
@@ -202,9 +205,7 @@ class Bench:
         replies: list[Reply] = []
         outer = _replies.set(replies)
         try:
-            # No more are begun than can be sent: the later ones then know what the earlier ones have learned.
-            async with self._gate():
-                return await work()
+            return await work()
         except BaseException:
             self.lose(replies)
             raise

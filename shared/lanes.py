@@ -25,9 +25,12 @@ SLOTS = 64
 """Jobs that the host hands to a worker at once: host.json's `batchSize` and `newBatchThreshold` together."""
 PATIENCE_S = 2.0
 """A job that will not have to wait longer than this in its lane is let in."""
-LONGEST_TURN_S = 300.0
+LONGEST_TURN_S = 120.0
 """The longest that a job is sent away: by then more workers may have come."""
 KEPT = 10_000
+_EARLY = 0.75
+_SHORTEST_TURN_S = 0.9
+"""With the jitter of a message that goes back, the one second that a queue can hide it at least."""
 _WEIGHT = 0.2
 """Of the last job in the mean of how long jobs take."""
 _TOLD_EVERY_S = 60.0
@@ -81,7 +84,7 @@ class Lanes:
         share = max(1, SLOTS // (others + 2))
         ahead = lane.jobs - lane.width + 1
         if self._jobs[customer] >= share or (ahead > 0 and ahead * lane.seconds / lane.width > PATIENCE_S):
-            raise self._full(customer, connection, lane, min(share, lane.width))
+            raise self._full(customer, connection, lane)
         lane.jobs += 1
         self._jobs[customer] += 1
         since = self.ticks()
@@ -94,14 +97,15 @@ class Lanes:
                 del self._jobs[customer]
             lane.seconds += _WEIGHT * (self.ticks() - since - lane.seconds)
 
-    def _full(self, customer: str, connection: str, lane: Lane, at_once: int) -> LaneFull:
+    def _full(self, customer: str, connection: str, lane: Lane) -> LaneFull:
         if not self._jobs[customer]:
             del self._jobs[customer]
         moment = self.ticks()
         while lane.away and lane.away[0] <= moment:
             heapq.heappop(lane.away)
-        # Each gets the turn after all that are away: not many come back at once, and few in vain.
-        delay = max((len(lane.away) + 1) * lane.seconds / at_once, 1.0)
+        # Each gets the turn after all that are away: not many come back at once, and few in vain. Rather a little
+        # early than late: who comes too early is sent away once more, who comes late has left the lane idle.
+        delay = max(_EARLY * (len(lane.away) + 1) * lane.seconds / max(lane.jobs, 1), _SHORTEST_TURN_S)
         if delay > LONGEST_TURN_S:
             delay = random.uniform(0.5, 1) * LONGEST_TURN_S  # noqa: S311  # no secret hangs on it
         heapq.heappush(lane.away, moment + delay)

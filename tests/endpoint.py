@@ -37,6 +37,7 @@ class Received:
 
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Around = Callable[[web.Request, Answer], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Account:
     received: list[Received] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     """Given one after the other; when they are used up, or if there are none, a plain completion."""
+    around: Around | None = None
+    """Stands between the account and whoever asks: given the request, and how it would be answered."""
 
     def will_answer(self, *answers: Answer) -> None:
         """Queues answers for the next requests."""
@@ -77,7 +80,11 @@ class Endpoint:
         account.received.append(
             Received(request.method, request.path, dict(request.query), headers, await request.read())
         )
-        return await (account.answers.pop(0) if account.answers else usual(request.path))(request)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await (account.answers.pop(0) if account.answers else usual(request.path))(request)
+
+        return await (account.around(request, answer) if account.around else answer(request))
 
 
 def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0) -> Answer:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 _CODE = re.compile(r'"code" ?: ?"(\w+)"')
 # A worker holds a job meanwhile: a few quick tries, then the job is put back.
-_RETRIES = {"retry_total": 3, "retry_backoff_factor": 0.3, "connection_timeout": 10, "read_timeout": 30}
+_RETRIES = {
+    "retry_total": 3,
+    "retry_backoff_factor": 0.3,  # of tables; blobs and queues know the next three, whose defaults wait 15 s and more
+    "initial_backoff": 0.3,
+    "increment_base": 1,
+    "random_jitter_range": 0.2,
+    "connection_timeout": 10,
+    "read_timeout": 30,
+}
 
 
 @dataclass(frozen=True, slots=True)

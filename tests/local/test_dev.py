@@ -74,7 +74,7 @@ def test_help_names_the_commands(arguments):
     done = run(*arguments)
 
     assert done.returncode == 0
-    assert all(f"\n  {name}" in done.stdout for name in ("demo", "start", "test"))
+    assert all(f"\n  {name}" in done.stdout for name in ("demo", "start", "soak", "test"))
 
 
 def test_an_unknown_command_is_told_plainly():
