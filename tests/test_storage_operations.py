@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +112,14 @@ def _after(faulty: FaultyWorld, customer: Customer, steps: int) -> Callable[...,
         return await completion()(request)
 
     return answer
+
+
+def test_the_docs_show_the_same():
+    """The table in docs/promises.md is this one."""
+    page = (Path(__file__).parent.parent / "docs" / "promises.md").read_text(encoding="utf-8")
+    shown = {
+        kind: [] if which == "none" else re.findall(r"`([^`]+)`", which)
+        for kind, _, which in re.findall(r"^\| ([^|]+) \| (\d+) \| ([^|]+) \|$", page, re.MULTILINE)
+    }
+
+    assert OPERATIONS == shown
