@@ -10,9 +10,10 @@ from shared.http.messages import Request, Response
 from shared.routes import ROUTES, Route
 from shared.runs import Delivery
 from shared.services import services
-from shared.settings import binding_queues
+from shared.settings import binding_queues, callback_queues
 
 JOBS, POISON, RESULTS = binding_queues(os.environ)
+CALLBACKS, DEAD_CALLBACKS = callback_queues(os.environ)
 ENTRA = os.environ.get("HTTP_AUTH", "").strip() == "entra"
 
 # As text, the host would refuse a message that is not UTF-8 and copy a JSON object's members over the
@@ -37,6 +38,18 @@ async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
 async def bury_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
     """Answers a job that the host has given up: every accepted job ends with a result."""
     publish(results, await services().pipeline.bury(delivery(message)))
+
+
+@app.queue_trigger(arg_name="message", queue_name=CALLBACKS, connection="JobStorage", data_type=BINARY)
+async def deliver_callback(message: func.QueueMessage) -> None:
+    """Makes one try of a callback."""
+    await services().callbacks.deliver(message.get_body())
+
+
+@app.queue_trigger(arg_name="message", queue_name=DEAD_CALLBACKS, connection="JobStorage", data_type=BINARY)
+async def bury_callback(message: func.QueueMessage) -> None:
+    """Ends a callback that the host has given up: it shows in the job's status."""
+    await services().callbacks.bury(message.get_body())
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

@@ -30,6 +30,7 @@ NAMES = {
     "CALLBACKS_QUEUE": "callbacks",
     "RESULTS_CONTAINER": "results",
     "INPUT_CONTAINERS": "inputs",
+    "TEMPLATES_CONTAINER": "templates",
     "JOBS_TABLE": "jobs",
 }
 
@@ -117,8 +118,9 @@ async def create_storage(connection_string: str) -> None:
     async with queues, blobs, tables:
         for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE"):
             await queues.create_queue(NAMES[name])
-        await queues.create_queue(f"{NAMES['JOBS_QUEUE']}-poison")
-        for name in ("RESULTS_CONTAINER", "INPUT_CONTAINERS"):
+        for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+            await queues.create_queue(f"{NAMES[name]}-poison")
+        for name in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER"):
             await blobs.create_container(NAMES[name])
         await tables.create_table(NAMES["JOBS_TABLE"])
 

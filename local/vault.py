@@ -46,6 +46,7 @@ class Vault:
     outage: bool = False  # while true, everything is answered with 503
     delay: float = 0  # seconds before any answer
     around: Around | None = None  # stands between a read of a value and whoever asks: a test's
+    read_only: bool = False  # while true, the app's identity may read and list, as with Key Vault Secrets User
     _failures: deque[tuple[int, int | None]] = field(default_factory=deque)
 
     def fail_next(self, status: int = 503, *, times: int = 1, retry_after: int | None = None) -> None:
@@ -68,6 +69,10 @@ class Vault:
             headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
             return _error(status, "Injected", "The local Key Vault was told to fail.", headers)
         try:
+            if self.read_only and request.method != "GET":
+                raise VaultError(
+                    403, "Forbidden", "Caller is not authorized to perform action on resource.", "ForbiddenByRbac"
+                )
             if self.around is not None and vault_routes.is_read(request):
                 return await self.around(request, handler)
             return await handler(request)

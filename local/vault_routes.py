@@ -8,6 +8,8 @@ from aiohttp import web
 from local.vault_secrets import Secret, Secrets, Version
 
 RECOVERABLE_DAYS = 90
+PAGE = 25
+"""Secrets that a page of a list has at most (learn.microsoft.com/rest/api/keyvault/secrets/get-secrets)."""
 
 
 def routes(secrets: Secrets) -> list[web.AbstractRouteDef]:
@@ -58,10 +60,16 @@ class _Face:
         return web.json_response(_bundle(request, *changed))
 
     async def list_secrets(self, request: web.Request) -> web.Response:
-        bundles = [_bundle(request, secret, secret.versions[-1]) for secret in self._secrets.live.values()]
+        size = min(int(request.query.get("maxresults", PAGE)), PAGE)
+        after = request.query.get("$skiptoken", "")
+        names = sorted(name for name in self._secrets.live if name > after)
+        found = [self._secrets.live[name] for name in names[:size]]
+        bundles = [_bundle(request, secret, secret.versions[-1]) for secret in found]
         for bundle in bundles:  # of these, Key Vault gives the id without a version
             bundle["id"] = bundle["id"].rpartition("/")[0]
-        return web.json_response({"value": bundles, "nextLink": None})
+        query = {**request.query, "$skiptoken": names[size - 1]} if len(names) > size else None
+        following = None if query is None else str(request.url.with_query(query))
+        return web.json_response({"value": bundles, "nextLink": following})
 
     async def list_versions(self, request: web.Request) -> web.Response:
         secret = self._secrets.live.get(_name(request).lower(), Secret(""))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,11 +35,12 @@ from shared.errors import (
     Postponed,
     QuotaExhausted,
     RequestRejected,
+    StorageUnavailable,
     UpstreamError,
     UpstreamFacts,
     UpstreamTimeout,
 )
-from shared.holds import ANSWER, Hold
+from shared.holds import ANSWER, Hold, lost
 from shared.inputs import Inputs
 from shared.lanes import WIDTH, Lanes
 from shared.ledger import STEP_LIMIT, Ledger
@@ -136,7 +138,7 @@ class Bench:
                     self.run.job.options,
                     until=self.until,
                     retries=self.run.claim.retries,
-                    attempt=self._attempt,
+                    attempt=partial(self._attempt, paid=request.method == "POST"),
                 )
         if request.method == "POST":  # what else there is in `raw` costs nothing
             _replies.get(self.replies).append(reply)
@@ -239,12 +241,14 @@ class Bench:
         return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency or WIDTH).calls
 
     @contextlib.contextmanager
-    def _attempt(self, retries: int) -> Iterator[None]:
+    def _attempt(self, retries: int, *, paid: bool) -> Iterator[None]:
+        if self.hold.lost is not None:
+            raise self.hold.lost
         try:
             with self.breaker.attempt(retries, self.run.job.options.max_retries):
                 yield
         except UpstreamError as error:
-            if error.facts.unanswered:
+            if error.facts.unanswered and paid:
                 self.hold.owe([Call(None, outcome="unanswered")])
             raise
 
@@ -291,7 +295,11 @@ class Bench:
         value = msgspec.json.encode(step.value)
         spilled = len(value) > STEP_LIMIT
         if spilled:
-            await self.save(f"steps/{key}.json", value, "application/json")
+            try:
+                await self.save(f"steps/{key}.json", value, "application/json")
+            except StorageUnavailable:
+                self.hold.owe(lost(step.calls))
+                raise
         rows = self.hold.step_rows(key, step.calls)
         record = StepRecord(key, b"" if spilled else value, total(step.calls), spilled=spilled, rows=rows)
         await self.hold.remember(record, step.calls)

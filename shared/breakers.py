@@ -35,6 +35,7 @@ REFUSED_S = 15.0
 TRIAL_S = 5.0
 """How long other calls wait for what the one on trial finds."""
 KEPT = 10_000
+_UNAUTHORIZED = 401
 
 BreakerState = Literal["closed", "open", "half_open"]
 log = logging.getLogger("customer_ai_jobs")
@@ -104,12 +105,13 @@ class Breaker:
         raise Postponed(reason, wait, retries + 1)
 
     def _count(self, error: UpstreamError) -> None:
-        if isinstance(error, CredentialRejected):
+        if isinstance(error, CredentialRejected) and error.facts.status == _UNAUTHORIZED:
+            # Not 403: a key may be good for one model, or one operation, and not for another.
             self.refusals, self.failures = self.refusals + 1, 0
             self._trip(self.refusals >= REFUSALS, REFUSED_S, error)
         elif isinstance(error, ProviderUnavailable | UpstreamTimeout) and error.facts.transient:
             self.failures, self.refusals = self.failures + 1, 0
-            self._trip(self.failures >= FAILURES, min(OPEN_S * 2**self.opened, LONGEST_S), error)
+            self._trip(self.failures >= FAILURES, min(OPEN_S * 2 ** min(self.opened, 5), LONGEST_S), error)
         else:
             self._close()  # it answers, whatever it says
 

@@ -48,6 +48,10 @@ KEPT = 10_000
 """Connections kept in memory."""
 
 
+class AddressNotAllowed(ConnectionInvalid):
+    """The connection is well formed, but its endpoint is none that may be called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One customer's way to one AI endpoint, whole from one source."""
@@ -133,6 +137,22 @@ class Connections:
             self._known.move_to_end((customer, name))
         return self._use(known, customer, name)
 
+    def forget(self, customer: str, name: str) -> None:
+        """Has the connection read anew when it is next asked for; what is being read just now is not kept."""
+        self._known.pop((customer, name), None)
+        self._reading.pop((customer, name), None)
+
+    def open(self, found: StoredCredential, customer: str, name: str) -> Connection:
+        """
+        The connection that a secret describes, whatever its dates (see `check_dates`); nothing is read or kept.
+
+        Raises ConnectionDisabled, ConnectionInvalid and, of the latter, AddressNotAllowed.
+        """
+        if not found.enabled:
+            raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
+        record = decode_connection(found.value.reveal(), found.tags)
+        return self._connect(record, customer, name, "key_vault", found.version)
+
     async def renewed(self, refused: Connection) -> Connection | None:
         """
         The connection read again, because the endpoint refused its key; None where it has not changed.
@@ -157,7 +177,7 @@ class Connections:
         if task is None:
             task = asyncio.create_task(self._read_now(customer, name))
             self._reading[key] = task
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
+            task.add_done_callback(lambda done: self._reading.get(key) is done and self._reading.pop(key))
         # Shielded: one job that gives up does not take the reading from the others.
         return await asyncio.shield(task)
 
@@ -167,13 +187,15 @@ class Connections:
         fault: ConnectionFault | None = None
         try:
             found = await self._store.get(customer, name) if self._store else None
-            opened = None if found is None else self._open(found, customer, name)
+            opened = None if found is None else self.open(found, customer, name)
         except ConnectionFault as exc:
             fault = exc
         except VaultUnavailable as exc:
             return self._last_known(customer, name, exc)
         life = FAULT_S if opened is None else FRESH_S
         known = _Known(found, opened, fault, self._ticks(), self._ticks() + life)
+        if self._reading.get((customer, name)) is not asyncio.current_task():  # it was forgotten meanwhile
+            return known
         self._known[customer, name] = known
         self._known.move_to_end((customer, name))
         while len(self._known) > KEPT:
@@ -193,14 +215,8 @@ class Connections:
             raise type(known.fault)(str(known.fault))  # anew: a kept exception would gather tracebacks
         if known.found is None or known.opened is None:
             return self._static(customer, name)
-        _check_dates(known.found, customer, name, now())
+        check_dates(known.found, customer, name, now())
         return known.opened
-
-    def _open(self, found: StoredCredential, customer: str, name: str) -> Connection:
-        if not found.enabled:
-            raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
-        record = decode_connection(found.value.reveal(), found.tags)
-        return self._connect(record, customer, name, "key_vault", found.version)
 
     def _static(self, customer: str, name: str) -> Connection:
         text = self._settings.static_connection
@@ -225,7 +241,10 @@ class Connections:
             api_key_prefix_is_openai=key.startswith("sk-"),
         )
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
-        check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
+        try:
+            check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
+        except ConnectionInvalid as exc:
+            raise AddressNotAllowed(str(exc)) from None
         return Connection(
             customer=customer,
             name=name,
@@ -252,7 +271,8 @@ def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, scopes: Sequ
     return EntraAccess(endpoint.scope, record.tenant_id)
 
 
-def _check_dates(found: StoredCredential, customer: str, name: str, moment: datetime) -> None:
+def check_dates(found: StoredCredential, customer: str, name: str, moment: datetime) -> None:
+    """Raises ConnectionExpired unless the secret holds at that moment."""
     # Key Vault gives a value outside its dates as well; enforcing them is left to who reads it.
     if found.not_before is not None and moment < found.not_before:
         raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} is not valid yet.")

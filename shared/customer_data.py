@@ -50,7 +50,9 @@ class CustomerData:
                 "starting and ending in a letter or digit."
             )
         self.customer = customer
-        self.containers = tuple(dict.fromkeys((settings.results_container, *settings.input_containers)))
+        self.containers = tuple(
+            dict.fromkeys((settings.results_container, settings.templates_container, *settings.input_containers))
+        )
         self._table = table
         self._blobs = blobs
 

@@ -112,10 +112,11 @@ class Hold:
 
     async def record(self) -> None:
         """Writes what is due, paid for though the hold was lost. Raises StorageUnavailable."""
-        waiting, self._waiting = self._waiting, []
-        for step, calls in waiting:  # one that seemed to fail may have been stored before the hold was lost
+        while self._waiting:  # one that seemed to fail may have been stored before the hold was lost
+            step, calls = self._waiting[0]
             if await self.ledger.missing(step.rows):
-                self.owe([replace(call, outcome="lost") for call in calls])
+                self.owe(lost(calls))
+            del self._waiting[0]
         await self.ledger.record(self._due_rows())
         self._due.clear()
 
@@ -141,7 +142,10 @@ class Hold:
                 if self._closed:
                     return
                 try:
-                    self.run.claim = await self.ledger.renew(self.run.claim)
+                    if self._waiting or self._due:  # what seemed to fail may have been written: only it can tell
+                        await self._write_some()
+                    else:
+                        self.run.claim = await self.ledger.renew(self.run.claim)
                 except StorageUnavailable as exc:
                     log.warning("lease_not_renewed %s: %s", self.run.named(), exc)
                 except LeaseLost as exc:
@@ -173,6 +177,11 @@ class Hold:
         )
         model = self.run.model or job.model or ""
         return usage_rows(job.customer, job.id, job.action, model, label, calls, at, place=place)
+
+
+def lost(calls: Sequence[Call]) -> list[Call]:
+    """The calls as those whose answers could not be kept."""
+    return [replace(call, outcome="lost") for call in calls]
 
 
 ANSWER = "answer"

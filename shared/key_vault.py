@@ -1,13 +1,22 @@
-"""Customers' connections in Azure Key Vault: one secret each. The only user of the Key Vault SDK."""
+"""
+Customers' connections in Azure Key Vault, one secret each, and their signing secrets. The only user of its SDK.
+
+Jobs only read. Writing, listing and deleting are for onboarding over HTTP, and need a role that jobs do not.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.keyvault.secrets import KeyVaultSecret, SecretProperties
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.errors import ConnectionDisabled, VaultUnavailable
@@ -16,11 +25,33 @@ from shared.stores import StoredCredential
 
 ANSWER_S = 10.0
 """Seconds that a vault may take, tries included, before it counts as down."""
+CHANGE_S = 60.0
+"""The same for a change: Key Vault takes its time to delete and to recover."""
+LIST_S = 180.0
+"""The same for a list, which leads over all secrets of the vault: HTTP answers within 230 s."""
+_AGAIN_S = 0.5
+
+
+class VaultForbids(Exception):
+    """The app's identity may not do this in Key Vault: the operator's to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFacts:
+    """What the vault tells of a connection's secret besides its value. A list tells no version."""
+
+    connection: str
+    enabled: bool
+    version: str = ""
+    not_before: datetime | None = None
+    expires_on: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 class KeyVaultCredentials:
     """
-    The secrets `ai--{customer}--{connection}`.
+    The secrets `ai--{customer}--{connection}`, one a connection, and `webhook--{customer}`.
 
     A GET succeeds before `nbf` and after `exp` as well, so the dates are given on, for the caller to
     enforce. A disabled secret answers 403 (learn.microsoft.com/rest/api/keyvault/secrets/get-secret).
@@ -43,27 +74,138 @@ class KeyVaultCredentials:
 
     async def get(self, customer: str, connection: str) -> StoredCredential | None:
         """See CredentialStore."""
+        found = await self.look(customer, connection)
+        return None if found is None else found[0]
+
+    async def look(self, customer: str, connection: str) -> tuple[StoredCredential, SecretFacts] | None:
+        """As `get`, with what else the vault tells of the secret."""
+        secret = await self._read(_name(customer, connection), _disabled(customer, connection))
+        return None if secret is None else (_stored(secret), _facts(secret.properties, connection))
+
+    async def signing_secret(self, customer: str) -> StoredCredential | None:
+        """See `signing.SigningStore`."""
+        disabled = ConnectionDisabled(f"The signing secret of customer {customer} is disabled.")
+        secret = await self._read(f"webhook--{customer}", disabled)
+        return None if secret is None else _stored(secret)
+
+    async def _read(self, name: str, disabled: ConnectionDisabled) -> KeyVaultSecret | None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                secret = await self._client.get_secret(f"ai--{customer}--{connection}")
+                return await self._client.get_secret(name)
         except ResourceNotFoundError:
             return None
         except HttpResponseError as exc:
             if exc.status_code == 403 and "disabled" in str(exc).lower():  # noqa: PLR2004
-                raise ConnectionDisabled(
-                    f"The secret of customer {customer}'s connection {connection} is disabled."
-                ) from None
-            # Without a status it never got that far: the app's own identity gave no token.
-            said = exc.status_code or f"nothing ({type(exc).__name__})"
-            raise VaultUnavailable(f"Key Vault answered {said}.") from exc
+                raise disabled from None
+            raise _unavailable(exc) from exc
         except (AzureError, TimeoutError) as exc:
-            raise VaultUnavailable(f"Key Vault answered nothing ({type(exc).__name__}).") from exc
-        about = secret.properties
-        return StoredCredential(
-            value=Secret(secret.value or ""),
-            version=about.version or "",
-            enabled=about.enabled is not False,
-            not_before=about.not_before,
-            expires_on=about.expires_on,
-            tags=about.tags or {},
-        )
+            raise _unavailable(exc) from exc
+
+    async def put(self, customer: str, connection: str, value: Secret) -> SecretFacts:
+        """
+        Keeps a new version, enabled and without dates, over what there is. One that was deleted is recovered first.
+
+        Raises ConnectionDisabled where the one that was deleted was also switched off (it then is recovered,
+        and stays switched off), VaultForbids, VaultUnavailable.
+        """
+        name = _name(customer, connection)
+        async with _changing("keep a secret", CHANGE_S):
+            while True:
+                try:
+                    made = await self._client.set_secret(name, value.reveal(), content_type="application/json")
+                except ResourceExistsError as exc:
+                    # The name belongs to one that was deleted; or that is only being deleted or recovered, which
+                    # outlasts what the SDK waits for (Azure/azure-sdk-for-net, issue 31581).
+                    if "ObjectIsDeletedButRecoverable" in str(exc) and not await self._recover(name):
+                        raise _disabled(customer, connection) from None
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    return _facts(made.properties, connection)
+
+    async def _recover(self, name: str) -> bool:
+        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError):  # somebody else was quicker
+            return (await self._client.recover_deleted_secret(name)).enabled is not False
+        return True
+
+    async def delete(self, customer: str, connection: str) -> bool:
+        """
+        Deletes the secret, all versions; a vault keeps it recoverable for a while. False: there was none.
+
+        Raises VaultForbids, VaultUnavailable.
+        """
+        try:
+            async with _changing("delete a secret", CHANGE_S):
+                await self._client.delete_secret(_name(customer, connection))
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    async def list(self, customer: str) -> AsyncIterator[SecretFacts]:
+        """
+        The customer's connections, without their values. Asks for the properties of all secrets of the vault.
+
+        Raises VaultForbids, VaultUnavailable.
+        """
+        first = _name(customer, "")
+        async with _changing("list secrets", LIST_S):
+            async for about in self._client.list_properties_of_secrets():
+                name = (about.name or "").lower()  # as Key Vault compares names
+                if name.startswith(first):
+                    yield _facts(about, name.removeprefix(first))
+
+
+def _name(customer: str, connection: str) -> str:
+    return f"ai--{customer}--{connection}"  # 106 of Key Vault's 127 characters at most
+
+
+@contextlib.asynccontextmanager
+async def _changing(what: str, seconds: float) -> AsyncIterator[None]:
+    # `from None`: the SDK's errors hold the request, and with it the value that was to be kept.
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except ResourceNotFoundError:
+        raise
+    except HttpResponseError as exc:
+        if exc.status_code == 403:  # noqa: PLR2004
+            raise VaultForbids(
+                f"Key Vault does not let the app {what} (403): its identity needs the role Key Vault Secrets "
+                "Officer on the vault, and its network must be let in."
+            ) from None
+        raise _unavailable(exc) from None
+    except (AzureError, TimeoutError) as exc:
+        raise _unavailable(exc) from None
+
+
+def _unavailable(exc: Exception) -> VaultUnavailable:
+    # Without a status it never got that far: no connection, or the app's own identity gave no token.
+    status = exc.status_code if isinstance(exc, HttpResponseError) else None
+    return VaultUnavailable(f"Key Vault answered {status or f'nothing ({type(exc).__name__})'}.")
+
+
+def _disabled(customer: str, connection: str) -> ConnectionDisabled:
+    return ConnectionDisabled(f"The secret of customer {customer}'s connection {connection} is disabled.")
+
+
+def _stored(secret: KeyVaultSecret) -> StoredCredential:
+    about = secret.properties
+    return StoredCredential(
+        value=Secret(secret.value or ""),
+        version=about.version or "",
+        enabled=about.enabled is not False,
+        not_before=about.not_before,
+        expires_on=about.expires_on,
+        tags=about.tags or {},
+    )
+
+
+def _facts(about: SecretProperties, connection: str) -> SecretFacts:
+    return SecretFacts(
+        connection=connection,
+        enabled=about.enabled is not False,
+        version=about.version or "",
+        not_before=about.not_before,
+        expires_on=about.expires_on,
+        created_at=about.created_on,
+        updated_at=about.updated_on,
+    )

@@ -79,9 +79,8 @@ class Lanes:
     def admitted(self, customer: str, connection: str) -> Iterator[None]:
         """Counts one job in for the block. Raises LaneFull where there is no room for it on this worker."""
         lane = self.of(customer, connection)
-        others = len(self._jobs) - (customer in self._jobs)
-        # However many customers are here, there is always room for one more.
-        share = max(1, SLOTS // (others + 2))
+        # Half of what the others leave, so that there is always room for one more customer.
+        share = max(1, (SLOTS - sum(self._jobs.values()) + self._jobs[customer]) // 2)
         ahead = lane.jobs - lane.width + 1
         if self._jobs[customer] >= share or (ahead > 0 and ahead * lane.seconds / lane.width > PATIENCE_S):
             raise self._full(customer, connection, lane)

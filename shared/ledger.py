@@ -218,7 +218,8 @@ class Ledger:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
         again = replace(claim, attempt=claim.attempt + 1)
         if running:  # a claim that nobody gave up is one whose worker has died
-            died = f"The worker that ran it died. Before that: {claim.reason}" if claim.reason else _DIED
+            known = bool(claim.reason) and not claim.reason.startswith(_DIED)
+            died = f"{_DIED} Before that: {claim.reason}" if known else claim.reason or _DIED
             again = replace(
                 again, failures=claim.failures + 1, deaths=(*claim.deaths, claim.attempt), reason=died[:_REASON_LIMIT]
             )

@@ -9,7 +9,8 @@ import msgspec
 
 from shared.contract.job import Job, Output
 from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
-from shared.errors import InvalidJob, StorageUnavailable
+from shared.errors import ConnectionInvalid, InvalidJob, StorageUnavailable
+from shared.outbound import check_public
 from shared.settings import Settings
 from shared.stores import Blobs
 
@@ -29,12 +30,19 @@ class Outputs:
         self._proved_until = float("-inf")
 
     def check(self, output: Output) -> None:
-        """Raises InvalidJob where a job names a queue that the operator has not allowed."""
+        """Raises InvalidJob where a job names a queue, or a callback's address, that is not allowed."""
         if isinstance(output.queue, str) and output.queue not in self._queues():
             raise InvalidJob(
                 f"`output.queue` {output.queue} is not allowed; the app setting ALLOWED_RESULT_QUEUES allows "
                 f"{', '.join(self._queues())}."
             )
+        if output.callback is not None:
+            try:
+                check_public(
+                    output.callback, allow_local=self._settings.allow_local_endpoints, member="output.callback"
+                )
+            except ConnectionInvalid as exc:
+                raise InvalidJob(str(exc)) from None
 
     def whole(self, job: Job, result: Result) -> bytes | None:
         """The result as it will be told, if that needs no blob."""
@@ -89,7 +97,12 @@ class Outputs:
 
     def _queues(self) -> tuple[str, ...]:
         settings = self._settings
-        own = {settings.jobs_queue, settings.poison_queue, settings.callbacks_queue}
+        own = {
+            settings.jobs_queue,
+            settings.poison_queue,
+            settings.callbacks_queue,
+            settings.callbacks_poison_queue,
+        }
         return tuple(name for name in (settings.results_queue, *settings.allowed_result_queues) if name not in own)
 
 

@@ -10,10 +10,10 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,8 @@ from shared.actions.parts import known_error
 from shared.bench import RUN_S, Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
-from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash
+from shared.contract.callback import CallbackMessage, encode_callback
+from shared.contract.job import Job, PutBack, decode_job, encode_job, named_blob, request_hash
 from shared.contract.result import MESSAGE_LIMIT, encode_result
 from shared.errors import (
     CredentialRejected,
@@ -39,15 +40,17 @@ from shared.errors import (
     Postponed,
     StorageUnavailable,
 )
-from shared.holds import Hold
+from shared.holds import Hold, lost
 from shared.rows import Claim, Done, State
 from shared.runs import Delivery, Run, deadline_of, finished, refused
 from shared.settings import Settings
 from shared.stores import Queues
-from shared.usage import Call
 
 MOST_FAILURES = 5
 """Runs of a job that may come to nothing, before it is given up: as many as the host tries a message."""
+_PUT_BACK_ROOM = 300
+"""Bytes, for the id and the time that are written on a job which goes back."""
+_LONGEST_DEADLINE = timedelta(days=8)
 _CRASHED = "The job failed by a fault of the software, which its log describes."
 
 log = logging.getLogger("customer_ai_jobs")
@@ -87,7 +90,7 @@ class Pipeline:
         try:
             job = decode_job(delivery.body, default_id=delivery.message_id)
             if job.put_back is not None:
-                delivery = replace(delivery, submitted_at=min(delivery.submitted_at, job.put_back.submitted_at))
+                delivery = replace(delivery, submitted_at=_first(delivery, job.put_back))
             return await step(job, delivery)
         except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
             return _refuse(delivery, error)
@@ -105,8 +108,7 @@ class Pipeline:
     async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
         action = action_named(job.action)
         self.tools.outputs.check(job.output)
-        late = now() >= deadline_of(job, delivery.submitted_at)  # that one is not worked on: it only comes to its end
-        with nullcontext() if late else self.tools.lanes.admitted(job.customer, job.connection):
+        with self._admitted(job, delivery):
             asked: Any
             try:
                 asked = action.decode(await self.tools.inputs.of(job))
@@ -133,6 +135,13 @@ class Pipeline:
 
         return await self._hold(job, claim, give_up)
 
+    def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
+        # One that is late is not worked on, it only comes to its end; a message without room for what is written
+        # on one that goes back can't go back.
+        late = now() >= deadline_of(job, delivery.submitted_at)
+        full = len(delivery.body) > MESSAGE_LIMIT - _PUT_BACK_ROOM
+        return nullcontext() if late or full else self.tools.lanes.admitted(job.customer, job.connection)
+
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
         asked = request_hash(job)
         return await self.tools.ledger.claim(
@@ -151,6 +160,8 @@ class Pipeline:
             async with hold.kept():
                 if claim.cancelled:
                     answer = Answer(None, (), "failed", JobCancelled("The job was cancelled before it ran."))
+                elif (kept := await self._kept(bench)) is not None:
+                    answer = kept
                 elif claim.failures >= MOST_FAILURES:
                     answer = _given_up(claim)
                 else:
@@ -160,6 +171,15 @@ class Pipeline:
             await self._record(hold)
             raise
         return await self._tell(job, told)
+
+    async def _kept(self, bench: Bench) -> Answer | None:
+        try:
+            return await bench.kept()
+        except StorageUnavailable as exc:
+            if not bench.run.in_time(exc.delay_s):
+                return None  # it ends, with or without what it had
+            await bench.hold.release(exc)
+            raise
 
     async def _record(self, hold: Hold) -> None:
         try:
@@ -171,9 +191,6 @@ class Pipeline:
         """The action's answer; a failure is one too. Raises NotNow where the job has time to wait."""
         run, options = bench.run, bench.run.job.options
         try:
-            kept = await bench.kept()
-            if kept is not None:
-                return kept
             if not run.in_time():
                 raise DeadlinePassed(f"The job's deadline of {options.deadline_s:g} s had passed before it ran.")
             if isinstance(asked, InvalidJob | NotNow):
@@ -232,23 +249,22 @@ class Pipeline:
         try:
             if told is None:
                 if calls:
-                    await bench.keep(answer)
                     calls = ()
+                    await bench.keep(answer)
                 told = await hold.patiently(lambda: self.tools.outputs.save(job, result))
         except (StorageUnavailable, LeaseLost) as exc:
-            hold.owe(_lost(calls))
             if isinstance(exc, LeaseLost):
                 raise
             if claim.failures < MOST_FAILURES:
                 await hold.release(exc)
                 raise
-            calls, answer = (), Answer(None, (), "failed", InternalError(f"The job's answer could not be kept: {exc}"))
+            answer = Answer(None, (), "failed", InternalError(f"The job's answer could not be kept: {exc}"))
             result = finished(run, answer, at)
             told = encode_result(result)
         try:
             await hold.complete(told, result.status, calls, at)
         except LeaseLost:
-            hold.owe(_lost(calls))
+            hold.owe(lost(calls))
             raise
         log.info(
             "job_finished %s action=%s status=%s code=%s attempt=%d "
@@ -266,6 +282,9 @@ class Pipeline:
         return told
 
     async def _tell(self, job: Job, told: bytes) -> bytes | None:
+        if job.output.callback is not None:
+            message = CallbackMessage(customer=job.customer, job_id=job.id, url=job.output.callback, first_at=now())
+            await self.queues.send(self.settings.callbacks_queue, encode_callback(message))
         queue = job.output.queue
         if queue is True or queue == self.settings.results_queue:
             return told
@@ -277,7 +296,9 @@ class Pipeline:
         body = encode_job(job, submitted_at=delivery.submitted_at)
         if len(body) > MESSAGE_LIMIT:
             raise moment  # no room for its id: the host delivers this message again by itself
-        delay = moment.delay_s * random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
+        left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
+        # Not all at once, and not long after the deadline, with which it ends.
+        delay = min(moment.delay_s * random.uniform(1, 1.1), max(left, 1.0))  # noqa: S311
         await self.queues.send(queue, body, delay_s=delay)
         if not isinstance(moment, LaneFull):  # the lane says so itself, once for many
             log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
@@ -291,8 +312,10 @@ def _given_up(claim: Claim) -> Answer:
     return Answer(None, (), "failed", error)
 
 
-def _lost(calls: Sequence[Call]) -> list[Call]:
-    return [replace(call, outcome="lost") for call in calls]
+def _first(delivery: Delivery, put_back: PutBack) -> datetime:
+    # Ours alone, but anybody can write a message: never later than this one, nor earlier than any deadline reaches.
+    earliest = delivery.submitted_at - _LONGEST_DEADLINE
+    return max(min(delivery.submitted_at, put_back.submitted_at), earliest)
 
 
 def _refuse(delivery: Delivery, error: JobError) -> bytes:

@@ -25,6 +25,8 @@ _LATEST_MS = 10**14 - 1
 """Milliseconds since 1970, in the year 5138: what is subtracted from it sorts the newest first."""
 
 State = Literal["queued", "running", "waiting", "cancelled", "done"]
+_CALLBACK = ("callback_status", "callback_attempts", "callback_last_status", "callback_error")
+_ALSO = ("reason", "reason_code", *_CALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,12 @@ class JobRecord:
     """The result, once it is done."""
     reason: str = ""
     reason_code: str = ""
+    callback_status: Literal["", "waiting", "delivered", "failed"] = ""
+    """`waiting`, `delivered` or `failed`; empty where none was tried. See callbacks."""
+    callback_attempts: int = 0
+    callback_last_status: int = 0
+    """The receiver's last HTTP status; 0: it gave none."""
+    callback_error: str = ""
 
 
 def job_key(job_id: str) -> str:
@@ -149,7 +157,7 @@ def read_record(row: Row) -> JobRecord:
     """The job's record in its row."""
     values: dict[str, Any] = dict(row.values)
     named = ("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until", "told")
-    known = {name: values[name] for name in (*named, "reason", "reason_code") if values.get(name) is not None}
+    known = {name: values[name] for name in (*named, *_ALSO) if values.get(name) is not None}
     return JobRecord(customer=row.partition, job_id=row.key.removeprefix("j_"), asked=values["hash"], **known)
 
 

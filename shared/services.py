@@ -32,8 +32,10 @@ from shared.stores import Blobs, Table
 from shared.transport import Transport
 
 if TYPE_CHECKING:
+    from shared.callbacks import Callbacks
     from shared.http.door import Door
     from shared.key_vault import KeyVaultCredentials
+    from shared.signing import Signing
 
 _TALKATIVE = ("azure", "httpx", "msal")
 """Loggers that would write a line a request, addresses included."""
@@ -65,8 +67,24 @@ class Services:
                 self.blobs,
                 pipeline.queues,
                 self.secrets,
+                self.signing,
             )
         )
+
+    @cached_property
+    def callbacks(self) -> Callbacks:
+        """What makes callbacks. A job only says that there is one to make."""
+        from shared.callbacks import Callbacks  # noqa: PLC0415
+
+        pipeline = self.pipeline
+        return Callbacks(pipeline.settings, self.table, pipeline.queues, self.signing, pipeline.tools.transport)
+
+    @cached_property
+    def signing(self) -> Signing:
+        """The customers' signing secrets, of webhooks and callbacks."""
+        from shared.signing import Signing  # noqa: PLC0415
+
+        return Signing(self.secrets)
 
     async def sweep(self) -> None:
         """Removes what has outlived its retention, for ten minutes at most. The next sweep goes on."""

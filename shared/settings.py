@@ -60,6 +60,8 @@ class Settings:
     allowed_result_queues: tuple[str, ...] = ()
     results_container: str = "results"
     input_containers: tuple[str, ...] = ("inputs",)
+    templates_container: str = "templates"
+    """Customers' templates for webhooks of systems that know nothing of us."""
     jobs_table: str = "jobs"
 
     http_auth: str = "key"
@@ -81,6 +83,11 @@ class Settings:
         """Where the host puts a message that crashed the worker too often; the name is the host's rule."""
         return f"{self.jobs_queue}-poison"
 
+    @property
+    def callbacks_poison_queue(self) -> str:
+        """The same for callbacks."""
+        return f"{self.callbacks_queue}-poison"
+
     def allows_static(self, customer: str) -> bool:
         """Whether `customer`, having no connection, may run on the operator's own account."""
         allowed = self.allow_static_connection.strip()
@@ -92,9 +99,15 @@ class Settings:
 
 
 def binding_queues(environment: Mapping[str, str]) -> tuple[str, str, str]:
-    """The names of the jobs, poison and results queues: all that the app's bindings need to be indexed."""
+    """The names of the jobs, poison and results queues, which the app's bindings need to be indexed."""
     jobs = environment.get("JOBS_QUEUE", "").strip() or "jobs"
     return jobs, f"{jobs}-poison", environment.get("RESULTS_QUEUE", "").strip() or "results"
+
+
+def callback_queues(environment: Mapping[str, str]) -> tuple[str, str]:
+    """As `binding_queues`: the callbacks queue and its poison queue."""
+    callbacks = environment.get("CALLBACKS_QUEUE", "").strip() or "callbacks"
+    return callbacks, f"{callbacks}-poison"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -111,10 +124,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if vault and not vault.lower().startswith("https://"):
         raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
     jobs, poison, results = binding_queues(environment)
-    callbacks = text("CALLBACKS_QUEUE", "callbacks")
+    callbacks, dead_callbacks = callback_queues(environment)
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
         if queue in {jobs, poison}:
             raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which hold jobs.")
+    if results in {callbacks, dead_callbacks}:
+        raise SettingInvalid(
+            f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which hold callbacks."
+        )
     return Settings(
         job_storage=_storage(environment),
         key_vault_url=vault,
@@ -133,6 +150,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         allowed_result_queues=_split(text("ALLOWED_RESULT_QUEUES", "")),
         results_container=text("RESULTS_CONTAINER", "results"),
         input_containers=_split(text("INPUT_CONTAINERS", "inputs")),
+        templates_container=text("TEMPLATES_CONTAINER", "templates"),
         jobs_table=text("JOBS_TABLE", "jobs"),
         http_auth=_one_of(environment, "HTTP_AUTH", "key", "entra"),
         entra_customer_claim=text("ENTRA_CUSTOMER_CLAIM", "customer"),

@@ -31,7 +31,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.outbound import check_public
-from shared.outcomes import failure, request_id
+from shared.outcomes import failure, request_id, retry_after
 from shared.secret import Secret
 from shared.sockets import open_guarded_session
 from shared.waits import next_wait
@@ -111,6 +111,14 @@ class UpstreamRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What somebody who was told something has answered. Nobody reads what else they say."""
+
+    status: int
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A 2xx answer, read whole. Header names are in lower case."""
 
@@ -124,24 +132,17 @@ class Transport:
     """The one way out to customers' endpoints. Make it within the running loop; `close` it at the end."""
 
     def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
-        session = open_guarded_session(allow_local=allow_local, allow_private=allow_private)
-        # The session has its own TLS context. The one that the adapter insists on is left empty, which
-        # trusts nobody: httpx's default would cost a cold start 20 ms and never be used.
-        under = AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        self._client = httpx.AsyncClient(
-            transport=under,
-            headers={"user-agent": "customer-ai-jobs"},
-            # Keeps none: a cookie of one customer's call would go out with the next customer's.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._client = _open_client(allow_local=allow_local, allow_private=allow_private)
         self._tokens = tokens
         self._allow_local = allow_local
+        self._allow_private = allow_private
+        self._public: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
         """Closes every connection."""
         await self._client.aclose()
+        if self._public is not None:
+            await self._public.aclose()
 
     async def send(
         self,
@@ -179,6 +180,38 @@ class Transport:
             return await self._send(UpstreamRequest("GET", url), None, options, until, 0)
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's answer named an address that may not be called.") from exc
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Receipt:
+        """
+        What somebody whose address a job has named answers to `body`, which is sent once and with no credential.
+
+        As `fetch`, it goes to a public host over https; private addresses are refused even where customers' endpoints
+        may have some, since no list says which. Of the answer nothing but the status and the time to wait is read.
+        Raises ConnectionInvalid where the address is none that may be called, UpstreamTimeout, ProviderUnavailable.
+        """
+        host = check_public(url, allow_local=self._allow_local, member="callback")
+        timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+        try:
+            async with asyncio.timeout(timeout_s):
+                request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
+                response = await self._strict().send(request, stream=True)
+                await response.aclose()
+        except (ConnectionInvalid, httpx.InvalidURL):
+            # The words of whoever found it are about a connection's `endpoint`.
+            raise ConnectionInvalid("The `callback` leads to an address that may not be called.") from None
+        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+            raise UpstreamTimeout(f"{host} gave no answer within {timeout_s:.3g} s.") from exc
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            why = type(exc.__cause__ or exc).__name__
+            raise ProviderUnavailable(f"{host} could not be reached, or broke off ({why}).") from exc
+        return Receipt(response.status_code, retry_after(response.headers))
+
+    def _strict(self) -> httpx.AsyncClient:
+        if not self._allow_private:
+            return self._client
+        if self._public is None:
+            self._public = _open_client(allow_local=self._allow_local, allow_private=False)
+        return self._public
 
     async def _send(
         self,
@@ -237,7 +270,9 @@ class Transport:
     ) -> tuple[int, dict[str, str], bytes]:
         files = {name: (part.filename, part.content, part.content_type) for name, part in request.files.items()}
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
-        outgoing = self._client.build_request(
+        # Without a credential it is an address that an answer has named: never one inside.
+        client = self._strict() if header is None else self._client
+        outgoing = client.build_request(
             request.method,
             request.url,
             content=request.content or None,
@@ -247,7 +282,7 @@ class Transport:
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
         )
         outgoing.read()  # a form is encoded piece by piece otherwise, and sent without need in as many writes
-        response = await self._client.send(outgoing, stream=True)
+        response = await client.send(outgoing, stream=True)
         try:
             if "," in response.headers.get("content-encoding", ""):
                 # Packed twice, a few bytes could unpack to gigabytes before anyone counts them.
@@ -276,6 +311,21 @@ class Transport:
         if access.header == "authorization":
             return access.key, ("authorization", f"Bearer {access.key.reveal()}")
         return access.key, (access.header, access.key.reveal())
+
+
+def _open_client(*, allow_local: bool, allow_private: bool) -> httpx.AsyncClient:
+    session = open_guarded_session(allow_local=allow_local, allow_private=allow_private)
+    # The session has its own TLS context. The one that the adapter insists on is left empty, which
+    # trusts nobody: httpx's default would cost a cold start 20 ms and never be used.
+    under = AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    return httpx.AsyncClient(
+        transport=under,
+        headers={"user-agent": "customer-ai-jobs"},
+        # Keeps none: a cookie of one customer's call would go out with the next customer's.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        trust_env=False,
+        follow_redirects=False,
+    )
 
 
 def _without(credential: Secret, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

@@ -296,10 +296,24 @@ def test_queue_that_no_storage_has_is_refused(queue: str):
     assert QUEUE == refusal(body(output={"queue": queue}))
 
 
-def test_callback_is_refused_in_this_version():
-    """A callback is refused rather than left uncalled."""
-    assert "`output.callback` is not served by this version: leave it out and read the results queue." == refusal(
-        body(output={"callback": "https://example.com/told"})
+def test_callback_is_an_address():
+    """A callback is a URL; which ones may be called is for `outputs`."""
+    job = decode_job(body(output={"callback": "https://example.com/told?a=b"}), default_id="m-1")
+
+    assert "https://example.com/told?a=b" == job.output.callback
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "ftp://example.com", "example.com/told", "https://", "https://é.com"),
+        *("https://a.com/\n", "https://a.com/ b", f"https://a.com/{'x' * 2000}"),
+    ],
+)
+def test_a_callback_that_is_no_address_is_refused(text: str):
+    """What is no URL, or a long one, is refused when it comes in."""
+    assert "`output.callback` must be an https URL of at most 2000 ASCII characters." == refusal(
+        body(output={"callback": text})
     )
 
 

@@ -84,7 +84,7 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
         data = (out / one["file"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (one["size"], one["sha256"])
         assert "text/plain" == one["content_type"]
-    assert (7, {"results": 7, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
 
 
 async def test_an_export_stays_in_its_directory(filled: CustomerData, tmp_path: Path):
@@ -105,7 +105,7 @@ async def test_a_manifest_vouches_for_the_lists(filled: CustomerData, tmp_path: 
 
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert ("contoso", 7) == (manifest["customer"], manifest["rows"])
-    assert {"results": 7, "inputs": 7, "more": None} == manifest["blobs"]
+    assert {"results": 7, "templates": 0, "inputs": 7, "more": None} == manifest["blobs"]
     for name in ("rows.jsonl", "blobs.jsonl"):
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == manifest["files"][name]["sha256"]
 
@@ -126,7 +126,7 @@ async def test_an_export_of_nobody_is_empty(table: MemoryTable, blobs: MemoryBlo
     """A customer of whom nothing is kept has empty lists."""
     counts = await CustomerData(table, blobs, SETTINGS, "nobody").export(tmp_path)
 
-    assert (0, {"results": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
     assert ("", "") == ((tmp_path / "rows.jsonl").read_text(), (tmp_path / "blobs.jsonl").read_text())
 
 
@@ -137,7 +137,7 @@ async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: Me
     assert {"contoso-2", "contos"} == {customer for customer, _ in table.rows}
     assert {"contoso-2", "contos"} == {name.split("/")[0] for _, name in blobs.blobs}
     assert (14, 28) == (len(table.rows), len(blobs.blobs))
-    assert (7, {"results": 7, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
     assert (1, True) == (counts.unfinished, counts.nothing_left)
 
 
@@ -152,7 +152,7 @@ async def test_erasing_goes_on_where_it_broke_off(filled: CustomerData, table: M
     assert 7 == (await filled.erase()).rows
     counts = await filled.erase()
 
-    assert (0, {"results": 0, "inputs": 0, "more": None}) == (counts.rows, counts.blobs)
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": None}) == (counts.rows, counts.blobs)
     assert counts.nothing_left
 
 
@@ -218,7 +218,7 @@ async def test_what_real_jobs_leave_is_handed_out_and_deleted(own_world: World, 
     assert {"j", "s", "t", "u"} == {key[0] for key in rows}
     stored = {one["name"]: (tmp_path / one["file"]).read_bytes() for one in read_lines(tmp_path / "blobs.jsonl")}
     assert {f"{customer.name}/in put.json": text, f"{customer.name}/blob/result.json": result} == stored
-    assert {settings.results_container: 1, inputs: 1, "never-made": None} == exported.blobs
+    assert {settings.results_container: 1, settings.templates_container: 0, inputs: 1, "never-made": None} == exported.blobs
 
     others = await other.rows()
     erased = await data.erase()

@@ -148,20 +148,12 @@ def test_endpoints_in_the_docs_are_understood():
         parse_endpoint(text, provider="azure_openai" if "gateway" in text else None)
 
 
-async def test_statement_in_the_docs_adds_up(world: World, azurite):
-    """The script on the billing page sums a customer's month."""
-    (block,) = blocks("docs/bill.md", "python")
-    names: dict[str, Any] = {}
-    exec(block.replace('"jobs"', repr(world.environment["JOBS_TABLE"])), names)
+async def test_columns_of_usage_are_described(world: World):
+    """Every column of a usage record stands on the billing page; its samples are run by test_statements."""
     customer = world.customer()
-    for _ in range(3):
-        await customer.run()
-    (record, *_) = await customer.usage()
-    month = record["RowKey"].split("_")[1]
+    await customer.run()
+    (record,) = await customer.usage()
 
-    assert {"calls": 3, "input_tokens": 33, "output_tokens": 21} == names["statement"](
-        azurite.connection_string, customer.name, month
-    )
     assert {name for name in record if name not in {"PartitionKey", "RowKey"}} <= set(
         re.findall(r"`(\w+)`", (ROOT / "docs/bill.md").read_text())
     )

@@ -50,7 +50,11 @@ OUTSIDE = {
         "rows",
         "http",
         "submissions",
+        "trials",
+        "callbacks",
+        "event_templates",
     },
+    "standardwebhooks": {"signing"},
 }
 
 ONLY_SOME_JOBS_NEED = {
@@ -58,8 +62,12 @@ ONLY_SOME_JOBS_NEED = {
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.key_vault", "shared.actions.chat", "shared.contract.chat"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
+    *("shared.http.openapi", "shared.http.operations", "shared.http.schemas", "shared.http.page", "shared.http.words"),
+    *("shared.http.examples", "shared.http.callers", "shared.http.problems"),
     *("shared.http.door", "shared.http.jobs", "shared.http.opening", "shared.submissions", "shared.records"),
+    *("shared.http.webhooks", "shared.signing", "shared.callbacks", "shared.event_templates", "standardwebhooks"),
     *("shared.retention", "shared.sweeps", "shared.customer_data"),
+    *("shared.http.connections", "shared.http.usage", "shared.statements", "shared.trials"),
     *("shared.actions.completions", "shared.actions.summaries", "shared.actions.summarize", "shared.texts"),
 }
 

@@ -139,7 +139,9 @@ async def test_a_body_beyond_the_limit_is_refused(customer: Customer):
         ({"input": {"input_blob": "secrets/of/others.json"}}, "`input_blob` must be in"),
     ],
 )
-async def test_what_the_queue_would_refuse_is_refused_at_the_door(customer: Customer, members: dict[str, Any], says: str):
+async def test_what_the_queue_would_refuse_is_refused_at_the_door(
+    customer: Customer, members: dict[str, Any], says: str
+):
     """400 with the same sentence that names the member; nothing is put on record or into the queue."""
     refused = await post(customer, job_id="bad", **members)
 

@@ -120,8 +120,10 @@ async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **setti
         "JOBS_QUEUE": f"jobs-{own}",
         "RESULTS_QUEUE": f"results-{own}",
         "ALLOWED_RESULT_QUEUES": f"special-{own}",
+        "CALLBACKS_QUEUE": f"callbacks-{own}",
         "RESULTS_CONTAINER": f"results-{own}",
         "INPUT_CONTAINERS": f"inputs-{own}",
+        "TEMPLATES_CONTAINER": f"templates-{own}",
         "JOBS_TABLE": f"jobs{own}",
     } | settings
     table = TableClient.from_connection_string(azurite.connection_string, environment["JOBS_TABLE"])
@@ -129,10 +131,11 @@ async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **setti
     queues = QueueServiceClient.from_connection_string(azurite.connection_string)
     async with table, blobs, queues:
         await table.create_table()
-        for queue in ("JOBS_QUEUE", "RESULTS_QUEUE", "ALLOWED_RESULT_QUEUES"):
+        for queue in ("JOBS_QUEUE", "RESULTS_QUEUE", "ALLOWED_RESULT_QUEUES", "CALLBACKS_QUEUE"):
             await queues.create_queue(environment[queue])
-        await queues.create_queue(f"{environment['JOBS_QUEUE']}-poison")
-        for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS"):
+        for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+            await queues.create_queue(f"{environment[queue]}-poison")
+        for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER"):
             await blobs.create_container(environment[container])
         services = build(read_settings(environment))
         try:

@@ -19,8 +19,13 @@ METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
 
 _MODEL_LIMIT = 200
+_CALLBACK_LIMIT = 2000
 _QUEUE_NAME = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")
 _BLOB_NAME = re.compile(r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])/(?P<name>[^\x00-\x1f\\]{1,900})")
+
+
+# Where it may lead is for `outputs`, and for the moment when it is called; http only ever on one's own machine.
+_CALLBACK = re.compile(rf"(?=.{{0,{_CALLBACK_LIMIT}}}$)https?://[\x21-\x7e]+")
 
 
 class BlobName(Struct, frozen=True):
@@ -60,7 +65,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class PutBack(Struct, frozen=True, kw_only=True):
     """What we write on a job that goes back into its queue, where a message forgets when it first came."""
 
-    submitted_at: datetime
+    submitted_at: Annotated[datetime, Meta(tz=True)]
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,8 +205,8 @@ def _check_input(job: Job) -> None:
 def _check_output(output: Output) -> None:
     if isinstance(output.queue, str) and not _QUEUE_NAME.fullmatch(output.queue):
         raise InvalidJob("`output.queue` must be true, false or the name of a queue.")
-    if output.callback is not None:
-        raise InvalidJob("`output.callback` is not served by this version: leave it out and read the results queue.")
+    if output.callback is not None and not _CALLBACK.fullmatch(output.callback):
+        raise InvalidJob(f"`output.callback` must be an https URL of at most {_CALLBACK_LIMIT} ASCII characters.")
 
 
 def _is_model(value: Any) -> bool:

@@ -10,7 +10,6 @@ of it in a header that it takes away from what comes from outside
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +69,6 @@ def _claims(principal: str) -> list[dict[str, Any]]:
     try:
         said = msgspec.json.decode(base64.b64decode(principal, validate=True))
         claims = said["claims"]
-        return [claim for claim in claims if isinstance(claim.get("val"), str)]
-    except (binascii.Error, msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError, AttributeError, ValueError):
+        return [claim for claim in claims if isinstance(claim.get("typ"), str) and isinstance(claim.get("val"), str)]
+    except (msgspec.MsgspecError, TypeError, KeyError, AttributeError, ValueError, RecursionError):
         raise Problem(401, "unauthorized", "Nobody is signed in: send a token of this app's audience.") from None

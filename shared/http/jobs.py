@@ -212,7 +212,14 @@ def _state(record: JobRecord, done: Result | None) -> JobState:
 
 
 def _callback(record: JobRecord) -> CallbackState | None:
-    return None
+    if not record.callback_status:
+        return None
+    return CallbackState(
+        status=record.callback_status,
+        attempts=record.callback_attempts,
+        last_status=record.callback_last_status or None,
+        error=record.callback_error or None,
+    )
 
 
 def _path(record: JobRecord) -> str:

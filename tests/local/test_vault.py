@@ -108,6 +108,30 @@ async def test_secrets_and_versions_are_listed_without_values(client):
     assert len(set(versions)) == 2
 
 
+async def test_many_secrets_are_listed_by_pages(client):
+    """A list comes 25 at a time, and is whole."""
+    names = {f"secret-{number}" for number in range(60)}
+    for name in names:
+        await client.set_secret(name, "v")
+
+    pages = [[found.name async for found in page] async for page in client.list_properties_of_secrets().by_page()]
+
+    assert [25, 25, 10] == [len(page) for page in pages]
+    assert names == {name for page in pages for name in page}
+
+
+async def test_a_vault_that_may_only_be_read(key_vault, client):
+    """While it is read-only, reading and listing work, and a change is 403 with the inner code ForbiddenByRbac."""
+    await client.set_secret(NAME, "v")
+    key_vault.read_only = True
+
+    with pytest.raises(HttpResponseError, match="ForbiddenByRbac") as refused:
+        await client.set_secret(NAME, "w")
+    assert refused.value.status_code == 403
+    assert (await client.get_secret(NAME)).value == "v"
+    assert [_ async for _ in client.list_properties_of_secrets()]
+
+
 async def test_a_deleted_name_stays_reserved_until_purged(client):
     """After a delete the secret is gone, its name is taken, and a purge frees it."""
     await client.set_secret(NAME, "v")

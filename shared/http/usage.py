@@ -1,0 +1,112 @@
+"""Statements over HTTP, as JSON or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from shared.clock import now
+from shared.contract.decoding import is_name
+from shared.contract.documents import Statement
+from shared.http.callers import Caller
+from shared.http.messages import JSON, Request, Response, json_response, tagged
+from shared.http.problems import Problem, not_found
+from shared.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements, is_month
+
+CSV = "text/csv"
+_OFFERED = (JSON, CSV)
+_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet may take a cell that begins with it for (owasp.org, "CSV Injection")."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDoor:
+    """The route of statements."""
+
+    statements: Statements
+
+    async def read(self, request: Request, caller: Caller) -> Response:
+        """`GET /customers/{customer}/usage`: the statement of a month, this one where none is named."""
+        customer = request.params["customer"]
+        caller.check_reads(customer, "customer")
+        if not is_name(customer):
+            raise not_found("customer")
+        month = request.query.get("month", f"{now():%Y-%m}")
+        if not is_month(month):
+            raise Problem(400, "invalid_request", "`month` must be one such as 2026-11.")
+        by = _read_by(request)
+        kind = accepted(request.headers.get("accept", "*/*"))
+        statement = await self.statements.of(customer, month, by)
+        if kind == JSON:
+            response = json_response(statement, headers={"Vary": "Accept"})
+        else:
+            name = f'attachment; filename="usage-{customer}-{month}.csv"'
+            headers = {"Vary": "Accept", "Content-Disposition": name}
+            response = Response(200, csv_of(statement), f"{CSV}; charset=utf-8; header=present", headers)
+        return tagged(request, response)
+
+
+def accepted(accept: str) -> str:
+    """
+    Which of JSON and CSV an `Accept` header prefers; JSON where it does not mind.
+
+    The most specific range that fits a type gives its weight (RFC 9110, 12.5.1). Raises Problem 406.
+    """
+    weights = {kind: _weight(accept, kind) for kind in _OFFERED}
+    best = max(_OFFERED, key=lambda kind: weights[kind])  # the first of equals
+    if not weights[best]:
+        raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(_OFFERED)}.", {"Vary": "Accept"})
+    return best
+
+
+def csv_of(statement: Statement) -> bytes:
+    """
+    The statement's lines as RFC 4180 says, with a header row, in UTF-8.
+
+    A text that a spreadsheet could take for a formula begins with a single quote instead, as does one that
+    begins with a single quote by itself: taking one away gives back what it was.
+    """
+    names = (*statement.by, *ALWAYS, *SUMS)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(line, name)) for name in names] for line in statement.lines)
+    return file.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    begins = value[:1] == "'" or value[:1] in _FORMULA or value.lstrip()[:1] in _FORMULA
+    return f"'{value}" if value and begins else value
+
+
+def _read_by(request: Request) -> tuple[str, ...]:
+    asked = request.query.get("by")
+    if asked is None:
+        return USUAL
+    names = tuple(name.strip() for name in asked.split(","))
+    if not set(names) <= set(CHOICES):
+        raise Problem(400, "invalid_request", f"`by` must be some of {', '.join(CHOICES)}, with commas between.")
+    return names
+
+
+def _weight(accept: str, kind: str) -> float:
+    best = (-1, 0.0)
+    for piece in accept.lower().split(","):
+        asked, *parameters = (part.strip() for part in piece.split(";"))
+        exactness = {kind: 2, f"{kind.partition('/')[0]}/*": 1, "*/*": 0}.get(asked, -1)
+        if exactness >= 0:
+            best = max(best, (exactness, _quality(parameters)))
+    return best[1]
+
+
+def _quality(parameters: list[str]) -> float:
+    text = next((one[2:].strip() for one in parameters if one.startswith("q=")), "1")
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0

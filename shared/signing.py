@@ -1,0 +1,203 @@
+"""
+Signatures after the Standard Webhooks specification, with its authors' library: events that come in, callbacks
+that go out.
+
+A customer's signing secret is `webhook--{customer}` in Key Vault: `whsec_` and base64 of 24 to 64 random bytes,
+several of them separated by spaces while one is being rotated. Anybody may send an event, so what is done for a
+customer that has no secret is what is done for one that has: nobody can find out which customers there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from shared.clock import now
+from shared.contract.decoding import is_name
+from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.stores import StoredCredential
+
+if TYPE_CHECKING:
+    from standardwebhooks import Webhook
+
+FRESH_S = 300.0
+"""How long a secret is used before it is read again."""
+STALE_S = 3600.0
+"""How long one that was read is used while the vault gives no answer."""
+REREAD_S = 5.0
+"""How often a secret that did not serve is read again at most, so that a new one serves at once."""
+READS_A_SECOND = 50
+"""Of the vault, at most: whoever sends made-up names must not use up what the vault gives to jobs."""
+KEPT = 10_000
+"""Customers whose secrets are kept in memory."""
+_PREFIX = "whsec_"
+_KEY_BYTES = range(24, 65)
+"""The specification's (standardwebhooks.com, "Signature scheme")."""
+
+log = logging.getLogger("customer_ai_jobs")
+
+
+class NoSigningSecret(Exception):
+    """The customer has no secret to sign with; the message says why."""
+
+
+class SigningStore(Protocol):
+    """Where customers' signing secrets are kept."""
+
+    async def signing_secret(self, customer: str) -> StoredCredential | None:
+        """
+        The newest version, or None where there is none.
+
+        Raises ConnectionDisabled where it is switched off and can't be read, VaultUnavailable.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was read of one customer's secret: its keys, or why there are none."""
+
+    keys: tuple[Webhook, ...]
+    why_none: str
+    read_at: float
+    found: StoredCredential | None = None
+
+    def usable(self) -> tuple[Webhook, ...]:
+        return () if self.why_not() else self.keys
+
+    def why_not(self) -> str:
+        # Key Vault gives a value outside its dates as well; enforcing them is left to who reads it.
+        if self.found is not None and self.found.not_before is not None and now() < self.found.not_before:
+            return "The customer's signing secret is not valid yet."
+        if self.found is not None and self.found.expires_on is not None and now() >= self.found.expires_on:
+            return "The customer's signing secret has expired."
+        return self.why_none
+
+
+class Signing:
+    """The customers' signing secrets, out of a SigningStore."""
+
+    def __init__(self, store: SigningStore | None, *, ticks: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._ticks = ticks
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[_Known]] = {}
+        self._reads: deque[float] = deque(maxlen=READS_A_SECOND)
+        self._nobodys = secrets.token_bytes(_KEY_BYTES[-1])
+
+    async def verify(self, customer: str, body: bytes, headers: Mapping[str, str]) -> bool:
+        """
+        Whether one of the customer's secrets has signed this, within five minutes from now. `headers` in lower case.
+
+        Raises VaultUnavailable where that can't be told.
+        """
+        if not is_name(customer):
+            return self._verify((), body, headers)
+        known = await self._fresh(customer)
+        if self._verify(known.usable(), body, headers):
+            return True
+        if self._ticks() - known.read_at < REREAD_S:
+            return False
+        known = await self._read(customer)
+        return self._verify(known.usable(), body, headers)
+
+    async def sign(self, customer: str, message_id: str, body: bytes) -> dict[str, str]:
+        """
+        The headers that sign `body` with all of the customer's secrets. Raises NoSigningSecret, VaultUnavailable.
+
+        `message_id` must bear no full stop: the specification joins what is signed with them.
+        """
+        known = await self._fresh(customer)
+        if not known.usable() and self._ticks() - known.read_at >= REREAD_S:
+            known = await self._read(customer)
+        if not known.usable():
+            raise NoSigningSecret(known.why_not())
+        moment = now()
+        signatures = (key.sign(message_id, moment, body.decode()) for key in known.usable())
+        return {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+    def _verify(self, keys: tuple[Webhook, ...], body: bytes, headers: Mapping[str, str]) -> bool:
+        """Every key is tried; where there is none, one that nobody has, for the same work."""
+        from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415  # no job from a queue needs it
+
+        verified = False
+        for key in keys or (Webhook(self._nobodys),):
+            try:
+                key.verify(body, dict(headers), json_parse=False)
+            except (WebhookVerificationError, ValueError):  # a malformed header is a plain ValueError
+                continue
+            verified = True
+        return verified
+
+    async def _fresh(self, customer: str) -> _Known:
+        known = self._known.get(customer)
+        if known is not None and self._ticks() - known.read_at < FRESH_S:
+            self._known.move_to_end(customer)
+            return known
+        try:
+            return await self._read(customer)
+        except VaultUnavailable:
+            if known is None or not known.keys or self._ticks() - known.read_at > STALE_S:
+                raise
+            return known
+
+    async def _read(self, customer: str) -> _Known:
+        task = self._reading.get(customer)
+        if task is None:
+            task = asyncio.create_task(self._read_now(customer))
+            self._reading[customer] = task
+            task.add_done_callback(lambda _: self._reading.pop(customer, None))
+        # Shielded: one request that gives up does not take the reading from the others.
+        return await asyncio.shield(task)
+
+    async def _read_now(self, customer: str) -> _Known:
+        moment = self._ticks()
+        if len(self._reads) == READS_A_SECOND and moment - self._reads[0] < 1:
+            raise VaultUnavailable("Too many signing secrets are asked for at a time.", 2)
+        self._reads.append(moment)
+        keys: tuple[Webhook, ...] = ()
+        found, why = None, "The customer has no signing secret."
+        try:
+            found = await self._store.signing_secret(customer) if self._store else None
+        except ConnectionDisabled:
+            why = "The customer's signing secret is disabled."
+        if found is not None:
+            keys = _keys(found)
+            why = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
+            if not keys:
+                log.warning("signing_secret_invalid customer=%s: %s", customer, why)
+        known = self._known[customer] = _Known(keys, why, self._ticks(), found)
+        self._known.move_to_end(customer)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return known
+
+
+def _keys(found: StoredCredential) -> tuple[Webhook, ...]:
+    """The secret's keys; none where one of them is malformed, or it is disabled."""
+    from standardwebhooks import Webhook  # noqa: PLC0415
+
+    texts = found.value.reveal().split() if found.enabled else []
+    keys = [_key(text) for text in texts]
+    return tuple(Webhook(key) for key in keys if key) if all(keys) else ()
+
+
+def _key(text: str) -> bytes:
+    encoded = text.removeprefix(_PREFIX)
+    try:
+        # The library would take any text for base64, and leave out what is none.
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return key if text.startswith(_PREFIX) and len(key) in _KEY_BYTES else b""
