@@ -77,7 +77,7 @@ async def start_front(
 
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_post("/admin/functions/{name}", begin)
-    app.router.add_route("*", "/{path:.*}", answer)
+    app.router.add_route("*", r"/{path:[\s\S]*}", answer)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)

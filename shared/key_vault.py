@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,18 +101,25 @@ class KeyVaultCredentials:
         except (AzureError, TimeoutError) as exc:
             raise _unavailable(exc) from exc
 
-    async def put(self, customer: str, connection: str, value: Secret) -> SecretFacts:
+    async def put(
+        self, customer: str, connection: str, value: Secret, *, tags: Mapping[str, str] | None = None
+    ) -> SecretFacts:
         """
         Keeps a new version, enabled and without dates, over what there is. One that was deleted is recovered first.
+
+        It has these `tags` and no others: of a bare key they are its settings.
 
         Raises ConnectionDisabled where the one that was deleted was also switched off (it then is recovered,
         and stays switched off), VaultForbids, VaultUnavailable.
         """
         name = _name(customer, connection)
+        about: dict[str, Any] = {"tags": dict(tags)} if tags else {}
+        if value.reveal().startswith("{"):
+            about["content_type"] = "application/json"
         async with _changing("keep a secret", CHANGE_S):
             while True:
                 try:
-                    made = await self._client.set_secret(name, value.reveal(), content_type="application/json")
+                    made = await self._client.set_secret(name, value.reveal(), **about)
                 except ResourceExistsError as exc:
                     # The name belongs to one that was deleted; or that is only being deleted or recovered, which
                     # outlasts what the SDK waits for (Azure/azure-sdk-for-net, issue 31581).
@@ -146,12 +153,18 @@ class KeyVaultCredentials:
 
         Raises VaultForbids, VaultUnavailable.
         """
-        first = _name(customer, "")
+        async for whose, facts in self.everybody():
+            if whose == customer:
+                yield facts
+
+    async def everybody(self) -> AsyncIterator[tuple[str, SecretFacts]]:
+        """As `list`, of all customers, each fact with its customer."""
         async with _changing("list secrets", LIST_S):
             async for about in self._client.list_properties_of_secrets():
-                name = (about.name or "").lower()  # as Key Vault compares names
-                if name.startswith(first):
-                    yield _facts(about, name.removeprefix(first))
+                kind, _, rest = (about.name or "").lower().partition("--")  # as Key Vault compares names
+                customer, _, connection = rest.partition("--")
+                if kind == "ai" and customer and connection:
+                    yield customer, _facts(about, connection)
 
 
 def _name(customer: str, connection: str) -> str:

@@ -63,7 +63,7 @@ ONLY_SOME_JOBS_NEED = {
     *("shared.key_vault", "shared.actions.chat", "shared.contract.chat"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
     *("shared.http.openapi", "shared.http.operations", "shared.http.schemas", "shared.http.page", "shared.http.words"),
-    *("shared.http.examples", "shared.http.callers", "shared.http.problems"),
+    *("shared.http.examples", "shared.http.interface", "shared.http.callers", "shared.http.problems"),
     *("shared.http.door", "shared.http.jobs", "shared.http.opening", "shared.submissions", "shared.records"),
     *("shared.http.webhooks", "shared.signing", "shared.callbacks", "shared.event_templates", "standardwebhooks"),
     *("shared.retention", "shared.sweeps", "shared.customer_data"),

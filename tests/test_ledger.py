@@ -358,7 +358,7 @@ async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_e
 class Vanishing(MemoryTable):
     """A table whose rows are there when inserted and gone when read."""
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
+    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:  # noqa: ARG002  # as the Protocol has it
         """Finds every row."""
         raise RowExists(row.key)
 

@@ -8,8 +8,8 @@ from shared.bench import Tools
 from shared.connections import Connections
 from shared.http.connections import ConnectionsDoor
 from shared.http.door import Door, Handler
+from shared.http.interface import InterfaceDoor
 from shared.http.jobs import JobsDoor
-from shared.http.openapi import InterfaceDoor
 from shared.http.usage import UsageDoor
 from shared.http.webhooks import WebhooksDoor
 from shared.key_vault import KeyVaultCredentials

@@ -1,0 +1,132 @@
+"""One job and what becomes of it, for the OpenAPI document and its page. Each is held to its schema by a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ID = {"job_id": "order-4711.reply", "customer": "contoso"}
+_WHEN = "2026-11-20T13:12:00.000Z"
+_LINK = "/api/jobs/contoso/order-4711.reply"
+
+PLACES = {**_ID, "name": "default"}
+"""Of paths."""
+SENTENCES = {
+    "invalid_job": "`input.promt` is not a known member.",
+    "invalid_request": "`limit` must be a whole number from 1 to 100.",
+    "unauthorized": "Nobody is signed in: send a token of this app's audience.",
+    "forbidden": "The token has no role Jobs.Read, which this needs.",
+    "not_found": "There is no such job.",
+    "not_acceptable": "`Accept` must allow application/json or text/csv.",
+    "conflict": "The job is done already: only one that has not started can be cancelled.",
+    "too_large": "The body is larger than it may be.",
+    "unsupported_media_type": "The body must be application/json.",
+    "connection_invalid": "The connection's secret has no `api_key`, and its `auth` is not `entra`.",
+    "internal": "The request failed by a fault of the software, which its log describes.",
+    "unavailable": "Storage or Key Vault gives no answer now: try again a little later.",
+}
+"""Of problems, by their codes."""
+JOB: dict[str, Any] = {
+    **_ID,
+    "action": "chat",
+    "input": {
+        "system": "You answer customers' mails, briefly and kindly.",
+        "prompt": "Order 4711 arrived damaged; I ask for a refund.",
+        "parameters": {"temperature": 0.3},
+    },
+    "metadata": {"order": "4711"},
+}
+QUEUED: dict[str, Any] = {
+    **_ID,
+    "status": "queued",
+    "attempts": 0,
+    "submitted_at": _WHEN,
+    "action": "chat",
+    "links": {"self": _LINK},
+}
+SUCCEEDED: dict[str, Any] = {
+    **QUEUED,
+    "status": "succeeded",
+    "attempts": 1,
+    "model": "gpt-4o",
+    "started_at": "2026-11-20T13:12:00.120Z",
+    "finished_at": "2026-11-20T13:12:01.530Z",
+    "links": {"self": _LINK, "result": f"{_LINK}/result"},
+}
+CANCELLED: dict[str, Any] = {**QUEUED, "status": "cancelled"}
+PAGE: dict[str, Any] = {"jobs": [SUCCEEDED], "continuation": "t_98204803079999_order-4711.reply"}
+RESULT: dict[str, Any] = {
+    **_ID,
+    "action": "chat",
+    "model": "gpt-4o",
+    "status": "succeeded",
+    "metadata": {"order": "4711"},
+    "output": {
+        "text": "I'm sorry that the parcel arrived damaged. …",
+        "finish_reason": "stop",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "I'm sorry …"}}],
+    },
+    "usage": {
+        "calls": 1,
+        "input_tokens": 27,
+        "output_tokens": 45,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "images": 0,
+    },
+    "connection": {"name": "default", "source": "key_vault", "provider": "azure_openai", "billed_to": "customer"},
+    "attempts": 1,
+    "submitted_at": _WHEN,
+    "started_at": "2026-11-20T13:12:00.120Z",
+    "finished_at": "2026-11-20T13:12:01.530Z",
+}
+WEBHOOK: dict[str, Any] = {name: value for name, value in JOB.items() if name not in {"job_id", "customer"}}
+_SUMS = {
+    "records": 1,
+    "calls": 1,
+    "unreported": 0,
+    "input_tokens": 27,
+    "output_tokens": 45,
+    "cached_tokens": 0,
+    "reasoning_tokens": 0,
+    "images": 0,
+}
+_WHOSE = {"source": "key_vault", "provider": "azure_openai", "billed_to": "customer", "outcome": "answered"}
+STATEMENT: dict[str, Any] = {
+    "customer": "contoso",
+    "month": "2026-11",
+    "by": ["model"],
+    "totals": {"answered": _SUMS, "lost": dict.fromkeys(_SUMS, 0), "unanswered": dict.fromkeys(_SUMS, 0)},
+    "lines": [{"model": "gpt-4o", **_WHOSE, **_SUMS}],
+}
+CONNECTION_GIVEN: dict[str, Any] = {
+    "endpoint": "https://contoso.openai.azure.com/openai/v1",
+    "api_key": "KEY",
+    "default_model": "gpt-4o",
+}
+_LISTED = {
+    "customer": "contoso",
+    "name": "default",
+    "enabled": True,
+    "created_at": _WHEN,
+    "updated_at": _WHEN,
+}
+CONNECTIONS: dict[str, Any] = {"connections": [_LISTED]}
+CONNECTION: dict[str, Any] = {
+    **_LISTED,
+    "version": "8b1ee6a3c6f14c2a9d7c3a1f0e5d4b2c",
+    "settings": {
+        "endpoint": "https://contoso.openai.azure.com/openai/v1",
+        "provider": "azure_openai",
+        "auth": "api_key",
+        "default_model": "gpt-4o",
+    },
+}
+TRIAL: dict[str, Any] = {
+    "ok": True,
+    "verdict": "fine",
+    "message": "The endpoint answered.",
+    "status": 200,
+    "provider": "azure_openai",
+    "model": "gpt-4o",
+    "latency_ms": 430,
+}
