@@ -232,7 +232,7 @@ async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiv
     job = customer.job(job_id="off", output={"callback": receiver.url})
     assert 202 == (await knock(customer.world, "POST", "jobs", json_body=job)).status
     await knock(customer.world, "DELETE", f"jobs/{customer.name}/off")
-    for body in await customer.world.messages(customer.world.environment["JOBS_QUEUE"]):
+    for body in await customer.queued():
         await customer.world.deliver(body)
     for message in await take(customer.world):
         await customer.world.services.callbacks.deliver(message)
@@ -263,7 +263,7 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
     monkeypatch.setattr(type(queues), "send", fail)
     assert await customer.deliver(job_id="later", output={"callback": receiver.url}) is None
     monkeypatch.setattr(type(queues), "send", send)
-    (again,) = await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+    (again,) = await customer.queued()
     assert await customer.world.deliver(again) is not None
     (message,) = await take(customer.world)
     await customer.world.services.callbacks.deliver(message)

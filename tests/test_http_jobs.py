@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from doorway import Answered, knock
-from endpoint import completion, error
+from endpoint import Endpoint, completion, error
+from local.azurite import Azurite
+from local.vault import Vault
 from shared.errors import StorageUnavailable
 from shared.http.jobs import BODY_LIMIT, MOST
-from world import Customer, World
+from world import Customer, World, open_world
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+    """A world with a jobs queue that no other test puts anything into."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -27,13 +38,10 @@ async def post(customer: Customer, /, **members: Any) -> Answered:
     return await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
 
 
-async def run_queue(world: World) -> list[dict[str, Any]]:
-    """Runs what stands in the jobs queue, as the trigger does; gives the results."""
-    return [
-        json.loads(told)
-        for body in await world.messages(world.environment["JOBS_QUEUE"])
-        if (told := await world.deliver(body)) is not None
-    ]
+async def run_queue(customer: Customer) -> list[dict[str, Any]]:
+    """Runs the customer's messages, as the trigger does; gives the results."""
+    told = [await customer.world.deliver(body) for body in await customer.queued()]
+    return [json.loads(one) for one in told if one is not None]
 
 
 async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):
@@ -46,7 +54,7 @@ async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):
     assert ("queued", 0, "chat") == tuple(accepted.json[name] for name in ("status", "attempts", "action"))
     assert 404 == (await knock(customer.world, "GET", f"{path}/result")).status
 
-    (told,) = await run_queue(customer.world)
+    (told,) = await run_queue(customer)
 
     status = await knock(customer.world, "GET", path)
     result = await knock(customer.world, "GET", f"{path}/result")
@@ -63,7 +71,7 @@ async def test_the_same_job_again_is_the_job_that_exists(customer: Customer):
     body = json.dumps(customer.job(job_id="twice"), indent=3).encode()
     again = await knock(customer.world, "POST", "jobs", body=body)
     other = await post(customer, job_id="twice", input={"prompt": "Something else?"})
-    results = await run_queue(customer.world)
+    results = await run_queue(customer)
     after = await post(customer, job_id="twice")
 
     assert (202, 202, 202) == (first.status, again.status, after.status)
@@ -73,7 +81,7 @@ async def test_the_same_job_again_is_the_job_that_exists(customer: Customer):
     assert 1 == len({json.dumps(result) for result in results})
     assert 1 == len(customer.account.received)
     assert "succeeded" == after.json["status"]
-    assert [] == await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+    assert [] == await customer.queued()
 
 
 async def test_a_job_without_an_id_gets_a_new_one(customer: Customer):
@@ -81,7 +89,6 @@ async def test_a_job_without_an_id_gets_a_new_one(customer: Customer):
     first, second = await post(customer), await post(customer)
 
     assert first.json["job_id"] != second.json["job_id"]
-    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
 
 
 async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch):
@@ -96,7 +103,7 @@ async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monk
     refused = await post(customer, job_id="once")
     monkeypatch.setattr(type(door), "send", send)
     accepted = await post(customer, job_id="once")
-    (result,) = await run_queue(customer.world)
+    (result,) = await run_queue(customer)
 
     assert (503, "unavailable") == (refused.status, refused.json["code"])
     assert 0 < int(refused.headers["Retry-After"])
@@ -110,7 +117,7 @@ async def test_an_input_beyond_a_message_goes_to_a_blob(customer: Customer, know
     accepted = await post(customer, job_id="large", input={"prompt": text})
     again = await post(customer, job_id="large", input={"prompt": text})
     other = await post(customer, job_id="large", input={"prompt": f"{text}y"})
-    results = await run_queue(customer.world)
+    results = await run_queue(customer)
 
     assert (202, 202, 409) == (accepted.status, again.status, other.status)
     assert {"succeeded"} == {result["status"] for result in results}
@@ -148,7 +155,7 @@ async def test_what_the_queue_would_refuse_is_refused_at_the_door(
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
     assert says in refused.json["detail"]
     assert [] == await customer.rows()
-    assert [] == await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
+    assert [] == await customer.queued()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,7 @@ async def test_what_is_no_json_is_refused(world: World, body: bytes, headers: di
 async def test_a_result_is_waited_for(customer: Customer):
     """`Prefer: wait` answers 200 with the result where it comes in time, and 202 where it does not."""
     waiting = asyncio.create_task(post(customer, job_id="soon", headers={"prefer": "respond-async, wait=10"}))
-    while not (results := await run_queue(customer.world)):  # noqa: ASYNC110  # it is a queue that is waited for
+    while not (results := await run_queue(customer)):  # noqa: ASYNC110  # it is a queue that is waited for
         await asyncio.sleep(0.02)
     answered = await waiting
     late = await post(customer, job_id="late", headers={"prefer": "wait=0"})
@@ -180,14 +187,13 @@ async def test_a_result_is_waited_for(customer: Customer):
     assert (200, results[0]) == (answered.status, answered.json)
     assert "wait=10" == answered.headers["Preference-Applied"]
     assert (202, "queued") == (late.status, late.json["status"])
-    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
 
 
 async def test_a_result_without_room_in_the_queue_is_whole_over_http(customer: Customer):
     """What the message had to leave out is there."""
     customer.account.will_answer(completion("y" * 60_000))
     await post(customer, job_id="long")
-    (told,) = await run_queue(customer.world)
+    (told,) = await run_queue(customer)
     result = await knock(customer.world, "GET", f"jobs/{customer.name}/long/result")
 
     assert "output" not in told
@@ -200,7 +206,7 @@ async def test_status_and_result_have_etags(customer: Customer):
     path = f"jobs/{customer.name}/tagged"
     tag = (await knock(customer.world, "GET", path)).headers["ETag"]
     same = await knock(customer.world, "GET", path, headers={"if-none-match": f'"other", W/{tag}'})
-    await run_queue(customer.world)
+    await run_queue(customer)
     changed = await knock(customer.world, "GET", path, headers={"if-none-match": tag})
     result_tag = (await knock(customer.world, "GET", f"{path}/result")).headers["ETag"]
     known = await knock(customer.world, "GET", f"{path}/result", headers={"if-none-match": result_tag})
@@ -215,7 +221,7 @@ async def test_a_queued_job_can_be_cancelled(customer: Customer):
     await post(customer, job_id="off")
     path = f"jobs/{customer.name}/off"
     cancelled = await knock(customer.world, "DELETE", path)
-    (result,) = await run_queue(customer.world)
+    (result,) = await run_queue(customer)
     late = await knock(customer.world, "DELETE", path)
 
     assert (200, "cancelled") == (cancelled.status, cancelled.json["status"])
@@ -229,7 +235,7 @@ async def test_a_job_that_waits_says_why(customer: Customer):
     """A job that its provider sent away has the reason in its status."""
     customer.account.will_answer(error(429, retry_after="600"))
     await post(customer, job_id="slow")
-    await run_queue(customer.world)
+    await run_queue(customer)
     status = await knock(customer.world, "GET", f"jobs/{customer.name}/slow")
 
     assert ("waiting", "rate_limited", 1) == (
@@ -257,7 +263,6 @@ async def test_jobs_are_listed_newest_first_over_inserts(customer: Customer):
     await post(customer, job_id="new")
     second = await listed(customer, limit=2, continuation=first.json["continuation"])
     third = await listed(customer, limit=2, continuation=second.json["continuation"])
-    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
 
     pages = [[job["job_id"] for job in page.json["jobs"]] for page in (first, second, third)]
     assert [["j4", "j3"], ["j2", "j1"], ["j0"]] == pages
@@ -268,9 +273,8 @@ async def test_jobs_are_listed_by_status(customer: Customer):
     """Only those of one status, as the status documents have it."""
     for number in range(3):
         await post(customer, job_id=f"done{number}")
-    await run_queue(customer.world)
+    await run_queue(customer)
     await post(customer, job_id="queued")
-    await customer.world.messages(customer.world.environment["JOBS_QUEUE"])
 
     for status, expected in {"succeeded": {"done0", "done1", "done2"}, "queued": {"queued"}, "failed": set()}.items():
         page = await listed(customer, status=status)

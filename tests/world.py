@@ -46,6 +46,11 @@ class Customer:
         data = json.dumps(self.job(**members)).encode() if body is None else body
         return await self.world.services.pipeline.answer(delivery(data, message_id))
 
+    async def queued(self) -> list[bytes]:
+        """This customer's messages in the jobs queue, which all are taken out of."""
+        messages = await self.world.messages(self.world.environment["JOBS_QUEUE"])
+        return [body for body in messages if json.loads(body)["customer"] == self.name]
+
     async def usage(self) -> list[dict[str, Any]]:
         """The customer's usage records."""
         return [row for row in await self.rows() if row["RowKey"].startswith("u_")]

@@ -373,6 +373,6 @@ def test_everything_is_accounted_for(tmp_path):
     assert 200 + 60 + 1 == figures["jobs"] == figures["results"]
     assert (2, 1) == (figures["workers killed"], report["seed"])
     assert figures["runs lost to a dead worker"] > 0 < figures["wasted calls, recorded"]
-    assert {"answered", "429", "500", "503", "reset before", "reset after", "slow", "refused"} <= set(did)
+    assert {"answered", "429", "500", "503", "reset before", "reset after", "slow"} <= set(did)
     assert figures["the other's job took"] <= figures["the backlog took"]
     assert "Everything is accounted for (seed 1)." in done.stdout
