@@ -1,0 +1,303 @@
+// What wakes somebody up. Each alert names a heading of the runbook, which says what to look at and what to do.
+// Logs may be sampled (host.json), so queries count ItemCount, not rows.
+param environmentName string
+param location string
+param tags object
+param workspaceId string
+param vaultId string
+param jobAccountId string
+
+@description('Empty: alerts only show in the portal.')
+param emails array
+
+param runbookUrl string
+
+var finished = loadTextContent('../queries/finished.kql')
+var putBack = loadTextContent('../queries/put-back.kql')
+
+// `name` is also the heading in the runbook. Severity 1 wakes, 2 is for today, 3 for this week.
+var logAlerts = [
+  {
+    name: 'jobs-failing'
+    title: 'More than a fifth of the jobs fail'
+    severity: 1
+    query: '${finished}\n${loadTextContent('../queries/jobs-failing.kql')}'
+    column: 'share'
+    aggregation: 'Maximum'
+    dimensions: []
+    operator: 'GreaterThan'
+    threshold: 20
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'faults-of-ours'
+    title: 'The app itself is at fault'
+    severity: 1
+    query: loadTextContent('../queries/faults-of-ours.kql')
+    column: 'lines'
+    aggregation: 'Total'
+    dimensions: []
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'storage-or-vault-down'
+    title: 'Jobs go back because Storage or Key Vault does not answer'
+    severity: 1
+    query: '${putBack}\n${loadTextContent('../queries/storage-or-vault-down.kql')}'
+    column: 'jobs'
+    aggregation: 'Total'
+    dimensions: ['reason']
+    operator: 'GreaterThan'
+    threshold: 10
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'queue-age'
+    title: 'Jobs wait more than five minutes in the queue'
+    severity: 2
+    query: loadTextContent('../queries/queue-age.kql')
+    column: 'waited_s'
+    aggregation: 'Maximum'
+    dimensions: []
+    operator: 'GreaterThan'
+    threshold: 300
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'poison'
+    title: 'The host has given messages up'
+    severity: 2
+    query: loadTextContent('../queries/poison.kql')
+    column: 'messages'
+    aggregation: 'Total'
+    dimensions: ['Name']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'endpoints-down'
+    title: 'A customer\'s endpoint is left alone again and again'
+    severity: 3
+    query: loadTextContent('../queries/endpoints-down.kql')
+    column: 'opened'
+    aggregation: 'Total'
+    dimensions: ['customer', 'connection']
+    operator: 'GreaterThan'
+    threshold: 3
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
+    name: 'customers-throttled'
+    title: 'A customer\'s endpoint limits its rate'
+    severity: 3
+    query: '${finished}\n${putBack}\n${loadTextContent('../queries/customers-throttled.kql')}'
+    column: 'jobs'
+    aggregation: 'Total'
+    dimensions: ['customer']
+    operator: 'GreaterThan'
+    threshold: 100
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
+    name: 'connections-refused'
+    title: 'A customer\'s connection does not serve'
+    severity: 3
+    query: '${finished}\n${loadTextContent('../queries/connections-refused.kql')}'
+    column: 'jobs'
+    aggregation: 'Total'
+    dimensions: ['customer', 'code']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT15M'
+  }
+  {
+    name: 'callbacks-failing'
+    title: 'A customer\'s callbacks are given up'
+    severity: 3
+    query: loadTextContent('../queries/callbacks-failing.kql')
+    column: 'callbacks'
+    aggregation: 'Total'
+    dimensions: ['customer']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
+    name: 'sweep-missing'
+    title: 'No sweep has ended well for a day'
+    severity: 3
+    query: loadTextContent('../queries/sweep-missing.kql')
+    column: ''
+    aggregation: 'Count'
+    dimensions: []
+    operator: 'LessThan'
+    threshold: 1
+    every: 'PT1H'
+    window: 'P1D'
+  }
+]
+
+// Metrics of Azure's own.
+var metricAlerts = [
+  {
+    name: 'vault-throttled'
+    title: 'Key Vault refuses requests as too many'
+    severity: 2
+    scope: vaultId
+    namespace: 'Microsoft.KeyVault/vaults'
+    metric: 'ServiceApiResult'
+    aggregation: 'Count'
+    dimensions: [{ name: 'StatusCode', operator: 'Include', values: ['429'] }]
+    threshold: 0
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'storage-throttled'
+    title: 'Storage refuses requests as too many'
+    severity: 2
+    scope: jobAccountId
+    namespace: 'Microsoft.Storage/storageAccounts'
+    metric: 'Transactions'
+    aggregation: 'Total'
+    dimensions: [
+      {
+        name: 'ResponseType'
+        operator: 'Include'
+        values: ['ServerBusyError', 'ClientThrottlingError', 'ClientAccountRequestThrottlingError']
+      }
+    ]
+    threshold: 10
+    every: 'PT5M'
+    window: 'PT15M'
+  }
+  {
+    name: 'messages-piling-up'
+    title: 'More than 50,000 messages stand in the queues'
+    severity: 2
+    scope: '${jobAccountId}/queueServices/default'
+    namespace: 'Microsoft.Storage/storageAccounts/queueServices'
+    metric: 'QueueMessageCount'
+    aggregation: 'Average'
+    dimensions: []
+    threshold: 50000
+    every: 'PT1H'
+    window: 'PT1H'
+  }
+]
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
+  name: 'ag-customer-ai-jobs-${environmentName}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'aijobs'
+    enabled: true
+    emailReceivers: [for address in emails: { name: address, emailAddress: address, useCommonAlertSchema: true }]
+  }
+}
+
+resource logRules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for alert in logAlerts: {
+    name: '${alert.name}-${environmentName}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: '${environmentName}: ${alert.title}'
+      description: 'Runbook: ${runbookUrl}#${alert.name}'
+      severity: alert.severity
+      enabled: true
+      scopes: [workspaceId]
+      evaluationFrequency: alert.every
+      windowSize: alert.window
+      criteria: {
+        allOf: [
+          {
+            query: alert.query
+            timeAggregation: alert.aggregation
+            metricMeasureColumn: empty(alert.column) ? null : alert.column
+            dimensions: map(alert.dimensions, column => { name: column, operator: 'Include', values: ['*'] })
+            operator: alert.operator
+            threshold: alert.threshold
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      autoMitigate: true
+      skipQueryValidation: true // the tables are made when the first rows come
+      actions: { actionGroups: [people.id], customProperties: { runbook: '${runbookUrl}#${alert.name}' } }
+    }
+  }
+]
+
+resource metricRules 'Microsoft.Insights/metricAlerts@2018-03-01' = [
+  for alert in metricAlerts: {
+    name: '${alert.name}-${environmentName}'
+    location: 'global'
+    tags: tags
+    properties: {
+      description: '${alert.title}. Runbook: ${runbookUrl}#${alert.name}'
+      severity: alert.severity
+      enabled: true
+      scopes: [alert.scope]
+      evaluationFrequency: alert.every
+      windowSize: alert.window
+      criteria: {
+        'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+        allOf: [
+          {
+            criterionType: 'StaticThresholdCriterion'
+            name: alert.name
+            metricNamespace: alert.namespace
+            metricName: alert.metric
+            timeAggregation: alert.aggregation
+            dimensions: alert.dimensions
+            operator: 'GreaterThan'
+            threshold: alert.threshold
+          }
+        ]
+      }
+      autoMitigate: true
+      actions: [{ actionGroupId: people.id }]
+    }
+  }
+]
+
+// Key Vault itself tells of secrets that are about to expire, 30 days before, and of those that have expired:
+// nothing of ours has to read them (learn.microsoft.com/azure/event-grid/handler-azure-monitor-alerts).
+resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
+  name: 'evgt-vault-${environmentName}'
+  location: location
+  tags: tags
+  properties: { source: vaultId, topicType: 'Microsoft.KeyVault.vaults' }
+}
+
+resource secretsExpiring 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
+  parent: vaultEvents
+  name: 'secrets-expiring'
+  properties: {
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: { includedEventTypes: ['Microsoft.KeyVault.SecretNearExpiry', 'Microsoft.KeyVault.SecretExpired'] }
+    destination: {
+      endpointType: 'MonitorAlert'
+      properties: {
+        severity: 'Sev2'
+        description: 'A secret expires within 30 days, or has expired. Runbook: ${runbookUrl}#secrets-expiring'
+        actionGroups: [people.id]
+      }
+    }
+  }
+}

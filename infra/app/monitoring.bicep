@@ -1,0 +1,41 @@
+// Application Insights and the Log Analytics workspace that it writes to. Neither takes a key.
+param workspaceName string
+param insightsName string
+param location string
+param tags object
+
+@description('How many days logs are kept.')
+param retentionDays int
+
+@description('GB a day, or -1 for no limit.')
+param dailyCapGB int
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: retentionDays
+    workspaceCapping: { dailyQuotaGb: dailyCapGB }
+    features: { disableLocalAuth: true }
+  }
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' = {
+  name: insightsName
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    DisableLocalAuth: true
+  }
+}
+
+output workspaceId string = workspace.id
+output insightsName string = insights.name
+
+// Tells where to send, and is good for nothing without a role: local authentication is off.
+output connectionString string = insights.properties.ConnectionString

@@ -1,0 +1,96 @@
+// A virtual network for the app, and private endpoints in it for what the app talks to.
+param name string
+param location string
+param tags object
+param addressSpace string
+
+@description('What gets a private endpoint: its name, the resource\'s id, and the part of it: blob, queue, table or vault.')
+param targets array
+
+// Key Vault's zone is not the suffix of its own addresses (learn.microsoft.com/azure/private-link/private-endpoint-dns).
+var zones = {
+  blob: 'privatelink.blob.${environment().suffixes.storage}'
+  queue: 'privatelink.queue.${environment().suffixes.storage}'
+  table: 'privatelink.table.${environment().suffixes.storage}'
+  vault: 'privatelink.vaultcore${replace(environment().suffixes.keyvaultDns, '.vault', '')}'
+}
+
+resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    addressSpace: { addressPrefixes: [addressSpace] }
+    subnets: [
+      {
+        name: 'app'
+        properties: {
+          addressPrefix: cidrSubnet(addressSpace, 25, 0)
+          delegations: [{ name: 'flex', properties: { serviceName: 'Microsoft.App/environments' } }]
+        }
+      }
+      {
+        name: 'endpoints'
+        properties: { addressPrefix: cidrSubnet(addressSpace, 27, 4), privateEndpointNetworkPolicies: 'Enabled' }
+      }
+    ]
+  }
+
+  resource appSubnet 'subnets' existing = {
+    name: 'app'
+  }
+
+  resource endpointSubnet 'subnets' existing = {
+    name: 'endpoints'
+  }
+}
+
+resource dnsZones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
+  for zone in items(zones): {
+    name: zone.value
+    location: 'global'
+    tags: tags
+  }
+]
+
+resource dnsLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
+  for (zone, i) in items(zones): {
+    parent: dnsZones[i]
+    name: name
+    location: 'global'
+    tags: tags
+    properties: { registrationEnabled: false, virtualNetwork: { id: network.id } }
+  }
+]
+
+resource endpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [
+  for target in targets: {
+    name: 'pe-${target.name}-${name}'
+    location: location
+    tags: tags
+    properties: {
+      subnet: { id: network::endpointSubnet.id }
+      privateLinkServiceConnections: [
+        { name: target.name, properties: { privateLinkServiceId: target.id, groupIds: [target.part] } }
+      ]
+    }
+  }
+]
+
+resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = [
+  for (target, i) in targets: {
+    parent: endpoints[i]
+    name: 'default'
+    properties: {
+      privateDnsZoneConfigs: [
+        {
+          name: target.part
+          properties: { privateDnsZoneId: resourceId('Microsoft.Network/privateDnsZones', zones[target.part]) }
+        }
+      ]
+    }
+    dependsOn: [dnsZones, dnsLinks]
+  }
+]
+
+output appSubnetId string = network::appSubnet.id

@@ -1,0 +1,213 @@
+// Every role that is given, and nothing else. docs/security.md has them as a table; a test holds the two
+// and the code together. What is taken out here is not taken away in Azure: delete the assignment there.
+param appPrincipalId string
+
+@description('Empty: nobody.')
+param operatorObjectId string
+param operatorType string
+
+param hostAccountName string
+param jobAccountName string
+param queues array
+
+@description('Containers that the app writes to.')
+param writtenContainers array
+
+@description('Containers that the app only reads.')
+param readContainers array
+
+param vaultName string
+param insightsName string
+
+@description('The app may also write, list and delete secrets.')
+param onboardOverHttp bool
+
+// learn.microsoft.com/azure/role-based-access-control/built-in-roles
+var roles = {
+  StorageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+  StorageBlobDataContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+  StorageBlobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+  StorageQueueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+  StorageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+  KeyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
+  KeyVaultSecretsOfficer: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
+  MonitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
+}
+
+resource hostAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: hostAccountName
+}
+
+resource jobAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: jobAccountName
+}
+
+resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' existing = {
+  parent: jobAccount
+  name: 'default'
+}
+
+resource written 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
+  for container in writtenContainers: {
+    parent: blobService
+    name: container
+  }
+]
+
+resource read 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
+  for container in readContainers: {
+    parent: blobService
+    name: container
+  }
+]
+
+resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-06-01' existing = {
+  parent: jobAccount
+  name: 'default'
+}
+
+resource taken 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
+  for queue in queues: {
+    parent: queueService
+    name: queue
+  }
+]
+
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
+  name: vaultName
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+// The host's own account: the package of the code, locks, function keys (blobs), its diagnostic events (tables).
+
+resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: hostAccount
+  name: guid(hostAccount.id, appPrincipalId, roles.StorageBlobDataOwner)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataOwner)
+  }
+}
+
+resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: hostAccount
+  name: guid(hostAccount.id, appPrincipalId, roles.StorageTableDataContributor)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageTableDataContributor)
+  }
+}
+
+// The account with the jobs: queue by queue, container by container.
+
+resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (queue, i) in queues: {
+    scope: taken[i]
+    name: guid(jobAccount.id, queue, appPrincipalId, roles.StorageQueueDataContributor)
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageQueueDataContributor)
+    }
+  }
+]
+
+resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (container, i) in writtenContainers: {
+    scope: written[i]
+    name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataContributor)
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataContributor)
+    }
+  }
+]
+
+resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (container, i) in readContainers: {
+    scope: read[i]
+    name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataReader)
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataReader)
+    }
+  }
+]
+
+// Of the whole account: a transaction is a request to the account ($batch), not to the table. There is one table.
+resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: jobAccount
+  name: guid(jobAccount.id, appPrincipalId, roles.StorageTableDataContributor)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageTableDataContributor)
+  }
+}
+
+// The vault: a reader, and an officer only where customers are onboarded over HTTP.
+
+resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: vault
+  name: guid(vault.id, appPrincipalId, roles.KeyVaultSecretsUser)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsUser)
+  }
+}
+
+resource vaultOfficer 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (onboardOverHttp) {
+  scope: vault
+  name: guid(vault.id, appPrincipalId, roles.KeyVaultSecretsOfficer)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsOfficer)
+  }
+}
+
+resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: insights
+  name: guid(insights.id, appPrincipalId, roles.MonitoringMetricsPublisher)
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.MonitoringMetricsPublisher)
+  }
+}
+
+// The operator: customers' connections, and what stands in the jobs' account. Nothing on the host's own.
+
+var operatorRoles = empty(operatorObjectId)
+  ? []
+  : [roles.StorageBlobDataContributor, roles.StorageQueueDataContributor, roles.StorageTableDataContributor]
+
+resource operatorStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in operatorRoles: {
+    scope: jobAccount
+    name: guid(jobAccount.id, operatorObjectId, role, 'operator')
+    properties: {
+      principalId: operatorObjectId
+      principalType: operatorType
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+    }
+  }
+]
+
+resource operatorVault 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorObjectId)) {
+  scope: vault
+  name: guid(vault.id, operatorObjectId, roles.KeyVaultSecretsOfficer, 'operator')
+  properties: {
+    principalId: operatorObjectId
+    principalType: operatorType
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsOfficer)
+  }
+}

@@ -1,0 +1,45 @@
+// The vault with the customers' connections. Who read which secret is always logged.
+@minLength(3)
+@maxLength(24)
+param name string
+param location string
+param tags object
+
+@description('Brings back the deleted vault of this name.')
+param recover bool
+
+@description('Only private endpoints lead in.')
+param privateOnly bool
+
+param workspaceId string
+
+// Versions before 2026-02-01 retire on 27 February 2027 (learn.microsoft.com/azure/key-vault/general/migrate-api-version).
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    tenantId: tenant().tenantId
+    sku: { family: 'A', name: 'standard' }
+    createMode: recover ? 'recover' : 'default'
+    enableRbacAuthorization: true
+    enableSoftDelete: true
+    softDeleteRetentionInDays: 90
+    enablePurgeProtection: true
+    publicNetworkAccess: privateOnly ? 'Disabled' : 'Enabled'
+    networkAcls: { defaultAction: privateOnly ? 'Deny' : 'Allow', bypass: 'None' }
+  }
+}
+
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: vault
+  name: 'audit'
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ categoryGroup: 'audit', enabled: true }]
+  }
+}
+
+output id string = vault.id
+output name string = vault.name
+output uri string = vault.properties.vaultUri

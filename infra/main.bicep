@@ -1,0 +1,377 @@
+// Everything that a deployment needs, in one resource group. `azd up` reads main.parameters.json;
+// environments/*.bicepparam are for `az deployment sub create`. docs/deploy.md tells both ways.
+targetScope = 'subscription'
+
+@description('The name of the environment, such as test. Names of resources are made from it.')
+@minLength(1)
+@maxLength(32)
+param environmentName string
+
+@description('The region of everything. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
+@minLength(1)
+@metadata({ azd: { type: 'location' } })
+param location string
+
+@description('The resource group, which is made if it is not there. Empty: rg- and the name of the environment.')
+@maxLength(90)
+param resourceGroupName string = ''
+
+// How far and how fast it scales
+
+@description('How many instances there may be of each function that takes from a queue, and of the HTTP functions together.')
+@minValue(1)
+@maxValue(1000)
+param maximumInstanceCount int = 100
+
+@description('Memory of an instance. A worker runs 64 jobs at once within 2048.')
+@allowed([512, 2048, 4096])
+param instanceMemoryMB int = 2048
+
+@description('Instances that are kept, and paid for, to take jobs without a cold start.')
+@minValue(0)
+@maxValue(100)
+param alwaysReadyJobs int = 0
+
+@description('The same for HTTP.')
+@minValue(0)
+@maxValue(100)
+param alwaysReadyHttp int = 0
+
+@description('HTTP requests at once on an instance. Azure takes 1 for Python if nothing is said; our functions wait without a thread.')
+@minValue(1)
+@maxValue(1000)
+param httpConcurrency int = 64
+
+// What is kept, and how
+
+@description('How many copies Storage keeps. Standard_ZRS survives the loss of a zone, where the region has zones.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param storageSku string = 'Standard_LRS'
+
+@description('After how many days a blob in an input container is deleted. 0: never.')
+@minValue(0)
+@maxValue(36500)
+param inputRetentionDays int = 30
+
+@description('RETAIN_JOBS_DAYS: how long a done job is kept, with its result. 0: for ever.')
+@minValue(0)
+@maxValue(3650)
+param retainJobsDays int = 30
+
+@description('RETAIN_USAGE_MONTHS: how many whole months usage records are kept. 0: for ever.')
+@minValue(0)
+@maxValue(120)
+param retainUsageMonths int = 24
+
+@description('LEASE_SECONDS: how long after its last sign of life a worker\'s job may be taken over.')
+@minValue(10)
+@maxValue(540)
+param leaseSeconds int = 90
+
+@description('True to bring back a vault of the same name that was deleted less than 90 days ago. It can\'t be purged.')
+param recoverVault bool = false
+
+// Who may
+
+@description('Lets the app write, list and delete connections, for onboarding over HTTP. It only reads them otherwise.')
+param onboardOverHttp bool = false
+
+@description('The object id of a person or group who onboards customers and looks into queues, tables and blobs. Empty: nobody.')
+param operatorObjectId string = ''
+
+@description('What operatorObjectId is.')
+@allowed(['User', 'Group', 'ServicePrincipal'])
+param operatorType string = 'User'
+
+@description('The client id of an app registration: HTTP then takes Entra tokens for it in place of function keys. Empty: keys.')
+param httpAuthClientId string = ''
+
+@description('ENTRA_CUSTOMER_CLAIM: the claim that ties a token to one customer.')
+@minLength(1)
+param entraCustomerClaim string = 'customer'
+
+@description('ENTRA_CLIENT_ID: the app registration that customers in other tenants have consented to.')
+param entraClientId string = ''
+
+@description('The name of the vault\'s secret with the operator\'s own connection. Empty: there is none.')
+param staticConnectionSecret string = ''
+
+@description('ALLOW_STATIC_CONNECTION: customers who may run on it, separated by commas, or *.')
+param allowStaticConnection string = ''
+
+// Where jobs may reach
+
+@description('ALLOWED_ENDPOINT_SUFFIXES: hosts that connections may point at, separated by commas. Empty: Azure\'s and OpenAI\'s.')
+param allowedEndpointSuffixes string = ''
+
+@description('ALLOWED_SCOPES: further scopes of Entra tokens that connections may name, separated by commas.')
+param allowedScopes string = ''
+
+@description('ALLOWED_RESULT_QUEUES: further queues that a job may name for its result, separated by commas. They are made.')
+param allowedResultQueues string = ''
+
+@description('Puts the app into a virtual network, and Storage and Key Vault behind private endpoints in it.')
+param vnetEnabled bool = false
+
+@description('The address space of that network; a /24 is enough.')
+param vnetAddressSpace string = '10.61.0.0/24'
+
+@description('ALLOW_PRIVATE_ENDPOINTS: lets connections point at private addresses, as customers\' own private endpoints are.')
+param allowPrivateEndpoints bool = false
+
+// What is seen
+
+@description('Who is written to when an alert fires, separated by commas. Empty: alerts only show in the portal.')
+param alertEmails string = ''
+
+@description('Where the runbook can be read; alerts name it with a heading.')
+@minLength(1)
+param runbookUrl string = 'docs/runbook.md'
+
+@description('How many days logs are kept.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+@description('GB of logs a day at most; then logs, and alerts with them, are blind until the next day. -1: no limit.')
+@minValue(-1)
+param logDailyCapGB int = 5
+
+@description('Logs every request to Storage. It costs about a kilobyte of logs a request: for an investigation.')
+param auditStorage bool = false
+
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var tags = { 'azd-env-name': environmentName }
+var appName = 'func-${token}'
+var packageContainer = 'app-package'
+
+// What the app finds in its account. The names go into its settings from here, so the two can't differ.
+var jobsQueue = 'jobs'
+var resultsQueue = 'results'
+var callbacksQueue = 'callbacks'
+var moreResultQueues = empty(allowedResultQueues) ? [] : map(split(allowedResultQueues, ','), name => trim(name))
+// The host makes a poison queue where it needs one, but its role ends at the queues that there are. Poison queues
+// have triggers, and so poison queues of their own.
+var queues = union(
+  [jobsQueue, '${jobsQueue}-poison', '${jobsQueue}-poison-poison'],
+  [callbacksQueue, '${callbacksQueue}-poison', '${callbacksQueue}-poison-poison'],
+  [resultsQueue],
+  moreResultQueues
+)
+var resultsContainer = 'results'
+var inputContainers = ['inputs']
+var templatesContainer = 'templates'
+var jobsTable = 'jobs'
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
+  location: location
+  tags: tags
+}
+
+module identity 'app/identity.bicep' = {
+  name: 'identity'
+  scope: group
+  params: { name: 'id-${token}', location: location, tags: tags }
+}
+
+module monitoring 'app/monitoring.bicep' = {
+  name: 'monitoring'
+  scope: group
+  params: {
+    workspaceName: 'log-${token}'
+    insightsName: 'appi-${token}'
+    location: location
+    tags: tags
+    retentionDays: logRetentionDays
+    dailyCapGB: logDailyCapGB
+  }
+}
+
+// Two accounts: whoever may write to the host's runs code as the app, so no customer's data is in it, and
+// nobody who hands in jobs ever needs a role on it. The limits of the two are also apart.
+module hostStorage 'app/storage.bicep' = {
+  name: 'host-storage'
+  scope: group
+  params: {
+    name: 'sthost${token}'
+    location: location
+    tags: tags
+    sku: storageSku
+    containers: [packageContainer]
+    privateOnly: vnetEnabled
+    workspaceId: monitoring.outputs.workspaceId
+    audit: auditStorage
+  }
+}
+
+module jobStorage 'app/storage.bicep' = {
+  name: 'job-storage'
+  scope: group
+  params: {
+    name: 'stjobs${token}'
+    location: location
+    tags: tags
+    sku: storageSku
+    containers: union([resultsContainer, templatesContainer], inputContainers)
+    queues: queues
+    tables: [jobsTable]
+    expiringContainers: inputContainers
+    expireDays: inputRetentionDays
+    privateOnly: vnetEnabled
+    workspaceId: monitoring.outputs.workspaceId
+    audit: auditStorage
+  }
+}
+
+module vault 'app/vault.bicep' = {
+  name: 'vault'
+  scope: group
+  params: {
+    name: 'kv-${token}'
+    location: location
+    tags: tags
+    recover: recoverVault
+    privateOnly: vnetEnabled
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module network 'app/network.bicep' = if (vnetEnabled) {
+  name: 'network'
+  scope: group
+  params: {
+    name: 'vnet-${token}'
+    location: location
+    tags: tags
+    addressSpace: vnetAddressSpace
+    targets: [
+      { name: 'host-blob', id: hostStorage.outputs.id, part: 'blob' }
+      { name: 'host-table', id: hostStorage.outputs.id, part: 'table' }
+      { name: 'jobs-blob', id: jobStorage.outputs.id, part: 'blob' }
+      { name: 'jobs-queue', id: jobStorage.outputs.id, part: 'queue' }
+      { name: 'jobs-table', id: jobStorage.outputs.id, part: 'table' }
+      { name: 'vault', id: vault.outputs.id, part: 'vault' }
+    ]
+  }
+}
+
+module rbac 'app/rbac.bicep' = {
+  name: 'rbac'
+  scope: group
+  params: {
+    appPrincipalId: identity.outputs.principalId
+    operatorObjectId: operatorObjectId
+    operatorType: operatorType
+    hostAccountName: hostStorage.outputs.name
+    jobAccountName: jobStorage.outputs.name
+    queues: queues
+    writtenContainers: [resultsContainer]
+    readContainers: union([templatesContainer], inputContainers)
+    vaultName: vault.outputs.name
+    insightsName: monitoring.outputs.insightsName
+    onboardOverHttp: onboardOverHttp
+  }
+}
+
+module app 'app/function.bicep' = {
+  name: 'function'
+  scope: group
+  params: {
+    name: appName
+    planName: 'plan-${token}'
+    location: location
+    tags: tags
+    identityId: identity.outputs.id
+    subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+    packageUri: '${hostStorage.outputs.blobUri}${packageContainer}'
+    maximumInstanceCount: maximumInstanceCount
+    instanceMemoryMB: instanceMemoryMB
+    alwaysReadyJobs: alwaysReadyJobs
+    alwaysReadyHttp: alwaysReadyHttp
+    httpConcurrency: httpConcurrency
+    httpAuthClientId: httpAuthClientId
+    settings: {
+      // The host's own
+      AzureWebJobsStorage__credential: 'managedidentity'
+      AzureWebJobsStorage__clientId: identity.outputs.clientId
+      AzureWebJobsStorage__blobServiceUri: hostStorage.outputs.blobUri
+      AzureWebJobsStorage__tableServiceUri: hostStorage.outputs.tableUri
+      APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
+      APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.outputs.clientId};Authorization=AAD'
+      JobStorage__credential: 'managedidentity'
+      // The host's and the app's
+      JobStorage__clientId: identity.outputs.clientId
+      JobStorage__queueServiceUri: jobStorage.outputs.queueUri
+      JobStorage__blobServiceUri: jobStorage.outputs.blobUri
+      JobStorage__tableServiceUri: jobStorage.outputs.tableUri
+      JOBS_QUEUE: jobsQueue
+      RESULTS_QUEUE: resultsQueue
+      CALLBACKS_QUEUE: callbacksQueue
+      HTTP_AUTH: empty(httpAuthClientId) ? 'key' : 'entra'
+      // The app's
+      AZURE_CLIENT_ID: identity.outputs.clientId
+      KEY_VAULT_URL: vault.outputs.uri
+      ENTRA_CLIENT_ID: entraClientId
+      ENTRA_CUSTOMER_CLAIM: entraCustomerClaim
+      STATIC_CONNECTION: empty(staticConnectionSecret)
+        ? ''
+        : '@Microsoft.KeyVault(SecretUri=${vault.outputs.uri}secrets/${staticConnectionSecret})'
+      ALLOW_STATIC_CONNECTION: allowStaticConnection
+      ALLOWED_ENDPOINT_SUFFIXES: allowedEndpointSuffixes
+      ALLOWED_SCOPES: allowedScopes
+      ALLOW_PRIVATE_ENDPOINTS: string(allowPrivateEndpoints)
+      ALLOWED_RESULT_QUEUES: join(moreResultQueues, ',')
+      RESULTS_CONTAINER: resultsContainer
+      INPUT_CONTAINERS: join(inputContainers, ',')
+      TEMPLATES_CONTAINER: templatesContainer
+      JOBS_TABLE: jobsTable
+      LEASE_SECONDS: string(leaseSeconds)
+      RETAIN_JOBS_DAYS: string(retainJobsDays)
+      RETAIN_USAGE_MONTHS: string(retainUsageMonths)
+    }
+  }
+  dependsOn: [rbac] // a role takes minutes to reach everywhere: the sooner it is given, the better
+}
+
+module alerts 'app/alerts.bicep' = {
+  name: 'alerts'
+  scope: group
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    vaultId: vault.outputs.id
+    jobAccountId: jobStorage.outputs.id
+    emails: empty(alertEmails) ? [] : map(split(alertEmails, ','), address => trim(address))
+    runbookUrl: runbookUrl
+  }
+}
+
+module workbook 'app/workbook.bicep' = {
+  name: 'workbook'
+  scope: group
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    jobAccountId: jobStorage.outputs.id
+    vaultId: vault.outputs.id
+  }
+}
+
+// azd keeps these in the environment's .env
+output AZURE_LOCATION string = location
+output AZURE_TENANT_ID string = tenant().tenantId
+output AZURE_RESOURCE_GROUP string = group.name
+output AZURE_FUNCTION_NAME string = app.outputs.name
+output SERVICE_APP_URI string = app.outputs.uri
+output APP_CLIENT_ID string = identity.outputs.clientId
+output APP_PRINCIPAL_ID string = identity.outputs.principalId
+output KEY_VAULT_URL string = vault.outputs.uri
+output JOB_QUEUE_URI string = jobStorage.outputs.queueUri
+output JOB_BLOB_URI string = jobStorage.outputs.blobUri
+output JOB_TABLE_URI string = jobStorage.outputs.tableUri
+output WORKBOOK_ID string = workbook.outputs.id
