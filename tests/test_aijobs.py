@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from aijobs.__main__ import main
+from aijobs.settings import OUTPUTS, read_app_settings
 from shared.stores import Row
 from world import Customer, World
 
@@ -178,7 +180,7 @@ def test_usage_is_explained(capsys: pytest.CaptureFixture[str]):
 
 
 def test_the_command_line_stands_outside():
-    """Of the project it imports `shared` and itself only, and is not published with the app."""
+    """Of the project it imports `shared` and itself only, it is not published with the app, and has its own pins."""
     imported = {
         (node.module or "").split(".")[0]
         for path in (ROOT / "aijobs").rglob("*.py")
@@ -186,5 +188,41 @@ def test_the_command_line_stands_outside():
         if isinstance(node, ast.ImportFrom)
     }
 
-    assert {"aijobs", "shared"} == imported - set(sys.stdlib_module_names)
+    outside = {"azure", "msgspec", "rich"}
+    assert {"aijobs", "shared"} == imported - outside - set(sys.stdlib_module_names)
     assert "aijobs/" in (ROOT / ".funcignore").read_text().splitlines()
+    own, dev, app = (_pins(name) for name in ("aijobs/", "local/", ""))
+    assert "rich" in own
+    assert own.items() <= dev.items()
+    assert set() == set(own) & set(app)
+
+
+def _pins(folder: str) -> dict[str, str]:
+    lines = (ROOT / f"{folder}requirements.txt").read_text().splitlines()
+    return dict(line.partition("#")[0].strip().split("==", 1) for line in lines if re.match(r"[A-Za-z]", line))
+
+
+def test_help_loads_nothing_that_does_work():
+    """`--help`, of a command too, is there before any SDK is."""
+    told = (
+        "import sys; from aijobs.parser import make_parser; import aijobs.__main__; make_parser().format_help(); "
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert set() == loaded & {"aiohttp", "azure", "httpx", "msgspec", "rich"}
+
+
+def test_the_outputs_of_the_template_are_settings(tmp_path: Path):
+    """What azd writes of a deployment is enough to reach it, and the names are the template's."""
+    template = (Path(__file__).parent.parent / "infra" / "main.bicep").read_text(encoding="utf-8")
+    outputs = set(re.findall(r"^output (\w+) string", template, re.MULTILINE))
+    file = tmp_path / "app.settings"
+    file.write_text("".join(f'{name}="https://{name.lower()}.example"\n' for name in outputs), encoding="utf-8")
+
+    settings = read_app_settings(file)
+
+    assert set(OUTPUTS) | {"KEY_VAULT_URL"} <= outputs
+    assert "https://job_queue_uri.example" == settings.job_storage.queue_service_uri
+    assert "https://key_vault_url.example" == settings.key_vault_url
