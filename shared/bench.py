@@ -47,6 +47,7 @@ from shared.ledger import STEP_LIMIT, Ledger
 from shared.outputs import Outputs
 from shared.rows import StepRecord
 from shared.runs import Run
+from shared.telemetry import SILENT, Asked, Telemetry, Watch
 from shared.transport import Reply, Transport, UpstreamRequest
 from shared.usage import Call, read_usage, total
 
@@ -73,6 +74,7 @@ class Tools:
     adaptations: Adaptations
     inputs: Inputs
     outputs: Outputs
+    telemetry: Telemetry = SILENT
 
 
 @dataclass(slots=True)
@@ -131,15 +133,16 @@ class Bench:
             if self.stopped is not None:
                 raise self.stopped
             self._check_time()
-            with self._stopped_by(*_FATAL, Postponed):
+            with self._stopped_by(*_FATAL, Postponed), self._watched(request) as watch:
                 reply = await self.tools.transport.send(
                     request,
                     self.connection.access,
                     self.run.job.options,
                     until=self.until,
                     retries=self.run.claim.retries,
-                    attempt=partial(self._attempt, paid=request.method == "POST"),
+                    attempt=partial(self._attempt, watch, paid=request.method == "POST"),
                 )
+                watch.answered(reply.body)
         if request.method == "POST":  # what else there is in `raw` costs nothing
             _replies.get(self.replies).append(reply)
         return reply
@@ -240,12 +243,19 @@ class Bench:
         connection = self.connection
         return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency or WIDTH).calls
 
+    def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[Watch]:
+        connection = self.connection
+        customer, provider = self.run.job.customer, connection.endpoint.provider
+        return self.tools.telemetry.call(
+            Asked(customer, connection.name, provider, self.run.model or "", request.url, request.content)
+        )
+
     @contextlib.contextmanager
-    def _attempt(self, retries: int, *, paid: bool) -> Iterator[None]:
+    def _attempt(self, watch: Watch, retries: int, *, paid: bool) -> Iterator[None]:
         if self.hold.lost is not None:
             raise self.hold.lost
         try:
-            with self.breaker.attempt(retries, self.run.job.options.max_retries):
+            with self.breaker.attempt(retries, self.run.job.options.max_retries), watch.attempt():
                 yield
         except UpstreamError as error:
             if error.facts.unanswered and paid:
@@ -311,6 +321,7 @@ class Bench:
         await self._remember(
             ANSWER, Step({**value, "model": self.run.model, "connection": self.run.label}, answer.calls)
         )
+        self.replies.clear()
         self.run.billed += total(answer.calls)
 
     async def kept(self) -> Answer | None:

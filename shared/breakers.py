@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from shared.errors import (
@@ -23,6 +24,7 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamTimeout,
 )
+from shared.telemetry import SILENT, Telemetry
 
 FAILURES = 8
 """Tries in a row that fail, before the endpoint is left alone."""
@@ -47,6 +49,8 @@ class Breaker:
 
     name: str
     ticks: Callable[[], float]
+    changed: Callable[[BreakerState], None]
+    """Is told each new state."""
     failures: int = 0
     refusals: int = 0
     opened: int = 0
@@ -88,6 +92,7 @@ class Breaker:
         if state == "half_open" and not self.trying:
             self.trying = True
             log.info("breaker_half_open %s", self.name)
+            self.changed("half_open")
             return True
         if self.refusals:
             raise CredentialRejected(
@@ -128,10 +133,12 @@ class Breaker:
             self.refusals,
             error.code,
         )
+        self.changed("open")
 
     def _close(self) -> None:
         if self.until is not None:
             log.info("breaker_closed %s", self.name)
+            self.changed("closed")
         self.failures = self.refusals = self.opened = 0
         self.until = None
 
@@ -139,8 +146,9 @@ class Breaker:
 class Breakers:
     """The breakers of a worker; those of connections that are idle are forgotten first."""
 
-    def __init__(self, *, ticks: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, ticks: Callable[[], float] = time.monotonic, telemetry: Telemetry = SILENT) -> None:
         self._ticks = ticks
+        self._telemetry = telemetry
         self._breakers: OrderedDict[tuple[str, str, str], Breaker] = OrderedDict()
 
     def of(self, customer: str, connection: str, version: str) -> Breaker:
@@ -148,7 +156,9 @@ class Breakers:
         key = (customer, connection, version)
         breaker = self._breakers.get(key)
         if breaker is None:
-            breaker = self._breakers[key] = Breaker(f"customer={customer} connection={connection}", self._ticks)
+            changed = partial(self._telemetry.breaker, customer, connection)
+            named = f"customer={customer} connection={connection}"
+            breaker = self._breakers[key] = Breaker(named, self._ticks, changed)
             if len(self._breakers) > KEPT:
                 self._breakers.popitem(last=False)
         self._breakers.move_to_end(key)

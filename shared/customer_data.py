@@ -22,7 +22,7 @@ from shared.retention import delete_rows, together
 from shared.settings import Settings
 from shared.stores import BlobFacts, BlobPage, Blobs, ContainerMissing, Row, RowPage, Table
 
-_ALL_KEYS = ("", "\x7f")
+_ALL_KEYS = ("", "~")
 _ROUNDS = 3
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _FILES_A_FOLDER = 1000

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-from shared.contract.job import BlobName, Job, named_blob
+from shared.contract.job import OWN_INPUT, BlobName, Job, named_blob
 from shared.errors import InvalidJob
 from shared.settings import Settings
 from shared.stores import Blobs
 
-_OWN = re.compile(r"[^/]+/[^/]+/input-[0-9a-f]{32}\.json")
 INPUT_LIMIT = 16 * 1024 * 1024
 """Bytes of a blob that a job names."""
 
@@ -35,7 +32,9 @@ class Inputs:
         """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
         containers = self._settings.input_containers
         # Where a job that came over HTTP had its input put (see submissions).
-        own = blob.container == self._settings.results_container and _OWN.fullmatch(blob.name)
+        own = blob.container == self._settings.results_container and OWN_INPUT.fullmatch(
+            f"{blob.container}/{blob.name}"
+        )
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
             raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, its name beginning with {customer}/.")
         data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)

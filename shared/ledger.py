@@ -159,7 +159,7 @@ class Ledger:
         if claim.attempt == 1:
             return []
         first = step_key(claim, "")
-        found = self._table.scan(claim.customer, first, f"{first}\x7f")
+        found = self._table.scan(claim.customer, first, f"{first}~")  # no step's key has a `~`
         return [read_step(row, first) async for row in found]
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
@@ -178,13 +178,24 @@ class Ledger:
             if row is None:
                 return None
             state: State = row.values["state"]
-            if state not in {"queued", "waiting"}:
+            # One whose worker has died stays `running`, so that its next claim sees that.
+            died = state == "running" and row.values["lease_until"] < now()
+            if not died and state not in {"queued", "waiting"}:
                 return state
+            off = {"cancelled": True} if died else {"state": "cancelled"}
             try:
-                await self._table.merge(Row(customer, row.key, {"state": "cancelled"}, row.etag))
+                await self._table.merge(Row(customer, row.key, off, row.etag))
             except RowChanged:  # by a worker that has just taken it, or given it up
                 continue
             return "cancelled"
+
+    async def find(self, customer: str, job_id: str, asked: str) -> JobRecord | None:
+        """The job's record. Raises JobConflict where the id belongs to a job that asked for something else."""
+        row = await self._table.read(customer, job_key(job_id))
+        if row is None:
+            return None
+        _check_same(row, asked)
+        return read_record(row)
 
     async def knows(self, customer: str, job_id: str) -> bool:
         """Whether the job was claimed before. Raises StorageUnavailable."""
@@ -192,15 +203,21 @@ class Ledger:
 
     async def find_unfinished(self, customer: str, asked: str) -> str | None:
         """
-        The id of an unfinished job of this customer that asked for `asked`.
+        The id of a job of this customer that asked for `asked` and whose worker has died, most often of all.
 
         For a message that the host moved to the poison queue: the host gives it a new id there, so a
         job without a `job_id` of its own can only be known by what it asks for. Reads the partition.
+        Raises JobBusy where there is only one that may have died a moment ago, or still runs.
         """
-        async for row in self._table.scan(customer, "j_", "j`"):
-            if row.values["hash"] == asked and row.values["state"] != "done":
-                return row.key.removeprefix("j_")
-        return None
+        same = [
+            read_record(row)
+            async for row in self._table.scan(customer, "j_", "j`")
+            if row.values["hash"] == asked and row.values["state"] == "running"
+        ]
+        died = [one for one in same if one.lease_until is not None and one.lease_until < now()]
+        if same and not died:
+            raise JobBusy("A job that asks for the same still runs, or its worker died a moment ago.", _BUSY_S)
+        return max(died, key=lambda one: one.attempt).job_id if died else None
 
     async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
         row = await self._table.read(customer, job_key(job_id))

@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -87,34 +87,39 @@ class Pipeline:
         self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
     ) -> bytes | None:
         job: Job | None = None
-        try:
-            job = decode_job(delivery.body, default_id=delivery.message_id)
-            if job.put_back is not None:
-                delivery = replace(delivery, submitted_at=_first(delivery, job.put_back))
-            return await step(job, delivery)
-        except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
-            return _refuse(delivery, error)
-        except NotNow as moment:
-            if job is None:
-                raise
-            await self._put_back(job, delivery, queue, moment)
-        except LeaseLost:
-            log.warning("lease_lost %s", _named(job, delivery))
-        except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
-            _log_crash(exc, _named(job, delivery))
-            return _refuse(delivery, InternalError(_CRASHED))
+        with ExitStack() as spans:
+            try:
+                job = decode_job(delivery.body, default_id=delivery.message_id)
+                if job.put_back is not None:
+                    delivery = replace(delivery, submitted_at=_first(delivery, job.put_back))
+                spans.enter_context(self.tools.telemetry.job(job))
+                return await step(job, delivery)
+            except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
+                return self._refuse(delivery, error)
+            except NotNow as moment:
+                if job is None:
+                    raise
+                await self._put_back(job, delivery, queue, moment)
+            except LeaseLost:
+                log.warning("lease_lost %s", _named(job, delivery))
+            except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
+                _log_crash(exc, _named(job, delivery))
+                return self._refuse(delivery, InternalError(_CRASHED))
         return None
 
     async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
-        action = action_named(job.action)
-        self.tools.outputs.check(job.output)
         with self._admitted(job, delivery):
+            action: Action | None = None
             asked: Any
             try:
+                action = action_named(job.action)
+                self.tools.outputs.check(job.output)
                 asked = action.decode(await self.tools.inputs.of(job))
             except (InvalidJob, NotNow) as error:
-                # A blob may be gone by now, or out of reach: a job that is known is told, or comes to its end.
-                if named_blob(job) is None or not (isinstance(error, NotNow) or await self._knows(job)):
+                # A blob may be gone by now, or out of reach; a queue may be allowed no more: a job that is known is
+                # told, or comes to its end. Only one that was on record before is looked for.
+                may_be_known = named_blob(job) is not None or job.put_back is not None
+                if not may_be_known or not (isinstance(error, NotNow) or await self._knows(job)):
                     raise
                 asked = error
             claim = await self._claim(job, delivery)
@@ -136,11 +141,13 @@ class Pipeline:
         return await self._hold(job, claim, give_up)
 
     def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
-        # One that is late is not worked on, it only comes to its end; a message without room for what is written
-        # on one that goes back can't go back.
-        late = now() >= deadline_of(job, delivery.submitted_at)
-        full = len(delivery.body) > MESSAGE_LIMIT - _PUT_BACK_ROOM
-        return nullcontext() if late or full else self.tools.lanes.admitted(job.customer, job.connection)
+        if now() >= deadline_of(job, delivery.submitted_at):
+            return nullcontext()  # it is not worked on, it only comes to its end
+        # A message without room for what is written on one that goes back can't go back.
+        full = len(delivery.body) > MESSAGE_LIMIT - _PUT_BACK_ROOM and (
+            len(encode_job(job, submitted_at=delivery.submitted_at)) > MESSAGE_LIMIT
+        )
+        return self.tools.lanes.admitted(job.customer, job.connection, always=full)
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
         asked = request_hash(job)
@@ -153,20 +160,31 @@ class Pipeline:
 
     async def _hold(self, job: Job, claim: Claim, work: Callable[[Bench], Awaitable[Answer]]) -> bytes | None:
         """What becomes of a claimed job: `work`'s answer, saved, billed and told, while its lease is kept."""
+        age = (claim.started_at - claim.submitted_at).total_seconds()
+        self.tools.telemetry.claimed(job, claim.attempt, age)
         run = Run(job, claim)
         hold = Hold(run, self.tools.ledger)
         bench = Bench(hold, self.tools, time.monotonic() + min(RUN_S, run.seconds_left()))
         try:
             async with hold.kept():
                 if claim.cancelled:
-                    answer = Answer(None, (), "failed", JobCancelled("The job was cancelled before it ran."))
+                    answer = Answer(None, (), "failed", JobCancelled("The job was cancelled before it was done."))
                 elif (kept := await self._kept(bench)) is not None:
                     answer = kept
                 elif claim.failures >= MOST_FAILURES:
                     answer = _given_up(claim)
                 else:
                     answer = await work(bench)
-                told = await self._close(bench, answer)
+                try:
+                    told = await self._close(bench, answer)
+                except (NotNow, LeaseLost):
+                    raise
+                except Exception as exc:  # noqa: BLE001  # a fault of ours: the job still ends with a result
+                    _log_crash(exc, run.named())
+                    bench.lose(bench.replies)
+                    result = finished(run, Answer(None, (), "failed", InternalError(_CRASHED)), now())
+                    told = encode_result(result)
+                    await hold.complete(told, result.status, (), now())
         except LeaseLost:
             await self._record(hold)
             raise
@@ -187,13 +205,13 @@ class Pipeline:
         except StorageUnavailable as exc:
             log.error("calls_not_recorded %s: %s", hold.run.named(), exc)  # noqa: TRY400  # the sentence says it all
 
-    async def _run(self, bench: Bench, *, action: Action, asked: Any) -> Answer:
+    async def _run(self, bench: Bench, *, action: Action | None, asked: Any) -> Answer:
         """The action's answer; a failure is one too. Raises NotNow where the job has time to wait."""
         run, options = bench.run, bench.run.job.options
         try:
             if not run.in_time():
                 raise DeadlinePassed(f"The job's deadline of {options.deadline_s:g} s had passed before it ran.")
-            if isinstance(asked, InvalidJob | NotNow):
+            if action is None or isinstance(asked, InvalidJob | NotNow):
                 raise asked
             return await self._call(bench, action, asked)
         except JobError as error:
@@ -266,13 +284,15 @@ class Pipeline:
         except LeaseLost:
             hold.owe(lost(calls))
             raise
+        code = result.error.code if result.error else None
+        self.tools.telemetry.ended(job.customer, job.action, result.status, code)
         log.info(
             "job_finished %s action=%s status=%s code=%s attempt=%d "
             "calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
             run.named(),
             job.action,
             result.status,
-            result.error.code if result.error else "-",
+            code or "-",
             claim.attempt,
             result.usage.calls,
             result.usage.input_tokens,
@@ -282,24 +302,35 @@ class Pipeline:
         return told
 
     async def _tell(self, job: Job, told: bytes) -> bytes | None:
-        if job.output.callback is not None:
-            message = CallbackMessage(customer=job.customer, job_id=job.id, url=job.output.callback, first_at=now())
+        output = self.tools.outputs.allowed(job.output)
+        if output.callback is not None:
+            message = CallbackMessage(customer=job.customer, job_id=job.id, url=output.callback, first_at=now())
             await self.queues.send(self.settings.callbacks_queue, encode_callback(message))
-        queue = job.output.queue
+        queue = output.queue
         if queue is True or queue == self.settings.results_queue:
             return told
         if isinstance(queue, str):
             await self.queues.send(queue, told)
         return None
 
+    def _refuse(self, delivery: Delivery, error: JobError) -> bytes:
+        result = refused(delivery, error)
+        self.tools.telemetry.ended(result.customer, result.action, result.status, error.code)
+        log.info("job_refused job_id=%s code=%s", result.job_id, error.code)
+        return encode_result(result)
+
     async def _put_back(self, job: Job, delivery: Delivery, queue: str, moment: NotNow) -> None:
-        body = encode_job(job, submitted_at=delivery.submitted_at)
+        traceparent = self.tools.telemetry.carried(job, moment)
+        if queue == self.settings.poison_queue and job.id == delivery.message_id:
+            job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
+        body = encode_job(job, submitted_at=delivery.submitted_at, traceparent=traceparent)
         if len(body) > MESSAGE_LIMIT:
             raise moment  # no room for its id: the host delivers this message again by itself
         left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
         # Not all at once, and not long after the deadline, with which it ends.
         delay = min(moment.delay_s * random.uniform(1, 1.1), max(left, 1.0))  # noqa: S311
         await self.queues.send(queue, body, delay_s=delay)
+        self.tools.telemetry.put_back(job, moment, delay)
         if not isinstance(moment, LaneFull):  # the lane says so itself, once for many
             log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay, type(moment).__name__, moment)
 
@@ -316,12 +347,6 @@ def _first(delivery: Delivery, put_back: PutBack) -> datetime:
     # Ours alone, but anybody can write a message: never later than this one, nor earlier than any deadline reaches.
     earliest = delivery.submitted_at - _LONGEST_DEADLINE
     return max(min(delivery.submitted_at, put_back.submitted_at), earliest)
-
-
-def _refuse(delivery: Delivery, error: JobError) -> bytes:
-    result = refused(delivery, error)
-    log.info("job_refused job_id=%s code=%s", result.job_id, error.code)
-    return encode_result(result)
 
 
 def _log_crash(exc: Exception, named: str) -> None:

@@ -38,27 +38,34 @@ class Records:
         found: list[JobRecord] = []
         looked_at = 0
         batch: list[Row] = []
-        first = f"{after}\x00" if _is_place(after) else "t_"
-        places = self.table.scan(customer, first, "t`")
-        place = ""
-        async for row in places:
+        # Right behind it: `!` comes before all that an id can go on with, and Azure takes no control characters.
+        first = f"{after}!" if _is_place(after) else "t_"
+        async for row in self.table.scan(customer, first, "t`"):
             batch.append(row)
-            if len(batch) < min(_READ_AT_ONCE, most - len(found)):
+            # The first ones may be all that are wanted. Where they are not, few seem to be: no more is spared.
+            if len(batch) < (_READ_AT_ONCE if looked_at else min(_READ_AT_ONCE, most)):
                 continue
-            place, batch = await self._take(customer, batch, found, wanted), []
-            looked_at += _READ_AT_ONCE
+            looked_at += len(batch)
+            place, batch = await self._take(customer, batch, most, found, wanted), []
             if len(found) >= most or looked_at >= MOST_LOOKED_AT:
                 return found, place
-        await self._take(customer, batch, found, wanted)
-        return found, ""
+        place = await self._take(customer, batch, most, found, wanted)
+        return found, place if batch and place != batch[-1].key else ""
 
     async def _take(
-        self, customer: str, places: list[Row], found: list[JobRecord], wanted: Callable[[JobRecord], bool]
+        self, customer: str, places: list[Row], most: int, found: list[JobRecord], wanted: Callable[[JobRecord], bool]
     ) -> str:
+        """Adds what is wanted, up to `most` in all; gives the last place that it got to."""
         ids = [place.key.split("_", 2)[2] for place in places]
         records = await asyncio.gather(*(self.look(customer, job_id) for job_id in ids))
-        found += [record for record in records if record is not None and wanted(record)]
-        return places[-1].key if places else ""
+        reached = ""
+        for place, record in zip(places, records, strict=True):
+            reached = place.key
+            if record is not None and wanted(record):
+                found.append(record)
+                if len(found) >= most:
+                    break
+        return reached
 
 
 def _is_place(text: str) -> bool:

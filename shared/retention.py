@@ -149,7 +149,7 @@ class Removal:
             return
         older, after = {WRITTEN: self.reach.jobs_before + _CLOCKS}, ""
         while True:
-            page = await self.table.page(customer, starts[0], f"{starts[-1]}\x7f", older=older, columns=(), after=after)
+            page = await self.table.page(customer, starts[0], f"{starts[-1]}~", older=older, columns=(), after=after)
             steps = [_bare(row) for row in page.rows if row.key[2:].partition("~")[0] in job_ids]
             self.removed.steps += await delete_rows(self.table, steps)
             after = page.after

@@ -26,7 +26,7 @@ _LATEST_MS = 10**14 - 1
 
 State = Literal["queued", "running", "waiting", "cancelled", "done"]
 _CALLBACK = ("callback_status", "callback_attempts", "callback_last_status", "callback_error")
-_ALSO = ("reason", "reason_code", *_CALLBACK)
+_ALSO = ("reason", "reason_code", "cancelled", *_CALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class JobRecord:
     """The result, once it is done."""
     reason: str = ""
     reason_code: str = ""
+    cancelled: bool = False
+    """Called off, though its row may still say that it runs: its worker had died."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""
     """`waiting`, `delivered` or `failed`; empty where none was tried. See callbacks."""
     callback_attempts: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.stores import Blobs, Table
+from shared.telemetry import SILENT, Telemetry
 from shared.transport import Transport
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class Services:
 
     async def close(self) -> None:
         """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
+        await asyncio.to_thread(self.pipeline.tools.telemetry.close)
         await self.identity.close()
         await self.pipeline.tools.transport.close()
         await self.session.close()
@@ -118,14 +121,16 @@ def build(settings: Settings) -> Services:
     transport = Transport(
         identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
     )
+    telemetry = _telemetry(settings)
     tools = Tools(
         ledger=Ledger(table, lease_s=settings.lease_seconds),
         transport=transport,
         lanes=Lanes(),
-        breakers=Breakers(),
+        breakers=Breakers(telemetry=telemetry),
         adaptations=Adaptations(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
+        telemetry=telemetry,
     )
     secrets = _secrets(settings, identity, session)
     pipeline = Pipeline(settings, Connections(settings, secrets), AzureQueues(account), tools)
@@ -141,6 +146,14 @@ def services(environment: Mapping[str, str] = os.environ) -> Services:
 
 
 _services: Services | None = None
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    if not settings.applicationinsights_connection_string:
+        return SILENT
+    from shared.telemetry_azure import open_telemetry  # noqa: PLC0415  # only where somebody listens
+
+    return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
 
 
 def _secrets(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:

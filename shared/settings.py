@@ -78,6 +78,11 @@ class Settings:
     retain_usage_months: int = 24
     """How many whole months usage records are kept, besides the one that is running; 0: for ever."""
 
+    applicationinsights_connection_string: Secret = field(default_factory=lambda: Secret(""))
+    """Where telemetry goes, the host's and the app's; empty: nothing is loaded for it, and nothing told."""
+    telemetry_content: bool = False
+    """Whether telemetry has questions and answers in it."""
+
     @property
     def poison_queue(self) -> str:
         """Where the host puts a message that crashed the worker too often; the name is the host's rule."""
@@ -158,6 +163,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         lease_seconds=_whole(environment, "LEASE_SECONDS", 90, 10, 540),
         retain_jobs_days=_whole(environment, "RETAIN_JOBS_DAYS", 30, 0, 3650),
         retain_usage_months=_whole(environment, "RETAIN_USAGE_MONTHS", 24, 0, 120),
+        applicationinsights_connection_string=Secret(text("APPLICATIONINSIGHTS_CONNECTION_STRING", "")),
+        telemetry_content=_flag(environment, "TELEMETRY_CONTENT"),
     )
 
 

@@ -13,12 +13,13 @@ import asyncio
 import base64
 import binascii
 import logging
+import math
 import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shared.clock import now
 from shared.contract.decoding import is_name
@@ -35,12 +36,19 @@ STALE_S = 3600.0
 REREAD_S = 5.0
 """How often a secret that did not serve is read again at most, so that a new one serves at once."""
 READS_A_SECOND = 50
-"""Of the vault, at most: whoever sends made-up names must not use up what the vault gives to jobs."""
+"""
+Of the vault, at most: so many for customers that are known, and as many for callers whose signature does not verify.
+Whoever sends made-up names must use up neither what the vault gives to jobs nor what customers need.
+"""
 KEPT = 10_000
 """Customers whose secrets are kept in memory."""
+KEPT_ASKED = 1000
+"""Names that callers have asked for: more than can come up within REREAD_S."""
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
 """The specification's (standardwebhooks.com, "Signature scheme")."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -68,6 +76,8 @@ class _Known:
     why_none: str
     read_at: float
     found: StoredCredential | None = None
+    there: bool = False
+    """There is a secret, whether it can be used or not."""
 
     def usable(self) -> tuple[Webhook, ...]:
         return () if self.why_not() else self.keys
@@ -88,8 +98,11 @@ class Signing:
         self._store = store
         self._ticks = ticks
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._reading: dict[str, asyncio.Task[_Known]] = {}
-        self._reads: deque[float] = deque(maxlen=READS_A_SECOND)
+        """Customers that have a secret, or that something is signed for: nobody gets here by a made-up name."""
+        self._asked: OrderedDict[str, float] = OrderedDict()
+        """Names for which the vault was asked because a signature did not verify, and when."""
+        self._reading: dict[tuple[str, bool], asyncio.Task[_Known]] = {}
+        self._reads = {own: deque[float](maxlen=READS_A_SECOND) for own in (True, False)}
         self._nobodys = secrets.token_bytes(_KEY_BYTES[-1])
 
     async def verify(self, customer: str, body: bytes, headers: Mapping[str, str]) -> bool:
@@ -100,12 +113,16 @@ class Signing:
         """
         if not is_name(customer):
             return self._verify((), body, headers)
-        known = await self._fresh(customer)
-        if self._verify(known.usable(), body, headers):
+        began = self._ticks()
+        known = await self._fresh(customer) if customer in self._known else None
+        if self._verify(known.usable() if known else (), body, headers):
             return True
-        if self._ticks() - known.read_at < REREAD_S:
+        # From here on nothing depends on whether the customer is known: neither what is answered nor, when many
+        # ask, who is told to come back later.
+        asked_at = self._asked.get(customer)
+        if asked_at is not None and self._ticks() - asked_at < REREAD_S:
             return False
-        known = await self._read(customer)
+        known = await self._read(customer, own=False, not_before=began)
         return self._verify(known.usable(), body, headers)
 
     async def sign(self, customer: str, message_id: str, body: bytes) -> dict[str, str]:
@@ -116,7 +133,7 @@ class Signing:
         """
         known = await self._fresh(customer)
         if not known.usable() and self._ticks() - known.read_at >= REREAD_S:
-            known = await self._read(customer)
+            known = await self._read(customer, own=True)
         if not known.usable():
             raise NoSigningSecret(known.why_not())
         moment = now()
@@ -146,42 +163,56 @@ class Signing:
             self._known.move_to_end(customer)
             return known
         try:
-            return await self._read(customer)
+            return await self._read(customer, own=True)
         except VaultUnavailable:
             if known is None or not known.keys or self._ticks() - known.read_at > STALE_S:
                 raise
             return known
 
-    async def _read(self, customer: str) -> _Known:
-        task = self._reading.get(customer)
+    async def _read(self, customer: str, *, own: bool, not_before: float = math.inf) -> _Known:
+        """What the vault says now, or was said since `not_before`. `own`: for the customer itself, not for a caller."""
+        task = self._reading.get((customer, own))
         if task is None:
-            task = asyncio.create_task(self._read_now(customer))
-            self._reading[customer] = task
-            task.add_done_callback(lambda _: self._reading.pop(customer, None))
+            task = asyncio.create_task(self._read_now(customer, own=own, not_before=not_before))
+            self._reading[customer, own] = task
+            task.add_done_callback(lambda _: self._reading.pop((customer, own), None))
         # Shielded: one request that gives up does not take the reading from the others.
         return await asyncio.shield(task)
 
-    async def _read_now(self, customer: str) -> _Known:
-        moment = self._ticks()
-        if len(self._reads) == READS_A_SECOND and moment - self._reads[0] < 1:
+    async def _read_now(self, customer: str, *, own: bool, not_before: float) -> _Known:
+        moment, reads = self._ticks(), self._reads[own]
+        if len(reads) == READS_A_SECOND and moment - reads[0] < 1:
             raise VaultUnavailable("Too many signing secrets are asked for at a time.", 2)
-        self._reads.append(moment)
+        reads.append(moment)
+        known = self._known.get(customer)
+        if known is None or known.read_at < not_before:
+            known = await self._ask(customer)
+        if own or known.there or customer in self._known:
+            _keep(self._known, customer, known, KEPT)
+        if not own:
+            _keep(self._asked, customer, self._ticks(), KEPT_ASKED)
+        return known
+
+    async def _ask(self, customer: str) -> _Known:
         keys: tuple[Webhook, ...] = ()
-        found, why = None, "The customer has no signing secret."
+        found, there, why = None, False, "The customer has no signing secret."
         try:
             found = await self._store.signing_secret(customer) if self._store else None
         except ConnectionDisabled:
-            why = "The customer's signing secret is disabled."
+            why, there = "The customer's signing secret is disabled.", True
         if found is not None:
-            keys = _keys(found)
+            keys, there = _keys(found), True
             why = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
             if not keys:
                 log.warning("signing_secret_invalid customer=%s: %s", customer, why)
-        known = self._known[customer] = _Known(keys, why, self._ticks(), found)
-        self._known.move_to_end(customer)
-        while len(self._known) > KEPT:
-            self._known.popitem(last=False)
-        return known
+        return _Known(keys, why, self._ticks(), found, there)
+
+
+def _keep(kept: OrderedDict[str, T], name: str, value: T, most: int) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _keys(found: StoredCredential) -> tuple[Webhook, ...]:

@@ -5,23 +5,24 @@ nothing that was accepted, and handing it in again doubles nothing.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from shared.clock import now
-from shared.contract.job import Job, encode_job, request_hash
+from shared.contract.job import Job, encode_job, input_digest, request_hash
 from shared.contract.result import MESSAGE_LIMIT
 from shared.ledger import Ledger
 from shared.outputs import Outputs
 from shared.rows import JobRecord
 from shared.settings import Settings
 from shared.stores import Queues
+from shared.telemetry import SILENT, Telemetry
 
 _JSON = "application/json"
+_ROOM = 300
+"""Bytes that a message leaves, so that it can always go back into its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Submissions:
     ledger: Ledger
     queues: Queues
     outputs: Outputs
+    telemetry: Telemetry = SILENT
 
     async def submit(self, job: Job) -> JobRecord:
         """
@@ -42,23 +44,27 @@ class Submissions:
         ledger sees to it that the job is run once. Raises JobConflict for an id that belongs to a job which
         asked for something else, StorageUnavailable.
         """
-        moment = now()
-        job, blob = self._fitted(job, moment)
+        moment, traceparent = now(), self.telemetry.submitted(job)
+        job, blob = self._fitted(job, moment, traceparent)
         asked = request_hash(job)
         record = await self.ledger.submit(job, asked=asked, submitted_at=moment)
-        if record.state != "queued":
+        if record.state not in {"queued", "cancelled"}:
             return record
         if blob is not None:
             await self.outputs.write(job, *blob, _JSON)
-        await self.queues.send(self.settings.jobs_queue, encode_job(job, submitted_at=record.submitted_at))
+        body = encode_job(job, submitted_at=record.submitted_at, traceparent=traceparent)
+        await self.queues.send(self.settings.jobs_queue, body)
         return record
 
-    def _fitted(self, job: Job, moment: datetime) -> tuple[Job, tuple[str, bytes] | None]:
-        if len(encode_job(job, submitted_at=moment)) <= MESSAGE_LIMIT or not isinstance(job.input, msgspec.Raw):
+    async def known(self, job: Job) -> JobRecord | None:
+        """The record of the job, if there is one. Raises JobConflict where its id belongs to another."""
+        return await self.ledger.find(job.customer, job.id, request_hash(job))
+
+    def _fitted(self, job: Job, moment: datetime, traceparent: str | None) -> tuple[Job, tuple[str, bytes] | None]:
+        size = len(encode_job(job, submitted_at=moment, traceparent=traceparent))
+        if size <= MESSAGE_LIMIT - _ROOM or not isinstance(job.input, msgspec.Raw):
             return job, None
-        # Named after what it holds: another input makes another name, and so another request.
-        value: Any = msgspec.json.decode(job.input)
-        data = msgspec.json.encode(value, order="sorted")
-        name = f"input-{hashlib.sha256(data).hexdigest()[:32]}.json"
-        place = f"{self.settings.results_container}/{job.customer}/{job.id}/{name}"
-        return msgspec.structs.replace(job, input=msgspec.UNSET, input_blob=place), (name, data)
+        # As it was written; named after what it says, so that another input makes another name, and another request.
+        place = f"{self.settings.results_container}/{job.customer}/{job.id}/input-{input_digest(job.input)}.json"
+        _, name = place.rsplit("/", 1)
+        return msgspec.structs.replace(job, input=msgspec.UNSET, input_blob=place), (name, bytes(job.input))

@@ -12,6 +12,8 @@ from shared.stores import Row
 
 _LARGEST = 2**31 - 1
 """Of a table's whole number. A count beyond it is no count."""
+_LONGEST = 200
+"""Characters of a name that an endpoint gives. A record that a table refuses would have the job bought again."""
 
 
 Outcome = Literal["answered", "lost", "unanswered"]
@@ -103,8 +105,8 @@ def usage_rows(
             "reported": call.tokens is not None,
             **{name: getattr(consumed, name) for name in Usage.__struct_fields__},
         }
-        values |= {"answered_by": call.model} if call.model else {}
-        values |= {"request_id": call.request_id} if call.request_id else {}
+        values |= {"answered_by": call.model[:_LONGEST]} if call.model else {}
+        values |= {"request_id": call.request_id[:_LONGEST]} if call.request_id else {}
         own = f"{number:04}" if not place else f"{place}.{number}" if number else place
         rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{own}", values))
     return rows

@@ -30,6 +30,7 @@ SAME_FLOOR = {0, 1, 3}
 # Each outside package, by its longest name here, and the only modules that may import it.
 OUTSIDE = {
     "aiohttp": {"services", "sockets", "transport"},
+    "azure.monitor.opentelemetry": {"telemetry_azure"},
     "azure.core": {"identity", "key_vault", "services", "storage"},
     "azure.data.tables": {"storage"},
     "azure.identity": {"identity"},
@@ -38,6 +39,7 @@ OUTSIDE = {
     "httpx": {"transport"},
     "httpx_aiohttp": {"transport"},
     "imagesize": {"actions"},
+    "opentelemetry": {"spans", "telemetry_azure"},
     "msgspec": {
         "actions",
         "bench",
@@ -53,6 +55,7 @@ OUTSIDE = {
         "trials",
         "callbacks",
         "event_templates",
+        "spans",
     },
     "standardwebhooks": {"signing"},
 }
@@ -66,6 +69,7 @@ ONLY_SOME_JOBS_NEED = {
     *("shared.http.examples", "shared.http.interface", "shared.http.callers", "shared.http.problems"),
     *("shared.http.door", "shared.http.jobs", "shared.http.opening", "shared.submissions", "shared.records"),
     *("shared.http.webhooks", "shared.signing", "shared.callbacks", "shared.event_templates", "standardwebhooks"),
+    *("opentelemetry", "azure.monitor", "shared.spans", "shared.telemetry_azure"),
     *("shared.retention", "shared.sweeps", "shared.customer_data"),
     *("shared.http.connections", "shared.http.usage", "shared.statements", "shared.trials"),
     *("shared.actions.completions", "shared.actions.summaries", "shared.actions.summarize", "shared.texts"),

@@ -228,6 +228,18 @@ async def test_a_token_of_two_customers_is_nobodys(entra: World, two: tuple[Cust
     assert (403, 200) == (both.status, twice.status)
 
 
+@pytest.mark.parametrize("said", [{"val": None}, {"val": ["a"]}, {"val": 7}, {"val": {}}, {"val": True}, {}], ids=str)
+async def test_a_customer_that_is_no_text_is_nobody(entra: World, two: tuple[Customer, Customer], said: dict[str, Any]):
+    """A claim that is there and names nobody does not make the caller one that sees every customer's: 403."""
+    mine, _ = two
+    role, named = {"typ": "roles", "val": "Jobs.Read"}, {"typ": "customer", "val": mine.name}
+    (route,) = [one for one in ROUTES if one.name == "list_jobs"]
+
+    for claims in ([role, {"typ": "customer", **said}], [role, named, {"typ": "customer", **said}]):
+        refused = await ask(entra, route, mine.name, **encoded({"claims": claims}))
+        assert (403, "forbidden") == (refused.status, refused.json["code"])
+
+
 async def test_the_claim_of_the_customer_is_the_operators_choice(azurite: Azurite, vault: Vault, endpoint: Endpoint):
     """ENTRA_CUSTOMER_CLAIM names it."""
     settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": "extn.customer"}

@@ -278,6 +278,45 @@ async def test_a_key_in_a_wrong_member_is_not_shown(customer: Customer):
     assert [] == [one.body for one in answers if KEY.encode() in one.body]
 
 
+@pytest.mark.parametrize(
+    ("key", "endpoint"),
+    [
+        (KEY, f"https://{KEY}.openai.azure.com/openai/v1"),
+        ("Ab+Cd/Ef0123456789==", "https://r.openai.azure.com/openai/deployments/Ab%2BCd%2FEf0123456789%3D%3D"),
+        ("Ab+Cd:Ef0123456789==", "https://r.openai.azure.com/openai/deployments/Ab%2BCd%3AEf0123456789%3D%3D"),
+    ],
+)
+async def test_a_key_in_the_address_is_not_shown(customer: Customer, key: str, endpoint: str):
+    """Neither as a host, which is written in lower case, nor as a deployment, however it is encoded."""
+    given = {"api_key": key, "endpoint": endpoint, "default_model": "m"}
+    answers = [await call(customer, "PUT", json_body=given), await call(customer, "GET")]
+
+    told = [one.body.decode().lower() for one in answers if one.status in {200, 201}]
+    assert all("***" in one for one in told)
+    spellings = {key.lower(), quote(key, safe="").lower(), encode_segment(key).lower()}
+    assert [] == [one for one in answers for text in spellings if text in one.body.decode().lower()]
+
+
+async def test_a_trial_does_not_show_a_key_that_is_the_host(customer: Customer):
+    """The sentence of a host that can't be reached names it, and so it would name the key."""
+    key = "MARKED0123456789KEY"
+    await put(customer, api_key=key, endpoint=f"https://{key}.openai.azure.com/openai/v1")
+    found = await tried(customer)
+
+    assert "not_reachable" == found["verdict"]
+    assert key.lower() not in json.dumps(found).lower()
+
+
+async def test_a_trials_answer_of_a_hundred_thousand_lists_is_no_answer(customer: Customer):
+    """What would take twenty times its size to read is not read; the call is on record."""
+    await put(customer)
+    customer.account.will_answer(reply(b'{"choices": [' + b"[]," * 200_000 + b"[]]}"))
+    found = await tried(customer)
+
+    assert "not_understood" == found["verdict"]
+    assert 1 == len(await customer.usage())
+
+
 async def test_connections_are_listed_without_reading_one(world: World):
     """All of a customer's, over the pages of the vault, and none of others; no value is read."""
     customer = world.customer(connection=None)

@@ -18,7 +18,7 @@ from local.vault import Vault
 from served import Served, serve
 from shared import callbacks, signing, trials
 from shared.contract import job as jobs
-from shared.contract.decoding import is_job_id, is_name
+from shared.contract.decoding import MOST_OPENED, is_job_id, is_name
 from shared.http import connections, webhooks
 from shared.http import jobs as door
 from shared.http.openapi import document
@@ -155,6 +155,7 @@ def test_limits_are_the_codes():
     tries = len(callbacks.WAITS_S) + 1
     limits = {
         "a job, or a webhook's event, as a request's body": f"{door.BODY_LIMIT:,} bytes",
+        "lists and objects in a body, or in the blob with a job's input": f"{MOST_OPENED:,}",
         "a customer's webhook template": f"{webhooks.TEMPLATE_LIMIT:,} bytes",
         "a connection, as a request's body": f"{connections.VALUE_LIMIT:,} bytes",
         "a customer's id, a connection's name": f"{most(is_name)} characters",
@@ -166,7 +167,8 @@ def test_limits_are_the_codes():
         "`limit` of a list": f"{listed()['default']}, up to {door.MOST}",
         "jobs that one page of a list looks at for a `status`": f"{MOST_LOOKED_AT:,}",
         "a webhook's timestamp": "within 300 s of now",
-        "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second; beyond it 503",
+        "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second for customers that are known, "
+        f"{signing.READS_A_SECOND} for all other names; beyond it 503",
         "how long a signing secret is kept": f"{signing.FRESH_S:g} s; {signing.STALE_S:,.0f} s while the vault is down",
         "a callback's answer": f"within {callbacks.TIMEOUT_S:g} s",
         "tries of a callback": f"{tries}, over {sum(callbacks.WAITS_S) / 3600:.1f} hours",

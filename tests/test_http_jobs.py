@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +15,15 @@ from doorway import Answered, knock
 from endpoint import Endpoint, completion, error
 from local.azurite import Azurite
 from local.vault import Vault
+from shared.clock import now
+from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
 from shared.http.jobs import BODY_LIMIT, MOST
-from world import Customer, World, open_world
+from shared.inputs import INPUT_LIMIT
+from shared.outputs import Outputs
+from shared.services import build
+from shared.settings import read_settings
+from world import Customer, World, delivery, open_world
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -281,6 +288,38 @@ async def test_jobs_are_listed_by_status(customer: Customer):
         assert expected == {job["job_id"] for job in page.json["jobs"]}, status
 
 
+async def test_jobs_that_are_not_wanted_are_looked_at_by_number(customer: Customer):
+    """A page of one looks at as many jobs as any other page for one that is wanted."""
+    for number in range(25):
+        await post(customer, job_id=f"j{number:02}")
+    await customer.queued()
+    none = await listed(customer, status="failed", limit=1)
+
+    assert {"jobs": []} == none.json
+
+
+async def test_pages_of_one_status_leave_nothing_out():
+    """Whatever is between those that are wanted, and wherever a page ends, each of them is on one page."""
+    table = MemoryTable()
+    ids = [f"{beginning}{end}" for beginning in ("a", "b") for end in ("", "-", ".", "_", "0", "A", "a", "aa", "a-")]
+    for job_id in ids:  # submitted in the same millisecond
+        ledger = Ledger(table)
+        await ledger.submit(JOB(job_id), asked="x", submitted_at=MOMENT)
+    for size in (1, 2, 3, 60):
+        for wanted in (set(ids), {"a-", "aa", "ba-"}, {"b"}):
+            seen: list[str] = []
+            after, more = "", True
+            while more:
+                records = Records(table)
+                page, after = await records.newest(
+                    "acme", after=after, most=size, wanted=lambda one, wanted=wanted: one.job_id in wanted
+                )
+                assert len(page) <= size
+                seen += [one.job_id for one in page]
+                more = bool(after)
+            assert sorted(wanted) == sorted(seen)
+
+
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}])
 async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str]):
     """400 with the member's name."""
@@ -303,3 +342,115 @@ async def listed(customer: Customer, **query: Any) -> Answered:
     """A page of the customer's jobs."""
     asked = {name: str(value) for name, value in query.items()}
     return await knock(customer.world, "GET", f"customers/{customer.name}/jobs", query=asked)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+async def test_a_job_in_another_spelling_is_the_same_job(customer: Customer, indent: int | None):
+    """Around the size where an input becomes a blob, too: the queue's and HTTP's spellings are one job."""
+    job = customer.job(job_id="spelt", input={"prompt": "\u00e9" * 9000, "parameters": {"stop": ["a"] * 6000}})
+    await customer.world.deliver(json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode())
+
+    again = await knock(customer.world, "POST", "jobs", body=json.dumps(job, indent=indent).encode())
+
+    assert (202, "succeeded") == (again.status, again.json["status"])
+
+
+@pytest.mark.parametrize("pad", [10, 60_000])
+async def test_an_input_is_sent_as_it_was_written(customer: Customer, pad: int):
+    """Numbers and the order of members stay, also where the input has to go to a blob."""
+    said = '{"z":1e2,"a":12345678901234567890123,"f":0.10,"pad":"%s"}' % ("x" * pad)
+    head = f'{{"customer":"{customer.name}","job_id":"raw","action":"raw","input":{{"path":"responses","json":'
+    await knock(customer.world, "POST", "jobs", body=f"{head}{said}}}}}".encode())
+    await run_queue(customer)
+
+    assert said.encode() == customer.account.received[0].body
+
+
+async def test_too_large_an_input_is_refused_at_the_door(customer: Customer):
+    """What could not be read later is not accepted."""
+    refused = await post(customer, input={"prompt": "x" * (INPUT_LIMIT + 10)})
+
+    assert (413, "too_large") == (refused.status, refused.json["code"])
+
+
+async def test_a_done_job_whose_input_blob_is_gone_is_the_job_that_exists(customer: Customer):
+    """Handed in again after its input was removed, it is what it was, and no bad request."""
+    container = customer.world.environment["INPUT_CONTAINERS"]
+    blob = customer.world.blobs.get_blob_client(container, f"{customer.name}/in.json")
+    await blob.upload_blob(b'{"prompt": "Hello?"}')
+    job = {"customer": customer.name, "action": "chat", "job_id": "b1"}
+    job["input_blob"] = f"{container}/{customer.name}/in.json"
+    first = await knock(customer.world, "POST", "jobs", json_body=job)
+    await run_queue(customer)
+    await blob.delete_blob()
+    again = await knock(customer.world, "POST", "jobs", json_body=job)
+    other = await knock(customer.world, "POST", "jobs", json_body=job | {"job_id": "b2"})
+
+    assert (202, 202, 400) == (first.status, again.status, other.status)
+    assert "succeeded" == again.json["status"]
+
+
+async def test_a_job_that_was_cancelled_before_its_message_was_sent_ends(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    """Handed in again, it is sent, so that it ends with a result, as cancelled."""
+    queues = type(customer.world.services.pipeline.queues)
+    send = queues.send
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise StorageUnavailable("The queue is down.")
+
+    monkeypatch.setattr(queues, "send", fail)
+    await post(customer, job_id="off")
+    monkeypatch.setattr(queues, "send", send)
+    await knock(customer.world, "DELETE", f"jobs/{customer.name}/off")
+    again = await post(customer, job_id="off")
+    (result,) = await run_queue(customer)
+
+    assert (202, "cancelled") == (again.status, again.json["status"])
+    assert ("failed", "cancelled") == (result["status"], result["error"]["code"])
+
+
+async def test_a_job_whose_worker_died_can_be_cancelled(customer: Customer):
+    """It waits to be taken over; called off, it ends as cancelled, and what its worker may have bought is on record."""
+    await post(customer, job_id="dead")
+    (message,) = await customer.queued()
+    job = decode_job(message, default_id="")
+    ledger = customer.world.services.pipeline.tools.ledger
+    await ledger.claim(customer.name, "dead", asked=request_hash(job), submitted_at=now())
+    key = {"PartitionKey": customer.name, "RowKey": "j_dead"}
+    await customer.world.table.update_entity(key | {"lease_until": now() - timedelta(seconds=1)})
+    path = f"jobs/{customer.name}/dead"
+
+    waits = await knock(customer.world, "GET", path)
+    cancelled = await knock(customer.world, "DELETE", path)
+    told = json.loads(await customer.world.deliver(message) or b"{}")
+
+    assert ("waiting", 200, "cancelled") == (waits.json["status"], cancelled.status, cancelled.json["status"])
+    assert "cancelled" == told["error"]["code"]
+    assert ["unanswered"] == [row["outcome"] for row in await customer.usage()]
+
+
+async def test_a_job_whose_queue_is_allowed_no_more_ends(customer: Customer):
+    """It was accepted: it ends as failed, told where results usually go, and its status says so."""
+    world = customer.world
+    await post(customer, job_id="moved", output={"queue": world.environment["ALLOWED_RESULT_QUEUES"]})
+    (message,) = await customer.queued()
+    changed = build(read_settings({**world.environment, "ALLOWED_RESULT_QUEUES": ""}))
+    told = await changed.pipeline.answer(delivery(message))
+    await changed.close()
+    status = await knock(world, "GET", f"jobs/{customer.name}/moved")
+
+    assert "invalid_job" == json.loads(told or b"{}")["error"]["code"]
+    assert ("failed", "invalid_job") == (status.json["status"], status.json["error"]["code"])
+
+
+async def test_a_fault_of_ours_ends_the_job_and_keeps_the_record(customer: Customer, monkeypatch: pytest.MonkeyPatch):
+    """Where closing a job crashes, it is closed as internal, and the call that was paid for is on record as lost."""
+    await post(customer, job_id="crash")
+    monkeypatch.setattr(Outputs, "whole", lambda *_: 1 / 0)
+    (told,) = await run_queue(customer)
+    status = await knock(customer.world, "GET", f"jobs/{customer.name}/crash")
+
+    assert ("internal", "failed", 1) == (told["error"]["code"], status.json["status"], told["usage"]["calls"])
+    assert [("lost", 11)] == [(row["outcome"], row["input_tokens"]) for row in await customer.usage()]

@@ -139,7 +139,9 @@ async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query
     ("accept", "kind"),
     [
         ("*/*", JSON),
-        ("", None),
+        ("", JSON),
+        (" ", JSON),
+        (",", None),
         ("application/json", JSON),
         ("text/csv", CSV),
         ("Text/CSV; charset=utf-8", CSV),

@@ -29,6 +29,7 @@ NOT_SET = {
     "KEY_VAULT_CA_FILE": "for a vault behind an authority of one's own: the local stack's",
     "ALLOW_LOCAL_ENDPOINTS": "for the local stack",
     "WEBSITE_AUTH_ENABLED": "Azure sets it",
+    "TELEMETRY_CONTENT": "what prompts and answers say stays out of telemetry",
 }
 """Settings that the code reads and the template leaves out, and why."""
 
@@ -192,7 +193,6 @@ def test_every_setting_that_the_code_reads_is_set():
     template, code = set(settings_of_template()), _in_code()
     hosts = {
         "JobStorage__credential",
-        "APPLICATIONINSIGHTS_CONNECTION_STRING",
         "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     }
 
@@ -211,7 +211,7 @@ def test_settings_of_the_template_can_be_read_and_are_the_defaults():
     differing = {
         name for name in plain.__slots__ if name != "static_connection" and getattr(plain, name) != getattr(ours, name)
     }
-    assert {"key_vault_url", "azure_client_id"} == differing
+    assert {"key_vault_url", "azure_client_id", "applicationinsights_connection_string"} == differing
 
 
 def test_connections_of_the_triggers_are_set_for_an_identity():

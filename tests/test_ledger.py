@@ -371,23 +371,22 @@ async def test_a_row_that_was_just_removed_is_waited_for() -> None:
     assert 1 == raised.value.delay_s
 
 
-async def test_an_unfinished_job_is_found_by_what_it_asked_for(case: Case) -> None:
-    """Of a customer's jobs, the one that is not done and asked for the same is found; usage is not looked at."""
+async def test_a_job_whose_worker_died_is_found_by_what_it_asked_for(
+    case: Case, pass_by: Callable[[float], None]
+) -> None:
+    """Of a customer's jobs that asked for the same, the one whose worker died: not one that is done, or waits."""
     await case.complete(await case.mine("done", asked="same"))
+    await case.ledger.release(await case.mine("waiting", asked="same"), LATER)
     await case.mine("other", asked="other")
     assert await case.ledger.find_unfinished(case.customer, "same") is None
 
-    await case.mine("running", asked="same")
+    await case.mine("dead", asked="same")
+    with pytest.raises(JobBusy):  # it may still run
+        await case.ledger.find_unfinished(case.customer, "same")
+    pass_by(LEASE_S)
 
-    assert "running" == await case.ledger.find_unfinished(case.customer, "same")
+    assert "dead" == await case.ledger.find_unfinished(case.customer, "same")
     assert await case.ledger.find_unfinished(f"{case.customer}-2", "same") is None
-
-
-async def test_a_released_job_is_unfinished(case: Case) -> None:
-    """A job that waits for its next attempt is found as well."""
-    await case.ledger.release(await case.mine("waiting", asked="same"), LATER)
-
-    assert "waiting" == await case.ledger.find_unfinished(case.customer, "same")
 
 
 @pytest.mark.parametrize("use", ["claim", "release", "complete", "find_unfinished"])

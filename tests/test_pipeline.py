@@ -8,11 +8,14 @@ import hashlib
 import json
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from endpoint import completion, error, reply, reset
+from fakes import MemoryQueues
+from shared.contract.job import decode_job, request_hash
 from shared.contract.result import MESSAGE_LIMIT
 from world import World, decoded, delivery, open_world
 
@@ -691,3 +694,26 @@ async def test_answer_whose_blob_can_not_be_written_is_bought_once(azurite, vaul
     assert ("gpt-4o", "default") == (result["model"], result["connection"]["name"])
     assert len(customer.account.received) == 2
     assert [("answered", 1)] * 2 == [(row["outcome"], row["calls"]) for row in usage]
+
+
+async def test_a_buried_job_without_an_id_waits_for_its_lease_and_ends_under_its_own(world: World):
+    """Of two alike, the one whose worker died is answered, under its id, however often the message goes back."""
+    customer = world.customer()
+    body = json.dumps(customer.job()).encode()
+    customer.account.will_answer(error(429, retry_after="300"))
+    assert await world.services.pipeline.answer(delivery(body, "waits")) is None
+    job = decode_job(body, default_id="dead")
+    ledger, poison = world.services.pipeline.tools.ledger, f"{world.environment['JOBS_QUEUE']}-poison"
+    await ledger.claim(customer.name, "dead", asked=request_hash(job), submitted_at=datetime.now(UTC))
+    recorded = MemoryQueues()
+    pipeline = replace(world.services.pipeline, queues=recorded)
+
+    assert await pipeline.bury(delivery(body, "poison-1")) is None
+    ((again, _),) = recorded.sent[poison]
+    ended = {"lease_until": datetime.now(UTC) - timedelta(seconds=1)}
+    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_dead"} | ended)
+    result = decoded(await pipeline.bury(delivery(again, "poison-2")))
+
+    assert ("dead", "internal") == (result["job_id"], result["error"]["code"])
+    states = {row["RowKey"]: row["state"] for row in await customer.rows() if row["RowKey"].startswith("j_")}
+    assert {"j_dead": "done", "j_waits": "waiting"} == states

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from endpoint import reply
 from shared.contract.result import ConnectionLabel, Usage
 from shared.usage import Call, read_usage, total, usage_rows
+from world import World
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
@@ -143,6 +145,28 @@ def test_rows_hold_the_facts_of_each_call():
         second.values["input_tokens"],
     )
     assert {"answered_by", "request_id"}.isdisjoint(second.values)
+
+
+def test_what_an_endpoint_calls_things_is_cut_to_what_a_table_takes():
+    """A model or a request id of any length makes a record that is kept: its beginning."""
+    (row,) = usage_rows("acme", "j", "chat", "m", LABEL, [Call(None, "m" * 40_000, "r" * 40_000)], AT)
+
+    assert ("m" * 200, "r" * 200) == (row.values["answered_by"], row.values["request_id"])
+
+
+async def test_a_long_name_of_a_model_is_paid_for_once(world: World):
+    """A job whose endpoint calls its model by forty thousand letters succeeds, bought once, with its record."""
+    customer = world.customer()
+    said = {
+        "model": "m" * 40_000,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello."}}],
+    }
+    customer.account.will_answer(reply(said, headers={"x-request-id": "r" * 4000}))
+    result = await customer.run()
+    (record,) = await customer.usage()
+
+    assert ("succeeded", 1) == (result["status"], len(customer.account.received))
+    assert ("m" * 200, "r" * 200) == (record["answered_by"], record["request_id"])
 
 
 def test_keys_are_the_same_each_time():

@@ -28,6 +28,10 @@ _BLOB_NAME = re.compile(r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])
 _CALLBACK = re.compile(rf"(?=.{{0,{_CALLBACK_LIMIT}}}$)https?://[\x21-\x7e]+")
 
 
+OWN_INPUT = re.compile(r"[^/]+/(?P<customer>[^/]+)/(?P<job_id>[^/]+)/input-(?P<digest>[0-9a-f]{32})\.json")
+"""Where an input that came over HTTP is put that fits no message: `container/customer/job/…`."""
+
+
 class BlobName(Struct, frozen=True):
     """A blob somebody else wrote, to be read."""
 
@@ -66,6 +70,8 @@ class PutBack(Struct, frozen=True, kw_only=True):
     """What we write on a job that goes back into its queue, where a message forgets when it first came."""
 
     submitted_at: Annotated[datetime, Meta(tz=True)]
+    traceparent: Annotated[str, Meta(max_length=55)] | None = None
+    """The trace that the job belongs to (w3.org/TR/trace-context), where telemetry is on. What is none is ignored."""
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,19 +116,29 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
     return job
 
 
-def encode_job(job: Job, *, submitted_at: datetime) -> bytes:
-    """The job as bytes, for putting it back into the queue under its own id and first time."""
+def encode_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
+    """The job as bytes, for putting it back into the queue under its own id and first time, and in its trace."""
     members = {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
-    return msgspec.json.encode({**members, "_put_back": {"submitted_at": rfc3339(submitted_at)}})
+    put_back = {"submitted_at": rfc3339(submitted_at), **({"traceparent": traceparent} if traceparent else {})}
+    return msgspec.json.encode({**members, "_put_back": put_back})
 
 
 def request_hash(job: Job) -> str:
     """SHA-256 (hex) over what the job asks for, whatever its id: two jobs with one id must agree in it."""
     asked = _members(job)
     asked.pop("job_id")
+    own = OWN_INPUT.fullmatch(asked.get("input_blob", ""))
     if isinstance(job.input, Raw):
-        asked["input"] = msgspec.json.decode(job.input)  # white space and escapes are no difference
+        asked["input"] = input_digest(job.input)
+    elif own:  # the same, whether it stands in the message or in a blob of the job's own
+        asked["input"] = own["digest"]
+        del asked["input_blob"]
     return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()
+
+
+def input_digest(data: Raw) -> str:
+    """32 hex digits over what an input says: white space, escapes and the order of members are no difference."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(data), order="sorted")).hexdigest()[:32]
 
 
 def named_blob(job: Job) -> BlobName | None:

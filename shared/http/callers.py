@@ -58,17 +58,22 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
         # Nobody would take a forged header away.
         raise Problem(503, "unavailable", "HTTP_AUTH is entra, but App Service authentication is not switched on.")
     claims = _claims(headers.get(_PRINCIPAL, ""))
-    roles = frozenset(claim["val"] for claim in claims if claim.get("typ") in _ROLES)
-    tied = {claim["val"] for claim in claims if claim.get("typ") == settings.entra_customer_claim}
+    roles = frozenset(said for kind, said in claims if kind in _ROLES and isinstance(said, str))
+    told = [said for kind, said in claims if kind == settings.entra_customer_claim]
+    if not all(isinstance(said, str) for said in told):
+        # Left out, it would tie the caller to nobody, and so let it see everybody's.
+        raise Problem(403, "forbidden", "The token names its customer with something that is no text.")
+    tied = set(told)
     if len(tied) > 1:
         raise Problem(403, "forbidden", "The token names more than one customer.")
     return Caller(roles, next(iter(tied), None))
 
 
-def _claims(principal: str) -> list[dict[str, Any]]:
+def _claims(principal: str) -> list[tuple[str, Any]]:
+    """Each claim's type and what it says."""
     try:
         said = msgspec.json.decode(base64.b64decode(principal, validate=True))
         claims = said["claims"]
-        return [claim for claim in claims if isinstance(claim.get("typ"), str) and isinstance(claim.get("val"), str)]
+        return [(claim["typ"], claim.get("val")) for claim in claims if isinstance(claim.get("typ"), str)]
     except (msgspec.MsgspecError, TypeError, KeyError, AttributeError, ValueError, RecursionError):
         raise Problem(401, "unauthorized", "Nobody is signed in: send a token of this app's audience.") from None

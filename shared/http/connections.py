@@ -7,6 +7,7 @@ What is kept has been through the decoder and the checks that will read it.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -132,7 +133,11 @@ class ConnectionsDoor:
             check_dates(found, customer, name, now())
         except ConnectionFault as exc:
             return refused(exc)
-        return await self.trials.run(connection, model)
+        verdict = await self.trials.run(connection, model)
+        access = connection.access
+        if isinstance(access, ApiKey):
+            verdict = msgspec.structs.replace(verdict, message=_hide(access.key, verdict.message))
+        return verdict
 
     def _vault(self) -> KeyVaultCredentials:
         if self.secrets is None:
@@ -240,15 +245,18 @@ def _settings(connection: Connection) -> ConnectionSettings:
 
 def _without(key: Secret, settings: ConnectionSettings) -> ConnectionSettings:
     # A key that was pasted into a wrong member as well comes out of none.
-    text = key.reveal()
-    if len(text) < _HIDE_FROM:
-        return settings
-    hidden = {
-        name: value.replace(text, "***")
-        for name, value in msgspec.structs.asdict(settings).items()
-        if isinstance(value, str) and text in value
-    }
+    given = msgspec.structs.asdict(settings).items()
+    hidden = {name: _hide(key, value) for name, value in given if isinstance(value, str)}
     return msgspec.structs.replace(settings, **hidden)
+
+
+def _hide(key: Secret, text: str) -> str:
+    told = key.reveal()
+    if len(told) < _HIDE_FROM:
+        return text
+    # A host is written in lower case, and a deployment as a path has it.
+    spellings = "|".join(re.escape(one) for one in (told, encode_segment(told), quote(told, safe="")))
+    return re.sub(spellings, "***", text, flags=re.IGNORECASE)
 
 
 def _error(exc: ConnectionFault) -> ErrorBody:

@@ -12,6 +12,7 @@ from shared.http.messages import Request, Response
 from shared.http.problems import problem_of, problem_response
 from shared.routes import ROUTES
 from shared.settings import Settings
+from shared.telemetry import SILENT, Telemetry
 
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 _SECURE = {"X-Content-Type-Options": "nosniff"}
@@ -25,9 +26,16 @@ class Door:
 
     settings: Settings
     handlers: Mapping[str, Handler]
+    telemetry: Telemetry = SILENT
 
     async def answer(self, name: str, request: Request) -> Response:
         """The response of the route of that name; an error is one too."""
+        with self.telemetry.request(name, request.headers):
+            response = await self._respond(name, request)
+            self.telemetry.responded(response.status)
+        return response
+
+    async def _respond(self, name: str, request: Request) -> Response:
         try:
             response = await self._answer(name, request)
         except Exception as exc:  # noqa: BLE001  # whatever it is, the caller gets a problem, and never its text

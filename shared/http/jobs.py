@@ -14,9 +14,9 @@ from shared.actions import action_named
 from shared.clock import now, rfc3339
 from shared.contract.decoding import is_job_id, is_name
 from shared.contract.documents import STATES, CallbackState, JobDocument, JobPage, JobState
-from shared.contract.job import Job, decode_job
+from shared.contract.job import Job, decode_job, named_blob
 from shared.contract.result import ErrorBody, Result
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, NotNow
 from shared.http.callers import Caller
 from shared.http.messages import Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
@@ -60,8 +60,16 @@ class JobsDoor:
     async def accept(self, request: Request, job: Job) -> Response:
         """A decoded job, from wherever it came: checked at the door, put on record and into the queue."""
         wait_s = read_wait(request)
-        await self._check(job)
-        record = await self.submissions.submit(job)
+        try:
+            await self._check(job)
+        except (InvalidJob, NotNow):
+            # The blob that it names may be gone by now: a job that is known is the job that exists.
+            known = None if named_blob(job) is None else await self.submissions.known(job)
+            if known is None:
+                raise
+            record = known
+        else:
+            record = await self.submissions.submit(job)
         if wait_s is not None:
             record = await self._wait(record, wait_s)
             if record.told is not None:
@@ -113,6 +121,8 @@ class JobsDoor:
         """All that the queue would refuse, and is refused here: the same decoders, in the same words."""
         if job.put_back is not None:
             raise InvalidJob("`_put_back` is not a known member.")
+        if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > INPUT_LIMIT:
+            raise Problem(413, "too_large", f"`input` is larger than {INPUT_LIMIT} bytes.")
         self.outputs.check(job.output)
         action = action_named(job.action)
         action.decode(await self.inputs.of(job))
@@ -202,7 +212,8 @@ def _wanted(record: JobRecord, status: str | None) -> bool:
 
 
 def _state(record: JobRecord, done: Result | None) -> JobState:
-    if record.state == "cancelled" or (done is not None and done.error is not None and done.error.code == "cancelled"):
+    off = record.state == "cancelled" or (record.cancelled and done is None)
+    if off or (done is not None and done.error is not None and done.error.code == "cancelled"):
         return "cancelled"
     if done is not None:
         return done.status

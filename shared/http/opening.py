@@ -39,7 +39,7 @@ class Parts:
 def open_door(parts: Parts) -> Door:
     """The door of the app that these are the parts of."""
     settings, tools, table = parts.settings, parts.tools, parts.table
-    submissions = Submissions(settings, tools.ledger, parts.queues, tools.outputs)
+    submissions = Submissions(settings, tools.ledger, parts.queues, tools.outputs, tools.telemetry)
     jobs = JobsDoor(tools.ledger, Records(table), tools.inputs, tools.outputs, submissions)
     interface = InterfaceDoor()
     webhooks = WebhooksDoor(settings, parts.signing, parts.blobs, jobs)
@@ -61,4 +61,4 @@ def open_door(parts: Parts) -> Door:
         "test_connection": connections.test,
         "receive_webhook": webhooks.receive,
     }
-    return Door(settings, handlers)
+    return Door(settings, handlers, tools.telemetry)

@@ -50,11 +50,11 @@ class UsageDoor:
 
 def accepted(accept: str) -> str:
     """
-    Which of JSON and CSV an `Accept` header prefers; JSON where it does not mind.
+    Which of JSON and CSV an `Accept` header prefers; JSON where it does not mind, or is empty.
 
     The most specific range that fits a type gives its weight (RFC 9110, 12.5.1). Raises Problem 406.
     """
-    weights = {kind: _weight(accept, kind) for kind in _OFFERED}
+    weights = {kind: _weight(accept.strip() or "*/*", kind) for kind in _OFFERED}
     best = max(_OFFERED, key=lambda kind: weights[kind])  # the first of equals
     if not weights[best]:
         raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(_OFFERED)}.", {"Vary": "Accept"})
