@@ -21,6 +21,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from shared.contract.decoding import MOST_OPENED, is_crowded
 from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
@@ -260,6 +261,12 @@ class Transport:
             ) from exc
         if credential is not None:
             headers, body = _without(credential, headers, body)
+        if "json" in headers.get("content-type", "") and is_crowded(body):
+            # Decoded, it would take many times its size.
+            raise ProviderUnavailable(
+                f"{host} answered with JSON of more than {MOST_OPENED:,} lists and objects.",
+                UpstreamFacts(status=status, unanswered=sent and 200 <= status < 300),  # noqa: PLR2004
+            )
         if not 200 <= status < 300:  # noqa: PLR2004
             error = failure(status, headers, body)
             raise error if access else ProviderUnavailable(f"{host} did not give it ({status}).", error.facts)

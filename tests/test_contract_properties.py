@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from shared.contract import decoding
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash, salvage
@@ -110,6 +111,24 @@ def test_bytes_are_a_job_or_refused(data: bytes):
     """Whatever bytes come in, they are refused in one sentence or are a job."""
     check_job(data)
     check_chat(data)
+
+
+@few
+@given(
+    st.recursive(text | st.sampled_from(['"', "\\\\", '\\\\"[', "[{", "{}"]), lambda inner: st.lists(inner, max_size=9))
+)
+def test_lists_are_counted_as_they_are_decoded(value: Any):
+    """However brackets, quotes and backslashes stand in texts, lists and objects alone are counted."""
+
+    def opened(one: Any) -> int:
+        return 1 + sum(map(opened, one)) if isinstance(one, list) else 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        for most in range(opened(value) + 2):
+            patch.setattr(decoding, "MOST_OPENED", most)
+            for ascii_only in (True, False):
+                data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
+                assert (opened(value) > most) == decoding.is_crowded(data)
 
 
 @few

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,7 @@ from doorway import Answered, knock
 from endpoint import completion, error, reply, reset
 from fakes import Fault, MemoryTable
 from shared import trials
+from shared.addresses import encode_segment
 from shared.errors import StorageUnavailable
 from shared.http.callers import Caller
 from shared.http.connections import VALUE_LIMIT, ConnectionsDoor
@@ -279,16 +281,16 @@ async def test_a_key_in_a_wrong_member_is_not_shown(customer: Customer):
 
 
 @pytest.mark.parametrize(
-    ("key", "endpoint"),
+    ("key", "address"),
     [
         (KEY, f"https://{KEY}.openai.azure.com/openai/v1"),
         ("Ab+Cd/Ef0123456789==", "https://r.openai.azure.com/openai/deployments/Ab%2BCd%2FEf0123456789%3D%3D"),
         ("Ab+Cd:Ef0123456789==", "https://r.openai.azure.com/openai/deployments/Ab%2BCd%3AEf0123456789%3D%3D"),
     ],
 )
-async def test_a_key_in_the_address_is_not_shown(customer: Customer, key: str, endpoint: str):
+async def test_a_key_in_the_address_is_not_shown(customer: Customer, key: str, address: str):
     """Neither as a host, which is written in lower case, nor as a deployment, however it is encoded."""
-    given = {"api_key": key, "endpoint": endpoint, "default_model": "m"}
+    given = {"api_key": key, "endpoint": address, "default_model": "m"}
     answers = [await call(customer, "PUT", json_body=given), await call(customer, "GET")]
 
     told = [one.body.decode().lower() for one in answers if one.status in {200, 201}]

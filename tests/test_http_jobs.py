@@ -16,6 +16,7 @@ from endpoint import Endpoint, completion, error
 from local.azurite import Azurite
 from local.vault import Vault
 from shared.clock import now
+from shared.contract.decoding import MOST_OPENED
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
 from shared.http.jobs import BODY_LIMIT, MOST
@@ -288,36 +289,56 @@ async def test_jobs_are_listed_by_status(customer: Customer):
         assert expected == {job["job_id"] for job in page.json["jobs"]}, status
 
 
-async def test_jobs_that_are_not_wanted_are_looked_at_by_number(customer: Customer):
-    """A page of one looks at as many jobs as any other page for one that is wanted."""
-    for number in range(25):
-        await post(customer, job_id=f"j{number:02}")
+CROWD = b"[]," * 200_000 + b"[]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"customer":"a","action":"chat","input":{"prompt":"x","parameters":{"stop":[%s]}}}' % CROWD,
+        b'{"customer":"a","action":"chat","input":{"prompt":"x"},"metadata":[%s]}' % CROWD.replace(b"[]", b"{}"),
+        b'{"customer":"a","action":"raw","input":{"path":"a","json":[%s]}}' % CROWD.replace(b"[]", b'["["]'),
+        CROWD,
+    ],
+    ids=["lists", "objects", "with texts", "no job"],
+)
+async def test_a_body_of_a_hundred_thousand_lists_is_refused(customer: Customer, body: bytes):
+    """400 before anything is made of them: they would take twenty times the memory, and seconds of everybody's time."""
+    refused = await knock(customer.world, "POST", "jobs", body=body)
+
+    assert (400, "invalid_job") == (refused.status, refused.json["code"])
+    assert "more than 200,000 lists and objects" in refused.json["detail"]
+
+
+async def test_a_blob_of_a_hundred_thousand_lists_is_refused(customer: Customer):
+    """The input that a job names is held to what a body is."""
+    container = customer.world.environment["INPUT_CONTAINERS"]
+    blob = customer.world.blobs.get_blob_client(container, f"{customer.name}/in.json")
+    await blob.upload_blob(b'{"prompt":"x","parameters":{"stop":[%s]}}' % CROWD)
+    job = {"customer": customer.name, "action": "chat", "input_blob": f"{container}/{customer.name}/in.json"}
+    refused = await knock(customer.world, "POST", "jobs", json_body=job)
+
+    assert (400, "invalid_job") == (refused.status, refused.json["code"])
+    assert "`input` holds more than 200,000 lists and objects" in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("action", "given"),
+    [
+        ("summarize", {"text": 'x[["\\"]]={{}}\n' * 51_000}),
+        ("embed", {"texts": ["[{" * 200] * 2048}),
+        ("multi_chat", {"prompts": [[{"role": "user", "content": "[{" * 60}] * 2] * 1000}),
+    ],
+    ids=["code", "texts", "conversations"],
+)
+async def test_brackets_in_texts_are_no_lists(customer: Customer, action: str, given: dict[str, Any]):
+    """Large inputs that are in earnest are taken, whatever their texts are full of."""
+    body = json.dumps({"customer": customer.name, "action": action, "input": given}).encode()
+    assert MOST_OPENED < body.count(b"[") + body.count(b"{")
+    taken = await knock(customer.world, "POST", "jobs", body=body)
     await customer.queued()
-    none = await listed(customer, status="failed", limit=1)
 
-    assert {"jobs": []} == none.json
-
-
-async def test_pages_of_one_status_leave_nothing_out():
-    """Whatever is between those that are wanted, and wherever a page ends, each of them is on one page."""
-    table = MemoryTable()
-    ids = [f"{beginning}{end}" for beginning in ("a", "b") for end in ("", "-", ".", "_", "0", "A", "a", "aa", "a-")]
-    for job_id in ids:  # submitted in the same millisecond
-        ledger = Ledger(table)
-        await ledger.submit(JOB(job_id), asked="x", submitted_at=MOMENT)
-    for size in (1, 2, 3, 60):
-        for wanted in (set(ids), {"a-", "aa", "ba-"}, {"b"}):
-            seen: list[str] = []
-            after, more = "", True
-            while more:
-                records = Records(table)
-                page, after = await records.newest(
-                    "acme", after=after, most=size, wanted=lambda one, wanted=wanted: one.job_id in wanted
-                )
-                assert len(page) <= size
-                seen += [one.job_id for one in page]
-                more = bool(after)
-            assert sorted(wanted) == sorted(seen)
+    assert 202 == taken.status, taken.body
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}])

@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -360,6 +360,7 @@ async def test_a_vault_that_is_down_is_503(tmp_path: Path, world: World, azurite
         (b"", {}, 400, "not valid JSON"),
         (b"[]", {}, 400, "expected an object"),
         (b'{"input":' * 5000, {}, 400, "nested too deeply"),
+        (b'{"input":[' + b"{}," * 200_000 + b"{}]}", {}, 400, "more than 200,000 lists and objects"),
         (b'{"customer": "somebody-else"}', {}, 400, "`customer` must be the one in the path"),
         (b'{"customer": null}', {}, 400, "`customer` must be the one in the path"),
         (b'{"action": "chat"}', {}, 400, "`input` is missing"),
@@ -616,6 +617,78 @@ async def test_a_flood_of_names_does_not_use_up_the_vault():
     assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
     clock.now += 1.1
     assert not await secrets.verify("one-more", b"{}", signed(key, b"{}"))
+
+
+async def flood(secrets: Signing, clock: Clock, seconds: int) -> None:
+    """Two hundred made-up names a second."""
+    for number in range(200 * seconds):
+        clock.now += 0.005
+        with suppress(VaultUnavailable):
+            await secrets.verify(f"x{clock.now:.3f}-{number}".replace(".", "-"), b"{}", {})
+
+
+async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch):
+    """Through a flood that lasts, a known customer's secret stays in memory, and is read anew when it is time."""
+    monkeypatch.setattr(signing, "KEPT", 20)
+    key = new_secret()
+    store, clock = Store({"acme": key}), Clock()
+    secrets = Signing(store, ticks=clock)
+    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
+    for _ in range(3):
+        clock.now += 299
+        await flood(secrets, clock, 2)
+        assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
+        assert await secrets.sign("acme", "msg_1", b"{}")
+    store.values["acme"] = new = new_secret()
+    clock.now += 299
+    await flood(secrets, clock, 2)
+
+    assert await secrets.verify("acme", b"{}", signed(new, b"{}"))
+
+
+async def test_made_up_names_hold_up_no_callback():
+    """A customer that nobody has asked for yet can be signed for while all reads for strangers are used up."""
+    store, clock = Store({"acme": new_secret()}), Clock()
+    secrets = Signing(store, ticks=clock)
+    await flood(secrets, clock, 2)
+    with pytest.raises(VaultUnavailable, match="Too many"):
+        await secrets.verify("one-more", b"{}", {})
+
+    assert await secrets.sign("acme", "msg_1", b"{}")
+
+
+async def test_a_flood_does_not_tell_who_is_known():
+    """While no more reads are to be had, a wrong signature of a known customer's is told the same as any name."""
+    key = new_secret()
+    store, clock = Store({"acme": key}), Clock()
+    secrets = Signing(store, ticks=clock)
+    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
+    with pytest.raises(NoSigningSecret):
+        await secrets.sign("without", "msg_1", b"{}")
+
+    async def told(name: str) -> str:
+        try:
+            return str(await secrets.verify(name, b"{}", signed(new_secret(), b"{}")))
+        except VaultUnavailable as exc:
+            return str(exc)
+
+    for quiet_s in (10, 400):
+        clock.now += quiet_s
+        await flood(secrets, clock, 1)
+        busy = [await told(name) for name in ("acme", "without", "nobody")]
+        clock.now += 2
+        asked = store.asked
+        calm = []
+        for name in ("acme", "without", "nobody"):
+            calm += [await told(name), await told(name)]
+            assert asked + 1 == store.asked, name
+            asked = store.asked
+        assert (1, {"False"}) == (len(set(busy)), set(calm))
+        assert busy[0].startswith("Too many")
+    for name in ("acme", "without", "nobody"):  # what was known is old by now: it is read once all the same
+        clock.now += 400
+        asked = store.asked
+        assert ("False", asked + 1) == (await told(name), store.asked), name
 
 
 async def test_what_is_signed_verifies_with_each_secret():

@@ -648,3 +648,13 @@ async def test_calls_share_connections(account: Account) -> None:
 
     assert 160 == len(noted.times)
     assert len(noted.peers) <= 50
+
+
+async def test_an_answer_of_lists_alone_is_not_decoded(transport: Transport, account: Account) -> None:
+    """JSON that would take many times its size in memory is given up, and counts as one that may be paid for."""
+    account.will_answer(reply(b"[" + b"[]," * 500_000 + b"0]"))
+
+    with pytest.raises(ProviderUnavailable, match="lists and objects") as raised:
+        await send(transport, account, max_retries=0)
+
+    assert raised.value.facts.unanswered
