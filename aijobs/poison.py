@@ -17,7 +17,7 @@ from aijobs.screen import show, table, tell, warn
 from aijobs.settings import opened
 from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, JobBusy
 from shared.records import Records
 from shared.rows import JobRecord, job_key
 from shared.services import Services
@@ -89,7 +89,10 @@ async def _look(services: Services, message: Message) -> _Found:
     except InvalidJob as exc:
         return _Found(message, None, None, str(exc))
     if job.id == message.id:  # the host gave it this id when it moved it: its first one is only known by what it asks
-        known = await services.pipeline.tools.ledger.find_unfinished(job.customer, request_hash(job))
+        try:
+            known = await services.pipeline.tools.ledger.find_unfinished(job.customer, request_hash(job))
+        except JobBusy as exc:
+            return _Found(message, job, None, str(exc))
         job = msgspec.structs.replace(job, job_id=known or job.id)
     record = await Records(services.table).look(job.customer, job.id)
     if record is None:

@@ -179,7 +179,7 @@ class Ledger:
                 return None
             state: State = row.values["state"]
             # One whose worker has died stays `running`, so that its next claim sees that.
-            died = state == "running" and row.values["lease_until"] < now()
+            died = state == "running" and row.values["lease_until"] <= now()
             if not died and state not in {"queued", "waiting"}:
                 return state
             off = {"cancelled": True} if died else {"state": "cancelled"}
@@ -209,15 +209,17 @@ class Ledger:
         job without a `job_id` of its own can only be known by what it asks for. Reads the partition.
         Raises JobBusy where there is only one that may have died a moment ago, or still runs.
         """
-        same = [
-            read_record(row)
-            async for row in self._table.scan(customer, "j_", "j`")
-            if row.values["hash"] == asked and row.values["state"] == "running"
-        ]
-        died = [one for one in same if one.lease_until is not None and one.lease_until < now()]
-        if same and not died:
+        same = [row async for row in self._table.scan(customer, "j_", "j`") if row.values["hash"] == asked]
+        running = [row for row in same if row.values["state"] == "running"]
+        died = [row for row in running if row.values["lease_until"] <= now()]
+        # One that was given up as Storage failed, and whose message then could not be put back.
+        failed = [row for row in same if row.values["state"] == "waiting" and row.values.get("failures", 0)]
+        if running and not died and not failed:
             raise JobBusy("A job that asks for the same still runs, or its worker died a moment ago.", _BUSY_S)
-        return max(died, key=lambda one: one.attempt).job_id if died else None
+        if not (died or failed):
+            return None
+        found = max(died or failed, key=lambda row: row.values.get("failures", 0))
+        return found.key.removeprefix("j_")
 
     async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
         row = await self._table.read(customer, job_key(job_id))

@@ -20,7 +20,6 @@ import msgspec
 from shared.adaptations import Adaptations, read_adaptation
 from shared.clock import now
 from shared.connections import AddressNotAllowed, Connection
-from shared.contract.decoding import is_crowded
 from shared.contract.documents import TrialDocument, Verdict
 from shared.contract.job import Options
 from shared.errors import (
@@ -222,8 +221,6 @@ def _asking(connection: Connection, model: str, body: dict[str, Any]) -> Upstrea
 
 
 def _object(reply: Reply) -> dict[str, Any]:
-    if is_crowded(reply.body):
-        return {}
     try:
         said = msgspec.json.decode(reply.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -52,6 +52,15 @@ async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoi
         yield opened
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def own_world(
+    azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
+) -> AsyncIterator[World]:
+    """A world of a module's own, for tests that look at whole queues: nobody else's messages come up there."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that do not wait for a Storage that fails: what comes after the waiting is what is tested."""

@@ -8,6 +8,8 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from aijobs.parser import make_parser
 from operating import Operator
 from shared.errors import JobError
@@ -16,6 +18,11 @@ from world import World
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/cli.md").read_text()
 ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
+
+
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
 
 
 def shown() -> list[tuple[str, list[str]]]:

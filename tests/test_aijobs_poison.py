@@ -16,6 +16,11 @@ from shared.stores import Row
 from world import Customer, World
 
 
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
+
+
 @pytest.fixture
 async def operator(world: World, tmp_path: Path) -> Operator:
     jobs = world.environment["JOBS_QUEUE"]

@@ -18,6 +18,11 @@ from world import Customer, World
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
+
+
 @pytest.fixture
 async def operator(world: World, tmp_path: Path) -> Operator:
     await world.messages(world.environment["JOBS_QUEUE"])
@@ -220,6 +225,8 @@ async def test_interrupt_says_how_far_it_came(operator: Operator):
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # Tests that run in a shell's background have it ignored, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     await _until_submitted(acks, 10)
     process.send_signal(signal.SIGINT)

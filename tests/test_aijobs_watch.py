@@ -18,6 +18,11 @@ from shared.usage import Call, usage_rows
 from world import Customer, World
 
 
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
+
+
 @pytest.fixture
 async def operator(world: World, tmp_path: Path) -> Operator:
     await world.messages(world.environment["JOBS_QUEUE"])

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from doorway import Answered, knock
-from endpoint import Endpoint, completion, error
-from local.azurite import Azurite
-from local.vault import Vault
+from endpoint import completion, error
 from shared.clock import now
 from shared.contract.decoding import MOST_OPENED
 from shared.contract.job import decode_job, request_hash
@@ -24,14 +20,12 @@ from shared.inputs import INPUT_LIMIT
 from shared.outputs import Outputs
 from shared.services import build
 from shared.settings import read_settings
-from world import Customer, World, delivery, open_world
+from world import Customer, World, delivery
 
 
-@pytest_asyncio.fixture(scope="module")
-async def world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
-    """A world with a jobs queue that no other test puts anything into."""
-    async with open_world(azurite, vault, endpoint) as opened:
-        yield opened
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
 
 
 @pytest.fixture

@@ -212,8 +212,9 @@ async def test_fault_of_ours_is_found(world: World, caplog: pytest.LogCaptureFix
     assert [True] == [line.startswith(tuple(kql.begins(query("faults-of-ours")))) for line in ours(caplog)]
 
 
-async def test_failed_callback_is_found(world: World, caplog: pytest.LogCaptureFixture):
+async def test_failed_callback_is_found(own_world: World, caplog: pytest.LogCaptureFixture):
     """A callback that is given up is found under its customer."""
+    world = own_world
     customer = world.customer()
     await customer.run(output={"callback": "https://receiver.example.com/hook"})
     (message,) = await world.messages(world.environment["CALLBACKS_QUEUE"])

@@ -337,11 +337,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def cancel(self, job: str, faults: list[Fault | None]) -> None:
         """Somebody calls the job off."""
         row, after = self.state.jobs.get(job), self.state.copy()
+        died = row is not None and row.state == "running" and not self._lease_holds(row)
         if row is not None and row.state in {"queued", "waiting"}:
             after.jobs[job].state = "cancelled"
+        elif died:
+            after.jobs[job].cancelled = True
         given = self._do(self.ledger.cancel(self.customer, job), faults, after)
         if not any(fault in {Fault.REFUSED, Fault.LOST} for fault in faults):
-            assert (after.jobs[job].state if row else None) == given
+            assert ("cancelled" if died else after.jobs[job].state if row else None) == given
 
     # What always holds.
 
