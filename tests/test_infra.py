@@ -95,6 +95,20 @@ def test_the_syntax_gate_sees_what_is_broken(broken: bytes):
     assert [] != Bicep(Path("broken.bicep"), broken).faults()
 
 
+def test_what_the_docs_show_is_bicep(tmp_path: Path):
+    """A block of Bicep in the docs passes the same gate."""
+    blocks = [
+        block
+        for page in sorted((ROOT / "docs").rglob("*.md"))
+        for block in re.findall(r"^```bicep\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    assert blocks
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.bicep"
+        file.write_text(block, encoding="utf-8")
+        assert [] == read(file).faults()
+
+
 def test_the_syntax_gate_sees_a_lost_brace_anywhere():
     """A brace lost from any module is found out."""
     for file in FILES:
