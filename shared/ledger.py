@@ -96,13 +96,9 @@ class Ledger:
             row = found
         return read_record(row)
 
-    async def renew(self, claim: Claim, rows: Sequence[Row] = ()) -> Claim:
-        """
-        Moves the lease's end on, and writes usage rows, at most ROWS_BESIDE, in the same transaction.
-
-        Raises LeaseLost where the claim was lost to another worker, StorageUnavailable.
-        """
-        return await self._change(claim, self._lease(), rows)
+    async def renew(self, claim: Claim) -> Claim:
+        """Moves the lease's end on. Raises LeaseLost where it was lost to another worker, StorageUnavailable."""
+        return await self._change(claim, self._lease())
 
     async def release(
         self,
@@ -203,7 +199,8 @@ class Ledger:
 
     async def find_unfinished(self, customer: str, asked: str) -> str | None:
         """
-        The id of a job of this customer that asked for `asked` and whose worker has died, most often of all.
+        The id of the job of this customer that asked for `asked` and whose runs failed most often: whose worker
+        has died, or, where there is none, that waits because Storage had failed.
 
         For a message that the host moved to the poison queue: the host gives it a new id there, so a
         job without a `job_id` of its own can only be known by what it asks for. Reads the partition.

@@ -25,7 +25,7 @@ from shared.bench import RUN_S, Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
 from shared.contract.callback import CallbackMessage, encode_callback
-from shared.contract.job import Job, PutBack, decode_job, encode_job, named_blob, request_hash
+from shared.contract.job import PUT_BACK_ROOM, Job, PutBack, decode_job, encode_job, named_blob, request_hash
 from shared.contract.result import MESSAGE_LIMIT, encode_result
 from shared.errors import (
     CredentialRejected,
@@ -41,15 +41,13 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.holds import Hold, lost
-from shared.rows import Claim, Done, State
+from shared.rows import Claim, Done
 from shared.runs import Delivery, Run, deadline_of, finished, refused
 from shared.settings import Settings
 from shared.stores import Queues
 
 MOST_FAILURES = 5
 """Runs of a job that may come to nothing, before it is given up: as many as the host tries a message."""
-_PUT_BACK_ROOM = 300
-"""Bytes, for the id and the time that are written on a job which goes back."""
 _LONGEST_DEADLINE = timedelta(days=8)
 _CRASHED = "The job failed by a fault of the software, which its log describes."
 
@@ -78,10 +76,6 @@ class Pipeline:
     async def bury(self, delivery: Delivery) -> bytes | None:
         """As `answer`, for a job from the poison queue: each of its runs ended in the death of the worker."""
         return await self._settle(delivery, self.settings.poison_queue, self._bury)
-
-    async def cancel(self, customer: str, job_id: str) -> State | None:
-        """As `Ledger.cancel`."""
-        return await self.tools.ledger.cancel(customer, job_id)
 
     async def _settle(
         self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
@@ -144,7 +138,7 @@ class Pipeline:
         if now() >= deadline_of(job, delivery.submitted_at):
             return nullcontext()  # it is not worked on, it only comes to its end
         # A message without room for what is written on one that goes back can't go back.
-        full = len(delivery.body) > MESSAGE_LIMIT - _PUT_BACK_ROOM and (
+        full = len(delivery.body) > MESSAGE_LIMIT - PUT_BACK_ROOM and (
             len(encode_job(job, submitted_at=delivery.submitted_at)) > MESSAGE_LIMIT
         )
         return self.tools.lanes.admitted(job.customer, job.connection, always=full)
@@ -270,9 +264,7 @@ class Pipeline:
                     calls = ()
                     await bench.keep(answer)
                 told = await hold.patiently(lambda: self.tools.outputs.save(job, result))
-        except (StorageUnavailable, LeaseLost) as exc:
-            if isinstance(exc, LeaseLost):
-                raise
+        except StorageUnavailable as exc:
             if claim.failures < MOST_FAILURES:
                 await hold.release(exc)
                 raise

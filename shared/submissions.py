@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from shared.clock import now
-from shared.contract.job import Job, encode_job, input_digest, request_hash
+from shared.contract.job import PUT_BACK_ROOM, Job, encode_job, input_digest, request_hash
 from shared.contract.result import MESSAGE_LIMIT
 from shared.ledger import Ledger
 from shared.outputs import Outputs
@@ -21,8 +21,6 @@ from shared.stores import Queues
 from shared.telemetry import SILENT, Telemetry
 
 _JSON = "application/json"
-_ROOM = 300
-"""Bytes that a message leaves, so that it can always go back into its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Submissions:
 
     def _fitted(self, job: Job, moment: datetime, traceparent: str | None) -> tuple[Job, tuple[str, bytes] | None]:
         size = len(encode_job(job, submitted_at=moment, traceparent=traceparent))
-        if size <= MESSAGE_LIMIT - _ROOM or not isinstance(job.input, msgspec.Raw):
+        if size <= MESSAGE_LIMIT - PUT_BACK_ROOM or not isinstance(job.input, msgspec.Raw):
             return job, None
         # As it was written; named after what it says, so that another input makes another name, and another request.
         place = f"{self.settings.results_container}/{job.customer}/{job.id}/input-{input_digest(job.input)}.json"

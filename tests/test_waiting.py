@@ -38,7 +38,7 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     ((body, _),) = worker.put_back()
     before = len(customer.account.received)
 
-    states = [await worker.pipeline.cancel(customer.name, "off") for _ in range(2)]
+    states = [await worker.pipeline.tools.ledger.cancel(customer.name, "off") for _ in range(2)]
     result = await worker.run(customer, body)
     again = await worker.run(customer, body)
 
@@ -49,7 +49,7 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     assert result == again
     assert before == len(customer.account.received)
     assert [("answered", 1, 18)] == worker.outcomes(customer)
-    assert "done" == await worker.pipeline.cancel(customer.name, "off")
+    assert "done" == await worker.pipeline.tools.ledger.cancel(customer.name, "off")
 
 
 async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worker: Worker):
@@ -57,8 +57,8 @@ async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worke
     customer, other = world.customer(), world.customer()
     await worker.run(other, job_id="theirs")
 
-    assert await worker.pipeline.cancel(customer.name, "nothing") is None
-    assert await worker.pipeline.cancel(customer.name, "theirs") is None
+    assert await worker.pipeline.tools.ledger.cancel(customer.name, "nothing") is None
+    assert await worker.pipeline.tools.ledger.cancel(customer.name, "theirs") is None
 
 
 async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
@@ -68,19 +68,19 @@ async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
     run = asyncio.create_task(worker.run(customer, job_id="runs"))
     await held.asked.wait()
 
-    state = await worker.pipeline.cancel(customer.name, "runs")
+    state = await worker.pipeline.tools.ledger.cancel(customer.name, "runs")
     held.end.set()
 
     assert "running" == state
     assert "succeeded" == (await run)["status"]
-    assert "done" == await worker.pipeline.cancel(customer.name, "runs")
+    assert "done" == await worker.pipeline.tools.ledger.cancel(customer.name, "runs")
 
 
 async def test_a_cancelled_job_stays_cancelled_though_its_worker_dies(world: World, worker: Worker):
     """A worker that dies while it ends a cancelled job leaves one that the next one ends alike."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.cancel(customer.name, "off")
+    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
     await worker.ledger.claim(customer.name, "off", asked=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "off")
 
@@ -94,7 +94,7 @@ async def test_a_cancelled_job_that_is_buried_is_cancelled(world: World, worker:
     """Whichever queue its message comes from."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.cancel(customer.name, "off")
+    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
 
     told = await worker.pipeline.bury(delivery(body))
 
@@ -107,7 +107,7 @@ async def test_a_cancelled_job_waits_for_storage(world: World, worker: Worker):
     """A Storage that does not keep the end of a cancelled job does not bring it back to life."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.cancel(customer.name, "off")
+    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
     worker.table.faults.extend([None, None, Fault.REFUSED])
 
     assert await worker.deliver(customer, body) is None

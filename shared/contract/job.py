@@ -66,6 +66,10 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds from submission after which the job ends as failed."""
 
 
+PUT_BACK_ROOM = 300
+"""Bytes at most that `encode_job` adds to a job: its id, its first time, and its trace."""
+
+
 class PutBack(Struct, frozen=True, kw_only=True):
     """What we write on a job that goes back into its queue, where a message forgets when it first came."""
 
