@@ -39,21 +39,28 @@ def shown() -> list[tuple[str, list[str]]]:
 
 @contextlib.asynccontextmanager
 async def working(world: World) -> AsyncIterator[None]:
-    """A worker that runs what comes into the queue, until the block ends."""
+    """
+    A worker that runs what comes into the queue, until the block ends. It ends what it has begun: what it has taken
+    out of the queue would come back to no other.
+    """
+    ends = asyncio.Event()
+    queue = world.environment["JOBS_QUEUE"]
 
     async def work() -> None:
-        while True:
-            for body in await world.messages(world.environment["JOBS_QUEUE"]):
-                with contextlib.suppress(JobError):
+        while not ends.is_set():
+            for body in await world.messages(queue):
+                try:
                     await world.deliver(body)
+                except JobError:
+                    await world.services.pipeline.queues.send(queue, body)
             await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        try:
+            yield
+        finally:
+            ends.set()
 
 
 async def test_page_can_be_followed(world: World, tmp_path: Path):
