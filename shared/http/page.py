@@ -27,7 +27,7 @@ table{border-collapse:collapse;width:100%;display:block;overflow-x:auto}
 th,td{text-align:left;vertical-align:top;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line)}
 th{font-weight:600;color:var(--quiet)}.quiet{color:var(--quiet)}
 .method{display:inline-block;min-width:4.5rem;font:600 .85em ui-monospace,monospace}
-nav ul{list-style:none;padding:0}summary{cursor:pointer}
+nav ul{list-style:none;padding:0}p code,li code{overflow-wrap:anywhere}summary{cursor:pointer}
 """
 _CODE = re.compile(r"`([^`]+)`")
 _ADDRESS = "https://APP.azurewebsites.net"
