@@ -1,19 +1,52 @@
-"""As much of the Kusto Query Language as our queries use: pipes, and what `parse` takes out of a message."""
+"""
+Queries in the Kusto Query Language: what Microsoft's own language service says of them, and what their `parse` takes
+out of a message, which only a database could run.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-OPERATORS = {"where", "parse", "extend", "summarize", "project", "order", "top", "take"}
+from local.node import node, script
+
+TABLES = {
+    "AppTraces": (
+        "(TimeGenerated:datetime, Message:string, SeverityLevel:int, Properties:dynamic, Measurements:dynamic, "
+        "OperationName:string, OperationId:string, ParentId:string, AppRoleName:string, AppRoleInstance:string, "
+        "AppVersion:string, ItemCount:int, _ResourceId:string)"
+    ),
+    "AppRequests": (
+        "(TimeGenerated:datetime, Id:string, Name:string, Url:string, Success:bool, ResultCode:string, "
+        "DurationMs:real, PerformanceBucket:string, Properties:dynamic, Measurements:dynamic, OperationName:string, "
+        "OperationId:string, ParentId:string, AppRoleName:string, AppRoleInstance:string, AppVersion:string, "
+        "ItemCount:int, _ResourceId:string)"
+    ),
+}
+"""Of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/apptraces, …/apprequests."""
 _TYPES = {"int": r"-?\d+", "long": r"-?\d+", "real": r"-?\d+(?:\.\d+)?", "datetime": r".+?"}
 _TOKEN = re.compile(r'"(?P<text>[^"]*)"|(?P<name>\w+)(?::(?P<type>\w+))?|(?P<rest>\*)')
 
 
-def stages(query: str) -> list[list[str]]:
-    """The statements of a query, each as its stages between pipes."""
-    bare = re.sub(r'"[^"]*"', lambda text: text[0].replace("|", "\0").replace(";", "\1"), query)
-    statements = [statement for statement in bare.split(";") if statement.strip()]
-    return [[stage.strip().replace("\0", "|").replace("\1", ";") for stage in each.split("|")] for each in statements]
+@dataclass(frozen=True)
+class Said:
+    """What the language service says of a query: what is wrong with it, and its columns with their types."""
+
+    faults: list[str]
+    columns: dict[str, str]
+
+
+def said_of(queries: Sequence[str]) -> list[Said]:
+    """What the Kusto language service says of each query, with the tables that a workspace has."""
+    package = script("@kusto/language-service-next/Kusto.Language.Bridge.min.js").parent
+    asked = json.dumps({"tables": TABLES, "queries": queries})
+    command = [node(), str(Path(__file__).with_name("kusto.js")), str(package)]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True, timeout=60)
+    return [Said(**each) for each in json.loads(done.stdout)]
 
 
 def parses(query: str) -> list[re.Pattern[str]]:
