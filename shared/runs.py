@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +16,10 @@ from shared.contract.result import ConnectionLabel, Result, Usage
 from shared.errors import JobError
 from shared.rows import Claim, StepRecord
 from shared.usage import total
+
+CRASHED = "The job failed by a fault of the software, which its log describes."
+
+log = logging.getLogger("customer_ai_jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +107,9 @@ def refused(delivery: Delivery, error: JobError) -> Result:
         started_at=at,
         finished_at=at,
     )
+
+
+def log_crash(exc: Exception, named: str) -> None:
+    """Logs a fault of ours, without the exception's text: a library's may quote what it was given, a header too."""
+    where = "".join(traceback.format_tb(exc.__traceback__))
+    log.error("job_crashed %s %s\n%s", named, type(exc).__name__, where)

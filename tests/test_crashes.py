@@ -121,7 +121,7 @@ async def _faults(faulty: FaultyWorld, stop: Stop, calls: Sequence[str]) -> list
     seen, rows = faulty.watch.of(stop.customer.name), await stop.customer.rows()
     told = {met.body for met in seen if met.name == TOLD and met.done}
     if len(told) != 1:
-        return [f"{len(told)} results were told"]
+        return [f"{len(told)} results were told: {sorted(told)}"]
     result = json.loads(told.pop())
     (job,) = _rows(rows, "j_")
     usage = [(row["outcome"], row["calls"]) for row in _rows(rows, "u_")]

@@ -43,6 +43,7 @@ OUTSIDE = {
     "msgspec": {
         "actions",
         "bench",
+        "executions",
         "contract",
         "inputs",
         "ledger",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -460,8 +461,14 @@ async def test_a_job_whose_queue_is_allowed_no_more_ends(customer: Customer):
     assert ("failed", "invalid_job") == (status.json["status"], status.json["error"]["code"])
 
 
-async def test_a_fault_of_ours_ends_the_job_and_keeps_the_record(customer: Customer, monkeypatch: pytest.MonkeyPatch):
-    """Where closing a job crashes, it is closed as internal, and the call that was paid for is on record as lost."""
+async def test_a_fault_of_ours_ends_the_job_and_keeps_the_record(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """
+    Where closing a job crashes, it is closed as internal, the call that was paid for is on record as lost, and the
+    log says how the job ended, as of any other.
+    """
+    caplog.set_level(logging.INFO, "customer_ai_jobs")
     await post(customer, job_id="crash")
     monkeypatch.setattr(Outputs, "whole", lambda *_: 1 / 0)
     (told,) = await run_queue(customer)
@@ -469,3 +476,5 @@ async def test_a_fault_of_ours_ends_the_job_and_keeps_the_record(customer: Custo
 
     assert ("internal", "failed", 1) == (told["error"]["code"], status.json["status"], told["usage"]["calls"])
     assert [("lost", 11)] == [(row["outcome"], row["input_tokens"]) for row in await customer.usage()]
+    (line,) = [text for text in caplog.messages if text.startswith("job_finished ")]
+    assert f"customer={customer.name} job_id=crash action=chat status=failed code=internal " in line

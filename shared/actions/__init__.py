@@ -2,7 +2,7 @@
 The actions: what a job can ask a model for.
 
 An action is a module with `decode(data)`, which gives its checked input or raises InvalidJob, and
-`async run(asked, bench)`, which gives an Answer: pure ends, awaits in the middle. Only an action knows
+`async run(asked, bench)`, which gives an Answer: pure ends, awaits in the middle; see Action. Only an action knows
 a provider's JSON. A module is imported when the first job asks for it.
 """
 
@@ -115,13 +115,13 @@ class Bench(Protocol):
 
 
 class Action(Protocol):
-    """
-    What a module of this package offers.
+    """What a module of this package offers."""
 
-    One that does not need a model for each of its jobs says `NEEDS_MODEL = False`; the job then fails
-    for the lack of one only where the action asks its bench for it. One whose answers go to blobs has
-    `keeps_blobs(asked)`, which says whether this one's will.
-    """
+    NEEDS_MODEL: bool
+    """Whether each job needs a model; else it fails for the lack of one only where `Bench.model` is asked for."""
+
+    def keeps_blobs(self, asked: Any) -> bool:
+        """Whether the answer to this input goes to blobs, whatever the job's `output` says."""
 
     def decode(self, data: Raw | bytes) -> Any:
         """The job's `input`, checked. Raises InvalidJob."""

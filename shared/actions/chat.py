@@ -15,10 +15,17 @@ from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
 from shared.transport import Reply
 from shared.usage import Call, read_usage
 
+NEEDS_MODEL = True
+
 
 def decode(data: Raw | bytes) -> Chat:
     """See Action."""
     return decode_chat(data)
+
+
+def keeps_blobs(_: Chat) -> bool:
+    """See Action."""
+    return False
 
 
 async def run(asked: Chat, bench: Bench) -> Answer:

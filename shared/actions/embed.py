@@ -22,6 +22,8 @@ from shared.contract.embed import Embed, Format, decode_embed
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.usage import Call, read_usage
 
+NEEDS_MODEL = True
+
 MOST_TEXTS = 512
 """
 Texts a call. Providers take 2,048, but answer with JSON of some 22 bytes a number, one on a line: of 3,072

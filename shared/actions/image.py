@@ -22,6 +22,8 @@ from shared.contract.image import Image, decode_image
 from shared.contract.result import Status
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 
+NEEDS_MODEL = True
+
 _OPERATION = "images/generations"
 # GPT image models refuse it and always answer base64; both forms are read here.
 _DROPPABLE = frozenset({"response_format"})

@@ -17,10 +17,17 @@ from shared.contract.chat import Chat
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.result import Status
 
+NEEDS_MODEL = True
+
 
 def decode(data: Raw | bytes) -> list[Chat]:
     """See Action."""
     return decode_multi_chat(data)
+
+
+def keeps_blobs(_: list[Chat]) -> bool:
+    """See Action."""
+    return False
 
 
 async def run(asked: list[Chat], bench: Bench) -> Answer:

@@ -15,6 +15,8 @@ from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import CredentialRejected, InvalidJob, Postponed, ProviderUnavailable
 from shared.texts import estimate_tokens
 
+NEEDS_MODEL = True
+
 _SHRUNK = 0.75
 """Summaries that don't come to less than this of what they sum up would be combined forever."""
 
@@ -22,6 +24,11 @@ _SHRUNK = 0.75
 def decode(data: Raw | bytes) -> Summarize:
     """See Action."""
     return decode_summarize(data)
+
+
+def keeps_blobs(_: Summarize) -> bool:
+    """See Action."""
+    return False
 
 
 async def run(asked: Summarize, bench: Bench) -> Answer:

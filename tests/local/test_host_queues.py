@@ -123,8 +123,8 @@ async def test_no_more_jobs_at_once_than_batch_and_threshold(queues):
 
 async def test_two_hosts_never_run_a_message_at_once(start_host, queues):
     """Hosts share a queue's messages; a job longer than its message is hidden is not run twice."""
-    hosts = await asyncio.gather(*(start_host("both-", "--invisible", "1") for _ in range(2)))
-    jobs = [{"job": 0, "seconds": 2.5}, *({"job": job, "seconds": 0.1} for job in range(1, 20))]
+    hosts = await asyncio.gather(*(start_host("both-", "--invisible", "3") for _ in range(2)))
+    jobs = [{"job": 0, "seconds": 6}, *({"job": job, "seconds": 0.1} for job in range(1, 20))]
     await queues.put("both-slow", *(json.dumps(job).encode() for job in jobs))
 
     spans = [json.loads(body) for body in await queues.take("both-spans", 20)]
