@@ -182,7 +182,7 @@ async def _send(faulty: FaultyWorld, customer: Customer, kind: str) -> None:
 
 async def _until(faulty: FaultyWorld, holds: Callable[[], bool], said: list[str]) -> None:
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await faulty.watch.until(holds)
     except TimeoutError:
         raise AssertionError("\n".join(["The host came to a halt.", *said])) from None
@@ -190,9 +190,9 @@ async def _until(faulty: FaultyWorld, holds: Callable[[], bool], said: list[str]
 
 @asynccontextmanager
 async def _host(faulty: FaultyWorld) -> AsyncIterator[tuple[Process, list[str]]]:
-    """A host of the app, and what it says. A message that it had when it died comes back after a second."""
+    """A host of the app, and what it says. A message that it had when it died comes back after five seconds."""
     said: list[str] = []
-    command = [sys.executable, "-m", "local.host", "--app", str(ROOT), "--invisible", "1"]
+    command = [sys.executable, "-m", "local.host", "--app", str(ROOT), "--invisible", "5"]
     environment = {**os.environ, **faulty.world.environment}
     async with running("host", command, ready=["^host ready"], env=environment, cwd=ROOT, tell=said.append) as (it, _):
         yield it, said

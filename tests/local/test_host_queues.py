@@ -137,8 +137,8 @@ async def test_two_hosts_never_run_a_message_at_once(start_host, queues):
 
 async def test_a_killed_hosts_message_is_done_by_another(start_host, queues):
     """The message comes back when its time hidden is over, and the other host runs it."""
-    hosts = await asyncio.gather(*(start_host("killed-", "--invisible", "1") for _ in range(2)))
-    await queues.put("killed-slow", b'{"job": 1, "seconds": 0.8}')
+    hosts = await asyncio.gather(*(start_host("killed-", "--invisible", "3") for _ in range(2)))
+    await queues.put("killed-slow", b'{"job": 1, "seconds": 2.5}')
     while not (begun := [host for host in hosts if "slow begins" in "".join(host.lines)]):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     os.kill(begun[0].process.pid, signal.SIGKILL)
