@@ -76,17 +76,14 @@ class Lanes:
         return lane
 
     @contextmanager
-    def admitted(self, customer: str, connection: str, *, always: bool = False) -> Iterator[None]:
-        """
-        Counts one job in for the block. Raises LaneFull where there is no room for it on this worker, unless
-        it is to be let in `always`.
-        """
+    def admitted(self, customer: str, connection: str) -> Iterator[None]:
+        """Counts one job in for the block. Raises LaneFull where there is no room for it on this worker."""
         lane = self.of(customer, connection)
         # Half of what the others leave, so that there is always room for one more customer.
         share = max(1, (SLOTS - sum(self._jobs.values()) + self._jobs[customer]) // 2)
         ahead = lane.jobs - lane.width + 1
         waits = ahead > 0 and ahead * lane.seconds / lane.width > PATIENCE_S
-        if not always and (self._jobs[customer] >= share or waits):
+        if self._jobs[customer] >= share or waits:
             raise self._full(customer, connection, lane)
         lane.jobs += 1
         self._jobs[customer] += 1

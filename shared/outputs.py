@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from datetime import datetime
 
 import msgspec
 
-from shared.contract.job import Job, Output
+from shared.contract.job import Job, Output, encode_job, with_own_blob
 from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob, StorageUnavailable
 from shared.outbound import check_public
@@ -87,6 +88,18 @@ class Outputs:
         )
         await self._blobs.write(blob.container, blob.name, data, content_type)
         return blob
+
+    async def fitted(self, job: Job, *, submitted_at: datetime, traceparent: str | None) -> Job:
+        """
+        The job as it fits a message of ours: its input in a blob of its own, where it would not.
+
+        Raises StorageUnavailable.
+        """
+        if len(encode_job(job, submitted_at=submitted_at, traceparent=traceparent)) <= MESSAGE_LIMIT:
+            return job
+        job, name, data = with_own_blob(job, self._settings.results_container)
+        await self.write(job, name, data, "application/json")
+        return job
 
     async def read_back(self, job: Job, name: str) -> bytes:
         """One of the job's blobs that `write` has written. Raises StorageUnavailable."""

@@ -21,8 +21,8 @@ from shared.bench import Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
 from shared.contract.callback import CallbackMessage, encode_callback
-from shared.contract.job import PUT_BACK_ROOM, Job, PutBack, decode_job, encode_job, named_blob, request_hash
-from shared.contract.result import MESSAGE_LIMIT, encode_result
+from shared.contract.job import Job, PutBack, decode_job, encode_job, named_blob, request_hash
+from shared.contract.result import encode_result
 from shared.errors import (
     InternalError,
     InvalidJob,
@@ -124,11 +124,7 @@ class Pipeline:
     def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
         if now() >= deadline_of(job, delivery.submitted_at):
             return nullcontext()  # it is not worked on, it only comes to its end
-        # A message without room for what is written on one that goes back can't go back.
-        full = len(delivery.body) > MESSAGE_LIMIT - PUT_BACK_ROOM and (
-            len(encode_job(job, submitted_at=delivery.submitted_at)) > MESSAGE_LIMIT
-        )
-        return self.tools.lanes.admitted(job.customer, job.connection, always=full)
+        return self.tools.lanes.admitted(job.customer, job.connection)
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
         asked = request_hash(job)
@@ -158,12 +154,11 @@ class Pipeline:
         return encode_result(result)
 
     async def _put_back(self, job: Job, delivery: Delivery, queue: str, delay: NotNow) -> None:
-        traceparent = self.tools.telemetry.carried(job, delay)
+        traceparent, submitted_at = self.tools.telemetry.carried(job, delay), delivery.submitted_at
+        job = await self.tools.outputs.fitted(job, submitted_at=submitted_at, traceparent=traceparent)
         if queue == self.settings.poison_queue and job.id == delivery.message_id:
             job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
-        body = encode_job(job, submitted_at=delivery.submitted_at, traceparent=traceparent)
-        if len(body) > MESSAGE_LIMIT:
-            raise delay  # no room for its id: the host delivers this message again by itself
+        body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
         left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
         # Not all at once, and not long after the deadline, with which it ends.
         delay_s = min(delay.delay_s * random.uniform(1, 1.1), max(left, 1.0))  # noqa: S311

@@ -86,7 +86,19 @@ def refusal(data: bytes) -> str:
             "The job is not valid JSON: invalid character (byte 54).",
             id="NaN",
         ),
-        pytest.param(body(input={"a": 1}).replace(b"1", b"1e999"), "`input[...]`: number out of range.", id="huge"),
+        pytest.param(body(input={"a": 1}).replace(b"1", b"1e999"), "`input.a`: number out of range.", id="huge"),
+        pytest.param(
+            body(input={"messages": [{"content": "Hello?"}, {"seed": {"b": [0, 1]}}]}).replace(
+                b"1]", b"1" * 5000 + b"]"
+            ),
+            "`input.messages[1].seed.b[1]`: integer value out of range.",
+            id="huge deep down",
+        ),
+        pytest.param(
+            body(input={"a": 0}).replace(b"0}", b"[" * 20 + b"1e999" + b"]" * 20 + b"}"),
+            "`input.a[0][0][0][0][0][0][0]`: number out of range.",
+            id="huge too deep down",
+        ),
     ],
 )
 def test_what_is_no_json_object_is_refused(data: bytes, message: str):
@@ -564,9 +576,14 @@ def test_only_valid_members_are_echoed(members: dict[str, Any], kept: list[str])
     assert {name: members[name] for name in kept} == salvage(json.dumps(members).encode())
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"hello", b"[]", b"\xff", b'{"customer": "acme", "input": "\xff"}', b"null", b"[" * 9999]
-)
+def test_members_are_echoed_whatever_stands_beside_them():
+    """A number out of range, or bytes that are no UTF-8, in one member take nothing from the others."""
+    data = b'{"job_id": "a", "model": "\xff", "action": "chat", "metadata": {"b": "c"}, "input": {"seed": 1e999}}'
+
+    assert {"job_id": "a", "action": "chat", "metadata": {"b": "c"}} == salvage(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"[]", b"\xff", b"null", b"[" * 9999])
 def test_nothing_is_echoed_of_what_is_no_json_object(data: bytes):
     """What is no JSON object leaves nothing to echo, and raises nothing."""
     assert {} == salvage(data)

@@ -340,8 +340,8 @@ async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
     assert [] == customer.account.received
 
 
-async def test_a_full_lane_lets_a_job_in_that_fills_its_message(world: World):
-    """A job that leaves no room in its message for a word of ours can't go back, so it is let in."""
+async def test_a_job_that_fills_its_message_goes_back_in_a_smaller_one(world: World):
+    """A job that leaves no room in its message for a word of ours goes back with its input in a blob of its own."""
     worker, customer = worker_of(world), world.customer()
     lane = worker.pipeline.tools.lanes.of(customer.name, "default")
     lane.jobs, lane.seconds = 1000, 60
@@ -350,9 +350,14 @@ async def test_a_full_lane_lets_a_job_in_that_fills_its_message(world: World):
 
     told = await worker.deliver(customer, body)
 
-    assert told is not None
-    assert "succeeded" == told["status"]
-    assert [] == worker.put_back()
+    ((moved, _),) = worker.put_back()
+    lane.jobs, lane.seconds = 0, 1
+    assert told is None
+    assert len(moved) < 1000
+    result = await worker.run(customer, moved)
+    assert ("succeeded", "full") == (result["status"], result["job_id"])
+    assert "x" * (49_152 - frame) == customer.account.received[0].json["messages"][0]["content"]
+    assert result == await worker.run(customer, body)  # another copy of the first message is no conflict
 
 
 def _packed(job: dict) -> bytes:
@@ -362,13 +367,16 @@ def _packed(job: dict) -> bytes:
 async def test_calls_of_a_connection_are_bounded(world: World):
     """However many jobs are let in, no more calls than `max_concurrency` are under way at once."""
     worker, customer = worker_of(world), world.customer(max_concurrency=3)
-    under_way, most = 0, 0
+    under_way, most, full = 0, 0, asyncio.Event()
 
     async def count(request, given):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
+        if under_way == 3:
+            full.set()
         try:
+            await asyncio.wait_for(full.wait(), 30)
             return await given(request)
         finally:
             under_way -= 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,12 +31,21 @@ _KINDS = {
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _QUOTED = re.compile(r"`([^`]*)`")
 _SHOWN_LIMIT = 100
+_DEEPEST_NAMED = 8
+"""Levels down to which a number is looked for, each of which decodes its part of the text again."""
 _BOM = b"\xef\xbb\xbf"
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, or none of the type."""
 
 MOST_OPENED = 200_000
 """Lists and objects in one text. Three bytes each, as Python's they take twenty times as much memory."""
 _MARKS = b'"[{'
 _NO_MARKS = bytes(set(range(256)) - set(_MARKS))
+# A pair of surrogates, any other escape but of a code unit, or half a pair.
+_ESCAPED = re.compile(
+    rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 _STRING_OR_OPENED = re.compile(rb'"[^"]*"?|([^"]+)')
 
 
@@ -45,12 +55,12 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "") -> T:
 
     Raises InvalidJob, whose message begins with the path of the member at fault.
     """
-    if is_crowded(bytes(data)):
+    if is_crowded(bytes(data), MOST_OPENED):
         raise InvalidJob(f"{_subject(at)} holds more than {MOST_OPENED:,} lists and objects.")
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as exc:
-        raise InvalidJob(_say(str(exc), at)) from exc
+        raise InvalidJob(_say(_placed(str(exc), data), at)) from exc
     except UnicodeDecodeError as exc:
         raise InvalidJob(f"{_subject(at)} is not valid UTF-8 (byte {exc.start} of a string).") from exc
     except RecursionError:
@@ -62,9 +72,33 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "") -> T:
         raise InvalidJob(f"{_subject(at)} is not valid JSON: {_plain(str(exc))}.") from exc
 
 
-def is_crowded(data: bytes) -> bool:
-    """Whether JSON holds more than MOST_OPENED lists and objects. Found out without decoding it, in time linear."""
-    if data.count(b"[") + data.count(b"{") <= MOST_OPENED:
+def json_value(data: bytes) -> Any:
+    """
+    What JSON says that is not ours, such as a provider's. Raises one of UNREADABLE.
+
+    Half a surrogate pair, where a text was cut within a character, is read as U+FFFD.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        mended = _ESCAPED.sub(lambda found: found[1] or rb"\ufffd", data)
+        if mended == data:
+            raise
+        return msgspec.json.decode(mended)
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """As `json_value`, the object that it is; an empty one where it is none."""
+    try:
+        said = json_value(data)
+    except UNREADABLE:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def is_crowded(data: bytes, most: int) -> bool:
+    """Whether JSON holds more than `most` lists and objects. Found out without decoding it, in time linear."""
+    if data.count(b"[") + data.count(b"{") <= most:
         return False
     # A text may be full of brackets. Without its escapes a string ends at the next quote; without the two quotes
     # of what now is empty, or stands side by side, each quote that is left still begins or ends a string, and
@@ -73,7 +107,7 @@ def is_crowded(data: bytes) -> bool:
     opened = 0
     for found in _STRING_OR_OPENED.finditer(marks):
         opened += len(found[1] or b"")
-        if opened > MOST_OPENED:
+        if opened > most:
             return True
     return False
 
@@ -102,6 +136,28 @@ def _plain(text: str) -> str:
     # msgspec calls a string that ends in half a surrogate pair "truncated" as well.
     text = text.replace("Input data was truncated", "it ends too early, or a string holds half a character")
     return text.removeprefix("JSON is malformed: ")
+
+
+def _placed(message: str, data: bytes | msgspec.Raw) -> str:
+    # msgspec writes `[...]` for the keys of an object that may hold anything; a number is the one thing refused there.
+    what, _, path = message.partition(" - at ")
+    if not what.endswith("out of range") or "[...]" not in path:
+        return message
+    return f"{what} - at `${_path_of_number(data)}`"
+
+
+def _path_of_number(data: bytes | msgspec.Raw, depth: int = 0) -> str:
+    parts: list[tuple[str, msgspec.Raw]] = []
+    with contextlib.suppress(msgspec.ValidationError):
+        parts = [(f".{key}", part) for key, part in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items()]
+    with contextlib.suppress(msgspec.ValidationError):
+        parts = [(f"[{at}]", part) for at, part in enumerate(msgspec.json.decode(data, type=list[msgspec.Raw]))]
+    for name, part in parts if depth < _DEEPEST_NAMED else ():
+        try:
+            msgspec.json.decode(part)
+        except msgspec.ValidationError:
+            return name + _path_of_number(part, depth + 1)
+    return ""
 
 
 def _say(message: str, at: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from datetime import datetime
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from shared.clock import rfc3339
-from shared.contract.decoding import decode, is_job_id, is_name, shown
+from shared.contract.decoding import UNREADABLE, decode, is_job_id, is_name, shown
 from shared.errors import InvalidJob
 
 ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
@@ -64,10 +65,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sends parameters just as given: one that the model does not take fails the job, and is not adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0
     """Seconds from submission after which the job ends as failed."""
-
-
-PUT_BACK_ROOM = 300
-"""Bytes at most that `encode_job` adds to a job: its id, its first time, and its trace."""
 
 
 class PutBack(Struct, frozen=True, kw_only=True):
@@ -145,6 +142,18 @@ def input_digest(data: Raw) -> str:
     return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(data), order="sorted")).hexdigest()[:32]
 
 
+def with_own_blob(job: Job, container: str) -> tuple[Job, str, bytes]:
+    """
+    The job with its `input`, which it carries, in a blob of its own instead; that blob's name below the job's other
+    blobs, and its bytes. It asks for the same: its hash is the same.
+    """
+    assert isinstance(job.input, Raw)  # noqa: S101  # one that names a blob fits any message
+    # As it was written; named after what it says, so that another input makes another name, and another request.
+    name = f"input-{input_digest(job.input)}.json"
+    place = f"{container}/{job.customer}/{job.id}/{name}"
+    return msgspec.structs.replace(job, input=msgspec.UNSET, input_blob=place), name, bytes(job.input)
+
+
 def named_blob(job: Job) -> BlobName | None:
     """The blob that holds the job's input, or None where the job carries it itself."""
     if isinstance(job.input_blob, str):
@@ -167,10 +176,8 @@ def parse_blob_name(text: Any, *, at: str) -> BlobName:
 def salvage(body: bytes) -> dict[str, Any]:
     """What of a refused job can be echoed in its result: the valid ones of its echoed members."""
     try:
-        members = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    if not isinstance(members, dict):
+        members = msgspec.json.decode(body, type=dict[str, Raw])
+    except UNREADABLE:
         return {}
     valid = {
         "job_id": is_job_id,
@@ -179,7 +186,12 @@ def salvage(body: bytes) -> dict[str, Any]:
         "model": _is_model,
         "metadata": _is_metadata,
     }
-    return {name: members[name] for name, is_valid in valid.items() if name in members and is_valid(members[name])}
+    found = {}
+    for name, is_valid in valid.items():
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if name in members and is_valid(value := msgspec.json.decode(members[name])):
+                found[name] = value
+    return found
 
 
 def _members(job: Job) -> dict[str, Any]:
@@ -207,7 +219,13 @@ def _check_names(job: Job) -> None:
         raise InvalidJob(f"`action` must be one of {', '.join(ACTIONS)}.")
     if job.job_id is not None and not is_job_id(job.job_id):
         raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`.")
-    if job.model is not None and not _is_model(job.model):
+    if job.model is not None:
+        check_model(job.model)
+
+
+def check_model(model: str) -> None:
+    """Raises InvalidJob for what can't name a model."""
+    if not _is_model(model):
         raise InvalidJob(f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters.")
 
 
