@@ -105,6 +105,8 @@ class Breaker:
             f"The endpoint failed {self.failures} times in a row, and is left alone for {wait:.0f} s.",
             UpstreamFacts(transient=True, detail={"breaker": state}),
         )
+        if state == "half_open":  # it waits for another's call to tell, and has not been made itself
+            raise Postponed(reason, wait, retries)
         if retries >= max_retries:
             raise reason
         raise Postponed(reason, wait, retries + 1)

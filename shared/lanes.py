@@ -2,13 +2,15 @@
 A customer's share of this worker: how many of its jobs are let in, and how many calls a connection has in flight.
 
 A job that finds no room goes back into the queue, for about as long as those before it will take: one
-customer's full queue then passes through a worker quickly, and another's single job waits seconds.
+customer's full queue then passes through a worker quickly, and another's single job waits seconds. A job that comes
+back and finds no room still is kept in hand for a moment: a worker whose slots are taken fetches no further
+messages, and leaves them to one that has room.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+import contextlib
 import logging
 import random
 import time
@@ -27,6 +29,10 @@ PATIENCE_S = 2.0
 """A job that will not have to wait longer than this in its lane is let in."""
 LONGEST_TURN_S = 120.0
 """The longest that a job is sent away: by then more workers may have come."""
+IN_HAND_S = 5.0
+"""The longest that a job which has been away is kept in hand for room: the pause of an idle host's polling."""
+MOST_IN_HAND = 16
+"""Jobs in hand at once: the other slots pass on what comes for the first time."""
 KEPT = 10_000
 _EARLY = 0.75
 _SHORTEST_TURN_S = 0.9
@@ -45,11 +51,13 @@ class Lane:
     width: int
     calls: asyncio.Semaphore
     """`async with` it around each call."""
+    gates: dict[int, asyncio.Semaphore]
+    """That of each width that there has been: runs with two versions of a secret may take turns for minutes."""
     jobs: int = 0
     seconds: float = 1.0
     """How long a job takes, about."""
-    away: list[float] = field(default_factory=list)
-    """When those that were sent away come back, a heap."""
+    turn: float = float("-inf")
+    """When the last of those that were sent away comes back."""
     turned_away: int = 0
     told: float = float("-inf")
 
@@ -61,6 +69,9 @@ class Lanes:
     ticks: Callable[[], float] = time.monotonic
     _lanes: OrderedDict[tuple[str, str], Lane] = field(default_factory=OrderedDict)
     _jobs: Counter[str] = field(default_factory=Counter)
+    _in_hand: int = 0
+    _left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, whenever a job has ended."""
 
     def of(self, customer: str, connection: str, width: int | None = None) -> Lane:
         """The connection's lane. `width` is its `max_concurrency`, where it is known and set."""
@@ -70,8 +81,8 @@ class Lanes:
             lane = self._lanes[key] = _lane(width or WIDTH)
             if len(self._lanes) > KEPT:
                 self._lanes.popitem(last=False)
-        elif width is not None and width != lane.width:  # the secret has changed; calls in flight end in the old one
-            lane.width, lane.calls = width, asyncio.Semaphore(width)
+        elif width is not None and width != lane.width:  # the secret has changed; runs with the old one go on beside
+            lane.width, lane.calls = width, lane.gates.setdefault(width, asyncio.Semaphore(width))
         self._lanes.move_to_end(key)
         return lane
 
@@ -79,11 +90,7 @@ class Lanes:
     def admitted(self, customer: str, connection: str) -> Iterator[None]:
         """Counts one job in for the block. Raises LaneFull where there is no room for it on this worker."""
         lane = self.of(customer, connection)
-        # Half of what the others leave, so that there is always room for one more customer.
-        share = max(1, (SLOTS - sum(self._jobs.values()) + self._jobs[customer]) // 2)
-        ahead = lane.jobs - lane.width + 1
-        waits = ahead > 0 and ahead * lane.seconds / lane.width > PATIENCE_S
-        if self._jobs[customer] >= share or waits:
+        if not self._has_room(customer, lane):
             raise self._full(customer, connection, lane)
         lane.jobs += 1
         self._jobs[customer] += 1
@@ -96,19 +103,39 @@ class Lanes:
             if not self._jobs[customer]:
                 del self._jobs[customer]
             lane.seconds += _WEIGHT * (self.ticks() - since - lane.seconds)
+            self._left.set()
+            self._left = asyncio.Event()
+
+    async def wait_in_hand(self, customer: str, connection: str) -> None:
+        """Waits for room, for a job that has been away before: some seconds at most, and not with many others."""
+        if self._in_hand >= MOST_IN_HAND:
+            return
+        self._in_hand += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IN_HAND_S):
+                    while not self._has_room(customer, self.of(customer, connection)):
+                        await self._left.wait()
+        finally:
+            self._in_hand -= 1
+
+    def _has_room(self, customer: str, lane: Lane) -> bool:
+        # Half of what the others leave, so that there is always room for one more customer.
+        own = self._jobs.get(customer, 0)
+        share = max(1, (SLOTS - sum(self._jobs.values()) + own) // 2)
+        ahead = lane.jobs - lane.width + 1
+        return own < share and (ahead <= 0 or ahead * lane.seconds / lane.width <= PATIENCE_S)
 
     def _full(self, customer: str, connection: str, lane: Lane) -> LaneFull:
-        if not self._jobs[customer]:
-            del self._jobs[customer]
         moment = self.ticks()
-        while lane.away and lane.away[0] <= moment:
-            heapq.heappop(lane.away)
         # Each gets the turn after all that are away: not many come back at once, and few in vain. Rather a little
         # early than late: who comes too early is sent away once more, who comes late has left the lane idle.
-        delay = max(_EARLY * (len(lane.away) + 1) * lane.seconds / max(lane.jobs, 1), _SHORTEST_TURN_S)
-        if delay > LONGEST_TURN_S:
+        turn = max(lane.turn, moment) + _EARLY * lane.seconds / max(lane.jobs, 1)
+        delay = max(turn - moment, _SHORTEST_TURN_S)
+        if delay <= LONGEST_TURN_S:
+            lane.turn = turn
+        else:
             delay = random.uniform(0.5, 1) * LONGEST_TURN_S  # noqa: S311  # no secret hangs on it
-        heapq.heappush(lane.away, moment + delay)
         lane.turned_away += 1
         if moment - lane.told > _TOLD_EVERY_S:
             lane.told = moment
@@ -123,4 +150,5 @@ class Lanes:
 
 
 def _lane(width: int) -> Lane:
-    return Lane(width, asyncio.Semaphore(width))
+    calls = asyncio.Semaphore(width)
+    return Lane(width, calls, {width: calls})

@@ -7,11 +7,12 @@ bytes ► job ► claim ► (execution) ► told
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import msgspec
@@ -30,6 +31,7 @@ from shared.errors import (
     LaneFull,
     LeaseLost,
     NotNow,
+    StorageUnavailable,
 )
 from shared.executions import Executions, Work
 from shared.rows import Claim, Done
@@ -38,6 +40,9 @@ from shared.settings import Settings
 from shared.stores import Queues
 
 _LONGEST_DEADLINE = timedelta(days=8)
+
+_AT_ONCE = timedelta(seconds=1)
+"""A message that went back was hidden for longer."""
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -70,31 +75,38 @@ class Pipeline:
         return await self._settle(delivery, self.settings.poison_queue, self._bury)
 
     async def _settle(
-        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
+        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes]]
     ) -> bytes | None:
         job: Job | None = None
         with ExitStack() as spans:
             try:
                 job = decode_job(delivery.body, default_id=delivery.message_id)
                 if job.put_back is not None:
-                    delivery = replace(delivery, submitted_at=_first(delivery, job.put_back))
+                    delivery = _came_back(delivery, job.put_back)
                 spans.enter_context(self.tools.telemetry.job(job))
-                return await step(job, delivery)
+                told = await step(job, delivery)
             except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
                 return self._refuse(delivery, error)
             except NotNow as delay:
                 if job is None:
                     raise
                 await self._put_back(job, delivery, queue, delay)
+                return None
             except LeaseLost:
                 log.warning("lease_lost %s", _named(job, delivery))
+                return None
             except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
                 log_crash(exc, _named(job, delivery))
                 return self._refuse(delivery, InternalError(CRASHED))
+            # From here on the job has its result, and nothing else may be told of it.
+            try:
+                return await self._tell(job, delivery, told)
+            except NotNow as delay:
+                await self._put_back(job, delivery, queue, delay)
         return None
 
-    async def _answer(self, job: Job, delivery: Delivery) -> bytes | None:
-        with self._admitted(job, delivery):
+    async def _answer(self, job: Job, delivery: Delivery) -> bytes:
+        with await self._admitted(job, delivery):
             try:
                 action = action_named(job.action)
                 self.tools.outputs.check(job.output)
@@ -108,22 +120,20 @@ class Pipeline:
                     raise
                 work = partial(_fail, error)
             claim = await self._claim(job, delivery)
-            if isinstance(claim, Done):
-                return await self._tell(job, claim.told)
-            return await self._tell(job, await self._executions.run(job, claim, work))
+            return claim.told if isinstance(claim, Done) else await self._executions.run(job, claim, work)
 
-    async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
+    async def _bury(self, job: Job, delivery: Delivery) -> bytes:
         if job.id == delivery.message_id:
             known = await self.tools.ledger.find_unfinished(job.customer, request_hash(job))
             job = msgspec.structs.replace(job, job_id=known or job.id)
         claim = await self._claim(job, delivery)
-        if isinstance(claim, Done):
-            return await self._tell(job, claim.told)
-        return await self._tell(job, await self._executions.give_up(job, claim))
+        return claim.told if isinstance(claim, Done) else await self._executions.give_up(job, claim)
 
-    def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
+    async def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
         if now() >= deadline_of(job, delivery.submitted_at):
             return nullcontext()  # it is not worked on, it only comes to its end
+        if delivery.returned:
+            await self.tools.lanes.wait_in_hand(job.customer, job.connection)
         return self.tools.lanes.admitted(job.customer, job.connection)
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
@@ -135,7 +145,7 @@ class Pipeline:
     async def _knows(self, job: Job) -> bool:
         return await self.tools.ledger.knows(job.customer, job.id)
 
-    async def _tell(self, job: Job, told: bytes) -> bytes | None:
+    async def _tell(self, job: Job, delivery: Delivery, told: bytes) -> bytes | None:
         output = self.tools.outputs.allowed(job.output)
         if output.callback is not None:
             message = CallbackMessage(customer=job.customer, job_id=job.id, url=output.callback, first_at=now())
@@ -144,7 +154,12 @@ class Pipeline:
         if queue is True or queue == self.settings.results_queue:
             return told
         if isinstance(queue, str):
-            await self.queues.send(queue, told)
+            try:
+                await self.queues.send(queue, told)
+            except StorageUnavailable:
+                if now() < deadline_of(job, delivery.submitted_at):
+                    raise
+                return told  # the queue may never have been made: by its deadline the job is told where all are
         return None
 
     def _refuse(self, delivery: Delivery, error: JobError) -> bytes:
@@ -160,8 +175,8 @@ class Pipeline:
             job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
         body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
         left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
-        # Not all at once, and not long after the deadline, with which it ends.
-        delay_s = min(delay.delay_s * random.uniform(1, 1.1), max(left, 1.0))  # noqa: S311
+        # Not all at once, and not long after the deadline, with which it ends unless something is still out of reach.
+        delay_s = min(delay.delay_s * random.uniform(1, 1.1), max(left, 1.0) if left > 0 else math.inf)  # noqa: S311
         await self.queues.send(queue, body, delay_s=delay_s)
         self.tools.telemetry.put_back(job, delay, delay_s)
         if not isinstance(delay, LaneFull):  # the lane says so itself, once for many
@@ -172,10 +187,12 @@ async def _fail(error: Exception, _: Bench) -> Answer:
     raise error
 
 
-def _first(delivery: Delivery, put_back: PutBack) -> datetime:
+def _came_back(delivery: Delivery, put_back: PutBack) -> Delivery:
     # Ours alone, but anybody can write a message: never later than this one, nor earlier than any deadline reaches.
     earliest = delivery.submitted_at - _LONGEST_DEADLINE
-    return max(min(delivery.submitted_at, put_back.submitted_at), earliest)
+    first = max(min(delivery.submitted_at, put_back.submitted_at), earliest)
+    # One that was handed in over HTTP says when, too, and comes at once.
+    return replace(delivery, submitted_at=first, returned=delivery.submitted_at - first > _AT_ONCE)
 
 
 def _named(job: Job | None, delivery: Delivery | None = None) -> str:

@@ -29,6 +29,8 @@ class Delivery:
     body: bytes
     message_id: str
     submitted_at: datetime
+    returned: bool = False
+    """Whether the message has been in the queue before, and went back."""
 
 
 @dataclass(slots=True)

@@ -226,9 +226,11 @@ class MemoryQueues:
 
     sent: defaultdict[str, list[tuple[bytes, float]]] = field(default_factory=lambda: defaultdict(list))
     down: bool = False
+    missing: frozenset[str] = frozenset()
+    """Queues that nobody has made."""
 
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
         """See `stores.Queues`."""
-        if self.down:
+        if self.down or queue in self.missing:
             raise StorageUnavailable("The queue is down.")
         self.sent[queue].append((body, delay_s))

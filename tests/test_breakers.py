@@ -165,6 +165,14 @@ def test_one_call_is_on_trial(case: Case):
     assert "closed" == case.breaker.state
 
 
+def test_a_slow_trial_costs_the_others_no_retries(case: Case):
+    """A job that waits while another's call is on trial was not tried: it has the retries that it had."""
+    case.fail()
+    case.pass_by(OPEN_S)
+    with case.breaker.attempt(0, 4):
+        assert [4] * 10 == [case.is_left_alone(retries=4).retries for _ in range(10)]
+
+
 @pytest.mark.parametrize("end", [asyncio.CancelledError, RuntimeError, KeyboardInterrupt])
 def test_a_trial_that_comes_to_nothing_is_made_again(case: Case, end: type[BaseException]):
     """A trial that was cancelled, or crashed, says nothing of the endpoint: the next call is on trial."""

@@ -19,7 +19,7 @@ from endpoint import completion
 from shared import lanes as module
 from shared.clock import now, rfc3339
 from shared.errors import LaneFull
-from shared.lanes import LONGEST_TURN_S, PATIENCE_S, SLOTS, WIDTH, Lanes
+from shared.lanes import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, WIDTH, Lanes
 from shared.runs import Delivery
 from test_holds import Held, worker_of
 from world import World
@@ -128,7 +128,7 @@ def test_a_lane_is_a_connections_own():
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_newcomer_is_always_let_in(data: st.DataObject):
     """Whatever the others do, a customer without a job here is let in while fewer customers than slots are."""
     hall = Hall()
@@ -147,7 +147,7 @@ def test_a_newcomer_is_always_let_in(data: st.DataObject):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_few_customers_never_take_every_slot(order: list[int]):
     """While a few customers are here, however they came, there is a slot of the host's left for one more."""
     hall = Hall()
@@ -284,6 +284,54 @@ def test_the_log_tells_of_a_full_lane_once_a_minute(caplog: pytest.LogCaptureFix
     ] == [record.getMessage() for record in caplog.records]
 
 
+async def test_two_widths_at_once_have_a_gate_each():
+    """While runs with the old and the new secret take turns, no more calls are under way than the two allow."""
+    lanes, under_way, most = Lanes(), 0, 0
+
+    async def call(width: int) -> None:
+        nonlocal under_way, most
+        async with lanes.of("a", "default", width).calls:
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+
+    await asyncio.gather(*(call(2 + 2 * (number % 2)) for number in range(40)))
+
+    assert 4 < most <= 2 + 4
+
+
+async def test_one_that_has_been_away_waits_in_hand_for_room():
+    """It is let in as soon as a job of its lane has ended."""
+    hall = Hall()
+    hall.lanes.of("a", "default").seconds = 600
+    hall.fill("a")
+    waiting = asyncio.create_task(hall.lanes.wait_in_hand("a", "default"))
+    await asyncio.sleep(0)
+
+    assert not waiting.done()
+    hall.leave("a")
+    await waiting
+
+    assert hall.enter("a") is None
+
+
+async def test_nobody_waits_in_hand_for_long(monkeypatch: pytest.MonkeyPatch):
+    """Where there is no room in time, it goes back; and beyond so many at once, it does so at once."""
+    monkeypatch.setattr(module, "IN_HAND_S", 0.05)
+    hall = Hall()
+    hall.lanes.of("a", "default").seconds = 600
+    hall.fill("a")
+    waiting = [asyncio.create_task(hall.lanes.wait_in_hand("a", "default")) for _ in range(MOST_IN_HAND)]
+    await asyncio.sleep(0)
+
+    await hall.lanes.wait_in_hand("a", "default")
+
+    assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+    assert hall.enter("a") is not None
+
+
 async def test_a_full_lane_puts_the_job_back_untouched(world: World):
     """
     The next job of a customer whose lane is full goes back with the time it was first submitted: it has no row,
@@ -319,6 +367,27 @@ async def test_a_full_lane_puts_the_job_back_untouched(world: World):
 
     assert ("succeeded", 1, "out") == (late["status"], late["attempts"], late["job_id"])
     assert rfc3339(submitted_at) == late["submitted_at"]
+
+
+async def test_a_job_that_comes_back_is_kept_in_hand_until_there_is_room(world: World):
+    """It runs as soon as the one before it has ended, and does not go through the queue again."""
+    worker, first = worker_of(world), Held()
+    customer = world.customer(max_concurrency=1)
+    await worker.run(customer)  # so that the lane's width is known
+    worker.pipeline.tools.lanes.of(customer.name, "default").seconds = 60
+    customer.account.will_answer(first)
+    running = asyncio.create_task(worker.run(customer, job_id="first"))
+    await first.asked.wait()
+    assert await worker.deliver(customer, job_id="second", submitted_at=now() - timedelta(seconds=40)) is None
+    ((body, _),) = worker.put_back()
+    second = asyncio.create_task(worker.run(customer, body))
+    while not worker.pipeline.tools.lanes._in_hand:
+        await asyncio.sleep(0)
+
+    first.end.set()
+
+    assert ["first", "second"] == [(await job)["job_id"] for job in (running, second)]
+    assert [] == worker.put_back()
 
 
 async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):

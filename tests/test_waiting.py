@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from endpoint import completion, error
-from fakes import Fault
+from fakes import Fault, MemoryTable
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job, request_hash
 from shared.rows import Claim
@@ -121,37 +121,37 @@ async def test_a_cancelled_job_waits_for_storage(world: World, worker: Worker):
 
 async def test_a_deadline_counts_from_the_first_submission(world: World, worker: Worker):
     """A message that goes back many times keeps the time it first came, and the job ends when that is too long ago."""
-    customer, first = world.customer(), now() - timedelta(seconds=50)
-    customer.account.will_answer(*[error(429, retry_after="7")] * 9)
-    body = json.dumps(customer.job(job_id="patient", options={"deadline_s": 60})).encode()
+    customer, first = world.customer(), now() - timedelta(seconds=500)
+    customer.account.will_answer(*[error(429, retry_after="70")] * 9)
+    body = json.dumps(customer.job(job_id="patient", options={"deadline_s": 600})).encode()
     assert await worker.deliver(customer, body, submitted_at=first) is None
 
     ((body, _),) = worker.put_back()
     row = worker.table.rows[customer.name, "j_patient"]
     assert first == row.values["submitted_at"]
-    await worker.table.merge(replace(row, values={"submitted_at": first - timedelta(seconds=4)}))
+    await worker.table.merge(replace(row, values={"submitted_at": first - timedelta(seconds=40)}))
     result = await worker.run(customer, body)
 
-    assert rfc3339(first - timedelta(seconds=4)) == result["submitted_at"]
+    assert rfc3339(first - timedelta(seconds=40)) == result["submitted_at"]
     assert ("rate_limited", 2) == (result["error"]["code"], result["attempts"])
     assert 2 == len(customer.account.received)
 
 
 async def test_a_deadline_counts_though_the_job_never_got_a_claim(world: World, worker: Worker):
     """A job that was put back before anybody could claim it has the time of its first message too."""
-    customer, first = world.customer(), now() - timedelta(seconds=50)
+    customer, first = world.customer(), now() - timedelta(seconds=500)
     worker.table.down = True
-    body = json.dumps(customer.job(job_id="unclaimed", options={"deadline_s": 60})).encode()
+    body = json.dumps(customer.job(job_id="unclaimed", options={"deadline_s": 600})).encode()
     for _ in range(3):
         assert await worker.deliver(customer, body, submitted_at=first) is None
         ((body, _),) = worker.put_back()
         assert {"submitted_at": rfc3339(first)} == json.loads(body)["_put_back"]
     worker.table.down = False
 
-    result = await worker.run(customer, _moved(body, seconds=11))
+    result = await worker.run(customer, _moved(body, seconds=101))
 
     assert ("timeout", 1) == (result["error"]["code"], result["attempts"])
-    assert rfc3339(first - timedelta(seconds=11)) == result["submitted_at"]
+    assert rfc3339(first - timedelta(seconds=101)) == result["submitted_at"]
     assert [] == customer.account.received
 
 
@@ -340,3 +340,51 @@ def _moved(body: bytes, *, seconds: float) -> bytes:
     first = datetime.fromisoformat(job["_put_back"]["submitted_at"])
     job["_put_back"]["submitted_at"] = rfc3339(first - timedelta(seconds=seconds))
     return json.dumps(job).encode()
+
+
+async def test_a_result_for_a_queue_that_nobody_made_ends_on_the_usual_one(world: World):
+    """
+    Until the job's deadline it goes back, for as long as anything that is out of reach; after it, the result is told
+    where all are: nothing circles for ever.
+    """
+    worker, customer = worker_of(world), world.customer()
+    queue = world.environment["ALLOWED_RESULT_QUEUES"]
+    worker.queues.missing = frozenset({queue})
+    members = {"job_id": "special", "output": {"queue": queue}, "options": {"deadline_s": 3600}}
+
+    assert await worker.deliver(customer, **members) is None
+    ((body, delay_s),) = worker.put_back()
+    late = json.loads(body) | {"_put_back": {"submitted_at": rfc3339(now() - timedelta(hours=2))}}
+    told = await worker.deliver(customer, json.dumps(late).encode())
+
+    assert delay_s >= 60
+    assert ("succeeded", "special") == (told and told["status"], told and told["job_id"])
+    assert (1, []) == (len(customer.account.received), worker.put_back())
+
+
+async def test_an_outage_is_not_hammered_after_the_deadline(world: World):
+    """A job past its deadline that can't be closed goes back for as long as any other."""
+    table = MemoryTable()
+    worker, customer = worker_of(world, table=table), world.customer()
+    table.down = True
+
+    told = await worker.deliver(customer, options={"deadline_s": 60}, submitted_at=now() - timedelta(hours=1))
+
+    ((_, delay_s),) = worker.put_back()
+    assert told is None
+    assert delay_s >= 60
+
+
+async def test_a_fault_while_telling_tells_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch):
+    """A job that has its result is not refused besides: the host delivers it again."""
+    worker, customer = worker_of(world), world.customer()
+
+    async def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("A fault of ours.")
+
+    monkeypatch.setattr(worker.queues, "send", crash)
+
+    with pytest.raises(RuntimeError):
+        await worker.deliver(customer, job_id="told", output={"callback": "https://example.com/hook"})
+
+    assert "done" == worker.row(customer, "told")["state"]
