@@ -14,11 +14,11 @@ from aijobs.faults import Refused
 from aijobs.keys import read_key
 from aijobs.screen import confirmed, plain, tell
 from aijobs.settings import vault_of
-from aijobs.vaults import RULE, check_customer, opened_vault, without_key
+from aijobs.vaults import check_customer, opened_vault
 from shared.clock import now
 from shared.connections import FRESH_S, Connection, check_dates
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.decoding import is_name
+from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import TrialDocument
 from shared.errors import ConnectionFault, ConnectionNotFound
 from shared.secret import Secret
@@ -188,12 +188,12 @@ def _encoded(record: ConnectionRecord) -> str:
 def _named(asked: argparse.Namespace) -> tuple[str, str]:
     customer = check_customer(asked.customer)
     if not is_name(asked.connection):
-        raise Refused(RULE.format("The connection's name"))
+        raise Refused(f"The connection's name must be {NAME_RULE}.")
     return customer, asked.connection
 
 
 def _described(connection: Connection) -> str:
-    return str(without_key(connection, f"{connection.endpoint.provider}, {connection.endpoint.base}"))
+    return connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
 
 
 def _count(names: list[str]) -> str:

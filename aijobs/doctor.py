@@ -184,7 +184,11 @@ async def _static(settings: Settings) -> Finding:
         connection = await Connections(settings, None).resolve(somebody.strip(), "default")
         return f"It is one, of {connection.endpoint.provider}."
 
-    return await _tried(what, use)
+    finding = await _tried(what, use)
+    if finding.verdict == "ok" and settings.static_for_everybody:
+        everybody = "It serves every customer who has no connection, on your account: name those whom it is for."
+        finding = replace(finding, verdict="warning", said=f"{finding.said} {everybody}")
+    return finding
 
 
 async def _tried(what: str, work: Callable[[], Awaitable[str]], optional: str = "") -> Finding:

@@ -24,6 +24,8 @@ _MENDS = (
     ("TableNotFound", "Is JOBS_TABLE right? The deployment's template makes it."),
     ("QueueNotFound", "Are the names of the queues right? The deployment's template makes them."),
     ("ContainerNotFound", "Are the names of the containers right? The deployment's template makes them."),
+    ("(ForbiddenByConnection)", "The vault is closed to public networks: ask from its own, or open it to yours."),
+    ("(ForbiddenByFirewall)", "The vault's firewall does not let in the address that you ask from."),
     (
         "Key Vault answered 403",
         "Your login needs the role Key Vault Secrets User on the vault to read, Key Vault Secrets Officer to change.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import sys
 from pathlib import Path
@@ -25,12 +26,18 @@ def read_key(file: Path | None, what: str) -> Secret:
         except ValueError:
             raise Refused("The file that --key-file names is not UTF-8 text.") from None
     else:
-        with interruptible():
-            asks = sys.stdin.isatty()
-            text = getpass.getpass(f"Key of {what} (it is not shown): ") if asks else sys.stdin.read()
+        text = _asked(what)
     key = text.strip()
     if not key:
         raise Refused("No key was given.")
     if "\n" in key:
         raise Refused("A key is one line, and more were given.")
     return Secret(key)
+
+
+def _asked(what: str) -> str:
+    if sys.stdin is None:  # closed by whoever started this
+        return ""
+    with interruptible(), contextlib.suppress(EOFError):
+        return getpass.getpass(f"Key of {what} (it is not shown): ") if sys.stdin.isatty() else sys.stdin.read()
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ examples:
   python -m aijobs watch jobs.csv
   python -m aijobs results jobs.csv --to answers
 
-docs/cli.md has a page on each."""
+docs/cli.md describes each."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +33,11 @@ class Parser(argparse.ArgumentParser):
             self._refuse(rest)
         return asked
 
+    def error(self, message: str) -> NoReturn:
+        """As argparse's, without the value that it quotes."""
+        message = re.sub(r"invalid choice: .* \(choose from", "invalid choice (choose from", message, flags=re.DOTALL)
+        super().error(re.sub(r"invalid (\w+) value: .*", r"invalid \1 value", message, flags=re.DOTALL))
+
     def _refuse(self, rest: Sequence[str]) -> NoReturn:
         named = [word.partition("=")[0] for word in rest if word.startswith("--")]
         if any(name in {"--key", "--api-key"} for name in named):
@@ -42,7 +48,10 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> Parser:
     """All commands. Each sets `run`, `module.function` of this package."""
     parser = Parser(
-        prog="aijobs", description="Commands for who operates Customer AI Jobs.", epilog=EXAMPLES, add_help=True
+        prog="python -m aijobs",
+        description="Commands for who operates Customer AI Jobs.",
+        epilog=EXAMPLES,
+        add_help=True,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _customers(_add(commands, "customers", "customers' connections in Key Vault"))
@@ -109,10 +118,10 @@ def _customers(parser: Parser) -> None:
 
 def _submit(parser: Parser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="jobs: .jsonl, .csv or .json")
-    parser.add_argument("--customer", metavar="NAME", help="of jobs that name none; so are the next three")
-    parser.add_argument("--action", metavar="ACTION")
-    parser.add_argument("--connection", metavar="C")
-    parser.add_argument("--model", metavar="M")
+    parser.add_argument("--customer", metavar="NAME", help="customer of jobs that name none")
+    parser.add_argument("--action", metavar="ACTION", help="action of jobs that name none")
+    parser.add_argument("--connection", metavar="C", help="connection of jobs that name none")
+    parser.add_argument("--model", metavar="M", help="model of jobs that name none")
     one = parser.add_argument_group("one job, without a file")
     one.add_argument("--prompt", metavar="TEXT", help="the `input.prompt` of a chat or an image")
     one.add_argument("--input", metavar="JSON", help="the whole `input`")

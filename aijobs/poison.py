@@ -58,6 +58,8 @@ async def retry(asked: argparse.Namespace) -> int:
         async with opened_queue(services, settings.poison_queue) as queue:
             passed: list[Message] = []
             async for message in queue.take():
+                if any(message.id == one.id for one in passed):  # they begin to come back
+                    break
                 found = await _look(services, message)
                 if not _is_wanted(found, asked):
                     passed.append(message)

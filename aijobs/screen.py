@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -55,13 +56,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: froze
 
 
 def show(shown: Table) -> None:
-    """Prints a table."""
-    console().print(shown)
+    """Prints a table; one with numbers as wide as it needs to be, since cut ones would be other numbers."""
+    on = console()
+    if any(column.no_wrap for column in shown.columns):
+        needed = Measurement.get(on, on.options.update(max_width=WIDE), shown).minimum
+        on = console(max(on.width, needed))
+    on.print(shown)
 
 
-def console() -> Console:
+def console(width: int | None = None) -> Console:
     """The console on stdout as it is now: colours and width are a terminal's, or none and WIDE."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
+    width = width or (None if sys.stdout.isatty() else WIDE)
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
 def progress() -> Progress:
@@ -82,7 +88,7 @@ def confirmed(what: str, name: str) -> bool:
     sys.stdout.write("Type the customer's name to go on: ")
     sys.stdout.flush()
     with interruptible():
-        return sys.stdin.readline().strip() == name
+        return sys.stdin is not None and sys.stdin.readline().strip() == name  # None: closed by whoever started this
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aijobs.acks import deployment_of, read_acks
 from aijobs.faults import Refused
-from shared.contract.decoding import is_job_id, is_name
+from shared.contract.decoding import NAME_RULE, is_job_id, is_name
 from shared.contract.documents import JobDocument
 from shared.http.jobs import document_of
 from shared.records import Records
@@ -18,7 +18,6 @@ from shared.services import Services
 
 AT_ONCE = 50
 """Jobs that are read at once."""
-ENDED = frozenset({"succeeded", "partial", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def named_targets(asked: argparse.Namespace, services: Services) -> list[Target]
         acks = read_acks(asked.file, deployment_of(services.pipeline.settings))
         return [Target(ack.customer, ack.job_id) for ack in acks]
     if not is_name(asked.customer):
-        raise Refused("--customer must be a customer's name: lower-case letters, digits and single hyphens.")
+        raise Refused(f"--customer must be a customer's name: {NAME_RULE}.")
     for job_id in asked.job:
         if not is_job_id(job_id):
             raise Refused("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")

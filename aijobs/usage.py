@@ -9,7 +9,7 @@ from aijobs.faults import Refused
 from aijobs.screen import show, table, tell
 from aijobs.settings import opened
 from shared.clock import now
-from shared.contract.decoding import is_name
+from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import Statement
 from shared.http.usage import csv_of
 from shared.statements import CHOICES, USUAL, Statements, is_month
@@ -21,7 +21,7 @@ _LABELS = ("provider", "billed_to", "outcome")
 async def usage(asked: argparse.Namespace) -> int:
     """`usage CUSTOMER`."""
     if not is_name(asked.customer):
-        raise Refused("CUSTOMER must be a customer's name: lower-case letters, digits and single hyphens.")
+        raise Refused(f"CUSTOMER must be a customer's name: {NAME_RULE}.")
     month = asked.month or f"{now():%Y-%m}"
     if not is_month(month):
         raise Refused("--month must be one such as 2026-11.")

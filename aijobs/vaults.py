@@ -12,13 +12,11 @@ from aijobs.screen import show, table, tell
 from aijobs.settings import opened, vault_of
 from shared.clock import now, rfc3339
 from shared.connections import Connection, check_dates
-from shared.contract.decoding import is_name
+from shared.contract.decoding import NAME_RULE, is_name
 from shared.errors import ConnectionFault
 from shared.key_vault import VaultForbids
 from shared.services import Services
-from shared.transport import ApiKey, EntraAccess
-
-RULE = "{} must be 1 to 50 lower-case letters, digits and single hyphens, beginning and ending in a letter or digit."
+from shared.transport import EntraAccess
 
 
 async def list_all(asked: argparse.Namespace) -> int:
@@ -66,7 +64,13 @@ async def _row(services: Services, customer: str, name: str) -> tuple[str | None
         fault = f"{exc.code}: {exc}"
     model = connection.endpoint.deployment or connection.default_model
     shown = (connection.endpoint.provider, connection.endpoint.base, _auth(connection), model)
-    return (name, facts.version[:8], *(without_key(connection, one) for one in shown), _day(facts.expires_on), fault)
+    return (
+        name,
+        facts.version[:8],
+        *(one and connection.without_key(one) for one in shown),
+        _day(facts.expires_on),
+        fault,
+    )
 
 
 @asynccontextmanager
@@ -85,15 +89,8 @@ async def opened_vault(asked: argparse.Namespace) -> AsyncIterator[Services]:
 def check_customer(name: str) -> str:
     """The name, if it is a customer's. Raises Refused."""
     if not is_name(name):
-        raise Refused(RULE.format("The customer's name"))
+        raise Refused(f"The customer's name must be {NAME_RULE}.")
     return name
-
-
-def without_key(connection: Connection, text: str | None) -> str | None:
-    """A setting as it can be shown."""
-    # A key that was pasted into a wrong member as well is shown in none.
-    key = connection.access.key.reveal() if isinstance(connection.access, ApiKey) else ""
-    return text.replace(key, "***") if text and len(key) >= 8 else text  # noqa: PLR2004  # shorter ones are in innocent text
 
 
 def _auth(connection: Connection) -> str:

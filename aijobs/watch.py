@@ -17,8 +17,8 @@ from rich.text import Text
 from aijobs.faults import Refused
 from aijobs.screen import console, plain, table, tell
 from aijobs.settings import opened
-from aijobs.targets import AT_ONCE, ENDED, Target, document, look, named_targets
-from shared.contract.documents import STATES, JobDocument
+from aijobs.targets import AT_ONCE, Target, document, look, named_targets
+from shared.contract.documents import ENDED, STATES, JobDocument
 from shared.records import Records
 from shared.services import Services
 
@@ -41,8 +41,7 @@ async def watch(asked: argparse.Namespace) -> int:
         await watched.look(services)
         if not asked.once:
             await _follow(watched, services, asked.every)
-    if asked.once or not sys.stdout.isatty():
-        console().print(watched.screen())
+    console().print(watched.screen())
     return 1 if watched.failed else 0
 
 
@@ -53,7 +52,8 @@ async def _follow(watched: _Watched, services: Services, every_s: float) -> None
             said = _tell_change(watched, said)
             await watched.wait(services, every_s)
         return
-    with Live(watched.screen(), console=console(), auto_refresh=False, vertical_overflow="visible") as live:
+    # What is taller than the window can't be drawn over: it is cut, and shown whole at the end.
+    with Live(watched.screen(), console=console(), auto_refresh=False, transient=True) as live:
         while not watched.over:
             await watched.wait(services, every_s)
             live.update(watched.screen(), refresh=True)
