@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed, check_scope
 from shared.providers import Endpoint, parse_endpoint
-from shared.secret import Secret
+from shared.secret import Secret, redact
 from shared.settings import Settings
 from shared.stores import CredentialStore, StoredCredential
 from shared.transport import Access, ApiKey, EntraAccess
@@ -39,7 +39,11 @@ FRESH_S = 300.0
 STALE_S = 3600.0
 """How long one that was read is used while the vault gives no answer."""
 FAULT_S = 3.0
-"""How long a missing or faulty one is remembered: a mended one should serve at once, a flood of jobs not ask."""
+"""
+How long one is remembered that is missing, faulty or outside its dates, or that a vault gave no answer for: a mended
+one should serve at once, a flood of jobs not ask. For one connection and not for all, as a role may be given secret
+by secret: a customer whose secret is forbidden should hold up nobody else.
+"""
 OUTAGE_S = 30.0
 """How long a vault that gave no answer is left alone by a connection that is known."""
 REREAD_S = 5.0
@@ -89,6 +93,10 @@ class Connection:
             raise InvalidJob(f"`model` is missing, and the connection {self.name} has no `default_model`.")
         return model or ""
 
+    def without_key(self, text: str) -> str:
+        """A setting, or what is said of it, as it can be shown: the key may have been pasted there as well."""
+        return redact(text, self.access.key) if isinstance(self.access, ApiKey) else text
+
     def headers(self) -> dict[str, str]:
         """The headers beyond authentication."""
         named = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project}
@@ -97,14 +105,18 @@ class Connection:
 
 @dataclass(slots=True)
 class _Known:
-    """What was read of one connection; `found` is None where there is no secret."""
+    """What was read of one connection; `found` is None where there is no secret, or no answer."""
 
     found: StoredCredential | None
     opened: Connection | None
-    fault: ConnectionFault | None
+    fault: ConnectionFault | VaultUnavailable | None
     read_at: float
     next_read: float
+    in_dates: bool
+    """When it was read."""
     reread_at: float = float("-inf")
+    unanswered: bool = False
+    """The vault was asked again since, and gave no answer."""
 
 
 class Connections:
@@ -131,7 +143,7 @@ class Connections:
         and VaultUnavailable where the vault gives no answer and nothing known is young enough.
         """
         known = self._known.get((customer, name))
-        if known is None or self._ticks() >= known.next_read:
+        if known is None or self._is_due(known):
             known = await self._read(customer, name)
         else:
             self._known.move_to_end((customer, name))
@@ -158,18 +170,33 @@ class Connections:
         The connection read again, because the endpoint refused its key; None where it has not changed.
 
         A secret is read again at most every REREAD_S, however many of its jobs are refused.
+
+        Raises ConnectionNotFound, ConnectionDisabled, ConnectionExpired or ConnectionInvalid where that is what
+        has become of it, and VaultUnavailable where the vault does not say whether it has changed.
         """
         if refused.source == "static":
             return None
         key = (refused.customer, refused.name)
         known = self._known.get(key)
         if known is None or (known.opened is not None and known.opened.version == refused.version):
-            if known is not None and self._ticks() - known.reread_at < REREAD_S:
+            just_read = known is not None and self._ticks() - known.reread_at < REREAD_S
+            if known is None or not just_read:
+                known = await self._read(*key)
+                known.reread_at = self._ticks()
+            if known.unanswered:
+                raise VaultUnavailable(
+                    f"The endpoint refused the key of customer {refused.customer}'s connection {refused.name}, and "
+                    "Key Vault does not answer whether there is a new one."
+                )
+            if just_read:
                 return None
-            known = await self._read(*key)
-            known.reread_at = self._ticks()
         connection = self._use(known, *key)
         return None if connection.version == refused.version else connection
+
+    def _is_due(self, known: _Known) -> bool:
+        """Whether it is to be read again: after its time, and when its dates end, as there may be a new version."""
+        ended = known.found is not None and known.in_dates and not _is_in_dates(known.found, now())
+        return ended or self._ticks() >= known.next_read
 
     async def _read(self, customer: str, name: str) -> _Known:
         key = (customer, name)
@@ -184,16 +211,21 @@ class Connections:
     async def _read_now(self, customer: str, name: str) -> _Known:
         found: StoredCredential | None = None
         opened: Connection | None = None
-        fault: ConnectionFault | None = None
+        fault: ConnectionFault | VaultUnavailable | None = None
         try:
             found = await self._store.get(customer, name) if self._store else None
             opened = None if found is None else self.open(found, customer, name)
         except ConnectionFault as exc:
             fault = exc
         except VaultUnavailable as exc:
-            return self._last_known(customer, name, exc)
-        life = FAULT_S if opened is None else FRESH_S
-        known = _Known(found, opened, fault, self._ticks(), self._ticks() + life)
+            last = self._known.get((customer, name))
+            if last is not None and self._bridges(last):
+                last.unanswered, last.next_read = True, self._ticks() + OUTAGE_S
+                return last
+            fault = VaultUnavailable(f"{exc} Nothing that may serve is known of {customer}'s connection {name}.")
+        in_dates = found is not None and _is_in_dates(found, now())
+        life = FRESH_S if opened is not None and in_dates else FAULT_S
+        known = _Known(found, opened, fault, self._ticks(), self._ticks() + life, in_dates)
         if self._reading.get((customer, name)) is not asyncio.current_task():  # it was forgotten meanwhile
             return known
         self._known[customer, name] = known
@@ -202,13 +234,10 @@ class Connections:
             self._known.popitem(last=False)
         return known
 
-    def _last_known(self, customer: str, name: str, outage: VaultUnavailable) -> _Known:
-        """While the vault is down: what was last read, if it was a usable connection and is young enough."""
-        known = self._known.get((customer, name))
-        if known is None or known.opened is None or self._ticks() - known.read_at > STALE_S:
-            raise VaultUnavailable(f"{outage} Nothing young enough is known of {customer}'s connection {name}.")
-        known.next_read = self._ticks() + OUTAGE_S
-        return known
+    def _bridges(self, last: _Known) -> bool:
+        """Whether what was last read may serve while the vault is down: usable, young enough, and within its dates."""
+        young = self._ticks() - last.read_at <= STALE_S
+        return last.opened is not None and last.found is not None and young and _is_in_dates(last.found, now())
 
     def _use(self, known: _Known, customer: str, name: str) -> Connection:
         if known.fault is not None:
@@ -273,8 +302,13 @@ def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, scopes: Sequ
 
 def check_dates(found: StoredCredential, customer: str, name: str, moment: datetime) -> None:
     """Raises ConnectionExpired unless the secret holds at that moment."""
+    if not _is_in_dates(found, moment):
+        early = found.not_before is not None and moment < found.not_before
+        why = "is not valid yet" if early else "has expired"
+        raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} {why}.")
+
+
+def _is_in_dates(found: StoredCredential, moment: datetime) -> bool:
     # Key Vault gives a value outside its dates as well; enforcing them is left to who reads it.
-    if found.not_before is not None and moment < found.not_before:
-        raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} is not valid yet.")
-    if found.expires_on is not None and moment >= found.expires_on:
-        raise ConnectionExpired(f"The secret of customer {customer}'s connection {name} has expired.")
+    begun = found.not_before is None or moment >= found.not_before
+    return begun and (found.expires_on is None or moment < found.expires_on)

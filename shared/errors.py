@@ -1,5 +1,5 @@
 """
-Every error of ours, with the contract's code.
+Every error that ends or delays a job, with the contract's code, and the operator's wrong setting.
 
 JobError                      ends a job with a failed result
 ├── InvalidJob                invalid_job
@@ -15,6 +15,7 @@ JobError                      ends a job with a failed result
 │   └── ConnectionInvalid     connection_invalid
 └── UpstreamError             what the customer's AI endpoint did; knows status and request id
     ├── CredentialRejected    credential_rejected
+    │   └── NetworkRefused    credential_rejected
     ├── AccountBlocked        account_blocked
     ├── ModelNotFound         model_not_found
     ├── RequestRejected       request_rejected
@@ -31,6 +32,9 @@ NotNow                        the job is fine, this moment is not: it is put bac
 └── Postponed                 the endpoint asked for a wait too long to be sat out, or is left alone; keeps its reason
 LeaseLost                     another worker has taken this job over: say nothing, it will
 SettingInvalid                an app setting is wrong: the operator's to mend
+
+What only tells one module of another stands with who raises it (RowExists in `stores`, VaultForbids in `key_vault`,
+NoSigningSecret in `signing`), as does a narrower kind of the above (AddressNotAllowed in `connections`).
 
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """
@@ -139,6 +143,10 @@ class CredentialRejected(UpstreamError):
     """The endpoint refused the key or token."""
 
     code = "credential_rejected"
+
+
+class NetworkRefused(CredentialRejected):
+    """The endpoint does not let in the network that the app calls from, whatever the key."""
 
 
 class AccountBlocked(UpstreamError):

@@ -28,8 +28,8 @@ class Inputs:
         assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` has seen to it
         return job.input
 
-    async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
-        """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
+    def check(self, customer: str, blob: BlobName, *, at: str) -> None:
+        """Raises InvalidJob naming the member `at` for a blob where a job of the customer may read none."""
         containers = self._settings.input_containers
         # Where a job that came over HTTP had its input put (see submissions).
         own = blob.container == self._settings.results_container and OWN_INPUT.fullmatch(
@@ -37,6 +37,10 @@ class Inputs:
         )
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
             raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, its name beginning with {customer}/.")
+
+    async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
+        """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
+        self.check(customer, blob, at=at)
         data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)
         if data is None:
             raise InvalidJob(f"`{at}` names a blob that does not exist.")

@@ -30,6 +30,8 @@ CHANGE_S = 60.0
 LIST_S = 180.0
 """The same for a list, which leads over all secrets of the vault: HTTP answers within 230 s."""
 _AGAIN_S = 0.5
+_FORBIDDEN = 403
+_DISABLED_SAID = "Operation get is not allowed on a disabled secret"
 
 
 class VaultForbids(Exception):
@@ -54,7 +56,9 @@ class KeyVaultCredentials:
     The secrets `ai--{customer}--{connection}`, one a connection, and `webhook--{customer}`.
 
     A GET succeeds before `nbf` and after `exp` as well, so the dates are given on, for the caller to
-    enforce. A disabled secret answers 403 (learn.microsoft.com/rest/api/keyvault/secrets/get-secret).
+    enforce. A disabled secret answers 403, as do a role that is missing (ForbiddenByRbac, ForbiddenByPolicy)
+    and a network that is not let in (ForbiddenByFirewall, ForbiddenByConnection); an inner code tells which
+    (learn.microsoft.com/rest/api/keyvault/secrets/get-secret, /azure/key-vault/general/rest-error-codes).
     """
 
     def __init__(
@@ -95,10 +99,10 @@ class KeyVaultCredentials:
         except ResourceNotFoundError:
             return None
         except HttpResponseError as exc:
-            if exc.status_code == 403 and "disabled" in str(exc).lower():  # noqa: PLR2004
+            if _says_disabled(exc):
                 raise disabled from None
             raise _unavailable(exc) from exc
-        except (AzureError, TimeoutError) as exc:
+        except (AzureError, TimeoutError, ValueError) as exc:
             raise _unavailable(exc) from exc
 
     async def put(
@@ -180,20 +184,42 @@ async def _changing(what: str, seconds: float) -> AsyncIterator[None]:
     except ResourceNotFoundError:
         raise
     except HttpResponseError as exc:
-        if exc.status_code == 403:  # noqa: PLR2004
+        if exc.status_code == _FORBIDDEN:
             raise VaultForbids(
                 f"Key Vault does not let the app {what} (403): its identity needs the role Key Vault Secrets "
                 "Officer on the vault, and its network must be let in."
             ) from None
         raise _unavailable(exc) from None
-    except (AzureError, TimeoutError) as exc:
+    except (AzureError, TimeoutError, ValueError) as exc:
         raise _unavailable(exc) from None
 
 
 def _unavailable(exc: Exception) -> VaultUnavailable:
+    if isinstance(exc, ValueError):
+        # The SDK's, where the challenge is for another domain than was asked: the token would go to a stranger.
+        return VaultUnavailable(
+            "What was asked does not answer as a Key Vault of that name: KEY_VAULT_URL must be the vault's own "
+            "address, such as https://my-vault.vault.azure.net."
+        )
     # Without a status it never got that far: no connection, or the app's own identity gave no token.
     status = exc.status_code if isinstance(exc, HttpResponseError) else None
-    return VaultUnavailable(f"Key Vault answered {status or f'nothing ({type(exc).__name__})'}.")
+    if status is None:
+        return VaultUnavailable(f"Key Vault answered nothing ({type(exc).__name__}).")
+    inner = _inner_code(exc)
+    return VaultUnavailable(f"Key Vault answered {status}{f' ({inner})' if inner.isidentifier() else ''}.")
+
+
+def _says_disabled(exc: HttpResponseError) -> bool:
+    # A closed network is "disabled" in the vault's words, too: only the inner code tells it from a secret.
+    inner = _inner_code(exc)
+    said = inner == "SecretDisabled" if inner else _DISABLED_SAID in str(exc)
+    return exc.status_code == _FORBIDDEN and said
+
+
+def _inner_code(exc: Exception) -> str:
+    inner = getattr(getattr(exc, "error", None), "innererror", None)
+    code = inner.get("code") if isinstance(inner, dict) else None
+    return code if isinstance(code, str) else ""
 
 
 def _disabled(customer: str, connection: str) -> ConnectionDisabled:

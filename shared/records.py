@@ -30,16 +30,16 @@ class Records:
         self, customer: str, *, after: str, most: int, wanted: Callable[[JobRecord], bool]
     ) -> tuple[list[JobRecord], str]:
         """
-        The customer's newest jobs that are wanted, `most` at most, after a place that an earlier page gave.
+        The customer's newest jobs that are wanted, `most` at most, after a place that an earlier page gave, or all.
 
         Gives them and the place where the next page begins, empty at the end. A place is a key, so jobs that
-        come meanwhile move nothing; one that is none counts as the beginning. Raises StorageUnavailable.
+        come meanwhile move nothing, and one is good though its row is gone. Raises StorageUnavailable.
         """
         found: list[JobRecord] = []
         looked_at = 0
         batch: list[Row] = []
         # Right behind it: `!` comes before all that an id can go on with, and Azure takes no control characters.
-        first = f"{after}!" if _is_place(after) else "t_"
+        first = f"{after}!" if after else "t_"
         async for row in self.table.scan(customer, first, "t`"):
             batch.append(row)
             # The first ones may be all that are wanted. Where they are not, few seem to be: no more is spared.
@@ -68,7 +68,8 @@ class Records:
         return reached
 
 
-def _is_place(text: str) -> bool:
+def is_place(text: str) -> bool:
+    """Whether `text` can be a place that a page gave."""
     kind, _, rest = text.partition("_")
     moment, _, job_id = rest.partition("_")
     return kind == "t" and len(moment) == 14 and moment.isascii() and moment.isdecimal() and is_job_id(job_id)  # noqa: PLR2004

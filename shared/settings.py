@@ -8,13 +8,21 @@ host's own form. The lists in README.md and local.settings.sample.json are held 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from shared.errors import SettingInvalid
 from shared.secret import Secret
 
+LEASE_S = 90
+"""Seconds that a claim of a job holds unless it is renewed, where nothing else is set."""
 _YES = {"1", "true", "yes", "on"}
-_NO = {"", "0", "false", "no", "off"}
+_NO = {"0", "false", "no", "off"}
+# Of ALLOW_STATIC_CONNECTION, where they are all that it says; any other word is some customer's id.
+_EVERYBODY = {"*", "true", "1"}
+_NOBODY = {"", "false", "0"}
+_AMONG = {"http_auth": ("key", "entra")}
+_WITHIN = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Settings:
     website_auth_enabled: bool = False
     """Set by Azure where App Service authentication is on (learn.microsoft.com, "reference-app-settings")."""
 
-    lease_seconds: int = 90
+    lease_seconds: int = LEASE_S
     """How long after its last sign of life a worker's job may be taken over by another."""
     retain_jobs_days: int = 30
     """How long what became of a done job is kept, with its blobs; 0: for ever."""
@@ -85,34 +93,45 @@ class Settings:
 
     @property
     def poison_queue(self) -> str:
-        """Where the host puts a message that crashed the worker too often; the name is the host's rule."""
-        return f"{self.jobs_queue}-poison"
+        """Where the host puts a message that crashed the worker too often."""
+        return poison_of(self.jobs_queue)
 
     @property
     def callbacks_poison_queue(self) -> str:
         """The same for callbacks."""
-        return f"{self.callbacks_queue}-poison"
+        return poison_of(self.callbacks_queue)
+
+    @property
+    def static_for_everybody(self) -> bool:
+        """Whether any customer who has no connection may run on the operator's own account."""
+        return self.allow_static_connection.strip().lower() in _EVERYBODY
 
     def allows_static(self, customer: str) -> bool:
         """Whether `customer`, having no connection, may run on the operator's own account."""
-        allowed = self.allow_static_connection.strip()
-        if allowed.lower() in _NO:
-            return False
-        if allowed == "*" or allowed.lower() in _YES:
+        if self.static_for_everybody:
             return True
-        return customer in _split(allowed)
+        allowed = self.allow_static_connection.strip()
+        return allowed.lower() not in _NOBODY and customer in _split(allowed)
+
+
+_DEFAULTS = Settings(job_storage=StorageAccount(None, "", "", "", ""))
+
+
+def poison_of(queue: str) -> str:
+    """The name of a queue's poison queue, after the Functions host's own rule."""
+    return f"{queue}-poison"
 
 
 def binding_queues(environment: Mapping[str, str]) -> tuple[str, str, str]:
     """The names of the jobs, poison and results queues, which the app's bindings need to be indexed."""
-    jobs = environment.get("JOBS_QUEUE", "").strip() or "jobs"
-    return jobs, f"{jobs}-poison", environment.get("RESULTS_QUEUE", "").strip() or "results"
+    jobs: str = _read(environment, "jobs_queue")
+    return jobs, poison_of(jobs), _read(environment, "results_queue")
 
 
 def callback_queues(environment: Mapping[str, str]) -> tuple[str, str]:
     """As `binding_queues`: the callbacks queue and its poison queue."""
-    callbacks = environment.get("CALLBACKS_QUEUE", "").strip() or "callbacks"
-    return callbacks, f"{callbacks}-poison"
+    callbacks: str = _read(environment, "callbacks_queue")
+    return callbacks, poison_of(callbacks)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -121,15 +140,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     Raises SettingInvalid, naming the setting and what would be right.
     """
-
-    def text(name: str, default: str) -> str:
-        return environment.get(name, "").strip() or default
-
-    vault = text("KEY_VAULT_URL", "")
+    read = {one.name: _read(environment, one.name) for one in fields(Settings) if one.name != "job_storage"}
+    settings = Settings(job_storage=_storage(environment), **read)
+    vault = settings.key_vault_url
     if vault and not vault.lower().startswith("https://"):
         raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
-    jobs, poison, results = binding_queues(environment)
-    callbacks, dead_callbacks = callback_queues(environment)
+    jobs, poison, results = settings.jobs_queue, settings.poison_queue, settings.results_queue
+    callbacks, dead_callbacks = settings.callbacks_queue, settings.callbacks_poison_queue
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
         if queue in {jobs, poison}:
             raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which hold jobs.")
@@ -137,35 +154,27 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingInvalid(
             f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which hold callbacks."
         )
-    return Settings(
-        job_storage=_storage(environment),
-        key_vault_url=vault,
-        key_vault_ca_file=text("KEY_VAULT_CA_FILE", ""),
-        azure_client_id=text("AZURE_CLIENT_ID", ""),
-        entra_client_id=text("ENTRA_CLIENT_ID", ""),
-        static_connection=Secret(text("STATIC_CONNECTION", "")),
-        allow_static_connection=text("ALLOW_STATIC_CONNECTION", ""),
-        allowed_endpoint_suffixes=_split(text("ALLOWED_ENDPOINT_SUFFIXES", "")),
-        allowed_scopes=_split(text("ALLOWED_SCOPES", "")),
-        allow_local_endpoints=_flag(environment, "ALLOW_LOCAL_ENDPOINTS"),
-        allow_private_endpoints=_flag(environment, "ALLOW_PRIVATE_ENDPOINTS"),
-        jobs_queue=jobs,
-        results_queue=results,
-        callbacks_queue=callbacks,
-        allowed_result_queues=_split(text("ALLOWED_RESULT_QUEUES", "")),
-        results_container=text("RESULTS_CONTAINER", "results"),
-        input_containers=_split(text("INPUT_CONTAINERS", "inputs")),
-        templates_container=text("TEMPLATES_CONTAINER", "templates"),
-        jobs_table=text("JOBS_TABLE", "jobs"),
-        http_auth=_one_of(environment, "HTTP_AUTH", "key", "entra"),
-        entra_customer_claim=text("ENTRA_CUSTOMER_CLAIM", "customer"),
-        website_auth_enabled=_flag(environment, "WEBSITE_AUTH_ENABLED"),
-        lease_seconds=_whole(environment, "LEASE_SECONDS", 90, 10, 540),
-        retain_jobs_days=_whole(environment, "RETAIN_JOBS_DAYS", 30, 0, 3650),
-        retain_usage_months=_whole(environment, "RETAIN_USAGE_MONTHS", 24, 0, 120),
-        applicationinsights_connection_string=Secret(text("APPLICATIONINSIGHTS_CONNECTION_STRING", "")),
-        telemetry_content=_flag(environment, "TELEMETRY_CONTENT"),
-    )
+    return settings
+
+
+def _read(environment: Mapping[str, str], field_name: str) -> Any:
+    """What is set for a field, of its default's type; where nothing is set, its default."""
+    name, default = field_name.upper(), getattr(_DEFAULTS, field_name)
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    if isinstance(default, bool):
+        return _flag(name, text)
+    if isinstance(default, int):
+        return _whole(name, text, *_WITHIN[field_name])
+    if isinstance(default, tuple):
+        return _split(text)
+    if isinstance(default, Secret):
+        return Secret(text)
+    values = _AMONG.get(field_name)
+    if values and text not in values:
+        raise SettingInvalid(f"{name} must be {' or '.join(values)}.")
+    return text
 
 
 def _storage(environment: Mapping[str, str]) -> StorageAccount:
@@ -189,24 +198,15 @@ def _storage(environment: Mapping[str, str]) -> StorageAccount:
     return account
 
 
-def _flag(environment: Mapping[str, str], name: str) -> bool:
-    value = environment.get(name, "").strip().lower()
-    if value in _YES:
+def _flag(name: str, text: str) -> bool:
+    if text.lower() in _YES:
         return True
-    if value in _NO:
+    if text.lower() in _NO:
         return False
     raise SettingInvalid(f"{name} must be true or false.")
 
 
-def _one_of(environment: Mapping[str, str], name: str, *values: str) -> str:
-    text = environment.get(name, "").strip() or values[0]
-    if text not in values:
-        raise SettingInvalid(f"{name} must be {' or '.join(values)}.")
-    return text
-
-
-def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    text = environment.get(name, "").strip() or str(default)
+def _whole(name: str, text: str, least: int, most: int) -> int:
     if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
         raise SettingInvalid(f"{name} must be a whole number from {least} to {most}.")
     return int(text)

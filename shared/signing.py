@@ -14,11 +14,13 @@ import base64
 import binascii
 import logging
 import math
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shared.clock import now
@@ -44,6 +46,9 @@ KEPT = 10_000
 """Customers whose secrets are kept in memory."""
 KEPT_ASKED = 1000
 """Names that callers have asked for: more than can come up within REREAD_S."""
+_SIGNATURE = "webhook-signature"
+_is_signature = re.compile(r"v1,[A-Za-z0-9+/]{43}=").fullmatch
+"""The base64 of a HMAC-SHA256; other versions are others' to read."""
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
 """The specification's (standardwebhooks.com, "Signature scheme")."""
@@ -75,18 +80,23 @@ class _Known:
     keys: tuple[Webhook, ...]
     why_none: str
     read_at: float
+    read_on: datetime
     found: StoredCredential | None = None
     there: bool = False
     """There is a secret, whether it can be used or not."""
 
     def usable(self) -> tuple[Webhook, ...]:
-        return () if self.why_not() else self.keys
+        return () if self.why_not(now()) else self.keys
 
-    def why_not(self) -> str:
+    def ended(self) -> bool:
+        """It could be used when it was read, and its dates have ended since: there may be a new version."""
+        return not self.why_not(self.read_on) and bool(self.why_not(now()))
+
+    def why_not(self, at: datetime) -> str:
         # Key Vault gives a value outside its dates as well; enforcing them is left to who reads it.
-        if self.found is not None and self.found.not_before is not None and now() < self.found.not_before:
+        if self.found is not None and self.found.not_before is not None and at < self.found.not_before:
             return "The customer's signing secret is not valid yet."
-        if self.found is not None and self.found.expires_on is not None and now() >= self.found.expires_on:
+        if self.found is not None and self.found.expires_on is not None and at >= self.found.expires_on:
             return "The customer's signing secret has expired."
         return self.why_none
 
@@ -132,27 +142,29 @@ class Signing:
         `message_id` must bear no full stop: the specification joins what is signed with them.
         """
         known = await self._fresh(customer)
-        if not known.usable() and self._ticks() - known.read_at >= REREAD_S:
+        if not known.usable() and (known.ended() or self._ticks() - known.read_at >= REREAD_S):
             known = await self._read(customer, own=True)
         if not known.usable():
-            raise NoSigningSecret(known.why_not())
+            raise NoSigningSecret(known.why_not(now()))
         moment = now()
         signatures = (key.sign(message_id, moment, body.decode()) for key in known.usable())
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(moment.timestamp())),
-            "webhook-signature": " ".join(signatures),
+            _SIGNATURE: " ".join(signatures),
         }
 
     def _verify(self, keys: tuple[Webhook, ...], body: bytes, headers: Mapping[str, str]) -> bool:
         """Every key is tried; where there is none, one that nobody has, for the same work."""
         from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415  # no job from a queue needs it
 
+        # The library gives up at the first one that is malformed, whatever comes after it.
+        given = " ".join(one for one in headers.get(_SIGNATURE, "").split() if _is_signature(one))
         verified = False
         for key in keys or (Webhook(self._nobodys),):
             try:
-                key.verify(body, dict(headers), json_parse=False)
-            except (WebhookVerificationError, ValueError):  # a malformed header is a plain ValueError
+                key.verify(body, {**headers, _SIGNATURE: given}, json_parse=False)
+            except (WebhookVerificationError, ValueError):  # a body that is no text is a plain ValueError
                 continue
             verified = True
         return verified
@@ -201,11 +213,13 @@ class Signing:
         except ConnectionDisabled:
             why, there = "The customer's signing secret is disabled.", True
         if found is not None:
-            keys, there = _keys(found), True
+            given = found.value.reveal().split() if found.enabled else []
+            keys, there = _keys(given), True
             why = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
-            if not keys:
-                log.warning("signing_secret_invalid customer=%s: %s", customer, why)
-        return _Known(keys, why, self._ticks(), found, there)
+            if len(keys) < max(len(given), 1):
+                left_out = why or f"{len(given) - len(keys)} of {len(given)} are not `whsec_` and base64."
+                log.warning("signing_secret_invalid customer=%s: %s", customer, left_out)
+        return _Known(keys, why, self._ticks(), now(), found, there)
 
 
 def _keep(kept: OrderedDict[str, T], name: str, value: T, most: int) -> None:
@@ -215,13 +229,11 @@ def _keep(kept: OrderedDict[str, T], name: str, value: T, most: int) -> None:
         kept.popitem(last=False)
 
 
-def _keys(found: StoredCredential) -> tuple[Webhook, ...]:
-    """The secret's keys; none where one of them is malformed, or it is disabled."""
+def _keys(texts: Iterable[str]) -> tuple[Webhook, ...]:
+    """The keys among these: one that is malformed, as while rotating, switches off no other."""
     from standardwebhooks import Webhook  # noqa: PLC0415
 
-    texts = found.value.reveal().split() if found.enabled else []
-    keys = [_key(text) for text in texts]
-    return tuple(Webhook(key) for key in keys if key) if all(keys) else ()
+    return tuple(Webhook(key) for key in map(_key, texts) if key)
 
 
 def _key(text: str) -> bytes:

@@ -20,6 +20,7 @@ import msgspec
 from shared.adaptations import Adaptations, read_adaptation
 from shared.clock import now
 from shared.connections import AddressNotAllowed, Connection
+from shared.contract.decoding import json_object
 from shared.contract.documents import TrialDocument, Verdict
 from shared.contract.job import Options
 from shared.errors import (
@@ -32,6 +33,7 @@ from shared.errors import (
     CredentialRejected,
     JobError,
     ModelNotFound,
+    NetworkRefused,
     ProviderUnavailable,
     QuotaExhausted,
     RateLimited,
@@ -41,7 +43,7 @@ from shared.errors import (
 )
 from shared.stores import Row, RowChanged, RowExists, Table
 from shared.transport import EntraAccess, Reply, Transport, UpstreamRequest
-from shared.usage import Call, read_usage, usage_rows
+from shared.usage import Call, call_of_answer, usage_rows
 
 TRIAL_S = 15.0
 """Seconds that a trial may take."""
@@ -58,6 +60,7 @@ _REFUSALS: Mapping[type[JobError], Verdict] = {
     ConnectionDisabled: "disabled",
     ConnectionExpired: "expired",
     ConnectionFault: "not_valid",
+    NetworkRefused: "not_reachable",
     CredentialRejected: "key_refused",
     ModelNotFound: "deployment_missing",
     QuotaExhausted: "quota_gone",
@@ -101,13 +104,17 @@ class Trials:
             verdict = TrialDocument(ok=True, verdict="fine", message=f"The endpoint {what}.")
         took = round((time.monotonic() - began) * 1000)
         return msgspec.structs.replace(
-            verdict, provider=connection.endpoint.provider, model=model or None, latency_ms=took
+            verdict,
+            message=connection.without_key(verdict.message),
+            provider=connection.endpoint.provider,
+            model=connection.without_key(model) or None,
+            latency_ms=took,
         )
 
     async def _list(self, connection: Connection, until: float) -> None:
         url = connection.endpoint.url(_MODELS, "")
         reply = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), until)
-        if not isinstance(_object(reply).get("data"), list):
+        if not isinstance(json_object(reply.body).get("data"), list):
             raise _strange(reply, "list of models")
 
     async def _chat(self, connection: Connection, model: str, until: float) -> None:
@@ -135,10 +142,8 @@ class Trials:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
                 await record.withdraw()
             raise
-        said = _object(reply)
-        answered_by = said.get("model")
-        tokens = read_usage(said.get("usage"))
-        await record.close(Call(tokens, answered_by if isinstance(answered_by, str) else None, reply.request_id))
+        said = json_object(reply.body)
+        await record.close(call_of_answer(said, reply.request_id))
         if not isinstance(said.get("choices"), list):
             raise _strange(reply, "chat completion")
 
@@ -218,14 +223,6 @@ def _asking(connection: Connection, model: str, body: dict[str, Any]) -> Upstrea
         msgspec.json.encode(body),
         {"content-type": "application/json", **connection.headers()},
     )
-
-
-def _object(reply: Reply) -> dict[str, Any]:
-    try:
-        said = msgspec.json.decode(reply.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _strange(reply: Reply, what: str) -> _Strange:

@@ -7,10 +7,12 @@ import json
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from aijobs import doctor
+from local.vault_secrets import VaultError
 from operating import Ended, Operator
 from shared import clock
 from world import World
@@ -81,6 +83,7 @@ async def test_what_is_wrong_is_named(operator: Operator, setting: str, value: s
         ({"ALLOW_STATIC_CONNECTION": "*"}, "static connection warning", "STATIC_CONNECTION is not set"),
         ({"STATIC_CONNECTION": "sk-THE-KEY"}, "static connection ok", "serves nobody"),
         ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "a,b"}, "static connection ok", "openai"),
+        ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "true"}, "static connection warning", "every"),
         ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "static connection wrong", "malformed"),
     ],
 )
@@ -102,6 +105,20 @@ async def test_vault_that_may_only_be_read_is_a_warning(operator: Operator, monk
 
     assert 0 == ended.code
     assert "Key Vault Secrets Officer" in finding(ended, "Key Vault: change")
+
+
+async def test_closed_vault_is_told_from_a_missing_role(operator: Operator, monkeypatch: pytest.MonkeyPatch):
+    """A vault whose network is closed is not mended by a role, and the finding says so."""
+
+    async def closed(*_: object) -> NoReturn:
+        raise VaultError(403, "Forbidden", "Public network access is disabled.", "ForbiddenByConnection")
+
+    monkeypatch.setattr(operator.world.vault, "around", closed)
+
+    ended = await operator.types("doctor")
+
+    assert 1 == ended.code
+    assert "closed to public networks" in finding(ended, "Key Vault")
 
 
 @pytest.mark.parametrize(("off_s", "code", "told"), [(-400, 1, "behind"), (400, 1, "ahead of"), (5, 0, "within")])

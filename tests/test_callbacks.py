@@ -354,7 +354,7 @@ async def test_gone_ends_it(desk: Desk, receiver: Receiver):
     [
         (429, "600", 600, 660),
         (503, "600", 600, 660),
-        (503, "{date}", 590, 660),
+        (503, "{date}", 570, 660),
         (429, "1", 5, 5.5),
         (429, "99999999", 86400, 95040),
         (500, "600", 5, 5.5),
@@ -426,7 +426,7 @@ async def test_a_receiver_that_breaks_off_is_tried_again(desk: Desk, receiver: R
 async def test_an_answer_without_end_is_not_read(desk: Desk, receiver: Receiver):
     """The status is enough."""
     receiver.answers.append(endless)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await desk.deliver()
 
     assert ("delivered", 1, 200) == desk.state
@@ -663,8 +663,8 @@ async def test_loopback_and_http_are_for_the_local_stack(url: str):
 async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transport, receiver: Receiver):
     """One request each, without a cookie or a credential of anybody's."""
     receiver.answers.append(says(307, location=receiver.url, set_cookie="a=b; Path=/"))
-    first = await transport.post(receiver.url, b"1", {"x-own": "1"}, timeout_s=5)
-    await transport.post(receiver.url, b"2", {}, timeout_s=5)
+    first = await transport.post(receiver.url, b"1", {"x-own": "1"}, timeout_s=30)
+    await transport.post(receiver.url, b"2", {}, timeout_s=30)
 
     assert 307 == first.status
     assert [b"1", b"2"] == [body for _, body in receiver.received]
@@ -674,11 +674,13 @@ async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transp
 
 async def test_failures_have_their_kind(transport: Transport, receiver: Receiver):
     """A timeout and a broken connection, in sentences with the host and nothing else of the address."""
-    receiver.answers += [hang, abort]
-    with pytest.raises(UpstreamTimeout) as late:
-        await transport.post(receiver.url, b"", {}, timeout_s=0.05)
+    receiver.answers.append(abort)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/told?token=MARKED-TOKEN"
+        with pytest.raises(UpstreamTimeout) as late:
+            await transport.post(url, b"", {}, timeout_s=0.05)
     with pytest.raises(ProviderUnavailable) as broken:
-        await transport.post(receiver.url, b"", {}, timeout_s=5)
+        await transport.post(receiver.url, b"", {}, timeout_s=30)
 
     assert "MARKED" not in f"{late.value}{broken.value}"
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from local.vault import Vault
+from local.vault_secrets import VaultError
 from shared import connections as module
 from shared.connections import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
 from shared.contract.job import decode_job
@@ -30,6 +34,7 @@ from shared.secret import Secret
 from shared.settings import Settings, read_settings
 from shared.stores import StoredCredential
 from shared.transport import ApiKey, EntraAccess
+from test_holds import worker_of
 from world import World
 
 KEY = "the-key-that-nobody-may-see"
@@ -465,19 +470,57 @@ async def test_an_outage_never_puts_a_customer_on_the_operators_account(store: S
             await connections.resolve(customer, "default")
 
 
-async def test_a_refusal_during_an_outage_renews_nothing(connections: Connections, store: Store) -> None:
-    """A reread that the vault does not answer leaves the refusal as it is."""
-    store.put("contoso")
+async def test_a_key_rotated_while_the_vault_is_down_costs_no_job(
+    connections: Connections, store: Store, clock: Clock
+) -> None:
+    """
+    A refusal whose reread the vault does not answer puts the job back: there may be a new key. However many are
+    refused, the vault is asked once in REREAD_S; once it answers, the job gets the new key, or that there is none.
+    """
+    store.put("contoso", version="v1")
     refused = await connections.resolve("contoso", "default")
     store.down = True
+    for _ in range(3):
+        with pytest.raises(VaultUnavailable, match="refused the key of customer contoso's connection default"):
+            await connections.renewed(refused)
+    assert 2 == store.reads["contoso", "default"]
+    assert refused is await connections.resolve("contoso", "default")
 
+    store.down = False
+    clock.pass_by(REREAD_S)
     assert await connections.renewed(refused) is None
+    store.put("contoso", version="v2")
+    clock.pass_by(REREAD_S)
+    renewed = await connections.renewed(refused)
+
+    assert renewed is not None
+    assert "v2" == renewed.version
+
+
+async def test_an_outage_is_remembered_for_a_moment(connections: Connections, store: Store, clock: Clock) -> None:
+    """While the vault is down, the jobs of a connection that is not known ask it once in FAULT_S, not each."""
+    store.down = True
+    for _ in range(5):
+        with pytest.raises(VaultUnavailable, match="Key Vault answered 503"):
+            await connections.resolve("contoso", "default")
+    assert 1 == store.reads["contoso", "default"]
+
+    store.down = False
+    store.put("contoso")
+    store.put("fabrikam")
+    await connections.resolve("fabrikam", "default")
+    clock.pass_by(FAULT_S)
+
+    assert KEY == key_of(await connections.resolve("contoso", "default"))
 
 
 async def test_an_expiry_holds_for_what_is_kept_too(
-    connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch
+    connections: Connections, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that expires while it is kept in memory is refused from that moment on."""
+    """
+    A connection that expires while it is kept in memory is refused from that moment on: it is read again then,
+    and once in FAULT_S as long as it is outside its dates, so that new dates serve at once.
+    """
     expiry = datetime.now(UTC) + timedelta(minutes=1)
     store.put("contoso", expires_on=expiry)
     await connections.resolve("contoso", "default")
@@ -486,9 +529,53 @@ async def test_an_expiry_holds_for_what_is_kept_too(
     await connections.resolve("contoso", "default")
     monkeypatch.setattr(module, "now", lambda: expiry)
 
-    with pytest.raises(ConnectionExpired, match="has expired"):
-        await connections.resolve("contoso", "default")
-    assert 1 == store.reads["contoso", "default"]
+    for reads in (2, 3):
+        for _ in range(3):
+            with pytest.raises(ConnectionExpired, match="has expired"):
+                await connections.resolve("contoso", "default")
+        assert reads == store.reads["contoso", "default"]
+        clock.pass_by(FAULT_S)
+
+    store.put("contoso", expires_on=expiry + timedelta(days=30))
+
+    assert KEY == key_of(await connections.resolve("contoso", "default"))
+
+
+async def test_a_new_version_takes_over_when_the_old_one_ends(
+    connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is in the vault before the kept one ends serves from that moment on, for one read of all jobs."""
+    expiry = datetime.now(UTC) + timedelta(seconds=1)
+    store.put("contoso", version="v1", expires_on=expiry)
+    assert "v1" == (await connections.resolve("contoso", "default")).version
+    store.put("contoso", version="v2", expires_on=expiry + timedelta(days=30))
+
+    monkeypatch.setattr(module, "now", lambda: expiry)
+    found = await asyncio.gather(*(connections.resolve("contoso", "default") for _ in range(50)))
+
+    assert {"v2"} == {one.version for one in found}
+    assert 2 == store.reads["contoso", "default"]
+
+
+async def test_an_expiry_during_an_outage_waits_for_the_vault(
+    connections: Connections, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a connection that ends while the vault is down nobody knows whether there is a new version: its jobs wait."""
+    expiry = datetime.now(UTC) + timedelta(seconds=1)
+    store.put("contoso", version="v1", expires_on=expiry)
+    await connections.resolve("contoso", "default")
+    store.put("contoso", version="v2")
+    store.down = True
+    monkeypatch.setattr(module, "now", lambda: expiry)
+
+    for _ in range(3):
+        with pytest.raises(VaultUnavailable, match="contoso's connection default"):
+            await connections.resolve("contoso", "default")
+    assert 2 == store.reads["contoso", "default"]
+
+    store.down = False
+    clock.pass_by(FAULT_S)
+    assert "v2" == (await connections.resolve("contoso", "default")).version
 
 
 async def test_a_secret_that_becomes_valid_while_kept_is_used(
@@ -510,6 +597,9 @@ async def test_a_secret_that_becomes_valid_while_kept_is_used(
     [
         ("*", "contoso", True),
         ("true", "contoso", True),
+        ("1", "contoso", True),
+        ("on", "contoso", False),
+        ("no", "no", True),
         ("contoso, fabrikam", "contoso", True),
         ("contoso, fabrikam", "fabrikam", True),
         ("contoso, fabrikam", "fabrikam-2", False),
@@ -656,9 +746,9 @@ async def test_a_job_that_gives_up_does_not_take_the_read_from_the_others(
 
 
 async def test_a_read_that_everybody_gave_up_fails_in_silence(
-    connections: Connections, store: Store, caplog: pytest.LogCaptureFixture
+    connections: Connections, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A read whose last waiting job is gone may fail without a word, and the next job reads anew."""
+    """A read whose last waiting job is gone may fail without a word, and a later job reads anew."""
     store.gate = asyncio.Event()
     store.down = True
     job = asyncio.create_task(connections.resolve("contoso", "default"))
@@ -671,6 +761,7 @@ async def test_a_read_that_everybody_gave_up_fails_in_silence(
     gc.collect()
     store.down = False
     store.put("contoso")
+    clock.pass_by(FAULT_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
     assert "" == caplog.text
@@ -775,3 +866,57 @@ async def test_a_key_that_is_rotated_in_key_vault_is_found(world: World) -> None
 
     assert renewed is not None
     assert "rotated-key" == key_of(renewed)
+
+
+@contextlib.contextmanager
+def closed(vault: Vault) -> Iterator[None]:
+    """The vault's network is closed."""
+
+    async def answer(*_: object) -> NoReturn:
+        said = "Public network access is disabled and request is not from a trusted service nor via an approved private"
+        raise VaultError(403, "Forbidden", f"{said} link.", "ForbiddenByConnection")
+
+    vault.around = answer
+    try:
+        yield
+    finally:
+        vault.around = None
+
+
+async def test_a_closed_vault_ends_nobodys_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the vault's network is closed, a known connection goes on, and jobs of others are put back."""
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    known, unknown, worker = world.customer(), world.customer(), worker_of(world)
+    await worker.run(known)
+
+    with closed(world.vault):
+        assert "succeeded" == (await worker.run(known))["status"]
+        assert await worker.deliver(unknown) is None
+
+    ((body, _),) = worker.put_back()
+    assert unknown.name == json.loads(body)["customer"]
+    assert 2 == world.vault.reads[f"ai--{known.name}--default"]
+
+
+async def test_a_job_outlives_a_key_that_is_rotated_while_the_vault_is_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A job whose key is refused while the vault can't be asked is put back, and done with the new key afterwards;
+    one that has no time for that ends as `timeout`, and says why.
+    """
+    monkeypatch.setattr(module, "REREAD_S", 0.0)
+    customer, worker = world.customer(), worker_of(world)
+    await worker.run(customer)
+    del world.endpoint.accounts[customer.account.key]
+    customer.account = world.endpoint.account()
+    world.connect(customer)
+
+    with closed(world.vault):
+        late = await worker.run(customer, options={"deadline_s": 20})
+        assert await worker.deliver(customer, job_id="patient") is None
+    ((body, _),) = worker.put_back()
+
+    assert "timeout" == late["error"]["code"]
+    assert "Key Vault does not answer whether there is a new one" in late["error"]["message"]
+    assert "succeeded" == (await worker.run(customer, body))["status"]

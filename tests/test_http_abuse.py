@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from served import Served
-from shared.http.jobs import BODY_LIMIT
+from shared.http.reading import BODY_LIMIT
 from shared.routes import ROUTES
 from world import Customer
 
@@ -27,7 +27,7 @@ def customer(served: Served) -> Customer:
     return served.world.customer()
 
 
-async def raw(served: Served, text: str | bytes, *, within: float = 10) -> bytes:
+async def raw(served: Served, text: str | bytes, *, within: float = 60) -> bytes:
     """What the host answers to these very bytes; it is told that no more requests come."""
     parts = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -82,7 +82,7 @@ async def test_too_deep_a_body_is_refused(served: Served, shell: bytes, inner: b
         answered = await served.http.post("/api/jobs", content=shell % body)
         assert answered.status_code in {202, 400}, answered.text
         assert depth < 1000 or answered.status_code == 400
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert await alive(served)
 
 
@@ -95,9 +95,8 @@ async def test_a_slow_body_keeps_nobody_waiting(served: Served):
         writer.write(head)
         await writer.drain()
 
-    began = time.monotonic()
-    assert await alive(served)
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(20):
+        assert await alive(served)
     for _, writer in opened:
         writer.close()
         await writer.wait_closed()
@@ -190,17 +189,20 @@ async def test_path_tricks_find_nothing(served: Served, customer: Customer, tric
 
 
 async def test_a_continuation_leads_to_no_other_customer(served: Served):
-    """A place in another customer's list, or a made-up one, shows one's own jobs or nothing."""
+    """A place in another customer's list, or a made-up one, shows one's own jobs or nothing; what is none, 400."""
     mine, other = served.world.customer(), served.world.customer()
     for customer in (mine, other):
         await served.http.post("/api/jobs", json=customer.job(job_id="one"))
         await served.http.post("/api/jobs", json=customer.job(job_id="two"))
     page = (await served.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
 
-    for place in (page["continuation"], "t_", "j_one", "u_2026-11", "t_00000000000000_a", "t_99999999999999_a", "'"):
+    for place in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
         answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
         assert 200 == answered.status_code
         assert {mine.name} >= {job["customer"] for job in answered.json()["jobs"]}
+    for place in ("t_", "j_one", "u_2026-11", "'", "t_00000000000000_a'"):
+        answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
+        assert 400 == answered.status_code
 
 
 async def test_hundreds_at_once(served: Served, customer: Customer):
@@ -218,12 +220,12 @@ async def test_hundreds_at_once(served: Served, customer: Customer):
         *(ask("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
         *(ask("POST", "/api/jobs", content=b"{") for _ in range(50)),
     )
-    waited = await served.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=20"})
+    waited = await served.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
 
     assert [202] * 150 + [404] * 50 + [200] * 50 + [400] * 50 == statuses
     assert (200, "succeeded") == (waited.status_code, waited.json()["status"])
     own = [f"/api/jobs/{customer.name}/own-{number}/result" for number in range(0, 150, 10)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for path in own:
             while (await served.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process
                 await asyncio.sleep(0.05)
@@ -241,7 +243,7 @@ ELSEWHERE = [
 async def test_raw_leads_nowhere_else(served: Served, customer: Customer, path: str):
     """A path that is no path below the customer's endpoint is refused at the door; nothing is sent."""
     job = customer.job(action="raw", input={"path": path})
-    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=10"})
+    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
 
     # One that is a strange but relative path stays below the endpoint.
     if answered.status_code == 200:
@@ -277,13 +279,13 @@ CALLED = [
 async def test_callbacks_lead_nowhere_inside(served: Served, customer: Customer, url: str):
     """An address that no callback may have is refused at the door, or never called: the status says so."""
     job = customer.job(job_id="called", output={"callback": url})
-    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=10"})
+    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
     if answered.status_code == 400:
         assert "`output.callback`" in answered.json()["detail"]
         assert [] == await customer.rows()
         return
     assert (200, "succeeded") == (answered.status_code, answered.json()["status"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             state = (await served.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
             if state.get("status") == "failed" or state.get("attempts"):

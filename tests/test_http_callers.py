@@ -89,13 +89,17 @@ async def test_a_role_opens_its_routes_and_no_other(entra: World, route: Route):
     assert 403 == elsewhere.status
 
 
-async def test_a_header_that_nobody_takes_away_is_not_believed(azurite: Azurite, vault: Vault, endpoint: Endpoint):
-    """Where App Service authentication is not in front, a principal can be forged: 503 until it is."""
+async def test_a_header_that_nobody_takes_away_is_not_believed(
+    azurite: Azurite, vault: Vault, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+):
+    """Where App Service authentication is not in front, a principal can be forged: 503, and the log says why."""
     async with open_world(azurite, vault, endpoint, HTTP_AUTH="entra") as world:
         for route in GUARDED:
             refused = await ask(world, route, **token(*ROLES))
             assert (503, "unavailable") == (refused.status, refused.json["code"])
             assert "HTTP_AUTH" in refused.json["detail"]
+            assert "Retry-After" not in refused.headers
+            assert f"request_failed route={route.name} Problem HTTP_AUTH is entra, but" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -238,6 +242,20 @@ async def test_a_customer_that_is_no_text_is_nobody(entra: World, two: tuple[Cus
     for claims in ([role, {"typ": "customer", **said}], [role, named, {"typ": "customer", **said}]):
         refused = await ask(entra, route, mine.name, **encoded({"claims": claims}))
         assert (403, "forbidden") == (refused.status, refused.json["code"])
+
+
+async def test_the_claims_name_may_be_written_in_any_case(azurite: Azurite, vault: Vault, endpoint: Endpoint):
+    """`Customer` in a token ties it as `customer` does, and the setting likewise: no spelling opens everything."""
+    role = {"typ": "roles", "val": "Jobs.Read"}
+    (route,) = [one for one in ROUTES if one.name == "list_jobs"]
+    settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": "extn.Customer"}
+    async with open_world(azurite, vault, endpoint, **settings) as world:
+        for name in ("extn.customer", "EXTN.CUSTOMER", "extn.Customer"):
+            claims = [role, {"typ": name, "val": "contoso"}]
+            statuses = [
+                (await ask(world, route, one, **encoded({"claims": claims}))).status for one in ("contoso", "x")
+            ]
+            assert [200, 404] == statuses
 
 
 async def test_the_claim_of_the_customer_is_the_operators_choice(azurite: Azurite, vault: Vault, endpoint: Endpoint):

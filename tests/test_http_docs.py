@@ -19,7 +19,7 @@ from served import Served, serve
 from shared import callbacks, signing, trials
 from shared.contract import job as jobs
 from shared.contract.decoding import MOST_OPENED, is_job_id, is_name
-from shared.http import connections, webhooks
+from shared.http import connections, reading, webhooks
 from shared.http import jobs as door
 from shared.http.openapi import document
 from shared.records import MOST_LOOKED_AT
@@ -154,7 +154,7 @@ def test_limits_are_the_codes():
     """Each row of the table of limits and defaults has the number of the constant that sets it."""
     tries = len(callbacks.WAITS_S) + 1
     limits = {
-        "a job, or a webhook's event, as a request's body": f"{door.BODY_LIMIT:,} bytes",
+        "a job, or a webhook's event, as a request's body": f"{reading.BODY_LIMIT:,} bytes",
         "lists and objects in a body, or in the blob with a job's input": f"{MOST_OPENED:,}",
         "a customer's webhook template": f"{webhooks.TEMPLATE_LIMIT:,} bytes",
         "a connection, as a request's body": f"{connections.VALUE_LIMIT:,} bytes",
@@ -162,7 +162,7 @@ def test_limits_are_the_codes():
         "a job's id": f"{most(is_job_id)} characters",
         "a job's `metadata`": f"{jobs.METADATA_LIMIT:,} bytes",
         "a callback's URL": f"{jobs._CALLBACK_LIMIT:,} characters",
-        "`Prefer: wait`": f"up to {door.LONGEST_WAIT_S:g} s",
+        "`Prefer: wait`": f"up to {reading.LONGEST_WAIT_S:g} s",
         "`Retry-After` of a job that is not done": f"{door._RETRY_AFTER_S} s",
         "`limit` of a list": f"{listed()['default']}, up to {door.MOST}",
         "jobs that one page of a list looks at for a `status`": f"{MOST_LOOKED_AT:,}",

@@ -122,10 +122,10 @@ async def test_a_job_goes_all_the_way(served: Served):
     """Submitted and waited for in one request: through queue, vault and endpoint, to the result."""
     customer = served.world.customer()
     answered = await served.http.post(
-        "/api/jobs", json=customer.job(job_id="all-the-way"), headers={"Prefer": "wait=20"}
+        "/api/jobs", json=customer.job(job_id="all-the-way"), headers={"Prefer": "wait=60"}
     )
 
-    assert (200, "succeeded", "wait=20") == (
+    assert (200, "succeeded", "wait=60") == (
         answered.status_code,
         answered.json()["status"],
         answered.headers["preference-applied"],

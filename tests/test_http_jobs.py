@@ -16,9 +16,11 @@ from shared.clock import now
 from shared.contract.decoding import MOST_OPENED
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
-from shared.http.jobs import BODY_LIMIT, MOST
+from shared.http.jobs import MOST
+from shared.http.reading import BODY_LIMIT
 from shared.inputs import INPUT_LIMIT
 from shared.outputs import Outputs
+from shared.records import Records
 from shared.services import build
 from shared.settings import read_settings
 from world import Customer, World, delivery
@@ -161,6 +163,18 @@ async def test_what_the_queue_would_refuse_is_refused_at_the_door(
     assert [] == await customer.queued()
 
 
+@pytest.mark.parametrize("blob", ["{inputs}/somebody-else/a.txt", "nowhere/{customer}/a.txt"])
+async def test_a_text_out_of_reach_is_refused_at_the_door(customer: Customer, blob: str):
+    """A blob that a job may not read is named before the job is accepted, in the run's words."""
+    name = blob.format(inputs=customer.world.environment["INPUT_CONTAINERS"], customer=customer.name)
+    refused = await post(customer, action="summarize", input={"blob": name})
+    told = await customer.run(action="summarize", input={"blob": name})
+
+    assert (400, "invalid_job") == (refused.status, refused.json["code"])
+    assert told["error"]["message"] == refused.json["detail"]
+    assert "`input.blob` must be in" in refused.json["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
@@ -179,17 +193,46 @@ async def test_what_is_no_json_is_refused(world: World, body: bytes, headers: di
     assert (status, "application/problem+json") == (refused.status, refused.media_type)
 
 
+async def test_a_body_that_did_not_come_is_said_to_be_empty(world: World):
+    """Of a body in chunks Azure's host hands on nothing: its sender is told, and not that its JSON is wrong."""
+    refused = await knock(world, "POST", "jobs")
+
+    assert (400, "invalid_job") == (refused.status, refused.json["code"])
+    assert "Content-Length" in refused.json["detail"]
+
+
 async def test_a_result_is_waited_for(customer: Customer):
     """`Prefer: wait` answers 200 with the result where it comes in time, and 202 where it does not."""
-    waiting = asyncio.create_task(post(customer, job_id="soon", headers={"prefer": "respond-async, wait=10"}))
+    waiting = asyncio.create_task(post(customer, job_id="soon", headers={"prefer": "respond-async, wait=60"}))
     while not (results := await run_queue(customer)):  # noqa: ASYNC110  # it is a queue that is waited for
         await asyncio.sleep(0.02)
     answered = await waiting
     late = await post(customer, job_id="late", headers={"prefer": "wait=0"})
 
     assert (200, results[0]) == (answered.status, answered.json)
-    assert "wait=10" == answered.headers["Preference-Applied"]
+    assert "wait=60" == answered.headers["Preference-Applied"]
     assert (202, "queued") == (late.status, late.json["status"])
+
+
+async def test_a_job_is_accepted_though_storage_fails_while_it_is_waited_for(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    """It is in the queue by then: 202 with what is known of it, not an error after which it is handed in once more."""
+
+    async def fail(*_: Any) -> None:
+        raise StorageUnavailable("Storage is down.")
+
+    customer.account.will_answer(completion("y" * 60_000))
+    await post(customer, job_id="long")
+    await run_queue(customer)
+    monkeypatch.setattr(Records, "look", fail)
+    monkeypatch.setattr(Outputs, "read_result", fail)
+    new = await post(customer, headers={"prefer": "wait=1"})
+    done = await post(customer, job_id="long", headers={"prefer": "wait=1"})
+    (message,) = await customer.queued()
+
+    assert (202, "queued", json.loads(message)["job_id"]) == (new.status, new.json["status"], new.json["job_id"])
+    assert (202, "succeeded") == (done.status, done.json["status"])
 
 
 async def test_a_result_without_room_in_the_queue_is_whole_over_http(customer: Customer):
@@ -220,18 +263,22 @@ async def test_status_and_result_have_etags(customer: Customer):
 
 
 async def test_a_queued_job_can_be_cancelled(customer: Customer):
-    """It ends as cancelled without a call; one that is done can't be cancelled any more."""
+    """It ends as cancelled without a call, and is so however often it is asked for; one that ran is a conflict."""
     await post(customer, job_id="off")
     path = f"jobs/{customer.name}/off"
     cancelled = await knock(customer.world, "DELETE", path)
     (result,) = await run_queue(customer)
     late = await knock(customer.world, "DELETE", path)
+    called = [*customer.account.received]
+    await customer.run(job_id="done")
+    done = await knock(customer.world, "DELETE", f"jobs/{customer.name}/done")
 
     assert (200, "cancelled") == (cancelled.status, cancelled.json["status"])
     assert ("failed", "cancelled") == (result["status"], result["error"]["code"])
-    assert [] == customer.account.received
-    assert "cancelled" == (await knock(customer.world, "GET", path)).json["status"]
-    assert (409, "conflict") == (late.status, late.json["code"])
+    assert [] == called
+    assert (200, "cancelled") == (late.status, late.json["status"])
+    assert late.json == (await knock(customer.world, "GET", path)).json
+    assert (409, "conflict") == (done.status, done.json["code"])
 
 
 async def test_a_job_that_waits_says_why(customer: Customer):
@@ -270,6 +317,19 @@ async def test_jobs_are_listed_newest_first_over_inserts(customer: Customer):
     pages = [[job["job_id"] for job in page.json["jobs"]] for page in (first, second, third)]
     assert [["j4", "j3"], ["j2", "j1"], ["j0"]] == pages
     assert "continuation" not in third.json
+
+
+async def test_a_page_follows_a_job_that_is_gone(customer: Customer):
+    """A place is good although its row was removed since."""
+    for number in range(2):
+        await post(customer, job_id=f"j{number}")
+        await asyncio.sleep(0.002)
+    first = await listed(customer, limit=1)
+    gone = {"PartitionKey": customer.name, "RowKey": first.json["continuation"]}
+    await customer.world.table.delete_entity(gone)
+    second = await listed(customer, continuation=first.json["continuation"])
+
+    assert ["j0"] == [job["job_id"] for job in second.json["jobs"]]
 
 
 async def test_jobs_are_listed_by_status(customer: Customer):
@@ -336,7 +396,12 @@ async def test_brackets_in_texts_are_no_lists(customer: Customer, action: str, g
     assert 202 == taken.status, taken.body
 
 
-@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}])
+PLACES = [{"continuation": text} for text in ("x", "t_1_a", "t_" + "1" * 14, "j_a", "t_" + "1" * 14 + "_a/b")]
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}, *PLACES]
+)
 async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str]):
     """400 with the member's name."""
     refused = await listed(customer, **query)

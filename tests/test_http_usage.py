@@ -7,14 +7,16 @@ import io
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from doorway import Answered, knock
 from endpoint import completion
+from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
 from shared.http.callers import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.http.usage import accepted
+from shared.http.usage import accepted, csv_of
 from world import Customer, World
 
 JSON, CSV = "application/json", "text/csv"
@@ -34,10 +36,10 @@ async def ask(customer: Customer, *, headers: dict[str, str] | None = None, **qu
 async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
     """This month's lines, without being asked which; other customers' jobs are not in them."""
     other = customer.world.customer()
-    customer.account.will_answer(completion(), completion(), completion(after_s=2))
+    customer.account.will_answer(completion(), completion(), completion(after_s=30))
     for model in ("a", "b"):
         await customer.run(model=model)
-    await customer.run(model="b", options={"timeout_s": 0.1, "max_retries": 0})
+    await customer.run(model="b", options={"timeout_s": 1.5, "max_retries": 0})
     await other.run()
     said = (await ask(customer)).json
 
@@ -93,6 +95,31 @@ async def test_csv_is_a_file(customer: Customer):
     assert f'attachment; filename="{name}"' == file.headers["Content-Disposition"]
     assert ["model", "source", "provider"] == header[:3]
     assert [f"'{model}", "key_vault", "azure_openai", "customer", "answered", "1"] == line[:6]
+
+
+@pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
+def test_what_is_not_seen_hides_no_formula(first: str, formula: str):
+    """A spreadsheet may pass over what does not print: whatever stands before a formula, it is made a text."""
+    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=first + formula)).decode()))
+
+    assert f"'{first}{formula}" == line[0]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
+def test_a_name_stays_as_it_is(model: str):
+    """What can't be taken for a formula has no quote before it."""
+    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=model)).decode()))
+
+    assert model == line[0]
+
+
+def statement(**members: str) -> Statement:
+    """A statement of one line with these members, which tell it apart."""
+    sums = msgspec.structs.asdict(Sums())
+    line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
+    totals = StatementTotals(answered=Sums(), lost=Sums(), unanswered=Sums())
+    return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
 
 
 async def test_a_statement_has_an_etag(customer: Customer):

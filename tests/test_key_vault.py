@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 import pytest_asyncio
@@ -15,7 +15,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
 
 from local import vault as vaults
-from local.vault import Vault
+from local.vault import Around, Vault
+from local.vault_secrets import VaultError
 from shared import key_vault
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.key_vault import KeyVaultCredentials
@@ -54,11 +55,24 @@ async def own_vault(tmp_path: Path) -> AsyncIterator[Vault]:
         yield running
 
 
+class Waiting(AioHttpTransport):
+    """Sockets that note the SDK's waits between its tries."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.waits: list[float] = []
+
+    async def sleep(self, duration: float) -> None:
+        """Notes it, and waits."""
+        self.waits.append(duration)
+        await super().sleep(duration)
+
+
 @pytest_asyncio.fixture
-async def transport(own_vault: Vault) -> AsyncIterator[AioHttpTransport]:
+async def transport(own_vault: Vault) -> AsyncIterator[Waiting]:
     """Sockets that trust the vault's own authority."""
     async with open_session() as session:
-        yield AioHttpTransport(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
+        yield Waiting(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
 
 
 @pytest.fixture
@@ -138,6 +152,72 @@ async def test_a_vault_that_lets_nobody_in_is_unavailable(own_vault: Vault, cred
         await credentials.get("contoso", "default")
 
 
+def answering(message: str, inner: str | None) -> Around:
+    """What has every read answered with 403, as Key Vault words it."""
+
+    async def answer(*_: object) -> NoReturn:
+        raise VaultError(403, "Forbidden", message, inner)
+
+    return answer
+
+
+# Of the first two, what microsoft/multimodal-ai (issue 171) and microsoft/AzureTRE (issue 3789) were answered.
+CALLER = "\r\nCaller: appid=04b07795-8ddb;oid=eaadeb4c\r\nVault: my-vault;location=eastus2"
+CLOSED = {
+    "ForbiddenByConnection": "Public network access is disabled and request is not from a trusted service nor via an "
+    f"approved private link.{CALLER}",
+    "ForbiddenByFirewall": f"Client address is not authorized and caller is not a trusted service.{CALLER}",
+    "ForbiddenByRbac": f"Caller is not authorized to perform action on resource.{CALLER}",
+    "ForbiddenByPolicy": f"The user, group or application does not have secrets get permission.{CALLER}",
+}
+
+
+@pytest.mark.parametrize("secret", ["connection", "signing secret"])
+@pytest.mark.parametrize("inner", [*CLOSED, None])
+async def test_a_closed_vault_is_no_disabled_secret(
+    own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None, secret: str
+) -> None:
+    """
+    Whatever a vault says that lets nobody in, such as that its public access "is disabled", it is the vault that is
+    closed: the job waits, what is known goes on, and the message has the vault's reason without its text.
+    """
+    own_vault.around = answering(CLOSED[inner or "ForbiddenByConnection"], inner)
+    ask = credentials.get("contoso", "default") if secret == "connection" else credentials.signing_secret("contoso")
+
+    with pytest.raises(VaultUnavailable) as raised:
+        await ask
+
+    assert f"Key Vault answered 403{f' ({inner})' if inner else ''}." == str(raised.value)
+
+
+@pytest.mark.parametrize("inner", ["SecretDisabled", None])
+async def test_a_disabled_secret_is_known_by_its_inner_code(
+    own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None
+) -> None:
+    """The inner code tells a disabled secret, or, where there is none, Key Vault's own sentence."""
+    own_vault.around = answering("Operation get is not allowed on a disabled secret.", inner)
+
+    with pytest.raises(ConnectionDisabled, match="customer contoso's connection default"):
+        await credentials.get("contoso", "default")
+    with pytest.raises(ConnectionDisabled, match="signing secret of customer contoso"):
+        await credentials.signing_secret("contoso")
+
+
+async def test_a_vault_by_another_name_says_which_setting_is_wrong(own_vault: Vault, transport: Waiting) -> None:
+    """A vault whose challenge is for another domain than was asked gets no token, and KEY_VAULT_URL is named."""
+    own_vault.secrets.put(NAME, "value")
+    credentials = KeyVaultCredentials(own_vault.url, Token(), transport=transport)
+
+    for ask in (
+        credentials.get("contoso", "default"),
+        credentials.put("contoso", "default", Secret("new")),
+        credentials.delete("contoso", "default"),
+    ):
+        with pytest.raises(VaultUnavailable, match="KEY_VAULT_URL must be the vault's own address"):
+            await ask
+    assert "value" == own_vault.secrets.get(NAME)[1].value
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_a_moments_weakness_is_bridged(own_vault: Vault, credentials: KeyVaultCredentials, status: int) -> None:
     """One failed answer is followed by another try within the same read."""
@@ -152,18 +232,17 @@ async def test_a_moments_weakness_is_bridged(own_vault: Vault, credentials: KeyV
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_vault_that_goes_on_failing_is_unavailable(
-    own_vault: Vault, credentials: KeyVaultCredentials, status: int
+    own_vault: Vault, credentials: KeyVaultCredentials, transport: Waiting, status: int
 ) -> None:
     """After three tries in about a second the read is given up, and says what the vault answered."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(status, times=10)
-    begun = time.monotonic()
 
     with pytest.raises(VaultUnavailable, match=f"Key Vault answered {status}"):
         await credentials.get("contoso", "default")
 
     assert 3 == own_vault.reads[NAME]
-    assert time.monotonic() - begun < 3
+    assert sum(transport.waits) < 1.5
 
 
 async def test_an_outage_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
@@ -182,7 +261,7 @@ async def test_a_read_has_a_bound(
     monkeypatch.setattr(key_vault, "ANSWER_S", 0.3)
     own_vault.secrets.put(NAME, "value")
     if fault == "slow":
-        own_vault.delay = 0.9
+        own_vault.delay = 30
     else:
         own_vault.fail_next(429, times=5, retry_after=30)
     begun = time.monotonic()
@@ -190,7 +269,7 @@ async def test_a_read_has_a_bound(
     with pytest.raises(VaultUnavailable, match=r"answered nothing \(TimeoutError\)"):
         await credentials.get("contoso", "default")
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 20
 
 
 async def test_a_vault_that_is_not_there_is_unavailable(transport: AioHttpTransport) -> None:

@@ -242,6 +242,37 @@ def test_no_member_of_an_answer_is_null():
         assert '"null"' not in json.dumps(DOCUMENT["components"]["schemas"][name])
 
 
+async def test_headers_of_errors_are_told(world: World):
+    """An error that says when to ask again is told to: where Storage or the vault is down, and of a missing result."""
+    customer = world.customer()
+    await knock(world, "POST", "jobs", json_body=customer.job(job_id="new"))
+    await customer.queued()
+    missing = await knock(world, "GET", f"jobs/{customer.name}/new/result")
+    world.vault.outage = True
+    try:
+        down = await knock(world, "GET", f"customers/{customer.name}/connections/default")
+    finally:
+        world.vault.outage = False
+
+    for name, answered in {"read_result": missing, "read_connection": down}.items():
+        (told,) = [one["responses"][str(answered.status)] for _, _, one in CALLS if one["operationId"] == name]
+        assert "Retry-After" in answered.headers
+        assert not told["headers"]["Retry-After"]["required"]
+
+
+def test_a_location_is_told_of_what_was_made():
+    """Where a connection is kept, no job's status is."""
+    told = {
+        operation["operationId"]: answer["headers"]["Location"]["description"]
+        for _, _, operation in CALLS
+        for answer in operation["responses"].values()
+        if "Location" in answer.get("headers", {})
+    }
+
+    assert {"submit_job", "receive_webhook", "put_connection"} == set(told)
+    assert "connection" in told["put_connection"]
+
+
 async def test_what_comes_is_as_told(world: World):
     """A real job's status, list, result and statement are valid against their schemas."""
     customer = world.customer()

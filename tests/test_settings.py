@@ -174,12 +174,18 @@ def test_no_other_queue_may_be_the_jobs(name: str, queue: str):
         ("  ", "acme", False),
         ("0", "acme", False),
         ("false", "acme", False),
-        ("No", "acme", False),
-        ("off", "off", False),
+        ("False", "false", False),
+        ("off", "acme", False),
+        ("no", "no", True),
         ("1", "acme", True),
         ("true", "acme", True),
-        ("Yes", "acme", True),
-        ("on", "acme", True),
+        (" True ", "acme", True),
+        ("yes", "acme", False),
+        ("on", "acme", False),
+        ("on", "on", True),
+        ("1,", "acme", False),
+        ("1,", "1", True),
+        ("true,acme", "contoso", False),
         ("*", "acme", True),
         (" * ", "acme", True),
         ("acme", "acme", True),
@@ -195,7 +201,10 @@ def test_no_other_queue_may_be_the_jobs(name: str, queue: str):
     ],
 )
 def test_operators_account_serves_whom_the_settings_name(allowed: str, customer: str, served: bool):
-    """The static connection is for nobody, for everybody, or for the customers named, to the letter."""
+    """
+    The static connection is for everybody where the setting is only `*`, `true` or `1`, for nobody where it is
+    empty, `false` or `0`, and else for the customers named, to the letter: `on` and `no` are names as others.
+    """
     assert served == read(ALLOW_STATIC_CONNECTION=allowed).allows_static(customer)
 
 

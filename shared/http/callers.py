@@ -59,7 +59,9 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
         raise Problem(503, "unavailable", "HTTP_AUTH is entra, but App Service authentication is not switched on.")
     claims = _claims(headers.get(_PRINCIPAL, ""))
     roles = frozenset(said for kind, said in claims if kind in _ROLES and isinstance(said, str))
-    told = [said for kind, said in claims if kind == settings.entra_customer_claim]
+    # However it is written: a claim that is passed over would leave the caller tied to nobody.
+    tie = settings.entra_customer_claim.casefold()
+    told = [said for kind, said in claims if kind.casefold() == tie]
     if not all(isinstance(said, str) for said in told):
         # Left out, it would tie the caller to nobody, and so let it see everybody's.
         raise Problem(403, "forbidden", "The token names its customer with something that is no text.")

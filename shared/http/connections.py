@@ -7,7 +7,6 @@ What is kept has been through the decoder and the checks that will read it.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from shared.addresses import encode_segment
 from shared.clock import now, rfc3339
 from shared.connections import Connection, Connections, check_dates
 from shared.contract.connection import decode_connection
-from shared.contract.decoding import decode, is_name
+from shared.contract.decoding import NAME_RULE, decode, is_name
 from shared.contract.documents import (
     ConnectionDocument,
     ConnectionList,
@@ -26,23 +25,29 @@ from shared.contract.documents import (
     TrialDocument,
     TrialRequest,
 )
+from shared.contract.job import check_model
 from shared.contract.result import ErrorBody
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
 from shared.http.callers import Caller
-from shared.http.jobs import check_body
-from shared.http.messages import Request, Response, json_response, tagged
+from shared.http.messages import (
+    Request,
+    Response,
+    has_precondition,
+    json_response,
+    preconditions_hold,
+    tagged,
+)
 from shared.http.problems import Problem, not_found
+from shared.http.reading import check_body
 from shared.key_vault import KeyVaultCredentials, SecretFacts, VaultForbids
 from shared.routes import PREFIX
 from shared.secret import Secret
 from shared.stores import StoredCredential
-from shared.transport import ApiKey, EntraAccess
+from shared.transport import EntraAccess
 from shared.trials import Trials, refused
 
 VALUE_LIMIT = 25 * 1024
 """Bytes of a secret (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates)."""
-_HIDE_FROM = 8
-"""A shorter key would be found in innocent text."""
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -56,7 +61,7 @@ class ConnectionsDoor:
     trials: Trials
 
     async def put(self, request: Request, caller: Caller) -> Response:
-        """`PUT …/connections/{name}`: keeps a new version; 201 where there was none."""
+        """`PUT …/connections/{name}`: keeps a new version; 201 where there was none, 412 against a precondition."""
         customer, name = _named_to_change(request, caller)
         value = _read_record(request)
         candidate = StoredCredential(value, "")
@@ -64,6 +69,8 @@ class ConnectionsDoor:
         vault = self._vault()
         try:
             before = await vault.look(customer, name)
+            there = None if before is None else self._describe(customer, before[1], before[0])
+            _check_preconditions(request, there)
             facts = await vault.put(customer, name, value)
         except ConnectionDisabled as exc:  # that somebody has switched it off holds for whoever calls here
             raise ConnectionDisabled(f"{exc} It has to be switched on in Key Vault first.") from None
@@ -80,14 +87,9 @@ class ConnectionsDoor:
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET …/connections/{name}`."""
         customer, name = _named_to_read(request, caller)
-        try:
-            found = await self._vault().look(customer, name)
-        except ConnectionFault as exc:  # a vault shows nothing of a secret that is switched off
-            document = ConnectionDocument(customer=customer, name=name, enabled=False, error=_error(exc))
-        else:
-            if found is None:
-                raise not_found("connection")
-            document = self._describe(customer, found[1], found[0])
+        document = await self._look(customer, name)
+        if document is None:
+            raise not_found("connection")
         return tagged(request, json_response(document))
 
     async def list(self, request: Request, caller: Caller) -> Response:
@@ -106,14 +108,19 @@ class ConnectionsDoor:
         return tagged(request, json_response(found))
 
     async def delete(self, request: Request, caller: Caller) -> Response:
-        """`DELETE …/connections/{name}`: 204. The vault keeps it recoverable for as long as it is set to."""
+        """`DELETE …/connections/{name}`: 204, and it can be recovered for as long as the vault is set to; or 412."""
         customer, name = _named_to_change(request, caller)
+        if has_precondition(request):
+            there = await self._look(customer, name)
+            if there is None:
+                raise not_found("connection")
+            _check_preconditions(request, there)
         try:
-            there = await self._vault().delete(customer, name)
+            removed = await self._vault().delete(customer, name)
         except VaultForbids as exc:
             raise _forbidden(exc) from None
         self.connections.forget(customer, name)
-        if not there:
+        if not removed:
             raise not_found("connection")
         log.info("connection_removed customer=%s connection=%s", customer, name)
         return Response(204)
@@ -122,7 +129,10 @@ class ConnectionsDoor:
         """`POST …/connections/{name}/test`: 200 with the verdict, whatever it is."""
         customer, name = _named_to_change(request, caller)
         asked = _read_trial(request)
-        return json_response(await self._try(customer, name, asked.model))
+        try:
+            return json_response(await self._try(customer, name, asked.model))
+        except InvalidJob as exc:  # the endpoint takes another model, or needs one
+            raise Problem(400, "invalid_request", str(exc)) from None
 
     async def _try(self, customer: str, name: str, model: str | None) -> TrialDocument:
         try:
@@ -133,11 +143,14 @@ class ConnectionsDoor:
             check_dates(found, customer, name, now())
         except ConnectionFault as exc:
             return refused(exc)
-        verdict = await self.trials.run(connection, model)
-        access = connection.access
-        if isinstance(access, ApiKey):
-            verdict = msgspec.structs.replace(verdict, message=_hide(access.key, verdict.message))
-        return verdict
+        return await self.trials.run(connection, model)
+
+    async def _look(self, customer: str, name: str) -> ConnectionDocument | None:
+        try:
+            found = await self._vault().look(customer, name)
+        except ConnectionFault as exc:  # a vault shows nothing of a secret that is switched off
+            return ConnectionDocument(customer=customer, name=name, enabled=False, error=_error(exc))
+        return None if found is None else self._describe(customer, found[1], found[0])
 
     def _vault(self) -> KeyVaultCredentials:
         if self.secrets is None:
@@ -175,21 +188,25 @@ def _read_trial(request: Request) -> TrialRequest:
         return TrialRequest()
     check_body(request)
     try:
-        return decode(request.body, TrialRequest)
+        asked = decode(request.body, TrialRequest)
+        if asked.model is not None:
+            check_model(asked.model)
     except InvalidJob as exc:
         raise Problem(400, "invalid_request", str(exc).replace("The job", "The body")) from None
+    return asked
+
+
+def _check_preconditions(request: Request, there: ConnectionDocument | None) -> None:
+    # Key Vault has no writes under a condition, so one that comes in between is not seen.
+    if not preconditions_hold(request, None if there is None else json_response(there)):
+        raise Problem(412, "precondition_failed", "The connection is not as `If-Match` or `If-None-Match` wants it.")
 
 
 def _named_to_change(request: Request, caller: Caller) -> tuple[str, str]:
     customer, name = request.params["customer"], request.params["name"]
     caller.check_writes(customer)
     if not is_name(customer) or not is_name(name):
-        raise Problem(
-            400,
-            "invalid_request",
-            "Customers and connections are named with 1 to 50 lower-case letters, digits and single hyphens, "
-            "beginning and ending in a letter or digit.",
-        )
+        raise Problem(400, "invalid_request", f"Customers and connections are named with {NAME_RULE}.")
     return customer, name
 
 
@@ -240,23 +257,9 @@ def _settings(connection: Connection) -> ConnectionSettings:
         max_concurrency=connection.max_concurrency,
         monthly_budget=connection.monthly_budget,
     )
-    return _without(access.key, shown) if isinstance(access, ApiKey) else shown
-
-
-def _without(key: Secret, settings: ConnectionSettings) -> ConnectionSettings:
-    # A key that was pasted into a wrong member as well comes out of none.
-    given = msgspec.structs.asdict(settings).items()
-    hidden = {name: _hide(key, value) for name, value in given if isinstance(value, str)}
-    return msgspec.structs.replace(settings, **hidden)
-
-
-def _hide(key: Secret, text: str) -> str:
-    told = key.reveal()
-    if len(told) < _HIDE_FROM:
-        return text
-    # A host is written in lower case, and a deployment as a path has it.
-    spellings = "|".join(re.escape(one) for one in (told, encode_segment(told), quote(told, safe="")))
-    return re.sub(spellings, "***", text, flags=re.IGNORECASE)
+    given = msgspec.structs.asdict(shown).items()
+    hidden = {name: connection.without_key(value) for name, value in given if isinstance(value, str)}
+    return msgspec.structs.replace(shown, **hidden)
 
 
 def _error(exc: ConnectionFault) -> ErrorBody:

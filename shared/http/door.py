@@ -41,8 +41,11 @@ class Door:
         except Exception as exc:  # noqa: BLE001  # whatever it is, the caller gets a problem, and never its text
             problem = problem_of(exc)
             if problem.status >= 500:  # noqa: PLR2004
-                where = "" if problem.code == "unavailable" else "".join(traceback.format_tb(exc.__traceback__))
-                log.error("request_failed route=%s %s\n%s", name, type(exc).__name__, where)  # noqa: TRY400
+                # Of what is down, or the operator's to mend, a sentence of ours; of a fault only where it is: what
+                # it says may be the caller's.
+                known = problem.code == "unavailable"
+                why = f" {exc}" if known else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
+                log.error("request_failed route=%s %s%s", name, type(exc).__name__, why)  # noqa: TRY400
             response = problem_response(problem)
         return Response(response.status, response.body, response.media_type, {**_SECURE, **response.headers})
 

@@ -18,6 +18,7 @@ SENTENCES = {
     "not_found": "There is no such job.",
     "not_acceptable": "`Accept` must allow application/json or text/csv.",
     "conflict": "The job is done already: only one that has not started can be cancelled.",
+    "precondition_failed": "The connection is not as `If-Match` or `If-None-Match` wants it.",
     "too_large": "The body is larger than it may be.",
     "unsupported_media_type": "The body must be application/json.",
     "connection_invalid": "The connection's secret has no `api_key`, and its `auth` is not `entra`.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -13,31 +14,28 @@ import msgspec
 from shared.actions import action_named
 from shared.clock import now, rfc3339
 from shared.contract.decoding import is_job_id, is_name
-from shared.contract.documents import STATES, CallbackState, JobDocument, JobPage, JobState
-from shared.contract.job import Job, decode_job, named_blob
+from shared.contract.documents import ENDED, STATES, CallbackState, JobDocument, JobPage, JobState
+from shared.contract.job import BlobName, Job, decode_job, named_blob
 from shared.contract.result import ErrorBody, Result
+from shared.contract.summarize import Summarize
 from shared.errors import InvalidJob, NotNow
 from shared.http.callers import Caller
 from shared.http.messages import Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
+from shared.http.reading import check_body, read_number, read_wait
 from shared.inputs import INPUT_LIMIT, Inputs
 from shared.ledger import Ledger
 from shared.outputs import Outputs
-from shared.records import Records
+from shared.records import Records, is_place
 from shared.routes import PREFIX
 from shared.rows import JobRecord
 from shared.submissions import Submissions
 
-BODY_LIMIT = INPUT_LIMIT + 65_536
-"""Bytes of a job over HTTP: the largest input, and the other members."""
-LONGEST_WAIT_S = 200.0
-"""Of `Prefer: wait`. Azure's front end gives up at 230 s (functions-scale, "Timeout")."""
 MOST = 100
 """Jobs on a page."""
 _RETRY_AFTER_S = 2
 _LOOKS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Seconds between looks at a job that is waited for; the last for all further ones."""
-_ENDED = frozenset({"succeeded", "partial", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class JobsDoor:
 
     async def submit(self, request: Request, caller: Caller) -> Response:
         """`POST /jobs`: 202 with the status document, or 200 with the result where it is waited for and ready."""
-        check_body(request)
+        check_body(request, code="invalid_job")
         job = decode_job(request.body, default_id=uuid.uuid4().hex)
         caller.check_writes(job.customer)
         return await self.accept(request, job)
@@ -71,9 +69,11 @@ class JobsDoor:
         else:
             record = await self.submissions.submit(job)
         if wait_s is not None:
-            record = await self._wait(record, wait_s)
-            if record.told is not None:
-                return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})
+            # The job is accepted by now: after an error, whoever let us choose its id would hand it in once more.
+            with contextlib.suppress(NotNow):
+                record = await self._wait(record, wait_s)
+                if record.told is not None:
+                    return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})
         headers = {"Location": _path(record), "Retry-After": str(_RETRY_AFTER_S)}
         return json_response(document_of(record), status=202, headers=headers)
 
@@ -81,7 +81,7 @@ class JobsDoor:
         """`GET /jobs/{customer}/{job_id}`."""
         record = await self._find(request, caller)
         document = document_of(record)
-        headers = {} if document.status in _ENDED else {"Retry-After": str(_RETRY_AFTER_S)}
+        headers = {} if document.status in ENDED else {"Retry-After": str(_RETRY_AFTER_S)}
         return tagged(request, json_response(document, headers=headers))
 
     async def read_result(self, request: Request, caller: Caller) -> Response:
@@ -97,10 +97,11 @@ class JobsDoor:
         state = await self.ledger.cancel(record.customer, record.job_id)
         if state is None:
             raise not_found("job")
-        if state != "cancelled":
+        document = document_of(await self._find(request, caller))
+        if state != "cancelled" and document.status != "cancelled":
             was = "runs already" if state == "running" else "is done already"
             raise Problem(409, "conflict", f"The job {was}: only one that has not started can be cancelled.")
-        return json_response(document_of(await self._find(request, caller)))
+        return json_response(document)
 
     async def list(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/jobs`: a page, newest first."""
@@ -112,8 +113,11 @@ class JobsDoor:
         status = request.query.get("status")
         if status is not None and status not in STATES:
             raise Problem(400, "invalid_request", f"`status` must be one of {', '.join(STATES)}.")
+        after = request.query.get("continuation", "")
+        if after and not is_place(after):
+            raise Problem(400, "invalid_request", "`continuation` must be what the page before gave.")
         records, continuation = await self.records.newest(
-            customer, after=request.query.get("continuation", ""), most=limit, wanted=lambda one: _wanted(one, status)
+            customer, after=after, most=limit, wanted=lambda one: _wanted(one, status)
         )
         return json_response(JobPage(jobs=[document_of(one) for one in records], continuation=continuation or None))
 
@@ -124,8 +128,10 @@ class JobsDoor:
         if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > INPUT_LIMIT:
             raise Problem(413, "too_large", f"`input` is larger than {INPUT_LIMIT} bytes.")
         self.outputs.check(job.output)
-        action = action_named(job.action)
-        action.decode(await self.inputs.of(job))
+        asked = action_named(job.action).decode(await self.inputs.of(job))
+        if isinstance(asked, Summarize) and isinstance(asked.source, BlobName):
+            # Whether it is there is found out when the job runs: nothing of it is needed here.
+            self.inputs.check(job.customer, asked.source, at="input.blob")
 
     async def _find(self, request: Request, caller: Caller) -> JobRecord:
         customer, job_id = request.params["customer"], request.params["job_id"]
@@ -176,35 +182,6 @@ def document_of(record: JobRecord) -> JobDocument:
         callback=_callback(record),
         links=links,
     )
-
-
-def check_body(request: Request) -> None:
-    """Raises Problem: 413 for a body that is too large, 415 for one that is no JSON by its own word."""
-    if len(request.body) > BODY_LIMIT:
-        raise Problem(413, "too_large", f"The body is larger than {BODY_LIMIT} bytes.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(415, "unsupported_media_type", "The body must not be compressed.")
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem(415, "unsupported_media_type", "The body must be application/json.")
-
-
-def read_wait(request: Request) -> float | None:
-    """Seconds of `Prefer: wait=N` (RFC 7240), at most LONGEST_WAIT_S; None where there is none, or none to be read."""
-    for preference in request.headers.get("prefer", "").split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        seconds = value.strip().strip('"')
-        if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdecimal():
-            return min(float(seconds), LONGEST_WAIT_S)
-    return None
-
-
-def read_number(request: Request, name: str, default: int, most: int) -> int:
-    """A whole number of the query, 1 to `most`. Raises Problem 400."""
-    text = request.query.get(name, str(default))
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:  # noqa: PLR2004
-        raise Problem(400, "invalid_request", f"`{name}` must be a whole number from 1 to {most}.")
-    return int(text)
 
 
 def _wanted(record: JobRecord, status: str | None) -> bool:

@@ -46,9 +46,36 @@ def tagged(request: Request, response: Response) -> Response:
 
     `If-None-Match` is compared as RFC 9110 (13.1.2) says: weakly, one tag of several, or `*`.
     """
-    tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
-    headers = {**response.headers, "ETag": tag, "Cache-Control": "private, no-cache"}
-    asked = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
-    if tag in asked or "*" in asked:
+    headers = {**response.headers, "ETag": _tag(response), "Cache-Control": "private, no-cache"}
+    if not _is_none_of(request, response):
         return Response(_NOT_MODIFIED, b"", response.media_type, headers)
     return replace(response, headers=headers)
+
+
+def has_precondition(request: Request) -> bool:
+    """Whether a change is asked for under a condition."""
+    return not request.headers.keys().isdisjoint({"if-match", "if-none-match"})
+
+
+def preconditions_hold(request: Request, there: Response | None) -> bool:
+    """
+    Whether a change may be made to what GET would answer with `there`, None where there is nothing.
+
+    `If-Match` is compared strongly, `If-None-Match` weakly (RFC 9110, 13.1); both have to hold.
+    """
+    wanted = _listed(request, "if-match")
+    matches = not wanted or (there is not None and ("*" in wanted or _tag(there) in wanted))
+    return matches and (there is None or _is_none_of(request, there))
+
+
+def _is_none_of(request: Request, response: Response) -> bool:
+    known = [one.removeprefix("W/") for one in _listed(request, "if-none-match")]
+    return _tag(response) not in known and "*" not in known
+
+
+def _listed(request: Request, name: str) -> list[str]:
+    return [one.strip() for one in request.headers[name].split(",")] if name in request.headers else []
+
+
+def _tag(response: Response) -> str:
+    return f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'

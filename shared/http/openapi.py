@@ -14,7 +14,8 @@ import msgspec
 from shared.contract.documents import ProblemDocument
 from shared.http import examples, problems
 from shared.http.messages import JSON
-from shared.http.operations import HEADERS, OPERATIONS, Answer, Operation, Parameter
+from shared.http.operation import Answer, Operation, Parameter
+from shared.http.operations import HEADERS, OPERATIONS
 from shared.http.schemas import JOB_ID, NAME, Schema, components, reference
 from shared.routes import PREFIX, ROUTES, Route
 
@@ -72,7 +73,7 @@ def _operation(route: Route, told: Operation) -> dict[str, Any]:
     if route is HEALTH:
         errors = {}
     answers = {status: _answer(answer) for status, answer in told.answers.items()}
-    answers |= {status: _error(status, about) for status, about in errors.items()}
+    answers |= {status: _error(status, about, waits=status in told.waits) for status, about in errors.items()}
     made: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
@@ -119,10 +120,7 @@ def _answer(told: Answer) -> dict[str, Any]:
     made: dict[str, Any] = {"description": told.about}
     names = {**dict.fromkeys(told.headers, True), **dict.fromkeys(told.maybe, False)}
     if names:
-        made["headers"] = {
-            name: {"description": HEADERS[name], "required": always, "schema": _header(name)}
-            for name, always in names.items()
-        }
+        made["headers"] = {name: _header(name, always=always) for name, always in names.items()}
     if told.bodies:
         made["content"] = {
             kind: _content(what, told.example if kind == JSON else None) for kind, what in told.bodies.items()
@@ -138,11 +136,12 @@ def _link(name: str) -> dict[str, Any]:
     return {"operationId": name, "description": route.summary, "parameters": places}
 
 
-def _error(status: int, about: str) -> dict[str, Any]:
+def _error(status: int, about: str, *, waits: bool) -> dict[str, Any]:
     code = about.removeprefix("`").partition("`: ")[0]
     shown = problems.problem_response(problems.Problem(status, code, examples.SENTENCES[code]))
     content = {"schema": reference(ProblemDocument), "example": msgspec.json.decode(shown.body)}
-    return {"description": about, "content": {problems.MEDIA_TYPE: content}}
+    made: dict[str, Any] = {"description": about, "content": {problems.MEDIA_TYPE: content}}
+    return {**made, "headers": {"Retry-After": _header("Retry-After", always=False)}} if waits else made
 
 
 def _content(what: Any, example: Any) -> dict[str, Any]:
@@ -150,8 +149,9 @@ def _content(what: Any, example: Any) -> dict[str, Any]:
     return made if example is None else {**made, "example": example}
 
 
-def _header(name: str) -> Schema:
-    return {"type": "integer", "minimum": 1} if name == "Retry-After" else {"type": "string"}
+def _header(name: str, *, always: bool) -> dict[str, Any]:
+    schema: Schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else {"type": "string"}
+    return {"description": HEADERS[name], "required": always, "schema": schema}
 
 
 def _kinds() -> tuple[list[type], list[type]]:

@@ -8,8 +8,6 @@ requests made from it against the app.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from shared.contract.connection import ConnectionRecord
 from shared.contract.documents import (
@@ -25,57 +23,12 @@ from shared.contract.documents import (
 from shared.contract.job import Job
 from shared.contract.result import Result
 from shared.http import examples
-from shared.http.jobs import BODY_LIMIT, LONGEST_WAIT_S, MOST
+from shared.http.jobs import MOST
 from shared.http.messages import JSON
+from shared.http.operation import Answer, Operation, Parameter
+from shared.http.reading import BODY_LIMIT, LONGEST_WAIT_S
 from shared.http.usage import CSV
 from shared.statements import CHOICES, USUAL
-
-Kind = Any
-"""A type whose schema is meant, or that schema itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One of the query or a header."""
-
-    name: str
-    place: str
-    about: str
-    schema: Mapping[str, Any]
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What comes with one status that is no error."""
-
-    about: str
-    bodies: Mapping[str, Kind] = field(default_factory=dict)
-    """Media type to type."""
-    headers: tuple[str, ...] = ()
-    """Those that always come; names of HEADERS."""
-    maybe: tuple[str, ...] = ()
-    """Those that may come."""
-    example: Any = None
-    links: tuple[str, ...] = ()
-    """Routes whose places are members of this answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One route."""
-
-    about: str
-    answers: Mapping[int, Answer]
-    errors: Mapping[int, str] = field(default_factory=dict)
-    """Besides those of every route."""
-    parameters: tuple[Parameter, ...] = ()
-    body: Kind = None
-    body_required: bool = True
-    body_example: Any = None
-    query_example: str = ""
-    header_example: Mapping[str, str] = field(default_factory=dict)
-
 
 WAIT = Parameter(
     "Prefer",
@@ -83,14 +36,20 @@ WAIT = Parameter(
     f"`wait=N` (RFC 7240): waits up to N seconds, {LONGEST_WAIT_S:g} at most, for the result.",
     {"type": "string", "examples": ["wait=30"]},
 )
+IF_MATCH = Parameter(
+    "If-Match", "header", "The `ETag` that GET gave, or `*`: 412 where there is no such connection.", {"type": "string"}
+)
+IF_NOT_THERE = Parameter(
+    "If-None-Match", "header", "`*`, or an `ETag`: 412 where there is such a connection.", {"type": "string"}
+)
 IF_NONE_MATCH = Parameter(
     "If-None-Match", "header", "An `ETag` that is known already: 304 where nothing has changed.", {"type": "string"}
 )
 
 HEADERS: Mapping[str, str] = {
-    "Location": "Where the job's status is.",
+    "Location": "Where what was made is: the job's status, or the connection.",
     "Retry-After": "Seconds after which to ask again.",
-    "ETag": "For `If-None-Match`.",
+    "ETag": "For `If-None-Match` and `If-Match`.",
     "Preference-Applied": "The `Prefer` that was heeded.",
     "Content-Location": "Where the result stays.",
     "Vary": "What else of the request the answer depends on.",
@@ -111,12 +70,14 @@ _RESULT = Answer(
 )
 _NOT_MODIFIED = Answer("Nothing has changed since that `ETag`.", headers=("ETag",))
 _REFUSED_JOB = {
-    400: "`invalid_job`: the body is no job. The sentence names the member at fault.",
+    400: "`invalid_job`: the body is no job. The sentence names the member at fault. "
+    "`invalid_request`: it is empty, as the host makes one that comes in chunks.",
     409: "`conflict`: the id belongs to a job that asked for something else.",
     413: f"`too_large`: the body is larger than {BODY_LIMIT} bytes.",
     415: "`unsupported_media_type`: the body is compressed, or no JSON by its own word.",
 }
 _CONNECTIONS = ("read_connection", "test_connection", "delete_connection")
+_CHANGED = "`precondition_failed`: the connection is not as `If-Match` or `If-None-Match` wants it."
 _NO_CUSTOMER = "`not_found`: there can be no such customer, or the token is tied to another."
 _NO_CONNECTION = "`not_found`: the customer has no such connection in Key Vault."
 _KEYED_503 = "`unavailable`: Storage or Key Vault gives no answer now."
@@ -155,7 +116,8 @@ OPERATIONS: Mapping[str, Operation] = {
             304: _NOT_MODIFIED,
         },
         {404: "`not_found`: this customer has no such job, or the job has no result yet."},
-        (IF_NONE_MATCH,),
+        parameters=(IF_NONE_MATCH,),
+        waits=frozenset({404, 503}),
     ),
     "cancel_job": Operation(
         "A job that has not started is called off, and ends with the code `cancelled`. Again: the same answer.",
@@ -256,11 +218,13 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         {
             400: "`invalid_request`: the body is no JSON object, or a name in the path is none.",
+            412: _CHANGED,
             413: "`too_large`: the body is larger than a secret may be.",
             415: "`unsupported_media_type`: the body is compressed, or no JSON by its own word.",
             422: "`connection_invalid`: a job could not use it; the sentence says why. "
             "`connection_disabled`: it is switched off in Key Vault.",
         },
+        parameters=(IF_MATCH, IF_NOT_THERE),
         body=ConnectionRecord,
         body_example=examples.CONNECTION_GIVEN,
     ),
@@ -276,13 +240,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "delete_connection": Operation(
         "Removes it. The vault keeps it recoverable for as long as it is set to.",
         {204: Answer("It is removed.")},
-        {400: "`invalid_request`: a name in the path is none.", 404: _NO_CONNECTION},
+        {400: "`invalid_request`: a name in the path is none.", 404: _NO_CONNECTION, 412: _CHANGED},
+        parameters=(IF_MATCH, IF_NOT_THERE),
     ),
     "test_connection": Operation(
         "One cheap call, not tried again: one token of the model, or the list of models where none is known.",
         {200: Answer("The verdict, whatever it is.", {JSON: TrialDocument}, example=examples.TRIAL)},
         {
-            400: "`invalid_request`: the body, or a name in the path, is none.",
+            400: "`invalid_request`: the body, a name in the path, or the model for this endpoint, is none.",
             404: _NO_CONNECTION,
             413: _REFUSED_JOB[413],
             415: _REFUSED_JOB[415],

@@ -79,7 +79,9 @@ def csv_of(statement: Statement) -> bytes:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    begins = value[:1] == "'" or value[:1] in _FORMULA or value.lstrip()[:1] in _FORMULA
+    # What does not print, such as a byte order mark, a spreadsheet may pass over.
+    seen = next((one for one in value if one.isprintable() and not one.isspace()), "")
+    begins = value[:1] == "'" or value[:1] in _FORMULA or seen in _FORMULA
     return f"'{value}" if value and begins else value
 
 

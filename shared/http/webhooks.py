@@ -18,9 +18,10 @@ from shared.contract.job import Job, decode_job
 from shared.errors import InvalidJob
 from shared.event_templates import fill
 from shared.http.callers import Caller
-from shared.http.jobs import BODY_LIMIT, JobsDoor, check_body
+from shared.http.jobs import JobsDoor
 from shared.http.messages import Request, Response
 from shared.http.problems import Problem
+from shared.http.reading import BODY_LIMIT, check_body
 from shared.settings import Settings
 from shared.signing import Signing
 from shared.stores import Blobs
@@ -43,7 +44,7 @@ class WebhooksDoor:
 
     async def receive(self, request: Request, _: Caller) -> Response:
         """`POST /webhooks/{customer}`: as `POST /jobs`, once the signature is verified; 401 where it is not."""
-        check_body(request)
+        check_body(request, code="invalid_job")
         customer = request.params["customer"]
         if not await self.signing.verify(customer, request.body, request.headers):
             raise Problem(401, "unauthorized", "The webhook's signature is missing, wrong, or not of these minutes.")
