@@ -13,9 +13,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from shared.errors import UpstreamError
+
+T = TypeVar("T")
 
 REMEMBERED_S = 3600.0
 """A deployment can be given another model: what was learned of it is forgotten after this."""
@@ -77,37 +79,53 @@ def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: fr
 
 
 class Adaptations:
-    """What has been learned, by endpoint and model."""
+    """What has been learned of places: an endpoint, a model, an operation, and what else it may hold for alone."""
 
     def __init__(self, *, ticks: Callable[[], float] = time.monotonic) -> None:
-        self._ticks = ticks
-        self._learned: OrderedDict[tuple[str, ...], tuple[float, dict[str, Adaptation]]] = OrderedDict()
-        self._most: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._learned = _Memory[dict[str, Adaptation]](ticks)
+        self._most = _Memory[int](ticks)
+        self._replacements = _Memory[str](ticks)
 
     def known(self, *place: str) -> list[Adaptation]:
-        """What has been learned of a place: an endpoint, a model, an operation."""
-        since, learned = self._learned.get(place, (0.0, {}))
-        return list(learned.values()) if self._ticks() - since < REMEMBERED_S else []
+        """The parameters that a place refuses, as far as refusals have told."""
+        return list((self._learned.recall(place) or {}).values())
 
     def learn(self, adaptation: Adaptation, *place: str) -> None:
         """Remembers it; the least recently learned places are forgotten beyond KEPT."""
         learned = {one.parameter: one for one in self.known(*place)} | {adaptation.parameter: adaptation}
-        self._learned[place] = (self._ticks(), learned)
-        _forget_beyond_kept(self._learned, place)
+        self._learned.keep(place, learned)
 
     def most(self, *place: str) -> int | None:
         """How many things one call of a place takes, pictures or texts; None where no refusal has told."""
-        since, most = self._most.get(place, (0.0, 0))
-        return most if most and self._ticks() - since < REMEMBERED_S else None
+        return self._most.recall(place)
 
     def learn_most(self, most: int, *place: str) -> None:
         """Remembers it, if it is less than what is known; as `learn`."""
         known = self.most(*place)
-        self._most[place] = (self._ticks(), most if known is None else min(most, known))
-        _forget_beyond_kept(self._most, place)
+        self._most.keep(place, most if known is None else min(most, known))
+
+    def replacement(self, *place: str) -> str | None:
+        """The operation that a place takes instead of its own; None where no refusal has told."""
+        return self._replacements.recall(place)
+
+    def learn_replacement(self, operation: str, *place: str) -> None:
+        """Remembers it; as `learn`."""
+        self._replacements.keep(place, operation)
 
 
-def _forget_beyond_kept(memory: OrderedDict[tuple[str, ...], Any], place: tuple[str, ...]) -> None:
-    memory.move_to_end(place)
-    while len(memory) > KEPT:
-        memory.popitem(last=False)
+class _Memory(Generic[T]):
+    """The last value of each place, for REMEMBERED_S."""
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        self._ticks = ticks
+        self._kept: OrderedDict[tuple[str, ...], tuple[float, T]] = OrderedDict()
+
+    def recall(self, place: tuple[str, ...]) -> T | None:
+        since, value = self._kept.get(place, (0.0, None))
+        return value if self._ticks() - since < REMEMBERED_S else None
+
+    def keep(self, place: tuple[str, ...], value: T) -> None:
+        self._kept[place] = (self._ticks(), value)
+        self._kept.move_to_end(place)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)

@@ -8,18 +8,19 @@ detail: {loc}}` and `{statusCode, message}`. Never repeats a 401's text: provide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
+from shared.contract.decoding import json_object
 from shared.errors import (
     AccountBlocked,
     ContentFiltered,
     CredentialRejected,
     ModelNotFound,
+    NetworkRefused,
     ProviderUnavailable,
     QuotaExhausted,
     RateLimited,
@@ -30,14 +31,23 @@ from shared.errors import (
 )
 
 _FILTERED = {
-    "content_filter",
-    "responsibleaipolicyviolation",
-    "content_policy_violation",
-    "moderation_blocked",
+    *(
+        "content_filter",
+        "contentfilter",
+        "responsibleaipolicyviolation",
+    ),  # Azure; the second said by its older images API
+    *("content_policy_violation", "moderation_blocked"),
+    "invalid_prompt",  # OpenAI's reasoning models: "your prompt was flagged as potentially violating our usage policy"
 }
 _NO_MODEL = {"deploymentnotfound", "model_not_found", "modelnotfound", "unknown_model", "no_model_name"}
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked"}
+# Azure: 403 with the code AccessDenied or 403, "Access denied due to Virtual Network/Firewall rules.", "Public
+# access is disabled. Please configure private endpoint."
+_NETWORK = re.compile(
+    r"virtual network|firewall rule|public (?:network )?access is disabled|private (?:endpoint|link)", re.IGNORECASE
+)
+_FOREIGN = "unsupported_country_region_territory"
 _TRANSIENT = {408, 409, 429}
 _SAID_LIMIT = 500
 
@@ -54,8 +64,8 @@ def failure(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamErr
         detail=_detail(said),
     )
     kind, opening = _classify(status, codes, str(said.get("message") or ""))
-    permanent = kind in {QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected}
-    if permanent and facts.transient:
+    permanent = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
+    if issubclass(kind, permanent) and facts.transient:
         facts = UpstreamFacts(status, facts.request_id, None, transient=False, detail=facts.detail)
     return kind(opening + _quote(kind, said), facts)
 
@@ -84,6 +94,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
+def said_in_short(text: str) -> str:
+    """What a provider or a model says, on one line and cut, to be quoted in an error's message."""
+    line = " ".join(text.split())
+    return line[:_SAID_LIMIT] + ("…" if len(line) > _SAID_LIMIT else "")
+
+
 def _classify(status: int, codes: set[str], message: str) -> tuple[type[UpstreamError], str]:  # noqa: PLR0911, C901  # a table
     if status == 401:  # noqa: PLR2004
         return CredentialRejected, "The endpoint refused the connection's credential (401)"
@@ -95,6 +111,13 @@ def _classify(status: int, codes: set[str], message: str) -> tuple[type[Upstream
         return ModelNotFound, "The endpoint has no such model or deployment"
     if codes & _NO_QUOTA or status == 402:  # noqa: PLR2004
         return QuotaExhausted, "The customer's account has no quota or credit left"
+    if _FOREIGN in codes:
+        return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
+    if status == 403 and _NETWORK.search(message):  # noqa: PLR2004
+        return NetworkRefused, (
+            "The endpoint's network rules do not let this app in (403): whoever owns the resource has to allow the "
+            "network that the app calls from"
+        )
     if status == 403:  # noqa: PLR2004
         return CredentialRejected, "The connection's credential may not do this (403)"
     if status == 429:  # noqa: PLR2004
@@ -117,19 +140,13 @@ def _is_transient(status: int, headers: Mapping[str, str]) -> bool:
 
 def _quote(kind: type[UpstreamError], said: Mapping[str, Any]) -> str:
     message = said.get("message")
-    if kind is CredentialRejected or not isinstance(message, str) or not message.strip():
+    if issubclass(kind, CredentialRejected) or not isinstance(message, str) or not message.strip():
         return "."
-    text = " ".join(message.split())
-    return f": {text[:_SAID_LIMIT]}" + ("…" if len(text) > _SAID_LIMIT else "")
+    return f": {said_in_short(message)}"
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    try:
-        told = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    if not isinstance(told, dict):
-        return {}
+    told = json_object(body)
     error = told.get("error")
     if isinstance(error, str):
         return {**told, "message": told.get("message") or error}
@@ -146,9 +163,10 @@ def _detail(said: Mapping[str, Any]) -> dict[str, Any]:
     place = said["detail"].get("loc") if isinstance(said.get("detail"), dict) else None
     if isinstance(place, list) and place[:1] == ["body"] and place[1:]:
         kept.setdefault("param", ".".join(str(part) for part in place[1:]))
-    verdicts = _inner(said).get("content_filter_result") or said.get("content_filter_result")
-    if isinstance(verdicts, dict):
-        kept["content_filter_result"] = verdicts
+    for where in (_inner(said), said):
+        verdicts = where.get("content_filter_result") or where.get("content_filter_results")  # as Azure's images say it
+        if isinstance(verdicts, dict):
+            return {**kept, "content_filter_result": verdicts}
     return kept
 
 

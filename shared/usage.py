@@ -14,7 +14,7 @@ _LARGEST = 2**31 - 1
 """Of a table's whole number. A count beyond it is no count."""
 _LONGEST = 200
 """Characters of a name that an endpoint gives. A record that a table refuses would have the job bought again."""
-
+_PICTURE = frozenset({"b64_json", "url"})
 
 Outcome = Literal["answered", "lost", "unanswered"]
 """
@@ -63,6 +63,19 @@ def read_usage(usage: Any) -> Usage | None:
     )
 
 
+def call_of_answer(said: Any, request_id: str | None) -> Call:
+    """The call that an answer's JSON tells of: its `usage`, the `model` that answered, the pictures in its `data`."""
+    told = said if isinstance(said, dict) else {}
+    model, data = told.get("model"), told.get("data")
+    made = data if isinstance(data, list) else []
+    return Call(
+        read_usage(told.get("usage")),
+        model if isinstance(model, str) and model else None,
+        request_id,
+        images=sum(isinstance(one, dict) and any(one.get(name) for name in _PICTURE) for one in made),
+    )
+
+
 def total(calls: Sequence[Call]) -> Usage:
     """The sum over `calls`; one whose provider said nothing counts as a call without tokens."""
     result = Usage()
@@ -80,11 +93,13 @@ def usage_rows(
     calls: Sequence[Call],
     at: datetime,
     *,
+    nonce: str = "",
     place: str = "",
 ) -> list[Row]:
     """
-    A usage record a call: `u_{month}_{job_id}_{number}` in the customer's partition, or where they have a
-    `place` of their own in the job, such as a step, that in place of the number (and `.1`, `.2` … after it).
+    A usage record a call: `u_{month}_{job_id}_{nonce}_{number}` in the customer's partition, without the nonce
+    where the job has none. Where the calls have a `place` of their own in the job, such as a step, it stands in place
+    of the number (and `.1`, `.2` … after it).
 
     The key says all that identifies the call, so a record can't be written twice.
     """
@@ -108,7 +123,7 @@ def usage_rows(
         values |= {"answered_by": call.model[:_LONGEST]} if call.model else {}
         values |= {"request_id": call.request_id[:_LONGEST]} if call.request_id else {}
         own = f"{number:04}" if not place else f"{place}.{number}" if number else place
-        rows.append(Row(customer, f"u_{at:%Y-%m}_{job_id}_{own}", values))
+        rows.append(Row(customer, "_".join(("u", f"{at:%Y-%m}", job_id, *([nonce] if nonce else []), own)), values))
     return rows
 
 

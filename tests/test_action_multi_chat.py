@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
@@ -39,11 +40,14 @@ class Desk:
     before: Callable[[str], Awaitable[Answer | None]] | None = None
     """Asked before each answer; may give another one."""
     after_s: float = 0
+    full: int = 0
+    """No answer is given before so many calls have been in flight at once, or could have been for long."""
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def serve(self, customer: Customer) -> Desk:
         """Serves the customer's account from now on."""
@@ -56,7 +60,11 @@ class Desk:
         self.asked[prompt] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        if self.in_flight >= self.full:
+            self._filled.set()
         try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._filled.wait(), 30)
             await asyncio.sleep(self.after_s)
             instead = await self.before(prompt) if self.before else None
             script = self.scripts[prompt]
@@ -261,7 +269,7 @@ async def test_a_thousand_prompts(world: World):
 async def test_no_more_in_flight_than_the_connection_allows(world: World, secret: dict[str, int], width: int):
     """As many calls are in flight as `max_concurrency` says, 16 where it says nothing, and no more."""
     customer = world.customer(**secret)
-    desk = Desk(after_s=0.03).serve(customer)
+    desk = Desk(after_s=0.03, full=width).serve(customer)
 
     await customer.run(**job(prompts(3 * width)))
 
@@ -271,7 +279,7 @@ async def test_no_more_in_flight_than_the_connection_allows(world: World, secret
 async def test_jobs_of_one_connection_share_its_lane(world: World):
     """Two jobs at once have no more in flight together than one alone; another customer has its own lane."""
     customer, other = world.customer(max_concurrency=4), world.customer(max_concurrency=4)
-    desk, others = Desk(after_s=0.03).serve(customer), Desk(after_s=0.03).serve(other)
+    desk, others = Desk(after_s=0.03, full=4).serve(customer), Desk(after_s=0.03, full=4).serve(other)
 
     await asyncio.gather(*(one.run(**job(prompts(8), f"j-{n}")) for n in range(2) for one in (customer, other)))
 
@@ -510,9 +518,14 @@ async def test_a_later_step_brings_an_earlier_one_home(shaky: Shaky, fault: Faul
     """A call in flight when Storage failed is remembered, and with it what could not be: nothing is bought twice."""
     shaky.world.connect(shaky.customer, max_concurrency=2)
     desk = Desk().serve(shaky.customer)
-    for prompt, after_s in {"slow": 0.7, "never": 0}.items():
-        desk.scripts[prompt] = [completion("At last.", after_s=after_s)]
     shaky.faulty.faults.extend([None, fault])
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        while shaky.faulty.faults:  # noqa: ASYNC110  # a deque cannot tell
+            await asyncio.sleep(0.01)
+        return await completion("At last.")(request)
+
+    desk.scripts |= {"slow": [slow], "never": [completion("At last.")]}
 
     told = await shaky.deliver(job(["slow", "fast", "never"]))
 

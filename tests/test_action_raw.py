@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint import Answer, Received, error, pixels, reply, reset
+from endpoint import Answer, Received, error, images, pixels, reply, reset
 from shared.actions.raw import raw_url
 from shared.actions.replies import extension
 from shared.contract.raw import decode_raw
@@ -112,14 +112,14 @@ async def test_other_methods_are_sent_and_are_no_calls(world: World, method: str
 
 
 async def test_a_post_without_a_body_is_one(world: World):
-    """The method POST needs no body, and is a call whose usage was not told."""
+    """The method POST needs no body, nor a word on what that is, and is a call whose usage was not told."""
     customer = world.customer()
     customer.account.will_answer(reply({"status": "cancelled"}))
 
     await run(customer, path="batches/b1/cancel", method="POST")
 
     (received,) = customer.account.received
-    assert ("POST", b"") == (received.method, received.body)
+    assert ("POST", b"", None) == (received.method, received.body, received.headers.get("content-type"))
     (record,) = await customer.usage()
     assert (False, 1) == (record["reported"], record["calls"])
 
@@ -362,14 +362,21 @@ def test_addresses_follow_the_endpoints_style(base: str, path: str, query: dict[
     assert f"https://{endpoint.host}{expected}" == raw_url(asked, endpoint, "m 1")
 
 
-@pytest.mark.parametrize("path", ["deployments/other/chat/completions", "Deployments/other", "deployments"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("deployments/other/chat/completions", "Deployments/other", "deployments"),
+        *("%64eployments/other/chat/completions", "openai/%64EPLOYMENTS/other/x", "deployments%20/other/x"),
+        *("deployments;x/other/chat/completions", "deployments/own;x/chat/completions", "deployments/%6fther/x"),
+    ],
+)
 async def test_an_endpoint_that_names_its_deployment_is_not_left(world: World, path: str):
     """Where the connection names a deployment, a path into another one is refused, and so is another model."""
     customer = world.customer(endpoint=f"{world.endpoint.url}/openai/deployments/own", **DEPLOYMENTS)
 
     left = await run(customer, path=path)
     contradicting = await run(customer, path="chat/completions", json={}, model="other")
-    within = await run(customer, path="deployments/own/chat/completions", json={})
+    within = await run(customer, path="deployments/%6fwn/chat/completions", json={})
 
     assert ["invalid_job", "invalid_job"] == [one["error"]["code"] for one in (left, contradicting)]
     assert ("succeeded", "own") == (within["status"], within["model"])
@@ -412,6 +419,9 @@ REPLIES = {
     "no content": (answer(b"", "", status=204), None, {}),
     "no content, json asked for": (answer(b"", "", status=204), "json", {}),
     "empty": (answer(b"", "application/json"), None, {}),
+    "accepted, json asked for": (answer(b"", "application/json", status=202), "json", {}),
+    "empty, text asked for": (answer(b"", "text/plain"), "text", {}),
+    "empty, bytes asked for": (answer(b"", "audio/mpeg"), "binary", {}),
 }
 
 
@@ -481,14 +491,25 @@ async def test_json_that_is_none_fails_the_job_and_is_billed(world: World, respo
     assert not record["reported"]
 
 
-async def test_an_empty_answer_is_not_the_json_that_was_asked_for(world: World):
-    """Where JSON is asked for by name, an empty 200 fails the job."""
+@pytest.mark.parametrize("response_type", [None, "binary"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        images(pixels(), pixels()),
+        reply({"data": [{"url": "https://x/1.png"}, {"url": "https://x/2.png"}, {"error": 1}]}),
+    ],
+    ids=["base64", "addresses"],
+)
+async def test_pictures_are_counted(world: World, told: Answer, response_type: str | None):
+    """Pictures that a raw request buys are on the statement like those of `image`."""
     customer = world.customer()
-    customer.account.will_answer(answer(b"", "application/json"))
+    customer.account.will_answer(told)
+    asked = {} if response_type is None else {"response_type": response_type}
 
-    result = await run(customer, response_type="json")
+    result = await run(customer, path="images/generations", json={"prompt": "A cat", "n": 2}, **asked)
 
-    assert "provider_unavailable" == result["error"]["code"]
+    (record,) = await customer.usage()
+    assert (1, 2, 2) == (result["usage"]["calls"], result["usage"]["images"], record["images"])
 
 
 def chunk(content: str | None, index: int = 0, **more: Any) -> bytes:

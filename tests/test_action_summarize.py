@@ -343,7 +343,7 @@ async def test_halving_ends(world: World):
 async def test_failing_part_fails_the_job_and_stops_it(world: World):
     """A part that fails fails the job with its error; what was answered is recorded, nothing more is bought."""
     customer = world.customer(max_concurrency=1)
-    customer.account.will_answer(completion(), error(400, "invalid_prompt", "Not this."))
+    customer.account.will_answer(completion(), error(400, "invalid_value", "Not this."))
 
     result = await customer.run(**job(long_text(4)))
 
@@ -356,25 +356,42 @@ async def test_failing_part_fails_the_job_and_stops_it(world: World):
 
 FAULTS = {
     "filtered": (completion("Half a", finish_reason="content_filter"), "content_filtered"),
-    "no text": (completion("", finish_reason="length"), "provider_unavailable"),
+    "refused": (
+        completion(
+            choices=[
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"content": None, "refusal": "I can't\nhelp with that."},
+                }
+            ]
+        ),
+        "content_filtered",
+    ),
+    "no text": (completion("", finish_reason="stop"), "provider_unavailable"),
+    "no room": (completion("", finish_reason="length"), "provider_unavailable"),
     "no completion": (reply(b"<html>"), "provider_unavailable"),
+}
+WORDS = {
+    "refused": "The model refused to summarize the text: I can't help with that.",
+    "no room": "`max_completion_tokens`",
 }
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize(("answer", "code"), FAULTS.values(), ids=FAULTS.keys())
-async def test_answer_that_is_no_summary_fails_the_job_and_is_recorded(
-    world: World, answer: Any, code: str, parts: int
-):
-    """An answer that was filtered, is empty or can't be read fails the job, and was paid for."""
+@pytest.mark.parametrize("name", FAULTS)
+async def test_answer_that_is_no_summary_fails_the_job_and_is_recorded(world: World, name: str, parts: int):
+    """An answer that was filtered, refused, is empty or can't be read fails the job in its words, and was paid for."""
+    answer, code = FAULTS[name]
     customer = world.customer(max_concurrency=1)
     customer.account.will_answer(answer)
 
     result = await customer.run(**job(long_text(2) if parts > 1 else "Short."))
 
     assert ("failed", code) == (result["status"], result["error"]["code"])
+    assert WORDS.get(name, "") in result["error"]["message"]
     assert 1 == len(customer.account.received) == result["usage"]["calls"] == len(await customer.usage())
-    if (code, parts) == ("content_filtered", 1):
+    if (name, parts) == ("filtered", 1):
         assert {"text": "Half a", "finish_reason": "content_filter"} == result["output"]
 
 
@@ -456,7 +473,7 @@ class Paper:
         return Reply(200, {}, json.dumps(said).encode(), None), []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pieces=st.lists(st.integers(1, 4000), min_size=1, max_size=12),
     window=st.integers(600, 14_000),
@@ -502,7 +519,7 @@ async def test_wait_while_combining_keeps_the_parts(world: World):
 async def test_lost_job_does_not_wait(world: World):
     """A part that failed for good ends the job at once, though another has been asked to wait."""
     customer = world.customer(max_concurrency=2)
-    customer.account.will_answer(error(400, "invalid_prompt"), error(429, retry_after="60"))
+    customer.account.will_answer(error(400, "invalid_value"), error(429, retry_after="60"))
 
     result = await customer.run(**job(long_text(2)))
 

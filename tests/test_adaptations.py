@@ -177,6 +177,26 @@ async def test_what_was_learned_is_of_one_model_at_one_endpoint(world: World):
     assert [{"temperature": 1}, {}, {"temperature": 1}, {"temperature": 1}, {}] == sent(customer)
 
 
+async def test_what_was_learned_is_of_one_reasoning_effort(world: World):
+    """GPT-5.1 and 5.2 take sampling parameters without reasoning only: what another effort is refused stays theirs."""
+    customer = own_model(world)
+
+    async def model(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        refused = "temperature" in body and body.get("reasoning_effort", "none") != "none"
+        return await (refusal("temperature") if refused else completion())(request)
+
+    customer.account.answers[:] = [model] * 6
+
+    for effort in ("high", "none", "high"):
+        await customer.run(**asking(temperature=0, reasoning_effort=effort))
+    await customer.run(**asking(temperature=0))
+
+    high, none = {"reasoning_effort": "high"}, {"reasoning_effort": "none"}
+    warm = {"temperature": 0}
+    assert [warm | high, high, warm | none, high, warm] == sent(customer)
+
+
 async def test_what_was_learned_is_forgotten_after_a_while(world: World):
     """A deployment can be given another model: after an hour the parameter is tried again."""
     customer = own_model(world)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from shared.contract.image import ImageInput
 from shared.contract.job import ACTIONS as ACTION_NAMES
 from shared.contract.job import Job, Options
 from shared.contract.multi_chat import MultiChatInput
-from shared.contract.raw import RawInput
+from shared.contract.raw import FileInput, RawInput
 from shared.contract.result import Result
 from shared.contract.summarize import SummarizeInput
 from shared.providers import parse_endpoint
@@ -179,22 +177,6 @@ async def test_credential_store_in_the_docs_serves(world: World):
         await connections.resolve("acme", "other")
 
 
-def test_script_in_the_readme_submits(azurite, tmp_path: Path):
-    """The README's script, run beside local.settings.json, puts its job into the queue."""
-    from azure.storage.queue import QueueClient  # noqa: PLC0415
-
-    (block,) = blocks("README.md", "python")
-    values = {"JobStorage": azurite.connection_string, "JOBS_QUEUE": "readme"}
-    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
-    with QueueClient.from_connection_string(azurite.connection_string, "readme") as queue:
-        queue.create_queue()
-
-        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
-
-        (message,) = queue.receive_messages()
-    assert b'"customer": "contoso"' in __import__("base64").b64decode(message.content)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     """Every link to a file of the project leads to one, and to a heading that it has."""
@@ -208,13 +190,36 @@ def test_links_lead_somewhere(page: Path):
         assert not heading or heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
+CONNECTORS_INPUTS = {
+    "Connection": ["Connection", "API Key", "Organization / Azure Resource Name", "Is OpenAI Key", "API Version"],
+    "Create Chat Completion": ["Model / Deployment Name", "Messages", "Temperature", "Top P", "Number of Choices"],
+    "Create Multiple Chat Completions": ["Model / Deployment Name", "Messages"],
+    "Create Image": ["Model / Deployment Name", "Prompt", "Number of Images", "Image Size"],
+    "Summarize Text": ["Model / Deployment Name", "Text to Summarize"],
+    "Raw Request": [
+        *("URL", "Method", "Data", "Form Data", "File Data", "File Data File Names"),
+        *("Query Parameter", "Header", "Response Type"),
+    ],
+    "Options": [
+        *("Timeout", "Max Retry Count", "Retry Delay (ms)", "Use Exponential Backoff", "Retry On All Errors"),
+        "Debug Request",
+    ],
+}
+"""By action, those of Prismatic's component `azure-openai-service`; the options are its raw request's."""
+
+
 def test_connectors_inputs_are_members_here():
-    """Every name on the right of the page for the connector's users is a member of ours."""
+    """Every input of the connector's actions stands on the left; every name on the right is a member of ours."""
     page = (ROOT / "docs/coming-from.md").read_text()
-    named = {name for line in page.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
-    inputs = [ChatInput, MultiChatInput, ImageInput, SummarizeInput, EmbedInput, RawInput]
+    rooms = dict(re.findall(r"^#{2,3} ([^\n]+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
+    rows = {name: re.findall(r"^\| (?!there|---)(.+?) \| (.*) \|$", text, re.MULTILINE) for name, text in rooms.items()}
+    shown = {name: [there.removesuffix(" (of every action)") for there, _ in found] for name, found in rows.items()}
+    named = {name for found in rows.values() for _, here in found for name in re.findall(r"`(\w+)`", here)}
+    inputs = [ChatInput, MultiChatInput, ImageInput, SummarizeInput, EmbedInput, RawInput, FileInput]
     known = {name for kind in (*inputs, Job, Options, ConnectionRecord) for name in kind.__struct_fields__}
     parameters = {"temperature", "top_p", "n"}
 
-    assert set() == named - known - parameters - set(ACTION_NAMES)
+    assert {name: shown.get(name) for name in CONNECTORS_INPUTS} == CONNECTORS_INPUTS
+    assert set(ACTION_NAMES) - {"embed"} == set(re.findall(r"^Here \[`(\w+)`\]", page, re.MULTILINE))
+    assert set() == named - known - parameters
     assert {"timeout_s", "max_retries", "retry_delay_ms", "exponential_backoff", "retry_on_all_errors"} <= named

@@ -18,7 +18,7 @@ from msgspec import Raw
 from shared.connections import Connection
 from shared.contract.job import BlobName
 from shared.contract.result import ErrorBody, OutputBlob, Status
-from shared.errors import InvalidJob, JobError, UpstreamError
+from shared.errors import InvalidJob, JobError, RequestRejected, UpstreamError
 from shared.transport import Reply, UpstreamRequest
 from shared.usage import Call
 
@@ -67,13 +67,19 @@ class Bench(Protocol):
         """
 
     async def ask(
-        self, operation: str, body: dict[str, Any], *, droppable: frozenset[str] = frozenset()
+        self,
+        operation: str,
+        body: dict[str, Any],
+        *,
+        droppable: frozenset[str] = frozenset(),
+        final: Callable[[RequestRejected], bool] = ...,
     ) -> tuple[Reply, list[str]]:
         """
         The answer to a JSON operation such as `chat/completions`, and how its parameters were adapted.
 
         The model is added to `body`. A parameter that the provider refuses by name is renamed, or left
-        out where it is `droppable`, unless the job is strict. Raises as `send`.
+        out where it is `droppable`, unless the job is strict. `final`: the refusals that the action itself will make
+        something of; they are not tried again, whatever the job's options say. Raises as `send`.
         """
 
     async def fetch(self, url: str) -> Reply:

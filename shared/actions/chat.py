@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from shared.actions import Answer, Bench
 from shared.actions.completions import complete
 from shared.contract.chat import Chat, decode_chat
+from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
 from shared.transport import Reply
-from shared.usage import Call, read_usage
+from shared.usage import call_of_answer
 
 NEEDS_MODEL = True
 
@@ -41,15 +41,10 @@ def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
 
     An answer that the content filter stopped is an error that was paid for, and keeps its details.
     """
-    try:
-        said = msgspec.json.decode(reply.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = None
-    choices = _choices(said)
+    said = json_object(reply.body)
+    choices, call = _choices(said), call_of_answer(said, reply.request_id)
     if not choices:
-        return Answer(None, [Call(None, request_id=reply.request_id)], "failed", _no_completion(reply))
-    model = said.get("model")
-    call = Call(read_usage(said.get("usage")), model if isinstance(model, str) else None, reply.request_id)
+        return Answer(None, [call], "failed", _no_completion(reply))
     output = {
         "text": _text(choices[0]),
         "finish_reason": choices[0].get("finish_reason"),
@@ -70,8 +65,8 @@ def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
     return Answer(output, [call], "failed" if filtered == len(choices) else "partial", error)
 
 
-def _choices(said: Any) -> list[dict[str, Any]]:
-    choices = said.get("choices") if isinstance(said, dict) else None
+def _choices(said: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = said.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         return []
     return choices

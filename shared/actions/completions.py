@@ -9,13 +9,13 @@ of both are read by `chat.parse_chat`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shared.actions import Bench
-from shared.adaptations import SAMPLING, Adaptation
+from shared.adaptations import SAMPLING
 from shared.errors import RequestRejected
-from shared.transport import Reply
+from shared.transport import Reply, never
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -33,10 +33,14 @@ _UNLABELLED = frozenset({"system", "developer"})
 
 
 async def complete(
-    bench: Bench, messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
+    bench: Bench,
+    messages: Sequence[Mapping[str, Any]],
+    parameters: Mapping[str, Any],
+    *,
+    final: Callable[[RequestRejected], bool] = never,
 ) -> tuple[Reply, list[str]]:
     """
-    The model's answer to `messages`, and how the request was adapted. Raises as `Bench.ask`.
+    The model's answer to `messages`, and how the request was adapted. `final` as `Bench.ask`; raises as that does.
 
     Messages that hold more than text, such as pictures, can't be a prompt, and a strict job's are not made
     one: chat's refusal of them stands.
@@ -47,14 +51,18 @@ async def complete(
         bodies[COMPLETIONS] = {"prompt": prompt, **_renamed(parameters)}
     known = bench.stands_for(CHAT)
     operation = known if known in bodies else CHAT
+    other = _OTHER[operation]
+
+    def goes_on(error: RequestRejected) -> bool:
+        return other in bodies and wants_other(error, operation)
+
     try:
-        return await _ask(bench, operation, bodies[operation])
+        return await _ask(bench, operation, bodies[operation], lambda error: goes_on(error) or final(error))
     except RequestRejected as error:
-        if not wants_other(error, operation) or _OTHER[operation] not in bodies:
+        if not goes_on(error):
             raise
-    operation = _OTHER[operation]
-    answered = await _ask(bench, operation, bodies[operation])
-    bench.learn_stands_for(CHAT, operation)
+    answered = await _ask(bench, other, bodies[other], final)
+    bench.learn_stands_for(CHAT, other)
     return answered
 
 
@@ -83,9 +91,11 @@ def as_prompt(messages: Sequence[Mapping[str, Any]]) -> str | None:
     return "\n\n".join([*lines, "Assistant:"])
 
 
-async def _ask(bench: Bench, operation: str, body: dict[str, Any]) -> tuple[Reply, list[str]]:
-    reply, adapted = await bench.ask(operation, body, droppable=SAMPLING)
-    return reply, adapted if operation == CHAT else [str(Adaptation(CHAT, operation)), *adapted]
+async def _ask(
+    bench: Bench, operation: str, body: dict[str, Any], final: Callable[[RequestRejected], bool]
+) -> tuple[Reply, list[str]]:
+    reply, adapted = await bench.ask(operation, body, droppable=SAMPLING, final=final)
+    return reply, adapted if operation == CHAT else [f"{CHAT} became {operation}", *adapted]
 
 
 def _renamed(parameters: Mapping[str, Any]) -> dict[str, Any]:

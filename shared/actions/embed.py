@@ -17,10 +17,11 @@ from msgspec import Raw
 
 from shared.actions import Answer, Bench, Step, error_body
 from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
-from shared.actions.vectors import decoded, npy, parse_vectors, unpack
+from shared.actions.vectors import npy, parse_vectors, unpack
+from shared.contract.decoding import json_object
 from shared.contract.embed import Embed, Format, decode_embed
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
-from shared.usage import Call, read_usage
+from shared.usage import Call, call_of_answer
 
 NEEDS_MODEL = True
 
@@ -129,11 +130,15 @@ async def _halves(asked: Embed, texts: range, bench: Bench, *, learned: bool = F
 
 def _learn(error: RequestRejected, texts: range, bench: Bench) -> bool:
     """Whether halving helps; remembers it where it is for the number of texts."""
-    if len(texts) == 1 or not is_too_much(error):
+    if not _is_halved(texts, error):
         return False
     if _TOO_MANY.search(str(error)):
         bench.learn_most(_OPERATION, len(halves(texts)[0]))
     return True
+
+
+def _is_halved(texts: range, error: RequestRejected) -> bool:
+    return len(texts) > 1 and is_too_much(error)
 
 
 def _texts(asked: Embed, texts: range) -> list[str]:
@@ -142,10 +147,10 @@ def _texts(asked: Embed, texts: range) -> list[str]:
 
 async def _ask(asked: Embed, texts: range, bench: Bench) -> Step:
     body = {"input": _texts(asked, texts), **asked.parameters}
-    reply, adapted = await bench.ask(_OPERATION, body, droppable=_DROPPABLE)
-    said = decoded(reply)
-    model = said.get("model")
-    call = Call(read_usage(said.get("usage")), model if isinstance(model, str) else None, reply.request_id)
+    final = partial(_is_halved, texts)
+    reply, adapted = await bench.ask(_OPERATION, body, droppable=_DROPPABLE, final=final)
+    said = json_object(reply.body)
+    call = call_of_answer(said, reply.request_id)
     rows = parse_vectors(said, len(texts))
     if rows is None:
         facts = UpstreamFacts(status=reply.status, request_id=reply.request_id)

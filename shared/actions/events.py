@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
+from shared.contract.decoding import UNREADABLE, json_value
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """Not `str.splitlines`, which breaks at characters that may stand in an event."""
@@ -39,6 +39,6 @@ def event_data(body: bytes) -> list[str]:
 
 def _parsed(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
+        return json_value(text.encode())
+    except UNREADABLE:
         return text

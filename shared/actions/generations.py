@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from shared.contract.decoding import json_object
 from shared.contract.image import Image
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from shared.transport import Reply
@@ -36,11 +35,7 @@ def image_body(asked: Image, count: int) -> dict[str, Any]:
 
 def parse_images(reply: Reply, count: int) -> Made:
     """What a 2xx reply to a request for `count` pictures holds. A place that has none has its `error`."""
-    try:
-        said = msgspec.json.decode(reply.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = None
-    said = said if isinstance(said, dict) else {}
+    said = json_object(reply.body)
     items = said["data"] if isinstance(said.get("data"), list) else []
     pictures = [_read_picture(item if isinstance(item, dict) else {}, reply) for item in items[:count]]
     missing = ProviderUnavailable(f"The endpoint answered with {len(items)} of {count} pictures.", reply_facts(reply))

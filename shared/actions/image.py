@@ -87,7 +87,13 @@ async def _call(asked: Image, bench: Bench) -> list[Outcome]:
 
 
 async def _make(asked: Image, first: int, count: int, bench: Bench) -> Step:
-    reply, adapted = await bench.ask(_OPERATION, image_body(asked, count), droppable=_DROPPABLE)
+    may_split = count > 1 and not bench.strict
+    reply, adapted = await bench.ask(
+        _OPERATION,
+        image_body(asked, count),
+        droppable=_DROPPABLE,
+        final=lambda error: may_split and refuses_n(error),
+    )
     made = parse_images(reply, count)
     pictures = []
     for k, picture in enumerate(made.pictures, first):

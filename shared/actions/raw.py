@@ -17,7 +17,7 @@ from shared.contract.result import OutputBlob
 from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
 from shared.providers import Endpoint
 from shared.transport import FilePart, Reply, UpstreamRequest
-from shared.usage import Call, read_usage
+from shared.usage import Call, call_of_answer
 
 NEEDS_MODEL = False
 """See Action: most paths name what they are about themselves."""
@@ -98,7 +98,9 @@ def raw_url(asked: RawRequest, endpoint: Endpoint, model: str) -> str:
     first, _, rest = asked.path.partition("/")
     named = unquote(rest.partition("/")[0])
     own = endpoint.deployment
-    if endpoint.style == "deployments" and first.lower() == "deployments" and own and named != own:
+    # As servers may read it, which decode a segment, drop what follows a `;`, and need not mind upper case.
+    into_deployment = endpoint.style == "deployments" and unquote(first).lower().startswith("deployments")
+    if into_deployment and own and named != own:
         raise InvalidJob(f"`input.path` must stay within {own}: the connection's endpoint names that deployment.")
     address, _, usual = endpoint.url(asked.path, model).partition("?")
     given = {name.lower() for name, _ in asked.query}
@@ -135,14 +137,13 @@ def raw_answer(asked: RawRequest, reply: Reply, read: RawReply, blob: OutputBlob
 
 def call_of(said: Iterable[Any], request_id: str | None) -> Call:
     """
-    The call that these objects tell of: the last `usage` and `model` among them.
+    The call that these objects tell of: the last `usage` and `model` among them, and all their pictures.
 
     An event of the Responses API has both in its `response`.
     """
-    tokens, model = None, None
+    call = Call(None, None, request_id)
     for one in said:
         for told in (one, one.get("response")) if isinstance(one, dict) else ():
-            if isinstance(told, dict):
-                tokens = read_usage(told.get("usage")) or tokens
-                model = told["model"] if isinstance(told.get("model"), str) and told["model"] else model
-    return Call(tokens, model, request_id)
+            last = call_of_answer(told, request_id)
+            call = Call(last.tokens or call.tokens, last.model or call.model, request_id, call.images + last.images)
+    return call

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from mimetypes import MimeTypes
 from typing import Any
 
-import msgspec
-
 from shared.actions.events import read_events
+from shared.contract.decoding import UNREADABLE, json_value
 from shared.transport import Reply
 
 # What speech and pictures come in and the standard library names no file for, or not on every machine.
@@ -23,7 +22,6 @@ _EXTENSIONS = {
 _TEXTS = {"application/xml", "application/jsonl", "application/x-ndjson", "application/x-subrip", "application/yaml"}
 _EVENTS = "text/event-stream"
 _OCTETS = "application/octet-stream"
-_NO_CONTENT = {204, 205}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,10 @@ class RawReply:
 
 
 def read_reply(reply: Reply, response_type: str | None) -> RawReply:
-    """The reply as `response_type`; where there is none, as its media type tells."""
+    """The reply as `response_type`; where there is none, as its media type tells. Of an empty one nothing is made."""
     written = reply.headers.get("content-type", "")
     media_type = written.partition(";")[0].strip().lower() or _OCTETS
-    if not reply.body and (response_type is None or reply.status in _NO_CONTENT):
+    if not reply.body:  # as of a 204, or of a 202 whose headers say where to ask later
         return RawReply(media_type)
     if media_type == _EVENTS:
         events = read_events(reply.body)
@@ -84,8 +82,8 @@ def _usual(media_type: str) -> str:
 
 def _json(body: bytes) -> list[Any]:
     try:
-        return [msgspec.json.decode(body)]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [json_value(body)]
+    except UNREADABLE:
         return []
 
 

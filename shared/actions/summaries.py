@@ -23,8 +23,17 @@ from shared.actions.completions import complete
 from shared.actions.parts import Outcome, known_error, side_by_side
 from shared.actions.summary_prompts import summary_messages
 from shared.contract.summarize import Summarize
-from shared.errors import InvalidJob, JobError, ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.errors import (
+    ContentFiltered,
+    InvalidJob,
+    JobError,
+    ProviderUnavailable,
+    RequestRejected,
+    UpstreamError,
+    UpstreamFacts,
+)
 from shared.lanes import WIDTH
+from shared.outcomes import said_in_short
 from shared.texts import estimate_tokens, split
 
 PART_TOKENS = 12_000
@@ -100,10 +109,14 @@ class Summaries:
                 return _cut(text, self.size)
             words = None if whole else max(_FEWEST_WORDS, tokens // _WORDS_SHARE)
             messages = summary_messages(text, self.asked, combining=combining, part_words=words)
+
+            def is_cut(error: JobError) -> bool:
+                return tokens >= SMALLEST_TOKENS and is_too_long(error)
+
             try:
-                reply, adapted = await complete(self.bench, messages, self.asked.parameters)
+                reply, adapted = await complete(self.bench, messages, self.asked.parameters, final=is_cut)
             except JobError as error:
-                if is_too_long(error) and tokens >= SMALLEST_TOKENS:
+                if is_cut(error):
                     # Two parts: a little more than half each, as a part ends before it is full.
                     self.size = min(self.size, tokens * 5 // 8)
                     return _cut(text, self.size)
@@ -127,10 +140,20 @@ def _read_summary(answer: Answer, *, whole: bool) -> Step:
     output = answer.output or {}
     text, reason = output.get("text"), output.get("finish_reason")
     value = {"text": text, "finish_reason": reason, "adapted": output.get("adapted", []), "whole": whole}
-    error = answer.error
+    error: JobError | None = answer.error
     if error is None and not (text or "").strip():
-        facts = UpstreamFacts(request_id=answer.calls[0].request_id)
-        error = ProviderUnavailable(f"The model answered without a text (finish_reason {reason}).", facts)
+        error = _no_text(output, UpstreamFacts(request_id=answer.calls[0].request_id))
     if error is not None:
         value["error"] = msgspec.to_builtins(error_body(error))
     return Step(value, answer.calls)
+
+
+def _no_text(output: dict[str, Any], facts: UpstreamFacts) -> UpstreamError:
+    message, reason = output["choices"][0].get("message"), output["finish_reason"]
+    refusal = message.get("refusal") if isinstance(message, dict) else None
+    if isinstance(refusal, str) and refusal.strip():
+        return ContentFiltered(f"The model refused to summarize the text: {said_in_short(refusal)}", facts)
+    advice = ""
+    if reason == "length":
+        advice = " Its limit was used up before that, by reasoning for instance: raise `max_completion_tokens`."
+    return ProviderUnavailable(f"The model answered without a text (finish_reason {reason}).{advice}", facts)

@@ -14,10 +14,6 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-import msgspec
-
-from shared.transport import Reply
-
 # numpy.lib.format, version 1.0: the array's beginning is aligned to this.
 _ALIGNED = 64
 
@@ -43,15 +39,6 @@ def parse_vectors(said: dict[str, Any], count: int) -> list[str] | None:
     if not numbers[0] or any(len(row) != len(numbers[0]) or not all(map(isfinite, row)) for row in numbers):
         return None
     return [base64.b64encode(_little(row)).decode() for row in numbers]
-
-
-def decoded(reply: Reply) -> dict[str, Any]:
-    """The reply's JSON object; an empty one where it has none."""
-    try:
-        said = msgspec.json.decode(reply.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = None
-    return said if isinstance(said, dict) else {}
 
 
 def unpack(row: str) -> array[float]:
