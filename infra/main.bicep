@@ -128,6 +128,9 @@ param alertEmails string = ''
 @minLength(1)
 param runbookUrl string = 'docs/runbook.md'
 
+@description('Asks /api/health from outside, and wakes somebody if it does not answer. False: where HTTP is closed to the internet, or the app is stopped.')
+param healthTest bool = true
+
 @description('How many days logs are kept.')
 @minValue(30)
 @maxValue(730)
@@ -150,11 +153,11 @@ var jobsQueue = 'jobs'
 var resultsQueue = 'results'
 var callbacksQueue = 'callbacks'
 var moreResultQueues = empty(allowedResultQueues) ? [] : map(split(allowedResultQueues, ','), name => trim(name))
-// The host makes a poison queue where it needs one, but its role ends at the queues that there are. Poison queues
-// have triggers, and so poison queues of their own.
+// The host makes a poison queue where it needs one, but its role ends at the queues that there are. A poison queue has
+// a trigger as well, but no poison queue of its own: the host leaves a message there to come back.
 var queues = union(
-  [jobsQueue, '${jobsQueue}-poison', '${jobsQueue}-poison-poison'],
-  [callbacksQueue, '${callbacksQueue}-poison', '${callbacksQueue}-poison-poison'],
+  [jobsQueue, '${jobsQueue}-poison'],
+  [callbacksQueue, '${callbacksQueue}-poison'],
   [resultsQueue],
   moreResultQueues
 )
@@ -339,11 +342,14 @@ module alerts 'app/alerts.bicep' = {
   scope: group
   params: {
     environmentName: environmentName
+    token: token
     location: location
     tags: tags
     workspaceId: monitoring.outputs.workspaceId
+    insightsId: monitoring.outputs.insightsId
     vaultId: vault.outputs.id
     jobAccountId: jobStorage.outputs.id
+    healthUri: healthTest ? '${app.outputs.uri}/api/health' : ''
     emails: empty(alertEmails) ? [] : map(split(alertEmails, ','), address => trim(address))
     runbookUrl: runbookUrl
   }

@@ -26,8 +26,18 @@ TABLES = {
         "OperationId:string, ParentId:string, AppRoleName:string, AppRoleInstance:string, AppVersion:string, "
         "ItemCount:int, _ResourceId:string)"
     ),
+    "AppDependencies": (
+        "(TimeGenerated:datetime, Id:string, Name:string, DependencyType:string, Target:string, Data:string, "
+        "Success:bool, ResultCode:string, DurationMs:real, PerformanceBucket:string, Properties:dynamic, "
+        "Measurements:dynamic, OperationName:string, OperationId:string, ParentId:string, AppRoleName:string, "
+        "AppRoleInstance:string, AppVersion:string, ItemCount:int, _ResourceId:string)"
+    ),
+    "AZKVAuditLogs": (
+        "(TimeGenerated:datetime, OperationName:string, CallerIpAddress:string, ClientInfo:string, Identity:dynamic, "
+        "Id:string, HttpStatusCode:int, DurationMs:int, CorrelationId:string, _ResourceId:string)"
+    ),
 }
-"""Of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/apptraces, …/apprequests."""
+"""Of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/, a page a table."""
 _TYPES = {"int": r"-?\d+", "long": r"-?\d+", "real": r"-?\d+(?:\.\d+)?", "datetime": r".+?"}
 _TOKEN = re.compile(r'"(?P<text>[^"]*)"|(?P<name>\w+)(?::(?P<type>\w+))?|(?P<rest>\*)')
 

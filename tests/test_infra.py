@@ -255,8 +255,8 @@ def test_flex_consumption_is_told_nothing_that_it_refuses():
 
 def test_queues_containers_and_the_table_are_made():
     """
-    Every queue, container and table that the app finds by its settings is made, with the poison queue of each
-    queue that has a trigger, and nothing else in its account.
+    Every queue, container and table that the app finds by its settings is made, with the poison queues that the host
+    fills (a poison queue has none of its own), and nothing else in its account.
     """
     functions = (ROOT / "function_app.py").read_text()
     names = MAIN.variables(**MAIN.defaults())
@@ -268,8 +268,8 @@ def test_queues_containers_and_the_table_are_made():
     jobs, poison, results = binding_queues(settings)
     callbacks, dead = callback_queues(settings)
     assert {"JOBS", "POISON", "CALLBACKS", "DEAD_CALLBACKS"} == taken
-    queues = {results, *app.allowed_result_queues}
-    queues |= {name for each in (jobs, poison, callbacks, dead) for name in (each, f"{each}-poison")}
+    queues = {jobs, poison, callbacks, dead, results, *app.allowed_result_queues}
+    assert {f"{jobs}-poison", f"{callbacks}-poison"} == {poison, dead}
     containers = {app.results_container, app.templates_container, *app.input_containers}
     assert queues == set(value(made["queues"], names))
     assert containers == set(value(made["containers"], names))
@@ -350,7 +350,7 @@ def test_storage_takes_no_key_and_no_stranger():
 
 
 def test_the_vault_asks_for_roles_and_forgets_nothing():
-    """The vault: roles, soft delete for 90 days, protected from purging, its readers logged."""
+    """The vault: roles, soft delete for 90 days, protected from purging, readers logged into their own table."""
     found = properties("vault.bicep", "Microsoft.KeyVault/vaults@")
 
     assert {
@@ -359,7 +359,9 @@ def test_the_vault_asks_for_roles_and_forgets_nothing():
         "softDeleteRetentionInDays": 90,
         "enablePurgeProtection": True,
     }.items() <= found.items()
-    assert [{"categoryGroup": "audit", "enabled": True}] == properties("vault.bicep", "Microsoft.Insights/diag")["logs"]
+    told = properties("vault.bicep", "Microsoft.Insights/diag")
+    assert [{"categoryGroup": "audit", "enabled": True}] == told["logs"]
+    assert "Dedicated" == told["logAnalyticsDestinationType"]  # AZKVAuditLogs
 
 
 def test_telemetry_takes_no_key():
@@ -389,6 +391,17 @@ def test_api_versions_are_not_about_to_retire():
     assert previews == {"Microsoft.Insights/diagnosticSettings"}  # which has had no other for years
     # learn.microsoft.com/azure/key-vault/general/migrate-api-version: those before retire on 27 February 2027.
     assert found["Microsoft.KeyVault/vaults"] >= {"2026-02-01"}
+
+
+@pytest.mark.parametrize("kind", ["Microsoft.EventGrid/systemTopics@", "Microsoft.Insights/webtests@"])
+def test_names_hold_only_what_azure_takes(kind: str):
+    """What takes letters, digits and hyphens alone is not named by the environment, which may hold `_` and `.`."""
+    (body,) = [body for made, body in read(INFRA / "app/alerts.bicep").resources() if made.startswith(kind)]
+    token = "abcdefghijklm"  # what uniqueString gives: 13 letters and digits
+
+    assert re.fullmatch(
+        r"[A-Za-z0-9-]{3,50}", value(members_of(body)["name"], {"token": token, "environmentName": "a_b.c"})
+    )
 
 
 SHIPPED = [

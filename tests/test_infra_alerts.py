@@ -16,20 +16,36 @@ import kql
 from bicep import members, read, value
 from endpoint import error
 from shared import errors
+from shared.lanes import Lanes
 from world import World, delivery
 
 ROOT = Path(__file__).parent.parent
 ALERTS = read(ROOT / "infra/app/alerts.bicep")
 LOG_ALERTS: list[dict[str, Any]] = ALERTS.variables()["logAlerts"]
 METRIC_ALERTS: list[dict[str, Any]] = ALERTS.variables()["metricAlerts"]
-CHARTS: list[dict[str, Any]] = read(ROOT / "infra/app/workbook.bicep").variables()["charts"]
+WORKBOOK = read(ROOT / "infra/app/workbook.bicep").variables()
+CHARTS: list[dict[str, Any]] = WORKBOOK["charts"]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+SHOWN = [
+    (f"{page.name}: {(block or inline)[:40]}", block or inline)
+    for page in PAGES
+    for block, inline in re.findall(
+        r"^```kusto\n(.*?)^```|`((?:App|AZ|Storage)\w+ \|[^`]+)`", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+]
+"""What the docs show, in blocks and in sentences."""
 QUERIES = [(each["name"], each["query"]) for each in LOG_ALERTS] + [(each["title"], each["query"]) for each in CHARTS]
-NAMES = [each["name"] for each in (*LOG_ALERTS, *METRIC_ALERTS)] + ["secrets-expiring"]
+NAMES = [each["name"] for each in (*LOG_ALERTS, *METRIC_ALERTS)] + ["app-down", "secrets-expiring"]
 
 
 def query(name: str) -> str:
     """The whole query of an alert."""
     return next(each["query"] for each in LOG_ALERTS if each["name"] == name)
+
+
+def chart(title: str) -> str:
+    """The query of the chart in whose title this stands."""
+    return next(each["query"] for each in CHARTS if title in each["title"])
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -46,9 +62,9 @@ def found(text: str, lines: Iterable[str]) -> list[dict[str, str]]:
 
 def test_alerts_are_those_that_an_operator_needs():
     """Failing jobs, poison, age of the queue, throttled customers, expiring secrets, a throttled vault: all there."""
-    assert {"jobs-failing", "poison", "queue-age", "customers-throttled", "secrets-expiring", "vault-throttled"} <= set(
-        NAMES
-    )
+    wanted = {"jobs-failing", "poison", "queue-age", "customers-throttled", "secrets-expiring", "vault-throttled"}
+
+    assert wanted | {"app-down"} <= set(NAMES)
     assert len(NAMES) == len(set(NAMES))
 
 
@@ -70,18 +86,25 @@ def test_every_alert_names_the_runbook():
 
     assert 2 == len(re.findall(r"description: '[^']*Runbook: \$\{runbookUrl\}#\$\{alert\.name\}'", source))
     assert "Runbook: ${runbookUrl}#secrets-expiring'" in source
+    assert "Runbook: ${runbookUrl}#app-down'" in source
 
 
 @pytest.fixture(name="said", scope="module")
 def _said() -> dict[str, kql.Said]:
-    return dict(zip((name for name, _ in QUERIES), kql.said_of([text for _, text in QUERIES]), strict=True))
+    every = [*QUERIES, *SHOWN]
+    return dict(zip((name for name, _ in every), kql.said_of([text for _, text in every]), strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name, _ in QUERIES])
+@pytest.mark.parametrize("name", [name for name, _ in (*QUERIES, *SHOWN)])
 def test_query_is_right_by_the_language_service_of_kusto(name: str, said: dict[str, kql.Said]):
     """Microsoft's own language service finds no fault: syntax, tables, columns, types, functions."""
     assert [] == said[name].faults
     assert said[name].columns
+
+
+def test_docs_have_queries():
+    """Those that the docs show are found, so that they are held as well."""
+    assert {"runbook.md", "telemetry.md"} <= {name.partition(":")[0] for name, _ in SHOWN}
 
 
 def test_language_service_finds_faults():
@@ -207,6 +230,45 @@ async def test_endpoint_that_is_down_is_found(world: World, caplog: pytest.LogCa
     } == row
 
 
+async def test_full_lane_is_found(caplog: pytest.LogCaptureFixture):
+    """A customer who has its share of a worker is found under customer and connection: no other line tells of it."""
+    lanes = Lanes()
+    lanes.of("contoso", "default", 1).seconds = 60
+    with lanes.admitted("contoso", "default"), pytest.raises(errors.LaneFull), lanes.admitted("contoso", "default"):
+        pass
+
+    (row,) = found(chart("share of a worker"), ours(caplog))
+
+    assert {"customer": "contoso", "connection": "default", "jobs": "1", "put_back": "1"} == row
+
+
+def test_what_the_runbook_sends_to_is_there():
+    """The pictures that the runbook names in italics are the workbook's, by how their titles begin."""
+    page = (ROOT / "docs/runbook.md").read_text()
+    pictures = [each["title"] for each in (*CHARTS, *WORKBOOK["metrics"])]
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", page)) - {"Customer AI Jobs"}
+
+    assert {"Why jobs fail", "Breakers that opened", "Customers who have their share of a worker"} <= named
+    assert [] == [name for name in named if not any(title.startswith(name) for title in pictures)]
+    assert "codes" in kql.said_of([chart("Breakers that opened")])[0].columns
+
+
+def test_runbook_says_what_jobs_failing_leaves_out():
+    """The codes that do not count as failing are those that the runbook names."""
+    under = (ROOT / "docs/runbook.md").read_text().partition("## jobs-failing\n")[2].partition("**Look**")[0]
+    (left_out,) = re.findall(r"code !in \(([^)]*)\)", query("jobs-failing"))
+
+    assert set(re.findall(r'"(\w+)"', left_out)) == set(re.findall(r"`(\w+)`", under))
+
+
+def test_faults_are_shown_as_they_are_counted():
+    """The chart of faults shows every line that the alert counts."""
+    counted, shown = query("faults-of-ours"), chart("Faults of the app")
+
+    assert "code=internal" in counted
+    assert counted.partition(";")[0] == shown.partition(";")[0]
+
+
 async def test_fault_of_ours_is_found(world: World, caplog: pytest.LogCaptureFixture):
     """A crash is found by how its line begins."""
     customer = world.customer()
@@ -237,6 +299,23 @@ def test_age_of_a_message_is_found(inserted: str):
     (row,) = found(query("queue-age"), [line])
 
     assert {"message_id": "b00a86dc-298d", "dequeue_count": "2", "inserted": inserted} == row
+
+
+def test_app_that_does_not_answer_is_noticed_from_outside():
+    """The health check, which is open to everybody, is asked from several places; one alone wakes nobody."""
+    made = {kind.partition("@")[0]: value(members(body)["properties"], {}) for kind, body in ALERTS.resources()}
+    (alert,) = [
+        value(members(body)["properties"], {})
+        for _, body in ALERTS.resources()
+        if b"WebtestLocationAvailabilityCriteria" in (body.text or b"")
+    ]
+    test = made["Microsoft.Insights/webtests"]
+
+    assert "${app.outputs.uri}/api/health'" in (ROOT / "infra/main.bicep").read_text()
+    assert 'route="health"' in (ROOT / "function_app.py").read_text()
+    assert 1 < alert["criteria"]["failedLocationCount"] < len(test["Locations"])
+    assert f"PT{test['Frequency'] // 60}M" == alert["windowSize"]  # each place has asked once in it
+    assert (1, 200) == (alert["severity"], test["ValidationRules"]["ExpectedHttpStatusCode"])
 
 
 def test_metrics_are_azures():

@@ -58,6 +58,25 @@ def test_workflow_says_what_would_change_before_it_changes():
     assert "preview" == jobs["deploy"]["needs"]
 
 
+def test_deployment_that_waits_holds_nothing_but_deployments():
+    """One deployment at a time; a run that waits for its reviewer does not hold back the previews of later ones."""
+    flow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+
+    assert "concurrency" not in flow
+    assert ["deploy"] == [name for name, job in flow["jobs"].items() if "concurrency" in job]
+
+
+def test_page_limits_every_environment_of_the_workflow():
+    """Each environment that the workflow signs in by has its credential on the page, and is limited to `main` there."""
+    flow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+    page = (ROOT / "docs/deploy.md").read_text()
+    named = {job["environment"] for job in flow["jobs"].values()}
+
+    assert named == set(re.findall(r"--subject repo:OWNER/REPOSITORY:environment:(\w+)", page))
+    assert "environments `preview` and `production`, **both limited to the branch `main`**" in page
+    assert {"preview", "production"} == named
+
+
 def test_workflow_runs_the_projects_own_checks_and_the_compiler():
     """The check runs the tests on each Python that is supported, the linters, and the Bicep compiler."""
     text = (ROOT / ".github/workflows/check.yml").read_text()

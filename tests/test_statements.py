@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def add_up(asked: list[tuple[Any, ...]], by: list[str]) -> tuple[list[Row], Stat
     return rows, asyncio.run(Statements(table).of("acme", MONTH, by))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(jobs, max_size=6), choices)
 def test_lines_add_up_to_the_records(asked: list[tuple[Any, ...]], by: list[str]):
     """Whatever lines are told apart by, they are distinct, and all of them together are all of the records."""
@@ -114,7 +115,7 @@ def test_lines_add_up_to_the_records(asked: list[tuple[Any, ...]], by: list[str]
     assert not statement.totals.unanswered.calls
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(jobs, max_size=6), choices)
 def test_csv_says_the_same_as_json(asked: list[tuple[Any, ...]], by: list[str]):
     """A reader of CSV gets the lines back, a single quote before some; no cell begins like a formula."""
@@ -188,8 +189,8 @@ async def test_the_docs_requests_are_answered_as_shown(world: World):
     customer = world.customer()  # under another name: pages share the table with other tests
     for _ in range(3):
         await customer.run()
-    customer.account.will_answer(completion(after_s=2))
-    await customer.run(options={"timeout_s": 0.1, "max_retries": 0})
+    customer.account.will_answer(completion(after_s=30))
+    await customer.run(options={"timeout_s": 1.5, "max_retries": 0})
     month = f"{datetime.now(UTC):%Y-%m}"
     asked_json, shown, asked_csv = blocks("http")
     (shown_csv,) = blocks("csv")
@@ -214,23 +215,59 @@ async def test_the_docs_requests_are_answered_as_shown(world: World):
 
 def test_the_docs_price_book_makes_a_bill():
     """The page's price book prices each day by its own price, cached tokens apart, and what is beyond doubt only."""
-    (block,) = blocks("python")
-    names: dict[str, Any] = {}
-    exec(block, names)
-    usage = {"records": 1, "calls": 1, "unreported": 0, "reasoning_tokens": 0, "images": 0}
-    counted = usage | {"input_tokens": 1_000_000, "cached_tokens": 400_000, "output_tokens": 100_000}
-    labels = {"source": "key_vault", "provider": "openai"}
-
-    def line(**own: Any) -> StatementLine:
-        usual = {"model": "gpt-4o", "billed_to": "customer", "outcome": "answered"}
-        return StatementLine(**(labels | counted | usual | own))
-
+    first, second = 0.6 * 2.5 + 0.4 * 1.25 + 1, 0.6 * 2 + 0.4 * 1 + 0.8
     lines = [
         line(day="2026-11-14"),
         line(day="2026-11-15"),
         line(day="2026-11-15", billed_to="operator"),
         line(day="2026-11-15", outcome="lost"),
     ]
-    statement = {"lines": msgspec.to_builtins(lines)}
 
-    assert (0.6 * 2.5 + 0.4 * 1.25 + 1) + (0.6 * 2 + 0.4 * 1 + 0.8) == names["bill"](statement)
+    assert pytest.approx(first + second) == billed(lines, "customer")
+    assert pytest.approx(second) == billed(lines, "operator")
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"unreported": 1, "images": 2}, "1 calls of 'gpt-4o' on 2026-11-15 came without tokens, with 2 images"),
+        ({"model": "my-deployment"}, "no price of 'my-deployment' on 2026-11-15"),
+        ({"day": "2025-12-31"}, "no price of 'gpt-4o' on 2025-12-31"),
+        ({"day": msgspec.UNSET}, "by=day,model"),
+        ({"model": msgspec.UNSET}, "by=day,model"),
+    ],
+)
+def test_the_docs_price_book_refuses_what_it_can_not_price(own: dict[str, Any], said: str):
+    """What has no price is told, and never billed as nothing."""
+    with pytest.raises(ValueError, match=said):
+        billed([line(**({"day": "2026-11-15"} | own))], "customer")
+
+
+def test_the_docs_bill_wants_to_know_whose_it_is():
+    """There is no account by default, and no other than the two."""
+    with pytest.raises(ValueError, match="'customer' or 'operator', not 'contoso'"):
+        billed([], "contoso")
+    with pytest.raises(TypeError, match="billed_to"):
+        sample()["bill"]({"lines": []})
+
+
+def sample() -> dict[str, Any]:
+    """What the page's sample defines."""
+    (block,) = blocks("python")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    return names
+
+
+def billed(lines: list[StatementLine], billed_to: str) -> float:
+    """What the page's sample makes of these lines."""
+    found: float = sample()["bill"]({"lines": msgspec.to_builtins(lines)}, billed_to)
+    return found
+
+
+def line(**own: Any) -> StatementLine:
+    """A line of a statement."""
+    labels = {"source": "key_vault", "provider": "openai", "billed_to": "customer", "outcome": "answered"}
+    counted = {"input_tokens": 1_000_000, "cached_tokens": 400_000, "output_tokens": 100_000, "reasoning_tokens": 0}
+    usual = {"model": "gpt-4o", "records": 1, "calls": 1, "unreported": 0, "images": 0}
+    return StatementLine(**(labels | counted | usual | own))

@@ -1,9 +1,13 @@
 // What wakes somebody up. Each alert names a heading of the runbook, which says what to look at and what to do.
 // Logs may be sampled (host.json), so queries count ItemCount, not rows.
 param environmentName string
+
+@description('For names that may not hold all that an environment\'s name may.')
+param token string
 param location string
 param tags object
 param workspaceId string
+param insightsId string
 param vaultId string
 param jobAccountId string
 
@@ -12,8 +16,13 @@ param emails array
 
 param runbookUrl string
 
+@description('What is asked from outside whether the app answers. Empty: nothing is asked.')
+param healthUri string
+
 var finished = loadTextContent('../queries/finished.kql')
 var putBack = loadTextContent('../queries/put-back.kql')
+var faults = loadTextContent('../queries/faults.kql')
+var opened = loadTextContent('../queries/opened.kql')
 
 // `name` is also the heading in the runbook. Severity 1 wakes, 2 is for today, 3 for this week.
 var logAlerts = [
@@ -34,7 +43,7 @@ var logAlerts = [
     name: 'faults-of-ours'
     title: 'The app itself is at fault'
     severity: 1
-    query: loadTextContent('../queries/faults-of-ours.kql')
+    query: '${faults}\n${loadTextContent('../queries/faults-of-ours.kql')}'
     column: 'lines'
     aggregation: 'Total'
     dimensions: []
@@ -86,7 +95,7 @@ var logAlerts = [
     name: 'endpoints-down'
     title: 'A customer\'s endpoint is left alone again and again'
     severity: 3
-    query: loadTextContent('../queries/endpoints-down.kql')
+    query: '${opened}\n${loadTextContent('../queries/endpoints-down.kql')}'
     column: 'opened'
     aggregation: 'Total'
     dimensions: ['customer', 'connection']
@@ -276,10 +285,53 @@ resource metricRules 'Microsoft.Insights/metricAlerts@2018-03-01' = [
   }
 ]
 
+// Everything above is told by an app that runs. Whether it does at all is asked from outside: from three places every
+// quarter of an hour, and one that fails alone is the place's own fault.
+resource health 'Microsoft.Insights/webtests@2022-06-15' = if (!empty(healthUri)) {
+  name: 'health-${token}'
+  location: location
+  tags: union(tags, { 'hidden-link:${insightsId}': 'Resource' })
+  kind: 'standard'
+  properties: {
+    Name: 'health-${token}'
+    SyntheticMonitorId: 'health-${token}'
+    Kind: 'standard'
+    Enabled: true
+    Frequency: 900
+    Timeout: 120 // a cold start is part of it
+    RetryEnabled: true
+    Locations: [{ Id: 'emea-nl-ams-azr' }, { Id: 'us-va-ash-azr' }, { Id: 'apac-sg-sin-azr' }]
+    Request: { RequestUrl: healthUri, HttpVerb: 'GET', ParseDependentRequests: false }
+    ValidationRules: { ExpectedHttpStatusCode: 200, SSLCheck: true }
+  }
+}
+
+resource appDown 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(healthUri)) {
+  name: 'app-down-${environmentName}'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'The app does not answer. Runbook: ${runbookUrl}#app-down'
+    severity: 1
+    enabled: true
+    scopes: [health.id, insightsId]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT15M'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.WebtestLocationAvailabilityCriteria'
+      webTestId: health.id
+      componentId: insightsId
+      failedLocationCount: 2
+    }
+    autoMitigate: true
+    actions: [{ actionGroupId: people.id }]
+  }
+}
+
 // Key Vault itself tells of secrets that are about to expire, 30 days before, and of those that have expired:
 // nothing of ours has to read them (learn.microsoft.com/azure/event-grid/handler-azure-monitor-alerts).
 resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
-  name: 'evgt-vault-${environmentName}'
+  name: 'evgt-vault-${token}'
   location: location
   tags: tags
   properties: { source: vaultId, topicType: 'Microsoft.KeyVault.vaults' }

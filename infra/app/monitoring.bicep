@@ -35,6 +35,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
 }
 
 output workspaceId string = workspace.id
+output insightsId string = insights.id
 output insightsName string = insights.name
 
 // Tells where to send, and is good for nothing without a role: local authentication is off.

@@ -36,6 +36,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'audit'
   properties: {
     workspaceId: workspaceId
+    logAnalyticsDestinationType: 'Dedicated' // the table AZKVAuditLogs; else it would all be in AzureDiagnostics
     logs: [{ categoryGroup: 'audit', enabled: true }]
   }
 }

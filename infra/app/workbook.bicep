@@ -8,6 +8,8 @@ param vaultId string
 
 var finished = loadTextContent('../queries/finished.kql')
 var putBack = loadTextContent('../queries/put-back.kql')
+var faults = loadTextContent('../queries/faults.kql')
+var opened = loadTextContent('../queries/opened.kql')
 
 var charts = [
   {
@@ -31,9 +33,14 @@ var charts = [
     query: '${putBack}\nput_back | summarize jobs = sum(ItemCount) by bin(TimeGenerated, 5m), reason'
   }
   {
+    title: 'Customers who have their share of a worker (put_back: jobs, since the worker knows the connection)'
+    visual: 'table'
+    query: loadTextContent('../queries/lane-full.kql')
+  }
+  {
     title: 'Breakers that opened'
     visual: 'table'
-    query: loadTextContent('../queries/endpoints-down.kql')
+    query: '${opened}\nopened | summarize opened = sum(ItemCount), codes = strcat_array(make_set(code), ", ") by customer, connection | order by opened desc'
   }
   {
     title: 'Connections that do not serve'
@@ -48,7 +55,7 @@ var charts = [
   {
     title: 'Faults of the app'
     visual: 'table'
-    query: 'AppTraces | where Message startswith "job_crashed " or Message startswith "calls_not_recorded " or Message startswith "request_failed " | project TimeGenerated, Message, AppRoleInstance | order by TimeGenerated desc | take 50'
+    query: '${faults}\nfaults | project TimeGenerated, Message, AppRoleInstance | order by TimeGenerated desc | take 50'
   }
   {
     title: 'What the host gave up'
