@@ -24,8 +24,8 @@ from shared.errors import ConnectionFault, ConnectionNotFound
 from shared.secret import Secret
 from shared.services import Services
 from shared.stores import StoredCredential
-from shared.transport import EntraAccess
 from shared.trials import Trials, refused
+from shared.upstream import EntraAccess
 
 _GOOD_ENOUGH = frozenset({"fine", "rate_limited"})
 """Verdicts of an endpoint that has taken the key."""

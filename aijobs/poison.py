@@ -19,9 +19,8 @@ from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash
 from shared.errors import InvalidJob, JobBusy
 from shared.records import Records
-from shared.rows import JobRecord, job_key
+from shared.rows import JobRecord
 from shared.services import Services
-from shared.stores import Row, RowChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +132,8 @@ async def _made_ready(services: Services, found: _Found) -> bytes:
     if found.record is not None:
         submitted_at = found.record.submitted_at
         if found.record.state != "done":
-            await _forgive(services, found.record)
+            try:  # five runs that came to nothing end a job; whoever puts it back wants it run
+                await services.pipeline.tools.ledger.forgive(found.record.customer, found.record.job_id)
+            except JobBusy:
+                raise Refused("A worker has it just now: try again.") from None
     return encode_job(found.job, submitted_at=submitted_at)
-
-
-async def _forgive(services: Services, record: JobRecord) -> None:
-    # Five runs that came to nothing end a job; whoever puts it back wants it run.
-    row = await services.table.read(record.customer, job_key(record.job_id))
-    if row is None or not row.values.get("failures"):
-        return
-    try:
-        await services.table.merge(Row(row.partition, row.key, {"failures": 0}, row.etag))
-    except RowChanged:
-        raise Refused("A worker has it just now: try again.") from None

@@ -16,7 +16,7 @@ from shared.contract.decoding import NAME_RULE, is_name
 from shared.errors import ConnectionFault
 from shared.key_vault import VaultForbids
 from shared.services import Services
-from shared.transport import EntraAccess
+from shared.upstream import EntraAccess
 
 
 async def list_all(asked: argparse.Namespace) -> int:

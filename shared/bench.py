@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from shared.actions.parts import known_error
 from shared.adaptations import Adaptation, Adaptations, read_adaptation
 from shared.breakers import Breaker, Breakers
 from shared.connections import Connection
+from shared.contract.decoding import json_object
 from shared.contract.job import BlobName
 from shared.contract.result import ConnectionLabel, OutputBlob
 from shared.errors import (
@@ -48,8 +49,9 @@ from shared.outputs import Outputs
 from shared.rows import StepRecord
 from shared.runs import Run
 from shared.telemetry import SILENT, Asked, Telemetry, Watch
-from shared.transport import Reply, Transport, UpstreamRequest
-from shared.usage import Call, read_usage, total
+from shared.transport import Transport
+from shared.upstream import Final, Reply, UpstreamRequest, never
+from shared.usage import Call, call_of_answer, total
 
 # What Foundry's older route does not publish in its schema is refused there unless this header says
 # otherwise (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
@@ -57,8 +59,9 @@ _PASS_THROUGH = {"extra-parameters": "pass-through"}
 RUN_S = 540.0
 """Seconds that one run of a job may spend upstream: well within host.json's `functionTimeout`."""
 _RESUME_S = 1.0
+_LONGEST_EFFORT = 20
+"""Characters of a `reasoning_effort` that tell it from others. It is a caller's, and is kept in memory."""
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
-_PICTURE = frozenset({"b64_json", "url"})
 _replies: ContextVar[list[Reply]] = ContextVar("_replies")
 """What the step at work has been answered: paid for, and lost unless the step is stored."""
 
@@ -125,8 +128,8 @@ class Bench:
         """See `actions.Bench`."""
         return self.run.job.options.strict
 
-    async def send(self, request: UpstreamRequest) -> Reply:
-        """See `actions.Bench`."""
+    async def send(self, request: UpstreamRequest, *, final: Final = never) -> Reply:
+        """See `actions.Bench`; an error that is `final` is not tried again."""
         async with self._lane():
             if self.hold.lost is not None:
                 raise self.hold.lost
@@ -139,8 +142,10 @@ class Bench:
                     self.connection.access,
                     self.run.job.options,
                     until=self.until,
+                    last_try=self._last_try,
                     retries=self.run.claim.retries,
                     attempt=partial(self._attempt, watch, paid=request.method == "POST"),
+                    final=final,
                 )
                 watch.answered(reply.body)
         if request.method == "POST":  # what else there is in `raw` costs nothing
@@ -151,24 +156,45 @@ class Bench:
         """See `actions.Bench`."""
         async with self._lane():
             self._check_time()
-            return await self.tools.transport.fetch(url, self.run.job.options, until=self.until)
+            return await self.tools.transport.fetch(
+                url,
+                self.run.job.options,
+                until=self.until,
+                last_try=self._last_try,
+                retries=self.run.claim.retries,
+            )
 
     async def ask(
-        self, operation: str, body: dict[str, Any], *, droppable: frozenset[str] = frozenset()
+        self,
+        operation: str,
+        body: dict[str, Any],
+        *,
+        droppable: frozenset[str] = frozenset(),
+        final: Callable[[RequestRejected], bool] = never,
     ) -> tuple[Reply, list[str]]:
         """See `actions.Bench`."""
-        place, strict = self._place(operation), self.strict
+        strict = self.strict
+        # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: with none only).
+        effort = body.get("reasoning_effort")
+        place = self._place(operation) + (() if effort is None else (str(effort)[:_LONGEST_EFFORT],))
         adapted: list[str] = []
         body = {"model": self.connection.endpoint.model_in_body(self.model), **body}
         for adaptation in [] if strict else self.tools.adaptations.known(*place):
             if adaptation.parameter in body:
                 body = adaptation.change(body)
                 adapted.append(str(adaptation))
+
+        def read(error: RequestRejected) -> Adaptation | None:
+            return None if strict else read_adaptation(error, body, droppable=droppable)
+
+        def is_answered(error: UpstreamError) -> bool:
+            return isinstance(error, RequestRejected) and (final(error) or read(error) is not None)
+
         while True:
             try:
-                return await self.send(self._request(operation, body)), adapted
+                return await self.send(self._request(operation, body), final=is_answered), adapted
             except RequestRejected as error:
-                learned = None if strict else read_adaptation(error, body, droppable=droppable)
+                learned = read(error)
                 if learned is None:
                     raise
             self.tools.adaptations.learn(learned, *place)
@@ -185,12 +211,11 @@ class Bench:
 
     def stands_for(self, operation: str) -> str:
         """See `actions.Bench`."""
-        place = self._place(f"instead of {operation}")
-        return next((one.renamed for one in self.tools.adaptations.known(*place) if one.renamed), operation)
+        return self.tools.adaptations.replacement(*self._place(operation)) or operation
 
     def learn_stands_for(self, operation: str, other: str) -> None:
         """See `actions.Bench`."""
-        self.tools.adaptations.learn(Adaptation(operation, other), *self._place(f"instead of {operation}"))
+        self.tools.adaptations.learn_replacement(other, *self._place(operation))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See `actions.Bench`."""
@@ -246,9 +271,9 @@ class Bench:
     def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[Watch]:
         connection = self.connection
         customer, provider = self.run.job.customer, connection.endpoint.provider
-        return self.tools.telemetry.call(
-            Asked(customer, connection.name, provider, self.run.model or "", request.url, request.content)
-        )
+        url = connection.without_key(request.url)  # somebody may have pasted the key there, too
+        asked = Asked(customer, connection.name, provider, self.run.model or "", url, request.content)
+        return self.tools.telemetry.call(asked)
 
     @contextlib.contextmanager
     def _attempt(self, watch: Watch, retries: int, *, paid: bool) -> Iterator[None]:
@@ -262,11 +287,17 @@ class Bench:
                 self.hold.owe([Call(None, outcome="unanswered")])
             raise
 
+    @property
+    def _last_try(self) -> float:
+        """
+        On `until`'s clock: when a try may begin at the latest. The end of the run, where it is not the job's, would
+        cut a later one short and waste it. The first call of a run can always be made.
+        """
+        goes_on = self.run.seconds_left() > self.until - time.monotonic() + 1
+        return self.until - (min(self.run.job.options.timeout_s, 0.9 * RUN_S) if goes_on else 0)
+
     def _check_time(self) -> None:
-        """Begins no call that the end of the run, which is not the job's, would cut short and waste."""
-        left = self.until - time.monotonic()
-        goes_on = self.run.seconds_left() > left + 1
-        if left <= (min(self.run.job.options.timeout_s, 0.9 * RUN_S) if goes_on else 0):
+        if time.monotonic() >= self._last_try:
             reason = UpstreamTimeout("The run's time was up.", UpstreamFacts(transient=True))
             raise Postponed(reason, _RESUME_S, self.run.claim.retries)
 
@@ -343,13 +374,4 @@ class Bench:
 
 
 def _lost(reply: Reply) -> Call:
-    try:
-        said = msgspec.json.decode(reply.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        return Call(None, request_id=reply.request_id, outcome="lost")
-    data = said.get("data")
-    made = data if isinstance(data, list) else []
-    images = sum(isinstance(one, dict) and not _PICTURE.isdisjoint(one) for one in made)
-    return Call(read_usage(said.get("usage")), request_id=reply.request_id, images=images, outcome="lost")
+    return replace(call_of_answer(json_object(reply.body), reply.request_id), outcome="lost")

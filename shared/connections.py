@@ -32,7 +32,7 @@ from shared.providers import Endpoint, parse_endpoint
 from shared.secret import Secret, redact
 from shared.settings import Settings
 from shared.stores import CredentialStore, StoredCredential
-from shared.transport import Access, ApiKey, EntraAccess
+from shared.upstream import Access, ApiKey, EntraAccess
 
 FRESH_S = 300.0
 """How long a connection is used before it is read again."""

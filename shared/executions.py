@@ -29,6 +29,7 @@ from shared.errors import (
     JobCancelled,
     JobError,
     LeaseLost,
+    NetworkRefused,
     NotNow,
     Postponed,
     StorageUnavailable,
@@ -86,6 +87,8 @@ class Executions:
         try:
             try:
                 return await action.run(asked, bench)
+            except NetworkRefused:
+                raise  # of no key
             except CredentialRejected:
                 renewed = await self.connections.renewed(connection)
                 if renewed is None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from typing import Never
+import re
+from collections.abc import Iterable
+from typing import AnyStr, Never
+from urllib.parse import quote
+
+_REDACT_FROM = 8
+"""A shorter key would be found in innocent text."""
+_IN_PATHS = "!$&'()*+,;=:@"
 
 
 class Secret:
@@ -38,3 +45,22 @@ class Secret:
 
     def __reduce__(self) -> Never:
         raise TypeError("A secret is not pickled.")
+
+
+def redact(text: AnyStr, secret: Secret) -> AnyStr:
+    """`text` with three stars for the secret, in whatever case: a host is written in lower case, a path encoded."""
+    told = secret.reveal()
+    if not _REDACT_FROM <= len(told) <= len(text):
+        return text
+    spellings = dict.fromkeys((told, quote(told, safe=""), quote(told, safe=_IN_PATHS)))
+    if isinstance(text, bytes):
+        return _blotted(text, [one.encode() for one in spellings], b"***")
+    return _blotted(text, spellings, "***")
+
+
+def _blotted(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:
+    lowered = text.lower()  # most texts hold no key, and this is quicker to find out so
+    for spelling in spellings:
+        if spelling.lower() in lowered:
+            text = re.sub(re.escape(spelling), stars, text, flags=re.IGNORECASE)
+    return text

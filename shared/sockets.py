@@ -74,7 +74,12 @@ def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.C
         keepalive_timeout=IDLE_S,
         enable_cleanup_closed=False,
     )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("content-type",),  # a POST without a body would be told to have one of bytes
+    )
 
 
 class GuardedResolver(AbstractResolver):

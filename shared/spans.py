@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from shared.contract.decoding import UNREADABLE
 from shared.contract.job import Job
 from shared.errors import LaneFull
 from shared.routes import PREFIX, ROUTES
@@ -52,7 +53,6 @@ _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _AGES = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 _TRACE = TraceContextTextMapPropagator()
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _Attributes = dict[str, Any]
 
@@ -233,7 +233,7 @@ class _Call(Watch):
         """See Watch."""
         try:
             said = msgspec.json.decode(body, type=_Said)
-        except _UNREADABLE:
+        except UNREADABLE:
             return
         found: _Attributes = {"gen_ai.response.model": said.model} if said.model else {}
         self.about |= found
@@ -294,7 +294,7 @@ def _content(body: bytes, said: _Said) -> _Attributes:
     """Questions and answers, in the form of the conventions; only texts."""
     try:
         asked = msgspec.json.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return {}
     asked = asked if isinstance(asked, dict) else {}
     messages = asked.get("messages")

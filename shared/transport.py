@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Protocol
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from shared.contract.decoding import MOST_OPENED, is_crowded
+from shared.contract.decoding import is_crowded
 from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
@@ -33,100 +32,41 @@ from shared.errors import (
 )
 from shared.outbound import check_public
 from shared.outcomes import failure, request_id, retry_after
-from shared.secret import Secret
+from shared.secret import Secret, redact
 from shared.sockets import open_guarded_session
-from shared.waits import next_wait
+from shared.upstream import (
+    Access,
+    ApiKey,
+    Attempt,
+    EntraAccess,
+    Final,
+    Receipt,
+    Reply,
+    TokenSource,
+    UpstreamRequest,
+    never,
+)
+from shared.waits import next_wait, told_wait
 
 CONNECT_S = 10.0
 SIT_OUT_S = 5.0
 """The longest wait that a server asks for and that is sat out in the call; for a longer one the job is put back."""
 BACKOFF_S = 10.0
-"""The same for waits of our own: the usual retries of a job stay in one run."""
+"""The same for waits that have grown: the usual retries of a job stay in one run."""
 REPLY_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer, decompressed, beyond which it is given up."""
+MOST_OPENED = 2_000_000
+"""Lists and objects in an answer of JSON, which take up to 0.4 GB as Python's; logprobs fill REPLY_LIMIT with fewer."""
 LONGEST_WAIT_S = 7 * 24 * 3600.0
 """The longest that a message can be hidden in a queue; an endpoint that asks for more gets this."""
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set here alone: one that a request brings along, in whatever case, is not sent."""
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """In aiohttp's words, since the adapter calls a connection that broke off later a `ConnectTimeout` too."""
-_REDACT_FROM = 8
-"""A shorter key would be found in innocent text."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key and the header that carries it: `api-key`, or `authorization` (as a bearer)."""
-
-    header: str
-    key: Secret
-
-
-@dataclass(frozen=True, slots=True)
-class EntraAccess:
-    """Keyless access: a token for `scope`, from the customer's own tenant where `tenant_id` names it."""
-
-    scope: str
-    tenant_id: str | None = None
-
-
-Access = ApiKey | EntraAccess
-
-
-Attempt = Callable[[int], AbstractContextManager[None]]
-"""What stands around each try of a call; is told how many retries are used up."""
 
 
 def _unwatched(_: int) -> AbstractContextManager[None]:
     return nullcontext()
-
-
-class TokenSource(Protocol):
-    """What gives Entra tokens."""
-
-    async def token(self, scope: str, tenant_id: str | None) -> Secret:
-        """A bearer token for `scope`. Raises ConnectionInvalid, ProviderUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """A file of a form."""
-
-    filename: str
-    content: bytes
-    content_type: str | None = None
-    """None: what the file's name tells."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """One request to an endpoint, whole but for its authentication. The body is `content`, or a form."""
-
-    method: str
-    url: str
-    content: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
-    """Fields: URL-encoded where they stand alone, parts of a multipart form where there are `files`."""
-    files: Mapping[str, FilePart] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What somebody who was told something has answered. Nobody reads what else they say."""
-
-    status: int
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A 2xx answer, read whole. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    request_id: str | None
 
 
 class Transport:
@@ -152,23 +92,30 @@ class Transport:
         options: Options,
         *,
         until: float,
+        last_try: float | None = None,
         retries: int = 0,
         attempt: Attempt = _unwatched,
+        final: Final = never,
     ) -> Reply:
         """
-        The endpoint's 2xx answer to `request`, tried again as `options` say; `retries` are used up already.
-        Each try is made within `attempt`, which may raise instead of letting it be made.
+        The endpoint's 2xx answer to `request`, tried again as `options` say, unless an error is `final`; `retries`
+        are used up already. Each try is made within `attempt`, which may raise instead of letting it be made.
 
-        `until` is on `time.monotonic()`'s clock: what can't be tried before then raises Postponed, as
-        does a wait that is too long to be sat out. Any other failure raises its UpstreamError, or ConnectionInvalid
-        where the address is none that may be called.
+        No try lasts beyond `until`, and no retry begins after `last_try` (None: `until`), both on
+        `time.monotonic()`'s clock: what would, raises Postponed, as does a wait that is too long to be sat out. Any
+        other failure raises its UpstreamError, or ConnectionInvalid where the address is none that may be called.
         """
+        ends = (until, until if last_try is None else last_try)
         try:
-            return await self._send(request, access, options, until, retries, attempt)
+            return await self._send(request, access, options, ends, retries, attempt, final)
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The `endpoint` leads to a URL that is none.") from exc
+        except ConnectionInvalid as exc:
+            raise ConnectionInvalid(_without_key(str(exc), access)) from None
 
-    async def fetch(self, url: str, options: Options, *, until: float) -> Reply:
+    async def fetch(
+        self, url: str, options: Options, *, until: float, last_try: float | None = None, retries: int = 0
+    ) -> Reply:
         """
         What lies at an address that a provider's answer has named, such as that of a picture.
 
@@ -178,7 +125,8 @@ class Transport:
         """
         try:
             check_public(url, allow_local=self._allow_local)
-            return await self._send(UpstreamRequest("GET", url), None, options, until, 0)
+            ends = (until, until if last_try is None else last_try)
+            return await self._send(UpstreamRequest("GET", url), None, options, ends, retries)
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's answer named an address that may not be called.") from exc
 
@@ -193,18 +141,14 @@ class Transport:
         host = check_public(url, allow_local=self._allow_local, member="callback")
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
-            async with asyncio.timeout(timeout_s):
-                request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
-                response = await self._strict().send(request, stream=True)
-                await response.aclose()
+            with _said_of(host, timeout_s):
+                async with asyncio.timeout(timeout_s):
+                    request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
+                    response = await self._strict().send(request, stream=True)
+                    await response.aclose()
         except (ConnectionInvalid, httpx.InvalidURL):
             # The words of whoever found it are about a connection's `endpoint`.
             raise ConnectionInvalid("The `callback` leads to an address that may not be called.") from None
-        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
-            raise UpstreamTimeout(f"{host} gave no answer within {timeout_s:.3g} s.") from exc
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            why = type(exc.__cause__ or exc).__name__
-            raise ProviderUnavailable(f"{host} could not be reached, or broke off ({why}).") from exc
         return Receipt(response.status_code, retry_after(response.headers))
 
     def _strict(self) -> httpx.AsyncClient:
@@ -219,53 +163,46 @@ class Transport:
         request: UpstreamRequest,
         access: Access | None,
         options: Options,
-        until: float,
-        used: int,
+        ends: tuple[float, float],
+        retries: int,
         attempt: Attempt = _unwatched,
+        final: Final = never,
     ) -> Reply:
-        retries = used
+        until, last_try = ends
+        waits = 0
         while True:
             try:
                 with attempt(retries):
                     return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
             except UpstreamError as error:
-                if time.monotonic() >= until:  # the end of the run, not the endpoint, cut it short
-                    raise Postponed(error, 1.0, used) from error
-                wait = next_wait(error, retries, options)
+                wait = None if final(error) else next_wait(error, retries, options, waits=waits)
                 if wait is None:
                     raise
-                told = error.facts.retry_after_s is not None
-                longest = SIT_OUT_S if told else BACKOFF_S
-                if wait > longest or time.monotonic() + wait >= until:
-                    raise Postponed(error, min(wait, LONGEST_WAIT_S), used if told else retries + 1) from error
+                told = told_wait(error)
+                if told is None:
+                    retries += 1
+                else:
+                    waits += 1
+                too_long = wait > BACKOFF_S or (told or 0) > SIT_OUT_S
+                if too_long or time.monotonic() + wait >= last_try:
+                    raise Postponed(error, min(wait, LONGEST_WAIT_S), retries) from error
             await asyncio.sleep(wait)
-            retries += 1
 
     async def _send_once(self, request: UpstreamRequest, access: Access | None, timeout_s: float) -> Reply:
-        host, sent = httpx.URL(request.url).host, False
-        try:
+        host = _without_key(httpx.URL(request.url).host, access)
+        with _said_of(host, timeout_s) as sending:
             async with asyncio.timeout(timeout_s):
                 credential, header = await self._credential(access) if access else (None, None)
-                sent = access is not None
-                status, headers, body = await self._exchange(request, header, timeout_s)
-        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
-            raise UpstreamTimeout(
-                f"{host} gave no answer within {timeout_s:.3g} s.", UpstreamFacts(transient=True, unanswered=sent)
-            ) from exc
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            # The adapter hands on some of aiohttp's errors as they are, and calls others what they are not.
-            sent = sent and not isinstance(exc.__cause__ or exc, _NOT_SENT)
-            raise ProviderUnavailable(
-                f"{host} could not be reached, or broke off ({type(exc.__cause__ or exc).__name__}).",
-                UpstreamFacts(transient=True, unanswered=sent),
-            ) from exc
-        if credential is not None:
-            headers, body = _without(credential, headers, body)
-        if "json" in headers.get("content-type", "") and is_crowded(body):
+                sending.begun = access is not None
+                status, headers, body = await self._exchange(request, header, host, timeout_s)
+        if credential is not None:  # some gateways quote what they were sent
+            headers = {name: redact(text, credential) for name, text in headers.items()}
+            body = redact(body, credential)
+        if "json" in headers.get("content-type", "") and is_crowded(body, MOST_OPENED):
             # Decoded, it would take many times its size.
             raise ProviderUnavailable(
                 f"{host} answered with JSON of more than {MOST_OPENED:,} lists and objects.",
-                UpstreamFacts(status=status, unanswered=sent and 200 <= status < 300),  # noqa: PLR2004
+                UpstreamFacts(status=status, unanswered=sending.begun and 200 <= status < 300),  # noqa: PLR2004
             )
         if not 200 <= status < 300:  # noqa: PLR2004
             error = failure(status, headers, body)
@@ -273,7 +210,7 @@ class Transport:
         return Reply(status, headers, body, request_id(headers))
 
     async def _exchange(
-        self, request: UpstreamRequest, header: tuple[str, str] | None, timeout_s: float
+        self, request: UpstreamRequest, header: tuple[str, str] | None, host: str, timeout_s: float
     ) -> tuple[int, dict[str, str], bytes]:
         files = {name: (part.filename, part.content, part.content_type) for name, part in request.files.items()}
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
@@ -294,7 +231,7 @@ class Transport:
             if "," in response.headers.get("content-encoding", ""):
                 # Packed twice, a few bytes could unpack to gigabytes before anyone counts them.
                 raise ProviderUnavailable(
-                    f"{outgoing.url.host} answered with more than one content encoding.",
+                    f"{host} answered with more than one content encoding.",
                     UpstreamFacts(status=response.status_code, unanswered=response.is_success),
                 )
             chunks: list[bytes] = []
@@ -303,7 +240,7 @@ class Transport:
                 size += len(chunk)
                 if size > REPLY_LIMIT:
                     raise ProviderUnavailable(
-                        f"{outgoing.url.host} answered with more than {REPLY_LIMIT >> 20} MiB.",
+                        f"{host} answered with more than {REPLY_LIMIT >> 20} MiB.",
                         UpstreamFacts(status=response.status_code, unanswered=response.is_success),
                     )
                 chunks.append(chunk)
@@ -335,10 +272,32 @@ def _open_client(*, allow_local: bool, allow_private: bool) -> httpx.AsyncClient
     )
 
 
-def _without(credential: Secret, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    # Some gateways quote what they were sent; a result or an error must not carry the key on.
-    key = credential.reveal()
-    if len(key) < _REDACT_FROM:
-        return headers, body
-    headers = {name: text.replace(key, "***") for name, text in headers.items()}
-    return headers, body.replace(key.encode(), b"***")
+def _without_key(text: str, access: Access | None) -> str:
+    # Somebody may have pasted the key into the host's name.
+    return redact(text, access.key) if isinstance(access, ApiKey) else text
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A request under way."""
+
+    begun: bool = False
+    """Whether it may have gone out, and be paid for."""
+
+
+@contextmanager
+def _said_of(host: str, timeout_s: float) -> Iterator[_Sending]:
+    """Whatever keeps an answer from coming, as one of our errors."""
+    sending = _Sending()
+    try:
+        yield sending
+    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+        facts = UpstreamFacts(transient=True, unanswered=sending.begun)
+        raise UpstreamTimeout(f"{host} gave no answer within {timeout_s:.3g} s.", facts) from exc
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+        # The adapter hands on some of aiohttp's errors as they are, and calls others what they are not.
+        cause = exc.__cause__ or exc
+        facts = UpstreamFacts(transient=True, unanswered=sending.begun and not isinstance(cause, _NOT_SENT))
+        raise ProviderUnavailable(
+            f"{host} could not be reached, or broke off ({type(cause).__name__}).", facts
+        ) from exc

@@ -42,7 +42,8 @@ from shared.errors import (
     UpstreamFacts,
 )
 from shared.stores import Row, RowChanged, RowExists, Table
-from shared.transport import EntraAccess, Reply, Transport, UpstreamRequest
+from shared.transport import Transport
+from shared.upstream import EntraAccess, Reply, UpstreamRequest
 from shared.usage import Call, call_of_answer, usage_rows
 
 TRIAL_S = 15.0

@@ -11,20 +11,34 @@ LONGEST_BACKOFF_S = 60.0
 _SHORTEST_BACKOFF_S = 0.1
 
 
-def next_wait(error: UpstreamError, retries: int, options: Options) -> float | None:
+def next_wait(error: UpstreamError, retries: int, options: Options, *, waits: int = 0) -> float | None:
     """
     Seconds to wait before the next try of a call that failed with `error` after `retries` retries;
-    None where it is not to be tried again. A server's own waiting time wins over any backoff.
+    None where it is not to be tried again.
+
+    A server's own waiting time wins over any backoff, and is waited though no retry is left; but as it uses
+    none up, the call's next such wait (it has had `waits` of them) is longer than what a server may name by
+    habit, such as 0.
     """
     worthwhile = error.facts.transient or (options.retry_on_all_errors and error.facts.status is not None)
-    if not worthwhile or retries >= options.max_retries:
+    if not worthwhile or options.max_retries == 0:
         return None
-    if error.facts.retry_after_s is not None:
-        return error.facts.retry_after_s
+    told = told_wait(error)
+    if told is not None:
+        return max(told, _grown(_SHORTEST_BACKOFF_S, waits) if waits else 0.0)
+    if retries >= options.max_retries:
+        return None
     delay = options.retry_delay_ms / 1000
-    if not options.exponential_backoff:
-        return delay
-    # From above zero, or doubling would never leave it; the jitter keeps a fleet from knocking at once.
+    # From above zero, or doubling would never leave it.
+    return _grown(max(delay, _SHORTEST_BACKOFF_S), retries) if options.exponential_backoff else delay
+
+
+def told_wait(error: UpstreamError) -> float | None:
+    """The server's own waiting time, in seconds, where waiting may help: not of what it has refused for good."""
+    return error.facts.retry_after_s if error.facts.transient else None
+
+
+def _grown(delay: float, times: int) -> float:
     longest = max(LONGEST_BACKOFF_S, delay)
-    grown: float = min(longest, max(delay, _SHORTEST_BACKOFF_S) * 2**retries)
-    return grown * random.uniform(0.75, 1.0)  # noqa: S311  # no secret hangs on it
+    grown: float = min(longest, delay * 2**times)
+    return grown * random.uniform(0.75, 1.0)  # noqa: S311  # no secret hangs on it; keeps a fleet from knocking at once

@@ -26,7 +26,8 @@ from shared.contract.job import Options
 from shared.contract.result import Usage
 from shared.errors import InvalidJob, Postponed, ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.providers import parse_endpoint
-from shared.transport import Reply, Transport
+from shared.transport import Transport
+from shared.upstream import Reply
 from shared.usage import Call, total
 from test_transport import Tokens, opened
 from world import World
@@ -441,7 +442,8 @@ async def test_step_holds_no_picture_and_keys_are_plain(world: World):
     assert step["RowKey"] == "s_steps~whole"
     assert len(step["value"]) < 500
     (record,) = await customer.usage()
-    assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_steps_whole"
+    (nonce,) = [row["nonce"] for row in await customer.rows() if row["RowKey"] == "j_steps"]
+    assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_steps_{nonce}_whole"
 
 
 FILTERED = {"content_filter_results": {"violence": {"filtered": True, "severity": "high"}}}

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from shared.contract import decoding
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.contract.decoding import is_crowded
 from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
@@ -21,7 +21,7 @@ from shared.errors import ConnectionInvalid, InvalidJob
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
 MESSAGE_MOST = 1000
-few = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=120)
 
 text = st.text(max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
@@ -123,12 +123,10 @@ def test_lists_are_counted_as_they_are_decoded(value: Any):
     def opened(one: Any) -> int:
         return 1 + sum(map(opened, one)) if isinstance(one, list) else 0
 
-    with pytest.MonkeyPatch.context() as patch:
-        for most in range(opened(value) + 2):
-            patch.setattr(decoding, "MOST_OPENED", most)
-            for ascii_only in (True, False):
-                data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
-                assert (opened(value) > most) == decoding.is_crowded(data)
+    for most in range(opened(value) + 2):
+        for ascii_only in (True, False):
+            data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
+            assert (opened(value) > most) == is_crowded(data, most)
 
 
 @few

@@ -369,6 +369,21 @@ async def test_many_prompts_are_as_many_chats_of_the_client(world: World):
     assert sorted(theirs, key=str) == sorted(ours, key=str)
 
 
+async def test_a_post_without_a_body_is_the_clients(world: World):
+    """A `raw` POST of nothing, such as a cancellation, is the client's, which says all the same that it is JSON."""
+    customer, peer = world.customer(), world.endpoint.account()
+
+    await customer.run(action="raw", input={"path": "batches/b1/cancel", "method": "POST"})
+    async with AsyncOpenAI(base_url=f"{world.endpoint.url}/openai/v1", api_key=peer.key) as client:
+        await client.batches.cancel("b1")
+
+    (ours,), (theirs,) = customer.account.received, peer.received
+    assert (theirs.method, theirs.path, theirs.body) == (ours.method, ours.path, ours.body)
+    length, kind = "content-length", "content-type"
+    assert ("0", None) == (ours.headers.get(length), ours.headers.get(kind))
+    assert ("0", "application/json") == (theirs.headers.get(length), theirs.headers.get(kind))
+
+
 async def test_a_prompt_with_its_surroundings_is_the_clients_messages(world: World):
     """`system`, `history` and `prompt` are the messages that one would write for the client by hand."""
     customer, peer = world.customer(default_model=DEPLOYMENT), world.endpoint.account()

@@ -35,7 +35,8 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.secret import Secret
-from shared.transport import SIT_OUT_S, Access, ApiKey, EntraAccess, Reply, Transport, UpstreamRequest
+from shared.transport import SIT_OUT_S, Transport
+from shared.upstream import Access, ApiKey, EntraAccess, Reply, UpstreamRequest
 
 A_WEEK_S = 7 * 24 * 3600
 
@@ -140,10 +141,10 @@ def encoded(body: bytes, encoding: str) -> Answer:
 
 
 async def dripping(request: web.Request) -> web.StreamResponse:
-    """Sends a little at a time, for three seconds."""
+    """Sends a little at a time, for half a minute."""
     response = web.StreamResponse(headers={"content-type": "application/json"})
     await response.prepare(request)
-    for _ in range(60):
+    for _ in range(600):
         try:
             await response.write(b" ")
         except ConnectionError:
@@ -266,7 +267,7 @@ async def test_a_short_wait_that_the_endpoint_asks_for_is_sat_out(
     await send(transport, account, retry_delay_ms=250_000)
 
     waited = second.times[0] - first.times[0]
-    assert expected_s - 0.02 <= waited <= expected_s + 2
+    assert expected_s - 0.02 <= waited < 20  # and not the job's 250 s
 
 
 def in_a_minute() -> str:
@@ -275,16 +276,18 @@ def in_a_minute() -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "least_s"),
     [
-        ("retry_after_ms", lambda: "60000"),
-        ("x_ms_retry_after_ms", lambda: "60000"),
-        ("retry_after", lambda: "60"),
-        ("retry_after", in_a_minute),
+        ("retry_after_ms", lambda: "60000", 60),
+        ("x_ms_retry_after_ms", lambda: "60000", 60),
+        ("retry_after", lambda: "60", 60),
+        ("retry_after", in_a_minute, 30),
     ],
     ids=["retry-after-ms", "x-ms-retry-after-ms", "retry-after", "date"],
 )
-async def test_a_long_wait_is_not_sat_out(transport: Transport, account: Account, name: str, value: Any) -> None:
+async def test_a_long_wait_is_not_sat_out(
+    transport: Transport, account: Account, name: str, value: Any, least_s: float
+) -> None:
     """A wait beyond a few seconds is raised as Postponed, with the delay and what the endpoint said."""
     account.will_answer(error(429, message="Slow down, please.", **{name: value()}))
 
@@ -292,7 +295,7 @@ async def test_a_long_wait_is_not_sat_out(transport: Transport, account: Account
         await send(transport, account)
 
     assert 60 > SIT_OUT_S
-    assert 55 <= raised.value.delay_s <= 60
+    assert least_s <= raised.value.delay_s <= 60
     assert isinstance(raised.value.reason, RateLimited)
     assert 1 == len(account.received)
 
@@ -312,21 +315,21 @@ async def test_no_try_begins_after_the_runs_end(transport: Transport, account: A
     account.will_answer(error(503))
 
     with pytest.raises(Postponed) as raised:
-        await send(transport, account, retry_delay_ms=2000, within_s=1)
+        await send(transport, account, retry_delay_ms=9000, within_s=8)
 
-    assert 2 == raised.value.delay_s
+    assert 9 == raised.value.delay_s
     assert isinstance(raised.value.reason, ProviderUnavailable)
 
 
 async def test_a_call_does_not_outlast_the_run(transport: Transport, account: Account) -> None:
     """The end of the run cuts a call short, whatever its own timeout is."""
-    account.will_answer(completion(after_s=2))
+    account.will_answer(completion(after_s=30))
     begun = time.monotonic()
 
     with pytest.raises(Postponed):
         await send(transport, account, within_s=0.2, timeout_s=60)
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(("status", "told", "tries"), [(503, "false", 1), (400, "true", 2)], ids=["false", "true"])
@@ -342,7 +345,7 @@ async def test_the_endpoint_says_whether_to_retry(
     assert isinstance(outcome[0], Reply if tries == 2 else ProviderUnavailable)
 
 
-@pytest.mark.parametrize("slow", [completion(after_s=2), dripping], ids=["first byte", "body"])
+@pytest.mark.parametrize("slow", [completion(after_s=30), dripping], ids=["first byte", "body"])
 async def test_a_slow_answer_ends_in_a_timeout(transport: Transport, account: Account, slow: Answer) -> None:
     """`timeout_s` bounds the whole call, from the connection to the last byte, and names the host."""
     account.will_answer(slow)
@@ -351,14 +354,14 @@ async def test_a_slow_answer_ends_in_a_timeout(transport: Transport, account: Ac
     with pytest.raises(UpstreamTimeout, match=r"127\.0\.0\.1 gave no answer within 0\.2 s"):
         await send(transport, account, timeout_s=0.2, max_retries=0)
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 20
 
 
 async def test_a_timeout_is_tried_again(transport: Transport, account: Account) -> None:
     """A call that timed out once succeeds with the second try."""
-    account.will_answer(completion(after_s=2))
+    account.will_answer(completion(after_s=30))
 
-    reply_ = await send(transport, account, timeout_s=0.3)
+    reply_ = await send(transport, account, timeout_s=1.5)
 
     assert 200 == reply_.status
 
@@ -612,20 +615,22 @@ async def test_a_token_that_is_not_had_at_once_is_asked_for_again(endpoint: Endp
 
 async def test_a_slow_token_counts_against_the_calls_time(account: Account) -> None:
     """`timeout_s` bounds the token's fetching as well."""
-    async with opened(Tokens(account.key, after_s=5)) as transport:
+    async with opened(Tokens(account.key, after_s=30)) as transport:
         begun = time.monotonic()
 
         with pytest.raises(UpstreamTimeout):
             await send(transport, account, access=EntraAccess("scope"), timeout_s=0.2, max_retries=0)
 
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20
 
 
 async def test_a_cancelled_call_leaves_the_client_usable(transport: Transport, account: Account) -> None:
     """Calls that are cancelled while they wait or read do not harm those after them."""
-    account.will_answer(*[completion(after_s=2)] * 5, *[dripping] * 5)
+    account.will_answer(*[completion(after_s=30)] * 5, *[dripping] * 5)
     calls = [asyncio.create_task(send(transport, account)) for _ in range(10)]
-    await asyncio.sleep(0.2)
+    while len(account.received) < 10:  # noqa: ASYNC110  # a list cannot tell
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
 
     for call in calls:
         call.cancel()
@@ -650,9 +655,18 @@ async def test_calls_share_connections(account: Account) -> None:
     assert len(noted.peers) <= 50
 
 
+async def test_an_answer_may_be_full_of_likelihoods(transport: Transport, account: Account) -> None:
+    """A long completion with `top_logprobs` of 20 is a legal answer, and paid for."""
+    token = {"token": "ab", "logprob": -0.1, "bytes": [97, 98]}
+    content = [token | {"top_logprobs": [token] * 20}] * 10_000
+    account.will_answer(completion(choices=[{"index": 0, "logprobs": {"content": content}}]))
+
+    assert 200 == (await send(transport, account)).status
+
+
 async def test_an_answer_of_lists_alone_is_not_decoded(transport: Transport, account: Account) -> None:
     """JSON that would take many times its size in memory is given up, and counts as one that may be paid for."""
-    account.will_answer(reply(b"[" + b"[]," * 500_000 + b"0]"))
+    account.will_answer(reply(b"[" + b"[]," * 2_000_000 + b"0]"))
 
     with pytest.raises(ProviderUnavailable, match="lists and objects") as raised:
         await send(transport, account, max_retries=0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shared.contract.job import Options
-from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.errors import ProviderUnavailable, RateLimited, RequestRejected, UpstreamFacts
 from shared.waits import LONGEST_BACKOFF_S, next_wait
 
 PASSING = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True))
@@ -47,6 +49,33 @@ def test_servers_own_time_wins(asked: float, exponential: bool):
     error = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True, retry_after_s=asked))
 
     assert asked == next_wait(error, 3, Options(retry_delay_ms=2000, exponential_backoff=exponential))
+
+
+TOLD = RateLimited("x", UpstreamFacts(status=429, transient=True, retry_after_s=0.0))
+
+
+def test_servers_own_time_is_waited_though_no_retry_is_left():
+    """It uses none up; only where the job wants no retries at all is there no second try."""
+    assert 0 == next_wait(TOLD, 4, Options(max_retries=4))
+    assert next_wait(TOLD, 0, Options(max_retries=0)) is None
+
+
+@pytest.mark.parametrize(("waits", "most"), [(1, 0.2), (3, 0.8), (7, 12.8), (60, LONGEST_BACKOFF_S)])
+def test_a_server_is_not_hammered_for_naming_no_time(waits: int, most: float):
+    """From the second wait that it names on, each is as long as a backoff would be, or as it says if that is longer."""
+    told = [next_wait(TOLD, 0, Options(), waits=waits) or 0 for _ in range(200)]
+    longer = replace(TOLD.facts, retry_after_s=2 * most)
+
+    assert 0.75 * most <= min(told) < max(told) <= most
+    assert 2 * most == next_wait(RateLimited("x", longer), 0, Options(), waits=waits)
+
+
+def test_the_time_that_comes_with_a_refusal_for_good_is_not_the_servers():
+    """Where only the job wants another try, waiting is no help: the backoff is the job's, and a retry is used up."""
+    refused = RequestRejected("x", UpstreamFacts(status=404, retry_after_s=3600))
+    options = Options(retry_on_all_errors=True, exponential_backoff=False)
+
+    assert (1.0, None) == (next_wait(refused, 3, options), next_wait(refused, 4, options))
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

@@ -19,7 +19,7 @@ from shared.connections import Connection
 from shared.contract.job import BlobName
 from shared.contract.result import ErrorBody, OutputBlob, Status
 from shared.errors import InvalidJob, JobError, RequestRejected, UpstreamError
-from shared.transport import Reply, UpstreamRequest
+from shared.upstream import Reply, UpstreamRequest
 from shared.usage import Call
 
 _SERVED = ("chat", "multi_chat", "image", "summarize", "embed", "raw")

@@ -12,7 +12,7 @@ from shared.actions.completions import complete
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
-from shared.transport import Reply
+from shared.upstream import Reply
 from shared.usage import call_of_answer
 
 NEEDS_MODEL = True

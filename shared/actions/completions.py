@@ -15,7 +15,7 @@ from typing import Any
 from shared.actions import Bench
 from shared.adaptations import SAMPLING
 from shared.errors import RequestRejected
-from shared.transport import Reply, never
+from shared.upstream import Reply, never
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"

@@ -10,7 +10,7 @@ from typing import Any
 from shared.contract.decoding import json_object
 from shared.contract.image import Image
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
-from shared.transport import Reply
+from shared.upstream import Reply
 from shared.usage import Call, read_usage
 
 _SAID_OF_ALL = ("size", "quality", "output_format", "background")

@@ -16,7 +16,7 @@ from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
 from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
 from shared.providers import Endpoint
-from shared.transport import FilePart, Reply, UpstreamRequest
+from shared.upstream import FilePart, Reply, UpstreamRequest
 from shared.usage import Call, call_of_answer
 
 NEEDS_MODEL = False

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.actions.events import read_events
 from shared.contract.decoding import UNREADABLE, json_value
-from shared.transport import Reply
+from shared.upstream import Reply
 
 # What speech and pictures come in and the standard library names no file for, or not on every machine.
 _EXTENSIONS = {

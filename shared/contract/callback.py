@@ -7,6 +7,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from shared.contract.decoding import UNREADABLE
+
 
 class CallbackMessage(Struct, frozen=True, kw_only=True):
     """One callback; it goes back into its queue with the next `attempt` until it is done with."""
@@ -29,5 +31,5 @@ def decode_callback(body: bytes) -> CallbackMessage | None:
     """The message in these bytes, or None where there is none."""
     try:
         return msgspec.json.decode(body, type=CallbackMessage)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None

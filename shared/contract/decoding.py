@@ -16,6 +16,9 @@ CUSTOMER_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
 JOB_ID_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}"
 """Without `.` and `..`: an id is a part of paths, where these would lead out of the customer's own."""
 
+NAME_RULE = "1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit"
+"""What `is_name` asks for, in words."""
+
 _is_name = re.compile(CUSTOMER_PATTERN).fullmatch
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
 
@@ -113,7 +116,7 @@ def is_crowded(data: bytes, most: int) -> bool:
 
 
 def is_name(text: object) -> bool:
-    """Whether `text` is a customer id or connection name: a-z, 0-9, single hyphens, 1 to 50 characters."""
+    """Whether `text` is a customer id or connection name (NAME_RULE)."""
     return isinstance(text, str) and len(text) <= 50 and _is_name(text) is not None  # noqa: PLR2004
 
 

@@ -10,6 +10,8 @@ from shared.contract.result import ErrorBody
 
 JobState = Literal["queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = ("queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled")
+ENDED: frozenset[JobState] = frozenset({"succeeded", "partial", "failed", "cancelled"})
+"""Those after which nothing more comes of the job."""
 
 
 class CallbackState(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -43,8 +43,8 @@ from shared.key_vault import KeyVaultCredentials, SecretFacts, VaultForbids
 from shared.routes import PREFIX
 from shared.secret import Secret
 from shared.stores import StoredCredential
-from shared.transport import EntraAccess
 from shared.trials import Trials, refused
+from shared.upstream import EntraAccess
 
 VALUE_LIMIT = 25 * 1024
 """Bytes of a secret (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates)."""
