@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 _REDACT_FROM = 8
 """A shorter key would be found in innocent text."""
+_ESCAPED = re.compile(r"[^A-Za-z0-9._~-]")
+"""What an encoder of JSON may escape, of the characters that keys are made of."""
 _IN_PATHS = "!$&'()*+,;=:@"
 
 
@@ -54,8 +56,18 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
         return text
     spellings = dict.fromkeys((told, quote(told, safe=""), quote(told, safe=_IN_PATHS)))
     if isinstance(text, bytes):
-        return _blotted(text, [one.encode() for one in spellings], b"***")
-    return _blotted(text, spellings, "***")
+        return _unescaped(_blotted(text, [one.encode() for one in spellings], b"***"), told, b"\\", b"***")
+    return _unescaped(_blotted(text, spellings, "***"), told, "\\", "***")
+
+
+def _unescaped(text: AnyStr, told: str, backslash: AnyStr, stars: AnyStr) -> AnyStr:
+    """Without the key as JSON may have it: some encoders escape `/`, and others `+`, `=`, `<` or `&`."""
+    if backslash not in text or not _ESCAPED.search(told):
+        return text
+    spelled = "".join(
+        rf"(?:\\?{re.escape(one)}|\\u{ord(one):04x})" if _ESCAPED.match(one) else re.escape(one) for one in told
+    )
+    return re.sub(spelled.encode() if isinstance(text, bytes) else spelled, stars, text, flags=re.IGNORECASE)
 
 
 def _blotted(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:

@@ -45,21 +45,26 @@ class Call:
 
 def read_usage(usage: Any) -> Usage | None:
     """
-    The `usage` object of an answer of chat completions, or None where there is none to be read.
+    The `usage` object of an answer of chat completions, or None where there is none to be read, or a count of it
+    is no whole number: then the provider has told no count.
 
     `completion_tokens` has the reasoning in it already, and `prompt_tokens` the cached: nothing is
     added up (platform.openai.com/docs/api-reference/chat/object).
     """
-    if not isinstance(usage, dict) or not {"prompt_tokens", "input_tokens"} & set(usage):
+    if not isinstance(usage, dict):
         return None
+    inputs_counted = _count(usage, "prompt_tokens", "input_tokens")
+    outputs_counted = _count(usage, "completion_tokens", "output_tokens")
+    if inputs_counted is None or (outputs_counted is None and _says(usage, "completion_tokens", "output_tokens")):
+        return None  # a count is never invented
     inputs = _object(usage, "prompt_tokens_details", "input_tokens_details")
     outputs = _object(usage, "completion_tokens_details", "output_tokens_details")
     return Usage(
         calls=1,
-        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
-        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
-        cached_tokens=_count(inputs, "cached_tokens"),
-        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+        input_tokens=inputs_counted,
+        output_tokens=outputs_counted or 0,
+        cached_tokens=_count(inputs, "cached_tokens") or 0,
+        reasoning_tokens=_count(outputs, "reasoning_tokens") or 0,
     )
 
 
@@ -131,9 +136,14 @@ def _object(usage: dict[str, Any], *names: str) -> dict[str, Any]:
     return next((value for name in names if isinstance(value := usage.get(name), dict)), {})
 
 
-def _count(usage: dict[str, Any], *names: str) -> int:
+def _says(usage: dict[str, Any], *names: str) -> bool:
+    return any(usage.get(name) is not None for name in names)
+
+
+def _count(usage: dict[str, Any], *names: str) -> int | None:
     for name in names:
         value = usage.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
-            return value
-    return 0
+        # Some gateways write 7.0.
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+            return int(value) if value == int(value) else None
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from shared.contract.job import Options
-from shared.errors import UpstreamError
+from shared.errors import CredentialRejected, UpstreamError
 
 LONGEST_BACKOFF_S = 60.0
 _SHORTEST_BACKOFF_S = 0.1
@@ -20,6 +20,8 @@ def next_wait(error: UpstreamError, retries: int, options: Options, *, waits: in
     none up, the call's next such wait (it has had `waits` of them) is longer than what a server may name by
     habit, such as 0.
     """
+    if isinstance(error, CredentialRejected):
+        return None  # what may help is another version of the secret, and at once
     worthwhile = error.facts.transient or (options.retry_on_all_errors and error.facts.status is not None)
     if not worthwhile or options.max_retries == 0:
         return None

@@ -30,6 +30,13 @@ def test_a_key_is_blotted_out_however_it_is_spelled(key: str, spelled):
         assert b"at ***.example, and ***" == redact(text.encode(), Secret(key))
 
 
+@pytest.mark.parametrize("spelled", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123"])
+def test_a_key_is_blotted_out_as_json_may_have_it(spelled: str):
+    """Encoders differ in what they escape: the key stands there all the same once somebody has decoded it."""
+    assert r'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}', Secret(KEYS[1]))
+    assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}'.encode(), Secret(KEYS[1]))
+
+
 def test_what_is_no_key_is_left_alone():
     """Other text stays as it is, and a key too short to be one is found in none."""
     assert "nothing of it" == redact("nothing of it", Secret(KEYS[0]))

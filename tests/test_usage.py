@@ -58,6 +58,11 @@ LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", b
             id="details are null",
         ),
         pytest.param({"prompt_tokens": 0, "completion_tokens": 0}, Usage(calls=1), id="zero"),
+        pytest.param(
+            {"prompt_tokens": 7.0, "completion_tokens": 2.0},
+            Usage(calls=1, input_tokens=7, output_tokens=2),
+            id="whole numbers with a point",
+        ),
     ],
 )
 def test_usage_is_read_as_it_was_counted(usage: dict[str, Any], expected: Usage):
@@ -65,23 +70,27 @@ def test_usage_is_read_as_it_was_counted(usage: dict[str, Any], expected: Usage)
     assert expected == read_usage(usage)
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], "7", 7, True, {"total_tokens": 7}, {"tokens": 7}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, [], "7", 7, True, {"total_tokens": 7}, {"tokens": 7}, {"prompt_tokens": None}]
+)
 def test_missing_usage_is_missing(usage: object):
     """A provider that did not say is not taken to have said nothing was used."""
     assert read_usage(usage) is None
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, "7", True, None, [7], {"n": 7}, 2**31, 10**30, float("inf")])
+@pytest.mark.parametrize("count", [-1, 1.5, "7", True, [7], {"n": 7}, 2**31, 10**30, float("inf"), float("nan")])
 def test_nonsense_is_no_count(count: object):
-    """A count that is no whole number of tokens counts nothing, and raises nothing."""
-    usage = {
-        "prompt_tokens": count,
-        "completion_tokens": count,
+    """Where a count is no whole number of tokens the provider has told none; a detail of that kind counts nothing."""
+    details = {
         "prompt_tokens_details": {"cached_tokens": count},
         "completion_tokens_details": {"reasoning_tokens": count},
     }
 
-    assert Usage(calls=1) == read_usage(usage)
+    assert read_usage({"prompt_tokens": count, "completion_tokens": 2}) is None
+    assert read_usage({"prompt_tokens": 7, "completion_tokens": count}) is None
+    assert Usage(calls=1, input_tokens=7, output_tokens=2) == read_usage(
+        {"prompt_tokens": 7, "completion_tokens": 2, **details}
+    )
 
 
 @pytest.mark.parametrize("details", [7, "x", [], True])
@@ -181,8 +190,17 @@ def test_keys_are_the_same_each_time():
 
 
 def test_keys_of_different_jobs_never_meet():
-    """An id that ends like a number of a call makes no key of another job's."""
+    """
+    An id that ends like a number of a call makes no key of another job's, and a job whose id was another's before has
+    keys of its own by its nonce.
+    """
     jobs = ["j", "j_0000", "j_0001", "j_0000_0000", "2026-11", "_"]
-    keys = [row.key for job in jobs for row in usage_rows("acme", job, "chat", "m", LABEL, [Call(None)] * 2, AT)]
+    keys = [
+        row.key
+        for job in jobs
+        for nonce in ("0a1b2c3d", "00000000", "")
+        for row in usage_rows("acme", job, "chat", "m", LABEL, [Call(None)] * 2, AT, nonce=nonce)
+    ]
 
-    assert len(keys) == len(set(keys))
+    assert len(jobs) * 6 == len(set(keys))
+    assert "u_2026-11_j_0a1b2c3d_0000" == keys[0]
