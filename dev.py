@@ -79,17 +79,24 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # subprocess.run then kills its child
     environment = {key: value for key, value in os.environ.items() if key not in SURPRISES}
-    try:
-        install(environment)
-    except SetupFailed as exc:
-        print(f"\n{exc}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nSetup was interrupted; the next run starts it again.", file=sys.stderr)
-        return 130
+    python, (_, module, *command) = str(PYTHON), COMMANDS[name][1]
+    if {"-h", "--help"} & set(rest) and not _installed():
+        if module != "local":
+            print(f"Usage: python dev.py {name} [arguments of {module}, which tells them once it is installed]")
+            return 0
+        python = sys.executable  # to tell its arguments, `local` needs nothing that would have to be installed
+    else:
+        try:
+            install(environment)
+        except SetupFailed as exc:
+            print(f"\n{exc}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nSetup was interrupted; the next run starts it again.", file=sys.stderr)
+            return 130
     os.chdir(PROJECT)
     sys.stdout.flush()
-    return os.execve(PYTHON, [str(PYTHON), *COMMANDS[name][1], *rest], environment)  # noqa: S606 -- no shell
+    return os.execve(python, [python, "-m", module, *command, *rest], environment)  # noqa: S606 -- no shell
 
 
 def install(environment: Mapping[str, str]) -> None:

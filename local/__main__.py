@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+LAST_PORT = 65535
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
 
 
@@ -39,7 +40,13 @@ async def start(arguments: argparse.Namespace) -> int:
 
     path: Path = arguments.settings
     port: int = arguments.port or free_port()
-    workers = 0 if arguments.no_host else arguments.workers
+    workers = 0 if arguments.no_host else arguments.workers or 1
+    if arguments.no_host and arguments.workers:
+        print(
+            "--workers is the number of Functions hosts, and --no-host leaves them out: use one of both.",
+            file=sys.stderr,
+        )
+        return 1
     try:
         settings_file.check(path)
         print("Starting Storage, the AI endpoint, Key Vault" + (" and the Functions hosts …" if workers else " …"))
@@ -121,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("start", help="run the stack in the foreground until Ctrl-C")
     command.add_argument("--no-host", action="store_true", help="without Functions hosts, as for `func start`")
-    command.add_argument("--workers", type=_positive, default=1, help="Functions hosts; 1 if left out")
-    command.add_argument("--port", type=_positive, help="the app's HTTP port; a free one if left out")
+    command.add_argument("--workers", type=_positive, help="Functions hosts; 1 if left out")
+    command.add_argument("--port", type=_port, help="the app's HTTP port; a free one if left out")
     command.add_argument(
         "--settings",
         type=Path,
@@ -134,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="jobs for three customers, and what became of them")
     command.add_argument("--endpoint", help="a real endpoint in place of the AI stand-in")
     command.add_argument("--model", help="its model or deployment")
+    command.add_argument(
+        "--provider",
+        choices=("azure_openai", "foundry", "openai"),
+        help="whose API answers there, where the host does not tell: a gateway, or a server on this machine",
+    )
     command.set_defaults(run=demo)
 
     command = commands.add_parser("soak", help="many jobs, faults and kills, and whether every call is accounted for")
@@ -158,6 +170,12 @@ def _count(text: str) -> int:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number.")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: a number from 1 to {LAST_PORT}.")
     return int(text)
 
 

@@ -13,9 +13,10 @@ import os
 import time
 from base64 import b64decode, b64encode
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobClient
@@ -47,19 +48,23 @@ async def run(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 100  # a log is not as narrow as the 80 columns that are assumed
-    key = os.environ.get(KEY, "")
-    if arguments.endpoint and not (key and arguments.model):
+    endpoint, key = arguments.endpoint, os.environ.get(KEY, "")
+    if endpoint and not (key and arguments.model):
         console.print(f"--endpoint needs --model as well, and the key in the environment variable {KEY}.")
+        return 1
+    if not endpoint and (key or arguments.model or arguments.provider):
+        given = "--model" if arguments.model else "--provider" if arguments.provider else KEY
+        console.print(f"{given} is of a real endpoint: name that with --endpoint, or leave out {given}.")
         return 1
     quiet: list[str] = []
     started = time.monotonic()
     console.print("Starting Storage, Key Vault, the AI endpoint and two Functions workers …")
     try:
-        async with stack.start(workers=2, tell=quiet.append) as running:
+        async with stack.start(workers=2, settings=_allowing(endpoint), tell=quiet.append) as running:
             console.print(f"Ready after {time.monotonic() - started:.1f} s.\n")
-            if arguments.endpoint:
-                await _move(running, arguments.endpoint, arguments.model, key)
-            return await _show(console, running, real=arguments.endpoint)
+            if endpoint:
+                await _move(running, endpoint, arguments.model, arguments.provider, key)
+            return await _show(console, running, real=endpoint)
     except (Missing, ProcessFailed) as exc:
         console.print(str(exc), style="red")
         return 1
@@ -83,7 +88,7 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     if picture is not None:
         console.print(f"The picture is in [bold]{picture.relative_to(PROJECT)}[/bold].")
     if real:
-        console.print(f"The answers came from {real}, and its owner will be billed for them.")
+        console.print(whose(real, records))
     else:
         calls = await running.ai.journal(status=200)
         told = sum(record["calls"] for record in records)
@@ -179,9 +184,27 @@ async def _picture(running: Stack, results: dict[str, dict[str, Any]]) -> Path |
     return file
 
 
-async def _move(running: Stack, endpoint: str, model: str, key: str) -> None:
+def whose(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Whose the answers of a real endpoint were, by the usage records: nobody's, where no call was answered."""
+    if any(record["calls"] for record in records):
+        return f"The answers came from {endpoint}, and its owner will be billed for them."
+    return (
+        f"No call to {endpoint} was answered; the table says why. "
+        "Where a host does not tell which provider's API answers there, --provider says it."
+    )
+
+
+def _allowing(endpoint: str | None) -> dict[str, str]:
+    """The setting that allows an endpoint, which may be a gateway of somebody's own."""
+    with contextlib.suppress(ValueError):  # what is no URL is told by the jobs
+        if host := urlsplit(endpoint or "").hostname:
+            return {"ALLOWED_ENDPOINT_SUFFIXES": host}
+    return {}
+
+
+async def _move(running: Stack, endpoint: str, model: str, provider: str | None, key: str) -> None:
     """Gives each of the three customers the real endpoint in place of the stand-in."""
-    settings = {"default_model": model}
+    settings = {"default_model": model, **({"provider": provider} if provider else {})}
     moved = [Customer(each.id, each.kind, endpoint, settings, key=key) for each in running.customers]
     await onboard(running.vault, "", *moved)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent.parent / "docs"
+TEXT = Path(__file__).parent.parent / "docs" / "scale.md"
+"""What two of the jobs are about: one of the project's own texts, and one that seldom changes."""
 REFUSED = frozenset({"unknown member", "no connection"})
 """What jobs show that are meant to fail."""
 
@@ -19,7 +20,7 @@ class Sent:
 
 def demo_jobs(*, real: bool) -> list[Sent]:
     """The jobs; on a `real` endpoint only those that one chat model can answer, and that nobody makes fail."""
-    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    text = TEXT.read_text(encoding="utf-8")
     chat = [
         Sent(
             "a text as context",

@@ -36,6 +36,7 @@ from local.watchdog import Watchdog
 from local.worker import Invocation, Worker
 
 INVISIBLE = 600  # seconds a message is hidden while its job runs; fixed in Azure
+LAST_PORT = 65535
 EXIT_TIMEOUT = 124  # as timeout(1) has it
 
 _log = logging.getLogger("host.functions")
@@ -202,8 +203,8 @@ def _parse_arguments() -> argparse.Namespace:
 
 async def _serve(arguments: argparse.Namespace) -> None:
     app_dir = arguments.app.resolve()
-    if arguments.port != "auto" and not arguments.port.isdecimal():
-        raise HostError(f"--port must be a number or auto, and is {arguments.port!r}.")
+    if arguments.port != "auto" and not (arguments.port.isdecimal() and int(arguments.port) <= LAST_PORT):
+        raise HostError(f"--port must be a number up to {LAST_PORT} or auto, and is {arguments.port!r}.")
     port = 0 if arguments.port == "auto" else int(arguments.port) or None
     os.environ.setdefault("WEBSITE_INSTANCE_ID", f"local-{arguments.instance}")
     os.chdir(os.sep)  # in Azure, too, it is not the app's directory

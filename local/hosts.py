@@ -6,6 +6,7 @@ As in Azure, a host that dies takes the jobs in flight with it, and another one 
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -16,11 +17,22 @@ from local.processes import Process, ProcessFailed, running
 
 READY = r"^host ready(?: (http://\S+))?"
 PAUSE = 1  # seconds before a host that died is started again
-_FOREIGN = ("AZURE_", "AzureWebJobs", "IDENTITY_", "MSI_", "PYTHON", "FUNCTIONS_")
+_PROJECT = Path(__file__).parent.parent
+_SETTINGS = _PROJECT / "local.settings.sample.json"
+_FOREIGN = (
+    "AZURE_",
+    "AzureFunctionsJobHost__",
+    "AzureWebJobs",
+    "IDENTITY_",
+    "MSI_",
+    "PYTHON",
+    "FUNCTIONS_",
+    "WEBSITE_",
+)
 
 
 class Hosts:
-    """The running hosts, by instance; instance 0 has HTTP, at `url`."""
+    """The running hosts, by instance; instance 0 has HTTP, at `url`. All have the same `environment`."""
 
     def __init__(
         self,
@@ -35,7 +47,7 @@ class Hosts:
         self._command = [sys.executable, "-m", "local.host", "--app", str(app)]
         if invisible is not None:
             self._command += ["--invisible", str(invisible)]
-        self._env = {**_inherited(), **settings}
+        self.environment = {**_inherited(), **settings}
         self._port = port
         self._tell = tell
 
@@ -66,8 +78,8 @@ class Hosts:
             name,
             command,
             ready=[READY],
-            env=self._env,
-            cwd=Path(__file__).parent.parent,
+            env=self.environment,
+            cwd=_PROJECT,
             tell=tell,
         ) as (process, _):
             heard = True
@@ -117,7 +129,8 @@ def free_port() -> int:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without what would lead the app elsewhere: to a real subscription, or past loopback."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    """Our environment without the app's own settings and what else would lead it elsewhere, such as to a real key."""
+    settings = json.loads(_SETTINGS.read_text(encoding="utf-8"))["Values"]
+    kept = {name: value for name, value in os.environ.items() if name not in settings and not name.startswith(_FOREIGN)}
     kept["PYTHONUNBUFFERED"] = "1"
     return kept

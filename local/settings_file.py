@@ -2,10 +2,12 @@
 `local.settings.json` while the stack runs: written when all is ready, gone when it stops, so that a
 file that is there means a stack that can be used. `func start` and the tests read it.
 
-A file that somebody else wrote is never touched; ours bears the number of our process.
+A file that somebody else wrote is never touched. Ours bears the number of our process, for people, and is
+locked as long as that lives: the kernel ends the lock with the process, whoever gets its number after it.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
@@ -33,7 +35,7 @@ def check(path: Path) -> None:
             f"{path} was not written by the local stack, so it is left alone. "
             "Move it away, or name another file with --settings."
         )
-    if _runs(owner):
+    if _locked(path):
         raise Taken(f"A local stack is running already, as process {owner}. Stop it first, or use --settings.")
 
 
@@ -51,18 +53,20 @@ def written(path: Path, settings: Mapping[str, str], port: int) -> Iterator[None
         "Host": {"LocalHttpPort": port},
     }
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
             json.dump(document, file, indent=2)
             file.write("\n")
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        if _owner(path) == os.getpid():
-            path.unlink()
+            file.flush()
+            Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if _owner(path) == os.getpid():
+                path.unlink()
 
 
 def _owner(path: Path) -> int | None:
@@ -73,13 +77,11 @@ def _owner(path: Path) -> int | None:
         return None
 
 
-def _runs(pid: int) -> bool:
-    """Whether a process is a running local stack; where /proc does not tell, any process counts."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    command = Path(f"/proc/{pid}/cmdline")
-    return not command.exists() or b"local" in command.read_bytes()
+def _locked(path: Path) -> bool:
+    """Whether the stack that wrote a file still runs."""
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go with the file
+        except BlockingIOError:
+            return True
+    return False

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,14 +72,15 @@ async def start(
     app: Path = PROJECT,
     fixtures: Path = ai.FIXTURES,
     keys: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = print,
 ) -> AsyncIterator[Stack]:
     """
     A stack on free ports, with the demo's customers onboarded, until the block ends.
 
     `workers` hosts run `app`, the first with HTTP on `port` (a free one if none is given); `keys` are let
-    in by the AI endpoint besides the customers'; `tell` gets what the hosts print and what becomes of them.
-    Raises Missing, ProcessFailed.
+    in by the AI endpoint besides the customers'; `settings` are the hosts' beyond the stack's; `tell` gets
+    what the hosts print and what becomes of them. Raises Missing, ProcessFailed.
     """
     reach_loopback_directly()
     customers = demo_customers()
@@ -90,7 +91,8 @@ async def start(
         await create_storage(storage.connection_string)
         await onboard(stack.vault, answers.url, *customers)
         if workers:
-            running = hosts.start(workers, app, stack.settings(), port or hosts.free_port(), tell)
+            all_settings = {**stack.settings(), **(settings or {})}
+            running = hosts.start(workers, app, all_settings, port or hosts.free_port(), tell)
             stack.hosts = await parts.enter_async_context(running)
         yield stack
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +20,10 @@ from local import azurite as azurites
 from local import vault as vaults
 from shared import holds
 from world import World, open_world
+
+# Hypothesis gives an example 200 ms if it is told nothing, and its making not much more: a slow machine takes longer.
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest_asyncio.fixture(scope="session")

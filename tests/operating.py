@@ -74,6 +74,11 @@ class Operator:
         return file
 
 
+def said_so_far() -> str:
+    """What the command that runs at this moment has said."""
+    return sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
+
+
 @contextlib.contextmanager
 def _as_if_started(folder: Path, said: str) -> Iterator[None]:
     environment, stdin = dict(os.environ), sys.stdin

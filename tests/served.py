@@ -45,8 +45,8 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
             tell=lines.append,
         )
         try:
-            (match,) = await process.ready([r"^host ready (\S+)"], within=30)
-            async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=30) as http:
+            (match,) = await process.ready([r"^host ready (\S+)"], within=90)
+            async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=90) as http:
                 yield Served(world, match[1], http, lines)
         finally:
             await process.stop()

@@ -11,7 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from faults import Broken, Deed, Forward, Met, Watch, between, passed
+from local.azurite import Azurite
 from operating import Operator
 from world import Customer, World
 
@@ -168,7 +171,9 @@ async def test_storage_that_fails_stops_the_run_and_the_next_goes_on(operator: O
 
 
 @pytest.mark.parametrize(("kind", "many"), [("csv", 1000), ("jsonl", 100)])
-async def test_thousand_jobs_that_are_broken_off_are_submitted_once(operator: Operator, kind: str, many: int):
+async def test_thousand_jobs_that_are_broken_off_are_submitted_once(
+    operator: Operator, azurite: Azurite, kind: str, many: int
+):
     """Killed in the middle and run again, each of 1,000 jobs is submitted, and runs once."""
     world = operator.world
     customer = world.customer()
@@ -178,23 +183,38 @@ async def test_thousand_jobs_that_are_broken_off_are_submitted_once(operator: Op
     else:
         text = "".join(json.dumps({"action": "chat", "input": {"prompt": prompt}}) + "\n" for prompt in prompts)
     operator.writes(f"jobs.{kind}", text)
-    operator.settings()
     acks = operator.folder / f"jobs.{kind}.submitted"
     line = f"submit jobs.{kind} --customer {customer.name} --settings local.settings.json"
+    watch, death = Watch(), asyncio.Event()
 
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aijobs", *line.split()),
-        cwd=operator.folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    await _until_submitted(acks, many * 0.3)
-    process.send_signal(signal.SIGKILL)
-    await process.communicate()
-    half = len(await on_record(customer))
-    went_on = await operator.types(line)
-    third = await operator.types(line)
+    async def held(_: Met, __: Forward) -> web.StreamResponse:
+        await death.wait()
+        raise Broken
+
+    def deed(_: Met) -> Deed:
+        """From the middle on Storage answers nothing any more, so that however quick it is, it is killed there."""
+        sent = sum(met.name == "queue put jobs" for met in watch.of(customer.name))
+        return held if sent > many * 0.3 else passed
+
+    watch.deeds[customer.name] = deed
+    async with between(azurite, watch) as storage:
+        operator = operator.on(JobStorage=storage)
+        operator.settings()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aijobs", *line.split()),
+            cwd=operator.folder,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await _until_submitted(acks, many * 0.3)
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+        death.set()
+        del watch.deeds[customer.name]
+        half = len(await on_record(customer))
+        went_on = await operator.types(line)
+        third = await operator.types(line)
 
     assert many * 0.3 <= half < many
     assert 0 == went_on.code

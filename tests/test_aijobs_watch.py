@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from endpoint import completion, error, images, pixels
-from operating import Operator
+from operating import Operator, said_so_far
 from shared.clock import now
 from shared.http.usage import csv_of
 from shared.statements import Statements
@@ -83,7 +83,8 @@ async def test_watching_ends_with_the_last_job(operator: Operator):
     await submitted(operator, customer, "one", "two")
 
     watching = asyncio.create_task(operator.types("watch jobs.csv --every 0.1"))
-    await asyncio.sleep(0)
+    while "2 queued" not in said_so_far():  # noqa: ASYNC110  # a text cannot tell
+        await asyncio.sleep(0.01)
     await work(operator)
     ended = await watching
 

@@ -21,16 +21,17 @@ from aiohttp import web
 from endpoint import Answer, completion, error, reply, reset, truncated
 from fakes import Fault, MemoryBlobs, MemoryQueues, MemoryTable
 from shared import holds
+from shared import ledger as ledgers
 from shared.actions import chat, multi_chat
 from shared.breakers import Breakers
 from shared.clock import now
-from shared.errors import JobBusy, StorageUnavailable
+from shared.errors import JobBusy, LeaseLost, StorageUnavailable
 from shared.lanes import Lanes
 from shared.ledger import Ledger
 from shared.outputs import Outputs
 from shared.pipeline import Pipeline
 from shared.rows import Claim
-from shared.stores import Row
+from shared.stores import Row, RowChanged
 from world import Customer, World, delivery
 
 KINDS = {
@@ -102,11 +103,15 @@ class Worker:
 
     async def take_over(self, customer: Customer, job_id: str) -> Claim:
         """Another worker's claim on a job, whose lease has ended unnoticed."""
-        await self.end_lease(customer, job_id)
         asked = self.row(customer, job_id)["hash"]
-        claim = await Ledger(self.table).claim(customer.name, job_id, asked=asked, submitted_at=now())
-        assert isinstance(claim, Claim)
-        return claim
+        while True:
+            try:
+                await self.end_lease(customer, job_id)
+                claim = await Ledger(self.table).claim(customer.name, job_id, asked=asked, submitted_at=now())
+            except (RowChanged, JobBusy):  # it was renewed meanwhile
+                continue
+            assert isinstance(claim, Claim)
+            return claim
 
 
 def worker_of(world: World, *, table: MemoryTable | None = None, lease_s: float = 90, **tools: Any) -> Worker:
@@ -126,6 +131,55 @@ def worker(world: World) -> Worker:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a Storage that fails are as many as ever, and short."""
     monkeypatch.setattr(holds, "SAVING_WAITS_S", (0.001,) * len(holds.SAVING_WAITS_S))
+
+
+class Time:
+    """
+    Stands for `asyncio` where holds sleep, and for the ledger's clock: time passes only while a hold sleeps, so how
+    quick the machine is makes no difference.
+    """
+
+    def __init__(self) -> None:
+        self.moment = now()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        """Lets it pass, and everybody see that it has."""
+        self.moment += timedelta(seconds=seconds)
+        await asyncio.sleep(0.005)
+
+    async def passed(self, seconds: float) -> None:
+        """Waits until so much more has passed."""
+        end = self.moment + timedelta(seconds=seconds)
+        while self.moment < end:  # noqa: ASYNC110  # it is what the holds say
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Time that passes only for holds."""
+    time = Time()
+    monkeypatch.setattr(holds, "asyncio", time)
+    monkeypatch.setattr(ledgers, "now", lambda: time.moment)
+    return time
+
+
+class Noticing(Ledger):
+    """A ledger that tells when its lease was seen to be lost."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.noticed = asyncio.Event()
+
+    async def renew(self, claim: Claim) -> Claim:
+        """See `Ledger`."""
+        try:
+            return await super().renew(claim)
+        except LeaseLost:
+            self.noticed.set()
+            raise
 
 
 class Held:
@@ -151,24 +205,23 @@ def first(deed: Callable[[], Awaitable[Any]], answer: Answer | None = None) -> A
     return do
 
 
-async def test_the_lease_is_kept_while_the_run_lasts(world: World):
-    """A run that takes longer than the lease keeps its job: whoever else claims it finds it busy."""
-    worker, customer, held = worker_of(world, lease_s=0.3), world.customer(), Held()
+async def test_the_lease_is_kept_while_the_run_lasts(world: World, time: Time):
+    """A run that takes longer than the lease keeps its job: whoever else claims it finds it busy, at any moment."""
+    worker, customer, held = worker_of(world, lease_s=90), world.customer(), Held()
     customer.account.will_answer(held)
     run = asyncio.create_task(worker.run(customer, job_id="long"))
     await held.asked.wait()
-    asked, began, busy = worker.row(customer, "long")["hash"], now(), 0
-    while now() - began < timedelta(seconds=0.9):
+    asked, began, found_busy = worker.row(customer, "long")["hash"], time.moment, set()
+    while time.moment - began < timedelta(seconds=270):
         with pytest.raises(JobBusy):
             await worker.ledger.claim(customer.name, "long", asked=asked, submitted_at=now())
-        busy += 1
-        await asyncio.sleep(0.03)
+        found_busy.add(time.moment)
     held.end.set()
 
     result = await run
 
     assert ("succeeded", 1) == (result["status"], result["attempts"])
-    assert busy > 3
+    assert len(found_busy) >= 9
     assert [("answered", 1, 18)] == worker.outcomes(customer)
 
 
@@ -183,15 +236,16 @@ async def test_a_lease_is_not_renewed_beyond_the_run(world: World):
     assert before == worker.table.rows[customer.name, "j_short"]
 
 
-async def test_a_renewal_that_fails_is_made_again(world: World):
+async def test_a_renewal_that_fails_is_made_again(world: World, time: Time):
     """A Storage that does not keep one renewal loses no job: the next one is in time."""
-    worker, customer, held = worker_of(world, lease_s=0.3), world.customer(), Held()
+    worker, customer, held = worker_of(world, lease_s=90), world.customer(), Held()
     worker.table.faults.extend([None, Fault.REFUSED, Fault.LOST])
     customer.account.will_answer(held)
     run = asyncio.create_task(worker.run(customer, job_id="long"))
 
-    await asyncio.sleep(0.5)  # both renewals that fail, and two more
-    left = worker.row(customer, "long")["lease_until"] - now()
+    await held.asked.wait()
+    await time.passed(150)  # both renewals that fail, and two more
+    left = worker.row(customer, "long")["lease_until"] - time.moment
     held.end.set()
     result = await run
 
@@ -219,6 +273,58 @@ async def test_what_a_lost_hold_was_answered_is_recorded_as_lost(world: World, w
     assert 1 == len(customer.account.received)
 
 
+@pytest.mark.parametrize("heir_first", [True, False])
+@pytest.mark.parametrize("members", KINDS.values(), ids=KINDS)
+async def test_a_run_that_was_taken_for_dead_and_lives_is_recorded_once(
+    world: World, worker: Worker, members: dict[str, Any], heir_first: bool
+):
+    """
+    Whether the run that takes a job over is done before the first one's answer comes, or after: the first one's call
+    has one record, which says what it cost, and none that nobody knows of it.
+    """
+    customer, held, heirs = world.customer(), Held(), Held()
+    customer.account.will_answer(held, heirs)
+    first = asyncio.create_task(worker.deliver(customer, job_id="gone", **members))
+    await held.asked.wait()
+    await worker.end_lease(customer, "gone")
+    heir = asyncio.create_task(worker_of(world, table=worker.table).run(customer, job_id="gone", **members))
+    await heirs.asked.wait()
+
+    for end, run in [(heirs, heir), (held, first)] if heir_first else [(held, first), (heirs, heir)]:
+        end.end.set()
+        await run
+
+    assert first.result() is None
+    assert ("succeeded", 2, 1) == tuple(
+        heir.result()[name] if name != "calls" else heir.result()["usage"]["calls"]
+        for name in ("status", "attempts", "calls")
+    )
+    assert [("answered", 1, 18), ("lost", 1, 18)] == worker.outcomes(customer)
+
+
+async def test_a_run_that_was_taken_for_dead_and_bought_nothing_leaves_no_record(world: World, worker: Worker):
+    """A run that lost its job to another, and whose call was refused, takes back that it may have been paid for."""
+    customer, held = world.customer(), Held()
+
+    async def refused(request: web.Request) -> web.StreamResponse:
+        held.asked.set()
+        await held.end.wait()
+        return await error(400)(request)
+
+    customer.account.will_answer(refused)
+    first = asyncio.create_task(worker.deliver(customer, job_id="gone"))
+    await held.asked.wait()
+    await worker.end_lease(customer, "gone")
+    await worker_of(world, table=worker.table).run(customer, job_id="gone")
+    between = worker.outcomes(customer)
+
+    held.end.set()
+    await first
+
+    assert [("answered", 1, 18), ("unanswered", 0, 0)] == between
+    assert [("answered", 1, 18)] == worker.outcomes(customer)
+
+
 async def test_who_has_lost_the_hold_makes_no_further_call(world: World):
     """
     Of many calls of a run none is begun once it is known that another worker has the job: the first answer that
@@ -239,11 +345,12 @@ async def test_who_has_lost_the_hold_makes_no_further_call(world: World):
 
 async def test_who_has_lost_the_hold_begins_no_other_call(world: World):
     """What the keeping of the lease finds out stops the calls that wait for their turn, though none has failed."""
-    worker, customer = worker_of(world, lease_s=0.06), world.customer(max_concurrency=1)
+    ledger = Noticing(table := MemoryTable(), lease_s=0.06)
+    worker, customer = worker_of(world, table=table, ledger=ledger), world.customer(max_concurrency=1)
 
     async def take_over() -> None:
         await worker.take_over(customer, "waits")
-        await asyncio.sleep(0.2)  # ten times what the keeping of the lease takes to find out
+        await ledger.noticed.wait()
 
     customer.account.will_answer(first(take_over, error(400)))
 
@@ -255,11 +362,16 @@ async def test_who_has_lost_the_hold_begins_no_other_call(world: World):
 
 async def test_who_has_lost_the_hold_does_not_try_again(world: World):
     """A call that failed is not tried again once another worker has the job."""
-    worker, customer = worker_of(world, lease_s=0.06), world.customer()
-    customer.account.will_answer(first(lambda: worker.take_over(customer, "tried"), error(500)))
-    options = {"retry_delay_ms": 300, "exponential_backoff": False}
+    ledger = Noticing(table := MemoryTable(), lease_s=0.06)
+    worker, customer = worker_of(world, table=table, ledger=ledger), world.customer()
 
-    told = await worker.deliver(customer, job_id="tried", options=options)
+    async def take_over() -> None:
+        await worker.take_over(customer, "tried")
+        await ledger.noticed.wait()
+
+    customer.account.will_answer(first(take_over, error(500)))
+
+    told = await worker.deliver(customer, job_id="tried", options={"retry_delay_ms": 1})
 
     assert told is None
     assert 1 == len(customer.account.received)
@@ -289,15 +401,19 @@ async def test_what_is_lost_is_recorded_though_storage_fails_meanwhile(world: Wo
     assert [("lost", 1, 18)] == worker.outcomes(customer)
 
 
-@pytest.mark.parametrize("cut", [reset, truncated, completion(after_s=1)], ids=["reset", "truncated", "slow"])
+@pytest.mark.parametrize(
+    ("cut", "timeout_s"),
+    [(reset, 120), (truncated, 120), (completion(after_s=30), 1.5)],
+    ids=["reset", "truncated", "slow"],
+)
 @pytest.mark.parametrize("members", KINDS.values(), ids=KINDS)
 async def test_calls_that_are_cut_short_are_recorded_once_each(
-    world: World, worker: Worker, cut: Answer, members: dict[str, Any]
+    world: World, worker: Worker, cut: Answer, timeout_s: float, members: dict[str, Any]
 ):
     """A call without a whole answer may be paid for: each try leaves one record, without calls or tokens."""
     customer = world.customer()
     customer.account.will_answer(cut, cut)
-    options = {"timeout_s": 0.1, "retry_delay_ms": 1}
+    options = {"timeout_s": timeout_s, "retry_delay_ms": 1}
 
     result = await worker.run(customer, options=options, **members)
 
@@ -501,8 +617,23 @@ async def test_a_step_that_was_stored_unseen_does_not_lose_the_job(
     A step is stored, but no answer comes for as long as the run has patience; then Storage is back, and the
     lease is renewed before the job is given up. The job goes back into the queue, and ends.
     """
-    monkeypatch.setattr(holds, "SAVING_WAITS_S", (0.02, 0.02, 0.02))
-    worker, customer = worker_of(world, lease_s=0.06), world.customer()
+    due = asyncio.Event()
+
+    class Slow(Time):
+        """Time in which the lease is due to be renewed only while the step waits to be stored."""
+
+        async def sleep(self, seconds: float) -> None:
+            """See `Time`."""
+            if seconds == worker.ledger.lease_s / 3:
+                await due.wait()
+                due.clear()
+            else:
+                due.set()
+                await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(holds, "asyncio", Slow())
+    monkeypatch.setattr(holds, "SAVING_WAITS_S", (1, 1, 1))
+    worker, customer = worker_of(world), world.customer()
     worker.table.faults.extend([None, Fault.LOST, Fault.REFUSED, Fault.REFUSED, Fault.REFUSED])
 
     assert await worker.deliver(customer, job_id="unseen", **members) is None

@@ -2,74 +2,148 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from endpoint import completion, error, reply, reset, truncated
+from endpoint import Answer, completion, error, reply, reset, truncated, usual
 from shared.services import build
 from shared.settings import read_settings
-from world import World, delivery
+from shared.stores import Queues
+from world import Customer, World, delivery
 
 KEY = "MARKED-0123456789abcdef-KEY"
 
 
-def _echo(status: int):
-    """An endpoint that quotes the key it was sent, as some do."""
-    body = {"error": {"code": "x", "message": f"You sent {KEY}.", "innererror": {"k": KEY}}}
-    return reply(body, status=status)
+Way = Callable[[str], list[Answer]]
+"""What an endpoint answers to a customer's job; it is given the customer's key, which some quote."""
 
-
-WAYS = {
-    "success that quotes the key": ([completion(f"Your key is {KEY}.")], {}),
-    "finish with the key in the id": ([completion("x", id=KEY, system_fingerprint=KEY)], {}),
-    "400": ([_echo(400)], {}),
-    "401": ([_echo(401), _echo(401)], {}),
-    "403": ([_echo(403)], {}),
-    "404": ([_echo(404)], {}),
-    "422": ([_echo(422)], {}),
-    "429": ([_echo(429)], {"max_retries": 0}),
-    "500": ([_echo(500)], {"max_retries": 0}),
-    "not JSON": ([reply(KEY.encode())], {}),
-    "error that is not JSON": ([reply(KEY.encode(), status=400)], {}),
-    "reset": ([reset], {"max_retries": 0}),
-    "truncated": ([truncated], {"max_retries": 0}),
-    "timeout": ([completion(after_s=0.5)], {"max_retries": 0, "timeout_s": 0.1}),
-    "retried": ([error(500), completion()], {"retry_delay_ms": 1}),
-    "put back": ([error(429, retry_after="600")], {}),
+JOBS = {
+    "chat": {"prompt": "Hello?"},
+    "multi_chat": {"prompts": ["Hello?", "Who is there?"]},
+    "image": {"prompt": "A lighthouse"},
+    "summarize": {"text": "A long text about lighthouses."},
+    "embed": {"texts": ["lighthouse", "sea"]},
+    "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": []}},
 }
 
 
-async def _everything(world: World, customer) -> str:
-    """All that was kept of the customer: rows, result blobs, waiting messages."""
-    kept = [repr(row) for row in await customer.rows()]
+def _echo(status: int, times: int = 1) -> Way:
+    def way(key: str) -> list[Answer]:
+        error = {"code": "x", "message": f"You sent {key}.", "innererror": {"k": key}}
+        return [reply({"error": error}, status=status)] * times
+
+    return way
+
+
+def _quoting(key: str) -> list[Answer]:
+    """An endpoint that answers as it should, and has the key in all that it says beside."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        usually = await usual(request.path)(request)
+        said = json.loads(usually.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
+        for one in said.get("data", []):
+            one["revised_prompt"] = f"Your key is {key}."
+        for one in said.get("choices", []):
+            one["message"]["content"] = f"Your key is {key}."
+        return await reply(said, headers={"x-request-id": key})(request)
+
+    return [answer] * 2
+
+
+WAYS: dict[str, tuple[Way, dict[str, Any]]] = {
+    "success that quotes the key": (_quoting, {}),
+    "400": (_echo(400), {}),
+    "401": (_echo(401, times=2), {}),
+    "403": (_echo(403), {}),
+    "404": (_echo(404), {}),
+    "422": (_echo(422), {}),
+    "429": (_echo(429), {"max_retries": 0}),
+    "500": (_echo(500), {"max_retries": 0}),
+    "not JSON": (lambda key: [reply(key.encode())], {}),
+    "error that is not JSON": (lambda key: [reply(key.encode(), status=400)], {}),
+    "reset": (lambda _: [reset], {"max_retries": 0}),
+    "truncated": (lambda _: [truncated], {"max_retries": 0}),
+    "timeout": (lambda _: [completion(after_s=30)], {"max_retries": 0, "timeout_s": 1.5}),
+    "retried": (lambda _: [error(500), completion()], {"retry_delay_ms": 1}),
+    "put back": (lambda key: [error(429, message=f"You sent {key}.", retry_after="600")] * 2, {}),
+}
+
+
+@pytest.fixture(name="world")
+def _world(own_world: World) -> World:
+    return own_world
+
+
+class _Unhidden:
+    """The queues, with every message to be seen at once: one that is delayed could not be searched."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        del delay_s
+        await self._queues.send(queue, body)
+
+
+async def _kept(world: World, customers: list[Customer]) -> list[str]:
+    """All that is kept of the customers: rows and result blobs."""
+    kept = [repr(row) for customer in customers for row in await customer.rows()]
     container = world.blobs.get_container_client(world.environment["RESULTS_CONTAINER"])
-    async for name in container.list_blob_names(name_starts_with=customer.name):
-        kept.append(str(await (await container.download_blob(name)).readall()))
-    return "\n".join(kept)
+    for customer in customers:
+        async for name in container.list_blob_names(name_starts_with=customer.name):
+            kept.append(str(await (await container.download_blob(name)).readall()))
+    return kept
+
+
+async def _waiting(world: World) -> dict[str, list[str]]:
+    """All messages that wait in the jobs, poison and callbacks queues; they are taken out."""
+    jobs, callbacks = world.environment["JOBS_QUEUE"], world.environment["CALLBACKS_QUEUE"]
+    queues = {"jobs": jobs, "poison": f"{jobs}-poison", "callbacks": callbacks}
+    return {name: [body.decode() for body in await world.messages(queue)] for name, queue in queues.items()}
 
 
 @pytest.mark.parametrize(("answers", "options"), WAYS.values(), ids=WAYS.keys())
-async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, capfd, answers, options):
-    """Whatever the endpoint does, the key stands in no result, row, blob, log line or output."""
+async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, capfd, answers: Way, options):
+    """
+    Whatever the endpoint does, and whichever action asks it, the key stands in no result, row, blob, message that
+    waits, log line or output; nor in what the job ends with when it is given up afterwards.
+    """
     caplog.set_level(logging.DEBUG)
-    customer = world.customer(api_key=KEY)
-    world.endpoint.accounts[KEY] = customer.account
-    customer.account.will_answer(*answers)
+    pipeline = replace(world.services.pipeline, queues=_Unhidden(world.services.pipeline.queues))
+    customers = {action: world.customer(api_key=f"{KEY}-{action}") for action in JOBS}
+    deliveries = []
+    for action, customer in customers.items():
+        world.endpoint.accounts[f"{KEY}-{action}"] = customer.account
+        customer.account.will_answer(*answers(f"{KEY}-{action}"))
+        output = {"blob": True, "callback": f"{world.endpoint.url}/done"}
+        job = customer.job(job_id=action, action=action, input=JOBS[action], options=options, output=output)
+        deliveries.append(delivery(json.dumps(job).encode()))
 
-    told = await customer.deliver(options=options, output={"blob": True})
+    told = await asyncio.gather(*map(pipeline.answer, deliveries))
+    first = await _waiting(world)
+    buried = await asyncio.gather(*map(pipeline.bury, deliveries))
+    then = await _waiting(world)
 
-    assert customer.account.received
+    assert [] == [action for action, customer in customers.items() if not customer.account.received]
+    for results, waiting in ((told, first), (buried, then)):
+        assert results.count(None) == len(waiting["jobs"] + waiting["poison"])
+        assert len(results) - results.count(None) == len(waiting["callbacks"])
     leaks = {
-        "result": str(told),
-        "kept": await _everything(world, customer),
-        "log": "\n".join(_texts(caplog)),
-        "output": "".join(capfd.readouterr()),
+        "result": [*map(str, told), *map(str, buried)],
+        "kept": await _kept(world, [*customers.values()]),
+        "queues": [text for waiting in (first, then) for texts in waiting.values() for text in texts],
+        "log": _texts(caplog),
+        "output": capfd.readouterr(),
     }
-    assert [] == [where for where, text in leaks.items() if KEY in text]
+    assert [] == [where for where, texts in leaks.items() if KEY in "\n".join(texts)]
 
 
 def _texts(caplog: pytest.LogCaptureFixture) -> list[str]:

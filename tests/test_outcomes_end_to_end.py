@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,16 @@ async def test_golden_errors_end_the_job_as_they_should(world: World, path: Path
     answer = reply(body.encode() if isinstance(body, str) else body, status=golden["status"], headers=golden["headers"])
     customer = always(world.customer(), answer)
 
-    told = await failed(customer, max_retries=1, deadline_s=5)
+    asked_s = expected["retry_after_s"] or 0
+    patient = expected["transient"] and not asked_s
+    options = {"deadline_s": 0.9 * asked_s} if asked_s > SIT_OUT_S else {"max_retries": int(not asked_s)}
+
+    told = await failed(customer, **{"max_retries": 1} | options)
 
     named = {"status": golden["status"], "request_id": expected["request_id"], "detail": expected["detail"] or None}
     assert {"code": expected["code"], "message": expected["message"]} | {
         name: value for name, value in named.items() if value is not None
     } == told
-    patient = expected["transient"] and (expected["retry_after_s"] or 0) <= SIT_OUT_S
     assert 1 + patient == len(customer.account.received)
     assert "MARK" not in json.dumps(told)
 
@@ -166,19 +169,24 @@ async def test_a_short_wait_is_sat_out(world: World, status: int, headers: dict[
     result = await customer.run(options=QUICK)
 
     assert ("succeeded", 1) == (result["status"], result["attempts"])
-    assert least_s <= times[1] - times[0] < least_s + 2
+    assert least_s <= times[1] - times[0] < 20
 
 
 async def test_a_date_is_waited_for(world: World):
-    """`retry-after` may be a date."""
-    customer = world.customer()
-    customer.account.will_answer(error(429, retry_after=in_(1.5)))
-    began = time.monotonic()
+    """`retry-after` may be a date: it is not called before."""
+    customer, called = world.customer(), []
+    date = in_(2.5)
+
+    async def well(request: web.Request) -> web.StreamResponse:
+        called.append(datetime.now(UTC))
+        return await completion()(request)
+
+    customer.account.will_answer(error(429, retry_after=date), well)
 
     result = await customer.run(options=QUICK)
 
     assert "succeeded" == result["status"]
-    assert time.monotonic() - began < 4
+    assert parsedate_to_datetime(date) - timedelta(seconds=0.05) < called[0]
 
 
 @pytest.mark.parametrize(
@@ -215,29 +223,29 @@ async def test_the_endpoint_says_itself_whether_to_retry(world: World, status: i
 
 async def slow(request: web.Request) -> web.StreamResponse:
     """Answers when nobody listens any more."""
-    return await completion(after_s=0.6)(request)
+    return await completion(after_s=30)(request)
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "calls"),
-    [(reset, "provider_unavailable", 3), (truncated, "provider_unavailable", 3), (slow, "timeout", 3)],
+    ("answer", "code", "timeout_s"),
+    [(reset, "provider_unavailable", 120), (truncated, "provider_unavailable", 120), (slow, "timeout", 1.5)],
     ids=["reset", "truncated", "slow"],
 )
-async def test_no_whole_answer_is_no_status(world: World, answer: Answer, code: str, calls: int):
+async def test_no_whole_answer_is_no_status(world: World, answer: Answer, code: str, timeout_s: float):
     """A connection that breaks or an answer that does not come is tried again, and has no status to tell."""
     customer = always(world.customer(), answer)
 
-    told = await failed(customer, unanswered=calls, timeout_s=0.2)
+    told = await failed(customer, unanswered=3, timeout_s=timeout_s)
 
     assert (code, {"code", "message"}) == (told["code"], set(told))
-    assert calls == len(customer.account.received)
+    assert 3 == len(customer.account.received)
 
 
 async def test_an_endless_answer_is_given_up(world: World):
     """An answer without end is cut off at its limit, once: it would be as long the next time."""
     customer = always(world.customer(), endless)
 
-    told = await failed(customer, unanswered=1, timeout_s=60)
+    told = await failed(customer, unanswered=1, timeout_s=120)
 
     assert ("provider_unavailable", 200, 1) == (told["code"], told["status"], len(customer.account.received))
     assert "64 MiB" in told["message"]

@@ -112,7 +112,8 @@ async def test_usage_record_stands_beside_the_done_job(world: World):
     await customer.run(job_id="billed")
 
     (record,) = await customer.usage()
-    assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_billed_0000"
+    (nonce,) = [row["nonce"] for row in await customer.rows() if row["RowKey"] == "j_billed"]
+    assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_billed_{nonce}_0000"
     assert (100, 50, 64, 40, 1) == tuple(
         record[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "calls")
     )
@@ -637,6 +638,7 @@ async def test_what_earlier_runs_were_billed_is_told_by_one_that_fails(world: Wo
     customer.account.will_answer(completion("One."), error(429, retry_after="600"))
     job = {"action": "multi_chat", "input": {"prompts": ["a", "b"]}, "job_id": "half"}
     assert await customer.deliver(**job) is None
+    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_half", "failures": 5})
 
     result = decoded(await world.services.pipeline.bury(delivery(json.dumps(customer.job(**job)).encode())))
 

@@ -173,9 +173,9 @@ def test_what_is_let_through_is_what_was_parsed(text, provider):
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_hostile_paths_are_read_in_no_time(text, provider):
     """A path made to upset the patterns is read or refused at once, not after a minute of backtracking."""
-    started = time.perf_counter()
+    started = time.process_time()
 
     with suppress(ConnectionInvalid):
         parse_endpoint(text, provider=provider)
 
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -295,6 +296,19 @@ async def test_a_page_is_of_older_rows_only(table: Table, at: str) -> None:
 
     assert ["j_old"] == [row.key for row in by_one.rows]
     assert ["j_old", "j_stuck"] == [row.key for row in by_either.rows]
+
+
+async def test_a_page_is_of_rows_that_are_so(table: Table, at: str) -> None:
+    """Rows are found by what their columns hold and do not hold; one without such a column is not found."""
+    await fill(table, at, "j_it", hash="it's", state="waiting")
+    await fill(table, at, "j_done", hash="it's", state="done")
+    await fill(table, at, "j_other", hash="other", state="waiting")
+    await fill(table, at, "j_none")
+
+    page = await table.page(at, "j_", "j`", where={"hash eq": "it's", "state ne": "done"}, columns=("state",))
+
+    assert ["j_it"] == [row.key for row in page.rows]
+    assert [""] != [row.etag for row in page.rows]
 
 
 async def test_a_page_is_of_rows_written_before(table: Table, at: str) -> None:
@@ -731,10 +745,12 @@ async def test_a_delayed_message_is_not_seen_yet(
     queues: Queues, world: World, delay_s: float, fresh_queue: str
 ) -> None:
     """A message with a delay is in the queue and hidden; no delay is too long to be sent."""
+    began = time.monotonic()
     await queues.send(fresh_queue, b"later", delay_s=delay_s)
+    found = await received(queues, world, fresh_queue)
 
-    assert [] == await received(queues, world, fresh_queue)
-    if isinstance(queues, AzureQueues):
+    assert [] == found or time.monotonic() - began > 1 > delay_s  # whoever looks so late may find it
+    if isinstance(queues, AzureQueues) and not found:
         properties = await world.queues.get_queue_client(fresh_queue).get_queue_properties()
         assert 1 == properties.approximate_message_count
 

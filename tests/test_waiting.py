@@ -14,6 +14,7 @@ from endpoint import completion, error
 from fakes import Fault, MemoryTable
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job, request_hash
+from shared.errors import StorageUnavailable
 from shared.rows import Claim
 from test_holds import Held, Worker, worker_of
 from world import Customer, World, delivery
@@ -215,6 +216,7 @@ async def test_a_buried_job_tells_the_endpoints_refusal(world: World, worker: Wo
     customer.account.will_answer(error(429, message="Slow down.", retry_after="600"))
     assert await worker.deliver(customer, job_id="poison") is None
     ((body, _),) = worker.put_back()
+    await _submitted_earlier(worker, customer, "poison", timedelta(days=2))
 
     told = await worker.pipeline.bury(delivery(body))
 
@@ -241,15 +243,69 @@ async def test_a_buried_job_tells_that_its_worker_died(world: World, worker: Wor
     assert [("unanswered", 0, 0)] == worker.outcomes(customer)
 
 
-async def test_a_buried_job_that_nobody_claimed_is_answered(world: World, worker: Worker):
-    """A message that reached no claim before the host gave it up ends with a result, too."""
+async def test_a_buried_job_that_nobody_claimed_is_run_after_all(world: World, worker: Worker):
+    """A message that reached no claim before the host gave it up goes back, as the job that it was."""
+    customer, first = world.customer(), now() - timedelta(seconds=100)
+    buried = delivery(json.dumps(customer.job()).encode(), "message-9")
+
+    told = await worker.pipeline.bury(replace(buried, submitted_at=first))
+    ((body, delay_s),) = worker.put_back()
+    result = await worker.run(customer, body)
+
+    assert told is None
+    assert 60 <= delay_s <= 66
+    assert ("message-9", "succeeded", 1) == (result["job_id"], result["status"], result["attempts"])
+    assert rfc3339(first) == result["submitted_at"]
+
+
+@pytest.mark.parametrize("put_off", ["asked to wait", "no room"])
+async def test_a_queue_that_refuses_for_a_while_ends_no_healthy_job(world: World, worker: Worker, put_off: str):
+    """
+    A job that its endpoint asked to wait, or that found no room, while nothing could be sent to the queue: the host
+    gives its message up after five tries. Once the queue takes messages again, it is run.
+    """
     customer = world.customer()
+    body = json.dumps(customer.job(job_id="healthy")).encode()
+    if put_off == "asked to wait":
+        customer.account.will_answer(*[error(429, retry_after="3600")] * 5)
+    else:
+        lane = worker.pipeline.tools.lanes.of(customer.name, "default")
+        lane.jobs, lane.seconds = 1000, 60
+    worker.queues.down = True
+    for _ in range(5):
+        with pytest.raises(StorageUnavailable):
+            await worker.pipeline.answer(delivery(body))
+    with pytest.raises(StorageUnavailable):
+        await worker.pipeline.bury(delivery(body))
+    worker.queues.down = False
 
-    told = await worker.pipeline.bury(delivery(json.dumps(customer.job(job_id="unknown")).encode()))
+    assert await worker.pipeline.bury(delivery(body)) is None
+    ((body, _),) = worker.put_back()
+    worker.pipeline.tools.lanes.of(customer.name, "default").jobs = 0
+    result = await worker.run(customer, body)
 
-    assert told is not None
-    result = json.loads(told)
-    assert ("internal", 1) == (result["error"]["code"], result["attempts"])
+    assert "succeeded" == result["status"]
+    assert [("answered", 1, 18)] == worker.outcomes(customer)
+
+
+async def test_a_job_is_not_buried_for_ever(world: World, worker: Worker):
+    """One that always comes back from there is given up the sixth time, and at its deadline."""
+    customer = world.customer()
+    body = json.dumps(customer.job(job_id="again")).encode()
+    for _ in range(5):
+        assert await worker.pipeline.bury(delivery(body)) is None
+        ((body, _),) = worker.put_back()
+    late = json.dumps(customer.job(job_id="late")).encode()
+
+    told = [
+        await worker.pipeline.bury(delivery(body)),
+        await worker.pipeline.bury(replace(delivery(late), submitted_at=now() - timedelta(days=2))),
+    ]
+
+    results = [json.loads(one) for one in told if one is not None]
+    assert [("again", "internal"), ("late", "internal")] == [
+        (result["job_id"], result["error"]["code"]) for result in results
+    ]
     assert [] == customer.account.received + worker.usage(customer)
 
 
@@ -320,6 +376,11 @@ async def test_waits_use_up_no_failure(world: World, worker: Worker):
     result = await worker.run(customer, body)
 
     assert ("succeeded", 9) == (result["status"], result["attempts"])
+
+
+async def _submitted_earlier(worker: Worker, customer: Customer, job_id: str, ago: timedelta) -> None:
+    row = worker.table.rows[customer.name, f"j_{job_id}"]
+    await worker.table.merge(replace(row, values={"submitted_at": row.values["submitted_at"] - ago}))
 
 
 async def _put_back(worker: Worker, customer: Customer) -> bytes:

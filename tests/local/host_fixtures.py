@@ -43,11 +43,11 @@ class Queues:
         for text in texts:
             await client.send_message(text)
 
-    async def take(self, queue: str, count: int = 1, within: float = 15) -> list[bytes]:
+    async def take(self, queue: str, count: int = 1, within: float = 60) -> list[bytes]:
         """The bodies of `take_texts`."""
         return [base64.b64decode(text) for text in await self.take_texts(queue, count, within)]
 
-    async def take_texts(self, queue: str, count: int = 1, within: float = 15) -> list[str]:
+    async def take_texts(self, queue: str, count: int = 1, within: float = 60) -> list[str]:
         """Waits for so many messages, and takes them off the queue."""
         found: list[str] = []
         client = self.service.get_queue_client(queue)
@@ -60,6 +60,12 @@ class Queues:
                 if len(found) < count:
                     await asyncio.sleep(0.05)
         return found
+
+    async def emptied(self, queue: str) -> None:
+        """Waits until there is no message, not even a hidden one: a host deletes it after its output is there."""
+        async with asyncio.timeout(60):
+            while await self.length(queue):  # noqa: ASYNC110 -- a queue cannot tell
+                await asyncio.sleep(0.05)
 
     async def length(self, queue: str) -> int:
         """How many messages there are, hidden ones too."""
@@ -78,7 +84,7 @@ class Host:
     lines: list[str] = field(default_factory=list)
     url: str = ""
 
-    async def printed(self, text: str, within: float = 15) -> None:
+    async def printed(self, text: str, within: float = 60) -> None:
         """Waits for a line with the text."""
         async with asyncio.timeout(within):
             while not any(text in line for line in self.lines):  # noqa: ASYNC110 -- a list cannot tell
@@ -109,7 +115,7 @@ async def _start(
     )
     host = Host(process, lines)
     if ready:
-        (match,) = await process.ready([r"^host ready ?(\S*)"], within=30)
+        (match,) = await process.ready([r"^host ready ?(\S*)"], within=90)
         host.url = match[1]
     return host
 

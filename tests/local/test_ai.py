@@ -18,7 +18,7 @@ SHAPES = [
 
 @pytest.fixture
 async def client(answers):
-    async with httpx.AsyncClient(base_url=answers.url, headers={"api-key": KEY}, timeout=10) as made:
+    async with httpx.AsyncClient(base_url=answers.url, headers={"api-key": KEY}, timeout=60) as made:
         yield made
 
 
@@ -55,7 +55,7 @@ async def test_json_is_answered_with_json(client):
 @pytest.mark.parametrize("headers", [{"api-key": "wrong"}, {"authorization": "Bearer wrong"}, {}])
 async def test_an_unknown_key_is_refused(answers, headers):
     """Only the keys given at the start are let in."""
-    async with httpx.AsyncClient(base_url=answers.url) as client:
+    async with httpx.AsyncClient(base_url=answers.url, timeout=60) as client:
         reply = await client.post("/v1/chat/completions", json=chat("hi"), headers=headers)
 
     assert reply.status_code == 401
@@ -65,7 +65,7 @@ async def test_an_unknown_key_is_refused(answers, headers):
 @pytest.mark.parametrize("headers", [{"api-key": "another-key"}, {"authorization": "Bearer another-key"}])
 async def test_a_key_comes_in_either_header(answers, headers):
     """Azure's header and OpenAI's both carry a key."""
-    async with httpx.AsyncClient(base_url=answers.url) as client:
+    async with httpx.AsyncClient(base_url=answers.url, timeout=60) as client:
         reply = await client.post("/v1/chat/completions", json=chat("hi"), headers=headers)
 
     assert reply.status_code == 200

@@ -10,7 +10,7 @@ pytest_plugins = ["tests.local.host_fixtures"]
 
 @pytest.fixture
 async def http(host):
-    async with httpx.AsyncClient(base_url=host.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=host.url, trust_env=False, timeout=60) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 async def http(host):
-    async with httpx.AsyncClient(base_url=host.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=host.url, trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -60,7 +60,7 @@ async def test_the_sweep_runs_by_hand_as_the_docs_show(start_host, azurite):
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     settings = {"JOBS_QUEUE": "swept-jobs", "RESULTS_QUEUE": "swept-results", "JOBS_TABLE": "swept"}
     table = TableClient.from_connection_string(azurite.connection_string, "swept")
-    async with table, httpx.AsyncClient(trust_env=False) as client:
+    async with table, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await table.create_table()
         host = await start_host("swept-", "--port", "auto", app=ROOT, **settings)
         url = words[words.index("POST") + 1].replace("https://APP.azurewebsites.net", host.url)

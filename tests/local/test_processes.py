@@ -46,11 +46,15 @@ async def test_a_process_that_ends_too_early_is_told_with_its_last_lines():
 async def test_a_process_that_is_never_ready_is_stopped():
     """After the timeout the error says so, and nothing is left."""
     code = "import os, time; print(os.getpid()); time.sleep(60)"
-    with pytest.raises(ProcessFailed, match=r"(?s)was not ready within 0.5 s.*\d+") as failed:
-        async with running("It", python(code), ready=["never"], within=0.5):
-            pass
+    said, within = "nothing.", 0.25
+    while said.endswith("nothing."):  # a slow machine has not even started it by then
+        within *= 2
+        with pytest.raises(ProcessFailed, match=f"was not ready within {within:g} s") as failed:
+            async with running("It", python(code), ready=["never"], within=within):
+                pass
+        said = str(failed.value)
 
-    assert not alive(int(str(failed.value).split()[-1]))
+    assert not alive(int(said.split()[-1]))
 
 
 async def test_a_program_that_is_not_there_is_told_plainly():
@@ -110,7 +114,7 @@ async def test_a_child_dies_with_a_parent_that_was_killed():
 
 
 async def wait_until_gone(pid):
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while alive(pid):
         assert time.monotonic() < until, f"Process {pid} still runs."
         await asyncio.sleep(0.02)

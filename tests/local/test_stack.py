@@ -1,6 +1,7 @@
 """The stack with Functions hosts: they run an app, and one that is killed comes back."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -8,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from local import stack
+from local import hosts, stack
 from local.processes import ProcessFailed
 
 APP = """
@@ -34,18 +35,31 @@ async def test_hosts_run_the_app_and_come_back_when_killed(app):
     """Instance 0 has HTTP; whichever host is killed is started again, at the same URL, and this is told."""
     told = []
     async with stack.start(workers=2, app=app, tell=told.append) as running:
-        hosts = running.hosts
-        assert sorted(hosts.processes) == [0, 1]
-        assert await hello(hosts.url) == "hello"
+        started = running.hosts
+        assert sorted(started.processes) == [0, 1]
+        assert await hello(started.url) == "hello"
 
-        killed = {instance: process.pid for instance, process in hosts.processes.items()}
+        killed = {instance: process.pid for instance, process in started.processes.items()}
         for pid in killed.values():
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: all(hosts.processes[instance].pid != pid for instance, pid in killed.items()))
+        await until(lambda: all(started.processes[instance].pid != pid for instance, pid in killed.items()))
 
-        assert await hello(hosts.url) == "hello"
+        assert await hello(started.url) == "hello"
         assert "Functions host 1 was ended by SIGKILL; it is being started again." in told
-        assert f"Functions host 1 runs again, as process {hosts.processes[1].pid}." in told
+        assert f"Functions host 1 runs again, as process {started.processes[1].pid}." in told
+
+
+def test_the_shells_own_settings_do_not_reach_the_hosts(app, monkeypatch):
+    """What a shell exports of the app's settings, such as an operator's real key, is not what the hosts run on."""
+    names = json.loads((stack.PROJECT / "local.settings.sample.json").read_text())["Values"]
+    for name in (*names, "WEBSITE_AUTH_ENABLED", "AzureFunctionsJobHost__functionTimeout"):
+        monkeypatch.setenv(name, "the shell's")
+    monkeypatch.setenv("HARMLESS", "the shell's")
+
+    environment = hosts.Hosts(app, {"JOBS_QUEUE": "jobs"}, 0, print).environment
+
+    assert {name for name, value in environment.items() if value == "the shell's"} == {"HARMLESS"}
+    assert environment["JOBS_QUEUE"] == "jobs"
 
 
 async def test_an_app_that_does_not_load_stops_the_start(app):
@@ -71,12 +85,12 @@ async def test_the_settings_lead_to_the_parts():
 
 
 async def hello(url):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return (await client.get(f"{url}/api/hello")).text
 
 
 async def until(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "This did not happen within 20 s."
+        assert time.monotonic() < deadline, "This did not happen within 60 s."
         await asyncio.sleep(0.05)

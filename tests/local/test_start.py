@@ -38,7 +38,7 @@ async def refused(settings, *more):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(child.communicate(), 30)
+    output, _ = await asyncio.wait_for(child.communicate(), 90)
     return child.returncode, output.decode()
 
 
@@ -125,14 +125,32 @@ async def test_a_part_that_breaks_ends_the_stack(settings):
         assert not settings.exists()
 
 
-def test_what_a_killed_stack_left_is_replaced(settings):
-    """A file of ours whose process is gone is nobody's."""
-    settings.write_text(json.dumps({"Values": {settings_file.MARK: str(2**22 + 1)}}))
+@pytest.mark.parametrize("number", [2**22 + 1, os.getppid()], ids=["nobody's", "somebody else's now"])
+def test_what_a_killed_stack_left_is_replaced(settings, number):
+    """A file of ours whose stack is gone is nobody's, whoever has got its process number since."""
+    settings.write_text(json.dumps({"Values": {settings_file.MARK: str(number)}}))
 
     with settings_file.written(settings, {"A": "b"}, 7071):
         assert json.loads(settings.read_text())["Values"]["A"] == "b"
 
     assert not settings.exists()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "http"])
+async def test_what_is_no_port_is_refused(settings, port):
+    """A number that no port has is told in a sentence, and nothing is started."""
+    code, output = await refused(settings, "--port", port)
+
+    assert code == 2
+    assert f"{port} is not a port: a number from 1 to 65535." in output
+
+
+async def test_workers_without_hosts_are_refused(settings):
+    """`--workers` beside `--no-host` contradicts it, and is not passed over."""
+    code, output = await refused(settings, "--workers", "3")
+
+    assert code == 1
+    assert "--workers is the number of Functions hosts, and --no-host leaves them out" in output
 
 
 def test_a_file_that_changed_hands_stays(settings):

@@ -58,11 +58,12 @@ async def bury(message: func.QueueMessage, buried: func.Out[bytes]) -> None:
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%slow", connection=CONNECTION)
 @app.queue_output(arg_name="spans", queue_name="%PREFIX%spans", connection=CONNECTION)
 async def slow(message: func.QueueMessage, spans: func.Out[bytes]) -> None:
-    """Sleeps as long as the message says, and tells from when to when."""
+    """Sleeps as long as the message says, perhaps for each delivery, and tells from when to when."""
     body = message.get_json()
     start = time.time()
     logging.getLogger("app").info("slow begins")
-    await asyncio.sleep(body["seconds"])
+    seconds = body["seconds"]
+    await asyncio.sleep(seconds[min(message.dequeue_count, len(seconds)) - 1] if isinstance(seconds, list) else seconds)
     spans.set(json.dumps({"job": body["job"], "start": start, "end": time.time()}).encode())
 
 
