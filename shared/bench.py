@@ -41,9 +41,9 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamTimeout,
 )
-from shared.holds import ANSWER, Hold, lost
+from shared.holds import ANSWER, Hold, as_lost
 from shared.inputs import Inputs
-from shared.lanes import WIDTH, Lanes
+from shared.lanes import WIDTH, Lane, Lanes
 from shared.ledger import STEP_LIMIT, Ledger
 from shared.outputs import Outputs
 from shared.rows import StepRecord
@@ -130,9 +130,10 @@ class Bench:
 
     async def send(self, request: UpstreamRequest, *, final: Final = never) -> Reply:
         """See `actions.Bench`; an error that is `final` is not tried again."""
-        async with self._lane():
-            if self.hold.lost is not None:
-                raise self.hold.lost
+        lane = self._lane()
+        async with lane.calls:
+            if self.hold.taken_over is not None:
+                raise self.hold.taken_over
             if self.stopped is not None:
                 raise self.stopped
             self._check_time()
@@ -146,7 +147,9 @@ class Bench:
                     retries=self.run.claim.retries,
                     attempt=partial(self._attempt, watch, paid=request.method == "POST"),
                     final=final,
+                    progress=lambda: lane.answered,
                 )
+                lane.answered += 1
                 watch.answered(reply.body)
         if request.method == "POST":  # what else there is in `raw` costs nothing
             _replies.get(self.replies).append(reply)
@@ -154,7 +157,7 @@ class Bench:
 
     async def fetch(self, url: str) -> Reply:
         """See `actions.Bench`."""
-        async with self._lane():
+        async with self._lane().calls:
             self._check_time()
             return await self.tools.transport.fetch(
                 url,
@@ -264,9 +267,9 @@ class Bench:
             self._begun = asyncio.Semaphore(self.connection.max_concurrency or WIDTH)
         return self._begun
 
-    def _lane(self) -> asyncio.Semaphore:
+    def _lane(self) -> Lane:
         connection = self.connection
-        return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency or WIDTH).calls
+        return self.tools.lanes.of(connection.customer, connection.name, connection.max_concurrency or WIDTH)
 
     def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[Watch]:
         connection = self.connection
@@ -277,8 +280,8 @@ class Bench:
 
     @contextlib.contextmanager
     def _attempt(self, watch: Watch, retries: int, *, paid: bool) -> Iterator[None]:
-        if self.hold.lost is not None:
-            raise self.hold.lost
+        if self.hold.taken_over is not None:
+            raise self.hold.taken_over
         try:
             with self.breaker.attempt(retries, self.run.job.options.max_retries), watch.attempt():
                 yield
@@ -339,7 +342,7 @@ class Bench:
             try:
                 await self.save(f"steps/{key}.json", value, "application/json")
             except StorageUnavailable:
-                self.hold.owe(lost(step.calls))
+                self.hold.owe(as_lost(step.calls))
                 raise
         rows = self.hold.step_rows(key, step.calls)
         record = StepRecord(key, b"" if spilled else value, total(step.calls), spilled=spilled, rows=rows)

@@ -20,7 +20,8 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import ConnectionInvalid, NotNow, StorageUnavailable, UpstreamError
-from shared.rows import JobRecord, job_key, read_record
+from shared.records import Records
+from shared.rows import JobRecord, job_key
 from shared.settings import Settings
 from shared.signing import NoSigningSecret, Signing
 from shared.stores import Queues, Row, RowChanged, Table
@@ -129,8 +130,7 @@ class Callbacks:
 
     async def _look(self, message: CallbackMessage) -> JobRecord | None:
         """The job's record, or None where this try is nobody's any more. Raises StorageUnavailable."""
-        row = await self.table.read(message.customer, job_key(message.job_id))
-        record = None if row is None else read_record(row)
+        record = await Records(self.table).look(message.customer, message.job_id)
         if record is not None and record.told is not None and _is_due(message, record):
             return record
         log.info("callback_dropped %s", _named(message))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.clock import now, rfc3339
-from shared.contract.decoding import is_name
+from shared.contract.decoding import NAME_RULE, is_name
 from shared.errors import InvalidJob
 from shared.retention import delete_rows, together
 from shared.settings import Settings
@@ -45,10 +45,7 @@ class CustomerData:
 
     def __init__(self, table: Table, blobs: Blobs, settings: Settings, customer: str) -> None:
         if not is_name(customer):
-            raise InvalidJob(
-                f"{customer!r} is no customer: 1 to 50 lower-case letters, digits and single hyphens, "
-                "starting and ending in a letter or digit."
-            )
+            raise InvalidJob(f"{customer!r} is no customer: {NAME_RULE}.")
         self.customer = customer
         self.containers = tuple(
             dict.fromkeys((settings.results_container, settings.templates_container, *settings.input_containers))

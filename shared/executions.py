@@ -34,7 +34,7 @@ from shared.errors import (
     Postponed,
     StorageUnavailable,
 )
-from shared.holds import Hold, lost
+from shared.holds import Hold, as_lost
 from shared.rows import Claim
 from shared.runs import CRASHED, Run, finished, log_crash
 from shared.usage import Call
@@ -191,7 +191,7 @@ class Executions:
         try:
             await hold.complete(told, result.status, calls, at)
         except LeaseLost:
-            hold.owe(lost(calls))
+            hold.owe(as_lost(calls))
             raise
         run = hold.run
         code = result.error.code if result.error else None

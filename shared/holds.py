@@ -41,7 +41,7 @@ class Hold:
 
     run: Run
     ledger: Ledger
-    lost: LeaseLost | None = None
+    taken_over: LeaseLost | None = None
     """Set once another worker has taken the job over: nothing more may be spent on it here."""
     _steps: list[StepRecord] | None = None
     _waiting: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
@@ -111,13 +111,26 @@ class Hold:
             self._closed = True
 
     async def record(self) -> None:
-        """Writes what is due, paid for though the hold was lost. Raises StorageUnavailable."""
+        """
+        Writes what is due, paid for though the hold was lost. Raises StorageUnavailable.
+
+        Whoever has taken the job over may record, now or later, that this run has died: one record of its attempt,
+        `unanswered`. It has not, and all its calls are known: the first of them stands in that record's place.
+        """
         while self._waiting:  # one that seemed to fail may have been stored before the hold was lost
             step, calls = self._waiting[0]
             if await self.ledger.missing(step.rows):
-                self.owe(lost(calls))
+                self.owe(as_lost(calls))
             del self._waiting[0]
-        await self.ledger.record(self._due_rows())
+        died, taken = f"~{self.run.claim.attempt}", False
+        for place, call, at in self._due:
+            row = self._row(place, call, at)
+            # One that seemed to fail may have been written, too.
+            if not taken and place.startswith(f"{died}.") and await self.ledger.missing([row]):
+                row, taken = self._row(died, call, at), True
+            await self.ledger.record(row)
+        if not taken:
+            await self.ledger.withdraw(self._row(died, _DEATH, now()))
         self._due.clear()
 
     async def patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
@@ -149,7 +162,7 @@ class Hold:
                 except StorageUnavailable as exc:
                     log.warning("lease_not_renewed %s: %s", self.run.named(), exc)
                 except LeaseLost as exc:
-                    self.lost = exc
+                    self.taken_over = exc
                     return
 
     async def _write_all(self, *, room: int) -> None:
@@ -167,7 +180,11 @@ class Hold:
         del self._due[:due], self._waiting[: len(batch)]
 
     def _due_rows(self, count: int | None = None) -> list[Row]:
-        return [row for place, call, at in self._due[:count] for row in self._rows([call], at, place=place)]
+        return [self._row(*due) for due in self._due[:count]]
+
+    def _row(self, place: str, call: Call, at: datetime) -> Row:
+        (row,) = self._rows([call], at, place=place)
+        return row
 
     def _rows(self, calls: Sequence[Call], at: datetime, *, place: str = "") -> list[Row]:
         job = self.run.job
@@ -176,10 +193,11 @@ class Hold:
             name=job.connection, source="key_vault", provider="unknown", billed_to="customer"
         )
         model = self.run.model or job.model or ""
-        return usage_rows(job.customer, job.id, job.action, model, label, calls, at, place=place)
+        nonce = self.run.claim.nonce
+        return usage_rows(job.customer, job.id, job.action, model, label, calls, at, nonce=nonce, place=place)
 
 
-def lost(calls: Sequence[Call]) -> list[Call]:
+def as_lost(calls: Sequence[Call]) -> list[Call]:
     """The calls as those whose answers could not be kept."""
     return [replace(call, outcome="lost") for call in calls]
 

@@ -8,8 +8,9 @@ moved on while the job runs. The row's etag fences: whoever lost the claim can't
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from shared.rows import (
     State,
     StepRecord,
     job_key,
+    new_nonce,
     read_claim,
     read_record,
     read_step,
@@ -34,14 +36,16 @@ from shared.rows import (
     step_row,
     time_row,
 )
+from shared.settings import LEASE_S
 from shared.stores import Row, RowChanged, RowExists, Table
 
-LEASE_S = 90.0
 STEP_LIMIT = 60_000
 """Bytes of a step's value that stand in its row; a larger one is kept elsewhere."""
 _BUSY_S = 15.0
 _REASON_LIMIT = 1000
 _DIED = "The worker that ran it died."
+
+log = logging.getLogger("customer_ai_jobs")
 
 
 class Ledger:
@@ -61,8 +65,9 @@ class Ledger:
         another worker runs it, StorageUnavailable.
         """
         owner, moment = uuid.uuid4().hex, now()
-        first = Claim(customer, job_id, 1, submitted_at, moment, owner, "")
-        values = self._claimed(first) | {"hash": asked, "submitted_at": submitted_at, "action": action}
+        first = Claim(customer, job_id, 1, submitted_at, moment, owner, "", nonce=new_nonce())
+        asked_for = {"hash": asked, "submitted_at": submitted_at, "action": action, "nonce": first.nonce}
+        values = self._claimed(first) | asked_for
         place = time_row(customer, job_id, submitted_at)
         try:
             etag = await self._table.insert(Row(customer, job_key(job_id), values), beside=[place])
@@ -84,6 +89,7 @@ class Ledger:
             "submitted_at": submitted_at,
             "action": job.action,
             "model": job.model or "",
+            "nonce": new_nonce(),
         }
         row = Row(job.customer, job_key(job.id), values)
         try:
@@ -144,11 +150,23 @@ class Ledger:
         own = [step_row(claim, step) for step in steps]
         return await self._change(claim, self._lease(), [*own, *rows, *(row for step in steps for row in step.rows)])
 
-    async def record(self, rows: Sequence[Row]) -> None:
-        """Writes usage rows of a run that lost its claim. Raises StorageUnavailable."""
-        for row in rows:
-            with contextlib.suppress(RowExists):
-                await self._table.insert(row)
+    async def record(self, row: Row) -> None:
+        """
+        Writes a usage row of a run that lost its claim; over one that says of the call only that nobody knows of it.
+
+        Raises StorageUnavailable.
+        """
+        try:
+            await self._table.insert(row)
+        except RowExists:
+            found = await self._table.read(row.partition, row.key)
+            if found is not None and found.values.get("outcome") == "unanswered":
+                with contextlib.suppress(RowChanged):  # Storage was asked twice
+                    await self._table.merge(replace(row, etag=found.etag))
+
+    async def withdraw(self, row: Row) -> None:
+        """Removes a usage row that has turned out to be wrong, if it is there. Raises StorageUnavailable."""
+        await self._table.delete([replace(row, etag="")])
 
     async def steps(self, claim: Claim) -> list[StepRecord]:
         """The steps that earlier runs of the job remembered. Asks Storage only where there was an earlier run."""
@@ -159,8 +177,9 @@ class Ledger:
         return [read_step(row, first) async for row in found]
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
-        """Those of the rows that are not in the table. Raises StorageUnavailable."""
-        return [row for row in rows if await self._table.read(row.partition, row.key) is None]
+        """Those of the rows that were not written: another run's may have the same key. Raises StorageUnavailable."""
+        found = [await self._table.read(row.partition, row.key) for row in rows]
+        return [row for row, there in zip(rows, found, strict=True) if there is None or not _is_same(row, there)]
 
     async def cancel(self, customer: str, job_id: str) -> State | None:
         """
@@ -203,20 +222,52 @@ class Ledger:
         has died, or, where there is none, that waits because Storage had failed.
 
         For a message that the host moved to the poison queue: the host gives it a new id there, so a
-        job without a `job_id` of its own can only be known by what it asks for. Reads the partition.
-        Raises JobBusy where there is only one that may have died a moment ago, or still runs.
+        job without a `job_id` of its own can only be known by what it asks for. Storage looks through the partition.
+        Raises JobBusy where there is none whose worker has died, but one that may have a moment ago, or still runs.
         """
-        same = [row async for row in self._table.scan(customer, "j_", "j`") if row.values["hash"] == asked]
+        same = [row async for row in self._unfinished(customer, asked)]
         running = [row for row in same if row.values["state"] == "running"]
         died = [row for row in running if row.values["lease_until"] <= now()]
-        # One that was given up as Storage failed, and whose message then could not be put back.
-        failed = [row for row in same if row.values["state"] == "waiting" and row.values.get("failures", 0)]
-        if running and not died and not failed:
+        if running and not died:
             raise JobBusy("A job that asks for the same still runs, or its worker died a moment ago.", _BUSY_S)
+        # One that was given up as Storage failed, and whose message then could not be put back.
+        failed = [row for row in same if row.values["state"] == "waiting" and row.values.get("failures")]
         if not (died or failed):
             return None
-        found = max(died or failed, key=lambda row: row.values.get("failures", 0))
+        found = max(died or failed, key=lambda row: row.values.get("failures") or 0)
         return found.key.removeprefix("j_")
+
+    async def forgive(self, customer: str, job_id: str) -> None:
+        """
+        Lets the job's failed runs count no more: five of them end it.
+
+        Raises JobBusy where a worker has just taken it or given it up, StorageUnavailable.
+        """
+        row = await self._table.read(customer, job_key(job_id))
+        if row is not None and row.values.get("failures"):
+            await self._set_failures(row, 0)
+
+    async def fail(self, customer: str, job_id: str) -> None:
+        """Counts a failed run of a job that waits to be run. Raises as `forgive`."""
+        row = await self._table.read(customer, job_key(job_id))
+        if row is not None and row.values["state"] in {"queued", "waiting"}:
+            await self._set_failures(row, row.values.get("failures", 0) + 1)
+
+    async def _set_failures(self, row: Row, failures: int) -> None:
+        try:
+            await self._table.merge(Row(row.partition, row.key, {"failures": failures}, row.etag))
+        except RowChanged:
+            raise JobBusy(f"A worker has job {row.key.removeprefix('j_')} just now.", 1) from None
+
+    async def _unfinished(self, customer: str, asked: str) -> AsyncIterator[Row]:
+        where, columns, after = {"hash eq": asked, "state ne": "done"}, ("state", "lease_until", "failures"), ""
+        while True:
+            page = await self._table.page(customer, "j_", "j`", where=where, columns=columns, after=after)
+            for row in page.rows:
+                yield row
+            after = page.after
+            if not after:
+                return
 
     async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
         row = await self._table.read(customer, job_key(job_id))
@@ -264,10 +315,25 @@ class Ledger:
                 if found.values["state"] != values.get("state"):
                     raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
                 return replace(claim, etag=found.etag)
-            if found.etag == claim.etag:  # nothing of ours was written since: what is there is not ours
-                raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
+            if found.etag == claim.etag:  # nothing was written since: a row that is to be added is there already
+                return await self._change(claim, values, await self._beside(claim, added))
             return await self._change(replace(claim, etag=found.etag), values, await self.missing(added))
         return replace(claim, etag=etag)
+
+    async def _beside(self, claim: Claim, added: Sequence[Row]) -> list[Row]:
+        """The rows as they can be added beside what is there."""
+        there = [await self._table.read(row.partition, row.key) is not None for row in added]
+        free = [row for row, is_there in zip(added, there, strict=True) if not is_there]
+        taken = [row for row, is_there in zip(added, there, strict=True) if is_there]
+        if not taken:
+            raise LeaseLost(f"Job {claim.job_id} can't be changed beside what is there.") from None
+        for row in taken:
+            # A run that was taken for dead has told more than that already (see `record`). Anything else would be a
+            # fault of ours: the job must end all the same, with all that it has cost.
+            if row.values.get("outcome") != "unanswered":
+                log.error("record_exists customer=%s job_id=%s key=%s", claim.customer, claim.job_id, row.key)
+                free.append(replace(row, key=f"{row.key}_{claim.owner[:8]}"))
+        return free
 
     def _claimed(self, claim: Claim) -> dict[str, Any]:
         return {
@@ -285,6 +351,10 @@ class Ledger:
 
     def _lease(self) -> dict[str, Any]:
         return {"lease_until": now() + timedelta(seconds=self.lease_s)}
+
+
+def _is_same(row: Row, there: Row) -> bool:
+    return bool(row.values.get("at") == there.values.get("at"))  # when the call was answered
 
 
 def _check_same(row: Row, asked: str) -> None:

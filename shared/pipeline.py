@@ -10,7 +10,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from shared.bench import Bench, Tools
 from shared.clock import now
 from shared.connections import Connections
 from shared.contract.callback import CallbackMessage, encode_callback
-from shared.contract.job import Job, PutBack, decode_job, encode_job, named_blob, request_hash
+from shared.contract.job import LONGEST_DEADLINE_S, Job, PutBack, decode_job, encode_job, named_blob, request_hash
 from shared.contract.result import encode_result
 from shared.errors import (
     InternalError,
@@ -33,16 +33,16 @@ from shared.errors import (
     NotNow,
     StorageUnavailable,
 )
-from shared.executions import Executions, Work
+from shared.executions import MOST_FAILURES, Executions, Work
 from shared.rows import Claim, Done
 from shared.runs import CRASHED, Delivery, deadline_of, log_crash, refused
 from shared.settings import Settings
 from shared.stores import Queues
 
-_LONGEST_DEADLINE = timedelta(days=8)
-
 _AT_ONCE = timedelta(seconds=1)
 """A message that went back was hidden for longer."""
+
+_AGAIN_S = 60.0
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -71,13 +71,18 @@ class Pipeline:
         return await self._settle(delivery, self.settings.jobs_queue, self._answer)
 
     async def bury(self, delivery: Delivery) -> bytes | None:
-        """As `answer`, for a job from the poison queue: each of its runs ended in the death of the worker."""
+        """
+        As `answer`, for a job from the poison queue: each of its runs ended in the death of the worker.
+
+        One that only waits, as no worker could put its message back, goes on doing so, five times at most.
+        """
         return await self._settle(delivery, self.settings.poison_queue, self._bury)
 
     async def _settle(
-        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes]]
+        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
     ) -> bytes | None:
         job: Job | None = None
+        told: bytes | None = None
         with ExitStack() as spans:
             try:
                 job = decode_job(delivery.body, default_id=delivery.message_id)
@@ -91,13 +96,13 @@ class Pipeline:
                 if job is None:
                     raise
                 await self._put_back(job, delivery, queue, delay)
-                return None
             except LeaseLost:
                 log.warning("lease_lost %s", _named(job, delivery))
-                return None
             except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
                 log_crash(exc, _named(job, delivery))
                 return self._refuse(delivery, InternalError(CRASHED))
+            if job is None or told is None:
+                return None
             # From here on the job has its result, and nothing else may be told of it.
             try:
                 return await self._tell(job, delivery, told)
@@ -122,12 +127,29 @@ class Pipeline:
             claim = await self._claim(job, delivery)
             return claim.told if isinstance(claim, Done) else await self._executions.run(job, claim, work)
 
-    async def _bury(self, job: Job, delivery: Delivery) -> bytes:
+    async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
         if job.id == delivery.message_id:
             known = await self.tools.ledger.find_unfinished(job.customer, request_hash(job))
             job = msgspec.structs.replace(job, job_id=known or job.id)
+        if await self._goes_on(job, delivery):
+            return None
         claim = await self._claim(job, delivery)
         return claim.told if isinstance(claim, Done) else await self._executions.give_up(job, claim)
+
+    async def _goes_on(self, job: Job, delivery: Delivery) -> bool:
+        """Whether the job was only waiting, and nothing but its way back into the queue had failed: it goes there."""
+        ledger = self.tools.ledger
+        record = await ledger.find(job.customer, job.id, request_hash(job))
+        if record is None or record.state != "waiting" or record.failures >= MOST_FAILURES:
+            return False
+        if now() >= deadline_of(job, record.submitted_at):
+            return False
+        delay = NotNow("The host gave its message up, though no worker of it has died.", _AGAIN_S)
+        delivery = replace(delivery, submitted_at=record.submitted_at)
+        await self._put_back(job, delivery, self.settings.jobs_queue, delay)
+        with suppress(NotNow):  # it may be run already
+            await ledger.fail(job.customer, job.id)
+        return True
 
     async def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
         if now() >= deadline_of(job, delivery.submitted_at):
@@ -189,7 +211,7 @@ async def _fail(error: Exception, _: Bench) -> Answer:
 
 def _came_back(delivery: Delivery, put_back: PutBack) -> Delivery:
     # Ours alone, but anybody can write a message: never later than this one, nor earlier than any deadline reaches.
-    earliest = delivery.submitted_at - _LONGEST_DEADLINE
+    earliest = delivery.submitted_at - timedelta(seconds=LONGEST_DEADLINE_S)
     first = max(min(delivery.submitted_at, put_back.submitted_at), earliest)
     # One that was handed in over HTTP says when, too, and comes at once.
     return replace(delivery, submitted_at=first, returned=delivery.submitted_at - first > _AT_ONCE)

@@ -15,16 +15,19 @@ from typing import Any, TypeVar
 
 from shared.clock import now
 from shared.contract.decoding import is_job_id
+from shared.contract.job import LONGEST_DEADLINE_S
 from shared.rows import job_key, time_row
 from shared.settings import Settings
 from shared.stores import ROWS_AT_ONCE, WRITTEN, BlobFacts, Blobs, ContainerMissing, Row, Table
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Before everything: what is kept for ever."""
-LONGEST_DEADLINE = timedelta(days=7)
-"""Of a job (`contract.job.Options`). A row that has no end by then will never have one."""
 _CLOCKS = timedelta(days=1)
 """More than the clocks of workers and of Storage can differ."""
+_LONGEST_DEADLINE = timedelta(seconds=LONGEST_DEADLINE_S)
+"""A row that has no end by then will never have one."""
+LONGEST_WAIT = _LONGEST_DEADLINE + _CLOCKS
+"""After a job's submission: no message of it that was put back is worked on by then."""
 _AT_ONCE = 16
 """Requests to Storage."""
 _T = TypeVar("_T")
@@ -37,17 +40,23 @@ class Reach:
     jobs_before: datetime
     usage_before: str
     """Such as `2024-11`; empty: none goes."""
+    submitted_before: datetime
+    """A job of later may have a message yet that was put back: as long as the job is there, it buys nothing."""
 
     def within(self, other: Reach) -> Reach:
         """Only what both reach."""
-        return Reach(min(self.jobs_before, other.jobs_before), min(self.usage_before, other.usage_before))
+        return Reach(
+            min(self.jobs_before, other.jobs_before),
+            min(self.usage_before, other.usage_before),
+            min(self.submitted_before, other.submitted_before),
+        )
 
     def exceeds(self, other: Reach, by: timedelta) -> bool:
         """Whether this goes further than `other`: for jobs by at least so much, or for usage by a month."""
         return self.jobs_before - other.jobs_before >= by or self.usage_before > other.usage_before
 
 
-NOTHING = Reach(NEVER, "")
+NOTHING = Reach(NEVER, "", NEVER)
 
 
 @dataclass(slots=True)
@@ -67,6 +76,7 @@ def reach(settings: Settings, at: datetime) -> Reach:
     return Reach(
         jobs_before=at - timedelta(days=days) if days else NEVER,
         usage_before=f"{month // 12:04}-{month % 12 + 1:02}" if months else "",
+        submitted_before=at - LONGEST_WAIT,
     )
 
 
@@ -115,8 +125,8 @@ class Removal:
             customer,
             "j_",
             "j`",
-            older={"finished_at": before, "submitted_at": before - LONGEST_DEADLINE},
-            columns=("finished_at", "submitted_at", "lease_until"),
+            older={"finished_at": before, "submitted_at": before - _LONGEST_DEADLINE},
+            columns=("finished_at", "submitted_at", "lease_until", WRITTEN),  # without that last, Azure gives no etag
             after=after,
         )
         expired = [row for row in page.rows if self._expired(row.values)]
@@ -137,7 +147,7 @@ class Removal:
 
     async def _to_delete(self, row: Row) -> Row | None:
         if row.values.get("finished_at") is not None:
-            return _bare(row)  # what is done does not change any more
+            return Row(row.partition, row.key, {}, row.etag)  # at its etag: the id may be another job's by now
         found = await self.table.read(row.partition, row.key)
         if found is None or not self._expired(found.values):
             return None
@@ -158,11 +168,13 @@ class Removal:
 
     def _expired(self, values: Mapping[str, Any]) -> bool:
         finished, submitted, lease = (values.get(name) for name in ("finished_at", "submitted_at", "lease_until"))
-        if finished is not None:
-            return bool(finished < self.reach.jobs_before)
-        if submitted is None or (lease is not None and lease > now()):
+        if submitted is None:
             return False
-        return bool(submitted < self.reach.jobs_before - LONGEST_DEADLINE)
+        if finished is not None:
+            return bool(finished < self.reach.jobs_before and submitted < self.reach.submitted_before)
+        if lease is not None and lease > now():
+            return False
+        return bool(submitted < self.reach.jobs_before - _LONGEST_DEADLINE)
 
 
 async def delete_rows(table: Table, rows: Sequence[Row]) -> int:

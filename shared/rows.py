@@ -1,12 +1,13 @@
 """
 What the rows of the jobs table hold: a job's claim and record, its steps, its place in time. Pure.
 
-`j_{job_id}` is a job, `s_{job_id}~{step}` a step of it, `u_{month}_{job_id}_{call}` a usage record (see
-usage), `t_{time}_{job_id}` its place in time; all in the customer's partition.
+`j_{job_id}` is a job, `s_{job_id}~{step}` a step of it, `u_{month}_{job_id}_{nonce}_{call}` a usage record
+(see usage), `t_{time}_{job_id}` its place in time; all in the customer's partition.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +27,7 @@ _LATEST_MS = 10**14 - 1
 
 State = Literal["queued", "running", "waiting", "cancelled", "done"]
 _CALLBACK = ("callback_status", "callback_attempts", "callback_last_status", "callback_error")
-_ALSO = ("reason", "reason_code", "cancelled", *_CALLBACK)
+_ALSO = ("reason", "reason_code", "cancelled", "failures", *_CALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Claim:
     """Why the last run came to nothing, and the code of the contract where it had one."""
     reason_code: str = ""
     cancelled: bool = False
+    nonce: str = ""
+    """
+    Tells the job from an earlier one with its id, which is free again after its retention while usage records stay.
+    Empty for a job of a version that had none.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +110,19 @@ class JobRecord:
     reason_code: str = ""
     cancelled: bool = False
     """Called off, though its row may still say that it runs: its worker had died."""
+    failures: int = 0
+    """As a claim's."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""
     """`waiting`, `delivered` or `failed`; empty where none was tried. See callbacks."""
     callback_attempts: int = 0
     callback_last_status: int = 0
     """The receiver's last HTTP status; 0: it gave none."""
     callback_error: str = ""
+
+
+def new_nonce() -> str:
+    """A nonce for a job that is put on record."""
+    return uuid.uuid4().hex[:8]
 
 
 def job_key(job_id: str) -> str:
@@ -135,6 +148,7 @@ def read_claim(row: Row, owner: str) -> Claim:
         reason=values.get("reason", ""),
         reason_code=values.get("reason_code", ""),
         cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
+        nonce=values.get("nonce", ""),
     )
 
 

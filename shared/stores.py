@@ -102,6 +102,7 @@ class Table(Protocol):
         last: str,
         *,
         older: Mapping[str, datetime] | None = None,
+        where: Mapping[str, str] | None = None,
         columns: Sequence[str] | None = None,
         after: str = "",
     ) -> RowPage:
@@ -109,7 +110,8 @@ class Table(Protocol):
         As `scan`, up to a thousand rows at a time, from where `after` says.
 
         Only rows of which one of the columns in `older` (WRITTEN may be one) is earlier than given there, and
-        of each only the `columns`. Storage itself looks for them.
+        every column in `where` is as given there, such as `{"hash eq": "1f", "state ne": "done"}`; of each only
+        the `columns`. Storage itself looks for them.
         """
 
     async def next_partition(self, after: str) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from shared.clock import now
 from shared.contract.decoding import is_name
 from shared.errors import StorageUnavailable
-from shared.retention import NOTHING, Reach, Removal, Removed, reach
+from shared.retention import LONGEST_WAIT, NOTHING, Reach, Removal, Removed, reach
 from shared.settings import Settings
 from shared.stores import Blobs, Row, RowChanged, RowExists, Table
 
@@ -146,7 +146,9 @@ class Sweep:
         if row is None:
             return None
         self._etag, values = row.etag, row.values
-        found = Reach(values["jobs_before"], values["usage_before"])
+        # An older version knew only when jobs had ended.
+        submitted_before = values.get("submitted_before") or values["jobs_before"] - LONGEST_WAIT
+        found = Reach(values["jobs_before"], values["usage_before"], submitted_before)
         return Position(found, values["customer"], values["walk"], values["after"])
 
     async def _save(self, place: Position) -> None:
@@ -154,6 +156,7 @@ class Sweep:
             "sweep": self._id,
             "jobs_before": place.reach.jobs_before,
             "usage_before": place.reach.usage_before,
+            "submitted_before": place.reach.submitted_before,
             "customer": place.customer,
             "walk": place.walk,
             "after": place.after,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -46,11 +46,9 @@ from shared.upstream import (
     UpstreamRequest,
     never,
 )
-from shared.waits import next_wait, told_wait
+from shared.waits import SIT_OUT_S, is_retry, next_wait, told_wait
 
 CONNECT_S = 10.0
-SIT_OUT_S = 5.0
-"""The longest wait that a server asks for and that is sat out in the call; for a longer one the job is put back."""
 BACKOFF_S = 10.0
 """The same for waits that have grown: the usual retries of a job stay in one run."""
 REPLY_LIMIT = 64 * 1024 * 1024
@@ -63,6 +61,10 @@ _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set here alone: one that a request brings along, in whatever case, is not sent."""
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """In aiohttp's words, since the adapter calls a connection that broke off later a `ConnectTimeout` too."""
+
+
+def _none() -> int:
+    return 0
 
 
 def _unwatched(_: int) -> AbstractContextManager[None]:
@@ -96,10 +98,12 @@ class Transport:
         retries: int = 0,
         attempt: Attempt = _unwatched,
         final: Final = never,
+        progress: Callable[[], int] = _none,
     ) -> Reply:
         """
         The endpoint's 2xx answer to `request`, tried again as `options` say, unless an error is `final`; `retries`
         are used up already. Each try is made within `attempt`, which may raise instead of letting it be made.
+        `progress`: how many calls of the connection have been answered; see `waits.is_retry`.
 
         No try lasts beyond `until`, and no retry begins after `last_try` (None: `until`), both on
         `time.monotonic()`'s clock: what would, raises Postponed, as does a wait that is too long to be sat out. Any
@@ -107,7 +111,7 @@ class Transport:
         """
         ends = (until, until if last_try is None else last_try)
         try:
-            return await self._send(request, access, options, ends, retries, attempt, final)
+            return await self._send(request, access, options, ends, retries, attempt, final, progress)
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The `endpoint` leads to a URL that is none.") from exc
         except ConnectionInvalid as exc:
@@ -167,22 +171,22 @@ class Transport:
         retries: int,
         attempt: Attempt = _unwatched,
         final: Final = never,
+        progress: Callable[[], int] = _none,
     ) -> Reply:
         until, last_try = ends
-        waits = 0
+        waits, answered = 0, progress()
         while True:
             try:
                 with attempt(retries):
                     return await self._send_once(request, access, min(options.timeout_s, until - time.monotonic()))
             except UpstreamError as error:
-                wait = None if final(error) else next_wait(error, retries, options, waits=waits)
+                moves_on, answered = progress() > answered, progress()
+                wait = None if final(error) else next_wait(error, retries, options, waits=waits, moves_on=moves_on)
                 if wait is None:
                     raise
                 told = told_wait(error)
-                if told is None:
-                    retries += 1
-                else:
-                    waits += 1
+                retries += is_retry(error, moves_on=moves_on)
+                waits += told is not None
                 too_long = wait > BACKOFF_S or (told or 0) > SIT_OUT_S
                 if too_long or time.monotonic() + wait >= last_try:
                     raise Postponed(error, min(wait, LONGEST_WAIT_S), retries) from error

@@ -5,34 +5,46 @@ from __future__ import annotations
 import random
 
 from shared.contract.job import Options
-from shared.errors import CredentialRejected, UpstreamError
+from shared.errors import UpstreamError
 
 LONGEST_BACKOFF_S = 60.0
+SIT_OUT_S = 5.0
+"""The longest wait that a server asks for and that is sat out in the call; for a longer one the job is put back."""
 _SHORTEST_BACKOFF_S = 0.1
 
 
-def next_wait(error: UpstreamError, retries: int, options: Options, *, waits: int = 0) -> float | None:
+def next_wait(
+    error: UpstreamError, retries: int, options: Options, *, waits: int = 0, moves_on: bool = False
+) -> float | None:
     """
     Seconds to wait before the next try of a call that failed with `error` after `retries` retries;
-    None where it is not to be tried again.
+    None where it is not to be tried again. `moves_on`: see `is_retry`.
 
-    A server's own waiting time wins over any backoff, and is waited though no retry is left; but as it uses
-    none up, the call's next such wait (it has had `waits` of them) is longer than what a server may name by
-    habit, such as 0.
+    A server's own waiting time wins over any backoff; but the call's next such wait (it has had `waits` of them)
+    is longer than what a server may name by habit, such as 0.
     """
-    if isinstance(error, CredentialRejected):
-        return None  # what may help is another version of the secret, and at once
     worthwhile = error.facts.transient or (options.retry_on_all_errors and error.facts.status is not None)
     if not worthwhile or options.max_retries == 0:
+        return None
+    if retries >= options.max_retries and is_retry(error, moves_on=moves_on):
         return None
     told = told_wait(error)
     if told is not None:
         return max(told, _grown(_SHORTEST_BACKOFF_S, waits) if waits else 0.0)
-    if retries >= options.max_retries:
-        return None
     delay = options.retry_delay_ms / 1000
     # From above zero, or doubling would never leave it.
     return _grown(max(delay, _SHORTEST_BACKOFF_S), retries) if options.exponential_backoff else delay
+
+
+def is_retry(error: UpstreamError, *, moves_on: bool) -> bool:
+    """
+    Whether the next try of a call that failed with `error` is one of the job's retries.
+
+    A long wait that the server names is none: the job's deadline ends it. Nor is a short one while the server
+    answers other calls of the connection (`moves_on`): they share what it takes, and the call's turn will come.
+    """
+    told = told_wait(error)
+    return told is None or (told <= SIT_OUT_S and not moves_on)
 
 
 def told_wait(error: UpstreamError) -> float | None:

@@ -69,6 +69,7 @@ class MemoryTable:
         last: str,
         *,
         older: Mapping[str, datetime] | None = None,
+        where: Mapping[str, str] | None = None,
         columns: Sequence[str] | None = None,
         after: str = "",
     ) -> RowPage:
@@ -78,7 +79,8 @@ class MemoryTable:
         found = [
             row
             for at, row in sorted(self.rows.items())
-            if at[0] == partition and max(first, after) <= at[1] < last and self._is_older(row, older)
+            if at[0] == partition and max(first, after) <= at[1] < last
+            if self._is_older(row, older) and _is_so(row, where)
         ]
         shown = [row if columns is None else _narrowed(row, columns) for row in found[: self.page_size]]
         return RowPage(shown, "".join(row.key for row in found[self.page_size :][:1]))
@@ -145,6 +147,11 @@ class MemoryTable:
         await asyncio.sleep(0)  # others run meanwhile, as they do while Storage is asked
         if self.down:
             raise StorageUnavailable("The table is down.")
+
+
+def _is_so(row: Row, where: Mapping[str, str] | None) -> bool:
+    words = ((*name.split(), value) for name, value in (where or {}).items())
+    return all(name in row.values and (row.values[name] == value) == (how == "eq") for name, how, value in words)
 
 
 def _narrowed(row: Row, columns: Sequence[str]) -> Row:

@@ -33,7 +33,7 @@ from shared.errors import (
 from shared.secret import Secret
 from shared.settings import Settings, read_settings
 from shared.stores import StoredCredential
-from shared.transport import ApiKey, EntraAccess
+from shared.upstream import ApiKey, EntraAccess
 from test_holds import worker_of
 from world import World
 

@@ -543,6 +543,33 @@ def test_hash_differs_for_any_other_difference():
     assert len(CHANGES) == len(hashes)
 
 
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        (SMALLEST, "9a61c2664a9090f9066c547ee078d8417225b4e51fae5adcc5786ea8004fa955"),
+        (WHOLE, "1fd24c51c5c115e78047f8b944864ce654fcc20d2898fdd5328a67cf0e5fbda4"),
+    ],
+    ids=["smallest", "whole"],
+)
+def test_hash_is_the_same_in_every_version(members: dict[str, Any], expected: str):
+    """It stands in rows that outlive a version: one that changes it makes a `conflict` of every job on record."""
+    assert expected == request_hash(decode_job(json.dumps(members).encode(), default_id="m"))
+
+
+def test_hash_does_not_change_by_an_option_that_is_added():
+    """A job that says nothing of an option that a later version knows asks for what it asked for before."""
+    fields = [(field.name, field.type, field.default) for field in msgspec.structs.fields(Options)]
+    later = msgspec.defstruct("Later", [*fields, ("priority", int, 0)], kw_only=True)
+    job = decoded(options={"deadline_s": 60})
+    options = msgspec.structs.asdict(job.options)
+
+    hashes = [
+        request_hash(msgspec.structs.replace(job, options=later(**options, priority=priority))) for priority in (0, 1)
+    ]
+
+    assert request_hash(job) == hashes[0] != hashes[1]
+
+
 def test_hash_of_input_in_a_blob_is_that_of_its_name():
     """Two jobs that name the same blob ask for the same, two that name different ones do not."""
 

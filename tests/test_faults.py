@@ -23,7 +23,7 @@ from endpoint import Endpoint
 from faults import JOBS, Deed, FaultyWorld, Met, lost, open_faulty_world, passed, refused, reset
 from local.azurite import Azurite
 from local.vault import Vault
-from shared import holds
+from shared import connections, holds
 from shared.runs import Delivery
 from shared.storage import account
 from world import Customer
@@ -72,10 +72,11 @@ class Trouble:
 
 @pytest_asyncio.fixture(scope="module")
 async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
-    """A world whose calls can be made to fail. The waits between tries are cut short."""
+    """A world whose calls can be made to fail. The waits between tries, and between deliveries, are cut short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
         patch.setattr(holds, "SAVING_WAITS_S", (0.01,) * 3)
+        patch.setattr(connections, "FAULT_S", 0.0)  # a job that is put back comes later than that, but not here
         async with open_faulty_world(azurite, vault, endpoint) as opened:
             yield opened
 

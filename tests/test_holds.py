@@ -294,11 +294,9 @@ async def test_a_run_that_was_taken_for_dead_and_lives_is_recorded_once(
         end.end.set()
         await run
 
+    result = heir.result()
     assert first.result() is None
-    assert ("succeeded", 2, 1) == tuple(
-        heir.result()[name] if name != "calls" else heir.result()["usage"]["calls"]
-        for name in ("status", "attempts", "calls")
-    )
+    assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert [("answered", 1, 18), ("lost", 1, 18)] == worker.outcomes(customer)
 
 

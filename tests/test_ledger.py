@@ -14,11 +14,12 @@ import pytest
 
 from fakes import Fault, MemoryTable
 from shared import ledger as module
+from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, StorageUnavailable
 from shared.ledger import LEASE_S, Ledger
-from shared.rows import Claim, Done, StepRecord, fitting
-from shared.stores import Row, RowExists, Table
+from shared.rows import Claim, Done, StepRecord, fitting, time_row
+from shared.stores import Row, RowExists, RowPage, Table
 from test_stores import faulty_table
 from world import World
 
@@ -103,6 +104,7 @@ async def test_a_new_job_is_claimed(case: Case) -> None:
         "reason_code": "",
         "cancelled": False,
         "owner": claim.owner,
+        "nonce": claim.nonce,
         "hash": "hash",
         "action": "",
         "submitted_at": SUBMITTED,
@@ -258,15 +260,63 @@ async def test_of_claims_at_once_one_wins(case: Case, pass_by: Callable[[float],
 
 
 async def test_a_job_and_its_usage_are_done_together(case: Case) -> None:
-    """Where a usage record can't be written, the job is not done either, nor is any other record."""
+    """Where the usage records can't be written, the job is not done either."""
+    claim = await case.mine()
+    case.faults.append(Fault.REFUSED)
+
+    with pytest.raises(StorageUnavailable):
+        await case.complete(claim, calls=2)
+
+    assert ("running", []) == ((await case.values())["state"], await case.usage())
+
+
+async def test_a_usage_record_that_is_there_already_keeps_no_job_from_its_end(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Another's record under the key of one of a job's own is a fault of ours, and is logged: it stays as it is, the
+    job is done and told, and its own record stands beside it.
+    """
     claim = await case.mine()
     await case.table.insert(Row(case.customer, "u_2026-11_job-1_0001", {"calls": 9}))
 
-    with pytest.raises(LeaseLost):
-        await case.complete(claim, calls=2)
+    await case.complete(claim, calls=2)
 
-    assert "running" == (await case.values())["state"]
-    assert ["u_2026-11_job-1_0001"] == await case.usage()
+    assert Done(TOLD) == await case.claim()
+    keys = [f"u_2026-11_job-1_{number}" for number in ("0000", "0001", f"0001_{claim.owner[:8]}")]
+    assert keys == await case.usage()
+    found = await case.table.read(case.customer, keys[1])
+    assert found is not None
+    assert 9 == found.values["calls"]
+    assert f"record_exists customer={case.customer} job_id=job-1 key={keys[1]}" in caplog.text
+
+
+async def test_a_job_of_an_older_version_goes_on(case: Case, pass_by: Callable[[float], None]) -> None:
+    """A row without a nonce is claimed, renewed and done as it always was."""
+    moment = module.now()
+    values = {"state": "running", "attempt": 1, "owner": "older", "hash": "hash", "submitted_at": SUBMITTED}
+    old = Row(case.customer, "j_job-1", values | {"started_at": moment, "lease_until": moment})
+    await case.table.insert(old, beside=[time_row(case.customer, "job-1", SUBMITTED)])
+    pass_by(1)
+
+    claim = await case.mine()
+    await case.complete(claim)
+
+    assert ("", 2) == (claim.nonce, claim.attempt)
+    assert Done(TOLD) == await case.claim()
+
+
+async def test_a_job_keeps_its_nonce(case: Case, pass_by: Callable[[float], None]) -> None:
+    """All claims of a job have the nonce that it was put on record with; another job has another."""
+    job = Job(customer=case.customer, action="chat", job_id="job-1")
+    await case.ledger.submit(job, asked="hash", submitted_at=SUBMITTED)
+    first = await case.mine()
+    pass_by(LEASE_S)
+
+    second, other = await case.mine(), await case.mine("job-2")
+
+    assert first.nonce == second.nonce != other.nonce
+    assert [8, 8] == [len(claim.nonce) for claim in (first, other)]
 
 
 async def test_a_claim_whose_answer_was_lost_is_ones_own(case: Case) -> None:
@@ -387,6 +437,59 @@ async def test_a_job_whose_worker_died_is_found_by_what_it_asked_for(
 
     assert "dead" == await case.ledger.find_unfinished(case.customer, "same")
     assert await case.ledger.find_unfinished(f"{case.customer}-2", "same") is None
+
+
+async def test_of_two_alike_the_one_that_waits_is_not_taken_for_the_one_whose_worker_died(
+    case: Case, pass_by: Callable[[float], None]
+) -> None:
+    """A job that only waits because Storage had failed is not given up for one whose worker may have just died."""
+    await case.ledger.release(await case.mine("waiting", asked="same"), LATER, failed=True)
+    await case.mine("dead", asked="same")
+
+    with pytest.raises(JobBusy):
+        await case.ledger.find_unfinished(case.customer, "same")
+    pass_by(LEASE_S)
+
+    assert "dead" == await case.ledger.find_unfinished(case.customer, "same")
+
+
+async def test_a_job_is_looked_for_without_reading_results() -> None:
+    """Storage itself looks for a job by what it asked for: none that is done is read, nor more than is needed."""
+    read: list[Row] = []
+
+    class Watched(MemoryTable):
+        async def page(self, *where: Any, **how: Any) -> RowPage:
+            page = await super().page(*where, **how)
+            read.extend(page.rows)
+            return page
+
+        scan = None  # type: ignore[assignment]
+
+    table = Watched(page_size=1)
+    case = Case(Ledger(table), table, table.faults, "contoso")
+    for number in range(3):
+        await case.complete(await case.mine(f"done-{number}", asked="same"), b"large")
+    for name in ("one", "two"):
+        await case.ledger.release(await case.mine(name, asked="same"), LATER, failed=name == "two")
+
+    assert "two" == await case.ledger.find_unfinished("contoso", "same")
+    assert ["j_one", "j_two"] == [row.key for row in read]
+    assert {"state", "lease_until", "failures"} == {name for row in read for name in row.values}
+
+
+async def test_failed_runs_are_counted_and_forgiven(case: Case) -> None:
+    """A job that waits to be run can be told to have failed once more, or never; one that runs is the worker's."""
+    await case.ledger.release(await case.mine(), LATER)
+    for _ in range(2):
+        await case.ledger.fail(case.customer, "job-1")
+    twice = (await case.values())["failures"]
+    await case.ledger.forgive(case.customer, "job-1")
+    never = (await case.values())["failures"]
+    await case.mine()
+    await case.ledger.fail(case.customer, "job-1")
+    await case.ledger.fail(case.customer, "unknown")
+
+    assert (2, 0, 0) == (twice, never, (await case.values())["failures"])
 
 
 @pytest.mark.parametrize("use", ["claim", "release", "complete", "find_unfinished"])

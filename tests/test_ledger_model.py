@@ -330,7 +330,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         rows = self._owe(holding, calls)
         for _ in range(2):
-            self.run(self.ledger.record(self._rows(job, rows)))
+            for row in self._rows(job, rows):
+                self.run(self.ledger.record(row))
         self.state.usage.update(_keys(job, rows))
 
     @rule(job=jobs, faults=faults)
@@ -555,7 +556,7 @@ def test_the_ledger_in_memory_is_as_its_model() -> None:
                 table = MemoryTable()
                 return table, table.faults
 
-        few = settings(max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+        few = settings(max_examples=120, stateful_step_count=30, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(InMemory, settings=few)
 
 
@@ -568,11 +569,11 @@ async def test_the_ledger_on_azurite_is_as_its_model(world: World, monkeypatch: 
 
         @staticmethod
         def run(coming: Coroutine[Any, Any, Any]) -> Any:
-            return asyncio.run_coroutine_threadsafe(coming, loop).result(timeout=20)
+            return asyncio.run_coroutine_threadsafe(coming, loop).result(timeout=60)
 
         @staticmethod
         def open_table() -> tuple[Table, deque[Fault | None]]:
             return faulty.table, faulty.faults
 
-    few = settings(max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+    few = settings(max_examples=8, stateful_step_count=15, suppress_health_check=list(HealthCheck))
     await asyncio.to_thread(run_state_machine_as_test, OnAzurite, settings=few)

@@ -24,7 +24,8 @@ from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 from shared.secret import Secret
 from shared.sockets import is_allowed_address
-from shared.transport import ApiKey, Reply, Transport, UpstreamRequest
+from shared.transport import Transport
+from shared.upstream import ApiKey, Reply, UpstreamRequest
 from world import World, open_world
 
 NAME = "contoso.openai.azure.com"

@@ -19,9 +19,9 @@ from endpoint import Endpoint, completion
 from fakes import Fault, MemoryBlobs, MemoryTable
 from local.azurite import Azurite
 from local.vault import Vault
-from shared.contract.job import Options
+from shared.contract.job import LONGEST_DEADLINE_S, Options
 from shared.errors import SettingInvalid, StorageUnavailable
-from shared.retention import LONGEST_DEADLINE, NEVER, Reach, reach
+from shared.retention import NEVER, Reach, reach
 from shared.rows import time_row
 from shared.settings import Settings, read_settings
 from shared.stores import Row
@@ -128,11 +128,36 @@ def test_a_life_that_is_none_is_refused(name: str, value: str):
 
 def test_no_job_has_a_longer_deadline():
     """What is taken for abandoned is older than any deadline that a job can have."""
-    longest = LONGEST_DEADLINE.total_seconds()
+    longest = LONGEST_DEADLINE_S
 
     assert longest == msgspec.convert({"deadline_s": longest}, Options).deadline_s
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"deadline_s": longest + 1}, Options)
+
+
+async def test_a_done_job_stays_as_long_as_a_message_of_it_may_wait(kept: Kept):
+    """
+    However short its life, a done job stays until no deadline that it can have is left: a second message of it that
+    was put back is told, and buys nothing.
+    """
+    for job_id, ago in (("young", 7.9 * DAY), ("old", 8.1 * DAY)):
+        await kept.done("contoso", job_id, ago, blobs=1)
+
+    await kept.sweep(RETAIN_JOBS_DAYS="1").run(AT)
+
+    assert ["contoso/j_young", "contoso/young/image-0.png"] == kept.left
+
+
+async def test_a_pass_that_an_older_version_began_goes_on(kept: Kept):
+    """A position without a time for submissions removes what is older than any deadline before its end of jobs."""
+    for job_id, ago in (("young", 38 * DAY), ("old", 39 * DAY)):
+        await kept.done("contoso", job_id, ago)
+    values = {"jobs_before": AT - 30 * DAY, "usage_before": "", "customer": "contoso", "walk": "usage", "after": ""}
+    await kept.table.insert(Row("~sweep", "position", values | {"sweep": "of an older version"}))
+
+    await kept.sweep().run(AT)
+
+    assert ["contoso/j_young"] == kept.left
 
 
 async def test_an_expired_job_goes_as_a_whole(kept: Kept):
@@ -259,6 +284,29 @@ async def test_an_abandoned_job_that_is_taken_up_stays():
 
     assert ["contoso/j_late"] == kept.left
     assert 1 == sweep.removed.jobs
+
+
+class Reused(MemoryTable):
+    """A table in which another sweep removes a done job first, and its id is handed in again."""
+
+    async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Deletes, after that."""
+        if any(row.key == "j_done" for row in rows) and self.rows["contoso", "j_done"].values["state"] == "done":
+            await super().delete([Row("contoso", "j_done", {})])
+            await self.insert(Row("contoso", "j_done", {"state": "running", "submitted_at": AT}))
+        return await super().delete(rows)
+
+
+async def test_a_job_with_the_id_of_one_that_goes_stays():
+    """A done row that is another by the time of its deletion is not deleted: somebody runs that job."""
+    kept = Kept(Reused())
+    await kept.done("contoso", "done", 31 * DAY)
+    await kept.done("contoso", "other", 31 * DAY)
+
+    await kept.sweep().run(AT)
+
+    assert ["contoso/j_done"] == [name for name in kept.left if name.startswith("contoso/j_")]
+    assert "running" == kept.table.rows["contoso", "j_done"].values["state"]
 
 
 async def test_what_belongs_to_no_job_stays(kept: Kept):
@@ -476,7 +524,7 @@ async def test_a_sweep_that_lost_its_position_leaves(kept: Kept):
 def _place():
     from shared.sweeps import Position  # noqa: PLC0415
 
-    return Position(Reach(AT, ""))
+    return Position(Reach(AT, "", AT))
 
 
 JOBS = 1000
@@ -569,18 +617,25 @@ async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCap
     assert [] == await customer.rows()
 
 
-async def test_an_id_is_free_again_after_its_time(own_world: World):
-    """Until it is removed a job is told and not bought again; after that its id is a new job's."""
+@pytest.mark.parametrize("members", [{}, {"action": "multi_chat", "input": {"prompts": ["Hello?"]}}])
+@pytest.mark.parametrize(("days", "usage"), [(1000, 1), (31, 2)], ids=["with its usage", "before its usage"])
+async def test_an_id_is_free_again_after_its_time(own_world: World, days: int, usage: int, members: dict[str, object]):
+    """
+    Until it is removed a job is told and not bought again; after that its id is a new job's, whose calls are on record
+    beside those of the first, where these are still kept.
+    """
     customer = own_world.customer()
     stores = own_world.services.table, own_world.services.blobs, read_settings(own_world.environment)
-    await customer.run(job_id="once")
-    await customer.run(job_id="once")
+    await customer.run(job_id="once", **members)
+    await customer.run(job_id="once", **members)
     assert 1 == len(await customer.usage())
 
-    await Sweep(*stores).run(datetime.now(UTC) + 1000 * DAY)
-    await customer.run(job_id="once")
+    await own_world.table.delete_entity("~sweep", "position")
+    await Sweep(*stores).run(datetime.now(UTC) + days * DAY)
+    again = await customer.run(job_id="once", **members)
 
-    assert 1 == len(await customer.usage())
+    assert ("succeeded", 1) == (again["status"], again["usage"]["calls"])
+    assert [("answered", 1)] * usage == [(row["outcome"], row["calls"]) for row in await customer.usage()]
     assert 2 == len(customer.account.received)
 
 

@@ -68,20 +68,25 @@ async def test_a_long_wait_gives_no_retry_back(world: World, worker: Worker, max
     assert tries == len(customer.account.received)
 
 
-async def test_waits_that_the_endpoint_names_use_up_no_retry(world: World, worker: Worker):
-    """A call that is told to wait a moment, again and again, is answered in the same run, also by its last retry."""
+@pytest.mark.parametrize("named", [{"retry_after_ms": "10"}, {"retry_after": "0"}], ids=["a moment", "no time"])
+async def test_an_endpoint_that_answers_nothing_is_asked_no_more_often_than_allowed(
+    world: World, worker: Worker, named: dict[str, str]
+):
+    """A call that is told to wait a moment again and again, while nothing is answered, ends with its retries."""
     customer = world.customer()
-    slow = error(429, retry_after_ms="10")
-    customer.account.will_answer(slow, slow, error(500), slow, slow)
+    customer.account.answers[:] = [error(429, **named)] * 99
 
-    told, runs = await run_to_the_end(worker, customer, options=QUICK | {"max_retries": 1})
+    told, runs = await run_to_the_end(worker, customer, options=QUICK | {"max_retries": 2})
 
     assert told is not None
-    assert ("succeeded", 1, 6) == (told["status"], runs, len(customer.account.received))
+    assert ("rate_limited", 1, 3) == (told["error"]["code"], runs, len(customer.account.received))
 
 
 async def test_many_prompts_share_what_a_deployment_takes(world: World, worker: Worker):
-    """A job of more prompts than its deployment takes at once, which says for how long to wait, is answered whole."""
+    """
+    A job of more prompts than its deployment takes at once, which says for how long to wait, is answered whole: a
+    wait uses up no retry while the others are answered.
+    """
     customer, busy = world.customer(max_concurrency=8), [0]
 
     async def around(request: web.Request, _: Answer) -> web.StreamResponse:
@@ -95,25 +100,12 @@ async def test_many_prompts_share_what_a_deployment_takes(world: World, worker: 
     customer.account.around = around
     prompts = [f"{number}?" for number in range(30)]
 
-    told, _ = await run_to_the_end(worker, customer, action="multi_chat", input={"prompts": prompts})
+    told, _ = await run_to_the_end(
+        worker, customer, action="multi_chat", input={"prompts": prompts}, options={"max_retries": 1}
+    )
 
     assert told is not None
     assert ("succeeded", 0, 30) == (told["status"], told["output"]["failed"], told["usage"]["calls"])
-
-
-async def test_an_endpoint_that_names_no_time_is_left_alone_for_longer_each_time(
-    world: World, worker: Worker, monkeypatch: pytest.MonkeyPatch
-):
-    """One that is always to be asked again at once gets a few tries a run, further and further apart."""
-    monkeypatch.setattr("shared.transport.BACKOFF_S", 0.5)
-    customer = world.customer()
-    customer.account.answers[:] = [error(429, retry_after="0")] * 99
-
-    assert await worker.deliver(customer, options=QUICK | {"max_retries": 2}) is None
-
-    ((_, delay_s),) = worker.put_back()
-    assert delay_s > 0.5
-    assert 4 == len(customer.account.received)
 
 
 @pytest.mark.parametrize("retry_after", ["0.01", "60"])

@@ -35,8 +35,9 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.secret import Secret
-from shared.transport import SIT_OUT_S, Transport
+from shared.transport import Transport
 from shared.upstream import Access, ApiKey, EntraAccess, Reply, UpstreamRequest
+from shared.waits import SIT_OUT_S
 
 A_WEEK_S = 7 * 24 * 3600
 

@@ -243,34 +243,26 @@ async def test_a_buried_job_tells_that_its_worker_died(world: World, worker: Wor
     assert [("unanswered", 0, 0)] == worker.outcomes(customer)
 
 
-async def test_a_buried_job_that_nobody_claimed_is_run_after_all(world: World, worker: Worker):
-    """A message that reached no claim before the host gave it up goes back, as the job that it was."""
-    customer, first = world.customer(), now() - timedelta(seconds=100)
-    buried = delivery(json.dumps(customer.job()).encode(), "message-9")
+async def test_a_buried_job_that_nobody_claimed_is_answered(world: World, worker: Worker):
+    """A message that reached no claim before the host gave it up ends with a result, too."""
+    customer = world.customer()
 
-    told = await worker.pipeline.bury(replace(buried, submitted_at=first))
-    ((body, delay_s),) = worker.put_back()
-    result = await worker.run(customer, body)
+    told = await worker.pipeline.bury(delivery(json.dumps(customer.job(job_id="unknown")).encode()))
 
-    assert told is None
-    assert 60 <= delay_s <= 66
-    assert ("message-9", "succeeded", 1) == (result["job_id"], result["status"], result["attempts"])
-    assert rfc3339(first) == result["submitted_at"]
+    assert told is not None
+    result = json.loads(told)
+    assert ("internal", 1) == (result["error"]["code"], result["attempts"])
+    assert [] == customer.account.received + worker.usage(customer)
 
 
-@pytest.mark.parametrize("put_off", ["asked to wait", "no room"])
-async def test_a_queue_that_refuses_for_a_while_ends_no_healthy_job(world: World, worker: Worker, put_off: str):
+async def test_a_queue_that_refuses_for_a_while_ends_no_waiting_job(world: World, worker: Worker):
     """
-    A job that its endpoint asked to wait, or that found no room, while nothing could be sent to the queue: the host
-    gives its message up after five tries. Once the queue takes messages again, it is run.
+    A job that its endpoint asked to wait while nothing could be sent to the queue: the host gives its message up
+    after five tries. Once the queue takes messages again, it waits on, and is run.
     """
     customer = world.customer()
     body = json.dumps(customer.job(job_id="healthy")).encode()
-    if put_off == "asked to wait":
-        customer.account.will_answer(*[error(429, retry_after="3600")] * 5)
-    else:
-        lane = worker.pipeline.tools.lanes.of(customer.name, "default")
-        lane.jobs, lane.seconds = 1000, 60
+    customer.account.will_answer(*[error(429, retry_after="3600")] * 5)
     worker.queues.down = True
     for _ in range(5):
         with pytest.raises(StorageUnavailable):
@@ -281,7 +273,6 @@ async def test_a_queue_that_refuses_for_a_while_ends_no_healthy_job(world: World
 
     assert await worker.pipeline.bury(delivery(body)) is None
     ((body, _),) = worker.put_back()
-    worker.pipeline.tools.lanes.of(customer.name, "default").jobs = 0
     result = await worker.run(customer, body)
 
     assert "succeeded" == result["status"]
@@ -290,23 +281,22 @@ async def test_a_queue_that_refuses_for_a_while_ends_no_healthy_job(world: World
 
 async def test_a_job_is_not_buried_for_ever(world: World, worker: Worker):
     """One that always comes back from there is given up the sixth time, and at its deadline."""
-    customer = world.customer()
-    body = json.dumps(customer.job(job_id="again")).encode()
-    for _ in range(5):
-        assert await worker.pipeline.bury(delivery(body)) is None
+    customer, told = world.customer(), []
+    for job_id, burials in (("again", 5), ("late", 0)):
+        customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
+        assert await worker.deliver(customer, job_id=job_id) is None
         ((body, _),) = worker.put_back()
-    late = json.dumps(customer.job(job_id="late")).encode()
+        for _ in range(burials):
+            assert await worker.pipeline.bury(delivery(body)) is None
+            ((body, _),) = worker.put_back()
+        if not burials:
+            await _submitted_earlier(worker, customer, job_id, timedelta(days=2))
+        told.append(json.loads(await worker.pipeline.bury(delivery(body)) or b"{}"))
 
-    told = [
-        await worker.pipeline.bury(delivery(body)),
-        await worker.pipeline.bury(replace(delivery(late), submitted_at=now() - timedelta(days=2))),
+    assert [("again", "rate_limited"), ("late", "rate_limited")] == [
+        (result["job_id"], result["error"]["code"]) for result in told
     ]
-
-    results = [json.loads(one) for one in told if one is not None]
-    assert [("again", "internal"), ("late", "internal")] == [
-        (result["job_id"], result["error"]["code"]) for result in results
-    ]
-    assert [] == customer.account.received + worker.usage(customer)
+    assert 2 == len(customer.account.received)
 
 
 async def test_deaths_do_not_pile_up_in_the_reason(world: World, worker: Worker):

@@ -8,7 +8,7 @@ import pytest
 
 from shared.contract.job import Options
 from shared.errors import ProviderUnavailable, RateLimited, RequestRejected, UpstreamFacts
-from shared.waits import LONGEST_BACKOFF_S, next_wait
+from shared.waits import LONGEST_BACKOFF_S, SIT_OUT_S, is_retry, next_wait
 
 PASSING = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True))
 FOR_GOOD = RequestRejected("x", UpstreamFacts(status=400))
@@ -54,10 +54,23 @@ def test_servers_own_time_wins(asked: float, exponential: bool):
 TOLD = RateLimited("x", UpstreamFacts(status=429, transient=True, retry_after_s=0.0))
 
 
-def test_servers_own_time_is_waited_though_no_retry_is_left():
-    """It uses none up; only where the job wants no retries at all is there no second try."""
-    assert 0 == next_wait(TOLD, 4, Options(max_retries=4))
-    assert next_wait(TOLD, 0, Options(max_retries=0)) is None
+@pytest.mark.parametrize(("asked_s", "moves_on", "counts"), [(0, False, True), (5, False, True), (5, True, False)])
+def test_a_short_wait_is_no_retry_while_other_calls_are_answered(asked_s: float, moves_on: bool, counts: bool):
+    """Calls that share what a deployment takes wait for their turn, whatever retries are left."""
+    error = RateLimited("x", replace(TOLD.facts, retry_after_s=asked_s))
+
+    assert counts == is_retry(error, moves_on=moves_on)
+    assert (None if counts else asked_s) == next_wait(error, 4, Options(max_retries=4), moves_on=moves_on)
+
+
+@pytest.mark.parametrize("moves_on", [False, True])
+def test_a_long_wait_that_the_server_names_is_no_retry(moves_on: bool):
+    """The job is put back for it until its deadline; only where it wants no retries at all is there no second try."""
+    error = RateLimited("x", replace(TOLD.facts, retry_after_s=SIT_OUT_S + 1))
+
+    assert not is_retry(error, moves_on=moves_on)
+    assert SIT_OUT_S + 1 == next_wait(error, 4, Options(max_retries=4), moves_on=moves_on)
+    assert next_wait(error, 0, Options(max_retries=0), moves_on=moves_on) is None
 
 
 @pytest.mark.parametrize(("waits", "most"), [(1, 0.2), (3, 0.8), (7, 12.8), (60, LONGEST_BACKOFF_S)])

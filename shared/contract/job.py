@@ -6,18 +6,21 @@ import contextlib
 import hashlib
 import re
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from shared.clock import rfc3339
-from shared.contract.decoding import UNREADABLE, decode, is_job_id, is_name, shown
+from shared.contract.decoding import NAME_RULE, UNREADABLE, decode, is_job_id, is_name, shown
 from shared.errors import InvalidJob
 
 ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
 METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
+LONGEST_DEADLINE_S = 604_800
+"""Seconds: seven days."""
 
 _MODEL_LIMIT = 200
 _CALLBACK_LIMIT = 2000
@@ -63,7 +66,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Retries every refusal, not only those that are worth it."""
     strict: bool = False
     """Sends parameters just as given: one that the model does not take fails the job, and is not adapted."""
-    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0
+    deadline_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 86_400.0
     """Seconds from submission after which the job ends as failed."""
 
 
@@ -119,15 +122,18 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
 
 def encode_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
     """The job as bytes, for putting it back into the queue under its own id and first time, and in its trace."""
-    members = {key: value for key, value in _members(job).items() if value != _DEFAULTS.get(key)}
     put_back = {"submitted_at": rfc3339(submitted_at), **({"traceparent": traceparent} if traceparent else {})}
-    return msgspec.json.encode({**members, "_put_back": put_back})
+    return msgspec.json.encode({**_members(job), "_put_back": put_back})
 
 
 def request_hash(job: Job) -> str:
-    """SHA-256 (hex) over what the job asks for, whatever its id: two jobs with one id must agree in it."""
+    """
+    SHA-256 (hex) over what the job asks for, whatever its id: two jobs with one id must agree in it.
+
+    It stands in the rows of jobs for as long as these are kept, so it must be the same in the next version.
+    """
     asked = _members(job)
-    asked.pop("job_id")
+    asked.pop("job_id", None)
     own = OWN_INPUT.fullmatch(asked.get("input_blob", ""))
     if isinstance(job.input, Raw):
         asked["input"] = input_digest(job.input)
@@ -194,27 +200,29 @@ def salvage(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _members(job: Job) -> dict[str, Any]:
-    members = msgspec.structs.asdict(job).items()
-    return {name: value for name, value in members if value is not msgspec.UNSET and name != "put_back"}
+def _members(part: Struct) -> dict[str, Any]:
+    """What is not as it would be if it were left out: so a member that a later version adds changes no older job."""
+    members = {}
+    for name, default in _defaults(type(part)).items():
+        value = getattr(part, name)
+        if value != default and name != "put_back":
+            members[name] = _members(value) if isinstance(value, Struct) else value
+    return members
 
 
-_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in msgspec.structs.fields(Job) if field.default is not msgspec.NODEFAULT
-} | {"metadata": {}}
+@cache
+def _defaults(kind: type[Struct]) -> dict[str, Any]:
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+    }
 
 
 def _check_names(job: Job) -> None:
     if not is_name(job.customer):
-        raise InvalidJob(
-            "`customer` must be 1 to 50 lower-case letters, digits and single hyphens, "
-            "starting and ending in a letter or digit."
-        )
+        raise InvalidJob(f"`customer` must be {NAME_RULE}.")
     if not is_name(job.connection):
-        raise InvalidJob(
-            "`connection` must be 1 to 50 lower-case letters, digits and single hyphens, "
-            "starting and ending in a letter or digit."
-        )
+        raise InvalidJob(f"`connection` must be {NAME_RULE}.")
     if job.action not in ACTIONS:
         raise InvalidJob(f"`action` must be one of {', '.join(ACTIONS)}.")
     if job.job_id is not None and not is_job_id(job.job_id):

@@ -27,7 +27,7 @@ MEMBERS: dict[str, dict[str, str]] = {
         "max_retries": "How often a failed call is tried again.",
         "retry_delay_ms": "Milliseconds before the first retry, where the endpoint names no time of its own.",
         "exponential_backoff": "Doubles that wait each time, with jitter, up to a minute.",
-        "retry_on_all_errors": "Retries every refusal but that of the key, not only those that are worth it.",
+        "retry_on_all_errors": "Retries every refusal, not only those that are worth it.",
         "strict": "Sends parameters just as given: one that the model refuses fails the job.",
         "deadline_s": "Seconds after submission at which the job ends as failed.",
     },

@@ -120,11 +120,15 @@ class AzureTable:
         last: str,
         *,
         older: Mapping[str, datetime] | None = None,
+        where: Mapping[str, str] | None = None,
         columns: Sequence[str] | None = None,
         after: str = "",
     ) -> RowPage:
         """See `stores.Table`."""
         asked, values = _KEYS, {"p": partition, "f": first, "l": last}
+        for number, (name, value) in enumerate((where or {}).items()):
+            asked += f" and {name} @w{number}"
+            values[f"w{number}"] = value
         if older:
             # The SDK takes the words of a filter apart at the blanks.
             asked += f" and ( {' or '.join(f'{name} lt @{name}' for name in older)} )"
