@@ -87,7 +87,7 @@ async def _steps() -> dict[str, float]:
         await pipeline.tools.transport.send(asked, connection.access, Options(), until=until)
 
     async def claim() -> None:
-        await pipeline.tools.ledger.claim("bench-steps", uuid.uuid4().hex, asked="", submitted_at=now())
+        await pipeline.tools.ledger.claim("bench-steps", uuid.uuid4().hex, request_hash="", submitted_at=now())
 
     return {"model call": await cpu_ms(STEPS, call), "claim": await cpu_ms(STEPS, claim)}
 

@@ -56,26 +56,26 @@ class Ledger:
         self.lease_s = lease_s
 
     async def claim(
-        self, customer: str, job_id: str, *, asked: str, submitted_at: datetime, action: str = ""
+        self, customer: str, job_id: str, *, request_hash: str, submitted_at: datetime, action: str = ""
     ) -> Claim | Done:
         """
-        The right to run the job whose request hash is `asked`, or what it ended with.
+        The right to run the job whose request hash is `request_hash`, or what it ended with.
 
         Raises JobConflict where the id belongs to a job that asked for something else, JobBusy where
         another worker runs it, StorageUnavailable.
         """
         owner, moment = uuid.uuid4().hex, now()
         first = Claim(customer, job_id, 1, submitted_at, moment, owner, "", nonce=new_nonce())
-        asked_for = {"hash": asked, "submitted_at": submitted_at, "action": action, "nonce": first.nonce}
-        values = self._claimed(first) | asked_for
+        fixed = {"hash": request_hash, "submitted_at": submitted_at, "action": action, "nonce": first.nonce}
+        values = self._claimed(first) | fixed
         place = time_row(customer, job_id, submitted_at)
         try:
             etag = await self._table.insert(Row(customer, job_key(job_id), values), beside=[place])
         except RowExists:
-            return await self._claim_again(customer, job_id, asked, owner)
+            return await self._claim_again(customer, job_id, request_hash, owner)
         return replace(first, etag=etag)
 
-    async def submit(self, job: Job, *, asked: str, submitted_at: datetime) -> JobRecord:
+    async def submit(self, job: Job, *, request_hash: str, submitted_at: datetime) -> JobRecord:
         """
         Puts a job on record that has not begun; gives the record, which may have been there before.
 
@@ -85,7 +85,7 @@ class Ledger:
             "state": "queued",
             "attempt": 0,
             "owner": "",
-            "hash": asked,
+            "hash": request_hash,
             "submitted_at": submitted_at,
             "action": job.action,
             "model": job.model or "",
@@ -98,7 +98,7 @@ class Ledger:
             found = await self._table.read(row.partition, row.key)
             if found is None:  # removed between the two calls: a moment later it can be inserted
                 raise JobBusy(f"The row of job {job.id} has just been removed.", 1) from None
-            _check_same(found, asked)
+            _check_same(found, request_hash)
             row = found
         return read_record(row)
 
@@ -204,28 +204,28 @@ class Ledger:
                 continue
             return "cancelled"
 
-    async def find(self, customer: str, job_id: str, asked: str) -> JobRecord | None:
+    async def find(self, customer: str, job_id: str, request_hash: str) -> JobRecord | None:
         """The job's record. Raises JobConflict where the id belongs to a job that asked for something else."""
         row = await self._table.read(customer, job_key(job_id))
         if row is None:
             return None
-        _check_same(row, asked)
+        _check_same(row, request_hash)
         return read_record(row)
 
     async def knows(self, customer: str, job_id: str) -> bool:
         """Whether the job was claimed before. Raises StorageUnavailable."""
         return await self._table.read(customer, job_key(job_id)) is not None
 
-    async def find_unfinished(self, customer: str, asked: str) -> str | None:
+    async def find_unfinished(self, customer: str, request_hash: str) -> str | None:
         """
-        The id of the job of this customer that asked for `asked` and whose runs failed most often: whose worker
+        The id of the job of this customer that asked for `request_hash` and whose runs failed most often: whose worker
         has died, or, where there is none, that waits because Storage had failed.
 
         For a message that the host moved to the poison queue: the host gives it a new id there, so a
         job without a `job_id` of its own can only be known by what it asks for. Storage looks through the partition.
         Raises JobBusy where there is none whose worker has died, but one that may have a moment ago, or still runs.
         """
-        same = [row async for row in self._unfinished(customer, asked)]
+        same = [row async for row in self._unfinished(customer, request_hash)]
         running = [row for row in same if row.values["state"] == "running"]
         died = [row for row in running if row.values["lease_until"] <= now()]
         if running and not died:
@@ -259,8 +259,8 @@ class Ledger:
         except RowChanged:
             raise JobBusy(f"A worker has job {row.key.removeprefix('j_')} just now.", 1) from None
 
-    async def _unfinished(self, customer: str, asked: str) -> AsyncIterator[Row]:
-        where, columns, after = {"hash eq": asked, "state ne": "done"}, ("state", "lease_until", "failures"), ""
+    async def _unfinished(self, customer: str, request_hash: str) -> AsyncIterator[Row]:
+        where, columns, after = {"hash eq": request_hash, "state ne": "done"}, ("state", "lease_until", "failures"), ""
         while True:
             page = await self._table.page(customer, "j_", "j`", where=where, columns=columns, after=after)
             for row in page.rows:
@@ -269,12 +269,12 @@ class Ledger:
             if not after:
                 return
 
-    async def _claim_again(self, customer: str, job_id: str, asked: str, owner: str) -> Claim | Done:
+    async def _claim_again(self, customer: str, job_id: str, request_hash: str, owner: str) -> Claim | Done:
         row = await self._table.read(customer, job_key(job_id))
         if row is None:  # removed between the two calls: a moment later it can be inserted
             raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
         values = row.values
-        _check_same(row, asked)
+        _check_same(row, request_hash)
         if values["state"] == "done":
             return Done(values["told"])
         claim = read_claim(row, owner)
@@ -357,8 +357,8 @@ def _is_same(row: Row, there: Row) -> bool:
     return bool(row.values.get("at") == there.values.get("at"))  # when the call was answered
 
 
-def _check_same(row: Row, asked: str) -> None:
-    if row.values["hash"] != asked:
+def _check_same(row: Row, request_hash: str) -> None:
+    if row.values["hash"] != request_hash:
         job_id = row.key.removeprefix("j_")
         raise JobConflict(
             f"The id {job_id} belongs to a job of customer {row.partition} that asked for something else."

@@ -159,9 +159,12 @@ class Pipeline:
         return self.tools.lanes.admitted(job.customer, job.connection)
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
-        asked = request_hash(job)
         return await self.tools.ledger.claim(
-            job.customer, job.id, asked=asked, submitted_at=delivery.submitted_at, action=job.action
+            job.customer,
+            job.id,
+            request_hash=request_hash(job),
+            submitted_at=delivery.submitted_at,
+            action=job.action,
         )
 
     async def _knows(self, job: Job) -> bool:

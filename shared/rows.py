@@ -98,7 +98,7 @@ class JobRecord:
     state: State
     attempt: int
     submitted_at: datetime
-    asked: str
+    request_hash: str
     action: str = ""
     model: str = ""
     started_at: datetime | None = None
@@ -174,7 +174,7 @@ def read_record(row: Row) -> JobRecord:
     values: dict[str, Any] = dict(row.values)
     named = ("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until", "told")
     known = {name: values[name] for name in (*named, *_ALSO) if values.get(name) is not None}
-    return JobRecord(customer=row.partition, job_id=row.key.removeprefix("j_"), asked=values["hash"], **known)
+    return JobRecord(customer=row.partition, job_id=row.key.removeprefix("j_"), request_hash=values["hash"], **known)
 
 
 def time_key(submitted_at: datetime) -> str:

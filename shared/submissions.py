@@ -37,7 +37,7 @@ class Submissions:
         asked for something else, StorageUnavailable.
         """
         moment, traceparent = now(), self.telemetry.submitted(job)
-        record = await self.ledger.submit(job, asked=request_hash(job), submitted_at=moment)
+        record = await self.ledger.submit(job, request_hash=request_hash(job), submitted_at=moment)
         if record.state not in {"queued", "cancelled"}:
             return record
         job = await self.outputs.fitted(job, submitted_at=record.submitted_at, traceparent=traceparent)

@@ -414,7 +414,7 @@ async def take_over(world: World, customer: Customer, job_id: str) -> Claim:
     key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
     asked = (await world.table.get_entity(*key.values()))["hash"]
     await world.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
-    claim = await ledger.claim(customer.name, job_id, asked=asked, submitted_at=datetime.now(UTC))
+    claim = await ledger.claim(customer.name, job_id, request_hash=asked, submitted_at=datetime.now(UTC))
     assert isinstance(claim, Claim)
     return claim
 

@@ -35,7 +35,9 @@ async def poisoned(operator: Operator, customer: Customer, *, failures: int = 5,
     body = json.dumps(job).encode()
     known = decode_job(body, default_id="message-1")
     ledger = operator.world.services.pipeline.tools.ledger
-    claim = await ledger.claim(customer.name, known.id, asked=request_hash(known), submitted_at=now(), action="chat")
+    claim = await ledger.claim(
+        customer.name, known.id, request_hash=request_hash(known), submitted_at=now(), action="chat"
+    )
     row = await operator.world.services.table.read(customer.name, f"j_{known.id}")  # type: ignore[union-attr]
     assert row is not None
     values = {"failures": failures, "reason": "The endpoint broke off.", "state": "waiting"}

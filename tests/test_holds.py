@@ -107,7 +107,7 @@ class Worker:
         while True:
             try:
                 await self.end_lease(customer, job_id)
-                claim = await Ledger(self.table).claim(customer.name, job_id, asked=asked, submitted_at=now())
+                claim = await Ledger(self.table).claim(customer.name, job_id, request_hash=asked, submitted_at=now())
             except (RowChanged, JobBusy):  # it was renewed meanwhile
                 continue
             assert isinstance(claim, Claim)
@@ -214,7 +214,7 @@ async def test_the_lease_is_kept_while_the_run_lasts(world: World, time: Time):
     asked, began, found_busy = worker.row(customer, "long")["hash"], time.moment, set()
     while time.moment - began < timedelta(seconds=270):
         with pytest.raises(JobBusy):
-            await worker.ledger.claim(customer.name, "long", asked=asked, submitted_at=now())
+            await worker.ledger.claim(customer.name, "long", request_hash=asked, submitted_at=now())
         found_busy.add(time.moment)
     held.end.set()
 

@@ -498,7 +498,7 @@ async def test_a_job_whose_worker_died_can_be_cancelled(customer: Customer):
     (message,) = await customer.queued()
     job = decode_job(message, default_id="")
     ledger = customer.world.services.pipeline.tools.ledger
-    await ledger.claim(customer.name, "dead", asked=request_hash(job), submitted_at=now())
+    await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=now())
     key = {"PartitionKey": customer.name, "RowKey": "j_dead"}
     await customer.world.table.update_entity(key | {"lease_until": now() - timedelta(seconds=1)})
     path = f"jobs/{customer.name}/dead"

@@ -39,13 +39,13 @@ class Case:
     faults: deque[Fault | None]
     customer: str
 
-    async def claim(self, job_id: str = "job-1", *, asked: str = "hash") -> Claim | Done:
+    async def claim(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Claim | Done:
         """A claim on a job."""
-        return await self.ledger.claim(self.customer, job_id, asked=asked, submitted_at=SUBMITTED)
+        return await self.ledger.claim(self.customer, job_id, request_hash=request_hash, submitted_at=SUBMITTED)
 
-    async def mine(self, job_id: str = "job-1", *, asked: str = "hash") -> Claim:
+    async def mine(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Claim:
         """A claim that must be had."""
-        claim = await self.claim(job_id, asked=asked)
+        claim = await self.claim(job_id, request_hash=request_hash)
         assert isinstance(claim, Claim)
         return claim
 
@@ -148,7 +148,7 @@ async def test_an_id_belongs_to_what_it_asked_for(case: Case, done: bool) -> Non
         await case.complete(claim)
 
     with pytest.raises(JobConflict, match="job-1 belongs to a job of customer c-"):
-        await case.claim(asked="other")
+        await case.claim(request_hash="other")
 
 
 async def test_ids_are_the_customers_own(case: Case) -> None:
@@ -156,7 +156,7 @@ async def test_ids_are_the_customers_own(case: Case) -> None:
     await case.complete(await case.mine())
     case.customer = f"{case.customer}-2"
 
-    assert 1 == (await case.mine(asked="other")).attempt
+    assert 1 == (await case.mine(request_hash="other")).attempt
 
 
 async def test_a_job_that_runs_is_busy(case: Case) -> None:
@@ -309,7 +309,7 @@ async def test_a_job_of_an_older_version_goes_on(case: Case, pass_by: Callable[[
 async def test_a_job_keeps_its_nonce(case: Case, pass_by: Callable[[float], None]) -> None:
     """All claims of a job have the nonce that it was put on record with; another job has another."""
     job = Job(customer=case.customer, action="chat", job_id="job-1")
-    await case.ledger.submit(job, asked="hash", submitted_at=SUBMITTED)
+    await case.ledger.submit(job, request_hash="hash", submitted_at=SUBMITTED)
     first = await case.mine()
     pass_by(LEASE_S)
 
@@ -416,7 +416,7 @@ class Vanishing(MemoryTable):
 async def test_a_row_that_was_just_removed_is_waited_for() -> None:
     """Between an insert that found the row and the reading of it, the row may go: a moment later it is new."""
     with pytest.raises(JobBusy) as raised:
-        await Ledger(Vanishing()).claim("contoso", "job-1", asked="hash", submitted_at=SUBMITTED)
+        await Ledger(Vanishing()).claim("contoso", "job-1", request_hash="hash", submitted_at=SUBMITTED)
 
     assert 1 == raised.value.delay_s
 
@@ -425,12 +425,12 @@ async def test_a_job_whose_worker_died_is_found_by_what_it_asked_for(
     case: Case, pass_by: Callable[[float], None]
 ) -> None:
     """Of a customer's jobs that asked for the same, the one whose worker died: not one that is done, or waits."""
-    await case.complete(await case.mine("done", asked="same"))
-    await case.ledger.release(await case.mine("waiting", asked="same"), LATER)
-    await case.mine("other", asked="other")
+    await case.complete(await case.mine("done", request_hash="same"))
+    await case.ledger.release(await case.mine("waiting", request_hash="same"), LATER)
+    await case.mine("other", request_hash="other")
     assert await case.ledger.find_unfinished(case.customer, "same") is None
 
-    await case.mine("dead", asked="same")
+    await case.mine("dead", request_hash="same")
     with pytest.raises(JobBusy):  # it may still run
         await case.ledger.find_unfinished(case.customer, "same")
     pass_by(LEASE_S)
@@ -443,8 +443,8 @@ async def test_of_two_alike_the_one_that_waits_is_not_taken_for_the_one_whose_wo
     case: Case, pass_by: Callable[[float], None]
 ) -> None:
     """A job that only waits because Storage had failed is not given up for one whose worker may have just died."""
-    await case.ledger.release(await case.mine("waiting", asked="same"), LATER, failed=True)
-    await case.mine("dead", asked="same")
+    await case.ledger.release(await case.mine("waiting", request_hash="same"), LATER, failed=True)
+    await case.mine("dead", request_hash="same")
 
     with pytest.raises(JobBusy):
         await case.ledger.find_unfinished(case.customer, "same")
@@ -468,9 +468,9 @@ async def test_a_job_is_looked_for_without_reading_results() -> None:
     table = Watched(page_size=1)
     case = Case(Ledger(table), table, table.faults, "contoso")
     for number in range(3):
-        await case.complete(await case.mine(f"done-{number}", asked="same"), b"large")
+        await case.complete(await case.mine(f"done-{number}", request_hash="same"), b"large")
     for name in ("one", "two"):
-        await case.ledger.release(await case.mine(name, asked="same"), LATER, failed=name == "two")
+        await case.ledger.release(await case.mine(name, request_hash="same"), LATER, failed=name == "two")
 
     assert "two" == await case.ledger.find_unfinished("contoso", "same")
     assert ["j_one", "j_two"] == [row.key for row in read]

@@ -61,7 +61,7 @@ counts = st.integers(0, 3)
 class Job:
     """What the ledger knows of a job, as the model has it."""
 
-    asked: str
+    request_hash: str
     state: str = "running"
     attempt: int = 1
     failures: int = 0
@@ -150,18 +150,18 @@ class LedgerMachine(RuleBasedStateMachine):
         """What it had in hand is gone; the row stays as it is."""
         self.held.pop((worker, job), None)
 
-    @rule(worker=workers, job=jobs, asked=st.sampled_from(["same", "same", "same", "other"]), faults=faults)
-    def claim(self, worker: int, job: str, asked: str, faults: list[Fault | None]) -> None:
+    @rule(worker=workers, job=jobs, request_hash=st.sampled_from(["same", "same", "same", "other"]), faults=faults)
+    def claim(self, worker: int, job: str, request_hash: str, faults: list[Fault | None]) -> None:
         """A worker is given the job's message, or given it again."""
         before, row = self.state, self.state.jobs.get(job)
-        coming = self.ledger.claim(self.customer, job, asked=asked, submitted_at=START)
-        after = self._claimed(job, asked)
+        coming = self.ledger.claim(self.customer, job, request_hash=request_hash, submitted_at=START)
+        after = self._claimed(job, request_hash)
         given = self._do(coming, faults, before if after is None else after)
         if given is None:
             return
         if isinstance(given, JobConflict):
             assert row is not None
-            assert asked != row.asked
+            assert request_hash != row.request_hash
         elif isinstance(given, Done):
             assert row is not None
             assert ("done", row.told) == (row.state, given.told)
@@ -175,23 +175,25 @@ class LedgerMachine(RuleBasedStateMachine):
             assert after is not None
             self._hold(worker, job, given)
 
-    @rule(job=jobs, asked=st.sampled_from(["same", "same", "other"]), faults=faults)
-    def submit(self, job: str, asked: str, faults: list[Fault | None]) -> None:
+    @rule(job=jobs, request_hash=st.sampled_from(["same", "same", "other"]), faults=faults)
+    def submit(self, job: str, request_hash: str, faults: list[Fault | None]) -> None:
         """The job is put on record, as by HTTP, before its message comes; or again, when it did come."""
         row, after = self.state.jobs.get(job), self.state.copy()
         if row is None:
-            after.jobs[job] = Job(asked, "queued", 0)
-        given = self._do(self.ledger.submit(_job(self.customer, job), asked=asked, submitted_at=START), faults, after)
+            after.jobs[job] = Job(request_hash, "queued", 0)
+        given = self._do(
+            self.ledger.submit(_job(self.customer, job), request_hash=request_hash, submitted_at=START), faults, after
+        )
         if isinstance(given, JobConflict):
             assert row is not None
-            assert asked != row.asked
+            assert request_hash != row.request_hash
         elif given is not None:
             assert isinstance(given, JobRecord)
             now = self.state.jobs[job]
-            assert (now.state, now.attempt, now.asked, now.told) == (
+            assert (now.state, now.attempt, now.request_hash, now.told) == (
                 given.state,
                 given.attempt,
-                given.asked,
+                given.request_hash,
                 given.told,
             )
 
@@ -203,7 +205,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         after = self._claimed(job, "same")
         given = self._together(
-            *(self.ledger.claim(self.customer, job, asked="same", submitted_at=START) for _ in WORKERS)
+            *(self.ledger.claim(self.customer, job, request_hash="same", submitted_at=START) for _ in WORKERS)
         )
         claims = [one for one in given if isinstance(one, Claim)]
         assert 1 == len(claims)
@@ -220,10 +222,10 @@ class LedgerMachine(RuleBasedStateMachine):
         row = self.state.jobs[job]
         if not self._is_valid(job, holding) or self._lease_holds(row):
             return
-        taken, closed = self._claimed(job, row.asked), self._closed(job, b"raced", ["raced"])
+        taken, closed = self._claimed(job, row.request_hash), self._closed(job, b"raced", ["raced"])
         done, given = self._together(
             self.ledger.complete(holding.claim, b"raced", status="succeeded", usage=self._rows(job, ["raced"])),
-            self.ledger.claim(self.customer, job, asked=row.asked, submitted_at=START),
+            self.ledger.claim(self.customer, job, request_hash=row.request_hash, submitted_at=START),
         )
         if isinstance(given, Claim):
             assert isinstance(done, LeaseLost)
@@ -374,14 +376,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # The model.
 
-    def _claimed(self, name: str, asked: str) -> State | None:
+    def _claimed(self, name: str, request_hash: str) -> State | None:
         """What a claim leaves, or None where there is none to be had."""
         after = self.state.copy()
         job = after.jobs.get(name)
         if job is None:
-            after.jobs[name] = Job(asked, lease_until=self._lease())
+            after.jobs[name] = Job(request_hash, lease_until=self._lease())
             return after
-        if job.asked != asked or job.state == "done" or (job.state == "running" and self._lease_holds(job)):
+        if (
+            job.request_hash != request_hash
+            or job.state == "done"
+            or (job.state == "running" and self._lease_holds(job))
+        ):
             return None
         if job.state == "running":
             job.failures += 1
@@ -512,7 +518,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 "lost": job.lost,
                 "lease_until": job.lease_until,
                 "told": job.told,
-                "hash": job.asked,
+                "hash": job.request_hash,
             }
         return rows
 

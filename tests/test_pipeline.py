@@ -531,7 +531,9 @@ async def test_buried_job_is_answered_under_its_first_id(world: World):
 async def _claim_as_a_dying_worker(world: World, customer: str, job_id: str, body: bytes) -> None:
     """Leaves what a worker leaves that was killed: a claim whose lease has ended."""
     asked = request_hash(decode_job(body, default_id=job_id))
-    await world.services.pipeline.tools.ledger.claim(customer, job_id, asked=asked, submitted_at=datetime.now(UTC))
+    await world.services.pipeline.tools.ledger.claim(
+        customer, job_id, request_hash=asked, submitted_at=datetime.now(UTC)
+    )
     await world.table.update_entity(
         {
             "PartitionKey": customer,
@@ -721,7 +723,7 @@ async def test_a_buried_job_without_an_id_waits_for_its_lease_and_ends_under_its
     assert await world.services.pipeline.answer(delivery(body, "waits")) is None
     job = decode_job(body, default_id="dead")
     ledger, poison = world.services.pipeline.tools.ledger, f"{world.environment['JOBS_QUEUE']}-poison"
-    await ledger.claim(customer.name, "dead", asked=request_hash(job), submitted_at=datetime.now(UTC))
+    await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=datetime.now(UTC))
     recorded = MemoryQueues()
     pipeline = replace(world.services.pipeline, queues=recorded)
 

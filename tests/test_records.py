@@ -30,7 +30,7 @@ async def recorded(*job_ids: str) -> Watched:
     """A table with these jobs, submitted in the same millisecond."""
     table = Watched()
     for job_id in job_ids:
-        await Ledger(table).claim("acme", job_id, asked="x", submitted_at=datetime(2026, 11, 20, tzinfo=UTC))
+        await Ledger(table).claim("acme", job_id, request_hash="x", submitted_at=datetime(2026, 11, 20, tzinfo=UTC))
     return table
 
 

@@ -82,7 +82,7 @@ async def test_a_cancelled_job_stays_cancelled_though_its_worker_dies(world: Wor
     customer = world.customer()
     body = await _put_back(worker, customer)
     await worker.pipeline.tools.ledger.cancel(customer.name, "off")
-    await worker.ledger.claim(customer.name, "off", asked=_asked(body), submitted_at=now())
+    await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "off")
 
     result = await worker.run(customer, body)
@@ -231,7 +231,7 @@ async def test_a_buried_job_tells_that_its_worker_died(world: World, worker: Wor
     """Where nothing else is known, the death itself is the reason, and ours."""
     customer = world.customer()
     body = json.dumps(customer.job(job_id="deadly")).encode()
-    await worker.ledger.claim(customer.name, "deadly", asked=_asked(body), submitted_at=now())
+    await worker.ledger.claim(customer.name, "deadly", request_hash=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "deadly")
 
     told = await worker.pipeline.bury(delivery(body))
@@ -304,7 +304,7 @@ async def test_deaths_do_not_pile_up_in_the_reason(world: World, worker: Worker)
     customer = world.customer()
     body = await _put_back(worker, customer)
     for _ in range(3):
-        await worker.ledger.claim(customer.name, "off", asked=_asked(body), submitted_at=now())
+        await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
         await worker.end_lease(customer, "off")
 
     told = await worker.pipeline.bury(delivery(body))
@@ -320,7 +320,7 @@ async def test_five_runs_that_came_to_nothing_are_enough(world: World, worker: W
     customer = world.customer()
     body = await _put_back(worker, customer)
     for _ in range(5):
-        claim = await worker.ledger.claim(customer.name, "off", asked=_asked(body), submitted_at=now())
+        claim = await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
         assert isinstance(claim, Claim)
         await worker.end_lease(customer, "off")
 
