@@ -14,7 +14,7 @@ from shared.secret import Secret
 from shared.signing import REREAD_S, NoSigningSecret, Signing
 from shared.stores import StoredCredential
 
-ENDS = datetime.now(UTC) + timedelta(minutes=1)
+ENDS = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 class Store:
@@ -39,8 +39,9 @@ class Store:
 
 
 @pytest.fixture
-def store() -> Store:
-    """A store whose secret ends at ENDS."""
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store whose secret ends at ENDS, a minute before that."""
+    monkeypatch.setattr(module, "now", lambda: ENDS - timedelta(minutes=1))
     return Store()
 
 
