@@ -96,7 +96,7 @@ param entraClientId string = ''
 @description('The name of the vault\'s secret with the operator\'s own connection. Empty: there is none.')
 param staticConnectionSecret string = ''
 
-@description('ALLOW_STATIC_CONNECTION: customers who may run on it, separated by commas, or *.')
+@description('ALLOW_STATIC_CONNECTION: customers who may run on it, separated by commas; *, true or 1 alone: everybody, at your cost.')
 param allowStaticConnection string = ''
 
 // Where jobs may reach

@@ -197,7 +197,7 @@ def whose(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
 def _allowing(endpoint: str | None) -> dict[str, str]:
     """The setting that allows an endpoint, which may be a gateway of somebody's own."""
     with contextlib.suppress(ValueError):  # what is no URL is told by the jobs
-        if host := urlsplit(endpoint or "").hostname:
+        if endpoint and (host := urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname):
             return {"ALLOWED_ENDPOINT_SUFFIXES": host}
     return {}
 

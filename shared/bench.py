@@ -59,6 +59,8 @@ _PASS_THROUGH = {"extra-parameters": "pass-through"}
 RUN_S = 540.0
 """Seconds that one run of a job may spend upstream: well within host.json's `functionTimeout`."""
 _RESUME_S = 1.0
+_PLACES = 1000
+"""Models and addresses of a connection whose answers are counted."""
 _LONGEST_EFFORT = 20
 """Characters of a `reasoning_effort` that tell it from others. It is a caller's, and is kept in memory."""
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
@@ -130,7 +132,7 @@ class Bench:
 
     async def send(self, request: UpstreamRequest, *, final: Final = never) -> Reply:
         """See `actions.Bench`; an error that is `final` is not tried again."""
-        lane = self._lane()
+        lane, place = self._lane(), (self.run.model or "", request.url)
         async with lane.calls:
             if self.hold.taken_over is not None:
                 raise self.hold.taken_over
@@ -147,9 +149,11 @@ class Bench:
                     retries=self.run.claim.retries,
                     attempt=partial(self._attempt, watch, paid=request.method == "POST"),
                     final=final,
-                    progress=lambda: lane.answered,
+                    progress=lambda: lane.answered[place],
                 )
-                lane.answered += 1
+                if len(lane.answered) > _PLACES:
+                    lane.answered.clear()
+                lane.answered[place] += 1
                 watch.answered(reply.body)
         if request.method == "POST":  # what else there is in `raw` costs nothing
             _replies.get(self.replies).append(reply)

@@ -53,8 +53,8 @@ class Lane:
     """`async with` it around each call."""
     gates: dict[int, asyncio.Semaphore]
     """That of each width that there has been: runs with two versions of a secret may take turns for minutes."""
-    answered: int = 0
-    """Calls that were answered."""
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Calls that were answered, by model and address."""
     jobs: int = 0
     seconds: float = 1.0
     """How long a job takes, about."""

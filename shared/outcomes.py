@@ -45,7 +45,7 @@ _BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked"}
 # Azure: 403 with the code AccessDenied or 403, "Access denied due to Virtual Network/Firewall rules.", "Public
 # access is disabled. Please configure private endpoint."
 _NETWORK = re.compile(
-    r"virtual network|firewall rule|public (?:network )?access is disabled|private (?:endpoint|link)", re.IGNORECASE
+    r"virtual network|firewall rule|public (?:network )?access is disabled|configure private endpoint", re.IGNORECASE
 )
 _FOREIGN = "unsupported_country_region_territory"
 _TRANSIENT = {408, 409, 429}

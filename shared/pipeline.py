@@ -27,6 +27,7 @@ from shared.contract.result import encode_result
 from shared.errors import (
     InternalError,
     InvalidJob,
+    JobBusy,
     JobError,
     LaneFull,
     LeaseLost,
@@ -43,6 +44,8 @@ _AT_ONCE = timedelta(seconds=1)
 """A message that went back was hidden for longer."""
 
 _AGAIN_S = 60.0
+_OWN_QUEUE_FOR = timedelta(minutes=10)
+"""Beyond its deadline a job's own results queue is tried for so long, before the result goes to the usual one."""
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -79,7 +82,7 @@ class Pipeline:
         return await self._settle(delivery, self.settings.poison_queue, self._bury)
 
     async def _settle(
-        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[bytes | None]]
+        self, delivery: Delivery, queue: str, step: Callable[[Job, Delivery], Awaitable[tuple[Job, bytes | None]]]
     ) -> bytes | None:
         job: Job | None = None
         told: bytes | None = None
@@ -89,7 +92,7 @@ class Pipeline:
                 if job.put_back is not None:
                     delivery = _came_back(delivery, job.put_back)
                 spans.enter_context(self.tools.telemetry.job(job))
-                told = await step(job, delivery)
+                job, told = await step(job, delivery)
             except JobError as error:  # before the claim: no ledger row tells of it, and the id stays free
                 return self._refuse(delivery, error)
             except NotNow as delay:
@@ -103,14 +106,14 @@ class Pipeline:
                 return self._refuse(delivery, InternalError(CRASHED))
             if job is None or told is None:
                 return None
-            # From here on the job has its result, and nothing else may be told of it.
+            # From here on the job has its result, under this id, and nothing else may be told of it.
             try:
                 return await self._tell(job, delivery, told)
             except NotNow as delay:
-                await self._put_back(job, delivery, queue, delay)
+                await self._put_back(job, delivery, queue, delay, named=True)
         return None
 
-    async def _answer(self, job: Job, delivery: Delivery) -> bytes:
+    async def _answer(self, job: Job, delivery: Delivery) -> tuple[Job, bytes]:
         with await self._admitted(job, delivery):
             try:
                 action = action_named(job.action)
@@ -125,22 +128,30 @@ class Pipeline:
                     raise
                 work = partial(_fail, error)
             claim = await self._claim(job, delivery)
-            return claim.told if isinstance(claim, Done) else await self._executions.run(job, claim, work)
+            return job, claim.told if isinstance(claim, Done) else await self._executions.run(job, claim, work)
 
-    async def _bury(self, job: Job, delivery: Delivery) -> bytes | None:
+    async def _bury(self, job: Job, delivery: Delivery) -> tuple[Job, bytes | None]:
         if job.id == delivery.message_id:
-            known = await self.tools.ledger.find_unfinished(job.customer, request_hash(job))
+            known = await self._find_unfinished(job, delivery)
             job = msgspec.structs.replace(job, job_id=known or job.id)
         if await self._goes_on(job, delivery):
-            return None
+            return job, None
         claim = await self._claim(job, delivery)
-        return claim.told if isinstance(claim, Done) else await self._executions.give_up(job, claim)
+        return job, claim.told if isinstance(claim, Done) else await self._executions.give_up(job, claim)
+
+    async def _find_unfinished(self, job: Job, delivery: Delivery) -> str | None:
+        try:
+            return await self.tools.ledger.find_unfinished(job.customer, request_hash(job))
+        except JobBusy:
+            if now() < deadline_of(job, delivery.submitted_at):
+                raise
+            return None
 
     async def _goes_on(self, job: Job, delivery: Delivery) -> bool:
         """Whether the job was only waiting, and nothing but its way back into the queue had failed: it goes there."""
         ledger = self.tools.ledger
         record = await ledger.find(job.customer, job.id, request_hash(job))
-        if record is None or record.state != "waiting" or record.failures >= MOST_FAILURES:
+        if record is None or record.state not in {"queued", "waiting"} or record.failures >= MOST_FAILURES:
             return False
         if now() >= deadline_of(job, record.submitted_at):
             return False
@@ -152,10 +163,11 @@ class Pipeline:
         return True
 
     async def _admitted(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
-        if now() >= deadline_of(job, delivery.submitted_at):
-            return nullcontext()  # it is not worked on, it only comes to its end
-        if delivery.returned:
+        deadline = deadline_of(job, delivery.submitted_at)
+        if delivery.returned and now() < deadline:
             await self.tools.lanes.wait_in_hand(job.customer, job.connection)
+        if now() >= deadline:
+            return nullcontext()  # it is not worked on, it only comes to its end
         return self.tools.lanes.admitted(job.customer, job.connection)
 
     async def _claim(self, job: Job, delivery: Delivery) -> Claim | Done:
@@ -172,20 +184,18 @@ class Pipeline:
 
     async def _tell(self, job: Job, delivery: Delivery, told: bytes) -> bytes | None:
         output = self.tools.outputs.allowed(job.output)
+        usual = output.queue is True or output.queue == self.settings.results_queue
+        if isinstance(output.queue, str) and not usual:
+            try:
+                await self.queues.send(output.queue, told)
+            except StorageUnavailable:
+                if now() < deadline_of(job, delivery.submitted_at) + _OWN_QUEUE_FOR:
+                    raise
+                usual = True  # nobody may ever have made that queue
         if output.callback is not None:
             message = CallbackMessage(customer=job.customer, job_id=job.id, url=output.callback, first_at=now())
             await self.queues.send(self.settings.callbacks_queue, encode_callback(message))
-        queue = output.queue
-        if queue is True or queue == self.settings.results_queue:
-            return told
-        if isinstance(queue, str):
-            try:
-                await self.queues.send(queue, told)
-            except StorageUnavailable:
-                if now() < deadline_of(job, delivery.submitted_at):
-                    raise
-                return told  # the queue may never have been made: by its deadline the job is told where all are
-        return None
+        return told if usual else None
 
     def _refuse(self, delivery: Delivery, error: JobError) -> bytes:
         result = refused(delivery, error)
@@ -193,11 +203,12 @@ class Pipeline:
         log.info("job_refused job_id=%s code=%s", result.job_id, error.code)
         return encode_result(result)
 
-    async def _put_back(self, job: Job, delivery: Delivery, queue: str, delay: NotNow) -> None:
+    async def _put_back(self, job: Job, delivery: Delivery, queue: str, delay: NotNow, *, named: bool = False) -> None:
         traceparent, submitted_at = self.tools.telemetry.carried(job, delay), delivery.submitted_at
-        job = await self.tools.outputs.fitted(job, submitted_at=submitted_at, traceparent=traceparent)
-        if queue == self.settings.poison_queue and job.id == delivery.message_id:
+        if queue == self.settings.poison_queue and job.id == delivery.message_id and not named:
             job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
+        else:
+            job = await self.tools.outputs.fitted(job, submitted_at=submitted_at, traceparent=traceparent)
         body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
         left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
         # Not all at once, and not long after the deadline, with which it ends unless something is still out of reach.

@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 _REDACT_FROM = 8
 """A shorter key would be found in innocent text."""
-_ESCAPED = re.compile(r"[^A-Za-z0-9._~-]")
-"""What an encoder of JSON may escape, of the characters that keys are made of."""
+_JSON_ESCAPE = r"\\+(?:/|u00(2[013-9a-f]|3[a-f]|40|5[bd-f]|60|7[b-e]))"
+"""Of what keys are made of beside letters and digits; not the quote and the backslash, without which JSON is none."""
+_IN_TEXT = re.compile(_JSON_ESCAPE, re.IGNORECASE)
+_IN_BYTES = re.compile(_JSON_ESCAPE.encode(), re.IGNORECASE)
 _IN_PATHS = "!$&'()*+,;=:@"
 
 
@@ -56,18 +58,21 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
         return text
     spellings = dict.fromkeys((told, quote(told, safe=""), quote(told, safe=_IN_PATHS)))
     if isinstance(text, bytes):
-        return _unescaped(_blotted(text, [one.encode() for one in spellings], b"***"), told, b"\\", b"***")
-    return _unescaped(_blotted(text, spellings, "***"), told, "\\", "***")
+        return _blotted(_plain(text, told.encode(), _IN_BYTES), [one.encode() for one in spellings], b"***")
+    return _blotted(_plain(text, told, _IN_TEXT), spellings, "***")
 
 
-def _unescaped(text: AnyStr, told: str, backslash: AnyStr, stars: AnyStr) -> AnyStr:
-    """Without the key as JSON may have it: some encoders escape `/`, and others `+`, `=`, `<` or `&`."""
-    if backslash not in text or not _ESCAPED.search(told):
+def _plain(text: AnyStr, told: AnyStr, escape: re.Pattern[AnyStr]) -> AnyStr:
+    """`text` without its JSON escapes (one level or more), where the key is found so; else `text` itself."""
+    if told.isalnum() or not escape.search(text):
         return text
-    spelled = "".join(
-        rf"(?:\\?{re.escape(one)}|\\u{ord(one):04x})" if _ESCAPED.match(one) else re.escape(one) for one in told
-    )
-    return re.sub(spelled.encode() if isinstance(text, bytes) else spelled, stars, text, flags=re.IGNORECASE)
+    plain = escape.sub(_character, text)
+    return plain if told.lower() in plain.lower() else text
+
+
+def _character(found: re.Match[AnyStr]) -> AnyStr:
+    number, all_of_it = int(found[1] or b"2f", 16), found[0]
+    return all_of_it[:0] + (bytes([number]) if isinstance(all_of_it, bytes) else chr(number))
 
 
 def _blotted(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:

@@ -207,7 +207,7 @@ def _flag(name: str, text: str) -> bool:
 
 
 def _whole(name: str, text: str, least: int, most: int) -> int:
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:  # noqa: PLR2004
         raise SettingInvalid(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
 

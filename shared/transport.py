@@ -103,7 +103,7 @@ class Transport:
         """
         The endpoint's 2xx answer to `request`, tried again as `options` say, unless an error is `final`; `retries`
         are used up already. Each try is made within `attempt`, which may raise instead of letting it be made.
-        `progress`: how many calls of the connection have been answered; see `waits.is_retry`.
+        `progress`: how many such calls have been answered, for other jobs as well; see `waits.is_retry`.
 
         No try lasts beyond `until`, and no retry begins after `last_try` (None: `until`), both on
         `time.monotonic()`'s clock: what would, raises Postponed, as does a wait that is too long to be sat out. Any

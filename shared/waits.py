@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from shared.contract.job import Options
-from shared.errors import UpstreamError
+from shared.errors import RateLimited, UpstreamError
 
 LONGEST_BACKOFF_S = 60.0
 SIT_OUT_S = 5.0
@@ -40,11 +40,11 @@ def is_retry(error: UpstreamError, *, moves_on: bool) -> bool:
     """
     Whether the next try of a call that failed with `error` is one of the job's retries.
 
-    A long wait that the server names is none: the job's deadline ends it. Nor is a short one while the server
-    answers other calls of the connection (`moves_on`): they share what it takes, and the call's turn will come.
+    A long wait that the server names is none: the job's deadline ends it. Nor is a short one of a rate limit while
+    the server answers other such calls (`moves_on`): they share what it takes, and the call's turn will come.
     """
     told = told_wait(error)
-    return told is None or (told <= SIT_OUT_S and not moves_on)
+    return told is None or (told <= SIT_OUT_S and not (moves_on and isinstance(error, RateLimited)))
 
 
 def told_wait(error: UpstreamError) -> float | None:

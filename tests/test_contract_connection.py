@@ -106,6 +106,7 @@ def test_entra_needs_no_key(value: str):
         ('{"endpoint": "x"}', "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
         (f"{MARK}\n{MARK}", "The connection's `api_key` has characters that no key has, such as a line break."),
         (f"{MARK} 2", "The connection's `api_key` has characters that no key has, such as a line break."),
+        (MARK * 600, "The connection's `api_key` has more than 4096 characters."),
         (
             secret(api_key=f"{MARK}\r\nx: y"),
             "The connection's `api_key` has characters that no key has, such as a line break.",
@@ -154,7 +155,7 @@ def test_entra_needs_no_key(value: str):
             "The connection's secret holds half a character, as of an emoji cut in two.",
         ),
     ],
-    ids=range(32),
+    ids=range(33),
 )
 def test_refusals_say_what_is_wrong_and_never_the_value(value: str, message: str):
     """What is no connection is refused with the member at fault and nothing of the secret."""

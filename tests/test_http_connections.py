@@ -602,14 +602,17 @@ async def test_an_address_that_may_not_be_called_is_told_apart(customer: Custome
 
 @pytest.mark.parametrize("body", [b"[]", b'{"modle": "x"}', b'{"model": 1}', b"{", b"\xff"])
 async def test_a_trial_that_can_not_be_read_is_refused(customer: Customer, body: bytes):
-    """400; an empty body is fine."""
+    """400; an empty body is fine, unless the host has made it so of one in chunks."""
     await put(customer)
     refused = await call(customer, "POST", action="/test", body=body)
     plain = await call(customer, "POST", action="/test")
 
+    chunked = await call(customer, "POST", action="/test", headers={"transfer-encoding": "chunked"})
+
     assert (400, "invalid_request") == (refused.status, refused.json["code"])
     assert "The job" not in refused.json["detail"]
     assert 200 == plain.status
+    assert (400, True) == (chunked.status, "Content-Length" in chunked.json["detail"])
 
 
 @pytest.mark.parametrize("model", ["", " \t", "x" * 201, "x" * 40_000])

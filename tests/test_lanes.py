@@ -390,6 +390,20 @@ async def test_a_job_that_comes_back_is_kept_in_hand_until_there_is_room(world: 
     assert [] == worker.put_back()
 
 
+async def test_a_deadline_that_comes_in_hand_ends_the_job(world: World, monkeypatch: pytest.MonkeyPatch):
+    """A job whose deadline passes while it is kept in hand is not sent away once more."""
+    monkeypatch.setattr(module, "IN_HAND_S", 0.3)
+    worker, customer = worker_of(world), world.customer()
+    lane = worker.pipeline.tools.lanes.of(customer.name, "default")
+    lane.jobs, lane.seconds = 1000, 60
+    came = {"_put_back": {"submitted_at": rfc3339(now() - timedelta(seconds=10))}}
+
+    told = await worker.deliver(customer, json.dumps(customer.job(options={"deadline_s": 10.2}) | came).encode())
+
+    assert "timeout" == (told or {})["error"]["code"]
+    assert [] == worker.put_back()
+
+
 async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
     """A job whose deadline has passed is not put back again for want of room: it ends."""
     worker, customer = worker_of(world), world.customer()

@@ -30,7 +30,9 @@ def test_a_key_is_blotted_out_however_it_is_spelled(key: str, spelled):
         assert b"at ***.example, and ***" == redact(text.encode(), Secret(key))
 
 
-@pytest.mark.parametrize("spelled", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123"])
+@pytest.mark.parametrize(
+    "spelled", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123", r"aB\\u002b\\\/=:cD0123"]
+)
 def test_a_key_is_blotted_out_as_json_may_have_it(spelled: str):
     """Encoders differ in what they escape: the key stands there all the same once somebody has decoded it."""
     assert r'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}', Secret(KEYS[1]))

@@ -255,6 +255,54 @@ async def test_a_buried_job_that_nobody_claimed_is_answered(world: World, worker
     assert [] == customer.account.received + worker.usage(customer)
 
 
+async def _dead(worker: Worker, customer: Customer, **members: Any) -> bytes:
+    """A message without an id, whose job `orig-1` was running when its worker died."""
+    body = json.dumps(customer.job(**members)).encode()
+    await worker.ledger.claim(customer.name, "orig-1", request_hash=_asked(body), submitted_at=now())
+    await worker.end_lease(customer, "orig-1")
+    return body
+
+
+async def test_the_callback_of_a_buried_job_bears_its_own_id(world: World, worker: Worker):
+    """The host gives a message in the poison queue a new id: what is told is told of the job that it was."""
+    body = await _dead(worker, world.customer(), output={"callback": "https://example.com/hook"})
+
+    told = await worker.pipeline.bury(delivery(body, "poison-9"))
+
+    ((message, _),) = worker.queues.sent[world.environment["CALLBACKS_QUEUE"]]
+    assert ["orig-1", "orig-1"] == [json.loads(one)["job_id"] for one in (told or b"{}", message)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_buried_job_has_one_result(world: World, worker: Worker, known: bool):
+    """Where its result can't be told at once, that result is told later, and no other one is made."""
+    customer, queue = world.customer(), world.environment["ALLOWED_RESULT_QUEUES"]
+    members = {"output": {"queue": queue}}
+    body = await _dead(worker, customer, **members) if known else json.dumps(customer.job(**members)).encode()
+    worker.queues.missing = frozenset({queue})
+
+    assert await worker.pipeline.bury(delivery(body, "poison-9")) is None
+    ((again, _),) = worker.queues.sent.pop(worker.pipeline.settings.poison_queue)
+    worker.queues.missing = frozenset()
+    assert await worker.pipeline.bury(delivery(again, "poison-10")) is None
+
+    ((told, _),) = worker.queues.sent[queue]
+    assert ("orig-1" if known else "poison-9") == json.loads(told)["job_id"]
+    assert 1 == sum(key.startswith("j_") for partition, key in worker.table.rows if partition == customer.name)
+
+
+async def test_a_poison_message_past_its_deadline_waits_for_no_other(world: World, worker: Worker):
+    """A job that asks for the same and runs just now holds nobody up for ever."""
+    customer = world.customer()
+    body = json.dumps(customer.job(options={"deadline_s": 5})).encode()
+    await worker.ledger.claim(customer.name, "other", request_hash=_asked(body), submitted_at=now())
+
+    told = await worker.pipeline.bury(replace(delivery(body, "poison-9"), submitted_at=now() - timedelta(days=2)))
+
+    assert told is not None
+    assert "poison-9" == json.loads(told)["job_id"]
+
+
 async def test_a_queue_that_refuses_for_a_while_ends_no_waiting_job(world: World, worker: Worker):
     """
     A job that its endpoint asked to wait while nothing could be sent to the queue: the host gives its message up
@@ -395,8 +443,8 @@ def _moved(body: bytes, *, seconds: float) -> bytes:
 
 async def test_a_result_for_a_queue_that_nobody_made_ends_on_the_usual_one(world: World):
     """
-    Until the job's deadline it goes back, for as long as anything that is out of reach; after it, the result is told
-    where all are: nothing circles for ever.
+    Until ten minutes beyond the job's deadline it goes back, for as long as anything that is out of reach; then the
+    result is told where all are: nothing circles for ever.
     """
     worker, customer = worker_of(world), world.customer()
     queue = world.environment["ALLOWED_RESULT_QUEUES"]
@@ -405,8 +453,13 @@ async def test_a_result_for_a_queue_that_nobody_made_ends_on_the_usual_one(world
 
     assert await worker.deliver(customer, **members) is None
     ((body, delay_s),) = worker.put_back()
-    late = json.loads(body) | {"_put_back": {"submitted_at": rfc3339(now() - timedelta(hours=2))}}
-    told = await worker.deliver(customer, json.dumps(late).encode())
+    later = [
+        json.dumps(json.loads(body) | {"_put_back": {"submitted_at": rfc3339(now() - timedelta(minutes=minutes))}})
+        for minutes in (65, 75)
+    ]
+    assert await worker.deliver(customer, later[0].encode()) is None
+    assert 1 == len(worker.put_back())
+    told = await worker.deliver(customer, later[1].encode())
 
     assert delay_s >= 60
     assert ("succeeded", "special") == (told and told["status"], told and told["job_id"])

@@ -63,6 +63,13 @@ def test_a_short_wait_is_no_retry_while_other_calls_are_answered(asked_s: float,
     assert (None if counts else asked_s) == next_wait(error, 4, Options(max_retries=4), moves_on=moves_on)
 
 
+def test_a_wait_of_what_is_down_is_a_retry():
+    """That other calls are answered says nothing of one that fails."""
+    error = ProviderUnavailable("x", replace(TOLD.facts, status=503))
+
+    assert is_retry(error, moves_on=True)
+
+
 @pytest.mark.parametrize("moves_on", [False, True])
 def test_a_long_wait_that_the_server_names_is_no_retry(moves_on: bool):
     """The job is put back for it until its deadline; only where it wants no retries at all is there no second try."""

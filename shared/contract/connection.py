@@ -12,6 +12,9 @@ from msgspec import Meta, Struct
 from shared.contract.decoding import decode
 from shared.errors import ConnectionInvalid, InvalidJob
 
+KEY_LIMIT = 4096
+"""Characters; a header of more is refused by most servers."""
+
 
 class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The members that the contract names. `api_key` is plain here: wrap it at once."""
@@ -69,6 +72,8 @@ def _record(data: bytes) -> ConnectionRecord:
     record = msgspec.structs.replace(record, **{name: text.strip() for name, text in texts.items()})
     if record.auth == "api_key" and not record.api_key:
         raise ConnectionInvalid("The connection's secret has no `api_key`, and its `auth` is not `entra`.")
+    if len(record.api_key or "") > KEY_LIMIT:
+        raise ConnectionInvalid(f"The connection's `api_key` has more than {KEY_LIMIT} characters.")
     if not _is_header_text(record.api_key or ""):
         raise ConnectionInvalid("The connection's `api_key` has characters that no key has, such as a line break.")
     for name in ("organization", "project"):

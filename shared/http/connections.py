@@ -184,7 +184,7 @@ def _read_record(request: Request) -> Secret:
 
 
 def _read_trial(request: Request) -> TrialRequest:
-    if not request.body.strip():
+    if not request.body and "transfer-encoding" not in request.headers:
         return TrialRequest()
     check_body(request)
     try:

@@ -37,7 +37,7 @@ WAIT = Parameter(
     {"type": "string", "examples": ["wait=30"]},
 )
 IF_MATCH = Parameter(
-    "If-Match", "header", "The `ETag` that GET gave, or `*`: 412 where there is no such connection.", {"type": "string"}
+    "If-Match", "header", "The `ETag` that GET gave, or `*`: 412 where the connection is another.", {"type": "string"}
 )
 IF_NOT_THERE = Parameter(
     "If-None-Match", "header", "`*`, or an `ETag`: 412 where there is such a connection.", {"type": "string"}
@@ -70,8 +70,8 @@ _RESULT = Answer(
 )
 _NOT_MODIFIED = Answer("Nothing has changed since that `ETag`.", headers=("ETag",))
 _REFUSED_JOB = {
-    400: "`invalid_job`: the body is no job. The sentence names the member at fault. "
-    "`invalid_request`: it is empty, as the host makes one that comes in chunks.",
+    400: "`invalid_job`: the body is no job, or empty, as the host makes one that comes in chunks. The sentence names "
+    "the member at fault.",
     409: "`conflict`: the id belongs to a job that asked for something else.",
     413: f"`too_large`: the body is larger than {BODY_LIMIT} bytes.",
     415: "`unsupported_media_type`: the body is compressed, or no JSON by its own word.",
