@@ -31,12 +31,11 @@ from shared.errors import (
 )
 
 _FILTERED = {
-    *(
-        "content_filter",
-        "contentfilter",
-        "responsibleaipolicyviolation",
-    ),  # Azure; the second said by its older images API
-    *("content_policy_violation", "moderation_blocked"),
+    "content_filter",
+    "contentfilter",  # Azure's older images API
+    "responsibleaipolicyviolation",
+    "content_policy_violation",
+    "moderation_blocked",
     "invalid_prompt",  # OpenAI's reasoning models: "your prompt was flagged as potentially violating our usage policy"
 }
 _NO_MODEL = {"deploymentnotfound", "model_not_found", "modelnotfound", "unknown_model", "no_model_name"}

@@ -89,17 +89,18 @@ class Outputs:
         await self._blobs.write(blob.container, blob.name, data, content_type)
         return blob
 
-    async def fitted(self, job: Job, *, submitted_at: datetime, traceparent: str | None) -> Job:
+    async def message_of(self, job: Job, *, submitted_at: datetime, traceparent: str | None) -> bytes:
         """
-        The job as it fits a message of ours: its input in a blob of its own, where it would not.
+        The job as a message of ours, its input in a blob of its own where it would not fit otherwise.
 
         Raises StorageUnavailable.
         """
-        if len(encode_job(job, submitted_at=submitted_at, traceparent=traceparent)) <= MESSAGE_LIMIT:
-            return job
+        body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
+        if len(body) <= MESSAGE_LIMIT:
+            return body
         job, name, data = with_own_blob(job, self._settings.results_container)
-        await self.write(job, name, data, "application/json")
-        return job
+        await self.write(job, name, data, _JSON)
+        return encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
 
     async def read_back(self, job: Job, name: str) -> bytes:
         """One of the job's blobs that `write` has written. Raises StorageUnavailable."""

@@ -207,9 +207,9 @@ class Pipeline:
         traceparent, submitted_at = self.tools.telemetry.carried(job, delay), delivery.submitted_at
         if queue == self.settings.poison_queue and job.id == delivery.message_id and not named:
             job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
+            body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
         else:
-            job = await self.tools.outputs.fitted(job, submitted_at=submitted_at, traceparent=traceparent)
-        body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
+            body = await self.tools.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left = (deadline_of(job, delivery.submitted_at) - now()).total_seconds()
         # Not all at once, and not long after the deadline, with which it ends unless something is still out of reach.
         delay_s = min(delay.delay_s * random.uniform(1, 1.1), max(left, 1.0) if left > 0 else math.inf)  # noqa: S311

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import now
-from shared.contract.job import Job, encode_job, request_hash
+from shared.contract.job import Job, request_hash
 from shared.ledger import Ledger
 from shared.outputs import Outputs
 from shared.rows import JobRecord
@@ -40,8 +40,7 @@ class Submissions:
         record = await self.ledger.submit(job, request_hash=request_hash(job), submitted_at=moment)
         if record.state not in {"queued", "cancelled"}:
             return record
-        job = await self.outputs.fitted(job, submitted_at=record.submitted_at, traceparent=traceparent)
-        body = encode_job(job, submitted_at=record.submitted_at, traceparent=traceparent)
+        body = await self.outputs.message_of(job, submitted_at=record.submitted_at, traceparent=traceparent)
         await self.queues.send(self.settings.jobs_queue, body)
         return record
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import endpoint as endpoints
 from local import azurite as azurites
 from local import vault as vaults
+from operating import Operator
 from shared import holds
 from world import World, open_world
 
@@ -64,6 +65,13 @@ async def own_world(
     """A world of a module's own, for tests that look at whole queues: nobody else's messages come up there."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
+
+
+@pytest.fixture
+async def operator(world: World, tmp_path: Path) -> Operator:
+    """An operator in an empty folder, whose world's jobs queue is empty."""
+    await world.messages(world.environment["JOBS_QUEUE"])
+    return Operator(world, tmp_path)
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ def _world(own_world: World) -> World:
     return own_world
 
 
-@pytest.fixture
-async def operator(world: World, tmp_path: Path) -> Operator:
-    await world.messages(world.environment["JOBS_QUEUE"])
-    return Operator(world, tmp_path)
-
-
 async def queued(operator: Operator) -> list[dict[str, object]]:
     """The jobs in the queue, taken out of it."""
     return [json.loads(body) for body in await operator.world.messages(operator.world.environment["JOBS_QUEUE"])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +20,6 @@ from world import Customer, World
 @pytest.fixture(name="world")
 def _world(own_world: World) -> World:
     return own_world
-
-
-@pytest.fixture
-async def operator(world: World, tmp_path: Path) -> Operator:
-    await world.messages(world.environment["JOBS_QUEUE"])
-    return Operator(world, tmp_path)
 
 
 async def work(operator: Operator) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
 import re
 import socket
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,16 +36,12 @@ from shared.settings import read_settings
 from shared.signing import Signing
 from shared.stores import Row, StoredCredential
 from shared.transport import Transport
+from signatures import new_secret
 from world import Customer, World
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BODY = b"MARKED-BODY-OF-THE-RECEIVER"
 ROOT = Path(__file__).parent.parent
-
-
-def new_secret() -> str:
-    """A signing secret as the specification has it."""
-    return f"whsec_{base64.b64encode(uuid.uuid4().bytes * 2).decode()}"
 
 
 @dataclass

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,38 +16,20 @@ import pytest
 import pytest_asyncio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from standardwebhooks import Webhook
 
 from doorway import Answered, knock
 from local.vault import Vault
 from local.vault import start as start_vault
 from shared import signing
 from shared.contract.job import decode_job
-from shared.errors import InvalidJob, VaultUnavailable
+from shared.errors import InvalidJob
 from shared.event_templates import fill
 from shared.http.reading import BODY_LIMIT
-from shared.secret import Secret
-from shared.signing import READS_A_SECOND, NoSigningSecret, Signing
-from shared.stores import StoredCredential
+from signatures import new_secret, signed
 from world import Customer, World, open_world
 
 ROOT = Path(__file__).parent.parent
 REFUSED = "The webhook's signature is missing, wrong, or not of these minutes."
-
-
-def new_secret() -> str:
-    """A signing secret as the specification has it."""
-    return f"whsec_{base64.b64encode(uuid.uuid4().bytes * 2).decode()}"
-
-
-def signed(secret: str, body: bytes, *, webhook_id: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
-    """The headers with which the authors' library signs a body."""
-    moment = at or datetime.now(UTC)
-    return {
-        "webhook-id": webhook_id,
-        "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(secret).sign(webhook_id, moment, body.decode()),
-    }
 
 
 @dataclass
@@ -162,18 +142,6 @@ async def test_a_webhook_id_that_is_no_job_id_makes_one(sender: Sender, webhook_
     assert (202, 202, 202) == (first.status, again.status, other.status)
     assert re.fullmatch(r"webhook-[0-9a-f]{32}", first.json["job_id"])
     assert first.json["job_id"] == again.json["job_id"] != other.json["job_id"]
-
-
-async def test_the_specifications_own_example_verifies():
-    """The vector of the library's tests is signed as there. It is too old; its body, signed now, is let in."""
-    key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    store = Store({"acme": key})
-    moment = datetime.fromtimestamp(1614265330, UTC)
-    headers = signed(key, b'{"test": 2432232314}', webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=moment)
-
-    assert "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" == headers["webhook-signature"]
-    assert not await Signing(store).verify("acme", b'{"test": 2432232314}', headers)  # it is of 2021
-    assert await Signing(store).verify("acme", b'{"test": 2432232314}', signed(key, b'{"test": 2432232314}'))
 
 
 def without(name: str) -> Callable[[dict[str, str]], dict[str, str]]:
@@ -574,196 +542,6 @@ def test_an_event_never_changes_what_the_template_says(text: str, value: Any):
         "input": {"prompt": f"<{text}|{text}>", "system": text, "extra": [value, {"c": value}]},
         "metadata": {"fixed": "}} {b}", "braces": "{{a}}"},
     } == filled(template, {"a": text, "b": value, "action": "raw", "input": {}})
-
-
-# The secrets themselves.
-
-
-class Store:
-    """Signing secrets in memory; counts how often it is asked, and is down when told so."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self.values = values
-        self.asked = 0
-        self.down = False
-
-    async def signing_secret(self, customer: str) -> StoredCredential | None:
-        """See `signing.SigningStore`."""
-        self.asked += 1
-        if self.down:
-            raise VaultUnavailable("The vault is down.")
-        value = self.values.get(customer)
-        return None if value is None else StoredCredential(Secret(value), "1")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
-
-
-async def test_a_secret_is_read_every_few_minutes():
-    """While it verifies, it is read once in five minutes; an hour of outage is bridged."""
-    key = new_secret()
-    store, clock = Store({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
-    for seconds, asked in ((0, 1), (299, 1), (2, 2)):
-        clock.now += seconds
-        assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-        assert asked == store.asked
-    store.down = True
-    clock.now += 3500
-    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-    clock.now += 200
-    with pytest.raises(VaultUnavailable):
-        await secrets.verify("acme", b"{}", signed(key, b"{}"))
-
-
-async def test_a_flood_of_names_does_not_use_up_the_vault():
-    """A worker asks for so many secrets a second and no more; who is known is not held up."""
-    key = new_secret()
-    store, clock = Store({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
-    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-    clock.now += 2
-    for number in range(READS_A_SECOND):
-        assert not await secrets.verify(f"c{number}", b"{}", signed(key, b"{}"))
-    with pytest.raises(VaultUnavailable, match="Too many"):
-        await secrets.verify("one-more", b"{}", signed(key, b"{}"))
-
-    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-    clock.now += 1.1
-    assert not await secrets.verify("one-more", b"{}", signed(key, b"{}"))
-
-
-async def flood(secrets: Signing, clock: Clock, seconds: int) -> None:
-    """Two hundred made-up names a second."""
-    for number in range(200 * seconds):
-        clock.now += 0.005
-        with suppress(VaultUnavailable):
-            await secrets.verify(f"x{clock.now:.3f}-{number}".replace(".", "-"), b"{}", {})
-
-
-async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch):
-    """Through a flood that lasts, a known customer's secret stays in memory, and is read anew when it is time."""
-    monkeypatch.setattr(signing, "KEPT", 20)
-    key = new_secret()
-    store, clock = Store({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
-    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-    for _ in range(3):
-        clock.now += 299
-        await flood(secrets, clock, 2)
-        assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-        assert await secrets.sign("acme", "msg_1", b"{}")
-    store.values["acme"] = new = new_secret()
-    clock.now += 299
-    await flood(secrets, clock, 2)
-
-    assert await secrets.verify("acme", b"{}", signed(new, b"{}"))
-
-
-async def test_made_up_names_hold_up_no_callback():
-    """A customer that nobody has asked for yet can be signed for while all reads for strangers are used up."""
-    store, clock = Store({"acme": new_secret()}), Clock()
-    secrets = Signing(store, ticks=clock)
-    await flood(secrets, clock, 2)
-    with pytest.raises(VaultUnavailable, match="Too many"):
-        await secrets.verify("one-more", b"{}", {})
-
-    assert await secrets.sign("acme", "msg_1", b"{}")
-
-
-async def test_a_flood_does_not_tell_who_is_known():
-    """While no more reads are to be had, a wrong signature of a known customer's is told the same as any name."""
-    key = new_secret()
-    store, clock = Store({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
-    assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-    with pytest.raises(NoSigningSecret):
-        await secrets.sign("without", "msg_1", b"{}")
-
-    async def told(name: str) -> str:
-        try:
-            return str(await secrets.verify(name, b"{}", signed(new_secret(), b"{}")))
-        except VaultUnavailable as exc:
-            return str(exc)
-
-    for quiet_s in (10, 400):
-        clock.now += quiet_s
-        await flood(secrets, clock, 1)
-        busy = [await told(name) for name in ("acme", "without", "nobody")]
-        clock.now += 2
-        asked = store.asked
-        calm = []
-        for name in ("acme", "without", "nobody"):
-            calm += [await told(name), await told(name)]
-            assert asked + 1 == store.asked, name
-            asked = store.asked
-        assert (1, {"False"}) == (len(set(busy)), set(calm))
-        assert busy[0].startswith("Too many")
-    for name in ("acme", "without", "nobody"):  # what was known is old by now: it is read once all the same
-        clock.now += 400
-        asked = store.asked
-        assert ("False", asked + 1) == (await told(name), store.asked), name
-
-
-async def test_what_is_signed_verifies_with_each_secret():
-    """While a secret is being rotated, what goes out is signed with both; the receiver's library takes either."""
-    old, new = new_secret(), new_secret()
-    headers = await Signing(Store({"acme": f"{new} {old}"})).sign("acme", "msg_1", b'{"a":1}')
-
-    assert {"a": 1} == Webhook(old).verify(b'{"a":1}', headers) == Webhook(new).verify(b'{"a":1}', headers)
-    assert 2 == len(headers["webhook-signature"].split(" "))
-
-
-async def test_who_has_no_secret_can_not_sign():
-    """The sentence says so; a secret that was put there meanwhile serves after seconds."""
-    store, clock = Store({}), Clock()
-    secrets = Signing(store, ticks=clock)
-    with pytest.raises(NoSigningSecret, match="The customer has no signing secret"):
-        await secrets.sign("acme", "msg_1", b"{}")
-    store.values["acme"] = new_secret()
-    clock.now += 5
-
-    assert await secrets.sign("acme", "msg_1", b"{}")
-
-
-@pytest.mark.parametrize("value", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"whsec_{'A' * 85}w=="])
-async def test_secrets_of_the_specifications_length_are_keys(value: str):
-    """From 24 to 64 bytes, with or without the padding."""
-    for text in (value, value.rstrip("=")):
-        assert await Signing(Store({"acme": text})).verify("acme", b"{}", signed(value, b"{}"))
-
-
-@pytest.mark.parametrize(
-    "value", ["", "x", "whsec_MfKQ", f"whsec_{'A' * 40}-_AA", f"whsec_{'A' * 120}", "whsec_MfKQ x"]
-)
-async def test_what_is_no_secret_is_said_to_be_none(value: str, caplog: pytest.LogCaptureFixture):
-    """The operator reads of it in the log, without the value."""
-    with pytest.raises(NoSigningSecret, match="is not `whsec_` and base64 of 24 to 64 bytes"):
-        await Signing(Store({"acme": value})).sign("acme", "msg_1", b"{}")
-
-    assert "signing_secret_invalid customer=acme" in caplog.text
-    assert not value or value not in caplog.text.replace("customer=acme", "")
-
-
-@pytest.mark.parametrize("value", ["{good} whsec_MARKED", "MARKED {good}", "whsec_ {good} MARKED=="])
-async def test_a_malformed_secret_switches_off_no_good_one(value: str, caplog: pytest.LogCaptureFixture):
-    """A slip while rotating leaves the other secret in force; the log tells of it, without a value."""
-    good = new_secret()
-    secrets = Signing(Store({"acme": value.format(good=good)}))
-
-    assert await secrets.verify("acme", b"{}", signed(good, b"{}"))
-    assert Webhook(good).verify(b"{}", await secrets.sign("acme", "msg_1", b"{}")) == {}
-    assert "signing_secret_invalid customer=acme" in caplog.text
-    assert "MARKED" not in caplog.text
-    assert good not in caplog.text
 
 
 # The page.

@@ -194,7 +194,7 @@ def salvage(body: bytes) -> dict[str, Any]:
     }
     found = {}
     for name, is_valid in valid.items():
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        with contextlib.suppress(*UNREADABLE):
             if name in members and is_valid(value := msgspec.json.decode(members[name])):
                 found[name] = value
     return found

@@ -1,0 +1,24 @@
+"""Signing secrets, and what their holders sign with the library of the specification's authors."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
+
+
+def new_secret() -> str:
+    """A signing secret as the specification has it."""
+    return f"whsec_{base64.b64encode(uuid.uuid4().bytes * 2).decode()}"
+
+
+def signed(secret: str, body: bytes, *, webhook_id: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
+    """The headers with which the authors' library signs a body."""
+    moment = at or datetime.now(UTC)
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(int(moment.timestamp())),
+        "webhook-signature": Webhook(secret).sign(webhook_id, moment, body.decode()),
+    }
