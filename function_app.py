@@ -1,4 +1,4 @@
-"""Triggers and bindings, nothing else: bytes in, bytes out. `shared.pipeline` has the way of a job."""
+"""Triggers and bindings, nothing else: bytes in, bytes out. `shared.jobs.worker` has the way of a job."""
 
 import os
 from uuid import uuid4
@@ -7,8 +7,8 @@ import azure.functions as func
 
 from shared.clock import now
 from shared.http.messages import Request, Response
-from shared.routes import ROUTES, Route
-from shared.runs import Delivery
+from shared.http.routes import ROUTES, Route
+from shared.jobs.message import Delivery
 from shared.services import services
 from shared.settings import binding_queues, callback_queues
 

@@ -16,16 +16,16 @@ from aijobs.screen import confirmed, plain, tell
 from aijobs.settings import vault_of
 from aijobs.vaults import check_customer, opened_vault
 from shared.clock import now
-from shared.connections import FRESH_S, Connection, check_dates
+from shared.connections.probe import Trials, refused
+from shared.connections.resolver import FRESH_S, Connection, check_dates
+from shared.connections.store import StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import TrialDocument
 from shared.errors import ConnectionFault, ConnectionNotFound
 from shared.secret import Secret
 from shared.services import Services
-from shared.stores import StoredCredential
-from shared.trials import Trials, refused
-from shared.upstream import EntraAccess
+from shared.upstream.messages import EntraAccess
 
 _GOOD_ENOUGH = frozenset({"fine", "rate_limited"})
 """Verdicts of an endpoint that has taken the key."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aijobs.screen import confirmed, tell
 from aijobs.settings import opened
-from shared.customer_data import CustomerData
+from shared.retention.customer_data import CustomerData
 
 
 async def export(asked: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ from aijobs.queues import opened_queue
 from aijobs.screen import show, table, tell
 from aijobs.settings import opened, read_app_settings
 from shared.clock import now
-from shared.connections import Connections
+from shared.connections.key_vault import VaultForbids
+from shared.connections.resolver import Connections
 from shared.errors import JobError, NotNow, SettingInvalid
-from shared.key_vault import VaultForbids
 from shared.services import Services
 from shared.settings import Settings
-from shared.stores import Row
+from shared.storage.base import Row
 
 SKEW = timedelta(seconds=60)
 """A clock that is this far off is worth a word; webhooks bear five minutes, Storage fifteen."""

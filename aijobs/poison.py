@@ -18,8 +18,8 @@ from aijobs.settings import opened
 from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash
 from shared.errors import InvalidJob, JobBusy
-from shared.records import Records
-from shared.rows import JobRecord
+from shared.jobs.queries import Records
+from shared.jobs.records import JobRecord
 from shared.services import Services
 
 

@@ -15,7 +15,7 @@ from aijobs.screen import progress, tell, warn
 from aijobs.settings import opened
 from aijobs.targets import Target, named_targets, records_of
 from shared.contract.result import Result
-from shared.rows import JobRecord
+from shared.jobs.records import JobRecord
 from shared.services import Services
 
 LINES = "results.jsonl"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aijobs.faults import Refused
-from shared.key_vault import KeyVaultCredentials
+from shared.connections.key_vault import KeyVaultCredentials
 from shared.services import Services, build
 from shared.settings import Settings, read_settings
 

@@ -20,8 +20,8 @@ from aijobs.screen import progress, tell, warn
 from aijobs.settings import opened
 from shared.contract.job import Job
 from shared.errors import InvalidJob, JobBusy, JobConflict, NotNow
+from shared.jobs.submission import Submissions
 from shared.services import Services
-from shared.submissions import Submissions
 
 _TOLD = 20
 """Faults that are told one by one."""

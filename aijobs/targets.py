@@ -11,9 +11,9 @@ from aijobs.acks import deployment_of, read_acks
 from aijobs.faults import Refused
 from shared.contract.decoding import NAME_RULE, is_job_id, is_name
 from shared.contract.documents import JobDocument
-from shared.http.jobs import document_of
-from shared.records import Records
-from shared.rows import JobRecord
+from shared.jobs.queries import Records
+from shared.jobs.records import JobRecord
+from shared.jobs.status import document_of
 from shared.services import Services
 
 AT_ONCE = 50

@@ -8,11 +8,11 @@ import sys
 from aijobs.faults import Refused
 from aijobs.screen import show, table, tell
 from aijobs.settings import opened
+from shared.billing.statements import CHOICES, USUAL, Statements, is_month
 from shared.clock import now
 from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import Statement
 from shared.http.usage import csv_of
-from shared.statements import CHOICES, USUAL, Statements, is_month
 
 _NUMBERS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "images")
 _LABELS = ("provider", "billed_to", "outcome")

@@ -11,12 +11,12 @@ from aijobs.faults import Refused
 from aijobs.screen import show, table, tell
 from aijobs.settings import opened, vault_of
 from shared.clock import now, rfc3339
-from shared.connections import Connection, check_dates
+from shared.connections.key_vault import VaultForbids
+from shared.connections.resolver import Connection, check_dates
 from shared.contract.decoding import NAME_RULE, is_name
 from shared.errors import ConnectionFault
-from shared.key_vault import VaultForbids
 from shared.services import Services
-from shared.upstream import EntraAccess
+from shared.upstream.messages import EntraAccess
 
 
 async def list_all(asked: argparse.Namespace) -> int:

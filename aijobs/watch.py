@@ -19,7 +19,7 @@ from aijobs.screen import console, plain, table, tell
 from aijobs.settings import opened
 from aijobs.targets import AT_ONCE, Target, document, look, named_targets
 from shared.contract.documents import ENDED, STATES, JobDocument
-from shared.records import Records
+from shared.jobs.queries import Records
 from shared.services import Services
 
 FEW = 20

@@ -71,7 +71,7 @@ async def _steps() -> dict[str, float]:
     from shared.clock import now  # noqa: PLC0415
     from shared.contract.job import Options  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415
-    from shared.upstream import UpstreamRequest  # noqa: PLC0415
+    from shared.upstream.messages import UpstreamRequest  # noqa: PLC0415
 
     pipeline = services().pipeline
     connection = await pipeline.connections.resolve(customer(0), "default")

@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
-from shared.adaptations import Adaptations
-from shared.bench import Tools
-from shared.breakers import Breakers
-from shared.connections import Connections
-from shared.identity import Identity
-from shared.inputs import Inputs
-from shared.lanes import Lanes
-from shared.ledger import Ledger
-from shared.outputs import Outputs
-from shared.pipeline import Pipeline
+from shared.connections.identity import Identity
+from shared.connections.resolver import Connections
+from shared.jobs.admission import Lanes
+from shared.jobs.context import Tools
+from shared.jobs.inputs import Inputs
+from shared.jobs.ledger import Ledger
+from shared.jobs.outputs import Outputs
+from shared.jobs.worker import Pipeline
 from shared.settings import Settings, read_settings
-from shared.sockets import open_session
 from shared.storage.account import Account
+from shared.storage.base import Blobs, Table
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
-from shared.stores import Blobs, Table
-from shared.telemetry import SILENT, Telemetry
-from shared.transport import Transport
+from shared.telemetry.base import SILENT, Telemetry
+from shared.upstream.capabilities import Adaptations
+from shared.upstream.circuit_breaker import Breakers
+from shared.upstream.client import Transport
+from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
-    from shared.callbacks import Callbacks
-    from shared.http.door import Door
-    from shared.key_vault import KeyVaultCredentials
-    from shared.signing import Signing
+    from shared.connections.key_vault import KeyVaultCredentials
+    from shared.http.app import Door
+    from shared.webhooks.delivery import Callbacks
+    from shared.webhooks.signing import Signing
 
 _TALKATIVE = ("azure", "httpx", "msal")
 """Loggers that would write a line a request, addresses included."""
@@ -57,7 +57,7 @@ class Services:
     @cached_property
     def door(self) -> Door:
         """The HTTP door. No job from a queue needs it."""
-        from shared.http.opening import Parts, open_door  # noqa: PLC0415
+        from shared.http.wiring import Parts, open_door  # noqa: PLC0415
 
         pipeline = self.pipeline
         return open_door(
@@ -76,7 +76,7 @@ class Services:
     @cached_property
     def callbacks(self) -> Callbacks:
         """What makes callbacks. A job only says that there is one to make."""
-        from shared.callbacks import Callbacks  # noqa: PLC0415
+        from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
 
         pipeline = self.pipeline
         return Callbacks(pipeline.settings, self.table, pipeline.queues, self.signing, pipeline.tools.transport)
@@ -84,13 +84,13 @@ class Services:
     @cached_property
     def signing(self) -> Signing:
         """The customers' signing secrets, of webhooks and callbacks."""
-        from shared.signing import Signing  # noqa: PLC0415
+        from shared.webhooks.signing import Signing  # noqa: PLC0415
 
         return Signing(self.secrets)
 
     async def sweep(self) -> None:
         """Removes what has outlived its retention, for ten minutes at most. The next sweep goes on."""
-        from shared.sweeps import Sweep  # noqa: PLC0415  # no job needs it
+        from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it
 
         await Sweep(self.table, self.blobs, self.pipeline.settings).run()
 
@@ -126,7 +126,7 @@ def build(settings: Settings) -> Services:
         ledger=Ledger(table, lease_s=settings.lease_seconds),
         transport=transport,
         lanes=Lanes(),
-        breakers=Breakers(telemetry=telemetry),
+        breakers=Breakers(on_change=telemetry.breaker),
         adaptations=Adaptations(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
@@ -151,7 +151,7 @@ _services: Services | None = None
 def _telemetry(settings: Settings) -> Telemetry:
     if not settings.applicationinsights_connection_string:
         return SILENT
-    from shared.telemetry_azure import open_telemetry  # noqa: PLC0415  # only where somebody listens
+    from shared.telemetry.azure_monitor import open_telemetry  # noqa: PLC0415  # only where somebody listens
 
     return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
 
@@ -159,7 +159,7 @@ def _telemetry(settings: Settings) -> Telemetry:
 def _secrets(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:
     if not settings.key_vault_url:
         return None
-    from shared.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
+    from shared.connections.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
 
     return KeyVaultCredentials(
         settings.key_vault_url,

@@ -19,7 +19,7 @@ import endpoint as endpoints
 from local import azurite as azurites
 from local import vault as vaults
 from operating import Operator
-from shared import holds
+from shared.jobs import lease as holds
 from world import World, open_world
 
 # Hypothesis gives an example 200 ms if it is told nothing, and its making not much more: a slow machine takes longer.

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.routes import Routes, read_route
+from shared.contract.documents import API_PREFIX
 from shared.http.messages import Request
-from shared.routes import PREFIX, ROUTES
+from shared.http.routes import ROUTES
 from world import World
 
-_FOUND = Routes(read_route(route.name, route.path, PREFIX.strip("/"), [route.method]) for route in ROUTES)
+_FOUND = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ async def knock(
     headers: Mapping[str, str] | None = None,
 ) -> Answered:
     """What the door answers to a request below `/api`; fails where no route takes it."""
-    found = _FOUND.find(method, f"{PREFIX}/{path}")
+    found = _FOUND.find(method, f"{API_PREFIX}/{path}")
     assert found is not None, f"no route takes {method} {path}"
     name, params = found
     data = body if json_body is None else json.dumps(json_body).encode()
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
-    request = Request(method, f"http://localhost{PREFIX}/{path}", params, query or {}, lowered, data)
+    request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lowered, data)
     response = await world.services.door.answer(name, request)
     return Answered(response.status, response.body, response.media_type, response.headers)

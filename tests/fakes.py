@@ -11,7 +11,7 @@ from enum import Enum
 
 from shared.clock import now
 from shared.errors import InvalidJob, StorageUnavailable
-from shared.stores import WRITTEN, BlobFacts, BlobPage, ContainerMissing, Row, RowChanged, RowExists, RowPage
+from shared.storage.base import WRITTEN, BlobFacts, BlobPage, ContainerMissing, Row, RowChanged, RowExists, RowPage
 
 
 class Fault(Enum):

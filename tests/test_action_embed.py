@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from endpoint import Answer, error, reply
 from shared.actions.embed import MOST_TEXTS, fits, halves, is_too_much
-from shared.actions.vectors import npy, parse_vectors, unpack
+from shared.actions.embedding_codec import npy, parse_vectors, unpack
 from shared.contract.embed import decode_embed
 from shared.errors import InvalidJob, RequestRejected, UpstreamFacts
 from world import Customer, World

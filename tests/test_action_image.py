@@ -19,16 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint import Answer, error, images, pixels, reply
-from shared.actions.generations import parse_images, refuses_n
-from shared.actions.pictures import look_at
+from shared.actions.image_format import look_at
+from shared.actions.image_response import parse_images, refuses_n
+from shared.billing.usage import Call, total
+from shared.connections.endpoint import parse_endpoint
 from shared.contract.image import decode_image
 from shared.contract.job import Options
 from shared.contract.result import Usage
 from shared.errors import InvalidJob, Postponed, ProviderUnavailable, RequestRejected, UpstreamFacts
-from shared.providers import parse_endpoint
-from shared.transport import Transport
-from shared.upstream import Reply
-from shared.usage import Call, total
+from shared.upstream.client import Transport
+from shared.upstream.messages import Reply
 from test_transport import Tokens, opened
 from world import World
 
@@ -307,7 +307,7 @@ async def test_fetch_is_tried_again_and_bounded(pictures: Gallery, monkeypatch: 
         assert (await fetched(transport, f"{pictures.url}/flaky")).body == PNG
         with pytest.raises(Postponed) as wait:
             await fetched(transport, f"{pictures.url}/later")
-        monkeypatch.setattr("shared.transport.REPLY_LIMIT", 1000)
+        monkeypatch.setattr("shared.upstream.client.REPLY_LIMIT", 1000)
         with pytest.raises(ProviderUnavailable, match="more than"):
             await fetched(transport, f"{pictures.url}/large")
 

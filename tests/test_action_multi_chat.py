@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from endpoint import Answer, completion, error
 from fakes import Fault
-from shared.actions import Step
+from shared.actions.base import Step
 from shared.actions.multi_chat import join_answers
 from shared.errors import NotNow, RateLimited, RequestRejected, StorageUnavailable, UpstreamFacts
-from shared.ledger import STEP_LIMIT, Ledger
-from shared.rows import Claim
-from shared.stores import Row
+from shared.jobs.ledger import STEP_LIMIT, Ledger
+from shared.jobs.records import Claim
+from shared.storage.base import Row
 from test_stores import Faulty, faulty_table
 from world import Customer, World, delivery
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from endpoint import Answer, Received, error, images, pixels, reply, reset
 from shared.actions.raw import raw_url
-from shared.actions.replies import extension
+from shared.actions.raw_response import extension
+from shared.connections.endpoint import parse_endpoint
 from shared.contract.raw import decode_raw
 from shared.errors import InvalidJob
-from shared.providers import parse_endpoint
 from world import Customer, World, open_world
 
 DEPLOYMENTS = {"provider": "azure_openai", "default_model": None}

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endpoint import Account, Received, completion, error, reply
-from shared.actions import Bench, Step
-from shared.actions.completions import as_prompt
+from shared.actions.base import Bench, Step
+from shared.actions.completion import as_prompt
 from shared.actions.summarize import run
 from shared.actions.summary_prompts import summary_messages
+from shared.actions.text_splitter import estimate_tokens, split
 from shared.contract.job import BlobName
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import InvalidJob, Postponed, RateLimited, RequestRejected, UpstreamFacts
-from shared.texts import estimate_tokens, split
-from shared.upstream import Reply
+from shared.upstream.messages import Reply
 from world import Customer, World
 
 DATA = (

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint import Answer, completion, error, reply
-from shared.adaptations import KEPT, REMEMBERED_S, RENAMED, SAMPLING, Adaptation, Adaptations, read_adaptation
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
-from shared.outcomes import failure
+from shared.upstream.capabilities import KEPT, REMEMBERED_S, RENAMED, SAMPLING, Adaptation, Adaptations, read_adaptation
+from shared.upstream.error_mapping import failure
 from world import Customer, World, delivery
 
 RENAMING = "max_tokens became max_completion_tokens"

@@ -17,7 +17,7 @@ import pytest
 
 from aijobs.__main__ import main
 from aijobs.settings import OUTPUTS, read_app_settings
-from shared.stores import Row
+from shared.storage.base import Row
 from world import Customer, World
 
 ROOT = Path(__file__).parent.parent

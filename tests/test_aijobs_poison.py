@@ -12,7 +12,7 @@ from endpoint import completion
 from operating import Operator
 from shared.clock import now
 from shared.contract.job import decode_job, request_hash
-from shared.stores import Row
+from shared.storage.base import Row
 from world import Customer, World
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from endpoint import completion, error, images, pixels
 from operating import Operator, said_so_far
+from shared.billing.statements import Statements
+from shared.billing.usage import Call, usage_rows
 from shared.clock import now
 from shared.http.usage import csv_of
-from shared.statements import Statements
-from shared.stores import Row
-from shared.usage import Call, usage_rows
+from shared.storage.base import Row
 from world import Customer, World
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from endpoint import completion, error
-from shared import breakers as module
-from shared.breakers import FAILURES, LONGEST_S, OPEN_S, REFUSALS, REFUSED_S, TRIAL_S, Breaker, Breakers
 from shared.errors import (
     ContentFiltered,
     CredentialRejected,
@@ -24,6 +22,8 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamTimeout,
 )
+from shared.upstream import circuit_breaker as module
+from shared.upstream.circuit_breaker import FAILURES, LONGEST_S, OPEN_S, REFUSALS, REFUSED_S, TRIAL_S, Breaker, Breakers
 from test_holds import Held, Worker, worker_of
 from world import Customer, World
 

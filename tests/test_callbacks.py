@@ -24,18 +24,19 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from doorway import knock
 from fakes import MemoryQueues, MemoryTable
-from shared import callbacks as module
-from shared import sockets
-from shared.callbacks import AT_ONCE, GIVE_UP, WAITS_S, Callbacks
+from shared.connections.store import StoredCredential
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import ConnectionInvalid, ProviderUnavailable, StorageUnavailable, UpstreamTimeout, VaultUnavailable
-from shared.http.jobs import document_of
-from shared.rows import JobRecord, job_key, read_record
+from shared.jobs.records import JobRecord, job_key, read_record
+from shared.jobs.status import document_of
 from shared.secret import Secret
 from shared.settings import read_settings
-from shared.signing import Signing
-from shared.stores import Row, StoredCredential
-from shared.transport import Transport
+from shared.storage.base import Row
+from shared.upstream import guarded_session as sockets
+from shared.upstream.client import Transport
+from shared.webhooks import delivery as module
+from shared.webhooks.delivery import AT_ONCE, GIVE_UP, WAITS_S, Callbacks
+from shared.webhooks.signing import Signing
 from signatures import new_secret
 from world import Customer, World
 

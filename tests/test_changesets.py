@@ -14,8 +14,8 @@ from azure.data.tables._serialize import _add_entity_properties
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.storage.changesets import Refusal, read_refusal, render_changeset
-from shared.stores import Row
+from shared.storage.base import Row
+from shared.storage.transactions import Refusal, read_refusal, render_changeset
 
 SERVICE = "https://contoso.table.core.windows.net"
 ETAG = "W/\"datetime'2026-11-20T14%3A17%3A44.6896596Z'\""

@@ -18,8 +18,9 @@ import pytest
 
 from local.vault import Vault
 from local.vault_secrets import VaultError
-from shared import connections as module
-from shared.connections import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
+from shared.connections import resolver as module
+from shared.connections.resolver import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
+from shared.connections.store import StoredCredential
 from shared.contract.job import decode_job
 from shared.errors import (
     ConnectionDisabled,
@@ -32,8 +33,7 @@ from shared.errors import (
 )
 from shared.secret import Secret
 from shared.settings import Settings, read_settings
-from shared.stores import StoredCredential
-from shared.upstream import ApiKey, EntraAccess
+from shared.upstream.messages import ApiKey, EntraAccess
 from test_holds import worker_of
 from world import World
 

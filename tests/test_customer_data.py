@@ -17,10 +17,10 @@ from endpoint import Endpoint
 from fakes import MemoryBlobs, MemoryTable
 from local.azurite import Azurite
 from local.vault import Vault
-from shared.customer_data import CustomerData
 from shared.errors import InvalidJob, StorageUnavailable
+from shared.retention.customer_data import CustomerData
 from shared.settings import Settings, read_settings
-from shared.stores import Row
+from shared.storage.base import Row
 from world import Customer, World, open_world
 
 SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,more,results"})

@@ -13,7 +13,8 @@ import pytest
 
 from endpoint import completion
 from shared import errors
-from shared.connections import Connections
+from shared.connections.endpoint import parse_endpoint
+from shared.connections.resolver import Connections
 from shared.contract.chat import ChatInput
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.embed import EmbedInput
@@ -24,7 +25,6 @@ from shared.contract.multi_chat import MultiChatInput
 from shared.contract.raw import FileInput, RawInput
 from shared.contract.result import Result
 from shared.contract.summarize import SummarizeInput
-from shared.providers import parse_endpoint
 from shared.settings import read_settings
 from world import World
 

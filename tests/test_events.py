@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.actions.events import event_data, read_events
+from shared.actions.sse import event_data, read_events
 
 STREAMS = {
     "nothing": (b"", []),

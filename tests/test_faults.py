@@ -23,8 +23,9 @@ from endpoint import Endpoint
 from faults import JOBS, Deed, FaultyWorld, Met, lost, open_faulty_world, passed, refused, reset
 from local.azurite import Azurite
 from local.vault import Vault
-from shared import connections, holds
-from shared.runs import Delivery
+from shared.connections import resolver as connections
+from shared.jobs import lease as holds
+from shared.jobs.message import Delivery
 from shared.storage import account
 from world import Customer
 

@@ -62,16 +62,33 @@ OUTSIDE = {
 ONLY_SOME_JOBS_NEED = {
     *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
-    *("shared.key_vault", "shared.actions.chat", "shared.contract.chat"),
+    *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
-    *("shared.http.openapi", "shared.http.operations", "shared.http.schemas", "shared.http.page", "shared.http.words"),
-    *("shared.http.examples", "shared.http.interface", "shared.http.callers", "shared.http.problems"),
-    *("shared.http.door", "shared.http.jobs", "shared.http.opening", "shared.submissions", "shared.records"),
-    *("shared.http.webhooks", "shared.signing", "shared.callbacks", "shared.event_templates", "standardwebhooks"),
-    *("opentelemetry", "azure.monitor", "shared.spans", "shared.telemetry_azure"),
-    *("shared.retention", "shared.sweeps", "shared.customer_data"),
-    *("shared.http.connections", "shared.http.usage", "shared.statements", "shared.trials"),
-    *("shared.actions.completions", "shared.actions.summaries", "shared.actions.summarize", "shared.texts"),
+    *(
+        "shared.http.openapi.document",
+        "shared.http.openapi.operations",
+        "shared.http.openapi.schemas",
+        "shared.http.openapi.page",
+        "shared.http.openapi.descriptions",
+    ),
+    *("shared.http.openapi.examples", "shared.http.openapi.routes", "shared.http.auth", "shared.http.problems"),
+    *("shared.http.app", "shared.http.jobs", "shared.http.wiring", "shared.jobs.submission", "shared.jobs.queries"),
+    *(
+        "shared.http.webhooks",
+        "shared.webhooks.signing",
+        "shared.webhooks.delivery",
+        "shared.webhooks.templates",
+        "standardwebhooks",
+    ),
+    *("opentelemetry", "azure.monitor", "shared.telemetry.opentelemetry", "shared.telemetry.azure_monitor"),
+    *("shared.retention.expiry", "shared.retention.sweep", "shared.retention.customer_data"),
+    *("shared.http.connections", "shared.http.usage", "shared.billing.statements", "shared.connections.probe"),
+    *(
+        "shared.actions.completion",
+        "shared.actions.map_reduce",
+        "shared.actions.summarize",
+        "shared.actions.text_splitter",
+    ),
 }
 
 
@@ -171,8 +188,8 @@ def test_triggers_know_few_rooms():
     tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
     froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
-    http = {"shared.http.messages", "shared.routes"}
-    assert {"shared.clock", "shared.runs", "shared.services", "shared.settings"} | http == froms - {"uuid"}
+    http = {"shared.http.messages", "shared.http.routes"}
+    assert {"shared.clock", "shared.jobs.attempt", "shared.services", "shared.settings"} | http == froms - {"uuid"}
 
 
 def test_cold_start_loads_only_what_every_job_needs():
@@ -187,7 +204,7 @@ def test_cold_start_loads_only_what_every_job_needs():
     loaded = set(done.stdout.split())
 
     assert ("", 0) == (done.stderr, done.returncode)
-    assert "shared.pipeline" in loaded
+    assert "shared.jobs.worker" in loaded
     assert set() == loaded & ONLY_SOME_JOBS_NEED
 
 

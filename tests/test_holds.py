@@ -20,18 +20,18 @@ from aiohttp import web
 
 from endpoint import Answer, completion, error, reply, reset, truncated
 from fakes import Fault, MemoryBlobs, MemoryQueues, MemoryTable
-from shared import holds
-from shared import ledger as ledgers
-from shared.actions import chat, multi_chat
-from shared.breakers import Breakers
+from shared.actions.base import chat, multi_chat
 from shared.clock import now
 from shared.errors import JobBusy, LeaseLost, StorageUnavailable
-from shared.lanes import Lanes
-from shared.ledger import Ledger
-from shared.outputs import Outputs
-from shared.pipeline import Pipeline
-from shared.rows import Claim
-from shared.stores import Row, RowChanged
+from shared.jobs import lease as holds
+from shared.jobs import ledger as ledgers
+from shared.jobs.admission import Lanes
+from shared.jobs.ledger import Ledger
+from shared.jobs.outputs import Outputs
+from shared.jobs.records import Claim
+from shared.jobs.worker import Pipeline
+from shared.storage.base import Row, RowChanged
+from shared.upstream.circuit_breaker import Breakers
 from world import Customer, World, delivery
 
 KINDS = {

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from served import Served
-from shared.http.reading import BODY_LIMIT
-from shared.routes import ROUTES
+from shared.http.request_parsing import BODY_LIMIT
+from shared.http.routes import ROUTES
 from world import Customer
 
 pytest_plugins = ["served_fixtures"]

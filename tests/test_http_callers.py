@@ -14,7 +14,7 @@ from doorway import Answered, knock
 from endpoint import Endpoint
 from local.azurite import Azurite
 from local.vault import Vault
-from shared.routes import ROUTES, Route
+from shared.http.routes import ROUTES, Route
 from world import Customer, World, open_world
 
 ROLES = ("Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write")

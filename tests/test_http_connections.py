@@ -19,14 +19,14 @@ import pytest
 from doorway import Answered, knock
 from endpoint import completion, error, reply, reset
 from fakes import Fault, MemoryTable
-from shared import trials
-from shared.addresses import encode_segment
+from shared.connections import probe as trials
+from shared.connections.endpoint_url import encode_segment
 from shared.errors import StorageUnavailable
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.connections import VALUE_LIMIT, ConnectionsDoor
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.transport import Transport
+from shared.upstream.client import Transport
 from test_leaks import _texts as texts
 from world import Customer, World
 

@@ -16,14 +16,17 @@ from endpoint import Endpoint
 from local.azurite import Azurite
 from local.vault import Vault
 from served import Served, serve
-from shared import callbacks, signing, trials
+from shared.connections import probe as trials
 from shared.contract import job as jobs
 from shared.contract.decoding import MOST_OPENED, is_job_id, is_name
+from shared.contract.documents import API_PREFIX
 from shared.http import connections, reading, webhooks
 from shared.http import jobs as door
-from shared.http.openapi import document
-from shared.records import MOST_LOOKED_AT
-from shared.routes import PREFIX, ROUTES
+from shared.http.openapi.document import document
+from shared.http.routes import ROUTES
+from shared.jobs.queries import MOST_LOOKED_AT
+from shared.webhooks import delivery as callbacks
+from shared.webhooks import signing
 from world import Customer
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +49,8 @@ def test_routes_are_those_of_the_hosts_sample():
         for method, path in re.findall(r"^([A-Z]+) \{\{host\}\}(\S+)", CLICKS, re.MULTILINE)
     }
     patterns = {
-        (route.method, re.compile(f"{PREFIX}/{re.sub(r'{[a-z_]+}', '[a-z0-9.-]+', route.path)}")) for route in ROUTES
+        (route.method, re.compile(f"{API_PREFIX}/{re.sub(r'{[a-z_]+}', '[a-z0-9.-]+', route.path)}"))
+        for route in ROUTES
     }
     found = {
         path for method, path in clicked for told, pattern in patterns if method == told and pattern.fullmatch(path)
@@ -57,7 +61,7 @@ def test_routes_are_those_of_the_hosts_sample():
         for told, pattern in patterns
         if not any(method == told and pattern.fullmatch(path) for method, path in clicked)
     ]
-    assert {path for _, path in clicked} == found | {f"{PREFIX}/health"}
+    assert {path for _, path in clicked} == found | {f"{API_PREFIX}/health"}
 
 
 async def test_every_request_to_click_answers_as_it_says(app: Served):

@@ -14,7 +14,8 @@ import pytest
 
 from local.host_json import load_host_json
 from served import Served
-from shared.routes import PREFIX, ROUTES, Route
+from shared.contract.documents import API_PREFIX
+from shared.http.routes import ROUTES, Route
 
 pytest_plugins = ["served_fixtures"]
 
@@ -29,7 +30,7 @@ print(json.dumps({each.get_function_name(): json.loads(each.get_function_json())
 
 def filled(route: Route) -> str:
     """A path that the route takes."""
-    return f"{PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
+    return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
 
 
 def indexed(**environment: str) -> dict[str, dict[str, Any]]:
@@ -75,7 +76,7 @@ def test_each_route_is_a_function_of_its_name():
 
 def test_prefix_is_the_hosts():
     """The paths in documents begin as host.json says."""
-    assert PREFIX == f"/{load_host_json(ROOT / 'host.json', {}).route_prefix}"
+    assert API_PREFIX == f"/{load_host_json(ROOT / 'host.json', {}).route_prefix}"
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)

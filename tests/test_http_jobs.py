@@ -17,10 +17,10 @@ from shared.contract.decoding import MOST_OPENED
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
 from shared.http.jobs import MOST
-from shared.http.reading import BODY_LIMIT
-from shared.inputs import INPUT_LIMIT
-from shared.outputs import Outputs
-from shared.records import Records
+from shared.http.request_parsing import BODY_LIMIT
+from shared.jobs.inputs import INPUT_LIMIT
+from shared.jobs.outputs import Outputs
+from shared.jobs.queries import Records
 from shared.services import build
 from shared.settings import read_settings
 from world import Customer, World, delivery

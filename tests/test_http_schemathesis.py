@@ -21,7 +21,7 @@ from local import vault as vaults
 from local.azurite import Azurite
 from local.vault import Vault
 from served import Served, serve
-from shared.routes import ROUTES
+from shared.http.routes import ROUTES
 from world import Customer
 
 pytestmark = pytest.mark.xdist_group("schemathesis")

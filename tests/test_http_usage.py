@@ -13,7 +13,7 @@ import pytest
 from doorway import Answered, knock
 from endpoint import completion
 from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
 from shared.http.usage import accepted, csv_of

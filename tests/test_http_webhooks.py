@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from doorway import Answered, knock
 from local.vault import Vault
 from local.vault import start as start_vault
-from shared import signing
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
-from shared.event_templates import fill
-from shared.http.reading import BODY_LIMIT
+from shared.http.request_parsing import BODY_LIMIT
+from shared.webhooks import signing
+from shared.webhooks.templates import fill
 from signatures import new_secret, signed
 from world import Customer, World, open_world
 

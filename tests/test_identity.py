@@ -17,8 +17,8 @@ import pytest_asyncio
 import trustme
 from aiohttp import web
 
+from shared.connections.identity import Identity
 from shared.errors import ConnectionInvalid, ProviderUnavailable
-from shared.identity import Identity
 
 SCOPE = "https://ai.azure.com/.default"
 TENANT = "11111111-2222-3333-4444-555555555555"
@@ -205,7 +205,7 @@ def test_nothing_of_azure_identity_is_imported_before_it_is_needed() -> None:
     """Making an Identity imports nothing; a cold start that needs no token does not pay for one."""
     script = (
         "import sys\n"
-        "from shared.identity import Identity\n"
+        "from shared.connections.identity import Identity\n"
         "Identity(client_id='a', entra_client_id='b')\n"
         "print([name for name in sys.modules if name.startswith(('azure', 'msal'))])\n"
     )

@@ -16,7 +16,7 @@ import kql
 from bicep import members, read, value
 from endpoint import error
 from shared import errors
-from shared.lanes import Lanes
+from shared.jobs.admission import Lanes
 from world import World, delivery
 
 ROOT = Path(__file__).parent.parent

@@ -17,11 +17,11 @@ from azure.core.pipeline.transport import AioHttpTransport
 from local import vault as vaults
 from local.vault import Around, Vault
 from local.vault_secrets import VaultError
-from shared import key_vault
+from shared.connections import key_vault
+from shared.connections.key_vault import KeyVaultCredentials
 from shared.errors import ConnectionDisabled, VaultUnavailable
-from shared.key_vault import KeyVaultCredentials
 from shared.secret import Secret
-from shared.sockets import open_session
+from shared.upstream.guarded_session import open_session
 
 NAME = "ai--contoso--default"
 

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endpoint import completion
-from shared import lanes as module
 from shared.clock import now, rfc3339
+from shared.connections.resolver import DEFAULT_CONCURRENCY
 from shared.errors import LaneFull
-from shared.lanes import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, WIDTH, Lanes
-from shared.runs import Delivery
+from shared.jobs import admission as module
+from shared.jobs.admission import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, Lanes
+from shared.jobs.message import Delivery
 from test_holds import Held, worker_of
 from world import World
 
@@ -92,17 +93,19 @@ def test_a_lane_takes_as_many_as_its_width():
     hall = Hall()
     hall.lanes.of("a", "default").seconds = 60
 
-    assert WIDTH == hall.fill("a")
+    assert DEFAULT_CONCURRENCY == hall.fill("a")
 
 
-@pytest.mark.parametrize(("seconds", "more"), [(0.01, FAIR - WIDTH), (1, FAIR - WIDTH), (4, 8), (16, 2), (33, 0)])
+@pytest.mark.parametrize(
+    ("seconds", "more"), [(0.01, FAIR - DEFAULT_CONCURRENCY), (1, FAIR - DEFAULT_CONCURRENCY), (4, 8), (16, 2), (33, 0)]
+)
 def test_a_short_wait_is_waited_here(seconds: float, more: int):
     """Beyond the width come those that wait for two seconds at most, as far as the customer's share goes."""
     hall = Hall()
     hall.lanes.of("a", "default").seconds = seconds
 
-    assert WIDTH + more == hall.fill("a")
-    assert more == 0 or more * seconds / WIDTH <= PATIENCE_S
+    assert DEFAULT_CONCURRENCY + more == hall.fill("a")
+    assert more == 0 or more * seconds / DEFAULT_CONCURRENCY <= PATIENCE_S
 
 
 def test_a_customer_has_half_of_the_worker_at_most():
@@ -123,7 +126,7 @@ def test_a_lane_is_a_connections_own():
     while hall.enter("a", "slow") is None:
         pass
 
-    assert WIDTH == hall.here("a")
+    assert DEFAULT_CONCURRENCY == hall.here("a")
     assert hall.enter("a", "quick") is None
 
 
@@ -196,7 +199,7 @@ def test_those_sent_away_come_back_one_after_the_other():
 
     steps = {round(later - earlier, 6) for earlier, later in pairwise(delays[1:])}
     (step,) = steps
-    assert 0.5 * 16 / WIDTH <= step <= 16 / WIDTH
+    assert 0.5 * 16 / DEFAULT_CONCURRENCY <= step <= 16 / DEFAULT_CONCURRENCY
     assert delays[0] >= SHORTEST_S
 
 
@@ -227,7 +230,7 @@ def test_nobody_is_sent_away_for_very_long():
 def test_how_long_jobs_take_is_learned():
     """After some slow jobs, those that come beyond the width are sent away; after quick ones they wait here."""
     hall = Hall()
-    for seconds, expected in ((120, WIDTH), (0, FAIR)):
+    for seconds, expected in ((120, DEFAULT_CONCURRENCY), (0, FAIR)):
         for _ in range(40):
             hall.enter("a")
             hall.leave("a", after_s=seconds)

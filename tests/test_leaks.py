@@ -16,7 +16,7 @@ from aiohttp import web
 from endpoint import Answer, completion, error, reply, reset, truncated, usual
 from shared.services import build
 from shared.settings import read_settings
-from shared.stores import Queues
+from shared.storage.base import Queues
 from world import Customer, World, delivery
 
 KEY = "MARKED-0123456789abcdef-KEY"

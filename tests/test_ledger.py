@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from fakes import Fault, MemoryTable
-from shared import ledger as module
 from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, StorageUnavailable
-from shared.ledger import LEASE_S, Ledger
-from shared.rows import Claim, Done, StepRecord, fitting, time_row
-from shared.stores import Row, RowExists, RowPage, Table
+from shared.jobs import ledger as module
+from shared.jobs.ledger import LEASE_S, Ledger
+from shared.jobs.records import Claim, Done, time_row
+from shared.jobs.step_rows import StepRecord, fitting
+from shared.storage.base import Row, RowExists, RowPage, Table
 from test_stores import faulty_table
 from world import World
 

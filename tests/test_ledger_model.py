@@ -31,13 +31,14 @@ from hypothesis.stateful import (
 )
 
 from fakes import Fault, MemoryTable
-from shared import ledger as module
 from shared.contract.job import Job as JobMessage
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed, RateLimited, StorageUnavailable
-from shared.ledger import Ledger
-from shared.rows import Claim, Done, JobRecord, StepRecord, time_row
-from shared.stores import Row, Table
+from shared.jobs import ledger as module
+from shared.jobs.ledger import Ledger
+from shared.jobs.records import Claim, Done, JobRecord, time_row
+from shared.jobs.step_rows import StepRecord
+from shared.storage.base import Row, Table
 from test_stores import faulty_table
 from world import World
 

@@ -16,14 +16,15 @@ from msgspec import Raw
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from doorway import knock
-from shared.actions import action_named
+from shared.actions.base import action_named
+from shared.contract.documents import API_PREFIX
 from shared.contract.job import ACTIONS, decode_job
 from shared.errors import InvalidJob
-from shared.http.openapi import document
-from shared.http.operations import OPERATIONS
-from shared.http.page import write_page
-from shared.http.schemas import INPUTS
-from shared.routes import PREFIX, ROUTES
+from shared.http.openapi.document import document
+from shared.http.openapi.operations import OPERATIONS
+from shared.http.openapi.page import write_page
+from shared.http.openapi.schemas import INPUTS
+from shared.http.routes import ROUTES
 from test_docs import JOBS
 from world import World
 
@@ -67,7 +68,7 @@ def test_every_route_is_described():
     assert {(route.name, route.method, f"/{route.path}") for route in ROUTES} == told - {("health", "GET", "/health")}
     assert len(ROUTES) + 1 == len(told)
     assert set(OPERATIONS) == set(NAMES)
-    assert [{"url": PREFIX}] == DOCUMENT["servers"]
+    assert [{"url": API_PREFIX}] == DOCUMENT["servers"]
 
 
 def test_references_lead_somewhere_and_nothing_is_left_over():
@@ -371,7 +372,7 @@ def test_the_page_shows_everything():
     for method, path, operation in CALLS:
         assert operation["operationId"] in ids
         assert f"curl -X {method.upper()} 'https://" in page.text
-        assert f"{PREFIX}{path}" in page.text
+        assert f"{API_PREFIX}{path}" in page.text
         for parameter in operation["parameters"]:
             assert parameter["description"].replace("`", "") in page.text
         for status, answer in operation["responses"].items():
@@ -382,7 +383,7 @@ def test_the_page_shows_everything():
         for member in schema.get("properties", {}):
             assert member in page.text
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
-    assert {f"{PREFIX}/openapi.json"} == {link for link in links if not (link or "").startswith("#")}
+    assert {f"{API_PREFIX}/openapi.json"} == {link for link in links if not (link or "").startswith("#")}
     assert {link.removeprefix("#") for link in links if link and link.startswith("#")} <= ids
     assert len(ids) == sum("id" in attributes for _, attributes in page.tags)
 

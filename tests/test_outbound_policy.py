@@ -19,13 +19,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from endpoint import Account, Endpoint, completion, error
 from local.azurite import Azurite
 from local.vault import Vault
-from shared import sockets
 from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 from shared.secret import Secret
-from shared.sockets import is_allowed_address
-from shared.transport import Transport
-from shared.upstream import ApiKey, Reply, UpstreamRequest
+from shared.upstream import guarded_session as sockets
+from shared.upstream.client import Transport
+from shared.upstream.guarded_session import is_allowed_address
+from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
 from world import World, open_world
 
 NAME = "contoso.openai.azure.com"

@@ -21,7 +21,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from shared.outcomes import failure, request_id, retry_after
+from shared.upstream.error_mapping import failure, request_id, retry_after
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "errors").glob("*.json"))
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from endpoint import Answer, completion, endless, error, reply, reset, truncated
-from shared.waits import SIT_OUT_S
+from shared.upstream.retry import SIT_OUT_S
 from world import Customer, World
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "errors").glob("*.json"))

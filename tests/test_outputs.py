@@ -12,7 +12,7 @@ import pytest
 from shared.contract.job import Job, Output, decode_job
 from shared.contract.result import MESSAGE_LIMIT, ErrorBody, Result, encode_result
 from shared.errors import InvalidJob, StorageUnavailable
-from shared.outputs import Outputs
+from shared.jobs.outputs import Outputs
 from shared.settings import Settings, read_settings
 from world import World
 

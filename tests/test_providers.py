@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from shared.connections.endpoint import _KNOWN_HOSTS, Endpoint, parse_endpoint
 from shared.errors import ConnectionInvalid
-from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
-from shared.providers import _KNOWN_HOSTS, Endpoint, parse_endpoint
+from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed
 
 GA = "2024-10-21"
 MODELS = "2024-05-01-preview"

@@ -8,9 +8,9 @@ import yarl
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from shared.connections.endpoint import PROVIDERS, parse_endpoint
 from shared.errors import ConnectionInvalid
-from shared.outbound import DEFAULT_ALLOWED_SUFFIXES, check_allowed
-from shared.providers import PROVIDERS, parse_endpoint
+from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed
 
 SECRET = "s3cr3tM4RK"
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from openai import APIStatusError, AsyncAzureOpenAI, AsyncOpenAI
 
-from shared.providers import Endpoint, parse_endpoint
+from shared.connections.endpoint import Endpoint, parse_endpoint
 
 KEY = "k-123"
 GA = "2024-10-21"

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from fakes import MemoryTable
-from shared.ledger import Ledger
-from shared.records import MOST_LOOKED_AT, Records
-from shared.stores import Row
+from shared.jobs.ledger import Ledger
+from shared.jobs.queries import MOST_LOOKED_AT, Records
+from shared.storage.base import Row
 
 
 class Watched(MemoryTable):

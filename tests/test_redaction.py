@@ -8,12 +8,12 @@ from urllib.parse import quote
 import pytest
 
 from endpoint import Account, Endpoint, completion, reply
-from shared import sockets
-from shared.addresses import encode_segment
+from shared.connections.endpoint_url import encode_segment
 from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, UpstreamTimeout
 from shared.secret import Secret, redact
-from shared.upstream import ApiKey, Reply, UpstreamRequest
+from shared.upstream import guarded_session as sockets
+from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
 from test_transport import Names, opened
 
 KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]

@@ -21,11 +21,11 @@ from local.azurite import Azurite
 from local.vault import Vault
 from shared.contract.job import LONGEST_DEADLINE_S, Options
 from shared.errors import SettingInvalid, StorageUnavailable
-from shared.retention import NEVER, Reach, reach
-from shared.rows import time_row
+from shared.jobs.records import time_row
+from shared.retention.expiry import NEVER, Reach, reach
+from shared.retention.sweep import Sweep
 from shared.settings import Settings, read_settings
-from shared.stores import Row
-from shared.sweeps import Sweep
+from shared.storage.base import Row
 from world import World, open_world
 
 DAY = timedelta(days=1)
@@ -522,7 +522,7 @@ async def test_a_sweep_that_lost_its_position_leaves(kept: Kept):
 
 
 def _place():
-    from shared.sweeps import Position  # noqa: PLC0415
+    from shared.retention.sweep import Position  # noqa: PLC0415
 
     return Position(Reach(AT, "", AT))
 

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from endpoint import Answer, completion, error
-from shared import bench, executions
+from shared.jobs import context as bench
+from shared.jobs import executor as executions
 from test_holds import Worker, worker_of
 from world import Customer, World
 

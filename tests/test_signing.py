@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from standardwebhooks import Webhook
 
-from shared import signing as module
+from shared.connections.store import StoredCredential
 from shared.errors import VaultUnavailable
 from shared.secret import Secret
-from shared.signing import READS_A_SECOND, REREAD_S, NoSigningSecret, Signing
-from shared.stores import StoredCredential
+from shared.webhooks import signing as module
+from shared.webhooks.signing import READS_A_SECOND, REREAD_S, NoSigningSecret, Signing
 from signatures import new_secret, signed
 
 ENDS = datetime(2026, 11, 20, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from shared.errors import ConnectionInvalid
-from shared.sockets import GuardedResolver, is_allowed_address
+from shared.upstream.guarded_session import GuardedResolver, is_allowed_address
 
 PUBLIC = ["20.42.0.1", "8.8.8.8", "1.1.1.1", "2603:1030::1", "2a00:1450:4001:80f::200e", "64:ff9b::20.42.0.1"]
 PRIVATE = [

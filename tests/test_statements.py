@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from doorway import knock
 from endpoint import completion
 from fakes import MemoryTable
+from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
+from shared.billing.usage import Call, usage_rows
 from shared.contract.documents import Statement, StatementLine, Sums
 from shared.contract.result import ConnectionLabel, Usage
 from shared.http.usage import csv_of
-from shared.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
-from shared.stores import Row
-from shared.usage import Call, usage_rows
+from shared.storage.base import Row
 from world import World
 
 PAGE = (Path(__file__).parent.parent / "docs/bill.md").read_text()

@@ -24,10 +24,10 @@ from shared.storage import account as accounts
 from shared.storage import blobs as azure_blobs
 from shared.storage import tables as azure_tables
 from shared.storage.account import Account
+from shared.storage.base import WRITTEN, BlobFacts, Blobs, ContainerMissing, Queues, Row, RowChanged, RowExists, Table
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
-from shared.stores import WRITTEN, BlobFacts, Blobs, ContainerMissing, Queues, Row, RowChanged, RowExists, Table
 from world import World
 
 WEEK_S = 7 * 24 * 3600

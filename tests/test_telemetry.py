@@ -31,13 +31,13 @@ from doorway import knock
 from endpoint import Endpoint, completion, error, reply
 from local.azurite import Azurite
 from local.vault import Vault
-from shared.breakers import FAILURES, Breakers
 from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
-from shared.lanes import Lanes
-from shared.spans import Spans
-from shared.telemetry import SILENT, Telemetry
-from shared.telemetry_azure import _OWN_BUSINESS
+from shared.jobs.admission import Lanes
+from shared.telemetry.azure_monitor import _OWN_BUSINESS
+from shared.telemetry.base import SILENT, Telemetry
+from shared.telemetry.opentelemetry import Spans
+from shared.upstream.circuit_breaker import FAILURES, Breakers
 from world import Customer, World, open_world
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +101,7 @@ async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIter
 def listened(world: World, telemetry: Telemetry) -> World:
     """The world, telling that."""
     pipeline = world.services.pipeline
-    tools = replace(pipeline.tools, telemetry=telemetry, lanes=Lanes(), breakers=Breakers(telemetry=telemetry))
+    tools = replace(pipeline.tools, telemetry=telemetry, lanes=Lanes(), breakers=Breakers(on_change=telemetry.breaker))
     return replace(world, services=replace(world.services, pipeline=replace(pipeline, tools=tools)))
 
 
@@ -547,7 +547,8 @@ async def main():
     await services.close()
 
 asyncio.run(main())
-print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", "shared.spans"))))
+ours = "shared.telemetry.opentelemetry"
+print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", ours))))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.texts import SMALLEST_LIMIT, estimate_tokens, split
+from shared.actions.text_splitter import SMALLEST_LIMIT, estimate_tokens, split
 
 # Text with all that borders and clusters are made of, and any other character.
 SPICES = [" ", "\n", "\n\n", "\r\n", "\r\n \r\n", ". ", "。", "…» ", "\u200d", "e\u0301", "👩\u200d💻", "漢字", "word"]

@@ -21,7 +21,6 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from endpoint import Account, Answer, Endpoint, completion, endless, error, reply, reset, truncated
-from shared import sockets
 from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
@@ -35,9 +34,10 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.secret import Secret
-from shared.transport import Transport
-from shared.upstream import Access, ApiKey, EntraAccess, Reply, UpstreamRequest
-from shared.waits import SIT_OUT_S
+from shared.upstream import guarded_session as sockets
+from shared.upstream.client import Transport
+from shared.upstream.messages import Access, ApiKey, EntraAccess, Reply, UpstreamRequest
+from shared.upstream.retry import SIT_OUT_S
 
 A_WEEK_S = 7 * 24 * 3600
 
@@ -371,7 +371,7 @@ async def test_an_endless_answer_is_given_up(
     transport: Transport, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer beyond the limit is broken off, is not tried again, and leaves the client usable."""
-    monkeypatch.setattr("shared.transport.REPLY_LIMIT", 4 * 1024 * 1024)
+    monkeypatch.setattr("shared.upstream.client.REPLY_LIMIT", 4 * 1024 * 1024)
     account.will_answer(endless)
 
     with pytest.raises(ProviderUnavailable, match="more than 4 MiB"):
@@ -385,7 +385,7 @@ async def test_a_small_answer_that_unpacks_endlessly_is_given_up(
     transport: Transport, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit counts what an answer unpacks to, not what was sent."""
-    monkeypatch.setattr("shared.transport.REPLY_LIMIT", 1024 * 1024)
+    monkeypatch.setattr("shared.upstream.client.REPLY_LIMIT", 1024 * 1024)
     account.will_answer(encoded(gzip.compress(bytes(32 * 1024 * 1024)), "gzip"))
 
     with pytest.raises(ProviderUnavailable, match="more than 1 MiB"):

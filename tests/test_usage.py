@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from endpoint import reply
+from shared.billing.usage import Call, read_usage, total, usage_rows
 from shared.contract.result import ConnectionLabel, Usage
-from shared.usage import Call, read_usage, total, usage_rows
 from world import World
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)

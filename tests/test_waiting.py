@@ -15,7 +15,7 @@ from fakes import Fault, MemoryTable
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
-from shared.rows import Claim
+from shared.jobs.records import Claim
 from test_holds import Held, Worker, worker_of
 from world import Customer, World, delivery
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.contract.job import Options
 from shared.errors import ProviderUnavailable, RateLimited, RequestRejected, UpstreamFacts
-from shared.waits import LONGEST_BACKOFF_S, SIT_OUT_S, is_retry, next_wait
+from shared.upstream.retry import LONGEST_BACKOFF_S, SIT_OUT_S, is_retry, next_wait
 
 PASSING = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True))
 FOR_GOOD = RequestRejected("x", UpstreamFacts(status=400))

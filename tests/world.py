@@ -18,7 +18,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from endpoint import Account, Endpoint
 from local.azurite import Azurite
 from local.vault import Vault
-from shared.runs import Delivery
+from shared.jobs.message import Delivery
 from shared.services import Services, build
 from shared.settings import read_settings
 

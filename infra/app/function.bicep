@@ -93,7 +93,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 
   // It checks tokens that come, and lets requests without one through: webhooks and /api/health are open to
-  // everybody, and for all else the app itself asks for a role (shared/http/callers.py).
+  // everybody, and for all else the app itself asks for a role (shared/http/auth.py).
   resource auth 'config' = if (!empty(httpAuthClientId)) {
     name: 'authsettingsV2'
     properties: {

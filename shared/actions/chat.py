@@ -7,13 +7,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions import Answer, Bench
-from shared.actions.completions import complete
+from shared.actions.base import Answer, Bench
+from shared.actions.completion import complete
+from shared.billing.usage import call_of_answer
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
-from shared.upstream import Reply
-from shared.usage import call_of_answer
+from shared.upstream.messages import Reply
 
 NEEDS_MODEL = True
 

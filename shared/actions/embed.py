@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions import Answer, Bench, Step, error_body
-from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
-from shared.actions.vectors import npy, parse_vectors, unpack
+from shared.actions.base import Answer, Bench, Step
+from shared.actions.embedding_codec import npy, parse_vectors, unpack
+from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
+from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.embed import Embed, Format, decode_embed
+from shared.contract.error_codec import error_body, known_error
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
-from shared.usage import Call, call_of_answer
 
 NEEDS_MODEL = True
 

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions import Answer, Bench, Step, error_body
-from shared.actions.generations import image_body, parse_images, refuses_n, reply_facts
-from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
-from shared.actions.pictures import look_at
+from shared.actions.base import Answer, Bench, Step
+from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
+from shared.actions.image_format import look_at
+from shared.actions.image_response import image_body, parse_images, refuses_n, reply_facts
+from shared.contract.error_codec import error_body, known_error
 from shared.contract.image import Image, decode_image
 from shared.contract.result import Status
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected

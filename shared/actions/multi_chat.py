@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions import Answer, Bench, Step, error_body
+from shared.actions.base import Answer, Bench, Step
 from shared.actions.chat import parse_chat
-from shared.actions.completions import complete
-from shared.actions.parts import Outcome, known_error, reason_of, settle, side_by_side
+from shared.actions.completion import complete
+from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
 from shared.contract.chat import Chat
+from shared.contract.error_codec import error_body, known_error
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.result import Status
 

@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from msgspec import Raw
 from msgspec.structs import replace
 
-from shared.actions import Answer, Bench, Step
-from shared.actions.replies import RawReply, extension, read_reply
+from shared.actions.base import Answer, Bench, Step
+from shared.actions.raw_response import RawReply, extension, read_reply
+from shared.billing.usage import Call, call_of_answer
+from shared.connections.endpoint import Endpoint
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
 from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
-from shared.providers import Endpoint
-from shared.upstream import FilePart, Reply, UpstreamRequest
-from shared.usage import Call, call_of_answer
+from shared.upstream.messages import FilePart, Reply, UpstreamRequest
 
 NEEDS_MODEL = False
 """See Action: most paths name what they are about themselves."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions import Answer, Bench
-from shared.actions.parts import Outcome, known_error, reason_of, settle
-from shared.actions.summaries import Summaries
+from shared.actions.base import Answer, Bench
+from shared.actions.fan_out import Outcome, reason_of, settle
+from shared.actions.map_reduce import Summaries
+from shared.actions.text_splitter import estimate_tokens
+from shared.contract.error_codec import known_error
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import CredentialRejected, InvalidJob, Postponed, ProviderUnavailable
-from shared.texts import estimate_tokens
 
 NEEDS_MODEL = True
 

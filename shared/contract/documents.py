@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.contract.result import ErrorBody
 
+API_PREFIX = "/api"
+"""host.json's `routePrefix`."""
 JobState = Literal["queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = ("queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled")
 ENDED: frozenset[JobState] = frozenset({"succeeded", "partial", "failed", "cancelled"})

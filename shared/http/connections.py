@@ -13,12 +13,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from shared.addresses import encode_segment
 from shared.clock import now, rfc3339
-from shared.connections import Connection, Connections, check_dates
+from shared.connections.endpoint_url import encode_segment
+from shared.connections.key_vault import KeyVaultCredentials, SecretFacts, VaultForbids
+from shared.connections.probe import Trials, refused
+from shared.connections.resolver import Connection, Connections, check_dates
+from shared.connections.store import StoredCredential
 from shared.contract.connection import decode_connection
 from shared.contract.decoding import NAME_RULE, decode, is_name
 from shared.contract.documents import (
+    API_PREFIX,
     ConnectionDocument,
     ConnectionList,
     ConnectionSettings,
@@ -28,7 +32,7 @@ from shared.contract.documents import (
 from shared.contract.job import check_model
 from shared.contract.result import ErrorBody
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.messages import (
     Request,
     Response,
@@ -38,13 +42,9 @@ from shared.http.messages import (
     tagged,
 )
 from shared.http.problems import Problem, not_found
-from shared.http.reading import check_body
-from shared.key_vault import KeyVaultCredentials, SecretFacts, VaultForbids
-from shared.routes import PREFIX
+from shared.http.request_parsing import check_body
 from shared.secret import Secret
-from shared.stores import StoredCredential
-from shared.trials import Trials, refused
-from shared.upstream import EntraAccess
+from shared.upstream.messages import EntraAccess
 
 VALUE_LIMIT = 25 * 1024
 """Bytes of a secret (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates)."""
@@ -80,7 +80,7 @@ class ConnectionsDoor:
         log.info("connection_kept customer=%s connection=%s version=%s", customer, name, facts.version)
         document = self._describe(customer, facts, candidate)
         if before is None:
-            path = f"{PREFIX}/customers/{quote(customer)}/connections/{quote(name)}"
+            path = f"{API_PREFIX}/customers/{quote(customer)}/connections/{quote(name)}"
             return json_response(document, status=201, headers={"Location": path})
         return json_response(document)
 

@@ -7,29 +7,27 @@ import contextlib
 import time
 import uuid
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import msgspec
 
-from shared.actions import action_named
-from shared.clock import now, rfc3339
+from shared.actions.base import action_named
 from shared.contract.decoding import is_job_id, is_name
-from shared.contract.documents import ENDED, STATES, CallbackState, JobDocument, JobPage, JobState
+from shared.contract.documents import ENDED, STATES, JobPage
 from shared.contract.job import BlobName, Job, decode_job, named_blob
-from shared.contract.result import ErrorBody, Result
+from shared.contract.result import Result
 from shared.contract.summarize import Summarize
 from shared.errors import InvalidJob, NotNow
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.messages import Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
-from shared.http.reading import check_body, read_number, read_wait
-from shared.inputs import INPUT_LIMIT, Inputs
-from shared.ledger import Ledger
-from shared.outputs import Outputs
-from shared.records import Records, is_place
-from shared.routes import PREFIX
-from shared.rows import JobRecord
-from shared.submissions import Submissions
+from shared.http.request_parsing import check_body, read_number, read_wait
+from shared.jobs.inputs import INPUT_LIMIT, Inputs
+from shared.jobs.ledger import Ledger
+from shared.jobs.outputs import Outputs
+from shared.jobs.queries import Records, is_place
+from shared.jobs.records import JobRecord
+from shared.jobs.status import document_of, job_path
+from shared.jobs.submission import Submissions
 
 MOST = 100
 """Jobs on a page."""
@@ -74,7 +72,7 @@ class JobsDoor:
                 record = await self._wait(record, wait_s)
                 if record.told is not None:
                     return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})
-        headers = {"Location": _path(record), "Retry-After": str(_RETRY_AFTER_S)}
+        headers = {"Location": job_path(record), "Retry-After": str(_RETRY_AFTER_S)}
         return json_response(document_of(record), status=202, headers=headers)
 
     async def read(self, request: Request, caller: Caller) -> Response:
@@ -156,59 +154,8 @@ class JobsDoor:
         result = msgspec.json.decode(told, type=Result)
         if result.output is None and result.output_blob is not None:
             told = await self.outputs.read_result(result, told)
-        return Response(200, told, headers={**headers, "Content-Location": f"{_path(record)}/result"})
-
-
-def document_of(record: JobRecord) -> JobDocument:
-    """The status document of a job."""
-    done = None if record.told is None else msgspec.json.decode(record.told, type=Result)
-    error = None if done is None else done.error
-    if done is None and record.reason:
-        error = ErrorBody(code=record.reason_code or "internal", message=record.reason)
-    links = {"self": _path(record)}
-    if done is not None:
-        links["result"] = f"{_path(record)}/result"
-    return JobDocument(
-        job_id=record.job_id,
-        customer=record.customer,
-        status=_state(record, done),
-        attempts=record.attempt,
-        submitted_at=rfc3339(record.submitted_at),
-        action=record.action or None,
-        model=(done.model if done is not None else None) or record.model or None,
-        started_at=None if record.started_at is None else rfc3339(record.started_at),
-        finished_at=None if record.finished_at is None else rfc3339(record.finished_at),
-        error=error,
-        callback=_callback(record),
-        links=links,
-    )
+        return Response(200, told, headers={**headers, "Content-Location": f"{job_path(record)}/result"})
 
 
 def _wanted(record: JobRecord, status: str | None) -> bool:
     return status is None or document_of(record).status == status
-
-
-def _state(record: JobRecord, done: Result | None) -> JobState:
-    off = record.state == "cancelled" or (record.cancelled and done is None)
-    if off or (done is not None and done.error is not None and done.error.code == "cancelled"):
-        return "cancelled"
-    if done is not None:
-        return done.status
-    # A lease that ended is one whose worker has died: the job waits to be taken over.
-    died = record.state == "running" and record.lease_until is not None and record.lease_until < now()
-    return "waiting" if died or record.state == "done" else record.state
-
-
-def _callback(record: JobRecord) -> CallbackState | None:
-    if not record.callback_status:
-        return None
-    return CallbackState(
-        status=record.callback_status,
-        attempts=record.callback_attempts,
-        last_status=record.callback_last_status or None,
-        error=record.callback_error or None,
-    )
-
-
-def _path(record: JobRecord) -> str:
-    return f"{PREFIX}/jobs/{quote(record.customer)}/{quote(record.job_id)}"

@@ -7,13 +7,13 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements, is_month
 from shared.clock import now
 from shared.contract.decoding import is_name
 from shared.contract.documents import Statement
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.messages import JSON, Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
-from shared.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements, is_month
 
 CSV = "text/csv"
 _OFFERED = (JSON, CSV)

@@ -16,15 +16,15 @@ from shared.contract.decoding import decode, is_job_id
 from shared.contract.event import CloudEvent
 from shared.contract.job import Job, decode_job
 from shared.errors import InvalidJob
-from shared.event_templates import fill
-from shared.http.callers import Caller
+from shared.http.auth import Caller
 from shared.http.jobs import JobsDoor
 from shared.http.messages import Request, Response
 from shared.http.problems import Problem
-from shared.http.reading import BODY_LIMIT, check_body
+from shared.http.request_parsing import BODY_LIMIT, check_body
 from shared.settings import Settings
-from shared.signing import Signing
-from shared.stores import Blobs
+from shared.storage.base import Blobs
+from shared.webhooks.signing import Signing
+from shared.webhooks.templates import fill
 
 TEMPLATE = "webhook.json"
 """A customer's template: `{customer}/webhook.json` in TEMPLATES_CONTAINER."""

@@ -10,7 +10,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 
 from shared.errors import InvalidJob
 from shared.storage.account import Account, code_of, unavailable
-from shared.stores import BlobFacts, BlobPage, ContainerMissing
+from shared.storage.base import BlobFacts, BlobPage, ContainerMissing
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader

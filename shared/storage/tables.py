@@ -15,8 +15,15 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.storage.account import Account, code_of, refused, unavailable
-from shared.storage.changesets import Refusal, read_etag, read_refusal, render_changeset, render_deletes, render_inserts
-from shared.stores import Row, RowChanged, RowExists, RowPage
+from shared.storage.base import Row, RowChanged, RowExists, RowPage
+from shared.storage.transactions import (
+    Refusal,
+    read_etag,
+    read_refusal,
+    render_changeset,
+    render_deletes,
+    render_inserts,
+)
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
 """Storage's words for a row that is not what it was, or is gone."""

@@ -1,0 +1,131 @@
+"""
+Changes to one partition, all or nothing, as the Table service takes them: rows to a request body, and
+the answer to what was refused. Pure.
+
+The format is OData's (learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
+The SDK writes and reads it with the standard library's e-mail package, at more than twice the CPU time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from shared.storage.base import Row
+
+_INT32 = range(-(2**31), 2**31)
+_PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+_ACCEPT = "Accept: application/json;odata=minimalmetadata\r\nDataServiceVersion: 3.0\r\n"
+_HEADERS = f"Content-Type: application/json\r\nPrefer: return-no-content\r\n{_ACCEPT}"
+_STATUS = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b", re.MULTILINE)
+# The service's answers hold JSON without line breaks, so nothing in them can pass for a status line.
+_CODE = re.compile(rb'(?:"code" ?: ?"|<(?:m:)?[Cc]ode>)([A-Za-z0-9]+)')
+_ETAG = re.compile(rb"^ETag: ?(.+)$", re.MULTILINE | re.IGNORECASE)
+_ACCEPTED = 202
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why none of the changes were made."""
+
+    status: int
+    code: str
+
+
+def render_changeset(
+    service: str, table: str, changed: Row, added: Sequence[Row], *, boundary: str
+) -> tuple[str, bytes]:
+    """
+    The content type and body of a request that merges `changed` at its etag and inserts `added`.
+
+    `service` is the Table service's address; `boundary` must occur in no row. Raises TypeError or
+    ValueError for a value that a table can't hold.
+    """
+    address = f"{service}/{table}"
+    merge = (
+        f"PATCH {address}(PartitionKey='{_key(changed.partition)}',RowKey='{_key(changed.key)}') HTTP/1.1\r\n"
+        f"{_HEADERS}If-Match: {changed.etag}\r\n\r\n{_entity(changed)}\r\n"
+    )
+    return _batch([merge, *_inserts(address, added)], boundary)
+
+
+def render_inserts(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
+    """As `render_changeset`: inserts `rows`."""
+    return _batch(_inserts(f"{service}/{table}", rows), boundary)
+
+
+def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
+    """As `render_changeset`: deletes `rows`, each at its etag, or as it is where it bears none."""
+    deletes = [
+        f"DELETE {service}/{table}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
+        f"{_ACCEPT}If-Match: {row.etag or '*'}\r\n\r\n"
+        for row in rows
+    ]
+    return _batch(deletes, boundary)
+
+
+def read_refusal(status: int, answer: bytes) -> Refusal | None:
+    """
+    What the answer to a changeset refuses; None where every change was made.
+
+    202 says only that the changeset was read: what became of it stands in the parts. An answer that
+    says nothing of that counts as a refusal: it must not pass for success.
+    """
+    parts = [int(found) for found in _STATUS.findall(answer)] if status == _ACCEPTED else []
+    refused = next((part for part in parts if not 200 <= part < 300), None)  # noqa: PLR2004
+    if parts and refused is None:
+        return None
+    code = _CODE.search(answer)
+    return Refusal(refused or status, code[1].decode() if code else "Unreadable")
+
+
+def read_etag(answer: bytes) -> str:
+    """The etag of the first change that `answer`, in which nothing is refused, tells of."""
+    found = _ETAG.search(answer)
+    return found[1].decode().strip() if found else ""
+
+
+def _inserts(address: str, rows: Sequence[Row]) -> list[str]:
+    return [f"POST {address} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in rows]
+
+
+def _batch(changes: Sequence[str], boundary: str) -> tuple[str, bytes]:
+    parts = "".join(f"--changeset_{boundary}\r\n{_PART}{change}" for change in changes)
+    body = (
+        f"--batch_{boundary}\r\nContent-Type: multipart/mixed; boundary=changeset_{boundary}\r\n\r\n"
+        f"{parts}--changeset_{boundary}--\r\n\r\n--batch_{boundary}--\r\n"
+    )
+    return f"multipart/mixed; boundary=batch_{boundary}", body.encode()
+
+
+def _key(text: str) -> str:
+    return quote(text.replace("'", "''"), safe="")
+
+
+def _entity(row: Row) -> str:
+    members: dict[str, Any] = {"PartitionKey": row.partition, "RowKey": row.key}
+    for name, value in row.values.items():
+        kind, members[name] = _property(name, value)
+        if kind:
+            members[f"{name}@odata.type"] = kind
+    return json.dumps(members)
+
+
+def _property(name: str, value: Any) -> tuple[str, Any]:
+    if isinstance(value, datetime):
+        return "Edm.DateTime", f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    if isinstance(value, bytes):
+        return "Edm.Binary", b64encode(value).decode()
+    if isinstance(value, str | bool):
+        return "", value
+    if not isinstance(value, int):
+        raise TypeError(f"A row holds no {type(value).__name__} ({name}).")
+    if value not in _INT32:
+        raise ValueError(f"{name} is beyond a table's whole numbers.")
+    return "", value
