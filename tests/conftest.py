@@ -5,7 +5,6 @@ told apart by its customer.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,14 +12,14 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import endpoint as endpoints
 from local import azurite as azurites
 from local import vault as vaults
-from operating import Operator
 from shared.jobs import lease as holds
-from world import World, open_world
+from tests.support import endpoint as endpoints
+from tests.support.cli_runner import Operator
+from tests.support.harness import World, open_world
+
+pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server_fixtures"]
 
 # Hypothesis gives an example 200 ms if it is told nothing, and its making not much more: a slow machine takes longer.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,8 +5,6 @@ import asyncio
 import httpx
 import pytest
 
-pytest_plugins = ["tests.local.host_fixtures"]
-
 
 @pytest.fixture
 async def http(host):

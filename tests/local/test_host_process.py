@@ -11,8 +11,7 @@ import pytest
 
 from local.host_errors import AppNotLoaded
 from local.worker import Worker
-
-pytest_plugins = ["tests.local.host_fixtures"]
+from tests.support.host_fixtures import APP
 
 HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
 
@@ -112,7 +111,7 @@ from local.host_errors import HostError
 from local.worker import Worker
 
 async def main():
-    worker = await Worker.load(Path({str(request.path.parent / "host_app")!r}))
+    worker = await Worker.load(Path({str(APP)!r}))
     good = await worker.invoke_queue("echo", b"bytes")
     bad = await worker.invoke_queue("failing", b"{{}}", dequeue_count=2)
     text = await worker.invoke_queue("echo", b"\\xff")

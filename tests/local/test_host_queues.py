@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest_plugins = ["tests.local.host_fixtures"]
-
 
 def overlap(spans):
     """The most spans that hold at any moment."""

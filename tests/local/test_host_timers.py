@@ -8,8 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytest_plugins = ["tests.local.host_fixtures"]
-
 ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
 

@@ -1,0 +1,295 @@
+"""The whole stack as `dev.py start` runs it: real queues, two Functions hosts, and the demo itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from azure.data.tables.aio import TableClient
+from azure.storage.queue.aio import QueueClient
+
+from local import stack as stacks
+from local.customers import onboard
+from local.demo import whose
+from local.stack import Stack
+from tests.support.endpoint import Endpoint
+from tests.support.invalid_jobs import CODES
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("stack")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stack() -> AsyncIterator[Stack]:
+    """The local stack with two hosts."""
+    async with stacks.start(workers=2) as running:
+        yield running
+
+
+def _queue(stack: Stack, name: str) -> QueueClient:
+    return QueueClient.from_connection_string(stack.storage.connection_string, name)
+
+
+async def _send(stack: Stack, *bodies: bytes) -> list[str]:
+    async with _queue(stack, "jobs") as queue:
+        sent = await asyncio.gather(*(queue.send_message(base64.b64encode(body).decode()) for body in bodies))
+    return [message.id for message in sent]
+
+
+async def _results(stack: Stack, ids: list[str], *, within: float = 90) -> dict[str, dict[str, Any]]:
+    """The results of these jobs; fails where one is missing in time, or told twice."""
+    found: dict[str, dict[str, Any]] = {}
+    until = time.monotonic() + within
+    async with _queue(stack, "results") as queue:
+        while set(ids) - set(found):
+            assert time.monotonic() < until, f"No result of {set(ids) - set(found)}."
+            async for message in queue.receive_messages(messages_per_page=32):
+                result = json.loads(base64.b64decode(message.content))
+                assert result["job_id"] not in found
+                found[result["job_id"]] = result
+                await queue.delete_message(message)
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def _waiting(stack: Stack, name: str) -> int:
+    async with _queue(stack, name) as queue:
+        return (await queue.get_queue_properties()).approximate_message_count
+
+
+def _job(customer: str, **members: Any) -> bytes:
+    return json.dumps({"customer": customer, "action": "chat", "input": {"prompt": "Hello?"}} | members).encode()
+
+
+async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
+    """Jobs of three customers go through queue, vault and HTTP, and each ends with its result and usage."""
+    ids = await _send(stack, *(_job(customer.id) for customer in stack.customers))
+
+    results = await _results(stack, ids)
+
+    assert ["succeeded"] * 3 == [results[job_id]["status"] for job_id in ids]
+    assert ["gpt-4o", "fabrikam-chat", "gpt-4o-mini"] == [results[job_id]["model"] for job_id in ids]
+    async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
+        for job_id, customer in zip(ids, stack.customers, strict=True):
+            query = table.query_entities(
+                "PartitionKey eq @c and job_id eq @j", parameters={"c": customer.id, "j": job_id}
+            )
+            (record,) = [row async for row in query]
+            assert record["input_tokens"] == results[job_id]["usage"]["input_tokens"] > 0
+
+
+async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
+    """Every kind of bad message gets one result at once; none is retried, none reaches the poison queue."""
+    hostile = b'{"dequeueCount": "many", "insertionTime": "2026-11-20T00:00:00Z", "id": 1, "customer": "contoso"}'
+    bodies = [body for body, _ in CODES.values() if body] + [hostile, _job("nobody")]
+
+    ids = await _send(stack, *bodies)
+    results = await _results(stack, ids)
+
+    codes = Counter(result["error"]["code"] for result in results.values())
+    assert {"invalid_job": len(bodies) - 1, "connection_not_found": 1} == codes
+    async with asyncio.timeout(60):  # the host deletes a message after it has told the result
+        while await _waiting(stack, "jobs"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (0, 0) == (await _waiting(stack, "results"), await _waiting(stack, "jobs-poison"))
+
+
+async def test_workers_share_a_queue(stack: Stack):
+    """A hundred jobs on two hosts end once each, and usage equals what the endpoint counted."""
+    await stack.ai.forget()
+    before = await _usage(stack)
+    bodies = [_job(customer.id, job_id=f"many-{n}") for n in range(34) for customer in stack.customers]
+
+    await _send(stack, *bodies)
+    until = time.monotonic() + 90
+    async with _queue(stack, "results") as queue:
+        told: Counter[tuple[str, str, str]] = Counter()
+        while len(told) < len(bodies) and time.monotonic() < until:
+            async for message in queue.receive_messages(messages_per_page=32):
+                result = json.loads(base64.b64decode(message.content))
+                told[result["customer"], result["job_id"], result["status"]] += 1
+                await queue.delete_message(message)
+            await asyncio.sleep(0.05)
+
+    assert {1} == set(told.values())
+    assert len(bodies) == len(told)
+    assert len(bodies) == await _usage(stack) - before == len(await stack.ai.journal(status=200))
+
+
+async def _usage(stack: Stack) -> int:
+    async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
+        rows = table.query_entities("RowKey ge 'u_' and RowKey lt 'u`'", select=["calls"])
+        return sum([row["calls"] async for row in rows])
+
+
+async def test_poison_message_is_answered(stack: Stack):
+    """What the host put into the poison queue is answered with a failed result."""
+    async with _queue(stack, "jobs-poison") as queue:
+        await queue.send_message(base64.b64encode(_job("contoso", job_id="gave-up")).decode())
+
+    results = await _results(stack, ["gave-up"])
+
+    assert ("failed", "internal") == (results["gave-up"]["status"], results["gave-up"]["error"]["code"])
+
+
+async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path):
+    """The README's script, saved beside local.settings.json, submits its job; the commands below it show the answer."""
+    await onboard(stack.vault, stack.ai.url, replace(stack.customers[0], id="newcomer"))  # who has no other jobs
+    page = (ROOT / "README.md").read_text().partition("## Submit a job")[2].partition("\n## ")[0]
+    page = page.replace("contoso", "newcomer")
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^\.venv/bin/python (-m aijobs .*)$", page, re.MULTILINE)
+    (tmp_path / "job.py").write_text(script)
+    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": stack.settings()}))
+
+    async def runs(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        environment = _environment(PYTHONPATH=str(ROOT))
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return done.stdout
+
+    await runs("job.py")
+    until = time.monotonic() + 90
+    async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
+        while not [job async for job in table.query_entities("PartitionKey eq 'newcomer' and state eq 'done'")]:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)
+    said = [await runs(*command.split()) for command in commands]
+
+    assert 2 == len(said)
+    assert "succeeded" in said[0]
+    assert any("Paris" in file.read_text() for file in (tmp_path / "answers").rglob("*") if file.is_file())
+
+
+async def test_health_answers_anybody(stack: Stack):
+    """GET /api/health answers 200 without a key."""
+    assert stack.hosts is not None
+    async with aiohttp.ClientSession() as client, client.get(f"{stack.hosts.url}/api/health") as reply:
+        assert (200, {"status": "ok"}) == (reply.status, await reply.json())
+
+
+def _environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "AI_API_KEY"} | more
+
+
+def _demo(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", "demo", *arguments],
+        cwd=ROOT,
+        env=_environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=270,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(300)  # a stack of its own, and every job of the demo: ten seconds on a quiet machine
+def test_demo_shows_every_outcome():
+    """
+    The demo ends well, says that a stand-in answered, and shows each job's outcome and each customer's usage, with
+    the figures that the README shows.
+    """
+    demo = _demo()
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    for words in (
+        "succeeded",
+        "invalid_job",
+        "connection_not_found",
+        "stand-in",
+        "fabrikam-chat",
+        "10 answered",
+        "image-1.png",
+    ):
+        assert words in demo.stdout
+    shown = (ROOT / "README.md").read_text().partition("What became of the jobs")[2].partition("```")[0]
+    outcomes = re.compile(r"^  (\w+)  +(\w.*?)  +(succeeded|failed)  +(-|\d+ \+ \d+)  ", re.MULTILINE)
+    used = re.compile(r"^  (\w+)  +(\S+)  +customer  +(\d+)  +(\d+)", re.MULTILINE)
+    assert 11 == len(outcomes.findall(shown))
+    assert outcomes.findall(demo.stdout) == outcomes.findall(shown)
+    assert used.findall(demo.stdout) == used.findall(shown) != []
+
+
+async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
+    """The same jobs on an endpoint of somebody's own, such as a gateway: they succeed, and its owner is told of."""
+    account = endpoint.account()
+    url = f"{endpoint.url}/openai/v1"
+
+    demo = await asyncio.to_thread(
+        _demo, "--endpoint", url, "--model", "our-model", "--provider", "azure_openai", AI_API_KEY=account.key
+    )
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    assert f"The answers came from {url}, and its owner will be billed for them." in demo.stdout
+    assert {"our-model"} == {one.json["model"] for one in account.received}
+    assert 7 == len(account.received)
+    assert account.key not in demo.stdout + demo.stderr
+
+
+def test_demo_that_nobody_answered_bills_nobody():
+    """Where no call was answered, the demo says so, and not that anybody will be billed."""
+    told = whose("https://gateway.example", [{"calls": 0}])
+
+    assert "billed" not in told
+    assert "--provider" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "told"),
+    [
+        (["--endpoint", "https://x.openai.azure.com", "--model", "m"], "", "needs --model as well, and the key in"),
+        (["--endpoint", "https://x.openai.azure.com"], "k", "needs --model as well, and the key in"),
+        (["--model", "m"], "", "--model is of a real endpoint: name that with --endpoint, or leave out --model."),
+        (["--provider", "openai"], "", "--provider is of a real endpoint: name that with --endpoint"),
+        ([], "k", "AI_API_KEY is of a real endpoint: name that with --endpoint, or leave out AI_API_KEY."),
+    ],
+)
+def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], key: str, told: str):
+    """An endpoint without its key or model, and these without an endpoint, are told in a sentence; nothing starts."""
+    demo = _demo(*arguments, AI_API_KEY=key)
+
+    assert 1 == demo.returncode
+    assert told in demo.stdout
+    assert "Starting" not in demo.stdout
+
+
+async def test_demo_can_be_interrupted():
+    """Ctrl-C in the middle of the demo ends it and all that it started."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "local",
+        "demo",
+        cwd=ROOT,
+        env=_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    await asyncio.sleep(1)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(60):
+        said = await process.stdout.read()
+        await process.wait()
+
+    assert b"Traceback" not in said

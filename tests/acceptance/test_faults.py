@@ -1,0 +1,189 @@
+"""
+Nothing is lost and nothing is paid for twice, whichever call outside goes wrong: each one of a job's run in
+turn, in three ways, for different lengths of time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from local.azurite import Azurite
+from local.vault import Vault
+from shared.connections import resolver as connections
+from shared.jobs import lease as holds
+from shared.jobs.message import Delivery
+from shared.storage import account
+from tests.support.endpoint import Endpoint
+from tests.support.faults import JOBS, Deed, FaultyWorld, Met, lost, open_faulty_world, passed, refused, reset
+from tests.support.harness import Customer
+
+ONCE, TWICE, ALIKE, ALL = "once", "twice", "all like it until the next delivery", "the whole service until then"
+KINDS = {**JOBS, "chat told elsewhere": {"output": {"queue": "special"}}}
+_STORAGE = ("table", "blob", "queue")
+_MOST_DELIVERIES = 12
+_DEATH = re.compile(r"~[0-9]+$")
+_QUICK = {"retry_backoff_factor": 0.01, "initial_backoff": 0, "increment_base": 0, "random_jitter_range": 0}
+
+
+@dataclass
+class Trouble:
+    """What goes wrong for one customer: its outside call of that number, and perhaps others after it."""
+
+    number: int
+    deed: Deed
+    lasts: str
+    over: bool = False
+    _count: int = 0
+    _first: Met | None = None
+    _times: int = 0
+
+    def __call__(self, met: Met) -> Deed:
+        """See `Watch.deeds`."""
+        self._count += 1
+        if self._count == self.number:
+            self._first = met
+        if self._first is None or self.over or not self._strikes(met, self._first):
+            return passed
+        self._times += 1
+        return self.deed
+
+    @property
+    def in_storage(self) -> bool:
+        """Whether it is Storage that fails."""
+        return self._first is not None and self._first.service in _STORAGE
+
+    def _strikes(self, met: Met, first: Met) -> bool:
+        if self.lasts == ALL:
+            return met.service == first.service or (met.service in _STORAGE and self.in_storage)
+        most = {ONCE: 1, TWICE: 2}.get(self.lasts, self._times + 1)
+        return met.name == first.name and self._times < most
+
+
+@pytest_asyncio.fixture(scope="module")
+async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
+    """A world whose calls can be made to fail. The waits between tries, and between deliveries, are cut short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
+        patch.setattr(holds, "SAVING_WAITS_S", (0.01,) * 3)
+        patch.setattr(connections, "FAULT_S", 0.0)  # a job that is put back comes later than that, but not here
+        async with open_faulty_world(azurite, vault, endpoint) as opened:
+            yield opened
+
+
+@pytest.mark.parametrize("lasts", [ONCE, TWICE, ALIKE, ALL])
+@pytest.mark.parametrize("deed", [refused, reset, lost], ids=lambda deed: deed.__name__)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(
+    faulty: FaultyWorld, kind: str, deed: Deed, lasts: str
+):
+    """
+    Whichever call of a job's run is refused, cut off, or done without an answer: the job ends with one
+    result, and its usage records are what the endpoint answered.
+    """
+    clean = faulty.customer()
+    await _drive(faulty, clean, kind, lasts)
+    calls = [met.name for met in faulty.watch.of(clean.name)]
+
+    found = await asyncio.gather(
+        *(_faults(faulty, kind, Trouble(number, deed, lasts), calls) for number in range(1, len(calls) + 1))
+    )
+
+    assert {} == {f"{number} {calls[number - 1]}": faults for number, faults in enumerate(found, 1) if faults}
+
+
+async def _faults(faulty: FaultyWorld, kind: str, trouble: Trouble, clean: list[str]) -> list[str]:
+    """What is not as it should be when a job has gone through this trouble."""
+    customer = faulty.customer()
+    faulty.watch.deeds[customer.name] = trouble
+    try:
+        told = await _drive(faulty, customer, kind, trouble.lasts)
+    except TimeoutError as exc:
+        return [str(exc)]
+    if len(set(told)) != 1:
+        return [f"{len(set(told))} results were told"]
+    result, rows = json.loads(told[0]), await customer.rows()
+    usage = [row for row in rows if row["RowKey"].startswith("u_")]
+    (job,) = [row for row in rows if row["RowKey"].startswith("j_")]
+    calls = {
+        outcome: sum(row["calls"] for row in usage if row["outcome"] == outcome)
+        for outcome in ("answered", "lost", "unanswered")
+    }
+    unanswered = [row for row in usage if row["outcome"] == "unanswered"]
+    # One record for a run that ended without a word, whatever it may have asked for.
+    deaths = [row for row in unanswered if _DEATH.search(row["RowKey"])]
+    asked = faulty.watch.of(customer.name, "ai")
+    answers = sum(met.told for met in asked)
+    cut = sum(not met.told for met in asked) if trouble.deed is not refused else 0
+    beyond = answers - calls["answered"] - calls["lost"] + cut - len(unanswered)
+    expected = {
+        "status": (result["status"], "succeeded"),
+        "state": (job["state"], "done"),
+        # What passes by is sat out in the run.
+        "attempts": (result["attempts"] == 1 or trouble.lasts not in {ONCE, TWICE}, True),
+        "answered": (calls["answered"], sum(name.startswith("ai ") for name in clean)),
+        "told": (result["usage"]["calls"], calls["answered"] + calls["lost"]),
+        "calls without an answer": (calls["unanswered"], 0),
+        "paid for, and not recorded": (max(0, beyond) if not deaths else 0, 0),
+        "recorded, and not paid for": (max(0, len(unanswered) - len(deaths) - cut, calls["lost"] - answers), 0),
+        # A run that Storage did not fail has told of all that it asked for.
+        "deaths": (len(deaths) <= (result["attempts"] - 1 if trouble.in_storage else 0), True),
+        "blobs": (await _blobs_hold(faulty, result), True),
+    }
+    return [f"{name}: {found!r}, not {right!r}" for name, (found, right) in expected.items() if found != right]
+
+
+async def _drive(faulty: FaultyWorld, customer: Customer, kind: str, lasts: str) -> list[bytes]:
+    """
+    Every result that was told, when no message is left: what is raised is delivered again, and what is put
+    back is delivered next. Raises TimeoutError where that does not end.
+    """
+    # After a wait of eleven seconds a job is put back: what lasts until the next delivery is not sat out.
+    options = {"retry_delay_ms": 1 if lasts in {ONCE, TWICE} else 11_000, "exponential_backoff": False}
+    members = {"options": options, **KINDS[kind]}
+    if kind == "chat told elsewhere":
+        members["output"] = {"queue": faulty.world.environment["ALLOWED_RESULT_QUEUES"]}
+    messages = deque([(str(uuid4()), json.dumps(customer.job(**members)).encode())])
+    told: list[bytes] = []
+    for _ in range(_MOST_DELIVERIES):
+        message_id, body = messages.popleft()
+        seen = len(faulty.watch.met)
+        try:
+            answer = await faulty.world.services.pipeline.answer(Delivery(body, message_id, datetime.now(UTC)))
+        except Exception:  # noqa: BLE001  # whatever it is, the host delivers the message again
+            messages.appendleft((message_id, body))
+            answer = None
+        told += [answer] if answer else []
+        sent = [met for met in faulty.watch.met[seen:] if met.customer == customer.name and met.done]
+        messages += [(str(uuid4()), met.body) for met in sent if met.name == "queue put jobs"]
+        told += [met.body for met in sent if met.name == "queue put special"]
+        if not messages:
+            return told
+        await faulty.end_lease(customer)
+        if isinstance(trouble := faulty.watch.deeds.get(customer.name), Trouble):
+            trouble.over = True
+    raise TimeoutError(f"No end after {_MOST_DELIVERIES} deliveries.")
+
+
+async def _blobs_hold(faulty: FaultyWorld, result: dict[str, Any]) -> bool:
+    """Whether each blob that the result names holds what it says."""
+    images = (result.get("output") or {}).get("images", [])
+    for named in [result.get("output_blob"), *(image["blob"] for image in images)]:
+        if named is None:
+            continue
+        client = faulty.world.blobs.get_blob_client(named["container"], named["name"])
+        data = await (await client.download_blob()).readall()
+        if hashlib.sha256(data).hexdigest() != named["sha256"]:
+            return False
+    return True

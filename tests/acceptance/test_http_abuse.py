@@ -1,0 +1,305 @@
+"""What people try at an open port: sizes, slowness, encodings, line breaks, paths, floods, other people's addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from shared.http.request_parsing import BODY_LIMIT
+from shared.http.routes import ROUTES
+from tests.support.harness import Customer
+from tests.support.live_server import Served
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def customer(served: Served) -> Customer:
+    """A customer of one test, on the app that is served."""
+    return served.world.customer()
+
+
+async def raw(served: Served, text: str | bytes, *, within: float = 60) -> bytes:
+    """What the host answers to these very bytes; it is told that no more requests come."""
+    parts = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(text if isinstance(text, bytes) else text.encode("latin-1"))
+        async with asyncio.timeout(within):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def status(answer: bytes) -> int:
+    """Of an answer as bytes."""
+    return int(answer.split(b" ", 2)[1])
+
+
+async def alive(served: Served) -> bool:
+    """Whether the app still answers."""
+    return (await served.http.get("/api/health")).status_code == 200
+
+
+async def test_too_large_a_body_is_refused(served: Served):
+    """Beyond the limit, and far beyond it: 413, and the app goes on."""
+    for size in (BODY_LIMIT + 1, 3 * BODY_LIMIT):
+        answered = await served.http.post("/api/jobs", content=b" " * size)
+        assert (413, "too_large", PROBLEM) == (
+            answered.status_code,
+            answered.json()["code"],
+            answered.headers["content-type"],
+        )
+    assert await alive(served)
+
+
+@pytest.mark.parametrize("inner", [b'{"a":', b"["], ids=["objects", "lists"])
+@pytest.mark.parametrize(
+    "shell",
+    [
+        b'{"customer": "contoso", "action": "chat", "input": {"prompt": "a", "parameters": {"a": %s}}}',
+        b'{"customer": "contoso", "action": "raw", "input": {"path": "a", "json": %s}}',
+        b'{"customer": "contoso", "action": "chat", "input": {"prompt": "a"}, "metadata": {"a": %s}}',
+        b"%s",
+    ],
+    ids=["parameters", "json", "metadata", "body"],
+)
+@pytest.mark.parametrize("depth", [900, 200_000])
+async def test_too_deep_a_body_is_refused(served: Served, shell: bytes, inner: bytes, depth: int):
+    """A body that is nested without end is the caller's fault, closed or not, and costs next to nothing."""
+    close = b"}" if inner.startswith(b"{") else b"]"
+    for body in (inner * depth, inner * depth + b"1" + close * depth):
+        began = time.monotonic()
+        answered = await served.http.post("/api/jobs", content=shell % body)
+        assert answered.status_code in {202, 400}, answered.text
+        assert depth < 1000 or answered.status_code == 400
+        assert time.monotonic() - began < 20
+    assert await alive(served)
+
+
+async def test_a_slow_body_keeps_nobody_waiting(served: Served):
+    """Fifty bodies that never end are waited for, and others are answered meanwhile."""
+    parts = urlsplit(served.url)
+    head = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(50)]
+    for _, writer in opened:
+        writer.write(head)
+        await writer.drain()
+
+    async with asyncio.timeout(20):
+        assert await alive(served)
+    for _, writer in opened:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        ('{"customer": "ü"}'.encode("latin-1"), {}, 400),
+        ('{"customer": "contoso"}'.encode("utf-16"), {}, 400),
+        (b'\xef\xbb\xbf{"customer": "contoso"}', {}, 400),
+        (b'{"customer": "\\ud800"}', {}, 400),
+        (b'{"customer": "contoso", "customer": "fabrikam"}', {}, 400),
+        (b"\x1f\x8b\x08\x00", {"Content-Encoding": "gzip"}, 415),
+        (b"{}", {"Content-Encoding": "compress"}, 415),
+        (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b"<job/>", {"Content-Type": "application/xml"}, 415),
+        (b"{}", {"Content-Type": "text/plain; charset=utf-7"}, 415),
+        (b"{}", {"Content-Type": "application/json; charset=latin-1"}, 400),
+        (b"NaN", {}, 400),
+        (b'{"options": {"timeout_s": 1e999}}', {}, 400),
+    ],
+)
+async def test_what_is_in_no_encoding_of_ours_is_refused(
+    served: Served, body: bytes, headers: dict[str, str], expected: int
+):
+    """Not UTF-8, compressed, a form, no JSON: a problem each time, and never a guess."""
+    answered = await served.http.post("/api/jobs", content=body, headers=headers)
+
+    assert (expected, PROBLEM) == (answered.status_code, answered.headers["content-type"])
+
+
+LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSet-Cookie:%20x=y", "a\x00b"]
+
+
+@pytest.mark.parametrize("text", LINES)
+@pytest.mark.parametrize("member", ["job_id", "customer", "connection", "model", "metadata"])
+async def test_no_header_is_made_of_a_jobs_members(served: Served, customer: Customer, member: str, text: str):
+    """A line break in a job is refused, or comes back within JSON: no answer has a header or line of the caller's."""
+    value = {text: text} if member == "metadata" else text
+    answered = await served.http.post("/api/jobs", json=customer.job(**{member: value}))
+    location = answered.headers.get("location", "")
+
+    assert answered.status_code in {202, 400}
+    assert answered.status_code == 202 or member in answered.json()["detail"]
+    assert "set-cookie" not in answered.headers
+    assert re.fullmatch(r"(/api/jobs/[a-z0-9-]+/[A-Za-z0-9._-]+)?", location)
+
+
+@pytest.mark.parametrize("name", ["Prefer", "If-None-Match", "Accept", "webhook-id", "x-ms-client-principal"])
+@pytest.mark.parametrize("value", ["\x01", "\x7f", "é", "a" * 7000, ",", ";;;=,=", 'wait="', "wait=" + "9" * 5000])
+async def test_odd_headers_do_no_harm(served: Served, name: str, value: str):
+    """Whatever a header holds, an answer comes, and it echoes nothing of it."""
+    head = f"{name}: {value}\r\nHost: x\r\nConnection: close\r\n"
+    for line in ("GET /api/jobs/contoso/nothing", "GET /api/customers/contoso/usage"):
+        answer = await raw(served, f"{line} HTTP/1.1\r\n{head}\r\n")
+        assert status(answer) < 500
+        assert len(value) < 3 or value.encode("latin-1") not in answer
+    job = b'{"customer": "No Customer"}'
+    posted = f"POST /api/jobs HTTP/1.1\r\n{head}Content-Length: {len(job)}\r\n\r\n".encode("latin-1") + job
+    assert 400 == status(await raw(served, posted))
+
+
+TRICKS = [
+    *("..", ".", "%2e%2e", "%2E%2E%2F%2E%2E", "..%2f..%2fadmin", "a%2Fb", "a%5Cb", "a\\b", "%00", "a%00b", "%0d%0aX:y"),
+    *("%25%32%65", "%c0%af", "%ff", "%u002e", "a;b=c", "a'b", "a%22b", "a%20b", "*", "~", "%", "%zz", "x" * 5000),
+    *("'%20or%201%20eq%201", "PartitionKey", "t_98204803079999_a", "j_secret", "ü", "\u202e", "__proto__", "CON"),
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=range(len(TRICKS)))
+async def test_path_tricks_find_nothing(served: Served, customer: Customer, trick: str):
+    """
+    An id that is none is never found, as customer, job or connection, in any route: below 500, and never 200.
+
+    Bytes that make no request are refused by the host before anything of ours.
+    """
+    for route in ROUTES:
+        if route.role is None:
+            continue
+        for place in ("customer", "job_id", "name"):
+            if f"{{{place}}}" not in route.path:
+                continue
+            values = {"customer": customer.name, "job_id": "nothing", "name": "nothing", place: trick}
+            line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
+            answer = await raw(served, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            assert 400 <= status(answer) < 500, (route.name, place, answer[:300])
+            assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
+    assert [] == await customer.rows()
+
+
+async def test_a_continuation_leads_to_no_other_customer(served: Served):
+    """A place in another customer's list, or a made-up one, shows one's own jobs or nothing; what is none, 400."""
+    mine, other = served.world.customer(), served.world.customer()
+    for customer in (mine, other):
+        await served.http.post("/api/jobs", json=customer.job(job_id="one"))
+        await served.http.post("/api/jobs", json=customer.job(job_id="two"))
+    page = (await served.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
+
+    for place in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
+        answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
+        assert 200 == answered.status_code
+        assert {mine.name} >= {job["customer"] for job in answered.json()["jobs"]}
+    for place in ("t_", "j_one", "u_2026-11", "'", "t_00000000000000_a'"):
+        answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
+        assert 400 == answered.status_code
+
+
+async def test_hundreds_at_once(served: Served, customer: Customer):
+    """Three hundred requests side by side, the same job among them: each is answered, and the job is bought once."""
+    jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(150)]
+    limits = asyncio.Semaphore(100)  # of sockets at this end
+
+    async def ask(method: str, path: str, **about: Any) -> int:
+        async with limits:
+            return (await served.http.request(method, path, **about)).status_code
+
+    statuses = await asyncio.gather(
+        *(ask("POST", "/api/jobs", json=job) for job in jobs),
+        *(ask("GET", f"/api/jobs/{customer.name}/nothing") for _ in range(50)),
+        *(ask("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
+        *(ask("POST", "/api/jobs", content=b"{") for _ in range(50)),
+    )
+    waited = await served.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
+
+    assert [202] * 150 + [404] * 50 + [200] * 50 + [400] * 50 == statuses
+    assert (200, "succeeded") == (waited.status_code, waited.json()["status"])
+    own = [f"/api/jobs/{customer.name}/own-{number}/result" for number in range(0, 150, 10)]
+    async with asyncio.timeout(60):
+        for path in own:
+            while (await served.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process
+                await asyncio.sleep(0.05)
+    assert len(own) + 1 == len(customer.account.received)
+
+
+ELSEWHERE = [
+    *("http://169.254.169.254/metadata/identity", "//169.254.169.254/", "https://example.com/", "file:///etc/passwd"),
+    *("../../metadata", "..%2f..%2fmetadata", "%2e%2e/%2e%2e/x", "@169.254.169.254/", "\\\\169.254.169.254\\x"),
+    *("a/../../b", "a?api-version=1", "a#b", "a%0d%0aHost:%20evil", "/", "", "a//b", "http:169.254.169.254"),
+]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+async def test_raw_leads_nowhere_else(served: Served, customer: Customer, path: str):
+    """A path that is no path below the customer's endpoint is refused at the door; nothing is sent."""
+    job = customer.job(action="raw", input={"path": path})
+    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+
+    # One that is a strange but relative path stays below the endpoint.
+    if answered.status_code == 200:
+        (asked,) = customer.account.received
+        assert asked.path.startswith("/openai/v1/")
+        assert path.startswith("@")
+    else:
+        assert (400, "invalid_job") == (answered.status_code, answered.json()["code"])
+        assert [] == customer.account.received
+
+
+@pytest.mark.parametrize(
+    "name", ["Host", "Authorization", "api-key", "X-Forwarded-Host", "Proxy-Authorization", "Cookie"]
+)
+async def test_raw_can_not_say_who_asks(served: Served, customer: Customer, name: str):
+    """Headers that say who asks, or where, are refused at the door."""
+    job = customer.job(action="raw", input={"path": "models", "headers": {name: "x"}})
+    answered = await served.http.post("/api/jobs", json=job)
+
+    assert (400, "invalid_job") == (answered.status_code, answered.json()["code"])
+    assert f"`input.headers.{name}`" in answered.json()["detail"]
+
+
+CALLED = [
+    *("http://169.254.169.254/metadata", "https://169.254.169.254/", "https://[fd00:ec2::254]/", "https://10.0.0.1/"),
+    *("https://168.63.129.16/", "https://[::ffff:169.254.169.254]/", "https://0x7f000001/", "https://2130706433/"),
+    *("https://user:password@example.com/", "file:///etc/passwd", "ftp://example.com/", "//example.com/", "x"),
+    *("https://", "https://exa mple.com/", "https://example.com/\r\nX: y", "javascript:alert(1)", "gopher://x/"),
+]
+
+
+@pytest.mark.parametrize("url", CALLED)
+async def test_callbacks_lead_nowhere_inside(served: Served, customer: Customer, url: str):
+    """An address that no callback may have is refused at the door, or never called: the status says so."""
+    job = customer.job(job_id="called", output={"callback": url})
+    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+    if answered.status_code == 400:
+        assert "`output.callback`" in answered.json()["detail"]
+        assert [] == await customer.rows()
+        return
+    assert (200, "succeeded") == (answered.status_code, answered.json()["status"])
+    async with asyncio.timeout(60):
+        while True:
+            state = (await served.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
+            if state.get("status") == "failed" or state.get("attempts"):
+                break
+            await asyncio.sleep(0.05)
+    assert "delivered" != state["status"]
+    assert "last_status" not in state
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.role], ids=lambda route: route.name)
+async def test_errors_say_nothing_of_what_was_sent(served: Served, route: Any):
+    """A refusal quotes neither a body nor a header: no key that was sent astray comes back."""
+    secret = "sk-secret-0123456789"
+    path = f"/api/{route.path.format(customer='No Customer', job_id='..', name='No Name')}"
+    body = json.dumps({"api_key": secret, "endpoint": f"https://x.test/{secret}", "input": secret})
+    answered = await served.http.request(route.method, path, content=body, headers={"x-api-key": secret})
+
+    assert 400 <= answered.status_code < 500
+    assert secret not in answered.text

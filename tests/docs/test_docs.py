@@ -1,0 +1,211 @@
+"""What the docs show works: every sample in them is run, every table is held against the code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared import errors
+from shared.connections.endpoint import parse_endpoint
+from shared.connections.resolver import Connections
+from shared.contract.chat import ChatInput
+from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.contract.embed import EmbedInput
+from shared.contract.image import ImageInput
+from shared.contract.job import ACTIONS as ACTION_NAMES
+from shared.contract.job import Job, Options
+from shared.contract.multi_chat import MultiChatInput
+from shared.contract.raw import FileInput, RawInput
+from shared.contract.result import Result
+from shared.contract.summarize import SummarizeInput
+from shared.settings import read_settings
+from tests.support.doc_samples import ACTIONS, JOBS, ROOT, blocks
+from tests.support.endpoint import completion
+from tests.support.harness import World
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CONTRACT_ONLY = {"customer_unknown", "budget_exceeded", "cancelled"}
+
+
+@pytest.mark.parametrize("block", JOBS)
+async def test_job_in_the_docs_runs(world: World, block: str):
+    """A job that the docs show, copied as it is, succeeds."""
+    job = json.loads(block)
+    customer = world.customer(connection=None)
+    customer.name = job["customer"]
+    world.connect(customer)
+
+    result = await customer.run(block.encode())
+
+    assert "succeeded" == result["status"]
+
+
+@pytest.mark.parametrize("page", ACTIONS, ids=lambda page: page.stem)
+async def test_output_in_the_docs_is_what_comes(world: World, page: Path):
+    """The output on an action's page has members that the real output of the page's first job has."""
+    samples = [json.loads(block) for block in blocks(str(page.relative_to(ROOT)), "json")]
+    job = next(sample for sample in samples if "action" in sample)
+    customer = world.customer(connection=None)
+    customer.name = job["customer"]
+    world.connect(customer)
+
+    result = await customer.run(json.dumps(job | {"job_id": f"shown-{page.stem}"}).encode())
+
+    for shown in (sample for sample in samples if "output" in sample):
+        assert _shape(shown["output"]) <= _shape(result["output"])
+
+
+async def test_result_in_the_docs_is_what_comes(world: World):
+    """The result that the docs show has the members, and the members of members, that a real one has."""
+    (shown,) = [json.loads(block) for block in blocks("docs/submit.md", "json") if '"status"' in block]
+    customer = world.customer()
+    customer.account.will_answer(completion())
+
+    result = await customer.run(metadata={"order": "4711"})
+
+    optional = {"id", "created", "model"}
+    assert _shape(shown) == {path for path in _shape(result) if path.rpartition(".")[2] not in optional} | {"model"}
+
+
+def _shape(value: Any, at: str = "") -> set[str]:
+    if isinstance(value, dict):
+        return {f"{at}.{name}".strip(".") for name in value} | set().union(
+            *(_shape(inner, f"{at}.{name}") for name, inner in value.items())
+        )
+    return set().union(*(_shape(inner, at) for inner in value)) if isinstance(value, list) else set()
+
+
+def test_result_members_are_described():
+    """Every member of a result stands in the docs."""
+    page = (ROOT / "docs/submit.md").read_text()
+
+    assert [] == [name for name in Result.__struct_fields__ if f'"{name}"' not in page and f"`{name}`" not in page]
+
+
+def test_options_table_has_the_codes_defaults():
+    """The table of options has each option with its default."""
+    table = (ROOT / "docs/submit.md").read_text().partition("### Options")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([\w,]+) \|", table, re.MULTILINE)
+    shown = {name: json.loads(default.replace(",", "")) for name, default in rows}
+
+    assert {field.name: field.default for field in msgspec.structs.fields(Options)} == shown
+
+
+def test_error_codes_are_all_listed():
+    """The table of error codes has every code that a result can bear, and no other."""
+    page = (ROOT / "docs/operate.md").read_text().partition("## Error codes")[2].partition("##")[0]
+    shown = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    raised = {
+        cls.code
+        for _, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, errors.JobError) and cls.__name__ not in {"JobError", "CustomerUnknown"}
+    }
+
+    assert raised == shown
+    assert all(f"`{code}`" in page for code in CONTRACT_ONLY)
+
+
+def test_connection_in_the_docs_is_one():
+    """The connection that the docs show decodes, its endpoint is understood, and its members are all told."""
+    (block,) = blocks("docs/onboard.md", "json")
+    page = (ROOT / "docs/onboard.md").read_text()
+
+    record = decode_connection(block)
+
+    assert parse_endpoint(record.endpoint).style == "v1"
+    assert [] == [name for name in ConnectionRecord.__struct_fields__ if f"`{name}`" not in page]
+
+
+def test_endpoints_in_the_docs_are_understood():
+    """Every endpoint in the table of what people paste is understood."""
+    table = (ROOT / "docs/onboard.md").read_text().partition("| pasted |")[2].partition("\n\n")[0]
+    pasted = re.findall(r"`(https://[^`]+)`", table)
+
+    assert len(pasted) > 8
+    for text in pasted:
+        parse_endpoint(text, provider="azure_openai" if "gateway" in text else None)
+
+
+async def test_columns_of_usage_are_described(world: World):
+    """Every column of a usage record stands on the billing page; its samples are run by test_statements."""
+    customer = world.customer()
+    await customer.run()
+    (record,) = await customer.usage()
+
+    assert {name for name in record if name not in {"PartitionKey", "RowKey"}} <= set(
+        re.findall(r"`(\w+)`", (ROOT / "docs/bill.md").read_text())
+    )
+
+
+async def test_credential_store_in_the_docs_serves(world: World):
+    """The store on the extension page gives connections like Key Vault does."""
+    (block,) = blocks("docs/extend.md", "python")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    row = {
+        "value": '{"api_key": "sk-x", "endpoint": "https://api.openai.com"}',
+        "version": "7",
+        "enabled": True,
+    }
+    store = names["DatabaseCredentials"]({("acme", "default"): row})
+    connections = Connections(read_settings(world.environment), store)
+
+    connection = await connections.resolve("acme", "default")
+
+    assert ("openai", "7") == (connection.endpoint.provider, connection.version)
+    with pytest.raises(errors.ConnectionNotFound):
+        await connections.resolve("acme", "other")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    """Every link to a file of the project leads to one, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)#][^)]*)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path
+        assert file.exists(), target
+        headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
+        assert not heading or heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+CONNECTORS_INPUTS = {
+    "Connection": ["Connection", "API Key", "Organization / Azure Resource Name", "Is OpenAI Key", "API Version"],
+    "Create Chat Completion": ["Model / Deployment Name", "Messages", "Temperature", "Top P", "Number of Choices"],
+    "Create Multiple Chat Completions": ["Model / Deployment Name", "Messages"],
+    "Create Image": ["Model / Deployment Name", "Prompt", "Number of Images", "Image Size"],
+    "Summarize Text": ["Model / Deployment Name", "Text to Summarize"],
+    "Raw Request": [
+        *("URL", "Method", "Data", "Form Data", "File Data", "File Data File Names"),
+        *("Query Parameter", "Header", "Response Type"),
+    ],
+    "Options": [
+        *("Timeout", "Max Retry Count", "Retry Delay (ms)", "Use Exponential Backoff", "Retry On All Errors"),
+        "Debug Request",
+    ],
+}
+"""By action, those of Prismatic's component `azure-openai-service`; the options are its raw request's."""
+
+
+def test_connectors_inputs_are_members_here():
+    """Every input of the connector's actions stands on the left; every name on the right is a member of ours."""
+    page = (ROOT / "docs/coming-from.md").read_text()
+    rooms = dict(re.findall(r"^#{2,3} ([^\n]+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
+    rows = {name: re.findall(r"^\| (?!there|---)(.+?) \| (.*) \|$", text, re.MULTILINE) for name, text in rooms.items()}
+    shown = {name: [there.removesuffix(" (of every action)") for there, _ in found] for name, found in rows.items()}
+    named = {name for found in rows.values() for _, here in found for name in re.findall(r"`(\w+)`", here)}
+    inputs = [ChatInput, MultiChatInput, ImageInput, SummarizeInput, EmbedInput, RawInput, FileInput]
+    known = {name for kind in (*inputs, Job, Options, ConnectionRecord) for name in kind.__struct_fields__}
+    parameters = {"temperature", "top_p", "n"}
+
+    assert {name: shown.get(name) for name in CONNECTORS_INPUTS} == CONNECTORS_INPUTS
+    assert set(ACTION_NAMES) - {"embed"} == set(re.findall(r"^Here \[`(\w+)`\]", page, re.MULTILINE))
+    assert set() == named - known - parameters
+    assert {"timeout_s", "max_retries", "retry_delay_ms", "exponential_backoff", "retry_on_all_errors"} <= named

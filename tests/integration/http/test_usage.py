@@ -1,0 +1,221 @@
+"""Statements over HTTP: through the door, from real Storage."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
+from shared.http.auth import Caller
+from shared.http.messages import Request
+from shared.http.problems import Problem
+from shared.http.usage import accepted, csv_of
+from tests.support.endpoint import completion
+from tests.support.harness import Customer, World
+from tests.support.http_client import Answered, knock
+
+JSON, CSV = "application/json", "text/csv"
+
+
+@pytest.fixture
+def customer(world: World) -> Customer:
+    """A customer of one test."""
+    return world.customer()
+
+
+async def ask(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> Answered:
+    """The customer's statement."""
+    return await knock(customer.world, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
+
+
+async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
+    """This month's lines, without being asked which; other customers' jobs are not in them."""
+    other = customer.world.customer()
+    customer.account.will_answer(completion(), completion(), completion(after_s=30))
+    for model in ("a", "b"):
+        await customer.run(model=model)
+    await customer.run(model="b", options={"timeout_s": 1.5, "max_retries": 0})
+    await other.run()
+    said = (await ask(customer)).json
+
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert (customer.name, today[:7]) == (said["customer"], said["month"])
+    assert ["day", "model", "action", "connection"] == said["by"]
+    assert [
+        (today, "a", "answered", 1, 11, 7),
+        (today, "b", "answered", 1, 11, 7),
+        (today, "b", "unanswered", 0, 0, 0),
+    ] == [
+        tuple(line[name] for name in ("day", "model", "outcome", "calls", "input_tokens", "output_tokens"))
+        for line in said["lines"]
+    ]
+    assert (2, 22, 1, 0) == (
+        said["totals"]["answered"]["calls"],
+        said["totals"]["answered"]["input_tokens"],
+        said["totals"]["unanswered"]["records"],
+        said["totals"]["unanswered"]["calls"],
+    )
+    assert {"month"}.isdisjoint(said["lines"][0])
+
+
+async def test_lines_are_told_apart_as_asked(customer: Customer):
+    """`by` names the members of the lines besides those that are always there."""
+    for model in ("a", "b"):
+        await customer.run(model=model)
+    said = (await ask(customer, by="action,month")).json
+
+    (line,) = said["lines"]
+    assert (["month", "action"], 2, "chat") == (said["by"], line["calls"], line["action"])
+    assert {"day", "model", "connection"}.isdisjoint(line)
+
+
+@pytest.mark.parametrize("month", ["2019-01", "9999-12"])
+async def test_a_month_without_usage_is_empty(customer: Customer, month: str):
+    """200 without lines, and with sums of nothing; as CSV, the header row alone."""
+    said, file = await ask(customer, month=month), await ask(customer, month=month, headers={"accept": CSV})
+
+    assert (200, [], 0) == (said.status, said.json["lines"], said.json["totals"]["answered"]["records"])
+    assert (200, 1) == (file.status, file.body.count(b"\r\n"))
+
+
+async def test_csv_is_a_file(customer: Customer):
+    """It has a name, a header row and the lines; a model that looks like a formula is none."""
+    model = '=HYPERLINK("http://x","y")'
+    await customer.run(model=model)
+    file = await ask(customer, month=f"{datetime.now(UTC):%Y-%m}", by="model", headers={"accept": CSV})
+    header, line = csv.reader(io.StringIO(file.body.decode()))
+
+    assert "text/csv; charset=utf-8; header=present" == file.media_type
+    name = f"usage-{customer.name}-{datetime.now(UTC):%Y-%m}.csv"
+    assert f'attachment; filename="{name}"' == file.headers["Content-Disposition"]
+    assert ["model", "source", "provider"] == header[:3]
+    assert [f"'{model}", "key_vault", "azure_openai", "customer", "answered", "1"] == line[:6]
+
+
+@pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
+def test_what_is_not_seen_hides_no_formula(first: str, formula: str):
+    """A spreadsheet may pass over what does not print: whatever stands before a formula, it is made a text."""
+    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=first + formula)).decode()))
+
+    assert f"'{first}{formula}" == line[0]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
+def test_a_name_stays_as_it_is(model: str):
+    """What can't be taken for a formula has no quote before it."""
+    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=model)).decode()))
+
+    assert model == line[0]
+
+
+def statement(**members: str) -> Statement:
+    """A statement of one line with these members, which tell it apart."""
+    sums = msgspec.structs.asdict(Sums())
+    line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
+    totals = StatementTotals(answered=Sums(), lost=Sums(), unanswered=Sums())
+    return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
+
+
+async def test_a_statement_has_an_etag(customer: Customer):
+    """Asked again with what is known it is 304, until there is more usage; JSON and CSV have tags of their own."""
+    await customer.run()
+    tags = {kind: (await ask(customer, headers={"accept": kind})).headers["ETag"] for kind in (JSON, CSV)}
+    known = await ask(customer, headers={"if-none-match": tags[JSON]})
+    await customer.run()
+    changed = await ask(customer, headers={"if-none-match": tags[JSON]})
+
+    assert tags[JSON] != tags[CSV]
+    assert (304, b"", 200) == (known.status, known.body, changed.status)
+    assert "Accept" == changed.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ({"month": text}, "month")
+        for text in (
+            "",
+            "2026",
+            "2026-13",
+            "2026-00",
+            "26-11",
+            "2026-1",
+            "2026-11-01",
+            "\uff12026-11",
+            "2026-11\n",
+            "u`",
+        )
+    ]
+    + [({"by": text}, "by") for text in ("", "hour", "day,", "day;model", "Day")],
+)
+async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str], name: str):
+    """400 with the member's name."""
+    refused = await ask(customer, **query)
+
+    assert (400, "invalid_request") == (refused.status, refused.json["code"])
+    assert f"`{name}`" in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", JSON),
+        ("", JSON),
+        (" ", JSON),
+        (",", None),
+        ("application/json", JSON),
+        ("text/csv", CSV),
+        ("Text/CSV; charset=utf-8", CSV),
+        ("text/*", CSV),
+        ("application/*;q=0.1, text/csv;q=0.2", CSV),
+        ("text/csv;q=0.5, */*;q=0.6", JSON),
+        ("text/csv, application/json", JSON),
+        ("text/csv;q=0, */*", JSON),
+        ("application/json;q=0, */*", CSV),
+        ("text/html, application/xhtml+xml, */*;q=0.8", JSON),
+        ("text/html", None),
+        ("text/csv;q=0", None),
+        ("text/csv;q=x", None),
+        ("text/csv;q=nan", None),
+        ("application/json-seq", None),
+    ],
+)
+def test_accept_is_heeded(accept: str, kind: str | None):
+    """The most specific range decides for each type, the greater weight between them, and JSON where they are equal."""
+    if kind is not None:
+        assert kind == accepted(accept)
+        return
+    with pytest.raises(Problem) as refused:
+        accepted(accept)
+    assert (406, "not_acceptable") == (refused.value.status, refused.value.code)
+
+
+async def test_what_is_not_accepted_is_not_added_up(customer: Customer):
+    """406 as a problem."""
+    refused = await ask(customer, headers={"accept": "image/png"})
+
+    assert (406, "application/problem+json") == (refused.status, refused.media_type)
+    assert CSV in refused.json["detail"]
+
+
+@pytest.mark.parametrize("name", ["No", "a--b", "x" * 51, "..", "ü"])
+async def test_what_can_not_be_a_customer_is_not_found(world: World, name: str):
+    """404."""
+    assert 404 == (await knock(world, "GET", f"customers/{name}/usage")).status
+
+
+async def test_a_token_sees_its_own_customers_statement(customer: Customer):
+    """Another customer's is not found, whether it exists or not."""
+    read: Any = customer.world.services.door.handlers["read_usage"]
+    request = Request("GET", "", {"customer": customer.name})
+
+    assert 200 == (await read(request, Caller(frozenset({"Billing.Read"}), customer.name))).status
+    with pytest.raises(Problem) as refused:
+        await read(request, Caller(frozenset({"Billing.Read"}), "another"))
+    assert 404 == refused.value.status

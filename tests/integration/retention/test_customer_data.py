@@ -1,0 +1,231 @@
+"""A customer's whole data: all of it is handed out as it was, all of it is deleted, and nobody else's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from local.azurite import Azurite
+from local.vault import Vault
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.retention.customer_data import CustomerData
+from shared.settings import Settings, read_settings
+from shared.storage.base import Row
+from tests.support.endpoint import Endpoint
+from tests.support.fakes import MemoryBlobs, MemoryTable
+from tests.support.harness import Customer, World, open_world
+
+SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,more,results"})
+MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """A file of JSON lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def files(directory: Path) -> list[Path]:
+    """All files below a directory."""
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def table() -> MemoryTable:
+    """In memory."""
+    return MemoryTable(page_size=2)
+
+
+@pytest.fixture
+def blobs() -> MemoryBlobs:
+    """In memory."""
+    return MemoryBlobs(page_size=2)
+
+
+@pytest.fixture
+async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
+    """The data of contoso, beside that of two whose names begin alike."""
+    for customer in ("contoso", "contoso-2", "contos"):
+        for number in range(5):
+            state = "done" if number else "running"
+            await table.insert(
+                Row(customer, f"j_{number}", {"state": state, "told": b'{"a": "\xc3\xa4"}', "n": number})
+            )
+        await table.insert(Row(customer, "u_2026-11_1_0000", {"at": MOMENT, "reported": True}))
+        await table.insert(Row(customer, "x_later", {"raw": b"\xff\x00"}))
+        for container in ("results", "inputs"):
+            for name in ("1/result.json", "../../up.txt", "a", "a/b", "no suffix.", "x.very long one", "ä#%?.PNG"):
+                await blobs.write(container, f"{customer}/{name}", f"{container} {name}".encode() * 300, "text/plain")
+    blobs.missing.add("more")
+    return CustomerData(table, blobs, SETTINGS, "contoso")
+
+
+async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
+    """All rows and blobs of the customer are written, each once, with the values and bytes that they have."""
+    counts = await filled.export(tmp_path / "new" / "out")
+
+    out = tmp_path / "new" / "out"
+    rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
+    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "x_later"] == list(rows)
+    assert {"state": "done", "told": '{"a": "ä"}', "n": 3} == rows["j_3"]
+    assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
+    assert {"raw": {"hex": "ff00"}} == rows["x_later"]
+    listed = read_lines(out / "blobs.jsonl")
+    mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
+    assert mine == {(one["container"], one["name"]): (out / one["file"]).read_bytes() for one in listed}
+    for one in listed:
+        data = (out / one["file"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (one["size"], one["sha256"])
+        assert "text/plain" == one["content_type"]
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+
+
+async def test_an_export_stays_in_its_directory(filled: CustomerData, tmp_path: Path):
+    """Whatever blobs are called, no file is written elsewhere, and no two share one."""
+    out = tmp_path / "out"
+    await filled.export(out)
+
+    written = files(tmp_path)
+    stored = [path for path in written if path.is_relative_to(out / "blobs")]
+    assert all(path.is_relative_to(out) for path in written)
+    assert 14 == len(stored)
+    assert {".json", ".txt", ".PNG", ""} == {path.suffix for path in stored}
+
+
+async def test_a_manifest_vouches_for_the_lists(filled: CustomerData, tmp_path: Path):
+    """The manifest has the counts, and the hashes of the two lists."""
+    await filled.export(tmp_path)
+
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert ("contoso", 7) == (manifest["customer"], manifest["rows"])
+    assert {"results": 7, "templates": 0, "inputs": 7, "more": None} == manifest["blobs"]
+    for name in ("rows.jsonl", "blobs.jsonl"):
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == manifest["files"][name]["sha256"]
+
+
+async def test_an_export_that_breaks_off_has_no_manifest(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
+    """Half an export can't pass for a whole one, and is not written over."""
+    blobs.down = True
+    with pytest.raises(StorageUnavailable):
+        await filled.export(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+    blobs.down = False
+    with pytest.raises(FileExistsError, match="not empty"):
+        await filled.export(tmp_path)
+
+
+async def test_an_export_of_nobody_is_empty(table: MemoryTable, blobs: MemoryBlobs, tmp_path: Path):
+    """A customer of whom nothing is kept has empty lists."""
+    counts = await CustomerData(table, blobs, SETTINGS, "nobody").export(tmp_path)
+
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
+    assert ("", "") == ((tmp_path / "rows.jsonl").read_text(), (tmp_path / "blobs.jsonl").read_text())
+
+
+async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
+    """All rows and blobs of the customer are gone, counted; those of customers of a similar name are there."""
+    counts = await filled.erase()
+
+    assert {"contoso-2", "contos"} == {customer for customer, _ in table.rows}
+    assert {"contoso-2", "contos"} == {name.split("/")[0] for _, name in blobs.blobs}
+    assert (14, 28) == (len(table.rows), len(blobs.blobs))
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+    assert (1, True) == (counts.unfinished, counts.nothing_left)
+
+
+async def test_erasing_goes_on_where_it_broke_off(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
+    """A blob that can't be deleted leaves the rows there, and the next time all goes; then there is nothing."""
+    blobs.held.add("contoso/a/b")
+    with pytest.raises(StorageUnavailable, match="is held"):
+        await filled.erase()
+    assert "contoso" in {customer for customer, _ in table.rows}
+
+    blobs.held.clear()
+    assert 7 == (await filled.erase()).rows
+    counts = await filled.erase()
+
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": None}) == (counts.rows, counts.blobs)
+    assert counts.nothing_left
+
+
+class Busy(MemoryTable):
+    """A table in which a job comes whenever one is deleted."""
+
+    async def delete(self, rows: Any) -> Any:
+        """Deletes, and writes."""
+        stay = await super().delete(rows)
+        await self.insert(Row("contoso", f"j_{self._etags}", {"state": "running"}))
+        return stay
+
+
+async def test_erasing_says_where_more_keeps_coming(blobs: MemoryBlobs):
+    """While jobs still come, erasing ends, and says that it has not come to an end."""
+    table = Busy()
+    await table.insert(Row("contoso", "j_0", {"state": "done"}))
+
+    counts = await CustomerData(table, blobs, SETTINGS, "contoso").erase()
+
+    assert not counts.nothing_left
+    assert (3, 2) == (counts.rows, counts.unfinished)
+
+
+@pytest.mark.parametrize("name", ["", "Contoso", "a/b", "~sweep", "a--b", "a'b", "x" * 51, "../a"])
+def test_only_a_customers_name_is_taken(table: MemoryTable, blobs: MemoryBlobs, name: str):
+    """What is no customer's name is refused before anything is looked at: an empty one would be everybody."""
+    with pytest.raises(InvalidJob, match="is no customer"):
+        CustomerData(table, blobs, SETTINGS, name)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+    """A world of this module's own."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+def data_of(customer: Customer) -> tuple[CustomerData, Settings]:
+    """The customer's data, on Storage, and the settings; one input container is not there."""
+    settings = read_settings(customer.world.environment)
+    settings = replace(settings, input_containers=(*settings.input_containers, "never-made"))
+    services = customer.world.services
+    return CustomerData(services.table, services.blobs, settings, customer.name), settings
+
+
+async def test_what_real_jobs_leave_is_handed_out_and_deleted(own_world: World, tmp_path: Path):
+    """On Storage: jobs with steps, blobs and input blobs are exported whole, then nothing is left of them."""
+    customer, other = own_world.customer(), own_world.customer()
+    data, settings = data_of(customer)
+    (inputs, _) = settings.input_containers
+    text = json.dumps({"prompt": "Hello?"}).encode()
+    await own_world.services.blobs.write(inputs, f"{customer.name}/in put.json", text, "application/json")
+    for one in (customer, other):
+        await one.run(job_id="blob", output={"blob": True})
+        await one.run(job_id="steps", action="multi_chat", input={"prompts": ["One?", "Two?"]})
+    result = await own_world.services.blobs.read(settings.results_container, f"{customer.name}/blob/result.json", 9**9)
+    rows = {row["RowKey"] for row in await customer.rows()}
+
+    exported = await data.export(tmp_path)
+
+    assert rows == {row["key"] for row in read_lines(tmp_path / "rows.jsonl")}
+    assert {"j", "s", "t", "u"} == {key[0] for key in rows}
+    stored = {one["name"]: (tmp_path / one["file"]).read_bytes() for one in read_lines(tmp_path / "blobs.jsonl")}
+    assert {f"{customer.name}/in put.json": text, f"{customer.name}/blob/result.json": result} == stored
+    templates = settings.templates_container
+    assert {settings.results_container: 1, templates: 0, inputs: 1, "never-made": None} == exported.blobs
+
+    others = await other.rows()
+    erased = await data.erase()
+
+    assert (exported.rows, exported.blobs) == (erased.rows, erased.blobs)
+    assert erased.nothing_left
+    assert [] == await customer.rows()
+    assert others == await other.rows()
+    assert (await own_world.services.blobs.page(settings.results_container, f"{other.name}/")).blobs

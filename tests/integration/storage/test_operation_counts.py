@@ -1,0 +1,125 @@
+"""How many Storage operations a job takes, counted where they pass. The docs show the same table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from local.azurite import Azurite
+from local.vault import Vault
+from tests.support.endpoint import Endpoint, completion, pixels
+from tests.support.faults import FaultyWorld, open_faulty_world
+from tests.support.harness import Customer
+
+CLAIM = "table transaction insert j"
+STEP = DONE = "table transaction merge j"
+CLOSED = "table merge j"
+"""Done as well, of a job whose usage records its steps have written."""
+
+OPERATIONS: dict[str, list[str]] = {
+    "chat": [CLAIM, DONE],
+    "chat, its result also in a blob": [CLAIM, STEP, "blob put result.json", CLOSED],
+    "chat, its answer too large for a message": [CLAIM, STEP, "blob put result.json", CLOSED],
+    "chat, its answer too large for a row": [
+        CLAIM,
+        "blob put steps/answer.json",
+        STEP,
+        "blob put result.json",
+        CLOSED,
+    ],
+    "multi_chat of 3 prompts": [CLAIM, STEP, STEP, STEP, CLOSED],
+    "image": [CLAIM, "blob put image-1.png", STEP, CLOSED],
+    "summarize in one call": [CLAIM, STEP, CLOSED],
+    "embed in one call": [CLAIM, DONE],
+    "raw, JSON": [CLAIM, DONE],
+    "raw, binary": [CLAIM, "blob put output.png", STEP, CLOSED],
+    "a message that is no job": [],
+    "a job that is done, delivered again": [CLAIM, "table read j"],
+}
+"""
+By kind of job: what its first run asks of Storage when all goes well, in order. The message that tells the
+result is not among them, nor those of the jobs queue: they are the Functions host's.
+
+A worker writes one empty blob more before its first job that needs blobs, and then every five minutes at most.
+Steps whose answers come together share a transaction, so 3 prompts take 1 to 3; here they come one by one.
+"""
+
+_JOBS: dict[str, dict[str, Any]] = {
+    "chat, its result also in a blob": {"output": {"blob": True}},
+    "multi_chat of 3 prompts": {"action": "multi_chat", "input": {"prompts": ["One?", "Two?", "Three?"]}},
+    "image": {"action": "image", "input": {"prompt": "A cat."}},
+    "summarize in one call": {"action": "summarize", "input": {"text": "A text."}},
+    "embed in one call": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
+    "raw, JSON": {"action": "raw", "input": {"path": "chat/completions", "json": {"messages": []}}},
+    "raw, binary": {
+        "action": "raw",
+        "input": {"path": "audio/speech", "json": {"input": "Hello."}, "response_type": "binary"},
+    },
+    "a message that is no job": {"input": {"prompt": 7}},
+}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
+    """A world whose calls are counted."""
+    async with open_faulty_world(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
+    """A job of this kind asks these operations of Storage on its first run, and no more."""
+    customer = faulty.customer()
+    customer.account.will_answer(*_answers(kind, faulty, customer))
+    members = {"job_id": "counted", **_JOBS.get(kind, {})}
+    if kind == "a job that is done, delivered again":
+        await customer.run(**members)
+        faulty.watch.met.clear()
+
+    result = await customer.run(**members)
+
+    assert result["status"] == ("failed" if kind == "a message that is no job" else "succeeded"), result
+    assert OPERATIONS[kind] == [met.name for met in faulty.watch.of(customer.name, "table", "blob", "queue")]
+
+
+def _answers(kind: str, faulty: FaultyWorld, customer: Customer) -> list[Callable[..., Awaitable[web.StreamResponse]]]:
+    if kind == "chat, its answer too large for a message":
+        return [completion("x" * 25_000)]  # the output has it twice: as its text, and in the choices
+    if kind == "chat, its answer too large for a row":
+        return [completion("x" * 31_000)]
+    if kind == "raw, binary":
+        return [_picture]
+    return [_after(faulty, customer, steps) for steps in range(3)] if kind.startswith("multi_chat") else []
+
+
+async def _picture(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=pixels(), content_type="image/png")
+
+
+def _after(faulty: FaultyWorld, customer: Customer, steps: int) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Answers when so many steps have been stored."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await faulty.watch.until(
+            lambda: sum(met.told and met.name == STEP for met in faulty.watch.of(customer.name)) >= steps
+        )
+        return await completion()(request)
+
+    return answer
+
+
+def test_the_docs_show_the_same():
+    """The table in docs/promises.md is this one."""
+    page = (Path(__file__).parents[3] / "docs" / "promises.md").read_text(encoding="utf-8")
+    shown = {
+        kind: [] if which == "none" else re.findall(r"`([^`]+)`", which)
+        for kind, _, which in re.findall(r"^\| ([^|]+) \| (\d+) \| ([^|]+) \|$", page, re.MULTILINE)
+    }
+
+    assert OPERATIONS == shown

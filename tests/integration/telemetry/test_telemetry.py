@@ -1,0 +1,555 @@
+"""
+What the app tells of its work: spans and metrics in the SDK's own memory, of jobs that run for real; then the way
+to Application Insights, whose ingestion is a server on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from local.azurite import Azurite
+from local.vault import Vault
+from shared.contract.job import decode_job
+from shared.contract.result import MESSAGE_LIMIT
+from shared.jobs.admission import Lanes
+from shared.telemetry.azure_monitor import _OWN_BUSINESS
+from shared.telemetry.base import SILENT, Telemetry
+from shared.telemetry.opentelemetry import Spans
+from shared.upstream.circuit_breaker import FAILURES, Breakers
+from tests.support.endpoint import Endpoint, completion, error, reply
+from tests.support.harness import Customer, World, open_world
+from tests.support.http_client import knock
+
+ROOT = Path(__file__).parents[3]
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+QUESTION, ANSWER = "Which-question-was-it?", "Such-was-the-answer."
+AT_ONCE = {"max_retries": 1, "retry_delay_ms": 0, "exponential_backoff": False}
+
+
+@dataclass
+class Heard:
+    """All that was told."""
+
+    spans_told: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    reader: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
+
+    def telemetry(self, *, content: bool = False) -> Spans:
+        """What tells it."""
+        nobody = Resource({})
+        tracers = TracerProvider(resource=nobody, shutdown_on_exit=False)
+        tracers.add_span_processor(SimpleSpanProcessor(self.spans_told))
+        return Spans(tracers, MeterProvider([self.reader], nobody, shutdown_on_exit=False), content=content)
+
+    @property
+    def spans(self) -> dict[str, ReadableSpan]:
+        """The spans by their names."""
+        return {span.name: span for span in self.spans_told.get_finished_spans()}
+
+    def points(self, name: str) -> list[tuple[Mapping[str, Any], Any]]:
+        """What a metric has: attributes, and a counter's value or a histogram's sum."""
+        data = self.reader.get_metrics_data()
+        return [
+            (dict(point.attributes), getattr(point, "sum", None) if hasattr(point, "sum") else point.value)
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+    def count(self, name: str) -> int:
+        """How many values a histogram has taken."""
+        data = self.reader.get_metrics_data()
+        metrics = [metric for one in data.resource_metrics for scope in one.scope_metrics for metric in scope.metrics]
+        return sum(point.count for metric in metrics if metric.name == name for point in metric.data.data_points)
+
+    def whole(self) -> str:
+        """Everything as text."""
+        data = self.reader.get_metrics_data()
+        told = [span.to_json() for span in self.spans_told.get_finished_spans()]
+        return "\n".join([*told, data.to_json() if data else ""])
+
+
+@pytest_asyncio.fixture(scope="module")
+async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+    """A world with queues that no other test puts anything into."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+def listened(world: World, telemetry: Telemetry) -> World:
+    """The world, telling that."""
+    pipeline = world.services.pipeline
+    tools = replace(pipeline.tools, telemetry=telemetry, lanes=Lanes(), breakers=Breakers(on_change=telemetry.breaker))
+    return replace(world, services=replace(world.services, pipeline=replace(pipeline, tools=tools)))
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """What is told in one test."""
+    heard = Heard()
+    yield heard
+    heard.reader.shutdown()
+
+
+@pytest.fixture
+def customer(quiet: World, heard: Heard) -> Customer:
+    """A customer of one test, whose jobs are told of."""
+    return listened(quiet, heard.telemetry()).customer()
+
+
+async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
+    """Submits a job over HTTP; gives its message."""
+    answered = await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+    assert answered.status == 202
+    (message,) = await customer.queued()
+    return message
+
+
+def ids(span: ReadableSpan) -> tuple[str, str]:
+    """The ids of a span's trace and of its parent, in hexadecimal."""
+    return f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}" if span.parent else ""
+
+
+def own(span: ReadableSpan) -> str:
+    """The id of the span."""
+    return f"{span.context.span_id:016x}"
+
+
+async def test_one_trace_from_the_request_through_the_queue_to_the_call(customer: Customer, heard: Heard):
+    """The caller's span, the request, the job and the call hang on each other, whatever lies between."""
+    await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT}, job_id="one"))
+
+    request, job, call = (heard.spans[name] for name in ("POST /api/jobs", "job chat", "chat gpt-4o"))
+    assert (TRACE, PARENT) == ids(request)
+    assert (TRACE, own(request)) == ids(job)
+    assert (TRACE, own(job)) == ids(call)
+    assert [SpanKind.SERVER, SpanKind.CONSUMER, SpanKind.CLIENT] == [span.kind for span in (request, job, call)]
+
+
+async def test_request_without_a_trace_begins_one(customer: Customer, heard: Heard):
+    """A caller who knows nothing of traces gets one for the job; a malformed one is none."""
+    await customer.deliver(await submit(customer, {"traceparent": "nonsense"}))
+
+    request, job = heard.spans["POST /api/jobs"], heard.spans["job chat"]
+    assert (request.context.trace_id, own(request)) == (job.context.trace_id, ids(job)[1])
+    assert request.parent is None
+
+
+async def test_endpoints_are_told_of_no_trace(customer: Customer):
+    """The customer's endpoint gets no header of ours about the trace."""
+    await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT, "tracestate": "a=b"}))
+
+    (received,) = customer.account.received
+    assert {"traceparent", "tracestate", "baggage"}.isdisjoint(received.headers)
+
+
+async def test_spans_say_whose_and_what(customer: Customer, heard: Heard):
+    """A job's span has customer, action, id, attempt and outcome; the call's what the conventions name."""
+    await customer.run(job_id="order-1")
+
+    ours = {"customer_ai_jobs.customer": customer.name}
+    job, call = heard.spans["job chat"].attributes, dict(heard.spans["chat gpt-4o"].attributes)
+    assert dict(job) == ours | {
+        "customer_ai_jobs.action": "chat",
+        "customer_ai_jobs.job_id": "order-1",
+        "customer_ai_jobs.attempt": 1,
+        "customer_ai_jobs.status": "succeeded",
+    }
+    assert int(customer.world.endpoint.url.rpartition(":")[2]) == call.pop("server.port")
+    assert call == ours | {
+        "customer_ai_jobs.connection": "default",
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.system": "az.ai.openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 11,
+        "gen_ai.usage.output_tokens": 7,
+        "server.address": "127.0.0.1",
+    }
+
+
+async def test_metrics_of_a_job(customer: Customer, heard: Heard):
+    """Its outcome, age, tokens and duration, with customer and model; the first one tells the cold start."""
+    await customer.run()
+    await customer.run()
+
+    who, what = {"customer_ai_jobs.customer": customer.name}, {"customer_ai_jobs.action": "chat"}
+    assert [(who | what | {"customer_ai_jobs.status": "succeeded"}, 2)] == heard.points("customer_ai_jobs.jobs")
+    ((about, age),) = heard.points("customer_ai_jobs.queue_age")
+    assert who | what == about
+    assert 0 <= age < 60
+    tokens = {
+        about["gen_ai.token.type"]: (count, about["customer_ai_jobs.customer"], about["gen_ai.request.model"])
+        for about, count in heard.points("gen_ai.client.token.usage")
+    }
+    assert {"input": (22, customer.name, "gpt-4o"), "output": (14, customer.name, "gpt-4o")} == tokens
+    ((about, seconds),) = heard.points("gen_ai.client.operation.duration")
+    assert (customer.name, "chat") == (about["customer_ai_jobs.customer"], about["gen_ai.operation.name"])
+    assert 0 < seconds < 60
+    assert 1 == heard.count("customer_ai_jobs.cold_start")
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_content_only_where_it_is_switched_on(quiet: World, heard: Heard, content: bool):
+    """Questions and answers are told nowhere, unless that is asked for; then in the form of the conventions."""
+    customer = listened(quiet, heard.telemetry(content=content)).customer()
+    customer.account.will_answer(completion(ANSWER))
+
+    await customer.run(input={"prompt": QUESTION, "system": "Be brief."})
+
+    assert [content, content] == [text in heard.whole() for text in (QUESTION, ANSWER)]
+    if content:
+        told = heard.spans["chat gpt-4o"].attributes
+        given = json.loads(told["gen_ai.input.messages"])
+        assert ["system", "user"] == [message["role"] for message in given]
+        assert [{"type": "text", "content": QUESTION}] == given[1]["parts"]
+        answer = {"role": "assistant", "parts": [{"type": "text", "content": ANSWER}], "finish_reason": "stop"}
+        assert [answer] == json.loads(told["gen_ai.output.messages"])
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+async def test_no_key_query_or_text_of_an_error_is_told(customer: Customer, heard: Heard, status: int):
+    """Whatever becomes of a job, no key, no query of an address and no word of the endpoint's is in what is told."""
+    said = f"{QUESTION} {customer.account.key}"
+    answer = completion(said) if status == 200 else error(status, "bad", said)
+    customer.account.will_answer(*[answer] * 3)
+    query = {"api-version": "2024-10-21", "sig": "a-signature"}
+
+    await customer.run(
+        action="raw", input={"path": "chat/completions", "method": "POST", "query": query, "json": {"a": QUESTION}}
+    )
+
+    told = heard.whole()
+    assert customer.name in told
+    assert {"chat"} <= {span.attributes.get("gen_ai.operation.name") for span in heard.spans.values()}
+    assert [] == [text for text in (QUESTION, customer.account.key, "a-signature", "2024-10-21") if text in told]
+
+
+async def test_failed_job_tells_its_code(customer: Customer, heard: Heard):
+    """The code of the contract is on both spans and in the metrics; the caller's fault is not the server's."""
+    customer.account.will_answer(*[error(400, "bad")] * 2)
+
+    await customer.run()
+
+    job, call = heard.spans["job chat"], heard.spans["chat gpt-4o"]
+    for span in (job, call):
+        assert ["request_rejected"] * 2 == [span.attributes[name] for name in ("error.type", "customer_ai_jobs.code")]
+        assert ("ERROR", None, ()) == (span.status.status_code.name, span.status.description, span.events)
+    ((about, count),) = heard.points("customer_ai_jobs.jobs")
+    assert (1, "failed", "request_rejected") == (count, about["customer_ai_jobs.status"], about["error.type"])
+    ((about, _),) = heard.points("gen_ai.client.operation.duration")
+    assert "request_rejected" == about["error.type"]
+
+
+async def test_what_is_no_job_is_counted(customer: Customer, heard: Heard):
+    """A message that can't be read is a failed job without a span."""
+    await customer.world.deliver(b"nonsense")
+
+    expected = {
+        "customer_ai_jobs.status": "failed",
+        "error.type": "invalid_job",
+        "customer_ai_jobs.code": "invalid_job",
+    }
+    assert ([(expected, 1)], {}) == (heard.points("customer_ai_jobs.jobs"), heard.spans)
+
+
+async def test_retries_are_one_call_and_their_waits_are_told(customer: Customer, heard: Heard):
+    """A call's span says how many tries it took, and the time between them is waiting on a paid worker."""
+    customer.account.will_answer(error(503), completion())
+
+    await customer.run(options=AT_ONCE | {"retry_delay_ms": 50})
+
+    assert 2 == heard.spans["chat gpt-4o"].attributes["customer_ai_jobs.tries"]
+    ((about, waited),) = heard.points("customer_ai_jobs.waiting")
+    assert ("call", customer.name) == (about["customer_ai_jobs.where"], about["customer_ai_jobs.customer"])
+    assert 0.02 < waited < 30
+
+
+async def test_job_that_goes_back_keeps_its_trace(customer: Customer, heard: Heard):
+    """Each run of a job from HTTP hangs on the request; the reason and the waiting time are counted."""
+    message = await submit(customer, {"traceparent": TRACEPARENT})
+    customer.account.will_answer(error(429, **{"retry-after": "60"}))
+
+    assert await customer.deliver(message) is None
+    ((_, waited),) = heard.points("customer_ai_jobs.waiting")
+    reasons = heard.points("customer_ai_jobs.put_backs")
+    assert 60 <= waited <= 66.1
+    who = {"customer_ai_jobs.customer": customer.name}
+    assert [(who | {"customer_ai_jobs.reason": "rate_limited"}, 1)] == reasons
+    assert "rate_limited" == heard.spans["job chat"].attributes["customer_ai_jobs.put_back"]
+
+
+async def test_all_runs_of_a_job_are_one_trace(quiet: World, heard: Heard):
+    """A job that came by the queue begins a trace with its first run, which the message then carries."""
+    sent: list[bytes] = []
+
+    class Kept:
+        async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:  # noqa: ARG002
+            sent.append(body)
+
+    world = listened(quiet, heard.telemetry())
+    customer = world.customer()
+    customer.world.services = replace(
+        world.services,
+        pipeline=replace(world.services.pipeline, queues=Kept()),  # type: ignore[arg-type]
+    )
+    customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
+    await customer.deliver(job_id="one")
+    await customer.deliver(sent[0])
+    await customer.deliver(sent[1])
+
+    first, *later = [span for span in heard.spans_told.get_finished_spans() if span.name == "job chat"]
+    assert [1, 2, 3] == [span.attributes["customer_ai_jobs.attempt"] for span in (first, *later)]
+    assert [(f"{first.context.trace_id:032x}", own(first))] * 2 == [ids(span) for span in later]
+    assert 1 == heard.count("customer_ai_jobs.queue_age")
+
+
+async def test_job_that_finds_no_room_is_counted_and_has_no_span(customer: Customer, heard: Heard):
+    """Thousands that wait for their turn would be thousands of spans of nothing."""
+    tools = customer.world.services.pipeline.tools
+    with tools.lanes.admitted(customer.name, "default"):
+        tools.lanes.of(customer.name, "default").jobs = 1000
+        message = await submit(customer)
+        assert await customer.deliver(message) is None
+
+    assert {"POST /api/jobs"} == set(heard.spans)
+    ((about, count),) = heard.points("customer_ai_jobs.put_backs")
+    assert ("lane_full", 1) == (about["customer_ai_jobs.reason"], count)
+
+
+async def test_breaker_tells_its_changes(customer: Customer, heard: Heard):
+    """An endpoint that keeps failing opens its breaker once; calls that are then not made have no span."""
+    customer.account.will_answer(*[error(503)] * FAILURES)
+    for _ in range(FAILURES // 2 + 1):
+        await customer.deliver(options=AT_ONCE)
+
+    about = {
+        "customer_ai_jobs.customer": customer.name,
+        "customer_ai_jobs.connection": "default",
+        "customer_ai_jobs.state": "open",
+    }
+    assert [(about, 1)] == heard.points("customer_ai_jobs.breaker_changes")
+    calls = [span for span in heard.spans_told.get_finished_spans() if span.kind is SpanKind.CLIENT]
+    assert FAILURES // 2 == len(calls)
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b'"a"', b'{"choices": 1}', b"\xff", b"[" * 100_000, b'{"usage": 3}'])
+async def test_answers_that_are_none_harm_nothing(customer: Customer, heard: Heard, body: bytes):
+    """What an endpoint answers is read for telemetry with care: the job comes to what it comes to without."""
+    customer.account.will_answer(*[reply(body)] * 2)
+
+    result = await customer.run(options=AT_ONCE)
+
+    assert "provider_unavailable" == result["error"]["code"]
+    assert "gen_ai.usage.input_tokens" not in heard.spans["chat gpt-4o"].attributes
+
+
+async def test_message_with_its_trace_still_fits(customer: Customer):
+    """A job that fills a message to the last byte goes into a blob where the trace makes it too large."""
+    room = MESSAGE_LIMIT - len(await submit(customer, job_id="same"))
+    prompt = "x" * (len("Hello?") + room + 1)
+
+    message = await submit(customer, job_id="sane", input={"prompt": prompt})
+
+    job = decode_job(message, default_id="-")
+    assert len(message) <= MESSAGE_LIMIT
+    assert isinstance(job.input_blob, str)
+
+
+async def test_trace_in_a_message_may_be_anything(customer: Customer, heard: Heard):
+    """Anybody can write a message: a trace that is none is ignored."""
+    put_back = {"submitted_at": "2026-11-20T13:12:00Z", "traceparent": "nonsense"}
+
+    await customer.run(_put_back=put_back, options={"deadline_s": 604_800})
+
+    assert heard.spans["job chat"].parent is None
+
+
+async def test_silence_tells_nothing_and_carries_nothing(quiet: World):
+    """Where telemetry is off, a message is what it was without it, whatever the request said."""
+    customer = quiet.customer()
+
+    message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
+
+    assert quiet.services.pipeline.tools.telemetry is SILENT
+    assert {"submitted_at"} == set(json.loads(message)["_put_back"])
+
+
+# On the way to Application Insights.
+
+
+@dataclass
+class Ingestion:
+    """An ingestion endpoint that records, or that does something else with who comes."""
+
+    url: str = ""
+    bodies: list[bytes] = field(default_factory=list)
+    status: int = 200
+    silent: asyncio.Event | None = None
+    """Where there is one, answers come after it."""
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def connection_string(self) -> str:
+        """As Application Insights gives it."""
+        key = "00000000-1111-2222-3333-444444444444"
+        return f"InstrumentationKey={key};IngestionEndpoint={self.url}/;LiveEndpoint={self.url}/"
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Takes what comes."""
+        body = await request.read()
+        self.bodies.append(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+        self.came.set()
+        if self.silent is not None:
+            await self.silent.wait()
+        count = len(json.loads(self.bodies[-1]))
+        taken = {"itemsReceived": count, "itemsAccepted": count, "errors": []}
+        return web.json_response(taken, status=self.status)
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items that came."""
+        return [item for body in self.bodies for item in json.loads(body)]
+
+
+@pytest_asyncio.fixture
+async def ingestion() -> AsyncIterator[Ingestion]:
+    """An ingestion endpoint on loopback."""
+    ingestion = Ingestion()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", ingestion.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    ingestion.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield ingestion
+    if ingestion.silent is not None:
+        ingestion.silent.set()
+    await runner.cleanup()
+
+
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the exporter's settings are is put back after the test."""
+    for name in _OWN_BUSINESS:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEBSITE_SITE_NAME", "our-app")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+
+
+def told(world: World) -> Spans:
+    """What tells of the world's jobs."""
+    telemetry = world.services.pipeline.tools.telemetry
+    assert isinstance(telemetry, Spans)
+    return telemetry
+
+
+@pytest.mark.usefixtures("surroundings")
+async def test_telemetry_reaches_application_insights(
+    azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion
+):
+    """With a connection string, a job's spans and metrics arrive by the time the worker ends, and no key does."""
+    string = ingestion.connection_string
+    async with open_world(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as world:
+        customer, down = world.customer(), world.customer()
+        down.account.will_answer(*[error(503)] * FAILURES)
+        await customer.run(input={"prompt": QUESTION})
+        for _ in range(FAILURES // 2):
+            await down.run(options=AT_ONCE)
+
+    data = [(item["data"]["baseType"], item["data"]["baseData"]) for item in ingestion.items]
+    (job, *_) = [base for kind, base in data if kind == "RequestData"]
+    (call, *_) = [base for kind, base in data if kind == "RemoteDependencyData"]
+    metrics = {base["metrics"][0]["name"] for kind, base in data if kind == "MetricData"}
+    assert ("job chat", customer.name) == (job["name"], job["properties"]["customer_ai_jobs.customer"])
+    assert ("chat gpt-4o", "GenAI | az.ai.openai") == (call["name"], call["type"])
+    ours = {f"customer_ai_jobs.{name}" for name in ("jobs", "queue_age", "waiting", "breaker_changes", "cold_start")}
+    assert ours | {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"} == metrics
+    assert [] == [thread.name for thread in threading.enumerate() if "Otel" in thread.name]  # the exporter's own
+    assert {"our-app"} == {item["tags"]["ai.cloud.role"] for item in ingestion.items}
+    whole = b"".join(ingestion.bodies).decode()
+    assert [] == [text for text in (QUESTION, customer.account.key) if text in whole]
+
+
+@pytest.mark.usefixtures("surroundings")
+@pytest.mark.parametrize("trouble", ["refuses", "hangs", "is not there", "has a string that is none"])
+async def test_exporter_in_trouble_costs_telemetry_alone(
+    azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion, trouble: str, caplog: Any
+):
+    """Where Application Insights refuses, hangs or is not there, jobs run as ever, and one line says so."""
+    string = ingestion.connection_string
+    if trouble == "refuses":
+        ingestion.status = 400
+    elif trouble == "hangs":
+        ingestion.silent = asyncio.Event()
+    elif trouble == "is not there":
+        string = string.replace(ingestion.url, "http://127.0.0.1:9")
+    else:
+        string = "nonsense"
+
+    async with open_world(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as world:
+        customer = world.customer()
+        async with asyncio.timeout(30):
+            results = []
+            for _ in range(3):
+                results.append(await customer.run())
+                if trouble != "hangs":
+                    await asyncio.to_thread(told(world).providers[0].force_flush)
+            if trouble == "hangs":  # and go on while something hangs
+                await ingestion.came.wait()
+                results.append(await customer.run())
+                assert ingestion.silent is not None
+                ingestion.silent.set()
+
+    assert {"succeeded"} == {result["status"] for result in results}
+    lines = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    assert all(line.startswith("telemetry_not_exported") for line in lines)
+    assert len(lines) == (0 if trouble == "hangs" else 2)  # of spans, and of metrics
+
+
+def test_nothing_is_loaded_where_telemetry_is_off():
+    """Without a connection string no module of OpenTelemetry is loaded, not even with the services."""
+    code = """
+import asyncio, sys
+from shared.services import build
+from shared.settings import read_settings
+
+async def main():
+    services = build(read_settings({"JobStorage": "UseDevelopmentStorage=true"}))
+    assert services.door
+    await services.close()
+
+asyncio.run(main())
+ours = "shared.telemetry.opentelemetry"
+print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", ours))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ("\n", 0) == (done.stdout, done.returncode), done.stderr

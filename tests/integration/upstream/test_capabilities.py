@@ -1,0 +1,358 @@
+"""Parameters that a provider refuses by name: adapted once, said, remembered, and never guessed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.upstream.capabilities import KEPT, REMEMBERED_S, RENAMED, SAMPLING, Adaptation, Adaptations, read_adaptation
+from shared.upstream.error_mapping import failure
+from tests.support.endpoint import Answer, completion, error, reply
+from tests.support.harness import Customer, World, delivery
+
+RENAMING = "max_tokens became max_completion_tokens"
+
+
+def refusal(parameter: str | None, *, code: str = "unsupported_parameter", message: str = "") -> Answer:
+    """A refusal of a parameter as OpenAI and Azure OpenAI write it."""
+    text = message or f"Unsupported parameter: '{parameter}' is not supported with this model."
+    body = {"error": {"message": text, "type": "invalid_request_error", "param": parameter, "code": code}}
+    return reply(body, status=400, headers={"x-request-id": "req-e"})
+
+
+def foundry_refusal(parameter: str) -> Answer:
+    """A refusal of a parameter as Foundry's older route writes it."""
+    body = {
+        "status": 422,
+        "code": "parameter_not_supported",
+        "detail": {"loc": ["body", parameter], "input": "1"},
+        "message": "One of the parameters contain invalid values.",
+    }
+    return reply(body, status=422)
+
+
+@dataclass(repr=False)
+class Model:
+    """A model that refuses parameters, one at a time, for as long as they are there."""
+
+    refused: tuple[str, ...]
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def serve(self, customer: Customer, times: int = 100) -> Model:
+        """Serves the customer's account from now on."""
+        customer.account.answers[:] = [self.answer] * times
+        return self
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """See Answer."""
+        body = await request.json()
+        self.seen.append(body)
+        found = next((name for name in self.refused if name in body), None)
+        return await (refusal(found) if found else completion())(request)
+
+
+def asking(**parameters: Any) -> dict[str, Any]:
+    """The members of a chat job with these parameters."""
+    return {"input": {"prompt": "Hello?", "parameters": parameters}}
+
+
+def sent(customer: Customer) -> list[dict[str, Any]]:
+    """The parameters of each call."""
+    return [
+        {name: value for name, value in received.json.items() if name not in {"model", "messages"}}
+        for received in customer.account.received
+    ]
+
+
+def own_model(world: World, **secret: Any) -> Customer:
+    """A customer whose model nothing is known of: what is learned is shared by all of an endpoint."""
+    customer = world.customer(**secret)
+    world.connect(customer, **({"default_model": f"m-{customer.name}"} | secret))
+    return customer
+
+
+async def test_max_tokens_becomes_max_completion_tokens(world: World):
+    """A refused `max_tokens` is sent again under its new name, and the result says so."""
+    customer = own_model(world)
+    customer.account.will_answer(refusal("max_tokens"))
+
+    result = await customer.run(**asking(max_tokens=50, seed=7))
+
+    assert ("succeeded", [RENAMING]) == (result["status"], result["output"]["adapted"])
+    assert [{"max_tokens": 50, "seed": 7}, {"max_completion_tokens": 50, "seed": 7}] == sent(customer)
+    assert (1, 1) == (result["usage"]["calls"], len(await customer.usage()))
+
+
+@pytest.mark.parametrize("parameter", sorted(SAMPLING))
+async def test_a_refused_sampling_parameter_is_left_out(world: World, parameter: str):
+    """What only steers the drawing of an answer is dropped; the caller's other parameters are untouched."""
+    customer = own_model(world)
+    customer.account.will_answer(refusal(parameter))
+    others = {"seed": 7, "stop": ["\n"], "metadata": {"temperature": "hot"}, "x-own": {"top_p": [1, None]}}
+
+    result = await customer.run(**asking(**{parameter: 1}, **others))
+
+    assert [f"{parameter} was left out"] == result["output"]["adapted"]
+    assert [{parameter: 1, **others}, others] == sent(customer)
+
+
+async def test_several_are_adapted_one_after_the_other(world: World):
+    """A model that names one parameter at a time is followed until it is content."""
+    customer = own_model(world)
+    Model(("temperature", "max_tokens", "top_p")).serve(customer)
+
+    result = await customer.run(**asking(top_p=0.5, max_tokens=9, temperature=0.2, n=2))
+
+    assert ["temperature was left out", RENAMING, "top_p was left out"] == result["output"]["adapted"]
+    assert 4 == len(customer.account.received)
+    assert {"n": 2, "max_completion_tokens": 9} == sent(customer)[-1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("temperature", code="unsupported_value", message="'temperature' does not support 0.2."),
+        refusal(None, code="", message="Unsupported value: 'temperature' does not support 0.2 with this model."),
+        refusal(None, code="", message='Unrecognized request argument supplied: "temperature"'),
+        error(400, "unknown_parameter", "Unknown parameter: 'temperature'."),
+        foundry_refusal("temperature"),
+    ],
+    ids=["value", "message only", "argument", "unknown", "foundry"],
+)
+async def test_every_way_of_saying_it_is_understood(world: World, answer: Answer):
+    """`unsupported_value`, Foundry's `detail.loc`, and a message that only quotes the name are refusals of it."""
+    customer = own_model(world)
+    customer.account.will_answer(answer)
+
+    result = await customer.run(**asking(temperature=0.2))
+
+    assert ["temperature was left out"] == result["output"]["adapted"]
+    assert [{"temperature": 0.2}, {}] == sent(customer)
+
+
+async def test_foundrys_older_route_is_adapted_to_as_well(world: World):
+    """A 422 of `/models` that points at the parameter leads to one more call without it."""
+    customer = own_model(world, endpoint=f"{world.endpoint.url}/models", provider="foundry")
+    customer.account.will_answer(foundry_refusal("logprobs"))
+
+    result = await customer.run(**asking(logprobs=True))
+
+    assert ["logprobs was left out"] == result["output"]["adapted"]
+    assert ["/models/chat/completions"] * 2 == [received.path for received in customer.account.received]
+
+
+async def test_what_was_learned_is_remembered(world: World):
+    """The next job of the same model makes one call, adapted from the start, and says so, too."""
+    customer = own_model(world)
+    Model(("max_tokens", "temperature")).serve(customer)
+    await customer.run(**asking(max_tokens=5, temperature=1))
+
+    result = await customer.run(**asking(temperature=0, max_tokens=6, seed=1))
+    plain = await customer.run(**asking(seed=2))
+
+    assert 3 + 1 + 1 == len(customer.account.received)
+    assert {"max_completion_tokens": 6, "seed": 1} == sent(customer)[3]
+    assert [RENAMING, "temperature was left out"] == result["output"]["adapted"]
+    assert "adapted" not in plain["output"]
+
+
+async def test_what_was_learned_is_of_one_model_at_one_endpoint(world: World):
+    """Another model, or the same at another address, is asked as the job says."""
+    customer = own_model(world)
+    world.connect(customer, "other", endpoint=f"{world.endpoint.url}/elsewhere/openai/v1")
+    customer.account.will_answer(refusal("temperature"))
+    await customer.run(model="o9-mine", **asking(temperature=1))
+
+    await customer.run(model="gpt-mine", **asking(temperature=1))
+    await customer.run(model="o9-mine", connection="other", **asking(temperature=1))
+    await customer.run(model="o9-mine", **asking(temperature=1))
+
+    assert [{"temperature": 1}, {}, {"temperature": 1}, {"temperature": 1}, {}] == sent(customer)
+
+
+async def test_what_was_learned_is_of_one_reasoning_effort(world: World):
+    """GPT-5.1 and 5.2 take sampling parameters without reasoning only: what another effort is refused stays theirs."""
+    customer = own_model(world)
+
+    async def model(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        refused = "temperature" in body and body.get("reasoning_effort", "none") != "none"
+        return await (refusal("temperature") if refused else completion())(request)
+
+    customer.account.answers[:] = [model] * 6
+
+    for effort in ("high", "none", "high"):
+        await customer.run(**asking(temperature=0, reasoning_effort=effort))
+    await customer.run(**asking(temperature=0))
+
+    high, none = {"reasoning_effort": "high"}, {"reasoning_effort": "none"}
+    warm = {"temperature": 0}
+    assert [warm | high, high, warm | none, high, warm] == sent(customer)
+
+
+async def test_what_was_learned_is_forgotten_after_a_while(world: World):
+    """A deployment can be given another model: after an hour the parameter is tried again."""
+    customer = own_model(world)
+    moment = [1000.0]
+    pipeline = world.services.pipeline
+    pipeline = replace(pipeline, tools=replace(pipeline.tools, adaptations=Adaptations(ticks=lambda: moment[0])))
+
+    async def run() -> dict[str, Any]:
+        told = await pipeline.answer(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
+        assert told is not None
+        return json.loads(told)
+
+    customer.account.will_answer(refusal("temperature"))
+    await run()
+    moment[0] += REMEMBERED_S - 1
+    assert "adapted" in (await run())["output"]
+    moment[0] += 2
+    assert "adapted" not in (await run())["output"]
+    assert [{"temperature": 1}, {}, {}, {"temperature": 1}] == sent(customer)
+
+
+async def test_a_strict_job_is_sent_as_it_stands(world: World):
+    """`options.strict` turns adapting off: the refusal is the result, even where it was learned before."""
+    customer = own_model(world)
+    model = Model(("temperature",)).serve(customer)
+    await customer.run(**asking(temperature=1))
+
+    result = await customer.run(**asking(temperature=1), options={"strict": True})
+
+    assert ("failed", "request_rejected", 400) == (
+        result["status"],
+        result["error"]["code"],
+        result["error"]["status"],
+    )
+    assert "temperature" == result["error"]["detail"]["param"]
+    assert {"temperature": 1} == {name: model.seen[-1][name] for name in model.seen[-1] if name == "temperature"}
+    assert 3 == len(model.seen)
+
+
+@pytest.mark.parametrize(
+    ("answer", "parameters"),
+    [
+        (refusal("tools"), {"tools": []}),
+        (refusal("n"), {"n": 2}),
+        (refusal("reasoning_effort", code="unsupported_value"), {"reasoning_effort": "none"}),
+        (refusal("messages"), {}),
+        (refusal("model"), {}),
+        (refusal("temperature"), {}),
+        (refusal("temperature", code="invalid_value", message="'temperature' is above 2."), {"temperature": 3}),
+        (refusal("messages[0].content", code="invalid_type", message="Expected a string."), {"temperature": 1}),
+        (error(400, "context_length_exceeded", "Too many tokens in 'messages'."), {"max_tokens": 9}),
+        (error(404, "unsupported_parameter", "Unsupported parameter: 'temperature'."), {"temperature": 1}),
+        (foundry_refusal("n"), {"n": 2}),
+    ],
+)
+async def test_a_refusal_of_something_else_is_the_result(world: World, answer: Answer, parameters: dict[str, Any]):
+    """What may not be changed, is not there, or was refused for its value ends the job after one call."""
+    customer = own_model(world)
+    customer.account.will_answer(answer)
+
+    result = await customer.run(**asking(**parameters))
+
+    assert "failed" == result["status"]
+    assert [parameters] == sent(customer)
+
+
+async def test_a_provider_that_refuses_for_ever_is_not_asked_for_ever(world: World):
+    """Each change takes a parameter away, so the calls end, and the last refusal is the result."""
+    customer = own_model(world)
+    every = dict.fromkeys([*sorted(SAMPLING), "max_tokens", "max_completion_tokens"], 1)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        name = next((name for name in (*sorted(SAMPLING), *RENAMED) if name in body), "max_completion_tokens")
+        return await refusal(name)(request)
+
+    customer.account.answers[:] = [refuse] * 100
+
+    result = await customer.run(**asking(**every))
+
+    assert ("failed", "request_rejected") == (result["status"], result["error"]["code"])
+    assert len(SAMPLING) + 2 == len(customer.account.received)
+
+
+async def test_the_caller_who_gave_both_keeps_the_newer(world: World):
+    """Where both names of the limit were given, the refused one goes and the other stays as it was."""
+    customer = own_model(world)
+    customer.account.will_answer(refusal("max_tokens"))
+
+    await customer.run(**asking(max_tokens=5, max_completion_tokens=9))
+
+    assert {"max_completion_tokens": 9} == sent(customer)[-1]
+
+
+async def test_many_prompts_learn_together(world: World):
+    """Of many prompts, those in flight each meet the refusal; the others are right at once, and all say so."""
+    customer = own_model(world, max_concurrency=2)
+    Model(("temperature",)).serve(customer)
+    asked = {"prompts": [str(n) for n in range(20)], "parameters": {"temperature": 1}}
+
+    result = await customer.run(action="multi_chat", input=asked)
+
+    assert "succeeded" == result["status"]
+    assert [["temperature was left out"]] * 20 == [answer["adapted"] for answer in result["output"]["answers"]]
+    assert 20 < len(customer.account.received) <= 22
+    assert 20 == result["usage"]["calls"]
+
+
+def test_what_was_learned_last_is_kept():
+    """Beyond KEPT places, those that were learned of first are forgotten."""
+    adaptations = Adaptations()
+    for number in range(KEPT + 2):
+        adaptations.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
+
+    kept = [bool(adaptations.known("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)]
+
+    assert [False, False, True, True] == kept
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+def test_only_a_refused_request_is_evidence(status: int):
+    """A refusal of another kind that quotes a parameter changes nothing."""
+    body = {"error": {"code": "unsupported_parameter", "param": "temperature", "message": "Unsupported: 'temperature'"}}
+
+    found = read_adaptation(failure(status, {}, json.dumps(body).encode()), {"temperature": 1}, droppable=SAMPLING)
+
+    assert found is None
+
+
+BODIES = st.dictionaries(
+    st.sampled_from([*sorted(SAMPLING), *RENAMED, *RENAMED.values(), "n", "messages"]), st.integers()
+)
+DETAILS = st.fixed_dictionaries(
+    {}, optional={"code": st.sampled_from(["unsupported_parameter", "unsupported_value", "x"]), "param": st.text()}
+)
+
+
+@given(BODIES, DETAILS, st.text() | st.sampled_from([f"Unsupported: '{name}'" for name in ("n", *sorted(SAMPLING))]))
+def test_an_adaptation_takes_one_parameter_away(body: dict[str, int], detail: dict[str, str], text: str):
+    """Whatever a refusal says: an adaptation removes one parameter that was there, and changes no other value."""
+    error = RequestRejected(text, UpstreamFacts(400, detail=detail))
+
+    found = read_adaptation(error, body, droppable=SAMPLING)
+
+    if found is not None:
+        changed = found.change(body)
+        assert found.parameter in body
+        assert found.parameter not in changed
+        assert {name: value for name, value in body.items() if name != found.parameter} == {
+            name: value for name, value in changed.items() if name in body
+        }
+        assert set(changed) - set(body) <= {found.renamed}
+
+
+def test_an_unavailable_provider_says_nothing_of_parameters():
+    """An error without a status, such as a broken connection, is no evidence."""
+    error = ProviderUnavailable("Unsupported parameter: 'temperature'")
+
+    assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None

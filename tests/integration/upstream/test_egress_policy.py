@@ -1,0 +1,324 @@
+"""
+Where the app may call on behalf of a customer, and where not, whatever a secret, a name server or an
+endpoint says: the real transport, on a name server and a network that lead where a test wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from local.azurite import Azurite
+from local.vault import Vault
+from shared.contract.job import Options
+from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
+from shared.secret import Secret
+from shared.upstream import guarded_session as sockets
+from shared.upstream.client import Transport
+from shared.upstream.guarded_session import is_allowed_address
+from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
+from tests.support.endpoint import Account, Endpoint, completion, error
+from tests.support.harness import World, open_world
+
+NAME = "contoso.openai.azure.com"
+PUBLIC = "20.42.0.1"
+PORTS = {80, 443, 8001, 8002, 8080}
+"""Those that endpoints are called on here; the stand-ins for Azure have others."""
+FORBIDDEN = [
+    *("10.0.0.5", "172.16.3.4", "192.168.1.1", "100.64.0.1", "127.0.0.1", "0.0.0.0"),
+    *("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    *("::1", "fd00::5", "fe80::1", "fec0::1", "fd00:ec2::254", "::ffff:10.0.0.5", "::ffff:169.254.169.254"),
+    *("64:ff9b::169.254.169.254", "2002:a9fe:a9fe::1", "2002:0a00:0005::1"),
+]
+
+
+class Rebinding(AbstractResolver):
+    """A name server that answers each question with the next of its addresses, and the last for ever."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = list(addresses)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The next address."""
+        address = self._addresses.pop(0) if len(self._addresses) > 1 else self._addresses[0]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Network:
+    """A network in which every address leads to the AI endpoint, and which notes those that were called."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        self.called: list[str] = []
+        self._connect = loop.sock_connect
+        self.port = port
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connects to the endpoint, wherever `address` is."""
+        if address[1] in PORTS:
+            self.called.append(address[0])
+            address = ("127.0.0.1", self.port)
+        await self._connect(sock, address)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def network(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network that all calls of a test go out to."""
+    loop = asyncio.get_running_loop()
+    network = Network(loop, int(endpoint.url.rpartition(":")[2]))
+    monkeypatch.setattr(loop, "sock_connect", network.sock_connect)
+    return network
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Transport]]:
+    """Makes transports whose names resolve to the addresses given; closes them at the end."""
+    made: list[Transport] = []
+
+    def open_one(*addresses: str, **switches: bool) -> Transport:
+        monkeypatch.setattr(sockets, "DefaultResolver", lambda: Rebinding(*addresses))
+        made.append(Transport(None, **switches))  # type: ignore[arg-type]  # no test here asks for a token
+        return made[-1]
+
+    yield open_one
+    for transport in made:
+        await transport.close()
+
+
+@pytest.fixture
+def account(endpoint: Endpoint) -> Account:
+    """An account of one test's own."""
+    return endpoint.account()
+
+
+async def call(transport: Transport, account: Account, url: str = f"http://{NAME}/v1/x", **headers: str) -> Reply:
+    """One call with the account's key. The network has no certificates, so it is a plain one."""
+    request = UpstreamRequest("POST", url, b"{}", headers)
+    access = ApiKey("api-key", Secret(account.key))
+    return await transport.send(request, access, Options(max_retries=0), until=time.monotonic() + 5)
+
+
+async def closing(request: web.Request) -> web.StreamResponse:
+    """Answers and ends the connection, so that the next call needs a new one."""
+    response = await completion()(request)
+    response.force_close()
+    return response
+
+
+async def test_public_address_is_called(open_transport, network: Network, account: Account):
+    """A name with a public address is called there, and nowhere else."""
+    await call(open_transport(PUBLIC), account)
+
+    assert [PUBLIC] == network.called
+    assert NAME == account.received[0].headers["host"]
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+async def test_forbidden_address_is_not_called(open_transport, network: Network, account: Account, address: str):
+    """A name with a private, local, metadata or platform address is refused before anything is connected."""
+    with pytest.raises(ConnectionInvalid):
+        await call(open_transport(address), account)
+
+    assert [] == network.called
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+async def test_name_that_resolves_to_a_forbidden_address_later_is_refused(
+    open_transport, network: Network, account: Account, address: str
+):
+    """A name that was public at the first call and is not at a later connection is refused at that one."""
+    transport = open_transport(PUBLIC, address)
+    account.will_answer(closing)
+
+    await call(transport, account, f"http://{NAME}:8001/v1/x")
+    with pytest.raises(ConnectionInvalid):
+        await call(transport, account, f"http://{NAME}:8002/v1/x")  # another port: addresses are kept by both
+
+    assert [PUBLIC] == network.called
+    assert 1 == len(account.received)
+
+
+async def test_new_connection_goes_to_an_address_that_was_checked(open_transport, network: Network, account: Account):
+    """While a name's address is kept, a new connection goes to the kept one, whatever the name server says now."""
+    transport = open_transport(PUBLIC, "10.0.0.5")
+    account.will_answer(closing, closing)
+
+    await call(transport, account)
+    await call(transport, account)
+
+    assert [PUBLIC, PUBLIC] == network.called
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5", "169.254.169.254", "127.0.0.1", "[::1]", "[::ffff:10.0.0.5]"])
+async def test_literal_address_is_checked_where_it_is_connected(
+    open_transport, network: Network, account: Account, address: str
+):
+    """An address in a URL, which no name server is asked for, is refused by the socket itself."""
+    with pytest.raises(ConnectionInvalid):
+        await call(open_transport(PUBLIC), account, f"http://{address}/v1/x")
+
+    assert [] == network.called
+
+
+@pytest.mark.parametrize("address", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "①②⑦.0.0.1"])
+async def test_address_in_disguise_is_not_called(open_transport, network: Network, account: Account, address: str):
+    """What some resolvers would read as a local address is refused, or is a name like any other."""
+    with pytest.raises(JobError):
+        await call(open_transport("10.0.0.5"), account, f"http://{address}/v1/x")
+
+    assert [] == network.called
+
+
+async def test_private_addresses_are_called_where_switched_on(open_transport, network: Network, account: Account):
+    """ALLOW_PRIVATE_ENDPOINTS opens private addresses, and neither this machine nor the platform."""
+    await call(open_transport("10.0.0.5", allow_private=True), account)
+    for address in ("127.0.0.1", "169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"):
+        with pytest.raises(ConnectionInvalid):
+            await call(open_transport(address, allow_private=True), account)
+
+    assert ["10.0.0.5"] == network.called
+
+
+async def test_this_machine_is_called_where_switched_on(open_transport, network: Network, account: Account):
+    """ALLOW_LOCAL_ENDPOINTS opens loopback, and neither private addresses nor the platform."""
+    await call(open_transport("127.0.0.1", allow_local=True), account)
+    for address in ("10.0.0.5", "169.254.169.254", "168.63.129.16"):
+        with pytest.raises(ConnectionInvalid):
+            await call(open_transport(address, allow_local=True), account)
+
+    assert ["127.0.0.1"] == network.called
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("place", ["http://169.254.169.254/metadata", f"http://{NAME}/elsewhere", "/elsewhere"])
+async def test_redirect_is_not_followed(open_transport, network: Network, account: Account, status: int, place: str):
+    """A redirect is the endpoint's refusal, wherever it leads; nothing is sent after it, the key least of all."""
+    account.will_answer(error(status, location=place))
+
+    with pytest.raises(RequestRejected, match="redirect"):
+        await call(open_transport(PUBLIC), account)
+
+    assert ([PUBLIC], 1) == (network.called, len(account.received))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            f"http://{NAME}/a.png",
+            "https://10.0.0.5/a.png",
+            "https://169.254.169.254/a",
+            "https://127.1/",
+            "ftp://x.y/z",
+        ),
+        *("https://[fd00::5]/", "https://localhost/", "http://127.0.0.1:8080/", f"https://u:p@{NAME}/", "//x", ""),
+        f"https://{NAME}/resolves-to-a-private-address",
+    ],
+)
+async def test_forbidden_address_in_an_answer_is_not_fetched(open_transport, network: Network, url: str):
+    """What a provider's answer names is fetched under the same rules, but for the suffix."""
+    with pytest.raises((ProviderUnavailable, ConnectionInvalid)):
+        await open_transport("10.0.0.5").fetch(url, Options(max_retries=0), until=time.monotonic() + 5)
+
+    assert [] == network.called
+
+
+async def test_certificate_that_nobody_vouches_for_ends_the_call(
+    open_transport, network: Network, vault: Vault, account: Account
+):
+    """Over https nothing is sent to a host whose certificate is not of the name, signed by a known authority."""
+    network.port = int(vault.url.rpartition(":")[2].strip("/"))
+
+    with pytest.raises(ProviderUnavailable, match="CertificateError"):
+        await call(open_transport(PUBLIC), account, f"https://{NAME}/v1/x")
+
+    assert [PUBLIC] == network.called
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    open_transport, network: Network, account: Account, monkeypatch: pytest.MonkeyPatch
+):
+    """A proxy would connect in our place, to addresses that nobody has checked."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://10.9.9.9:3128")
+
+    await call(open_transport(PUBLIC), account)
+
+    assert [PUBLIC] == network.called
+
+
+async def test_credential_of_a_request_is_never_sent(open_transport, network: Network, account: Account):
+    """The connection's authentication wins over what a request brings along, in whatever case or header."""
+    await call(
+        open_transport(PUBLIC), account, **{"Api-Key": "mine", "API-KEY": "mine", "Authorization": "Bearer mine"}
+    )
+
+    (received,) = account.received
+    assert account.key == received.headers["api-key"]
+    assert "authorization" not in received.headers
+    assert [PUBLIC] == network.called
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [("2002:1402:0304::1", False), ("64:ff9b::20.42.0.1", False), ("2002:0a00:0005::1", True), ("192.0.0.9", None)],
+)
+def test_addresses_within_addresses_count(address: str, private: bool | None):
+    """An IPv6 address that stands for an IPv4 one is judged as that one."""
+    told = [is_allowed_address(address, local=False, private=switch) for switch in (False, True)]
+
+    assert {False: [True, True], True: [False, True], None: [False, False]}[private] == told
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def strict_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+    """The app as it is on Azure, where neither local nor private endpoints are switched on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets, "DefaultResolver", lambda: Rebinding("169.254.169.254"))
+        async with open_world(azurite, vault, endpoint, ALLOW_LOCAL_ENDPOINTS="false") as opened:
+            yield opened
+
+
+ENDPOINTS = {
+    "plain http": f"http://{NAME}",
+    "no suffix allowed": "https://ai.contoso.example/openai/v1",
+    "suffix within the name": f"https://{NAME}.contoso.example",
+    "suffix without its dot": "https://evilopenai.azure.com",
+    "user name": f"https://{NAME}@contoso.example",
+    "this machine": "http://127.0.0.1:8080/openai/v1",
+    "this machine by name": "https://localhost/openai/v1",
+    "private address": "https://10.0.0.5/openai/v1",
+    "metadata address": "https://169.254.169.254/openai/v1",
+    "IPv6 address": "https://[fd00::5]/openai/v1",
+    "short address": "https://127.1/openai/v1",
+    "address as a number": "https://2852039166/openai/v1",
+    "backslash": f"https://contoso.example\\.{NAME}",
+    "fragment": f"https://contoso.example#.{NAME}",
+    "allowed name, metadata address": f"https://{NAME}",
+}
+
+
+@pytest.mark.parametrize("pasted", ENDPOINTS.values(), ids=ENDPOINTS.keys())
+@pytest.mark.parametrize("action", ["chat", "raw"])
+async def test_job_on_a_forbidden_endpoint_fails(strict_world: World, network: Network, pasted: str, action: str):
+    """A job whose connection points where it may not ends as connection_invalid, and the endpoint gets nothing."""
+    customer = strict_world.customer(endpoint=pasted, provider=None if NAME in pasted else "azure_openai")
+    asked = {"prompt": "Hello?"} if action == "chat" else {"path": "models"}
+
+    result = await customer.run(action=action, input=asked)
+
+    assert ("failed", "connection_invalid") == (result["status"], result["error"]["code"])
+    assert ([], []) == (network.called, customer.account.received)

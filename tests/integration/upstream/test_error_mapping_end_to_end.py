@@ -1,0 +1,309 @@
+"""What a chat job comes to for whatever an endpoint does to it: the error table, from the wire to the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from shared.upstream.retry import SIT_OUT_S
+from tests.support.endpoint import Answer, completion, endless, error, reply, reset, truncated
+from tests.support.harness import Customer, World
+
+GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
+QUICK = {"max_retries": 2, "retry_delay_ms": 10, "exponential_backoff": False}
+
+# status, what the endpoint says, the result's code, and how often it is called with two retries allowed
+STATUSES = [
+    (301, "", "request_rejected", 1),
+    (400, "", "request_rejected", 1),
+    (400, "invalid_value", "request_rejected", 1),
+    (400, "context_length_exceeded", "request_rejected", 1),
+    (400, "content_filter", "content_filtered", 1),
+    (400, "content_policy_violation", "content_filtered", 1),
+    (401, "invalid_api_key", "credential_rejected", 1),
+    (402, "", "quota_exhausted", 1),
+    (403, "PermissionDenied", "credential_rejected", 1),
+    (403, "account_deactivated", "account_blocked", 1),
+    (404, "", "request_rejected", 1),
+    (404, "DeploymentNotFound", "model_not_found", 1),
+    (404, "model_not_found", "model_not_found", 1),
+    (405, "", "request_rejected", 1),
+    (408, "", "timeout", 3),
+    (409, "", "request_rejected", 3),
+    (413, "", "request_rejected", 1),
+    (415, "", "request_rejected", 1),
+    (422, "", "request_rejected", 1),
+    (424, "", "request_rejected", 1),
+    (429, "rate_limit_exceeded", "rate_limited", 3),
+    (429, "insufficient_quota", "quota_exhausted", 1),
+    (429, "billing_hard_limit_reached", "quota_exhausted", 1),
+    (500, "", "provider_unavailable", 3),
+    (501, "", "provider_unavailable", 3),
+    (502, "", "provider_unavailable", 3),
+    (503, "", "provider_unavailable", 3),
+    (504, "", "provider_unavailable", 3),
+    (529, "", "provider_unavailable", 3),
+]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A golden error."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def always(customer: Customer, answer: Answer) -> Customer:
+    """The customer, whose endpoint answers nothing else."""
+    customer.account.answers[:] = [answer] * 30
+    return customer
+
+
+async def failed(customer: Customer, *, unanswered: int = 0, **options: Any) -> dict[str, Any]:
+    """The error of a job that fails, and costs nothing, as far as is known: so many calls may have been served."""
+    result = await customer.run(options=QUICK | options)
+    assert "failed" == result["status"]
+    records = [(row["outcome"], row["calls"], row["reported"]) for row in await customer.usage()]
+    assert (0, [("unanswered", 0, False)] * unanswered) == (result["usage"]["calls"], records)
+    assert "output" not in result
+    assert customer.account.key not in json.dumps(result)
+    return result["error"]
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+async def test_golden_errors_end_the_job_as_they_should(world: World, path: Path):
+    """Each known refusal is its job's error as it is: code, sentence, status, id, details; retried if worth it."""
+    golden = read(path)
+    expected, body = golden["expected"], golden["body"]
+    answer = reply(body.encode() if isinstance(body, str) else body, status=golden["status"], headers=golden["headers"])
+    customer = always(world.customer(), answer)
+
+    asked_s = expected["retry_after_s"] or 0
+    patient = expected["transient"] and not asked_s
+    options = {"deadline_s": 0.9 * asked_s} if asked_s > SIT_OUT_S else {"max_retries": int(not asked_s)}
+
+    told = await failed(customer, **{"max_retries": 1} | options)
+
+    named = {"status": golden["status"], "request_id": expected["request_id"], "detail": expected["detail"] or None}
+    assert {"code": expected["code"], "message": expected["message"]} | {
+        name: value for name, value in named.items() if value is not None
+    } == told
+    assert 1 + patient == len(customer.account.received)
+    assert "MARK" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(("status", "said", "code", "calls"), STATUSES)
+async def test_each_refusal_has_its_code_and_its_tries(world: World, status: int, said: str, code: str, calls: int):
+    """A refusal's status and code make the result's; what is worth it is tried again, no more than allowed."""
+    customer = always(world.customer(), error(status, said))
+
+    told = await failed(customer)
+
+    assert (code, status, "req-e") == (told["code"], told["status"], told["request_id"])
+    assert calls == len(customer.account.received)
+
+
+@pytest.mark.parametrize(("status", "said", "code", "calls"), STATUSES)
+async def test_every_refusal_is_retried_where_the_job_says_so(
+    world: World, status: int, said: str, code: str, calls: int
+):
+    """With `retry_on_all_errors` every refusal is tried again, whatever it is; the result is the same."""
+    customer = always(world.customer(), error(status, said))
+
+    told = await failed(customer, retry_on_all_errors=True)
+
+    assert (code, status) == (told["code"], told["status"])
+    assert max(3, calls) == len(customer.account.received)
+
+
+@pytest.mark.parametrize("max_retries", [0, 1, 5])
+async def test_no_more_retries_than_the_job_allows(world: World, max_retries: int):
+    """`max_retries` bounds the calls."""
+    customer = always(world.customer(), error(503))
+
+    await failed(customer, max_retries=max_retries)
+
+    assert 1 + max_retries == len(customer.account.received)
+
+
+def in_(seconds: float) -> str:
+    """A moment from now, as headers write it: whole seconds."""
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "least_s"),
+    [
+        ({"retry_after_ms": "150"}, 0.15),
+        ({"x_ms_retry_after_ms": "150"}, 0.15),
+        ({"retry_after_ms": "150", "retry_after": "600"}, 0.15),
+        ({"x_ms_retry_after_ms": "150", "retry_after": "600"}, 0.15),
+        ({"retry_after": "0.2"}, 0.2),
+        ({"retry_after": "0"}, 0),
+        ({"retry_after": "soon"}, 0.01),
+        ({"retry_after_ms": "-1", "retry_after": "0.1"}, 0.1),
+    ],
+    ids=str,
+)
+async def test_a_short_wait_is_sat_out(world: World, status: int, headers: dict[str, str], least_s: float):
+    """The server's waiting time is kept, in whichever header it stands, and the job succeeds within the run."""
+    customer = world.customer()
+    times: list[float] = []
+
+    async def slow_down(request: web.Request) -> web.StreamResponse:
+        times.append(time.monotonic())
+        return await error(status, **headers)(request)
+
+    async def well(request: web.Request) -> web.StreamResponse:
+        times.append(time.monotonic())
+        return await completion()(request)
+
+    customer.account.will_answer(slow_down, well)
+
+    result = await customer.run(options=QUICK)
+
+    assert ("succeeded", 1) == (result["status"], result["attempts"])
+    assert least_s <= times[1] - times[0] < 20
+
+
+async def test_a_date_is_waited_for(world: World):
+    """`retry-after` may be a date: it is not called before."""
+    customer, called = world.customer(), []
+    date = in_(2.5)
+
+    async def well(request: web.Request) -> web.StreamResponse:
+        called.append(datetime.now(UTC))
+        return await completion()(request)
+
+    customer.account.will_answer(error(429, retry_after=date), well)
+
+    result = await customer.run(options=QUICK)
+
+    assert "succeeded" == result["status"]
+    assert parsedate_to_datetime(date) - timedelta(seconds=0.05) < called[0]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry_after_ms": "60000"},
+        {"x_ms_retry_after_ms": "60000"},
+        {"retry_after": "60"},
+        {"retry_after": in_(3600)},
+        {"retry_after_ms": "60000", "retry_after": "1"},
+    ],
+    ids=["ms", "x-ms", "seconds", "date", "both"],
+)
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+async def test_a_long_wait_is_not_sat_out(world: World, status: int, headers: dict[str, str]):
+    """The job goes back into the queue after one call; with no time left for that, the refusal is its end."""
+    customer = always(world.customer(), error(status, **headers))
+
+    assert await customer.deliver(options=QUICK) is None
+    assert 1 == len(customer.account.received)
+    told = await failed(customer, deadline_s=30)
+    assert (status, 2) == (told["status"], len(customer.account.received))
+
+
+@pytest.mark.parametrize(("status", "told", "calls"), [(500, "false", 1), (429, "false", 1), (400, "true", 3)])
+async def test_the_endpoint_says_itself_whether_to_retry(world: World, status: int, told: str, calls: int):
+    """`x-should-retry` wins over what the status says."""
+    customer = always(world.customer(), error(status, x_should_retry=told))
+
+    await failed(customer)
+
+    assert calls == len(customer.account.received)
+
+
+async def slow(request: web.Request) -> web.StreamResponse:
+    """Answers when nobody listens any more."""
+    return await completion(after_s=30)(request)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "timeout_s"),
+    [(reset, "provider_unavailable", 120), (truncated, "provider_unavailable", 120), (slow, "timeout", 1.5)],
+    ids=["reset", "truncated", "slow"],
+)
+async def test_no_whole_answer_is_no_status(world: World, answer: Answer, code: str, timeout_s: float):
+    """A connection that breaks or an answer that does not come is tried again, and has no status to tell."""
+    customer = always(world.customer(), answer)
+
+    told = await failed(customer, unanswered=3, timeout_s=timeout_s)
+
+    assert (code, {"code", "message"}) == (told["code"], set(told))
+    assert 3 == len(customer.account.received)
+
+
+async def test_an_endless_answer_is_given_up(world: World):
+    """An answer without end is cut off at its limit, once: it would be as long the next time."""
+    customer = always(world.customer(), endless)
+
+    told = await failed(customer, unanswered=1, timeout_s=120)
+
+    assert ("provider_unavailable", 200, 1) == (told["code"], told["status"], len(customer.account.received))
+    assert "64 MiB" in told["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>OK</html>",
+        b'{"choices": [',
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": {}}',
+        b'{"choices": ["x"]}',
+        b'{"error": {"message": "But 200."}}',
+        b"[" * 100_000,
+    ],
+    ids=lambda body: body[:20].decode(errors="replace"),
+)
+async def test_an_answer_that_is_none_was_a_call_all_the_same(world: World, body: bytes):
+    """A 2xx that is no completion fails the job without another try; its record says that nothing was reported."""
+    customer = always(world.customer(), reply(body, headers={"x-request-id": "req-n"}))
+
+    result = await customer.run(options=QUICK)
+
+    error_told = result["error"]
+    assert ("failed", "provider_unavailable", 200, "req-n") == (
+        result["status"],
+        *(error_told[name] for name in ("code", "status", "request_id")),
+    )
+    assert 1 == len(customer.account.received) == result["usage"]["calls"]
+    (record,) = await customer.usage()
+    assert (False, 0, "req-n") == (record["reported"], record["input_tokens"], record["request_id"])
+
+
+async def test_nobody_listening_is_unavailable(world: World):
+    """An address where nothing answers fails the job as `provider_unavailable`, without a status."""
+    customer = world.customer(endpoint="http://127.0.0.1:9/openai/v1")
+
+    told = await failed(customer)
+
+    assert ("provider_unavailable", {"code", "message"}) == (told["code"], set(told))
+
+
+@pytest.mark.parametrize(
+    "answer", [reset, truncated, error(500), error(408), error(409), error(503), reply(b"", status=502)]
+)
+async def test_what_passes_costs_the_job_nothing(world: World, answer: Answer):
+    """Whatever is worth a retry and does not happen again leaves no trace in the result."""
+    customer = world.customer()
+    customer.account.will_answer(answer)
+
+    result = await customer.run(options=QUICK)
+
+    assert ("succeeded", 1, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
+    assert "error" not in result
+    assert 2 == len(customer.account.received)

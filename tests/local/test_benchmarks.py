@@ -1,0 +1,33 @@
+"""The benchmarks run and find both sides. What they find is for a quiet machine, and never a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(450)  # both sides, each with stand-ins of its own: fifteen seconds on a quiet machine
+@pytest.mark.parametrize("name", ["cold_start", "warm_job"])
+def test_a_benchmark_measures_us_beside_its_peer(name: str, tmp_path: Path):
+    """One round of a benchmark ends well and tells figures of this app and of the peer."""
+    file = tmp_path / "figures.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--rounds", "1", "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "this app" in done.stdout
+    assert "openai" in done.stdout
+    assert name in json.loads(file.read_text())

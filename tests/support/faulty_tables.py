@@ -1,0 +1,80 @@
+"""Tables of either kind whose changes can fail."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+from azure.core.pipeline.transport import AioHttpTransport
+
+from shared.storage import account as accounts
+from shared.storage.account import Account
+from shared.storage.base import Table
+from shared.storage.blobs import AzureBlobs
+from shared.storage.tables import AzureTable
+from tests.support.fakes import Fault, MemoryTable
+from tests.support.harness import World
+
+
+@dataclass
+class Faulty:
+    """A table, and what will go wrong with its next changes."""
+
+    table: Table
+    faults: deque[Fault | None] = field(default_factory=deque)
+
+
+def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
+    """A table of either kind whose changes can fail."""
+    if kind == "memory":
+        memory = MemoryTable()
+        return Faulty(memory, memory.faults)
+    monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
+    faults: deque[Fault | None] = deque()
+
+    def transport() -> Lossy:
+        return Lossy(faults, session=world.services.session, session_owner=False)
+
+    return Faulty(AzureTable(replace(azure(world), transport=transport), table_name(world)), faults)
+
+
+def azure(world: World) -> Account:
+    """The account that the app's services use."""
+    blobs = world.services.pipeline.tools.outputs._blobs
+    assert isinstance(blobs, AzureBlobs)
+    return blobs._account
+
+
+def table_name(world: World) -> str:
+    """The table of the world."""
+    return world.environment["JOBS_TABLE"]
+
+
+class Lossy(AioHttpTransport):
+    """Sockets that do to each change of a table what `faults` say, and leave the rest alone."""
+
+    def __init__(self, faults: deque[Fault | None], **options: Any) -> None:
+        super().__init__(**options)
+        self._faults = faults
+        self._silent = 0
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """Sends, or seems not to have sent."""
+        if request.method not in {"POST", "PATCH"}:
+            return await super().send(request, **options)
+        if self._silent:
+            self._silent -= 1
+            raise ServiceRequestError("Nothing was sent.")
+        fault = self._faults.popleft() if self._faults else None
+        if fault in {Fault.REFUSED, Fault.LOST}:
+            self._silent = int(accounts._RETRIES["retry_total"])
+        if fault is Fault.REFUSED:
+            raise ServiceRequestError("Nothing was sent.")
+        response = await super().send(request, **options)
+        if fault is None:
+            return response
+        response.internal_response.close()
+        raise ServiceResponseError("The answer got lost.")

@@ -1,0 +1,155 @@
+"""The world that tests run in: Azurite, Key Vault's stand-in, an AI endpoint, the app's services on them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from azure.data.tables.aio import TableClient
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+
+from local.azurite import Azurite
+from local.vault import Vault
+from shared.jobs.message import Delivery
+from shared.services import Services, build
+from shared.settings import read_settings
+from tests.support.endpoint import Account, Endpoint
+
+
+@dataclass
+class Customer:
+    """A customer of one test, with an account at the endpoint and a connection in the vault."""
+
+    name: str
+    account: Account
+    world: World
+
+    def job(self, **members: Any) -> dict[str, Any]:
+        """A chat job of this customer, with other members where given."""
+        return {"customer": self.name, "action": "chat", "input": {"prompt": "Hello?"}} | members
+
+    async def run(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> dict[str, Any]:
+        """What the pipeline tells of a job; fails where it tells nothing."""
+        told = await self.deliver(body, message_id=message_id, **members)
+        assert told is not None
+        return json.loads(told)
+
+    async def deliver(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> bytes | None:
+        """Hands the pipeline one message, as the trigger does."""
+        data = json.dumps(self.job(**members)).encode() if body is None else body
+        return await self.world.services.pipeline.answer(delivery(data, message_id))
+
+    async def queued(self) -> list[bytes]:
+        """This customer's messages in the jobs queue, which all are taken out of."""
+        messages = await self.world.messages(self.world.environment["JOBS_QUEUE"])
+        return [body for body in messages if json.loads(body)["customer"] == self.name]
+
+    async def usage(self) -> list[dict[str, Any]]:
+        """The customer's usage records."""
+        return [row for row in await self.rows() if row["RowKey"].startswith("u_")]
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """All rows of the customer's partition."""
+        query = self.world.table.query_entities("PartitionKey eq @p", parameters={"p": self.name})
+        return [dict(entity) async for entity in query]
+
+
+@dataclass
+class World:
+    """Everything there is."""
+
+    services: Services
+    vault: Vault
+    endpoint: Endpoint
+    table: TableClient
+    blobs: BlobServiceClient
+    queues: QueueServiceClient
+    environment: dict[str, str]
+
+    def customer(self, *, connection: str | None = "default", **secret: Any) -> Customer:
+        """A new customer; `secret` are members of its connection beyond endpoint, key and provider."""
+        customer = Customer(f"c-{uuid.uuid4().hex[:12]}", self.endpoint.account(), self)
+        if connection is not None:
+            self.connect(customer, connection, **secret)
+        return customer
+
+    def connect(self, customer: Customer, connection: str = "default", **secret: Any) -> None:
+        """Puts a connection into the vault, or a new version of one."""
+        members = {
+            "endpoint": f"{self.endpoint.url}/openai/v1",
+            "provider": "azure_openai",
+            "api_key": customer.account.key,
+            "default_model": "gpt-4o",
+        } | secret
+        self.keep(f"ai--{customer.name}--{connection}", json.dumps(members))
+
+    def keep(self, name: str, value: str, **about: Any) -> None:
+        """Puts a secret into the vault as it is; `about` are `tags` and `attributes`."""
+        self.vault.secrets.put(name, value, **about)
+
+    async def deliver(self, body: bytes) -> bytes | None:
+        """Hands the pipeline one message, as the trigger does."""
+        return await self.services.pipeline.answer(delivery(body))
+
+    async def messages(self, queue: str) -> list[bytes]:
+        """What stands in a queue now, taken out of it; messages that are still hidden stay."""
+        client = self.queues.get_queue_client(queue)
+        taken = []
+        async for message in client.receive_messages(messages_per_page=32):
+            taken.append(base64.b64decode(message.content))
+            await client.delete_message(message)
+        return taken
+
+
+def delivery(body: bytes, message_id: str = "") -> Delivery:
+    """A message that was submitted just now."""
+    return Delivery(body, message_id or str(uuid.uuid4()), datetime.now(UTC))
+
+
+@asynccontextmanager
+async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[World]:
+    """A world with queues, containers and a table of its own. `settings` go beyond the usual ones."""
+    own = uuid.uuid4().hex[:8]
+    environment = {
+        "JobStorage": azurite.connection_string,
+        "KEY_VAULT_URL": vault.url,
+        "KEY_VAULT_CA_FILE": str(vault.ca_file),
+        "ALLOW_LOCAL_ENDPOINTS": "true",
+        "JOBS_QUEUE": f"jobs-{own}",
+        "RESULTS_QUEUE": f"results-{own}",
+        "ALLOWED_RESULT_QUEUES": f"special-{own}",
+        "CALLBACKS_QUEUE": f"callbacks-{own}",
+        "RESULTS_CONTAINER": f"results-{own}",
+        "INPUT_CONTAINERS": f"inputs-{own}",
+        "TEMPLATES_CONTAINER": f"templates-{own}",
+        "JOBS_TABLE": f"jobs{own}",
+    } | settings
+    table = TableClient.from_connection_string(azurite.connection_string, environment["JOBS_TABLE"])
+    blobs = BlobServiceClient.from_connection_string(azurite.connection_string)
+    queues = QueueServiceClient.from_connection_string(azurite.connection_string)
+    async with table, blobs, queues:
+        await table.create_table()
+        for queue in ("JOBS_QUEUE", "RESULTS_QUEUE", "ALLOWED_RESULT_QUEUES", "CALLBACKS_QUEUE"):
+            await queues.create_queue(environment[queue])
+        for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+            await queues.create_queue(f"{environment[queue]}-poison")
+        for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER"):
+            await blobs.create_container(environment[container])
+        services = build(read_settings(environment))
+        try:
+            yield World(services, vault, endpoint, table, blobs, queues, environment)
+        finally:
+            await services.close()
+
+
+def decoded(told: bytes | None) -> Mapping[str, Any]:
+    """A result, decoded."""
+    assert told is not None
+    return json.loads(told)

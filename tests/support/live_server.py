@@ -1,0 +1,52 @@
+"""The app behind real HTTP: a Functions host process on it, with Storage, a vault and an endpoint of the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from local.azurite import Azurite
+from local.processes import Process
+from local.vault import Vault
+from tests.support.endpoint import Endpoint
+from tests.support.harness import World, open_world
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Served:
+    """The running app."""
+
+    world: World
+    url: str
+    http: httpx.AsyncClient
+    """Speaks to the host; paths begin with `/api`."""
+    lines: list[str]
+    """What the host has printed."""
+
+
+@asynccontextmanager
+async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[Served]:
+    """A host on a world of its own, until the block ends; `settings` are further app settings."""
+    async with open_world(azurite, vault, endpoint, **settings) as world:
+        lines: list[str] = []
+        process = await Process.start(
+            "host",
+            [sys.executable, "-m", "local.host", "--app", ROOT, "--port", "auto"],
+            env={**os.environ, **world.environment},
+            cwd=ROOT,
+            tell=lines.append,
+        )
+        try:
+            (match,) = await process.ready([r"^host ready (\S+)"], within=90)
+            async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=90) as http:
+                yield Served(world, match[1], http, lines)
+        finally:
+            await process.stop()

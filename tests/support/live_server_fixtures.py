@@ -1,0 +1,19 @@
+"""The app behind real HTTP as a fixture; loaded with `pytest_plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from local.azurite import Azurite
+from local.vault import Vault
+from tests.support.endpoint import Endpoint
+from tests.support.live_server import Served, serve
+
+
+@pytest_asyncio.fixture(scope="session")
+async def served(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Served]:
+    """One host for all tests that need no special one."""
+    async with serve(azurite, vault, endpoint) as running:
+        yield running

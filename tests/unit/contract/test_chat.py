@@ -1,0 +1,250 @@
+"""The input of `chat`: both of its forms, its refusals, its template, and whole jobs as people send them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.contract.chat import Chat, decode_chat
+from shared.contract.job import decode_job
+from shared.errors import InvalidJob
+
+GOLDEN = sorted((Path(__file__).parents[2] / "data" / "jobs").glob("*.json"))
+HELLO = {"role": "user", "content": "Hello?"}
+
+
+def chat(**members: Any) -> Chat:
+    return decode_chat(json.dumps(members).encode())
+
+
+def refusal(**members: Any) -> str:
+    with pytest.raises(InvalidJob) as raised:
+        chat(**members)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_jobs_are_decoded_whole(path: Path):
+    """A job as people send them gives the model's messages and parameters with nothing changed."""
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    job = decode_job(json.dumps(golden["job"], ensure_ascii=False).encode(), default_id="m-1")
+    assert isinstance(job.input, msgspec.Raw)
+
+    asked = decode_chat(job.input)
+
+    assert golden["messages"] == asked.messages
+    assert golden["parameters"] == asked.parameters
+    assert golden["job"].get("job_id", "m-1") == job.id
+    assert golden["job"].get("model") == job.model
+    assert golden["job"].get("metadata", {}) == job.metadata
+
+
+def test_there_are_golden_jobs():
+    """The golden jobs are found where they are looked for."""
+    assert 6 == len(GOLDEN)
+
+
+def test_messages_go_as_they_are():
+    """The first form hands its messages on, with members that nobody here knows."""
+    messages = [
+        {"role": "developer", "content": ""},
+        HELLO | {"name": "kari", "of_tomorrow": [1]},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "assistant"},
+        {"role": "function", "name": "f", "content": None},
+        {"role": "of tomorrow", "content": [{"type": "of tomorrow", "x": 1}]},
+        {"role": "user", "content": []},
+    ]
+
+    assert Chat(messages, {}) == chat(messages=messages)
+
+
+def test_prompt_stands_behind_system_and_history():
+    """The second form makes messages: system, history, and the prompt as the user's last word."""
+    asked = chat(prompt="And you?", system="Be kind.", history=[HELLO, {"role": "assistant", "content": "Hi."}])
+
+    assert [
+        {"role": "system", "content": "Be kind."},
+        HELLO,
+        {"role": "assistant", "content": "Hi."},
+        {"role": "user", "content": "And you?"},
+    ] == asked.messages
+
+
+def test_prompt_alone_is_one_message():
+    """A prompt alone, or with an empty history, is one message without a system's."""
+    assert [HELLO] == chat(prompt="Hello?").messages
+    assert [HELLO] == chat(prompt="Hello?", history=[]).messages
+    assert [HELLO] == chat(prompt="Hello?", system=None, history=None, context=None, template=None).messages
+
+
+@pytest.mark.parametrize(
+    ("members", "content"),
+    [
+        pytest.param({"context": "C"}, "C\n\nP", id="no template"),
+        pytest.param({"context": ""}, "\n\nP", id="empty context"),
+        pytest.param({"template": "<@@userPrompt>"}, "<P>", id="no context"),
+        pytest.param({"template": "@@context|@@userPrompt"}, "|P", id="place of a context that is missing"),
+        pytest.param({"template": "@@userPrompt/@@context", "context": "C"}, "P/C", id="other order"),
+        pytest.param({"template": "@@userPrompt @@userPrompt"}, "P P", id="twice"),
+        pytest.param(
+            {"context": "@@userPrompt @@context", "template": "@@context: @@userPrompt"},
+            "@@userPrompt @@context: P",
+            id="places in the context",
+        ),
+        pytest.param({"context": "@@", "template": "@@contextuserPrompt @@userPrompt"}, "@@userPrompt P", id="@"),
+        pytest.param(
+            {"context": r"\1 \g<0> {0} %s", "template": "@@context@@userPrompt"},
+            r"\1 \g<0> {0} %sP",
+            id="escapes of other templates",
+        ),
+        pytest.param({"template": "@@UserPrompt @@userPrompt"}, "@@UserPrompt P", id="case"),
+    ],
+)
+def test_template_is_filled(members: dict[str, Any], content: str):
+    """Context and prompt take their places in one pass, and what is no place stays as it is."""
+    assert [{"role": "user", "content": content}] == chat(prompt="P", **members).messages
+
+
+def test_prompt_may_itself_look_like_a_place():
+    """A prompt with @@context in it is text."""
+    (message,) = chat(prompt="@@context?", context="C").messages
+
+    assert "C\n\n@@context?" == message["content"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({}, "`input` needs `messages` or `prompt`."),
+        ({"system": "Be kind."}, "`input` needs `messages` or `prompt`."),
+        ({"messages": None, "prompt": None}, "`input` needs `messages` or `prompt`."),
+        ({"prompt": ""}, "`input.prompt` is empty."),
+        ({"prompt": " \n\t"}, "`input.prompt` is empty."),
+        ({"prompt": 3}, "`input.prompt`: expected a string or null, got a whole number."),
+        ({"prompt": "P", "system": []}, "`input.system`: expected a string or null, got a list."),
+        ({"prompt": "P", "context": {}}, "`input.context`: expected a string or null, got an object."),
+        ({"prompt": "P", "history": "x"}, "`input.history`: expected a list or null, got a string."),
+        ({"prompt": "P", "tempo": 1}, "`input.tempo` is not a known member."),
+        ({"prompt": "P", "temperature": 1}, "`input.temperature` is not a known member."),
+        ({"messages": []}, "`input.messages` is empty."),
+        ({"messages": HELLO}, "`input.messages`: expected a list or null, got an object."),
+        ({"messages": ["x"]}, "`input.messages[0]` must be an object with `role` and `content`."),
+        ({"messages": [HELLO, None]}, "`input.messages[1]` must be an object with `role` and `content`."),
+        (
+            {"messages": [{"content": "x"}]},
+            "`input.messages[0].role` must be a string such as system, user or assistant.",
+        ),
+        (
+            {"messages": [HELLO, HELLO, {"role": 1, "content": "x"}]},
+            "`input.messages[2].role` must be a string such as system, user or assistant.",
+        ),
+        ({"messages": [{"role": "user"}]}, "`input.messages[0].content` is missing."),
+        ({"messages": [{"role": "tool", "content": None}]}, "`input.messages[0].content` is missing."),
+        (
+            {"messages": [{"role": "user", "content": {"type": "text"}}]},
+            "`input.messages[0].content` must be a string or a list of content parts.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, "y"]}]},
+            "`input.messages[0].content[1]` must be a content part: an object with a `type`.",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [{"text": "x"}]}]},
+            "`input.messages[0].content[0]` must be a content part: an object with a `type`.",
+        ),
+        (
+            {"prompt": "P", "history": [HELLO, {"role": "user"}]},
+            "`input.history[1].content` is missing.",
+        ),
+        (
+            {"prompt": "P", "history": [7]},
+            "`input.history[0]` must be an object with `role` and `content`.",
+        ),
+        (
+            {"prompt": "P", "template": "@@context"},
+            "`input.template` must contain @@userPrompt, or the prompt would be lost.",
+        ),
+        (
+            {"prompt": "P", "template": ""},
+            "`input.template` must contain @@userPrompt, or the prompt would be lost.",
+        ),
+        (
+            {"prompt": "P", "template": "@@userPrompt", "context": "C"},
+            "`input.template` must contain @@context, or the context would be lost.",
+        ),
+        (
+            {"prompt": "P", "parameters": None},
+            "`input.parameters`: expected an object, got null.",
+        ),
+        (
+            {"prompt": "P", "parameters": {"model": "x"}},
+            "`input.parameters.model` does not belong there: give it as the job's own `model`.",
+        ),
+        (
+            {"prompt": "P", "parameters": {"messages": []}},
+            "`input.parameters.messages` does not belong there: give them as `input.messages`.",
+        ),
+        (
+            {"prompt": "P", "parameters": {"stream": True}},
+            "`input.parameters.stream` can't be true: a job's answer is delivered whole.",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_refusals_name_the_member_and_what_would_be_right(members: dict[str, Any], message: str):
+    """What is no chat is refused with the path of the member at fault and what would be right there."""
+    assert message == refusal(**members)
+
+
+@pytest.mark.parametrize("name", ["prompt", "system", "history", "context", "template"])
+def test_the_two_forms_are_not_mixed(name: str):
+    """What belongs to `prompt` is refused beside `messages`, where it would be lost."""
+    value = [] if name == "history" else ""
+
+    assert f"`input.{name}` belongs to `prompt` and can't stand beside `messages`." == refusal(
+        messages=[HELLO], **{name: value}
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "`input` is not valid JSON: it ends too early, or a string holds half a character."),
+        (b"[]", "`input`: expected an object, got a list."),
+        (b'{"prompt": "\xff"}', "`input` is not valid UTF-8 (byte 0 of a string)."),
+        (b'\xef\xbb\xbf{"prompt": "x"}', "`input` begins with a byte order mark: leave it out."),
+        (b'{"messages": ' + b"[" * 50_000, "`input` is nested too deeply."),
+        (b'{"prompt": "x"} x', "`input` is not valid JSON: trailing characters (byte 17)."),
+    ],
+    ids=["empty", "list", "UTF-8", "BOM", "deep", "trailing"],
+)
+def test_input_out_of_a_blob_is_checked_like_any_other(data: bytes, message: str):
+    """An input's bytes, which may come out of a blob unseen, are refused as the input they are."""
+    with pytest.raises(InvalidJob) as raised:
+        decode_chat(data)
+
+    assert message == str(raised.value)
+
+
+def test_parameters_pass_through_untouched():
+    """Parameters arrive as they are, whatever their names, and none is added."""
+    parameters = {
+        "temperature": 0,
+        "top_p": 1.0,
+        "n": 3,
+        "stream": False,
+        "seed": 2**63,
+        "stop": None,
+        "response_format": {"type": "json_object"},
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "#"}}}],
+        "of_tomorrow": {"": [[], {}, None, False, "é", 1e-9]},
+    }
+
+    assert parameters == chat(prompt="P", parameters=parameters).parameters
+    assert parameters == chat(messages=[HELLO], parameters=parameters).parameters
+    assert {} == chat(prompt="P").parameters

@@ -1,0 +1,94 @@
+"""A key that was pasted into a wrong place, or is quoted back, is in nothing that leaves us, however it is spelled."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote
+
+import pytest
+
+from shared.connections.endpoint_url import encode_segment
+from shared.contract.job import Options
+from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, UpstreamTimeout
+from shared.secret import Secret, redact
+from shared.upstream import guarded_session as sockets
+from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
+from tests.support.clients import Names, opened
+from tests.support.endpoint import Account, Endpoint, completion, reply
+
+KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper, encode_segment, lambda key: quote(key, safe="")])
+def test_a_key_is_blotted_out_however_it_is_spelled(key: str, spelled):
+    """In any case, percent-encoded as a path or a query has it, in text as in bytes."""
+    text = f"at {spelled(key)}.example, and {key}"
+
+    assert "at ***.example, and ***" == redact(text, Secret(key))
+    if key.isascii():  # of bytes only ASCII letters have a case
+        assert b"at ***.example, and ***" == redact(text.encode(), Secret(key))
+
+
+@pytest.mark.parametrize(
+    "spelled", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123", r"aB\\u002b\\\/=:cD0123"]
+)
+def test_a_key_is_blotted_out_as_json_may_have_it(spelled: str):
+    """Encoders differ in what they escape: the key stands there all the same once somebody has decoded it."""
+    assert r'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}', Secret(KEYS[1]))
+    assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}'.encode(), Secret(KEYS[1]))
+
+
+def test_what_is_no_key_is_left_alone():
+    """Other text stays as it is, and a key too short to be one is found in none."""
+    assert "nothing of it" == redact("nothing of it", Secret(KEYS[0]))
+    assert b"\xff of it" == redact(b"\xff of it", Secret(KEYS[0]))
+    assert "a prompt" == redact("a prompt", Secret("prompt"))
+
+
+async def _send(account: Account, host: str, **options) -> Reply:
+    request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', host)}/v1/x", b"{}")
+    async with opened() as transport:
+        until, patience = time.monotonic() + 30, Options(max_retries=0, **options)
+        return await transport.send(request, ApiKey("api-key", Secret(account.key)), patience, until=until)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "timeout_s", "kind", "said"),
+    [
+        ([], 30, ProviderUnavailable, "***.contoso.example could not be reached"),
+        (["127.0.0.1"], 0.2, UpstreamTimeout, "***.contoso.example gave no answer within 0.2 s"),
+        (["10.0.0.5"], 30, ConnectionInvalid, "***.contoso.example resolves to an address that may not be called"),
+    ],
+    ids=["not there", "slow", "private"],
+)
+async def test_a_key_in_the_hosts_name_is_in_no_error(
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    addresses: list[str],
+    timeout_s: float,
+    kind: type[JobError],
+    said: str,
+):
+    """What is said of an endpoint that gives no answer names its host, which is in lower case, without the key."""
+    account = endpoint.account(f"Ab9-Key-{time.monotonic_ns()}")
+    account.will_answer(completion(after_s=30))
+    host = f"{account.key}.contoso.example".lower()
+    names = Names({host: addresses} if addresses else {})
+    monkeypatch.setattr(sockets, "DefaultResolver", lambda: names)
+
+    with pytest.raises(kind) as raised:
+        await _send(account, host, timeout_s=timeout_s)
+
+    assert said in str(raised.value)
+    assert account.key.lower() not in str(raised.value)
+
+
+async def test_a_key_in_an_answer_is_blotted_out_in_any_case(endpoint: Endpoint):
+    """A gateway that quotes the host it was called at quotes no key in the answer or its headers."""
+    account = endpoint.account(f"Ab9-Key-{time.monotonic_ns()}")
+    account.will_answer(reply({"at": f"https://{account.key.lower()}/"}, headers={"x-request-id": account.key.upper()}))
+
+    answered = await _send(account, "127.0.0.1")
+
+    assert (b'{"at": "https://***/"}', "***") == (answered.body, answered.request_id)

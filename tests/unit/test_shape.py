@@ -1,0 +1,174 @@
+"""The shape of the code itself: who imports whom, what a cold start loads, what is explained."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATHS = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "shared").rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items() if path.stat().st_size}
+# Each outside package, by its longest name here, and the only packages or modules of ours that may import it.
+OUTSIDE = {
+    "aiohttp": {"services", "upstream"},
+    "azure.monitor.opentelemetry": {"telemetry"},
+    "azure.core": {"connections", "services", "storage"},
+    "azure.data.tables": {"storage"},
+    "azure.identity": {"connections"},
+    "azure.keyvault": {"connections"},
+    "azure.storage": {"storage"},
+    "httpx": {"upstream"},
+    "httpx_aiohttp": {"upstream"},
+    "imagesize": {"actions"},
+    "msgspec": {"actions", "connections", "contract", "http", "jobs", "telemetry", "webhooks"},
+    "opentelemetry": {"telemetry"},
+    "standardwebhooks": {"webhooks"},
+}
+
+ONLY_SOME_JOBS_NEED = {
+    *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
+    *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
+    *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
+    *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
+    *(
+        "shared.http.openapi.document",
+        "shared.http.openapi.operations",
+        "shared.http.openapi.schemas",
+        "shared.http.openapi.page",
+        "shared.http.openapi.descriptions",
+    ),
+    *("shared.http.openapi.examples", "shared.http.openapi.routes", "shared.http.auth", "shared.http.problems"),
+    *("shared.http.app", "shared.http.jobs", "shared.http.wiring", "shared.jobs.submission", "shared.jobs.queries"),
+    *(
+        "shared.http.webhooks",
+        "shared.webhooks.signing",
+        "shared.webhooks.delivery",
+        "shared.webhooks.templates",
+        "standardwebhooks",
+    ),
+    *("opentelemetry", "azure.monitor", "shared.telemetry.opentelemetry", "shared.telemetry.azure_monitor"),
+    *("shared.retention.expiry", "shared.retention.sweep", "shared.retention.customer_data"),
+    *("shared.http.connections", "shared.http.usage", "shared.billing.statements", "shared.connections.probe"),
+    *(
+        "shared.actions.completion",
+        "shared.actions.map_reduce",
+        "shared.actions.summarize",
+        "shared.actions.text_splitter",
+    ),
+}
+
+
+def imports_of(name: str) -> set[str]:
+    """The modules that a module of ours imports, within functions and for types included."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            assert node.module is not None
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (within & set(PATHS)) or {node.module}
+    return found
+
+
+def room(name: str) -> str:
+    """The module or package right under `shared` that a module belongs to."""
+    return name.split(".")[1] if "." in name else ""
+
+
+IMPORTS = {name: imports_of(name) for name in TREES}
+OWN = {name: {one for one in found if one.split(".")[0] == "shared"} for name, found in IMPORTS.items()}
+MODULES = [name for name in TREES if name != "shared"]
+
+
+def test_nobody_imports_the_triggers():
+    """What is shared knows neither the triggers nor what stands in for Azure on one machine."""
+    outer = {"function_app", "local", "tests", "dev", "benchmarks", "aijobs"}
+
+    assert set() == {one.split(".")[0] for found in IMPORTS.values() for one in found} & outer
+
+
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_outside_packages_are_known_to_few(package: str):
+    """Each package from outside is imported in its own rooms and nowhere else."""
+    users = {
+        room(name)
+        for name, found in IMPORTS.items()
+        for one in found
+        if one == package or one.startswith(f"{package}.")
+    }
+
+    assert OUTSIDE[package] == users
+
+
+def test_nothing_else_from_outside_is_imported():
+    """There is no package from outside but those listed here, and the standard library."""
+    others = {
+        one
+        for found in IMPORTS.values()
+        for one in found
+        if one.split(".")[0] not in {"shared", *sys.stdlib_module_names}
+        and not any(one == package or one.startswith(f"{package}.") for package in OUTSIDE)
+    }
+
+    assert set() == others
+
+
+def test_triggers_know_few_rooms():
+    """The triggers take what they need to hand bytes in and out, and nothing that does the work."""
+    tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
+    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+    http = {"shared.http.messages", "shared.http.routes"}
+    assert {"shared.clock", "shared.jobs.attempt", "shared.services", "shared.settings"} | http == froms - {"uuid"}
+
+
+def test_cold_start_loads_only_what_every_job_needs():
+    """Importing the app in a fresh process loads nothing that only some jobs need."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, function_app; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    loaded = set(done.stdout.split())
+
+    assert ("", 0) == (done.stderr, done.returncode)
+    assert "shared.jobs.worker" in loaded
+    assert set() == loaded & ONLY_SOME_JOBS_NEED
+
+
+Documented = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public(tree: ast.Module, path: str) -> list[tuple[str, Documented]]:
+    """The public functions and classes of a module, and the methods of those classes."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found: list[tuple[str, Documented]] = [(path, tree)]
+    for node in tree.body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            found.append((f"{path}.{node.name}", node))
+            if isinstance(node, ast.ClassDef):
+                found += [
+                    (f"{path}.{node.name}.{inner.name}", inner)
+                    for inner in node.body
+                    if isinstance(inner, kinds) and not inner.name.startswith("_")
+                ]
+    return found
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_public_is_explained(name: str):
+    """Each module, and each public class, function and method in it, says what it is for, in a sentence."""
+    without = [where for where, node in public(TREES[name], name) if "." not in (ast.get_docstring(node) or "")]
+
+    assert [] == without

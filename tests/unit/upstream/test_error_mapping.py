@@ -1,0 +1,218 @@
+"""What refusals mean: every error body that the providers are known to send, and what is around it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import (
+    ContentFiltered,
+    CredentialRejected,
+    ProviderUnavailable,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from shared.upstream.error_mapping import failure, request_id, retry_after
+
+GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
+
+
+def body(code: object, message: object = "No.") -> bytes:
+    return json.dumps({"error": {"code": code, "message": message}}).encode()
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_errors_mean_what_they_mean(path: Path):
+    """An error body that a provider sends becomes the contract's code, a sentence and its facts."""
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    told = golden["body"] if isinstance(golden["body"], str) else json.dumps(golden["body"])
+
+    error = failure(golden["status"], golden["headers"], told.encode())
+
+    facts = error.facts
+    assert golden["expected"] == {
+        "code": error.code,
+        "message": str(error),
+        "request_id": facts.request_id,
+        "retry_after_s": facts.retry_after_s,
+        "transient": facts.transient,
+        "detail": facts.detail,
+    }
+    assert golden["status"] == facts.status
+    assert "MARK" not in str(error)
+
+
+def test_there_are_golden_errors():
+    """The golden errors are found where they are looked for."""
+    assert 36 == len(GOLDEN)
+
+
+@pytest.mark.parametrize("code", ["401", "content_filter", "insufficient_quota", "model_not_found", "x", None])
+@pytest.mark.parametrize("status", [401, 403])
+def test_text_beside_a_refused_credential_is_never_quoted(status: int, code: str | None):
+    """Whatever a 401 says of itself, its text stays out; so does a 403's that is about the credential."""
+    error = failure(status, {}, body(code, "Your key MARK is wrong."))
+
+    if status == 401:
+        assert isinstance(error, CredentialRejected)
+    if isinstance(error, CredentialRejected):
+        assert "MARK" not in str(error)
+        assert error.facts.transient is False
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "transient"),
+    [
+        (300, RequestRejected, False),
+        (304, RequestRejected, False),
+        (400, RequestRejected, False),
+        (404, RequestRejected, False),
+        (405, RequestRejected, False),
+        (408, UpstreamTimeout, True),
+        (409, RequestRejected, True),
+        (413, RequestRejected, False),
+        (422, RequestRejected, False),
+        (424, RequestRejected, False),
+        (429, RateLimited, True),
+        (500, ProviderUnavailable, True),
+        (503, ProviderUnavailable, True),
+        (529, ProviderUnavailable, True),
+        (599, ProviderUnavailable, True),
+    ],
+)
+def test_status_alone_tells_enough(status: int, kind: type[UpstreamError], transient: bool):
+    """An answer without a body is told by its status."""
+    error = failure(status, {}, b"")
+
+    assert (kind, transient, {}) == (type(error), error.facts.transient, error.facts.detail)
+    assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "transient"),
+    [
+        (500, "false", False),
+        (429, "false", False),
+        (400, "true", True),
+        (500, "true", True),
+        (500, "maybe", True),
+        (400, "", False),
+    ],
+)
+def test_endpoint_may_say_itself_whether_to_retry(status: int, told: str, transient: bool):
+    """`x-should-retry` wins over the status; what is neither true nor false says nothing."""
+    assert transient == failure(status, {"x-should-retry": told}, b"").facts.transient
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(429, "insufficient_quota", QuotaExhausted), (500, "content_filter", ContentFiltered)],
+)
+def test_permanent_failures_are_not_worth_a_retry(status: int, code: str, kind: type[UpstreamError]):
+    """What no waiting mends is not tried again, whatever the status and the header say."""
+    error = failure(status, {"retry-after": "3", "x-should-retry": "true"}, body(code))
+
+    assert (kind, False, None) == (type(error), error.facts.transient, error.facts.retry_after_s)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"x-ms-retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "30"}, 30),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after-ms": "1", "x-ms-retry-after-ms": "2000", "retry-after": "3"}, 0.001),
+        ({"x-ms-retry-after-ms": "2000", "retry-after": "3"}, 2),
+        ({"retry-after-ms": "soon", "retry-after": "3"}, 3),
+        ({"retry-after-ms": "-5", "retry-after": "3"}, 3),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:00 +99999999999999999999"}, None),
+    ],
+)
+def test_waiting_times_are_read_in_order(headers: dict[str, str], seconds: float | None):
+    """Milliseconds win over seconds, a date that is past is now, and nonsense says nothing."""
+    assert seconds == retry_after(headers)
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+def test_a_date_to_come_is_the_time_until_then(zone: str):
+    """A date in `retry-after` is so many seconds from now, in UTC where it names no zone."""
+    moment = datetime.now(UTC) + timedelta(seconds=90)
+    text = format_datetime(moment, usegmt=True).replace("GMT", zone)
+
+    assert 85 <= (retry_after({"retry-after": text}) or 0) <= 91
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"x-request-id": "a", "apim-request-id": "b", "x-ms-request-id": "c"}, "a"),
+        ({"apim-request-id": "b", "x-ms-request-id": "c"}, "b"),
+        ({"x-ms-request-id": "c"}, "c"),
+        ({"x-request-id": "", "apim-request-id": "b"}, "b"),
+    ],
+)
+def test_request_id_is_the_providers(headers: dict[str, str], expected: str | None):
+    """The first of the headers that name the call."""
+    assert expected == request_id(headers)
+
+
+def test_long_texts_are_cut_and_stand_on_one_line():
+    """A provider's text is quoted on one line, 500 characters of it."""
+    error = failure(400, {}, body("x", "a\n\n b\t" + "c" * 600))
+
+    assert f"The endpoint refused the request (400): a b {'c' * 496}…" == str(error)
+
+
+@pytest.mark.parametrize("message", [None, "", " \n", 7, ["x"], {"x": 1}])
+def test_what_is_no_text_is_not_quoted(message: object):
+    """A message that is none leaves our own sentence."""
+    assert "The endpoint refused the request (400)." == str(failure(400, {}, body("x", message)))
+
+
+@pytest.mark.parametrize(
+    "told", [b"[]", b"null", b"3", b'"x"', b"\xff", b"{", b"[" * 50_000, b'{"error": null}', b'{"error": []}']
+)
+def test_bodies_that_say_nothing_are_told_by_their_status(told: bytes):
+    """A body of another shape, or of none, is no failure of ours."""
+    assert "The endpoint failed (500)." == str(failure(500, {}, told))
+
+
+values = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(300, 599),
+    st.dictionaries(
+        st.sampled_from(["error", "message", "code", "type", "status", "innererror", "content_filter_result"]),
+        values | st.dictionaries(st.sampled_from(["code", "message", "innererror", "type"]), values),
+    ),
+    st.text(max_size=40),
+)
+def test_any_answer_amounts_to_an_error(status: int, told: dict[str, object], header: str):
+    """Whatever an endpoint answers becomes one error with a bounded sentence."""
+    error = failure(status, {"retry-after": header, "x-should-retry": header}, json.dumps(told).encode())
+
+    assert isinstance(error, UpstreamError)
+    assert len(str(error)) < 700
+    assert (error.facts.retry_after_s or 0) >= 0
