@@ -128,7 +128,7 @@ def test_triggers_know_few_rooms():
     froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
     http = {"shared.http.messages", "shared.http.routes"}
-    assert {"shared.clock", "shared.jobs.attempt", "shared.services", "shared.settings"} | http == froms - {"uuid"}
+    assert {"shared.clock", "shared.jobs.message", "shared.services", "shared.settings"} | http == froms - {"uuid"}
 
 
 def test_cold_start_loads_only_what_every_job_needs():

@@ -447,7 +447,7 @@ class Paper:
     @property
     def connection(self) -> Any:
         """As much of one as is looked at."""
-        return SimpleNamespace(max_concurrency=self.width, endpoint=SimpleNamespace(base="paper"))
+        return SimpleNamespace(concurrency=self.width, endpoint=SimpleNamespace(base="paper"))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Bench."""
