@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from aijobs.faults import Refused
-from aijobs.screen import show, table, tell
+from aijobs.console import show, table, tell
+from aijobs.diagnostics import Refused
 from aijobs.settings import opened
+from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import CHOICES, USUAL, Statements, is_month
 from shared.clock import now
 from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import Statement
-from shared.http.usage import csv_of
 
 _NUMBERS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "images")
 _LABELS = ("provider", "billed_to", "outcome")
@@ -32,7 +32,7 @@ async def usage(asked: argparse.Namespace) -> int:
     async with opened(asked.settings) as services:
         statement = await Statements(services.table).of(asked.customer, month, by)
     if asked.csv:
-        sys.stdout.write(csv_of(statement).decode().replace("\r\n", "\n"))
+        sys.stdout.write(encode_csv(statement).decode().replace("\r\n", "\n"))
         return 0
     _show(statement)
     return 0

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
-from typing import Any
 
-from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements, is_month
+from shared.billing.statement_csv import encode_csv
+from shared.billing.statements import CHOICES, USUAL, Statements, is_month
 from shared.clock import now
 from shared.contract.decoding import is_name
-from shared.contract.documents import Statement
 from shared.http.auth import Caller
 from shared.http.messages import JSON, Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
 
 CSV = "text/csv"
 _OFFERED = (JSON, CSV)
-_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What a spreadsheet may take a cell that begins with it for (owasp.org, "CSV Injection")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class UsageDoor:
         else:
             name = f'attachment; filename="usage-{customer}-{month}.csv"'
             headers = {"Vary": "Accept", "Content-Disposition": name}
-            response = Response(200, csv_of(statement), f"{CSV}; charset=utf-8; header=present", headers)
+            response = Response(200, encode_csv(statement), f"{CSV}; charset=utf-8; header=present", headers)
         return tagged(request, response)
 
 
@@ -59,30 +54,6 @@ def accepted(accept: str) -> str:
     if not weights[best]:
         raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(_OFFERED)}.", {"Vary": "Accept"})
     return best
-
-
-def csv_of(statement: Statement) -> bytes:
-    """
-    The statement's lines as RFC 4180 says, with a header row, in UTF-8.
-
-    A text that a spreadsheet could take for a formula begins with a single quote instead, as does one that
-    begins with a single quote by itself: taking one away gives back what it was.
-    """
-    names = (*statement.by, *ALWAYS, *SUMS)
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(names)
-    writer.writerows([_cell(getattr(line, name)) for name in names] for line in statement.lines)
-    return file.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    # What does not print, such as a byte order mark, a spreadsheet may pass over.
-    seen = next((one for one in value if one.isprintable() and not one.isspace()), "")
-    begins = value[:1] == "'" or value[:1] in _FORMULA or seen in _FORMULA
-    return f"'{value}" if value and begins else value
 
 
 def _read_by(request: Request) -> tuple[str, ...]:

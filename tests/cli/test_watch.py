@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
 from shared.billing.usage import Call, usage_rows
 from shared.clock import now
-from shared.http.usage import csv_of
 from shared.storage.base import Row
 from tests.support.cli_runner import Operator, said_so_far
 from tests.support.endpoint import completion, error, images, pixels
@@ -191,7 +191,7 @@ async def test_usage_is_the_statement(operator: Operator):
     assert "gpt-4o azure_openai customer answered 2 22" in shown.said
     assert "1 records are not `answered`" in shown.said
     statement = await Statements(operator.world.services.table).of(customer.name, month, ("model", "action"))
-    assert csv_of(statement).decode().replace("\r\n", "\n") == table.out
+    assert encode_csv(statement).decode().replace("\r\n", "\n") == table.out
     assert f"{customer.name} used nothing in 2020-01.\n" == nothing.out
 
 

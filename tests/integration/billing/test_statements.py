@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
 from shared.billing.usage import Call, usage_rows
 from shared.contract.documents import Statement, StatementLine, Sums
 from shared.contract.result import ConnectionLabel, Usage
-from shared.http.usage import csv_of
 from shared.storage.base import Row
 from tests.support.endpoint import completion
 from tests.support.fakes import MemoryTable
@@ -120,7 +120,7 @@ def test_lines_add_up_to_the_records(asked: list[tuple[Any, ...]], by: list[str]
 def test_csv_says_the_same_as_json(asked: list[tuple[Any, ...]], by: list[str]):
     """A reader of CSV gets the lines back, a single quote before some; no cell begins like a formula."""
     _, statement = add_up(asked, by)
-    text = csv_of(statement).decode()
+    text = encode_csv(statement).decode()
     read = list(csv.DictReader(io.StringIO(text, newline="")))
 
     assert text.endswith("\r\n")

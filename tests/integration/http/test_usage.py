@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.billing.statement_csv import encode_csv
 from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
 from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.http.usage import accepted, csv_of
+from shared.http.usage import accepted
 from tests.support.endpoint import completion
 from tests.support.harness import Customer, World
 from tests.support.http_client import Answered, knock
@@ -101,7 +102,7 @@ async def test_csv_is_a_file(customer: Customer):
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
 def test_what_is_not_seen_hides_no_formula(first: str, formula: str):
     """A spreadsheet may pass over what does not print: whatever stands before a formula, it is made a text."""
-    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=first + formula)).decode()))
+    (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=first + formula)).decode()))
 
     assert f"'{first}{formula}" == line[0]
 
@@ -109,7 +110,7 @@ def test_what_is_not_seen_hides_no_formula(first: str, formula: str):
 @pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
 def test_a_name_stays_as_it_is(model: str):
     """What can't be taken for a formula has no quote before it."""
-    (_, line) = csv.reader(io.StringIO(csv_of(statement(model=model)).decode()))
+    (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=model)).decode()))
 
     assert model == line[0]
 

@@ -1,0 +1,37 @@
+"""A statement as CSV, for the HTTP route and the command line. Builds text only: no storage, no network."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from shared.billing.statements import ALWAYS, SUMS
+from shared.contract.documents import Statement
+
+_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""First characters that make a spreadsheet read a cell as a formula (owasp.org, "CSV Injection")."""
+
+
+def encode_csv(statement: Statement) -> bytes:
+    """
+    Return the statement's lines as RFC 4180 CSV with a header row, in UTF-8.
+
+    A text that a spreadsheet could read as a formula, or that starts with a single quote, gets a single quote in
+    front. To restore the original, remove one leading quote.
+    """
+    names = (*statement.by, *ALWAYS, *SUMS)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(line, name)) for name in names] for line in statement.lines)
+    return file.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # A spreadsheet may skip characters that don't print, such as a byte order mark.
+    visible = next((char for char in value if char.isprintable() and not char.isspace()), "")
+    needs_quote = value[:1] == "'" or value[:1] in _FORMULA or visible in _FORMULA
+    return f"'{value}" if value and needs_quote else value
