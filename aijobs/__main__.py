@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from aijobs.faults import Refused, mended
+from aijobs.diagnostics import Refused, mended
 from aijobs.parser import make_parser
 from shared.errors import JobError, NotNow, SettingInvalid
 

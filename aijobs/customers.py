@@ -10,11 +10,11 @@ import argparse
 
 import msgspec
 
-from aijobs.faults import Refused
-from aijobs.keys import read_key
-from aijobs.screen import confirmed, plain, tell
+from aijobs.console import confirmed, plain, tell
+from aijobs.diagnostics import Refused
+from aijobs.key_input import read_key
 from aijobs.settings import vault_of
-from aijobs.vaults import check_customer, opened_vault
+from aijobs.vault_listing import check_customer, opened_vault
 from shared.clock import now
 from shared.connections.probe import Trials, refused
 from shared.connections.resolver import FRESH_S, Connection, check_dates

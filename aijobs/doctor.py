@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from aijobs.faults import NO_LOGIN, Refused, mended
+from aijobs.console import show, table, tell
+from aijobs.diagnostics import NO_LOGIN, Refused, mended
 from aijobs.queues import opened_queue
-from aijobs.screen import show, table, tell
 from aijobs.settings import opened, read_app_settings
 from shared.clock import now
 from shared.connections.key_vault import VaultForbids

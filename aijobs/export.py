@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from aijobs.screen import confirmed, tell
+from aijobs.console import confirmed, tell
 from aijobs.settings import opened
 from shared.retention.customer_data import CustomerData
 

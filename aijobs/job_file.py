@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from aijobs.faults import Refused
+from aijobs.diagnostics import Refused
 from shared.contract.job import Job
 
 _CELL_LIMIT = 16 * 1024 * 1024

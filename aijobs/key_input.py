@@ -7,8 +7,8 @@ import getpass
 import sys
 from pathlib import Path
 
-from aijobs.faults import Refused
-from aijobs.screen import interruptible
+from aijobs.console import interruptible
+from aijobs.diagnostics import Refused
 from shared.secret import Secret
 
 

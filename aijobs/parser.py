@@ -92,7 +92,7 @@ def _customers(parser: Parser) -> None:
     rotate = _add(commands, "rotate", "give a connection a new key", "customers.rotate")
     test = _add(commands, "test", "try a connection with a small call", "customers.test")
     remove = _add(commands, "remove", "remove a customer's connections", "customers.remove")
-    listed = _add(commands, "list", "customers and their connections", "vaults.list_all")
+    listed = _add(commands, "list", "customers and their connections", "vault_listing.list_all")
     for each in (add, rotate, test, remove):
         each.add_argument("customer", metavar="NAME")
     listed.add_argument("customer", metavar="NAME", nargs="?", help="this customer's connections, with their settings")
@@ -175,10 +175,10 @@ def _poison(parser: Parser) -> None:
 
 
 def _data(commands: Any) -> None:
-    export = _add(commands, "export", "write everything that is kept of a customer into a directory", "data.export")
+    export = _add(commands, "export", "write everything that is kept of a customer into a directory", "export.export")
     export.add_argument("customer", metavar="CUSTOMER")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new or empty directory")
-    erase = _add(commands, "erase", "delete everything that is kept of a customer, usage too, for good", "data.erase")
+    erase = _add(commands, "erase", "delete everything that is kept of a customer, usage too, for good", "export.erase")
     erase.add_argument("customer", metavar="CUSTOMER")
     erase.add_argument("--yes", action="store_true", help="do not ask for the customer's name again")
     _settings(export, erase)

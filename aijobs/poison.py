@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aijobs.faults import Refused
+from aijobs.console import show, table, tell, warn
+from aijobs.diagnostics import Refused
 from aijobs.queues import PEEKED, Message, opened_queue
-from aijobs.screen import show, table, tell, warn
 from aijobs.settings import opened
 from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash

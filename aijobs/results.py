@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from aijobs.screen import progress, tell, warn
+from aijobs.console import progress, tell, warn
+from aijobs.selection import Target, named_targets, records_of
 from aijobs.settings import opened
-from aijobs.targets import Target, named_targets, records_of
 from shared.contract.result import Result
 from shared.jobs.records import JobRecord
 from shared.services import Services

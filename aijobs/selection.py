@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from aijobs.acks import deployment_of, read_acks
-from aijobs.faults import Refused
+from aijobs.diagnostics import Refused
+from aijobs.submission_log import deployment_of, read_acks
 from shared.contract.decoding import NAME_RULE, is_job_id, is_name
 from shared.contract.documents import JobDocument
 from shared.jobs.queries import Records

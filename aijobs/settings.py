@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aijobs.faults import Refused
+from aijobs.diagnostics import Refused
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.services import Services, build
 from shared.settings import Settings, read_settings

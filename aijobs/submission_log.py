@@ -11,7 +11,7 @@ from typing import IO, Self
 import msgspec
 from msgspec import Struct
 
-from aijobs.faults import Refused
+from aijobs.diagnostics import Refused
 from shared.settings import Settings
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.acks import Acks, acks_of, deployment_of
-from aijobs.batches import Line, read_batch
-from aijobs.faults import Refused
-from aijobs.plans import BATCH_LIMIT, Plan, Planned, is_batch, make_plan
-from aijobs.screen import progress, tell, warn
+from aijobs.console import progress, tell, warn
+from aijobs.diagnostics import Refused
+from aijobs.job_file import Line, read_batch
 from aijobs.settings import opened
+from aijobs.submission_log import Acks, acks_of, deployment_of
+from aijobs.submit_plan import BATCH_LIMIT, Plan, Planned, is_batch, make_plan
 from shared.contract.job import Job
 from shared.errors import InvalidJob, JobBusy, JobConflict, NotNow
 from shared.jobs.submission import Submissions

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aijobs.batches import Line
+from aijobs.job_file import Line
 from shared.actions.base import action_named
 from shared.contract.job import Job, decode_job, named_blob, request_hash
 from shared.errors import InvalidJob

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from aijobs.faults import Refused
-from aijobs.screen import show, table, tell
+from aijobs.console import show, table, tell
+from aijobs.diagnostics import Refused
 from aijobs.settings import opened, vault_of
 from shared.clock import now, rfc3339
 from shared.connections.key_vault import VaultForbids

@@ -14,10 +14,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from aijobs.faults import Refused
-from aijobs.screen import console, plain, table, tell
+from aijobs.console import console, plain, table, tell
+from aijobs.diagnostics import Refused
+from aijobs.selection import AT_ONCE, Target, document, look, named_targets
 from aijobs.settings import opened
-from aijobs.targets import AT_ONCE, Target, document, look, named_targets
 from shared.contract.documents import ENDED, STATES, JobDocument
 from shared.jobs.queries import Records
 from shared.services import Services

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aijobs.acks import Acks, read_acks
-from aijobs.batches import Line, read_batch, read_csv, read_json, read_jsonl
-from aijobs.faults import Refused
-from aijobs.plans import make_plan
+from aijobs.diagnostics import Refused
+from aijobs.job_file import Line, read_batch, read_csv, read_json, read_jsonl
+from aijobs.submission_log import Acks, read_acks
+from aijobs.submit_plan import make_plan
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VALUES = st.recursive(

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from aijobs.faults import Refused
-from aijobs.keys import read_key
+from aijobs.console import confirmed, show, table
+from aijobs.diagnostics import Refused
+from aijobs.key_input import read_key
 from aijobs.parser import make_parser
-from aijobs.screen import confirmed, show, table
 
 
 class Terminal(io.StringIO):
