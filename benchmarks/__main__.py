@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks import cold_start, warm_job
 from benchmarks.stage import RunFailed
-from local.node import Missing
-from local.processes import ProcessFailed
+from local.stack.node import Missing
+from local.stack.processes import ProcessFailed
 
 _BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job}
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import PROJECT
 from benchmarks.figures import median, spread, table
 from benchmarks.stage import RunFailed, open_stage
+from local.paths import PROJECT
 
 ROUNDS = 11
 STEP_ROUNDS = 5

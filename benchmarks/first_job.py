@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.messages import customer, message
 from benchmarks.process import log_as_a_worker, peak_memory_mb
-from local.trigger_metadata import MessageFacts
-from local.worker import Worker
+from local.host.trigger_metadata import MessageFacts
+from local.host.worker import Worker
 
 _marks: list[tuple[str, float, float]] = []
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from azure.data.tables.aio import TableServiceClient
 
-from benchmarks import PROJECT
 from benchmarks.endpoint import READY
 from benchmarks.messages import ENDPOINTS, KEY, MODEL, customer
-from local import azurite, vault
-from local.processes import running
+from local.paths import PROJECT
+from local.stack import azurite
+from local.stack.processes import running
+from local.vault import server as vault
 
 _TABLE = "jobs"
 # What a shell may hold that would slow one side down, lead it elsewhere, or bring other code in.

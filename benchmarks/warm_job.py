@@ -10,9 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import PROJECT
 from benchmarks.figures import median, percentile, spread, table
 from benchmarks.stage import RunFailed, open_stage
+from local.paths import PROJECT
 
 CUSTOMERS = 200
 ROUNDS = 5

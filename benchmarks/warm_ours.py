@@ -13,12 +13,12 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks import PROJECT
 from benchmarks.blocks import cpu_ms, serve
 from benchmarks.messages import MODEL, conversation, customer, message
 from benchmarks.process import log_as_a_worker
-from local.trigger_metadata import MessageFacts
-from local.worker import Worker
+from local.host.trigger_metadata import MessageFacts
+from local.host.worker import Worker
+from local.paths import PROJECT
 
 COUNTED = 5
 STEPS = 100

@@ -1,7 +1,11 @@
 """
-`python -m local start` runs the local stack in the foreground, `demo` shows it at work, `soak` puts it to the test.
+`python -m local start` runs the local stack in the foreground, `demo` runs jobs on it, `soak` tests it under faults.
 
-What is missing or goes wrong is said in a sentence, with exit code 1.
+The local stack replaces Azure on one machine: Storage (Azurite), AI endpoints (aimock), Key Vault and the
+managed-identity endpoint (`vault`), and the Functions host (`host`, with Microsoft's own Python worker). It is for
+developing and testing: the app never imports it, and nothing here is deployed.
+
+An error is printed as one sentence, with exit code 1.
 """
 
 import argparse
@@ -12,6 +16,8 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+
+from local.paths import PROJECT
 
 LAST_PORT = 65535
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
@@ -33,10 +39,10 @@ def main() -> int:
 async def start(arguments: argparse.Namespace) -> int:
     """Runs a stack until a signal comes or a part of it breaks."""
     # Imported here: the help should come at once, and name what is not installed.
-    from local import settings_file, stack  # noqa: PLC0415
-    from local.hosts import free_port  # noqa: PLC0415
-    from local.node import Missing  # noqa: PLC0415
-    from local.processes import ProcessFailed  # noqa: PLC0415
+    from local.stack import settings_file, stack  # noqa: PLC0415
+    from local.stack.hosts import free_port  # noqa: PLC0415
+    from local.stack.node import Missing  # noqa: PLC0415
+    from local.stack.processes import ProcessFailed  # noqa: PLC0415
 
     path: Path = arguments.settings
     port: int = arguments.port or free_port()
@@ -65,7 +71,7 @@ async def start(arguments: argparse.Namespace) -> int:
 
 async def demo(arguments: argparse.Namespace) -> int:
     """Shows the project at work."""
-    from local import demo as show  # noqa: PLC0415
+    from local.demo import run as show  # noqa: PLC0415
 
     code: int = await show.run(arguments)
     return code
@@ -133,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--settings",
         type=Path,
-        default=Path(__file__).parent.parent / "local.settings.json",
+        default=PROJECT / "local.settings.json",
         help="where the app settings are written; local.settings.json at the project's top if left out",
     )
     command.set_defaults(run=start)

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-from local import azurite as azurites
-from local import vault as vaults
+from local.stack import azurite as azurites
+from local.vault import server as vaults
 from shared.jobs import lease as holds
 from tests.support import endpoint as endpoints
 from tests.support.cli_runner import Operator

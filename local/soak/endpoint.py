@@ -15,9 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-from local.customers import Customer
 from local.soak.journal import Entry, Journal
 from local.soak.plan import CUT_S, Piece, read_tag, write_tag
+from local.stack.customers import Customer
 
 FAULTS = {
     "429": 4.0,

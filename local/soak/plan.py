@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.customers import Customer
+from local.stack.customers import Customer
 
 Piece = tuple[str, str, int]
 """A piece of work that is paid for by itself: customer, job id, place of the prompt in the job."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local.soak.evidence import Evidence, outcome
-from local.soak.reconcile import wasted
+from local.soak.reconciliation import wasted
 
 SHOWN = 5
 """Sentences of one check that are printed."""

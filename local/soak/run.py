@@ -1,7 +1,10 @@
 """
-A soak from its beginning to its exit code: starts the parts, sends, waits, reads, has it all compared.
+A soak from start to exit code: many jobs of many customers on several workers, while the endpoint fails, workers
+are killed and keys are rotated; then the endpoint's journal of calls is compared with the results and the bills.
 
-Runs on its own stack, and leaves nothing behind. Bounded: by the number of jobs, and by seconds.
+`plan` makes the jobs, `endpoint` answers them and keeps the `journal`, `chaos` kills workers and rotates keys,
+`storage` sends jobs and collects results, `reconciliation` compares (pure), `report` prints. It runs on a stack of
+its own, leaves nothing behind, and is bounded by a number of jobs and by seconds.
 """
 
 import argparse
@@ -16,21 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local import azurite, hosts, vault
-from local.customers import Customer, onboard
-from local.node import Missing
-from local.processes import ProcessFailed
+from local.paths import PROJECT
 from local.soak import endpoint as endpoints
+from local.soak.chaos import Killer, rotate
 from local.soak.endpoint import AiEndpoint
 from local.soak.evidence import Evidence, named_blobs
 from local.soak.log import Log
 from local.soak.plan import Planned, make_customers, plan_backlog, plan_jobs, with_duplicates
-from local.soak.queues import Storage, open_storage
-from local.soak.reconcile import reconcile
+from local.soak.reconciliation import reconcile
 from local.soak.report import lines, measure
-from local.soak.trouble import Killer, rotate
-from local.stack import NAMES, PROJECT, app_settings, create_storage, reach_loopback_directly
-from local.vault import Vault
+from local.soak.storage import Storage, open_storage
+from local.stack import azurite, hosts
+from local.stack.customers import Customer, onboard
+from local.stack.node import Missing
+from local.stack.processes import ProcessFailed
+from local.stack.stack import NAMES, app_settings, create_storage, reach_loopback_directly
+from local.vault import server as vault
+from local.vault.server import Vault
 
 LEASE_S = 10
 """The least that the app takes: after so long a dead worker's job is taken over."""

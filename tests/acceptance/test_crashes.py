@@ -21,9 +21,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from local.azurite import Azurite
-from local.processes import Process, running
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.stack.processes import Process, running
+from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.faults import JOBS, Broken, Deed, FaultyWorld, Forward, Met, Watch, open_faulty_world, passed
 from tests.support.harness import Customer

@@ -23,10 +23,10 @@ import pytest_asyncio
 from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
-from local import stack as stacks
-from local.customers import onboard
-from local.demo import whose
-from local.stack import Stack
+from local.demo.run import whose
+from local.stack import stack as stacks
+from local.stack.customers import onboard
+from local.stack.stack import Stack
 from tests.support.endpoint import Endpoint
 from tests.support.invalid_jobs import CODES
 

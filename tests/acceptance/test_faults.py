@@ -19,8 +19,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.connections import resolver as connections
 from shared.jobs import lease as holds
 from shared.jobs.message import Delivery

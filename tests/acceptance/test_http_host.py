@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from local.host_json import load_host_json
+from local.host.host_json import load_host_json
 from shared.contract.documents import API_PREFIX
 from shared.http.routes import ROUTES, Route
 from tests.support.live_server import Served

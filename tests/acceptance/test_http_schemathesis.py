@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from local import vault as vaults
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault import server as vaults
+from local.vault.server import Vault
 from shared.http.routes import ROUTES
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer

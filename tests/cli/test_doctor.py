@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from aijobs import doctor
-from local.vault_secrets import VaultError
+from local.vault.secret_store import VaultError
 from shared import clock
 from tests.support.cli_runner import Ended, Operator
 from tests.support.harness import World

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from local.azurite import Azurite
+from local.stack.azurite import Azurite
 from tests.support.cli_runner import Operator
 from tests.support.faults import Broken, Deed, Forward, Met, Watch, between, passed
 from tests.support.harness import Customer, World

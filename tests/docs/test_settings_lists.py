@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from local.stack import Stack
+from local.stack.stack import Stack
 from shared.settings import Settings, StorageAccount, read_settings
 from tests.support.app_settings import settings_in_code
 
@@ -74,7 +74,7 @@ def test_local_stack_sets_only_what_there_is():
 def _source_of_settings() -> str:
     import inspect  # noqa: PLC0415
 
-    from local import stack  # noqa: PLC0415
+    from local.stack import stack  # noqa: PLC0415
 
     names = ", ".join(f'"{name}":' for name in stack.NAMES)
     return inspect.getsource(Stack.settings) + names

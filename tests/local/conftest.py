@@ -2,7 +2,9 @@
 
 import pytest
 
-from local import ai, azurite, vault
+from local.stack import ai_endpoint as ai
+from local.stack import azurite
+from local.vault import server as vault
 
 KEY = "tests-key"
 

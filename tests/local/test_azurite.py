@@ -4,7 +4,7 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from local.stack import NAMES, create_storage
+from local.stack.stack import NAMES, create_storage
 
 
 async def test_a_message_goes_round(storage):

@@ -80,7 +80,7 @@ def test_help_names_the_commands(arguments):
 @pytest.mark.parametrize(("name", "told"), [("start", "--no-host"), ("demo", "--endpoint"), ("test", "pytest")])
 def test_help_of_a_command_comes_before_anything_is_installed(project, name, told):
     """In a fresh checkout, `COMMAND --help` says what there is to give, and installs nothing."""
-    for source in (DEV.parent / "local").glob("__*.py"):
+    for source in (DEV.parent / "local").glob("*.py"):
         shutil.copy(source, project / "local")
     (project / ".venv" / "installed.txt").unlink()
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from local.queue_listener import Backoff
-from local.queue_text import NotDecodable, decode_text, encode_body, split_output
-from local.trigger_metadata import MessageFacts, queue_metadata
+from local.host.message_encoding import NotDecodable, decode_text, encode_body, split_output
+from local.host.queue_listener import Backoff
+from local.host.trigger_metadata import MessageFacts, queue_metadata
 
 AT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import sys
 import httpx
 import pytest
 
-from local.host_errors import AppNotLoaded
-from local.worker import Worker
+from local.host.errors import AppNotLoaded
+from local.host.worker import Worker
 from tests.support.host_fixtures import APP
 
 HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
@@ -107,8 +107,8 @@ def test_the_worker_runs_without_a_host(request, tmp_path):
     script = f"""
 import asyncio, json
 from pathlib import Path
-from local.host_errors import HostError
-from local.worker import Worker
+from local.host.errors import HostError
+from local.host.worker import Worker
 
 async def main():
     worker = await Worker.load(Path({str(APP)!r}))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from local.bindings import read_connection, read_function, resolve
-from local.host_errors import HostError
-from local.host_json import HostJson, QueueSettings, load_host_json, parse_host_json
-from local.routes import Routes, read_route
+from local.host.bindings import read_connection, read_function, resolve
+from local.host.errors import HostError
+from local.host.host_json import HostJson, QueueSettings, load_host_json, parse_host_json
+from local.host.routes import Routes, read_route
 
 
 def parse(environ=None, **sections):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import ProcessFailed, running
+from local.stack.processes import ProcessFailed, running
 
 PROJECT = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ async def test_a_child_dies_with_a_parent_that_was_killed():
     """SIGKILL leaves us no time to stop the children: the kernel does it."""
     code = (
         "import asyncio, sys\n"
-        "from local.processes import running\n"
+        "from local.stack.processes import running\n"
         "async def main():\n"
         "    child = [sys.executable, '-u', '-c', 'import time; print(1); time.sleep(60)']\n"
         "    async with running('It', child, ready=['1']) as (process, _):\n"

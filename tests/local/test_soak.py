@@ -18,7 +18,7 @@ from local.soak.evidence import Evidence, Told
 from local.soak.journal import Entry, Journal
 from local.soak.log import Log
 from local.soak.plan import Planned, make_customers, plan_jobs, read_tag, with_duplicates, write_tag
-from local.soak.reconcile import MUST_BE_NONE, reconcile, wasted
+from local.soak.reconciliation import MUST_BE_NONE, reconcile, wasted
 from local.soak.report import lines, measure, percentile
 
 ROOT = Path(__file__).parents[2]

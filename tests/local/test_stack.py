@@ -9,8 +9,8 @@ import time
 import httpx
 import pytest
 
-from local import hosts, stack
-from local.processes import ProcessFailed
+from local.stack import hosts, stack
+from local.stack.processes import ProcessFailed
 
 APP = """
 import azure.functions as func

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from azure.storage.queue.aio import QueueServiceClient
 
-from local import node, settings_file
-from local.processes import running
+from local.stack import node, settings_file
+from local.stack.processes import running
 
 PROJECT = Path(__file__).parents[2]
 READY = r"^Ctrl-C stops everything"

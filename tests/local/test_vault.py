@@ -10,7 +10,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from azure.keyvault.secrets import SecretClient as BlockingClient
 from azure.keyvault.secrets.aio import SecretClient
 
-from local.customers import Customer, onboard, vault_client
+from local.stack.customers import Customer, onboard, vault_client
 
 NAME = "ai--contoso--default"
 

@@ -23,8 +23,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, World, open_world
 

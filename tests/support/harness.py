@@ -15,8 +15,8 @@ from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.jobs.message import Delivery
 from shared.services import Services, build
 from shared.settings import read_settings

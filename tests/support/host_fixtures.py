@@ -17,8 +17,8 @@ import pytest
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueServiceClient
 
-from local.azurite import Azurite
-from local.processes import Process
+from local.stack.azurite import Azurite
+from local.stack.processes import Process
 
 ROOT = Path(__file__).parents[2]
 APP = Path(__file__).parent / "host_app"

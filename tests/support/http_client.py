@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local.routes import Routes, read_route
+from local.host.routes import Routes, read_route
 from shared.contract.documents import API_PREFIX
 from shared.http.messages import Request
 from shared.http.routes import ROUTES

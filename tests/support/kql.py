@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.node import node, script
+from local.stack.node import node, script
 
 TABLES = {
     "AppTraces": (

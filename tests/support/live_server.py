@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 
-from local.azurite import Azurite
-from local.processes import Process
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.stack.processes import Process
+from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.harness import World, open_world
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.live_server import Served, serve
 

@@ -14,9 +14,9 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
 
-from local import vault as vaults
-from local.vault import Around, Vault
-from local.vault_secrets import VaultError
+from local.vault import server as vaults
+from local.vault.secret_store import VaultError
+from local.vault.server import Around, Vault
 from shared.connections import key_vault
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.errors import ConnectionDisabled, VaultUnavailable

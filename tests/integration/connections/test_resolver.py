@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from local.vault import Vault
-from local.vault_secrets import VaultError
+from local.vault.secret_store import VaultError
+from local.vault.server import Vault
 from shared.connections import resolver as module
 from shared.connections.resolver import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
 from shared.connections.store import StoredCredential

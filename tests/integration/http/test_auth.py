@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.http.routes import ROUTES, Route
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, World, open_world

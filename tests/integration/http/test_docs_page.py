@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.connections import probe as trials
 from shared.contract import job as jobs
 from shared.contract.decoding import MOST_OPENED, is_job_id, is_name

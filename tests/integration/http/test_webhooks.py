@@ -17,8 +17,8 @@ import pytest_asyncio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from local.vault import Vault
-from local.vault import start as start_vault
+from local.vault.server import Vault
+from local.vault.server import start as start_vault
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
 from shared.http.request_parsing import BODY_LIMIT

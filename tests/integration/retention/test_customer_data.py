@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.retention.customer_data import CustomerData
 from shared.settings import Settings, read_settings

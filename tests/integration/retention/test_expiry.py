@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.contract.job import LONGEST_DEADLINE_S, Options
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from tests.support.endpoint import Endpoint, completion, pixels
 from tests.support.faults import FaultyWorld, open_faulty_world
 from tests.support.harness import Customer

@@ -27,8 +27,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import Lanes

@@ -16,8 +16,8 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from local.azurite import Azurite
-from local.vault import Vault
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
 from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 from shared.secret import Secret

@@ -15,7 +15,7 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from local.soak.evidence import Row, Told
 from local.soak.plan import Planned
-from local.stack import NAMES
+from local.stack.stack import NAMES
 
 SENDERS = 16
 _PAUSE_S = 0.05

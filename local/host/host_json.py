@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.host_errors import HostError
+from local.host.errors import HostError
 
 MAX_BATCH_SIZE = 32  # Storage gives no more messages at a time
 MIN_POLLING_INTERVAL = 0.1

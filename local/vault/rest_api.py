@@ -1,11 +1,11 @@
-"""Key Vault's REST interface for secrets, over what `vault_secrets` holds: paths in, JSON out."""
+"""Key Vault's REST interface for secrets, over what `secret_store` holds: paths in, JSON out."""
 
 import time
 from typing import Any
 
 from aiohttp import web
 
-from local.vault_secrets import Secret, Secrets, Version
+from local.vault.secret_store import Secret, Secrets, Version
 
 RECOVERABLE_DAYS = 90
 PAGE = 25

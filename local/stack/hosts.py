@@ -13,12 +13,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from local.processes import Process, ProcessFailed, running
+from local.paths import PROJECT
+from local.stack.processes import Process, ProcessFailed, running
 
 READY = r"^host ready(?: (http://\S+))?"
 PAUSE = 1  # seconds before a host that died is started again
-_PROJECT = Path(__file__).parent.parent
-_SETTINGS = _PROJECT / "local.settings.sample.json"
+_SETTINGS = PROJECT / "local.settings.sample.json"
 _FOREIGN = (
     "AZURE_",
     "AzureFunctionsJobHost__",
@@ -79,7 +79,7 @@ class Hosts:
             command,
             ready=[READY],
             env=self.environment,
-            cwd=_PROJECT,
+            cwd=PROJECT,
             tell=tell,
         ) as (process, _):
             heard = True

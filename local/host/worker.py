@@ -22,10 +22,10 @@ import azure_functions_runtime as engine
 from azure.functions.meta import Datum
 from azure_functions_runtime.native_invocation import invocation_request_native
 
-from local import protos
-from local.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, TIMER_TRIGGER, Function, read_function
-from local.host_errors import AppNotLoaded, HostError, WorkerSilent
-from local.trigger_metadata import MessageFacts, queue_metadata
+from local.host import protos
+from local.host.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, TIMER_TRIGGER, Function, read_function
+from local.host.errors import AppNotLoaded, HostError, WorkerSilent
+from local.host.trigger_metadata import MessageFacts, queue_metadata
 
 
 @dataclass(frozen=True, slots=True)

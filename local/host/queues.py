@@ -10,7 +10,7 @@ from typing import Any
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from local.host_errors import HostError
+from local.host.errors import HostError
 
 # Short waits: an outage is told within seconds, and the host's own loop goes on trying.
 _RETRIES: dict[str, Any] = {

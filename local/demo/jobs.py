@@ -1,10 +1,11 @@
 """The demo's jobs, what each is there to show, and its result in a line."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-TEXT = Path(__file__).parent.parent / "docs" / "scale.md"
+from local.paths import PROJECT
+
+TEXT = PROJECT / "docs" / "scale.md"
 """What two of the jobs are about: one of the project's own texts, and one that seldom changes."""
 REFUSED = frozenset({"unknown member", "no connection"})
 """What jobs show that are meant to fail."""

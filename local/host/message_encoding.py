@@ -9,7 +9,7 @@ import binascii
 import json
 from typing import Any
 
-from local.trigger_metadata import looks_like_json, net_text
+from local.host.trigger_metadata import looks_like_json, net_text
 
 
 class NotDecodable(ValueError):

@@ -1,42 +1,26 @@
-"""
-A Functions host for one machine: runs a function app on Microsoft's own Python worker engine.
+"""One instance of the Functions host: the app, its queue listeners and its HTTP server."""
 
-    python -m local.host --app DIR [--port P] [--instance K] [--invisible SECONDS]
-
-App settings are the environment variables. Each process is one instance; several may listen to the same
-queues. In Azure an instance is two processes, host and worker, that talk gRPC; here both share one
-process and one event loop. So a function that blocks the loop also blocks polling and the renewal of
-messages, and a worker that dies takes its host with it: whoever supervises starts it again. Timers do not
-tick: `POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
-"""
-
-import argparse
 import asyncio
 import logging
 import os
-import signal
 import sys
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueClient
 
-from local.bindings import QUEUE_TRIGGER, RETURN, TIMER_TRIGGER, Binding, Function, read_connection, resolve
-from local.host_errors import AppNotLoaded, HostError, WorkerSilent
-from local.host_json import HostJson, load_host_json
-from local.host_log import start_logging
-from local.http_front import HttpRequest, read_routes, start_front
-from local.queue_listener import QueueListener
-from local.queue_text import encode_body, split_output
-from local.queues import Queues, send, storage_problem
-from local.trigger_metadata import MessageFacts
-from local.watchdog import Watchdog
-from local.worker import Invocation, Worker
+from local.host.bindings import QUEUE_TRIGGER, RETURN, TIMER_TRIGGER, Binding, Function, read_connection, resolve
+from local.host.errors import HostError, WorkerSilent
+from local.host.host_json import HostJson
+from local.host.http_server import HttpRequest, read_routes, start_front
+from local.host.message_encoding import encode_body, split_output
+from local.host.queue_listener import QueueListener
+from local.host.queues import Queues, send, storage_problem
+from local.host.trigger_metadata import MessageFacts
+from local.host.watchdog import Watchdog
+from local.host.worker import Invocation, Worker
 
-INVISIBLE = 600  # seconds a message is hidden while its job runs; fixed in Azure
-LAST_PORT = 65535
 EXIT_TIMEOUT = 124  # as timeout(1) has it
 
 _log = logging.getLogger("host.functions")
@@ -177,56 +161,11 @@ async def _never_answer(exc: WorkerSilent) -> NoReturn:
 
 def _bite(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
-    _leave(EXIT_TIMEOUT)
+    leave(EXIT_TIMEOUT)
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """Ends the process at once: jobs in flight are abandoned, as when Azure kills a worker."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.host", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--app", type=Path, required=True, help="the directory of function_app.py and host.json")
-    parser.add_argument("--port", default="0", help="the HTTP port; 0 for no HTTP, auto for a free port")
-    parser.add_argument("--instance", default="0", help="the number of this instance, for WEBSITE_INSTANCE_ID")
-    parser.add_argument(
-        "--invisible",
-        type=int,
-        default=INVISIBLE,
-        help="seconds that a message is hidden while its job runs (Azure: 600)",
-    )
-    return parser.parse_args()
-
-
-async def _serve(arguments: argparse.Namespace) -> None:
-    app_dir = arguments.app.resolve()
-    if arguments.port != "auto" and not (arguments.port.isdecimal() and int(arguments.port) <= LAST_PORT):
-        raise HostError(f"--port must be a number up to {LAST_PORT} or auto, and is {arguments.port!r}.")
-    port = 0 if arguments.port == "auto" else int(arguments.port) or None
-    os.environ.setdefault("WEBSITE_INSTANCE_ID", f"local-{arguments.instance}")
-    os.chdir(os.sep)  # in Azure, too, it is not the app's directory
-    settings = load_host_json(app_dir / "host.json", os.environ)
-    start_logging(Worker.running)
-    worker = await Worker.load(app_dir)
-    await Host(worker, settings, arguments.invisible).run(port)
-
-
-def main() -> None:
-    """Runs the host until it is stopped; exits with 1, and says why, if it cannot start."""
-    arguments = _parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _leave(0))
-    try:
-        asyncio.run(_serve(arguments))
-    except AppNotLoaded as exc:
-        print(exc, exc.traceback, sep="\n", file=sys.stderr, flush=True)
-    except HostError as exc:
-        print(exc, file=sys.stderr, flush=True)
-    _leave(1)
-
-
-if __name__ == "__main__":
-    main()

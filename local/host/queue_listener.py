@@ -16,10 +16,10 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
-from local.host_json import MIN_POLLING_INTERVAL, QueueSettings
-from local.queue_text import NotDecodable, decode_text
-from local.queues import send, storage_problem
-from local.trigger_metadata import MessageFacts
+from local.host.host_json import MIN_POLLING_INTERVAL, QueueSettings
+from local.host.message_encoding import NotDecodable, decode_text
+from local.host.queues import send, storage_problem
+from local.host.trigger_metadata import MessageFacts
 
 _log = logging.getLogger("host.queues")
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.node import node, script
-from local.processes import Process, running
+from local.stack.node import node, script
+from local.stack.processes import Process, running
 
 ACCOUNT = "devstoreaccount1"
 # Microsoft publishes this key; every Azurite and every storage emulator before it has the same.
@@ -53,6 +53,6 @@ async def start(folder: Path | None = None) -> AsyncIterator[Azurite]:
     Raises Missing, ProcessFailed.
     """
     place = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
-    command = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS, *place]
+    command: list[str | Path] = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS, *place]
     async with running("Azurite", command, ready=_READY) as (process, found):
         yield Azurite(process, *(f"{match[1]}/{ACCOUNT}" for match in found))

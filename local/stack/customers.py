@@ -12,7 +12,7 @@ from typing import Any, Self
 from azure.core.credentials import AccessToken
 from azure.keyvault.secrets.aio import SecretClient
 
-from local.vault import Vault
+from local.vault.server import Vault
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ Key Vault on this machine, over https on loopback, and beside it the managed-ide
 gives the tokens for it. The unchanged Azure SDKs talk to both.
 
 Any bearer token is let in. For tests it fails on demand and counts reads. Its routes are in
-`vault_routes`, what it holds and refuses in `vault_secrets`.
+`rest_api`, what it holds and refuses in `secret_store`.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
-from local import identity, vault_routes
-from local.vault_secrets import Secrets, VaultError
+from local.vault import identity_endpoint, rest_api
+from local.vault.secret_store import Secrets, VaultError
 
 HOST = "127.0.0.1"
 # The SDK asks without a token first, and learns from this where to get one and for what.
@@ -62,7 +62,7 @@ class Vault:
         if not request.headers.get("Authorization", "").startswith("Bearer "):
             message = "AKV10000: Request is missing a Bearer or PoP token."
             return _error(401, "Unauthorized", message, {"WWW-Authenticate": CHALLENGE})
-        if vault_routes.is_read(request):
+        if rest_api.is_read(request):
             self.reads[request.match_info["name"].lower()] += 1
         if self._failures:
             status, retry_after = self._failures.popleft()
@@ -73,7 +73,7 @@ class Vault:
                 raise VaultError(
                     403, "Forbidden", "Caller is not authorized to perform action on resource.", "ForbiddenByRbac"
                 )
-            if self.around is not None and vault_routes.is_read(request):
+            if self.around is not None and rest_api.is_read(request):
                 return await self.around(request, handler)
             return await handler(request)
         except VaultError as exc:
@@ -90,10 +90,10 @@ async def start(folder: Path) -> AsyncIterator[Vault]:
     authority.cert_pem.write_to_path(str(vault.ca_file))
     async with contextlib.AsyncExitStack() as stack:
         face = web.Application(middlewares=[vault.answer])
-        face.add_routes(vault_routes.routes(vault.secrets))
+        face.add_routes(rest_api.routes(vault.secrets))
         vault.url = f"https://{HOST}:{await _serve(stack, face, tls)}"
         token = web.Application()
-        token.add_routes(identity.routes(vault.identity_header))
+        token.add_routes(identity_endpoint.routes(vault.identity_header))
         vault.identity_endpoint = f"http://{HOST}:{await _serve(stack, token)}/msi/token"
         yield vault
 

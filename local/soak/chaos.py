@@ -10,10 +10,10 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from local.customers import Customer, onboard
-from local.hosts import Hosts
 from local.soak.endpoint import AiEndpoint
-from local.vault import Vault
+from local.stack.customers import Customer, onboard
+from local.stack.hosts import Hosts
+from local.vault.server import Vault
 
 _PAUSE_S = 0.02
 _OVERLAP_S = 0.5

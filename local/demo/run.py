@@ -27,12 +27,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from local import stack
-from local.customers import Customer, onboard
-from local.demo_jobs import REFUSED, Sent, demo_jobs, describe
-from local.node import Missing
-from local.processes import ProcessFailed
-from local.stack import PROJECT, Stack
+from local.demo.jobs import REFUSED, Sent, demo_jobs, describe
+from local.paths import PROJECT
+from local.stack import stack
+from local.stack.customers import Customer, onboard
+from local.stack.node import Missing
+from local.stack.processes import ProcessFailed
+from local.stack.stack import Stack
 
 KEY = "AI_API_KEY"
 """The environment's variable that holds the key of a real endpoint."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local.host_errors import HostError
+from local.host.errors import HostError
 
 QUEUE_TRIGGER = "queueTrigger"
 HTTP_TRIGGER = "httpTrigger"

@@ -15,9 +15,9 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, MultiMapping
 
-from local.bindings import HTTP_TRIGGER, Function
-from local.routes import Routes, read_route
-from local.worker import HttpReply, Invocation
+from local.host.bindings import HTTP_TRIGGER, Function
+from local.host.routes import Routes, read_route
+from local.host.worker import HttpReply, Invocation
 
 MAX_BODY = 100 * 1024 * 1024  # FUNCTIONS_REQUEST_BODY_SIZE_LIMIT's default
 
