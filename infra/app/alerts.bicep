@@ -1,4 +1,4 @@
-// What wakes somebody up. Each alert names a heading of the runbook, which says what to look at and what to do.
+// The alerts. Each one links to its heading in the runbook, which says what to look at and what to do.
 // Logs may be sampled (host.json), so queries count ItemCount, not rows.
 param environmentName string
 
@@ -16,11 +16,11 @@ param emails array
 
 param runbookUrl string
 
-@description('What is asked from outside whether the app answers. Empty: nothing is asked.')
+@description('The URL that an availability test requests from outside. Empty: no such test.')
 param healthUri string
 
 var finished = loadTextContent('../queries/finished.kql')
-var putBack = loadTextContent('../queries/put-back.kql')
+var requeued = loadTextContent('../queries/requeued.kql')
 var faults = loadTextContent('../queries/faults.kql')
 var opened = loadTextContent('../queries/opened.kql')
 
@@ -40,10 +40,10 @@ var logAlerts = [
     window: 'PT15M'
   }
   {
-    name: 'faults-of-ours'
+    name: 'app-faults'
     title: 'The app itself is at fault'
     severity: 1
-    query: '${faults}\n${loadTextContent('../queries/faults-of-ours.kql')}'
+    query: '${faults}\n${loadTextContent('../queries/app-faults.kql')}'
     column: 'lines'
     aggregation: 'Total'
     dimensions: []
@@ -54,9 +54,9 @@ var logAlerts = [
   }
   {
     name: 'storage-or-vault-down'
-    title: 'Jobs go back because Storage or Key Vault does not answer'
+    title: 'Jobs are requeued because Storage or Key Vault does not answer'
     severity: 1
-    query: '${putBack}\n${loadTextContent('../queries/storage-or-vault-down.kql')}'
+    query: '${requeued}\n${loadTextContent('../queries/storage-or-vault-down.kql')}'
     column: 'jobs'
     aggregation: 'Total'
     dimensions: ['reason']
@@ -67,7 +67,7 @@ var logAlerts = [
   }
   {
     name: 'queue-age'
-    title: 'Jobs wait more than five minutes in the queue'
+    title: 'Jobs wait in the queue for more than five minutes'
     severity: 2
     query: loadTextContent('../queries/queue-age.kql')
     column: 'waited_s'
@@ -80,7 +80,7 @@ var logAlerts = [
   }
   {
     name: 'poison'
-    title: 'The host has given messages up'
+    title: 'The host gave up messages'
     severity: 2
     query: loadTextContent('../queries/poison.kql')
     column: 'messages'
@@ -93,7 +93,7 @@ var logAlerts = [
   }
   {
     name: 'endpoints-down'
-    title: 'A customer\'s endpoint is left alone again and again'
+    title: 'A customer\'s endpoint does not answer'
     severity: 3
     query: '${opened}\n${loadTextContent('../queries/endpoints-down.kql')}'
     column: 'opened'
@@ -105,10 +105,10 @@ var logAlerts = [
     window: 'PT1H'
   }
   {
-    name: 'customers-throttled'
+    name: 'customers-rate-limited'
     title: 'A customer\'s endpoint limits its rate'
     severity: 3
-    query: '${finished}\n${putBack}\n${loadTextContent('../queries/customers-throttled.kql')}'
+    query: '${finished}\n${requeued}\n${loadTextContent('../queries/customers-rate-limited.kql')}'
     column: 'jobs'
     aggregation: 'Total'
     dimensions: ['customer']
@@ -119,7 +119,7 @@ var logAlerts = [
   }
   {
     name: 'connections-refused'
-    title: 'A customer\'s connection does not serve'
+    title: 'A customer\'s connection can\'t be used'
     severity: 3
     query: '${finished}\n${loadTextContent('../queries/connections-refused.kql')}'
     column: 'jobs'
@@ -132,7 +132,7 @@ var logAlerts = [
   }
   {
     name: 'callbacks-failing'
-    title: 'A customer\'s callbacks are given up'
+    title: 'A customer\'s callbacks were given up'
     severity: 3
     query: loadTextContent('../queries/callbacks-failing.kql')
     column: 'callbacks'
@@ -145,7 +145,7 @@ var logAlerts = [
   }
   {
     name: 'sweep-missing'
-    title: 'No sweep has ended well for a day'
+    title: 'No retention sweep has succeeded for a day'
     severity: 3
     query: loadTextContent('../queries/sweep-missing.kql')
     column: ''
@@ -158,11 +158,11 @@ var logAlerts = [
   }
 ]
 
-// Metrics of Azure's own.
+// Azure's own metrics.
 var metricAlerts = [
   {
     name: 'vault-throttled'
-    title: 'Key Vault refuses requests as too many'
+    title: 'Key Vault throttles requests'
     severity: 2
     scope: vaultId
     namespace: 'Microsoft.KeyVault/vaults'
@@ -175,7 +175,7 @@ var metricAlerts = [
   }
   {
     name: 'storage-throttled'
-    title: 'Storage refuses requests as too many'
+    title: 'Storage throttles requests'
     severity: 2
     scope: jobAccountId
     namespace: 'Microsoft.Storage/storageAccounts'
@@ -194,7 +194,7 @@ var metricAlerts = [
   }
   {
     name: 'messages-piling-up'
-    title: 'More than 50,000 messages stand in the queues'
+    title: 'The queues hold more than 50,000 messages'
     severity: 2
     scope: '${jobAccountId}/queueServices/default'
     namespace: 'Microsoft.Storage/storageAccounts/queueServices'
@@ -285,8 +285,8 @@ resource metricRules 'Microsoft.Insights/metricAlerts@2018-03-01' = [
   }
 ]
 
-// Everything above is told by an app that runs. Whether it does at all is asked from outside: from three places every
-// quarter of an hour, and one that fails alone is the place's own fault.
+// Everything above needs an app that runs. This test checks from outside whether it does: from three locations every
+// 15 minutes. If only one location fails, the fault is the location's.
 resource health 'Microsoft.Insights/webtests@2022-06-15' = if (!empty(healthUri)) {
   name: 'health-${token}'
   location: location
@@ -328,8 +328,8 @@ resource appDown 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(healt
   }
 }
 
-// Key Vault itself tells of secrets that are about to expire, 30 days before, and of those that have expired:
-// nothing of ours has to read them (learn.microsoft.com/azure/event-grid/handler-azure-monitor-alerts).
+// Key Vault itself reports secrets that expire within 30 days, and those that have expired, so the app doesn't have to
+// read them (learn.microsoft.com/azure/event-grid/handler-azure-monitor-alerts).
 resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   name: 'evgt-vault-${token}'
   location: location

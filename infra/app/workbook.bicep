@@ -1,4 +1,4 @@
-// The picture at three in the morning: one workbook, from what is worst to what is merely interesting.
+// One workbook for an incident: the most urgent charts first, the merely interesting ones last.
 param environmentName string
 param location string
 param tags object
@@ -7,7 +7,7 @@ param jobAccountId string
 param vaultId string
 
 var finished = loadTextContent('../queries/finished.kql')
-var putBack = loadTextContent('../queries/put-back.kql')
+var requeued = loadTextContent('../queries/requeued.kql')
 var faults = loadTextContent('../queries/faults.kql')
 var opened = loadTextContent('../queries/opened.kql')
 
@@ -23,19 +23,19 @@ var charts = [
     query: '${finished}\nfinished | where status == "failed" | summarize jobs = sum(ItemCount), customers = dcount(customer) by code | order by jobs desc'
   }
   {
-    title: 'How long jobs wait in the queue, in seconds (the quickest tenth, half, and slowest twentieth)'
+    title: 'How long jobs wait in the queue, in seconds (fastest tenth, half, and slowest twentieth)'
     visual: 'linechart'
     query: 'AppTraces | where OperationName == "run_job" and Message startswith "Trigger Details: MessageId: " | parse Message with "Trigger Details: MessageId: " message_id ", DequeueCount: " dequeue_count:int ", InsertionTime: " inserted:datetime | extend waited_s = (TimeGenerated - inserted) / 1s | summarize p10 = percentilew(waited_s, ItemCount, 10), p50 = percentilew(waited_s, ItemCount, 50), p95 = percentilew(waited_s, ItemCount, 95) by bin(TimeGenerated, 5m)'
   }
   {
-    title: 'Jobs that were put back, and why'
+    title: 'Requeued jobs, and why'
     visual: 'areachart'
-    query: '${putBack}\nput_back | summarize jobs = sum(ItemCount) by bin(TimeGenerated, 5m), reason'
+    query: '${requeued}\nrequeued | summarize jobs = sum(ItemCount) by bin(TimeGenerated, 5m), reason'
   }
   {
-    title: 'Customers who have their share of a worker (put_back: jobs, since the worker knows the connection)'
+    title: 'Customers that use their share of a worker (requeued: jobs, since the worker loaded the connection)'
     visual: 'table'
-    query: loadTextContent('../queries/lane-full.kql')
+    query: loadTextContent('../queries/throttled.kql')
   }
   {
     title: 'Breakers that opened'
@@ -43,14 +43,14 @@ var charts = [
     query: '${opened}\nopened | summarize opened = sum(ItemCount), codes = strcat_array(make_set(code), ", ") by customer, connection | order by opened desc'
   }
   {
-    title: 'Connections that do not serve'
+    title: 'Connections that can\'t be used'
     visual: 'table'
     query: '${finished}\n${loadTextContent('../queries/connections-refused.kql')}'
   }
   {
     title: 'Customers whose endpoints limit their rate'
     visual: 'table'
-    query: '${finished}\n${putBack}\n${loadTextContent('../queries/customers-throttled.kql')}'
+    query: '${finished}\n${requeued}\n${loadTextContent('../queries/customers-rate-limited.kql')}'
   }
   {
     title: 'Faults of the app'
@@ -63,12 +63,12 @@ var charts = [
     query: loadTextContent('../queries/poison.kql')
   }
   {
-    title: 'Runs, in milliseconds, by action'
+    title: 'Attempts, in milliseconds, by action'
     visual: 'linechart'
     query: '${finished}\nfinished | summarize p50 = percentilew(run_ms, ItemCount, 50), p95 = percentilew(run_ms, ItemCount, 95) by bin(TimeGenerated, 5m), action'
   }
   {
-    title: 'Tokens by customer (of the jobs that were logged; what is billed stands in the usage records)'
+    title: 'Tokens by customer (of the logged jobs; bills are made from the usage records)'
     visual: 'barchart'
     query: '${finished}\nfinished | summarize input = sum(input_tokens * ItemCount), output = sum(output_tokens * ItemCount) by customer | top 20 by input'
   }
@@ -81,7 +81,7 @@ var charts = [
 
 var metrics = [
   {
-    title: 'Messages in all queues of the account (told once an hour)'
+    title: 'Messages in all queues of the account (counted once an hour)'
     id: '${jobAccountId}/queueServices/default'
     type: 'microsoft.storage/storageaccounts/queueservices'
     namespace: 'microsoft.storage/storageaccounts/queueservices'

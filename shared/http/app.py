@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from shared.contract.documents import API_PREFIX
+from shared.event_names import REQUEST_FAILED
 from shared.http.auth import Caller, read_caller
 from shared.http.messages import Request, Response
 from shared.http.problems import problem_of, problem_response
@@ -47,7 +48,7 @@ class Door:
                 # it says may be the caller's.
                 known = problem.code == "unavailable"
                 why = f" {exc}" if known else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
-                log.error("request_failed route=%s %s%s", route.name, type(exc).__name__, why)  # noqa: TRY400
+                log.error("%s route=%s %s%s", REQUEST_FAILED, route.name, type(exc).__name__, why)  # noqa: TRY400
             response = problem_response(problem)
         return Response(response.status, response.body, response.media_type, {**_SECURE, **response.headers})
 

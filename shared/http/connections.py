@@ -32,6 +32,7 @@ from shared.contract.documents import (
 from shared.contract.job import check_model
 from shared.contract.result import ErrorBody
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
+from shared.event_names import CONNECTION_DELETED, CONNECTION_SAVED
 from shared.http.auth import Caller
 from shared.http.messages import (
     Request,
@@ -77,7 +78,7 @@ class ConnectionsDoor:
         except VaultForbids as exc:
             raise _forbidden(exc) from None
         self.connections.forget(customer, name)
-        log.info("connection_kept customer=%s connection=%s version=%s", customer, name, facts.version)
+        log.info("%s customer=%s connection=%s version=%s", CONNECTION_SAVED, customer, name, facts.version)
         document = self._describe(customer, facts, candidate)
         if before is None:
             path = f"{API_PREFIX}/customers/{quote(customer)}/connections/{quote(name)}"
@@ -122,7 +123,7 @@ class ConnectionsDoor:
         self.connections.forget(customer, name)
         if not removed:
             raise not_found("connection")
-        log.info("connection_removed customer=%s connection=%s", customer, name)
+        log.info("%s customer=%s connection=%s", CONNECTION_DELETED, customer, name)
         return Response(204)
 
     async def test(self, request: Request, caller: Caller) -> Response:

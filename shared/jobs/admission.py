@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from shared.connections.resolver import DEFAULT_CONCURRENCY
 from shared.errors import LaneFull
+from shared.event_names import CUSTOMER_THROTTLED
 
 SLOTS = 64
 """Jobs that the host hands to a worker at once: host.json's `batchSize` and `newBatchThreshold` together."""
@@ -141,7 +142,8 @@ class Lanes:
         if moment - lane.told > _TOLD_EVERY_S:
             lane.told = moment
             log.warning(
-                "lane_full customer=%s connection=%s jobs=%d put_back=%d",
+                "%s customer=%s connection=%s jobs=%d requeued=%d",
+                CUSTOMER_THROTTLED,
                 customer,
                 connection,
                 lane.jobs,

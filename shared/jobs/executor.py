@@ -34,6 +34,7 @@ from shared.errors import (
     Postponed,
     StorageUnavailable,
 )
+from shared.event_names import JOB_FINISHED, USAGE_NOT_RECORDED
 from shared.jobs.attempt import Run, finished
 from shared.jobs.context import RUN_S, Bench, Tools
 from shared.jobs.crash_log import CRASHED, log_crash
@@ -198,8 +199,8 @@ class Executions:
         code = result.error.code if result.error else None
         self.tools.telemetry.ended(run.job.customer, run.job.action, result.status, code)
         log.info(
-            "job_finished %s action=%s status=%s code=%s attempt=%d "
-            "calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
+            "%s %s action=%s status=%s code=%s attempt=%d calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
+            JOB_FINISHED,
             run.named(),
             run.job.action,
             result.status,
@@ -216,7 +217,7 @@ class Executions:
         try:
             await hold.patiently(hold.record)
         except StorageUnavailable as exc:
-            log.error("calls_not_recorded %s: %s", hold.run.named(), exc)  # noqa: TRY400  # the sentence says it all
+            log.error("%s %s: %s", USAGE_NOT_RECORDED, hold.run.named(), exc)  # noqa: TRY400  # the sentence says it all
 
 
 def _failed(error: JobError) -> Answer:

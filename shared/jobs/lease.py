@@ -20,6 +20,7 @@ from shared.billing.usage import Call, total, usage_rows
 from shared.clock import now
 from shared.contract.result import ConnectionLabel
 from shared.errors import LeaseLost, NotNow, Postponed, StorageUnavailable
+from shared.event_names import LEASE_NOT_RENEWED
 from shared.jobs.attempt import Run
 from shared.jobs.ledger import Ledger
 from shared.jobs.step_rows import ROWS_BESIDE, StepRecord, fitting
@@ -160,7 +161,7 @@ class Hold:
                     else:
                         self.run.claim = await self.ledger.renew(self.run.claim)
                 except StorageUnavailable as exc:
-                    log.warning("lease_not_renewed %s: %s", self.run.named(), exc)
+                    log.warning("%s %s: %s", LEASE_NOT_RENEWED, self.run.named(), exc)
                 except LeaseLost as exc:
                     self.taken_over = exc
                     return

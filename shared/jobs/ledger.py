@@ -21,6 +21,7 @@ from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed
+from shared.event_names import USAGE_RECORD_EXISTS
 from shared.jobs.records import Claim, Done, JobRecord, State, job_key, new_nonce, read_claim, read_record, time_row
 from shared.jobs.step_rows import StepRecord, read_step, step_key, step_row
 from shared.settings import LEASE_S
@@ -318,7 +319,7 @@ class Ledger:
             # A run that was taken for dead has told more than that already (see `record`). Anything else would be a
             # fault of ours: the job must end all the same, with all that it has cost.
             if row.values.get("outcome") != "unanswered":
-                log.error("record_exists customer=%s job_id=%s key=%s", claim.customer, claim.job_id, row.key)
+                log.error("%s customer=%s job_id=%s key=%s", USAGE_RECORD_EXISTS, claim.customer, claim.job_id, row.key)
                 free.append(replace(row, key=f"{row.key}_{claim.owner[:8]}"))
         return free
 

@@ -33,6 +33,7 @@ from shared.errors import (
     NotNow,
     StorageUnavailable,
 )
+from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
 from shared.jobs.context import Bench, Tools
 from shared.jobs.crash_log import CRASHED, log_crash
 from shared.jobs.executor import MOST_FAILURES, Executions, Work
@@ -101,7 +102,7 @@ class Pipeline:
                     raise
                 await self._put_back(job, delivery, queue, delay)
             except LeaseLost:
-                log.warning("lease_lost %s", _named(job, delivery))
+                log.warning("%s %s", LEASE_LOST, _named(job, delivery))
             except Exception as exc:  # noqa: BLE001  # a fault of ours, which five more tries would not mend
                 log_crash(exc, _named(job, delivery))
                 return self._refuse(delivery, InternalError(CRASHED))
@@ -201,7 +202,7 @@ class Pipeline:
     def _refuse(self, delivery: Delivery, error: JobError) -> bytes:
         result = refused(delivery, error)
         self.tools.telemetry.ended(result.customer, result.action, result.status, error.code)
-        log.info("job_refused job_id=%s code=%s", result.job_id, error.code)
+        log.info("%s job_id=%s code=%s", JOB_REJECTED, result.job_id, error.code)
         return encode_result(result)
 
     async def _put_back(self, job: Job, delivery: Delivery, queue: str, delay: NotNow, *, named: bool = False) -> None:
@@ -217,7 +218,7 @@ class Pipeline:
         await self.queues.send(queue, body, delay_s=delay_s)
         self.tools.telemetry.put_back(job, delay, delay_s)
         if not isinstance(delay, LaneFull):  # the lane says so itself, once for many
-            log.warning("job_put_back %s delay_s=%.1f %s: %s", _named(job), delay_s, type(delay).__name__, delay)
+            log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _named(job), delay_s, type(delay).__name__, delay)
 
 
 async def _fail(error: Exception, _: Bench) -> Answer:

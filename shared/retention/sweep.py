@@ -18,6 +18,7 @@ from typing import Any
 from shared.clock import now
 from shared.contract.decoding import is_name
 from shared.errors import StorageUnavailable
+from shared.event_names import SWEEP_FINISHED
 from shared.retention.expiry import LONGEST_WAIT, NOTHING, Reach, Removal, Removed, reach
 from shared.settings import Settings
 from shared.storage.base import Blobs, Row, RowChanged, RowExists, Table
@@ -82,9 +83,9 @@ class Sweep:
             ended = "overtaken"
         removed = self.removed
         log.info(
-            "sweep_ended %s customers=%d jobs=%d steps=%d blobs=%d usage=%d faults=%d run_ms=%d %s",
-            *(ended, self.customers, removed.jobs, removed.steps, removed.blobs, removed.usage, self.faults),
-            *((time.monotonic() - began) * 1000, fault),
+            "%s %s customers=%d jobs=%d steps=%d blobs=%d usage=%d faults=%d run_ms=%d %s",
+            *(SWEEP_FINISHED, ended, self.customers, removed.jobs, removed.steps, removed.blobs, removed.usage),
+            *(self.faults, (time.monotonic() - began) * 1000, fault),
         )
         return ended
 

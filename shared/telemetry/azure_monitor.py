@@ -24,6 +24,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from shared.event_names import TELEMETRY_NOT_EXPORTED
 from shared.secret import Secret
 from shared.telemetry.opentelemetry import NAME, Spans
 
@@ -85,7 +86,9 @@ class _Later:
         except Exception as exc:  # noqa: BLE001  # whatever it is, it is telemetry's
             why = type(exc).__name__
         if result != succeeded and not self._trouble:
-            log.warning("telemetry_not_exported %s: it is lost; the next one that goes out ends the trouble.", why)
+            log.warning(
+                "%s %s: this batch is lost; the next one that arrives ends the trouble.", TELEMETRY_NOT_EXPORTED, why
+            )
         self._trouble = result != succeeded
         return result
 

@@ -24,6 +24,7 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamTimeout,
 )
+from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN
 
 FAILURES = 8
 """Tries in a row that fail, before the endpoint is left alone."""
@@ -93,7 +94,7 @@ class Breaker:
             return False
         if state == "half_open" and not self.trying:
             self.trying = True
-            log.info("breaker_half_open %s", self.name)
+            log.info("%s %s", BREAKER_HALF_OPEN, self.name)
             self.changed("half_open")
             return True
         if self.refusals:
@@ -130,7 +131,8 @@ class Breaker:
         self.until = self.ticks() + seconds
         self.opened += 1
         log.warning(
-            "breaker_open %s for_s=%.0f failures=%d refusals=%d code=%s",
+            "%s %s for_s=%.0f failures=%d refusals=%d code=%s",
+            BREAKER_OPEN,
             self.name,
             seconds,
             self.failures,
@@ -141,7 +143,7 @@ class Breaker:
 
     def _close(self) -> None:
         if self.until is not None:
-            log.info("breaker_closed %s", self.name)
+            log.info("%s %s", BREAKER_CLOSED, self.name)
             self.changed("closed")
         self.failures = self.refusals = self.opened = 0
         self.until = None

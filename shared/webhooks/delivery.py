@@ -20,6 +20,14 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import ConnectionInvalid, NotNow, StorageUnavailable, UpstreamError
+from shared.event_names import (
+    CALLBACK_DELIVERED,
+    CALLBACK_DROPPED,
+    CALLBACK_FAILED,
+    CALLBACK_NOT_RECORDED,
+    CALLBACK_UNREADABLE,
+    CALLBACK_WAITING,
+)
 from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord, job_key
 from shared.settings import Settings
@@ -42,6 +50,8 @@ _GONE = 410
 _WAITABLE = (429, 503)
 _CHANGES = 5
 _ERROR_LIMIT = 500
+
+_EVENTS = {"waiting": CALLBACK_WAITING, "delivered": CALLBACK_DELIVERED, "failed": CALLBACK_FAILED}
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -79,7 +89,7 @@ class Callbacks:
         """
         message = decode_callback(body)
         if message is None:
-            log.error("callback_unreadable bytes=%d", len(body))
+            log.error("%s bytes=%d", CALLBACK_UNREADABLE, len(body))
             return
         try:
             if self._under_way[message.customer] >= AT_ONCE:
@@ -98,7 +108,7 @@ class Callbacks:
         """Ends a callback that the host has given up: the worker died at each of its tries. Raises as `deliver`."""
         message = decode_callback(body)
         if message is None:
-            log.error("callback_unreadable bytes=%d", len(body))
+            log.error("%s bytes=%d", CALLBACK_UNREADABLE, len(body))
             return
         try:
             record = await self._look(message)
@@ -126,14 +136,14 @@ class Callbacks:
         try:
             await self._record(message, outcome)
         except StorageUnavailable as exc:
-            log.warning("callback_not_recorded %s: %s", _named(message), exc)  # the next try will be
+            log.warning("%s %s: %s", CALLBACK_NOT_RECORDED, _named(message), exc)  # the next try will be
 
     async def _look(self, message: CallbackMessage) -> JobRecord | None:
         """The job's record, or None where this try is nobody's any more. Raises StorageUnavailable."""
         record = await Records(self.table).look(message.customer, message.job_id)
         if record is not None and record.told is not None and _is_due(message, record):
             return record
-        log.info("callback_dropped %s", _named(message))
+        log.info("%s %s", CALLBACK_DROPPED, _named(message))
         return None
 
     async def _try(self, message: CallbackMessage, record: JobRecord) -> _Outcome:
@@ -174,8 +184,8 @@ class Callbacks:
         level = logging.WARNING if outcome.status == "failed" else logging.INFO
         log.log(
             level,
-            "callback_%s %s attempt=%d answered=%s error=%s",
-            outcome.status,
+            "%s %s attempt=%d http_status=%s error=%s",
+            _EVENTS[outcome.status],
             _named(message),
             message.attempt + 1,
             outcome.last_status or "-",

@@ -27,6 +27,7 @@ from shared.clock import now
 from shared.connections.store import StoredCredential
 from shared.contract.decoding import is_name
 from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.event_names import SIGNING_SECRET_INVALID
 
 if TYPE_CHECKING:
     from standardwebhooks import Webhook
@@ -218,7 +219,7 @@ class Signing:
             why = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
             if len(keys) < max(len(given), 1):
                 left_out = why or f"{len(given) - len(keys)} of {len(given)} are not `whsec_` and base64."
-                log.warning("signing_secret_invalid customer=%s: %s", customer, left_out)
+                log.warning("%s customer=%s: %s", SIGNING_SECRET_INVALID, customer, left_out)
         return _Known(keys, why, self._ticks(), now(), found, there)
 
 

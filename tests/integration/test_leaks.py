@@ -196,7 +196,7 @@ async def test_crash_is_logged_without_the_text_of_the_exception(world: World, c
 
     assert told is not None
     assert json.loads(told)["error"]["code"] == "internal"
-    assert "job_crashed" in caplog.text
+    assert "job_error" in caplog.text
     assert KEY not in caplog.text + str(told)
 
 

@@ -65,4 +65,4 @@ async def test_the_sweep_runs_by_hand_as_the_docs_show(start_host, azurite):
         response = await client.request("POST", url, headers=headers, content=words[words.index("-d") + 1])
 
         assert response.status_code == 202
-        await host.printed("sweep_ended complete")
+        await host.printed("sweep_finished complete")

@@ -283,8 +283,8 @@ def test_the_log_tells_of_a_full_lane_once_a_minute(caplog: pytest.LogCaptureFix
     hall.enter("a")
 
     assert [
-        "lane_full customer=a connection=default jobs=16 put_back=1",
-        "lane_full customer=a connection=default jobs=16 put_back=102",
+        "customer_throttled customer=a connection=default jobs=16 requeued=1",
+        "customer_throttled customer=a connection=default jobs=16 requeued=102",
     ] == [record.getMessage() for record in caplog.records]
 
 

@@ -289,7 +289,7 @@ async def test_a_usage_record_that_is_there_already_keeps_no_job_from_its_end(
     found = await case.table.read(case.customer, keys[1])
     assert found is not None
     assert 9 == found.values["calls"]
-    assert f"record_exists customer={case.customer} job_id=job-1 key={keys[1]}" in caplog.text
+    assert f"usage_record_exists customer={case.customer} job_id=job-1 key={keys[1]}" in caplog.text
 
 
 async def test_a_job_of_an_older_version_goes_on(case: Case, pass_by: Callable[[float], None]) -> None:

@@ -357,7 +357,7 @@ async def test_a_storage_that_is_down_ends_the_sweep(kept: Kept, caplog: pytest.
     kept.table.down = True
     with caplog.at_level(logging.INFO):
         assert "storage_fault" == await kept.sweep().run(AT)
-    assert "sweep_ended storage_fault customers=0 jobs=0" in caplog.text
+    assert "sweep_finished storage_fault customers=0 jobs=0" in caplog.text
     assert "The table is down." in caplog.text
 
     kept.table.down, kept.blobs.down = False, True
@@ -610,7 +610,7 @@ async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCap
     assert {"u"} == {row["RowKey"][0] for row in await customer.rows()}
     assert not await own_world.blobs.get_blob_client(container, name).exists()
     assert (2, steps, blobs) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs)
-    told = f"sweep_ended complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 faults=0 run_ms="
+    told = f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 faults=0 run_ms="
     assert told in caplog.text
 
     await Sweep(*stores).run(datetime.now(UTC) + 800 * DAY)

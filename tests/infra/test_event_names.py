@@ -1,0 +1,115 @@
+"""The names of log events, metrics and attributes: one module has them; code, queries and docs use no others."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from shared import event_names
+from tests.support import kql
+from tests.support.bicep import read
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(prefixes: tuple[str, ...]) -> dict[str, str]:
+    """The constants of `event_names` that begin with one of these, and their values; none given: the log events."""
+    constants = {name: each for name, each in vars(event_names).items() if name.isupper()}
+    if prefixes:
+        return {name: each for name, each in constants.items() if name.startswith(prefixes)}
+    return {name: each for name, each in constants.items() if not name.startswith(("METRIC_", "ATTR_", "NAMESPACE"))}
+
+
+def meanings() -> dict[str, str]:
+    """What the docstring under each constant of `event_names` says of its value."""
+    body = ast.parse(inspect.getsource(event_names)).body
+    return {
+        constant.value.value: " ".join(text.value.value.split())
+        for constant, text in pairwise(body)
+        if isinstance(constant, ast.AnnAssign)
+        and isinstance(constant.value, ast.Constant)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
+
+
+EVENTS = sorted(names(()).values())
+MEANINGS = meanings()
+ALERTS = {each["name"]: each["query"] for each in read(ROOT / "infra/app/alerts.bicep").variables()["logAlerts"]}
+CHARTS = {each["title"]: each["query"] for each in read(ROOT / "infra/app/workbook.bicep").variables()["charts"]}
+
+
+def events_of(query: str) -> set[str]:
+    """The events that a query looks for."""
+    return {begin.strip() for begin in kql.begins(query)}
+
+
+def test_queries_find_events_by_the_names_of_the_code():
+    """Each query finds messages by the name of an event, which is a constant, or by the host's own words."""
+    begins = {begin for text in (*ALERTS.values(), *CHARTS.values()) for begin in kql.begins(text)}
+    wanted = begins - {"Trigger Details: MessageId: "}
+
+    assert len(wanted) > 5
+    assert set() == wanted - {f"{name} " for name in EVENTS}
+
+
+def test_infra_has_no_name_of_ours_that_is_not_a_constant():
+    """No word in the queries, the alerts and the workbook looks like an event or a metric and is none."""
+    texts = [path.read_text() for path in sorted((ROOT / "infra").rglob("*.*")) if path.suffix in {".kql", ".bicep"}]
+    written = {word for text in texts for word in re.findall(r'"(\w+_\w+) ', text)}
+    metrics = {word for text in texts for word in re.findall(r"\b(?:customer_ai_jobs|gen_ai)\.[a-z_.]+", text)}
+
+    assert len(written) > 5
+    assert set() == written - set(EVENTS)
+    assert set() == metrics - set(names(("METRIC_", "ATTR_")).values())
+
+
+def test_every_event_is_written_by_the_code_and_by_its_constant():
+    """Each event is logged somewhere, and no log call spells its event out."""
+    sources = {path: path.read_text() for path in (ROOT / "shared").rglob("*.py") if path.name != "event_names.py"}
+    code = "\n".join(sources.values())
+
+    assert [] == [name for name in names(()) if not re.search(rf"\b{name}\b", code)]
+    assert [] == [event for event in EVENTS if re.search(rf"""["']{event}\b""", code)]
+    assert [] == re.findall(r"""\blog\.(?:info|warning|error)\(\s*f?"(?!%s )[^"]*""", code)
+
+
+def test_events_that_alerts_are_promised_for_are_in_queries():
+    """An event that the runbook says an alert is made from is found by that alert's query."""
+    promised = {
+        "app-faults": {"job_error", "usage_record_exists", "usage_not_recorded", "request_failed", "job_finished"},
+        "callbacks-failing": {"callback_failed"},
+        "endpoints-down": {"breaker_open"},
+        "jobs-failing": {"job_finished"},
+        "connections-refused": {"job_finished"},
+        "customers-rate-limited": {"job_requeued", "job_finished"},
+        "storage-or-vault-down": {"job_requeued"},
+    }
+
+    assert promised == {name: events_of(ALERTS[name]) for name in promised}
+    assert [{"customer_throttled"}] == [events_of(CHARTS[title]) for title in CHARTS if "share of a worker" in title]
+
+
+def test_docs_name_events_that_exist():
+    """A word in the runbook and on the page about telemetry that looks like an event is one."""
+    families = "|".join(sorted({event.partition("_")[0] for event in EVENTS} - {"callback", "connection", "request"}))
+    for page in ("runbook.md", "telemetry.md"):
+        text = (ROOT / "docs" / page).read_text()
+        written = set(re.findall(rf"`((?:{families})_[a-z_]+)`", text))
+
+        assert set() == written - set(EVENTS) - {"job_id"}, page
+    logs = (ROOT / "docs/operate.md").read_text().partition("## Logs")[2].partition("\n## ")[0]
+    assert set() == set(re.findall(r"^([a-z]+(?:_[a-z]+)+) ", logs, re.MULTILINE)) - set(EVENTS)
+
+
+def test_docs_list_every_event_with_its_meaning():
+    """The table on the page about telemetry has each event, in the words of the module."""
+    page = (ROOT / "docs/telemetry.md").read_text()
+    events = page.partition("## Log events")[2].partition("\n## ")[0]
+
+    assert {event: MEANINGS[event] for event in EVENTS} == dict(
+        re.findall(r"^\| `(\w+)` \| (.*) \|$", events, re.MULTILINE)
+    )
