@@ -41,7 +41,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.storage.base import Row, RowChanged, Table
 from shared.upstream.capabilities import Adaptations, read_adaptation
 from shared.upstream.client import Transport
 from shared.upstream.messages import EntraAccess, Reply, UpstreamRequest
@@ -195,16 +195,11 @@ class _Record:
 
     async def open(self) -> None:
         """Puts the call on record as one without an answer."""
-        row = self._row(Call(None, outcome="unanswered"))
-        try:
-            self.etag = await self.table.insert(row)
-        except RowExists:  # the id is new, so it is ours: Storage was asked twice
-            found = await self.table.read(row.partition, row.key)
-            self.etag = "" if found is None else found.etag
+        self.etag = await self.table.insert(self._row(Call(None, outcome="unanswered")))
 
     async def close(self, call: Call) -> None:
         """Writes what the answer said."""
-        with contextlib.suppress(RowChanged):  # nobody else knows the row: Storage was asked twice
+        with contextlib.suppress(RowChanged):  # it was erased meanwhile, with all of the customer's rows
             await self.table.merge(self._row(call))
 
     async def withdraw(self) -> None:

@@ -59,8 +59,8 @@ class Ledger:
         place = time_row(customer, job_id, submitted_at)
         try:
             etag = await self._table.insert(Row(customer, job_key(job_id), values), beside=[place])
-        except RowExists:
-            return await self._claim_again(customer, job_id, request_hash, owner)
+        except RowExists as exc:
+            return await self._claim_again(customer, job_id, exc.row, request_hash, owner)
         return replace(first, etag=etag)
 
     async def submit(self, job: Job, *, request_hash: str, submitted_at: datetime) -> JobRecord:
@@ -82,12 +82,11 @@ class Ledger:
         row = Row(job.customer, job_key(job.id), values)
         try:
             await self._table.insert(row, beside=[time_row(job.customer, job.id, submitted_at)])
-        except RowExists:
-            found = await self._table.read(row.partition, row.key)
-            if found is None:  # removed between the two calls: a moment later it can be inserted
+        except RowExists as exc:
+            if exc.row is None:  # removed since: a moment later it can be inserted
                 raise JobBusy(f"The row of job {job.id} has just been removed.", 1) from None
-            _check_same(found, request_hash)
-            row = found
+            _check_same(exc.row, request_hash)
+            row = exc.row
         return read_record(row)
 
     async def renew(self, claim: Claim) -> Claim:
@@ -146,11 +145,10 @@ class Ledger:
         """
         try:
             await self._table.insert(row)
-        except RowExists:
-            found = await self._table.read(row.partition, row.key)
-            if found is not None and found.values.get("outcome") == "unanswered":
-                with contextlib.suppress(RowChanged):  # Storage was asked twice
-                    await self._table.merge(replace(row, etag=found.etag))
+        except RowExists as exc:
+            if exc.row is not None and exc.row.values.get("outcome") == "unanswered":
+                with contextlib.suppress(RowChanged):  # another worker has recorded it
+                    await self._table.merge(replace(row, etag=exc.row.etag))
 
     async def withdraw(self, row: Row) -> None:
         """Removes a usage row that has turned out to be wrong, if it is there. Raises StorageUnavailable."""
@@ -257,17 +255,16 @@ class Ledger:
             if not after:
                 return
 
-    async def _claim_again(self, customer: str, job_id: str, request_hash: str, owner: str) -> Claim | Done:
-        row = await self._table.read(customer, job_key(job_id))
-        if row is None:  # removed between the two calls: a moment later it can be inserted
+    async def _claim_again(
+        self, customer: str, job_id: str, row: Row | None, request_hash: str, owner: str
+    ) -> Claim | Done:
+        if row is None:  # removed since: a moment later it can be inserted
             raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
         values = row.values
         _check_same(row, request_hash)
         if values["state"] == "done":
             return Done(values["told"])
         claim = read_claim(row, owner)
-        if values["owner"] == owner:  # Storage had inserted it when it seemed to have failed, and was asked again
-            return claim
         running = values["state"] == "running"
         if running and (left := (values["lease_until"] - now()).total_seconds()) > 0:
             raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
@@ -281,10 +278,7 @@ class Ledger:
         try:
             etag = await self._table.merge(Row(customer, row.key, self._claimed(again), row.etag))
         except RowChanged:
-            found = await self._table.read(customer, row.key)
-            if found is None or found.values["owner"] != owner:
-                raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
-            etag = found.etag
+            raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
         return replace(again, etag=etag)
 
     async def _change(self, claim: Claim, values: Mapping[str, Any], added: Sequence[Row] = ()) -> Claim:
@@ -293,10 +287,9 @@ class Ledger:
         row = Row(claim.customer, job_key(claim.job_id), values, claim.etag)
         try:
             etag = await (self._table.merge_and_insert(row, added) if added else self._table.merge(row))
-        except RowChanged:
-            # The SDK asks again after an answer that got lost, and then finds its own change. One that seemed
-            # to fail may have been made as well, without the rows that have come since.
-            found = await self._table.read(row.partition, row.key)
+        except RowChanged as exc:
+            # A change that seemed to fail may have been made, without the rows that have come since.
+            found = exc.row
             if found is None or found.values["owner"] != claim.owner:
                 raise LeaseLost(f"The claim on job {claim.job_id} was lost.") from None
             if found.values["state"] != "running":

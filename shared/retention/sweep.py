@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +20,7 @@ from shared.errors import StorageUnavailable
 from shared.event_names import SWEEP_FINISHED
 from shared.retention.expiry import LONGEST_WAIT, NOTHING, Reach, Removal, Removed, reach
 from shared.settings import Settings
-from shared.storage.base import Blobs, Row, RowChanged, RowExists, Table
+from shared.storage.base import Blobs, Row, RowConflict, Table
 
 SWEEP_S = 600
 """Seconds that one sweep takes at most, but for its last page."""
@@ -63,7 +62,6 @@ class Sweep:
     removed: Removed = field(default_factory=Removed)
     customers: int = 0
     faults: int = 0
-    _id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _etag: str = ""
     _saved: float = 0
 
@@ -154,7 +152,6 @@ class Sweep:
 
     async def _save(self, place: Position) -> None:
         values: dict[str, Any] = {
-            "sweep": self._id,
             "jobs_before": place.reach.jobs_before,
             "usage_before": place.reach.usage_before,
             "submitted_before": place.reach.submitted_before,
@@ -165,10 +162,6 @@ class Sweep:
         row = Row(_PARTITION, _KEY, values, self._etag)
         try:
             self._etag = await (self.table.merge(row) if self._etag else self.table.insert(row))
-        except (RowChanged, RowExists):
-            # The SDK asks again after an answer that got lost, and then finds its own change.
-            found = await self.table.read(_PARTITION, _KEY)
-            if found is None or found.values["sweep"] != self._id:
-                raise Overtaken from None
-            self._etag = await self.table.merge(replace(row, etag=found.etag))
+        except RowConflict:
+            raise Overtaken from None
         self._saved = time.monotonic()

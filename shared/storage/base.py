@@ -18,12 +18,11 @@ ROWS_AT_ONCE = 100
 """Rows of one partition that a transaction takes."""
 
 
-class RowExists(Exception):
-    """A row with this key is there already."""
-
-
-class RowChanged(Exception):
-    """The row is not what it was when its `etag` was read, or is gone."""
+OPERATION_ID = "operation_id"
+"""
+The column that names the operation that wrote a row last. A table adapter writes it and reads it; it is not
+among the `values` of a row that is read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,26 @@ class Row:
     key: str
     values: Mapping[str, Any]
     etag: str = ""
+
+
+class RowConflict(Exception):
+    """A write was refused because of the row that the table holds. `row` is that row, None if it is gone."""
+
+    def __init__(self, key: str, row: Row | None = None) -> None:
+        super().__init__(f"The table holds another version of the row {key}." if row else f"The row {key} is gone.")
+        self.row = row
+
+
+class RowExists(RowConflict):
+    """The table has a row with this key. `row` is None if it was deleted since."""
+
+
+class RowChanged(RowConflict):
+    """
+    The row does not have the `etag` of the write, or is gone.
+
+    In a transaction also: one of the added rows exists. Then `row.etag` is still the write's own.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +66,32 @@ class RowPage:
 
 class Table(Protocol):
     """
-    Rows by partition and key. Every method raises StorageUnavailable where Storage gave no answer;
-    what it did by then is not known.
+    Rows by partition and key. Every method raises StorageUnavailable if Storage did not answer; a write may
+    have been made all the same.
+
+    A write has an operation id, its own unless the caller passes one, and the row bears it. So a write whose
+    answer got lost can be repeated under its id, by the SDK or by the caller: it is made once, and the
+    repetition succeeds. Only a row that another operation wrote is a conflict, which costs one read.
     """
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
-        """Adds the row and gives its etag, with others of its partition or not at all. Raises RowExists."""
+    async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
+        """
+        Insert `row` and, in the same transaction, other rows of its partition. Return the etag of `row`.
+
+        Raises RowExists.
+        """
 
     async def read(self, partition: str, key: str) -> Row | None:
-        """The row, or None."""
+        """Return the row, or None."""
 
-    async def merge(self, row: Row) -> str:
-        """Merges the values into the row that still has `row.etag`; gives the new one. Raises RowChanged."""
+    async def merge(self, row: Row, *, operation_id: str = "") -> str:
+        """Merge `row.values` into the row that has `row.etag`. Return the new etag. Raises RowChanged."""
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
         """
-        All or nothing, in one partition: merges `changed` at its etag, adds `added`, up to 99 rows and 4 MB.
+        Merge `changed` at its etag and insert `added`, up to 99 rows and 4 MB of its partition, in one transaction.
 
-        Gives the new etag of `changed`. Raises RowChanged.
+        Return the new etag of `changed`. Raises RowChanged.
         """
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:

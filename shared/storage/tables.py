@@ -1,9 +1,10 @@
-"""One table of Azure Table Storage as a `stores.Table`."""
+"""One table of Azure Table Storage as a `Table`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.storage.account import Account, code_of, refused, unavailable
-from shared.storage.base import Row, RowChanged, RowExists, RowPage
+from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.transactions import (
     Refusal,
     read_etag,
@@ -27,16 +28,18 @@ from shared.storage.transactions import (
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
 """Storage's words for a row that is not what it was, or is gone."""
+_NOT_VALUES = frozenset({"PartitionKey", "RowKey", OPERATION_ID})
+_EXISTS = "EntityAlreadyExists"
 _KEYS = "PartitionKey eq @p and RowKey ge @f and RowKey lt @l"
 _PAGE = 1000
 """Rows that Storage gives at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
-# The SDK asks again only where asking twice is harmless by HTTP's rules. Here it always is: an insert and
-# a change at an etag can happen once, and whoever made them knows them again.
-_AGAIN = {"retry_on_methods": frozenset({"POST", "PATCH"})}
+# By default the SDK retries only methods that HTTP calls idempotent. An insert and a change at an etag are made
+# once, too, and `_repeated` recognizes them.
+_RETRY_WRITES = {"retry_on_methods": frozenset({"POST", "PATCH"})}
 
 
 class AzureTable:
-    r"""See `stores.Table`. A row's key bears no `/`, `\\`, `#`, `?`; a bytes value is at most 64 KiB."""
+    r"""See `Table`. A row's key bears no `/`, `\\`, `#`, `?`; a bytes value is at most 64 KiB."""
 
     def __init__(self, account: Account, name: str) -> None:
         self._name = name
@@ -46,23 +49,71 @@ class AzureTable:
         else:
             self._client = TableClient(settings.table_service_uri, name, credential=account.identity(), **options)
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
-        """See `stores.Table`."""
+    async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
+        """See `Table`."""
+        row = _with_operation(row, operation_id)
         if beside:
-            return await self._insert_all([row, *beside])
+            changeset = render_inserts(self._service, self._name, [row, *beside], boundary=uuid4().hex)
+            etag = await self._write_all("insert", changeset, frozenset({_EXISTS}))
+        else:
+            etag = await self._insert_one(row)
+        return etag or await self._repeated(row, RowExists)
+
+    async def read(self, partition: str, key: str) -> Row | None:
+        """See `Table`."""
+        entity = await self._get(partition, key)
+        return None if entity is None else _row(entity)
+
+    async def merge(self, row: Row, *, operation_id: str = "") -> str:
+        """See `Table`."""
+        row = _with_operation(row, operation_id)
+        options: dict[str, Any] = {**_at_etag(row), **_RETRY_WRITES}
+        try:
+            return _etag(await self._client.update_entity(_entity(row), UpdateMode.MERGE, **options))
+        except AzureError as exc:
+            if not (isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED):
+                raise unavailable(self._what("merge"), exc) from exc
+        return await self._repeated(row, RowChanged)
+
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+        """See `Table`."""
+        row = _with_operation(changed, operation_id)
+        changeset = render_changeset(self._service, self._name, row, added, boundary=uuid4().hex)
+        etag = await self._write_all("transaction", changeset, _CHANGED | {_EXISTS})
+        return etag or await self._repeated(row, RowChanged)
+
+    async def _insert_one(self, row: Row) -> str | None:
+        """The new etag, or None if the row exists."""
         try:
             return _etag(
-                await self._client.create_entity(_entity(row), response_preference="return-no-content", **_AGAIN)
+                await self._client.create_entity(_entity(row), response_preference="return-no-content", **_RETRY_WRITES)
             )
         except ResourceExistsError:
-            raise RowExists(row.key) from None
+            return None
         except AzureError as exc:
             raise unavailable(self._what("insert"), exc) from exc
 
-    async def read(self, partition: str, key: str) -> Row | None:
-        """See `stores.Table`."""
+    async def _write_all(self, operation: str, changeset: tuple[str, bytes], conflicts: frozenset[str]) -> str | None:
+        """The etag of the first row, or None if Storage refused the changeset with one of the codes `conflicts`."""
+        what = self._what(operation)
+        refusal, answer = await self._transact(what, *changeset)
+        if refusal is None:
+            return read_etag(answer)
+        if refusal.code in conflicts:
+            return None
+        raise refused(what, refusal.status, refusal.code)
+
+    async def _repeated(self, row: Row, conflict: type[RowConflict]) -> str:
+        """The etag of a refused `row` that Storage holds: its first answer got lost. Else raises `conflict`."""
+        entity = await self._get(row.partition, row.key)
+        current = None if entity is None else _row(entity)
+        if current is not None and entity.get(OPERATION_ID) == row.values[OPERATION_ID]:
+            return current.etag
+        raise conflict(row.key, current)
+
+    async def _get(self, partition: str, key: str) -> Any:
         try:
-            return _row(await self._client.get_entity(partition, key))
+            return await self._client.get_entity(partition, key)
         except ResourceNotFoundError as exc:
             if code_of(exc) == "TableNotFound":
                 raise unavailable(self._what("read"), exc) from exc
@@ -70,46 +121,8 @@ class AzureTable:
         except AzureError as exc:
             raise unavailable(self._what("read"), exc) from exc
 
-    async def merge(self, row: Row) -> str:
-        """See `stores.Table`."""
-        try:
-            answer = await self._client.update_entity(
-                _entity(row),
-                UpdateMode.MERGE,
-                etag=row.etag,
-                match_condition=MatchConditions.IfNotModified,
-                **_AGAIN,
-            )
-        except AzureError as exc:
-            if isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED:
-                raise RowChanged(row.key) from None
-            raise unavailable(self._what("merge"), exc) from exc
-        return _etag(answer)
-
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
-        """See `stores.Table`."""
-        what = self._what("transaction")
-        changeset = render_changeset(self._service, self._name, changed, added, boundary=uuid4().hex)
-        refusal, answer = await self._transact(what, *changeset)
-        if refusal is None:
-            return read_etag(answer)
-        # A record that is there already also says that somebody was here before.
-        if refusal.code in _CHANGED or refusal.code == "EntityAlreadyExists":
-            raise RowChanged(changed.key)
-        raise refused(what, refusal.status, refusal.code)
-
-    async def _insert_all(self, rows: Sequence[Row]) -> str:
-        what = self._what("insert")
-        changeset = render_inserts(self._service, self._name, rows, boundary=uuid4().hex)
-        refusal, answer = await self._transact(what, *changeset)
-        if refusal is None:
-            return read_etag(answer)
-        if refusal.code == "EntityAlreadyExists":
-            raise RowExists(rows[0].key)
-        raise refused(what, refusal.status, refusal.code)
-
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
-        """See `stores.Table`."""
+        """See `Table`."""
         entities = self._client.query_entities(
             _KEYS,
             parameters={"p": partition, "f": first, "l": last},
@@ -131,7 +144,7 @@ class AzureTable:
         columns: Sequence[str] | None = None,
         after: str = "",
     ) -> RowPage:
-        """See `stores.Table`."""
+        """See `Table`."""
         asked, values = _KEYS, {"p": partition, "f": first, "l": last}
         for number, (name, value) in enumerate((where or {}).items()):
             asked += f" and {name} @w{number}"
@@ -154,7 +167,7 @@ class AzureTable:
         return RowPage(rows, json.dumps(token) if token else "")
 
     async def next_partition(self, after: str) -> str | None:
-        """See `stores.Table`."""
+        """See `Table`."""
         found = self._client.query_entities(
             "PartitionKey gt @after", parameters={"after": after}, select=["PartitionKey", "RowKey"], results_per_page=1
         )
@@ -166,7 +179,7 @@ class AzureTable:
         return None
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
-        """See `stores.Table`."""
+        """See `Table`."""
         if not rows:
             return []
         what = self._what("delete")
@@ -179,9 +192,8 @@ class AzureTable:
         return [row.key for row in rows if not await self._delete_one(row)]
 
     async def _delete_one(self, row: Row) -> bool:
-        at_etag: dict[str, Any] = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
         try:
-            await self._client.delete_entity(row.partition, row.key, **(at_etag if row.etag else {}))
+            await self._client.delete_entity(row.partition, row.key, **(_at_etag(row) if row.etag else {}))
         except ResourceNotFoundError:
             return True
         except AzureError as exc:
@@ -202,7 +214,7 @@ class AzureTable:
         try:
             # Through the SDK's own pipeline, for its authentication and retries; `stream` keeps it from
             # decoding the answer.
-            response = await self._client._client.send_request(request, stream=True, **_AGAIN)  # noqa: SLF001
+            response = await self._client._client.send_request(request, stream=True, **_RETRY_WRITES)  # noqa: SLF001
             answer = await response.read()
         except AzureError as exc:
             raise unavailable(what, exc) from exc
@@ -216,12 +228,20 @@ class AzureTable:
         return f"table {self._name}: {operation}"
 
 
+def _with_operation(row: Row, operation_id: str) -> Row:
+    return replace(row, values={**row.values, OPERATION_ID: operation_id or uuid4().hex})
+
+
 def _entity(row: Row) -> dict[str, Any]:
     return {"PartitionKey": row.partition, "RowKey": row.key, **row.values}
 
 
+def _at_etag(row: Row) -> dict[str, Any]:
+    return {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+
+
 def _row(entity: Any) -> Row:
-    values = {name: value for name, value in entity.items() if name not in {"PartitionKey", "RowKey"}}
+    values = {name: value for name, value in entity.items() if name not in _NOT_VALUES}
     return Row(entity["PartitionKey"], entity["RowKey"], values, entity.metadata.get("etag") or "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,29 +32,28 @@ class MemoryTable:
     down: bool = False
     page_size: int = 1000
     asked: Counter[str] = field(default_factory=Counter)
-    """Requests by method; each would be a transaction on Azure's bill."""
+    """Pages and deletions by method; each would be a transaction on Azure's bill."""
+    operations: int = 0
+    """All requests."""
     _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    _operations: dict[tuple[str, str], str] = field(default_factory=dict)
     _etags: int = 0
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:
-        """See `stores.Table`."""
-        return (await self._change([], [row, *beside]))[0]
+    async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
+        """See `Table`."""
+        return await self._write(row, beside, operation_id, RowExists)
 
     async def read(self, partition: str, key: str) -> Row | None:
-        """See `stores.Table`."""
-        await self._pass()
-        return self.rows.get((partition, key))
+        """See `Table`."""
+        return await self._find(partition, key)
 
-    async def merge(self, row: Row) -> str:
-        """See `stores.Table`."""
-        return (await self._change([row], []))[0]
+    async def merge(self, row: Row, *, operation_id: str = "") -> str:
+        """See `Table`."""
+        return await self._write(row, [], operation_id, RowChanged)
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row]) -> str:
-        """See `stores.Table`."""
-        try:
-            return (await self._change([changed], added))[0]
-        except RowExists as exc:
-            raise RowChanged from exc
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+        """See `Table`."""
+        return await self._write(changed, added, operation_id, RowChanged)
 
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `stores.Table`."""
@@ -115,36 +115,51 @@ class MemoryTable:
         times = {**row.values, WRITTEN: self._written[row.partition, row.key]}
         return not older or any(name in times and times[name] < limit for name, limit in older.items())
 
-    async def _change(self, changed: Sequence[Row], added: Sequence[Row]) -> list[str]:
+    async def _write(
+        self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[RowExists | RowChanged]
+    ) -> str:
+        """Insert or merge `row`, depending on which conflict it can meet, and insert the rows beside it."""
         await self._pass()
+        operation_id = operation_id or uuid.uuid4().hex
         fault = self.faults.popleft() if self.faults else None
         if fault is Fault.REFUSED:
             raise StorageUnavailable("The change was refused.")
-        etags = self._change_now(changed, added)
+        written = self._write_now(row, beside, operation_id, conflict)
         if fault is Fault.LOST:
             raise StorageUnavailable("The answer was lost.")
-        return self._change_now(changed, added) if fault is Fault.TWICE else etags
+        if fault is Fault.TWICE:
+            written = self._write_now(row, beside, operation_id, conflict)
+        if written:
+            return self.rows[row.partition, row.key].etag
+        current = await self._find(row.partition, row.key)
+        if current is not None and self._operations[row.partition, row.key] == operation_id:
+            return current.etag
+        raise conflict(row.key, current)
 
-    def _change_now(self, changed: Sequence[Row], added: Sequence[Row]) -> list[str]:
-        for row in changed:
-            found = self.rows.get((row.partition, row.key))
-            if found is None or found.etag != row.etag:
-                raise RowChanged(row.key)
-        for row in added:
-            if (row.partition, row.key) in self.rows:
-                raise RowExists(row.key)
-        etags = []
-        for row in (*changed, *added):
+    def _write_now(self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[Exception]) -> bool:
+        """Write all rows, or none: False."""
+        inserts = [*beside, row] if conflict is RowExists else beside
+        current = self.rows.get((row.partition, row.key))
+        if any((added.partition, added.key) in self.rows for added in inserts):
+            return False
+        if conflict is RowChanged and (current is None or current.etag != row.etag):
+            return False
+        for one in (row, *beside):
             self._etags += 1
-            etags.append(f'W/"{self._etags}"')
-            at = (row.partition, row.key)
+            at = (one.partition, one.key)
             kept = self.rows[at].values if at in self.rows else {}
-            self.rows[at] = replace(row, values={**kept, **row.values}, etag=etags[-1])
+            self.rows[at] = replace(one, values={**kept, **one.values}, etag=f'W/"{self._etags}"')
             self._written[at] = now()
-        return etags
+            self._operations[at] = operation_id if one is row else ""
+        return True
+
+    async def _find(self, partition: str, key: str) -> Row | None:
+        await self._pass()
+        return self.rows.get((partition, key))
 
     async def _pass(self) -> None:
-        await asyncio.sleep(0)  # others run meanwhile, as they do while Storage is asked
+        self.operations += 1
+        await asyncio.sleep(0)  # others run meanwhile, as they do while Storage answers
         if self.down:
             raise StorageUnavailable("The table is down.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,24 +22,24 @@ from tests.support.harness import World
 
 @dataclass
 class Faulty:
-    """A table, and what will go wrong with its next changes."""
+    """A table, the faults that its next writes meet, and how many operations it has been sent."""
 
     table: Table
-    faults: deque[Fault | None] = field(default_factory=deque)
+    faults: deque[Fault | None]
+    operations: Callable[[], int]
 
 
 def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
     """A table of either kind whose changes can fail."""
     if kind == "memory":
         memory = MemoryTable()
-        return Faulty(memory, memory.faults)
+        return Faulty(memory, memory.faults, lambda: memory.operations)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     faults: deque[Fault | None] = deque()
 
-    def transport() -> Lossy:
-        return Lossy(faults, session=world.services.session, session_owner=False)
-
-    return Faulty(AzureTable(replace(azure(world), transport=transport), table_name(world)), faults)
+    transport = Lossy(faults, session=world.services.session, session_owner=False)
+    account = replace(azure(world), transport=lambda: transport)
+    return Faulty(AzureTable(account, table_name(world)), faults, lambda: transport.operations)
 
 
 def azure(world: World) -> Account:
@@ -60,9 +61,11 @@ class Lossy(AioHttpTransport):
         super().__init__(**options)
         self._faults = faults
         self._silent = 0
+        self.operations = 0
 
     async def send(self, request: Any, **options: Any) -> Any:
         """Sends, or seems not to have sent."""
+        self.operations += 1
         if request.method not in {"POST", "PATCH"}:
             return await super().send(request, **options)
         if self._silent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -407,10 +407,10 @@ async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_e
 
 
 class Vanishing(MemoryTable):
-    """A table whose rows are there when inserted and gone when read."""
+    """A table whose rows exist when they are inserted, and are gone when they are read."""
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = ()) -> str:  # noqa: ARG002  # as the Protocol has it
-        """Finds every row."""
+    async def insert(self, row: Row, **_: Any) -> str:
+        """Raises RowExists for every row."""
         raise RowExists(row.key)
 
 

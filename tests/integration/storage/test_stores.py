@@ -19,7 +19,18 @@ from shared.settings import StorageAccount
 from shared.storage import account as accounts
 from shared.storage import blobs as azure_blobs
 from shared.storage import tables as azure_tables
-from shared.storage.base import WRITTEN, BlobFacts, Blobs, ContainerMissing, Queues, Row, RowChanged, RowExists, Table
+from shared.storage.base import (
+    WRITTEN,
+    BlobFacts,
+    Blobs,
+    ContainerMissing,
+    Queues,
+    Row,
+    RowChanged,
+    RowConflict,
+    RowExists,
+    Table,
+)
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
@@ -522,27 +533,140 @@ async def test_a_change_whose_answer_is_lost_for_good_is_done(faulty: Faulty, at
     assert ["j_1", "u_1"] == await keys(table, at)
 
 
-async def test_a_change_that_is_asked_for_again_meets_itself(faulty: Faulty, at: str) -> None:
-    """After a lost answer Storage is asked again, and what was done already is in the way of itself."""
-    table = faulty.table
-    faulty.faults.append(Fault.TWICE)
-    with pytest.raises(RowExists):
-        await table.insert(Row(at, "j_1", {"n": 1}))
-    row = await table.read(at, "j_1")
-    assert row is not None
-    faulty.faults.append(Fault.TWICE)
-    with pytest.raises(RowChanged):
-        await table.merge(replace(row, values={"n": 2}))
-    row = await table.read(at, "j_1")
-    assert row is not None
-    faulty.faults.append(Fault.TWICE)
-    with pytest.raises(RowChanged):
-        await table.merge_and_insert(replace(row, values={"n": 3}), [Row(at, "u_1", {"n": 1})])
+WRITES: dict[str, Callable[[Table, Row, str], Awaitable[str]]] = {
+    "insert": lambda table, row, operation_id: table.insert(row, operation_id=operation_id),
+    "insert beside": lambda table, row, operation_id: table.insert(
+        row, beside=[Row(row.partition, "u_1", {"n": 1})], operation_id=operation_id
+    ),
+    "merge": lambda table, row, operation_id: table.merge(row, operation_id=operation_id),
+    "transaction": lambda table, row, operation_id: table.merge_and_insert(
+        row, [Row(row.partition, "u_1", {"n": 1})], operation_id=operation_id
+    ),
+}
+"""Every kind of write, of a row under an operation id."""
 
-    row = await table.read(at, "j_1")
-    assert row is not None
-    assert {"n": 3} == row.values
-    assert ["j_1", "u_1"] == await keys(table, at)
+
+async def row_to_write(table: Table, at: str, write: str) -> Row:
+    """A row that the write can be made with: one that is not there, or one that is, with its etag."""
+    row = Row(at, "j_1", {"n": 2})
+    return row if write.startswith("insert") else replace(row, etag=await table.insert(Row(at, "j_1", {"n": 1})))
+
+
+async def assert_written_once(table: Table, write: str, row: Row, etag: str) -> None:
+    """The table holds what the write wrote, and nothing else."""
+    assert replace(row, etag=etag) == await table.read(row.partition, row.key)
+    assert ["j_1"] if write in {"insert", "merge"} else ["j_1", "u_1"] == await keys(table, row.partition)
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_that_the_sdk_repeats_succeeds(faulty: Faulty, at: str, write: str) -> None:
+    """If the answer gets lost, the SDK sends the write again: it succeeds, and is made once."""
+    row = await row_to_write(faulty.table, at, write)
+    faulty.faults.append(Fault.TWICE)
+
+    etag = await WRITES[write](faulty.table, row, "")
+
+    await assert_written_once(faulty.table, write, row, etag)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_that_its_caller_repeats_under_its_id_succeeds(
+    faulty: Faulty, at: str, write: str, fault: Fault
+) -> None:
+    """After StorageUnavailable the same write under the same id succeeds, whether or not it had been made."""
+    row = await row_to_write(faulty.table, at, write)
+    faulty.faults.append(fault)
+    with pytest.raises(StorageUnavailable):
+        await WRITES[write](faulty.table, row, "operation-1")
+
+    etag = await WRITES[write](faulty.table, row, "operation-1")
+
+    await assert_written_once(faulty.table, write, row, etag)
+
+
+@pytest.mark.parametrize("operation_id", ["", "operation-2"])
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_under_another_id_is_a_conflict(faulty: Faulty, at: str, write: str, operation_id: str) -> None:
+    """The error has the row as the first write left it, without the operation id."""
+    row = await row_to_write(faulty.table, at, write)
+    faulty.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await WRITES[write](faulty.table, row, "operation-1")
+    written = await faulty.table.read(at, row.key)
+    assert written is not None
+    again = replace(row, values={"n": 3})
+
+    with pytest.raises(RowExists if write.startswith("insert") else RowChanged) as raised:
+        await WRITES[write](faulty.table, again, operation_id)
+
+    assert written == raised.value.row
+    await assert_written_once(faulty.table, write, row, written.etag)
+
+
+@pytest.mark.parametrize("write", ["merge", "transaction"])
+async def test_a_repeated_write_of_a_row_that_changed_since_is_a_conflict(faulty: Faulty, at: str, write: str) -> None:
+    """A row shows its last operation only: what another wrote since is not overwritten."""
+    row = await row_to_write(faulty.table, at, write)
+    etag = await WRITES[write](faulty.table, row, "operation-1")
+    other = replace(row, values={"n": 4}, etag=etag)
+    etag = await faulty.table.merge(other)
+
+    with pytest.raises(RowChanged) as raised:
+        await WRITES[write](faulty.table, row, "operation-1")
+
+    assert replace(other, etag=etag) == raised.value.row
+
+
+@pytest.mark.parametrize("write", ["merge", "transaction"])
+async def test_the_conflict_of_a_row_that_is_gone_has_no_row(faulty: Faulty, at: str, write: str) -> None:
+    """`row` is None, and nothing is written."""
+    row = await row_to_write(faulty.table, at, write)
+    await faulty.table.delete([row])
+
+    with pytest.raises(RowChanged, match="j_1 is gone") as raised:
+        await WRITES[write](faulty.table, row, "")
+
+    assert raised.value.row is None
+    assert [] == await keys(faulty.table, at)
+
+
+async def test_the_conflict_of_an_added_row_is_told_from_that_of_the_changed_row(faulty: Faulty, at: str) -> None:
+    """If an added row exists, `row` still has the etag of the write; if a row beside an inserted one, it is None."""
+    await faulty.table.insert(Row(at, "u_1", {"n": 9}))
+    with pytest.raises(RowExists) as exists:
+        await WRITES["insert beside"](faulty.table, Row(at, "j_1", {"n": 1}), "")
+    row = await row_to_write(faulty.table, at, "transaction")
+
+    with pytest.raises(RowChanged) as changed:
+        await WRITES["transaction"](faulty.table, row, "")
+
+    assert exists.value.row is None
+    assert replace(row, values={"n": 1}) == changed.value.row
+    assert [1, 9] == [found.values["n"] async for found in faulty.table.scan(at, "", "~")]
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_is_one_operation_and_a_conflict_one_read_more(faulty: Faulty, at: str, write: str) -> None:
+    """Operation ids cost nothing as long as no answer gets lost and nobody else writes the row."""
+    row = await row_to_write(faulty.table, at, write)
+    before = faulty.operations()
+    await WRITES[write](faulty.table, row, "")
+    between = faulty.operations()
+    with pytest.raises(RowConflict):
+        await WRITES[write](faulty.table, row, "")
+
+    assert (1, 2) == (between - before, faulty.operations() - between)
+
+
+async def test_operation_ids_are_no_values(table: Table, at: str) -> None:
+    """Neither a read nor a scan nor a page shows the id of the operation that wrote a row."""
+    row = Row(at, "j_1", {"n": 1})
+    row = replace(row, etag=await table.insert(row, operation_id="operation-1"))
+
+    assert row == await table.read(at, "j_1")
+    assert [row] == [found async for found in table.scan(at, "", "~")]
+    assert [row] == list((await table.page(at, "", "~")).rows)
 
 
 async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, world: World, at: str) -> None:
