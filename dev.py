@@ -124,9 +124,10 @@ def install(environment: Mapping[str, str]) -> None:
             "--disable-pip-version-check",
             "--no-input",
         ]
+        pinned = ["-r", str(PROJECT / "requirements.txt"), "-r", str(LOCAL / "requirements.txt")]
         worker = ["--no-deps", "--ignore-requires-python", "-r", str(LOCAL / "requirements-worker.txt")]
         with _step("Python packages"):
-            _run([*pip, "-r", str(LOCAL / "requirements.txt")], environment)
+            _run([*pip, *pinned], environment)
             _run([*pip, *worker], environment)
         npm = _npm()
         if not npm:

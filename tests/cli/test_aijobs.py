@@ -199,7 +199,7 @@ def test_the_command_line_stands_outside():
 
 def _pins(folder: str) -> dict[str, str]:
     lines = (ROOT / f"{folder}requirements.txt").read_text().splitlines()
-    return dict(line.partition("#")[0].strip().split("==", 1) for line in lines if re.match(r"[A-Za-z]", line))
+    return dict(line.removesuffix("\\").strip().split("==", 1) for line in lines if re.match(r"[A-Za-z]", line))
 
 
 def test_help_loads_nothing_that_does_work():
