@@ -30,14 +30,14 @@ app = func.FunctionApp()
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
 async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
     """Runs one job."""
-    publish(results, await services().pipeline.answer(delivery(message)))
+    publish(results, await services().worker.process(delivery(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name=POISON, connection="JobStorage", data_type=BINARY)
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
-async def bury_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
+async def dead_letter_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
     """Answers a job that the host has given up: every accepted job ends with a result."""
-    publish(results, await services().pipeline.bury(delivery(message)))
+    publish(results, await services().worker.dead_letter(delivery(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name=CALLBACKS, connection="JobStorage", data_type=BINARY)
@@ -47,15 +47,15 @@ async def deliver_callback(message: func.QueueMessage) -> None:
 
 
 @app.queue_trigger(arg_name="message", queue_name=DEAD_CALLBACKS, connection="JobStorage", data_type=BINARY)
-async def bury_callback(message: func.QueueMessage) -> None:
+async def dead_letter_callback(message: func.QueueMessage) -> None:
     """Ends a callback that the host has given up: it shows in the job's status."""
     await services().callbacks.bury(message.get_body())
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)
-async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
+async def retention_sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
     """Removes what has outlived its retention (docs/retention.md)."""
-    await services().sweep()
+    await services().retention_sweep()
 
 
 def serve(route: Route) -> None:
@@ -64,7 +64,7 @@ def serve(route: Route) -> None:
     level = func.AuthLevel.ANONYMOUS if opened else func.AuthLevel.FUNCTION
 
     async def answer(request: func.HttpRequest) -> func.HttpResponse:
-        return http_response(await services().door.answer(route.name, http_request(request)))
+        return http_response(await services().http.answer(route.name, http_request(request)))
 
     answer.__name__ = route.name
     app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(answer)
@@ -81,7 +81,7 @@ async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG00
 
 
 def delivery(message: func.QueueMessage) -> Delivery:
-    """The message as the pipeline takes it."""
+    """The message as the worker takes it."""
     return Delivery(message.get_body(), message.id or uuid4().hex, message.insertion_time or now())
 
 

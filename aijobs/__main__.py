@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aijobs.diagnostics import Refused, mended
 from aijobs.parser import make_parser
-from shared.errors import JobError, NotNow, SettingInvalid
+from shared.errors import JobError, RetryLater, SettingInvalid
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ async def run(asked: argparse.Namespace) -> int:
     room, _, command = asked.run.partition(".")
     try:
         code: int = await getattr(import_module(f"aijobs.{room}"), command)(asked)
-    except (Refused, SettingInvalid, JobError, NotNow) as exc:
+    except (Refused, SettingInvalid, JobError, RetryLater) as exc:
         sys.stderr.write(f"aijobs: {mended(str(exc))}\n")
         return 1
     except OSError as exc:

@@ -45,7 +45,7 @@ async def add(asked: argparse.Namespace) -> int:
             )
         key = None if asked.auth == "entra" else read_key(asked.key_file, f"{customer}'s connection {name}")
         value = _record(asked, key)
-        connection = services.pipeline.connections.open(StoredCredential(value, ""), customer, name)
+        connection = services.connections.open(StoredCredential(value, ""), customer, name)
         if not await _stands_trial(services, connection, asked):
             return 1
         facts = await vault.put(customer, name, value)
@@ -59,7 +59,7 @@ async def rotate(asked: argparse.Namespace) -> int:
     """`customers rotate NAME`."""
     customer, name = _named(asked)
     async with opened_vault(asked) as services:
-        vault, connections = vault_of(services), services.pipeline.connections
+        vault, connections = vault_of(services), services.connections
         found = await vault.look(customer, name)
         if found is None:
             raise ConnectionNotFound(f"Customer {customer} has no connection named {name}: `customers add` keeps one.")
@@ -93,7 +93,7 @@ async def test(asked: argparse.Namespace) -> int:
             found = await vault_of(services).get(customer, name)
             if found is None:
                 raise Refused(f"Customer {customer} has no connection named {name}.")
-            connection = services.pipeline.connections.open(found, customer, name)
+            connection = services.connections.open(found, customer, name)
             check_dates(found, customer, name, now())
         except ConnectionFault as exc:
             verdict = refused(exc)
@@ -145,8 +145,7 @@ async def _stands_trial(services: Services, connection: Connection, asked: argpa
 
 
 def _trials(services: Services) -> Trials:
-    tools = services.pipeline.tools
-    return Trials(tools.transport, tools.adaptations, services.table)
+    return Trials(services.client, services.capabilities, services.table)
 
 
 def _tell_verdict(verdict: TrialDocument) -> None:

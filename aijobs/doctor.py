@@ -20,7 +20,7 @@ from aijobs.settings import opened, read_app_settings
 from shared.clock import now
 from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import Connections
-from shared.errors import JobError, NotNow, SettingInvalid
+from shared.errors import JobError, RetryLater, SettingInvalid
 from shared.services import Services
 from shared.settings import Settings
 from shared.storage.base import Row
@@ -29,7 +29,7 @@ SKEW = timedelta(seconds=60)
 """A clock that is this far off is worth a word; webhooks bear five minutes, Storage fifteen."""
 NOBODY = "~doctor"
 """A partition, and the beginning of names, that no customer has."""
-_FAULTS = (JobError, NotNow, Refused, SettingInvalid)
+_FAULTS = (JobError, RetryLater, Refused, SettingInvalid)
 _LOGIN = "login"
 Verdict = Literal["ok", "warning", "wrong"]
 
@@ -71,7 +71,7 @@ async def _services(asked: argparse.Namespace, settings: Settings) -> list[Findi
 
 
 async def _storage(services: Services) -> list[Finding]:
-    settings = services.pipeline.settings
+    settings = services.settings
     findings = [await _tried(f"table {settings.jobs_table}", partial(_row_there_and_back, services))]
     if findings[0].said.endswith(NO_LOGIN):  # then nothing else can be tried
         return [replace(findings[0], what=_LOGIN)]
@@ -96,7 +96,7 @@ async def _storage(services: Services) -> list[Finding]:
 
 
 async def _queue(services: Services, name: str) -> tuple[Finding, datetime | None]:
-    settings = services.pipeline.settings
+    settings = services.settings
     found: list[tuple[int, datetime | None]] = []
 
     async def use() -> str:
@@ -127,8 +127,8 @@ async def _list(services: Services, container: str) -> str:
 
 
 async def _write(services: Services) -> str:
-    await services.pipeline.tools.outputs.prove()
-    return f"Blobs can be written into {services.pipeline.settings.results_container}."
+    await services.outputs.prove()
+    return f"Blobs can be written into {services.settings.results_container}."
 
 
 def _clock(at: datetime) -> Finding:
@@ -140,7 +140,7 @@ def _clock(at: datetime) -> Finding:
 
 
 async def _vault(services: Services) -> list[Finding]:
-    vault = services.secrets
+    vault = services.vault
     if vault is None:
         return [
             Finding("Key Vault", "warning", "KEY_VAULT_URL is not set: only the static connection can serve customers.")

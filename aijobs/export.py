@@ -13,7 +13,7 @@ from shared.retention.customer_data import CustomerData
 async def export(asked: argparse.Namespace) -> int:
     """`export CUSTOMER --to DIR`."""
     async with opened(asked.settings) as services:
-        data = CustomerData(services.table, services.blobs, services.pipeline.settings, asked.customer)
+        data = CustomerData(services.table, services.blobs, services.settings, asked.customer)
         counts = await data.export(asked.to)
     tell(f"Exported {asked.customer} to {asked.to}: {counts.rows} rows, {_blobs(counts.blobs)}.")
     return 0
@@ -22,7 +22,7 @@ async def export(asked: argparse.Namespace) -> int:
 async def erase(asked: argparse.Namespace) -> int:
     """`erase CUSTOMER`."""
     async with opened(asked.settings) as services:
-        data = CustomerData(services.table, services.blobs, services.pipeline.settings, asked.customer)
+        data = CustomerData(services.table, services.blobs, services.settings, asked.customer)
         if not asked.yes and not confirmed(_warning(data), asked.customer):
             tell("Nothing was deleted.")
             return 1

@@ -1,7 +1,7 @@
 """
 `poison`: jobs that the host gave up, with what the ledger knows of them, and put back into the jobs queue.
 
-The app answers them by itself (`bury_job`), so a message stands there only where that does not run, or failed.
+The app answers them by itself (`dead_letter_job`), so a message stands there only where that does not run, or failed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aijobs.queues import PEEKED, Message, opened_queue
 from aijobs.settings import opened
 from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash
-from shared.errors import InvalidJob, JobBusy
+from shared.errors import AlreadyRunning, InvalidJob
 from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
 from shared.services import Services
@@ -36,7 +36,7 @@ class _Found:
 async def list_all(asked: argparse.Namespace) -> int:
     """`poison list`."""
     async with opened(asked.settings) as services:
-        name = services.pipeline.settings.poison_queue
+        name = services.settings.poison_queue
         async with opened_queue(services, name) as queue:
             count, _ = await queue.count()
             found = [await _look(services, message) for message in await queue.peek()]
@@ -53,7 +53,7 @@ async def retry(asked: argparse.Namespace) -> int:
     """`poison retry`: 1 where a message could not be put back."""
     back = kept = 0
     async with opened(asked.settings) as services:
-        settings = services.pipeline.settings
+        settings = services.settings
         async with opened_queue(services, settings.poison_queue) as queue:
             passed: list[Message] = []
             async for message in queue.take():
@@ -71,7 +71,7 @@ async def retry(asked: argparse.Namespace) -> int:
                     kept += 1
                     continue
                 # First in, then out: whoever dies between the two leaves it in both, and the ledger runs it once.
-                await services.pipeline.queues.send(settings.jobs_queue, body)
+                await services.queues.send(settings.jobs_queue, body)
                 await queue.delete(message)
                 back += 1
             for message in passed:
@@ -91,8 +91,8 @@ async def _look(services: Services, message: Message) -> _Found:
         return _Found(message, None, None, str(exc))
     if job.id == message.id:  # the host gave it this id when it moved it: its first one is only known by what it asks
         try:
-            known = await services.pipeline.tools.ledger.find_unfinished(job.customer, request_hash(job))
-        except JobBusy as exc:
+            known = await services.ledger.find_unfinished(job.customer, request_hash(job))
+        except AlreadyRunning as exc:
             return _Found(message, job, None, str(exc))
         job = msgspec.structs.replace(job, job_id=known or job.id)
     record = await Records(services.table).look(job.customer, job.id)
@@ -133,7 +133,7 @@ async def _made_ready(services: Services, found: _Found) -> bytes:
         submitted_at = found.record.submitted_at
         if found.record.state != "done":
             try:  # five runs that came to nothing end a job; whoever puts it back wants it run
-                await services.pipeline.tools.ledger.forgive(found.record.customer, found.record.job_id)
-            except JobBusy:
+                await services.ledger.forgive(found.record.customer, found.record.job_id)
+            except AlreadyRunning:
                 raise Refused("A worker has it just now: try again.") from None
     return encode_job(found.job, submitted_at=submitted_at)

@@ -82,7 +82,7 @@ class Queue:
 @asynccontextmanager
 async def opened_queue(services: Services, name: str) -> AsyncIterator[Queue]:
     """A queue of the job storage."""
-    account = services.pipeline.settings.job_storage
+    account = services.settings.job_storage
     transport = AioHttpTransport(session=services.session, session_owner=False)
     options: dict[str, Any] = {"transport": transport, "retry_total": 2, "initial_backoff": 0.3, "increment_base": 1}
     if account.connection_string is not None:

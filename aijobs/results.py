@@ -78,14 +78,14 @@ class _Folder:
         result = msgspec.json.decode(record.told, type=Result)
         told = record.told
         if result.output is None and result.output_blob is not None:
-            told = await self.services.pipeline.tools.outputs.read_result(result, told)
+            told = await self.services.outputs.read_result(result, told)
             self.gone += told is record.told
         await self._blobs(target)
         self.counts[result.status] += 1
         return msgspec.json.format(told, indent=-1)
 
     async def _blobs(self, target: Target) -> None:
-        container = self.services.pipeline.settings.results_container
+        container = self.services.settings.results_container
         prefix, after = f"{target.customer}/{target.job_id}/", ""
         while True:
             page = await self.services.blobs.page(container, prefix, after)

@@ -35,7 +35,7 @@ def named_targets(asked: argparse.Namespace, services: Services) -> list[Target]
     if asked.file is not None:
         if asked.job:
             raise Refused("--job goes with a --customer, not with a file.")
-        acks = read_acks(asked.file, deployment_of(services.pipeline.settings))
+        acks = read_acks(asked.file, deployment_of(services.settings))
         return [Target(ack.customer, ack.job_id) for ack in acks]
     if not is_name(asked.customer):
         raise Refused(f"--customer must be a customer's name: {NAME_RULE}.")

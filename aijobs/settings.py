@@ -73,8 +73,8 @@ def read_app_settings(file: Path | None) -> Settings:
 
 def vault_of(services: Services) -> KeyVaultCredentials:
     """The vault of services that were opened with one."""
-    assert services.secrets is not None  # noqa: S101  # `opened` has seen to it
-    return services.secrets
+    assert services.vault is not None  # noqa: S101  # `opened` has seen to it
+    return services.vault
 
 
 def _check_storage(settings: Settings) -> None:

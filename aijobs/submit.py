@@ -19,7 +19,7 @@ from aijobs.settings import opened
 from aijobs.submission_log import Acks, acks_of, deployment_of
 from aijobs.submit_plan import BATCH_LIMIT, Plan, Planned, is_batch, make_plan
 from shared.contract.job import Job
-from shared.errors import InvalidJob, JobBusy, JobConflict, NotNow
+from shared.errors import AlreadyRunning, InvalidJob, JobConflict, RetryLater
 from shared.jobs.submission import Submissions
 from shared.services import Services
 
@@ -70,7 +70,7 @@ async def _submit_file(asked: argparse.Namespace) -> int:
         if asked.check:
             tell(f"{len(plan.jobs)} jobs, and nothing wrong with them. Nothing was sent.")
             return 0
-        to = deployment_of(services.pipeline.settings)
+        to = deployment_of(services.settings)
         with Acks(asked.file, batch=batch, to=to) as acks:
             known = {(ack.customer, ack.job_id) for ack in acks.known}
             left = [planned for planned in plan.jobs if planned.key not in known]
@@ -101,7 +101,7 @@ class _Run:
     """Jobs that were submitted before: by the file beside, and then by the ledger."""
     sent: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
-    stopped: NotNow | None = None
+    stopped: RetryLater | None = None
 
     async def all(self, asked: argparse.Namespace) -> int:
         """Submits what is left, so many at once, and tells what came of it."""
@@ -134,7 +134,7 @@ class _Run:
                 state = await self._one(planned.job)
             except JobConflict as exc:
                 self.faults.append((planned.number, str(exc)))
-            except NotNow as exc:
+            except RetryLater as exc:
                 self.stopped = exc
                 return
             else:
@@ -145,19 +145,18 @@ class _Run:
 
     async def _one(self, job: Job) -> str:
         for _ in range(_BUSY_TRIES):
-            with contextlib.suppress(JobBusy):
+            with contextlib.suppress(AlreadyRunning):
                 return (await self.submissions.submit(job)).state
             await asyncio.sleep(1)
         return (await self.submissions.submit(job)).state
 
 
 def _submissions(services: Services) -> Submissions:
-    pipeline = services.pipeline
-    return Submissions(pipeline.settings, pipeline.tools.ledger, pipeline.queues, pipeline.tools.outputs)
+    return Submissions(services.settings, services.ledger, services.queues, services.outputs)
 
 
 def _check(services: Services) -> Callable[[Job], None]:
-    outputs = services.pipeline.tools.outputs
+    outputs = services.outputs
     return lambda job: outputs.check(job.output)
 
 

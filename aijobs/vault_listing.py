@@ -54,7 +54,7 @@ async def _row(services: Services, customer: str, name: str) -> tuple[str | None
         if found is None:
             return (name, *[None] * 6, "It has just been removed.")
         stored, facts = found
-        connection = services.pipeline.connections.open(stored, customer, name)
+        connection = services.connections.open(stored, customer, name)
     except ConnectionFault as exc:
         return (name, *[None] * 6, f"{exc.code}: {exc}")
     fault = ""

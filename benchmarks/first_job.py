@@ -36,9 +36,8 @@ async def run(app: Path, *, steps: bool) -> None:
     if steps:
         from shared.services import services  # noqa: PLC0415  # the app has imported it
 
-        pipeline = services().pipeline
         _mark("services")
-        await pipeline.connections.resolve(customer(0), "default")
+        await services().connections.resolve(customer(0), "default")
         _mark("connection")
     await _job(worker)
     _mark("job")

@@ -73,8 +73,8 @@ async def _steps() -> dict[str, float]:
     from shared.services import services  # noqa: PLC0415
     from shared.upstream.messages import UpstreamRequest  # noqa: PLC0415
 
-    pipeline = services().pipeline
-    connection = await pipeline.connections.resolve(customer(0), "default")
+    worker = services()
+    connection = await worker.connections.resolve(customer(0), "default")
     asked = UpstreamRequest(
         "POST",
         connection.endpoint.url("chat/completions", MODEL),
@@ -84,10 +84,10 @@ async def _steps() -> dict[str, float]:
 
     async def call() -> None:
         until = time.monotonic() + 60
-        await pipeline.tools.transport.send(asked, connection.access, Options(), until=until)
+        await worker.client.send(asked, connection.access, Options(), until=until)
 
     async def claim() -> None:
-        await pipeline.tools.ledger.claim("bench-steps", uuid.uuid4().hex, request_hash="", submitted_at=now())
+        await worker.ledger.claim("bench-steps", uuid.uuid4().hex, request_hash="", submitted_at=now())
 
     return {"model call": await cpu_ms(STEPS, call), "claim": await cpu_ms(STEPS, claim)}
 

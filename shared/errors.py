@@ -24,14 +24,14 @@ JobError                      ends a job with a failed result
     ├── QuotaExhausted        quota_exhausted
     ├── ProviderUnavailable   provider_unavailable
     └── UpstreamTimeout       timeout
-NotNow                        the job is fine, this moment is not: it is put back with a delay
-├── StorageUnavailable        Storage did not do what was asked
-├── VaultUnavailable          Key Vault did not answer, and nothing known is young enough to go on with
-├── JobBusy                   another worker runs this job
-├── LaneFull                  the customer has enough jobs on this worker for now
-└── Postponed                 the endpoint asked for a wait too long to be sat out, or is left alone; keeps its reason
-LeaseLost                     another worker has taken this job over: say nothing, it will
-SettingInvalid                an app setting is wrong: the operator's to mend
+RetryLater                    the job is valid, but not now: it is requeued with a delay
+├── StorageUnavailable        Storage did not do what was requested
+├── VaultUnavailable          Key Vault did not answer, and nothing in memory is fresh enough
+├── AlreadyRunning            another worker runs this job
+├── Throttled                 the customer has enough jobs on this worker for now
+└── UpstreamRetryLater        the endpoint needs more time than a call can wait; keeps the endpoint's error
+LeaseLost                     another worker has taken over this job: publish nothing, that worker will
+SettingInvalid                an app setting is wrong; the operator has to correct it
 
 What only tells one module of another stands with who raises it (RowExists in `stores`, VaultForbids in `key_vault`,
 NoSigningSecret in `signing`), as does a narrower kind of the above (AddressNotAllowed in `connections`).
@@ -197,7 +197,7 @@ class UpstreamTimeout(UpstreamError):
     code = "timeout"
 
 
-class NotNow(Exception):
+class RetryLater(Exception):
     """The job is fine, this moment is not. `delay_s` is how long to wait before the next try."""
 
     def __init__(self, message: str, delay_s: float) -> None:
@@ -205,29 +205,29 @@ class NotNow(Exception):
         self.delay_s = delay_s
 
 
-class StorageUnavailable(NotNow):
+class StorageUnavailable(RetryLater):
     """Storage did not do what was asked."""
 
     def __init__(self, message: str, delay_s: float = 60) -> None:
         super().__init__(message, delay_s)
 
 
-class VaultUnavailable(NotNow):
+class VaultUnavailable(RetryLater):
     """Key Vault did not answer."""
 
     def __init__(self, message: str, delay_s: float = 30) -> None:
         super().__init__(message, delay_s)
 
 
-class JobBusy(NotNow):
+class AlreadyRunning(RetryLater):
     """Another worker holds this job's claim for about `delay_s` more seconds."""
 
 
-class LaneFull(NotNow):
+class Throttled(RetryLater):
     """The customer has as many jobs on this worker as it may; `delay_s` is about when there will be room."""
 
 
-class Postponed(NotNow):
+class UpstreamRetryLater(RetryLater):
     """The endpoint wants `delay_s` seconds of peace; `reason` is what it said."""
 
     def __init__(self, reason: UpstreamError, delay_s: float, retries: int = 0) -> None:

@@ -1,4 +1,8 @@
-"""The composition root: settings to clients to pipeline, once a worker, when its first job comes."""
+"""
+The composition root: settings become clients, stores and the worker, once a process, when the first job comes.
+
+Only `function_app`, `aijobs`, `local`, `benchmarks` and the tests import it.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,14 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
-from shared.jobs.admission import Lanes
-from shared.jobs.context import Tools
+from shared.jobs.admission import Limiter
 from shared.jobs.inputs import Inputs
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
-from shared.jobs.worker import Pipeline
+from shared.jobs.worker import Worker
 from shared.settings import Settings, read_settings
 from shared.storage.account import Account
-from shared.storage.base import Blobs, Table
+from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
@@ -39,76 +42,78 @@ if TYPE_CHECKING:
     from shared.webhooks.delivery import Callbacks
     from shared.webhooks.signing import Signing
 
-_TALKATIVE = ("azure", "httpx", "msal")
-"""Loggers that would write a line a request, addresses included."""
+_NOISY_LOGGERS = ("azure", "httpx", "msal")
+"""They write a line for each request, with its address."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What a worker keeps from its first job to its end."""
+    """What a worker process keeps from its first job to its end. Parts that few jobs need are made on first use."""
 
-    pipeline: Pipeline
-    identity: Identity
-    session: aiohttp.ClientSession
+    settings: Settings
     table: Table
     blobs: Blobs
-    secrets: KeyVaultCredentials | None
+    queues: Queues
+    ledger: Ledger
+    connections: Connections
+    client: Transport
+    limiter: Limiter
+    breakers: Breakers
+    capabilities: Adaptations
+    inputs: Inputs
+    outputs: Outputs
+    telemetry: Telemetry
+    identity: Identity
+    session: aiohttp.ClientSession
+    vault: KeyVaultCredentials | None
 
     @cached_property
-    def door(self) -> Door:
-        """The HTTP door. No job from a queue needs it."""
-        from shared.http.wiring import Parts, open_door  # noqa: PLC0415
+    def worker(self) -> Worker:
+        """Runs the jobs."""
+        return Worker(self)
 
-        pipeline = self.pipeline
-        return open_door(
-            Parts(
-                pipeline.settings,
-                pipeline.tools,
-                pipeline.connections,
-                self.table,
-                self.blobs,
-                pipeline.queues,
-                self.secrets,
-                self.signing,
-            )
-        )
+    @cached_property
+    def http(self) -> Door:
+        """Answers HTTP requests. No job from a queue needs it."""
+        from shared.http.wiring import open_door  # noqa: PLC0415
+
+        return open_door(self)
 
     @cached_property
     def callbacks(self) -> Callbacks:
-        """What makes callbacks. A job only says that there is one to make."""
+        """Delivers callbacks. A job only sends the message that asks for one."""
         from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
 
-        pipeline = self.pipeline
-        return Callbacks(pipeline.settings, self.table, pipeline.queues, self.signing, pipeline.tools.transport)
+        return Callbacks(self.settings, self.table, self.queues, self.signing, self.client)
 
     @cached_property
     def signing(self) -> Signing:
-        """The customers' signing secrets, of webhooks and callbacks."""
+        """The customers' signing secrets, for webhooks and callbacks."""
         from shared.webhooks.signing import Signing  # noqa: PLC0415
 
-        return Signing(self.secrets)
+        return Signing(self.vault)
 
-    async def sweep(self) -> None:
-        """Removes what has outlived its retention, for ten minutes at most. The next sweep goes on."""
+    async def retention_sweep(self) -> None:
+        """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it
 
-        await Sweep(self.table, self.blobs, self.pipeline.settings).run()
+        await Sweep(self.table, self.blobs, self.settings).run()
 
     async def close(self) -> None:
         """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
-        await asyncio.to_thread(self.pipeline.tools.telemetry.close)
+        await asyncio.to_thread(self.telemetry.close)
         await self.identity.close()
-        await self.pipeline.tools.transport.close()
+        await self.client.close()
         await self.session.close()
 
 
 def build(settings: Settings) -> Services:
     """
-    The services that `settings` describe. Nothing is sent anywhere yet. Needs a running loop.
+    Return the services that `settings` describe. Sends nothing yet. Needs a running loop.
 
-    To keep customers' credentials elsewhere, give `Connections` another CredentialStore here.
+    To keep customers' credentials elsewhere, pass `Connections` another CredentialStore here.
     """
-    for name in _TALKATIVE:
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     session = open_session(settings.key_vault_ca_file)
     identity = Identity(client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
@@ -118,28 +123,32 @@ def build(settings: Settings) -> Services:
         lambda: AioHttpTransport(session=session, session_owner=False),
     )
     table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
-    transport = Transport(
-        identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
-    )
-    telemetry = _telemetry(settings)
-    tools = Tools(
+    telemetry, vault = _telemetry(settings), _vault(settings, identity, session)
+    return Services(
+        settings=settings,
+        table=table,
+        blobs=blobs,
+        queues=AzureQueues(account),
         ledger=Ledger(table, lease_s=settings.lease_seconds),
-        transport=transport,
-        lanes=Lanes(),
+        connections=Connections(settings, vault),
+        client=Transport(
+            identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
+        ),
+        limiter=Limiter(),
         breakers=Breakers(on_change=telemetry.breaker),
-        adaptations=Adaptations(),
+        capabilities=Adaptations(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
         telemetry=telemetry,
+        identity=identity,
+        session=session,
+        vault=vault,
     )
-    secrets = _secrets(settings, identity, session)
-    pipeline = Pipeline(settings, Connections(settings, secrets), AzureQueues(account), tools)
-    return Services(pipeline, identity, session, table, blobs, secrets)
 
 
 def services(environment: Mapping[str, str] = os.environ) -> Services:
-    """This worker's services, built when first asked for. Raises SettingInvalid."""
-    global _services  # noqa: PLW0603  # one a worker is the point
+    """Return this process's services, built on the first call. Raises SettingInvalid."""
+    global _services  # noqa: PLW0603  # one a process is the point
     if _services is None:
         _services = build(read_settings(environment))
     return _services
@@ -151,15 +160,15 @@ _services: Services | None = None
 def _telemetry(settings: Settings) -> Telemetry:
     if not settings.applicationinsights_connection_string:
         return SILENT
-    from shared.telemetry.azure_monitor import open_telemetry  # noqa: PLC0415  # only where somebody listens
+    from shared.telemetry.azure_monitor import open_telemetry  # noqa: PLC0415  # only if telemetry is on
 
     return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
 
 
-def _secrets(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:
+def _vault(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:
     if not settings.key_vault_url:
         return None
-    from shared.connections.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only where there is a vault
+    from shared.connections.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only if there is a vault
 
     return KeyVaultCredentials(
         settings.key_vault_url,

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-# [host 0] WARNING run_job 1a2b3c4d: job_requeued customer=… job_id=… delay_s=7.3 Postponed: …
+# [host 0] WARNING run_job 1a2b3c4d: job_requeued customer=… job_id=… delay_s=7.3 UpstreamRetryLater: …
 _LINE = re.compile(r"^\[host \d+\] (?P<level>INFO|WARNING|ERROR|CRITICAL) (?P<place>.*?): (?P<said>.*)")
 _EVENT = re.compile(r"(?P<event>[a-z]+(?:_[a-z]+)+)\b(?:.*?delay_s=\S+ (?P<kind>\w+))?")
 _USUAL = {"job_finished"}

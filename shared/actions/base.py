@@ -2,7 +2,7 @@
 The actions: what a job can ask a model for.
 
 An action is a module with `decode(data)`, which gives its checked input or raises InvalidJob, and
-`async run(asked, bench)`, which gives an Answer: pure ends, awaits in the middle; see Action. Only an action knows
+`async run(asked, bench)`, which gives an Completed: pure ends, awaits in the middle; see Action. Only an action knows
 a provider's JSON. A module is imported when the first job asks for it.
 """
 
@@ -26,7 +26,7 @@ _SERVED = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completed:
     """What an action came to: its output, the calls that were paid for, and an error where it failed."""
 
     output: dict[str, Any] | None
@@ -63,7 +63,7 @@ class Bench(Protocol):
         """
         The 2xx answer to a request on the job's connection, under its options and within its lane.
 
-        Raises UpstreamError, Postponed.
+        Raises UpstreamError, UpstreamRetryLater.
         """
 
     async def ask(
@@ -86,7 +86,7 @@ class Bench(Protocol):
         """
         What lies at an address that an answer has named, asked for without any credential.
 
-        Raises ProviderUnavailable, UpstreamTimeout, Postponed.
+        Raises ProviderUnavailable, UpstreamTimeout, UpstreamRetryLater.
         """
 
     def most(self, operation: str) -> int | None:
@@ -132,8 +132,8 @@ class Action(Protocol):
     def decode(self, data: Raw | bytes) -> Any:
         """The job's `input`, checked. Raises InvalidJob."""
 
-    async def run(self, asked: Any, bench: Bench) -> Answer:
-        """The answer to what `decode` gave. Raises UpstreamError where no call was answered, Postponed."""
+    async def run(self, asked: Any, bench: Bench) -> Completed:
+        """The answer to what `decode` gave. Raises UpstreamError where no call was answered, UpstreamRetryLater."""
 
 
 def action_named(name: str) -> Action:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions.base import Answer, Bench
+from shared.actions.base import Bench, Completed
 from shared.actions.completion import complete
 from shared.billing.usage import call_of_answer
 from shared.contract.chat import Chat, decode_chat
@@ -28,13 +28,13 @@ def keeps_blobs(_: Chat) -> bool:
     return False
 
 
-async def run(asked: Chat, bench: Bench) -> Answer:
+async def run(asked: Chat, bench: Bench) -> Completed:
     """See Action."""
     reply, adapted = await complete(bench, asked.messages, asked.parameters)
     return parse_chat(reply, adapted)
 
 
-def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
+def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Completed:
     """
     The answer in a 2xx reply: `text` (the first choice's), `finish_reason`, and the `choices` as they came,
     and how parameters were `adapted`.
@@ -44,7 +44,7 @@ def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
     said = json_object(reply.body)
     choices, call = _choices(said), call_of_answer(said, reply.request_id)
     if not choices:
-        return Answer(None, [call], "failed", _no_completion(reply))
+        return Completed(None, [call], "failed", _no_completion(reply))
     output = {
         "text": _text(choices[0]),
         "finish_reason": choices[0].get("finish_reason"),
@@ -57,12 +57,12 @@ def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Answer:
         output["adapted"] = list(adapted)
     filtered = sum(choice.get("finish_reason") == "content_filter" for choice in choices)
     if not filtered:
-        return Answer(output, [call])
+        return Completed(output, [call])
     error = ContentFiltered(
         f"The provider's content policy stopped {filtered} of {len(choices)} answers; the call was paid for.",
         UpstreamFacts(status=reply.status, request_id=reply.request_id, detail=_verdicts(choices)),
     )
-    return Answer(output, [call], "failed" if filtered == len(choices) else "partial", error)
+    return Completed(output, [call], "failed" if filtered == len(choices) else "partial", error)
 
 
 def _choices(said: dict[str, Any]) -> list[dict[str, Any]]:

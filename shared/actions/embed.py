@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Answer, Bench, Step
+from shared.actions.base import Bench, Completed, Step
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
 from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
 from shared.billing.usage import Call, call_of_answer
@@ -62,7 +62,7 @@ def keeps_blobs(asked: Embed) -> bool:
     return asked.format == "npy"
 
 
-async def run(asked: Embed, bench: Bench) -> Answer:
+async def run(asked: Embed, bench: Bench) -> Completed:
     """See Action."""
     whole, learned = range(len(asked.texts)), False
     if await bench.recall("whole") or fits(asked.texts, bench.most(_OPERATION)):
@@ -102,10 +102,10 @@ def is_too_much(error: RequestRejected) -> bool:
     )
 
 
-def join_failures(outcomes: Sequence[Outcome]) -> Answer:
+def join_failures(outcomes: Sequence[Outcome]) -> Completed:
     """Failed, as the first part is that failed; an answer without anything where all went well."""
     error = next((reason_of(outcome) for outcome in outcomes if isinstance(outcome, Exception)), None)
-    return Answer(None, (), "failed" if error else "succeeded", error)
+    return Completed(None, (), "failed" if error else "succeeded", error)
 
 
 async def _part(asked: Embed, texts: range, bench: Bench) -> list[Outcome]:
@@ -160,14 +160,14 @@ async def _ask(asked: Embed, texts: range, bench: Bench) -> Step:
     return Step({"rows": rows, "adapted": adapted}, [call])
 
 
-async def _answer(kind: Format, steps: Sequence[Any], bench: Bench, calls: Sequence[Call] = ()) -> Answer:
+async def _answer(kind: Format, steps: Sequence[Any], bench: Bench, calls: Sequence[Call] = ()) -> Completed:
     fault = next((step.value["error"] for step in steps if "error" in step.value), None)
     if fault is not None:
-        return Answer(None, calls, "failed", known_error(fault))
+        return Completed(None, calls, "failed", known_error(fault))
     rows = [row for step in steps for row in step.value["rows"]]
     if len({len(row) for row in rows}) > 1:
         error = ProviderUnavailable("The endpoint answered several calls with vectors of different lengths.")
-        return Answer(None, calls, "failed", error)
+        return Completed(None, calls, "failed", error)
     output: dict[str, Any] = {"vectors": len(rows), "dimensions": len(unpack(rows[0]))}
     if kind == "npy":
         blob = await bench.save("embeddings.npy", npy(rows), "application/octet-stream")
@@ -176,4 +176,4 @@ async def _answer(kind: Format, steps: Sequence[Any], bench: Bench, calls: Seque
         output["embeddings"] = [unpack(row).tolist() for row in rows]
     if adapted := list(dict.fromkeys(one for step in steps for one in step.value["adapted"])):
         output["adapted"] = adapted
-    return Answer(output, calls)
+    return Completed(output, calls)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Answer, Bench, Step
+from shared.actions.base import Bench, Completed, Step
 from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
 from shared.actions.image_format import look_at
 from shared.actions.image_response import image_body, parse_images, refuses_n, reply_facts
@@ -40,7 +40,7 @@ def keeps_blobs(_: Image) -> bool:
     return True
 
 
-async def run(asked: Image, bench: Bench) -> Answer:
+async def run(asked: Image, bench: Bench) -> Completed:
     """See Action."""
     if bench.connection.endpoint.style == "models":
         raise ConnectionInvalid(
@@ -56,7 +56,7 @@ async def run(asked: Image, bench: Bench) -> Answer:
     return settle(outcomes, partial(join_pictures, outcomes, about))
 
 
-def join_pictures(outcomes: Sequence[Outcome], about: dict[str, Any]) -> Answer:
+def join_pictures(outcomes: Sequence[Outcome], about: dict[str, Any]) -> Completed:
     """All pictures in one answer: `partial` where some are missing, and failed, as the first is, where all are."""
     images = [
         {"index": index, **(_failed(reason_of(outcome)) if isinstance(outcome, Exception) else outcome)}
@@ -65,7 +65,7 @@ def join_pictures(outcomes: Sequence[Outcome], about: dict[str, Any]) -> Answer:
     failed = sum("error" in image for image in images)
     status: Status = "succeeded" if not failed else "failed" if failed == len(images) else "partial"
     error = None if status != "failed" else known_error(images[0]["error"])
-    return Answer({"images": images, "failed": failed, **about}, (), status, error)
+    return Completed({"images": images, "failed": failed, **about}, (), status, error)
 
 
 async def _call(asked: Image, bench: Bench) -> list[Outcome]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from shared.actions.base import Answer, Bench, Step
+from shared.actions.base import Bench, Completed, Step
 from shared.actions.chat import parse_chat
 from shared.actions.completion import complete
 from shared.actions.fan_out import Outcome, side_by_side
@@ -136,7 +136,7 @@ def _checksum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def _read_summary(answer: Answer, *, whole: bool) -> Step:
+def _read_summary(answer: Completed, *, whole: bool) -> Step:
     output = answer.output or {}
     text, reason = output.get("text"), output.get("finish_reason")
     value = {"text": text, "finish_reason": reason, "adapted": output.get("adapted", []), "whole": whole}

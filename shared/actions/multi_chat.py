@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Answer, Bench, Step
+from shared.actions.base import Bench, Completed, Step
 from shared.actions.chat import parse_chat
 from shared.actions.completion import complete
 from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
@@ -31,14 +31,14 @@ def keeps_blobs(_: list[Chat]) -> bool:
     return False
 
 
-async def run(asked: list[Chat], bench: Bench) -> Answer:
+async def run(asked: list[Chat], bench: Bench) -> Completed:
     """See Action."""
     works = (bench.step(f"{number:04}", partial(_ask, chat, bench)) for number, chat in enumerate(asked))
     outcomes = await side_by_side(works)
     return settle(outcomes, partial(join_answers, outcomes))
 
 
-def join_answers(outcomes: Sequence[Outcome]) -> Answer:
+def join_answers(outcomes: Sequence[Outcome]) -> Completed:
     """All prompts' answers in one: `partial` where not all went alike, and failed, as the first did, where all did."""
     answers = [
         {"index": index, **(_failed(outcome) if isinstance(outcome, Exception) else outcome.value)}
@@ -48,7 +48,7 @@ def join_answers(outcomes: Sequence[Outcome]) -> Answer:
     failed = sum(answer["status"] == "failed" for answer in answers)
     status: Status = kinds.pop() if len(kinds) == 1 else "partial"
     error = None if status != "failed" else known_error(answers[0]["error"])
-    return Answer({"answers": answers, "failed": failed}, (), status, error)
+    return Completed({"answers": answers, "failed": failed}, (), status, error)
 
 
 async def _ask(chat: Chat, bench: Bench) -> Step:

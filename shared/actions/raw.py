@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from msgspec import Raw
 from msgspec.structs import replace
 
-from shared.actions.base import Answer, Bench, Step
+from shared.actions.base import Bench, Completed, Step
 from shared.actions.raw_response import RawReply, extension, read_reply
 from shared.billing.usage import Call, call_of_answer
 from shared.connections.endpoint import Endpoint
@@ -45,7 +45,7 @@ def keeps_blobs(asked: RawRequest) -> bool:
     return asked.response_type == "binary"
 
 
-async def run(asked: RawRequest, bench: Bench) -> Answer:
+async def run(asked: RawRequest, bench: Bench) -> Completed:
     """See Action."""
     connection = bench.connection
     asked = replace(asked, path=path_below(asked.path, connection.endpoint))
@@ -66,10 +66,10 @@ async def run(asked: RawRequest, bench: Bench) -> Answer:
     if asked.response_type != "binary":
         return await _answer(asked, request, bench)
     step = await bench.step("whole", partial(_kept, asked, request, bench))  # its blob is written before it counts
-    return Answer(step.value)
+    return Completed(step.value)
 
 
-async def _answer(asked: RawRequest, request: UpstreamRequest, bench: Bench) -> Answer:
+async def _answer(asked: RawRequest, request: UpstreamRequest, bench: Bench) -> Completed:
     reply = await bench.send(request)
     read = read_reply(reply, asked.response_type)
     blob = None
@@ -111,7 +111,7 @@ def raw_url(asked: RawRequest, endpoint: Endpoint, model: str) -> str:
     return url
 
 
-def raw_answer(asked: RawRequest, reply: Reply, read: RawReply, blob: OutputBlob | None) -> Answer:
+def raw_answer(asked: RawRequest, reply: Reply, read: RawReply, blob: OutputBlob | None) -> Completed:
     """
     What came back. A POST is a call that was paid for; any other method is none.
 
@@ -127,12 +127,12 @@ def raw_answer(asked: RawRequest, reply: Reply, read: RawReply, blob: OutputBlob
         output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
     calls = [call_of(read.said, reply.request_id)] if asked.method == "POST" else []
     if not read.broken:
-        return Answer(output, calls)
+        return Completed(output, calls)
     error = ProviderUnavailable(
         f"The endpoint answered {reply.status} with something that is not the JSON it should be.",
         UpstreamFacts(status=reply.status, request_id=reply.request_id),
     )
-    return Answer(output, calls, "failed", error)
+    return Completed(output, calls, "failed", error)
 
 
 def call_of(said: Iterable[Any], request_id: str | None) -> Call:

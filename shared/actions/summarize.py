@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions.base import Answer, Bench
+from shared.actions.base import Bench, Completed
 from shared.actions.fan_out import Outcome, reason_of, settle
 from shared.actions.map_reduce import Summaries
 from shared.actions.text_splitter import estimate_tokens
 from shared.contract.error_codec import known_error
 from shared.contract.summarize import Summarize, decode_summarize
-from shared.errors import CredentialRejected, InvalidJob, Postponed, ProviderUnavailable
+from shared.errors import CredentialRejected, InvalidJob, ProviderUnavailable, UpstreamRetryLater
 
 NEEDS_MODEL = True
 
@@ -32,7 +32,7 @@ def keeps_blobs(_: Summarize) -> bool:
     return False
 
 
-async def run(asked: Summarize, bench: Bench) -> Answer:
+async def run(asked: Summarize, bench: Bench) -> Completed:
     """See Action."""
     text, summaries = await _read(asked, bench), Summaries(asked, bench)
     said: list[dict[str, Any]] = []
@@ -42,16 +42,16 @@ async def run(asked: Summarize, bench: Bench) -> Answer:
         faults = [fault for fault in map(_fault, outcomes) if fault is not None]
         if faults:
             # What fails for good does not wait for what may still come.
-            final = [fault for fault in faults if not isinstance(fault, Postponed | CredentialRejected)]
+            final = [fault for fault in faults if not isinstance(fault, UpstreamRetryLater | CredentialRejected)]
             return settle(final or faults, partial(_failed, outcomes, final or faults))
         answers = [one for one in outcomes if isinstance(one, dict)]
         said += answers
         parts = parts or len(answers)
         if answers[0]["whole"]:
-            return Answer(_output(said, parts, level))
+            return Completed(_output(said, parts, level))
         before, text = text, "\n\n".join(one["text"].strip() for one in answers)
         if estimate_tokens(text) > max(summaries.size, _SHRUNK * estimate_tokens(before)):
-            return Answer(None, (), "failed", _not_shorter(len(answers)))
+            return Completed(None, (), "failed", _not_shorter(len(answers)))
         level += 1
 
 
@@ -74,12 +74,12 @@ def _fault(outcome: Outcome) -> Exception | None:
     return known_error(outcome["error"]) if "error" in outcome else None
 
 
-def _failed(outcomes: Sequence[Outcome], faults: Sequence[Exception]) -> Answer:
+def _failed(outcomes: Sequence[Outcome], faults: Sequence[Exception]) -> Completed:
     # As with a chat, what the content filter left of the one answer is shown.
     only: Any = outcomes[0]
     shown = isinstance(only, dict) and only["whole"] and only["finish_reason"]
     output = {name: only[name] for name in ("text", "finish_reason")} if shown else None
-    return Answer(output, (), "failed", reason_of(faults[0]))
+    return Completed(output, (), "failed", reason_of(faults[0]))
 
 
 def _output(said: Sequence[dict[str, Any]], parts: int, levels: int) -> dict[str, Any]:

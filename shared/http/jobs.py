@@ -16,7 +16,7 @@ from shared.contract.documents import ENDED, STATES, JobPage
 from shared.contract.job import BlobName, Job, decode_job, named_blob
 from shared.contract.result import Result
 from shared.contract.summarize import Summarize
-from shared.errors import InvalidJob, NotNow
+from shared.errors import InvalidJob, RetryLater
 from shared.http.auth import Caller
 from shared.http.messages import Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found
@@ -58,7 +58,7 @@ class JobsDoor:
         wait_s = read_wait(request)
         try:
             await self._check(job)
-        except (InvalidJob, NotNow):
+        except (InvalidJob, RetryLater):
             # The blob that it names may be gone by now: a job that is known is the job that exists.
             known = None if named_blob(job) is None else await self.submissions.known(job)
             if known is None:
@@ -68,7 +68,7 @@ class JobsDoor:
             record = await self.submissions.submit(job)
         if wait_s is not None:
             # The job is accepted by now: after an error, whoever let us choose its id would hand it in once more.
-            with contextlib.suppress(NotNow):
+            with contextlib.suppress(RetryLater):
                 record = await self._wait(record, wait_s)
                 if record.told is not None:
                     return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from shared.errors import ConnectionFault, InvalidJob, JobConflict, JobError, NotNow, UpstreamError
+from shared.errors import ConnectionFault, InvalidJob, JobConflict, JobError, RetryLater, UpstreamError
 from shared.http.messages import Response, json_response
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,7 +35,7 @@ def problem_of(error: Exception) -> Problem:
     """What HTTP says of an error; `internal` for one that is nobody's answer."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, NotNow):
+    if isinstance(error, RetryLater):
         headers = {"Retry-After": str(max(1, round(error.delay_s)))}
         return Problem(
             503, "unavailable", "Storage or Key Vault gives no answer now: try again a little later.", headers

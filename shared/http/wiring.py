@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
 
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import Trials
-from shared.connections.resolver import Connections
 from shared.http.app import Door, Handler
 from shared.http.connections import ConnectionsDoor
 from shared.http.jobs import JobsDoor
 from shared.http.openapi.routes import InterfaceDoor
 from shared.http.usage import UsageDoor
 from shared.http.webhooks import WebhooksDoor
-from shared.jobs.context import Tools
+from shared.jobs.base import JobServices
 from shared.jobs.queries import Records
 from shared.jobs.submission import Submissions
-from shared.settings import Settings
-from shared.storage.base import Blobs, Queues, Table
+from shared.storage.base import Blobs, Table
 from shared.webhooks.signing import Signing
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the door's rooms are made of."""
+class HttpServices(JobServices, Protocol):
+    """The part of `shared.services.Services` that HTTP needs."""
 
-    settings: Settings
-    tools: Tools
-    connections: Connections
-    table: Table
-    blobs: Blobs
-    queues: Queues
-    secrets: KeyVaultCredentials | None
-    signing: Signing
+    @property
+    def table(self) -> Table:
+        """The table of jobs and usage records."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """The blobs."""
+
+    @property
+    def vault(self) -> KeyVaultCredentials | None:
+        """The key vault, if there is one."""
+
+    @property
+    def signing(self) -> Signing:
+        """The customers' signing secrets."""
 
 
-def open_door(parts: Parts) -> Door:
-    """The door of the app that these are the parts of."""
-    settings, tools, table = parts.settings, parts.tools, parts.table
-    submissions = Submissions(settings, tools.ledger, parts.queues, tools.outputs, tools.telemetry)
-    jobs = JobsDoor(tools.ledger, Records(table), tools.inputs, tools.outputs, submissions)
+def open_door(services: HttpServices) -> Door:
+    """Return the HTTP app on these services."""
+    settings, table = services.settings, services.table
+    submissions = Submissions(settings, services.ledger, services.queues, services.outputs, services.telemetry)
+    jobs = JobsDoor(services.ledger, Records(table), services.inputs, services.outputs, submissions)
     interface = InterfaceDoor()
-    webhooks = WebhooksDoor(settings, parts.signing, parts.blobs, jobs)
-    connections = ConnectionsDoor(parts.connections, parts.secrets, Trials(tools.transport, tools.adaptations, table))
+    webhooks = WebhooksDoor(settings, services.signing, services.blobs, jobs)
+    connections = ConnectionsDoor(
+        services.connections, services.vault, Trials(services.client, services.capabilities, table)
+    )
     usage = UsageDoor(Statements(table))
     handlers: dict[str, Handler] = {
         "openapi": interface.document,
@@ -61,4 +67,4 @@ def open_door(parts: Parts) -> Door:
         "test_connection": connections.test,
         "receive_webhook": webhooks.receive,
     }
-    return Door(settings, handlers, tools.telemetry)
+    return Door(settings, handlers, services.telemetry)

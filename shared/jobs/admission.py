@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from shared.connections.resolver import DEFAULT_CONCURRENCY
-from shared.errors import LaneFull
+from shared.errors import Throttled
 from shared.event_names import CUSTOMER_THROTTLED
 
 SLOTS = 64
@@ -65,7 +65,7 @@ class Lane:
 
 
 @dataclass(slots=True)
-class Lanes:
+class Limiter:
     """The lanes of a worker; those of connections that are idle are forgotten first. `ticks`: a clock of seconds."""
 
     ticks: Callable[[], float] = time.monotonic
@@ -90,7 +90,7 @@ class Lanes:
 
     @contextmanager
     def admitted(self, customer: str, connection: str) -> Iterator[None]:
-        """Counts one job in for the block. Raises LaneFull where there is no room for it on this worker."""
+        """Counts one job in for the block. Raises Throttled where there is no room for it on this worker."""
         lane = self.of(customer, connection)
         if not self._has_room(customer, lane):
             raise self._full(customer, connection, lane)
@@ -128,7 +128,7 @@ class Lanes:
         ahead = lane.jobs - lane.width + 1
         return own < share and (ahead <= 0 or ahead * lane.seconds / lane.width <= PATIENCE_S)
 
-    def _full(self, customer: str, connection: str, lane: Lane) -> LaneFull:
+    def _full(self, customer: str, connection: str, lane: Lane) -> Throttled:
         moment = self.ticks()
         # Each gets the turn after all that are away: not many come back at once, and few in vain. Rather a little
         # early than late: who comes too early is sent away once more, who comes late has left the lane idle.
@@ -149,7 +149,7 @@ class Lanes:
                 lane.jobs,
                 lane.turned_away,
             )
-        return LaneFull(f"Customer {customer} has {lane.jobs} jobs on this worker.", delay)
+        return Throttled(f"Customer {customer} has {lane.jobs} jobs on this worker.", delay)
 
 
 def _lane(width: int) -> Lane:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.actions.base import Answer
+from shared.actions.base import Completed
 from shared.billing.usage import total
 from shared.clock import now, rfc3339
 from shared.connections.resolver import Connection
@@ -15,7 +15,7 @@ from shared.contract.error_codec import error_body
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, Result, Usage
 from shared.jobs.message import deadline_of
-from shared.jobs.records import Claim
+from shared.jobs.records import Lease
 from shared.jobs.step_rows import StepRecord
 
 log = logging.getLogger("customer_ai_jobs")
@@ -26,7 +26,7 @@ class Run:
     """One run of a claimed job, and what is known of it so far."""
 
     job: Job
-    claim: Claim
+    claim: Lease
     connection: Connection | None = None
     label: ConnectionLabel | None = None
     model: str | None = None
@@ -60,7 +60,7 @@ class Run:
         return f"customer={self.job.customer} job_id={self.job.id}"
 
 
-def finished(run: Run, answer: Answer, at: datetime) -> Result:
+def finished(run: Run, answer: Completed, at: datetime) -> Result:
     """The result of a run that came to `answer`."""
     job, claim = run.job, run.claim
     return Result(

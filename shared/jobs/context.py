@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from shared.actions.base import Answer, Step
+from shared.actions.base import Completed, Step
 from shared.billing.usage import Call, call_of_answer, total
 from shared.connections.resolver import Connection
 from shared.contract.decoding import json_object
@@ -31,26 +31,24 @@ from shared.errors import (
     CredentialRejected,
     LeaseLost,
     ModelNotFound,
-    NotNow,
-    Postponed,
     QuotaExhausted,
     RequestRejected,
+    RetryLater,
     StorageUnavailable,
     UpstreamError,
     UpstreamFacts,
+    UpstreamRetryLater,
     UpstreamTimeout,
 )
-from shared.jobs.admission import Lane, Lanes
+from shared.jobs.admission import Lane
 from shared.jobs.attempt import Run
-from shared.jobs.inputs import Inputs
+from shared.jobs.base import JobServices
 from shared.jobs.lease import ANSWER, Hold, as_lost
-from shared.jobs.ledger import STEP_LIMIT, Ledger
-from shared.jobs.outputs import Outputs
+from shared.jobs.ledger import STEP_LIMIT
 from shared.jobs.step_rows import StepRecord
-from shared.telemetry.base import SILENT, Asked, Telemetry, Watch
-from shared.upstream.capabilities import Adaptation, Adaptations, read_adaptation
-from shared.upstream.circuit_breaker import Breaker, Breakers
-from shared.upstream.client import Transport
+from shared.telemetry.base import Asked, Watch
+from shared.upstream.capabilities import Adaptation, read_adaptation
+from shared.upstream.circuit_breaker import Breaker
 from shared.upstream.messages import Final, Reply, UpstreamRequest, never
 
 # What Foundry's older route does not publish in its schema is refused there unless this header says
@@ -68,26 +66,12 @@ _replies: ContextVar[list[Reply]] = ContextVar("_replies")
 """What the step at work has been answered: paid for, and lost unless the step is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What all runs of a worker share."""
-
-    ledger: Ledger
-    transport: Transport
-    lanes: Lanes
-    breakers: Breakers
-    adaptations: Adaptations
-    inputs: Inputs
-    outputs: Outputs
-    telemetry: Telemetry = SILENT
-
-
 @dataclass(slots=True)
 class Bench:
     """One run's own; see `actions.Bench` for what an action may do with it."""
 
     hold: Hold
-    tools: Tools
+    services: JobServices
     until: float
     """On `time.monotonic()`'s clock: when the run has to end."""
     stopped: Exception | None = None
@@ -116,7 +100,7 @@ class Bench:
     def breaker(self) -> Breaker:
         """The breaker of the run's connection."""
         connection = self.connection
-        return self.tools.breakers.of(connection.customer, connection.name, connection.version)
+        return self.services.breakers.of(connection.customer, connection.name, connection.version)
 
     @property
     def model(self) -> str:
@@ -139,8 +123,8 @@ class Bench:
             if self.stopped is not None:
                 raise self.stopped
             self._check_time()
-            with self._stopped_by(*_FATAL, Postponed), self._watched(request) as watch:
-                reply = await self.tools.transport.send(
+            with self._stopped_by(*_FATAL, UpstreamRetryLater), self._watched(request) as watch:
+                reply = await self.services.client.send(
                     request,
                     self.connection.access,
                     self.run.job.options,
@@ -163,7 +147,7 @@ class Bench:
         """See `actions.Bench`."""
         async with self._lane().calls:
             self._check_time()
-            return await self.tools.transport.fetch(
+            return await self.services.client.fetch(
                 url,
                 self.run.job.options,
                 until=self.until,
@@ -186,7 +170,7 @@ class Bench:
         place = self._place(operation) + (() if effort is None else (str(effort)[:_LONGEST_EFFORT],))
         adapted: list[str] = []
         body = {"model": self.connection.endpoint.model_in_body(self.model), **body}
-        for adaptation in [] if strict else self.tools.adaptations.known(*place):
+        for adaptation in [] if strict else self.services.capabilities.known(*place):
             if adaptation.parameter in body:
                 body = adaptation.change(body)
                 adapted.append(str(adaptation))
@@ -204,25 +188,25 @@ class Bench:
                 learned = read(error)
                 if learned is None:
                     raise
-            self.tools.adaptations.learn(learned, *place)
+            self.services.capabilities.learn(learned, *place)
             body = learned.change(body)
             adapted.append(str(learned))
 
     def most(self, operation: str) -> int | None:
         """See `actions.Bench`."""
-        return self.tools.adaptations.most(*self._place(operation))
+        return self.services.capabilities.most(*self._place(operation))
 
     def learn_most(self, operation: str, most: int) -> None:
         """See `actions.Bench`."""
-        self.tools.adaptations.learn_most(most, *self._place(operation))
+        self.services.capabilities.learn_most(most, *self._place(operation))
 
     def stands_for(self, operation: str) -> str:
         """See `actions.Bench`."""
-        return self.tools.adaptations.replacement(*self._place(operation)) or operation
+        return self.services.capabilities.replacement(*self._place(operation)) or operation
 
     def learn_stands_for(self, operation: str, other: str) -> None:
         """See `actions.Bench`."""
-        self.tools.adaptations.learn_replacement(other, *self._place(operation))
+        self.services.capabilities.learn_replacement(other, *self._place(operation))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See `actions.Bench`."""
@@ -232,7 +216,7 @@ class Bench:
             # no more answers than that are ever at risk.
             async with self._gate():
                 step = await self._do(work)
-                with self._stopped_by(NotNow, LeaseLost):
+                with self._stopped_by(RetryLater, LeaseLost):
                     await self._remember(key, step)
             known[key] = step
             self.run.billed += total(step.calls)
@@ -260,11 +244,11 @@ class Bench:
 
     async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """See `actions.Bench`."""
-        return await self.hold.patiently(lambda: self.tools.outputs.write(self.run.job, name, data, content_type))
+        return await self.hold.patiently(lambda: self.services.outputs.write(self.run.job, name, data, content_type))
 
     async def read(self, blob: BlobName, *, at: str) -> bytes:
         """See `actions.Bench`."""
-        return await self.tools.inputs.read(self.run.job.customer, blob, at=at)
+        return await self.services.inputs.read(self.run.job.customer, blob, at=at)
 
     def _gate(self) -> asyncio.Semaphore:
         if self._begun is None:
@@ -273,14 +257,14 @@ class Bench:
 
     def _lane(self) -> Lane:
         connection = self.connection
-        return self.tools.lanes.of(connection.customer, connection.name, connection.concurrency)
+        return self.services.limiter.of(connection.customer, connection.name, connection.concurrency)
 
     def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[Watch]:
         connection = self.connection
         customer, provider = self.run.job.customer, connection.endpoint.provider
         url = connection.without_key(request.url)  # somebody may have pasted the key there, too
         asked = Asked(customer, connection.name, provider, self.run.model or "", url, request.content)
-        return self.tools.telemetry.call(asked)
+        return self.services.telemetry.call(asked)
 
     @contextlib.contextmanager
     def _attempt(self, watch: Watch, retries: int, *, paid: bool) -> Iterator[None]:
@@ -306,7 +290,7 @@ class Bench:
     def _check_time(self) -> None:
         if time.monotonic() >= self._last_try:
             reason = UpstreamTimeout("The run's time was up.", UpstreamFacts(transient=True))
-            raise Postponed(reason, _RESUME_S, self.run.claim.retries)
+            raise UpstreamRetryLater(reason, _RESUME_S, self.run.claim.retries)
 
     def _place(self, operation: str) -> tuple[str, str, str]:
         return self.connection.endpoint.base, self.model, operation
@@ -334,7 +318,7 @@ class Bench:
                 if self._steps is None:
                     if self.stopped is not None:
                         raise self.stopped
-                    with self._stopped_by(NotNow):
+                    with self._stopped_by(RetryLater):
                         stored = await self.hold.steps()
                         self._steps = {record.key: Step(await self.value_of(record)) for record in stored}
         return self._steps
@@ -352,7 +336,7 @@ class Bench:
         record = StepRecord(key, b"" if spilled else value, total(step.calls), spilled=spilled, rows=rows)
         await self.hold.remember(record, step.calls)
 
-    async def keep(self, answer: Answer) -> None:
+    async def keep(self, answer: Completed) -> None:
         """Stores the job's answer as a step of its own, so that it is not bought again if its blob can't be written."""
         error = None if answer.error is None else error_body(answer.error)
         value = {"output": answer.output, "status": answer.status, "error": error}
@@ -362,7 +346,7 @@ class Bench:
         self.replies.clear()
         self.run.billed += total(answer.calls)
 
-    async def kept(self) -> Answer | None:
+    async def kept(self) -> Completed | None:
         """The answer that an earlier run of the job has stored. Raises StorageUnavailable."""
         record = next((one for one in await self.hold.steps() if one.key == ANSWER), None)
         if record is None:
@@ -370,13 +354,13 @@ class Bench:
         value = await self.value_of(record)
         self.run.model, self.run.label = value["model"], msgspec.convert(value["connection"], ConnectionLabel | None)
         error = None if value["error"] is None else known_error(value["error"])
-        return Answer(value["output"], (), value["status"], error)
+        return Completed(value["output"], (), value["status"], error)
 
     async def value_of(self, record: StepRecord) -> Any:
         """What a stored step gave. Raises StorageUnavailable."""
         value = record.value
         if record.spilled:
-            value = await self.tools.outputs.read_back(self.run.job, f"steps/{record.key}.json")
+            value = await self.services.outputs.read_back(self.run.job, f"steps/{record.key}.json")
         return msgspec.json.decode(value)
 
 

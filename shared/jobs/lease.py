@@ -19,7 +19,7 @@ from typing import TypeVar
 from shared.billing.usage import Call, total, usage_rows
 from shared.clock import now
 from shared.contract.result import ConnectionLabel
-from shared.errors import LeaseLost, NotNow, Postponed, StorageUnavailable
+from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import LEASE_NOT_RENEWED
 from shared.jobs.attempt import Run
 from shared.jobs.ledger import Ledger
@@ -92,9 +92,9 @@ class Hold:
             while any(step is one for one, _ in self._waiting):
                 await self._write_some()
 
-    async def release(self, because: NotNow) -> None:
+    async def release(self, because: RetryLater) -> None:
         """Gives the job up, to be run again. Raises as `remember`."""
-        retries = because.retries if isinstance(because, Postponed) else self.run.claim.retries
+        retries = because.retries if isinstance(because, UpstreamRetryLater) else self.run.claim.retries
         failed = isinstance(because, StorageUnavailable)
         async with self._changing:
             await self._write_all(room=0)

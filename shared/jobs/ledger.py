@@ -20,9 +20,9 @@ import msgspec
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import Usage
-from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed
+from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, UpstreamRetryLater
 from shared.event_names import USAGE_RECORD_EXISTS
-from shared.jobs.records import Claim, Done, JobRecord, State, job_key, new_nonce, read_claim, read_record, time_row
+from shared.jobs.records import Done, JobRecord, Lease, State, job_key, new_nonce, read_claim, read_record, time_row
 from shared.jobs.step_rows import StepRecord, read_step, step_key, step_row
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table
@@ -45,15 +45,15 @@ class Ledger:
 
     async def claim(
         self, customer: str, job_id: str, *, request_hash: str, submitted_at: datetime, action: str = ""
-    ) -> Claim | Done:
+    ) -> Lease | Done:
         """
         The right to run the job whose request hash is `request_hash`, or what it ended with.
 
-        Raises JobConflict where the id belongs to a job that asked for something else, JobBusy where
+        Raises JobConflict where the id belongs to a job that asked for something else, AlreadyRunning where
         another worker runs it, StorageUnavailable.
         """
         owner, moment = uuid.uuid4().hex, now()
-        first = Claim(customer, job_id, 1, submitted_at, moment, owner, "", nonce=new_nonce())
+        first = Lease(customer, job_id, 1, submitted_at, moment, owner, "", nonce=new_nonce())
         fixed = {"hash": request_hash, "submitted_at": submitted_at, "action": action, "nonce": first.nonce}
         values = self._claimed(first) | fixed
         place = time_row(customer, job_id, submitted_at)
@@ -84,19 +84,19 @@ class Ledger:
             await self._table.insert(row, beside=[time_row(job.customer, job.id, submitted_at)])
         except RowExists as exc:
             if exc.row is None:  # removed since: a moment later it can be inserted
-                raise JobBusy(f"The row of job {job.id} has just been removed.", 1) from None
+                raise AlreadyRunning(f"The row of job {job.id} has just been removed.", 1) from None
             _check_same(exc.row, request_hash)
             row = exc.row
         return read_record(row)
 
-    async def renew(self, claim: Claim) -> Claim:
+    async def renew(self, claim: Lease) -> Lease:
         """Moves the lease's end on. Raises LeaseLost where it was lost to another worker, StorageUnavailable."""
         return await self._change(claim, self._lease())
 
     async def release(
         self,
-        claim: Claim,
-        because: NotNow,
+        claim: Lease,
+        because: RetryLater,
         *,
         retries: int = 0,
         failed: bool = False,
@@ -114,12 +114,12 @@ class Ledger:
             "retries": retries,
             "failures": claim.failures + failed,
             "reason": str(because)[:_REASON_LIMIT],
-            "reason_code": because.reason.code if isinstance(because, Postponed) else "",
+            "reason_code": because.reason.code if isinstance(because, UpstreamRetryLater) else "",
             "lost": msgspec.json.encode(lost or claim.lost).decode(),
         }
         await self._change(claim, values, rows)
 
-    async def complete(self, claim: Claim, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
+    async def complete(self, claim: Lease, told: bytes, *, status: str, usage: Sequence[Row]) -> None:
         """
         Closes the job with its result and its usage records, all in one transaction.
 
@@ -128,7 +128,7 @@ class Ledger:
         done = {"state": "done", "status": status, "told": told, "finished_at": now()}
         await self._change(claim, done, usage)
 
-    async def remember(self, claim: Claim, steps: Sequence[StepRecord], rows: Sequence[Row] = ()) -> Claim:
+    async def remember(self, claim: Lease, steps: Sequence[StepRecord], rows: Sequence[Row] = ()) -> Lease:
         """
         Stores steps and their usage records, and other usage rows, in one transaction that also renews the lease.
 
@@ -154,7 +154,7 @@ class Ledger:
         """Removes a usage row that has turned out to be wrong, if it is there. Raises StorageUnavailable."""
         await self._table.delete([replace(row, etag="")])
 
-    async def steps(self, claim: Claim) -> list[StepRecord]:
+    async def steps(self, claim: Lease) -> list[StepRecord]:
         """The steps that earlier runs of the job remembered. Asks Storage only where there was an earlier run."""
         if claim.attempt == 1:
             return []
@@ -209,13 +209,13 @@ class Ledger:
 
         For a message that the host moved to the poison queue: the host gives it a new id there, so a
         job without a `job_id` of its own can only be known by what it asks for. Storage looks through the partition.
-        Raises JobBusy where there is none whose worker has died, but one that may have a moment ago, or still runs.
+        Raises AlreadyRunning if there is none whose worker has died, but one that still runs or died a moment ago.
         """
         same = [row async for row in self._unfinished(customer, request_hash)]
         running = [row for row in same if row.values["state"] == "running"]
         died = [row for row in running if row.values["lease_until"] <= now()]
         if running and not died:
-            raise JobBusy("A job that asks for the same still runs, or its worker died a moment ago.", _BUSY_S)
+            raise AlreadyRunning("A job that asks for the same still runs, or its worker died a moment ago.", _BUSY_S)
         # One that was given up as Storage failed, and whose message then could not be put back.
         failed = [row for row in same if row.values["state"] == "waiting" and row.values.get("failures")]
         if not (died or failed):
@@ -227,7 +227,7 @@ class Ledger:
         """
         Lets the job's failed runs count no more: five of them end it.
 
-        Raises JobBusy where a worker has just taken it or given it up, StorageUnavailable.
+        Raises AlreadyRunning where a worker has just taken it or given it up, StorageUnavailable.
         """
         row = await self._table.read(customer, job_key(job_id))
         if row is not None and row.values.get("failures"):
@@ -243,7 +243,7 @@ class Ledger:
         try:
             await self._table.merge(Row(row.partition, row.key, {"failures": failures}, row.etag))
         except RowChanged:
-            raise JobBusy(f"A worker has job {row.key.removeprefix('j_')} just now.", 1) from None
+            raise AlreadyRunning(f"A worker has job {row.key.removeprefix('j_')} just now.", 1) from None
 
     async def _unfinished(self, customer: str, request_hash: str) -> AsyncIterator[Row]:
         where, columns, after = {"hash eq": request_hash, "state ne": "done"}, ("state", "lease_until", "failures"), ""
@@ -257,9 +257,9 @@ class Ledger:
 
     async def _claim_again(
         self, customer: str, job_id: str, row: Row | None, request_hash: str, owner: str
-    ) -> Claim | Done:
+    ) -> Lease | Done:
         if row is None:  # removed since: a moment later it can be inserted
-            raise JobBusy(f"The row of job {job_id} has just been removed.", 1)
+            raise AlreadyRunning(f"The row of job {job_id} has just been removed.", 1)
         values = row.values
         _check_same(row, request_hash)
         if values["state"] == "done":
@@ -267,7 +267,7 @@ class Ledger:
         claim = read_claim(row, owner)
         running = values["state"] == "running"
         if running and (left := (values["lease_until"] - now()).total_seconds()) > 0:
-            raise JobBusy(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
+            raise AlreadyRunning(f"Another worker runs job {job_id}.", min(left + 1, _BUSY_S))
         again = replace(claim, attempt=claim.attempt + 1)
         if running:  # a claim that nobody gave up is one whose worker has died
             known = bool(claim.reason) and not claim.reason.startswith(_DIED)
@@ -278,10 +278,10 @@ class Ledger:
         try:
             etag = await self._table.merge(Row(customer, row.key, self._claimed(again), row.etag))
         except RowChanged:
-            raise JobBusy(f"Another worker has just taken job {job_id}.", 1) from None
+            raise AlreadyRunning(f"Another worker has just taken job {job_id}.", 1) from None
         return replace(again, etag=etag)
 
-    async def _change(self, claim: Claim, values: Mapping[str, Any], added: Sequence[Row] = ()) -> Claim:
+    async def _change(self, claim: Lease, values: Mapping[str, Any], added: Sequence[Row] = ()) -> Lease:
         if added and claim.deaths:  # whoever writes usage rows has written those of the deaths first
             values, claim = {**values, "deaths": ""}, replace(claim, deaths=())
         row = Row(claim.customer, job_key(claim.job_id), values, claim.etag)
@@ -301,7 +301,7 @@ class Ledger:
             return await self._change(replace(claim, etag=found.etag), values, await self.missing(added))
         return replace(claim, etag=etag)
 
-    async def _beside(self, claim: Claim, added: Sequence[Row]) -> list[Row]:
+    async def _beside(self, claim: Lease, added: Sequence[Row]) -> list[Row]:
         """The rows as they can be added beside what is there."""
         there = [await self._table.read(row.partition, row.key) is not None for row in added]
         free = [row for row, is_there in zip(added, there, strict=True) if not is_there]
@@ -316,7 +316,7 @@ class Ledger:
                 free.append(replace(row, key=f"{row.key}_{claim.owner[:8]}"))
         return free
 
-    def _claimed(self, claim: Claim) -> dict[str, Any]:
+    def _claimed(self, claim: Lease) -> dict[str, Any]:
         return {
             "state": "running",
             "attempt": claim.attempt,

@@ -27,7 +27,7 @@ _ALSO = ("reason", "reason_code", "cancelled", "failures", *_CALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Lease:
     """The right to run a job, until its lease ends."""
 
     customer: str
@@ -104,10 +104,10 @@ def job_key(job_id: str) -> str:
     return f"j_{job_id}"
 
 
-def read_claim(row: Row, owner: str) -> Claim:
+def read_claim(row: Row, owner: str) -> Lease:
     """The claim in a job's row, in the hands of `owner`."""
     values = row.values
-    return Claim(
+    return Lease(
         customer=row.partition,
         job_id=row.key.removeprefix("j_"),
         attempt=values["attempt"],

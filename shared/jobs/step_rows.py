@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.contract.result import Usage
-from shared.jobs.records import Claim
+from shared.jobs.records import Lease
 from shared.storage.base import Row
 
 ROWS_BESIDE = 99
@@ -38,12 +38,12 @@ def fitting(steps: Sequence[StepRecord], *, beside: int = 0) -> list[StepRecord]
     return list(steps)
 
 
-def step_key(claim: Claim, key: str) -> str:
+def step_key(claim: Lease, key: str) -> str:
     """The key of a step's row."""
     return f"s_{claim.job_id}~{key}"  # no job id has a `~`, so no job's keys begin like another's
 
 
-def step_row(claim: Claim, step: StepRecord) -> Row:
+def step_row(claim: Lease, step: StepRecord) -> Row:
     """A step as a row."""
     values = {"value": step.value, "spilled": step.spilled, **msgspec.structs.asdict(step.usage)}
     return Row(claim.customer, step_key(claim, step.key), values)

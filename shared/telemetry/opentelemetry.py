@@ -26,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.billing.usage import read_usage
 from shared.contract.decoding import UNREADABLE
 from shared.contract.job import Job
-from shared.errors import LaneFull
+from shared.errors import Throttled
 from shared.telemetry.base import LOADED_AT, Asked, Telemetry, Watch
 
 NAME = "customer_ai_jobs"
@@ -130,7 +130,7 @@ class Spans(Telemetry):
         """See Telemetry."""
         if job.put_back is not None and job.put_back.traceparent:
             return job.put_back.traceparent  # every run hangs on the request, not on the run before
-        return None if isinstance(reason, LaneFull) else _traceparent()
+        return None if isinstance(reason, Throttled) else _traceparent()
 
     def claimed(self, job: Job, attempt: int, age_s: float) -> None:
         """See Telemetry."""
@@ -142,7 +142,7 @@ class Spans(Telemetry):
         """See Telemetry."""
         code = _code(reason)
         get_current_span().set_attribute(f"{NAME}.put_back", code)
-        if isinstance(reason, LaneFull):
+        if isinstance(reason, Throttled):
             get_current_span().set_attribute(_TURNED_AWAY, True)
         self._put_backs.add(1, {_CUSTOMER: job.customer, f"{NAME}.reason": code})
         self.waiting.record(delay_s, {_CUSTOMER: job.customer, f"{NAME}.where": "queue"})

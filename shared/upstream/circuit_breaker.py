@@ -18,10 +18,10 @@ from typing import Literal
 
 from shared.errors import (
     CredentialRejected,
-    Postponed,
     ProviderUnavailable,
     UpstreamError,
     UpstreamFacts,
+    UpstreamRetryLater,
     UpstreamTimeout,
 )
 from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN
@@ -73,7 +73,7 @@ class Breaker:
         """
         Around one try of a call, which has used up `retries`.
 
-        Raises CredentialRejected, ProviderUnavailable, or Postponed where the job may wait, instead of
+        Raises CredentialRejected, ProviderUnavailable, or UpstreamRetryLater where the job may wait, instead of
         letting it be made.
         """
         trial = self._enter(retries, max_retries)
@@ -109,10 +109,10 @@ class Breaker:
             UpstreamFacts(transient=True, detail={"breaker": state}),
         )
         if state == "half_open":  # it waits for another's call to tell, and has not been made itself
-            raise Postponed(reason, wait, retries)
+            raise UpstreamRetryLater(reason, wait, retries)
         if retries >= max_retries:
             raise reason
-        raise Postponed(reason, wait, retries + 1)
+        raise UpstreamRetryLater(reason, wait, retries + 1)
 
     def _count(self, error: UpstreamError) -> None:
         if isinstance(error, CredentialRejected) and error.facts.status == _UNAUTHORIZED:

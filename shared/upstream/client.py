@@ -24,10 +24,10 @@ from shared.contract.decoding import is_crowded
 from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
-    Postponed,
     ProviderUnavailable,
     UpstreamError,
     UpstreamFacts,
+    UpstreamRetryLater,
     UpstreamTimeout,
 )
 from shared.secret import Secret, redact
@@ -106,7 +106,7 @@ class Transport:
         `progress`: how many such calls have been answered, for other jobs as well; see `waits.is_retry`.
 
         No try lasts beyond `until`, and no retry begins after `last_try` (None: `until`), both on
-        `time.monotonic()`'s clock: what would, raises Postponed, as does a wait that is too long to be sat out. Any
+        `time.monotonic()`'s clock: what would, raises UpstreamRetryLater, as does a wait that is too long. Any
         other failure raises its UpstreamError, or ConnectionInvalid where the address is none that may be called.
         """
         ends = (until, until if last_try is None else last_try)
@@ -189,7 +189,7 @@ class Transport:
                 waits += told is not None
                 too_long = wait > BACKOFF_S or (told or 0) > SIT_OUT_S
                 if too_long or time.monotonic() + wait >= last_try:
-                    raise Postponed(error, min(wait, LONGEST_WAIT_S), retries) from error
+                    raise UpstreamRetryLater(error, min(wait, LONGEST_WAIT_S), retries) from error
             await asyncio.sleep(wait)
 
     async def _send_once(self, request: UpstreamRequest, access: Access | None, timeout_s: float) -> Reply:

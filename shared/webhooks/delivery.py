@@ -19,7 +19,7 @@ import msgspec
 
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
-from shared.errors import ConnectionInvalid, NotNow, StorageUnavailable, UpstreamError
+from shared.errors import ConnectionInvalid, RetryLater, StorageUnavailable, UpstreamError
 from shared.event_names import (
     CALLBACK_DELIVERED,
     CALLBACK_DROPPED,
@@ -56,7 +56,7 @@ _EVENTS = {"waiting": CALLBACK_WAITING, "delivered": CALLBACK_DELIVERED, "failed
 log = logging.getLogger("customer_ai_jobs")
 
 
-class _Busy(NotNow):
+class _Busy(RetryLater):
     """The customer has enough callbacks under way on this worker."""
 
 
@@ -101,7 +101,7 @@ class Callbacks:
                 self._under_way[message.customer] -= 1
                 if not self._under_way[message.customer]:
                     del self._under_way[message.customer]
-        except NotNow as moment:  # that was no try: the same message, later
+        except RetryLater as moment:  # that was no try: the same message, later
             await self._put(self.settings.callbacks_queue, message, moment.delay_s)
 
     async def bury(self, body: bytes) -> None:
@@ -115,7 +115,7 @@ class Callbacks:
             if record is not None:
                 error = "The callback was given up: the worker that made it died each time."
                 await self._record(message, _Outcome("failed", error, record.callback_last_status))
-        except NotNow as moment:
+        except RetryLater as moment:
             await self._put(self.settings.callbacks_poison_queue, message, moment.delay_s)
 
     async def _deliver(self, message: CallbackMessage) -> None:

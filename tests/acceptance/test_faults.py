@@ -160,7 +160,7 @@ async def _drive(faulty: FaultyWorld, customer: Customer, kind: str, lasts: str)
         message_id, body = messages.popleft()
         seen = len(faulty.watch.met)
         try:
-            answer = await faulty.world.services.pipeline.answer(Delivery(body, message_id, datetime.now(UTC)))
+            answer = await faulty.world.services.worker.process(Delivery(body, message_id, datetime.now(UTC)))
         except Exception:  # noqa: BLE001  # whatever it is, the host delivers the message again
             messages.appendleft((message_id, body))
             answer = None

@@ -52,7 +52,7 @@ async def working(world: World) -> AsyncIterator[None]:
                 try:
                     await world.deliver(body)
                 except JobError:
-                    await world.services.pipeline.queues.send(queue, body)
+                    await world.services.queues.send(queue, body)
             await asyncio.sleep(0.02)
 
     async with asyncio.TaskGroup() as group:
@@ -78,7 +78,7 @@ async def test_page_can_be_followed(world: World, tmp_path: Path):
     for line, expected in shown():
         if "poison retry" in line:
             body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % customer.name.encode()
-            await world.services.pipeline.queues.send(poison, body)
+            await world.services.queues.send(poison, body)
         words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{world.endpoint.url}/openai/v1")
         words, _, stdin = words.replace("contoso", customer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""

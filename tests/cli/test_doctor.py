@@ -136,7 +136,7 @@ async def test_clock_is_compared_with_that_of_storage(
 async def test_poison_is_a_warning(operator: Operator):
     """Messages in a poison queue are told, with the command that shows them."""
     poison = f"{operator.world.environment['JOBS_QUEUE']}-poison"
-    await operator.world.services.pipeline.queues.send(poison, b"[]")
+    await operator.world.services.queues.send(poison, b"[]")
 
     ended = await operator.types("doctor")
 

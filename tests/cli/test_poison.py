@@ -34,7 +34,7 @@ async def poisoned(operator: Operator, customer: Customer, *, failures: int = 5,
     job = customer.job(**members)
     body = json.dumps(job).encode()
     known = decode_job(body, default_id="message-1")
-    ledger = operator.world.services.pipeline.tools.ledger
+    ledger = operator.world.services.ledger
     claim = await ledger.claim(
         customer.name, known.id, request_hash=request_hash(known), submitted_at=now(), action="chat"
     )
@@ -43,7 +43,7 @@ async def poisoned(operator: Operator, customer: Customer, *, failures: int = 5,
     values = {"failures": failures, "reason": "The endpoint broke off.", "state": "waiting"}
     await operator.world.services.table.merge(Row(customer.name, row.key, values, row.etag))
     assert claim is not None
-    await operator.world.services.pipeline.queues.send(_poison(operator), body)
+    await operator.world.services.queues.send(_poison(operator), body)
     return job
 
 
@@ -56,7 +56,7 @@ async def test_poison_is_shown_with_its_reason(operator: Operator):
     customer = operator.world.customer()
     await poisoned(operator, customer, job_id="one")
     await poisoned(operator, customer, input={"prompt": "Without an id."})  # type: ignore[arg-type]
-    await operator.world.services.pipeline.queues.send(_poison(operator), b"[]")
+    await operator.world.services.queues.send(_poison(operator), b"[]")
     client = operator.world.queues.get_queue_client(_poison(operator))
     await client.send_message("not base64!")
 
@@ -116,7 +116,7 @@ async def test_only_what_is_wanted_is_put_back(operator: Operator):
 
 async def test_what_is_no_job_stays(operator: Operator):
     """A message that no run could take is not put back, and is told."""
-    await operator.world.services.pipeline.queues.send(_poison(operator), b"[]")
+    await operator.world.services.queues.send(_poison(operator), b"[]")
 
     ended = await operator.types("poison retry --all")
 
@@ -129,7 +129,7 @@ async def test_job_that_has_ended_is_told_again(operator: Operator):
     customer = operator.world.customer()
     await customer.run(job_id="done")
     body = json.dumps(customer.job(job_id="done")).encode()
-    await operator.world.services.pipeline.queues.send(_poison(operator), body)
+    await operator.world.services.queues.send(_poison(operator), body)
 
     shown = await operator.types("poison list")
     await operator.types("poison retry --all")

@@ -179,7 +179,7 @@ async def test_usage_is_the_statement(operator: Operator):
     customer = operator.world.customer()
     await customer.run()
     await customer.run()
-    label = (await operator.world.services.pipeline.connections.resolve(customer.name, "default")).label()
+    label = (await operator.world.services.connections.resolve(customer.name, "default")).label()
     (row,) = usage_rows(customer.name, "lost", "chat", "gpt-4o", label, [Call(None, outcome="unanswered")], now())
     await operator.world.services.table.insert(Row(row.partition, row.key, row.values))
     month = f"{now():%Y-%m}"

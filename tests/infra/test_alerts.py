@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared import errors
-from shared.jobs.admission import Lanes
+from shared.jobs.admission import Limiter
 from tests.support import kql
 from tests.support.bicep import members, read, value
 from tests.support.endpoint import error
@@ -132,7 +132,7 @@ def test_functions_that_queries_name_exist():
         r'"(\w+)"', " ".join(re.findall(r"Name in \(([^)]*)\)", texts))
     )
 
-    assert {"run_job", "bury_job", "bury_callback", "sweep"} == set(named)
+    assert {"run_job", "dead_letter_job", "dead_letter_callback", "retention_sweep"} == set(named)
     assert set(named) <= functions
 
 
@@ -142,7 +142,7 @@ def test_codes_and_reasons_that_queries_name_exist():
         each.code for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.JobError)
     }
     reasons = {
-        name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.NotNow)
+        name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.RetryLater)
     }
     texts = " ".join(text for _, text in QUERIES)
     lists = re.findall(r"\bcode !?in \(([^)]*)\)", texts) + re.findall(r'\bcode == ("\w+")', texts)
@@ -195,7 +195,7 @@ async def test_throttled_customer_is_found(world: World, caplog: pytest.LogCaptu
 
     (row,) = found(query("customers-rate-limited"), ours(caplog))
 
-    assert (customer.name, "Postponed") == (row["customer"], row["reason"])
+    assert (customer.name, "UpstreamRetryLater") == (row["customer"], row["reason"])
     assert "(429)" in row["error"]
     assert float(row["delay_s"]) >= 600
 
@@ -222,9 +222,9 @@ async def test_endpoint_that_is_down_is_found(world: World, caplog: pytest.LogCa
 
 async def test_customer_that_uses_its_share_is_found(caplog: pytest.LogCaptureFixture):
     """A customer that uses its share of a worker is found under customer and connection; no other line reports it."""
-    lanes = Lanes()
+    lanes = Limiter()
     lanes.of("contoso", "default", 1).seconds = 60
-    with lanes.admitted("contoso", "default"), pytest.raises(errors.LaneFull), lanes.admitted("contoso", "default"):
+    with lanes.admitted("contoso", "default"), pytest.raises(errors.Throttled), lanes.admitted("contoso", "default"):
         pass
 
     (row,) = found(chart("share of a worker"), ours(caplog))
@@ -262,8 +262,8 @@ def test_faults_are_shown_as_they_are_counted():
 async def test_job_error_is_found(world: World, caplog: pytest.LogCaptureFixture):
     """A crash is found by how its line begins."""
     customer = world.customer()
-    broken = replace(world.services.pipeline, connections=_Broken())
-    await broken.answer(delivery(json.dumps(customer.job()).encode()))
+    broken = replace(world.services, connections=_Broken())
+    await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
 
     assert [True] == [line.startswith(tuple(kql.begins(query("app-faults")))) for line in ours(caplog)]
 

@@ -117,7 +117,7 @@ async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, 
     waits, log line or output; nor in what the job ends with when it is given up afterwards.
     """
     caplog.set_level(logging.DEBUG)
-    pipeline = replace(world.services.pipeline, queues=_Unhidden(world.services.pipeline.queues))
+    worker = replace(world.services, queues=_Unhidden(world.services.queues)).worker
     customers = {action: world.customer(api_key=f"{KEY}-{action}") for action in JOBS}
     deliveries = []
     for action, customer in customers.items():
@@ -127,9 +127,9 @@ async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, 
         job = customer.job(job_id=action, action=action, input=JOBS[action], options=options, output=output)
         deliveries.append(delivery(json.dumps(job).encode()))
 
-    told = await asyncio.gather(*map(pipeline.answer, deliveries))
+    told = await asyncio.gather(*map(worker.process, deliveries))
     first = await _waiting(world)
-    buried = await asyncio.gather(*map(pipeline.bury, deliveries))
+    buried = await asyncio.gather(*map(worker.dead_letter, deliveries))
     then = await _waiting(world)
 
     assert [] == [action for action, customer in customers.items() if not customer.account.received]
@@ -178,7 +178,7 @@ async def test_reprs_show_no_key(world: World):
     settings = read_settings(environment)
     services = build(settings)
     customer = world.customer(api_key=KEY)
-    connection = await services.pipeline.connections.resolve(customer.name, "default")
+    connection = await services.connections.resolve(customer.name, "default")
     await services.close()
 
     shown = [repr(thing) + str(thing) for thing in (settings, services, connection, connection.access)]
@@ -189,10 +189,9 @@ async def test_reprs_show_no_key(world: World):
 async def test_crash_is_logged_without_the_text_of_the_exception(world: World, caplog: pytest.LogCaptureFixture):
     """A fault of ours ends the job with `internal`; its log has the place, not the exception's words."""
     customer = world.customer(api_key=KEY)
-    pipeline = world.services.pipeline
-    broken = replace(pipeline, connections=_Broken())
+    broken = replace(world.services, connections=_Broken())
 
-    told = await broken.answer(delivery(json.dumps(customer.job()).encode()))
+    told = await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
 
     assert told is not None
     assert json.loads(told)["error"]["code"] == "internal"

@@ -320,7 +320,7 @@ def test_the_log_is_counted_by_event():
     log = Log()
     for line in (
         "[host 0] INFO run_job 1a2b: job_finished customer=c job_id=j",
-        "[host 0] WARNING run_job 1a2b: job_requeued customer=c job_id=j delay_s=7.1 Postponed: Wait.",
+        "[host 0] WARNING run_job 1a2b: job_requeued customer=c job_id=j delay_s=7.1 UpstreamRetryLater: Wait.",
         "[host 1] ERROR run_job 1a2b: job_error customer=c job_id=j KeyError",
         '[host 1]   File "x.py", line 3, in y',
         "[host 1] WARNING host.queues: Message 1 could not be settled.",
@@ -328,7 +328,7 @@ def test_the_log_is_counted_by_event():
     ):
         log.read(line)
 
-    assert {"job_requeued Postponed": 1, "job_error": 1, "warning of host.queues": 1} == log.events
+    assert {"job_requeued UpstreamRetryLater": 1, "job_error": 1, "warning of host.queues": 1} == log.events
     assert ["[host 1] ERROR run_job 1a2b: job_error customer=c job_id=j KeyError"] == log.errors
 
 

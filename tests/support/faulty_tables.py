@@ -44,7 +44,7 @@ def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Fa
 
 def azure(world: World) -> Account:
     """The account that the app's services use."""
-    blobs = world.services.pipeline.tools.outputs._blobs
+    blobs = world.services.outputs._blobs
     assert isinstance(blobs, AzureBlobs)
     return blobs._account
 

@@ -44,7 +44,7 @@ class Customer:
     async def deliver(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> bytes | None:
         """Hands the pipeline one message, as the trigger does."""
         data = json.dumps(self.job(**members)).encode() if body is None else body
-        return await self.world.services.pipeline.answer(delivery(data, message_id))
+        return await self.world.services.worker.process(delivery(data, message_id))
 
     async def queued(self) -> list[bytes]:
         """This customer's messages in the jobs queue, which all are taken out of."""
@@ -96,7 +96,7 @@ class World:
 
     async def deliver(self, body: bytes) -> bytes | None:
         """Hands the pipeline one message, as the trigger does."""
-        return await self.services.pipeline.answer(delivery(body))
+        return await self.services.worker.process(delivery(body))
 
     async def messages(self, queue: str) -> list[bytes]:
         """What stands in a queue now, taken out of it; messages that are still hidden stay."""

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import now
-from shared.errors import JobBusy
-from shared.jobs.admission import Lanes
+from shared.errors import AlreadyRunning
+from shared.jobs.admission import Limiter
 from shared.jobs.ledger import Ledger
-from shared.jobs.records import Claim
-from shared.jobs.worker import Pipeline
+from shared.jobs.records import Lease
+from shared.services import Services
 from shared.storage.base import RowChanged
 from shared.upstream.circuit_breaker import Breakers
 from tests.support.fakes import MemoryQueues, MemoryTable
@@ -23,14 +23,14 @@ from tests.support.harness import Customer, World, delivery
 class Worker:
     """A worker of one test's own: its lanes, breakers and queues, and a ledger in memory."""
 
-    pipeline: Pipeline
+    services: Services
     table: MemoryTable
     queues: MemoryQueues
 
     @property
     def ledger(self) -> Ledger:
         """Its ledger."""
-        return self.pipeline.tools.ledger
+        return self.services.ledger
 
     async def deliver(
         self,
@@ -44,7 +44,7 @@ class Worker:
         """Hands the pipeline one message, as the trigger does, and gives the result that it tells."""
         data = json.dumps(customer.job(**members)).encode() if body is None else body
         message = delivery(data, message_id)
-        told = await self.pipeline.answer(replace(message, submitted_at=submitted_at or message.submitted_at))
+        told = await self.services.worker.process(replace(message, submitted_at=submitted_at or message.submitted_at))
         return None if told is None else json.loads(told)
 
     async def run(self, customer: Customer, body: bytes | None = None, **members: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Worker:
 
     def put_back(self) -> list[tuple[bytes, float]]:
         """The messages that it has put back into the jobs queue, each with its delay; they are taken out."""
-        return self.queues.sent.pop(self.pipeline.settings.jobs_queue, [])
+        return self.queues.sent.pop(self.services.settings.jobs_queue, [])
 
     def row(self, customer: Customer, job_id: str) -> dict[str, Any]:
         """A job's row."""
@@ -78,21 +78,21 @@ class Worker:
         assert row is not None
         await self.table.merge(replace(row, values={"lease_until": now() - timedelta(seconds=1)}))
 
-    async def take_over(self, customer: Customer, job_id: str) -> Claim:
+    async def take_over(self, customer: Customer, job_id: str) -> Lease:
         """Another worker's claim on a job, whose lease has ended unnoticed."""
         asked = self.row(customer, job_id)["hash"]
         while True:
             try:
                 await self.end_lease(customer, job_id)
                 claim = await Ledger(self.table).claim(customer.name, job_id, request_hash=asked, submitted_at=now())
-            except (RowChanged, JobBusy):  # it was renewed meanwhile
+            except (RowChanged, AlreadyRunning):  # it was renewed meanwhile
                 continue
-            assert isinstance(claim, Claim)
+            assert isinstance(claim, Lease)
             return claim
 
 
-def worker_of(world: World, *, table: MemoryTable | None = None, lease_s: float = 90, **tools: Any) -> Worker:
+def worker_of(world: World, *, table: MemoryTable | None = None, lease_s: float = 90, **parts: Any) -> Worker:
     """A worker in the world's vault, blobs and endpoint; `tools` are its own in place of the usual."""
-    table, queues, pipeline = table or MemoryTable(), MemoryQueues(), world.services.pipeline
-    own = {"ledger": Ledger(table, lease_s=lease_s), "lanes": Lanes(), "breakers": Breakers()} | tools
-    return Worker(replace(pipeline, queues=queues, tools=replace(pipeline.tools, **own)), table, queues)
+    table, queues = table or MemoryTable(), MemoryQueues()
+    own = {"ledger": Ledger(table, lease_s=lease_s), "limiter": Limiter(), "breakers": Breakers()} | parts
+    return Worker(replace(world.services, queues=queues, **own), table, queues)

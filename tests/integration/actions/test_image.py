@@ -25,7 +25,7 @@ from shared.connections.endpoint import parse_endpoint
 from shared.contract.image import decode_image
 from shared.contract.job import Options
 from shared.contract.result import Usage
-from shared.errors import InvalidJob, Postponed, ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected, UpstreamFacts, UpstreamRetryLater
 from shared.upstream.client import Transport
 from shared.upstream.messages import Reply
 from tests.support.clients import Tokens, opened
@@ -305,7 +305,7 @@ async def test_fetch_is_tried_again_and_bounded(pictures: Gallery, monkeypatch: 
     pictures.answers["/large"] = [web.Response(body=b"x" * 2000)]
     async with opened(Tokens()) as transport:
         assert (await fetched(transport, f"{pictures.url}/flaky")).body == PNG
-        with pytest.raises(Postponed) as wait:
+        with pytest.raises(UpstreamRetryLater) as wait:
             await fetched(transport, f"{pictures.url}/later")
         monkeypatch.setattr("shared.upstream.client.REPLY_LIMIT", 1000)
         with pytest.raises(ProviderUnavailable, match="more than"):

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from shared.actions.base import Step
 from shared.actions.multi_chat import join_answers
-from shared.errors import NotNow, RateLimited, RequestRejected, StorageUnavailable, UpstreamFacts
+from shared.errors import RateLimited, RequestRejected, RetryLater, StorageUnavailable, UpstreamFacts
 from shared.jobs.ledger import STEP_LIMIT, Ledger
-from shared.jobs.records import Claim
+from shared.jobs.records import Lease
 from shared.storage.base import Row
 from tests.support.endpoint import Answer, completion, error
 from tests.support.fakes import Fault
@@ -408,14 +408,14 @@ async def test_quota_that_ends_in_the_middle_keeps_what_was_answered(world: Worl
     assert 3 == desk.asked.total()
 
 
-async def take_over(world: World, customer: Customer, job_id: str) -> Claim:
+async def take_over(world: World, customer: Customer, job_id: str) -> Lease:
     """Claims a job that another worker runs, as if its lease had ended."""
-    ledger = world.services.pipeline.tools.ledger
+    ledger = world.services.ledger
     key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
     asked = (await world.table.get_entity(*key.values()))["hash"]
     await world.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
     claim = await ledger.claim(customer.name, job_id, request_hash=asked, submitted_at=datetime.now(UTC))
-    assert isinstance(claim, Claim)
+    assert isinstance(claim, Lease)
     return claim
 
 
@@ -423,7 +423,7 @@ async def test_a_lost_lease_ends_the_run_and_says_nothing(world: World):
     """A worker that was taken over tells nothing, soon stops buying, and records what it bought as lost."""
     customer = world.customer(max_concurrency=2)
     asked = prompts(40)
-    claims: list[Claim] = []
+    claims: list[Lease] = []
 
     async def lose(prompt: str) -> None:
         if prompt == asked[10] and not claims:
@@ -440,7 +440,7 @@ async def test_a_lost_lease_ends_the_run_and_says_nothing(world: World):
     lost = [key for key in await keys_of(customer) if "~" in key]
     assert len(kept) < 15
     assert first == len(kept) + len(lost)
-    await world.services.pipeline.tools.ledger.release(claims[0], NotNow("Later.", 1))
+    await world.services.ledger.release(claims[0], RetryLater("Later.", 1))
     result = await customer.run(**job(asked))
     assert ("succeeded", 3, 40) == (result["status"], result["attempts"], result["usage"]["calls"])
     # One stands in place of the death, which it was for the one who took over.
@@ -459,9 +459,8 @@ class Shaky:
 
     async def deliver(self, members: dict[str, Any]) -> dict[str, Any] | None:
         """What the pipeline tells of a job."""
-        pipeline = self.world.services.pipeline
-        pipeline = replace(pipeline, tools=replace(pipeline.tools, ledger=Ledger(self.faulty.table)))
-        told = await pipeline.answer(delivery(json.dumps(self.customer.job(**members)).encode()))
+        services = replace(self.world.services, ledger=Ledger(self.faulty.table))
+        told = await services.worker.process(delivery(json.dumps(self.customer.job(**members)).encode()))
         return None if told is None else json.loads(told)
 
     async def usage(self) -> list[str]:
@@ -636,7 +635,7 @@ async def test_a_deadline_that_passed_while_the_job_waited(world: World):
     desk.scripts["1"] = [error(429, retry_after="6")]
     members = job(["0", "1"], options={"deadline_s": 60})
     body = json.dumps(customer.job(**members)).encode()
-    assert await world.services.pipeline.answer(delivery(body)) is None
+    assert await world.services.worker.process(delivery(body)) is None
     key = {"PartitionKey": customer.name, "RowKey": "j_job-1"}
     await world.table.update_entity(key | {"submitted_at": datetime.now(UTC) - timedelta(seconds=61)})
 

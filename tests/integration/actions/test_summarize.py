@@ -23,7 +23,7 @@ from shared.actions.summary_prompts import summary_messages
 from shared.actions.text_splitter import estimate_tokens, split
 from shared.contract.job import BlobName
 from shared.contract.summarize import Summarize, decode_summarize
-from shared.errors import InvalidJob, Postponed, RateLimited, RequestRejected, UpstreamFacts
+from shared.errors import InvalidJob, RateLimited, RequestRejected, UpstreamFacts, UpstreamRetryLater
 from shared.upstream.messages import Reply
 from tests.support.endpoint import Account, Received, completion, error, reply
 from tests.support.harness import Customer, World
@@ -463,7 +463,7 @@ class Paper:
         """See Bench."""
         await asyncio.sleep(0)
         if self.left <= 0:
-            raise Postponed(RateLimited("Later."), 60)
+            raise UpstreamRetryLater(RateLimited("Later."), 60)
         self.left -= 1
         text = body["messages"][1]["content"][len("<text>\n") : -len("\n</text>")]
         if estimate_tokens(text) > self.window:
@@ -489,7 +489,7 @@ def test_however_often_it_stops_nothing_is_lost_or_bought_twice(
 
     for calls in [*runs, 1000]:
         paper.left = calls
-        with contextlib.suppress(Postponed), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        with contextlib.suppress(UpstreamRetryLater), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             answer = runner.run(run(Summarize(text), cast(Bench, paper)))
             break
 

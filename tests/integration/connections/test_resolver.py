@@ -815,7 +815,7 @@ async def test_which_model_a_job_runs_on(
 async def test_a_connection_out_of_key_vault(world: World) -> None:
     """Through the real SDK, a secret in the vault is the customer's connection, and is read once."""
     customer = world.customer(default_model="gpt-5")
-    resolve = world.services.pipeline.connections.resolve
+    resolve = world.services.connections.resolve
 
     found = await asyncio.gather(*(resolve(customer.name, "default") for _ in range(20)))
 
@@ -830,7 +830,7 @@ async def test_a_bare_key_with_tags_out_of_key_vault(world: World) -> None:
     tags = {"endpoint": f"{world.endpoint.url}/openai/v1", "provider": "azure_openai"}
     world.keep(f"ai--{customer.name}--default", customer.account.key, tags=tags)
 
-    found = await world.services.pipeline.connections.resolve(customer.name, "default")
+    found = await world.services.connections.resolve(customer.name, "default")
 
     assert customer.account.key == key_of(found)
 
@@ -852,13 +852,13 @@ async def test_a_secrets_attributes_are_held_to(
     world.keep(f"ai--{customer.name}--default", "sk-key-of-somebody", attributes=attributes)
 
     with pytest.raises(error):
-        await world.services.pipeline.connections.resolve(customer.name, "default")
+        await world.services.connections.resolve(customer.name, "default")
 
 
 async def test_a_key_that_is_rotated_in_key_vault_is_found(world: World) -> None:
     """A new version in the vault is what `renewed` gives, through the real SDK."""
     customer = world.customer()
-    connections = world.services.pipeline.connections
+    connections = world.services.connections
     refused = await connections.resolve(customer.name, "default")
     world.connect(customer, api_key="rotated-key")
 

@@ -100,7 +100,7 @@ async def test_this_worker_uses_what_was_put_at_once(customer: Customer):
 
 async def test_what_is_being_read_while_it_is_put_is_not_kept(customer: Customer):
     """A read that began before the PUT serves whoever waits for it, and nobody after it."""
-    world, connections = customer.world, customer.world.services.pipeline.connections
+    world, connections = customer.world, customer.world.services.connections
     world.connect(customer, default_model="old")
     came, go = asyncio.Event(), asyncio.Event()
 
@@ -214,7 +214,7 @@ async def test_settings_that_are_shown_can_be_put(customer: Customer, given: dic
     shown = await call(customer, "GET")
     keyless = {name: value for name, value in given.items() if name == "api_key" and given.get("auth") != "entra"}
     again = await call(customer, "PUT", json_body=shown.json["settings"] | keyless)
-    connections = customer.world.services.pipeline.connections
+    connections = customer.world.services.connections
 
     assert (201, 200) == (made.status, again.status), again.body
     assert made.json["settings"] == shown.json["settings"] == again.json["settings"]
@@ -496,14 +496,14 @@ async def test_a_trial_is_billed_as_what_it_is(customer: Customer):
 
 def room(world: World) -> ConnectionsDoor:
     """The room that answers for connections."""
-    return world.services.door.handlers["put_connection"].__self__
+    return world.services.http.handlers["put_connection"].__self__
 
 
 async def test_a_trial_that_can_not_be_recorded_is_not_made(customer: Customer):
     """Storage is asked before the endpoint: where it is down, nothing is sent."""
     await put(customer)
     own = replace(room(customer.world).trials, table=MemoryTable(down=True))
-    connection = await customer.world.services.pipeline.connections.resolve(customer.name, "default")
+    connection = await customer.world.services.connections.resolve(customer.name, "default")
 
     with pytest.raises(StorageUnavailable):
         await own.run(connection, None)
@@ -516,7 +516,7 @@ async def test_a_trial_is_on_record_whatever_storage_does(customer: Customer, fa
     await put(customer)
     table = MemoryTable(faults=deque(faults))
     own = replace(room(customer.world).trials, table=table)
-    connection = await customer.world.services.pipeline.connections.resolve(customer.name, "default")
+    connection = await customer.world.services.connections.resolve(customer.name, "default")
     with contextlib.suppress(StorageUnavailable):
         assert (await own.run(connection, None)).ok
 
@@ -588,7 +588,7 @@ async def test_a_trial_goes_to_the_endpoints_deployment(customer: Customer):
 async def test_an_address_that_may_not_be_called_is_told_apart(customer: Customer):
     """A name that is allowed and leads where nobody may call is seen at the socket; no record stays."""
     await put(customer)
-    connection = await customer.world.services.pipeline.connections.resolve(customer.name, "default")
+    connection = await customer.world.services.connections.resolve(customer.name, "default")
     transport = Transport(customer.world.services.identity, allow_local=False)
     try:
         found = await replace(room(customer.world).trials, transport=transport).run(connection, None)
@@ -681,7 +681,7 @@ def principal(*roles: str, customer: str = "") -> dict[str, str]:
 async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
     """403 without Connections.Write; another customer's connections can neither be seen nor touched."""
     world = customer.world
-    door = world.services.door
+    door = world.services.http
     settings = replace(door.settings, http_auth="entra", website_auth_enabled=True)
     object.__setattr__(world.services, "door", replace(door, settings=settings))
     routes = [("PUT", ""), ("GET", ""), ("DELETE", ""), ("POST", "/test")]

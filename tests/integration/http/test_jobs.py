@@ -98,7 +98,7 @@ async def test_a_job_without_an_id_gets_a_new_one(customer: Customer):
 
 async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch):
     """Where the queue did not take the message, nothing was accepted; handed in again, the job runs."""
-    door = customer.world.services.pipeline.queues
+    door = customer.world.services.queues
     send = type(door).send
 
     async def fail(*_: Any, **__: Any) -> None:
@@ -475,7 +475,7 @@ async def test_a_job_that_was_cancelled_before_its_message_was_sent_ends(
     customer: Customer, monkeypatch: pytest.MonkeyPatch
 ):
     """Handed in again, it is sent, so that it ends with a result, as cancelled."""
-    queues = type(customer.world.services.pipeline.queues)
+    queues = type(customer.world.services.queues)
     send = queues.send
 
     async def fail(*_: Any, **__: Any) -> None:
@@ -497,7 +497,7 @@ async def test_a_job_whose_worker_died_can_be_cancelled(customer: Customer):
     await post(customer, job_id="dead")
     (message,) = await customer.queued()
     job = decode_job(message, default_id="")
-    ledger = customer.world.services.pipeline.tools.ledger
+    ledger = customer.world.services.ledger
     await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=now())
     key = {"PartitionKey": customer.name, "RowKey": "j_dead"}
     await customer.world.table.update_entity(key | {"lease_until": now() - timedelta(seconds=1)})
@@ -518,7 +518,7 @@ async def test_a_job_whose_queue_is_allowed_no_more_ends(customer: Customer):
     await post(customer, job_id="moved", output={"queue": world.environment["ALLOWED_RESULT_QUEUES"]})
     (message,) = await customer.queued()
     changed = build(read_settings({**world.environment, "ALLOWED_RESULT_QUEUES": ""}))
-    told = await changed.pipeline.answer(delivery(message))
+    told = await changed.worker.process(delivery(message))
     await changed.close()
     status = await knock(world, "GET", f"jobs/{customer.name}/moved")
 

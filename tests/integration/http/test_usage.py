@@ -213,7 +213,7 @@ async def test_what_can_not_be_a_customer_is_not_found(world: World, name: str):
 
 async def test_a_token_sees_its_own_customers_statement(customer: Customer):
     """Another customer's is not found, whether it exists or not."""
-    read: Any = customer.world.services.door.handlers["read_usage"]
+    read: Any = customer.world.services.http.handlers["read_usage"]
     request = Request("GET", "", {"customer": customer.name})
 
     assert 200 == (await read(request, Caller(frozenset({"Billing.Read"}), customer.name))).status

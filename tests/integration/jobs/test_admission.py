@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from shared.clock import now, rfc3339
 from shared.connections.resolver import DEFAULT_CONCURRENCY
-from shared.errors import LaneFull
+from shared.errors import Throttled
 from shared.jobs import admission as module
-from shared.jobs.admission import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, Lanes
+from shared.jobs.admission import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, Limiter
 from shared.jobs.message import Delivery
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion
@@ -48,20 +48,20 @@ class Clock:
 
 @dataclass
 class Hall:
-    """Lanes, a clock, and the jobs that were let in."""
+    """Limiter, a clock, and the jobs that were let in."""
 
     clock: Clock = field(default_factory=Clock)
     jobs: dict[str, list[AbstractContextManager[None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.lanes = Lanes(ticks=self.clock)
+        self.lanes = Limiter(ticks=self.clock)
 
     def enter(self, customer: str, connection: str = "default") -> float | None:
         """Lets a job in, or gives the seconds that it is sent away for."""
         job = self.lanes.admitted(customer, connection)
         try:
             job.__enter__()
-        except LaneFull as full:
+        except Throttled as full:
             return full.delay_s
         self.jobs.setdefault(customer, []).append(job)
         return None
@@ -241,7 +241,7 @@ def test_how_long_jobs_take_is_learned():
 
 
 def test_what_is_kept_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    """Lanes of connections that were idle longest are forgotten, and the jobs in them end all the same."""
+    """Limiter of connections that were idle longest are forgotten, and the jobs in them end all the same."""
     monkeypatch.setattr(module, "KEPT", 10)
     hall = Hall()
     hall.enter("first")
@@ -290,7 +290,7 @@ def test_the_log_tells_of_a_full_lane_once_a_minute(caplog: pytest.LogCaptureFix
 
 async def test_two_widths_at_once_have_a_gate_each():
     """While runs with the old and the new secret take turns, no more calls are under way than the two allow."""
-    lanes, under_way, most = Lanes(), 0, 0
+    lanes, under_way, most = Limiter(), 0, 0
 
     async def call(width: int) -> None:
         nonlocal under_way, most
@@ -344,7 +344,7 @@ async def test_a_full_lane_puts_the_job_back_untouched(world: World):
     worker, calls = worker_of(world), [Held(), Held()]
     busy, other = world.customer(max_concurrency=2), world.customer()
     await worker.run(busy)  # so that the lane's width is known
-    worker.pipeline.tools.lanes.of(busy.name, "default").seconds = 60
+    worker.services.limiter.of(busy.name, "default").seconds = 60
     busy.account.received.clear()
     busy.account.will_answer(*calls)
     runs = [asyncio.create_task(worker.run(busy, job_id=f"in-{number}")) for number in range(2)]
@@ -378,14 +378,14 @@ async def test_a_job_that_comes_back_is_kept_in_hand_until_there_is_room(world: 
     worker, first = worker_of(world), Held()
     customer = world.customer(max_concurrency=1)
     await worker.run(customer)  # so that the lane's width is known
-    worker.pipeline.tools.lanes.of(customer.name, "default").seconds = 60
+    worker.services.limiter.of(customer.name, "default").seconds = 60
     customer.account.will_answer(first)
     running = asyncio.create_task(worker.run(customer, job_id="first"))
     await first.asked.wait()
     assert await worker.deliver(customer, job_id="second", submitted_at=now() - timedelta(seconds=40)) is None
     ((body, _),) = worker.put_back()
     second = asyncio.create_task(worker.run(customer, body))
-    while not worker.pipeline.tools.lanes._in_hand:  # noqa: ASYNC110  # a count cannot tell
+    while not worker.services.limiter._in_hand:  # noqa: ASYNC110  # a count cannot tell
         await asyncio.sleep(0)
 
     first.end.set()
@@ -398,7 +398,7 @@ async def test_a_deadline_that_comes_in_hand_ends_the_job(world: World, monkeypa
     """A job whose deadline passes while it is kept in hand is not sent away once more."""
     monkeypatch.setattr(module, "IN_HAND_S", 0.3)
     worker, customer = worker_of(world), world.customer()
-    lane = worker.pipeline.tools.lanes.of(customer.name, "default")
+    lane = worker.services.limiter.of(customer.name, "default")
     lane.jobs, lane.seconds = 1000, 60
     came = {"_put_back": {"submitted_at": rfc3339(now() - timedelta(seconds=10))}}
 
@@ -411,7 +411,7 @@ async def test_a_deadline_that_comes_in_hand_ends_the_job(world: World, monkeypa
 async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
     """A job whose deadline has passed is not put back again for want of room: it ends."""
     worker, customer = worker_of(world), world.customer()
-    lane = worker.pipeline.tools.lanes.of(customer.name, "default")
+    lane = worker.services.limiter.of(customer.name, "default")
     lane.jobs, lane.seconds = 1000, 60
 
     early = await worker.deliver(customer, job_id="late", options={"deadline_s": 30})
@@ -419,7 +419,7 @@ async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
     message = Delivery(body, "another", now())
     moved = json.loads(body)
     moved["_put_back"]["submitted_at"] = rfc3339(now() - timedelta(seconds=31))
-    told = await worker.pipeline.answer(replace(message, body=json.dumps(moved).encode()))
+    told = await worker.services.worker.process(replace(message, body=json.dumps(moved).encode()))
 
     assert early is None
     assert told is not None
@@ -430,7 +430,7 @@ async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
 async def test_a_job_that_fills_its_message_goes_back_in_a_smaller_one(world: World):
     """A job that leaves no room in its message for a word of ours goes back with its input in a blob of its own."""
     worker, customer = worker_of(world), world.customer()
-    lane = worker.pipeline.tools.lanes.of(customer.name, "default")
+    lane = worker.services.limiter.of(customer.name, "default")
     lane.jobs, lane.seconds = 1000, 60
     frame = len(_packed(customer.job(job_id="full", input={"prompt": ""})))
     body = _packed(customer.job(job_id="full", input={"prompt": "x" * (49_152 - frame)}))

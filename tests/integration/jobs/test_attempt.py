@@ -19,12 +19,12 @@ from aiohttp import web
 
 from shared.actions import chat, multi_chat
 from shared.clock import now
-from shared.errors import JobBusy, LeaseLost, StorageUnavailable
+from shared.errors import AlreadyRunning, LeaseLost, StorageUnavailable
 from shared.jobs import lease as holds
 from shared.jobs import ledger as ledgers
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
-from shared.jobs.records import Claim
+from shared.jobs.records import Lease
 from shared.storage.base import Row
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated
@@ -92,7 +92,7 @@ class Noticing(Ledger):
         super().__init__(*args, **options)
         self.noticed = asyncio.Event()
 
-    async def renew(self, claim: Claim) -> Claim:
+    async def renew(self, claim: Lease) -> Lease:
         """See `Ledger`."""
         try:
             return await super().renew(claim)
@@ -119,7 +119,7 @@ async def test_the_lease_is_kept_while_the_run_lasts(world: World, time: Time):
     await held.asked.wait()
     asked, began, found_busy = worker.row(customer, "long")["hash"], time.moment, set()
     while time.moment - began < timedelta(seconds=270):
-        with pytest.raises(JobBusy):
+        with pytest.raises(AlreadyRunning):
             await worker.ledger.claim(customer.name, "long", request_hash=asked, submitted_at=now())
         found_busy.add(time.moment)
     held.end.set()
@@ -426,7 +426,7 @@ async def test_a_death_is_recorded_though_the_run_after_it_comes_to_nothing(worl
 async def test_a_death_after_the_answer_was_remembered_leaves_no_record(world: World):
     """A job whose answer was remembered when its worker died goes on from there: nothing is bought, nothing unclear."""
     blobs = _Stuck()
-    worker = worker_of(world, outputs=Outputs(world.services.pipeline.settings, blobs))
+    worker = worker_of(world, outputs=Outputs(world.services.settings, blobs))
     customer = world.customer()
     run = asyncio.create_task(worker.deliver(customer, job_id="kept", output={"blob": True}))
     await blobs.stuck.wait()
@@ -567,7 +567,7 @@ async def test_an_answer_that_is_remembered_late_is_not_called_lost(world: World
 async def test_a_blob_that_can_not_be_written_costs_no_second_call(world: World):
     """A job whose result can't be saved goes back with its answer remembered; the next run only saves it."""
     blobs = _Refusing()
-    worker = worker_of(world, outputs=Outputs(world.services.pipeline.settings, blobs))
+    worker = worker_of(world, outputs=Outputs(world.services.settings, blobs))
     customer = world.customer()
     blobs.refusing = True
 

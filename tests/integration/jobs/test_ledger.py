@@ -14,10 +14,10 @@ import pytest
 
 from shared.contract.job import Job
 from shared.contract.result import Usage
-from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, StorageUnavailable
+from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, StorageUnavailable
 from shared.jobs import ledger as module
 from shared.jobs.ledger import LEASE_S, Ledger
-from shared.jobs.records import Claim, Done, time_row
+from shared.jobs.records import Done, Lease, time_row
 from shared.jobs.step_rows import StepRecord, fitting
 from shared.storage.base import Row, RowExists, RowPage, Table
 from tests.support.fakes import Fault, MemoryTable
@@ -28,7 +28,7 @@ SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 TOLD = b'{"status": "succeeded"}'
 
 
-LATER = NotNow("Later.", 1)
+LATER = RetryLater("Later.", 1)
 
 
 @dataclass
@@ -40,17 +40,17 @@ class Case:
     faults: deque[Fault | None]
     customer: str
 
-    async def claim(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Claim | Done:
+    async def claim(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Lease | Done:
         """A claim on a job."""
         return await self.ledger.claim(self.customer, job_id, request_hash=request_hash, submitted_at=SUBMITTED)
 
-    async def mine(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Claim:
+    async def mine(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Lease:
         """A claim that must be had."""
         claim = await self.claim(job_id, request_hash=request_hash)
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, Lease)
         return claim
 
-    async def complete(self, claim: Claim, told: bytes = TOLD, *, calls: int = 1) -> None:
+    async def complete(self, claim: Lease, told: bytes = TOLD, *, calls: int = 1) -> None:
         """Completes a job with as many usage records."""
         usage = [Row(self.customer, f"u_2026-11_{claim.job_id}_{n:04}", {"calls": 1}) for n in range(calls)]
         await self.ledger.complete(claim, told, status="succeeded", usage=usage)
@@ -164,7 +164,7 @@ async def test_a_job_that_runs_is_busy(case: Case) -> None:
     """While the lease holds, the job is nobody else's; it is looked at again within seconds."""
     await case.mine()
 
-    with pytest.raises(JobBusy, match="Another worker runs job job-1") as raised:
+    with pytest.raises(AlreadyRunning, match="Another worker runs job job-1") as raised:
         await case.claim()
 
     assert 15 == raised.value.delay_s
@@ -175,7 +175,7 @@ async def test_a_lease_that_ends_soon_is_waited_for(case: Case, pass_by: Callabl
     await case.mine()
     pass_by(LEASE_S - 10)
 
-    with pytest.raises(JobBusy) as raised:
+    with pytest.raises(AlreadyRunning) as raised:
         await case.claim()
 
     assert 10 <= raised.value.delay_s <= 11
@@ -252,9 +252,9 @@ async def test_of_claims_at_once_one_wins(case: Case, pass_by: Callable[[float],
     for attempt in (1, 2):
         found = await asyncio.gather(*(case.claim() for _ in range(8)), return_exceptions=True)
 
-        (claim,) = [one for one in found if isinstance(one, Claim)]
+        (claim,) = [one for one in found if isinstance(one, Lease)]
         assert attempt == claim.attempt
-        assert 7 == sum(isinstance(one, JobBusy) for one in found)
+        assert 7 == sum(isinstance(one, AlreadyRunning) for one in found)
         pass_by(LEASE_S)
 
     await case.complete(claim)
@@ -398,7 +398,7 @@ async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_e
     case.faults.append(Fault.LOST)
     with pytest.raises(StorageUnavailable):
         await case.claim()
-    with pytest.raises(JobBusy):
+    with pytest.raises(AlreadyRunning):
         await case.claim()
 
     pass_by(LEASE_S)
@@ -416,7 +416,7 @@ class Vanishing(MemoryTable):
 
 async def test_a_row_that_was_just_removed_is_waited_for() -> None:
     """Between an insert that found the row and the reading of it, the row may go: a moment later it is new."""
-    with pytest.raises(JobBusy) as raised:
+    with pytest.raises(AlreadyRunning) as raised:
         await Ledger(Vanishing()).claim("contoso", "job-1", request_hash="hash", submitted_at=SUBMITTED)
 
     assert 1 == raised.value.delay_s
@@ -432,7 +432,7 @@ async def test_a_job_whose_worker_died_is_found_by_what_it_asked_for(
     assert await case.ledger.find_unfinished(case.customer, "same") is None
 
     await case.mine("dead", request_hash="same")
-    with pytest.raises(JobBusy):  # it may still run
+    with pytest.raises(AlreadyRunning):  # it may still run
         await case.ledger.find_unfinished(case.customer, "same")
     pass_by(LEASE_S)
 
@@ -447,7 +447,7 @@ async def test_of_two_alike_the_one_that_waits_is_not_taken_for_the_one_whose_wo
     await case.ledger.release(await case.mine("waiting", request_hash="same"), LATER, failed=True)
     await case.mine("dead", request_hash="same")
 
-    with pytest.raises(JobBusy):
+    with pytest.raises(AlreadyRunning):
         await case.ledger.find_unfinished(case.customer, "same")
     pass_by(LEASE_S)
 
@@ -528,7 +528,7 @@ async def test_a_change_that_seemed_to_fail_does_not_lose_the_claim(case: Case) 
     await case.ledger.release(claim, LATER)
 
     again = await case.claim()
-    assert isinstance(again, Claim)
+    assert isinstance(again, Lease)
     assert (2, 0) == (again.attempt, again.failures)
 
 
@@ -537,12 +537,12 @@ async def test_runs_that_came_to_nothing_are_counted(case: Case, pass_by: Callab
     await case.mine()
     pass_by(LEASE_S + 1)
     left_behind = await case.claim()
-    assert isinstance(left_behind, Claim)
+    assert isinstance(left_behind, Lease)
     await case.ledger.release(left_behind, LATER, failed=True)
     unkept = await case.claim()
-    assert isinstance(unkept, Claim)
+    assert isinstance(unkept, Lease)
     await case.ledger.release(unkept, LATER)
     waited = await case.claim()
-    assert isinstance(waited, Claim)
+    assert isinstance(waited, Lease)
 
     assert [1, 2, 2] == [claim.failures for claim in (left_behind, unkept, waited)]

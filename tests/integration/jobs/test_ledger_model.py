@@ -32,10 +32,18 @@ from hypothesis.stateful import (
 
 from shared.contract.job import Job as JobMessage
 from shared.contract.result import Usage
-from shared.errors import JobBusy, JobConflict, LeaseLost, NotNow, Postponed, RateLimited, StorageUnavailable
+from shared.errors import (
+    AlreadyRunning,
+    JobConflict,
+    LeaseLost,
+    RateLimited,
+    RetryLater,
+    StorageUnavailable,
+    UpstreamRetryLater,
+)
 from shared.jobs import ledger as module
 from shared.jobs.ledger import Ledger
-from shared.jobs.records import Claim, Done, JobRecord, time_row
+from shared.jobs.records import Done, JobRecord, Lease, time_row
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row, Table
 from tests.support.fakes import Fault, MemoryTable
@@ -48,9 +56,9 @@ JOBS = ("job-1", "job-1.2")
 WORKERS = range(3)
 T = TypeVar("T")
 DIED = "The worker that ran it died."
-REASONS: tuple[NotNow, ...] = (
+REASONS: tuple[RetryLater, ...] = (
     StorageUnavailable("Storage was down."),
-    Postponed(RateLimited("Slow down."), 60, 2),
+    UpstreamRetryLater(RateLimited("Slow down."), 60, 2),
 )
 
 jobs, workers = st.sampled_from(JOBS), st.sampled_from(WORKERS)
@@ -82,7 +90,7 @@ class Job:
 class Holding:
     """What one worker has in hand of a job."""
 
-    claim: Claim
+    claim: Lease
     known: set[str]
     """Steps that it knows to be stored."""
     tried: list[str] = field(default_factory=list)
@@ -166,13 +174,13 @@ class LedgerMachine(RuleBasedStateMachine):
         elif isinstance(given, Done):
             assert row is not None
             assert ("done", row.told) == (row.state, given.told)
-        elif isinstance(given, JobBusy):
+        elif isinstance(given, AlreadyRunning):
             assert after is None
             assert row is not None
             assert row.lease_until is not None
             assert 0 < given.delay_s <= min(15, (row.lease_until - self.moment).total_seconds() + 1)
         else:
-            assert isinstance(given, Claim)
+            assert isinstance(given, Lease)
             assert after is not None
             self._hold(worker, job, given)
 
@@ -208,9 +216,9 @@ class LedgerMachine(RuleBasedStateMachine):
         given = self._together(
             *(self.ledger.claim(self.customer, job, request_hash="same", submitted_at=START) for _ in WORKERS)
         )
-        claims = [one for one in given if isinstance(one, Claim)]
+        claims = [one for one in given if isinstance(one, Lease)]
         assert 1 == len(claims)
-        assert len(WORKERS) - 1 == sum(isinstance(one, JobBusy) for one in given)
+        assert len(WORKERS) - 1 == sum(isinstance(one, AlreadyRunning) for one in given)
         assert after is not None
         self.state = after
         self._hold(data.draw(workers), job, claims[0])
@@ -228,14 +236,14 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.complete(holding.claim, b"raced", status="succeeded", usage=self._rows(job, ["raced"])),
             self.ledger.claim(self.customer, job, request_hash=row.request_hash, submitted_at=START),
         )
-        if isinstance(given, Claim):
+        if isinstance(given, Lease):
             assert isinstance(done, LeaseLost)
             assert taken is not None
             self.state = taken
             self._hold((worker + 1) % len(WORKERS), job, given)
         else:
             assert done is None
-            assert isinstance(given, JobBusy | Done)
+            assert isinstance(given, AlreadyRunning | Done)
             self.state = closed
 
     @precondition(lambda self: self.held)
@@ -247,7 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         after = self._changed(job, holding)
         given = self._do(self.ledger.renew(holding.claim), faults, after, lost=not self._is_valid(job, holding))
-        if isinstance(given, Claim):
+        if isinstance(given, Lease):
             holding.claim = given
 
     @precondition(lambda self: self.held)
@@ -267,7 +275,7 @@ class LedgerMachine(RuleBasedStateMachine):
             after,
             lost=not self._is_valid(job, holding),
         )
-        if isinstance(given, Claim):
+        if isinstance(given, Lease):
             holding.claim = given
             holding.known.update(keys)
             holding.tried.clear()
@@ -282,13 +290,13 @@ class LedgerMachine(RuleBasedStateMachine):
         faults=faults,
     )
     def release(
-        self, data: st.DataObject, because: NotNow, failed: bool, lost: int, faults: list[Fault | None]
+        self, data: st.DataObject, because: RetryLater, failed: bool, lost: int, faults: list[Fault | None]
     ) -> None:
         """A worker gives its job up, with what it has lost; then it does nothing more with it, if it was told so."""
         job, holding = self._draw(data)
         claim, rows = holding.claim, self._owe(holding, lost)
         sum_of_lost = claim.lost + Usage(calls=lost)
-        retries = because.retries if isinstance(because, Postponed) else claim.retries
+        retries = because.retries if isinstance(because, UpstreamRetryLater) else claim.retries
         after, row = self.state.copy(), self.state.jobs[job]
         again = self._is_ours(job, holding) and row.state == "waiting"  # it seemed to fail the last time
         if not again:
@@ -297,7 +305,7 @@ class LedgerMachine(RuleBasedStateMachine):
             given_up.state, given_up.retries, given_up.lost = "waiting", retries, sum_of_lost
             given_up.failures = claim.failures + failed
             given_up.reason = str(because)
-            given_up.reason_code = "rate_limited" if isinstance(because, Postponed) else ""
+            given_up.reason_code = "rate_limited" if isinstance(because, UpstreamRetryLater) else ""
         self._do(
             self.ledger.release(
                 claim, because, retries=retries, failed=failed, lost=sum_of_lost, rows=self._rows(job, rows)
@@ -442,7 +450,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.faults.extend(faults)
         try:
             given: T | Exception = self.run(coming)
-        except (StorageUnavailable, JobBusy, JobConflict, LeaseLost) as exc:
+        except (StorageUnavailable, AlreadyRunning, JobConflict, LeaseLost) as exc:
             given = exc
         self.faults.clear()
         if isinstance(given, StorageUnavailable):
@@ -462,7 +470,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         return self.run(gathered())
 
-    def _hold(self, worker: int, name: str, claim: Claim) -> None:
+    def _hold(self, worker: int, name: str, claim: Lease) -> None:
         """Gives a worker its claim, and lets it read what was remembered, as a run does."""
         job = self.state.jobs[name]
         said = (claim.attempt, claim.failures, claim.deaths, claim.retries, claim.lost, claim.cancelled)

@@ -13,7 +13,7 @@ import pytest
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
-from shared.jobs.records import Claim
+from shared.jobs.records import Lease
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion, error
 from tests.support.fakes import Fault, MemoryTable
@@ -40,7 +40,7 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     ((body, _),) = worker.put_back()
     before = len(customer.account.received)
 
-    states = [await worker.pipeline.tools.ledger.cancel(customer.name, "off") for _ in range(2)]
+    states = [await worker.services.ledger.cancel(customer.name, "off") for _ in range(2)]
     result = await worker.run(customer, body)
     again = await worker.run(customer, body)
 
@@ -51,7 +51,7 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     assert result == again
     assert before == len(customer.account.received)
     assert [("answered", 1, 18)] == worker.outcomes(customer)
-    assert "done" == await worker.pipeline.tools.ledger.cancel(customer.name, "off")
+    assert "done" == await worker.services.ledger.cancel(customer.name, "off")
 
 
 async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worker: Worker):
@@ -59,8 +59,8 @@ async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worke
     customer, other = world.customer(), world.customer()
     await worker.run(other, job_id="theirs")
 
-    assert await worker.pipeline.tools.ledger.cancel(customer.name, "nothing") is None
-    assert await worker.pipeline.tools.ledger.cancel(customer.name, "theirs") is None
+    assert await worker.services.ledger.cancel(customer.name, "nothing") is None
+    assert await worker.services.ledger.cancel(customer.name, "theirs") is None
 
 
 async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
@@ -70,19 +70,19 @@ async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
     run = asyncio.create_task(worker.run(customer, job_id="runs"))
     await held.asked.wait()
 
-    state = await worker.pipeline.tools.ledger.cancel(customer.name, "runs")
+    state = await worker.services.ledger.cancel(customer.name, "runs")
     held.end.set()
 
     assert "running" == state
     assert "succeeded" == (await run)["status"]
-    assert "done" == await worker.pipeline.tools.ledger.cancel(customer.name, "runs")
+    assert "done" == await worker.services.ledger.cancel(customer.name, "runs")
 
 
 async def test_a_cancelled_job_stays_cancelled_though_its_worker_dies(world: World, worker: Worker):
     """A worker that dies while it ends a cancelled job leaves one that the next one ends alike."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
+    await worker.services.ledger.cancel(customer.name, "off")
     await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "off")
 
@@ -96,9 +96,9 @@ async def test_a_cancelled_job_that_is_buried_is_cancelled(world: World, worker:
     """Whichever queue its message comes from."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
+    await worker.services.ledger.cancel(customer.name, "off")
 
-    told = await worker.pipeline.bury(delivery(body))
+    told = await worker.services.worker.dead_letter(delivery(body))
 
     assert told is not None
     assert "cancelled" == json.loads(told)["error"]["code"]
@@ -109,7 +109,7 @@ async def test_a_cancelled_job_waits_for_storage(world: World, worker: Worker):
     """A Storage that does not keep the end of a cancelled job does not bring it back to life."""
     customer = world.customer()
     body = await _put_back(worker, customer)
-    await worker.pipeline.tools.ledger.cancel(customer.name, "off")
+    await worker.services.ledger.cancel(customer.name, "off")
     worker.table.faults.extend([None, None, Fault.REFUSED])
 
     assert await worker.deliver(customer, body) is None
@@ -219,7 +219,7 @@ async def test_a_buried_job_tells_the_endpoints_refusal(world: World, worker: Wo
     ((body, _),) = worker.put_back()
     await _submitted_earlier(worker, customer, "poison", timedelta(days=2))
 
-    told = await worker.pipeline.bury(delivery(body))
+    told = await worker.services.worker.dead_letter(delivery(body))
 
     assert told is not None
     result = json.loads(told)
@@ -235,7 +235,7 @@ async def test_a_buried_job_tells_that_its_worker_died(world: World, worker: Wor
     await worker.ledger.claim(customer.name, "deadly", request_hash=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "deadly")
 
-    told = await worker.pipeline.bury(delivery(body))
+    told = await worker.services.worker.dead_letter(delivery(body))
 
     assert told is not None
     error = json.loads(told)["error"]
@@ -248,7 +248,7 @@ async def test_a_buried_job_that_nobody_claimed_is_answered(world: World, worker
     """A message that reached no claim before the host gave it up ends with a result, too."""
     customer = world.customer()
 
-    told = await worker.pipeline.bury(delivery(json.dumps(customer.job(job_id="unknown")).encode()))
+    told = await worker.services.worker.dead_letter(delivery(json.dumps(customer.job(job_id="unknown")).encode()))
 
     assert told is not None
     result = json.loads(told)
@@ -268,7 +268,7 @@ async def test_the_callback_of_a_buried_job_bears_its_own_id(world: World, worke
     """The host gives a message in the poison queue a new id: what is told is told of the job that it was."""
     body = await _dead(worker, world.customer(), output={"callback": "https://example.com/hook"})
 
-    told = await worker.pipeline.bury(delivery(body, "poison-9"))
+    told = await worker.services.worker.dead_letter(delivery(body, "poison-9"))
 
     ((message, _),) = worker.queues.sent[world.environment["CALLBACKS_QUEUE"]]
     assert ["orig-1", "orig-1"] == [json.loads(one)["job_id"] for one in (told or b"{}", message)]
@@ -282,10 +282,10 @@ async def test_a_buried_job_has_one_result(world: World, worker: Worker, known: 
     body = await _dead(worker, customer, **members) if known else json.dumps(customer.job(**members)).encode()
     worker.queues.missing = frozenset({queue})
 
-    assert await worker.pipeline.bury(delivery(body, "poison-9")) is None
-    ((again, _),) = worker.queues.sent.pop(worker.pipeline.settings.poison_queue)
+    assert await worker.services.worker.dead_letter(delivery(body, "poison-9")) is None
+    ((again, _),) = worker.queues.sent.pop(worker.services.settings.poison_queue)
     worker.queues.missing = frozenset()
-    assert await worker.pipeline.bury(delivery(again, "poison-10")) is None
+    assert await worker.services.worker.dead_letter(delivery(again, "poison-10")) is None
 
     ((told, _),) = worker.queues.sent[queue]
     assert ("orig-1" if known else "poison-9") == json.loads(told)["job_id"]
@@ -298,7 +298,9 @@ async def test_a_poison_message_past_its_deadline_waits_for_no_other(world: Worl
     body = json.dumps(customer.job(options={"deadline_s": 5})).encode()
     await worker.ledger.claim(customer.name, "other", request_hash=_asked(body), submitted_at=now())
 
-    told = await worker.pipeline.bury(replace(delivery(body, "poison-9"), submitted_at=now() - timedelta(days=2)))
+    told = await worker.services.worker.dead_letter(
+        replace(delivery(body, "poison-9"), submitted_at=now() - timedelta(days=2))
+    )
 
     assert told is not None
     assert "poison-9" == json.loads(told)["job_id"]
@@ -315,12 +317,12 @@ async def test_a_queue_that_refuses_for_a_while_ends_no_waiting_job(world: World
     worker.queues.down = True
     for _ in range(5):
         with pytest.raises(StorageUnavailable):
-            await worker.pipeline.answer(delivery(body))
+            await worker.services.worker.process(delivery(body))
     with pytest.raises(StorageUnavailable):
-        await worker.pipeline.bury(delivery(body))
+        await worker.services.worker.dead_letter(delivery(body))
     worker.queues.down = False
 
-    assert await worker.pipeline.bury(delivery(body)) is None
+    assert await worker.services.worker.dead_letter(delivery(body)) is None
     ((body, _),) = worker.put_back()
     result = await worker.run(customer, body)
 
@@ -336,11 +338,11 @@ async def test_a_job_is_not_buried_for_ever(world: World, worker: Worker):
         assert await worker.deliver(customer, job_id=job_id) is None
         ((body, _),) = worker.put_back()
         for _ in range(burials):
-            assert await worker.pipeline.bury(delivery(body)) is None
+            assert await worker.services.worker.dead_letter(delivery(body)) is None
             ((body, _),) = worker.put_back()
         if not burials:
             await _submitted_earlier(worker, customer, job_id, timedelta(days=2))
-        told.append(json.loads(await worker.pipeline.bury(delivery(body)) or b"{}"))
+        told.append(json.loads(await worker.services.worker.dead_letter(delivery(body)) or b"{}"))
 
     assert [("again", "rate_limited"), ("late", "rate_limited")] == [
         (result["job_id"], result["error"]["code"]) for result in told
@@ -356,7 +358,7 @@ async def test_deaths_do_not_pile_up_in_the_reason(world: World, worker: Worker)
         await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
         await worker.end_lease(customer, "off")
 
-    told = await worker.pipeline.bury(delivery(body))
+    told = await worker.services.worker.dead_letter(delivery(body))
 
     assert told is not None
     message = json.loads(told)["error"]["message"]
@@ -370,7 +372,7 @@ async def test_five_runs_that_came_to_nothing_are_enough(world: World, worker: W
     body = await _put_back(worker, customer)
     for _ in range(5):
         claim = await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, Lease)
         await worker.end_lease(customer, "off")
 
     result = await worker.run(customer, body)

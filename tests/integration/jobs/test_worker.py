@@ -125,7 +125,7 @@ async def test_bad_input_is_answered_at_once(world: World, body: bytes, words: s
     """What is no job ends as a failed result under its message id, whose message names the fault."""
     message_id, before = str(uuid.uuid4()), await _waiting(world)
 
-    result = decoded(await world.services.pipeline.answer(delivery(body, message_id)))
+    result = decoded(await world.services.worker.process(delivery(body, message_id)))
 
     assert (result["status"], result["error"]["code"], result["job_id"]) == (
         "failed",
@@ -148,7 +148,7 @@ async def test_refused_job_echoes_what_is_valid(world: World):
         }
     ).encode()
 
-    result = decoded(await world.services.pipeline.answer(delivery(body)))
+    result = decoded(await world.services.worker.process(delivery(body)))
 
     assert ("mine", "acme", "chat", {"a": "b"}) == tuple(
         result[name] for name in ("job_id", "customer", "action", "metadata")
@@ -390,7 +390,7 @@ async def test_job_past_its_deadline_calls_nothing(world: World):
     late = delivery(json.dumps(customer.job(options={"deadline_s": 5})).encode())
     late = type(late)(late.body, late.message_id, late.submitted_at - timedelta(seconds=6))
 
-    result = decoded(await world.services.pipeline.answer(late))
+    result = decoded(await world.services.worker.process(late))
 
     assert result["error"]["code"] == "timeout"
     assert customer.account.received == []
@@ -500,12 +500,12 @@ async def test_input_blob_of_others_is_refused(world: World, name: str):
 async def test_buried_job_is_answered_under_its_first_id(world: World):
     """A job without `job_id` has a new message id in the poison queue, and is answered under its first."""
     customer = world.customer()
-    pipeline = world.services.pipeline
+    worker = world.services.worker
     body = json.dumps(customer.job()).encode()
     first = delivery(body)
     await _claim_as_a_dying_worker(world, customer.name, first.message_id, body)
 
-    result = decoded(await pipeline.bury(delivery(body)))
+    result = decoded(await worker.dead_letter(delivery(body)))
 
     assert (result["job_id"], result["error"]["code"]) == (first.message_id, "internal")
     assert result["attempts"] == 2
@@ -515,9 +515,7 @@ async def test_buried_job_is_answered_under_its_first_id(world: World):
 async def _claim_as_a_dying_worker(world: World, customer: str, job_id: str, body: bytes) -> None:
     """Leaves what a worker leaves that was killed: a claim whose lease has ended."""
     asked = request_hash(decode_job(body, default_id=job_id))
-    await world.services.pipeline.tools.ledger.claim(
-        customer, job_id, request_hash=asked, submitted_at=datetime.now(UTC)
-    )
+    await world.services.ledger.claim(customer, job_id, request_hash=asked, submitted_at=datetime.now(UTC))
     await world.table.update_entity(
         {
             "PartitionKey": customer,
@@ -532,7 +530,7 @@ async def test_buried_job_that_is_done_is_told_again(world: World):
     customer = world.customer()
     told = await customer.deliver(job_id="done-before")
 
-    again = await world.services.pipeline.bury(delivery(json.dumps(customer.job(job_id="done-before")).encode()))
+    again = await world.services.worker.dead_letter(delivery(json.dumps(customer.job(job_id="done-before")).encode()))
 
     assert told == again
     assert len(customer.account.received) == 1
@@ -540,7 +538,7 @@ async def test_buried_job_that_is_done_is_told_again(world: World):
 
 async def test_buried_message_that_is_no_job_is_answered(world: World):
     """What is no job is answered from the poison queue too, as `invalid_job`."""
-    result = decoded(await world.services.pipeline.bury(delivery(b"\x00\xff", "m-9")))
+    result = decoded(await world.services.worker.dead_letter(delivery(b"\x00\xff", "m-9")))
 
     assert (result["job_id"], result["error"]["code"]) == ("m-9", "invalid_job")
 
@@ -626,7 +624,7 @@ async def test_what_earlier_runs_were_billed_is_told_by_one_that_fails(world: Wo
     assert await customer.deliver(**job) is None
     await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_half", "failures": 5})
 
-    result = decoded(await world.services.pipeline.bury(delivery(json.dumps(customer.job(**job)).encode())))
+    result = decoded(await world.services.worker.dead_letter(delivery(json.dumps(customer.job(**job)).encode())))
 
     assert ("failed", 1, 11) == (result["status"], result["usage"]["calls"], result["usage"]["input_tokens"])
     assert 1 == len(await customer.usage())
@@ -704,18 +702,18 @@ async def test_a_buried_job_without_an_id_waits_for_its_lease_and_ends_under_its
     customer = world.customer()
     body = json.dumps(customer.job()).encode()
     customer.account.will_answer(error(429, retry_after="300"))
-    assert await world.services.pipeline.answer(delivery(body, "waits")) is None
+    assert await world.services.worker.process(delivery(body, "waits")) is None
     job = decode_job(body, default_id="dead")
-    ledger, poison = world.services.pipeline.tools.ledger, f"{world.environment['JOBS_QUEUE']}-poison"
+    ledger, poison = world.services.ledger, f"{world.environment['JOBS_QUEUE']}-poison"
     await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=datetime.now(UTC))
     recorded = MemoryQueues()
-    pipeline = replace(world.services.pipeline, queues=recorded)
+    worker = replace(world.services, queues=recorded).worker
 
-    assert await pipeline.bury(delivery(body, "poison-1")) is None
+    assert await worker.dead_letter(delivery(body, "poison-1")) is None
     ((again, _),) = recorded.sent[poison]
     ended = {"lease_until": datetime.now(UTC) - timedelta(seconds=1)}
     await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_dead"} | ended)
-    result = decoded(await pipeline.bury(delivery(again, "poison-2")))
+    result = decoded(await worker.dead_letter(delivery(again, "poison-2")))
 
     assert ("dead", "internal") == (result["job_id"], result["error"]["code"])
     states = {row["RowKey"]: row["state"] for row in await customer.rows() if row["RowKey"].startswith("j_")}

@@ -31,7 +31,7 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
-from shared.jobs.admission import Lanes
+from shared.jobs.admission import Limiter
 from shared.telemetry.azure_monitor import _OWN_BUSINESS
 from shared.telemetry.base import SILENT, Telemetry
 from shared.telemetry.opentelemetry import Spans
@@ -100,9 +100,8 @@ async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIter
 
 def listened(world: World, telemetry: Telemetry) -> World:
     """The world, telling that."""
-    pipeline = world.services.pipeline
-    tools = replace(pipeline.tools, telemetry=telemetry, lanes=Lanes(), breakers=Breakers(on_change=telemetry.breaker))
-    return replace(world, services=replace(world.services, pipeline=replace(pipeline, tools=tools)))
+    own = {"telemetry": telemetry, "limiter": Limiter(), "breakers": Breakers(on_change=telemetry.breaker)}
+    return replace(world, services=replace(world.services, **own))
 
 
 @pytest.fixture
@@ -316,7 +315,7 @@ async def test_all_runs_of_a_job_are_one_trace(quiet: World, heard: Heard):
     customer = world.customer()
     customer.world.services = replace(
         world.services,
-        pipeline=replace(world.services.pipeline, queues=Kept()),  # type: ignore[arg-type]
+        queues=Kept(),  # type: ignore[arg-type]
     )
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
     await customer.deliver(job_id="one")
@@ -331,15 +330,15 @@ async def test_all_runs_of_a_job_are_one_trace(quiet: World, heard: Heard):
 
 async def test_job_that_finds_no_room_is_counted_and_has_no_span(customer: Customer, heard: Heard):
     """Thousands that wait for their turn would be thousands of spans of nothing."""
-    tools = customer.world.services.pipeline.tools
-    with tools.lanes.admitted(customer.name, "default"):
-        tools.lanes.of(customer.name, "default").jobs = 1000
+    tools = customer.world.services
+    with tools.limiter.admitted(customer.name, "default"):
+        tools.limiter.of(customer.name, "default").jobs = 1000
         message = await submit(customer)
         assert await customer.deliver(message) is None
 
     assert {"POST /api/jobs"} == set(heard.spans)
     ((about, count),) = heard.points("customer_ai_jobs.put_backs")
-    assert ("lane_full", 1) == (about["customer_ai_jobs.reason"], count)
+    assert ("throttled", 1) == (about["customer_ai_jobs.reason"], count)
 
 
 async def test_breaker_tells_its_changes(customer: Customer, heard: Heard):
@@ -396,7 +395,7 @@ async def test_silence_tells_nothing_and_carries_nothing(quiet: World):
 
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
 
-    assert quiet.services.pipeline.tools.telemetry is SILENT
+    assert quiet.services.telemetry is SILENT
     assert {"submitted_at"} == set(json.loads(message)["_put_back"])
 
 
@@ -466,7 +465,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(world: World) -> Spans:
     """What tells of the world's jobs."""
-    telemetry = world.services.pipeline.tools.telemetry
+    telemetry = world.services.telemetry
     assert isinstance(telemetry, Spans)
     return telemetry
 
@@ -543,7 +542,7 @@ from shared.settings import read_settings
 
 async def main():
     services = build(read_settings({"JobStorage": "UseDevelopmentStorage=true"}))
-    assert services.door
+    assert services.http
     await services.close()
 
 asyncio.run(main())

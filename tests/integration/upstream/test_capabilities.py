@@ -201,11 +201,10 @@ async def test_what_was_learned_is_forgotten_after_a_while(world: World):
     """A deployment can be given another model: after an hour the parameter is tried again."""
     customer = own_model(world)
     moment = [1000.0]
-    pipeline = world.services.pipeline
-    pipeline = replace(pipeline, tools=replace(pipeline.tools, adaptations=Adaptations(ticks=lambda: moment[0])))
+    services = replace(world.services, capabilities=Adaptations(ticks=lambda: moment[0]))
 
     async def run() -> dict[str, Any]:
-        told = await pipeline.answer(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
+        told = await services.worker.process(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
         assert told is not None
         return json.loads(told)
 

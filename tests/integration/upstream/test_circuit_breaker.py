@@ -13,12 +13,12 @@ import pytest
 from shared.errors import (
     ContentFiltered,
     CredentialRejected,
-    Postponed,
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
     UpstreamError,
     UpstreamFacts,
+    UpstreamRetryLater,
     UpstreamTimeout,
 )
 from shared.upstream import circuit_breaker as module
@@ -69,9 +69,9 @@ class Case:
             with pytest.raises(type(outcome)):
                 self.attempt(outcome)
 
-    def is_left_alone(self, *, retries: int = 0) -> Postponed:
+    def is_left_alone(self, *, retries: int = 0) -> UpstreamRetryLater:
         """Fails where a call is made; gives what says when to try again."""
-        with pytest.raises(Postponed) as raised, self.breaker.attempt(retries, 4):
+        with pytest.raises(UpstreamRetryLater) as raised, self.breaker.attempt(retries, 4):
             pytest.fail("The call was made.")
         return raised.value
 
@@ -393,7 +393,7 @@ async def test_a_revoked_key_is_not_asked_for_each_job(world: World, worker: Wor
 async def test_a_new_key_is_tried_at_once(world: World, worker: Worker):
     """A secret that is mended while the old key is left alone serves the next job."""
     customer = world.customer(api_key="a-wrong-key-of-nobody")
-    connections = worker.pipeline.connections
+    connections = worker.services.connections
     for _ in range(REFUSALS):
         assert "credential_rejected" == (await worker.run(customer))["error"]["code"]
     world.connect(customer)

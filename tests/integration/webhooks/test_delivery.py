@@ -247,7 +247,7 @@ async def test_a_job_that_is_told_again_is_not_posted_again(customer: Customer, 
 
 async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, receiver: Receiver, monkeypatch):
     """Where the message could not be sent, the job comes again, is not bought again, and calls back then."""
-    queues = customer.world.services.pipeline.queues
+    queues = customer.world.services.queues
     send = type(queues).send
 
     async def fail(self: Any, queue: str, body: bytes, *, delay_s: float = 0) -> None:

@@ -22,12 +22,12 @@ from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
     CredentialRejected,
-    Postponed,
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
     UpstreamError,
     UpstreamFacts,
+    UpstreamRetryLater,
     UpstreamTimeout,
 )
 from shared.secret import Secret
@@ -239,10 +239,10 @@ def in_a_minute() -> str:
 async def test_a_long_wait_is_not_sat_out(
     transport: Transport, account: Account, name: str, value: Any, least_s: float
 ) -> None:
-    """A wait beyond a few seconds is raised as Postponed, with the delay and what the endpoint said."""
+    """A wait beyond a few seconds is raised as UpstreamRetryLater, with the delay and what the endpoint said."""
     account.will_answer(error(429, message="Slow down, please.", **{name: value()}))
 
-    with pytest.raises(Postponed, match=r"Slow down, please\.") as raised:
+    with pytest.raises(UpstreamRetryLater, match=r"Slow down, please\.") as raised:
         await send(transport, account)
 
     assert 60 > SIT_OUT_S
@@ -255,7 +255,7 @@ async def test_an_absurd_wait_is_one_that_a_message_can_have(transport: Transpor
     """An endpoint that asks for an eternity gets the longest time that a message can be put back for."""
     account.will_answer(error(503, retry_after="1e300"))
 
-    with pytest.raises(Postponed) as raised:
+    with pytest.raises(UpstreamRetryLater) as raised:
         await send(transport, account)
 
     assert A_WEEK_S == raised.value.delay_s
@@ -265,7 +265,7 @@ async def test_no_try_begins_after_the_runs_end(transport: Transport, account: A
     """A retry that would begin after `until` is postponed instead."""
     account.will_answer(error(503))
 
-    with pytest.raises(Postponed) as raised:
+    with pytest.raises(UpstreamRetryLater) as raised:
         await send(transport, account, retry_delay_ms=9000, within_s=8)
 
     assert 9 == raised.value.delay_s
@@ -277,7 +277,7 @@ async def test_a_call_does_not_outlast_the_run(transport: Transport, account: Ac
     account.will_answer(completion(after_s=30))
     begun = time.monotonic()
 
-    with pytest.raises(Postponed):
+    with pytest.raises(UpstreamRetryLater):
         await send(transport, account, within_s=0.2, timeout_s=60)
 
     assert time.monotonic() - begun < 20

@@ -1,0 +1,65 @@
+"""What the worker, an attempt and an action share: the part of `shared.services.Services` that jobs need."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shared.connections.resolver import Connections
+from shared.jobs.admission import Limiter
+from shared.jobs.inputs import Inputs
+from shared.jobs.ledger import Ledger
+from shared.jobs.outputs import Outputs
+from shared.settings import Settings
+from shared.storage.base import Queues
+from shared.telemetry.base import Telemetry
+from shared.upstream.capabilities import Adaptations
+from shared.upstream.circuit_breaker import Breakers
+from shared.upstream.client import Transport
+
+
+class JobServices(Protocol):
+    """The services of one worker process. All customers share them; each keeps customers apart by their ids."""
+
+    @property
+    def settings(self) -> Settings:
+        """The app settings."""
+
+    @property
+    def queues(self) -> Queues:
+        """The queues that jobs are requeued to and results are sent to."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The jobs' rows."""
+
+    @property
+    def connections(self) -> Connections:
+        """The customers' connections."""
+
+    @property
+    def client(self) -> Transport:
+        """The HTTP client to AI endpoints."""
+
+    @property
+    def limiter(self) -> Limiter:
+        """Admission and concurrency limits, by customer and connection."""
+
+    @property
+    def breakers(self) -> Breakers:
+        """The circuit breakers, by connection."""
+
+    @property
+    def capabilities(self) -> Adaptations:
+        """What refusals have taught of endpoints and models."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Reads what jobs name."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """Writes results and blobs."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Spans and metrics."""
