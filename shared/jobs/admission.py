@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from shared.connections.resolver import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.event_names import CUSTOMER_THROTTLED
+from shared.lru import LRU
 
 SLOTS = 64
 """Jobs that the host hands to a worker at once: host.json's `batchSize` and `newBatchThreshold` together."""
@@ -33,7 +34,8 @@ IN_HAND_S = 5.0
 """The longest that a job which has been away is kept in hand for room: the pause of an idle host's polling."""
 MOST_IN_HAND = 16
 """Jobs in hand at once: the other slots pass on what comes for the first time."""
-KEPT = 10_000
+MAX_ENTRIES = 10_000
+"""Lanes that a worker keeps."""
 _EARLY = 0.75
 _SHORTEST_TURN_S = 0.9
 """With the jitter of a message that goes back, the one second that a queue can hide it at least."""
@@ -69,7 +71,7 @@ class Limiter:
     """The lanes of a worker; those of connections that are idle are forgotten first. `ticks`: a clock of seconds."""
 
     ticks: Callable[[], float] = time.monotonic
-    _lanes: OrderedDict[tuple[str, str], Lane] = field(default_factory=OrderedDict)
+    _lanes: LRU[tuple[str, str], Lane] = field(default_factory=lambda: LRU(MAX_ENTRIES))
     _jobs: Counter[str] = field(default_factory=Counter)
     _in_hand: int = 0
     _left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,12 +82,10 @@ class Limiter:
         key = (customer, connection)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _lane(width or DEFAULT_CONCURRENCY)
-            if len(self._lanes) > KEPT:
-                self._lanes.popitem(last=False)
+            lane = _lane(width or DEFAULT_CONCURRENCY)
+            self._lanes.set(key, lane)
         elif width is not None and width != lane.width:  # the secret has changed; runs with the old one go on beside
             lane.width, lane.calls = width, lane.gates.setdefault(width, asyncio.Semaphore(width))
-        self._lanes.move_to_end(key)
         return lane
 
     @contextmanager

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from shared.errors import UpstreamError
+from shared.lru import LRU
 
 T = TypeVar("T")
 
 REMEMBERED_S = 3600.0
 """A deployment can be given another model: what was learned of it is forgotten after this."""
-KEPT = 10_000
+MAX_ENTRIES = 10_000
+"""Endpoints and models that a worker remembers."""
 
 # Reasoning models refuse these (learn.microsoft.com/azure/ai-services/openai/how-to/reasoning); each only
 # steers how an answer is drawn, so a request without it still asks the same.
@@ -91,7 +92,7 @@ class Adaptations:
         return list((self._learned.recall(place) or {}).values())
 
     def learn(self, adaptation: Adaptation, *place: str) -> None:
-        """Remembers it; the least recently learned places are forgotten beyond KEPT."""
+        """Remembers it; beyond MAX_ENTRIES, the least recently used place is forgotten."""
         learned = {one.parameter: one for one in self.known(*place)} | {adaptation.parameter: adaptation}
         self._learned.keep(place, learned)
 
@@ -118,14 +119,11 @@ class _Memory(Generic[T]):
 
     def __init__(self, ticks: Callable[[], float]) -> None:
         self._ticks = ticks
-        self._kept: OrderedDict[tuple[str, ...], tuple[float, T]] = OrderedDict()
+        self._entries = LRU[tuple[str, ...], tuple[float, T]](MAX_ENTRIES)
 
     def recall(self, place: tuple[str, ...]) -> T | None:
-        since, value = self._kept.get(place, (0.0, None))
+        since, value = self._entries.get(place) or (0.0, None)
         return value if self._ticks() - since < REMEMBERED_S else None
 
     def keep(self, place: tuple[str, ...], value: T) -> None:
-        self._kept[place] = (self._ticks(), value)
-        self._kept.move_to_end(place)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        self._entries.set(place, (self._ticks(), value))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN
+from shared.lru import LRU
 
 FAILURES = 8
 """Tries in a row that fail, before the endpoint is left alone."""
@@ -36,7 +36,8 @@ LONGEST_S = 300.0
 REFUSED_S = 15.0
 TRIAL_S = 5.0
 """How long other calls wait for what the one on trial finds."""
-KEPT = 10_000
+MAX_ENTRIES = 10_000
+"""Breakers that a worker keeps."""
 _UNAUTHORIZED = 401
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -159,7 +160,7 @@ class Breakers:
     def __init__(self, *, ticks: Callable[[], float] = time.monotonic, on_change: OnChange = _ignore) -> None:
         self._ticks = ticks
         self._on_change = on_change
-        self._breakers: OrderedDict[tuple[str, str, str], Breaker] = OrderedDict()
+        self._breakers = LRU[tuple[str, str, str], Breaker](MAX_ENTRIES)
 
     def of(self, customer: str, connection: str, version: str) -> Breaker:
         """The breaker of one version of a customer's connection."""
@@ -168,8 +169,6 @@ class Breakers:
         if breaker is None:
             changed = partial(self._on_change, customer, connection)
             named = f"customer={customer} connection={connection}"
-            breaker = self._breakers[key] = Breaker(named, self._ticks, changed)
-            if len(self._breakers) > KEPT:
-                self._breakers.popitem(last=False)
-        self._breakers.move_to_end(key)
+            breaker = Breaker(named, self._ticks, changed)
+            self._breakers.set(key, breaker)
         return breaker

@@ -242,7 +242,7 @@ def test_how_long_jobs_take_is_learned():
 
 def test_what_is_kept_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """Limiter of connections that were idle longest are forgotten, and the jobs in them end all the same."""
-    monkeypatch.setattr(module, "KEPT", 10)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
     hall = Hall()
     hall.enter("first")
     for number in range(50):

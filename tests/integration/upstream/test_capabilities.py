@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
-from shared.upstream.capabilities import KEPT, REMEMBERED_S, RENAMED, SAMPLING, Adaptation, Adaptations, read_adaptation
+from shared.upstream.capabilities import (
+    MAX_ENTRIES,
+    REMEMBERED_S,
+    RENAMED,
+    SAMPLING,
+    Adaptation,
+    Adaptations,
+    read_adaptation,
+)
 from shared.upstream.error_mapping import failure
 from tests.support.endpoint import Answer, completion, error, reply
 from tests.support.harness import Customer, World, delivery
@@ -305,9 +313,9 @@ async def test_many_prompts_learn_together(world: World):
 
 
 def test_what_was_learned_last_is_kept():
-    """Beyond KEPT places, those that were learned of first are forgotten."""
+    """Beyond MAX_ENTRIES, the least recently used places are forgotten."""
     adaptations = Adaptations()
-    for number in range(KEPT + 2):
+    for number in range(MAX_ENTRIES + 2):
         adaptations.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
 
     kept = [bool(adaptations.known("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)]

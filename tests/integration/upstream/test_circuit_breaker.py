@@ -239,7 +239,7 @@ def test_a_new_version_has_a_breaker_of_its_own():
 
 def test_what_is_kept_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """Breakers of connections that were idle longest are forgotten."""
-    monkeypatch.setattr(module, "KEPT", 10)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
     breakers = Breakers(ticks=Clock())
     first = breakers.of("first", "default", "v1")
     for number in range(9):
