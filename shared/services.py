@@ -135,7 +135,7 @@ def build(settings: Settings) -> Services:
             identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
         ),
         limiter=Limiter(),
-        breakers=Breakers(on_change=telemetry.breaker),
+        breakers=Breakers(on_change=telemetry.breaker_changed),
         capabilities=Adaptations(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),

@@ -33,9 +33,9 @@ class Door:
     async def answer(self, name: str, request: Request) -> Response:
         """The response of the route of that name; an error is one too."""
         route = next(route for route in ROUTES if route.name == name)
-        with self.telemetry.request(route.method, f"{API_PREFIX}/{route.path}", request.headers):
+        with self.telemetry.http_request(route.method, f"{API_PREFIX}/{route.path}", request.headers):
             response = await self._respond(route, request)
-            self.telemetry.responded(response.status)
+            self.telemetry.http_responded(response.status)
         return response
 
     async def _respond(self, route: Route, request: Request) -> Response:

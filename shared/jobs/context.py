@@ -46,7 +46,7 @@ from shared.jobs.base import JobServices
 from shared.jobs.lease import ANSWER, Hold, as_lost
 from shared.jobs.ledger import STEP_LIMIT
 from shared.jobs.step_rows import StepRecord
-from shared.telemetry.base import Asked, Watch
+from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import Adaptation, read_adaptation
 from shared.upstream.circuit_breaker import Breaker
 from shared.upstream.messages import Final, Reply, UpstreamRequest, never
@@ -138,7 +138,7 @@ class Bench:
                 if len(lane.answered) > _PLACES:
                     lane.answered.clear()
                 lane.answered[place] += 1
-                watch.answered(reply.body)
+                watch.response_received(reply.body)
         if request.method == "POST":  # what else there is in `raw` costs nothing
             _replies.get(self.replies).append(reply)
         return reply
@@ -259,19 +259,19 @@ class Bench:
         connection = self.connection
         return self.services.limiter.of(connection.customer, connection.name, connection.concurrency)
 
-    def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[Watch]:
+    def _watched(self, request: UpstreamRequest) -> contextlib.AbstractContextManager[CallObserver]:
         connection = self.connection
         customer, provider = self.run.job.customer, connection.endpoint.provider
         url = connection.without_key(request.url)  # somebody may have pasted the key there, too
-        asked = Asked(customer, connection.name, provider, self.run.model or "", url, request.content)
-        return self.services.telemetry.call(asked)
+        info = RequestInfo(customer, connection.name, provider, self.run.model or "", url, request.content)
+        return self.services.telemetry.call(info)
 
     @contextlib.contextmanager
-    def _attempt(self, watch: Watch, retries: int, *, paid: bool) -> Iterator[None]:
+    def _attempt(self, watch: CallObserver, retries: int, *, paid: bool) -> Iterator[None]:
         if self.hold.taken_over is not None:
             raise self.hold.taken_over
         try:
-            with self.breaker.attempt(retries, self.run.job.options.max_retries), watch.attempt():
+            with self.breaker.attempt(retries, self.run.job.options.max_retries), watch.observe_try():
                 yield
         except UpstreamError as error:
             if error.facts.unanswered and paid:

@@ -104,7 +104,7 @@ class Executor:
 
     async def _execute(self, job: Job, claim: Lease, work: Work) -> bytes:
         age = (claim.started_at - claim.submitted_at).total_seconds()
-        self.services.telemetry.claimed(job, claim.attempt, age)
+        self.services.telemetry.attempt_started(job, claim.attempt, age)
         run = Run(job, claim)
         hold = Hold(run, self.services.ledger)
         bench = Bench(hold, self.services, time.monotonic() + min(RUN_S, run.seconds_left()))
@@ -196,7 +196,7 @@ class Executor:
             raise
         run = hold.run
         code = result.error.code if result.error else None
-        self.services.telemetry.ended(run.job.customer, run.job.action, result.status, code)
+        self.services.telemetry.job_finished(run.job.customer, run.job.action, result.status, code)
         log.info(
             "%s %s action=%s status=%s code=%s attempt=%d calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
             JOB_FINISHED,

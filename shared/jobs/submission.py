@@ -36,7 +36,7 @@ class Submissions:
         ledger sees to it that the job is run once. Raises JobConflict for an id that belongs to a job which
         asked for something else, StorageUnavailable.
         """
-        moment, traceparent = now(), self.telemetry.submitted(job)
+        moment, traceparent = now(), self.telemetry.job_submitted(job)
         record = await self.ledger.submit(job, request_hash=request_hash(job), submitted_at=moment)
         if record.state not in {"queued", "cancelled"}:
             return record

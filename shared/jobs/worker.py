@@ -192,14 +192,14 @@ class Worker:
 
     def _refuse(self, delivery: Delivery, error: JobError) -> bytes:
         result = refused(delivery, error)
-        self.services.telemetry.ended(result.customer, result.action, result.status, error.code)
+        self.services.telemetry.job_finished(result.customer, result.action, result.status, error.code)
         log.info("%s job_id=%s code=%s", JOB_REJECTED, result.job_id, error.code)
         return encode_result(result)
 
     async def _put_back(
         self, job: Job, delivery: Delivery, queue: str, delay: RetryLater, *, named: bool = False
     ) -> None:
-        traceparent, submitted_at = self.services.telemetry.carried(job, delay), delivery.submitted_at
+        traceparent, submitted_at = self.services.telemetry.requeue_traceparent(job, delay), delivery.submitted_at
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not named:
             job = msgspec.structs.replace(job, job_id=None)  # the host's, which says nothing of the job that it was
             body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
@@ -209,7 +209,7 @@ class Worker:
         # Not all at once, and not long after the deadline, with which it ends unless something is still out of reach.
         delay_s = min(delay.delay_s * random.uniform(1, 1.1), max(left, 1.0) if left > 0 else math.inf)  # noqa: S311
         await self.services.queues.send(queue, body, delay_s=delay_s)
-        self.services.telemetry.put_back(job, delay, delay_s)
+        self.services.telemetry.job_requeued(job, delay, delay_s)
         if not isinstance(delay, Throttled):  # the lane says so itself, once for many
             log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _named(job), delay_s, type(delay).__name__, delay)
 

@@ -1,10 +1,11 @@
 """
-What the app tells of its work while it works. `Telemetry` itself tells nobody: it stands where telemetry is off.
+What the app reports about its work while it works. `Telemetry` itself discards everything; it serves if telemetry
+is off.
 
-Knows no telemetry library, so that nothing is loaded where nobody listens; `spans` tells it in OpenTelemetry's
-words (docs/telemetry.md). Nothing here or there raises, waits, or changes what a job comes to.
+Knows no telemetry library, so that nothing is loaded if telemetry is off. `opentelemetry` implements it
+(docs/telemetry.md). No method raises, waits, or changes the outcome of a job.
 """
-# ruff: noqa: ARG002  # who tells nobody uses nothing of what it is told
+# ruff: noqa: ARG002  # the base class ignores its arguments
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from dataclasses import dataclass
 from shared.contract.job import Job
 
 LOADED_AT = time.monotonic()
-"""When this worker loaded the app."""
+"""When this worker loaded the app, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request to a model's endpoint, as telemetry tells of it; of the address and the body only parts."""
+class RequestInfo:
+    """A call's request. Telemetry reports only parts of the URL and of the body."""
 
     customer: str
     connection: str
@@ -31,61 +32,61 @@ class Asked:
     body: bytes
 
 
-class Watch:
-    """What is told of one call."""
+class CallObserver:
+    """Observes one call."""
 
-    def attempt(self) -> AbstractContextManager[None]:
-        """Around each try; what lies between two was spent waiting."""
+    def observe_try(self) -> AbstractContextManager[None]:
+        """Wrap each try in it. The time between two tries counts as waiting."""
         return _NOTHING
 
-    def answered(self, body: bytes) -> None:
-        """The endpoint's answer came."""
+    def response_received(self, body: bytes) -> None:
+        """Report the body of the endpoint's 2xx response."""
 
 
 _NOTHING = nullcontext()
-_UNWATCHED = nullcontext(Watch())
+_UNOBSERVED = nullcontext(CallObserver())
 
 
 class Telemetry:
-    """All that can be told. Around what takes time stands a `with`."""
+    """Every report that the app makes. What takes time is wrapped in a context manager."""
 
-    def request(self, method: str, route: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
-        """An HTTP request to a route, such as `/api/jobs/{customer}/{job_id}`. Header names are in lower case."""
+    def http_request(self, method: str, route: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Wrap a request to a route, such as `/api/jobs/{customer}/{job_id}`. Header names are in lower case."""
         return _NOTHING
 
-    def responded(self, status: int) -> None:
-        """The request within which this is called was answered."""
+    def http_responded(self, status: int) -> None:
+        """Report the status of the response to the current HTTP request."""
 
-    def submitted(self, job: Job) -> str | None:
-        """The request within which this is called hands in the job; gives what its message is to carry."""
+    def job_submitted(self, job: Job) -> str | None:
+        """Report that the current HTTP request submits the job; return the traceparent for the job's message."""
         return None
 
     def job(self, job: Job) -> AbstractContextManager[None]:
-        """A message of the jobs queue, from its decoding to its end."""
+        """Wrap the processing of one message of the jobs queue, from its decoding to its end."""
         return _NOTHING
 
-    def carried(self, job: Job, reason: Exception) -> str | None:
-        """What the job's message is to carry where it goes back into the queue for that reason: its trace."""
+    def attempt_started(self, job: Job, attempt: int, age_s: float) -> None:
+        """Report that an attempt starts. `attempt` counts from 1; `age_s` is seconds since submission."""
+
+    def job_requeued(self, job: Job, reason: Exception, delay_s: float) -> None:
+        """Report that the job goes back into the queue for `delay_s` seconds."""
+
+    def requeue_traceparent(self, job: Job, reason: Exception) -> str | None:
+        """Return the traceparent for the message of a job that is requeued for that reason, if there is one."""
         return None
 
-    def claimed(self, job: Job, attempt: int, age_s: float) -> None:
-        """The job is run for the so-manieth time, so long after it was submitted."""
+    def job_finished(self, customer: str | None, action: str | None, status: str, code: str | None) -> None:
+        """Report that a job has its result. `code` is the contract's error code, or None."""
 
-    def put_back(self, job: Job, reason: Exception, delay_s: float) -> None:
-        """The job goes back into the queue for a while."""
+    def call(self, request: RequestInfo) -> AbstractContextManager[CallObserver]:
+        """Wrap a call with its retries."""
+        return _UNOBSERVED
 
-    def ended(self, customer: str | None, action: str | None, status: str, code: str | None) -> None:
-        """A job has its result."""
-
-    def call(self, asked: Asked) -> AbstractContextManager[Watch]:
-        """A call with its retries."""
-        return _UNWATCHED
-
-    def breaker(self, customer: str, connection: str, state: str) -> None:
-        """A connection's breaker has changed to that state."""
+    def breaker_changed(self, customer: str, connection: str, state: str) -> None:
+        """Report the new state of a connection's circuit breaker."""
 
     def close(self) -> None:
-        """Tells what has not been told yet. May wait for the network, for seconds."""
+        """Send what has not been sent yet. May wait for the network, for seconds."""
 
 
 SILENT = Telemetry()

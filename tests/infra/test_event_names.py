@@ -67,12 +67,13 @@ def test_infra_has_no_name_of_ours_that_is_not_a_constant():
     assert set() == metrics - set(names(("METRIC_", "ATTR_")).values())
 
 
-def test_every_event_is_written_by_the_code_and_by_its_constant():
-    """Each event is logged somewhere, and no log call spells its event out."""
+def test_the_code_uses_every_name_and_only_by_its_constant():
+    """Each event, metric and attribute is used somewhere, and no log call spells its event out."""
     sources = {path: path.read_text() for path in (ROOT / "shared").rglob("*.py") if path.name != "event_names.py"}
     code = "\n".join(sources.values())
 
-    assert [] == [name for name in names(()) if not re.search(rf"\b{name}\b", code)]
+    every = {**names(()), **names(("METRIC_", "ATTR_"))}
+    assert [] == [name for name in every if not re.search(rf"\b{name}\b", code)]
     assert [] == [event for event in EVENTS if re.search(rf"""["']{event}\b""", code)]
     assert [] == re.findall(r"""\blog\.(?:info|warning|error)\(\s*f?"(?!%s )[^"]*""", code)
 
@@ -106,10 +107,21 @@ def test_docs_name_events_that_exist():
 
 
 def test_docs_list_every_event_with_its_meaning():
-    """The table on the page about telemetry has each event, in the words of the module."""
-    page = (ROOT / "docs/telemetry.md").read_text()
-    events = page.partition("## Log events")[2].partition("\n## ")[0]
+    """The table of log events on the page about telemetry has each event, in the words of the module."""
+    section = (ROOT / "docs/telemetry.md").read_text().partition("## Log events")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
 
-    assert {event: MEANINGS[event] for event in EVENTS} == dict(
-        re.findall(r"^\| `(\w+)` \| (.*) \|$", events, re.MULTILINE)
-    )
+    assert {event: MEANINGS[event] for event in EVENTS} == dict(rows)
+
+
+def test_docs_list_every_metric_with_its_meaning():
+    """The table of metrics has each metric, in the words of the module, and only attributes that exist."""
+    section = (ROOT / "docs/telemetry.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*) \|$", section, re.MULTILINE)
+    attributes = {f"customer_ai_jobs{name}" for _, _, by in rows for name in re.findall(r"`(\.\w+)`", by)}
+
+    assert {metric: MEANINGS[metric] for metric in names(("METRIC_",)).values()} == {
+        name: text for name, text, _ in rows
+    }
+    assert 3 == len(attributes)
+    assert set() == attributes - set(names(("ATTR_",)).values())

@@ -54,6 +54,7 @@ ONLY_SOME_JOBS_NEED = {
         "standardwebhooks",
     ),
     *("opentelemetry", "azure.monitor", "shared.telemetry.opentelemetry", "shared.telemetry.azure_monitor"),
+    *("shared.telemetry.call_span", "shared.telemetry.metrics"),
     *("shared.retention.expiry", "shared.retention.sweep", "shared.retention.customer_data"),
     *("shared.http.connections", "shared.http.usage", "shared.billing.statements", "shared.connections.probe"),
     *(

@@ -1,6 +1,6 @@
 """
-What the app tells of its work: spans and metrics in the SDK's own memory, of jobs that run for real; then the way
-to Application Insights, whose ingestion is a server on loopback.
+What the app reports: spans and metrics of jobs that really run, collected in the SDK's memory; then their export to
+Application Insights, whose ingestion endpoint is a server on loopback.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from local.vault.server import Vault
 from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import Limiter
-from shared.telemetry.azure_monitor import _OWN_BUSINESS
+from shared.telemetry.azure_monitor import _EXPORTER_EXTRAS
 from shared.telemetry.base import SILENT, Telemetry
-from shared.telemetry.opentelemetry import Spans
+from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, completion, error, reply
 from tests.support.harness import Customer, World, open_world
@@ -48,26 +48,26 @@ AT_ONCE = {"max_retries": 1, "retry_delay_ms": 0, "exponential_backoff": False}
 
 
 @dataclass
-class Heard:
-    """All that was told."""
+class Collected:
+    """Every span and metric that was reported."""
 
-    spans_told: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
     reader: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
 
-    def telemetry(self, *, content: bool = False) -> Spans:
-        """What tells it."""
-        nobody = Resource({})
-        tracers = TracerProvider(resource=nobody, shutdown_on_exit=False)
-        tracers.add_span_processor(SimpleSpanProcessor(self.spans_told))
-        return Spans(tracers, MeterProvider([self.reader], nobody, shutdown_on_exit=False), content=content)
+    def telemetry(self, *, content: bool = False) -> OpenTelemetry:
+        """Return telemetry that reports to it."""
+        resource = Resource({})
+        tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+        tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+        return OpenTelemetry(tracers, MeterProvider([self.reader], resource, shutdown_on_exit=False), content=content)
 
     @property
     def spans(self) -> dict[str, ReadableSpan]:
         """The spans by their names."""
-        return {span.name: span for span in self.spans_told.get_finished_spans()}
+        return {span.name: span for span in self.exporter.get_finished_spans()}
 
     def points(self, name: str) -> list[tuple[Mapping[str, Any], Any]]:
-        """What a metric has: attributes, and a counter's value or a histogram's sum."""
+        """Return a metric's points: attributes, and a counter's value or a histogram's sum."""
         data = self.reader.get_metrics_data()
         return [
             (dict(point.attributes), getattr(point, "sum", None) if hasattr(point, "sum") else point.value)
@@ -79,16 +79,18 @@ class Heard:
         ]
 
     def count(self, name: str) -> int:
-        """How many values a histogram has taken."""
+        """Return how many values a histogram has recorded."""
         data = self.reader.get_metrics_data()
-        metrics = [metric for one in data.resource_metrics for scope in one.scope_metrics for metric in scope.metrics]
+        metrics = [
+            metric for resource in data.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics
+        ]
         return sum(point.count for metric in metrics if metric.name == name for point in metric.data.data_points)
 
-    def whole(self) -> str:
-        """Everything as text."""
+    def as_text(self) -> str:
+        """Return everything as text."""
         data = self.reader.get_metrics_data()
-        told = [span.to_json() for span in self.spans_told.get_finished_spans()]
-        return "\n".join([*told, data.to_json() if data else ""])
+        spans = [span.to_json() for span in self.exporter.get_finished_spans()]
+        return "\n".join([*spans, data.to_json() if data else ""])
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -98,78 +100,78 @@ async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIter
         yield opened
 
 
-def listened(world: World, telemetry: Telemetry) -> World:
-    """The world, telling that."""
-    own = {"telemetry": telemetry, "limiter": Limiter(), "breakers": Breakers(on_change=telemetry.breaker)}
+def with_telemetry(world: World, telemetry: Telemetry) -> World:
+    """The world, with that telemetry."""
+    own = {"telemetry": telemetry, "limiter": Limiter(), "breakers": Breakers(on_change=telemetry.breaker_changed)}
     return replace(world, services=replace(world.services, **own))
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    """What is told in one test."""
-    heard = Heard()
-    yield heard
-    heard.reader.shutdown()
+def collected() -> Iterator[Collected]:
+    """What is reported in one test."""
+    collected = Collected()
+    yield collected
+    collected.reader.shutdown()
 
 
 @pytest.fixture
-def customer(quiet: World, heard: Heard) -> Customer:
-    """A customer of one test, whose jobs are told of."""
-    return listened(quiet, heard.telemetry()).customer()
+def customer(quiet: World, collected: Collected) -> Customer:
+    """A customer of one test, whose jobs are reported."""
+    return with_telemetry(quiet, collected.telemetry()).customer()
 
 
 async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
-    """Submits a job over HTTP; gives its message."""
-    answered = await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
-    assert answered.status == 202
+    """Submit a job over HTTP; return its message."""
+    response = await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+    assert response.status == 202
     (message,) = await customer.queued()
     return message
 
 
 def ids(span: ReadableSpan) -> tuple[str, str]:
-    """The ids of a span's trace and of its parent, in hexadecimal."""
+    """Return the ids of a span's trace and of its parent, in hexadecimal."""
     return f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}" if span.parent else ""
 
 
-def own(span: ReadableSpan) -> str:
+def span_id(span: ReadableSpan) -> str:
     """The id of the span."""
     return f"{span.context.span_id:016x}"
 
 
-async def test_one_trace_from_the_request_through_the_queue_to_the_call(customer: Customer, heard: Heard):
-    """The caller's span, the request, the job and the call hang on each other, whatever lies between."""
+async def test_one_trace_from_the_request_through_the_queue_to_the_call(customer: Customer, collected: Collected):
+    """The caller's span, the request, the job and the call are one trace, each the parent of the next."""
     await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT}, job_id="one"))
 
-    request, job, call = (heard.spans[name] for name in ("POST /api/jobs", "job chat", "chat gpt-4o"))
+    request, job, call = (collected.spans[name] for name in ("POST /api/jobs", "job chat", "chat gpt-4o"))
     assert (TRACE, PARENT) == ids(request)
-    assert (TRACE, own(request)) == ids(job)
-    assert (TRACE, own(job)) == ids(call)
+    assert (TRACE, span_id(request)) == ids(job)
+    assert (TRACE, span_id(job)) == ids(call)
     assert [SpanKind.SERVER, SpanKind.CONSUMER, SpanKind.CLIENT] == [span.kind for span in (request, job, call)]
 
 
-async def test_request_without_a_trace_begins_one(customer: Customer, heard: Heard):
-    """A caller who knows nothing of traces gets one for the job; a malformed one is none."""
+async def test_request_without_a_trace_begins_one(customer: Customer, collected: Collected):
+    """A request without a valid traceparent starts a trace of its own."""
     await customer.deliver(await submit(customer, {"traceparent": "nonsense"}))
 
-    request, job = heard.spans["POST /api/jobs"], heard.spans["job chat"]
-    assert (request.context.trace_id, own(request)) == (job.context.trace_id, ids(job)[1])
+    request, job = collected.spans["POST /api/jobs"], collected.spans["job chat"]
+    assert (request.context.trace_id, span_id(request)) == (job.context.trace_id, ids(job)[1])
     assert request.parent is None
 
 
-async def test_endpoints_are_told_of_no_trace(customer: Customer):
-    """The customer's endpoint gets no header of ours about the trace."""
+async def test_endpoints_get_no_trace_headers(customer: Customer):
+    """The customer's endpoint gets no trace header."""
     await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT, "tracestate": "a=b"}))
 
     (received,) = customer.account.received
     assert {"traceparent", "tracestate", "baggage"}.isdisjoint(received.headers)
 
 
-async def test_spans_say_whose_and_what(customer: Customer, heard: Heard):
-    """A job's span has customer, action, id, attempt and outcome; the call's what the conventions name."""
+async def test_spans_say_whose_and_what(customer: Customer, collected: Collected):
+    """A job's span has customer, action, id, attempt and outcome; a call's span what the conventions define."""
     await customer.run(job_id="order-1")
 
     ours = {"customer_ai_jobs.customer": customer.name}
-    job, call = heard.spans["job chat"].attributes, dict(heard.spans["chat gpt-4o"].attributes)
+    job, call = collected.spans["job chat"].attributes, dict(collected.spans["chat gpt-4o"].attributes)
     assert dict(job) == ours | {
         "customer_ai_jobs.action": "chat",
         "customer_ai_jobs.job_id": "order-1",
@@ -192,50 +194,54 @@ async def test_spans_say_whose_and_what(customer: Customer, heard: Heard):
     }
 
 
-async def test_metrics_of_a_job(customer: Customer, heard: Heard):
-    """Its outcome, age, tokens and duration, with customer and model; the first one tells the cold start."""
+async def test_metrics_of_a_job(customer: Customer, collected: Collected):
+    """A job records its outcome, age, tokens and duration, by customer and model; the first one the cold start."""
     await customer.run()
     await customer.run()
 
     who, what = {"customer_ai_jobs.customer": customer.name}, {"customer_ai_jobs.action": "chat"}
-    assert [(who | what | {"customer_ai_jobs.status": "succeeded"}, 2)] == heard.points("customer_ai_jobs.jobs")
-    ((about, age),) = heard.points("customer_ai_jobs.queue_age")
-    assert who | what == about
+    assert [(who | what | {"customer_ai_jobs.status": "succeeded"}, 2)] == collected.points("customer_ai_jobs.jobs")
+    ((attributes, age),) = collected.points("customer_ai_jobs.queue_age")
+    assert who | what == attributes
     assert 0 <= age < 60
     tokens = {
-        about["gen_ai.token.type"]: (count, about["customer_ai_jobs.customer"], about["gen_ai.request.model"])
-        for about, count in heard.points("gen_ai.client.token.usage")
+        attributes["gen_ai.token.type"]: (
+            count,
+            attributes["customer_ai_jobs.customer"],
+            attributes["gen_ai.request.model"],
+        )
+        for attributes, count in collected.points("gen_ai.client.token.usage")
     }
     assert {"input": (22, customer.name, "gpt-4o"), "output": (14, customer.name, "gpt-4o")} == tokens
-    ((about, seconds),) = heard.points("gen_ai.client.operation.duration")
-    assert (customer.name, "chat") == (about["customer_ai_jobs.customer"], about["gen_ai.operation.name"])
+    ((attributes, seconds),) = collected.points("gen_ai.client.operation.duration")
+    assert (customer.name, "chat") == (attributes["customer_ai_jobs.customer"], attributes["gen_ai.operation.name"])
     assert 0 < seconds < 60
-    assert 1 == heard.count("customer_ai_jobs.cold_start")
+    assert 1 == collected.count("customer_ai_jobs.cold_start")
 
 
 @pytest.mark.parametrize("content", [False, True])
-async def test_content_only_where_it_is_switched_on(quiet: World, heard: Heard, content: bool):
-    """Questions and answers are told nowhere, unless that is asked for; then in the form of the conventions."""
-    customer = listened(quiet, heard.telemetry(content=content)).customer()
+async def test_content_is_reported_only_if_it_is_on(quiet: World, collected: Collected, content: bool):
+    """Prompts and answers are reported only if the setting is on, and then in the form of the conventions."""
+    customer = with_telemetry(quiet, collected.telemetry(content=content)).customer()
     customer.account.will_answer(completion(ANSWER))
 
     await customer.run(input={"prompt": QUESTION, "system": "Be brief."})
 
-    assert [content, content] == [text in heard.whole() for text in (QUESTION, ANSWER)]
+    assert [content, content] == [text in collected.as_text() for text in (QUESTION, ANSWER)]
     if content:
-        told = heard.spans["chat gpt-4o"].attributes
-        given = json.loads(told["gen_ai.input.messages"])
-        assert ["system", "user"] == [message["role"] for message in given]
-        assert [{"type": "text", "content": QUESTION}] == given[1]["parts"]
+        attributes = collected.spans["chat gpt-4o"].attributes
+        prompts = json.loads(attributes["gen_ai.input.messages"])
+        assert ["system", "user"] == [message["role"] for message in prompts]
+        assert [{"type": "text", "content": QUESTION}] == prompts[1]["parts"]
         answer = {"role": "assistant", "parts": [{"type": "text", "content": ANSWER}], "finish_reason": "stop"}
-        assert [answer] == json.loads(told["gen_ai.output.messages"])
+        assert [answer] == json.loads(attributes["gen_ai.output.messages"])
 
 
 @pytest.mark.parametrize("status", [200, 400, 401])
-async def test_no_key_query_or_text_of_an_error_is_told(customer: Customer, heard: Heard, status: int):
-    """Whatever becomes of a job, no key, no query of an address and no word of the endpoint's is in what is told."""
-    said = f"{QUESTION} {customer.account.key}"
-    answer = completion(said) if status == 200 else error(status, "bad", said)
+async def test_no_key_query_or_error_text_is_reported(customer: Customer, collected: Collected, status: int):
+    """Whatever the outcome, no key, no query of a URL and no text of the endpoint's is reported."""
+    text = f"{QUESTION} {customer.account.key}"
+    answer = completion(text) if status == 200 else error(status, "bad", text)
     customer.account.will_answer(*[answer] * 3)
     query = {"api-version": "2024-10-21", "sig": "a-signature"}
 
@@ -243,29 +249,29 @@ async def test_no_key_query_or_text_of_an_error_is_told(customer: Customer, hear
         action="raw", input={"path": "chat/completions", "method": "POST", "query": query, "json": {"a": QUESTION}}
     )
 
-    told = heard.whole()
-    assert customer.name in told
-    assert {"chat"} <= {span.attributes.get("gen_ai.operation.name") for span in heard.spans.values()}
-    assert [] == [text for text in (QUESTION, customer.account.key, "a-signature", "2024-10-21") if text in told]
+    reported = collected.as_text()
+    assert customer.name in reported
+    assert {"chat"} <= {span.attributes.get("gen_ai.operation.name") for span in collected.spans.values()}
+    assert [] == [text for text in (QUESTION, customer.account.key, "a-signature", "2024-10-21") if text in reported]
 
 
-async def test_failed_job_tells_its_code(customer: Customer, heard: Heard):
-    """The code of the contract is on both spans and in the metrics; the caller's fault is not the server's."""
+async def test_failed_job_reports_its_code(customer: Customer, collected: Collected):
+    """The contract's code is on both spans and in the metrics."""
     customer.account.will_answer(*[error(400, "bad")] * 2)
 
     await customer.run()
 
-    job, call = heard.spans["job chat"], heard.spans["chat gpt-4o"]
+    job, call = collected.spans["job chat"], collected.spans["chat gpt-4o"]
     for span in (job, call):
         assert ["request_rejected"] * 2 == [span.attributes[name] for name in ("error.type", "customer_ai_jobs.code")]
         assert ("ERROR", None, ()) == (span.status.status_code.name, span.status.description, span.events)
-    ((about, count),) = heard.points("customer_ai_jobs.jobs")
-    assert (1, "failed", "request_rejected") == (count, about["customer_ai_jobs.status"], about["error.type"])
-    ((about, _),) = heard.points("gen_ai.client.operation.duration")
-    assert "request_rejected" == about["error.type"]
+    ((attributes, count),) = collected.points("customer_ai_jobs.jobs")
+    assert (1, "failed", "request_rejected") == (count, attributes["customer_ai_jobs.status"], attributes["error.type"])
+    ((attributes, _),) = collected.points("gen_ai.client.operation.duration")
+    assert "request_rejected" == attributes["error.type"]
 
 
-async def test_what_is_no_job_is_counted(customer: Customer, heard: Heard):
+async def test_message_that_is_no_job_is_counted(customer: Customer, collected: Collected):
     """A message that can't be read is a failed job without a span."""
     await customer.world.deliver(b"nonsense")
 
@@ -274,102 +280,105 @@ async def test_what_is_no_job_is_counted(customer: Customer, heard: Heard):
         "error.type": "invalid_job",
         "customer_ai_jobs.code": "invalid_job",
     }
-    assert ([(expected, 1)], {}) == (heard.points("customer_ai_jobs.jobs"), heard.spans)
+    assert ([(expected, 1)], {}) == (collected.points("customer_ai_jobs.jobs"), collected.spans)
 
 
-async def test_retries_are_one_call_and_their_waits_are_told(customer: Customer, heard: Heard):
-    """A call's span says how many tries it took, and the time between them is waiting on a paid worker."""
+async def test_retries_are_one_call_and_their_waits_are_recorded(customer: Customer, collected: Collected):
+    """A call's span has the number of its tries, and the time between them is recorded as waiting in the call."""
     customer.account.will_answer(error(503), completion())
 
     await customer.run(options=AT_ONCE | {"retry_delay_ms": 50})
 
-    assert 2 == heard.spans["chat gpt-4o"].attributes["customer_ai_jobs.tries"]
-    ((about, waited),) = heard.points("customer_ai_jobs.waiting")
-    assert ("call", customer.name) == (about["customer_ai_jobs.where"], about["customer_ai_jobs.customer"])
+    assert 2 == collected.spans["chat gpt-4o"].attributes["customer_ai_jobs.tries"]
+    ((attributes, waited),) = collected.points("customer_ai_jobs.wait_time")
+    assert ("call", customer.name) == (
+        attributes["customer_ai_jobs.waited_in"],
+        attributes["customer_ai_jobs.customer"],
+    )
     assert 0.02 < waited < 30
 
 
-async def test_job_that_goes_back_keeps_its_trace(customer: Customer, heard: Heard):
-    """Each run of a job from HTTP hangs on the request; the reason and the waiting time are counted."""
+async def test_requeued_job_keeps_its_trace(customer: Customer, collected: Collected):
+    """A requeued job reports its reason and its wait time."""
     message = await submit(customer, {"traceparent": TRACEPARENT})
     customer.account.will_answer(error(429, **{"retry-after": "60"}))
 
     assert await customer.deliver(message) is None
-    ((_, waited),) = heard.points("customer_ai_jobs.waiting")
-    reasons = heard.points("customer_ai_jobs.put_backs")
+    ((_, waited),) = collected.points("customer_ai_jobs.wait_time")
+    reasons = collected.points("customer_ai_jobs.requeues")
     assert 60 <= waited <= 66.1
     who = {"customer_ai_jobs.customer": customer.name}
-    assert [(who | {"customer_ai_jobs.reason": "rate_limited"}, 1)] == reasons
-    assert "rate_limited" == heard.spans["job chat"].attributes["customer_ai_jobs.put_back"]
+    assert [(who | {"customer_ai_jobs.requeue_reason": "rate_limited"}, 1)] == reasons
+    assert "rate_limited" == collected.spans["job chat"].attributes["customer_ai_jobs.requeue_reason"]
 
 
-async def test_all_runs_of_a_job_are_one_trace(quiet: World, heard: Heard):
-    """A job that came by the queue begins a trace with its first run, which the message then carries."""
+async def test_all_attempts_of_a_job_are_one_trace(quiet: World, collected: Collected):
+    """A job from the queue starts a trace with its first attempt, and its message then carries it."""
     sent: list[bytes] = []
 
-    class Kept:
+    class RecordingQueues:
         async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:  # noqa: ARG002
             sent.append(body)
 
-    world = listened(quiet, heard.telemetry())
+    world = with_telemetry(quiet, collected.telemetry())
     customer = world.customer()
     customer.world.services = replace(
         world.services,
-        queues=Kept(),  # type: ignore[arg-type]
+        queues=RecordingQueues(),  # type: ignore[arg-type]
     )
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
     await customer.deliver(job_id="one")
     await customer.deliver(sent[0])
     await customer.deliver(sent[1])
 
-    first, *later = [span for span in heard.spans_told.get_finished_spans() if span.name == "job chat"]
+    first, *later = [span for span in collected.exporter.get_finished_spans() if span.name == "job chat"]
     assert [1, 2, 3] == [span.attributes["customer_ai_jobs.attempt"] for span in (first, *later)]
-    assert [(f"{first.context.trace_id:032x}", own(first))] * 2 == [ids(span) for span in later]
-    assert 1 == heard.count("customer_ai_jobs.queue_age")
+    assert [(f"{first.context.trace_id:032x}", span_id(first))] * 2 == [ids(span) for span in later]
+    assert 1 == collected.count("customer_ai_jobs.queue_age")
 
 
-async def test_job_that_finds_no_room_is_counted_and_has_no_span(customer: Customer, heard: Heard):
-    """Thousands that wait for their turn would be thousands of spans of nothing."""
-    tools = customer.world.services
-    with tools.limiter.admitted(customer.name, "default"):
-        tools.limiter.of(customer.name, "default").jobs = 1000
+async def test_throttled_job_is_counted_and_has_no_span(customer: Customer, collected: Collected):
+    """A throttled job has no span: thousands of them would be thousands of spans that say nothing."""
+    services = customer.world.services
+    with services.limiter.admitted(customer.name, "default"):
+        services.limiter.of(customer.name, "default").jobs = 1000
         message = await submit(customer)
         assert await customer.deliver(message) is None
 
-    assert {"POST /api/jobs"} == set(heard.spans)
-    ((about, count),) = heard.points("customer_ai_jobs.put_backs")
-    assert ("throttled", 1) == (about["customer_ai_jobs.reason"], count)
+    assert {"POST /api/jobs"} == set(collected.spans)
+    ((attributes, count),) = collected.points("customer_ai_jobs.requeues")
+    assert ("throttled", 1) == (attributes["customer_ai_jobs.requeue_reason"], count)
 
 
-async def test_breaker_tells_its_changes(customer: Customer, heard: Heard):
-    """An endpoint that keeps failing opens its breaker once; calls that are then not made have no span."""
+async def test_breaker_reports_its_changes(customer: Customer, collected: Collected):
+    """An endpoint that keeps failing opens its breaker once; calls that the open breaker prevents have no span."""
     customer.account.will_answer(*[error(503)] * FAILURES)
     for _ in range(FAILURES // 2 + 1):
         await customer.deliver(options=AT_ONCE)
 
-    about = {
+    attributes = {
         "customer_ai_jobs.customer": customer.name,
         "customer_ai_jobs.connection": "default",
         "customer_ai_jobs.state": "open",
     }
-    assert [(about, 1)] == heard.points("customer_ai_jobs.breaker_changes")
-    calls = [span for span in heard.spans_told.get_finished_spans() if span.kind is SpanKind.CLIENT]
+    assert [(attributes, 1)] == collected.points("customer_ai_jobs.breaker_changes")
+    calls = [span for span in collected.exporter.get_finished_spans() if span.kind is SpanKind.CLIENT]
     assert FAILURES // 2 == len(calls)
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b'"a"', b'{"choices": 1}', b"\xff", b"[" * 100_000, b'{"usage": 3}'])
-async def test_answers_that_are_none_harm_nothing(customer: Customer, heard: Heard, body: bytes):
-    """What an endpoint answers is read for telemetry with care: the job comes to what it comes to without."""
+async def test_unreadable_responses_do_no_harm(customer: Customer, collected: Collected, body: bytes):
+    """A response that telemetry can't read doesn't change the job's outcome."""
     customer.account.will_answer(*[reply(body)] * 2)
 
     result = await customer.run(options=AT_ONCE)
 
     assert "provider_unavailable" == result["error"]["code"]
-    assert "gen_ai.usage.input_tokens" not in heard.spans["chat gpt-4o"].attributes
+    assert "gen_ai.usage.input_tokens" not in collected.spans["chat gpt-4o"].attributes
 
 
 async def test_message_with_its_trace_still_fits(customer: Customer):
-    """A job that fills a message to the last byte goes into a blob where the trace makes it too large."""
+    """A job that fills a message to the last byte goes into a blob if the trace makes it too large."""
     room = MESSAGE_LIMIT - len(await submit(customer, job_id="same"))
     prompt = "x" * (len("Hello?") + room + 1)
 
@@ -380,17 +389,17 @@ async def test_message_with_its_trace_still_fits(customer: Customer):
     assert isinstance(job.input_blob, str)
 
 
-async def test_trace_in_a_message_may_be_anything(customer: Customer, heard: Heard):
-    """Anybody can write a message: a trace that is none is ignored."""
+async def test_trace_in_a_message_may_be_anything(customer: Customer, collected: Collected):
+    """Anybody can write a message: an invalid traceparent is ignored."""
     put_back = {"submitted_at": "2026-11-20T13:12:00Z", "traceparent": "nonsense"}
 
     await customer.run(_put_back=put_back, options={"deadline_s": 604_800})
 
-    assert heard.spans["job chat"].parent is None
+    assert collected.spans["job chat"].parent is None
 
 
-async def test_silence_tells_nothing_and_carries_nothing(quiet: World):
-    """Where telemetry is off, a message is what it was without it, whatever the request said."""
+async def test_message_has_no_trace_if_telemetry_is_off(quiet: World):
+    """If telemetry is off, a message carries no trace, whatever the request had."""
     customer = quiet.customer()
 
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
@@ -399,28 +408,28 @@ async def test_silence_tells_nothing_and_carries_nothing(quiet: World):
     assert {"submitted_at"} == set(json.loads(message)["_put_back"])
 
 
-# On the way to Application Insights.
+# Export to Application Insights.
 
 
 @dataclass
 class Ingestion:
-    """An ingestion endpoint that records, or that does something else with who comes."""
+    """An ingestion endpoint that records what it receives, or refuses it, or hangs."""
 
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     status: int = 200
     silent: asyncio.Event | None = None
-    """Where there is one, answers come after it."""
+    """If set, responses wait for it."""
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def connection_string(self) -> str:
-        """As Application Insights gives it."""
+        """The connection string, in the form of Application Insights."""
         key = "00000000-1111-2222-3333-444444444444"
         return f"InstrumentationKey={key};IngestionEndpoint={self.url}/;LiveEndpoint={self.url}/"
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Takes what comes."""
+        """Record the body of a request and answer it."""
         body = await request.read()
         self.bodies.append(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
         self.came.set()
@@ -432,7 +441,7 @@ class Ingestion:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The items that came."""
+        """The items that were received."""
         return [item for body in self.bodies for item in json.loads(body)]
 
 
@@ -454,23 +463,23 @@ async def ingestion() -> AsyncIterator[Ingestion]:
 
 
 @pytest.fixture
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the exporter's settings are is put back after the test."""
-    for name in _OWN_BUSINESS:
+def exporter_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore the exporter's environment variables after the test."""
+    for name in _EXPORTER_EXTRAS:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("WEBSITE_SITE_NAME", "our-app")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 
 
-def told(world: World) -> Spans:
-    """What tells of the world's jobs."""
+def telemetry_of(world: World) -> OpenTelemetry:
+    """Return the telemetry of the world's jobs."""
     telemetry = world.services.telemetry
-    assert isinstance(telemetry, Spans)
+    assert isinstance(telemetry, OpenTelemetry)
     return telemetry
 
 
-@pytest.mark.usefixtures("surroundings")
+@pytest.mark.usefixtures("exporter_environment")
 async def test_telemetry_reaches_application_insights(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion
 ):
@@ -489,26 +498,26 @@ async def test_telemetry_reaches_application_insights(
     metrics = {base["metrics"][0]["name"] for kind, base in data if kind == "MetricData"}
     assert ("job chat", customer.name) == (job["name"], job["properties"]["customer_ai_jobs.customer"])
     assert ("chat gpt-4o", "GenAI | az.ai.openai") == (call["name"], call["type"])
-    ours = {f"customer_ai_jobs.{name}" for name in ("jobs", "queue_age", "waiting", "breaker_changes", "cold_start")}
+    ours = {f"customer_ai_jobs.{name}" for name in ("jobs", "queue_age", "wait_time", "breaker_changes", "cold_start")}
     assert ours | {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"} == metrics
     assert [] == [thread.name for thread in threading.enumerate() if "Otel" in thread.name]  # the exporter's own
     assert {"our-app"} == {item["tags"]["ai.cloud.role"] for item in ingestion.items}
-    whole = b"".join(ingestion.bodies).decode()
-    assert [] == [text for text in (QUESTION, customer.account.key) if text in whole]
+    sent = b"".join(ingestion.bodies).decode()
+    assert [] == [text for text in (QUESTION, customer.account.key) if text in sent]
 
 
-@pytest.mark.usefixtures("surroundings")
-@pytest.mark.parametrize("trouble", ["refuses", "hangs", "is not there", "has a string that is none"])
-async def test_exporter_in_trouble_costs_telemetry_alone(
+@pytest.mark.usefixtures("exporter_environment")
+@pytest.mark.parametrize("trouble", ["refuses", "hangs", "is unreachable", "has an invalid connection string"])
+async def test_failing_export_affects_no_job(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion, trouble: str, caplog: Any
 ):
-    """Where Application Insights refuses, hangs or is not there, jobs run as ever, and one line says so."""
+    """If Application Insights refuses, hangs or is unreachable, jobs run as usual, and one line reports it."""
     string = ingestion.connection_string
     if trouble == "refuses":
         ingestion.status = 400
     elif trouble == "hangs":
         ingestion.silent = asyncio.Event()
-    elif trouble == "is not there":
+    elif trouble == "is unreachable":
         string = string.replace(ingestion.url, "http://127.0.0.1:9")
     else:
         string = "nonsense"
@@ -520,7 +529,7 @@ async def test_exporter_in_trouble_costs_telemetry_alone(
             for _ in range(3):
                 results.append(await customer.run())
                 if trouble != "hangs":
-                    await asyncio.to_thread(told(world).providers[0].force_flush)
+                    await asyncio.to_thread(telemetry_of(world).providers[0].force_flush)
             if trouble == "hangs":  # and go on while something hangs
                 await ingestion.came.wait()
                 results.append(await customer.run())
@@ -533,7 +542,7 @@ async def test_exporter_in_trouble_costs_telemetry_alone(
     assert len(lines) == (0 if trouble == "hangs" else 2)  # of spans, and of metrics
 
 
-def test_nothing_is_loaded_where_telemetry_is_off():
+def test_nothing_is_loaded_if_telemetry_is_off():
     """Without a connection string no module of OpenTelemetry is loaded, not even with the services."""
     code = """
 import asyncio, sys
@@ -546,8 +555,8 @@ async def main():
     await services.close()
 
 asyncio.run(main())
-ours = "shared.telemetry.opentelemetry"
-print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", ours))))
+ours = ("shared.telemetry.opentelemetry", "shared.telemetry.call_span", "shared.telemetry.metrics")
+print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", *ours))))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
