@@ -59,6 +59,14 @@ def test_sample_has_the_defaults():
     )
 
 
+def test_sample_has_the_order_of_the_readme():
+    """The sample file lists the settings in the order of the README, after what the host needs."""
+    table = (ROOT / "README.md").read_text().partition("| setting |")[2]
+    order = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    assert ["FUNCTIONS_WORKER_RUNTIME", *order] == list(_sample())
+
+
 def test_sample_can_be_read():
     """The app starts on the sample file as it is."""
     read_settings(_sample())
