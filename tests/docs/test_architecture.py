@@ -1,13 +1,16 @@
-"""What the README and the page on the architecture say of the code: the functions to read, and the floors."""
+"""What the README and the architecture page say about the code: functions to read, packages, who imports whom."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from docs import dependencies
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -15,14 +18,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = 30
 """Lines of a function without its docstring."""
 ROWS = re.findall(r"^\| `([\w.]+)` in `([\w/.]+)` \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
-"""Each function to read: its name, its file, what it is reached from, what it does."""
+"""Each function to read: its name, its file, what calls it, what it does."""
 FILES = {name: file for name, file, _, _ in ROWS}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def function(name: str, file: str) -> Function:
-    """A function of a file, by its name or its class's and its own; fails where there is none."""
+    """A function of a file, by its name, or by its class's name and its own; fails if there is none."""
     body: list[ast.stmt] = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
     *classes, last = name.split(".") if name[0].isupper() else [name.rpartition(".")[2]]
     for each in classes:
@@ -30,45 +33,75 @@ def function(name: str, file: str) -> Function:
     return next(node for node in body if isinstance(node, Function) and node.name == last)
 
 
-def named_in(node: ast.AST) -> set[str]:
-    """The names that stand in a function."""
-    found = [one for one in ast.walk(node) if isinstance(one, ast.Name | ast.Attribute)]
-    return {one.id if isinstance(one, ast.Name) else one.attr for one in found}
+def names_in(node: ast.AST) -> set[str]:
+    """The names that a function uses."""
+    nodes = [each for each in ast.walk(node) if isinstance(each, ast.Name | ast.Attribute)]
+    return {each.id if isinstance(each, ast.Name) else each.attr for each in nodes}
 
 
-def way_to(reached: str) -> list[Function]:
-    """The function that another is reached from, and the private ones between."""
-    first, *between = re.findall(r"`([\w.]+)`", re.match(r"`[\w.]+`(?: ► `\w+`)*", reached)[0])
+def path_to(caller: str) -> list[Function]:
+    """The function that another is called from, and the private ones between."""
+    first, *between = re.findall(r"`([\w.]+)`", re.match(r"`[\w.]+`(?: ► `\w+`)*", caller)[0])
     inside = first.rpartition(".")[0]
-    return [function(name, FILES[first]) for name in (first, *(f"{inside}.{one}" for one in between))]
+    return [function(name, FILES[first]) for name in (first, *(f"{inside}.{each}" for each in between))]
 
 
 def test_readme_and_page_name_the_same_seven_functions():
     """The README and the page name one list, in one order, of seven."""
-    (sentence,) = re.findall(r"follow seven functions, each reached from one before it: (.*?)\. \[", README)
+    (sentence,) = re.findall(r"read seven functions, each called from one before it: (.*?)\. \[", README)
 
     assert re.findall(r"`([\w.]+)`", sentence) == list(FILES)
     assert 7 == len(FILES)
 
 
-@pytest.mark.parametrize(("name", "file", "reached"), [row[:3] for row in ROWS], ids=FILES)
-def test_each_function_is_reached_from_one_before_it(name: str, file: str, reached: str):
-    """What is to be read is there, is short, and is named where the page says that it is reached from."""
-    steps = [*(way_to(reached) if reached.startswith("`") else []), function(name, file)]
+@pytest.mark.parametrize(("name", "file", "caller"), [row[:3] for row in ROWS], ids=FILES)
+def test_each_function_is_called_from_one_before_it(name: str, file: str, caller: str):
+    """What is to be read exists, is short, and is named in the function that the page says calls it."""
+    steps = [*(path_to(caller) if caller.startswith("`") else []), function(name, file)]
 
     for step, following in pairwise(steps):
-        assert following.name in named_in(step)
+        assert following.name in names_in(step)
     for step in steps:
-        described = ast.get_docstring(step) is not None
-        assert step.end_lineno - step.body[described].lineno < SHORT
+        has_docstring = ast.get_docstring(step) is not None
+        assert step.end_lineno - step.body[has_docstring].lineno < SHORT
     before = list(FILES)[: list(FILES).index(name)]
-    assert not before or re.match(r"`([\w.]+)`", reached)[1] in before
+    assert not before or re.match(r"`([\w.]+)`", caller)[1] in before
 
 
 @pytest.mark.parametrize(("name", "does"), [(row[0], row[3]) for row in ROWS], ids=FILES)
-def test_functions_beside_the_way_are_there(name: str, does: str):
-    """What a row names of other functions is defined where its class is, or in a module of its own."""
+def test_functions_beside_the_path_exist(name: str, does: str):
+    """Other functions that a row names are defined somewhere in the app."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
 
-    for one in re.findall(r"`([\w.]+)`", does):
-        assert re.search(rf"def {one.rpartition('.')[2]}\(", sources), f"{name}: {one}"
+    for each in re.findall(r"`([\w.]+)`", does):
+        assert re.search(rf"def {each.rpartition('.')[2]}\(", sources), f"{name}: {each}"
+
+
+def test_packages_of_the_page_are_the_contracts_layers():
+    """The table of packages has the layers of the import contract."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)
+    layers = [sorted(layer.split(" | ")) for layer in reversed(contract["layers"])]
+
+    assert [(str(number), name) for number, layer in enumerate(layers, 1) for name in layer] == sorted(
+        rows, key=lambda row: (int(row[0]), row[1])
+    )
+
+
+def test_drawing_of_the_imports_is_up_to_date():
+    """The drawing of who imports whom is the one that the code gives."""
+    assert PAGE == dependencies.update(PAGE, dependencies.read_graph()), f"Run `{dependencies.COMMAND}`."
+
+
+def test_drawing_leaves_out_what_follows_and_nothing_else():
+    """An arrow that others imply isn't drawn; following the arrows leads to every import."""
+    graph = {"a": frozenset("bcd"), "b": frozenset("cd"), "c": frozenset("d"), "d": frozenset(), "e": frozenset("d")}
+
+    assert dependencies.reduce(graph) == graph | {"a": frozenset("b"), "b": frozenset("c")}
+
+
+def test_drawing_needs_its_place_on_the_page():
+    """A page without the two markers is refused, with the lines that it needs."""
+    with pytest.raises(ValueError, match="needs these two lines"):
+        dependencies.update("# Architecture", {})

@@ -1,0 +1,98 @@
+"""The names in the docs are those of the code: files, functions, tests, and the words of the glossary."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared import errors
+from shared.contract.job import ACTIONS
+from tests.support.doc_samples import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GLOSSARY = ROOT / "docs/glossary.md"
+ROWS = re.findall(r"^\| ([\w, -]+) \| (.+) \|(?: ([\w, -]+))? \|$", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE)
+TERMS = [row for row in ROWS if row[0] not in {"term", "---"}]
+"""Each row of the glossary: the term, its meaning, and the words that it is used instead of."""
+CODE = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in [ROOT / "function_app.py", ROOT / "host.json", *(ROOT / "shared").rglob("*.py")]
+)
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path):
+    """A path in backticks that looks like one of the project's files or folders leads to one."""
+    tops = "shared|tests|local|aijobs|infra|docs|benchmarks"
+    paths = re.findall(rf"`((?:{tops})/[\w./-]*|[\w-]+\.(?:py|toml|bicep|yml))`", prose(page))
+
+    assert [] == [path for path in paths if not (ROOT / path).exists() and not list(ROOT.rglob(path))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_a_page_names_exist(page: Path):
+    """A test or a module of tests that a page names is there."""
+    modules = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    named = set(re.findall(r"[`\[](test_\w+)[`\]]", page.read_text(encoding="utf-8")))
+
+    assert set() == named - modules
+
+
+def test_places_to_look_in_are_there():
+    """Each function that the README says to look for is defined in the file that it links to."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| where [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\), `(\w+)` \|$", readme, re.MULTILINE)
+
+    assert len(rows) >= 3
+    for file, name in rows:
+        assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), f"{name} in {file}"
+
+
+def test_functions_of_azure_have_their_names():
+    """A page names no function of the app that function_app.py doesn't define."""
+    defined = set(re.findall(r"^async def (\w+)\(", (ROOT / "function_app.py").read_text(), re.MULTILINE))
+    text = "\n".join(prose(page) for page in PAGES if page.name not in IN_WORK)
+    named = set(re.findall(r"`(run_job|\w*bury\w*|dead_letter_\w+|deliver_\w+|\w*sweep)`", text))
+
+    assert named - {"sweep"} <= defined
+    assert "sweep" not in named
+
+
+@pytest.mark.parametrize(("term", "meaning"), [row[:2] for row in TERMS], ids=[row[0] for row in TERMS])
+def test_identifiers_of_the_glossary_are_in_the_code(term: str, meaning: str):
+    """What the glossary writes as code is a name or a value in the code."""
+    for name in re.findall(r"`([\w-]+)`", meaning):
+        assert re.search(rf"\b{re.escape(name)}\b", CODE, re.IGNORECASE), f"{term}: {name}"
+
+
+def test_glossary_has_each_term_once_and_all_values():
+    """No term is explained twice; the actions, and one example of an error code, are those of the contract."""
+    names = [name for term, _, _ in TERMS for name in term.split(", ")]
+    meanings = {term: set(re.findall(r"`(\w+)`", meaning)) for term, meaning, _ in TERMS}
+    codes = {getattr(each, "code", None) for each in vars(errors).values()}
+
+    assert len(names) == len(set(names)) > 40
+    assert set(ACTIONS) == meanings["action"]
+    assert meanings["error code"] <= codes
+
+
+IN_WORK = {"CHANGELOG.md", "cli.md", "retention.md", "runbook.md", "webhooks.md"}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != GLOSSARY and page.name not in IN_WORK], ids=lambda page: page.name
+)
+def test_pages_use_the_words_of_the_glossary(page: Path):
+    """No page uses a word that the glossary has another one for."""
+    instead_of = [word for _, _, words in TERMS for word in words.split(", ") if word]
+    text = prose(page)
+
+    assert len(instead_of) > 5
+    assert [] == [word for word in instead_of if re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)]
