@@ -20,8 +20,8 @@ from shared.connections.probe import Trials, refused
 from shared.connections.resolver import FRESH_S, Connection, check_dates
 from shared.connections.store import StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import TrialDocument
+from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionFault, ConnectionNotFound
 from shared.secret import Secret
 from shared.services import Services

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from aijobs.diagnostics import Refused
 from aijobs.submission_log import deployment_of, read_acks
-from shared.contract.decoding import NAME_RULE, is_job_id, is_name
 from shared.contract.documents import JobDocument
+from shared.contract.names import NAME_RULE, is_job_id, is_name
 from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of

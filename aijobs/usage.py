@@ -11,8 +11,8 @@ from aijobs.settings import opened
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import CHOICES, USUAL, Statements, is_month
 from shared.clock import now
-from shared.contract.decoding import NAME_RULE, is_name
 from shared.contract.documents import Statement
+from shared.contract.names import NAME_RULE, is_name
 
 _NUMBERS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "images")
 _LABELS = ("provider", "billed_to", "outcome")

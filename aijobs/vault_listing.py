@@ -13,7 +13,7 @@ from aijobs.settings import opened, vault_of
 from shared.clock import now, rfc3339
 from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import Connection, check_dates
-from shared.contract.decoding import NAME_RULE, is_name
+from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionFault
 from shared.services import Services
 from shared.upstream.messages import EntraAccess

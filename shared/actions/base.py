@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from shared.billing.usage import Call
 from shared.connections.resolver import Connection
-from shared.contract.job import BlobName
+from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob, Status
 from shared.errors import InvalidJob, JobError, RequestRejected
 from shared.upstream.messages import Reply, UpstreamRequest

@@ -1,65 +1,72 @@
-"""The input of `chat`: messages as OpenAI defines them, or a prompt with what belongs around it."""
+"""The input of `chat`: messages as OpenAI defines them, or a prompt from which they are made."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from shared.contract.decoding import decode
+from shared.contract.names import Text
 from shared.errors import InvalidJob
 
+Messages = Annotated[list[Any], Meta(min_length=1, description="a list of at least one message")]
+"""OpenAI messages; `check_messages` checks each."""
+
 _DEFAULT_TEMPLATE = "@@context\n\n@@userPrompt"
-_PLACE = re.compile(r"@@(context|userPrompt)")
-_OURS = {
-    "messages": "give them as `input.messages`",
-    "model": "give it as the job's own `model`",
+_PLACEHOLDER = re.compile(r"@@(context|userPrompt)")
+_INSTEAD = {
+    "messages": "set `input.messages`",
+    "model": "set the job's own `model`",
 }
 
 
 class ChatInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`messages`, or `prompt` with what belongs around it."""
+    """`messages`, or `prompt` with the members that belong to it."""
 
-    messages: list[Any] | None = None
-    prompt: str | None = None
+    messages: Messages | None = None
+    """The conversation, in place of `prompt` and the members that belong to it."""
+    prompt: Text | None = None
+    """The user's message."""
     system: str | None = None
+    """The system message, which comes first."""
     history: list[Any] | None = None
+    """Messages between the system message and the prompt."""
     context: str | None = None
-    template: str | None = None
+    """A text that the prompt refers to."""
+    template: Annotated[str, Meta(pattern="@@userPrompt", description="text that contains @@userPrompt")] | None = None
+    """How context and prompt are joined: `@@context` and `@@userPrompt` are replaced."""
     parameters: dict[str, Any] = {}
+    """Any other parameter of the model, passed on unchanged."""
 
 
 class Chat(Struct, frozen=True):
-    """A chat as any model takes it: messages, and parameters that pass through untouched."""
+    """A chat as any model takes it: messages, and parameters that are passed on unchanged."""
 
     messages: list[Any]
     parameters: dict[str, Any]
 
 
 def decode_chat(data: Raw | bytes) -> Chat:
-    """What `data`, a job's input, asks for. Raises InvalidJob with the path of the member at fault."""
-    given = decode(data, ChatInput, at="input")
-    check_parameters(given.parameters)
-    if given.messages is not None:
-        _refuse_beside_messages(given)
-        check_messages(given.messages, at="input.messages")
-        return Chat(given.messages, given.parameters)
-    if given.prompt is None:
+    """The chat in `data`, a job's input. Raises InvalidJob with the path of the member at fault."""
+    chat = decode(data, ChatInput, at="input")
+    check_parameters(chat.parameters)
+    if chat.messages is not None:
+        _refuse_beside_messages(chat)
+        check_messages(chat.messages, at="input.messages")
+        return Chat(chat.messages, chat.parameters)
+    if chat.prompt is None:
         raise InvalidJob("`input` needs `messages` or `prompt`.")
-    if not given.prompt.strip():
-        raise InvalidJob("`input.prompt` is empty.")
-    if given.history is not None:
-        check_messages(given.history, at="input.history", may_be_empty=True)
-    system = [] if given.system is None else [{"role": "system", "content": given.system}]
-    user = {"role": "user", "content": _fill(given)}
-    return Chat([*system, *(given.history or []), user], given.parameters)
+    history = chat.history or []
+    check_messages(history, at="input.history")
+    system = [] if chat.system is None else [{"role": "system", "content": chat.system}]
+    user = {"role": "user", "content": _fill_template(chat.prompt, chat.context, chat.template)}
+    return Chat([*system, *history, user], chat.parameters)
 
 
-def check_messages(messages: list[Any], *, at: str, may_be_empty: bool = False) -> None:
+def check_messages(messages: list[Any], *, at: str) -> None:
     """Raises InvalidJob unless each is an OpenAI message; members beyond role and content are the model's."""
-    if not messages and not may_be_empty:
-        raise InvalidJob(f"`{at}` is empty.")
     for index, message in enumerate(messages):
         here = f"{at}[{index}]"
         if not isinstance(message, dict):
@@ -70,12 +77,12 @@ def check_messages(messages: list[Any], *, at: str, may_be_empty: bool = False) 
 
 
 def check_parameters(parameters: dict[str, Any]) -> None:
-    """Raises InvalidJob for the few parameters that are not the caller's to set there."""
-    for name, instead in _OURS.items():
+    """Raises InvalidJob for the few parameters that a job sets elsewhere, and for a streamed response."""
+    for name, instead in _INSTEAD.items():
         if name in parameters:
-            raise InvalidJob(f"`input.parameters.{name}` does not belong there: {instead}.")
+            raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead} instead.")
     if parameters.get("stream"):
-        raise InvalidJob("`input.parameters.stream` can't be true: a job's answer is delivered whole.")
+        raise InvalidJob("`input.parameters.stream` can't be true: a job returns its result whole.")
 
 
 def _check_content(message: dict[str, Any], here: str) -> None:
@@ -92,22 +99,18 @@ def _check_content(message: dict[str, Any], here: str) -> None:
         raise InvalidJob(f"`{here}.content` must be a string or a list of content parts.")
 
 
-def _refuse_beside_messages(given: ChatInput) -> None:
+def _refuse_beside_messages(chat: ChatInput) -> None:
     for name in ("prompt", "system", "history", "context", "template"):
-        if getattr(given, name) is not None:
-            raise InvalidJob(f"`input.{name}` belongs to `prompt` and can't stand beside `messages`.")
+        if getattr(chat, name) is not None:
+            raise InvalidJob(f"`input.{name}` belongs to `prompt` and can't be combined with `messages`.")
 
 
-def _fill(given: ChatInput) -> str:
-    prompt = given.prompt or ""
-    if given.template is None and given.context is None:
+def _fill_template(prompt: str, context: str | None, template: str | None) -> str:
+    if template is None and context is None:
         return prompt
-    template = _DEFAULT_TEMPLATE if given.template is None else given.template
-    places = set(_PLACE.findall(template))
-    if "userPrompt" not in places:
-        raise InvalidJob("`input.template` must contain @@userPrompt, or the prompt would be lost.")
-    if given.context is not None and "context" not in places:
+    template = _DEFAULT_TEMPLATE if template is None else template
+    if context is not None and "@@context" not in template:
         raise InvalidJob("`input.template` must contain @@context, or the context would be lost.")
-    values = {"context": given.context or "", "userPrompt": prompt}
+    values = {"context": context or "", "userPrompt": prompt}
     # One pass: a context that itself contains @@userPrompt is text, not a template.
-    return _PLACE.sub(lambda place: values[place[1]], template)
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)

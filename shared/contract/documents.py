@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shared.contract.names import ModelName
 from shared.contract.result import ErrorBody
 
 API_PREFIX = "/api"
@@ -96,7 +97,7 @@ class ConnectionList(Struct, frozen=True, kw_only=True):
 class TrialRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a connection is to be tried."""
 
-    model: str | None = None
+    model: ModelName | None = None
     """What is asked for one token; left out: the endpoint's deployment, or the connection's `default_model`."""
 
 

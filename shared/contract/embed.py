@@ -1,4 +1,4 @@
-"""The input of `embed`: texts that become vectors, and the form in which these come back."""
+"""The input of `embed`: texts that become vectors, and the format of these vectors."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from msgspec import Meta, Raw, Struct
 from shared.contract.decoding import decode
 from shared.errors import InvalidJob
 
-MOST_TEXTS = 2048
-
 Format = Literal["json", "npy"]
 
-_OURS = {
-    "input": "give it as `input.texts`",
-    "model": "give it as the job's own `model`",
+_INSTEAD = {
+    "input": "set `input.texts`",
+    "model": "set the job's own `model`",
 }
 
 
 class EmbedInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Texts, each of which becomes a vector of as many numbers as `dimensions` says, or the model."""
+    """Texts, each of which becomes a vector of `dimensions` numbers, or of as many as the model makes."""
 
-    texts: list[str]
+    texts: Annotated[
+        list[Annotated[str, Meta(min_length=1, description="text that is not empty")]],
+        Meta(min_length=1, max_length=2048),
+    ]
+    """Texts, each of which becomes a vector."""
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    """Numbers in a vector. If left out, the model decides."""
     format: Format = "json"
+    """The format of the vectors: JSON in the result, or a NumPy file."""
     parameters: dict[str, Any] = {}
+    """Any other parameter of the model, passed on unchanged."""
 
 
 class Embed(Struct, frozen=True):
-    """Texts, the parameters of every call, and the form of the answer."""
+    """Texts, the parameters of every call, and the format of the result."""
 
     texts: list[str]
     parameters: dict[str, Any]
@@ -37,18 +42,13 @@ class Embed(Struct, frozen=True):
 
 
 def decode_embed(data: Raw | bytes) -> Embed:
-    """What `data`, a job's input, asks for. Raises InvalidJob with the path of the member at fault."""
-    given = decode(data, EmbedInput, at="input")
-    if not 0 < len(given.texts) <= MOST_TEXTS:
-        raise InvalidJob(f"`input.texts` must hold 1 to {MOST_TEXTS} texts.")
-    for index, text in enumerate(given.texts):
-        if not text:
-            raise InvalidJob(f"`input.texts[{index}]` is empty.")
-    for name, instead in _OURS.items():
-        if name in given.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` does not belong there: {instead}.")
-    if given.dimensions is None:
-        return Embed(given.texts, given.parameters, given.format)
-    if "dimensions" in given.parameters:
-        raise InvalidJob("`input.parameters.dimensions` is given as `input.dimensions` already: leave one out.")
-    return Embed(given.texts, {"dimensions": given.dimensions, **given.parameters}, given.format)
+    """The texts in `data`, a job's input. Raises InvalidJob with the path of the member at fault."""
+    embed = decode(data, EmbedInput, at="input")
+    for name, instead in _INSTEAD.items():
+        if name in embed.parameters:
+            raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead} instead.")
+    if embed.dimensions is None:
+        return Embed(embed.texts, embed.parameters, embed.format)
+    if "dimensions" in embed.parameters:
+        raise InvalidJob("`input.parameters.dimensions` repeats `input.dimensions`: leave one of them out.")
+    return Embed(embed.texts, {"dimensions": embed.dimensions, **embed.parameters}, embed.format)

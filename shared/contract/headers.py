@@ -1,47 +1,46 @@
-"""Headers that a caller adds to a request on its connection: none that says who asks, where, or how long."""
+"""Headers that a caller adds to a request on its connection: none that authenticates, routes or frames it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from shared.contract.decoding import shown
+from shared.contract.refusals import printable
 from shared.errors import InvalidJob
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # a token of RFC 9110
 _TEXT = re.compile(r"[\t\x20-\x7e]*")
 
-_CONNECTIONS = {
+_SET_BY_CONNECTION = {
     *("authorization", "api-key", "x-api-key", "ocp-apim-subscription-key", "cookie"),
     *("openai-organization", "openai-project"),
 }
-_OURS = {
+_SET_BY_CLIENT = {
     *("host", "connection", "keep-alive", "te", "trailer", "upgrade", "expect", "forwarded"),
     *("content-length", "transfer-encoding", "content-encoding", "accept-encoding"),
 }
-_OURS_FROM = ("proxy-", "x-forwarded-")
+_CLIENT_PREFIXES = ("proxy-", "x-forwarded-")
 
 
-def caller_headers(given: Mapping[str, Any], *, at: str) -> dict[str, str]:
+def caller_headers(members: Mapping[str, str], *, at: str) -> dict[str, str]:
     """
-    `given` with names in lower case.
+    `members` with names in lower case.
 
-    Raises InvalidJob, naming the header under `at`, for one that the connection or the sending itself
-    sets, for what is no header, and for a name that is given twice.
+    Raises InvalidJob, which names the header under `at`, for a header that the connection or the HTTP client sets,
+    for an invalid name or value, and for a name that occurs twice.
     """
     headers: dict[str, str] = {}
-    for written, text in given.items():
-        name, here = written.lower(), f"{at}.{shown(written)}"
-        if not _NAME.fullmatch(written):
-            raise InvalidJob(f"`{here}` is no name of a header.")
-        if name in _CONNECTIONS:
-            raise InvalidJob(f"`{here}` may not be set: the connection says who asks.")
-        if name in _OURS or name.startswith(_OURS_FROM):
-            raise InvalidJob(f"`{here}` may not be set: it is the sending's own.")
+    for member, text in members.items():
+        name, here = member.lower(), f"{at}.{printable(member)}"
+        if not _NAME.fullmatch(member):
+            raise InvalidJob(f"`{here}` is not a valid header name.")
+        if name in _SET_BY_CONNECTION:
+            raise InvalidJob(f"`{here}` can't be set; the connection sets it.")
+        if name in _SET_BY_CLIENT or name.startswith(_CLIENT_PREFIXES):
+            raise InvalidJob(f"`{here}` can't be set; the HTTP client sets it.")
         if name in headers:
-            raise InvalidJob(f"`{here}` is given twice: case makes no difference in a header's name.")
-        if not isinstance(text, str) or not _TEXT.fullmatch(text) or text != text.strip():
-            raise InvalidJob(f"`{here}` must be a string of printable ASCII, with no space around it.")
+            raise InvalidJob(f"`{here}` occurs twice: header names are not case-sensitive.")
+        if not _TEXT.fullmatch(text) or text != text.strip():
+            raise InvalidJob(f"`{here}` must be a string of printable ASCII without spaces around it.")
         headers[name] = text
     return headers

@@ -1,4 +1,4 @@
-"""The input of `image`: a prompt, how many pictures of it, and what they should be like."""
+"""The input of `image`: a prompt, how many images to make from it, and what they should be like."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw, Struct
 
 from shared.contract.decoding import decode
+from shared.contract.names import Text
 from shared.errors import InvalidJob
 
-_OURS = {
-    "prompt": "give it as `input.prompt`",
-    "n": "give it as `input.n`",
-    "model": "give it as the job's own `model`",
-    "stream": "a job's answer is delivered whole",
+_INSTEAD = {
+    "prompt": "set `input.prompt` instead",
+    "n": "set `input.n` instead",
+    "model": "set the job's own `model` instead",
+    "stream": "a job returns its result whole",
 }
 _PASSED_ON = ("size", "quality", "output_format")
 
 
 class ImageInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to draw. Which sizes, qualities and formats there are is the model's to say."""
+    """What to draw. The model decides which sizes, qualities and formats there are."""
 
-    prompt: str
+    prompt: Text
+    """What to draw."""
     n: Annotated[int, Meta(ge=1, le=10)] = 1
+    """How many images to make."""
     size: str | None = None
+    """Such as `1024x1024`; the model decides which sizes there are."""
     quality: str | None = None
+    """Such as `high`; the model decides which qualities there are."""
     output_format: str | None = None
+    """Such as `png`; the model decides which formats there are."""
     parameters: dict[str, Any] = {}
+    """Any other parameter of the model, passed on unchanged."""
 
 
 class Image(Struct, frozen=True):
-    """How many pictures of what, and all else as the model takes it."""
+    """How many images of what, and everything else as the model takes it."""
 
     prompt: str
     n: int
@@ -38,15 +45,13 @@ class Image(Struct, frozen=True):
 
 
 def decode_image(data: Raw | bytes) -> Image:
-    """What `data`, a job's input, asks for. Raises InvalidJob with the path of the member at fault."""
-    given = decode(data, ImageInput, at="input")
-    if not given.prompt.strip():
-        raise InvalidJob("`input.prompt` is empty.")
-    for name, instead in _OURS.items():
-        if name in given.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` does not belong there: {instead}.")
-    members = {name: value for name in _PASSED_ON if (value := getattr(given, name)) is not None}
+    """The images that `data`, a job's input, describes. Raises InvalidJob with the path of the member at fault."""
+    image = decode(data, ImageInput, at="input")
+    for name, instead in _INSTEAD.items():
+        if name in image.parameters:
+            raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead}.")
+    members = {name: value for name in _PASSED_ON if (value := getattr(image, name)) is not None}
     for name in members:
-        if name in given.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` is given as `input.{name}` already: leave one out.")
-    return Image(given.prompt, given.n, {**members, **given.parameters})
+        if name in image.parameters:
+            raise InvalidJob(f"`input.parameters.{name}` repeats `input.{name}`: leave one of them out.")
+    return Image(image.prompt, image.n, {**members, **image.parameters})

@@ -1,4 +1,4 @@
-"""The job, as it stands in a queue message, an HTTP body or a webhook's body."""
+"""The job: the JSON of a queue message, an HTTP body or a webhook's body."""
 
 from __future__ import annotations
 
@@ -7,67 +7,66 @@ import hashlib
 import re
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from shared.clock import rfc3339
-from shared.contract.decoding import NAME_RULE, UNREADABLE, decode, is_job_id, is_name, shown
+from shared.contract.decoding import UNREADABLE, decode
+from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, QueueName, parse_blob_name
 from shared.errors import InvalidJob
 
-ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
+Action = Literal["chat", "multi_chat", "image", "summarize", "embed", "raw"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
 LONGEST_DEADLINE_S = 604_800
 """Seconds: seven days."""
 
-_MODEL_LIMIT = 200
-_CALLBACK_LIMIT = 2000
-_QUEUE_NAME = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")
-_BLOB_NAME = re.compile(r"(?P<container>[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])/(?P<name>[^\x00-\x1f\\]{1,900})")
-
-
-# Where it may lead is for `outputs`, and for the moment when it is called; http only ever on one's own machine.
-_CALLBACK = re.compile(rf"(?=.{{0,{_CALLBACK_LIMIT}}}$)https?://[\x21-\x7e]+")
-
+# The egress policy decides which hosts may be called; plain http is for one's own machine alone.
+CallbackUrl = Annotated[
+    str,
+    Meta(
+        max_length=2000,
+        pattern=r"^https?://[\x21-\x7e]+\Z",
+        description="an https URL of at most 2000 ASCII characters",
+        extra_json_schema={"format": "uri"},
+    ),
+]
 
 OWN_INPUT = re.compile(r"[^/]+/(?P<customer>[^/]+)/(?P<job_id>[^/]+)/input-(?P<digest>[0-9a-f]{32})\.json")
 """Where an input that came over HTTP is put that fits no message: `container/customer/job/…`."""
 
 
-class BlobName(Struct, frozen=True):
-    """A blob somebody else wrote, to be read."""
-
-    container: str
-    name: str
-
-
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the result goes."""
+    """Where the result goes, besides HTTP."""
 
-    queue: bool | str = True
+    queue: bool | QueueName = True
+    """Whether the result goes into the results queue, or the name of another queue that the app allows."""
     blob: bool = False
-    callback: str | None = None
+    """Whether the result is written to a blob even if it fits a message."""
+    callback: CallbackUrl | None = None
+    """An https URL that the result is posted to, signed."""
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How patiently the upstream is called."""
+    """How the endpoint is called: timeout, retries and deadline."""
 
     timeout_s: Annotated[float, Meta(gt=0, le=480)] = 120.0
-    """Seconds that one call may take, from the connection to the answer's last byte."""
+    """Seconds that one call may take, from the connection to the last byte of the response."""
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 4
-    """How often a failed call is tried again; a wait that the server itself asks for at length is not counted."""
+    """How often a failed call is tried again. A long wait that the server itself asks for is not counted."""
     retry_delay_ms: Annotated[int, Meta(ge=0, le=300_000)] = 1000
-    """Milliseconds before the first retry, where the server names no time of its own."""
+    """Milliseconds before the first retry, if the server does not say how long to wait."""
     exponential_backoff: bool = True
-    """Doubles that delay at each retry, with jitter, up to a minute, or up to itself where it is longer."""
+    """Doubles the delay at each retry, with jitter, up to a minute, or up to the delay itself if it is longer."""
     retry_on_all_errors: bool = False
-    """Retries every refusal, not only those that are worth it."""
+    """Retries after every error response, not only after those that are usually temporary."""
     strict: bool = False
-    """Sends parameters just as given: one that the model does not take fails the job, and is not adapted."""
+    """Sends parameters exactly as they are: if the model refuses one, the job fails instead of being adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 86_400.0
-    """Seconds from submission after which the job ends as failed."""
+    """Seconds after submission at which the job ends as failed."""
 
 
 class PutBack(Struct, frozen=True, kw_only=True):
@@ -81,16 +80,26 @@ class PutBack(Struct, frozen=True, kw_only=True):
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One request to run one action for one customer."""
 
-    customer: str
-    action: str
-    job_id: str | None = None
-    connection: str = "default"
-    model: str | None = None
+    customer: Name
+    """The customer whose subscription the job runs on and who is billed for it."""
+    action: Action
+    """What the job does; it decides what `input` holds."""
+    job_id: JobId | None = None
+    """The idempotency key within the customer. If left out, a new one is made."""
+    connection: Name = "default"
+    """The name of one of the customer's connections."""
+    model: ModelName | None = None
+    """The deployment or model. Needed unless the connection names one."""
     input: Raw | msgspec.UnsetType = msgspec.UNSET
-    input_blob: str | msgspec.UnsetType = msgspec.UNSET
+    """What the action works on, or the name of a blob that holds it."""
+    input_blob: BlobPath | msgspec.UnsetType = msgspec.UNSET
+    """A blob that holds the input, in place of `input`. The blob's name begins with `{customer}/`."""
     output: Output = Output()
+    """Where the result goes, besides HTTP."""
     options: Options = Options()
-    metadata: dict[str, Any] = {}
+    """How the endpoint is called: timeout, retries and deadline."""
+    metadata: dict[str, str] = {}
+    """Strings that are repeated in the result; at most 4096 bytes of JSON."""
     put_back: PutBack | None = msgspec.field(default=None, name="_put_back")
     """Ours alone: no part of what is asked."""
 
@@ -111,10 +120,9 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
     except UnicodeDecodeError as exc:
         raise InvalidJob(f"The job is not valid UTF-8 (byte {exc.start}).") from exc
     job = decode(body, Job)
-    _check_names(job)
     _check_input(job)
-    _check_output(job.output)
-    _check_metadata(job.metadata)
+    if _size(job.metadata) > METADATA_LIMIT:
+        raise InvalidJob(f"`metadata` takes more than {METADATA_LIMIT} bytes.")
     if job.job_id is None:
         job = msgspec.structs.replace(job, job_id=default_id)
     return job
@@ -171,33 +179,22 @@ def named_blob(job: Job) -> BlobName | None:
     return None
 
 
-def parse_blob_name(text: Any, *, at: str) -> BlobName:
-    """`container/name` taken apart. Raises InvalidJob naming `at`."""
-    match = _BLOB_NAME.fullmatch(text) if isinstance(text, str) else None
-    if match is None or any(part in {"", ".", ".."} for part in match["name"].split("/")):
-        raise InvalidJob(f"`{at}` must be `container/name` of a blob.")
-    return BlobName(match["container"], match["name"])
+_ECHOED = {"job_id": JobId, "customer": Name, "action": Action, "model": ModelName, "metadata": dict[str, str]}
 
 
 def salvage(body: bytes) -> dict[str, Any]:
-    """What of a refused job can be echoed in its result: the valid ones of its echoed members."""
+    """The members of a refused job that its result can repeat: those that are valid by themselves."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Raw])
     except UNREADABLE:
         return {}
-    valid = {
-        "job_id": is_job_id,
-        "customer": is_name,
-        "action": lambda value: value in ACTIONS,
-        "model": _is_model,
-        "metadata": _is_metadata,
-    }
-    found = {}
-    for name, is_valid in valid.items():
+    valid = {}
+    for name in _ECHOED.keys() & members.keys():
         with contextlib.suppress(*UNREADABLE):
-            if name in members and is_valid(value := msgspec.json.decode(members[name])):
-                found[name] = value
-    return found
+            valid[name] = msgspec.json.decode(members[name], type=_ECHOED[name])
+    if _size(valid.get("metadata")) > METADATA_LIMIT:
+        del valid["metadata"]
+    return valid
 
 
 def _members(part: Struct) -> dict[str, Any]:
@@ -218,25 +215,6 @@ def _defaults(kind: type[Struct]) -> dict[str, Any]:
     }
 
 
-def _check_names(job: Job) -> None:
-    if not is_name(job.customer):
-        raise InvalidJob(f"`customer` must be {NAME_RULE}.")
-    if not is_name(job.connection):
-        raise InvalidJob(f"`connection` must be {NAME_RULE}.")
-    if job.action not in ACTIONS:
-        raise InvalidJob(f"`action` must be one of {', '.join(ACTIONS)}.")
-    if job.job_id is not None and not is_job_id(job.job_id):
-        raise InvalidJob("`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`.")
-    if job.model is not None:
-        check_model(job.model)
-
-
-def check_model(model: str) -> None:
-    """Raises InvalidJob for what can't name a model."""
-    if not _is_model(model):
-        raise InvalidJob(f"`model` must be the name of a model or deployment, 1 to {_MODEL_LIMIT} characters.")
-
-
 def _check_input(job: Job) -> None:
     given = [name for name in ("input", "input_blob") if getattr(job, name) is not msgspec.UNSET]
     if not given:
@@ -248,28 +226,6 @@ def _check_input(job: Job) -> None:
     named_blob(job)
 
 
-def _check_output(output: Output) -> None:
-    if isinstance(output.queue, str) and not _QUEUE_NAME.fullmatch(output.queue):
-        raise InvalidJob("`output.queue` must be true, false or the name of a queue.")
-    if output.callback is not None and not _CALLBACK.fullmatch(output.callback):
-        raise InvalidJob(f"`output.callback` must be an https URL of at most {_CALLBACK_LIMIT} ASCII characters.")
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= _MODEL_LIMIT
-
-
-def _is_metadata(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(isinstance(text, str) for text in value.values())
-        and len(msgspec.json.encode(value)) <= METADATA_LIMIT
-    )
-
-
-def _check_metadata(metadata: dict[str, Any]) -> None:
-    for name, value in metadata.items():
-        if not isinstance(value, str):
-            raise InvalidJob(f"`metadata.{shown(name)}` must be a string.")
-    if not _is_metadata(metadata):
-        raise InvalidJob(f"`metadata` takes more than {METADATA_LIMIT} bytes.")
+def _size(value: Any) -> int:
+    """Bytes that `value` takes as JSON."""
+    return len(msgspec.json.encode(value))

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from shared.contract.chat import Chat, check_messages, check_parameters
+from shared.contract.chat import Chat, Messages, check_messages, check_parameters
 from shared.contract.decoding import decode
-from shared.errors import InvalidJob
-
-MOST_PROMPTS = 1000
+from shared.contract.names import Text
 
 
 class MultiChatInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prompts, each a string or a list of OpenAI messages; the parameters are those of every call."""
+    """Prompts, each a text or a list of OpenAI messages, and the parameters of every call."""
 
-    prompts: list[Any]
+    prompts: Annotated[list[Text | Messages], Meta(min_length=1, max_length=1000)]
+    """Prompts, each a text or the messages of one conversation."""
     parameters: dict[str, Any] = {}
+    """Any other parameter of the model, passed on unchanged."""
 
 
 def decode_multi_chat(data: Raw | bytes) -> list[Chat]:
-    """One chat a prompt, in order. Raises InvalidJob with the path of the member at fault."""
-    given = decode(data, MultiChatInput, at="input")
-    check_parameters(given.parameters)
-    if not 0 < len(given.prompts) <= MOST_PROMPTS:
-        raise InvalidJob(f"`input.prompts` must hold 1 to {MOST_PROMPTS} prompts.")
+    """One chat for each prompt, in order. Raises InvalidJob with the path of the member at fault."""
+    chats = decode(data, MultiChatInput, at="input")
+    check_parameters(chats.parameters)
     return [
-        Chat(_messages(prompt, f"input.prompts[{index}]"), given.parameters)
-        for index, prompt in enumerate(given.prompts)
+        Chat(_messages(prompt, f"input.prompts[{index}]"), chats.parameters)
+        for index, prompt in enumerate(chats.prompts)
     ]
 
 
-def _messages(prompt: Any, at: str) -> list[Any]:
+def _messages(prompt: str | list[Any], at: str) -> list[Any]:
     if isinstance(prompt, str):
-        if not prompt.strip():
-            raise InvalidJob(f"`{at}` is empty.")
         return [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list):
-        raise InvalidJob(f"`{at}` must be a string or a list of messages.")
     check_messages(prompt, at=at)
     return prompt

@@ -20,7 +20,7 @@ from shared.connections.probe import Trials, refused
 from shared.connections.resolver import Connection, Connections, check_dates
 from shared.connections.store import StoredCredential
 from shared.contract.connection import decode_connection
-from shared.contract.decoding import NAME_RULE, decode, is_name
+from shared.contract.decoding import decode
 from shared.contract.documents import (
     API_PREFIX,
     ConnectionDocument,
@@ -29,7 +29,7 @@ from shared.contract.documents import (
     TrialDocument,
     TrialRequest,
 )
-from shared.contract.job import check_model
+from shared.contract.names import NAME_RULE, is_name
 from shared.contract.result import ErrorBody
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
 from shared.event_names import CONNECTION_DELETED, CONNECTION_SAVED
@@ -189,12 +189,9 @@ def _read_trial(request: Request) -> TrialRequest:
         return TrialRequest()
     check_body(request)
     try:
-        asked = decode(request.body, TrialRequest)
-        if asked.model is not None:
-            check_model(asked.model)
+        return decode(request.body, TrialRequest, root="The body")
     except InvalidJob as exc:
-        raise Problem(400, "invalid_request", str(exc).replace("The job", "The body")) from None
-    return asked
+        raise Problem(400, "invalid_request", str(exc)) from None
 
 
 def _check_preconditions(request: Request, there: ConnectionDocument | None) -> None:

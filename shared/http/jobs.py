@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.actions.base import action_named
-from shared.contract.decoding import is_job_id, is_name
 from shared.contract.documents import ENDED, STATES, JobPage
-from shared.contract.job import BlobName, Job, decode_job, named_blob
+from shared.contract.job import Job, decode_job, named_blob
+from shared.contract.names import BlobName, is_job_id, is_name
 from shared.contract.result import Result
 from shared.contract.summarize import Summarize
 from shared.errors import InvalidJob, RetryLater

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import CHOICES, USUAL, Statements, is_month
 from shared.clock import now
-from shared.contract.decoding import is_name
+from shared.contract.names import is_name
 from shared.http.auth import Caller
 from shared.http.messages import JSON, Request, Response, json_response, tagged
 from shared.http.problems import Problem, not_found

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.contract.decoding import decode, is_job_id
+from shared.contract.decoding import decode
 from shared.contract.event import CloudEvent
 from shared.contract.job import Job, decode_job
+from shared.contract.names import is_job_id
 from shared.errors import InvalidJob
 from shared.http.auth import Caller
 from shared.http.jobs import JobsDoor

@@ -24,7 +24,7 @@ from shared.billing.usage import Call, call_of_answer, total
 from shared.connections.resolver import Connection
 from shared.contract.decoding import json_object
 from shared.contract.error_codec import error_body, known_error
-from shared.contract.job import BlobName
+from shared.contract.names import BlobName
 from shared.contract.result import ConnectionLabel, OutputBlob
 from shared.errors import (
     AccountBlocked,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.contract.job import OWN_INPUT, BlobName, Job, named_blob
+from shared.contract.job import OWN_INPUT, Job, named_blob
+from shared.contract.names import BlobName
 from shared.errors import InvalidJob
 from shared.settings import Settings
 from shared.storage.base import Blobs

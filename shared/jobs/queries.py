@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.contract.decoding import is_job_id
+from shared.contract.names import is_job_id
 from shared.jobs.records import JobRecord, job_key, read_record
 from shared.storage.base import Row, Table
 

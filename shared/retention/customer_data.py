@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.clock import now, rfc3339
-from shared.contract.decoding import NAME_RULE, is_name
+from shared.contract.names import NAME_RULE, is_name
 from shared.errors import InvalidJob
 from shared.retention.expiry import delete_rows, together
 from shared.settings import Settings

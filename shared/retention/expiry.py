@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from shared.clock import now
-from shared.contract.decoding import is_job_id
 from shared.contract.job import LONGEST_DEADLINE_S
+from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
 from shared.settings import Settings
 from shared.storage.base import ROWS_AT_ONCE, WRITTEN, BlobFacts, Blobs, ContainerMissing, Row, Table

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import now
-from shared.contract.decoding import is_name
+from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
 from shared.event_names import SWEEP_FINISHED
 from shared.retention.expiry import LONGEST_WAIT, NOTHING, Reach, Removal, Removed, reach

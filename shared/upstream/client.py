@@ -20,7 +20,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from shared.contract.decoding import is_crowded
+from shared.contract.decoding import has_more_containers
 from shared.contract.job import Options
 from shared.errors import (
     ConnectionInvalid,
@@ -202,7 +202,7 @@ class Transport:
         if credential is not None:  # some gateways quote what they were sent
             headers = {name: redact(text, credential) for name, text in headers.items()}
             body = redact(body, credential)
-        if "json" in headers.get("content-type", "") and is_crowded(body, MOST_OPENED):
+        if "json" in headers.get("content-type", "") and has_more_containers(body, MOST_OPENED):
             # Decoded, it would take many times its size.
             raise ProviderUnavailable(
                 f"{host} answered with JSON of more than {MOST_OPENED:,} lists and objects.",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shared.clock import now
 from shared.connections.store import StoredCredential
-from shared.contract.decoding import is_name
+from shared.contract.names import is_name
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.event_names import SIGNING_SECRET_INVALID
 

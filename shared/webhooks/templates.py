@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from shared.contract.decoding import decode, shown
+from shared.contract.decoding import decode
+from shared.contract.refusals import printable
 from shared.errors import InvalidJob
 
 _PLACE = re.compile(r"\{\{\{\{|\{\{([^{}]*)(\}\})?")
@@ -69,7 +70,7 @@ class _Filling:
         """The value that a placeholder stands for, and its text: a string as it is, anything else as JSON."""
         path = (place[1] or "").strip()
         if not path or not place[2]:
-            raise InvalidJob(f"`{shown(at)}` of the customer's template has a placeholder that is none.")
+            raise InvalidJob(f"`{printable(at)}` of the customer's template has a placeholder that is none.")
         if path not in self._known:
             value = self._header(path, at) if path.startswith(_HEADERS) else self._member(path, at)
             self._known[path] = value, value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -102,4 +103,6 @@ def _index(step: str) -> int:
 
 
 def _missing(path: str, at: str) -> InvalidJob:
-    return InvalidJob(f"The event has no `{shown(path)}`, which `{shown(at)}` of the customer's template names.")
+    return InvalidJob(
+        f"The event has no `{printable(path)}`, which `{printable(at)}` of the customer's template names."
+    )

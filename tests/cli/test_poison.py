@@ -66,7 +66,7 @@ async def test_poison_is_shown_with_its_reason(operator: Operator):
     assert (0, ended.out) == (again.code, again.out)
     assert f"{customer.name} one chat waiting The endpoint broke off." in ended.said
     assert f"{customer.name} message-1 chat waiting" in ended.said
-    assert "The job: expected an object" in ended.said
+    assert "The job must be an object" in ended.said
     assert "not base64" in ended.said
 
 

@@ -7,7 +7,7 @@ import json
 CODES = {
     "not JSON": (b"hello", "not valid JSON"),
     "empty": (b"", "not valid JSON"),
-    "not an object": (b"[1, 2]", "The job: expected an object, got a list"),
+    "not an object": (b"[1, 2]", "The job must be an object, not a list"),
     "invalid UTF-8": (b'{"customer": "\xff"}', "not valid UTF-8"),
     "unknown member": (b'{"customer": "acme", "action": "chat", "input": {}, "tempo": 1}', "`tempo`"),
     "wrong type": (b'{"customer": "acme", "action": "chat", "input": {"prompt": 3}}', "`input.prompt`"),

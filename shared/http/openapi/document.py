@@ -12,21 +12,22 @@ from typing import Any
 import msgspec
 
 from shared.contract.documents import API_PREFIX, ProblemDocument
+from shared.contract.names import JobId, Name
 from shared.http import problems
 from shared.http.messages import JSON
 from shared.http.openapi import examples
 from shared.http.openapi.operation import Answer, Operation, Parameter
 from shared.http.openapi.operations import HEADERS, OPERATIONS
-from shared.http.openapi.schemas import JOB_ID, NAME, Schema, components, reference
+from shared.http.openapi.schemas import Schema, components, reference, schema_of
 from shared.http.routes import ROUTES, Route
 
 HEALTH = Route("health", "GET", "health", None, "Whether the app is loaded")
 """Not one of ROUTES: it stands in function_app."""
 
 _PLACES = {
-    "customer": ("The customer's id.", NAME),
-    "job_id": ("The job's id.", JOB_ID),
-    "name": ("The connection's name.", NAME),
+    "customer": ("The customer's id.", schema_of(Name)),
+    "job_id": ("The job's id.", schema_of(JobId)),
+    "name": ("The connection's name.", schema_of(Name)),
 }
 _COMMON = {500: "`internal`: a fault of the software, which its log describes."}
 _KEYED = {

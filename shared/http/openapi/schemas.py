@@ -1,42 +1,30 @@
 """
-The shapes of the interface as JSON Schema: the decoder's own types, and what it checks beyond types.
+The types of the API as JSON Schema.
 
-Made of msgspec's view of the Structs, so a member that is added there is here. Knows nothing of routes.
+msgspec makes the schemas from the Structs that decode requests, limits and patterns included; the docstrings of their
+members become descriptions. Added here is what the decoders check in code, as far as JSON Schema can express it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from shared.contract.chat import ChatInput
-from shared.contract.decoding import CUSTOMER_PATTERN, JOB_ID_PATTERN
-from shared.contract.embed import MOST_TEXTS, EmbedInput
+from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
 from shared.contract.job import ACTIONS, Job
-from shared.contract.multi_chat import MOST_PROMPTS, MultiChatInput
-from shared.contract.raw import METHODS, RESPONSE_TYPES, FileInput, RawInput
-from shared.contract.summarize import STYLES, SummarizeInput
-from shared.http.openapi.descriptions import MEMBERS
+from shared.contract.multi_chat import MultiChatInput
+from shared.contract.names import BlobPath
+from shared.contract.raw import FileInput, RawInput
+from shared.contract.summarize import SummarizeInput
+from shared.http.openapi.member_docs import member_docs
 
 Schema = dict[str, Any]
 
 REFS = "#/components/schemas/"
-NAME: Schema = {"type": "string", "maxLength": 50, "pattern": f"^{CUSTOMER_PATTERN}$"}
-JOB_ID: Schema = {"type": "string", "maxLength": 100, "pattern": f"^{JOB_ID_PATTERN}$"}
-_TEXT: Schema = {"type": "string", "pattern": r"\S"}
-_BLOB: Schema = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]/[^\x00-\x1f\\]{1,900}$"}
-_STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
-_MESSAGES: Schema = {"type": "array", "items": {"$ref": f"{REFS}Message"}}
-_NO_PARAMETERS = {
-    **dict.fromkeys(("ChatInput", "MultiChatInput", "SummarizeInput"), ("messages", "model")),
-    "ImageInput": ("prompt", "n", "model", "stream"),
-    "EmbedInput": ("input", "model"),
-}
-"""What can't be among `parameters`, because it has a place of its own."""
-
 INPUTS: dict[str, type[msgspec.Struct]] = {
     "chat": ChatInput,
     "multi_chat": MultiChatInput,
@@ -45,32 +33,84 @@ INPUTS: dict[str, type[msgspec.Struct]] = {
     "embed": EmbedInput,
     "raw": RawInput,
 }
+_NOT_PARAMETERS = {
+    **dict.fromkeys(("ChatInput", "MultiChatInput", "SummarizeInput"), ("messages", "model")),
+    "ImageInput": ("prompt", "n", "model", "stream"),
+    "EmbedInput": ("input", "model"),
+}
+"""What `parameters` can't hold, because a job sets it elsewhere."""
 
 
-def components(taken: Iterable[type], given: Iterable[type]) -> dict[str, Schema]:
+def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str, Schema]:
     """
-    The schemas of the types that requests and answers have, and of all that they refer to.
+    The schemas of the types of requests and responses, and of all types that they refer to.
 
     `Job` is one of a schema for each action.
     """
-    inputs = [*INPUTS.values(), FileInput, Job, *taken]
-    _, requests = msgspec.json.schema_components(inputs, ref_template=REFS + "{name}")
-    _, found = msgspec.json.schema_components([*inputs, *given], ref_template=REFS + "{name}")
-    for name in found.keys() - requests.keys():
-        _leave_out_nulls(found[name])
-    _tighten(found)
-    job = found.pop("Job")
-    del found["PutBack"]
+    taken = [*INPUTS.values(), FileInput, Job, *requests]
+    (_, of_requests), (_, schemas) = (
+        msgspec.json.schema_components(kinds, ref_template=REFS + "{name}") for kinds in (taken, [*taken, *responses])
+    )
+    for name in schemas.keys() - of_requests.keys():
+        _leave_out_nulls(schemas[name])
+    del schemas["PutBack"]
+    for kind in _structs([*taken, *responses]):
+        if kind.__name__ in schemas:
+            _describe(schemas[kind.__name__], member_docs(kind))
+    _add_checks(schemas)
+    job = schemas.pop("Job")
     jobs = {_job_name(action): _job_schema(job, action) for action in ACTIONS}
-    for name, words in MEMBERS.items():
-        for schema in jobs.values() if name == "Job" else [found[name]]:
-            _describe(schema, words)
-    return {"Job": _one_of(jobs), **jobs, **_parts(), **dict(sorted(found.items()))}
+    made: dict[str, Schema] = _in_ecma(
+        {
+            "Job": _one_of(jobs),
+            **jobs,
+            "BlobInput": _blob_input(),
+            "Message": _message(),
+            **dict(sorted(schemas.items())),
+        }
+    )
+    return made
+
+
+def schema_of(kind: Any) -> Schema:
+    """The schema of a type that is not a Struct, such as an annotated string."""
+    made: Schema = _in_ecma(msgspec.json.schema(kind))
+    return made
 
 
 def reference(kind: type) -> Schema:
     """A reference to a type's schema."""
     return {"$ref": f"{REFS}{kind.__name__}"}
+
+
+def _structs(kinds: Iterable[Any]) -> list[type[msgspec.Struct]]:
+    """The Structs among `kinds`, and those of their members, however deep."""
+    found: dict[type[msgspec.Struct], None] = {}
+    for info in msgspec.inspect.multi_type_info(kinds):
+        _collect(info, found)
+    return list(found)
+
+
+def _collect(info: Any, found: dict[type[msgspec.Struct], None]) -> None:
+    if isinstance(info, msgspec.inspect.StructType) and info.cls not in found:
+        found[info.cls] = None
+        for field in info.fields:
+            _collect(field.type, found)
+    for name in ("type", "item_type", "value_type"):
+        if (inner := getattr(info, name, None)) is not None:
+            _collect(inner, found)
+    for inner in getattr(info, "types", ()):
+        _collect(inner, found)
+
+
+def _in_ecma(value: Any) -> Any:
+    r"""A schema with patterns in JSON Schema's dialect, which has no `\Z`, and whose `$` matches at the end alone."""
+    if isinstance(value, dict):
+        return {
+            name: inner.replace(r"\Z", "$") if name == "pattern" and isinstance(inner, str) else _in_ecma(inner)
+            for name, inner in value.items()
+        }
+    return [_in_ecma(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _job_name(action: str) -> str:
@@ -88,108 +128,77 @@ def _one_of(jobs: dict[str, Schema]) -> Schema:
 
 
 def _job_schema(job: Schema, action: str) -> Schema:
-    members = {name: schema for name, schema in job["properties"].items() if name != "_put_back"}
-    members["action"] = {"const": action}
-    members["input"] = {"anyOf": [reference(INPUTS[action]), {"$ref": f"{REFS}BlobInput"}]}
+    members = {name: dict(schema) for name, schema in job["properties"].items() if name != "_put_back"}
+    members["action"] = {"const": action, "description": members["action"]["description"]}
+    either = [reference(INPUTS[action]), {"$ref": f"{REFS}BlobInput"}]
+    members["input"] = {"anyOf": either, "description": members["input"]["description"]}
     return {
         **job,
         "title": _job_name(action),
         "description": f"A job of the action {action}.",
-        "properties": {name: dict(schema) for name, schema in members.items()},
+        "properties": members,
         "oneOf": [{"required": ["input"]}, {"required": ["input_blob"]}],
     }
 
 
-def _parts() -> dict[str, Schema]:
-    part = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
-    content = {"type": ["string", "array", "null"], "items": part}
+def _blob_input() -> Schema:
     return {
-        "BlobInput": {
-            "title": "BlobInput",
-            "description": "A blob that holds the input, in place of it.",
-            "type": "object",
-            "properties": {"input_blob": _BLOB},
-            "required": ["input_blob"],
-            "additionalProperties": False,
-        },
-        "Message": {
-            "title": "Message",
-            "description": "An OpenAI message; members beyond these are the model's.",
-            "type": "object",
-            "properties": {"role": {"type": "string"}, "content": content},
-            "required": ["role"],
-            "anyOf": [
-                {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
-                {"properties": {"role": {"enum": ["assistant", "function"]}}},
-            ],
-        },
+        "title": "BlobInput",
+        "description": "A blob that holds the input, in place of it.",
+        "type": "object",
+        "properties": {"input_blob": msgspec.json.schema(BlobPath)},
+        "required": ["input_blob"],
+        "additionalProperties": False,
     }
 
 
-def _tighten(found: dict[str, Schema]) -> None:
-    """What the decoder checks in code, as far as JSON Schema can say it."""
-    job = found["Job"]["properties"]
-    _narrow(job, customer=NAME, connection=NAME, job_id=JOB_ID, input_blob=_BLOB, metadata=_STRINGS)
-    _narrow(job, model={**_TEXT, "minLength": 1, "maxLength": 200})
-    queue = {"type": "string", "minLength": 3, "maxLength": 63, "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"}
-    _narrow(found["Output"]["properties"], queue=queue, callback={"type": "string", "format": "uri"})
-    chat, many = found["ChatInput"], found["MultiChatInput"]
-    _narrow(chat["properties"], messages={**_MESSAGES, "minItems": 1}, history=_MESSAGES, prompt=_TEXT)
-    _narrow(chat["properties"], template={"type": "string", "pattern": "@@userPrompt"})
-    chat["oneOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
-    prompt = {"oneOf": [_TEXT, {**_MESSAGES, "minItems": 1}]}
-    _narrow(many["properties"], prompts={"type": "array", "items": prompt, "minItems": 1, "maxItems": MOST_PROMPTS})
-    _narrow(found["ImageInput"]["properties"], prompt=_TEXT)
-    summarize = found["SummarizeInput"]
-    _narrow(summarize["properties"], text=_TEXT, blob=_BLOB, language=_TEXT, instructions=_TEXT)
-    _narrow(summarize["properties"], style={"enum": list(STYLES)})
-    summarize["oneOf"] = [{"required": ["text"]}, {"required": ["blob"]}]
-    texts = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MOST_TEXTS}
-    _narrow(found["EmbedInput"]["properties"], texts=texts)
-    _tighten_raw(found)
-    _tighten_connection(found)
-    for name, ours in _NO_PARAMETERS.items():
-        found[name]["properties"]["parameters"]["propertyNames"] = {"not": {"enum": list(ours)}}
+def _message() -> Schema:
+    part = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
+    return {
+        "title": "Message",
+        "description": "An OpenAI message; members beyond these are the model's.",
+        "type": "object",
+        "properties": {
+            "role": {"type": "string"},
+            "content": {"type": ["string", "array", "null"], "items": part},
+        },
+        "required": ["role"],
+        "anyOf": [
+            {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
+            {"properties": {"role": {"enum": ["assistant", "function"]}}},
+        ],
+    }
 
 
-def _tighten_connection(found: dict[str, Schema]) -> None:
-    if "ConnectionRecord" in found:
-        found["ConnectionRecord"]["required"] = ["endpoint"]
-        found["ConnectionRecord"]["anyOf"] = [
+def _add_checks(schemas: dict[str, Schema]) -> None:
+    for name, others in _NOT_PARAMETERS.items():
+        schemas[name]["properties"]["parameters"]["propertyNames"] = {"not": {"enum": list(others)}}
+    chat, prompts = schemas["ChatInput"]["properties"], schemas["MultiChatInput"]["properties"]["prompts"]
+    for messages in (*chat["messages"]["anyOf"], *chat["history"]["anyOf"], *prompts["items"]["anyOf"]):
+        if messages["type"] == "array":
+            messages["items"] = {"$ref": f"{REFS}Message"}
+    schemas["ChatInput"]["oneOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
+    schemas["SummarizeInput"]["oneOf"] = [{"required": ["text"]}, {"required": ["blob"]}]
+    if connection := schemas.get("ConnectionRecord"):
+        connection["required"] = ["endpoint"]
+        connection["anyOf"] = [
             {"required": ["api_key"], "properties": {"api_key": {"type": "string"}}},
             {"required": ["auth"], "properties": {"auth": {"const": "entra"}}},
         ]
 
 
-def _tighten_raw(found: dict[str, Schema]) -> None:
-    raw = found["RawInput"]["properties"]
-    one = {"type": ["string", "number", "boolean"]}
-    values = {"anyOf": [one, {"type": "array", "items": one}]}
-    _narrow(raw, headers=_STRINGS, form=_STRINGS, query={"type": "object", "additionalProperties": values})
-    _narrow(raw, method={"type": "string", "enum": list(METHODS)})
-    _narrow(raw, response_type={"type": "string", "enum": list(RESPONSE_TYPES)})
-    content = {"type": "string", "contentEncoding": "base64"}
-    raw["files"]["additionalProperties"] = {"anyOf": [content, {"$ref": f"{REFS}FileInput"}]}
-
-
-def _narrow(members: dict[str, Schema], /, **narrower: Schema) -> None:
-    """Puts narrower schemas in the places of members' own; a null, true or false that they take, they still do."""
-    for name, schema in narrower.items():
-        old = members[name]
-        others = [one for one in old.get("anyOf", ()) if one.get("type") in {"null", "boolean"}]
-        about: Schema = {key: old[key] for key in ("default", "description") if key in old}
-        members[name] = {"anyOf": [schema, *others], **about} if others else {**schema, **about}
-
-
 def _leave_out_nulls(schema: Schema) -> None:
-    """An answer leaves out what it does not know: no member of it is ever null."""
+    """A response leaves out what it does not know: no member of it is ever null."""
     for name, member in schema.get("properties", {}).items():
-        known = [one for one in member.get("anyOf", ()) if one.get("type") != "null"]
-        if len(known) < len(member.get("anyOf", ())):
+        others = [one for one in member.get("anyOf", ()) if one.get("type") != "null"]
+        if len(others) < len(member.get("anyOf", ())):
             rest = {key: value for key, value in member.items() if key not in {"anyOf", "default"}}
-            schema["properties"][name] = {**known[0], **rest} if len(known) == 1 else {"anyOf": known, **rest}
+            schema["properties"][name] = {**others[0], **rest} if len(others) == 1 else {"anyOf": others, **rest}
 
 
-def _describe(schema: Schema, words: dict[str, str]) -> None:
-    for name, text in words.items():
-        schema["properties"][name] = {**schema["properties"][name], "description": text}
+def _describe(schema: Schema, docs: Mapping[str, str]) -> None:
+    """Adds each member's docstring; the rule of its type, such as of a name, becomes the last sentence."""
+    for name, text in docs.items():
+        member = schema["properties"][name]
+        rules = [one.pop("description") for one in (member, *member.get("anyOf", ())) if "description" in one]
+        member["description"] = " ".join([text, *(f"{rule[:1].upper()}{rule[1:]}." for rule in rules)])

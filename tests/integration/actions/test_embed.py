@@ -129,17 +129,17 @@ def test_refusals_of_size_are_known(status: int, said: str, expected: bool):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"texts": []}, "`input.texts` must hold 1 to 2048"),
-        ({"texts": ["x"] * 2049}, "`input.texts` must hold 1 to 2048"),
-        ({"texts": ["x", ""]}, "`input.texts[1]` is empty"),
-        ({"texts": ["x", 3]}, "`input.texts[1]`: expected a string"),
+        ({"texts": []}, "`input.texts` must be a list of 1 to 2,048 items"),
+        ({"texts": ["x"] * 2049}, "`input.texts` must be a list of 1 to 2,048 items"),
+        ({"texts": ["x", ""]}, "`input.texts[1]` must be text that is not empty"),
+        ({"texts": ["x", 3]}, "`input.texts[1]` must be a string"),
         ({"texts": "x"}, "`input.texts`"),
         ({"dimensions": 0}, "`input.dimensions`"),
         ({"format": "csv"}, "`input.format`"),
         ({"colour": 1}, "`input.colour` is not a known member"),
-        ({"parameters": {"input": "x"}}, "give it as `input.texts`"),
+        ({"parameters": {"input": "x"}}, "set `input.texts` instead"),
         ({"parameters": {"model": "x"}}, "the job's own `model`"),
-        ({"dimensions": 3, "parameters": {"dimensions": 4}}, "`input.dimensions` already"),
+        ({"dimensions": 3, "parameters": {"dimensions": 4}}, "repeats `input.dimensions`"),
     ],
 )
 def test_wrong_input_is_refused_by_name(members: dict[str, Any], said: str):

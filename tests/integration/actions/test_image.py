@@ -89,17 +89,17 @@ def decoded_input(**members: Any) -> Any:
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"prompt": " "}, "`input.prompt` is empty"),
+        ({"prompt": " "}, "`input.prompt` must be text that is not blank"),
         ({"n": 0}, "`input.n`"),
         ({"n": 11}, "`input.n`"),
         ({"n": 1.5}, "`input.n`"),
         ({"size": 1024}, "`input.size`"),
         ({"colour": "red"}, "`input.colour` is not a known member"),
-        ({"parameters": {"n": 2}}, "give it as `input.n`"),
-        ({"parameters": {"prompt": "x"}}, "give it as `input.prompt`"),
+        ({"parameters": {"n": 2}}, "set `input.n` instead"),
+        ({"parameters": {"prompt": "x"}}, "set `input.prompt` instead"),
         ({"parameters": {"model": "x"}}, "the job's own `model`"),
         ({"parameters": {"stream": False}}, "`input.parameters.stream`"),
-        ({"size": "1x1", "parameters": {"size": "2x2"}}, "`input.size` already"),
+        ({"size": "1x1", "parameters": {"size": "2x2"}}, "repeats `input.size`"),
     ],
 )
 def test_wrong_input_is_refused_by_name(members: dict[str, Any], said: str):

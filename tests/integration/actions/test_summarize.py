@@ -21,7 +21,7 @@ from shared.actions.completion import as_prompt
 from shared.actions.summarize import run
 from shared.actions.summary_prompts import summary_messages
 from shared.actions.text_splitter import estimate_tokens, split
-from shared.contract.job import BlobName
+from shared.contract.names import BlobName
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import InvalidJob, RateLimited, RequestRejected, UpstreamFacts, UpstreamRetryLater
 from shared.upstream.messages import Reply
@@ -101,13 +101,16 @@ async def steps(customer: Customer) -> list[str]:
 
 REFUSED = {
     "nothing": ({}, "`input` needs `text` or `blob`."),
-    "both": ({"text": "x", "blob": "c/n"}, "`input.blob` stands in place of `input.text`: give one of the two."),
-    "empty": ({"text": " \n"}, "`input.text` is empty."),
+    "both": (
+        {"text": "x", "blob": "inputs/a"},
+        "`input.text` and `input.blob` can't be combined: leave one of them out.",
+    ),
+    "empty": ({"text": " \n"}, "`input.text` must be text that is not blank."),
     "no blob name": ({"blob": "x"}, "`input.blob` must be `container/name` of a blob."),
     "style": ({"text": "x", "style": "poem"}, "`input.style` must be one of paragraph, bullets, headline."),
     "no words": ({"text": "x", "max_words": 0}, "`input.max_words`"),
     "words no number": ({"text": "x", "max_words": "9"}, "`input.max_words`"),
-    "language": ({"text": "x", "language": ""}, "`input.language` is empty."),
+    "language": ({"text": "x", "language": ""}, "`input.language` must be text that is not blank."),
     "many answers": (
         {"text": "x", "parameters": {"n": 2}},
         "`input.parameters.n` can only be 1: a summary is one answer.",

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.connections import probe as trials
 from shared.contract import job as jobs
-from shared.contract.decoding import MOST_OPENED, is_job_id, is_name
+from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.documents import API_PREFIX
+from shared.contract.names import is_job_id, is_name
 from shared.http import connections, webhooks
 from shared.http import jobs as door
 from shared.http import request_parsing as reading
@@ -155,18 +157,24 @@ def most(good: Any) -> int:
     return max(length for length in range(200) if good("a" * length))
 
 
+def limit_of(kind: Any) -> int:
+    """The greatest length of a text of that type."""
+    length: int = msgspec.json.schema(kind)["maxLength"]
+    return length
+
+
 def test_limits_are_the_codes():
     """Each row of the table of limits and defaults has the number of the constant that sets it."""
     tries = len(callbacks.WAITS_S) + 1
     limits = {
         "a job, or a webhook's event, as a request's body": f"{reading.BODY_LIMIT:,} bytes",
-        "lists and objects in a body, or in the blob with a job's input": f"{MOST_OPENED:,}",
+        "lists and objects in a body, or in the blob with a job's input": f"{MAX_CONTAINERS:,}",
         "a customer's webhook template": f"{webhooks.TEMPLATE_LIMIT:,} bytes",
         "a connection, as a request's body": f"{connections.VALUE_LIMIT:,} bytes",
         "a customer's id, a connection's name": f"{most(is_name)} characters",
         "a job's id": f"{most(is_job_id)} characters",
         "a job's `metadata`": f"{jobs.METADATA_LIMIT:,} bytes",
-        "a callback's URL": f"{jobs._CALLBACK_LIMIT:,} characters",
+        "a callback's URL": f"{limit_of(jobs.CallbackUrl):,} characters",
         "`Prefer: wait`": f"up to {reading.LONGEST_WAIT_S:g} s",
         "`Retry-After` of a job that is not done": f"{door._RETRY_AFTER_S} s",
         "`limit` of a list": f"{listed()['default']}, up to {door.MOST}",

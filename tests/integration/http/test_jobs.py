@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.clock import now
-from shared.contract.decoding import MOST_OPENED
+from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
 from shared.http.jobs import MOST
@@ -389,7 +389,7 @@ async def test_a_blob_of_a_hundred_thousand_lists_is_refused(customer: Customer)
 async def test_brackets_in_texts_are_no_lists(customer: Customer, action: str, given: dict[str, Any]):
     """Large inputs that are in earnest are taken, whatever their texts are full of."""
     body = json.dumps({"customer": customer.name, "action": action, "input": given}).encode()
-    assert MOST_OPENED < body.count(b"[") + body.count(b"{")
+    assert MAX_CONTAINERS < body.count(b"[") + body.count(b"{")
     taken = await knock(customer.world, "POST", "jobs", body=body)
     await customer.queued()
 

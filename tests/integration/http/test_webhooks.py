@@ -348,7 +348,7 @@ async def test_a_vault_that_is_down_is_503(tmp_path: Path, world: World, azurite
         (b"{}", {"content-encoding": "gzip"}, 415, "compressed"),
         (b" " * (BODY_LIMIT + 1), {}, 413, str(BODY_LIMIT)),
         (b"", {}, 400, "The body is empty: send it with Content-Length, not in chunks."),
-        (b"[]", {}, 400, "expected an object"),
+        (b"[]", {}, 400, "must be an object"),
         (b'{"input":' * 50_000, {}, 400, "nested too deeply"),
         (b'{"input":[' + b"{}," * 200_000 + b"{}]}", {}, 400, "more than 200,000 lists and objects"),
         (b'{"customer": "somebody-else"}', {}, 400, "`customer` must be the one in the path"),

@@ -123,16 +123,16 @@ def test_prompt_may_itself_look_like_a_place():
         ({}, "`input` needs `messages` or `prompt`."),
         ({"system": "Be kind."}, "`input` needs `messages` or `prompt`."),
         ({"messages": None, "prompt": None}, "`input` needs `messages` or `prompt`."),
-        ({"prompt": ""}, "`input.prompt` is empty."),
-        ({"prompt": " \n\t"}, "`input.prompt` is empty."),
-        ({"prompt": 3}, "`input.prompt`: expected a string or null, got a whole number."),
-        ({"prompt": "P", "system": []}, "`input.system`: expected a string or null, got a list."),
-        ({"prompt": "P", "context": {}}, "`input.context`: expected a string or null, got an object."),
-        ({"prompt": "P", "history": "x"}, "`input.history`: expected a list or null, got a string."),
+        ({"prompt": ""}, "`input.prompt` must be text that is not blank."),
+        ({"prompt": " \n\t"}, "`input.prompt` must be text that is not blank."),
+        ({"prompt": 3}, "`input.prompt` must be a string or null, not a whole number."),
+        ({"prompt": "P", "system": []}, "`input.system` must be a string or null, not a list."),
+        ({"prompt": "P", "context": {}}, "`input.context` must be a string or null, not an object."),
+        ({"prompt": "P", "history": "x"}, "`input.history` must be a list or null, not a string."),
         ({"prompt": "P", "tempo": 1}, "`input.tempo` is not a known member."),
         ({"prompt": "P", "temperature": 1}, "`input.temperature` is not a known member."),
-        ({"messages": []}, "`input.messages` is empty."),
-        ({"messages": HELLO}, "`input.messages`: expected a list or null, got an object."),
+        ({"messages": []}, "`input.messages` must be a list of at least one message."),
+        ({"messages": HELLO}, "`input.messages` must be a list or null, not an object."),
         ({"messages": ["x"]}, "`input.messages[0]` must be an object with `role` and `content`."),
         ({"messages": [HELLO, None]}, "`input.messages[1]` must be an object with `role` and `content`."),
         (
@@ -167,11 +167,11 @@ def test_prompt_may_itself_look_like_a_place():
         ),
         (
             {"prompt": "P", "template": "@@context"},
-            "`input.template` must contain @@userPrompt, or the prompt would be lost.",
+            "`input.template` must be text that contains @@userPrompt.",
         ),
         (
             {"prompt": "P", "template": ""},
-            "`input.template` must contain @@userPrompt, or the prompt would be lost.",
+            "`input.template` must be text that contains @@userPrompt.",
         ),
         (
             {"prompt": "P", "template": "@@userPrompt", "context": "C"},
@@ -179,19 +179,19 @@ def test_prompt_may_itself_look_like_a_place():
         ),
         (
             {"prompt": "P", "parameters": None},
-            "`input.parameters`: expected an object, got null.",
+            "`input.parameters` must be an object, not null.",
         ),
         (
             {"prompt": "P", "parameters": {"model": "x"}},
-            "`input.parameters.model` does not belong there: give it as the job's own `model`.",
+            "`input.parameters.model` is not allowed: set the job's own `model` instead.",
         ),
         (
             {"prompt": "P", "parameters": {"messages": []}},
-            "`input.parameters.messages` does not belong there: give them as `input.messages`.",
+            "`input.parameters.messages` is not allowed: set `input.messages` instead.",
         ),
         (
             {"prompt": "P", "parameters": {"stream": True}},
-            "`input.parameters.stream` can't be true: a job's answer is delivered whole.",
+            "`input.parameters.stream` can't be true: a job returns its result whole.",
         ),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -204,9 +204,9 @@ def test_refusals_name_the_member_and_what_would_be_right(members: dict[str, Any
 @pytest.mark.parametrize("name", ["prompt", "system", "history", "context", "template"])
 def test_the_two_forms_are_not_mixed(name: str):
     """What belongs to `prompt` is refused beside `messages`, where it would be lost."""
-    value = [] if name == "history" else ""
+    value = [] if name == "history" else "@@userPrompt"
 
-    assert f"`input.{name}` belongs to `prompt` and can't stand beside `messages`." == refusal(
+    assert f"`input.{name}` belongs to `prompt` and can't be combined with `messages`." == refusal(
         messages=[HELLO], **{name: value}
     )
 
@@ -215,7 +215,7 @@ def test_the_two_forms_are_not_mixed(name: str):
     ("data", "message"),
     [
         (b"", "`input` is not valid JSON: it ends too early, or a string holds half a character."),
-        (b"[]", "`input`: expected an object, got a list."),
+        (b"[]", "`input` must be an object, not a list."),
         (b'{"prompt": "\xff"}', "`input` is not valid UTF-8 (byte 0 of a string)."),
         (b'\xef\xbb\xbf{"prompt": "x"}', "`input` begins with a byte order mark: leave it out."),
         (b'{"messages": ' + b"[" * 50_000, "`input` is nested too deeply."),

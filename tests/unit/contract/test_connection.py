@@ -14,6 +14,8 @@ from shared.errors import ConnectionInvalid
 MARK = "k3y-MARK"
 ENDPOINT = "https://r.openai.azure.com"
 MALFORMED = "The connection's secret is malformed: "
+KEY = "must be at most 4096 characters of printable ASCII, without spaces and line breaks."
+HEADER = "must be printable ASCII, without spaces and line breaks."
 
 
 def secret(**members: Any) -> str:
@@ -104,52 +106,52 @@ def test_entra_needs_no_key(value: str):
         (secret(api_key=None), "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
         (secret(api_key=" \n"), "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
         ('{"endpoint": "x"}', "The connection's secret has no `api_key`, and its `auth` is not `entra`."),
-        (f"{MARK}\n{MARK}", "The connection's `api_key` has characters that no key has, such as a line break."),
-        (f"{MARK} 2", "The connection's `api_key` has characters that no key has, such as a line break."),
-        (MARK * 600, "The connection's `api_key` has more than 4096 characters."),
+        (f"{MARK}\n{MARK}", f"{MALFORMED}`api_key` {KEY}"),
+        (f"{MARK} 2", f"{MALFORMED}`api_key` {KEY}"),
+        (MARK * 600, f"{MALFORMED}`api_key` {KEY}"),
         (
             secret(api_key=f"{MARK}\r\nx: y"),
-            "The connection's `api_key` has characters that no key has, such as a line break.",
+            f"{MALFORMED}`api_key` {KEY}",
         ),
-        (f"{MARK}é", "The connection's `api_key` has characters that no key has, such as a line break."),
+        (f"{MARK}é", f"{MALFORMED}`api_key` {KEY}"),
         (
             f"\ufeff{secret()}",
-            "The connection's `api_key` has characters that no key has, such as a line break.",
+            f"{MALFORMED}`api_key` {KEY}",
         ),
         (
             secret(organization="a\nMARK: b"),
-            "The connection's `organization` has characters that no header may carry.",
+            f"{MALFORMED}`organization` {HEADER}",
         ),
-        (secret(project="MARK é"), "The connection's `project` has characters that no header may carry."),
+        (secret(project="MARK é"), f"{MALFORMED}`project` {HEADER}"),
         (secret(apiKey=MARK), f"{MALFORMED}`apiKey` is not a known member."),
         (secret(**{"max-concurrency": 1}), f"{MALFORMED}`max-concurrency` is not a known member."),
         (secret(**{MARK: 1}), f"{MALFORMED}it has a member that the contract does not name."),
         (secret(**{f"{MARK}`x": 1}), f"{MALFORMED}it has a member that the contract does not name."),
         (secret(**{f"x - at `$.{MARK}": 1}), f"{MALFORMED}it has a member that the contract does not name."),
         (secret(**{"MARK" * 9: 1}), f"{MALFORMED}it has a member that the contract does not name."),
-        (secret(provider="MARK"), f"{MALFORMED}`provider`: not one of the values that the contract names."),
+        (secret(provider="MARK"), f"{MALFORMED}`provider` must be one of azure_openai, foundry, openai."),
         (
             secret(provider="x - at `$.MARK`"),
-            f"{MALFORMED}`provider`: not one of the values that the contract names.",
+            f"{MALFORMED}`provider` must be one of azure_openai, foundry, openai.",
         ),
-        (secret(auth="MARK"), f"{MALFORMED}`auth`: not one of the values that the contract names."),
-        (secret(auth=None), f"{MALFORMED}`auth`: expected a string, got null."),
-        (secret(endpoint=[MARK]), f"{MALFORMED}`endpoint`: expected a string or null, got a list."),
-        (secret(api_key={MARK: MARK}), f"{MALFORMED}`api_key`: expected a string or null, got an object."),
+        (secret(auth="MARK"), f"{MALFORMED}`auth` must be one of api_key, entra."),
+        (secret(auth=None), f"{MALFORMED}`auth` must be a string, not null."),
+        (secret(endpoint=[MARK]), f"{MALFORMED}`endpoint` must be a string or null, not a list."),
+        (secret(api_key={MARK: MARK}), f"{MALFORMED}`api_key` must be a string or null, not an object."),
         (
             secret(max_concurrency="8"),
-            f"{MALFORMED}`max_concurrency`: expected a whole number or null, got a string.",
+            f"{MALFORMED}`max_concurrency` must be a whole number or null, not a string.",
         ),
-        (secret(max_concurrency=0), f"{MALFORMED}`max_concurrency`: expected a whole number >= 1."),
-        (secret(max_concurrency=1001), f"{MALFORMED}`max_concurrency`: expected a whole number <= 1000."),
-        (secret(monthly_budget=-1), f"{MALFORMED}`monthly_budget`: expected a number >= 0.0."),
+        (secret(max_concurrency=0), f"{MALFORMED}`max_concurrency` must be a whole number from 1 to 1,000."),
+        (secret(max_concurrency=1001), f"{MALFORMED}`max_concurrency` must be a whole number from 1 to 1,000."),
+        (secret(monthly_budget=-1), f"{MALFORMED}`monthly_budget` must be a number of at least 0."),
         (
             secret()[:-1],
             f"{MALFORMED}the value is not valid JSON: it ends too early, or a string holds half a character.",
         ),
         (f"{secret()} {MARK}", f"{MALFORMED}the value is not valid JSON: trailing characters (byte 67)."),
         (f"{{{MARK}}}", f"{MALFORMED}the value is not valid JSON: object keys must be strings (byte 1)."),
-        (f'{{"endpoint": {"[" * 5000}', f"{MALFORMED}`endpoint`: expected a string or null, got a list."),
+        (f'{{"endpoint": {"[" * 5000}', f"{MALFORMED}`endpoint` must be a string or null, not a list."),
         (
             f"{MARK}\ud83d",
             "The connection's secret holds half a character, as of an emoji cut in two.",
@@ -189,15 +191,15 @@ def test_tag_that_is_no_number_is_refused(text: str):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("max_concurrency", "0", "expected a whole number >= 1."),
-        ("max_concurrency", "1001", "expected a whole number <= 1000."),
-        ("max_concurrency", "9" * 50, "expected a whole number <= 1000."),
-        ("monthly_budget", "-0.01", "expected a number >= 0.0."),
+        ("max_concurrency", "0", "must be a whole number from 1 to 1,000."),
+        ("max_concurrency", "1001", "must be a whole number from 1 to 1,000."),
+        ("max_concurrency", "9" * 50, "must be a whole number from 1 to 1,000."),
+        ("monthly_budget", "-0.01", "must be a number of at least 0."),
     ],
 )
 def test_numbers_in_tags_have_the_same_limits(name: str, text: str, message: str):
     """A number out of a tag is held to the limits of the JSON's."""
-    assert f"{MALFORMED}`{name}`: {message}" == refusal(MARK, {name: text})
+    assert f"{MALFORMED}`{name}` {message}" == refusal(MARK, {name: text})
 
 
 @pytest.mark.parametrize("text", ["1.5", "8.0", "1e3"])
@@ -208,7 +210,7 @@ def test_concurrency_is_a_whole_number(text: str):
 
 def test_wrong_word_in_a_tag_is_refused():
     """A tag that takes one of a few words is refused with any other, unquoted."""
-    assert f"{MALFORMED}`provider`: not one of the values that the contract names." == refusal(
+    assert f"{MALFORMED}`provider` must be one of azure_openai, foundry, openai." == refusal(
         MARK, {"provider": "azure"}
     )
 

@@ -31,7 +31,9 @@ SMALLEST = {"customer": "acme", "action": "chat", "input": {"prompt": "Hello?"}}
 CUSTOMER = "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
 JOB_ID = "`job_id` must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`."
 MODEL = "`model` must be the name of a model or deployment, 1 to 200 characters."
-QUEUE = "`output.queue` must be true, false or the name of a queue."
+QUEUE = (
+    "`output.queue` must be true, false or the name of a queue: 3 to 63 lower-case letters, digits and single hyphens."
+)
 
 
 def body(**members: Any) -> bytes:
@@ -63,11 +65,11 @@ def refusal(data: bytes) -> str:
             id="cut off",
         ),
         pytest.param(body() + b" {}", "The job is not valid JSON: trailing characters (byte 71).", id="two of them"),
-        pytest.param(b"[]", "The job: expected an object, got a list.", id="list"),
-        pytest.param(b"null", "The job: expected an object, got null.", id="null"),
-        pytest.param(b'"x"', "The job: expected an object, got a string.", id="string"),
-        pytest.param(b"12", "The job: expected an object, got a whole number.", id="number"),
-        pytest.param(b"true", "The job: expected an object, got true or false.", id="boolean"),
+        pytest.param(b"[]", "The job must be an object, not a list.", id="list"),
+        pytest.param(b"null", "The job must be an object, not null.", id="null"),
+        pytest.param(b'"x"', "The job must be an object, not a string.", id="string"),
+        pytest.param(b"12", "The job must be an object, not a whole number.", id="number"),
+        pytest.param(b"true", "The job must be an object, not true or false.", id="boolean"),
         pytest.param(b"\xef\xbb\xbf" + body(), "The job begins with a byte order mark: leave it out.", id="BOM"),
         pytest.param("{}".encode("utf-16"), "The job is not valid UTF-8 (byte 0).", id="UTF-16"),
         pytest.param(b'{"customer": "\xff"}', "The job is not valid UTF-8 (byte 14).", id="UTF-8 in a member"),
@@ -171,32 +173,32 @@ def test_missing_member_is_named(missing: str, message: str):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"customer": 5}, "`customer`: expected a string, got a whole number."),
-        ({"customer": None}, "`customer`: expected a string, got null."),
-        ({"action": ["chat"]}, "`action`: expected a string, got a list."),
-        ({"job_id": 7}, "`job_id`: expected a string or null, got a whole number."),
-        ({"connection": {}}, "`connection`: expected a string, got an object."),
-        ({"model": 4.1}, "`model`: expected a string or null, got a number."),
-        ({"input": []}, "`input`: expected an object, got a list."),
-        ({"input": "Hello?"}, "`input`: expected an object, got a string."),
-        ({"output": True}, "`output`: expected an object, got true or false."),
-        ({"output": {"queue": 3}}, "`output.queue`: expected true or false or a string, got a whole number."),
-        ({"output": {"blob": "yes"}}, "`output.blob`: expected true or false, got a string."),
-        ({"options": []}, "`options`: expected an object, got a list."),
-        ({"options": {"timeout_s": "30"}}, "`options.timeout_s`: expected a number, got a string."),
-        ({"options": {"max_retries": 1.5}}, "`options.max_retries`: expected a whole number, got a number."),
+        ({"customer": 5}, "`customer` must be a string, not a whole number."),
+        ({"customer": None}, "`customer` must be a string, not null."),
+        ({"action": ["chat"]}, "`action` must be a string, not a list."),
+        ({"job_id": 7}, "`job_id` must be a string or null, not a whole number."),
+        ({"connection": {}}, "`connection` must be a string, not an object."),
+        ({"model": 4.1}, "`model` must be a string or null, not a decimal number."),
+        ({"input": []}, "`input` must be an object, not a list."),
+        ({"input": "Hello?"}, "`input` must be an object, not a string."),
+        ({"output": True}, "`output` must be an object, not true or false."),
+        ({"output": {"queue": 3}}, "`output.queue` must be true, false or a string, not a whole number."),
+        ({"output": {"blob": "yes"}}, "`output.blob` must be true or false, not a string."),
+        ({"options": []}, "`options` must be an object, not a list."),
+        ({"options": {"timeout_s": "30"}}, "`options.timeout_s` must be a number, not a string."),
+        ({"options": {"max_retries": 1.5}}, "`options.max_retries` must be a whole number, not a decimal number."),
         (
             {"options": {"max_retries": True}},
-            "`options.max_retries`: expected a whole number, got true or false.",
+            "`options.max_retries` must be a whole number, not true or false.",
         ),
         (
             {"options": {"exponential_backoff": 1}},
-            "`options.exponential_backoff`: expected true or false, got a whole number.",
+            "`options.exponential_backoff` must be true or false, not a whole number.",
         ),
-        ({"metadata": ["a"]}, "`metadata`: expected an object, got a list."),
-        ({"metadata": {"order": 7}}, "`metadata.order` must be a string."),
-        ({"metadata": {"order": None}}, "`metadata.order` must be a string."),
-        ({"metadata": {"n" * 9000: 7}}, f"`metadata.{'n' * 100}…` must be a string."),
+        ({"metadata": ["a"]}, "`metadata` must be an object, not a list."),
+        ({"metadata": {"order": 7}}, "`metadata.order` must be a string, not a whole number."),
+        ({"metadata": {"order": None}}, "`metadata.order` must be a string, not null."),
+        ({"metadata": {"n" * 9000: 7}}, f"`metadata.{'n' * 100}…` must be a string, not a whole number."),
     ],
 )
 def test_wrong_type_is_refused_with_its_path(members: dict[str, Any], message: str):
@@ -207,14 +209,14 @@ def test_wrong_type_is_refused_with_its_path(members: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"connection": None}, "`connection`: expected a string, got null."),
-        ({"output": None}, "`output`: expected an object, got null."),
-        ({"options": None}, "`options`: expected an object, got null."),
-        ({"metadata": None}, "`metadata`: expected an object, got null."),
-        ({"input": None}, "`input`: expected an object, got null."),
-        ({"input_blob": None}, "`input_blob`: expected a string, got null."),
-        ({"options": {"timeout_s": None}}, "`options.timeout_s`: expected a number, got null."),
-        ({"output": {"queue": None}}, "`output.queue`: expected true or false or a string, got null."),
+        ({"connection": None}, "`connection` must be a string, not null."),
+        ({"output": None}, "`output` must be an object, not null."),
+        ({"options": None}, "`options` must be an object, not null."),
+        ({"metadata": None}, "`metadata` must be an object, not null."),
+        ({"input": None}, "`input` must be an object, not null."),
+        ({"input_blob": None}, "`input_blob` must be a string, not null."),
+        ({"options": {"timeout_s": None}}, "`options.timeout_s` must be a number, not null."),
+        ({"output": {"queue": None}}, "`output.queue` must be true, false or a string, not null."),
     ],
 )
 def test_null_is_refused_where_leaving_out_means_a_default(members: dict[str, Any], message: str):
@@ -347,20 +349,20 @@ def test_options_reach_to_their_limits(name: str, least: float, most: float):
 @pytest.mark.parametrize(
     ("name", "value", "right"),
     [
-        ("timeout_s", 0, "a number > 0.0"),
-        ("timeout_s", -1, "a number > 0.0"),
-        ("timeout_s", 480.5, "a number <= 480.0"),
-        ("max_retries", -1, "a whole number >= 0"),
-        ("max_retries", 21, "a whole number <= 20"),
-        ("retry_delay_ms", -1, "a whole number >= 0"),
-        ("retry_delay_ms", 300_001, "a whole number <= 300000"),
-        ("deadline_s", 0, "a number > 0.0"),
-        ("deadline_s", 604_801, "a number <= 604800.0"),
+        ("timeout_s", 0, "a number above 0 and at most 480"),
+        ("timeout_s", -1, "a number above 0 and at most 480"),
+        ("timeout_s", 480.5, "a number above 0 and at most 480"),
+        ("max_retries", -1, "a whole number from 0 to 20"),
+        ("max_retries", 21, "a whole number from 0 to 20"),
+        ("retry_delay_ms", -1, "a whole number from 0 to 300,000"),
+        ("retry_delay_ms", 300_001, "a whole number from 0 to 300,000"),
+        ("deadline_s", 0, "a number above 0 and at most 604,800"),
+        ("deadline_s", 604_801, "a number above 0 and at most 604,800"),
     ],
 )
 def test_options_beyond_their_limits_are_refused(name: str, value: float, right: str):
     """An option beyond its limit is refused with the limit."""
-    assert f"`options.{name}`: expected {right}." == refusal(body(options={name: value}))
+    assert f"`options.{name}` must be {right}." == refusal(body(options={name: value}))
 
 
 def test_what_is_left_out_has_its_default():
@@ -417,7 +419,7 @@ def test_blob_names_with_tricks_are_refused(as_input: bool, text: str):
 def test_blob_name_must_be_a_text():
     """A number as the name of a blob is refused in both places."""
     assert "`input.input_blob` must be `container/name` of a blob." == refusal(body(input={"input_blob": 3}))
-    assert "`input_blob`: expected a string, got a whole number." == refusal(body(input_blob=3))
+    assert "`input_blob` must be a string, not a whole number." == refusal(body(input_blob=3))
 
 
 def test_input_and_blob_together_are_refused():

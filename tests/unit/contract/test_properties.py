@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.decoding import is_crowded
+from shared.contract.decoding import has_more_containers
 from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
@@ -126,7 +126,7 @@ def test_lists_are_counted_as_they_are_decoded(value: Any):
     for most in range(opened(value) + 2):
         for ascii_only in (True, False):
             data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
-            assert (opened(value) > most) == is_crowded(data, most)
+            assert (opened(value) > most) == has_more_containers(data, most)
 
 
 @few

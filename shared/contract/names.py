@@ -1,0 +1,89 @@
+"""The contract's names and ids: each a type that carries its pattern, its length and its rule in words."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from shared.errors import InvalidJob
+
+# `\Z`, because `$` also matches before a line break at the end.
+_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"
+_NAME_LENGTH = 50
+_JOB_ID = r"^(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}\Z"
+_BLOB_PATH = r"^[a-z0-9](?![a-z0-9-]*--)[a-z0-9-]{1,61}[a-z0-9](?=/[^\x00-\x1f\\]{1,900}\Z)(/(?!\.{0,2}(/|\Z))[^/]+)+\Z"
+
+NAME_RULE = "1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit"
+"""What `is_name` checks, in words."""
+
+Name = Annotated[str, Meta(max_length=_NAME_LENGTH, pattern=_NAME, description=NAME_RULE)]
+"""A customer's id, or a connection's name."""
+
+JobId = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=_JOB_ID,
+        description="1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`",
+    ),
+]
+"""A job's id. It is a segment of paths, in which `.` and `..` would leave the customer's own folder."""
+
+ModelName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        pattern=r"\S",
+        description="the name of a model or deployment, 1 to 200 characters",
+    ),
+]
+"""A model as its provider calls it, or a deployment."""
+
+QueueName = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=63,
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z",
+        description="true, false or the name of a queue: 3 to 63 lower-case letters, digits and single hyphens",
+    ),
+]
+"""A queue of Azure Storage (learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata)."""
+
+Text = Annotated[str, Meta(pattern=r"\S", description="text that is not blank")]
+"""A text that holds more than white space."""
+
+BlobPath = Annotated[str, Meta(pattern=_BLOB_PATH, description="`container/name` of a blob")]
+"""A blob by its container and name, without empty, `.` and `..` segments."""
+
+_is_name = re.compile(_NAME).search
+_is_job_id = re.compile(_JOB_ID).search
+_is_blob_path = re.compile(_BLOB_PATH).search
+
+
+class BlobName(Struct, frozen=True):
+    """A blob that somebody else wrote, to be read."""
+
+    container: str
+    name: str
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` is a customer's id or a connection's name (NAME_RULE)."""
+    return isinstance(text, str) and len(text) <= _NAME_LENGTH and _is_name(text) is not None
+
+
+def is_job_id(text: object) -> bool:
+    """Whether `text` is a job's id: letters, digits, `.`, `_`, `-`, 1 to 100 characters, not `.` or `..`."""
+    return isinstance(text, str) and _is_job_id(text) is not None
+
+
+def parse_blob_name(text: Any, *, at: str) -> BlobName:
+    """The container and the name in `text`, a BlobPath. Raises InvalidJob, which names the member `at`."""
+    if not isinstance(text, str) or not _is_blob_path(text):
+        raise InvalidJob(f"`{at}` must be `container/name` of a blob.")
+    container, _, name = text.partition("/")
+    return BlobName(container, name)
