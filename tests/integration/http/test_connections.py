@@ -683,7 +683,7 @@ async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
     world = customer.world
     door = world.services.http
     settings = replace(door.settings, http_auth="entra", website_auth_enabled=True)
-    object.__setattr__(world.services, "door", replace(door, settings=settings))
+    object.__setattr__(world.services, "http", replace(door, settings=settings))
     routes = [("PUT", ""), ("GET", ""), ("DELETE", ""), ("POST", "/test")]
     body = {"api_key": KEY, "endpoint": "https://r.openai.azure.com"}
 
@@ -701,7 +701,7 @@ async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
         assert 404 == (await call(customer, "GET", headers=principal("Connections.Write"))).status
         own = await statuses(principal("Connections.Write", customer=customer.name))
     finally:
-        del world.services.__dict__["door"]
+        del world.services.__dict__["http"]
 
     assert [403] * 5 == roleless
     assert [403, 404, 403, 403, 404] == foreign
