@@ -50,7 +50,7 @@ def render(graph: Graph) -> str:
     arrows = [f"    {package} --> {each}" for package, imported in reduce(graph).items() for each in sorted(imported)]
     drawing = ["```mermaid", "flowchart TD", *sorted(nodes), *sorted(arrows), "```"]
     rows = [
-        f"| `{package}` | {', '.join(f'`{each}`' for each in sorted(imported)) or 'nothing of ours'} |"
+        f"| `{package}` | {', '.join(f'`{each}`' for each in sorted(imported)) or 'nothing'} |"
         for package, imported in sorted(graph.items())
     ]
     return "\n".join([BEGIN, "", *drawing, "", "| package | imports |", "| --- | --- |", *rows, "", END])
