@@ -1,0 +1,66 @@
+"""The limits that the docs name are those of the contract's types."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from shared.connections.resolver import DEFAULT_CONCURRENCY
+from shared.contract.connection import ConnectionRecord
+from shared.contract.embed import EmbedInput
+from shared.contract.image import ImageInput
+from shared.contract.job import METADATA_LIMIT, Options
+from shared.contract.multi_chat import MultiChatInput
+from shared.contract.result import MESSAGE_LIMIT
+from tests.support.doc_samples import ROOT
+
+
+def bounds(struct: type[Struct], member: str) -> tuple[Any, Any]:
+    """The least and the most that a type allows for one of its members; None for none."""
+    (field,) = [each for each in msgspec.inspect.type_info(struct).fields if each.name == member]
+    kinds = [field.type, *getattr(field.type, "types", ())]
+    for kind in kinds:
+        for least, most in (("ge", "le"), ("gt", "le"), ("min_length", "max_length")):
+            if getattr(kind, most, None) is not None:
+                return getattr(kind, least, None), getattr(kind, most)
+    return None, None
+
+
+def test_limits_of_the_options_are_the_types():
+    """The table of options has each option's limits, and none for an option without."""
+    table = (ROOT / "docs/submit.md").read_text(encoding="utf-8").partition("### Options")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^\| `(\w+)` \| [\w,]+ \| ?([\w, ]*?) ?\|", table, re.MULTILINE))
+
+    for name in Options.__struct_fields__:
+        least, most = bounds(Options, name)
+        assert shown[name] in ({""} if most is None else {f"up to {most:,}", f"{least} to {most:,}"}), name
+
+
+@pytest.mark.parametrize(
+    ("page", "struct", "member"),
+    [
+        ("actions/multi_chat.md", MultiChatInput, "prompts"),
+        ("actions/embed.md", EmbedInput, "texts"),
+        ("actions/image.md", ImageInput, "n"),
+        ("onboard.md", ConnectionRecord, "max_concurrency"),
+    ],
+)
+def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], member: str):
+    """Near a member, the page says how little and how much of it is allowed."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    least, most = bounds(struct, member)
+
+    assert re.search(rf"`{member}`[^\n]{{1,60}}\b{least} to {most}\b", text)
+
+
+def test_sizes_are_those_of_the_code():
+    """The size of a message and of metadata, and the default concurrency, are the code's."""
+    submit, operate, onboard = [(ROOT / f"docs/{page}.md").read_text() for page in ("submit", "operate", "onboard")]
+
+    assert f"{MESSAGE_LIMIT:,} bytes" in operate
+    assert f"strings, up to {METADATA_LIMIT // 1024} KB" in submit
+    assert f"default {DEFAULT_CONCURRENCY} |" in onboard
