@@ -47,14 +47,14 @@ resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01'
   name: 'default'
 }
 
-resource written 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
+resource existingWrittenContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
   for container in writtenContainers: {
     parent: blobService
     name: container
   }
 ]
 
-resource read 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
+resource existingReadContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' existing = [
   for container in readContainers: {
     parent: blobService
     name: container
@@ -66,7 +66,7 @@ resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-06-0
   name: 'default'
 }
 
-resource taken 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
+resource existingQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
   for queue in queues: {
     parent: queueService
     name: queue
@@ -107,7 +107,7 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, i) in queues: {
-    scope: taken[i]
+    scope: existingQueues[i]
     name: guid(jobAccount.id, queue, appPrincipalId, roles.StorageQueueDataContributor)
     properties: {
       principalId: appPrincipalId
@@ -119,7 +119,7 @@ resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 
 resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in writtenContainers: {
-    scope: written[i]
+    scope: existingWrittenContainers[i]
     name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataContributor)
     properties: {
       principalId: appPrincipalId
@@ -131,7 +131,7 @@ resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 
 resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in readContainers: {
-    scope: read[i]
+    scope: existingReadContainers[i]
     name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataReader)
     properties: {
       principalId: appPrincipalId

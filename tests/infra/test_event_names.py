@@ -9,8 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from shared import event_names
-from tests.support import kql
-from tests.support.bicep import read
+from tests.support import infra_queries, kql
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,18 +37,18 @@ def meanings() -> dict[str, str]:
 
 EVENTS = sorted(names(()).values())
 MEANINGS = meanings()
-ALERTS = {each["name"]: each["query"] for each in read(ROOT / "infra/app/alerts.bicep").variables()["logAlerts"]}
-CHARTS = {each["title"]: each["query"] for each in read(ROOT / "infra/app/workbook.bicep").variables()["charts"]}
+ALERTS = {each["name"]: each["query"] for each in infra_queries.LOG_ALERTS}
+CHARTS = {each["title"]: each["query"] for each in infra_queries.CHARTS}
 
 
 def events_of(query: str) -> set[str]:
     """The events that a query looks for."""
-    return {begin.strip() for begin in kql.begins(query)}
+    return {begin.strip() for begin in kql.prefixes(query)}
 
 
 def test_queries_find_events_by_the_names_of_the_code():
     """Each query finds messages by the name of an event, which is a constant, or by the host's own words."""
-    begins = {begin for text in (*ALERTS.values(), *CHARTS.values()) for begin in kql.begins(text)}
+    begins = {begin for text in (*ALERTS.values(), *CHARTS.values()) for begin in kql.prefixes(text)}
     wanted = begins - {"Trigger Details: MessageId: "}
 
     assert len(wanted) > 5

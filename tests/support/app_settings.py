@@ -6,14 +6,14 @@ from shared.settings import binding_queues, read_settings
 
 
 def settings_in_code() -> set[str]:
-    """The names that the code reads, found by seeing which ones it asks for."""
-    asked = set()
+    """The names of the settings that the code reads, recorded while it reads them."""
+    names = set()
 
-    class Asked(dict[str, str]):
+    class Recorder(dict[str, str]):
         def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-            asked.add(name)
+            names.add(name)
             return "x" if name == "JobStorage" else default
 
-    read_settings(Asked())
-    binding_queues(Asked())
-    return asked
+    read_settings(Recorder())
+    binding_queues(Recorder())
+    return names

@@ -1,7 +1,7 @@
 """
-Reads Bicep files as far as the tests of the templates need: syntax, names, and what constant values come to.
+Reads Bicep files as far as the tests of the templates need: syntax, names, and the values of constant expressions.
 
-It is no compiler: it knows no types, and a value that only a deployment could tell is None.
+It isn't a compiler: it doesn't know types, and a value that only a deployment knows is None.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ESCAPES = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\'": "'", "\\\\": "\\", "\\
 
 @dataclass(frozen=True)
 class Module:
-    """A module as it is used: its file, and the names of the parameters that it is given."""
+    """A use of a module: its symbol, its file, and the parameters that are passed to it."""
 
     symbol: str
     file: Path
-    given: Mapping[str, Node]
+    params: Mapping[str, Node]
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,32 @@ class Bicep:
     @cached_property
     def root(self) -> Node:
         """The syntax tree."""
-        # The grammar knows `param name = value`, a parameters file's way, only as `var`.
-        parameters = self.path.suffix == ".bicepparam"
-        source = re.sub(rb"^param(?= \w+ =)", b"var  ", self.source, flags=re.MULTILINE) if parameters else self.source
+        # The grammar knows a parameters file's `param name = value` only as `var`.
+        is_parameters = self.path.suffix == ".bicepparam"
+        source = (
+            re.sub(rb"^param(?= \w+ =)", b"var  ", self.source, flags=re.MULTILINE) if is_parameters else self.source
+        )
         return _PARSER.parse(source).root_node
 
-    def faults(self) -> list[str]:
+    def syntax_errors(self) -> list[str]:
         """What can't be parsed, with its line."""
-        wrong = (node for node in _all(self.root) if node.type == "ERROR" or node.is_missing)
-        return [f"{self.path.name}:{node.start_point.row + 1}: {_text(node)[:60]!r}" for node in wrong]
+        errors = (node for node in _all(self.root) if node.type == "ERROR" or node.is_missing)
+        return [f"{self.path.name}:{node.start_point.row + 1}: {_text(node)[:60]!r}" for node in errors]
 
-    def declared(self, kind: str) -> dict[str, Node]:
+    def declarations(self, kind: str) -> dict[str, Node]:
         """The declarations of a kind (`parameter`, `variable`, `resource`, `module`, `output`) by name."""
-        found = (node for node in _all(self.root) if node.type == f"{kind}_declaration")
-        return {_text(_child(node, "identifier")): node for node in found}
+        nodes = (node for node in _all(self.root) if node.type == f"{kind}_declaration")
+        return {_text(_child(node, "identifier")): node for node in nodes}
 
     def required(self) -> set[str]:
-        """The parameters without a default."""
-        return {
-            name for name, node in self.declared("parameter").items() if not any(c.type == "=" for c in node.children)
-        }
+        """The names of the parameters without a default."""
+        parameters = self.declarations("parameter").items()
+        return {name for name, node in parameters if not any(child.type == "=" for child in node.children)}
 
     def defaults(self) -> dict[str, Any]:
         """The defaults of its parameters."""
-        declared = self.declared("parameter").items()
-        return {name: value(node.children[-1], {}) for name, node in declared if name not in self.required()}
+        parameters = self.declarations("parameter").items()
+        return {name: value(node.children[-1], {}) for name, node in parameters if name not in self.required()}
 
     def modules(self) -> list[Module]:
         """The modules that it uses."""
@@ -73,81 +74,82 @@ class Bicep:
                 (self.path.parent / str(value(_child(node, "string"), {}))).resolve(),
                 members(members(_body(node)).get("params")),
             )
-            for symbol, node in self.declared("module").items()
+            for symbol, node in self.declarations("module").items()
         ]
 
     def resources(self) -> list[tuple[str, Node]]:
-        """The resources that it makes: type with version, and body. Not those that it only finds (`existing`)."""
-        made = (n for n in self.declared("resource").values() if not any(c.type == "existing" for c in n.children))
-        return [(str(value(_child(node, "string"), {})), _body(node)) for node in made]
+        """The resources that it creates: type with version, and body; without those that it refers to (`existing`)."""
+        nodes = self.declarations("resource").values()
+        created = (node for node in nodes if not any(child.type == "existing" for child in node.children))
+        return [(str(value(_child(node, "string"), {})), _body(node)) for node in created]
 
-    def variables(self, **known: Any) -> dict[str, Any]:
-        """The values of its variables, where they are constant; `known` are parameters' values."""
-        names: dict[str, Any] = {**known, "": self.path.parent}
-        for name, node in self.declared("variable").items():
+    def variables(self, **parameters: Any) -> dict[str, Any]:
+        """The values of its variables, if constant, and of `parameters`."""
+        names: dict[str, Any] = {**parameters, "": self.path.parent}
+        for name, node in self.declarations("variable").items():
             names[name] = value(node.children[-1], names)
         return names
 
     def descriptions(self) -> dict[str, str]:
-        """What is said of each parameter."""
-        told: dict[str, str] = {}
+        """The description of each parameter that has one."""
+        texts: dict[str, str] = {}
         for node, following in zip(self.root.children, self.root.children[1:], strict=False):
             if node.type == "decorators" and following.type == "parameter_declaration":
                 calls = [each for each in _all(node) if each.type == "call_expression"]
                 for call in calls:
                     if _text(_child(call, "identifier")) == "description":
-                        told[_text(_child(following, "identifier"))] = str(value(_arguments(call)[0], {}))
-        return told
+                        texts[_text(_child(following, "identifier"))] = str(value(_arguments(call)[0], {}))
+        return texts
 
 
 def read(path: Path) -> Bicep:
-    """A file, read."""
+    """Reads a file."""
     return Bicep(path, path.read_bytes())
 
 
 def value(node: Node | None, names: Mapping[str, Any]) -> Any:
-    """What an expression comes to with `names` (`""` is the folder of its file), or None."""
-    found = None
+    """The value of an expression, with the values of `names` (`""` is the folder of its file); None if not constant."""
+    result = None
     match node.type if node is not None else "":
         case "string":
-            found = "".join(_piece(part, names) for part in node.children[1:-1])
+            result = "".join(_piece(part, names) for part in node.children[1:-1])
         case "number":
-            found = int(_text(node))
+            result = int(_text(node))
         case "boolean":
-            found = _text(node) == "true"
+            result = _text(node) == "true"
         case "identifier":
-            found = names.get(_text(node))
+            result = names.get(_text(node))
         case "array":
-            found = [value(item, names) for item in node.named_children]
+            result = [value(item, names) for item in node.named_children]
         case "object":
-            found = {name: value(each, names) for name, each in members(node).items()}
+            result = {name: value(each, names) for name, each in members(node).items()}
         case "ternary_expression":
-            found = value(node.named_children[1 if value(node.named_children[0], names) else 2], names)
+            result = value(node.named_children[1 if value(node.named_children[0], names) else 2], names)
         case "call_expression":
-            found = _called(_text(_child(node, "identifier")), [value(a, names) for a in _arguments(node)], names)
-    return found
+            result = _call(_text(_child(node, "identifier")), [value(each, names) for each in _arguments(node)], names)
+    return result
 
 
 def members(node: Node | None) -> dict[str, Node]:
-    """The members of an object."""
+    """The members of an object; of anything else, none."""
     if node is None or node.type != "object":
         return {}
-    # A resource that stands in another one's body is no member of it.
+    # A nested resource in a resource's body isn't a member of it.
     pairs = [each for each in node.named_children if each.type == "object_property" and each.named_child_count > 1]
     return {_text(pair.named_children[0]).strip("'"): pair.named_children[1] for pair in pairs}
 
 
-def _called(function: str, given: list[Any], names: Mapping[str, Any]) -> Any:
+def _call(function: str, arguments: list[Any], names: Mapping[str, Any]) -> Any:
     if function == "loadTextContent":
-        return (names[""] / given[0]).read_text()
+        return (names[""] / arguments[0]).read_text()
     if function == "union":
-        return list(dict.fromkeys(item for items in given for item in items or []))
+        return list(dict.fromkeys(item for items in arguments for item in items or []))
     if function == "empty":
-        return not given[0]
+        return not arguments[0]
     if function == "join":
-        return given[1].join(given[0])
+        return arguments[1].join(arguments[0])
     if function == "string":
-        return str(given[0]).lower() if isinstance(given[0], bool) else str(given[0])
+        return str(arguments[0]).lower() if isinstance(arguments[0], bool) else str(arguments[0])
     return None
 
 
@@ -155,8 +157,8 @@ def _piece(node: Node, names: Mapping[str, Any]) -> str:
     if node.type == "escape_sequence":
         return _ESCAPES[_text(node)]
     if node.type == "interpolation":
-        found = value(node.named_children[0], names)
-        return "${}" if found is None else str(found)
+        content = value(node.named_children[0], names)
+        return "${}" if content is None else str(content)
     return _text(node)
 
 

@@ -1,4 +1,4 @@
-"""The settings that the template sets."""
+"""The app settings of the template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ MAIN = read(INFRA / "main.bicep")
 
 
 def settings_of_template() -> dict[str, Any]:
-    """The app settings that the template sets, with the defaults of its parameters; None: known when deployed."""
-    given = next(module for module in MAIN.modules() if module.symbol == "app").given["settings"]
+    """The app settings of the template, by its parameters' defaults; None if only a deployment knows the value."""
+    params = next(module for module in MAIN.modules() if module.symbol == "app").params
     names = MAIN.variables(**MAIN.defaults())
-    return {name: value(node, names) for name, node in members_of(given).items()}
+    return {name: value(node, names) for name, node in members_of(params["settings"]).items()}
+
+
+def readable_settings() -> dict[str, str]:
+    """The same as the app reads them: text, with a URL for each value that only a deployment knows."""
+    settings = settings_of_template().items()
+    return {name: "https://known.when.deployed" if text is None else str(text) for name, text in settings}

@@ -1,6 +1,6 @@
 """
-Queries in the Kusto Query Language: what Microsoft's own language service says of them, and what their `parse` takes
-out of a message, which only a database could run.
+Queries in the Kusto Query Language: Microsoft's own language service analyzes them. What their `parse` extracts from a
+message, which only a database could run, is matched with regular expressions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,37 +37,44 @@ TABLES = {
         "Id:string, HttpStatusCode:int, DurationMs:int, CorrelationId:string, _ResourceId:string)"
     ),
 }
-"""Of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/, a page a table."""
+"""Some of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/, one page per table."""
 _TYPES = {"int": r"-?\d+", "long": r"-?\d+", "real": r"-?\d+(?:\.\d+)?", "datetime": r".+?"}
 _TOKEN = re.compile(r'"(?P<text>[^"]*)"|(?P<name>\w+)(?::(?P<type>\w+))?|(?P<rest>\*)')
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the language service says of a query: what is wrong with it, and its columns with their types."""
+class Analysis:
+    """What the language service reports about a query: its errors, and its columns with their types."""
 
-    faults: list[str]
+    errors: list[str]
     columns: dict[str, str]
 
 
-def said_of(queries: Sequence[str]) -> list[Said]:
-    """What the Kusto language service says of each query, with the tables that a workspace has."""
+def analyze(queries: Sequence[str]) -> list[Analysis]:
+    """Analyzes each query against the tables of a workspace."""
     package = script("@kusto/language-service-next/Kusto.Language.Bridge.min.js").parent
-    asked = json.dumps({"tables": TABLES, "queries": queries})
+    request = json.dumps({"tables": TABLES, "queries": queries})
     command = [node(), str(Path(__file__).with_name("kusto.js")), str(package)]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True, timeout=60)
-    return [Said(**each) for each in json.loads(done.stdout)]
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=True, timeout=60)
+    return [Analysis(**each) for each in json.loads(done.stdout)]
 
 
-def parses(query: str) -> list[re.Pattern[str]]:
+def parse_patterns(query: str) -> list[re.Pattern[str]]:
     """The patterns of a query's `parse Message with`, in its simple mode, as regular expressions."""
     patterns = re.findall(r'parse Message with ((?:"[^"]*"|[^|;\n])*)', query)
     return [re.compile(_expression(pattern), re.DOTALL) for pattern in patterns]
 
 
-def begins(query: str) -> list[str]:
-    """What the messages that a query looks at begin with."""
+def prefixes(query: str) -> list[str]:
+    """The prefixes by which a query selects messages."""
     return re.findall(r'Message startswith "([^"]*)"', query)
+
+
+def extract(query: str, lines: Iterable[str]) -> list[dict[str, str]]:
+    """The columns that a query's `parse` extracts from those of the lines that it selects."""
+    begins, patterns = tuple(prefixes(query)), parse_patterns(query)
+    matches = (pattern.fullmatch(line) for line in lines if line.startswith(begins) for pattern in patterns)
+    return [match.groupdict() for match in matches if match]
 
 
 def _expression(pattern: str) -> str:

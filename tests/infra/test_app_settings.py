@@ -1,0 +1,105 @@
+"""The template against the code: app settings, and the queues, containers and the table that they name."""
+
+from __future__ import annotations
+
+import re
+
+from shared.settings import binding_queues, callback_queues, read_settings
+from tests.support.app_settings import settings_in_code
+from tests.support.bicep import value
+from tests.support.bicep_settings import INFRA, MAIN, ROOT, readable_settings, settings_of_template
+
+NOT_SET = {
+    "JobStorage": "a connection string: in Azure the app uses its identity",
+    "KEY_VAULT_CA_FILE": "for a vault with a private certificate authority: the local stack's",
+    "ALLOW_LOCAL_ENDPOINTS": "for the local stack",
+    "WEBSITE_AUTH_ENABLED": "Azure sets it",
+    "TELEMETRY_CONTENT": "prompts and answers stay out of telemetry",
+}
+"""Settings that the code reads and the template doesn't set, and why."""
+
+
+def test_every_setting_that_the_code_reads_is_set():
+    """The template sets everything that the code reads, except `NOT_SET`, and nothing that nothing reads."""
+    template, code = set(settings_of_template()), settings_in_code()
+    for_host = {
+        "JobStorage__credential",
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    }
+
+    assert code - set(NOT_SET) == template & code
+    assert set(NOT_SET) <= code
+    assert template - code == for_host | {
+        f"AzureWebJobsStorage__{part}" for part in ("credential", "clientId", "blobServiceUri", "tableServiceUri")
+    }
+
+
+def test_settings_of_the_template_are_valid_and_are_the_defaults():
+    """The app starts with the template's settings; by default they mean the same as leaving them out."""
+    addresses = {name: text for name, text in readable_settings().items() if name.startswith("JobStorage__")}
+    default, template = read_settings(addresses), read_settings(readable_settings())
+
+    differing = {
+        name
+        for name in default.__slots__
+        if name != "static_connection" and getattr(default, name) != getattr(template, name)
+    }
+    assert {"key_vault_url", "azure_client_id", "applicationinsights_connection_string"} == differing
+
+
+def test_connections_of_the_triggers_use_the_identity():
+    """The connection that the triggers name is set with the app's own identity, without a key."""
+    template = set(settings_of_template())
+    connections = set(re.findall(r'connection="(\w+)"', (ROOT / "function_app.py").read_text()))
+
+    assert {"JobStorage"} == connections
+    for name in [*connections, "AzureWebJobsStorage"]:
+        assert {f"{name}__credential", f"{name}__clientId"} <= template
+        assert name not in template
+
+
+def test_template_sets_nothing_that_flex_consumption_rejects():
+    """Flex Consumption has these elsewhere than in app settings (learn.microsoft.com, "functions-app-settings")."""
+    rejected = {
+        "FUNCTIONS_WORKER_RUNTIME",
+        "FUNCTIONS_EXTENSION_VERSION",
+        "SCM_DO_BUILD_DURING_DEPLOYMENT",
+        "ENABLE_ORYX_BUILD",
+    }
+
+    assert not [
+        name for name in settings_of_template() if name in rejected or name.startswith(("WEBSITE_", "WEBSITES_"))
+    ]
+
+
+def test_queues_containers_and_the_table_are_created():
+    """
+    Every queue, container and table that the settings name is created, and nothing else in that account. The host
+    fills a poison queue for each queue with a trigger, except for the poison queues.
+    """
+    functions = (ROOT / "function_app.py").read_text()
+    names = MAIN.variables(**MAIN.defaults())
+    settings = readable_settings()
+    app = read_settings(settings)
+    params = next(module for module in MAIN.modules() if module.symbol == "jobStorage").params
+
+    triggers = set(re.findall(r"queue_name=(\w+), connection", "\n".join(re.findall(r"queue_trigger\(.*", functions))))
+    jobs, poison, results = binding_queues(settings)
+    callbacks, callbacks_poison = callback_queues(settings)
+    assert {"JOBS", "POISON", "CALLBACKS", "DEAD_CALLBACKS"} == triggers
+    queues = {jobs, poison, callbacks, callbacks_poison, results, *app.allowed_result_queues}
+    assert {f"{jobs}-poison", f"{callbacks}-poison"} == {poison, callbacks_poison}
+    containers = {app.results_container, app.templates_container, *app.input_containers}
+    assert queues == set(value(params["queues"], names))
+    assert containers == set(value(params["containers"], names))
+    assert [app.jobs_table] == value(params["tables"], names)
+    assert list(app.input_containers) == value(params["expiringContainers"], names)
+
+
+def test_always_ready_is_off_and_names_a_function():
+    """By default no instance costs anything at rest; the always-ready group is the function that runs jobs."""
+    source = (INFRA / "app/function.bicep").read_text()
+
+    assert (0, 0) == (MAIN.defaults()["alwaysReadyJobs"], MAIN.defaults()["alwaysReadyHttp"])
+    (name,) = re.findall(r"'function:(\w+)'", source)
+    assert f"async def {name}(" in (ROOT / "function_app.py").read_text()

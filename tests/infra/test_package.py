@@ -1,0 +1,56 @@
+"""What is published to Azure: azd's service, the files that .funcignore leaves, and the package of the docs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_azd_finds_the_app_by_its_tag():
+    """The service of azure.yaml is the one that the template tags."""
+    services = yaml.safe_load((ROOT / "azure.yaml").read_text())["services"]
+
+    assert ["app"] == list(services)
+    assert ("function", "py") == (services["app"]["host"], services["app"]["language"])
+    assert "'azd-service-name': 'app'" in (ROOT / "infra/app/function.bicep").read_text()
+    (tag,) = re.findall(r"output SERVICE_(\w+)_URI", (ROOT / "infra/main.bicep").read_text())
+    assert "APP" == tag
+
+
+def test_only_the_app_is_published():
+    """The app is published; .funcignore names everything else."""
+    patterns = [line.strip().rstrip("/") for line in (ROOT / ".funcignore").read_text().splitlines()]
+    done = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    top = {path.partition("/")[0] for path in done.stdout.splitlines()}
+    if not top:
+        pytest.skip("This isn't a git checkout, so which files belong to the project is unknown.")
+
+    published = {name for name in top if not any(fnmatch(name, pattern) for pattern in patterns)}
+
+    assert {"function_app.py", "host.json", "requirements.txt", "shared", "LICENSE", ".funcignore"} >= published
+    assert {"function_app.py", "host.json", "requirements.txt", "shared"} <= published
+
+
+@pytest.mark.skipif(not shutil.which("zip"), reason="zip is not installed.")
+def test_zip_command_of_the_docs_packs_the_app(tmp_path: Path):
+    """The command packs the whole app, and nothing else."""
+    (command,) = re.findall(r"^zip .*$", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE)
+    package = tmp_path / "app.zip"
+
+    subprocess.run(command.replace("app.zip", str(package)), shell=True, cwd=ROOT, check=True)
+
+    with zipfile.ZipFile(package) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "shared").rglob("*.py")}
+    assert {"function_app.py", "host.json", "requirements.txt"} | modules == names

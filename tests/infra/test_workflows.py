@@ -1,0 +1,78 @@
+"""The workflows, as far as they can be tested without running them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.bicep import read
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+DEPLOY = (ROOT / ".github/workflows/deploy.yml").read_text()
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_workflow_has_no_secret_and_only_the_permissions_that_it_needs(file: Path):
+    """A workflow reads code, requests a token of its own only if it deploys, and uses no secret."""
+    text = file.read_text()
+    flow = yaml.safe_load(text)
+
+    assert not re.search(r"\bsecrets\.\w", text)
+    expected = {"contents": "read"} | ({"id-token": "write"} if "azd auth login" in text else {})
+    assert expected == flow["permissions"]
+    assert [] == [name for name, job in flow["jobs"].items() if "permissions" in job]
+
+
+def test_workflow_signs_in_with_a_federated_credential():
+    """The deployment signs in with the workflow's own token, and runs only for pushes to this repository."""
+    assert 2 == DEPLOY.count("azd auth login") == DEPLOY.count("--federated-credential-provider github")
+    assert "workflow_run.event == 'push'" in DEPLOY  # a fork's pull request doesn't deploy
+
+
+def test_workflow_shows_changes_before_it_makes_them():
+    """The preview comes first; the deployment waits for it."""
+    jobs = yaml.safe_load(DEPLOY)["jobs"]
+
+    assert "azd provision --preview --no-prompt" in [step.get("run") for step in jobs["preview"]["steps"]]
+    assert "preview" == jobs["deploy"]["needs"]
+
+
+def test_waiting_deployment_blocks_only_deployments():
+    """One deployment at a time; a run that waits for its reviewer doesn't delay the previews of later ones."""
+    flow = yaml.safe_load(DEPLOY)
+
+    assert "concurrency" not in flow
+    assert ["deploy"] == [name for name, job in flow["jobs"].items() if "concurrency" in job]
+
+
+def test_page_limits_every_environment_of_the_workflow():
+    """The page makes a credential for each environment of the workflow, and limits each of them to `main`."""
+    flow = yaml.safe_load(DEPLOY)
+    page = (ROOT / "docs/deploy.md").read_text()
+    environments = {job["environment"] for job in flow["jobs"].values()}
+
+    assert environments == set(re.findall(r"--subject repo:OWNER/REPOSITORY:environment:(\w+)", page))
+    assert "environments `preview` and `production`, **both limited to the branch `main`**" in page
+    assert {"preview", "production"} == environments
+
+
+def test_workflow_runs_the_projects_own_checks_and_the_compiler():
+    """The check runs the tests on each supported Python, the linters, and the Bicep compiler."""
+    text = (ROOT / ".github/workflows/check.yml").read_text()
+    flow = yaml.safe_load(text)
+
+    assert ["3.11", "3.12", "3.13"] == flow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    for command in ("python3 dev.py test", "ruff check .", "ruff format --check .", "mypy", "az bicep build --file"):
+        assert command in text
+
+
+def test_page_says_that_the_compiler_did_not_run():
+    """The page lists what was not run, such as the compiler; the syntax of the template is tested here."""
+    page = (ROOT / "docs/deploy.md").read_text()
+
+    assert "## What was not run" in page
+    assert read(ROOT / "infra/main.bicep").syntax_errors() == []
