@@ -1,4 +1,4 @@
-"""What a person sees: sentences, tables, a progress bar. Results go to stdout, progress to stderr."""
+"""The terminal: sentences, tables, a progress bar, a confirmation. Results go to stdout, progress to stderr."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-WIDE = 200
-"""Columns of a table that goes into a pipe or a file."""
+MAX_WIDTH = 200
+"""Columns of a table in a pipe or a file."""
 _STYLES = {
     "succeeded": "green",
     "fine": "green",
@@ -25,53 +25,61 @@ _STYLES = {
     "partial": "yellow",
     "warning": "yellow",
     "failed": "red",
-    "wrong": "red",
+    "error": "red",
     "cancelled": "dim",
 }
 
 
-def tell(sentence: str) -> None:
-    """Writes a sentence to stdout."""
-    sys.stdout.write(f"{plain(sentence)}\n")
+def echo(sentence: str) -> None:
+    """Write a sentence to stdout."""
+    sys.stdout.write(f"{printable(sentence)}\n")
 
 
 def warn(sentence: str) -> None:
-    """Writes a sentence to stderr."""
-    sys.stderr.write(f"{plain(sentence)}\n")
+    """Write a sentence to stderr."""
+    sys.stderr.write(f"{printable(sentence)}\n")
 
 
-def plain(text: str) -> str:
-    """Text from elsewhere without what a terminal would obey; line breaks become blanks."""
-    return "".join(one if one.isprintable() else " " if one in "\r\n\t" else "\ufffd" for one in text)
+def plural(count: int, noun: str) -> str:
+    """Return the count and the noun, such as "1 job" or "2 jobs"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: frozenset[str] = frozenset()) -> Table:
-    """A table; the columns in `right` hold numbers. A cell is a text, a number or None."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def printable(text: str) -> str:
+    """Return the text without control characters, which a terminal would obey. Line breaks become blanks."""
+    return "".join(char if char.isprintable() else " " if char in "\r\n\t" else "\ufffd" for char in text)
+
+
+def make_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: frozenset[str] = frozenset()
+) -> Table:
+    """Return a table. A cell is a text, a number or None; the columns in `numeric` are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+        is_numeric = name in numeric
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold", no_wrap=is_numeric)
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
-    return made
+        table.add_row(*(_cell(value) for value in row))
+    return table
 
 
-def show(shown: Table) -> None:
-    """Prints a table; one with numbers as wide as it needs to be, since cut ones would be other numbers."""
-    on = console()
-    if any(column.no_wrap for column in shown.columns):
-        needed = Measurement.get(on, on.options.update(max_width=WIDE), shown).minimum
-        on = console(max(on.width, needed))
-    on.print(shown)
+def print_table(table: Table) -> None:
+    """Print a table. With numbers, it may be wider than the window: a number that is cut is another number."""
+    console = stdout_console()
+    if any(column.no_wrap for column in table.columns):
+        needed = Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).minimum
+        console = stdout_console(max(console.width, needed))
+    console.print(table)
 
 
-def console(width: int | None = None) -> Console:
-    """The console on stdout as it is now: colours and width are a terminal's, or none and WIDE."""
-    width = width or (None if sys.stdout.isatty() else WIDE)
+def stdout_console(width: int | None = None) -> Console:
+    """Return a console on the current stdout: a terminal's own width and colours, else MAX_WIDTH and no colours."""
+    width = width or (None if sys.stdout.isatty() else MAX_WIDTH)
     return Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr, which shows nothing where that is no terminal."""
+def progress_bar() -> Progress:
+    """Return a progress bar on stderr. It shows nothing if stderr is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,18 +90,20 @@ def progress() -> Progress:
     )
 
 
-def confirmed(what: str, name: str) -> bool:
-    """Says what is about to happen, and whether the person typed the name to go on."""
-    tell(what)
-    sys.stdout.write("Type the customer's name to go on: ")
+def confirm(consequence: str, customer: str) -> bool:
+    """Print what will happen, and return whether the person types the customer's id."""
+    echo(consequence)
+    sys.stdout.write("Type the customer's id to continue: ")
     sys.stdout.flush()
+    if sys.stdin is None:  # the caller has closed it
+        return False
     with interruptible():
-        return sys.stdin is not None and sys.stdin.readline().strip() == name  # None: closed by whoever started this
+        return sys.stdin.readline().strip() == customer
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Lets Ctrl-C end what waits for a person at once; asyncio would only note it until the person has answered."""
+    """Let Ctrl-C end a blocking read at once. asyncio would only act on it after the read."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -106,4 +116,4 @@ def interruptible() -> Iterator[None]:
 
 def _cell(value: Any) -> Text:
     text = "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-    return Text(plain(str(text)), style=_STYLES.get(str(text), ""))
+    return Text(printable(str(text)), style=_STYLES.get(str(text), ""))

@@ -1,7 +1,7 @@
 """
-Customers' connections in Key Vault: kept, tried, given a new key, removed.
+Customers' connections in Key Vault: add, test, rotate, remove.
 
-A key goes through the decoder and the checks that jobs read it with, and is tried, before it is kept.
+A new key passes the decoder and the checks that jobs use, and a test call, before it is stored.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import argparse
 
 import msgspec
 
-from aijobs.console import confirmed, plain, tell
-from aijobs.diagnostics import Refused
+from aijobs.console import confirm, echo, printable
+from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
-from aijobs.settings import vault_of
-from aijobs.vault_listing import check_customer, opened_vault
+from aijobs.settings import require_vault
+from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
 from shared.connections.probe import Trials, refused
 from shared.connections.resolver import FRESH_S, Connection, check_dates
@@ -27,173 +27,163 @@ from shared.secret import Secret
 from shared.services import Services
 from shared.upstream.messages import EntraAccess
 
-_GOOD_ENOUGH = frozenset({"fine", "rate_limited"})
-"""Verdicts of an endpoint that has taken the key."""
-_WITHIN = f"{FRESH_S / 60:g} minutes"
+_ACCEPTED = frozenset({"fine", "rate_limited"})
+"""Verdicts of an endpoint that accepts the key."""
+_CACHED = f"{FRESH_S / 60:g} minutes"
+"""How long workers use a connection that they have read."""
+_MEMBERS = (
+    *("endpoint", "provider", "auth", "scope", "tenant_id", "api_version", "organization", "project"),
+    *("default_model", "max_concurrency", "monthly_budget"),
+)
+"""Members of a connection that are options of `add`."""
 
 
-async def add(asked: argparse.Namespace) -> int:
-    """`customers add NAME`."""
-    customer, name = _named(asked)
-    async with opened_vault(asked) as services:
-        vault = vault_of(services)
-        before = await vault.look(customer, name)
-        if before is not None and not asked.replace:
-            raise Refused(
-                f"Customer {customer} has a connection {name} already: `customers rotate` gives it a new key, "
-                "--replace puts this one in its place, whole."
+async def add(args: argparse.Namespace) -> int:
+    """Run `customers add CUSTOMER`. Return 1 if the test failed."""
+    customer, name = _check_names(args)
+    async with open_vault(args) as services:
+        vault = require_vault(services)
+        existing = await vault.look(customer, name)
+        if existing is not None and not args.replace:
+            raise CommandError(
+                f"Customer {customer} already has a connection named {name}. Use `customers rotate` to replace its "
+                "key, or --replace to replace the whole connection."
             )
-        key = None if asked.auth == "entra" else read_key(asked.key_file, f"{customer}'s connection {name}")
-        value = _record(asked, key)
+        key = None if args.auth == "entra" else read_key(args.key_file, f"{customer}'s connection {name}")
+        value = _encode_new(args, key)
         connection = services.connections.open(StoredCredential(value, ""), customer, name)
-        if not await _stands_trial(services, connection, asked):
+        if not await _is_accepted(services, connection, args):
             return 1
         facts = await vault.put(customer, name, value)
-    tell(f"Kept {customer}'s connection {name}, version {facts.version}: {_described(connection)}.")
-    if before is not None:
-        tell(f"Workers that know the one before use this one within {_WITHIN}.")
+    address = connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
+    echo(f"Stored {customer}'s connection {name}, version {facts.version}: {address}.")
+    if existing is not None:
+        echo(f"Workers may use the previous version for up to {_CACHED}.")
     return 0
 
 
-async def rotate(asked: argparse.Namespace) -> int:
-    """`customers rotate NAME`."""
-    customer, name = _named(asked)
-    async with opened_vault(asked) as services:
-        vault, connections = vault_of(services), services.connections
-        found = await vault.look(customer, name)
-        if found is None:
-            raise ConnectionNotFound(f"Customer {customer} has no connection named {name}: `customers add` keeps one.")
-        old = found[0]
+async def rotate(args: argparse.Namespace) -> int:
+    """Run `customers rotate CUSTOMER`. Return 1 if the test failed."""
+    customer, name = _check_names(args)
+    async with open_vault(args) as services:
+        vault = require_vault(services)
+        existing = await vault.look(customer, name)
+        if existing is None:
+            raise ConnectionNotFound(
+                f"Customer {customer} has no connection named {name}. Use `customers add` to store one."
+            )
+        old = existing[0]
         record = decode_connection(old.value.reveal(), old.tags)
         if record.auth == "entra":
-            raise Refused(f"{customer}'s connection {name} has no key: its `auth` is entra.")
-        key = read_key(asked.key_file, f"{customer}'s connection {name}, the new one")
+            raise CommandError(f"{customer}'s connection {name} has no key: its `auth` is entra.")
+        key = read_key(args.key_file, f"{customer}'s connection {name}, the new one")
         if Secret(record.api_key or "") == key:
-            raise Refused("This is the key that is kept already.")
-        new = _with_key(old, record, key)
-        connection = connections.open(new, customer, name)
-        if not await _stands_trial(services, connection, asked):
+            raise CommandError("The new key is the same as the stored one.")
+        new = _replace_key(old, record, key)
+        connection = services.connections.open(new, customer, name)
+        if not await _is_accepted(services, connection, args):
             return 1
         facts = await vault.put(customer, name, new.value, tags=old.tags)
-    tell(f"Rotated {customer}'s connection {name}, version {facts.version}.")
+    echo(f"Rotated the key of {customer}'s connection {name}, version {facts.version}.")
     if old.expires_on is not None or old.not_before is not None:
-        tell("The version before had dates; the new one has none: set them in the vault, if they are wanted.")
-    tell(
-        f"Jobs in a call end with the key that they began with. Others use the new one within {_WITHIN}, and at once "
-        f"where the old one is refused: leave the old key valid for {_WITHIN}, then revoke it, and no job is lost."
+        echo("The previous version had activation or expiry dates; the new one has none. Set them in the vault.")
+    echo(
+        f"Calls in progress end with the old key. Other jobs use the new one within {_CACHED}, and at once if the "
+        f"endpoint rejects the old one. Keep the old key valid for {_CACHED}, then revoke it; no job fails."
     )
     return 0
 
 
-async def test(asked: argparse.Namespace) -> int:
-    """`customers test NAME`: tries what is in the vault now."""
-    customer, name = _named(asked)
-    async with opened_vault(asked) as services:
+async def test(args: argparse.Namespace) -> int:
+    """Run `customers test CUSTOMER`: test the stored connection. Return 1 unless the verdict is `fine`."""
+    customer, name = _check_names(args)
+    async with open_vault(args) as services:
         try:
-            found = await vault_of(services).get(customer, name)
-            if found is None:
-                raise Refused(f"Customer {customer} has no connection named {name}.")
-            connection = services.connections.open(found, customer, name)
-            check_dates(found, customer, name, now())
+            stored = await require_vault(services).get(customer, name)
+            if stored is None:
+                raise CommandError(f"Customer {customer} has no connection named {name}.")
+            connection = services.connections.open(stored, customer, name)
+            check_dates(stored, customer, name, now())
         except ConnectionFault as exc:
             verdict = refused(exc)
         else:
-            verdict = await _trials(services).run(connection, asked.model)
+            verdict = await _probe(services).run(connection, args.model)
             if isinstance(connection.access, EntraAccess):
-                tell("It has no key: it was tried as you, and not as the app, which needs a role of its own.")
-    _tell_verdict(verdict)
+                echo("The connection has no key: the test used your login. The app's identity needs its own role.")
+    _echo_verdict(verdict)
     return 0 if verdict.ok else 1
 
 
-async def remove(asked: argparse.Namespace) -> int:
-    """`customers remove NAME`."""
-    customer = check_customer(asked.customer)
-    async with opened_vault(asked) as services:
-        vault = vault_of(services)
-        names = sorted([facts.connection async for facts in vault.list(customer)])
-        if asked.connection is not None:
-            names = [name for name in names if name == asked.connection]
+async def remove(args: argparse.Namespace) -> int:
+    """Run `customers remove CUSTOMER`. Return 1 if it was not confirmed."""
+    customer = check_customer(args.customer)
+    async with open_vault(args) as services:
+        vault = require_vault(services)
+        names = sorted([secret.connection async for secret in vault.list(customer)])
+        if args.connection is not None:
+            names = [name for name in names if name == args.connection]
         if not names:
-            which = "no connection" if asked.connection is None else f"no connection named {asked.connection}"
-            raise Refused(f"Customer {customer} has {which}.")
-        if not asked.yes and not confirmed(f"This removes {customer}'s {_count(names)}.", customer):
-            tell("Nothing was removed.")
+            suffix = "" if args.connection is None else f" named {args.connection}"
+            raise CommandError(f"Customer {customer} has no connection{suffix}.")
+        connections = f"connection{'s' if len(names) > 1 else ''} {', '.join(map(printable, names))}"
+        if not args.yes and not confirm(f"This removes {customer}'s {connections}.", customer):
+            echo("Nothing was removed.")
             return 1
         for name in names:
             await vault.delete(customer, name)
-    tell(f"Removed {customer}'s {_count(names)}.")
-    tell(
-        f"Workers that know it go on with it for up to {_WITHIN}; then jobs fail with connection_not_found. The vault "
-        "keeps what was removed for as long as it is set to. What the customer's jobs left is there: "
-        f"`export {customer}`, `erase {customer}`."
+    echo(f"Removed {customer}'s {connections}.")
+    echo(
+        f"Workers that have read it use it for up to {_CACHED}; after that, jobs fail with connection_not_found. The "
+        "vault keeps deleted secrets for its own retention period. The customer's other data is still there: use "
+        f"`export {customer}` and `erase {customer}`."
     )
     return 0
 
 
-async def _stands_trial(services: Services, connection: Connection, asked: argparse.Namespace) -> bool:
-    if asked.no_test:
+async def _is_accepted(services: Services, connection: Connection, args: argparse.Namespace) -> bool:
+    """Return whether the endpoint accepts the connection, or its test is skipped."""
+    if args.no_test:
         return True
     if isinstance(connection.access, EntraAccess):
-        tell("It has no key, and is not tried: from here it would be tried as you, and not as the app.")
+        echo("The connection has no key and is not tested: the test would use your login, not the app's identity.")
         return True
-    verdict = await _trials(services).run(connection, asked.model)
-    _tell_verdict(verdict)
-    if verdict.verdict in _GOOD_ENOUGH:
+    verdict = await _probe(services).run(connection, args.model)
+    _echo_verdict(verdict)
+    if verdict.verdict in _ACCEPTED:
         return True
-    tell("Nothing was kept. Where the endpoint can only be reached from the app, --no-test keeps it untried.")
+    echo("Nothing was stored. If only the app can reach the endpoint, use --no-test.")
     return False
 
 
-def _trials(services: Services) -> Trials:
+def _probe(services: Services) -> Trials:
     return Trials(services.client, services.capabilities, services.table)
 
 
-def _tell_verdict(verdict: TrialDocument) -> None:
-    took = "" if verdict.latency_ms is None else f" ({verdict.latency_ms} ms)"
-    tell(f"{verdict.verdict}{took}: {verdict.message}")
+def _echo_verdict(verdict: TrialDocument) -> None:
+    latency = "" if verdict.latency_ms is None else f" ({verdict.latency_ms} ms)"
+    echo(f"{verdict.verdict}{latency}: {verdict.message}")
 
 
-def _record(asked: argparse.Namespace, key: Secret | None) -> Secret:
-    given = {
-        "endpoint": asked.endpoint,
-        "api_key": None if key is None else key.reveal(),
-        "provider": asked.provider,
-        "auth": asked.auth,
-        "scope": asked.scope,
-        "tenant_id": asked.tenant_id,
-        "api_version": asked.api_version,
-        "organization": asked.organization,
-        "project": asked.project,
-        "default_model": asked.default_model,
-        "max_concurrency": asked.max_concurrency,
-        "monthly_budget": asked.monthly_budget,
-    }
-    members = {name: value for name, value in given.items() if value is not None}
-    return Secret(_encoded(decode_connection(msgspec.json.encode(members).decode())))
+def _encode_new(args: argparse.Namespace, key: Secret | None) -> Secret:
+    members = {name: getattr(args, name) for name in _MEMBERS} | {"api_key": None if key is None else key.reveal()}
+    values = {name: value for name, value in members.items() if value is not None}
+    return Secret(_encode(decode_connection(msgspec.json.encode(values).decode())))
 
 
-def _with_key(old: StoredCredential, record: ConnectionRecord, key: Secret) -> StoredCredential:
-    """The same connection with another key, in the same form: what rotates it by itself finds what it knows."""
+def _replace_key(old: StoredCredential, record: ConnectionRecord, key: Secret) -> StoredCredential:
+    """Return the same connection with another key. A bare key stays one, so that rotation functions still work."""
     if not old.value.reveal().lstrip().startswith("{"):
         return StoredCredential(key, "", tags=old.tags)
-    return StoredCredential(Secret(_encoded(msgspec.structs.replace(record, api_key=key.reveal()))), "", tags=old.tags)
+    return StoredCredential(Secret(_encode(msgspec.structs.replace(record, api_key=key.reveal()))), "", tags=old.tags)
 
 
-def _encoded(record: ConnectionRecord) -> str:
-    given = {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None}
-    return msgspec.json.encode(given).decode()
+def _encode(record: ConnectionRecord) -> str:
+    members = {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None}
+    return msgspec.json.encode(members).decode()
 
 
-def _named(asked: argparse.Namespace) -> tuple[str, str]:
-    customer = check_customer(asked.customer)
-    if not is_name(asked.connection):
-        raise Refused(f"The connection's name must be {NAME_RULE}.")
-    return customer, asked.connection
-
-
-def _described(connection: Connection) -> str:
-    return connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
-
-
-def _count(names: list[str]) -> str:
-    return f"connection{'s' if len(names) > 1 else ''} {', '.join(map(plain, names))}"
+def _check_names(args: argparse.Namespace) -> tuple[str, str]:
+    customer = check_customer(args.customer)
+    if not is_name(args.connection):
+        raise CommandError(f"The connection's name must be {NAME_RULE}.")
+    return customer, args.connection

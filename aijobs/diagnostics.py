@@ -1,46 +1,55 @@
-"""What goes wrong for a person to mend, and what would mend it. Knows the words of Storage, Key Vault and the SDKs."""
+"""
+Errors that an operator can fix, and how to fix them.
+
+Knows the error codes of Storage, Key Vault and the SDKs as they appear in messages.
+"""
 
 from __future__ import annotations
 
 
-class Refused(Exception):
-    """The command can't be done; the message is a sentence that says why, and what would be right."""
+class CommandError(Exception):
+    """The command can't run. The message is a sentence that says why and what would be right."""
 
 
-NO_LOGIN = "Sign in with `az login` (or `azd auth login`), to the tenant of the deployment."
-_MENDS = (
-    ("ClientAuthenticationError", NO_LOGIN),
-    ("CredentialUnavailableError", NO_LOGIN),
+SIGN_IN = "Sign in with `az login` (or `azd auth login`), to the tenant of the deployment."
+_REMEDIES = (
+    ("ClientAuthenticationError", SIGN_IN),
+    ("CredentialUnavailableError", SIGN_IN),
     (
         "AuthorizationPermissionMismatch",
         "Your login needs the roles Storage Blob, Queue and Table Data Contributor on the storage account.",
     ),
-    ("AuthorizationFailure", "The storage account's network does not let this machine in, or your login has no role."),
-    ("AuthenticationFailed", "The storage account refuses this key or token: check JobStorage, and this clock."),
+    (
+        "AuthorizationFailure",
+        "The storage account's network rejects this machine, or your login has no role on the account.",
+    ),
+    (
+        "AuthenticationFailed",
+        "The storage account rejects the key or token. Check JobStorage and this machine's clock.",
+    ),
     (
         "KeyBasedAuthenticationNotPermitted",
-        "The account takes no keys: set JobStorage__queueServiceUri and the others.",
+        "The storage account allows no keys. Set JobStorage__queueServiceUri and its siblings for blobs and tables.",
     ),
-    ("TableNotFound", "Is JOBS_TABLE right? The deployment's template makes it."),
-    ("QueueNotFound", "Are the names of the queues right? The deployment's template makes them."),
-    ("ContainerNotFound", "Are the names of the containers right? The deployment's template makes them."),
-    ("(ForbiddenByConnection)", "The vault is closed to public networks: ask from its own, or open it to yours."),
-    ("(ForbiddenByFirewall)", "The vault's firewall does not let in the address that you ask from."),
+    ("TableNotFound", "Check JOBS_TABLE. The deployment's template creates the table."),
+    ("QueueNotFound", "Check the names of the queues. The deployment's template creates them."),
+    ("ContainerNotFound", "Check the names of the containers. The deployment's template creates them."),
+    ("(ForbiddenByConnection)", "The vault is closed to public networks. Use its own network, or open it to yours."),
+    ("(ForbiddenByFirewall)", "The vault's firewall rejects your address."),
     (
         "Key Vault answered 403",
         "Your login needs the role Key Vault Secrets User on the vault to read, Key Vault Secrets Officer to change.",
     ),
-    ("ServiceRequestError", "Is the address right, and reachable from here?"),
+    ("ServiceRequestError", "Check the address, and whether this machine can reach it."),
 )
 
 
-def mend_of(message: str) -> str:
-    """What mends the fault that a message tells of, as a sentence; empty where that is not known."""
-    return next((mend for word, mend in _MENDS if word in message), "")
+def remedy_for(message: str) -> str:
+    """Return a sentence that says how to fix the error in a message, or an empty string if there is none."""
+    return next((remedy for code, remedy in _REMEDIES if code in message), "")
 
 
-def mended(message: str) -> str:
-    """The message on one line, with what mends it."""
+def with_remedy(message: str) -> str:
+    """Return the message on one line, followed by its remedy."""
     line = " ".join(message.split())
-    mend = mend_of(line)
-    return f"{line} {mend}" if mend else line
+    return f"{line} {remedy_for(line)}".rstrip()

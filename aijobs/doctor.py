@@ -1,7 +1,8 @@
 """
-`doctor`: tries, from here and as you, what the app and an operator need, and names what is wrong and what mends it.
+`doctor` checks from this machine, with the operator's login, what the app and an operator need.
 
-Leaves nothing behind: what it writes it takes away again, and nobody sees a message that it sends.
+It names each error with its remedy and leaves nothing behind: it deletes what it writes, and no reader sees the
+messages that it sends.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from aijobs.console import show, table, tell
-from aijobs.diagnostics import NO_LOGIN, Refused, mended
-from aijobs.queues import opened_queue
-from aijobs.settings import opened, read_app_settings
+from aijobs.console import echo, make_table, plural, print_table
+from aijobs.diagnostics import SIGN_IN, CommandError, with_remedy
+from aijobs.queues import open_queue
+from aijobs.settings import open_services, read_app_settings
 from shared.clock import now
 from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import Connections
@@ -25,57 +26,61 @@ from shared.services import Services
 from shared.settings import Settings
 from shared.storage.base import Row
 
-SKEW = timedelta(seconds=60)
-"""A clock that is this far off is worth a word; webhooks bear five minutes, Storage fifteen."""
-NOBODY = "~doctor"
-"""A partition, and the beginning of names, that no customer has."""
-_FAULTS = (JobError, RetryLater, Refused, SettingInvalid)
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+"""A warning well before it matters: webhooks allow five minutes, Storage fifteen."""
+NO_CUSTOMER = "~doctor"
+"""A partition, and a prefix of names, that can't be a customer's."""
+_ERRORS = (JobError, RetryLater, CommandError, SettingInvalid)
 _LOGIN = "login"
-Verdict = Literal["ok", "warning", "wrong"]
+Verdict = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check came to, in a sentence."""
+    """The outcome of one check."""
 
-    what: str
+    check: str
     verdict: Verdict
-    said: str
+    message: str
 
 
-async def doctor(asked: argparse.Namespace) -> int:
-    """`doctor`: 1 where anything is wrong."""
+async def doctor(args: argparse.Namespace) -> int:
+    """Run `doctor`. Return 1 if there is an error."""
     findings: list[Finding] = []
     try:
-        settings = read_app_settings(asked.settings)
-    except (SettingInvalid, Refused) as exc:
-        findings.append(Finding("settings", "wrong", str(exc)))
+        settings = read_app_settings(args.settings)
+    except (SettingInvalid, CommandError) as exc:
+        findings.append(Finding("settings", "error", str(exc)))
     else:
-        findings += await _services(asked, settings)
-        findings.append(await _static(settings))
-    show(table(("check", "", "what was found"), [(one.what, one.verdict, one.said) for one in findings]))
-    wrong = sum(one.verdict == "wrong" for one in findings)
-    warnings = sum(one.verdict == "warning" for one in findings)
-    tell(f"{wrong} wrong, {warnings} warnings. Roles are those of your login; the app's own may be others.")
-    return 1 if wrong else 0
+        findings += await _check_services(args, settings)
+        findings.append(await _check_static_connection(settings))
+    print_table(make_table(("check", "", "finding"), [(each.check, each.verdict, each.message) for each in findings]))
+    errors = sum(finding.verdict == "error" for finding in findings)
+    warnings = sum(finding.verdict == "warning" for finding in findings)
+    echo(
+        f"{plural(errors, 'error')}, {plural(warnings, 'warning')}. The checks used your login; the app's identity may "
+        "have other roles."
+    )
+    return 1 if errors else 0
 
 
-async def _services(asked: argparse.Namespace, settings: Settings) -> list[Finding]:
+async def _check_services(args: argparse.Namespace, settings: Settings) -> list[Finding]:
     try:
-        async with opened(asked.settings, vault=bool(settings.key_vault_url)) as services:
-            read = Finding("settings", "ok", "They can be read.")
-            storage = await _storage(services)
-            return [read, *storage, *([] if storage[0].what == _LOGIN else await _vault(services))]
-    except Refused as exc:  # before anything could be tried
-        return [Finding("settings", "wrong", str(exc))]
+        async with open_services(args.settings, vault=bool(settings.key_vault_url)) as services:
+            findings = [Finding("settings", "ok", "The settings are valid.")]
+            storage = await _check_storage(services)
+            vault = [] if storage[0].check == _LOGIN else await _check_vault(services)
+            return findings + storage + vault
+    except CommandError as exc:  # raised before the first check
+        return [Finding("settings", "error", str(exc))]
 
 
-async def _storage(services: Services) -> list[Finding]:
+async def _check_storage(services: Services) -> list[Finding]:
     settings = services.settings
-    findings = [await _tried(f"table {settings.jobs_table}", partial(_row_there_and_back, services))]
-    if findings[0].said.endswith(NO_LOGIN):  # then nothing else can be tried
-        return [replace(findings[0], what=_LOGIN)]
-    at: datetime | None = None
+    findings = [await _run_check(f"table {settings.jobs_table}", partial(_write_row, services))]
+    if findings[0].message.endswith(SIGN_IN):  # all other checks would fail alike
+        return [replace(findings[0], check=_LOGIN)]
+    storage_time: datetime | None = None
     for name in (
         settings.jobs_queue,
         settings.poison_queue,
@@ -84,120 +89,127 @@ async def _storage(services: Services) -> list[Finding]:
         settings.callbacks_poison_queue,
         *settings.allowed_result_queues,
     ):
-        finding, date = await _queue(services, name)
-        at = at or date
+        finding, time = await _check_queue(services, name)
+        storage_time = storage_time or time
         findings.append(finding)
     for container in dict.fromkeys(
         (settings.results_container, *settings.input_containers, settings.templates_container)
     ):
-        findings.append(await _tried(f"container {container}", partial(_list, services, container)))
-    findings.append(await _tried("results are written", partial(_write, services)))
-    return [*findings, _clock(at)] if at is not None else findings
+        findings.append(await _run_check(f"container {container}", partial(_list_blobs, services, container)))
+    findings.append(await _run_check("result blobs", partial(_write_blob, services)))
+    return findings if storage_time is None else [*findings, _check_clock(storage_time)]
 
 
-async def _queue(services: Services, name: str) -> tuple[Finding, datetime | None]:
+async def _check_queue(services: Services, name: str) -> tuple[Finding, datetime | None]:
+    """Return the finding, and the time by Storage's clock."""
     settings = services.settings
-    found: list[tuple[int, datetime | None]] = []
+    count, time = 0, None
 
     async def use() -> str:
-        async with opened_queue(services, name) as queue:
-            found.append(await queue.count())
-            await queue.try_sending()
-        return f"It is there, and takes messages; it holds about {found[0][0]}."
+        nonlocal count, time
+        async with open_queue(services, name) as queue:
+            count, time = await queue.count()
+            await queue.check_sending()
+        return f"The queue accepts messages; it holds about {plural(count, 'message')}."
 
-    finding = await _tried(f"queue {name}", use)
-    poison = {settings.poison_queue, settings.callbacks_poison_queue}
-    if finding.verdict == "ok" and found[0][0] and name in poison:
-        how = "`poison list` shows them" if name == settings.poison_queue else "the app answers them, if it runs"
-        finding = replace(finding, verdict="warning", said=f"{found[0][0]} messages stand in it: {how}.")
-    return finding, found[0][1] if found else None
+    finding = await _run_check(f"queue {name}", use)
+    if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:
+        hint = "`poison list` shows them" if name == settings.poison_queue else "the app handles them if it is running"
+        finding = replace(finding, verdict="warning", message=f"The queue holds {plural(count, 'message')}: {hint}.")
+    return finding, time
 
 
-async def _row_there_and_back(services: Services) -> str:
-    row = Row(NOBODY, "1", {"at": now()})
-    await services.table.delete([row])  # of a doctor who was called away
+async def _write_row(services: Services) -> str:
+    row = Row(NO_CUSTOMER, "1", {"at": now()})
+    await services.table.delete([row])  # left by a run that was interrupted
     await services.table.insert(row)
     await services.table.delete([row])
-    return "Rows can be written, and deleted."
+    return "Rows can be written and deleted."
 
 
-async def _list(services: Services, container: str) -> str:
-    await services.blobs.page(container, NOBODY)
-    return "It is there, and can be read."
+async def _list_blobs(services: Services, container: str) -> str:
+    await services.blobs.page(container, NO_CUSTOMER)
+    return "The container can be read."
 
 
-async def _write(services: Services) -> str:
+async def _write_blob(services: Services) -> str:
     await services.outputs.prove()
-    return f"Blobs can be written into {services.settings.results_container}."
+    return f"Blobs can be written to {services.settings.results_container}."
 
 
-def _clock(at: datetime) -> Finding:
-    off = round((now() - at).total_seconds())
-    if abs(off) <= SKEW.total_seconds():
-        return Finding("clock", "ok", f"It is within {SKEW.seconds} s of Storage's.")
-    where = "ahead of" if off > 0 else "behind"
-    return Finding("clock", "wrong", f"This machine's clock is {abs(off)} s {where} Storage's: set it (NTP).")
+def _check_clock(storage_time: datetime) -> Finding:
+    skew_s = round((now() - storage_time).total_seconds())
+    if abs(skew_s) <= MAX_CLOCK_SKEW.total_seconds():
+        return Finding("clock", "ok", f"This machine's clock is within {MAX_CLOCK_SKEW.seconds} s of Storage's.")
+    direction = "ahead of" if skew_s > 0 else "behind"
+    return Finding(
+        "clock", "error", f"This machine's clock is {abs(skew_s)} s {direction} Storage's. Synchronise it (NTP)."
+    )
 
 
-async def _vault(services: Services) -> list[Finding]:
+async def _check_vault(services: Services) -> list[Finding]:
     vault = services.vault
     if vault is None:
-        return [
-            Finding("Key Vault", "warning", "KEY_VAULT_URL is not set: only the static connection can serve customers.")
-        ]
+        message = "KEY_VAULT_URL is not set: only the static connection can serve customers."
+        return [Finding("Key Vault", "warning", message)]
 
     async def read() -> str:
-        await vault.look("doctor", "of-nobody")
+        await vault.look("doctor", "no-customer")
         return "Secrets can be read."
 
-    async def count() -> str:
+    async def list_all() -> str:
         customers = {customer async for customer, _ in vault.everybody()}
-        return f"Secrets can be listed: {len(customers)} customers have connections."
+        return f"Secrets can be listed: {plural(len(customers), 'customer')} with connections."
 
     async def change() -> str:
-        await vault.delete("doctor", "of-nobody")  # which there is none of: whoever may not is told so first
+        await vault.delete("doctor", "no-customer")  # the vault checks the role before it looks for the secret
         return "Secrets can be changed."
 
-    findings = [await _tried("Key Vault", read)]
+    findings = [await _run_check("Key Vault", read)]
     if findings[0].verdict == "ok":
-        findings.append(await _tried("Key Vault: list", count, "`customers list` needs Key Vault Secrets User."))
+        user = "`customers list` needs the role Key Vault Secrets User."
+        findings.append(await _run_check("Key Vault: list", list_all, user))
         officer = "`customers add`, `rotate` and `remove` need the role Key Vault Secrets Officer."
-        findings.append(await _tried("Key Vault: change", change, officer))
+        findings.append(await _run_check("Key Vault: change", change, officer))
     return findings
 
 
-async def _static(settings: Settings) -> Finding:
-    what = "static connection"
-    allowed, kept = settings.allow_static_connection, bool(settings.static_connection)
-    somebody = next((name for name in allowed.replace(";", ",").split(",") if settings.allows_static(name.strip())), "")
-    if not somebody:
-        return Finding(what, "ok", "It is kept, and serves nobody." if kept else "There is none.")
-    if not kept:
+async def _check_static_connection(settings: Settings) -> Finding:
+    check = "static connection"
+    names = (name.strip() for name in settings.allow_static_connection.replace(";", ",").split(","))
+    customer = next((name for name in names if settings.allows_static(name)), "")
+    if not customer:
+        message = "It is set but serves no customer." if settings.static_connection else "It is not set."
+        return Finding(check, "ok", message)
+    if not settings.static_connection:
         return Finding(
-            what,
+            check,
             "warning",
-            "ALLOW_STATIC_CONNECTION names whom it serves, and STATIC_CONNECTION is not set, or is a Key Vault "
+            "ALLOW_STATIC_CONNECTION names its customers, but STATIC_CONNECTION is not set, or is a Key Vault "
             "reference, which only the app resolves.",
         )
 
-    async def use() -> str:
-        connection = await Connections(settings, None).resolve(somebody.strip(), "default")
-        return f"It is one, of {connection.endpoint.provider}."
+    async def resolve() -> str:
+        connection = await Connections(settings, None).resolve(customer, "default")
+        return f"It is valid; its provider is {connection.endpoint.provider}."
 
-    finding = await _tried(what, use)
+    finding = await _run_check(check, resolve)
     if finding.verdict == "ok" and settings.static_for_everybody:
-        everybody = "It serves every customer who has no connection, on your account: name those whom it is for."
-        finding = replace(finding, verdict="warning", said=f"{finding.said} {everybody}")
+        everybody = "It serves every customer without a connection, at your cost. Name the customers instead."
+        finding = replace(finding, verdict="warning", message=f"{finding.message} {everybody}")
     return finding
 
 
-async def _tried(what: str, work: Callable[[], Awaitable[str]], optional: str = "") -> Finding:
-    """What came of a piece of work; `optional` says what can't be done without it, where all else can."""
+async def _run_check(check: str, work: Callable[[], Awaitable[str]], optional: str = "") -> Finding:
+    """
+    Run a check, which returns the message of its success.
+
+    `optional` says which commands need the role that is missing, if everything else works without it.
+    """
     try:
-        return Finding(what, "ok", await work())
+        return Finding(check, "ok", await work())
     except VaultForbids:
-        return Finding(
-            what, "warning" if optional else "wrong", f"Key Vault does not allow it (403). {optional}".strip()
-        )
-    except _FAULTS as exc:
-        return Finding(what, "wrong", mended(str(exc)))
+        message = f"Key Vault rejects the operation (403). {optional}".strip()
+        return Finding(check, "warning" if optional else "error", message)
+    except _ERRORS as exc:
+        return Finding(check, "error", with_remedy(str(exc)))

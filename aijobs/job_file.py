@@ -1,6 +1,7 @@
 """
-Files of jobs, line by line: JSONL, CSV, JSON. Reads them into the members of jobs; knows nothing of what makes a
-job right, and sends nothing.
+Files of jobs: JSONL, CSV, JSON. Reads each line into the members of a job.
+
+Doesn't check the members and submits nothing.
 """
 
 from __future__ import annotations
@@ -14,87 +15,89 @@ from typing import Any
 
 import msgspec
 
-from aijobs.diagnostics import Refused
+from aijobs.diagnostics import CommandError
 from shared.contract.job import Job
 
-_CELL_LIMIT = 16 * 1024 * 1024
-_TOP = frozenset(Job.__struct_fields__) - {"put_back"}
-_NESTED = frozenset({"input", "output", "options", "metadata"})
-_JSON = ":json"
-_NOT_JSON = "is not valid JSON"
+_MAX_CELL_CHARS = 16 * 1024 * 1024
+_MEMBERS = frozenset(Job.__struct_fields__) - {"put_back"}
+_OBJECTS = frozenset({"input", "output", "options", "metadata"})
+"""Members whose values are objects."""
+_JSON_SUFFIX = ":json"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What stands in a line: the members of a job as JSON, or what is wrong with it. `number` counts from 1."""
+    """One line: the members of a job as JSON, or the reason why they can't be read. `number` counts from 1."""
 
     number: int
     members: Mapping[str, msgspec.Raw] = field(default_factory=dict)
-    fault: str = ""
+    error: str = ""
 
 
-def read_batch(file: Path) -> list[Line]:
-    """The lines of a file, by its ending: `.jsonl` or `.ndjson`, `.csv`, `.json`. Raises Refused."""
-    kinds = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".json": read_json}
-    kind = kinds.get(file.suffix.lower())
-    if kind is None:
-        raise Refused(f"{file} must end in .jsonl, .csv or .json.")
+def read_job_file(file: Path) -> list[Line]:
+    """Return the lines of a `.jsonl`, `.ndjson`, `.csv` or `.json` file. Raises CommandError."""
+    readers = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".json": read_json}
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        raise CommandError(f"{file} must end in .jsonl, .csv or .json.")
     try:
         data = file.read_bytes()
     except OSError as exc:
-        raise Refused(f"{file} can't be read: {exc.strerror}.") from None
+        raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         number = data[: exc.start].count(b"\n") + 1
-        raise Refused(f"{file}, line {number}: the file is not UTF-8. A spreadsheet saves it as “CSV UTF-8”.") from None
+        raise CommandError(
+            f"{file}, line {number}: the file is not UTF-8. In a spreadsheet, save it as “CSV UTF-8”."
+        ) from None
     try:
-        return list(kind(text))
-    except Refused as exc:
-        raise Refused(f"{file}: {exc}") from None
+        return list(reader(text))
+    except CommandError as exc:
+        raise CommandError(f"{file}: {exc}") from None
 
 
 def read_jsonl(text: str) -> Iterator[Line]:
-    """A job a line; empty lines are none."""
-    # Not `splitlines`: a string may hold other characters that Unicode counts as the ends of lines.
+    """Yield one job per line. Empty lines are skipped."""
+    # `splitlines` would also split at characters that may occur within a JSON string.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield _object(number, line)
+            yield _parse_object(number, line)
 
 
 def read_json(text: str) -> Iterator[Line]:
-    """One job, or a list of jobs, whose numbers in the list are told for lines. Raises Refused."""
+    """Yield one job, or each job of a list; a job's line number is its position in the list. Raises CommandError."""
     if not text.lstrip().startswith("["):
-        yield _object(1, text)
+        yield _parse_object(1, text)
         return
     try:
         jobs = msgspec.json.decode(text, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        raise Refused(f"it {_NOT_JSON}.") from None
+        raise CommandError("the list is not valid JSON.") from None
     for number, job in enumerate(jobs, 1):
-        yield _object(number, job)
+        yield _parse_object(number, job)
 
 
 def read_csv(text: str) -> Iterator[Line]:
     """
-    A job a record, with a header that names members: `customer`, `input.prompt`, `input.parameters.seed:json`.
+    Yield one job per record. The header names members: `customer`, `input.prompt`, `input.parameters.seed:json`.
 
-    A cell is text; in a column whose name ends in `:json` it is JSON. An empty cell is left out. Cells are
-    parted by what parts the header's: a comma, semicolon or tab. Raises Refused for the header.
+    A cell is text, or JSON if the column's name ends in `:json`; an empty cell is left out. The delimiter is the
+    most frequent of comma, semicolon and tab in the header. Raises CommandError if the header is invalid.
     """
-    csv.field_size_limit(_CELL_LIMIT)
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = _columns(next(reader, []))
-        before = reader.line_num
+        columns = _parse_header(next(reader, []))
+        last = reader.line_num
         for cells in reader:
-            number, before = before + 1, reader.line_num
+            number, last = last + 1, reader.line_num
             if any(cells):
-                yield _record(number, columns, cells)
+                yield _parse_record(number, columns, cells)
     except csv.Error as exc:
-        raise Refused(f"line {reader.line_num} is no CSV: {exc}.") from None
+        raise CommandError(f"line {reader.line_num} is not valid CSV: {exc}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +107,37 @@ class _Column:
     is_json: bool
 
 
-def _columns(names: Sequence[str]) -> list[_Column]:
+def _parse_header(names: Sequence[str]) -> list[_Column]:
     if not names:
-        raise Refused("it is empty: the first line names the columns.")
-    columns = [_column(name.strip()) for name in names]
+        raise CommandError("the file is empty. Its first line must name the columns.")
+    columns = [_parse_column(name.strip()) for name in names]
     for number, column in enumerate(columns):
         for other in columns[:number]:
             shorter = min(len(column.path), len(other.path))
             if column.path[:shorter] == other.path[:shorter]:
-                raise Refused(f"the columns {other.name} and {column.name} name the same member.")
+                raise CommandError(f"the columns {other.name} and {column.name} name the same member.")
     return columns
 
 
-def _column(name: str) -> _Column:
-    path = name.removesuffix(_JSON).split(".")
-    if path[0] == "metadata" and len(path) > 1:  # whose own names may have dots
+def _parse_column(name: str) -> _Column:
+    path = name.removesuffix(_JSON_SUFFIX).split(".")
+    if path[0] == "metadata" and len(path) > 1:  # names within metadata may have dots
         path = [path[0], ".".join(path[1:])]
-    known = path[0] in _TOP and all(path) and (len(path) == 1 or path[0] in _NESTED)
-    if not known:
-        raise Refused(
-            f"the column {name or '(without a name)'} is no member of a job, such as customer, model, input.prompt, "
-            "input.parameters.temperature:json, metadata.order."
+    is_member = path[0] in _MEMBERS and all(path) and (len(path) == 1 or path[0] in _OBJECTS)
+    if not is_member:
+        raise CommandError(
+            f"the column {name or '(without a name)'} is not a member of a job, such as customer, model, "
+            "input.prompt, input.parameters.temperature:json or metadata.order."
         )
-    if path[0] in _NESTED and len(path) == 1 and not name.endswith(_JSON):
-        raise Refused(f"the column {name} holds an object: name its members, as {name}.…, or it {name}{_JSON}.")
-    return _Column(name, path, name.endswith(_JSON))
+    is_json = name.endswith(_JSON_SUFFIX)
+    if path[0] in _OBJECTS and len(path) == 1 and not is_json:
+        raise CommandError(f"the column {name} holds an object: use {name}{_JSON_SUFFIX}, or a column per member.")
+    return _Column(name, path, is_json)
 
 
-def _record(number: int, columns: Sequence[_Column], cells: Sequence[str]) -> Line:
+def _parse_record(number: int, columns: Sequence[_Column], cells: Sequence[str]) -> Line:
     if len(cells) != len(columns):
-        return Line(number, fault=f"it has {len(cells)} cells, the header {len(columns)}.")
+        return Line(number, error=f"the line has {len(cells)} cells, but the header has {len(columns)}.")
     members: dict[str, Any] = {}
     for column, cell in zip(columns, cells, strict=True):
         if cell == "":
@@ -143,22 +147,21 @@ def _record(number: int, columns: Sequence[_Column], cells: Sequence[str]) -> Li
             try:
                 value = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(cell)))
             except (msgspec.MsgspecError, RecursionError, UnicodeError):
-                return Line(number, fault=f"the column {column.name} {_NOT_JSON}.")
-        inner = members
+                return Line(number, error=f"the cell in the column {column.name} is not valid JSON.")
+        parent = members
         for name in column.path[:-1]:
-            inner = inner.setdefault(name, {})
-        inner[column.path[-1]] = value
+            parent = parent.setdefault(name, {})
+        parent[column.path[-1]] = value
     return Line(number, {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in members.items()})
 
 
-def _object(number: int, text: str | msgspec.Raw) -> Line:
+def _parse_object(number: int, text: str | msgspec.Raw) -> Line:
     try:
         members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
-        return Line(number, fault="it is no JSON object.")
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as exc:
-        why = (
-            str(exc).removeprefix("JSON is malformed: ") if isinstance(exc, msgspec.DecodeError) else "it can't be read"
-        )
-        return Line(number, fault=f"it {_NOT_JSON}: {why}.")
+        return Line(number, error="the line is not a JSON object.")
+    except msgspec.DecodeError as exc:
+        return Line(number, error=f"the line is not valid JSON: {str(exc).removeprefix('JSON is malformed: ')}.")
+    except (RecursionError, UnicodeError):
+        return Line(number, error="the line is not valid JSON.")
     return Line(number, {name: msgspec.Raw(bytes(value)) for name, value in members.items()})

@@ -1,4 +1,4 @@
-"""Where a customer's key comes from: a person who types it unseen, stdin, or a file; never an argument."""
+"""Reads a customer's key from a hidden prompt, stdin or a file; never from an argument."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import sys
 from pathlib import Path
 
 from aijobs.console import interruptible
-from aijobs.diagnostics import Refused
+from aijobs.diagnostics import CommandError
 from shared.secret import Secret
 
 
-def read_key(file: Path | None, what: str) -> Secret:
+def read_key(file: Path | None, purpose: str) -> Secret:
     """
-    The key, without white space around it. `what` it is for, where a person is asked.
+    Return the key without surrounding white space. `purpose` completes the prompt, "Key of …".
 
-    Raises Refused; the message names no file, since a key may have been given in place of one.
+    Raises CommandError. Its message doesn't name the file: the file's name may be a key, typed in the wrong place.
     """
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except OSError as exc:
-            raise Refused(f"The file that --key-file names can't be read: {exc.strerror}.") from None
-        except ValueError:
-            raise Refused("The file that --key-file names is not UTF-8 text.") from None
-    else:
-        text = _asked(what)
+    text = _prompt(purpose) if file is None else _read(file)
     key = text.strip()
     if not key:
-        raise Refused("No key was given.")
+        raise CommandError("No key was given.")
     if "\n" in key:
-        raise Refused("A key is one line, and more were given.")
+        raise CommandError("A key must be a single line.")
     return Secret(key)
 
 
-def _asked(what: str) -> str:
-    if sys.stdin is None:  # closed by whoever started this
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as exc:
+        raise CommandError(f"The file in --key-file can't be read: {exc.strerror}.") from None
+    except ValueError:
+        raise CommandError("The file in --key-file is not UTF-8 text.") from None
+
+
+def _prompt(purpose: str) -> str:
+    if sys.stdin is None:  # the caller has closed it
         return ""
     with interruptible(), contextlib.suppress(EOFError):
-        return getpass.getpass(f"Key of {what} (it is not shown): ") if sys.stdin.isatty() else sys.stdin.read()
+        return getpass.getpass(f"Key of {purpose} (hidden): ") if sys.stdin.isatty() else sys.stdin.read()
     return ""

@@ -1,192 +1,233 @@
-"""Every word of the command line. Imports nothing that does work: `--help` is quick, and a command loads its own."""
+"""The commands and options of the command line. Imports no SDK, so `--help` is quick: a command loads its own."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
-  python -m aijobs doctor --settings local.settings.json
-  python -m aijobs customers add contoso --endpoint https://contoso-ai.openai.azure.com/openai/v1
-  python -m aijobs submit jobs.csv --customer contoso
-  python -m aijobs watch jobs.csv
-  python -m aijobs results jobs.csv --to answers
+  {prog} doctor --settings local.settings.json
+  {prog} customers test contoso
+  {prog} submit jobs.csv --customer contoso
+  {prog} watch jobs.csv
+  {prog} results jobs.csv --to answers
 
-docs/cli.md describes each."""
+docs/cli.md describes every command."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that repeats nothing of what it does not know: it may be a key."""
+    """A parser whose errors never repeat a value that it rejects: the value may be a key."""
 
     def __init__(self, **options: Any) -> None:
-        # Nothing is abbreviated: `--key sk-…` would be taken for --key-file.
+        # No abbreviations: `--key sk-…` would be read as --key-file.
         super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's."""
-        asked, rest = self.parse_known_args(args, namespace)
+        """Parse like argparse does, but reject unknown arguments without repeating them."""
+        parsed, rest = self.parse_known_args(args, namespace)
         if rest:
-            self._refuse(rest)
-        return asked
+            self._reject(rest)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
-        """As argparse's, without the value that it quotes."""
+        """Exit like argparse does, without the value that argparse quotes."""
         message = re.sub(r"invalid choice: .* \(choose from", "invalid choice (choose from", message, flags=re.DOTALL)
         super().error(re.sub(r"invalid (\w+) value: .*", r"invalid \1 value", message, flags=re.DOTALL))
 
-    def _refuse(self, rest: Sequence[str]) -> NoReturn:
-        named = [word.partition("=")[0] for word in rest if word.startswith("--")]
-        if any(name in {"--key", "--api-key"} for name in named):
-            self.error("a key is never an argument: it is asked for, or read from stdin or --key-file")
-        self.error(f"there is no option {', '.join(named)}" if named else "there are arguments too many")
+    def _reject(self, rest: Sequence[str]) -> NoReturn:
+        options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        if {"--key", "--api-key"} & set(options):
+            self.error("a key can't be an argument; type it when prompted, or use stdin or --key-file")
+        self.error(f"unknown option: {', '.join(options)}" if options else "too many arguments")
 
 
-def make_parser() -> Parser:
-    """All commands. Each sets `run`, `module.function` of this package."""
+class _VersionAction(argparse.Action):
+    """Prints the program's version and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from aijobs.version import project_version  # noqa: PLC0415  # importlib.metadata takes as long as all the rest
+
+        sys.stdout.write(f"aijobs {project_version()}\n")
+        parser.exit()
+
+
+def make_parser(prog: str = "aijobs") -> Parser:
+    """Return the parser of all commands. Each command sets `run` to `module.function` in this package."""
     parser = Parser(
-        prog="python -m aijobs",
-        description="Commands for who operates Customer AI Jobs.",
-        epilog=EXAMPLES,
-        add_help=True,
+        prog=prog,
+        description="Operate a deployment of Customer AI Jobs.",
+        epilog=_EXAMPLES.format(prog=prog),
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _customers(_add(commands, "customers", "customers' connections in Key Vault"))
-    _submit(_add(commands, "submit", "submit one job, or the jobs of a JSONL, CSV or JSON file", "submit.submit"))
-    _watch(_add(commands, "watch", "what becomes of jobs", "watch.watch"))
-    _results(_add(commands, "results", "download results and blobs of jobs", "results.results"))
-    _usage(_add(commands, "usage", "a customer's statement of a month", "usage.usage"))
-    _poison(_add(commands, "poison", "jobs that the host gave up"))
-    doctor = _add(
-        commands, "doctor", "find what is wrong with a deployment, as it is reached from here", "doctor.doctor"
-    )
-    _settings(doctor)
-    _data(commands)
+    parser.add_argument("--version", action=_VersionAction, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_doctor(commands)
+    _add_customers(commands)
+    _add_submit(commands)
+    _add_watch(commands)
+    _add_results(commands)
+    _add_usage(commands)
+    _add_poison(commands)
+    _add_export(commands)
+    _add_erase(commands)
     return parser
 
 
-def _add(commands: Any, name: str, does: str, run: str = "") -> Parser:
-    parser: Parser = commands.add_parser(name, help=does, description=f"{does[:1].upper()}{does[1:]}.")
+def _add_command(commands: Any, name: str, summary: str, run: str = "") -> Parser:
+    parser: Parser = commands.add_parser(name, help=summary, description=f"{summary[:1].upper()}{summary[1:]}.")
     if run:
         parser.set_defaults(run=run)
     return parser
 
 
-def _settings(*parsers: Parser) -> None:
+def _add_settings(*parsers: Parser) -> None:
     for parser in parsers:
         parser.add_argument(
             "--settings",
             type=Path,
             metavar="FILE",
-            help="the app's settings: local.settings.json, what `az functionapp config appsettings list` prints, or "
-            "NAME=value lines; without it, environment variables",
+            help="app settings: local.settings.json, the output of `az functionapp config appsettings list`, or "
+            "NAME=value lines (default: environment variables)",
         )
 
 
-def _customers(parser: Parser) -> None:
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add = _add(commands, "add", "keep a connection of a customer", "customers.add")
-    rotate = _add(commands, "rotate", "give a connection a new key", "customers.rotate")
-    test = _add(commands, "test", "try a connection with a small call", "customers.test")
-    remove = _add(commands, "remove", "remove a customer's connections", "customers.remove")
-    listed = _add(commands, "list", "customers and their connections", "vault_listing.list_all")
+def _add_doctor(commands: Any) -> None:
+    parser = _add_command(commands, "doctor", "check a deployment from this machine", "doctor.doctor")
+    _add_settings(parser)
+
+
+def _add_customers(commands: Any) -> None:
+    parser = _add_command(commands, "customers", "manage customers' connections in Key Vault")
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = _add_command(inner, "add", "test a connection and store it", "customers.add")
+    rotate = _add_command(inner, "rotate", "replace the key of a connection", "customers.rotate")
+    test = _add_command(inner, "test", "test a connection with a small call", "customers.test")
+    remove = _add_command(inner, "remove", "remove a customer's connections", "customers.remove")
+    listing = _add_command(inner, "list", "list customers and their connections", "vault_listing.list_all")
     for each in (add, rotate, test, remove):
-        each.add_argument("customer", metavar="NAME")
-    listed.add_argument("customer", metavar="NAME", nargs="?", help="this customer's connections, with their settings")
+        each.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    listing.add_argument("customer", metavar="CUSTOMER", nargs="?", help="show this customer's connections in detail")
     for each in (add, rotate, test):
-        each.add_argument("--connection", default="default", metavar="C", help="default, if left out")
-    remove.add_argument("--connection", metavar="C", help="this one alone; all of them, if left out")
-    remove.add_argument("--yes", action="store_true", help="do not ask for the customer's name again")
-    add.add_argument("--endpoint", metavar="URL", help="what the portal shows; may be left out for OpenAI")
-    add.add_argument("--provider", choices=("azure_openai", "foundry", "openai"), help="where the host does not tell")
-    add.add_argument("--auth", choices=("api_key", "entra"), default="api_key", help="api_key, if left out")
-    for name in ("scope", "tenant-id", "api-version", "organization", "project", "default-model"):
-        add.add_argument(f"--{name}", metavar=name.rpartition("-")[2].upper())
-    add.add_argument("--max-concurrency", type=int, metavar="N", help="calls at once on a worker")
-    add.add_argument("--monthly-budget", type=float, metavar="AMOUNT")
-    add.add_argument("--replace", action="store_true", help="put it in the place of one that is there, whole")
+        each.add_argument("--connection", default="default", metavar="NAME", help="connection name (default: default)")
+    remove.add_argument("--connection", metavar="NAME", help="remove only this connection (default: all)")
+    remove.add_argument("--yes", action="store_true", help="remove without asking for confirmation")
+    _add_connection_members(add)
+    add.add_argument("--replace", action="store_true", help="replace the whole connection if it exists")
     for each in (add, rotate):
-        each.add_argument("--key-file", type=Path, metavar="FILE", help="a file that holds the key and nothing else")
-        each.add_argument("--no-test", action="store_true", help="keep it without trying it first")
+        each.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the key and nothing else")
+        each.add_argument("--no-test", action="store_true", help="store the connection without testing it")
     for each in (add, rotate, test):
-        each.add_argument("--model", metavar="M", help="the model to try; the connection's own, if left out")
-    _settings(add, rotate, test, remove, listed)
+        each.add_argument("--model", metavar="NAME", help="model to test with (default: the connection's own)")
+    _add_settings(add, rotate, test, remove, listing)
 
 
-def _submit(parser: Parser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="jobs: .jsonl, .csv or .json")
-    parser.add_argument("--customer", metavar="NAME", help="customer of jobs that name none")
-    parser.add_argument("--action", metavar="ACTION", help="action of jobs that name none")
-    parser.add_argument("--connection", metavar="C", help="connection of jobs that name none")
-    parser.add_argument("--model", metavar="M", help="model of jobs that name none")
-    one = parser.add_argument_group("one job, without a file")
-    one.add_argument("--prompt", metavar="TEXT", help="the `input.prompt` of a chat or an image")
-    one.add_argument("--input", metavar="JSON", help="the whole `input`")
-    one.add_argument("--job-id", metavar="ID", help="a new one, if left out")
-    many = parser.add_argument_group("a file")
-    many.add_argument(
-        "--batch", metavar="NAME", help="begins the ids of jobs without one; the file's name, if left out"
-    )
-    many.add_argument("--check", action="store_true", help="read and check the file, and send nothing")
-    many.add_argument("--at-once", type=_positive, default=16, metavar="N", help="jobs on their way at once; 16")
-    _settings(parser)
-
-
-def _targets(parser: Parser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="a file that was submitted")
-    parser.add_argument("--customer", metavar="NAME", help="in place of a file: a customer's jobs")
+def _add_connection_members(parser: Parser) -> None:
+    parser.add_argument("--endpoint", metavar="URL", help="endpoint as the portal shows it (optional for OpenAI)")
     parser.add_argument(
-        "--job", action="append", default=[], metavar="ID", help="this one of the customer's; repeatable"
+        "--provider",
+        choices=("azure_openai", "foundry", "openai"),
+        help="needed only if the endpoint's host doesn't identify the provider",
     )
-    _settings(parser)
+    parser.add_argument("--auth", choices=("api_key", "entra"), default="api_key", help="default: api_key")
+    parser.add_argument("--scope", metavar="SCOPE", help="scope of the Entra token")
+    parser.add_argument("--tenant-id", metavar="ID", help="tenant of the Entra token")
+    parser.add_argument("--api-version", metavar="VERSION", help="API version to send to the endpoint")
+    parser.add_argument("--organization", metavar="ID", help="OpenAI organization")
+    parser.add_argument("--project", metavar="ID", help="OpenAI project")
+    parser.add_argument("--default-model", metavar="NAME", help="model of jobs without one")
+    parser.add_argument("--max-concurrency", type=int, metavar="N", help="concurrent calls per worker")
+    parser.add_argument("--monthly-budget", type=float, metavar="AMOUNT", help="budget of the connection per month")
 
 
-def _watch(parser: Parser) -> None:
-    _targets(parser)
-    parser.add_argument("--once", action="store_true", help="say how it stands, and end")
-    parser.add_argument("--every", type=_seconds, default=2.0, metavar="S", help="seconds between looks; 2")
+def _add_submit(commands: Any) -> None:
+    parser = _add_command(commands, "submit", "submit one job, or the jobs in a file", "submit.submit")
+    parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="file of jobs: .jsonl, .csv or .json")
+    parser.add_argument("--customer", metavar="ID", help="customer of jobs without one")
+    parser.add_argument("--action", metavar="ACTION", help="action of jobs without one")
+    parser.add_argument("--connection", metavar="NAME", help="connection of jobs without one")
+    parser.add_argument("--model", metavar="NAME", help="model of jobs without one")
+    one = parser.add_argument_group("one job, without a file")
+    one.add_argument("--prompt", metavar="TEXT", help="`input.prompt` of the job")
+    one.add_argument("--input", metavar="JSON", help="whole `input` of the job")
+    one.add_argument("--job-id", metavar="ID", help="id of the job (default: a new id)")
+    many = parser.add_argument_group("a file of jobs")
+    many.add_argument("--batch", metavar="NAME", help="prefix of generated job ids (default: the file's name)")
+    many.add_argument("--check", action="store_true", help="check the file without submitting it")
+    many.add_argument("--at-once", type=_positive, default=16, metavar="N", help="concurrent submissions (default: 16)")
+    _add_settings(parser)
 
 
-def _results(parser: Parser) -> None:
-    _targets(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they are written")
+def _add_selection(parser: Parser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="file of jobs that was submitted")
+    parser.add_argument("--customer", metavar="ID", help="select a customer's jobs instead of a file's")
+    parser.add_argument(
+        "--job", action="append", default=[], metavar="ID", help="select this job of the customer; repeatable"
+    )
 
 
-def _usage(parser: Parser) -> None:
-    parser.add_argument("customer", metavar="CUSTOMER")
-    parser.add_argument("--month", metavar="YYYY-MM", help="this month, if left out")
-    parser.add_argument("--by", metavar="NAMES", help="of month, day, model, action, connection, commas between; model")
-    parser.add_argument("--csv", action="store_true", help="the same lines as the HTTP route gives for text/csv")
-    _settings(parser)
+def _add_watch(commands: Any) -> None:
+    parser = _add_command(commands, "watch", "follow jobs until all of them have ended", "watch.watch")
+    _add_selection(parser)
+    parser.add_argument("--once", action="store_true", help="show the current state and exit")
+    parser.add_argument("--every", type=_seconds, default=2.0, metavar="S", help="seconds between reads (default: 2)")
+    _add_settings(parser)
 
 
-def _poison(parser: Parser) -> None:
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    listed = _add(commands, "list", "what stands in the poison queue, and why", "poison.list_all")
-    retry = _add(commands, "retry", "put jobs of the poison queue back into the jobs queue", "poison.retry")
+def _add_results(commands: Any) -> None:
+    parser = _add_command(commands, "results", "download results and their blobs", "results.results")
+    _add_selection(parser)
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write to")
+    _add_settings(parser)
+
+
+def _add_usage(commands: Any) -> None:
+    parser = _add_command(commands, "usage", "show a customer's monthly statement", "usage.usage")
+    parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    parser.add_argument("--month", metavar="YYYY-MM", help="month of the statement (default: the current month)")
+    parser.add_argument(
+        "--by",
+        metavar="NAMES",
+        help="group by these, separated by commas: month, day, model, action, connection (default: model, or "
+        "all but month with --csv)",
+    )
+    parser.add_argument("--csv", action="store_true", help="print CSV, the same as the HTTP route returns")
+    _add_settings(parser)
+
+
+def _add_poison(commands: Any) -> None:
+    parser = _add_command(commands, "poison", "list or retry the jobs in the poison queue")
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _add_command(inner, "list", "list the poison queue's messages and their last errors", "poison.list_all")
+    retry = _add_command(inner, "retry", "move jobs from the poison queue back to the jobs queue", "poison.retry")
     which = retry.add_mutually_exclusive_group(required=True)
-    which.add_argument("--message", metavar="ID", help="this message, as `poison list` names it")
-    which.add_argument("--customer", metavar="NAME", help="this customer's")
-    which.add_argument("--all", action="store_true", help="all of them")
-    _settings(listed, retry)
+    which.add_argument("--message", metavar="ID", help="retry this message; `poison list` shows the ids")
+    which.add_argument("--customer", metavar="ID", help="retry this customer's jobs")
+    which.add_argument("--all", action="store_true", help="retry all jobs")
+    _add_settings(listing, retry)
 
 
-def _data(commands: Any) -> None:
-    export = _add(commands, "export", "write everything that is kept of a customer into a directory", "export.export")
-    export.add_argument("customer", metavar="CUSTOMER")
-    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new or empty directory")
-    erase = _add(commands, "erase", "delete everything that is kept of a customer, usage too, for good", "export.erase")
-    erase.add_argument("customer", metavar="CUSTOMER")
-    erase.add_argument("--yes", action="store_true", help="do not ask for the customer's name again")
-    _settings(export, erase)
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, "export", "write all data of a customer to a directory", "export.export")
+    parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    _add_settings(parser)
+
+
+def _add_erase(commands: Any) -> None:
+    summary = "permanently delete all data of a customer, including usage"
+    parser = _add_command(commands, "erase", summary, "export.erase")
+    parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    parser.add_argument("--yes", action="store_true", help="delete without asking for confirmation")
+    _add_settings(parser)
 
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 256:  # noqa: PLR2004
-        raise argparse.ArgumentTypeError("a whole number from 1 to 256 is wanted")
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 256")
     return int(text)
 
 
@@ -196,5 +237,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0.1 <= number <= 3600:  # noqa: PLR2004
-        raise argparse.ArgumentTypeError("seconds from 0.1 to 3600 are wanted")
+        raise argparse.ArgumentTypeError("must be a number of seconds from 0.1 to 3600")
     return number

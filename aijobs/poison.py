@@ -1,7 +1,7 @@
 """
-`poison`: jobs that the host gave up, with what the ledger knows of them, and put back into the jobs queue.
+`poison` lists the jobs that the host gave up, with what the ledger knows of them, and requeues them.
 
-The app answers them by itself (`dead_letter_job`), so a message stands there only where that does not run, or failed.
+The app handles these messages itself (`dead_letter_job`), so one stays only if the app is not running, or failed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aijobs.console import show, table, tell, warn
-from aijobs.diagnostics import Refused
-from aijobs.queues import PEEKED, Message, opened_queue
-from aijobs.settings import opened
+from aijobs.console import echo, make_table, plural, print_table, warn
+from aijobs.diagnostics import CommandError
+from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
+from aijobs.settings import open_services
 from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job, encode_job, request_hash
 from shared.errors import AlreadyRunning, InvalidJob
@@ -24,116 +24,124 @@ from shared.services import Services
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A message, the job in it and what is on record of it, as far as there are such."""
+class _PoisonedJob:
+    """A message, the job in it and the job's record, as far as they exist. `reason` says why the job is here."""
 
     message: Message
     job: Job | None
     record: JobRecord | None
-    why: str
+    reason: str
 
 
-async def list_all(asked: argparse.Namespace) -> int:
-    """`poison list`."""
-    async with opened(asked.settings) as services:
+async def list_all(args: argparse.Namespace) -> int:
+    """Run `poison list`."""
+    async with open_services(args.settings) as services:
         name = services.settings.poison_queue
-        async with opened_queue(services, name) as queue:
+        async with open_queue(services, name) as queue:
             count, _ = await queue.count()
-            found = [await _look(services, message) for message in await queue.peek()]
-    if not found:
-        tell(f"Nothing stands in {name}." if not count else f"{count} messages stand in {name}, all taken just now.")
+            jobs = [await _read(services, message) for message in await queue.peek()]
+    if not jobs:
+        hidden = f"{name} holds {plural(count, 'message')}, hidden while other readers have them."
+        echo(hidden if count else f"{name} is empty.")
         return 0
-    show(table(("message", "since", "customer", "job", "action", "status", "why"), [_row(one) for one in found]))
-    if len(found) == PEEKED and count > PEEKED:
-        tell(f"These are the first {PEEKED} of about {count}.")
+    columns = ("message", "since", "customer", "job", "action", "status", "reason")
+    print_table(make_table(columns, [_row(job) for job in jobs]))
+    if len(jobs) == MAX_PEEKED and count > MAX_PEEKED:
+        echo(f"These are the first {MAX_PEEKED} of about {count} messages.")
     return 0
 
 
-async def retry(asked: argparse.Namespace) -> int:
-    """`poison retry`: 1 where a message could not be put back."""
-    back = kept = 0
-    async with opened(asked.settings) as services:
+async def retry(args: argparse.Namespace) -> int:
+    """Run `poison retry`. Return 1 if a selected message could not be requeued, or if there is none."""
+    requeued = failed = 0
+    async with open_services(args.settings) as services:
         settings = services.settings
-        async with opened_queue(services, settings.poison_queue) as queue:
-            passed: list[Message] = []
-            async for message in queue.take():
-                if any(message.id == one.id for one in passed):  # they begin to come back
+        async with open_queue(services, settings.poison_queue) as queue:
+            skipped: list[Message] = []
+            async for message in queue.receive():
+                if any(message.id == other.id for other in skipped):  # visible again: all have been seen
                     break
-                found = await _look(services, message)
-                if not _is_wanted(found, asked):
-                    passed.append(message)
+                poisoned = await _read(services, message)
+                if not _is_selected(poisoned, args):
+                    skipped.append(message)
                     continue
                 try:
-                    body = await _made_ready(services, found)
-                except Refused as exc:
+                    await _requeue(services, queue, poisoned)
+                except CommandError as exc:
                     warn(f"{message.id}: {exc}")
-                    passed.append(message)
-                    kept += 1
-                    continue
-                # First in, then out: whoever dies between the two leaves it in both, and the ledger runs it once.
-                await services.queues.send(settings.jobs_queue, body)
-                await queue.delete(message)
-                back += 1
-            for message in passed:
-                await queue.show_again(message)
-    tell(f"Put {back} jobs back into {settings.jobs_queue}.")
-    if not back and not kept:
-        warn(f"No such message stands in {settings.poison_queue}.")
-    return 0 if back and not kept else 1
+                    skipped.append(message)
+                    failed += 1
+                else:
+                    requeued += 1
+            for message in skipped:
+                await queue.release(message)
+    echo(f"Requeued {plural(requeued, 'job')} to {settings.jobs_queue}.")
+    if not requeued and not failed:
+        warn(f"{settings.poison_queue} holds no such message.")
+    return 0 if requeued and not failed else 1
 
 
-async def _look(services: Services, message: Message) -> _Found:
+async def _read(services: Services, message: Message) -> _PoisonedJob:
     if message.body is None:
-        return _Found(message, None, None, "Its text is not base64, so nobody can decode it.")
+        return _PoisonedJob(message, None, None, "The message is not base64 and can't be decoded.")
     try:
         job = decode_job(message.body, default_id=message.id)
     except InvalidJob as exc:
-        return _Found(message, None, None, str(exc))
-    if job.id == message.id:  # the host gave it this id when it moved it: its first one is only known by what it asks
+        return _PoisonedJob(message, None, None, str(exc))
+    if job.id == message.id:  # the host's move gave the message a new id; the job is found by its content
         try:
-            known = await services.ledger.find_unfinished(job.customer, request_hash(job))
+            job_id = await services.ledger.find_unfinished(job.customer, request_hash(job))
         except AlreadyRunning as exc:
-            return _Found(message, job, None, str(exc))
-        job = msgspec.structs.replace(job, job_id=known or job.id)
+            return _PoisonedJob(message, job, None, str(exc))
+        job = msgspec.structs.replace(job, job_id=job_id or job.id)
     record = await Records(services.table).look(job.customer, job.id)
+    return _PoisonedJob(message, job, record, _reason(record))
+
+
+def _reason(record: JobRecord | None) -> str:
     if record is None:
-        return _Found(message, job, None, "It never came to a run.")
-    return _Found(message, job, record, _why(record))
-
-
-def _why(record: JobRecord) -> str:
+        return "No attempt was recorded."
     if record.state == "done":
-        return "It has ended, and its result was told, or is told once more when it is put back."
-    return record.reason or "Its runs left no reason."
+        return "The job has ended. A retry publishes its stored result again."
+    return record.reason or "Its attempts recorded no reason."
 
 
-def _row(found: _Found) -> tuple[str | None, ...]:
-    job, record = found.job, found.record
+def _row(poisoned: _PoisonedJob) -> tuple[str | None, ...]:
+    message, job, record = poisoned.message, poisoned.job, poisoned.record
     state = None if record is None else record.state
-    named = (None, None, None) if job is None else (job.customer, job.id, job.action)
-    return (found.message.id, rfc3339(found.message.inserted_at)[:19], *named, state, found.why)
+    names = (None, None, None) if job is None else (job.customer, job.id, job.action)
+    return (message.id, rfc3339(message.inserted_at)[:19], *names, state, poisoned.reason)
 
 
-def _is_wanted(found: _Found, asked: argparse.Namespace) -> bool:
-    if asked.message is not None:
-        return bool(found.message.id == asked.message)
-    if asked.customer is not None:
-        return found.job is not None and found.job.customer == asked.customer
+def _is_selected(poisoned: _PoisonedJob, args: argparse.Namespace) -> bool:
+    if args.message is not None:
+        return bool(poisoned.message.id == args.message)
+    if args.customer is not None:
+        return poisoned.job is not None and poisoned.job.customer == args.customer
     return True
 
 
-async def _made_ready(services: Services, found: _Found) -> bytes:
-    """The job's message under its own id and first time, its failed runs forgiven, so that it is run again."""
-    if found.job is None:
-        raise Refused(f"It is no job, and stays: {found.why}")
-    submitted_at = found.message.inserted_at
-    if found.job.put_back is not None:
-        submitted_at = found.job.put_back.submitted_at
-    if found.record is not None:
-        submitted_at = found.record.submitted_at
-        if found.record.state != "done":
-            try:  # five runs that came to nothing end a job; whoever puts it back wants it run
-                await services.ledger.forgive(found.record.customer, found.record.job_id)
+async def _requeue(services: Services, queue: Queue, poisoned: _PoisonedJob) -> None:
+    """Move a job to the jobs queue. Raises CommandError if it has to stay."""
+    body = await _prepare(services, poisoned)
+    # Send first: after a crash in between, both queues hold the job, and the ledger runs it once.
+    await services.queues.send(services.settings.jobs_queue, body)
+    await queue.delete(poisoned.message)
+
+
+async def _prepare(services: Services, poisoned: _PoisonedJob) -> bytes:
+    """Return the job's message with its original id and submission time, and reset the job's failure count."""
+    job, record = poisoned.job, poisoned.record
+    if job is None:
+        raise CommandError(f"The message is not a valid job and stays in the queue. {poisoned.reason}")
+    submitted_at = poisoned.message.inserted_at
+    if job.put_back is not None:
+        submitted_at = job.put_back.submitted_at
+    if record is not None:
+        submitted_at = record.submitted_at
+        if record.state != "done":
+            try:  # without this, the ledger would give the job up again at once
+                await services.ledger.forgive(record.customer, record.job_id)
             except AlreadyRunning:
-                raise Refused("A worker has it just now: try again.") from None
-    return encode_job(found.job, submitted_at=submitted_at)
+                raise CommandError("A worker is running the job at the moment. Try again later.") from None
+    return encode_job(job, submitted_at=submitted_at)

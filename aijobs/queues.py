@@ -1,11 +1,11 @@
-"""Queues as an operator sees them: counted, peeked at, emptied. The app itself only sends."""
+"""Queues as an operator uses them: count, peek, receive, delete. The app itself only sends."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,20 +19,21 @@ from azure.storage.queue.aio import QueueClient
 from shared.services import Services
 from shared.storage.account import unavailable
 
-PEEKED = 32
-"""Messages that Storage shows at most at once (learn.microsoft.com/rest/api/storageservices/peek-messages)."""
+MAX_PEEKED = 32
+"""Messages that one peek returns at most (learn.microsoft.com/rest/api/storageservices/peek-messages)."""
 _HIDDEN_S = 60
-_TRIAL_S = 300
+_TEST_HIDDEN_S = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message. `body` is None where its text is not base64."""
+    """A message. `body` is None if its text is not base64."""
 
     id: str
     body: bytes | None
     inserted_at: datetime
-    taken: Any = None
+    received: Any = None
+    """The SDK's message, which holds the receipt of a received one."""
 
 
 class Queue:
@@ -43,45 +44,48 @@ class Queue:
         self.name = name
 
     async def count(self) -> tuple[int, datetime | None]:
-        """About how many messages there are, and the time by Storage's clock."""
-        told: list[str] = []
-        with _mapped(f"queue {self.name}: count"):
+        """Return the approximate number of messages, and the time by Storage's clock."""
+        dates: list[str] = []
+        with _map_errors(f"queue {self.name}: count"):
             properties = await self._client.get_queue_properties(
-                raw_response_hook=lambda answer: told.append(answer.http_response.headers.get("Date", ""))
+                raw_response_hook=lambda response: dates.append(response.http_response.headers.get("Date", ""))
             )
-        return properties.approximate_message_count or 0, _date(told[-1] if told else "")
+        return properties.approximate_message_count or 0, _parse_date(dates[-1] if dates else "")
 
     async def peek(self) -> list[Message]:
-        """The first PEEKED messages that can be seen."""
-        with _mapped(f"queue {self.name}: peek"):
-            return [_message(one) for one in await self._client.peek_messages(max_messages=PEEKED)]
+        """Return the first visible messages, MAX_PEEKED at most."""
+        with _map_errors(f"queue {self.name}: peek"):
+            return [_message(item) for item in await self._client.peek_messages(max_messages=MAX_PEEKED)]
 
-    async def take(self) -> AsyncIterator[Message]:
-        """All messages that can be seen, hidden from others for a minute each."""
-        with _mapped(f"queue {self.name}: receive"):
-            async for one in self._client.receive_messages(messages_per_page=PEEKED, visibility_timeout=_HIDDEN_S):
-                yield _message(one)
+    async def receive(self) -> AsyncIterator[Message]:
+        """Yield all visible messages. Each is hidden from other readers for a minute."""
+        with _map_errors(f"queue {self.name}: receive"):
+            pages = self._client.receive_messages(messages_per_page=MAX_PEEKED, visibility_timeout=_HIDDEN_S)
+            async for item in pages:
+                yield _message(item)
 
     async def delete(self, message: Message) -> None:
-        """Deletes a message that was taken."""
-        with _mapped(f"queue {self.name}: delete"):
-            await self._client.delete_message(message.taken)
+        """Delete a received message."""
+        with _map_errors(f"queue {self.name}: delete"):
+            await self._client.delete_message(message.received)
 
-    async def show_again(self, message: Message) -> None:
-        """Lets others see a message that was taken."""
-        with _mapped(f"queue {self.name}: update"):
-            await self._client.update_message(message.taken, visibility_timeout=0)
+    async def release(self, message: Message) -> None:
+        """Make a received message visible again."""
+        with _map_errors(f"queue {self.name}: update"):
+            await self._client.update_message(message.received, visibility_timeout=0)
 
-    async def try_sending(self) -> None:
-        """Adds a message that nobody can see, and deletes it."""
-        with _mapped(f"queue {self.name}: send"):
-            sent = await self._client.send_message("e30=", visibility_timeout=_TRIAL_S, time_to_live=_TRIAL_S + 1)
+    async def check_sending(self) -> None:
+        """Send a message that no reader can see, and delete it."""
+        with _map_errors(f"queue {self.name}: send"):
+            sent = await self._client.send_message(
+                "e30=", visibility_timeout=_TEST_HIDDEN_S, time_to_live=_TEST_HIDDEN_S + 1
+            )
             await self._client.delete_message(sent)
 
 
-@asynccontextmanager
-async def opened_queue(services: Services, name: str) -> AsyncIterator[Queue]:
-    """A queue of the job storage."""
+@contextlib.asynccontextmanager
+async def open_queue(services: Services, name: str) -> AsyncIterator[Queue]:
+    """Open a queue in the job storage."""
     account = services.settings.job_storage
     transport = AioHttpTransport(session=services.session, session_owner=False)
     options: dict[str, Any] = {"transport": transport, "retry_total": 2, "initial_backoff": 0.3, "increment_base": 1}
@@ -93,26 +97,22 @@ async def opened_queue(services: Services, name: str) -> AsyncIterator[Queue]:
     yield Queue(client, name)
 
 
-class _mapped:  # noqa: N801  # reads as a word where it is used
-    """Tells an SDK's error in the app's words."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
-        if isinstance(exc, AzureError):
-            raise unavailable(self._what, exc) from exc
-
-
-def _message(one: QueueMessage) -> Message:
+@contextlib.contextmanager
+def _map_errors(operation: str) -> Iterator[None]:
+    """Raise the SDK's errors as the app's own."""
     try:
-        body = base64.b64decode(one.content, validate=True)
+        yield
+    except AzureError as exc:
+        raise unavailable(operation, exc) from exc
+
+
+def _message(item: QueueMessage) -> Message:
+    try:
+        body = base64.b64decode(item.content, validate=True)
     except (binascii.Error, ValueError):
         body = None
-    return Message(one.id, body, one.inserted_on or datetime.now(UTC), one)
+    return Message(item.id, body, item.inserted_on or datetime.now(UTC), item)
 
 
-def _date(text: str) -> datetime | None:
+def _parse_date(text: str) -> datetime | None:
     return parsedate_to_datetime(text) if text else None

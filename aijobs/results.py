@@ -1,4 +1,4 @@
-"""`results`: what jobs have ended with, as one file of lines, and their blobs in folders beside it."""
+"""`results` downloads the results of jobs into one file, a line each, and their blobs into directories beside it."""
 
 from __future__ import annotations
 
@@ -11,61 +11,60 @@ from pathlib import Path
 
 import msgspec
 
-from aijobs.console import progress, tell, warn
-from aijobs.selection import Target, named_targets, records_of
-from aijobs.settings import opened
+from aijobs.console import echo, plural, progress_bar, warn
+from aijobs.selection import JobKey, read_selection, select_jobs
+from aijobs.settings import open_services
 from shared.contract.result import Result
 from shared.jobs.records import JobRecord
 from shared.services import Services
 
-LINES = "results.jsonl"
+RESULTS_FILE = "results.jsonl"
 _is_file_name = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}").fullmatch
-_OURS = re.compile(r"result\.json|input-[0-9a-f]{32}\.json")
-"""Blobs of a job that are no output of it, or stand in the lines."""
+_is_internal = re.compile(r"result\.json|input-[0-9a-f]{32}\.json").fullmatch
+"""Blobs of a job that are not output, or whose content is in the results file."""
 
 
-async def results(asked: argparse.Namespace) -> int:
-    """`results FILE --to DIR` or `results --customer NAME --to DIR`: 1 where some have not ended."""
-    async with opened(asked.settings) as services:
-        targets = named_targets(asked, services)
-        asked.to.mkdir(parents=True, exist_ok=True)
-        folder = _Folder(services, asked.to)
-        # Whole or not at all: a list that breaks off looks like one that is complete.
-        draft = asked.to / f".{LINES}.part"
-        with draft.open("wb") as lines, progress() as bar:
-            task = bar.add_task("downloading", total=None if targets is None else len(targets))
-            async for target, record in records_of(services, asked, targets):
-                line = await folder.take(target, record)
+async def results(args: argparse.Namespace) -> int:
+    """Run `results FILE --to DIR` or `results --customer ID --to DIR`. Return 1 if a result or a blob is missing."""
+    async with open_services(args.settings) as services:
+        keys = select_jobs(args, services)
+        args.to.mkdir(parents=True, exist_ok=True)
+        download = _Download(services, args.to)
+        # Written under another name first, so that an incomplete file is not mistaken for a complete one.
+        draft = args.to / f".{RESULTS_FILE}.part"
+        with draft.open("wb") as lines, progress_bar() as bar:
+            task = bar.add_task("downloading", total=None if keys is None else len(keys))
+            async for key, record in read_selection(services, args, keys):
+                line = await download.fetch(key, record)
                 if line is not None:
                     lines.write(line + b"\n")
                 bar.advance(task)
-        await asyncio.to_thread(draft.replace, asked.to / LINES)
-    counts = folder.counts
-    told = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "none"
-    tell(f"Results in {asked.to / LINES}: {told}; {folder.files} files of {folder.blobs} blobs.")
-    if folder.gone:
-        warn(f"{folder.gone} results name blobs that are gone.")
-    if folder.left:
-        warn(f"{folder.left} jobs have no result yet: the same command later gets them as well.")
-    if folder.unknown:
-        warn(f"{folder.unknown} jobs are not on record: they were never submitted here, or their time is over.")
-    return 1 if folder.left or folder.unknown or folder.gone else 0
+        await asyncio.to_thread(draft.replace, args.to / RESULTS_FILE)
+    counts = ", ".join(f"{count} {status}" for status, count in download.counts.most_common()) or "none"
+    echo(f"Results in {args.to / RESULTS_FILE}: {counts}. Downloaded {download.new_blobs} of {download.blobs} blobs.")
+    if download.missing_blobs:
+        warn(f"Missing: {plural(download.missing_blobs, 'blob')} that a result names.")
+    if download.unfinished:
+        warn(f"No result yet: {plural(download.unfinished, 'job')}. Run the command again later.")
+    if download.unknown:
+        warn(f"Not found: {plural(download.unknown, 'job')}, never submitted or past the retention period.")
+    return 1 if download.unfinished or download.unknown or download.missing_blobs else 0
 
 
 @dataclass(slots=True)
-class _Folder:
+class _Download:
     services: Services
-    to: Path
+    directory: Path
     counts: Counter[str] = field(default_factory=Counter)
-    files: int = 0
-    """Blobs that were written now; others were there already."""
     blobs: int = 0
-    left: int = 0
+    new_blobs: int = 0
+    """Blobs that this run wrote; the others were there already."""
+    unfinished: int = 0
     unknown: int = 0
-    gone: int = 0
+    missing_blobs: int = 0
 
-    async def take(self, target: Target, record: JobRecord | None) -> bytes | None:
-        """The job's whole result on one line, its blobs written; None where there is none."""
+    async def fetch(self, key: JobKey, record: JobRecord | None) -> bytes | None:
+        """Write a job's blobs, and return its whole result on one line, or None if it has no result."""
         if record is None:
             self.unknown += 1
             return None
@@ -73,38 +72,38 @@ class _Folder:
             if record.state == "cancelled":
                 self.counts["cancelled"] += 1
             else:
-                self.left += 1
+                self.unfinished += 1
             return None
         result = msgspec.json.decode(record.told, type=Result)
-        told = record.told
+        body = record.told
         if result.output is None and result.output_blob is not None:
-            told = await self.services.outputs.read_result(result, told)
-            self.gone += told is record.told
-        await self._blobs(target)
+            body = await self.services.outputs.read_result(result, body)
+            self.missing_blobs += body is record.told
+        await self._fetch_blobs(key)
         self.counts[result.status] += 1
-        return msgspec.json.format(told, indent=-1)
+        return msgspec.json.format(body, indent=-1)
 
-    async def _blobs(self, target: Target) -> None:
+    async def _fetch_blobs(self, key: JobKey) -> None:
         container = self.services.settings.results_container
-        prefix, after = f"{target.customer}/{target.job_id}/", ""
+        prefix, after = f"{key.customer}/{key.job_id}/", ""
         while True:
             page = await self.services.blobs.page(container, prefix, after)
             for blob in page.blobs:
                 name = blob.name.removeprefix(prefix)
-                if _OURS.fullmatch(name) or not _is_file_name(name):  # steps have folders of their own
+                if _is_internal(name) or not _is_file_name(name):  # steps have paths with further slashes
                     continue
                 self.blobs += 1
-                await self._write(container, blob.name, self.to / target.customer / target.job_id / name, blob.size)
+                await self._write(container, blob.name, self.directory / key.customer / key.job_id / name, blob.size)
             after = page.after
             if not after:
                 return
 
     async def _write(self, container: str, blob: str, file: Path, size: int) -> None:
-        if _is_there(file, size):
+        if _exists(file, size):
             return
         chunks = await self.services.blobs.chunks(container, blob)
         if chunks is None:
-            self.gone += 1
+            self.missing_blobs += 1
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f".{file.name}.part")
@@ -112,8 +111,8 @@ class _Folder:
             async for chunk in chunks:
                 out.write(chunk)
         draft.replace(file)
-        self.files += 1
+        self.new_blobs += 1
 
 
-def _is_there(file: Path, size: int) -> bool:
+def _exists(file: Path, size: int) -> bool:
     return file.is_file() and file.stat().st_size == size

@@ -1,4 +1,4 @@
-"""Which jobs a command is about, and what is on record of them."""
+"""The jobs that a command selects, and their records."""
 
 from __future__ import annotations
 
@@ -7,70 +7,66 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from aijobs.diagnostics import Refused
-from aijobs.submission_log import deployment_of, read_acks
-from shared.contract.documents import JobDocument
+from aijobs.diagnostics import CommandError
+from aijobs.submission_log import deployment_name, read_log
 from shared.contract.names import NAME_RULE, is_job_id, is_name
 from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
-from shared.jobs.status import document_of
 from shared.services import Services
 
-AT_ONCE = 50
-"""Jobs that are read at once."""
+READ_CONCURRENCY = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A job by its name."""
+class JobKey:
+    """The key of a job."""
 
     customer: str
     job_id: str
 
 
-def named_targets(asked: argparse.Namespace, services: Services) -> list[Target] | None:
-    """The jobs of a file or the customer's that are named; None: all that the customer has. Raises Refused."""
-    if (asked.file is None) == (asked.customer is None):
-        raise Refused("Name either a file that was submitted, or a --customer.")
-    if asked.file is not None:
-        if asked.job:
-            raise Refused("--job goes with a --customer, not with a file.")
-        acks = read_acks(asked.file, deployment_of(services.settings))
-        return [Target(ack.customer, ack.job_id) for ack in acks]
-    if not is_name(asked.customer):
-        raise Refused(f"--customer must be a customer's name: {NAME_RULE}.")
-    for job_id in asked.job:
+def select_jobs(args: argparse.Namespace, services: Services) -> list[JobKey] | None:
+    """Return the jobs of a file, or the customer's that are named; None means all of them. Raises CommandError."""
+    if (args.file is None) == (args.customer is None):
+        raise CommandError("Name either a file that was submitted, or a --customer.")
+    if args.file is not None:
+        if args.job:
+            raise CommandError("--job needs a --customer and no file.")
+        entries = read_log(args.file, deployment_name(services.settings))
+        return [JobKey(entry.customer, entry.job_id) for entry in entries]
+    if not is_name(args.customer):
+        raise CommandError(f"--customer must be a customer's id: {NAME_RULE}.")
+    for job_id in args.job:
         if not is_job_id(job_id):
-            raise Refused("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
-    return [Target(asked.customer, job_id) for job_id in asked.job] or None
+            raise CommandError("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
+    return [JobKey(args.customer, job_id) for job_id in args.job] or None
 
 
-async def look(services: Services, targets: Sequence[Target]) -> list[JobRecord | None]:
-    """The records of up to AT_ONCE jobs, in their order; None for one that there is none of."""
+async def read_newest(services: Services, customer: str, count: int) -> list[JobRecord]:
+    """Return the records of a customer's newest jobs, newest first."""
+    records, _ = await Records(services.table).newest(customer, after="", most=count, wanted=lambda _: True)
+    return records
+
+
+async def read_some(services: Services, keys: Sequence[JobKey]) -> list[JobRecord | None]:
+    """Return the records of up to READ_CONCURRENCY jobs, in their order; None for a job without a record."""
     records = Records(services.table)
-    return list(await asyncio.gather(*(records.look(one.customer, one.job_id) for one in targets)))
+    return list(await asyncio.gather(*(records.look(key.customer, key.job_id) for key in keys)))
 
 
-async def records_of(
-    services: Services, asked: argparse.Namespace, targets: Sequence[Target] | None
-) -> AsyncIterator[tuple[Target, JobRecord | None]]:
-    """Each target with its record; without targets, the customer's jobs, newest first."""
-    if targets is None:
-        after, more = "", True
+async def read_selection(
+    services: Services, args: argparse.Namespace, keys: Sequence[JobKey] | None
+) -> AsyncIterator[tuple[JobKey, JobRecord | None]]:
+    """Yield each job with its record; if `keys` is None, all jobs of the customer, newest first."""
+    if keys is None:
+        records, after, more = Records(services.table), "", True
         while more:
-            found, after = await Records(services.table).newest(
-                asked.customer, after=after, most=AT_ONCE, wanted=lambda _: True
-            )
-            for record in found:
-                yield Target(record.customer, record.job_id), record
+            page, after = await records.newest(args.customer, after=after, most=READ_CONCURRENCY, wanted=lambda _: True)
+            for record in page:
+                yield JobKey(record.customer, record.job_id), record
             more = bool(after)
         return
-    for first in range(0, len(targets), AT_ONCE):
-        some = targets[first : first + AT_ONCE]
-        for target, one in zip(some, await look(services, some), strict=True):
-            yield target, one
-
-
-def document(record: JobRecord) -> JobDocument:
-    """The status document, as the HTTP route gives it."""
-    return document_of(record)
+    for first in range(0, len(keys), READ_CONCURRENCY):
+        some = keys[first : first + READ_CONCURRENCY]
+        for key, found in zip(some, await read_some(services, some), strict=True):
+            yield key, found

@@ -1,8 +1,8 @@
 """
-Where a command's settings come from: the environment, or a file in one of the forms in which tools write them.
+The app settings of a deployment: from environment variables, or from a file in a format that other tools write.
 
-`local.settings.json` of Core Tools and of the local stack; the list that `az functionapp config appsettings list`
-prints; lines of `NAME="value"`, as `azd env get-values` prints them.
+These are `local.settings.json` (Core Tools and the local stack), the list of `az functionapp config appsettings list`
+and the `NAME="value"` lines of `azd env get-values`.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aijobs.diagnostics import Refused
+from aijobs.diagnostics import CommandError
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.services import Services, build
 from shared.settings import Settings, read_settings
 
 _IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
-"""Where the local stack gives tokens: azure-identity looks for it in the environment alone."""
+"""The local stack's token endpoint. azure-identity reads these from the environment only."""
 _LINE = re.compile(r"(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
 OUTPUTS = {
     "JOB_QUEUE_URI": "JobStorage__queueServiceUri",
     "JOB_BLOB_URI": "JobStorage__blobServiceUri",
     "JOB_TABLE_URI": "JobStorage__tableServiceUri",
 }
-"""What the template's outputs (infra/main.bicep) call settings, where azd writes them."""
+"""The settings that outputs of the template (infra/main.bicep) stand for, in a file that azd wrote."""
 _REFERENCE = "@Microsoft.KeyVault("
 
 
-class SettingsUnread(Refused):
+class SettingsFileError(CommandError):
     """The settings file can't be read."""
 
 
 @asynccontextmanager
-async def opened(file: Path | None, *, vault: bool = False) -> AsyncIterator[Services]:
+async def open_services(file: Path | None, *, vault: bool = False) -> AsyncIterator[Services]:
     """
-    The app's services on the settings in a file, or in the environment where there is none.
+    Build the app's services from the settings in a file, or in environment variables if it is None.
 
-    `vault`: with Key Vault, which most commands do not need. Raises SettingsUnread, SettingInvalid, Refused
-    where a vault is needed and the settings name none.
+    Key Vault is included only if `vault` is true; most commands don't need it. Raises SettingsFileError,
+    SettingInvalid, and CommandError if a required vault is not configured.
     """
     settings = read_app_settings(file)
     if not vault:
         settings = replace(settings, key_vault_url="", key_vault_ca_file="")
     elif not settings.key_vault_url:
-        raise Refused("The settings name no Key Vault: KEY_VAULT_URL is not set.")
-    if settings.key_vault_ca_file and not _is_there(settings.key_vault_ca_file):
-        raise Refused("KEY_VAULT_CA_FILE names a file that is not there: the local stack has stopped, or restarted.")
+        raise CommandError("The settings name no Key Vault: KEY_VAULT_URL is not set.")
+    if settings.key_vault_ca_file and not _exists(settings.key_vault_ca_file):
+        raise CommandError("The file in KEY_VAULT_CA_FILE does not exist: the local stack was stopped or restarted.")
     _check_storage(settings)
     services = build(settings)
     try:
@@ -62,18 +62,18 @@ async def opened(file: Path | None, *, vault: bool = False) -> AsyncIterator[Ser
 
 
 def read_app_settings(file: Path | None) -> Settings:
-    """The settings in a file, or in the environment. Raises SettingsUnread, SettingInvalid."""
+    """Return the settings in a file, or in environment variables. Raises SettingsFileError, SettingInvalid."""
     values = os.environ if file is None else _read(file)
     if file is not None and values.get(_IDENTITY[0]):
         os.environ.update({name: values[name] for name in _IDENTITY if name in values})
-        for name in ("NO_PROXY", "no_proxy"):  # the local stack's addresses are this machine's own
+        for name in ("NO_PROXY", "no_proxy"):  # the local stack listens on this machine only
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
-    return read_settings(_resolvable(values))
+    return read_settings(_without_references(values))
 
 
-def vault_of(services: Services) -> KeyVaultCredentials:
-    """The vault of services that were opened with one."""
-    assert services.vault is not None  # noqa: S101  # `opened` has seen to it
+def require_vault(services: Services) -> KeyVaultCredentials:
+    """Return the vault of services that were opened with `vault=True`."""
+    assert services.vault is not None  # noqa: S101  # checked by `open_services`
     return services.vault
 
 
@@ -82,61 +82,62 @@ def _check_storage(settings: Settings) -> None:
     if text is None:
         return
     parts = dict(part.strip().partition("=")[::2] for part in text.reveal().split(";"))
-    signed = {"AccountKey", "SharedAccessSignature"} & set(parts)
-    if "UseDevelopmentStorage" not in parts and not (signed and {"AccountName", "TableEndpoint"} & set(parts)):
-        raise Refused(
-            "JobStorage is no connection string of a storage account: it has an AccountName and an AccountKey, as "
+    has_credential = bool({"AccountKey", "SharedAccessSignature"} & set(parts))
+    has_address = bool({"AccountName", "TableEndpoint"} & set(parts))
+    if "UseDevelopmentStorage" not in parts and not (has_credential and has_address):
+        raise CommandError(
+            "JobStorage is not the connection string of a storage account: it needs an AccountName and an AccountKey. "
             "`az storage account show-connection-string` prints it."
         )
 
 
-def _is_there(file: str) -> bool:
+def _exists(file: str) -> bool:
     return Path(file).is_file()
 
 
-def _resolvable(values: Mapping[str, str]) -> Mapping[str, str]:
-    # What only Azure resolves would be taken for the value itself: a connection string, or a bare key.
-    refers = [name for name, value in values.items() if value.strip().startswith(_REFERENCE)]
-    if {"JobStorage"} & set(refers):
-        raise SettingsUnread(
-            "JobStorage is a Key Vault reference, which only the app in Azure resolves: set it to the connection "
+def _without_references(values: Mapping[str, str]) -> Mapping[str, str]:
+    # Only Azure resolves a reference. Here it would be read as the value itself: a connection string or a key.
+    references = [name for name, value in values.items() if value.strip().startswith(_REFERENCE)]
+    if "JobStorage" in references:
+        raise SettingsFileError(
+            "JobStorage is a Key Vault reference, which only the app in Azure resolves. Set it to the connection "
             "string itself in a file of your own."
         )
-    return {name: "" if name in refers else value for name, value in values.items()}
+    return {name: "" if name in references else value for name, value in values.items()}
 
 
 def _read(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as exc:
-        raise SettingsUnread(f"{file} can't be read: {exc.strerror}.") from exc
+        raise SettingsFileError(f"{file} can't be read: {exc.strerror}.") from exc
     except UnicodeDecodeError:
-        raise SettingsUnread(f"{file} is not UTF-8.") from None
+        raise SettingsFileError(f"{file} is not UTF-8.") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if lines and all(map(_LINE.fullmatch, lines)):
-        values = dict(_assignment(file, line) for line in lines)
+        values = dict(_parse_line(file, line) for line in lines)
         return {setting: values[output] for output, setting in OUTPUTS.items() if output in values} | values
     try:
         content = json.loads(text)
     except ValueError:
-        raise SettingsUnread(f"{file} is not JSON, nor lines of NAME=value.") from None  # the cause holds the text
-    return {name: value for name, value in _values(file, content).items() if isinstance(value, str)}
+        raise SettingsFileError(f"{file} is neither JSON nor lines of NAME=value.") from None  # the cause has the text
+    return {name: value for name, value in _json_values(file, content).items() if isinstance(value, str)}
 
 
-def _values(file: Path, content: Any) -> dict[str, Any]:
-    if isinstance(content, list) and content and all(isinstance(one, dict) and "name" in one for one in content):
-        return {one["name"]: one.get("value") for one in content}
+def _json_values(file: Path, content: Any) -> dict[str, Any]:
+    if isinstance(content, list) and content and all(isinstance(item, dict) and "name" in item for item in content):
+        return {item["name"]: item.get("value") for item in content}
     values = content.get("Values") if isinstance(content, dict) else None
     if not isinstance(values, dict):
-        raise SettingsUnread(f"{file} has no object `Values`, and is no list of app settings.")
+        raise SettingsFileError(f"{file} has no object `Values`, and is not a list of app settings.")
     if content.get("IsEncrypted"):
-        raise SettingsUnread(f"{file} is encrypted: `func settings decrypt` makes it readable.")
+        raise SettingsFileError(f"{file} is encrypted. Run `func settings decrypt` first.")
     return values
 
 
-def _assignment(file: Path, line: str) -> tuple[str, str]:
+def _parse_line(file: Path, line: str) -> tuple[str, str]:
     name, _, value = line.removeprefix("export ").partition("=")
     try:
         return name, "".join(shlex.split(value)) if value[:1] in {'"', "'"} else value.strip()
     except ValueError:
-        raise SettingsUnread(f"{file}: the value of {name} has a quote that does not end.") from None
+        raise SettingsFileError(f"{file}: the value of {name} has no closing quote.") from None

@@ -1,6 +1,7 @@
 """
-What of a file was submitted, in a file beside it: `jobs.csv.submitted`, a line a job, added when the job is in the
-queue. So a second run goes on where the first one stopped, and `watch` and `results` know whom to ask for.
+The submission log, `jobs.csv.submitted` beside `jobs.csv`: one line per job, written once the job is queued.
+
+It lets a second run continue where the first one stopped, and `watch` and `results` find the jobs.
 """
 
 from __future__ import annotations
@@ -11,35 +12,39 @@ from typing import IO, Self
 import msgspec
 from msgspec import Struct
 
-from aijobs.diagnostics import Refused
+from aijobs.diagnostics import CommandError
 from shared.settings import Settings
 
 
-class _Head(Struct, frozen=True):
+class _Header(Struct, frozen=True):
     batch: str
-    to: str
+    deployment: str
 
 
-class Ack(Struct, frozen=True):
-    """A job that was submitted."""
+class Entry(Struct, frozen=True):
+    """A job that was submitted, and its line in the file of jobs."""
 
     line: int
     customer: str
     job_id: str
 
 
-class Acks:
-    """The acknowledged jobs of one file in one deployment. Raises Refused for a file that is another's."""
+class SubmissionLog:
+    """
+    The submitted jobs of one file, as one batch in one deployment.
 
-    def __init__(self, file: Path, *, batch: str, to: str) -> None:
-        self._path = acks_of(file)
-        head, self.known = (None, []) if not self._path.exists() else _read(self._path)
-        if head is not None and head != _Head(batch, to):
-            raise Refused(
-                f"{self._path} says that the file was submitted as batch {head.batch} to {head.to}, not as {batch} to "
-                f"{to}. To submit it there, move {self._path} away."
+    Raises CommandError if the file's log belongs to another batch or deployment.
+    """
+
+    def __init__(self, file: Path, *, batch: str, deployment: str) -> None:
+        self._path = log_path(file)
+        header, self.entries = (None, []) if not self._path.exists() else _read(self._path)
+        if header is not None and header != _Header(batch, deployment):
+            raise CommandError(
+                f"According to {self._path}, the file was submitted as batch {header.batch} to {header.deployment}, "
+                f"not as {batch} to {deployment}. To submit it there, move {self._path} away."
             )
-        self._head = None if head else _Head(batch, to)
+        self._new_header = None if header else _Header(batch, deployment)
         self._out: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -50,61 +55,62 @@ class Acks:
             self._out.close()
 
     def add(self, line: int, customer: str, job_id: str) -> None:
-        """Notes that a job is in the queue. What is noted outlives the process."""
+        """Record that a job is queued. The entry survives if the process is killed."""
         if self._out is None:
             self._out = self._open()
-        self._write(Ack(line, customer, job_id))
+        self._out.write(_encode(Entry(line, customer, job_id)))
 
     def _open(self) -> IO[bytes]:
         if self._path.exists():
-            # A run that was killed may have left half a line.
+            # A run that was killed may have left an incomplete line.
             data = self._path.read_bytes()
             self._path.write_bytes(data[: data.rfind(b"\n") + 1])
-        self._out = self._path.open("ab", buffering=0)
-        if self._head is not None:
-            self._write(self._head)
-        return self._out
-
-    def _write(self, what: Struct) -> None:
-        assert self._out is not None  # noqa: S101  # only called once it is open
-        self._out.write(msgspec.json.encode(what) + b"\n")
+        out = self._path.open("ab", buffering=0)
+        if self._new_header is not None:
+            out.write(_encode(self._new_header))
+        return out
 
 
-def acks_of(file: Path) -> Path:
-    """The file beside a file of jobs."""
+def log_path(file: Path) -> Path:
+    """Return the path of the submission log of a file of jobs."""
     return file.with_name(f"{file.name}.submitted")
 
 
-def read_acks(file: Path, to: str) -> list[Ack]:
-    """The jobs of a file that were submitted to a deployment. Raises Refused where that never happened."""
-    path = acks_of(file)
+def read_log(file: Path, deployment: str) -> list[Entry]:
+    """Return the jobs of a file that were submitted to a deployment. Raises CommandError if there are none."""
+    path = log_path(file)
     if not path.exists():
-        raise Refused(f"There is no {path}: {file} was not submitted from here.")
-    head, acks = _read(path)
-    if head is not None and head.to != to:
-        raise Refused(f"{path} says that the file was submitted to {head.to}, not to {to}.")
-    return acks
+        raise CommandError(f"{file} was not submitted from here: there is no {path}.")
+    header, entries = _read(path)
+    if header is not None and header.deployment != deployment:
+        raise CommandError(f"According to {path}, the file was submitted to {header.deployment}, not to {deployment}.")
+    return entries
 
 
-def deployment_of(settings: Settings) -> str:
-    """A deployment's name: where its table is, without a credential."""
+def deployment_name(settings: Settings) -> str:
+    """Return a name of the deployment, the address of its table without a credential."""
     account = settings.job_storage
     if account.connection_string is None:
-        where = account.table_service_uri.rstrip("/")
+        address = account.table_service_uri
     else:
         parts = dict(part.partition("=")[::2] for part in account.connection_string.reveal().split(";"))
-        where = parts.get("TableEndpoint") or parts.get("AccountName") or "the storage emulator"
-    return f"{where.rstrip('/')}/{settings.jobs_table}"
+        address = parts.get("TableEndpoint") or parts.get("AccountName") or "the storage emulator"
+    return f"{address.rstrip('/')}/{settings.jobs_table}"
 
 
-def _read(path: Path) -> tuple[_Head | None, list[Ack]]:
+def _encode(line: Struct) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+def _read(path: Path) -> tuple[_Header | None, list[Entry]]:
     try:
-        head, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]  # behind the last end of line: half a line
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line break is an incomplete line
     except OSError as exc:
-        raise Refused(f"{path} can't be read: {exc.strerror}.") from None
+        raise CommandError(f"{path} can't be read: {exc.strerror}.") from None
+    if not lines:
+        return None, []
     try:
-        return msgspec.json.decode(head, type=_Head) if head else None, [
-            msgspec.json.decode(line, type=Ack) for line in lines
-        ]
+        header = msgspec.json.decode(lines[0], type=_Header)
+        return header, [msgspec.json.decode(line, type=Entry) for line in lines[1:]]
     except msgspec.MsgspecError:
-        raise Refused(f"{path} is not what was submitted: move it away, and submit again.") from None
+        raise CommandError(f"{path} is not a submission log. Move it away, and submit the file again.") from None

@@ -1,4 +1,4 @@
-"""`submit`: jobs on record and into the queue, one from the command line or those of a file, each once."""
+"""`submit` records jobs in the ledger and queues them: one from the command line, or those in a file, each once."""
 
 from __future__ import annotations
 
@@ -12,82 +12,85 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.console import progress, tell, warn
-from aijobs.diagnostics import Refused
-from aijobs.job_file import Line, read_batch
-from aijobs.settings import opened
-from aijobs.submission_log import Acks, acks_of, deployment_of
-from aijobs.submit_plan import BATCH_LIMIT, Plan, Planned, is_batch, make_plan
+from aijobs.console import echo, plural, progress_bar, warn
+from aijobs.diagnostics import CommandError
+from aijobs.job_file import Line, read_job_file
+from aijobs.settings import open_services
+from aijobs.submission_log import SubmissionLog, deployment_name, log_path
+from aijobs.submit_plan import MAX_BATCH_NAME, PlannedJob, SubmitPlan, is_batch_name, make_plan
 from shared.contract.job import Job
 from shared.errors import AlreadyRunning, InvalidJob, JobConflict, RetryLater
 from shared.jobs.submission import Submissions
 from shared.services import Services
 
-_TOLD = 20
-"""Faults that are told one by one."""
-_BUSY_TRIES = 3
+_MAX_ERRORS = 20
+"""Errors of a file that are printed one by one."""
+_BUSY_RETRIES = 3
 
 
-async def submit(asked: argparse.Namespace) -> int:
-    """`submit FILE`, or `submit --customer … --action … --prompt …`."""
-    single = {"--prompt": asked.prompt, "--input": asked.input, "--job-id": asked.job_id}
-    if asked.file is None:
-        return await _submit_one(asked)
-    if given := [name for name, value in single.items() if value is not None]:
-        raise Refused(f"{given[0]} is for one job, and a file was named.")
-    return await _submit_file(asked)
+async def submit(args: argparse.Namespace) -> int:
+    """Run `submit FILE`, or `submit --customer … --action … --prompt …`. Return 1 if a job was not submitted."""
+    if args.file is None:
+        return await _submit_one(args)
+    for option, value in {"--prompt": args.prompt, "--input": args.input, "--job-id": args.job_id}.items():
+        if value is not None:
+            raise CommandError(f"{option} can't be used with a file of jobs.")
+    return await _submit_file(args)
 
 
-async def _submit_one(asked: argparse.Namespace) -> int:
-    if asked.batch is not None or asked.check:
-        raise Refused("--batch and --check are for a file, and none was named.")
-    members = {"job_id": asked.job_id or uuid.uuid4().hex}
-    line = Line(1, {**_raw(members), **_input(asked)})
-    async with opened(asked.settings) as services:
-        plan = make_plan([line], _defaults(asked), "", _check(services))
-        if plan.faults:
-            raise InvalidJob(plan.faults[0][1])
+async def _submit_one(args: argparse.Namespace) -> int:
+    if args.batch is not None or args.check:
+        raise CommandError("--batch and --check need a file of jobs.")
+    members = _encode_members({"job_id": args.job_id or uuid.uuid4().hex})
+    line = Line(1, {**members, **_input_member(args)})
+    async with open_services(args.settings) as services:
+        plan = make_plan([line], _defaults(args), "", _output_check(services))
+        if plan.errors:
+            raise InvalidJob(plan.errors[0][1])
         (planned,) = plan.jobs
         record = await _submissions(services).submit(planned.job)
-    if record.state != "queued":
-        tell(f"Job {record.job_id} of {record.customer} was submitted before: it is {record.state}.")
+    if record.state == "queued":
+        echo(f"Submitted job {record.job_id} of {record.customer}.")
     else:
-        tell(f"Submitted job {record.job_id} of {record.customer}.")
+        echo(f"Job {record.job_id} of {record.customer} was submitted before; its state is {record.state}.")
     return 0
 
 
-async def _submit_file(asked: argparse.Namespace) -> int:
-    batch = asked.batch or _stem(asked.file.stem)
-    if not is_batch(batch):
-        raise Refused(
-            f"--batch must be 1 to {BATCH_LIMIT} letters, digits, `.`, `_` or `-`, beginning with a letter or digit."
+async def _submit_file(args: argparse.Namespace) -> int:
+    batch = args.batch or _batch_name(args.file.stem)
+    if not is_batch_name(batch):
+        raise CommandError(
+            f"--batch must be 1 to {MAX_BATCH_NAME} letters, digits, `.`, `_` or `-`, starting with a letter or digit."
         )
-    lines = read_batch(asked.file)
-    async with opened(asked.settings) as services:
-        plan = make_plan(lines, _defaults(asked), batch, _check(services))
-        if not _is_sound(asked, plan):
+    lines = read_job_file(args.file)
+    async with open_services(args.settings) as services:
+        plan = make_plan(lines, _defaults(args), batch, _output_check(services))
+        if not _report_plan(args, plan):
             return 1
-        if asked.check:
-            tell(f"{len(plan.jobs)} jobs, and nothing wrong with them. Nothing was sent.")
+        if args.check:
+            echo(f"Checked {plural(len(plan.jobs), 'job')}: no errors. Nothing was submitted.")
             return 0
-        to = deployment_of(services.settings)
-        with Acks(asked.file, batch=batch, to=to) as acks:
-            known = {(ack.customer, ack.job_id) for ack in acks.known}
-            left = [planned for planned in plan.jobs if planned.key not in known]
-            run = _Run(_submissions(services), acks, left, before=len(plan.jobs) - len(left))
-            return await run.all(asked)
+        deployment = deployment_name(services.settings)
+        with SubmissionLog(args.file, batch=batch, deployment=deployment) as log:
+            logged = {(entry.customer, entry.job_id) for entry in log.entries}
+            pending = [planned for planned in plan.jobs if planned.key not in logged]
+            run = _Run(_submissions(services), log, pending, known=len(plan.jobs) - len(pending))
+            return await run.submit_all(args)
 
 
-def _is_sound(asked: argparse.Namespace, plan: Plan) -> bool:
-    for number, fault in plan.faults[:_TOLD]:
-        warn(f"{asked.file}, line {number}: {fault}")
-    if len(plan.faults) > _TOLD:
-        warn(f"… and {len(plan.faults) - _TOLD} lines more.")
-    if plan.faults:
-        warn(f"{len(plan.faults)} lines are no jobs, {len(plan.jobs)} are. Nothing was sent.")
+def _report_plan(args: argparse.Namespace, plan: SubmitPlan) -> bool:
+    """Print the errors of a plan, and return whether it can be submitted."""
+    for number, error in plan.errors[:_MAX_ERRORS]:
+        warn(f"{args.file}, line {number}: {error}")
+    if len(plan.errors) > _MAX_ERRORS:
+        warn(f"… and {plural(len(plan.errors) - _MAX_ERRORS, 'more line')}.")
+    if plan.errors:
+        warn(
+            f"Nothing was submitted: {plural(len(plan.errors), 'invalid line')}, {plural(len(plan.jobs), 'valid job')}."
+        )
         return False
     if not plan.jobs:
-        warn(f"{asked.file} holds no jobs.")
+        warn(f"{args.file} holds no jobs.")
         return False
     return True
 
@@ -95,56 +98,58 @@ def _is_sound(asked: argparse.Namespace, plan: Plan) -> bool:
 @dataclass(slots=True)
 class _Run:
     submissions: Submissions
-    acks: Acks
-    left: list[Planned]
-    before: int
-    """Jobs that were submitted before: by the file beside, and then by the ledger."""
-    sent: int = 0
-    faults: list[tuple[int, str]] = field(default_factory=list)
+    log: SubmissionLog
+    pending: list[PlannedJob]
+    known: int
+    """Jobs that were submitted before, according to the log or to the ledger."""
+    submitted: int = 0
+    errors: list[tuple[int, str]] = field(default_factory=list)
     stopped: RetryLater | None = None
 
-    async def all(self, asked: argparse.Namespace) -> int:
-        """Submits what is left, so many at once, and tells what came of it."""
-        with progress() as bar:
-            task = bar.add_task("submitting", total=len(self.left) + self.before, completed=self.before)
-            waiting = iter(self.left)
+    async def submit_all(self, args: argparse.Namespace) -> int:
+        """Submit the pending jobs concurrently, and report the outcome. Return the command's exit code."""
+        with progress_bar() as bar:
+            task = bar.add_task("submitting", total=len(self.pending) + self.known, completed=self.known)
+            queue = iter(self.pending)
+            workers = (self._work(queue, lambda: bar.advance(task)) for _ in range(args.at_once))
             try:
-                await asyncio.gather(*(self._some(waiting, lambda: bar.advance(task)) for _ in range(asked.at_once)))
+                await asyncio.gather(*workers)
             except asyncio.CancelledError:
                 bar.stop()
-                warn(f"{self.sent} jobs were submitted. The same command goes on with the others.")
+                warn(f"Submitted {plural(self.submitted, 'job')}. Run the command again to continue.")
                 raise
-        for number, fault in sorted(self.faults)[:_TOLD]:
-            warn(f"{asked.file}, line {number}: {fault}")
-        again = f", {self.before} had been before" if self.before else ""
-        tell(f"Submitted {self.sent} jobs{again}. {acks_of(asked.file)} has their ids: `watch {asked.file}`.")
+        for number, error in sorted(self.errors)[:_MAX_ERRORS]:
+            warn(f"{args.file}, line {number}: {error}")
+        before = f" ({self.known} submitted before)" if self.known else ""
+        submitted = plural(self.submitted, "job")
+        echo(f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try `watch {args.file}`.")
         if self.stopped is not None:
-            left = len(self.left) - self.sent - len(self.faults)
-            warn(f"{left} jobs were not submitted; the same command goes on with them.")
+            left = len(self.pending) - self.submitted - len(self.errors)
+            warn(f"Not submitted: {plural(left, 'job')}. Run the command again to continue.")
             raise self.stopped
-        if self.faults:
-            warn(f"{len(self.faults)} jobs were refused.")
-        return 1 if self.faults else 0
+        if self.errors:
+            warn(f"Rejected: {plural(len(self.errors), 'job')}.")
+        return 1 if self.errors else 0
 
-    async def _some(self, waiting: Iterator[Planned], advance: Callable[[], None]) -> None:
-        for planned in waiting:
+    async def _work(self, queue: Iterator[PlannedJob], advance: Callable[[], None]) -> None:
+        for planned in queue:
             if self.stopped is not None:
                 return
             try:
-                state = await self._one(planned.job)
+                state = await self._submit(planned.job)
             except JobConflict as exc:
-                self.faults.append((planned.number, str(exc)))
+                self.errors.append((planned.line, str(exc)))
             except RetryLater as exc:
                 self.stopped = exc
                 return
             else:
-                new = state == "queued"
-                self.sent, self.before = self.sent + new, self.before + (not new)
-                self.acks.add(planned.number, *planned.key)
+                is_new = state == "queued"
+                self.submitted, self.known = self.submitted + is_new, self.known + (not is_new)
+                self.log.add(planned.line, *planned.key)
             advance()
 
-    async def _one(self, job: Job) -> str:
-        for _ in range(_BUSY_TRIES):
+    async def _submit(self, job: Job) -> str:
+        for _ in range(_BUSY_RETRIES):
             with contextlib.suppress(AlreadyRunning):
                 return (await self.submissions.submit(job)).state
             await asyncio.sleep(1)
@@ -155,30 +160,30 @@ def _submissions(services: Services) -> Submissions:
     return Submissions(services.settings, services.ledger, services.queues, services.outputs)
 
 
-def _check(services: Services) -> Callable[[Job], None]:
+def _output_check(services: Services) -> Callable[[Job], None]:
     outputs = services.outputs
     return lambda job: outputs.check(job.output)
 
 
-def _defaults(asked: argparse.Namespace) -> dict[str, str]:
-    named = {name: getattr(asked, name) for name in ("customer", "action", "connection", "model")}
-    return {name: text for name, text in named.items() if text is not None}
+def _defaults(args: argparse.Namespace) -> dict[str, str]:
+    members = {name: getattr(args, name) for name in ("customer", "action", "connection", "model")}
+    return {name: text for name, text in members.items() if text is not None}
 
 
-def _input(asked: argparse.Namespace) -> dict[str, msgspec.Raw]:
-    if (asked.prompt is None) == (asked.input is None):
-        raise Refused("Name a file of jobs, or give one job its --prompt or its --input.")
-    if asked.prompt is not None:
-        return _raw({"input": {"prompt": asked.prompt}})
+def _input_member(args: argparse.Namespace) -> dict[str, msgspec.Raw]:
+    if (args.prompt is None) == (args.input is None):
+        raise CommandError("Name a file of jobs, or use --prompt or --input for one job.")
+    if args.prompt is not None:
+        return _encode_members({"input": {"prompt": args.prompt}})
     try:
-        return _raw({"input": msgspec.json.decode(asked.input)})
+        return _encode_members({"input": msgspec.json.decode(args.input)})
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        raise Refused("--input is not valid JSON.") from None
+        raise CommandError("--input is not valid JSON.") from None
 
 
-def _raw(members: Mapping[str, object]) -> dict[str, msgspec.Raw]:
+def _encode_members(members: Mapping[str, object]) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in members.items()}
 
 
-def _stem(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:BATCH_LIMIT] or "jobs"
+def _batch_name(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:MAX_BATCH_NAME] or "jobs"

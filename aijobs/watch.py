@@ -1,4 +1,4 @@
-"""`watch`: what becomes of jobs, as a table that follows them until all have ended."""
+"""`watch` shows the states of jobs in a table, and follows them until all jobs have ended."""
 
 from __future__ import annotations
 
@@ -14,133 +14,135 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from aijobs.console import console, plain, table, tell
-from aijobs.diagnostics import Refused
-from aijobs.selection import AT_ONCE, Target, document, look, named_targets
-from aijobs.settings import opened
+from aijobs.console import echo, make_table, printable, stdout_console
+from aijobs.diagnostics import CommandError
+from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
+from aijobs.settings import open_services
 from shared.contract.documents import ENDED, STATES, JobDocument
-from shared.jobs.queries import Records
+from shared.jobs.status import document_of
 from shared.services import Services
 
-FEW = 20
-"""Jobs that have a row each; of more, there is a row a customer."""
-_FAULTS = 5
-_UNKNOWN = "not on record"
+MAX_JOB_ROWS = 20
+"""More jobs than this get one row per customer instead of one row per job."""
+_MAX_ERRORS = 5
+_NOT_FOUND = "not found"
 
 
-async def watch(asked: argparse.Namespace) -> int:
-    """`watch FILE` or `watch --customer NAME`: 0 where no job has failed, so far as they have ended."""
-    async with opened(asked.settings) as services:
-        targets = named_targets(asked, services)
-        if targets is None:
-            newest, _ = await Records(services.table).newest(asked.customer, after="", most=FEW, wanted=lambda _: True)
-            targets = [Target(one.customer, one.job_id) for one in newest]
-        if not targets:
-            raise Refused("There are no jobs.")
-        watched = _Watched(targets)
-        await watched.look(services)
-        if not asked.once:
-            await _follow(watched, services, asked.every)
-    console().print(watched.screen())
-    return 1 if watched.failed else 0
+async def watch(args: argparse.Namespace) -> int:
+    """Run `watch FILE` or `watch --customer ID`. Return 1 if a job has failed or was not found."""
+    async with open_services(args.settings) as services:
+        keys = select_jobs(args, services)
+        if keys is None:
+            newest = await read_newest(services, args.customer, MAX_JOB_ROWS)
+            keys = [JobKey(record.customer, record.job_id) for record in newest]
+        if not keys:
+            raise CommandError("There are no jobs.")
+        jobs = _WatchedJobs(keys)
+        await jobs.refresh(services)
+        if not args.once:
+            await _follow(jobs, services, args.every)
+    stdout_console().print(jobs.render())
+    return 1 if jobs.any_failed else 0
 
 
-async def _follow(watched: _Watched, services: Services, every_s: float) -> None:
-    if not sys.stdout.isatty():  # a line a change, for a log
-        said = ""
-        while not watched.over:
-            said = _tell_change(watched, said)
-            await watched.wait(services, every_s)
+async def _follow(jobs: _WatchedJobs, services: Services, interval_s: float) -> None:
+    if not sys.stdout.isatty():  # a pipe or a file gets one line per change
+        last = ""
+        while not jobs.all_ended:
+            last = _echo_change(jobs, last)
+            await jobs.wait(services, interval_s)
         return
-    # What is taller than the window can't be drawn over: it is cut, and shown whole at the end.
-    with Live(watched.screen(), console=console(), auto_refresh=False, transient=True) as live:
-        while not watched.over:
-            await watched.wait(services, every_s)
-            live.update(watched.screen(), refresh=True)
+    # Live can only redraw what fits the window: a taller table is cut here, and printed in full at the end.
+    with Live(jobs.render(), console=stdout_console(), auto_refresh=False, transient=True) as live:
+        while not jobs.all_ended:
+            await jobs.wait(services, interval_s)
+            live.update(jobs.render(), refresh=True)
 
 
-def _tell_change(watched: _Watched, said: str) -> str:
-    line = ", ".join(f"{count} {state}" for state, count in watched.states().items())
-    if line != said:
-        tell(line)
+def _echo_change(jobs: _WatchedJobs, last: str) -> str:
+    line = ", ".join(f"{count} {state}" for state, count in jobs.count_states().items())
+    if line != last:
+        echo(line)
     return line
 
 
 @dataclass(slots=True)
-class _Watched:
-    targets: Sequence[Target]
-    known: dict[Target, JobDocument | None] = field(default_factory=dict)
-    took_s: float = 0.0
+class _WatchedJobs:
+    keys: Sequence[JobKey]
+    documents: dict[JobKey, JobDocument | None] = field(default_factory=dict)
+    refresh_s: float = 0.0
+    """How long the last refresh took."""
 
     @property
-    def over(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether no job can change any more."""
-        return not any(True for _ in self._open())
+        return not any(True for _ in self._unfinished())
 
     @property
-    def failed(self) -> bool:
-        """Whether any has failed, or is not on record."""
-        return any(one is None or one.status == "failed" for one in self.known.values())
+    def any_failed(self) -> bool:
+        """Whether any job has failed or was not found."""
+        return any(document is None or document.status == "failed" for document in self.documents.values())
 
-    async def wait(self, services: Services, every_s: float) -> None:
-        """Waits, at least as long as the last look took, and looks again."""
-        await asyncio.sleep(max(every_s, self.took_s))
-        await self.look(services)
+    async def wait(self, services: Services, interval_s: float) -> None:
+        """Wait for the interval, or as long as the last refresh took, and refresh."""
+        await asyncio.sleep(max(interval_s, self.refresh_s))
+        await self.refresh(services)
 
-    async def look(self, services: Services) -> None:
-        """Reads the records of all jobs that had not ended."""
-        began = time.monotonic()
-        left = list(self._open())
-        for first in range(0, len(left), AT_ONCE):
-            some = left[first : first + AT_ONCE]
-            for target, record in zip(some, await look(services, some), strict=True):
-                self.known[target] = None if record is None else document(record)
-        self.took_s = time.monotonic() - began
+    async def refresh(self, services: Services) -> None:
+        """Read the records of all jobs that had not ended."""
+        start = time.monotonic()
+        keys = list(self._unfinished())
+        for first in range(0, len(keys), READ_CONCURRENCY):
+            some = keys[first : first + READ_CONCURRENCY]
+            for key, record in zip(some, await read_some(services, some), strict=True):
+                self.documents[key] = None if record is None else document_of(record)
+        self.refresh_s = time.monotonic() - start
 
-    def states(self) -> dict[str, int]:
-        """How many jobs are in which state, in the order in which jobs go through them."""
-        counts = Counter(_state(one) for one in self.known.values())
-        return {state: counts[state] for state in (*STATES, _UNKNOWN) if counts[state]}
+    def count_states(self) -> dict[str, int]:
+        """Return the number of jobs in each state, in the order of a job's life."""
+        counts = Counter(_state(document) for document in self.documents.values())
+        return {state: counts[state] for state in (*STATES, _NOT_FOUND) if counts[state]}
 
-    def screen(self) -> Group:
-        """How it stands: a row a job or a row a customer, and the commonest faults."""
-        if len(self.targets) <= FEW:
-            rows = [_row(one, self.known[one]) for one in self.targets]
-            return Group(table(("customer", "job", "status", "attempts", "why"), rows))
-        states = list(self.states())
+    def render(self) -> Group:
+        """Return a table with a row per job or per customer, and the most frequent errors."""
+        if len(self.keys) <= MAX_JOB_ROWS:
+            rows = [_row(key, self.documents[key]) for key in self.keys]
+            return Group(make_table(("customer", "job", "status", "attempts", "error"), rows))
+        states = list(self.count_states())
         counts: dict[str, Counter[str]] = {}
-        for target, one in self.known.items():
-            counts.setdefault(target.customer, Counter())[_state(one)] += 1
-        shown = [(name, *(count[state] for state in states), count.total()) for name, count in sorted(counts.items())]
-        if len(shown) > 1:
+        for key, document in self.documents.items():
+            counts.setdefault(key.customer, Counter())[_state(document)] += 1
+        lines = [(name, *(count[state] for state in states), count.total()) for name, count in sorted(counts.items())]
+        if len(lines) > 1:
             total = sum(counts.values(), Counter())
-            shown.append(("all", *(total[state] for state in states), total.total()))
-        made = table(("customer", *states, "jobs"), shown, right=frozenset({*states, "jobs"}))
-        return Group(made, *self._faults())
+            lines.append(("all", *(total[state] for state in states), total.total()))
+        table = make_table(("customer", *states, "jobs"), lines, numeric=frozenset({*states, "jobs"}))
+        return Group(table, *self._frequent_errors())
 
-    def _faults(self) -> list[Text]:
-        codes = Counter(one.error.code for one in self.known.values() if one is not None and one.error is not None)
+    def _frequent_errors(self) -> list[Text]:
+        errors = [
+            (job.job_id, job.error) for job in self.documents.values() if job is not None and job.error is not None
+        ]
+        counts = Counter(error.code for _, error in errors)
         lines = []
-        for code, count in codes.most_common(_FAULTS):
-            first = next(one for one in self.known.values() if one and one.error and one.error.code == code)
-            assert first.error is not None  # noqa: S101  # it was found by its error
-            lines.append(Text(plain(f"{count} of {code}, such as {first.job_id}: {first.error.message}")))
+        for code, count in counts.most_common(_MAX_ERRORS):
+            job_id, first = next((job_id, error) for job_id, error in errors if error.code == code)
+            lines.append(Text(printable(f"{count} {code}, for example {job_id}: {first.message}")))
         return lines
 
-    def _open(self) -> Iterable[Target]:
-        return (
-            target
-            for target in self.targets
-            if target not in self.known or ((one := self.known[target]) is not None and one.status not in ENDED)
-        )
+    def _unfinished(self) -> Iterable[JobKey]:
+        for key in self.keys:
+            document = self.documents.get(key)
+            if key not in self.documents or (document is not None and document.status not in ENDED):
+                yield key
 
 
-def _state(one: JobDocument | None) -> str:
-    return _UNKNOWN if one is None else one.status
+def _state(document: JobDocument | None) -> str:
+    return _NOT_FOUND if document is None else document.status
 
 
-def _row(target: Target, one: JobDocument | None) -> tuple[object, ...]:
-    if one is None:
-        return target.customer, target.job_id, _UNKNOWN, None, None
-    why = "" if one.error is None else f"{one.error.code}: {one.error.message}"
-    return one.customer, one.job_id, one.status, str(one.attempts), why
+def _row(key: JobKey, document: JobDocument | None) -> tuple[object, ...]:
+    if document is None:
+        return key.customer, key.job_id, _NOT_FOUND, None, None
+    error = "" if document.error is None else f"{document.error.code}: {document.error.message}"
+    return document.customer, document.job_id, document.status, str(document.attempts), error

@@ -6,7 +6,6 @@ told apart by its customer.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,7 +15,6 @@ from local.stack import azurite as azurites
 from local.vault import server as vaults
 from shared.jobs import lease as holds
 from tests.support import endpoint as endpoints
-from tests.support.cli_runner import Operator
 from tests.support.harness import World, open_world
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server_fixtures"]
@@ -64,13 +62,6 @@ async def own_world(
     """A world of a module's own, for tests that look at whole queues: nobody else's messages come up there."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
-
-
-@pytest.fixture
-async def operator(world: World, tmp_path: Path) -> Operator:
-    """An operator in an empty folder, whose world's jobs queue is empty."""
-    await world.messages(world.environment["JOBS_QUEUE"])
-    return Operator(world, tmp_path)
 
 
 @pytest.fixture

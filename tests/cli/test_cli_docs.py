@@ -1,4 +1,4 @@
-"""Every command on the page about the command line is run, one after the other, as somebody would who follows it."""
+"""Each command on the page about the command line is run in order, as a reader who follows it would."""
 
 from __future__ import annotations
 
@@ -6,27 +6,18 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from aijobs.parser import make_parser
 from shared.errors import JobError
-from tests.support.cli_runner import Operator
-from tests.support.harness import World
+from tests.support.cli_runner import ROOT, CliRunner
+from tests.support.harness import Customer, World
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/cli.md").read_text()
 ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 
 
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
-
-
-def shown() -> list[tuple[str, list[str]]]:
-    """Each command, and the lines that the page shows as what it says."""
+def samples() -> list[tuple[str, list[str]]]:
+    """Each command, and the lines of output that the page shows for it."""
     found: list[tuple[str, list[str]]] = []
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
         lines = block.splitlines()
@@ -38,16 +29,13 @@ def shown() -> list[tuple[str, list[str]]]:
 
 
 @contextlib.asynccontextmanager
-async def working(world: World) -> AsyncIterator[None]:
-    """
-    A worker that runs what comes into the queue, until the block ends. It ends what it has begun: what it has taken
-    out of the queue would come back to no other.
-    """
-    ends = asyncio.Event()
+async def worker(world: World) -> AsyncIterator[None]:
+    """A worker that runs queued jobs until the block ends, and completes the last one: nobody else would."""
+    stopped = asyncio.Event()
     queue = world.environment["JOBS_QUEUE"]
 
     async def work() -> None:
-        while not ends.is_set():
+        while not stopped.is_set():
             for body in await world.messages(queue):
                 try:
                     await world.deliver(body)
@@ -60,51 +48,46 @@ async def working(world: World) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            ends.set()
+            stopped.set()
 
 
-async def test_page_can_be_followed(world: World, tmp_path: Path):
-    """Each sample ends well, and says what the page shows."""
-    customer = world.customer(connection=None)
-    operator = Operator(world, tmp_path)
-    operator.writes("key.txt", customer.account.key)
-    operator.writes("new-key.txt", world.endpoint.account().key)
+async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
+    """Each sample succeeds, and prints what the page shows."""
+    world = cli.world
+    cli.write("key.txt", newcomer.account.key)
+    cli.write("new-key.txt", world.endpoint.account().key)
     (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    operator.writes("jobs.csv", table.replace("contoso", customer.name))
-    poison = f"{world.environment['JOBS_QUEUE']}-poison"
-    await world.queues.get_queue_client(poison).clear_messages()
-    said: dict[str, str] = {}
+    cli.write("jobs.csv", table.replace("contoso", newcomer.name))
 
-    for line, expected in shown():
+    for line, expected in samples():
         if "poison retry" in line:
-            body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % customer.name.encode()
-            await world.services.queues.send(poison, body)
+            body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
+            await world.services.queues.send(f"{world.environment['JOBS_QUEUE']}-poison", body)
         words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{world.endpoint.url}/openai/v1")
-        words, _, stdin = words.replace("contoso", customer.name).partition(" < ")
+        words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
-        async with working(world):
-            ended = await operator.types(words, said=(tmp_path / stdin).read_text() if stdin else "")
+        async with worker(world):
+            result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else "")
 
-        assert (0, "") == (ended.code, ended.err), line
-        said[line] = ended.out
-        assert {_shape(one) for one in expected} <= {_shape(one) for one in ended.out.splitlines()}
-        assert customer.account.key not in ended.said
+        assert (0, "") == (result.code, result.err), line
+        assert {_shape(shown) for shown in expected} <= {_shape(printed) for printed in result.out.splitlines()}
+        assert newcomer.account.key not in result.text
 
-    assert 18 <= len(said)
-    assert [] == [row for row in await customer.rows() if not row["RowKey"].startswith("t_")]
+    assert 18 <= len(samples())
+    assert [] == [row for row in await newcomer.rows() if not row["RowKey"].startswith("t_")]
 
 
 def _shape(line: str) -> str:
     return re.sub(r"\d+", "N", " ".join(line.split()))
 
 
-def test_every_command_stands_on_the_page():
-    """There is no command without a sample, and no sample of what is none."""
-    samples = [line.removeprefix("python -m aijobs ") for line, _ in shown()]
+def test_every_command_is_on_the_page():
+    """There is no command without a sample, and no sample of a command that doesn't exist."""
+    lines = [line.removeprefix("python -m aijobs ") for line, _ in samples()]
     commands = _commands(make_parser())
 
     assert {"customers add", "submit", "watch", "results", "usage", "poison retry", "doctor"} <= commands
-    assert [] == [name for name in commands if not any(f"{line} ".startswith(f"{name} ") for line in samples)]
+    assert [] == [name for name in commands if not any(f"{line} ".startswith(f"{name} ") for line in lines)]
 
 
 def _commands(parser: object, before: str = "") -> set[str]:

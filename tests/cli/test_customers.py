@@ -1,4 +1,4 @@
-"""Customers on the command line: keys go in unseen, are tried, and never come out."""
+"""`customers`: keys are hidden, tested and stored, and never shown again."""
 
 from __future__ import annotations
 
@@ -13,298 +13,246 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli_runner import Operator
+from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import error
 from tests.support.harness import Customer, World
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def operator(world: World, tmp_path: Path) -> Operator:
-    return Operator(world, tmp_path)
-
-
-@pytest.fixture
-def customer(world: World) -> Customer:
-    """A customer with an account and without a connection."""
-    return world.customer(connection=None)
-
-
-def endpoint_of(world: World) -> str:
+def endpoint_options(world: World) -> str:
+    """The options for the world's endpoint."""
     return f"--endpoint {world.endpoint.url}/openai/v1 --provider azure_openai"
 
 
-def kept(customer: Customer, connection: str = "default") -> str | None:
-    """The newest value in the vault."""
+def stored(customer: Customer, connection: str = "default") -> str | None:
+    """The newest value of a connection in the vault."""
     secret = customer.world.vault.secrets.live.get(f"ai--{customer.name}--{connection}")
     return None if secret is None else secret.versions[-1].value
 
 
-async def test_customer_that_is_added_runs_jobs(operator: Operator, customer: Customer):
-    """A key from stdin is tried and kept, and the next job of the customer runs on it."""
-    ended = await operator.types(
-        f"customers add {customer.name} {endpoint_of(operator.world)} --default-model gpt-4o",
-        said=f"{customer.account.key}\n",
+async def test_added_customer_runs_jobs(cli: CliRunner, newcomer: Customer):
+    """A key from stdin is tested and stored, and the customer's next job uses it."""
+    result = await cli.run(
+        f"customers add {newcomer.name} {endpoint_options(cli.world)} --default-model gpt-4o",
+        stdin=f"{newcomer.account.key}\n",
     )
 
-    assert (0, "") == (ended.code, ended.err)
-    assert "fine" in ended.out
-    assert "succeeded" == (await customer.run())["status"]
-    assert customer.account.key not in ended.said
+    assert (0, "") == (result.code, result.err)
+    assert "fine" in result.out
+    assert "succeeded" == (await newcomer.run())["status"]
+    assert newcomer.account.key not in result.text
 
 
-async def test_key_comes_out_of_a_file(operator: Operator, customer: Customer):
-    """`--key-file` names a file with the key; a trial of a key alone asks for the list of models."""
-    customer.account.will_answer(error(401))
-    operator.writes("key.txt", f"{customer.account.key}\n")
+async def test_rejected_key_is_stored_only_untested(cli: CliRunner, newcomer: Customer):
+    """A key that the endpoint rejects is not stored unless the test is skipped. Without a model, it lists models."""
+    newcomer.account.will_answer(error(401))
+    cli.write("key.txt", f"{newcomer.account.key}\n")
+    line = f"customers add {newcomer.name} --connection second {endpoint_options(cli.world)} --key-file key.txt"
 
-    line = f"customers add {customer.name} --connection second {endpoint_of(operator.world)} --key-file key.txt"
-    tried = await operator.types(line)
-    untried = await operator.types(f"{line} --no-test")
+    tested = await cli.run(line)
+    stored_before = stored(newcomer, "second")
+    untested = await cli.run(f"{line} --no-test")
 
-    assert (1, True) == (tried.code, "key_refused" in tried.out)
-    assert (0, customer.account.key) == (untried.code, json.loads(kept(customer, "second") or "")["api_key"])
-    assert ["GET"] == [one.method for one in customer.account.received]
-    assert customer.account.key not in tried.said + untried.said
+    assert (1, True, None) == (tested.code, "key_refused" in tested.out, stored_before)
+    assert (0, newcomer.account.key) == (untested.code, json.loads(stored(newcomer, "second") or "")["api_key"])
+    assert ["GET"] == [request.method for request in newcomer.account.received]
+    assert newcomer.account.key not in tested.text + untested.text
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("options", "message"),
     [
         ("--endpoint https://169.254.169.254/openai/v1 --provider openai", "public host"),
         ("--endpoint https://evil.example/openai/v1 --provider openai", "ALLOWED_ENDPOINT_SUFFIXES"),
         ("--max-concurrency 0", "max_concurrency"),
         ("--endpoint nonsense", "endpoint"),
+        ("--endpoint https://api.openai.com", "single line"),
     ],
 )
-async def test_what_would_not_serve_is_not_kept(operator: Operator, customer: Customer, more: str, told: str):
-    """A connection goes through the app's own decoder and checks before the vault hears of it."""
-    ended = await operator.types(f"customers add {customer.name} {more}", said="THE-SECRET-KEY-ITSELF")
+async def test_invalid_connection_is_not_stored(cli: CliRunner, newcomer: Customer, options: str, message: str):
+    """A connection passes the app's own decoder and checks before it is stored."""
+    key = "THE-KEY\nand another" if message == "single line" else "THE-KEY"
 
-    assert 1 == ended.code
-    assert told in ended.err
-    assert kept(customer) is None
-    assert "THE-SECRET-KEY-ITSELF" not in ended.said
+    result = await cli.run(f"customers add {newcomer.name} {options}", stdin=key)
 
-
-@pytest.mark.parametrize("words", ["--key THE-KEY", "--api-key=THE-KEY", "THE-KEY", "-k THE-KEY", "--key-file THE-KEY"])
-async def test_key_as_an_argument_is_refused_and_not_repeated(operator: Operator, customer: Customer, words: str):
-    """Who gives a key as an argument is told not to, without the key."""
-    ended = await operator.types(f"customers add {customer.name} --endpoint https://api.openai.com {words}")
-
-    assert ended.code in {1, 2}
-    assert "THE-KEY" not in ended.said
-    assert kept(customer) is None
+    assert 1 == result.code
+    assert message in result.err
+    assert stored(newcomer) is None
+    assert "THE-KEY" not in result.text
 
 
-@pytest.mark.parametrize(
-    ("said", "told"), [("", "No key was given"), (" \n", "No key was given"), ("a\nb", "one line")]
-)
-async def test_key_that_is_none_is_refused(operator: Operator, customer: Customer, said: str, told: str):
-    """Nothing at all, and more than a line, are no keys."""
-    ended = await operator.types(f"customers add {customer.name} --endpoint https://api.openai.com", said=said)
+async def test_connection_without_a_key_is_not_tested(cli: CliRunner, newcomer: Customer):
+    """With `entra` no key is read, and there is no test: it would use the operator's login."""
+    line = f"customers add {newcomer.name} --auth entra --endpoint https://x.openai.azure.com/openai/v1"
 
-    assert (1, True) == (ended.code, told in ended.err)
+    result = await cli.run(line, stdin="something")
 
-
-async def test_connection_without_a_key_asks_for_none(operator: Operator, customer: Customer):
-    """With `entra` no key is read, and nothing is tried: from here it would be tried as somebody else."""
-    line = f"customers add {customer.name} --auth entra --endpoint https://x.openai.azure.com/openai/v1"
-
-    ended = await operator.types(line, said="something")
-
-    assert (0, True) == (ended.code, "not tried" in ended.out)
-    assert {"endpoint", "auth"} == set(json.loads(kept(customer) or ""))
+    assert (0, True) == (result.code, "is not tested" in result.out)
+    assert {"endpoint", "auth"} == set(json.loads(stored(newcomer) or ""))
 
 
-async def test_connection_that_is_there_is_only_replaced_where_asked(operator: Operator, customer: Customer):
-    """`add` does not overwrite; `--replace` puts the new one there whole."""
-    operator.world.connect(customer, organization="org-1")
-    line = f"customers add {customer.name} {endpoint_of(operator.world)} --no-test"
+async def test_existing_connection_needs_replace(cli: CliRunner, customer: Customer):
+    """`add` doesn't overwrite a connection; `--replace` replaces all of it."""
+    cli.world.connect(customer, organization="org-1")
+    line = f"customers add {customer.name} {endpoint_options(cli.world)} --no-test"
 
-    refused = await operator.types(line, said="one")
-    replaced = await operator.types(f"{line} --replace", said="another")
+    rejected = await cli.run(line, stdin="one")
+    replaced = await cli.run(f"{line} --replace", stdin="another")
 
-    assert (1, True) == (refused.code, "--replace" in refused.err)
+    assert (1, True) == (rejected.code, "--replace" in rejected.err)
     assert 0 == replaced.code
-    assert {"endpoint", "provider", "auth", "api_key"} == set(json.loads(kept(customer) or ""))
+    assert {"endpoint", "provider", "auth", "api_key"} == set(json.loads(stored(customer) or ""))
 
 
-async def test_customers_are_listed_without_their_keys(operator: Operator, customer: Customer):
-    """All customers by name and dates; of one its settings, and what is wrong with a connection."""
-    world = operator.world
-    world.connect(customer)
-    world.connect(customer, "mixed-up", organization=customer.account.key)
+async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
+    """All connections have their dates, one customer's also their settings and errors. A misplaced key is hidden."""
+    world = cli.world
+    world.connect(customer, "mixed-up", organization=customer.account.key, default_model=customer.account.key)
     world.keep(f"ai--{customer.name}--broken", "{")
     world.keep(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
     world.keep(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
 
-    everybody = await operator.types("customers list")
-    one = await operator.types(f"customers list {customer.name}")
+    everyone = await cli.run("customers list")
+    one = await cli.run(f"customers list {customer.name}")
 
-    assert (0, 0) == (everybody.code, one.code)
-    assert f"{customer.name} default yes" in everybody.said
-    assert f"{customer.name} off no" in everybody.said
-    assert "2023-11-14" in everybody.said
-    for told in ("gpt-4o", "connection_invalid", "connection_disabled", "connection_expired"):
-        assert told in one.said
-    assert customer.account.key not in everybody.said + one.said
+    assert (0, 0) == (everyone.code, one.code)
+    assert f"{customer.name} default yes" in everyone.text
+    assert f"{customer.name} off no" in everyone.text
+    assert "2023-11-14" in everyone.text
+    for shown in ("gpt-4o", "connection_invalid", "connection_disabled", "connection_expired"):
+        assert shown in one.text
+    assert customer.account.key not in everyone.text + one.text
 
 
 @pytest.mark.parametrize(
     ("status", "verdict", "code"), [(200, "fine", 0), (401, "key_refused", 1), (404, "deployment_missing", 1)]
 )
-async def test_trial_gives_the_verdict_of_the_route(
-    operator: Operator, customer: Customer, status: int, verdict: str, code: int
-):
-    """`test` says what `POST …/test` says, and ends with 0 only where all is fine."""
-    operator.world.connect(customer)
+async def test_verdict_is_that_of_the_route(cli: CliRunner, customer: Customer, status: int, verdict: str, code: int):
+    """`test` prints the verdict of `POST …/test`, and exits with 0 only if it is fine."""
     if status != 200:
         customer.account.will_answer(error(status, "DeploymentNotFound" if status == 404 else "401"))
 
-    ended = await operator.types(f"customers test {customer.name}")
+    result = await cli.run(f"customers test {customer.name}")
 
-    assert (code, True) == (ended.code, ended.out.startswith(verdict))
-
-
-async def test_trial_of_what_can_not_serve_is_a_verdict(operator: Operator, customer: Customer):
-    """A connection that is switched off, or not there, is told so."""
-    operator.world.keep(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
-
-    off = await operator.types(f"customers test {customer.name} --connection off")
-    none = await operator.types(f"customers test {customer.name}")
-
-    assert (1, True) == (off.code, off.out.startswith("disabled"))
-    assert (1, True) == (none.code, "has no connection named default" in none.err)
+    assert (code, True) == (result.code, result.out.startswith(verdict))
 
 
-async def test_new_key_is_tried_before_it_is_kept(operator: Operator, customer: Customer):
-    """A key that the endpoint refuses leaves the old one; one that it takes becomes the current version."""
-    operator.world.connect(customer, organization="org-1")
-    before = kept(customer)
-    new = operator.world.endpoint.account().key
+async def test_disabled_connection_has_a_verdict(cli: CliRunner, newcomer: Customer):
+    """A connection that is disabled in the vault is tested without a call."""
+    cli.world.keep(f"ai--{newcomer.name}--default", "x", attributes={"enabled": False})
 
-    refused = await operator.types(f"customers rotate {customer.name}", said="a-key-that-nobody-has")
-    unchanged = kept(customer)
-    rotated = await operator.types(f"customers rotate {customer.name}", said=new)
+    result = await cli.run(f"customers test {newcomer.name}")
 
-    assert (1, True, before) == (refused.code, "Nothing was kept" in refused.out, unchanged)
+    assert (1, True) == (result.code, result.out.startswith("disabled"))
+
+
+async def test_rotation_tests_the_new_key_first(cli: CliRunner, customer: Customer):
+    """A key that the endpoint rejects leaves the old one; one that it accepts becomes the current version."""
+    cli.world.connect(customer, organization="org-1")
+    before = stored(customer)
+    new = cli.world.endpoint.account().key
+
+    rejected = await cli.run(f"customers rotate {customer.name}", stdin="a-key-of-nobody")
+    unchanged = stored(customer)
+    rotated = await cli.run(f"customers rotate {customer.name}", stdin=new)
+
+    assert (1, True, before) == (rejected.code, "Nothing was stored" in rejected.out, unchanged)
     assert (0, True) == (rotated.code, "5 minutes" in rotated.out)
-    assert json.loads(before or "") | {"api_key": new, "auth": "api_key"} == json.loads(kept(customer) or "")
-    assert new not in rotated.said
+    assert json.loads(before or "") | {"api_key": new, "auth": "api_key"} == json.loads(stored(customer) or "")
+    assert new not in rotated.text
 
 
-async def test_bare_key_stays_one_with_its_tags(operator: Operator, customer: Customer):
-    """A secret that a rotation function writes keeps its form: the bare key, and the settings as tags."""
-    tags = {"endpoint": f"{operator.world.endpoint.url}/openai/v1", "provider": "azure_openai", "team": "blue"}
+async def test_bare_key_stays_bare_with_its_tags(cli: CliRunner, newcomer: Customer):
+    """A secret that a rotation function writes keeps its form: a bare key, and the settings as tags."""
+    tags = {"endpoint": f"{cli.world.endpoint.url}/openai/v1", "provider": "azure_openai", "team": "blue"}
     tags["default_model"] = "gpt-4o"
-    operator.world.keep(f"ai--{customer.name}--default", customer.account.key, tags=tags)
-    new = operator.world.endpoint.account().key
+    cli.world.keep(f"ai--{newcomer.name}--default", newcomer.account.key, tags=tags)
+    new = cli.world.endpoint.account().key
 
-    ended = await operator.types(f"customers rotate {customer.name}", said=new)
+    result = await cli.run(f"customers rotate {newcomer.name}", stdin=new)
 
-    version = operator.world.vault.secrets.live[f"ai--{customer.name}--default"].versions[-1]
-    assert (0, new, tags) == (ended.code, version.value, version.tags)
+    version = cli.world.vault.secrets.live[f"ai--{newcomer.name}--default"].versions[-1]
+    assert (0, new, tags) == (result.code, version.value, version.tags)
 
 
-async def test_rotation_that_changes_nothing_is_refused(operator: Operator, customer: Customer):
-    """The same key, no connection, and one without a key are told in a sentence."""
-    operator.world.connect(customer)
-    operator.world.connect(customer, "keyless", api_key="", auth="entra")
+async def test_rotation_without_a_new_key_is_rejected(cli: CliRunner, customer: Customer):
+    """The stored key, and a connection without a key, can't be rotated."""
+    cli.world.connect(customer, "keyless", api_key="", auth="entra")
 
-    same = await operator.types(f"customers rotate {customer.name}", said=customer.account.key)
-    none = await operator.types(f"customers rotate {customer.name} --connection other", said="x")
-    keyless = await operator.types(f"customers rotate {customer.name} --connection keyless", said="x")
+    same = await cli.run(f"customers rotate {customer.name}", stdin=customer.account.key)
+    keyless = await cli.run(f"customers rotate {customer.name} --connection keyless", stdin="x")
 
-    assert (1, True) == (same.code, "kept already" in same.err)
-    assert (1, True) == (none.code, "customers add" in none.err)
+    assert (1, True) == (same.code, "is the same" in same.err)
     assert (1, True) == (keyless.code, "has no key" in keyless.err)
 
 
-async def test_removing_wants_the_name_again(operator: Operator, customer: Customer):
-    """Without the name nothing goes; with it all connections go, and those of others stay."""
-    other = operator.world.customer()
-    operator.world.connect(customer)
-    operator.world.connect(customer, "second")
+async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):
+    """Without the customer's id nothing is removed; with it all connections are, and nobody else's."""
+    other = cli.world.customer()
+    cli.world.connect(customer, "second")
 
-    kept_all = await operator.types(f"customers remove {customer.name}", said="yes\n")
-    one = await operator.types(f"customers remove {customer.name} --connection second --yes")
-    rest = await operator.types(f"customers remove {customer.name}", said=f"{customer.name}\n")
-    again = await operator.types(f"customers remove {customer.name} --yes")
+    unconfirmed = await cli.run(f"customers remove {customer.name}", stdin="yes\n")
+    one = await cli.run(f"customers remove {customer.name} --connection second --yes")
+    rest = await cli.run(f"customers remove {customer.name}", stdin=f"{customer.name}\n")
+    again = await cli.run(f"customers remove {customer.name} --yes")
 
-    assert [1, 0, 0, 1] == [kept_all.code, one.code, rest.code, again.code]
-    assert "connections default, second" in kept_all.out
-    assert (None, None) == (kept(customer), kept(customer, "second"))
-    assert kept(other) is not None
-
-
-async def test_login_without_the_role_is_told(operator: Operator, customer: Customer, monkeypatch: pytest.MonkeyPatch):
-    """Who may only read the vault is told which role is needed."""
-    monkeypatch.setattr(operator.world.vault, "read_only", True)
-
-    line = f"customers add {customer.name} --endpoint https://api.openai.com --no-test"
-    ended = await operator.types(line, said="sk-1")
-
-    assert (1, True) == (ended.code, "Key Vault Secrets Officer" in ended.err)
+    assert [1, 0, 0, 1] == [unconfirmed.code, one.code, rest.code, again.code]
+    assert "connections default, second" in unconfirmed.out
+    assert (None, None) == (stored(customer), stored(customer, "second"))
+    assert stored(other) is not None
 
 
-async def test_names_are_checked_before_anything_is_asked(operator: Operator):
-    """What can be no customer's name is refused."""
-    ended = await operator.types("customers add No_Customer --endpoint https://api.openai.com", said="x")
-    nested = await operator.types("customers add a--b --endpoint https://api.openai.com", said="x")
+async def test_missing_role_is_named(cli: CliRunner, newcomer: Customer, monkeypatch: pytest.MonkeyPatch):
+    """A login that may only read the vault is told which role is needed."""
+    monkeypatch.setattr(cli.world.vault, "read_only", True)
 
-    assert [1, 1] == [ended.code, nested.code]
-    assert "lower-case letters" in ended.err
+    line = f"customers add {newcomer.name} --endpoint https://api.openai.com --no-test"
+    result = await cli.run(line, stdin="sk-1")
 
-
-async def test_settings_without_a_vault_are_told(operator: Operator):
-    """Where there is no vault, that is what is said."""
-    ended = await operator.on(KEY_VAULT_URL="").types("customers list")
-
-    assert (1, "aijobs: The settings name no Key Vault: KEY_VAULT_URL is not set.\n") == (ended.code, ended.err)
+    assert (1, True) == (result.code, "Key Vault Secrets Officer" in result.err)
 
 
-@pytest.mark.parametrize(("typed", "code", "told"), [("{key}\n", 0, "Kept"), ("\x03", 130, "stopped")])
-async def test_person_types_the_key_unseen(operator: Operator, customer: Customer, typed: str, code: int, told: str):
-    """At a terminal the key is asked for without an echo, and Ctrl-C ends it at once."""
-    operator.settings()
-    line = f"customers add {customer.name} {endpoint_of(operator.world)} --no-test --settings local.settings.json"
-    answer = typed.format(key=customer.account.key)
+@pytest.mark.parametrize(("typed", "code", "message"), [("{key}\n", 0, "Stored"), ("\x03", 130, "stopped")])
+async def test_key_is_hidden_at_a_terminal(cli: CliRunner, newcomer: Customer, typed: str, code: int, message: str):
+    """The prompt doesn't echo the key, and Ctrl-C ends it at once."""
+    cli.write_settings()
+    line = f"customers add {newcomer.name} {endpoint_options(cli.world)} --no-test --settings local.settings.json"
+    reply = typed.format(key=newcomer.account.key)
 
-    ended, screen = await asyncio.to_thread(_at_a_terminal, line, answer, operator.folder)
+    exit_code, screen = await asyncio.to_thread(run_at_terminal, line, reply, cli.directory)
 
-    assert (code, True) == (ended, told in screen)
+    assert (code, True) == (exit_code, message in screen)
     assert "Key of" in screen
-    assert customer.account.key not in screen
+    assert newcomer.account.key not in screen
 
 
-# So that Ctrl-C is a signal. A function between fork and exec would do, but warns where there are threads.
-_AS_ITS_TERMINAL = """
+# Makes Ctrl-C a signal. `preexec_fn` could do the same, but Python warns about it if there are threads.
+TAKE_TERMINAL = """
 import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 runpy.run_module("aijobs", run_name="__main__")
 """
 
 
-def _at_a_terminal(line: str, answer: str, folder: Path) -> tuple[int, str]:
+def run_at_terminal(line: str, reply: str, directory: Path) -> tuple[int, str]:
+    """Run a command at a terminal, reply to its prompt, and return the exit code and what the screen shows."""
     ours, theirs = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-c", _AS_ITS_TERMINAL, *line.split()],
-        cwd=folder,
-        env=environment,
+        [sys.executable, "-c", TAKE_TERMINAL, *line.split()],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
     )
     os.close(theirs)
-    screen, answered = b"", False
-    with contextlib.suppress(OSError):  # at the end of the other side
+    screen, replied = b"", False
+    with contextlib.suppress(OSError):  # raised once the process has closed its side
         while data := os.read(ours, 4096):
             screen += data
-            if b"not shown" in screen and not answered:
-                answered = bool(os.write(ours, answer.encode()))
+            if b"hidden" in screen and not replied:
+                replied = bool(os.write(ours, reply.encode()))
     os.close(ours)
     return process.wait(), screen.decode()

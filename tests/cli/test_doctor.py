@@ -1,12 +1,10 @@
-"""The doctor: finds nothing where all is well, names what is wrong and its mend where it is not, leaves nothing."""
+"""`doctor`: no errors in a sound deployment; else the error with its remedy. It leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -14,165 +12,150 @@ import pytest
 from aijobs import doctor
 from local.vault.secret_store import VaultError
 from shared import clock
-from tests.support.cli_runner import Ended, Operator
+from tests.support.cli_runner import ROOT, CliResult, CliRunner
 from tests.support.harness import World
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture
-async def operator(world: World, tmp_path: Path) -> Operator:
-    for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
-        await world.messages(f"{world.environment[queue]}-poison")
-    return Operator(world, tmp_path)
-
-
-def finding(ended: Ended, what: str) -> str:
-    """The row of a check, with white space squeezed."""
-    rows = [" ".join(line.split()) for line in ended.out.splitlines()]
-    (row,) = [row for row in rows if row.startswith(f"{what} ")]
+def finding(result: CliResult, check: str) -> str:
+    """The row of a check, with each run of white space as one blank."""
+    rows = [" ".join(line.split()) for line in result.out.splitlines()]
+    (row,) = [row for row in rows if row.startswith(f"{check} ")]
     return row
 
 
-async def test_nothing_is_wrong_with_a_sound_deployment(operator: Operator):
-    """All checks are fine, the code is 0, and nothing is left behind."""
-    world = operator.world
-    before = [await world.services.table.next_partition("~"), await _waiting(world)]
+async def test_sound_deployment_has_no_errors(cli: CliRunner):
+    """All checks pass, the exit code is 0, and nothing is left behind."""
+    before = [await cli.world.services.table.next_partition("~"), await count_messages(cli.world)]
 
-    ended = await operator.types("doctor")
+    result = await cli.run("doctor")
 
-    assert (0, "") == (ended.code, ended.err)
-    assert ended.out.rstrip().splitlines()[-1].startswith("0 wrong, 0 warnings.")
-    assert before == [await world.services.table.next_partition("~"), await _waiting(world)]
-    assert "Secrets can be changed." in ended.out
+    assert (0, "") == (result.code, result.err)
+    assert result.out.rstrip().splitlines()[-1].startswith("0 errors, 0 warnings.")
+    assert before == [await cli.world.services.table.next_partition("~"), await count_messages(cli.world)]
+    assert "Secrets can be changed." in result.out
 
 
-async def _waiting(world: World) -> list[int]:
+async def count_messages(world: World) -> list[int]:
+    """The number of messages in each queue."""
     queues = [world.environment[name] for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE")]
-    found = [await world.queues.get_queue_client(name).get_queue_properties() for name in queues]
-    return [one.approximate_message_count or 0 for one in found]
+    properties = [await world.queues.get_queue_client(name).get_queue_properties() for name in queues]
+    return [each.approximate_message_count or 0 for each in properties]
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "what", "told"),
+    ("setting", "value", "check", "message"),
     [
-        ("JOBS_TABLE", "neverMade", "table neverMade", "TableNotFound). Is JOBS_TABLE right?"),
-        ("RESULTS_QUEUE", "never-made", "queue never-made", "QueueNotFound). Are the names"),
-        ("INPUT_CONTAINERS", "never-made", "container never-made", "ContainerNotFound). Are the names"),
-        ("RESULTS_CONTAINER", "never-made", "results are written", "ContainerNotFound). Are the names"),
-        ("KEY_VAULT_URL", "https://127.0.0.1:9", "Key Vault", "Is the address right"),
-        ("KEY_VAULT_CA_FILE", "/gone/ca.pem", "settings", "the local stack has stopped"),
-        ("JobStorage", "AccountName=x", "settings", "JobStorage is no connection string"),
+        ("JOBS_TABLE", "neverMade", "table neverMade", "TableNotFound). Check JOBS_TABLE"),
+        ("RESULTS_QUEUE", "never-made", "queue never-made", "QueueNotFound). Check the names"),
+        ("INPUT_CONTAINERS", "never-made", "container never-made", "ContainerNotFound). Check the names"),
+        ("RESULTS_CONTAINER", "never-made", "result blobs", "ContainerNotFound). Check the names"),
+        ("KEY_VAULT_URL", "https://127.0.0.1:9", "Key Vault", "Check the address"),
+        ("KEY_VAULT_CA_FILE", "/gone/ca.pem", "settings", "the local stack was stopped"),
+        ("JobStorage", "AccountName=x", "settings", "JobStorage is not the connection string"),
         ("JobStorage", "@Microsoft.KeyVault(SecretUri=https://x)", "settings", "Key Vault reference"),
         ("RETAIN_JOBS_DAYS", "ever", "settings", "RETAIN_JOBS_DAYS must be"),
     ],
 )
-async def test_what_is_wrong_is_named(operator: Operator, setting: str, value: str, what: str, told: str):
-    """Each fault has its row, its mend, and makes the code 1."""
-    ended = await operator.on(**{setting: value}).types("doctor")
+async def test_error_has_its_row_and_remedy(cli: CliRunner, setting: str, value: str, check: str, message: str):
+    """Each error has a row with its remedy, and the exit code is 1."""
+    result = await cli.with_settings(**{setting: value}).run("doctor")
 
-    assert 1 == ended.code
-    assert finding(ended, what).startswith(f"{what} wrong")
-    assert told in ended.said
+    assert 1 == result.code
+    assert finding(result, check).startswith(f"{check} error")
+    assert message in result.text
 
 
 @pytest.mark.parametrize(
-    ("settings", "verdict", "told"),
+    ("settings", "verdict", "message"),
     [
         ({"KEY_VAULT_URL": ""}, "Key Vault warning", "KEY_VAULT_URL is not set"),
         ({"ALLOW_STATIC_CONNECTION": "*"}, "static connection warning", "STATIC_CONNECTION is not set"),
-        ({"STATIC_CONNECTION": "sk-THE-KEY"}, "static connection ok", "serves nobody"),
+        ({"STATIC_CONNECTION": "sk-THE-KEY"}, "static connection ok", "serves no customer"),
         ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "a,b"}, "static connection ok", "openai"),
         ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "true"}, "static connection warning", "every"),
-        ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "static connection wrong", "malformed"),
+        ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "static connection error", "malformed"),
     ],
 )
-async def test_settings_are_judged_together(operator: Operator, settings: dict[str, str], verdict: str, told: str):
-    """What only some deployments have is no fault where it is left out, and is tried where it is there."""
-    ended = await operator.on(**settings).types("doctor")
-
-    assert verdict in ended.said
-    assert told in ended.said
-    assert "THE-KEY" not in ended.said
-    assert int("wrong" in verdict) == ended.code
-
-
-async def test_vault_that_may_only_be_read_is_a_warning(operator: Operator, monkeypatch: pytest.MonkeyPatch):
-    """A login without the officer's role can do all but change connections."""
-    monkeypatch.setattr(operator.world.vault, "read_only", True)
-
-    ended = await operator.types("doctor")
-
-    assert 0 == ended.code
-    assert "Key Vault Secrets Officer" in finding(ended, "Key Vault: change")
-
-
-async def test_closed_vault_is_told_from_a_missing_role(operator: Operator, monkeypatch: pytest.MonkeyPatch):
-    """A vault whose network is closed is not mended by a role, and the finding says so."""
-
-    async def closed(*_: object) -> NoReturn:
-        raise VaultError(403, "Forbidden", "Public network access is disabled.", "ForbiddenByConnection")
-
-    monkeypatch.setattr(operator.world.vault, "around", closed)
-
-    ended = await operator.types("doctor")
-
-    assert 1 == ended.code
-    assert "closed to public networks" in finding(ended, "Key Vault")
-
-
-@pytest.mark.parametrize(("off_s", "code", "told"), [(-400, 1, "behind"), (400, 1, "ahead of"), (5, 0, "within")])
-async def test_clock_is_compared_with_that_of_storage(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch, off_s: int, code: int, told: str
+async def test_optional_settings_are_checked_together(
+    cli: CliRunner, settings: dict[str, str], verdict: str, message: str
 ):
-    """A clock that is minutes off is told, and where it is off to."""
-    monkeypatch.setattr(doctor, "now", lambda: clock.now() + timedelta(seconds=off_s))
+    """An optional part is checked if it is set, and is not an error if it isn't."""
+    result = await cli.with_settings(**settings).run("doctor")
 
-    ended = await operator.types("doctor")
-
-    assert (code, True) == (ended.code, told in finding(ended, "clock"))
-
-
-async def test_poison_is_a_warning(operator: Operator):
-    """Messages in a poison queue are told, with the command that shows them."""
-    poison = f"{operator.world.environment['JOBS_QUEUE']}-poison"
-    await operator.world.services.queues.send(poison, b"[]")
-
-    ended = await operator.types("doctor")
-
-    assert 0 == ended.code
-    assert "`poison list` shows them" in finding(ended, f"queue {poison}")
-    await operator.world.messages(poison)
+    assert verdict in result.text
+    assert message in result.text
+    assert "THE-KEY" not in result.text
+    assert int("error" in verdict) == result.code
 
 
-@pytest.mark.parametrize("form", ["azd", "az", "local"])
-async def test_settings_are_read_in_the_forms_that_tools_write(operator: Operator, form: str):
-    """`azd env get-values`, `az functionapp config appsettings list`, and local.settings.json lead to the same."""
-    values = json.loads(operator.settings().read_text())["Values"]
-    if form == "azd":
-        text = "# a comment\n\n" + "".join(f'{name}="{value}"\n' for name, value in values.items())
-    elif form == "az":
-        text = json.dumps([{"name": name, "slotSetting": False, "value": value} for name, value in values.items()])
-    else:
-        text = json.dumps({"IsEncrypted": False, "Values": values})
-    operator.writes("app.settings", text)
+async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
+    """Without the officer's role, everything works except changes to connections."""
+    monkeypatch.setattr(cli.world.vault, "read_only", True)
 
-    ended = await operator.types("doctor --settings app.settings")
+    result = await cli.run("doctor")
 
-    assert 0 == ended.code
+    assert 0 == result.code
+    assert "Key Vault Secrets Officer" in finding(result, "Key Vault: change")
 
 
-async def test_missing_login_is_one_finding(operator: Operator):
-    """Where nobody is signed in, that is all that is said, and without a page of log lines."""
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ForbiddenByConnection", "closed to public networks"),
+        ("ForbiddenByFirewall", "firewall rejects your address"),
+        ("ForbiddenByRbac", "Key Vault Secrets User"),
+    ],
+)
+async def test_forbidden_vault_has_its_own_remedy(
+    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+):
+    """A closed network and a missing role are fixed differently."""
+
+    async def forbid(*_: object) -> NoReturn:
+        raise VaultError(403, "Forbidden", "Public network access is disabled.", code)
+
+    monkeypatch.setattr(cli.world.vault, "around", forbid)
+
+    result = await cli.run("doctor")
+
+    assert 1 == result.code
+    assert message in finding(result, "Key Vault")
+
+
+@pytest.mark.parametrize(("skew_s", "code", "message"), [(-400, 1, "behind"), (400, 1, "ahead of"), (5, 0, "within")])
+async def test_clock_is_compared_with_storage(
+    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, skew_s: int, code: int, message: str
+):
+    """A clock that is minutes off is an error, which says in which direction."""
+    monkeypatch.setattr(doctor, "now", lambda: clock.now() + timedelta(seconds=skew_s))
+
+    result = await cli.run("doctor")
+
+    assert (code, True) == (result.code, message in finding(result, "clock"))
+
+
+async def test_poison_messages_are_a_warning(cli: CliRunner):
+    """Messages in a poison queue are counted, with the command that lists them."""
+    poison = f"{cli.world.environment['JOBS_QUEUE']}-poison"
+    await cli.world.services.queues.send(poison, b"[]")
+
+    result = await cli.run("doctor")
+
+    assert 0 == result.code
+    assert "`poison list` shows them" in finding(result, f"queue {poison}")
+
+
+async def test_missing_login_is_one_finding(cli: CliRunner):
+    """Without a login there is one error, and no log lines of azure-identity."""
     uris = {
         f"JobStorage__{name}ServiceUri": f"https://acct.{name}.core.windows.net" for name in ("queue", "blob", "table")
     }
-    settings = operator.writes("azd.env", "".join(f'{name}="{value}"\n' for name, value in uris.items()))
+    cli.write("azd.env", "".join(f'{name}="{value}"\n' for name, value in uris.items()))
 
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aijobs", "doctor", "--settings", str(settings)),
-        cwd=operator.folder,
-        # Only a login that there is none of, so that nothing outside is asked.
+        *(sys.executable, "-m", "aijobs", "doctor", "--settings", "azd.env"),
+        cwd=cli.directory,
+        # The only login to try is missing from PATH, so nothing outside this machine is called.
         env={"PATH": "/nowhere", "PYTHONPATH": str(ROOT), "AZURE_TOKEN_CREDENTIALS": "AzureCliCredential"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -181,4 +164,4 @@ async def test_missing_login_is_one_finding(operator: Operator):
 
     assert (1, b"") == (process.returncode, err)
     assert b"az login" in out
-    assert 1 == out.count(b"wrong  ")
+    assert 1 == out.count(b"error  ")

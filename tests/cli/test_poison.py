@@ -1,140 +1,121 @@
-"""Poison on the command line: what stands there, why, and what becomes of it when it is put back."""
+"""`poison`: what is in the poison queue and why, and what happens when it is retried."""
 
 from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 import pytest
 
 from shared.clock import now
 from shared.contract.job import decode_job, request_hash
 from shared.storage.base import Row
-from tests.support.cli_runner import Operator
+from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import completion
-from tests.support.harness import Customer, World
-
-
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
+from tests.support.harness import Customer
 
 
 @pytest.fixture
-async def operator(world: World, tmp_path: Path) -> Operator:
-    jobs = world.environment["JOBS_QUEUE"]
-    await world.messages(jobs)
-    await world.queues.get_queue_client(f"{jobs}-poison").clear_messages()
-    return Operator(world, tmp_path)
+def poison(cli: CliRunner) -> str:
+    """The name of the poison queue."""
+    return f"{cli.world.environment['JOBS_QUEUE']}-poison"
 
 
-async def poisoned(operator: Operator, customer: Customer, *, failures: int = 5, **members: str) -> dict[str, object]:
-    """A job whose runs came to nothing, as the host moves it: its body alone, under a new message id."""
-    job = customer.job(**members)
-    body = json.dumps(job).encode()
-    known = decode_job(body, default_id="message-1")
-    ledger = operator.world.services.ledger
-    claim = await ledger.claim(
-        customer.name, known.id, request_hash=request_hash(known), submitted_at=now(), action="chat"
-    )
-    row = await operator.world.services.table.read(customer.name, f"j_{known.id}")  # type: ignore[union-attr]
+async def poison_job(customer: Customer, **members: object) -> None:
+    """Put a job whose attempts failed into the poison queue, as the host moves it: its body under a new message id."""
+    world = customer.world
+    body = json.dumps(customer.job(**members)).encode()
+    job = decode_job(body, default_id="message-1")
+    ledger = world.services.ledger
+    await ledger.claim(customer.name, job.id, request_hash=request_hash(job), submitted_at=now(), action="chat")
+    row = await world.services.table.read(customer.name, f"j_{job.id}")
     assert row is not None
-    values = {"failures": failures, "reason": "The endpoint broke off.", "state": "waiting"}
-    await operator.world.services.table.merge(Row(customer.name, row.key, values, row.etag))
-    assert claim is not None
-    await operator.world.services.queues.send(_poison(operator), body)
-    return job
+    values = {"failures": 5, "reason": "The endpoint broke off.", "state": "waiting"}
+    await world.services.table.merge(Row(customer.name, row.key, values, row.etag))
+    await world.services.queues.send(f"{world.environment['JOBS_QUEUE']}-poison", body)
 
 
-def _poison(operator: Operator) -> str:
-    return f"{operator.world.environment['JOBS_QUEUE']}-poison"
+async def jobs_queue(cli: CliRunner) -> list[bytes]:
+    """The messages in the jobs queue, taken out of it."""
+    return await cli.world.messages(cli.world.environment["JOBS_QUEUE"])
 
 
-async def test_poison_is_shown_with_its_reason(operator: Operator):
-    """Each message with its customer, its job, and why its runs came to nothing; it stays where it is."""
-    customer = operator.world.customer()
-    await poisoned(operator, customer, job_id="one")
-    await poisoned(operator, customer, input={"prompt": "Without an id."})  # type: ignore[arg-type]
-    await operator.world.services.queues.send(_poison(operator), b"[]")
-    client = operator.world.queues.get_queue_client(_poison(operator))
-    await client.send_message("not base64!")
+async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison: str):
+    """Each message has its customer, its job and the last error, and stays in the queue."""
+    await poison_job(customer, job_id="one")
+    await poison_job(customer, input={"prompt": "Without an id."})
+    await cli.world.services.queues.send(poison, b"[]")
+    await cli.world.queues.get_queue_client(poison).send_message("not base64!")
 
-    ended = await operator.types("poison list")
-    again = await operator.types("poison list")
+    result = await cli.run("poison list")
+    again = await cli.run("poison list")
 
-    assert (0, ended.out) == (again.code, again.out)
-    assert f"{customer.name} one chat waiting The endpoint broke off." in ended.said
-    assert f"{customer.name} message-1 chat waiting" in ended.said
-    assert "The job must be an object" in ended.said
-    assert "not base64" in ended.said
+    assert (0, result.out) == (again.code, again.out)
+    assert f"{customer.name} one chat waiting The endpoint broke off." in result.text
+    assert f"{customer.name} message-1 chat waiting" in result.text
+    assert "The job must be an object" in result.text
+    assert "is not base64" in result.text
 
 
-async def test_nothing_is_told(operator: Operator):
-    """An empty queue is a sentence, and there is nothing to put back."""
-    ended = await operator.types("poison list")
-    retried = await operator.types("poison retry --all")
+async def test_empty_queue_is_one_sentence(cli: CliRunner, poison: str):
+    """An empty queue is reported, and there is nothing to retry."""
+    listed = await cli.run("poison list")
+    retried = await cli.run("poison retry --all")
 
-    assert (0, f"Nothing stands in {_poison(operator)}.\n") == (ended.code, ended.out)
-    assert (1, True) == (retried.code, "No such message" in retried.err)
+    assert (0, f"{poison} is empty.\n") == (listed.code, listed.out)
+    assert (1, True) == (retried.code, "holds no such message" in retried.err)
 
 
-async def test_job_that_is_put_back_runs(operator: Operator):
-    """Under its own id, with its failed runs forgiven, it is run, and the poison queue is empty."""
-    customer = operator.world.customer()
-    await poisoned(operator, customer, input={"prompt": "Once more?"})  # type: ignore[arg-type]
+async def test_retried_job_runs(cli: CliRunner, customer: Customer, poison: str):
+    """A retried job runs under its original id with its failure count reset, and the poison queue is empty."""
+    await poison_job(customer, input={"prompt": "Once more?"})
     customer.account.will_answer(completion("At last."))
 
-    ended = await operator.types(f"poison retry --customer {customer.name}")
-    (body,) = await operator.world.messages(operator.world.environment["JOBS_QUEUE"])
-    result = json.loads(await operator.world.deliver(body) or b"")
+    retried = await cli.run(f"poison retry --customer {customer.name}")
+    (body,) = await jobs_queue(cli)
+    result = json.loads(await cli.world.deliver(body) or b"")
 
-    assert (0, "") == (ended.code, ended.err)
+    assert (0, "") == (retried.code, retried.err)
     assert ("message-1", "succeeded", "At last.") == (result["job_id"], result["status"], result["output"]["text"])
-    assert [] == await operator.world.messages(_poison(operator))
+    assert [] == await cli.world.messages(poison)
 
 
-async def test_only_what_is_wanted_is_put_back(operator: Operator):
-    """By customer or by message; the others can be seen again at once."""
-    customer, other = operator.world.customer(), operator.world.customer()
-    await poisoned(operator, customer, job_id="one")
-    await poisoned(operator, other, job_id="two")
-    await poisoned(operator, other, job_id="three")
-    client = operator.world.queues.get_queue_client(_poison(operator))
-    peeked = await client.peek_messages(max_messages=32)
-    two = next(one.id for one in peeked if b'"two"' in base64.b64decode(one.content))
+async def test_only_selected_jobs_are_retried(cli: CliRunner, customer: Customer, poison: str):
+    """Jobs are selected by customer or by message; the others are visible again at once."""
+    other = cli.world.customer()
+    await poison_job(customer, job_id="one")
+    await poison_job(other, job_id="two")
+    await poison_job(other, job_id="three")
+    peeked = await cli.world.queues.get_queue_client(poison).peek_messages(max_messages=32)
+    two = next(message.id for message in peeked if b'"two"' in base64.b64decode(message.content))
 
-    first = await operator.types(f"poison retry --customer {customer.name}")
-    second = await operator.types(f"poison retry --message {two}")
+    first = await cli.run(f"poison retry --customer {customer.name}")
+    second = await cli.run(f"poison retry --message {two}")
 
     assert [0, 0] == [first.code, second.code]
-    left = await operator.world.messages(_poison(operator))
-    back = await operator.world.messages(operator.world.environment["JOBS_QUEUE"])
-    assert ["three"] == [json.loads(body)["job_id"] for body in left]
-    assert ["one", "two"] == [json.loads(body)["job_id"] for body in back]
+    assert ["three"] == [json.loads(body)["job_id"] for body in await cli.world.messages(poison)]
+    assert ["one", "two"] == [json.loads(body)["job_id"] for body in await jobs_queue(cli)]
 
 
-async def test_what_is_no_job_stays(operator: Operator):
-    """A message that no run could take is not put back, and is told."""
-    await operator.world.services.queues.send(_poison(operator), b"[]")
+async def test_invalid_job_stays(cli: CliRunner, poison: str):
+    """A message that no attempt could run stays in the poison queue, and is reported."""
+    await cli.world.services.queues.send(poison, b"[]")
 
-    ended = await operator.types("poison retry --all")
+    result = await cli.run("poison retry --all")
 
-    assert (1, True) == (ended.code, "It is no job, and stays" in ended.err)
-    assert [b"[]"] == await operator.world.messages(_poison(operator))
+    assert (1, True) == (result.code, "is not a valid job and stays" in result.err)
+    assert [b"[]"] == await cli.world.messages(poison)
 
 
-async def test_job_that_has_ended_is_told_again(operator: Operator):
-    """One that is done buys nothing more."""
-    customer = operator.world.customer()
+async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer, poison: str):
+    """A job that has ended publishes its stored result again, without a call."""
     await customer.run(job_id="done")
-    body = json.dumps(customer.job(job_id="done")).encode()
-    await operator.world.services.queues.send(_poison(operator), body)
+    await cli.world.services.queues.send(poison, json.dumps(customer.job(job_id="done")).encode())
 
-    shown = await operator.types("poison list")
-    await operator.types("poison retry --all")
-    (back,) = await operator.world.messages(operator.world.environment["JOBS_QUEUE"])
-    told = json.loads(await operator.world.deliver(back) or b"")
+    listed = await cli.run("poison list")
+    await cli.run("poison retry --all")
+    (body,) = await jobs_queue(cli)
+    result = json.loads(await cli.world.deliver(body) or b"")
 
-    assert "It has ended" in shown.out
-    assert ("succeeded", 1) == (told["status"], len(customer.account.received))
+    assert "The job has ended" in listed.out
+    assert ("succeeded", 1) == (result["status"], len(customer.account.received))

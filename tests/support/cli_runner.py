@@ -1,7 +1,8 @@
-"""The operator's command line as a person uses it, on a world, within the test's own process."""
+"""Runs the command line as a person would: in the test's own process, or as a process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -16,77 +17,114 @@ from aijobs.__main__ import run
 from aijobs.parser import make_parser
 from tests.support.harness import World
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended, and all that it said."""
+class CliResult:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
     err: str
 
     @property
-    def said(self) -> str:
-        """What went to either stream, with white space squeezed."""
+    def text(self) -> str:
+        """Both streams, with each run of white space as one blank."""
         return " ".join(f"{self.out} {self.err}".split())
 
 
 @dataclass(frozen=True)
-class Operator:
-    """Somebody at a terminal in a folder, whose settings lead to a world."""
+class CliRunner:
+    """Runs commands in a directory, with the settings of a world."""
 
     world: World
-    folder: Path
+    directory: Path
 
-    def settings(self, **changes: str) -> Path:
-        """The settings file of the world, as the local stack writes it, with changes."""
-        identity = {name: os.environ[name] for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")}
-        file = self.folder / "local.settings.json"
-        values = {**self.world.environment, **identity, **changes}
-        file.write_text(json.dumps({"IsEncrypted": False, "Values": values}))
-        return file
-
-    def on(self, **changes: str) -> Operator:
-        """The same with other settings."""
+    def with_settings(self, **changes: str) -> CliRunner:
+        """Return a runner with other settings."""
         environment = {**self.world.environment, **changes}
-        return Operator(replace(self.world, environment=environment), self.folder)
+        return CliRunner(replace(self.world, environment=environment), self.directory)
 
-    async def types(self, line: str, *, said: str = "") -> Ended:
-        """What comes of `python -m aijobs LINE`, with `said` on stdin. A line without settings gets the world's."""
-        words = shlex.split(line)
-        words += [] if "--settings" in words else ["--settings", "local.settings.json"]
-        self.settings()
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with _as_if_started(self.folder, said), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                asked = make_parser().parse_args(words)
-            except SystemExit as exc:
-                code = int(exc.code or 0)
-            else:
-                code = await run(asked)
-        assert "Traceback" not in err.getvalue()
-        return Ended(code, out.getvalue(), err.getvalue())
+    def write_settings(self) -> Path:
+        """Write the settings file as the local stack does, and return its path."""
+        identity = {name: os.environ[name] for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")}
+        values = {**self.world.environment, **identity}
+        return self.write("local.settings.json", json.dumps({"IsEncrypted": False, "Values": values}))
 
-    def writes(self, name: str, text: str) -> Path:
-        """A file in the folder."""
-        file = self.folder / name
+    def write(self, name: str, text: str) -> Path:
+        """Write a file into the directory, and return its path."""
+        file = self.directory / name
         file.write_bytes(text.encode())
         return file
 
+    async def run(self, line: str, *, stdin: str = "") -> CliResult:
+        """Run `aijobs LINE` in this process. A line without `--settings` gets the world's."""
+        words = shlex.split(line)
+        words += [] if "--settings" in words else ["--settings", "local.settings.json"]
+        self.write_settings()
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with (
+            _process_state(self.directory, stdin),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                args = make_parser().parse_args(words)
+            except SystemExit as exc:
+                code = int(exc.code or 0)
+            else:
+                code = await run(args)
+        assert "Traceback" not in err.getvalue()
+        return CliResult(code, out.getvalue(), err.getvalue())
 
-def said_so_far() -> str:
-    """What the command that runs at this moment has said."""
+    async def start(self, line: str, *python: str, **environment: str) -> asyncio.subprocess.Process:
+        """
+        Start `python -m aijobs LINE` with Python's own options and little else in the environment.
+
+        A line without `--settings` gets the world's, unless the environment has settings.
+        """
+        words = shlex.split(line)
+        words += [] if "--settings" in words or environment else ["--settings", str(self.write_settings())]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, *python, "-m", "aijobs", *words),
+            cwd=self.directory,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run_process(self, line: str, *, stdin: str = "", **environment: str) -> CliResult:
+        """Run `aijobs LINE` as a process in which each warning is an error."""
+        process = await self.start(line, "-W", "error", **environment)
+        out, err = await process.communicate(stdin.encode())
+        assert process.returncode is not None
+        return CliResult(process.returncode, out.decode(), err.decode())
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+def current_output() -> str:
+    """Return what the command that is running has written to stdout."""
     return sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
 
 
 @contextlib.contextmanager
-def _as_if_started(folder: Path, said: str) -> Iterator[None]:
-    environment, stdin = dict(os.environ), sys.stdin
-    sys.stdin = io.StringIO(said)
+def _process_state(directory: Path, stdin: str) -> Iterator[None]:
+    """Give a command its own directory and stdin, and undo its changes to the environment."""
+    environment, before = dict(os.environ), sys.stdin
+    sys.stdin = io.StringIO(stdin)
     try:
-        with contextlib.chdir(folder):
+        with contextlib.chdir(directory):
             yield
     finally:
-        sys.stdin = stdin
+        sys.stdin = before
         os.environ.clear()
         os.environ.update(environment)

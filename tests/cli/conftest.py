@@ -1,0 +1,43 @@
+"""Fixtures of the command line's tests: a world of their own, since they look at whole queues."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
+from tests.support.cli_runner import CliRunner
+from tests.support.endpoint import Endpoint
+from tests.support.harness import Customer, World, open_world
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session", name="world")
+async def _world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+    """The app's services, whose queues no other test uses."""
+    async with open_world(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def cli(world: World, tmp_path: Path) -> CliRunner:
+    """The command line in an empty directory. The queues of jobs and callbacks, and their poison queues, are empty."""
+    for setting in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+        for suffix in ("", "-poison"):
+            await world.queues.get_queue_client(f"{world.environment[setting]}{suffix}").clear_messages()
+    return CliRunner(world, tmp_path)
+
+
+@pytest.fixture
+def customer(world: World) -> Customer:
+    """A customer with an account and a connection."""
+    return world.customer()
+
+
+@pytest.fixture
+def newcomer(world: World) -> Customer:
+    """A customer with an account and without a connection."""
+    return world.customer(connection=None)

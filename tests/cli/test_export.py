@@ -1,0 +1,85 @@
+"""`export` and `erase`: all data of one customer, written to a directory or deleted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from shared.storage.base import Row
+from tests.support.cli_runner import CliRunner
+from tests.support.harness import Customer
+
+PAGE = (Path(__file__).parents[2] / "docs/retention.md").read_text()
+COMMANDS = [
+    line.removeprefix("python -m aijobs ")
+    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python -m aijobs")
+]
+
+
+@pytest.fixture
+async def stored(newcomer: Customer) -> Customer:
+    """A customer with a row and a blob."""
+    world = newcomer.world
+    await world.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
+    name = f"{newcomer.name}/1/x.txt"
+    await world.services.blobs.write(world.environment["RESULTS_CONTAINER"], name, b"x", "text/plain")
+    return newcomer
+
+
+async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
+    """The commands on the page about retention do what the page says."""
+    assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]
+    cli.write_settings()
+    for line in COMMANDS:
+        result = await cli.run_process(line.replace("contoso ", f"{stored.name} "), stdin=f"{stored.name}\n")
+
+        assert (0, "") == (result.code, result.err)
+
+    assert [] == await stored.rows()
+    written = {path.name for path in (cli.directory / "contoso-data").iterdir()}
+    assert {"rows.jsonl", "blobs.jsonl", "manifest.json", "blobs"} == written
+    assert all(f"`{name}`" in PAGE or f"`{name}/`" in PAGE for name in written)
+
+
+async def test_counts_are_reported(cli: CliRunner, stored: Customer):
+    """Both commands report the rows, and the blobs by container."""
+    exported = await cli.run(f"export {stored.name} --to out")
+    erased = await cli.run(f"erase {stored.name} --yes")
+
+    names = [cli.world.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
+    counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
+    assert f"Exported {stored.name} to out: {counts}" == exported.out
+    assert f"Erased {stored.name}: {counts}" == erased.out
+
+
+async def test_erase_needs_a_confirmation(cli: CliRunner, stored: Customer):
+    """Anything but the customer's id deletes nothing, and exits with 1."""
+    result = await cli.run(f"erase {stored.name}", stdin="yes\n")
+
+    assert 1 == result.code
+    assert result.out.endswith("Nothing was deleted.\n")
+    assert 1 == len(await stored.rows())
+
+
+async def test_unfinished_jobs_are_reported(cli: CliRunner, stored: Customer):
+    """`erase` says how many of the jobs had not ended."""
+    await cli.world.services.table.insert(Row(stored.name, "j_2", {"state": "waiting"}))
+
+    result = await cli.run(f"erase {stored.name} --yes")
+
+    assert 0 == result.code
+    assert "Not ended: 1 job." in result.out
+
+
+async def test_missing_table_is_one_sentence(cli: CliRunner, stored: Customer):
+    """A table that doesn't exist is named, with the setting to check."""
+    result = await cli.with_settings(JOBS_TABLE="neverMade").run(f"erase {stored.name} --yes")
+
+    assert (1, 1) == (result.code, result.err.count("\n"))
+    assert "table neverMade: query: 404 TableNotFound" in result.err
+    assert "Check JOBS_TABLE" in result.err
