@@ -1,105 +1,105 @@
 // Everything that a deployment needs, in one resource group. `azd up` reads main.parameters.json;
-// environments/*.bicepparam are for `az deployment sub create`. docs/deploy.md tells both ways.
+// environments/*.bicepparam are for `az deployment sub create`. docs/deploy.md describes both.
 targetScope = 'subscription'
 
-@description('The name of the environment, such as test. Names of resources are made from it.')
+@description('The name of the environment, such as test. The names of the resources are derived from it.')
 @minLength(1)
 @maxLength(32)
 param environmentName string
 
-@description('The region of everything. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
+@description('The region of all resources. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
 @minLength(1)
 @metadata({ azd: { type: 'location' } })
 param location string
 
-@description('The resource group, which is made if it is not there. Empty: rg- and the name of the environment.')
+@description('The resource group, created if it does not exist. Empty: rg- and the name of the environment.')
 @maxLength(90)
 param resourceGroupName string = ''
 
-// How far and how fast it scales
+// Scale
 
-@description('How many instances there may be of each function that takes from a queue, and of the HTTP functions together.')
+@description('The maximum number of instances of each function with a queue trigger, and of all HTTP functions together.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 100
 
-@description('Memory of an instance. A worker runs 64 jobs at once within 2048.')
+@description('The memory of an instance. With 2048, a worker runs 64 jobs at once.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Instances that are kept, and paid for, to take jobs without a cold start.')
+@description('Always-ready instances for jobs: no cold start, at a cost.')
 @minValue(0)
 @maxValue(100)
 param alwaysReadyJobs int = 0
 
-@description('The same for HTTP.')
+@description('Always-ready instances for HTTP.')
 @minValue(0)
 @maxValue(100)
 param alwaysReadyHttp int = 0
 
-@description('HTTP requests at once on an instance. Azure takes 1 for Python if nothing is said; our functions wait without a thread.')
+@description('HTTP requests that an instance handles at once. Azure defaults to 1 for Python; these functions wait without a thread.')
 @minValue(1)
 @maxValue(1000)
 param httpConcurrency int = 64
 
-// What is kept, and how
+// Storage and retention
 
-@description('How many copies Storage keeps. Standard_ZRS survives the loss of a zone, where the region has zones.')
+@description('The redundancy of Storage. Standard_ZRS survives the loss of a zone, if the region has zones.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param storageSku string = 'Standard_LRS'
 
-@description('After how many days a blob in an input container is deleted. 0: never.')
+@description('The number of days after which a blob in an input container is deleted. 0: never.')
 @minValue(0)
 @maxValue(36500)
 param inputRetentionDays int = 30
 
-@description('RETAIN_JOBS_DAYS: how long a done job is kept, with its result. 0: for ever.')
+@description('RETAIN_JOBS_DAYS: how long a finished job is kept, with its result. 0: forever.')
 @minValue(0)
 @maxValue(3650)
 param retainJobsDays int = 30
 
-@description('RETAIN_USAGE_MONTHS: how many whole months usage records are kept. 0: for ever.')
+@description('RETAIN_USAGE_MONTHS: how many whole months usage records are kept. 0: forever.')
 @minValue(0)
 @maxValue(120)
 param retainUsageMonths int = 24
 
-@description('LEASE_SECONDS: how long after its last sign of life a worker\'s job may be taken over.')
+@description('LEASE_SECONDS: how long after its last renewal a job\'s lease expires, so that another worker may take it over.')
 @minValue(10)
 @maxValue(540)
 param leaseSeconds int = 90
 
-@description('True to bring back a vault of the same name that was deleted less than 90 days ago. It can\'t be purged.')
+@description('True: recover a vault of the same name that was deleted less than 90 days ago. It can\'t be purged.')
 param recoverVault bool = false
 
-// Who may
+// Access
 
-@description('Lets the app write, list and delete connections, for onboarding over HTTP. It only reads them otherwise.')
+@description('Lets the app write, list and delete connections, for onboarding over HTTP. Without it, the app only reads them.')
 param onboardOverHttp bool = false
 
-@description('The object id of a person or group who onboards customers and looks into queues, tables and blobs. Empty: nobody.')
+@description('The object id of a person or group that onboards customers and inspects queues, tables and blobs. Empty: nobody.')
 param operatorObjectId string = ''
 
-@description('What operatorObjectId is.')
+@description('The type of operatorObjectId.')
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param operatorType string = 'User'
 
-@description('The client id of an app registration: HTTP then takes Entra tokens for it in place of function keys. Empty: keys.')
+@description('The client id of an app registration: HTTP then requires Entra tokens for it, not function keys. Empty: function keys.')
 param httpAuthClientId string = ''
 
 @description('ENTRA_CUSTOMER_CLAIM: the claim that ties a token to one customer.')
 @minLength(1)
 param entraCustomerClaim string = 'customer'
 
-@description('ENTRA_CLIENT_ID: the app registration that customers in other tenants have consented to.')
+@description('ENTRA_CLIENT_ID: the app registration that customers in other tenants consented to.')
 param entraClientId string = ''
 
-@description('The name of the vault\'s secret with the operator\'s own connection. Empty: there is none.')
+@description('The name of the vault\'s secret with the operator\'s static connection. Empty: no static connection.')
 param staticConnectionSecret string = ''
 
-@description('ALLOW_STATIC_CONNECTION: customers who may run on it, separated by commas; *, true or 1 alone: everybody, at your cost.')
+@description('ALLOW_STATIC_CONNECTION: customers that may use it, separated by commas; *, true or 1: every customer, at your cost.')
 param allowStaticConnection string = ''
 
-// Where jobs may reach
+// Network
 
 @description('ALLOWED_ENDPOINT_SUFFIXES: hosts that connections may point at, separated by commas. Empty: Azure\'s and OpenAI\'s.')
 param allowedEndpointSuffixes string = ''
@@ -110,7 +110,7 @@ param allowedScopes string = ''
 @description('ALLOWED_RESULT_QUEUES: further queues that a job may name for its result, separated by commas. They are made.')
 param allowedResultQueues string = ''
 
-@description('Puts the app into a virtual network, and Storage and Key Vault behind private endpoints in it.')
+@description('Places the app in a virtual network, with private endpoints for Storage and Key Vault.')
 param vnetEnabled bool = false
 
 @description('The address space of that network; a /24 is enough.')
@@ -119,16 +119,16 @@ param vnetAddressSpace string = '10.61.0.0/24'
 @description('ALLOW_PRIVATE_ENDPOINTS: lets connections point at private addresses, as customers\' own private endpoints are.')
 param allowPrivateEndpoints bool = false
 
-// What is seen
+// Monitoring
 
-@description('Who is written to when an alert fires, separated by commas. Empty: alerts only show in the portal.')
+@description('Email addresses that alerts are sent to, separated by commas. Empty: alerts show only in the portal.')
 param alertEmails string = ''
 
-@description('Where the runbook can be read; alerts name it with a heading.')
+@description('The URL of the runbook; each alert links to its heading.')
 @minLength(1)
 param runbookUrl string = 'docs/runbook.md'
 
-@description('Asks /api/health from outside, and wakes somebody if it does not answer. False: where HTTP is closed to the internet, or the app is stopped.')
+@description('Requests /api/health from outside, and raises an alert if it fails. False: HTTP is closed to the internet, or the app is stopped.')
 param healthTest bool = true
 
 @description('How many days logs are kept.')
@@ -136,11 +136,11 @@ param healthTest bool = true
 @maxValue(730)
 param logRetentionDays int = 30
 
-@description('GB of logs a day at most; then logs, and alerts with them, are blind until the next day. -1: no limit.')
+@description('The maximum GB of logs per day; above it, logs and the alerts on them stop until the next day. -1: no limit.')
 @minValue(-1)
 param logDailyCapGB int = 5
 
-@description('Logs every request to Storage. It costs about a kilobyte of logs a request: for an investigation.')
+@description('Logs every request to Storage, about a kilobyte of logs each: for an investigation.')
 param auditStorage bool = false
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
@@ -148,13 +148,13 @@ var tags = { 'azd-env-name': environmentName }
 var appName = 'func-${token}'
 var packageContainer = 'app-package'
 
-// What the app finds in its account. The names go into its settings from here, so the two can't differ.
+// The queues, containers and table of the app. Its settings take the names from here, so the two can't differ.
 var jobsQueue = 'jobs'
 var resultsQueue = 'results'
 var callbacksQueue = 'callbacks'
 var moreResultQueues = empty(allowedResultQueues) ? [] : map(split(allowedResultQueues, ','), name => trim(name))
-// The host makes a poison queue where it needs one, but its role ends at the queues that there are. A poison queue has
-// a trigger as well, but no poison queue of its own: the host leaves a message there to come back.
+// The host would create a poison queue when it needs one, but its role covers only queues that exist. A poison queue has
+// a trigger as well, but no poison queue of its own: a message that fails there becomes visible again.
 var queues = union(
   [jobsQueue, '${jobsQueue}-poison'],
   [callbacksQueue, '${callbacksQueue}-poison'],
@@ -191,8 +191,8 @@ module monitoring 'app/monitoring.bicep' = {
   }
 }
 
-// Two accounts: whoever may write to the host's runs code as the app, so no customer's data is in it, and
-// nobody who hands in jobs ever needs a role on it. The limits of the two are also apart.
+// Two accounts: who can write to the host's can run code as the app, so it holds no customer's data, and a
+// submitter of jobs never needs a role on it. Their limits are separate, too.
 module hostStorage 'app/storage.bicep' = {
   name: 'host-storage'
   scope: group
@@ -295,7 +295,7 @@ module app 'app/function.bicep' = {
     httpConcurrency: httpConcurrency
     httpAuthClientId: httpAuthClientId
     settings: {
-      // The host's own
+      // Read by the host
       AzureWebJobsStorage__credential: 'managedidentity'
       AzureWebJobsStorage__clientId: identity.outputs.clientId
       AzureWebJobsStorage__blobServiceUri: hostStorage.outputs.blobUri
@@ -303,7 +303,7 @@ module app 'app/function.bicep' = {
       APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
       APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.outputs.clientId};Authorization=AAD'
       JobStorage__credential: 'managedidentity'
-      // The host's and the app's
+      // Read by the host and the app
       JobStorage__clientId: identity.outputs.clientId
       JobStorage__queueServiceUri: jobStorage.outputs.queueUri
       JobStorage__blobServiceUri: jobStorage.outputs.blobUri
@@ -312,7 +312,7 @@ module app 'app/function.bicep' = {
       RESULTS_QUEUE: resultsQueue
       CALLBACKS_QUEUE: callbacksQueue
       HTTP_AUTH: empty(httpAuthClientId) ? 'key' : 'entra'
-      // The app's
+      // Read by the app
       AZURE_CLIENT_ID: identity.outputs.clientId
       KEY_VAULT_URL: vault.outputs.uri
       ENTRA_CLIENT_ID: entraClientId
@@ -334,7 +334,7 @@ module app 'app/function.bicep' = {
       RETAIN_USAGE_MONTHS: string(retainUsageMonths)
     }
   }
-  dependsOn: [rbac] // a role takes minutes to reach everywhere: the sooner it is given, the better
+  dependsOn: [rbac] // an assignment takes minutes to take effect everywhere, so it comes first
 }
 
 module alerts 'app/alerts.bicep' = {
@@ -368,7 +368,7 @@ module workbook 'app/workbook.bicep' = {
   }
 }
 
-// azd keeps these in the environment's .env
+// azd stores these in the environment's .env
 output AZURE_LOCATION string = location
 output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name

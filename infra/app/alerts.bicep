@@ -2,7 +2,7 @@
 // Logs may be sampled (host.json), so queries count ItemCount, not rows.
 param environmentName string
 
-@description('For names that may not hold all that an environment\'s name may.')
+@description('For names with fewer allowed characters than an environment\'s name.')
 param token string
 param location string
 param tags object
@@ -11,7 +11,7 @@ param insightsId string
 param vaultId string
 param jobAccountId string
 
-@description('Empty: alerts only show in the portal.')
+@description('Empty: alerts show only in the portal.')
 param emails array
 
 param runbookUrl string
@@ -24,7 +24,7 @@ var requeued = loadTextContent('../queries/requeued.kql')
 var faults = loadTextContent('../queries/faults.kql')
 var opened = loadTextContent('../queries/opened.kql')
 
-// `name` is also the heading in the runbook. Severity 1 wakes, 2 is for today, 3 for this week.
+// `name` is also the heading in the runbook. Severity 1: at once, 2: today, 3: this week.
 var logAlerts = [
   {
     name: 'jobs-failing'
@@ -246,7 +246,7 @@ resource logRules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
         ]
       }
       autoMitigate: true
-      skipQueryValidation: true // the tables are made when the first rows come
+      skipQueryValidation: true // the tables do not exist before the first rows
       actions: { actionGroups: [people.id], customProperties: { runbook: '${runbookUrl}#${alert.name}' } }
     }
   }
@@ -298,7 +298,7 @@ resource health 'Microsoft.Insights/webtests@2022-06-15' = if (!empty(healthUri)
     Kind: 'standard'
     Enabled: true
     Frequency: 900
-    Timeout: 120 // a cold start is part of it
+    Timeout: 120 // includes a cold start
     RetryEnabled: true
     Locations: [{ Id: 'emea-nl-ams-azr' }, { Id: 'us-va-ash-azr' }, { Id: 'apac-sg-sin-azr' }]
     Request: { RequestUrl: healthUri, HttpVerb: 'GET', ParseDependentRequests: false }

@@ -1,5 +1,5 @@
-// The Functions app on Flex Consumption. Each function that takes from a queue scales on its own; those of HTTP
-// scale together. How many jobs a worker runs at once is host.json's: `batchSize` + `newBatchThreshold`.
+// The Functions app on Flex Consumption. Each function with a queue trigger scales on its own; the HTTP functions
+// scale together. host.json sets how many jobs a worker runs at once: `batchSize` + `newBatchThreshold`.
 param name string
 param planName string
 param location string
@@ -10,7 +10,7 @@ param identityId string
 @description('Empty: no virtual network.')
 param subnetId string
 
-@description('The container that the package of the code goes to.')
+@description('The URL of the container that holds the package of the code.')
 param packageUri string
 
 param maximumInstanceCount int
@@ -19,10 +19,10 @@ param alwaysReadyJobs int
 param alwaysReadyHttp int
 param httpConcurrency int
 
-@description('The app registration whose tokens HTTP takes. Empty: function keys.')
+@description('The client id of the app registration whose tokens HTTP requires. Empty: function keys.')
 param httpAuthClientId string
 
-@description('The app settings, all of them: what is set by hand is lost with the next deployment.')
+@description('All app settings: a setting made by hand is lost at the next deployment.')
 param settings object
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
@@ -92,8 +92,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     properties: settings
   }
 
-  // It checks tokens that come, and lets requests without one through: webhooks and /api/health are open to
-  // everybody, and for all else the app itself asks for a role (shared/http/auth.py).
+  // Authentication verifies tokens and lets requests without one through: webhooks and /api/health are anonymous,
+  // and for everything else the app itself requires a role (shared/http/auth.py).
   resource auth 'config' = if (!empty(httpAuthClientId)) {
     name: 'authsettingsV2'
     properties: {

@@ -1,4 +1,4 @@
-// The identity that the app runs as: everything that it may do is a role of this one (rbac.bicep).
+// The identity that the app runs as. Its roles (rbac.bicep) are everything that it may do.
 param name string
 param location string
 param tags object

@@ -1,4 +1,4 @@
-// Application Insights and the Log Analytics workspace that it writes to. Neither takes a key.
+// Application Insights and the Log Analytics workspace that it writes to. Neither accepts a key.
 param workspaceName string
 param insightsName string
 param location string
@@ -7,7 +7,7 @@ param tags object
 @description('How many days logs are kept.')
 param retentionDays int
 
-@description('GB a day, or -1 for no limit.')
+@description('GB per day; -1: no limit.')
 param dailyCapGB int
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
@@ -38,5 +38,5 @@ output workspaceId string = workspace.id
 output insightsId string = insights.id
 output insightsName string = insights.name
 
-// Tells where to send, and is good for nothing without a role: local authentication is off.
+// An address, not a credential: local authentication is off, so sending needs a role.
 output connectionString string = insights.properties.ConnectionString

@@ -1,13 +1,13 @@
-// A virtual network for the app, and private endpoints in it for what the app talks to.
+// A virtual network for the app, with private endpoints for Storage and Key Vault.
 param name string
 param location string
 param tags object
 param addressSpace string
 
-@description('What gets a private endpoint: its name, the resource\'s id, and the part of it: blob, queue, table or vault.')
+@description('The private endpoints: name, the resource\'s id, and the part of it: blob, queue, table or vault.')
 param targets array
 
-// Key Vault's zone is not the suffix of its own addresses (learn.microsoft.com/azure/private-link/private-endpoint-dns).
+// Key Vault's private DNS zone differs from the suffix of its addresses (learn.microsoft.com/azure/private-link/private-endpoint-dns).
 var zones = {
   blob: 'privatelink.blob.${environment().suffixes.storage}'
   queue: 'privatelink.queue.${environment().suffixes.storage}'

@@ -1,5 +1,5 @@
-// Every role that is given, and nothing else. docs/security.md has them as a table; a test holds the two
-// and the code together. What is taken out here is not taken away in Azure: delete the assignment there.
+// All role assignments, and nothing else. docs/security.md has them as a table, which a test compares with this file.
+// Removing an assignment here does not remove it in Azure: delete it there.
 param appPrincipalId string
 
 @description('Empty: nobody.')
@@ -19,7 +19,7 @@ param readContainers array
 param vaultName string
 param insightsName string
 
-@description('The app may also write, list and delete secrets.')
+@description('Lets the app write, list and delete secrets, too.')
 param onboardOverHttp bool
 
 // learn.microsoft.com/azure/role-based-access-control/built-in-roles
@@ -81,7 +81,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insightsName
 }
 
-// The host's own account: the package of the code, locks, function keys (blobs), its diagnostic events (tables).
+// The host's account: the package of the code, locks and function keys (blobs), its diagnostic events (tables).
 
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hostAccount
@@ -103,7 +103,7 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The account with the jobs: queue by queue, container by container.
+// The jobs' account: one assignment per queue and container.
 
 resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, i) in queues: {
@@ -141,7 +141,7 @@ resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
-// Of the whole account: a transaction is a request to the account ($batch), not to the table. There is one table.
+// On the whole account: a transaction is a request to the account ($batch), not to the table. There is one table.
 resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: jobAccount
   name: guid(jobAccount.id, appPrincipalId, roles.StorageTableDataContributor)
@@ -152,7 +152,7 @@ resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The vault: a reader, and an officer only where customers are onboarded over HTTP.
+// The vault: a reader; an officer only if customers are onboarded over HTTP.
 
 resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: vault
@@ -184,7 +184,7 @@ resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The operator: customers' connections, and what stands in the jobs' account. Nothing on the host's own.
+// The operator: customers' connections and the data in the jobs' account. Nothing on the host's account.
 
 var operatorRoles = empty(operatorObjectId)
   ? []

@@ -1,4 +1,4 @@
-// One Storage account, with what is to stand in it. No shared keys: every request bears an identity.
+// One Storage account with its containers, queues and tables. Shared keys are off: every request needs an identity.
 @minLength(3)
 @maxLength(24)
 param name string
@@ -16,7 +16,7 @@ param expiringContainers array = []
 @description('0: never.')
 param expireDays int = 0
 
-@description('Only private endpoints lead in.')
+@description('Allows access through private endpoints only.')
 param privateOnly bool
 
 param workspaceId string
@@ -84,7 +84,7 @@ resource jobTables 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-
   }
 ]
 
-// Results are not in it: the app's own sweep deletes those, together with their rows (docs/retention.md).
+// Results have no rule: the app's own sweep deletes them together with their rows (docs/retention.md).
 resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = if (expireDays > 0 && !empty(expiringContainers)) {
   parent: account
   name: 'default'

@@ -1,14 +1,14 @@
-// The vault with the customers' connections. Who read which secret is always logged.
+// The vault with the customers' connections. Every read of a secret is logged with who read it.
 @minLength(3)
 @maxLength(24)
 param name string
 param location string
 param tags object
 
-@description('Brings back the deleted vault of this name.')
+@description('Recovers the deleted vault of this name.')
 param recover bool
 
-@description('Only private endpoints lead in.')
+@description('Allows access through private endpoints only.')
 param privateOnly bool
 
 param workspaceId string
@@ -36,7 +36,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'audit'
   properties: {
     workspaceId: workspaceId
-    logAnalyticsDestinationType: 'Dedicated' // the table AZKVAuditLogs; else it would all be in AzureDiagnostics
+    logAnalyticsDestinationType: 'Dedicated' // the table AZKVAuditLogs, not AzureDiagnostics
     logs: [{ categoryGroup: 'audit', enabled: true }]
   }
 }

@@ -58,7 +58,7 @@ var charts = [
     query: '${faults}\nfaults | project TimeGenerated, Message, AppRoleInstance | order by TimeGenerated desc | take 50'
   }
   {
-    title: 'What the host gave up'
+    title: 'Messages that the host gave up'
     visual: 'table'
     query: loadTextContent('../queries/poison.kql')
   }
@@ -73,7 +73,7 @@ var charts = [
     query: '${finished}\nfinished | summarize input = sum(input_tokens * ItemCount), output = sum(output_tokens * ItemCount) by customer | top 20 by input'
   }
   {
-    title: 'Workers at work'
+    title: 'Workers'
     visual: 'linechart'
     query: 'AppRequests | summarize workers = dcount(AppRoleInstance) by bin(TimeGenerated, 5m), Name'
   }
@@ -90,7 +90,7 @@ var metrics = [
     splitBy: null
   }
   {
-    title: 'Requests to Storage by answer'
+    title: 'Requests to Storage by response'
     id: jobAccountId
     type: 'microsoft.storage/storageaccounts'
     namespace: 'microsoft.storage/storageaccounts'
@@ -99,7 +99,7 @@ var metrics = [
     splitBy: 'ResponseType'
   }
   {
-    title: 'Requests to Key Vault by answer'
+    title: 'Requests to Key Vault by response'
     id: vaultId
     type: 'microsoft.keyvault/vaults'
     namespace: 'microsoft.keyvault/vaults'
@@ -123,7 +123,7 @@ var chartItems = [
       timeContextFromParameter: 'TimeRange'
       size: 0
       visualization: chart.visual
-      noDataMessage: 'Nothing in this time.'
+      noDataMessage: 'Nothing in this time range.'
     }
   }
 ]

@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Three copies in three zones, a year of jobs to ask for again, and somebody to wake.
+// Copies in three zones, a year of jobs, always-ready instances, a virtual network, and an address for alerts.
 param environmentName = 'production'
 param location = 'swedencentral'
 param storageSku = 'Standard_ZRS'

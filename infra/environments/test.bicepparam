@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Small, and quick to forget: for trying things out.
+// Small, with short retention: for tests.
 param environmentName = 'test'
 param location = 'swedencentral'
 param maximumInstanceCount = 10
