@@ -31,7 +31,7 @@ from shared.storage.blobs import AzureBlobs
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
-from shared.upstream.capabilities import Adaptations
+from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
 from shared.upstream.client import Transport
 from shared.upstream.guarded_session import open_session
@@ -59,7 +59,7 @@ class Services:
     client: Transport
     limiter: Limiter
     breakers: Breakers
-    capabilities: Adaptations
+    capabilities: Capabilities
     inputs: Inputs
     outputs: Outputs
     telemetry: Telemetry
@@ -136,7 +136,7 @@ def build(settings: Settings) -> Services:
         ),
         limiter=Limiter(),
         breakers=Breakers(on_change=telemetry.breaker_changed),
-        capabilities=Adaptations(),
+        capabilities=Capabilities(),
         inputs=Inputs(settings, blobs),
         outputs=Outputs(settings, blobs),
         telemetry=telemetry,

@@ -34,7 +34,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.upstream.error_mapping import said_in_short
+from shared.upstream.error_mapping import shorten
 
 PART_TOKENS = 12_000
 """
@@ -152,7 +152,7 @@ def _no_text(output: dict[str, Any], facts: UpstreamFacts) -> UpstreamError:
     message, reason = output["choices"][0].get("message"), output["finish_reason"]
     refusal = message.get("refusal") if isinstance(message, dict) else None
     if isinstance(refusal, str) and refusal.strip():
-        return ContentFiltered(f"The model refused to summarize the text: {said_in_short(refusal)}", facts)
+        return ContentFiltered(f"The model refused to summarize the text: {shorten(refusal)}", facts)
     advice = ""
     if reason == "length":
         advice = " Its limit was used up before that, by reasoning for instance: raise `max_completion_tokens`."

@@ -42,7 +42,7 @@ from shared.errors import (
     UpstreamFacts,
 )
 from shared.storage.base import Row, RowChanged, Table
-from shared.upstream.capabilities import Adaptations, read_adaptation
+from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import Transport
 from shared.upstream.messages import EntraAccess, Reply, UpstreamRequest
 
@@ -79,7 +79,7 @@ class Trials:
     """Tries connections."""
 
     transport: Transport
-    adaptations: Adaptations
+    capabilities: Capabilities
     table: Table
 
     async def run(self, connection: Connection, asked: str | None) -> TrialDocument:
@@ -125,8 +125,8 @@ class Trials:
             "messages": [{"role": "user", "content": "ping"}],
             "max_tokens": 1,
         }
-        for known in self.adaptations.known(*place):
-            body = known.change(body) if known.parameter in body else body
+        for known in self.capabilities.adaptations(*place):
+            body = known.apply(body) if known.parameter in body else body
         request = _asking(connection, model, body)
         record = _Record(self.table, connection, model)
         await record.open()
@@ -137,8 +137,8 @@ class Trials:
                 learned = read_adaptation(error, body, droppable=frozenset())
                 if learned is None:
                     raise
-                self.adaptations.learn(learned, *place)
-                reply = await self._send(connection, _asking(connection, model, learned.change(body)), until)
+                self.capabilities.learn(learned, *place)
+                reply = await self._send(connection, _asking(connection, model, learned.apply(body)), until)
         except (UpstreamError, ConnectionFault) as error:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
                 await record.withdraw()

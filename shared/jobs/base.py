@@ -12,7 +12,7 @@ from shared.jobs.outputs import Outputs
 from shared.settings import Settings
 from shared.storage.base import Queues
 from shared.telemetry.base import Telemetry
-from shared.upstream.capabilities import Adaptations
+from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
 from shared.upstream.client import Transport
 
@@ -49,7 +49,7 @@ class JobServices(Protocol):
         """The circuit breakers, by connection."""
 
     @property
-    def capabilities(self) -> Adaptations:
+    def capabilities(self) -> Capabilities:
         """What refusals have taught of endpoints and models."""
 
     @property

@@ -170,9 +170,9 @@ class Bench:
         place = self._place(operation) + (() if effort is None else (str(effort)[:_LONGEST_EFFORT],))
         adapted: list[str] = []
         body = {"model": self.connection.endpoint.model_in_body(self.model), **body}
-        for adaptation in [] if strict else self.services.capabilities.known(*place):
+        for adaptation in [] if strict else self.services.capabilities.adaptations(*place):
             if adaptation.parameter in body:
-                body = adaptation.change(body)
+                body = adaptation.apply(body)
                 adapted.append(str(adaptation))
 
         def read(error: RequestRejected) -> Adaptation | None:
@@ -189,24 +189,24 @@ class Bench:
                 if learned is None:
                     raise
             self.services.capabilities.learn(learned, *place)
-            body = learned.change(body)
+            body = learned.apply(body)
             adapted.append(str(learned))
 
     def most(self, operation: str) -> int | None:
         """See `actions.Bench`."""
-        return self.services.capabilities.most(*self._place(operation))
+        return self.services.capabilities.batch_limit(*self._place(operation))
 
     def learn_most(self, operation: str, most: int) -> None:
         """See `actions.Bench`."""
-        self.services.capabilities.learn_most(most, *self._place(operation))
+        self.services.capabilities.learn_batch_limit(most, *self._place(operation))
 
     def stands_for(self, operation: str) -> str:
         """See `actions.Bench`."""
-        return self.services.capabilities.replacement(*self._place(operation)) or operation
+        return self.services.capabilities.operation_for(operation, *self._place(operation))
 
     def learn_stands_for(self, operation: str, other: str) -> None:
         """See `actions.Bench`."""
-        self.services.capabilities.learn_replacement(other, *self._place(operation))
+        self.services.capabilities.learn_operation(other, *self._place(operation))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See `actions.Bench`."""

@@ -1,9 +1,9 @@
 """
-Parameters from evidence: what a provider's own refusal says to change in a request.
+What an endpoint's model accepts, learned from the provider's own refusals.
 
-A deployment's name says nothing about its model, so nothing is guessed from it: a request is sent as it
-was given, and changed only where the provider has answered that it does not take a parameter. What was
-learned of an endpoint and model is remembered for a while, so that later requests are right at once.
+A deployment's name says nothing about its model, so nothing is guessed from it: a request is sent as the caller
+wrote it, and changed only after the provider has refused a parameter. What an endpoint and model refused is
+remembered for a while, so that later requests are right at once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from shared.lru import LRU
 
 T = TypeVar("T")
 
-REMEMBERED_S = 3600.0
-"""A deployment can be given another model: what was learned of it is forgotten after this."""
+MAX_AGE_S = 3600.0
+"""A deployment can be given another model, so what was learned is forgotten after this."""
 MAX_ENTRIES = 10_000
-"""Endpoints and models that a worker remembers."""
+"""Keys that a worker remembers, for each kind of capability."""
 
-# Reasoning models refuse these (learn.microsoft.com/azure/ai-services/openai/how-to/reasoning); each only
-# steers how an answer is drawn, so a request without it still asks the same.
+# Reasoning models refuse these (learn.microsoft.com/azure/ai-services/openai/how-to/reasoning). Each only controls
+# sampling, so a request without it still asks for the same.
 SAMPLING = frozenset(
     {
         "temperature",
@@ -45,24 +45,28 @@ _REFUSED = frozenset({400, 422})
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """One parameter that an endpoint's model does not take, and what it is called there, if anything."""
+    """A parameter that a model refuses, and its name there, if it has another one."""
 
     parameter: str
-    renamed: str | None = None
+    new_name: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.parameter} became {self.renamed}" if self.renamed else f"{self.parameter} was left out"
+        return f"{self.parameter} became {self.new_name}" if self.new_name else f"{self.parameter} was left out"
 
-    def change(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`body` without the parameter, its value under the other name where there is one."""
-        changed = {name: value for name, value in body.items() if name != self.parameter}
-        if self.renamed is not None:
-            changed.setdefault(self.renamed, body[self.parameter])
-        return changed
+    def apply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return `body` without the parameter, with its value under the new name if there is one."""
+        adapted = {name: value for name, value in body.items() if name != self.parameter}
+        if self.new_name is not None:
+            adapted.setdefault(self.new_name, body[self.parameter])
+        return adapted
 
 
 def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: frozenset[str]) -> Adaptation | None:
-    """What `error` says to change in `body`; None where it says nothing, or nothing that may be changed."""
+    """
+    Return the change to `body` that `error` asks for, or None.
+
+    None if the error names no parameter of `body`, or one that is neither in RENAMED nor in `droppable`.
+    """
     facts = error.facts
     if facts.status not in _REFUSED:
         return None
@@ -79,51 +83,56 @@ def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: fr
     return Adaptation(parameter) if parameter in droppable else None
 
 
-class Adaptations:
-    """What has been learned of places: an endpoint, a model, an operation, and what else it may hold for alone."""
+class Capabilities:
+    """
+    What a worker has learned from refusals, each under a key.
 
-    def __init__(self, *, ticks: Callable[[], float] = time.monotonic) -> None:
-        self._learned = _Memory[dict[str, Adaptation]](ticks)
-        self._most = _Memory[int](ticks)
-        self._replacements = _Memory[str](ticks)
+    A key is an endpoint, a model, an operation, and whatever else it depends on, such as the reasoning effort.
+    `clock` returns seconds. Beyond MAX_ENTRIES, the least recently used key is forgotten.
+    """
 
-    def known(self, *place: str) -> list[Adaptation]:
-        """The parameters that a place refuses, as far as refusals have told."""
-        return list((self._learned.recall(place) or {}).values())
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._adaptations = _Memory[dict[str, Adaptation]](clock)
+        self._batch_limits = _Memory[int](clock)
+        self._operations = _Memory[str](clock)
 
-    def learn(self, adaptation: Adaptation, *place: str) -> None:
-        """Remembers it; beyond MAX_ENTRIES, the least recently used place is forgotten."""
-        learned = {one.parameter: one for one in self.known(*place)} | {adaptation.parameter: adaptation}
-        self._learned.keep(place, learned)
+    def adaptations(self, *key: str) -> list[Adaptation]:
+        """Return the adaptations of requests to that key, in the order in which they were learned."""
+        return list((self._adaptations.get(key) or {}).values())
 
-    def most(self, *place: str) -> int | None:
-        """How many things one call of a place takes, pictures or texts; None where no refusal has told."""
-        return self._most.recall(place)
+    def learn(self, adaptation: Adaptation, *key: str) -> None:
+        """Remember that requests to that key need the adaptation."""
+        learned = {other.parameter: other for other in self.adaptations(*key)}
+        self._adaptations.set(key, learned | {adaptation.parameter: adaptation})
 
-    def learn_most(self, most: int, *place: str) -> None:
-        """Remembers it, if it is less than what is known; as `learn`."""
-        known = self.most(*place)
-        self._most.keep(place, most if known is None else min(most, known))
+    def batch_limit(self, *key: str) -> int | None:
+        """Return how many inputs or images one call takes, or None if no refusal has shown it."""
+        return self._batch_limits.get(key)
 
-    def replacement(self, *place: str) -> str | None:
-        """The operation that a place takes instead of its own; None where no refusal has told."""
-        return self._replacements.recall(place)
+    def learn_batch_limit(self, limit: int, *key: str) -> None:
+        """Remember how many inputs or images one call takes; the lowest limit holds."""
+        lowest = self.batch_limit(*key)
+        self._batch_limits.set(key, limit if lowest is None else min(limit, lowest))
 
-    def learn_replacement(self, operation: str, *place: str) -> None:
-        """Remembers it; as `learn`."""
-        self._replacements.keep(place, operation)
+    def operation_for(self, operation: str, *key: str) -> str:
+        """Return the operation that the model takes in place of `operation`: itself, unless another was learned."""
+        return self._operations.get(key) or operation
+
+    def learn_operation(self, operation: str, *key: str) -> None:
+        """Remember that the model takes `operation` in place of the operation in the key."""
+        self._operations.set(key, operation)
 
 
 class _Memory(Generic[T]):
-    """The last value of each place, for REMEMBERED_S."""
+    """The last value of each key, for MAX_AGE_S."""
 
-    def __init__(self, ticks: Callable[[], float]) -> None:
-        self._ticks = ticks
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._entries = LRU[tuple[str, ...], tuple[float, T]](MAX_ENTRIES)
 
-    def recall(self, place: tuple[str, ...]) -> T | None:
-        since, value = self._entries.get(place) or (0.0, None)
-        return value if self._ticks() - since < REMEMBERED_S else None
+    def get(self, key: tuple[str, ...]) -> T | None:
+        since, value = self._entries.get(key) or (0.0, None)
+        return value if self._clock() - since < MAX_AGE_S else None
 
-    def keep(self, place: tuple[str, ...], value: T) -> None:
-        self._entries.set(place, (self._ticks(), value))
+    def set(self, key: tuple[str, ...], value: T) -> None:
+        self._entries.set(key, (self._clock(), value))

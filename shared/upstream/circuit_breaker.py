@@ -1,8 +1,9 @@
 """
-A breaker a connection: an endpoint that keeps failing is left alone for a while, then tried with one call.
+A circuit breaker for each connection: an endpoint that keeps failing is not called for a while, then probed.
 
-A key that the endpoint keeps refusing is not tried again and again either; a new version of the secret
-has a breaker of its own, and so is tried at once.
+After FAILURES failed tries in a row the breaker opens, and calls fail without being sent. When its time is over it
+is half-open: one call probes the endpoint, and its outcome closes the breaker or opens it for longer. A key that the
+endpoint keeps refusing opens it too; a new version of the secret has a breaker of its own, so it is tried at once.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN
 from shared.lru import LRU
 
 FAILURES = 8
-"""Tries in a row that fail, before the endpoint is left alone."""
+"""Failed tries in a row that open the breaker."""
 REFUSALS = 3
-"""Tries in a row whose key is refused, before the key is not tried for REFUSED_S."""
+"""Refused credentials in a row that open the breaker, for REFUSED_S."""
 OPEN_S = 10.0
-"""How long it is left alone at first; doubled each time that the trial fails."""
-LONGEST_S = 300.0
+"""Seconds that the breaker is open at first; doubled after each failed probe."""
+MAX_OPEN_S = 300.0
 REFUSED_S = 15.0
-TRIAL_S = 5.0
-"""How long other calls wait for what the one on trial finds."""
+PROBE_S = 5.0
+"""Seconds that other calls wait while one probes the endpoint."""
 MAX_ENTRIES = 10_000
-"""Breakers that a worker keeps."""
+"""Breakers that a worker remembers."""
 _UNAUTHORIZED = 401
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -49,35 +50,40 @@ log = logging.getLogger("customer_ai_jobs")
 
 @dataclass(slots=True)
 class Breaker:
-    """The state of one connection; `ticks` is a clock of seconds."""
+    """The circuit breaker of one version of a connection."""
 
-    name: str
-    ticks: Callable[[], float]
-    changed: Callable[[BreakerState], None]
-    """Is told each new state."""
+    label: str
+    """Names the connection in log lines."""
+    clock: Callable[[], float]
+    """Returns seconds."""
+    on_change: Callable[[BreakerState], None]
+    """Called with each new state."""
     failures: int = 0
+    """Failed tries in a row."""
     refusals: int = 0
-    opened: int = 0
-    """How often in a row it has opened."""
-    until: float | None = None
-    trying: bool = False
+    """Refused credentials in a row."""
+    times_opened: int = 0
+    """How often it has opened since it was last closed."""
+    open_until: float | None = None
+    """On `clock`; None if it is closed."""
+    probing: bool = False
 
     @property
     def state(self) -> BreakerState:
-        """`half_open`: the next call, or the one under way, decides."""
-        if self.until is None:
+        """`half_open`: the outcome of the next call, or of the one under way, decides."""
+        if self.open_until is None:
             return "closed"
-        return "open" if self.ticks() < self.until else "half_open"
+        return "open" if self.clock() < self.open_until else "half_open"
 
     @contextmanager
     def attempt(self, retries: int, max_retries: int) -> Iterator[None]:
         """
-        Around one try of a call, which has used up `retries`.
+        Wrap one try of a call that has used `retries` of its `max_retries` retries.
 
-        Raises CredentialRejected, ProviderUnavailable, or UpstreamRetryLater where the job may wait, instead of
-        letting it be made.
+        If the breaker prevents the try, raises UpstreamRetryLater if the job can wait; otherwise CredentialRejected
+        or ProviderUnavailable.
         """
-        trial = self._enter(retries, max_retries)
+        is_probe = self._admit(retries, max_retries)
         try:
             yield
         except UpstreamError as error:
@@ -86,30 +92,31 @@ class Breaker:
         else:
             self._close()
         finally:
-            if trial:
-                self.trying = False
+            if is_probe:
+                self.probing = False
 
-    def _enter(self, retries: int, max_retries: int) -> bool:
+    def _admit(self, retries: int, max_retries: int) -> bool:
+        """Return whether the try is the probe. Raises as `attempt`."""
         state = self.state
         if state == "closed":
             return False
-        if state == "half_open" and not self.trying:
-            self.trying = True
-            log.info("%s %s", BREAKER_HALF_OPEN, self.name)
-            self.changed("half_open")
+        if state == "half_open" and not self.probing:
+            self.probing = True
+            log.info("%s %s", BREAKER_HALF_OPEN, self.label)
+            self.on_change("half_open")
             return True
         if self.refusals:
             raise CredentialRejected(
-                f"The endpoint has refused this connection's key {self.refusals} times in a row; it is not tried now.",
+                f"The endpoint refused this connection's key {self.refusals} times in a row, so it was not called.",
                 UpstreamFacts(detail={"breaker": state}),
             )
-        assert self.until is not None  # noqa: S101  # it is not closed
-        wait = max(self.until - self.ticks(), 0) or TRIAL_S
+        assert self.open_until is not None  # noqa: S101  # it is not closed
+        wait = max(self.open_until - self.clock(), 0) or PROBE_S
         reason = ProviderUnavailable(
-            f"The endpoint failed {self.failures} times in a row, and is left alone for {wait:.0f} s.",
+            f"The endpoint failed {self.failures} times in a row, so it is not called for {wait:.0f} s.",
             UpstreamFacts(transient=True, detail={"breaker": state}),
         )
-        if state == "half_open":  # it waits for another's call to tell, and has not been made itself
+        if state == "half_open":  # another call probes; this one was not made, so it has used no retry
             raise UpstreamRetryLater(reason, wait, retries)
         if retries >= max_retries:
             raise reason
@@ -117,37 +124,39 @@ class Breaker:
 
     def _count(self, error: UpstreamError) -> None:
         if isinstance(error, CredentialRejected) and error.facts.status == _UNAUTHORIZED:
-            # Not 403: a key may be good for one model, or one operation, and not for another.
+            # Not 403: a key may be allowed one model or operation, and not another.
             self.refusals, self.failures = self.refusals + 1, 0
-            self._trip(self.refusals >= REFUSALS, REFUSED_S, error)
+            if self.refusals >= REFUSALS:
+                self._open(REFUSED_S, error)
         elif isinstance(error, ProviderUnavailable | UpstreamTimeout) and error.facts.transient:
             self.failures, self.refusals = self.failures + 1, 0
-            self._trip(self.failures >= FAILURES, min(OPEN_S * 2 ** min(self.opened, 5), LONGEST_S), error)
+            if self.failures >= FAILURES:
+                self._open(min(OPEN_S * 2 ** min(self.times_opened, 5), MAX_OPEN_S), error)
         else:
-            self._close()  # it answers, whatever it says
+            self._close()  # any other error is a response, so the endpoint is up
 
-    def _trip(self, enough: bool, seconds: float, error: UpstreamError) -> None:
-        if self.state == "open" or not enough:  # a call that was under way when it opened tells nothing new
+    def _open(self, seconds: float, error: UpstreamError) -> None:
+        if self.state == "open":  # a call that was under way when the breaker opened does not prolong it
             return
-        self.until = self.ticks() + seconds
-        self.opened += 1
+        self.open_until = self.clock() + seconds
+        self.times_opened += 1
         log.warning(
             "%s %s for_s=%.0f failures=%d refusals=%d code=%s",
             BREAKER_OPEN,
-            self.name,
+            self.label,
             seconds,
             self.failures,
             self.refusals,
             error.code,
         )
-        self.changed("open")
+        self.on_change("open")
 
     def _close(self) -> None:
-        if self.until is not None:
-            log.info("%s %s", BREAKER_CLOSED, self.name)
-            self.changed("closed")
-        self.failures = self.refusals = self.opened = 0
-        self.until = None
+        if self.open_until is not None:
+            log.info("%s %s", BREAKER_CLOSED, self.label)
+            self.on_change("closed")
+        self.failures = self.refusals = self.times_opened = 0
+        self.open_until = None
 
 
 def _ignore(_customer: str, _connection: str, _state: BreakerState) -> None:
@@ -155,20 +164,19 @@ def _ignore(_customer: str, _connection: str, _state: BreakerState) -> None:
 
 
 class Breakers:
-    """The breakers of a worker; those of connections that are idle are forgotten first."""
+    """The circuit breakers of a worker. Beyond MAX_ENTRIES, the least recently used one is forgotten."""
 
-    def __init__(self, *, ticks: Callable[[], float] = time.monotonic, on_change: OnChange = _ignore) -> None:
-        self._ticks = ticks
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, on_change: OnChange = _ignore) -> None:
+        self._clock = clock
         self._on_change = on_change
         self._breakers = LRU[tuple[str, str, str], Breaker](MAX_ENTRIES)
 
     def of(self, customer: str, connection: str, version: str) -> Breaker:
-        """The breaker of one version of a customer's connection."""
+        """Return the breaker of one version of a customer's connection."""
         key = (customer, connection, version)
         breaker = self._breakers.get(key)
         if breaker is None:
-            changed = partial(self._on_change, customer, connection)
-            named = f"customer={customer} connection={connection}"
-            breaker = Breaker(named, self._ticks, changed)
+            label = f"customer={customer} connection={connection}"
+            breaker = Breaker(label, self._clock, partial(self._on_change, customer, connection))
             self._breakers.set(key, breaker)
         return breaker

@@ -32,7 +32,7 @@ from shared.errors import (
 )
 from shared.secret import Secret, redact
 from shared.upstream.egress_policy import check_public
-from shared.upstream.error_mapping import failure, request_id, retry_after
+from shared.upstream.error_mapping import map_error, read_request_id, read_retry_after
 from shared.upstream.guarded_session import open_guarded_session
 from shared.upstream.messages import (
     Access,
@@ -153,7 +153,7 @@ class Transport:
         except (ConnectionInvalid, httpx.InvalidURL):
             # The words of whoever found it are about a connection's `endpoint`.
             raise ConnectionInvalid("The `callback` leads to an address that may not be called.") from None
-        return Receipt(response.status_code, retry_after(response.headers))
+        return Receipt(response.status_code, read_retry_after(response.headers))
 
     def _strict(self) -> httpx.AsyncClient:
         if not self._allow_private:
@@ -209,9 +209,9 @@ class Transport:
                 UpstreamFacts(status=status, unanswered=sending.begun and 200 <= status < 300),  # noqa: PLR2004
             )
         if not 200 <= status < 300:  # noqa: PLR2004
-            error = failure(status, headers, body)
+            error = map_error(status, headers, body)
             raise error if access else ProviderUnavailable(f"{host} did not give it ({status}).", error.facts)
-        return Reply(status, headers, body, request_id(headers))
+        return Reply(status, headers, body, read_request_id(headers))
 
     async def _exchange(
         self, request: UpstreamRequest, header: tuple[str, str] | None, host: str, timeout_s: float

@@ -1,8 +1,8 @@
 """
-Which hosts we may send to: endpoints of connections, callbacks of jobs. Pure.
+The egress policy: which hosts the app may send to, for connections' endpoints and jobs' callbacks. Pure.
 
-A name under an allowed suffix can still resolve to a private address; that is for the transport, which
-sees the address. Refusals quote nothing of the URL.
+A name under an allowed suffix can still resolve to a private address; `guarded_session` checks that, since it sees
+the address. Error messages quote nothing of the URL.
 """
 
 import re
@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from shared.errors import ConnectionInvalid
 
-# Each provider's own hosts; a test holds this against the hosts that `providers` knows.
+# Each provider's own hosts; a test compares this with the hosts that `connections.endpoint` recognizes.
 DEFAULT_ALLOWED_SUFFIXES: tuple[str, ...] = (
     "openai.azure.com",
     "openai.azure.us",
@@ -27,8 +27,9 @@ DEFAULT_ALLOWED_SUFFIXES: tuple[str, ...] = (
     "api.openai.com",
 )
 
-# What an Entra token may be for. A token is the app's own and good at every resource of its audience: one
-# for the vault or for Storage, sent to an endpoint that a secret names, would open all customers to it.
+# The scopes that the app may request an Entra token for. The token is the app's own, and valid at every resource of
+# its audience: a token for the vault or for Storage, sent to an endpoint that a secret names, would expose every
+# customer to that endpoint.
 DEFAULT_ALLOWED_SCOPES: tuple[str, ...] = tuple(
     f"https://{audience}.azure.{cloud}/.default"
     for audience in ("ai", "cognitiveservices")
@@ -42,32 +43,32 @@ _URL = re.compile(
     r"(?:[/?#][\x21-\x5b\x5d-\x7e]*)?",
     re.IGNORECASE,
 )
-# What resolvers read as an IPv4 address ends in a number: 127.1, 2130706433, 0x7f000001, 0177.0.0.1.
+# Resolvers read a name that ends in a number as an IPv4 address: 127.1, 2130706433, 0x7f000001, 0177.0.0.1.
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 
 def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, member: str = "endpoint") -> None:
     """
-    Lets `url` pass: https to a host that is, or stands under, one of `suffixes`, on any port.
+    Check that `url` is https to a host that is, or is under, one of `suffixes`, on any port.
 
-    A suffix may be written `contoso.com`, `.contoso.com` or `*.contoso.com`; an empty one allows
-    nothing. `allow_local` adds http and https on loopback. Raises ConnectionInvalid, which speaks of
-    `member`, for everything else, addresses in place of names included.
+    A suffix may be written `contoso.com`, `.contoso.com` or `*.contoso.com`; an empty one allows nothing.
+    `allow_local` adds http and https on loopback. Raises ConnectionInvalid, whose message names `member`, for
+    everything else, including IP addresses.
     """
     host = check_public(url, allow_local=allow_local, member=member)
     allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
     if not _is_loopback(host) and not any(host == name or host.endswith(f".{name}") for name in allowed):
         raise ConnectionInvalid(
-            f"The host of the `{member}` is not allowed; the app setting ALLOWED_ENDPOINT_SUFFIXES allows "
-            f"those under {', '.join(allowed) or 'no suffix at all'}."
+            f"The host of the `{member}` is not allowed. The app setting ALLOWED_ENDPOINT_SUFFIXES allows hosts under "
+            f"{', '.join(allowed) or 'no suffix at all'}."
         )
 
 
 def check_public(url: str, *, allow_local: bool, member: str = "endpoint") -> str:
     """
-    As `check_allowed`, whatever the host's suffix; gives the host, in lower case.
+    Check `url` as `check_allowed` does, but with any suffix. Return the host in lower case.
 
-    For addresses that nobody's key goes to, such as that of a picture which a provider has made.
+    For URLs that get no customer's key, such as that of an image that a provider has generated.
     """
     match = _URL.fullmatch(url)
     if not match or not 0 < int(match["port"] or 443) <= _MAX_PORT:
@@ -76,21 +77,21 @@ def check_public(url: str, *, allow_local: bool, member: str = "endpoint") -> st
     if _is_loopback(host):
         if not allow_local:
             raise ConnectionInvalid(
-                f"The `{member}` must not be on this machine: the app setting ALLOW_LOCAL_ENDPOINTS is off."
+                f"The `{member}` must not be on this machine, unless the app setting ALLOW_LOCAL_ENDPOINTS is on."
             )
         return host
     if match["scheme"].lower() != "https":
         raise ConnectionInvalid(f"The `{member}` must begin with https://.")
     if host.startswith("[") or "." not in host or host.endswith(".localhost") or _ENDS_IN_NUMBER.fullmatch(host):
-        raise ConnectionInvalid(f"The `{member}` must name a public host in full, not an address or a local name.")
+        raise ConnectionInvalid(f"The `{member}` must name a public host in full, not an IP address or a local name.")
     return host
 
 
 def check_scope(scope: str, *, allowed: Sequence[str]) -> None:
-    """Lets a connection's `scope` pass if it is one of AI services', or of `allowed`. Raises ConnectionInvalid."""
+    """Check that a connection's `scope` is an AI service's, or one of `allowed`. Raises ConnectionInvalid."""
     if scope not in (*DEFAULT_ALLOWED_SCOPES, *allowed):
         raise ConnectionInvalid(
-            "The connection's `scope` is not one of AI services'; another needs the app setting ALLOWED_SCOPES."
+            "The connection's `scope` must be that of an AI service, or be listed in the app setting ALLOWED_SCOPES."
         )
 
 

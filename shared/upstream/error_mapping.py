@@ -1,9 +1,9 @@
 """
-What an AI endpoint's refusal means: status, headers and body to one error with the contract's code.
+Maps an AI endpoint's error response to an error with the contract's code.
 
-Pure. Knows the error bodies of OpenAI, Azure OpenAI and Foundry's `/models`, gathered from their
-documentation and SDKs: `{"error": {code, message, type, innererror}}`, `{status, code, message,
-detail: {loc}}` and `{statusCode, message}`. Never repeats a 401's text: providers quote the key in it.
+Pure. Knows the error bodies of OpenAI, Azure OpenAI and Foundry's `/models`, from their documentation and SDKs:
+`{"error": {code, message, type, innererror}}`, `{status, code, message, detail: {loc}}` and
+`{statusCode, message}`. Never quotes the text of a 401: providers repeat the key in it.
 """
 
 from __future__ import annotations
@@ -46,36 +46,37 @@ _BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked"}
 _NETWORK = re.compile(
     r"virtual network|firewall rule|public (?:network )?access is disabled|configure private endpoint", re.IGNORECASE
 )
-_FOREIGN = "unsupported_country_region_territory"
+_UNSUPPORTED_REGION = "unsupported_country_region_territory"
 _TRANSIENT = {408, 409, 429}
-_SAID_LIMIT = 500
+_QUOTE_LIMIT = 500
+"""Characters of a provider's text that a message quotes."""
 
 
-def failure(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-    """The error that an answer other than 2xx amounts to. `headers` are looked up in lower case."""
-    said = _read(body)
-    codes = {str(code).lower() for code in (said.get("code"), said.get("type"), _inner(said).get("code")) if code}
+def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """Return the error for a response other than 2xx. Header names are in lower case."""
+    error = _read_error(body)
+    codes = {str(code).lower() for code in (error.get("code"), error.get("type"), _inner(error).get("code")) if code}
     facts = UpstreamFacts(
         status=status,
-        request_id=request_id(headers),
-        retry_after_s=retry_after(headers),
+        request_id=read_request_id(headers),
+        retry_after_s=read_retry_after(headers),
         transient=_is_transient(status, headers),
-        detail=_detail(said),
+        detail=_detail(error),
     )
-    kind, opening = _classify(status, codes, str(said.get("message") or ""))
+    kind, opening = _classify(status, codes, str(error.get("message") or ""))
     permanent = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
     if issubclass(kind, permanent) and facts.transient:
         facts = UpstreamFacts(status, facts.request_id, None, transient=False, detail=facts.detail)
-    return kind(opening + _quote(kind, said), facts)
+    return kind(opening + _quote(kind, error), facts)
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of the call, for its support."""
+def read_request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of the request, which its support asks for."""
     return headers.get("x-request-id") or headers.get("apim-request-id") or headers.get("x-ms-request-id")
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that the server asks to wait; the header in milliseconds wins over `retry-after`."""
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server asks to wait, or None; a header in milliseconds precedes `retry-after`."""
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         milliseconds = _number(headers.get(name))
         if milliseconds is not None:
@@ -85,18 +86,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if seconds is not None or text is None:
         return seconds
     try:
-        moment = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
-def said_in_short(text: str) -> str:
-    """What a provider or a model says, on one line and cut, to be quoted in an error's message."""
+def shorten(text: str) -> str:
+    """Return a provider's or a model's text on one line and cut, so that an error message can quote it."""
     line = " ".join(text.split())
-    return line[:_SAID_LIMIT] + ("…" if len(line) > _SAID_LIMIT else "")
+    return line[:_QUOTE_LIMIT] + ("…" if len(line) > _QUOTE_LIMIT else "")
 
 
 def _classify(status: int, codes: set[str], message: str) -> tuple[type[UpstreamError], str]:  # noqa: PLR0911, C901  # a table
@@ -110,63 +111,63 @@ def _classify(status: int, codes: set[str], message: str) -> tuple[type[Upstream
         return ModelNotFound, "The endpoint has no such model or deployment"
     if codes & _NO_QUOTA or status == 402:  # noqa: PLR2004
         return QuotaExhausted, "The customer's account has no quota or credit left"
-    if _FOREIGN in codes:
+    if _UNSUPPORTED_REGION in codes:
         return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
     if status == 403 and _NETWORK.search(message):  # noqa: PLR2004
         return NetworkRefused, (
-            "The endpoint's network rules do not let this app in (403): whoever owns the resource has to allow the "
-            "network that the app calls from"
+            "The endpoint's network rules block this app (403); the owner of the resource must allow the network that "
+            "the app calls from"
         )
     if status == 403:  # noqa: PLR2004
-        return CredentialRejected, "The connection's credential may not do this (403)"
+        return CredentialRejected, "The connection's credential has no permission for this operation (403)"
     if status == 429:  # noqa: PLR2004
         return RateLimited, "The endpoint limits the customer's rate (429)"
     if status == 408:  # noqa: PLR2004
-        return UpstreamTimeout, "The endpoint gave up on the request (408)"
+        return UpstreamTimeout, "The endpoint reported a timeout (408)"
     if status >= 500:  # noqa: PLR2004
         return ProviderUnavailable, f"The endpoint failed ({status})"
     if 300 <= status < 400:  # noqa: PLR2004
-        return RequestRejected, f"The endpoint answered with a redirect ({status}), which is not followed"
+        return RequestRejected, f"The endpoint answered with a redirect ({status}); redirects are not followed"
     return RequestRejected, f"The endpoint refused the request ({status})"
 
 
 def _is_transient(status: int, headers: Mapping[str, str]) -> bool:
-    told = headers.get("x-should-retry")
-    if told in {"true", "false"}:
-        return told == "true"
+    should_retry = headers.get("x-should-retry")
+    if should_retry in {"true", "false"}:
+        return should_retry == "true"
     return status in _TRANSIENT or status >= 500  # noqa: PLR2004
 
 
-def _quote(kind: type[UpstreamError], said: Mapping[str, Any]) -> str:
-    message = said.get("message")
+def _quote(kind: type[UpstreamError], error: Mapping[str, Any]) -> str:
+    message = error.get("message")
     if issubclass(kind, CredentialRejected) or not isinstance(message, str) or not message.strip():
         return "."
-    return f": {said_in_short(message)}"
+    return f": {shorten(message)}"
 
 
-def _read(body: bytes) -> dict[str, Any]:
-    told = json_object(body)
-    error = told.get("error")
+def _read_error(body: bytes) -> dict[str, Any]:
+    document = json_object(body)
+    error = document.get("error")
     if isinstance(error, str):
-        return {**told, "message": told.get("message") or error}
-    return error if isinstance(error, dict) else told
+        return {**document, "message": document.get("message") or error}
+    return error if isinstance(error, dict) else document
 
 
-def _inner(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = said.get("innererror") or said.get("inner_error")
+def _inner(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = error.get("innererror") or error.get("inner_error")
     return inner if isinstance(inner, dict) else {}
 
 
-def _detail(said: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: said[name] for name in ("code", "type", "param") if isinstance(said.get(name), str)}
-    place = said["detail"].get("loc") if isinstance(said.get("detail"), dict) else None
-    if isinstance(place, list) and place[:1] == ["body"] and place[1:]:
-        kept.setdefault("param", ".".join(str(part) for part in place[1:]))
-    for where in (_inner(said), said):
-        verdicts = where.get("content_filter_result") or where.get("content_filter_results")  # as Azure's images say it
+def _detail(error: Mapping[str, Any]) -> dict[str, Any]:
+    detail = {name: error[name] for name in ("code", "type", "param") if isinstance(error.get(name), str)}
+    location = error["detail"].get("loc") if isinstance(error.get("detail"), dict) else None
+    if isinstance(location, list) and location[:1] == ["body"] and location[1:]:
+        detail.setdefault("param", ".".join(str(part) for part in location[1:]))
+    for source in (_inner(error), error):
+        verdicts = source.get("content_filter_result") or source.get("content_filter_results")  # Azure's images API
         if isinstance(verdicts, dict):
-            return {**kept, "content_filter_result": verdicts}
-    return kept
+            return {**detail, "content_filter_result": verdicts}
+    return detail
 
 
 def _number(text: str | None) -> float | None:

@@ -1,9 +1,9 @@
 """
-Sockets for everybody: the aiohttp sessions under the AI transport and under the Azure SDKs.
+The aiohttp sessions under the AI client and under the Azure SDKs.
 
-One process has two of them, with one TLS context (aiohttp keeps it): `open_guarded_session` for
-customers' endpoints, which refuses addresses that nobody may make us call, and `open_session` for
-the operator's own Storage and Key Vault.
+A process has two, which share a TLS context (aiohttp caches it). `open_guarded_session` is for customers'
+endpoints and refuses IP addresses that must not be called for them. `open_session` is for the operator's own
+Storage and Key Vault.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from aiohttp.resolver import DefaultResolver
 
 from shared.errors import ConnectionInvalid
 
-IDLE_S = 60
-CONNECTIONS = 256
-"""Sockets a worker holds open to customers' endpoints at once; a kept TLS connection costs about 0.3 MB."""
+KEEPALIVE_S = 60
+MAX_CONNECTIONS = 256
+"""Sockets that a worker holds open to customers' endpoints; an idle TLS connection costs about 0.3 MB."""
 
-_NEVER = tuple(
+_FORBIDDEN_NETWORKS = tuple(
     ip_network(text)
     for text in (
         "169.254.0.0/16",  # link local: the metadata service of every cloud
-        "168.63.129.16/32",  # Azure's own platform address, though it counts as public
+        "168.63.129.16/32",  # Azure's own platform address, although it counts as public
         "fe80::/10",
-        "fec0::/10",  # site local, of old: Python takes it for public
+        "fec0::/10",  # site local, deprecated: Python considers it public
         "fd00:ec2::254/128",
         "100.100.100.200/32",  # other clouds' metadata, in ranges that are merely private, or
         "192.0.0.0/24",  # public to a Python before 3.11.10
@@ -38,15 +38,15 @@ _NEVER = tuple(
 _NAT64 = ip_network("64:ff9b::/96")
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
-"""An address about to be connected to, as `socket.getaddrinfo` tells it."""
+"""An address that is about to be connected to, as `socket.getaddrinfo` returns it."""
 
 
 def open_session(ca_file: str = "") -> aiohttp.ClientSession:
     """
-    A session for the Azure SDKs, which decode bodies themselves. Needs a running loop.
+    Return a session for the Azure SDKs, which decode bodies themselves. Needs a running loop.
 
-    `ca_file` is trusted besides the system's authorities. Given to the SDKs instead, it would cost a
-    TLS context a request.
+    The certificate authorities in `ca_file` are trusted besides the system's. If the SDKs got the file instead,
+    they would create a TLS context for each request.
     """
     connector = None
     if ca_file:
@@ -57,38 +57,42 @@ def open_session(ca_file: str = "") -> aiohttp.ClientSession:
 
 
 def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.ClientSession:
-    """A session that connects to public addresses, to others as far as allowed. Needs a running loop."""
+    """
+    Return a session that connects only to IP addresses that may be called. Needs a running loop.
+
+    Its requests raise ConnectionInvalid for any other address.
+    """
     resolver = GuardedResolver(allow_local=allow_local, allow_private=allow_private)
 
-    def guarded_socket(target: AddrInfo) -> socket.socket:
+    def open_guarded_socket(target: AddrInfo) -> socket.socket:
         family, kind, protocol, _, address = target
         if not is_allowed_address(str(address[0]), local=allow_local, private=allow_private):
-            raise ConnectionInvalid("The `endpoint` leads to an address that may not be called.")
+            raise ConnectionInvalid("The IP address of the `endpoint` is not allowed.")
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
         resolver=resolver,
-        # Asked with the very address that is connected to, a literal one of a URL included.
-        socket_factory=guarded_socket,
-        limit=CONNECTIONS,
-        keepalive_timeout=IDLE_S,
+        # Called with the very address that is connected to, also if it is a literal in the URL.
+        socket_factory=open_guarded_socket,
+        limit=MAX_CONNECTIONS,
+        keepalive_timeout=KEEPALIVE_S,
         enable_cleanup_closed=False,
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        skip_auto_headers=("content-type",),  # a POST without a body would be told to have one of bytes
+        skip_auto_headers=("content-type",),  # otherwise a POST without a body gets `application/octet-stream`
     )
 
 
 class GuardedResolver(AbstractResolver):
     """
-    Resolves names, and refuses those whose address may not be called.
+    Resolves names, and refuses those that have an IP address that must not be called.
 
-    The check is on the very addresses that the connector then connects to, so a name that resolves
-    to something else a moment later does not get round it. Literal addresses in a URL never come
-    here: `outbound.check_allowed` refuses them, and the session's sockets do.
+    It checks the very addresses that the connector then connects to, so a name that resolves to something else
+    a moment later does not get around it. Literal addresses in a URL never reach a resolver:
+    `egress_policy.check_allowed` refuses them, and so do the session's sockets.
     """
 
     def __init__(self, *, allow_local: bool, allow_private: bool, inner: AbstractResolver | None = None) -> None:
@@ -99,23 +103,23 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The host's addresses, if all may be called. Raises ConnectionInvalid, and OSError as DNS does."""
-        found = await self._inner.resolve(host, port, family)
-        for one in found:
-            if not is_allowed_address(one["host"], local=self._allow_local, private=self._allow_private):
+        """Return the host's addresses if all are allowed. Raises ConnectionInvalid, or OSError if DNS fails."""
+        addresses = await self._inner.resolve(host, port, family)
+        for address in addresses:
+            if not is_allowed_address(address["host"], local=self._allow_local, private=self._allow_private):
                 raise ConnectionInvalid(
-                    f"`endpoint`: {host} resolves to an address that may not be called; a private one "
+                    f"The `endpoint` host {host} resolves to an IP address that is not allowed; a private address "
                     "needs the app setting ALLOW_PRIVATE_ENDPOINTS."
                 )
-        return found
+        return addresses
 
     async def close(self) -> None:
-        """Closes the resolver within."""
+        """Close the inner resolver."""
         await self._inner.close()
 
 
 def is_allowed_address(text: str, *, local: bool, private: bool) -> bool:
-    """Whether an IP address may be called on behalf of a customer."""
+    """Return whether an IP address may be called for a customer; `local` adds loopback, `private` private ones."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -124,7 +128,7 @@ def is_allowed_address(text: str, *, local: bool, private: bool) -> bool:
             address = address.sixtofour
         elif address in _NAT64:
             address = IPv4Address(int(address) & 0xFFFF_FFFF)
-    if any(address in network for network in _NEVER if network.version == address.version):
+    if any(address in network for network in _FORBIDDEN_NETWORKS if network.version == address.version):
         return False
     if address.is_loopback:
         return local

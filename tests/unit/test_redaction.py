@@ -58,7 +58,7 @@ async def _send(account: Account, host: str, **options) -> Reply:
     [
         ([], 30, ProviderUnavailable, "***.contoso.example could not be reached"),
         (["127.0.0.1"], 0.2, UpstreamTimeout, "***.contoso.example gave no answer within 0.2 s"),
-        (["10.0.0.5"], 30, ConnectionInvalid, "***.contoso.example resolves to an address that may not be called"),
+        (["10.0.0.5"], 30, ConnectionInvalid, "***.contoso.example resolves to an IP address that is not allowed"),
     ],
     ids=["not there", "slow", "private"],
 )

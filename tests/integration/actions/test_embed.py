@@ -275,8 +275,8 @@ async def test_a_later_run_asks_only_for_what_is_missing(world: World):
 
     assert await customer.deliver(job_id="resumed", **job(texts)) is None
     asked = len(customer.account.received)
-    adaptations = world.services.capabilities
-    adaptations.learn_most(300, f"{world.endpoint.url}/openai/v1", "resumed", "embeddings")
+    capabilities = world.services.capabilities
+    capabilities.learn_batch_limit(300, f"{world.endpoint.url}/openai/v1", "resumed", "embeddings")
     result = await customer.run(job_id="resumed", **job(texts))
 
     assert [row[0] for row in result["output"]["embeddings"]] == list(range(1000))

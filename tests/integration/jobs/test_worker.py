@@ -343,7 +343,7 @@ async def test_refused_network_is_told_and_no_reason_to_read_the_key_again(world
     result = await customer.run()
 
     assert result["error"]["code"] == "credential_rejected"
-    assert "network rules do not let this app in (403)" in result["error"]["message"]
+    assert "network rules block this app (403)" in result["error"]["message"]
     assert "Access denied" not in result["error"]["message"]
     assert world.vault.reads[f"ai--{customer.name}--default"] == 1
 

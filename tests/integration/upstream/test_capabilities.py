@@ -1,4 +1,4 @@
-"""Parameters that a provider refuses by name: adapted once, said, remembered, and never guessed."""
+"""Parameters that a provider refuses: adapted once, reported, remembered, and never guessed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.upstream.capabilities import (
+    MAX_AGE_S,
     MAX_ENTRIES,
-    REMEMBERED_S,
     RENAMED,
     SAMPLING,
     Adaptation,
-    Adaptations,
+    Capabilities,
     read_adaptation,
 )
-from shared.upstream.error_mapping import failure
+from shared.upstream.error_mapping import map_error
 from tests.support.endpoint import Answer, completion, error, reply
 from tests.support.harness import Customer, World, delivery
 
@@ -48,13 +48,13 @@ def foundry_refusal(parameter: str) -> Answer:
 
 @dataclass(repr=False)
 class Model:
-    """A model that refuses parameters, one at a time, for as long as they are there."""
+    """A model that refuses some parameters, one at a time."""
 
     refused: tuple[str, ...]
     seen: list[dict[str, Any]] = field(default_factory=list)
 
     def serve(self, customer: Customer, times: int = 100) -> Model:
-        """Serves the customer's account from now on."""
+        """Make it answer the customer's calls from now on."""
         customer.account.answers[:] = [self.answer] * times
         return self
 
@@ -62,8 +62,8 @@ class Model:
         """See Answer."""
         body = await request.json()
         self.seen.append(body)
-        found = next((name for name in self.refused if name in body), None)
-        return await (refusal(found) if found else completion())(request)
+        refused = next((name for name in self.refused if name in body), None)
+        return await (refusal(refused) if refused else completion())(request)
 
 
 def asking(**parameters: Any) -> dict[str, Any]:
@@ -80,14 +80,14 @@ def sent(customer: Customer) -> list[dict[str, Any]]:
 
 
 def own_model(world: World, **secret: Any) -> Customer:
-    """A customer whose model nothing is known of: what is learned is shared by all of an endpoint."""
+    """A customer with a model of its own: adaptations are shared by every customer of an endpoint."""
     customer = world.customer(**secret)
     world.connect(customer, **({"default_model": f"m-{customer.name}"} | secret))
     return customer
 
 
 async def test_max_tokens_becomes_max_completion_tokens(world: World):
-    """A refused `max_tokens` is sent again under its new name, and the result says so."""
+    """A refused `max_tokens` is sent again under its new name, and the result reports it."""
     customer = own_model(world)
     customer.account.will_answer(refusal("max_tokens"))
 
@@ -100,7 +100,7 @@ async def test_max_tokens_becomes_max_completion_tokens(world: World):
 
 @pytest.mark.parametrize("parameter", sorted(SAMPLING))
 async def test_a_refused_sampling_parameter_is_left_out(world: World, parameter: str):
-    """What only steers the drawing of an answer is dropped; the caller's other parameters are untouched."""
+    """A refused sampling parameter is dropped; the caller's other parameters are untouched."""
     customer = own_model(world)
     customer.account.will_answer(refusal(parameter))
     others = {"seed": 7, "stop": ["\n"], "metadata": {"temperature": "hot"}, "x-own": {"top_p": [1, None]}}
@@ -112,7 +112,7 @@ async def test_a_refused_sampling_parameter_is_left_out(world: World, parameter:
 
 
 async def test_several_are_adapted_one_after_the_other(world: World):
-    """A model that names one parameter at a time is followed until it is content."""
+    """A model that refuses one parameter at a time is called until it accepts the request."""
     customer = own_model(world)
     Model(("temperature", "max_tokens", "top_p")).serve(customer)
 
@@ -134,7 +134,7 @@ async def test_several_are_adapted_one_after_the_other(world: World):
     ],
     ids=["value", "message only", "argument", "unknown", "foundry"],
 )
-async def test_every_way_of_saying_it_is_understood(world: World, answer: Answer):
+async def test_every_form_of_refusal_is_understood(world: World, answer: Answer):
     """`unsupported_value`, Foundry's `detail.loc`, and a message that only quotes the name are refusals of it."""
     customer = own_model(world)
     customer.account.will_answer(answer)
@@ -145,7 +145,7 @@ async def test_every_way_of_saying_it_is_understood(world: World, answer: Answer
     assert [{"temperature": 0.2}, {}] == sent(customer)
 
 
-async def test_foundrys_older_route_is_adapted_to_as_well(world: World):
+async def test_foundrys_older_route_is_adapted_to(world: World):
     """A 422 of `/models` that points at the parameter leads to one more call without it."""
     customer = own_model(world, endpoint=f"{world.endpoint.url}/models", provider="foundry")
     customer.account.will_answer(foundry_refusal("logprobs"))
@@ -156,8 +156,8 @@ async def test_foundrys_older_route_is_adapted_to_as_well(world: World):
     assert ["/models/chat/completions"] * 2 == [received.path for received in customer.account.received]
 
 
-async def test_what_was_learned_is_remembered(world: World):
-    """The next job of the same model makes one call, adapted from the start, and says so, too."""
+async def test_an_adaptation_is_remembered(world: World):
+    """The next job of the same model makes one call, adapted from the start, and reports it."""
     customer = own_model(world)
     Model(("max_tokens", "temperature")).serve(customer)
     await customer.run(**asking(max_tokens=5, temperature=1))
@@ -171,8 +171,8 @@ async def test_what_was_learned_is_remembered(world: World):
     assert "adapted" not in plain["output"]
 
 
-async def test_what_was_learned_is_of_one_model_at_one_endpoint(world: World):
-    """Another model, or the same at another address, is asked as the job says."""
+async def test_an_adaptation_is_for_one_model_at_one_endpoint(world: World):
+    """Another model, or the same at another endpoint, gets the request unchanged."""
     customer = own_model(world)
     world.connect(customer, "other", endpoint=f"{world.endpoint.url}/elsewhere/openai/v1")
     customer.account.will_answer(refusal("temperature"))
@@ -185,8 +185,8 @@ async def test_what_was_learned_is_of_one_model_at_one_endpoint(world: World):
     assert [{"temperature": 1}, {}, {"temperature": 1}, {"temperature": 1}, {}] == sent(customer)
 
 
-async def test_what_was_learned_is_of_one_reasoning_effort(world: World):
-    """GPT-5.1 and 5.2 take sampling parameters without reasoning only: what another effort is refused stays theirs."""
+async def test_an_adaptation_is_for_one_reasoning_effort(world: World):
+    """GPT-5.1 and 5.2 take sampling parameters only without reasoning, so each effort has its own adaptations."""
     customer = own_model(world)
 
     async def model(request: web.Request) -> web.StreamResponse:
@@ -205,28 +205,28 @@ async def test_what_was_learned_is_of_one_reasoning_effort(world: World):
     assert [warm | high, high, warm | none, high, warm] == sent(customer)
 
 
-async def test_what_was_learned_is_forgotten_after_a_while(world: World):
+async def test_an_adaptation_is_forgotten_after_an_hour(world: World):
     """A deployment can be given another model: after an hour the parameter is tried again."""
     customer = own_model(world)
-    moment = [1000.0]
-    services = replace(world.services, capabilities=Adaptations(ticks=lambda: moment[0]))
+    now = [1000.0]
+    services = replace(world.services, capabilities=Capabilities(clock=lambda: now[0]))
 
     async def run() -> dict[str, Any]:
-        told = await services.worker.process(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
-        assert told is not None
-        return json.loads(told)
+        body = await services.worker.process(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
+        assert body is not None
+        return json.loads(body)
 
     customer.account.will_answer(refusal("temperature"))
     await run()
-    moment[0] += REMEMBERED_S - 1
+    now[0] += MAX_AGE_S - 1
     assert "adapted" in (await run())["output"]
-    moment[0] += 2
+    now[0] += 2
     assert "adapted" not in (await run())["output"]
     assert [{"temperature": 1}, {}, {}, {"temperature": 1}] == sent(customer)
 
 
-async def test_a_strict_job_is_sent_as_it_stands(world: World):
-    """`options.strict` turns adapting off: the refusal is the result, even where it was learned before."""
+async def test_a_strict_job_is_sent_unchanged(world: World):
+    """`options.strict` turns adaptation off: the refusal is the result, even if an adaptation was learned before."""
     customer = own_model(world)
     model = Model(("temperature",)).serve(customer)
     await customer.run(**asking(temperature=1))
@@ -260,7 +260,7 @@ async def test_a_strict_job_is_sent_as_it_stands(world: World):
     ],
 )
 async def test_a_refusal_of_something_else_is_the_result(world: World, answer: Answer, parameters: dict[str, Any]):
-    """What may not be changed, is not there, or was refused for its value ends the job after one call."""
+    """A parameter that can't be changed, is missing, or was refused for its value ends the job after one call."""
     customer = own_model(world)
     customer.account.will_answer(answer)
 
@@ -270,8 +270,8 @@ async def test_a_refusal_of_something_else_is_the_result(world: World, answer: A
     assert [parameters] == sent(customer)
 
 
-async def test_a_provider_that_refuses_for_ever_is_not_asked_for_ever(world: World):
-    """Each change takes a parameter away, so the calls end, and the last refusal is the result."""
+async def test_a_provider_that_refuses_everything_is_not_called_forever(world: World):
+    """Each adaptation removes a parameter, so the calls end, and the last refusal is the result."""
     customer = own_model(world)
     every = dict.fromkeys([*sorted(SAMPLING), "max_tokens", "max_completion_tokens"], 1)
 
@@ -288,8 +288,8 @@ async def test_a_provider_that_refuses_for_ever_is_not_asked_for_ever(world: Wor
     assert len(SAMPLING) + 2 == len(customer.account.received)
 
 
-async def test_the_caller_who_gave_both_keeps_the_newer(world: World):
-    """Where both names of the limit were given, the refused one goes and the other stays as it was."""
+async def test_the_newer_of_two_names_is_kept(world: World):
+    """If the job has both names of a limit, the refused one is dropped and the other is unchanged."""
     customer = own_model(world)
     customer.account.will_answer(refusal("max_tokens"))
 
@@ -299,7 +299,7 @@ async def test_the_caller_who_gave_both_keeps_the_newer(world: World):
 
 
 async def test_many_prompts_learn_together(world: World):
-    """Of many prompts, those in flight each meet the refusal; the others are right at once, and all say so."""
+    """Of many prompts, those in flight are each refused; the others are right at once, and all report it."""
     customer = own_model(world, max_concurrency=2)
     Model(("temperature",)).serve(customer)
     asked = {"prompts": [str(n) for n in range(20)], "parameters": {"temperature": 1}}
@@ -312,25 +312,29 @@ async def test_many_prompts_learn_together(world: World):
     assert 20 == result["usage"]["calls"]
 
 
-def test_what_was_learned_last_is_kept():
-    """Beyond MAX_ENTRIES, the least recently used places are forgotten."""
-    adaptations = Adaptations()
+def test_the_least_recently_used_keys_are_forgotten():
+    """Beyond MAX_ENTRIES, the least recently used keys are forgotten."""
+    capabilities = Capabilities()
     for number in range(MAX_ENTRIES + 2):
-        adaptations.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
+        capabilities.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
 
-    kept = [bool(adaptations.known("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)]
+    remembered = [
+        bool(capabilities.adaptations("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)
+    ]
 
-    assert [False, False, True, True] == kept
+    assert [False, False, True, True] == remembered
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500])
-def test_only_a_refused_request_is_evidence(status: int):
-    """A refusal of another kind that quotes a parameter changes nothing."""
+def test_only_a_refused_request_is_read(status: int):
+    """Another error that quotes a parameter asks for no adaptation."""
     body = {"error": {"code": "unsupported_parameter", "param": "temperature", "message": "Unsupported: 'temperature'"}}
 
-    found = read_adaptation(failure(status, {}, json.dumps(body).encode()), {"temperature": 1}, droppable=SAMPLING)
+    adaptation = read_adaptation(
+        map_error(status, {}, json.dumps(body).encode()), {"temperature": 1}, droppable=SAMPLING
+    )
 
-    assert found is None
+    assert adaptation is None
 
 
 BODIES = st.dictionaries(
@@ -342,24 +346,24 @@ DETAILS = st.fixed_dictionaries(
 
 
 @given(BODIES, DETAILS, st.text() | st.sampled_from([f"Unsupported: '{name}'" for name in ("n", *sorted(SAMPLING))]))
-def test_an_adaptation_takes_one_parameter_away(body: dict[str, int], detail: dict[str, str], text: str):
-    """Whatever a refusal says: an adaptation removes one parameter that was there, and changes no other value."""
+def test_an_adaptation_removes_one_parameter(body: dict[str, int], detail: dict[str, str], text: str):
+    """Whatever a refusal says, an adaptation removes one parameter of the body and changes no other value."""
     error = RequestRejected(text, UpstreamFacts(400, detail=detail))
 
-    found = read_adaptation(error, body, droppable=SAMPLING)
+    adaptation = read_adaptation(error, body, droppable=SAMPLING)
 
-    if found is not None:
-        changed = found.change(body)
-        assert found.parameter in body
-        assert found.parameter not in changed
-        assert {name: value for name, value in body.items() if name != found.parameter} == {
-            name: value for name, value in changed.items() if name in body
+    if adaptation is not None:
+        adapted = adaptation.apply(body)
+        assert adaptation.parameter in body
+        assert adaptation.parameter not in adapted
+        assert {name: value for name, value in body.items() if name != adaptation.parameter} == {
+            name: value for name, value in adapted.items() if name in body
         }
-        assert set(changed) - set(body) <= {found.renamed}
+        assert set(adapted) - set(body) <= {adaptation.new_name}
 
 
-def test_an_unavailable_provider_says_nothing_of_parameters():
-    """An error without a status, such as a broken connection, is no evidence."""
+def test_an_unavailable_provider_asks_for_no_adaptation():
+    """An error without a status, such as a broken connection, asks for no adaptation."""
     error = ProviderUnavailable("Unsupported parameter: 'temperature'")
 
     assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None

@@ -498,7 +498,7 @@ async def test_what_is_no_http_is_unavailable(transport: Transport, account: Acc
 async def test_this_machine_is_not_called_unless_allowed(account: Account) -> None:
     """A name that resolves to loopback is refused where local endpoints are off, and nothing is sent."""
     async with opened(allow_local=False) as transport:
-        with pytest.raises(ConnectionInvalid, match="localhost resolves to an address that may not be called"):
+        with pytest.raises(ConnectionInvalid, match="localhost resolves to an IP address that is not allowed"):
             await send(transport, account, url=f"{account.base.replace('127.0.0.1', 'localhost')}/v1/x")
 
     assert [] == account.received

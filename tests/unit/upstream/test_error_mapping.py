@@ -1,4 +1,4 @@
-"""What refusals mean: every error body that the providers are known to send, and what is around it."""
+"""Every error body that the providers are known to send, and the status and headers beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from shared.upstream.error_mapping import failure, request_id, retry_after
+from shared.upstream.error_mapping import map_error, read_request_id, read_retry_after
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
 
@@ -31,12 +31,12 @@ def body(code: object, message: object = "No.") -> bytes:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_golden_errors_mean_what_they_mean(path: Path):
+def test_golden_errors_are_mapped(path: Path):
     """An error body that a provider sends becomes the contract's code, a sentence and its facts."""
     golden = json.loads(path.read_text(encoding="utf-8"))
-    told = golden["body"] if isinstance(golden["body"], str) else json.dumps(golden["body"])
+    text = golden["body"] if isinstance(golden["body"], str) else json.dumps(golden["body"])
 
-    error = failure(golden["status"], golden["headers"], told.encode())
+    error = map_error(golden["status"], golden["headers"], text.encode())
 
     facts = error.facts
     assert golden["expected"] == {
@@ -52,15 +52,15 @@ def test_golden_errors_mean_what_they_mean(path: Path):
 
 
 def test_there_are_golden_errors():
-    """The golden errors are found where they are looked for."""
+    """All golden error files are found."""
     assert 36 == len(GOLDEN)
 
 
 @pytest.mark.parametrize("code", ["401", "content_filter", "insufficient_quota", "model_not_found", "x", None])
 @pytest.mark.parametrize("status", [401, 403])
-def test_text_beside_a_refused_credential_is_never_quoted(status: int, code: str | None):
-    """Whatever a 401 says of itself, its text stays out; so does a 403's that is about the credential."""
-    error = failure(status, {}, body(code, "Your key MARK is wrong."))
+def test_text_of_a_refused_credential_is_never_quoted(status: int, code: str | None):
+    """The text of a 401 is never quoted, nor that of a 403 that is about the credential."""
+    error = map_error(status, {}, body(code, "Your key MARK is wrong."))
 
     if status == 401:
         assert isinstance(error, CredentialRejected)
@@ -89,16 +89,16 @@ def test_text_beside_a_refused_credential_is_never_quoted(status: int, code: str
         (599, ProviderUnavailable, True),
     ],
 )
-def test_status_alone_tells_enough(status: int, kind: type[UpstreamError], transient: bool):
-    """An answer without a body is told by its status."""
-    error = failure(status, {}, b"")
+def test_status_alone_is_mapped(status: int, kind: type[UpstreamError], transient: bool):
+    """A response without a body is mapped by its status."""
+    error = map_error(status, {}, b"")
 
     assert (kind, transient, {}) == (type(error), error.facts.transient, error.facts.detail)
     assert str(error).endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "transient"),
+    ("status", "header", "transient"),
     [
         (500, "false", False),
         (429, "false", False),
@@ -108,9 +108,9 @@ def test_status_alone_tells_enough(status: int, kind: type[UpstreamError], trans
         (400, "", False),
     ],
 )
-def test_endpoint_may_say_itself_whether_to_retry(status: int, told: str, transient: bool):
-    """`x-should-retry` wins over the status; what is neither true nor false says nothing."""
-    assert transient == failure(status, {"x-should-retry": told}, b"").facts.transient
+def test_endpoint_decides_whether_to_retry(status: int, header: str, transient: bool):
+    """`x-should-retry` precedes the status; a value that is neither true nor false is ignored."""
+    assert transient == map_error(status, {"x-should-retry": header}, b"").facts.transient
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_endpoint_may_say_itself_whether_to_retry(status: int, told: str, transi
     [(429, "insufficient_quota", QuotaExhausted), (500, "content_filter", ContentFiltered)],
 )
 def test_permanent_failures_are_not_worth_a_retry(status: int, code: str, kind: type[UpstreamError]):
-    """What no waiting mends is not tried again, whatever the status and the header say."""
-    error = failure(status, {"retry-after": "3", "x-should-retry": "true"}, body(code))
+    """An error that waiting can't fix is not retried, whatever the status and the header say."""
+    error = map_error(status, {"retry-after": "3", "x-should-retry": "true"}, body(code))
 
     assert (kind, False, None) == (type(error), error.facts.transient, error.facts.retry_after_s)
 
@@ -147,18 +147,18 @@ def test_permanent_failures_are_not_worth_a_retry(status: int, code: str, kind: 
         ({"retry-after": "Thu, 01 Jan 2026 00:00:00 +99999999999999999999"}, None),
     ],
 )
-def test_waiting_times_are_read_in_order(headers: dict[str, str], seconds: float | None):
-    """Milliseconds win over seconds, a date that is past is now, and nonsense says nothing."""
-    assert seconds == retry_after(headers)
+def test_headers_are_read_in_order(headers: dict[str, str], seconds: float | None):
+    """Milliseconds precede seconds, a past date is now, and nonsense is ignored."""
+    assert seconds == read_retry_after(headers)
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
-def test_a_date_to_come_is_the_time_until_then(zone: str):
-    """A date in `retry-after` is so many seconds from now, in UTC where it names no zone."""
-    moment = datetime.now(UTC) + timedelta(seconds=90)
-    text = format_datetime(moment, usegmt=True).replace("GMT", zone)
+def test_a_future_date_is_the_time_until_then(zone: str):
+    """A date in `retry-after` becomes seconds from now; a date without a zone is UTC."""
+    date = datetime.now(UTC) + timedelta(seconds=90)
+    text = format_datetime(date, usegmt=True).replace("GMT", zone)
 
-    assert 85 <= (retry_after({"retry-after": text}) or 0) <= 91
+    assert 85 <= (read_retry_after({"retry-after": text}) or 0) <= 91
 
 
 @pytest.mark.parametrize(
@@ -172,29 +172,29 @@ def test_a_date_to_come_is_the_time_until_then(zone: str):
     ],
 )
 def test_request_id_is_the_providers(headers: dict[str, str], expected: str | None):
-    """The first of the headers that name the call."""
-    assert expected == request_id(headers)
+    """The first header that has an id is used."""
+    assert expected == read_request_id(headers)
 
 
-def test_long_texts_are_cut_and_stand_on_one_line():
+def test_long_texts_are_quoted_on_one_line_and_cut():
     """A provider's text is quoted on one line, 500 characters of it."""
-    error = failure(400, {}, body("x", "a\n\n b\t" + "c" * 600))
+    error = map_error(400, {}, body("x", "a\n\n b\t" + "c" * 600))
 
     assert f"The endpoint refused the request (400): a b {'c' * 496}…" == str(error)
 
 
 @pytest.mark.parametrize("message", [None, "", " \n", 7, ["x"], {"x": 1}])
-def test_what_is_no_text_is_not_quoted(message: object):
-    """A message that is none leaves our own sentence."""
-    assert "The endpoint refused the request (400)." == str(failure(400, {}, body("x", message)))
+def test_a_message_that_is_no_text_is_not_quoted(message: object):
+    """Without a message there is only our own sentence."""
+    assert "The endpoint refused the request (400)." == str(map_error(400, {}, body("x", message)))
 
 
 @pytest.mark.parametrize(
-    "told", [b"[]", b"null", b"3", b'"x"', b"\xff", b"{", b"[" * 50_000, b'{"error": null}', b'{"error": []}']
+    "unreadable", [b"[]", b"null", b"3", b'"x"', b"\xff", b"{", b"[" * 50_000, b'{"error": null}', b'{"error": []}']
 )
-def test_bodies_that_say_nothing_are_told_by_their_status(told: bytes):
-    """A body of another shape, or of none, is no failure of ours."""
-    assert "The endpoint failed (500)." == str(failure(500, {}, told))
+def test_unreadable_bodies_are_mapped_by_their_status(unreadable: bytes):
+    """A body of another shape, or that is no JSON, is mapped by its status."""
+    assert "The endpoint failed (500)." == str(map_error(500, {}, unreadable))
 
 
 values = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)
@@ -209,9 +209,9 @@ values = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.integers(
     ),
     st.text(max_size=40),
 )
-def test_any_answer_amounts_to_an_error(status: int, told: dict[str, object], header: str):
-    """Whatever an endpoint answers becomes one error with a bounded sentence."""
-    error = failure(status, {"retry-after": header, "x-should-retry": header}, json.dumps(told).encode())
+def test_any_response_maps_to_an_error(status: int, document: dict[str, object], header: str):
+    """Any response maps to one error with a message of bounded length."""
+    error = map_error(status, {"retry-after": header, "x-should-retry": header}, json.dumps(document).encode())
 
     assert isinstance(error, UpstreamError)
     assert len(str(error)) < 700

@@ -1,4 +1,4 @@
-"""Which addresses may be called on behalf of a customer, whatever name leads to them."""
+"""Which IP addresses may be called for a customer, whatever name resolves to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEVER = [
 
 
 class Names(AbstractResolver):
-    """A resolver that knows one name, and whether it was closed."""
+    """A resolver that gives every name the same addresses, and records whether it was closed."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self.closed = False
@@ -36,7 +36,7 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses, for any name."""
+        """Return the addresses, for any name."""
         if not self._addresses:
             raise OSError(f"{host} is not known")
         return [
@@ -45,7 +45,7 @@ class Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Notes it."""
+        """Record that it was closed."""
         self.closed = True
 
 
@@ -58,8 +58,8 @@ class Names(AbstractResolver):
     ],
 )
 def test_addresses_may_be_called_by_their_kind(address: str, kind: str):
-    """Public addresses always, private and local ones where switched on, the platform's own never."""
-    told = [
+    """Public addresses are always allowed, private and local ones if switched on, the platform's own never."""
+    allowed = [
         is_allowed_address(address, local=local, private=private)
         for local, private in ((False, False), (True, False), (False, True), (True, True))
     ]
@@ -69,22 +69,22 @@ def test_addresses_may_be_called_by_their_kind(address: str, kind: str):
         "local": [False, True, False, True],
         "private": [False, False, True, True],
         "never": [False, False, False, False],
-    }[kind] == told
+    }[kind] == allowed
 
 
 async def test_public_names_are_resolved():
-    """A name with public addresses gives them all, as the inner resolver told them."""
+    """A name with public addresses resolves to all of them, as the inner resolver returned them."""
     inner = Names(PUBLIC[:3])
 
-    found = await GuardedResolver(allow_local=False, allow_private=False, inner=inner).resolve("a.example", 443)
+    addresses = await GuardedResolver(allow_local=False, allow_private=False, inner=inner).resolve("a.example", 443)
 
-    assert await inner.resolve("a.example", 443) == found
+    assert await inner.resolve("a.example", 443) == addresses
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1"])
 @pytest.mark.parametrize("others", [[], ["20.42.0.1"], ["20.42.0.1", "2603:1030::1"]], ids=len)
 @pytest.mark.parametrize("last", [True, False])
-async def test_name_with_one_address_that_may_not_be_called_is_refused(address: str, others: list[str], last: bool):
+async def test_name_with_one_forbidden_address_is_refused(address: str, others: list[str], last: bool):
     """One forbidden address among a name's addresses refuses the name, and is not quoted."""
     addresses = [*others, address] if last else [address, *others]
     resolver = GuardedResolver(allow_local=False, allow_private=False, inner=Names(addresses))
@@ -93,30 +93,30 @@ async def test_name_with_one_address_that_may_not_be_called_is_refused(address: 
         await resolver.resolve("a.example", 443)
 
     assert (
-        "`endpoint`: a.example resolves to an address that may not be called; a private one needs the app "
+        "The `endpoint` host a.example resolves to an IP address that is not allowed; a private address needs the app "
         "setting ALLOW_PRIVATE_ENDPOINTS." == str(raised.value)
     )
 
 
-async def test_private_names_are_resolved_where_switched_on():
-    """With private endpoints switched on their addresses are given; the platform's own still are not."""
+async def test_private_names_are_resolved_if_switched_on():
+    """If private endpoints are switched on, private addresses are resolved; the platform's own are still refused."""
     switched = {"allow_local": False, "allow_private": True}
 
-    found = await GuardedResolver(**switched, inner=Names(["10.0.0.1"])).resolve("a.example")
+    addresses = await GuardedResolver(**switched, inner=Names(["10.0.0.1"])).resolve("a.example")
 
-    assert ["10.0.0.1"] == [one["host"] for one in found]
+    assert ["10.0.0.1"] == [address["host"] for address in addresses]
     with pytest.raises(ConnectionInvalid):
         await GuardedResolver(**switched, inner=Names(["168.63.129.16"])).resolve("a.example")
 
 
 async def test_unknown_names_are_dns_errors():
-    """A name that nobody knows is DNS's failure, not the connection's fault."""
+    """A name that does not exist is an error of DNS, not of the connection."""
     with pytest.raises(OSError, match="is not known"):
         await GuardedResolver(allow_local=False, allow_private=False, inner=Names([])).resolve("a.example")
 
 
 async def test_closing_closes_the_inner_resolver():
-    """The resolver within is closed along."""
+    """Closing it closes the inner resolver."""
     inner = Names([])
 
     await GuardedResolver(allow_local=False, allow_private=False, inner=inner).close()
