@@ -41,7 +41,8 @@ async def run(args: argparse.Namespace) -> int:
         file = f"{exc.filename}: " if exc.filename else ""
         return _fail(f"{file}{exc.strerror or exc}")
     except ModuleNotFoundError as exc:
-        return _fail(f"The package {exc.name} is not installed. Run `pip install -r aijobs/requirements.txt`.")
+        command = "pip install -r requirements.txt -r aijobs/requirements.txt"
+        return _fail(f"The package {exc.name} is not installed. In the project's directory, run `{command}`.")
     return code
 
 
