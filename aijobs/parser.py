@@ -63,7 +63,7 @@ def make_parser(prog: str = "aijobs") -> Parser:
         description="Operate a deployment of Customer AI Jobs.",
         epilog=_EXAMPLES.format(prog=prog),
     )
-    parser.add_argument("--version", action=_VersionAction, nargs=0, help="show the version and exit")
+    parser.add_argument("-V", "--version", action=_VersionAction, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_doctor(commands)
     _add_customers(commands)
@@ -150,10 +150,10 @@ def _add_submit(commands: Any) -> None:
     parser.add_argument("--action", metavar="ACTION", help="action of jobs without one")
     parser.add_argument("--connection", metavar="NAME", help="connection of jobs without one")
     parser.add_argument("--model", metavar="NAME", help="model of jobs without one")
-    one = parser.add_argument_group("one job, without a file")
-    one.add_argument("--prompt", metavar="TEXT", help="`input.prompt` of the job")
-    one.add_argument("--input", metavar="JSON", help="whole `input` of the job")
-    one.add_argument("--job-id", metavar="ID", help="id of the job (default: a new id)")
+    single = parser.add_argument_group("one job, without a file")
+    single.add_argument("--prompt", metavar="TEXT", help="`input.prompt` of the job")
+    single.add_argument("--input", metavar="JSON", help="whole `input` of the job")
+    single.add_argument("--job-id", metavar="ID", help="id of the job (default: a new id)")
     many = parser.add_argument_group("a file of jobs")
     many.add_argument("--batch", metavar="NAME", help="prefix of generated job ids (default: the file's name)")
     many.add_argument("--check", action="store_true", help="check the file without submitting it")

@@ -68,5 +68,5 @@ async def read_selection(
         return
     for first in range(0, len(keys), READ_CONCURRENCY):
         some = keys[first : first + READ_CONCURRENCY]
-        for key, found in zip(some, await read_some(services, some), strict=True):
-            yield key, found
+        for pair in zip(some, await read_some(services, some), strict=True):
+            yield pair

@@ -74,7 +74,7 @@ async def _submit_file(args: argparse.Namespace) -> int:
         with SubmissionLog(args.file, batch=batch, deployment=deployment) as log:
             logged = {(entry.customer, entry.job_id) for entry in log.entries}
             pending = [planned for planned in plan.jobs if planned.key not in logged]
-            run = _Run(_submissions(services), log, pending, known=len(plan.jobs) - len(pending))
+            run = _Run(_submissions(services), log, pending, already_submitted=len(plan.jobs) - len(pending))
             return await run.submit_all(args)
 
 
@@ -100,8 +100,8 @@ class _Run:
     submissions: Submissions
     log: SubmissionLog
     pending: list[PlannedJob]
-    known: int
-    """Jobs that were submitted before, according to the log or to the ledger."""
+    already_submitted: int
+    """According to the log and, during the run, to the ledger."""
     submitted: int = 0
     errors: list[tuple[int, str]] = field(default_factory=list)
     stopped: RetryLater | None = None
@@ -109,7 +109,9 @@ class _Run:
     async def submit_all(self, args: argparse.Namespace) -> int:
         """Submit the pending jobs concurrently, and report the outcome. Return the command's exit code."""
         with progress_bar() as bar:
-            task = bar.add_task("submitting", total=len(self.pending) + self.known, completed=self.known)
+            task = bar.add_task(
+                "submitting", total=len(self.pending) + self.already_submitted, completed=self.already_submitted
+            )
             queue = iter(self.pending)
             workers = (self._work(queue, lambda: bar.advance(task)) for _ in range(args.at_once))
             try:
@@ -120,7 +122,7 @@ class _Run:
                 raise
         for number, error in sorted(self.errors)[:_MAX_ERRORS]:
             warn(f"{args.file}, line {number}: {error}")
-        before = f" ({self.known} submitted before)" if self.known else ""
+        before = f" ({self.already_submitted} submitted before)" if self.already_submitted else ""
         submitted = plural(self.submitted, "job")
         echo(f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try `watch {args.file}`.")
         if self.stopped is not None:
@@ -143,8 +145,10 @@ class _Run:
                 self.stopped = exc
                 return
             else:
-                is_new = state == "queued"
-                self.submitted, self.known = self.submitted + is_new, self.known + (not is_new)
+                if state == "queued":
+                    self.submitted += 1
+                else:
+                    self.already_submitted += 1
                 self.log.add(planned.line, *planned.key)
             advance()
 

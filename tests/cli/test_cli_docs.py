@@ -18,14 +18,14 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 
 def samples() -> list[tuple[str, list[str]]]:
     """Each command, and the lines of output that the page shows for it."""
-    found: list[tuple[str, list[str]]] = []
+    commands: list[tuple[str, list[str]]] = []
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
         lines = block.splitlines()
         if kind == "":
-            found += [(line, []) for line in lines if line.startswith("python -m aijobs")]
+            commands += [(line, []) for line in lines if line.startswith("python -m aijobs")]
         elif kind == "text":
-            found[-1][1].extend(lines)
-    return found
+            commands[-1][1].extend(lines)
+    return commands
 
 
 @contextlib.asynccontextmanager
@@ -91,9 +91,9 @@ def test_every_command_is_on_the_page():
 
 
 def _commands(parser: object, before: str = "") -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for action in parser._subparsers._group_actions:  # type: ignore[attr-defined]
         for name, inner in action.choices.items():
             full = f"{before} {name}".strip()
-            found |= _commands(inner, full) if inner._subparsers else {full}
-    return found
+            names |= _commands(inner, full) if inner._subparsers else {full}
+    return names

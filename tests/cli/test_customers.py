@@ -114,15 +114,15 @@ async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
     world.keep(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
 
     everyone = await cli.run("customers list")
-    one = await cli.run(f"customers list {customer.name}")
+    detail = await cli.run(f"customers list {customer.name}")
 
-    assert (0, 0) == (everyone.code, one.code)
+    assert (0, 0) == (everyone.code, detail.code)
     assert f"{customer.name} default yes" in everyone.text
     assert f"{customer.name} off no" in everyone.text
     assert "2023-11-14" in everyone.text
     for shown in ("gpt-4o", "connection_invalid", "connection_disabled", "connection_expired"):
-        assert shown in one.text
-    assert customer.account.key not in everyone.text + one.text
+        assert shown in detail.text
+    assert customer.account.key not in everyone.text + detail.text
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):
     cli.world.connect(customer, "second")
 
     unconfirmed = await cli.run(f"customers remove {customer.name}", stdin="yes\n")
-    one = await cli.run(f"customers remove {customer.name} --connection second --yes")
+    single = await cli.run(f"customers remove {customer.name} --connection second --yes")
     rest = await cli.run(f"customers remove {customer.name}", stdin=f"{customer.name}\n")
     again = await cli.run(f"customers remove {customer.name} --yes")
 
-    assert [1, 0, 0, 1] == [unconfirmed.code, one.code, rest.code, again.code]
+    assert [1, 0, 0, 1] == [unconfirmed.code, single.code, rest.code, again.code]
     assert "connections default, second" in unconfirmed.out
     assert (None, None) == (stored(customer), stored(customer, "second"))
     assert stored(other) is not None
