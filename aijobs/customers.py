@@ -16,8 +16,10 @@ from aijobs.key_input import read_key
 from aijobs.settings import require_vault
 from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
+from shared.connections.connection import Connection
 from shared.connections.probe import Trials, refused
-from shared.connections.resolver import FRESH_S, Connection, check_dates
+from shared.connections.resolver import check_dates
+from shared.connections.secret_cache import FRESH_S
 from shared.connections.store import StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.documents import TrialDocument

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from msgspec import Raw
 
 from shared.billing.usage import Call
-from shared.connections.resolver import Connection
+from shared.connections.connection import Connection
 from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob, Status
 from shared.errors import InvalidJob, JobError, RequestRejected

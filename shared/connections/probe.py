@@ -19,7 +19,8 @@ import msgspec
 
 from shared.billing.usage import Call, call_of_answer, usage_rows
 from shared.clock import now
-from shared.connections.resolver import AddressNotAllowed, Connection
+from shared.connections.connection import Connection
+from shared.connections.resolver import AddressNotAllowed
 from shared.contract.decoding import json_object
 from shared.contract.documents import TrialDocument, Verdict
 from shared.contract.job import Options

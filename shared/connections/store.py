@@ -1,4 +1,4 @@
-"""Where customers' connections are kept: Key Vault is one such place; another is one class."""
+"""What a store of customers' connections has to offer, and what it returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """One version of a customer's connection, as it is kept."""
+    """One version of a customer's secret."""
 
     value: Secret
     version: str
@@ -21,14 +21,21 @@ class StoredCredential:
     expires_on: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def is_early(self, at: datetime) -> bool:
+        """Whether its dates have not begun at that time."""
+        return self.not_before is not None and at < self.not_before
+
+    def is_valid(self, at: datetime) -> bool:
+        """Whether it is within its dates at that time. Key Vault returns its value all the same."""
+        return not self.is_early(at) and (self.expires_on is None or at < self.expires_on)
+
 
 class CredentialStore(Protocol):
     """Where customers' connections are kept. Key Vault is one; another is one class with this method."""
 
     async def get(self, customer: str, connection: str) -> StoredCredential | None:
         """
-        The newest version, or None where there is none.
+        Return the newest version, or None if there is none.
 
-        Raises ConnectionDisabled where it is switched off and can't be read, VaultUnavailable where
-        the store gave no answer.
+        Raises ConnectionDisabled if it is disabled and can't be read, VaultUnavailable if the store did not answer.
         """

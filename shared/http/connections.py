@@ -14,10 +14,11 @@ from urllib.parse import quote
 import msgspec
 
 from shared.clock import now, rfc3339
+from shared.connections.connection import Connection
 from shared.connections.endpoint_url import encode_segment
 from shared.connections.key_vault import KeyVaultCredentials, SecretFacts, VaultForbids
 from shared.connections.probe import Trials, refused
-from shared.connections.resolver import Connection, Connections, check_dates
+from shared.connections.resolver import Connections, check_dates
 from shared.connections.store import StoredCredential
 from shared.contract.connection import decode_connection
 from shared.contract.decoding import decode

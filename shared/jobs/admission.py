@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from shared.connections.resolver import DEFAULT_CONCURRENCY
+from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.event_names import CUSTOMER_THROTTLED
 from shared.lru import LRU

@@ -10,7 +10,7 @@ from datetime import datetime
 from shared.actions.base import Completed
 from shared.billing.usage import total
 from shared.clock import now, rfc3339
-from shared.connections.resolver import Connection
+from shared.connections.connection import Connection
 from shared.contract.error_codec import error_body
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, Result, Usage

@@ -21,7 +21,7 @@ import msgspec
 
 from shared.actions.base import Completed, Step
 from shared.billing.usage import Call, call_of_answer, total
-from shared.connections.resolver import Connection
+from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
 from shared.contract.error_codec import error_body, known_error
 from shared.contract.names import BlobName

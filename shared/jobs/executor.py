@@ -91,7 +91,7 @@ class Executor:
             except NetworkRefused:
                 raise  # of no key
             except CredentialRejected:
-                renewed = await self.services.connections.renewed(connection)
+                renewed = await self.services.connections.find_rotated(connection)
                 if renewed is None:
                     raise
             # The key was rotated: once more, with the new one. Steps that were answered are not asked again.

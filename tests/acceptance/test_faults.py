@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
-from shared.connections import resolver as connections
+from shared.connections import secret_cache
 from shared.jobs import lease as holds
 from shared.jobs.message import Delivery
 from shared.storage import account
@@ -77,7 +77,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
         patch.setattr(holds, "SAVING_WAITS_S", (0.01,) * 3)
-        patch.setattr(connections, "FAULT_S", 0.0)  # a job that is put back comes later than that, but not here
+        patch.setattr(secret_cache, "REREAD_S", 0.0)  # a job that is put back comes later than that, but not here
         async with open_faulty_world(azurite, vault, endpoint) as opened:
             yield opened
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from shared.connections.resolver import DEFAULT_CONCURRENCY
+from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.contract.connection import ConnectionRecord
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput

@@ -18,8 +18,10 @@ import pytest
 
 from local.vault.secret_store import VaultError
 from local.vault.server import Vault
-from shared.connections import resolver as module
-from shared.connections.resolver import FAULT_S, FRESH_S, OUTAGE_S, REREAD_S, STALE_S, Connection, Connections
+from shared.connections import resolver, secret_cache
+from shared.connections.connection import Connection
+from shared.connections.resolver import Connections
+from shared.connections.secret_cache import FRESH_S, OUTAGE_S, REREAD_S, STALE_S
 from shared.connections.store import StoredCredential
 from shared.contract.job import decode_job
 from shared.errors import (
@@ -83,6 +85,12 @@ class Store:
         return self.secrets.get((customer, connection))
 
 
+def set_time(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+    """The time by which the dates of secrets are checked."""
+    for module in (resolver, secret_cache):
+        monkeypatch.setattr(module, "now", lambda: moment)
+
+
 @pytest.fixture
 def store() -> Store:
     """An empty store."""
@@ -103,7 +111,7 @@ def settings(**environment: str) -> Settings:
 @pytest.fixture
 def connections(store: Store, clock: Clock) -> Connections:
     """Connections out of the store, by the clock, without a static one."""
-    return Connections(settings(), store, ticks=clock)
+    return Connections(settings(), store, clock=clock)
 
 
 def key_of(connection: Connection) -> str:
@@ -229,7 +237,7 @@ async def test_each_fault_of_a_secret_has_its_own_error(
     """A secret that can't be used raises what is wrong, again and again, and never serves the static one."""
     store.put("contoso", **about)
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*")
-    connections = Connections(static, store, ticks=clock)
+    connections = Connections(static, store, clock=clock)
 
     for _ in range(2):
         with pytest.raises(error) as raised:
@@ -269,7 +277,7 @@ async def test_an_endpoint_that_is_not_allowed_is_invalid(
 
 async def test_the_operators_own_suffixes_replace_the_usual_ones(store: Store, clock: Clock) -> None:
     """ALLOWED_ENDPOINT_SUFFIXES lets a gateway's domain in, and then nothing else."""
-    connections = Connections(settings(ALLOWED_ENDPOINT_SUFFIXES="ai.contoso.com"), store, ticks=clock)
+    connections = Connections(settings(ALLOWED_ENDPOINT_SUFFIXES="ai.contoso.com"), store, clock=clock)
     value = {"endpoint": "https://gate.ai.contoso.com/openai/v1", "api_key": KEY, "provider": "azure_openai"}
     store.put("contoso", value=json.dumps(value))
     store.put("fabrikam")
@@ -321,27 +329,27 @@ async def test_a_connection_is_read_again_when_it_is_no_longer_fresh(
 
 
 async def test_a_missing_connection_is_remembered_briefly(connections: Connections, store: Store, clock: Clock) -> None:
-    """A customer who is onboarded after a first failed job is served FAULT_S later, not FRESH_S."""
+    """A customer who is onboarded after a first failed job is served REREAD_S later, not FRESH_S."""
     with pytest.raises(ConnectionNotFound):
         await connections.resolve("contoso", "default")
     store.put("contoso")
 
     with pytest.raises(ConnectionNotFound):
         await connections.resolve("contoso", "default")
-    clock.pass_by(FAULT_S)
+    clock.pass_by(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
     assert 2 == store.reads["contoso", "default"]
 
 
 async def test_a_mended_connection_is_found_soon(connections: Connections, store: Store, clock: Clock) -> None:
-    """A faulty secret is remembered for FAULT_S as well."""
+    """A faulty secret is remembered for REREAD_S as well."""
     store.put("contoso", value="{")
     with pytest.raises(ConnectionInvalid):
         await connections.resolve("contoso", "default")
     store.put("contoso")
 
-    clock.pass_by(FAULT_S)
+    clock.pass_by(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
@@ -352,7 +360,7 @@ async def test_a_rotated_key_is_found_at_once(connections: Connections, store: S
     refused = await connections.resolve("contoso", "default")
     store.put("contoso", value=json.dumps({"endpoint": ENDPOINT, "api_key": "rotated-key"}))
 
-    renewed = await connections.renewed(refused)
+    renewed = await connections.find_rotated(refused)
 
     assert renewed is not None
     assert "rotated-key" == key_of(renewed)
@@ -364,7 +372,7 @@ async def test_an_unchanged_key_is_not_renewed(connections: Connections, store: 
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
 
-    assert await connections.renewed(refused) is None
+    assert await connections.find_rotated(refused) is None
 
 
 async def test_refusals_read_a_secret_again_once_in_a_while(
@@ -375,11 +383,11 @@ async def test_refusals_read_a_secret_again_once_in_a_while(
     refused = await connections.resolve("contoso", "default")
 
     for _ in range(3):
-        await asyncio.gather(*(connections.renewed(refused) for _ in range(50)))
+        await asyncio.gather(*(connections.find_rotated(refused) for _ in range(50)))
     assert 2 == store.reads["contoso", "default"]
 
     clock.pass_by(REREAD_S)
-    await connections.renewed(refused)
+    await connections.find_rotated(refused)
     assert 3 == store.reads["contoso", "default"]
 
 
@@ -391,8 +399,8 @@ async def test_jobs_refused_with_the_old_key_get_the_new_one_without_a_read(
     refused = await connections.resolve("contoso", "default")
     store.put("contoso", version="v2")
 
-    at_once = await asyncio.gather(*(connections.renewed(refused) for _ in range(50)))
-    late = await connections.renewed(refused)
+    at_once = await asyncio.gather(*(connections.find_rotated(refused) for _ in range(50)))
+    late = await connections.find_rotated(refused)
 
     assert {"v2"} == {one.version for one in (*at_once, late) if one is not None}
     assert 51 == len([one for one in (*at_once, late) if one is not None])
@@ -404,10 +412,10 @@ async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(connectio
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
     store.put("contoso")
-    renewed = await connections.renewed(refused)
+    renewed = await connections.find_rotated(refused)
     assert renewed is not None
 
-    assert await connections.renewed(renewed) is None
+    assert await connections.find_rotated(renewed) is None
     assert 2 == store.reads["contoso", "default"]
 
 
@@ -418,7 +426,7 @@ async def test_a_key_that_was_withdrawn_says_so(connections: Connections, store:
     store.put("contoso", enabled=False)
 
     with pytest.raises(ConnectionDisabled):
-        await connections.renewed(refused)
+        await connections.find_rotated(refused)
 
 
 async def test_a_vault_outage_is_bridged(connections: Connections, store: Store, clock: Clock) -> None:
@@ -460,7 +468,7 @@ async def test_a_vault_that_is_back_is_noticed(connections: Connections, store: 
 async def test_an_outage_never_puts_a_customer_on_the_operators_account(store: Store, clock: Clock) -> None:
     """Whether a customer has a connection is not known while the vault is down, so nobody pays: it waits."""
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*")
-    connections = Connections(static, store, ticks=clock)
+    connections = Connections(static, store, clock=clock)
     assert "static" == (await connections.resolve("contoso", "default")).source
     store.down = True
     clock.pass_by(OUTAGE_S)
@@ -482,23 +490,23 @@ async def test_a_key_rotated_while_the_vault_is_down_costs_no_job(
     store.down = True
     for _ in range(3):
         with pytest.raises(VaultUnavailable, match="refused the key of customer contoso's connection default"):
-            await connections.renewed(refused)
+            await connections.find_rotated(refused)
     assert 2 == store.reads["contoso", "default"]
     assert refused is await connections.resolve("contoso", "default")
 
     store.down = False
     clock.pass_by(REREAD_S)
-    assert await connections.renewed(refused) is None
+    assert await connections.find_rotated(refused) is None
     store.put("contoso", version="v2")
     clock.pass_by(REREAD_S)
-    renewed = await connections.renewed(refused)
+    renewed = await connections.find_rotated(refused)
 
     assert renewed is not None
     assert "v2" == renewed.version
 
 
 async def test_an_outage_is_remembered_for_a_moment(connections: Connections, store: Store, clock: Clock) -> None:
-    """While the vault is down, the jobs of a connection that is not known ask it once in FAULT_S, not each."""
+    """While the vault is down, the jobs of a connection that is not known ask it once in REREAD_S, not each."""
     store.down = True
     for _ in range(5):
         with pytest.raises(VaultUnavailable, match="Key Vault answered 503"):
@@ -509,7 +517,7 @@ async def test_an_outage_is_remembered_for_a_moment(connections: Connections, st
     store.put("contoso")
     store.put("fabrikam")
     await connections.resolve("fabrikam", "default")
-    clock.pass_by(FAULT_S)
+    clock.pass_by(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
@@ -519,22 +527,22 @@ async def test_an_expiry_holds_for_what_is_kept_too(
 ) -> None:
     """
     A connection that expires while it is kept in memory is refused from that moment on: it is read again then,
-    and once in FAULT_S as long as it is outside its dates, so that new dates serve at once.
+    and once in REREAD_S as long as it is outside its dates, so that new dates serve at once.
     """
     expiry = datetime.now(UTC) + timedelta(minutes=1)
     store.put("contoso", expires_on=expiry)
     await connections.resolve("contoso", "default")
 
-    monkeypatch.setattr(module, "now", lambda: expiry - timedelta(microseconds=1))
+    set_time(monkeypatch, expiry - timedelta(microseconds=1))
     await connections.resolve("contoso", "default")
-    monkeypatch.setattr(module, "now", lambda: expiry)
+    set_time(monkeypatch, expiry)
 
     for reads in (2, 3):
         for _ in range(3):
             with pytest.raises(ConnectionExpired, match="has expired"):
                 await connections.resolve("contoso", "default")
         assert reads == store.reads["contoso", "default"]
-        clock.pass_by(FAULT_S)
+        clock.pass_by(REREAD_S)
 
     store.put("contoso", expires_on=expiry + timedelta(days=30))
 
@@ -550,7 +558,7 @@ async def test_a_new_version_takes_over_when_the_old_one_ends(
     assert "v1" == (await connections.resolve("contoso", "default")).version
     store.put("contoso", version="v2", expires_on=expiry + timedelta(days=30))
 
-    monkeypatch.setattr(module, "now", lambda: expiry)
+    set_time(monkeypatch, expiry)
     found = await asyncio.gather(*(connections.resolve("contoso", "default") for _ in range(50)))
 
     assert {"v2"} == {one.version for one in found}
@@ -566,7 +574,7 @@ async def test_an_expiry_during_an_outage_waits_for_the_vault(
     await connections.resolve("contoso", "default")
     store.put("contoso", version="v2")
     store.down = True
-    monkeypatch.setattr(module, "now", lambda: expiry)
+    set_time(monkeypatch, expiry)
 
     for _ in range(3):
         with pytest.raises(VaultUnavailable, match="contoso's connection default"):
@@ -574,7 +582,7 @@ async def test_an_expiry_during_an_outage_waits_for_the_vault(
     assert 2 == store.reads["contoso", "default"]
 
     store.down = False
-    clock.pass_by(FAULT_S)
+    clock.pass_by(REREAD_S)
     assert "v2" == (await connections.resolve("contoso", "default")).version
 
 
@@ -587,7 +595,7 @@ async def test_a_secret_that_becomes_valid_while_kept_is_used(
     with pytest.raises(ConnectionExpired, match="not valid yet"):
         await connections.resolve("contoso", "default")
 
-    monkeypatch.setattr(module, "now", lambda: start)
+    set_time(monkeypatch, start)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
@@ -613,7 +621,7 @@ async def test_the_static_connection_serves_whom_the_operator_names(
 ) -> None:
     """Only allowed customers run on the operator's account, and then it says so."""
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION=allowed)
-    connections = Connections(static, store, ticks=clock)
+    connections = Connections(static, store, clock=clock)
 
     if not served:
         with pytest.raises(ConnectionNotFound):
@@ -628,7 +636,7 @@ async def test_the_static_connection_serves_whom_the_operator_names(
 
 async def test_the_static_connection_has_one_name(store: Store, clock: Clock) -> None:
     """A customer who asks for a connection by a name of its own is not given the operator's."""
-    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
+    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
 
     with pytest.raises(ConnectionNotFound, match="spare"):
         await connections.resolve("contoso", "spare")
@@ -637,7 +645,7 @@ async def test_the_static_connection_has_one_name(store: Store, clock: Clock) ->
 async def test_a_customers_own_connection_replaces_the_static_one(store: Store, clock: Clock) -> None:
     """Once a customer has a connection, nothing of the operator's is mixed in."""
     static = json.dumps({"endpoint": ENDPOINT, "api_key": "operators-own-key", "default_model": "theirs"})
-    connections = Connections(settings(STATIC_CONNECTION=static, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
+    connections = Connections(settings(STATIC_CONNECTION=static, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
     store.put("contoso")
 
     connection = await connections.resolve("contoso", "default")
@@ -652,7 +660,7 @@ async def test_a_customers_own_connection_replaces_the_static_one(store: Store, 
 async def test_without_a_vault_only_the_static_connection_serves(clock: Clock) -> None:
     """An app without KEY_VAULT_URL has the static connection and nothing else."""
     connections = Connections(
-        settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="contoso"), None, ticks=clock
+        settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="contoso"), None, clock=clock
     )
 
     assert "static" == (await connections.resolve("contoso", "default")).source
@@ -662,10 +670,10 @@ async def test_without_a_vault_only_the_static_connection_serves(clock: Clock) -
 
 async def test_a_refused_static_connection_is_not_renewed(store: Store, clock: Clock) -> None:
     """The operator's key is an app setting: there is nothing to read again."""
-    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, ticks=clock)
+    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
     refused = await connections.resolve("contoso", "default")
 
-    assert await connections.renewed(refused) is None
+    assert await connections.find_rotated(refused) is None
     assert 1 == store.reads["contoso", "default"]
 
 
@@ -692,9 +700,10 @@ async def test_names_that_join_alike_are_kept_apart(connections: Connections, st
     assert ("key-of-a-b", "key-of-a") == (key_of(first), key_of(second))
 
 
-async def test_what_is_kept_is_bounded(connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond KEPT connections, the one that was longest unused is forgotten."""
-    monkeypatch.setattr(module, "KEPT", 3)
+async def test_what_is_kept_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond MAX_ENTRIES connections, the least recently used one is forgotten."""
+    monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 3)
+    connections = Connections(settings(), store)
     for customer in ("a", "b", "c"):
         store.put(customer)
         await connections.resolve(customer, "default")
@@ -708,11 +717,10 @@ async def test_what_is_kept_is_bounded(connections: Connections, store: Store, m
     assert {"a": 1, "b": 2, "c": 1, "d": 1} == {name[0]: count for name, count in store.reads.items()}
 
 
-async def test_more_at_once_than_are_kept_are_all_served(
-    connections: Connections, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_at_once_than_are_kept_are_all_served(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is forgotten before its job has it in hand still reaches that job."""
-    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 2)
+    connections = Connections(settings(), store)
     store.gate = asyncio.Event()
     customers = [f"c{number}" for number in range(20)]
     for customer in customers:
@@ -761,7 +769,7 @@ async def test_a_read_that_everybody_gave_up_fails_in_silence(
     gc.collect()
     store.down = False
     store.put("contoso")
-    clock.pass_by(FAULT_S)
+    clock.pass_by(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
     assert "" == caplog.text
@@ -862,7 +870,7 @@ async def test_a_key_that_is_rotated_in_key_vault_is_found(world: World) -> None
     refused = await connections.resolve(customer.name, "default")
     world.connect(customer, api_key="rotated-key")
 
-    renewed = await connections.renewed(refused)
+    renewed = await connections.find_rotated(refused)
 
     assert renewed is not None
     assert "rotated-key" == key_of(renewed)
@@ -885,7 +893,7 @@ def closed(vault: Vault) -> Iterator[None]:
 
 async def test_a_closed_vault_ends_nobodys_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the vault's network is closed, a known connection goes on, and jobs of others are put back."""
-    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    monkeypatch.setattr(secret_cache, "FRESH_S", 0.0)
     known, unknown, worker = world.customer(), world.customer(), worker_of(world)
     await worker.run(known)
 
@@ -905,7 +913,7 @@ async def test_a_job_outlives_a_key_that_is_rotated_while_the_vault_is_down(
     A job whose key is refused while the vault can't be asked is put back, and done with the new key afterwards;
     one that has no time for that ends as `timeout`, and says why.
     """
-    monkeypatch.setattr(module, "REREAD_S", 0.0)
+    monkeypatch.setattr(secret_cache, "REREAD_S", 0.0)
     customer, worker = world.customer(), worker_of(world)
     await worker.run(customer)
     del world.endpoint.accounts[customer.account.key]

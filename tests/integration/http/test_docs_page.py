@@ -16,6 +16,7 @@ import pytest_asyncio
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.connections import probe as trials
+from shared.connections import secret_cache
 from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.documents import API_PREFIX
@@ -182,7 +183,8 @@ def test_limits_are_the_codes():
         "a webhook's timestamp": "within 300 s of now",
         "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second for customers that are known, "
         f"{signing.READS_A_SECOND} for all other names; beyond it 503",
-        "how long a signing secret is kept": f"{signing.FRESH_S:g} s; {signing.STALE_S:,.0f} s while the vault is down",
+        "how long a signing secret is kept": f"{secret_cache.FRESH_S:g} s; "
+        f"{secret_cache.STALE_S:,.0f} s while the vault is down",
         "a callback's answer": f"within {callbacks.TIMEOUT_S:g} s",
         "tries of a callback": f"{tries}, over {sum(callbacks.WAITS_S) / 3600:.1f} hours",
         "the trial of a connection": f"{trials.TRIAL_S:g} s",

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from local.vault.server import Vault
 from local.vault.server import start as start_vault
+from shared.connections import secret_cache
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
 from shared.http.request_parsing import BODY_LIMIT
-from shared.webhooks import signing
 from shared.webhooks.templates import fill
 from tests.support.harness import Customer, World, open_world
 from tests.support.http_client import Answered, knock
@@ -65,8 +65,8 @@ async def post(world: World, customer: str, body: bytes, headers: Mapping[str, s
 @pytest_asyncio.fixture(loop_scope="session")
 async def sender(world: World) -> AsyncIterator[Sender]:
     """The sender of one test, which leaves nothing in the queue that all tests share, and answers for no other test."""
-    for reads in world.services.signing._reads.values():
-        reads.clear()  # quick tests, one after the other, may be a flood of made-up names
+    for limit in (world.services.signing._known_reads, world.services.signing._senders_reads):
+        limit._read_at.clear()  # quick tests, one after the other, may be a flood of made-up names
     customer, secret = world.customer(), new_secret()
     world.keep(f"webhook--{customer.name}", secret)
     yield Sender(customer, secret)
@@ -76,7 +76,7 @@ async def sender(world: World) -> AsyncIterator[Sender]:
 @pytest.fixture
 def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes each signature that does not verify have its secret read again, however soon."""
-    monkeypatch.setattr(signing, "REREAD_S", 0.0)
+    monkeypatch.setattr(secret_cache, "REREAD_S", 0.0)
 
 
 async def run_queue(world: World, customer: str) -> list[dict[str, Any]]:
@@ -325,7 +325,7 @@ async def test_a_vault_that_is_down_is_503(tmp_path: Path, world: World, azurite
         opened.keep(f"webhook--{known.name}", secret)
         sender = Sender(known, secret)
         assert 202 == (await sender.send(sender.job())).status
-        monkeypatch.setattr(signing, "REREAD_S", 0.0)
+        monkeypatch.setattr(secret_cache, "REREAD_S", 0.0)
         vault.outage = True
 
         unknown = await Sender(opened.customer(), secret).send(sender.job())

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.clock import now, rfc3339
-from shared.connections.resolver import DEFAULT_CONCURRENCY
+from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.jobs import admission as module
 from shared.jobs.admission import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, Limiter

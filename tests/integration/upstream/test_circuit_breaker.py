@@ -406,7 +406,7 @@ async def test_a_new_key_is_tried_at_once(world: World, worker: Worker):
     for _ in range(REFUSALS):
         assert "credential_rejected" == (await worker.run(customer))["error"]["code"]
     world.connect(customer)
-    connections._known[customer.name, "default"].reread_at = float("-inf")  # REREAD_S later
+    connections._cache._entries.get((customer.name, "default")).reread_at = float("-inf")  # REREAD_S later
 
     result = await worker.run(customer)
 

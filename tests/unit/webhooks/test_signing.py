@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from standardwebhooks import Webhook
 
+from shared.connections import secret_cache
+from shared.connections.secret_cache import REREAD_S
 from shared.connections.store import StoredCredential
 from shared.errors import VaultUnavailable
 from shared.secret import Secret
-from shared.webhooks import signing as module
-from shared.webhooks.signing import READS_A_SECOND, REREAD_S, NoSigningSecret, Signing
+from shared.webhooks import signing as signing_module
+from shared.webhooks.signing import READS_A_SECOND, NoSigningSecret, Signing
 from tests.support.signatures import new_secret, signed
 
 ENDS = datetime(2026, 11, 20, tzinfo=UTC)
@@ -41,35 +43,44 @@ class Store:
         return self.found
 
 
+def set_time(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+    """The time by which the dates of secrets are checked."""
+    for module in (signing_module, secret_cache):
+        monkeypatch.setattr(module, "now", lambda: moment)
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store whose secret ends at ENDS, a minute before that."""
-    monkeypatch.setattr(module, "now", lambda: ENDS - timedelta(minutes=1))
+    set_time(monkeypatch, ENDS - timedelta(minutes=1))
     return Store()
 
 
 async def test_a_new_version_takes_over_when_the_old_one_ends(store: Store, monkeypatch: pytest.MonkeyPatch):
     """A secret that ends right after it was read is read again, and the version that is there by then signs."""
-    signing = Signing(store, ticks=lambda: 1000.0)
+    signing = Signing(store, clock=lambda: 1000.0)
     await signing.sign("contoso", "msg_1", b"{}")
     store.put("2", ENDS + timedelta(days=30))
 
-    monkeypatch.setattr(module, "now", lambda: ENDS)
+    set_time(monkeypatch, ENDS)
 
     assert await signing.sign("contoso", "msg_2", b"{}")
     assert 2 == store.asked
 
 
 async def test_an_ended_secret_is_not_read_for_every_callback(store: Store, monkeypatch: pytest.MonkeyPatch):
-    """Outside its dates it is asked for once in REREAD_S; while the vault is down, nobody knows its dates."""
+    """Outside its dates it is read once in REREAD_S, and so while the vault is down, when nobody knows its dates."""
     clock = [1000.0]
-    signing = Signing(store, ticks=lambda: clock[0])
+    signing = Signing(store, clock=lambda: clock[0])
     await signing.sign("contoso", "msg_1", b"{}")
-    monkeypatch.setattr(module, "now", lambda: ENDS)
+    set_time(monkeypatch, ENDS)
     store.down = True
-    with pytest.raises(VaultUnavailable):
-        await signing.sign("contoso", "msg_2", b"{}")
+    for _ in range(3):
+        with pytest.raises(VaultUnavailable):
+            await signing.sign("contoso", "msg_2", b"{}")
+    assert 2 == store.asked
     store.down = False
+    clock[0] += REREAD_S
 
     for asked in (3, 4):
         for _ in range(3):
@@ -111,7 +122,7 @@ async def test_a_secret_is_read_every_few_minutes():
     """While it verifies, it is read once in five minutes; an hour of outage is bridged."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     for seconds, asked in ((0, 1), (299, 1), (2, 2)):
         clock.now += seconds
         assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
@@ -128,7 +139,7 @@ async def test_a_flood_of_names_does_not_use_up_the_vault():
     """A worker asks for so many secrets a second and no more; who is known is not held up."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
     clock.now += 2
     for number in range(READS_A_SECOND):
@@ -151,10 +162,10 @@ async def flood(secrets: Signing, clock: Clock, seconds: int) -> None:
 
 async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch):
     """Through a flood that lasts, a known customer's secret stays in memory, and is read anew when it is time."""
-    monkeypatch.setattr(module, "KEPT", 20)
+    monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 20)
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
     for _ in range(3):
         clock.now += 299
@@ -171,7 +182,7 @@ async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.Mon
 async def test_made_up_names_hold_up_no_callback():
     """A customer that nobody has asked for yet can be signed for while all reads for strangers are used up."""
     store, clock = Secrets({"acme": new_secret()}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     await flood(secrets, clock, 2)
     with pytest.raises(VaultUnavailable, match="Too many"):
         await secrets.verify("one-more", b"{}", {})
@@ -183,7 +194,7 @@ async def test_a_flood_does_not_tell_who_is_known():
     """While no more reads are to be had, a wrong signature of a known customer's is told the same as any name."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
     with pytest.raises(NoSigningSecret):
         await secrets.sign("without", "msg_1", b"{}")
@@ -225,7 +236,7 @@ async def test_what_is_signed_verifies_with_each_secret():
 async def test_who_has_no_secret_can_not_sign():
     """The sentence says so; a secret that was put there meanwhile serves after seconds."""
     store, clock = Secrets({}), Clock()
-    secrets = Signing(store, ticks=clock)
+    secrets = Signing(store, clock=clock)
     with pytest.raises(NoSigningSecret, match="The customer has no signing secret"):
         await secrets.sign("acme", "msg_1", b"{}")
     store.values["acme"] = new_secret()

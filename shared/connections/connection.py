@@ -1,0 +1,67 @@
+"""A customer's connection to an AI endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.connections.endpoint import Endpoint
+from shared.contract.result import ConnectionLabel
+from shared.errors import InvalidJob
+from shared.secret import redact
+from shared.upstream.messages import Access, ApiKey
+
+DEFAULT_CONCURRENCY = 16
+"""Calls at the same time, if the connection does not set `max_concurrency`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A customer's connection: its endpoint and its access, both from one source."""
+
+    customer: str
+    name: str
+    source: Literal["key_vault", "static"]
+    version: str
+    endpoint: Endpoint
+    access: Access
+    organization: str | None = None
+    project: str | None = None
+    default_model: str | None = None
+    max_concurrency: int | None = None
+    monthly_budget: float | None = None
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls a worker makes on this connection at the same time."""
+        return self.max_concurrency or DEFAULT_CONCURRENCY
+
+    def label(self) -> ConnectionLabel:
+        """Return what results and usage records show of it."""
+        billed_to: Literal["customer", "operator"] = "customer" if self.source == "key_vault" else "operator"
+        return ConnectionLabel(name=self.name, source=self.source, provider=self.endpoint.provider, billed_to=billed_to)
+
+    def model_for(self, requested: str | None, *, needed: bool = True) -> str:
+        """
+        Return the model of a job that requested this one, or none. Raises InvalidJob.
+
+        If no model is `needed`, the default model is not used, and the result may be empty.
+        """
+        deployment = self.endpoint.deployment
+        if deployment and requested and requested != deployment:
+            raise InvalidJob(
+                f"`model` must be {deployment} or left out: the endpoint of the connection names that deployment."
+            )
+        model = deployment or requested or (self.default_model if needed else "")
+        if needed and not model:
+            raise InvalidJob(f"`model` is missing, and the connection {self.name} has no `default_model`.")
+        return model or ""
+
+    def without_key(self, text: str) -> str:
+        """Return a text with the key redacted: somebody may have pasted the key into another setting."""
+        return redact(text, self.access.key) if isinstance(self.access, ApiKey) else text
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of its requests, without authentication."""
+        named = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project}
+        return {header: value for header, value in named.items() if value}
