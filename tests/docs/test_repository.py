@@ -196,6 +196,19 @@ def test_dependabot_watches_what_is_pinned():
     assert all((ROOT / folder.strip("/")).is_dir() for _, folder in watched)
 
 
+def test_pre_commit_runs_what_ci_checks():
+    """The hooks are the commands of the workflow's job, except for the tests, and are installed from nowhere."""
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    steps = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]["test"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+
+    assert "local" == repository["repo"]
+    assert {"system"} == {hook["language"] for hook in repository["hooks"]}
+    assert [each for each in commands if not each.startswith("python3 dev.py test")] == [
+        hook["entry"] for hook in repository["hooks"]
+    ]
+
+
 def test_dev_container_sets_up_by_the_project_s_command():
     """The container is set up by dev.py, and the editor uses the environment that it makes."""
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
