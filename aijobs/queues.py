@@ -17,7 +17,7 @@ from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
 from shared.services import Services
-from shared.storage.account import unavailable
+from shared.storage.account import storage_error
 
 MAX_PEEKED = 32
 """Messages that one peek returns at most (learn.microsoft.com/rest/api/storageservices/peek-messages)."""
@@ -103,7 +103,7 @@ def _map_errors(operation: str) -> Iterator[None]:
     try:
         yield
     except AzureError as exc:
-        raise unavailable(operation, exc) from exc
+        raise storage_error(operation, exc) from exc
 
 
 def _message(item: QueueMessage) -> Message:

@@ -23,7 +23,7 @@ from shared.http.messages import Request, Response
 from shared.http.problems import Problem
 from shared.http.request_parsing import BODY_LIMIT, check_body
 from shared.settings import Settings
-from shared.storage.base import Blobs
+from shared.storage.base import Blobs, BlobTooLarge
 from shared.webhooks.signing import Signing
 from shared.webhooks.templates import fill
 
@@ -49,7 +49,11 @@ class WebhooksDoor:
         customer = request.params["customer"]
         if not await self.signing.verify(customer, request.body, request.headers):
             raise Problem(401, "unauthorized", "The webhook's signature is missing, wrong, or not of these minutes.")
-        template = await self.blobs.read(self.settings.templates_container, f"{customer}/{TEMPLATE}", TEMPLATE_LIMIT)
+        container, name = self.settings.templates_container, f"{customer}/{TEMPLATE}"
+        try:
+            template = await self.blobs.read(container, name, TEMPLATE_LIMIT)
+        except BlobTooLarge as exc:
+            raise InvalidJob(str(exc)) from None
         body = request.body
         if template is not None:
             body = fill(template, body, request.headers, limit=BODY_LIMIT)

@@ -8,7 +8,7 @@ from shared.contract.job import OWN_INPUT, Job, named_blob
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob
 from shared.settings import Settings
-from shared.storage.base import Blobs
+from shared.storage.base import Blobs, BlobTooLarge
 
 INPUT_LIMIT = 16 * 1024 * 1024
 """Bytes of a blob that a job names."""
@@ -42,7 +42,10 @@ class Inputs:
     async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
         """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
         self.check(customer, blob, at=at)
-        data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)
+        try:
+            data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)
+        except BlobTooLarge as exc:
+            raise InvalidJob(str(exc)) from None
         if data is None:
             raise InvalidJob(f"`{at}` names a blob that does not exist.")
         return data

@@ -20,7 +20,7 @@ from shared.contract.names import NAME_RULE, is_name
 from shared.errors import InvalidJob
 from shared.retention.expiry import delete_rows, together
 from shared.settings import Settings
-from shared.storage.base import BlobFacts, BlobPage, Blobs, ContainerMissing, Row, RowPage, Table
+from shared.storage.base import BlobPage, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
 
 _ALL_KEYS = ("", "~")
 _ROUNDS = 3
@@ -162,7 +162,7 @@ class _Folder:
         with (self._path / name).open("ab") as file:
             file.write(data)
 
-    async def store(self, container: str, blob: BlobFacts, chunks: AsyncIterator[bytes]) -> None:
+    async def store(self, container: str, blob: BlobProperties, chunks: AsyncIterator[bytes]) -> None:
         """Writes a blob into a file of its own."""
         suffix = Path(blob.name).suffix
         number = self._stored

@@ -18,7 +18,7 @@ from shared.contract.job import LONGEST_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
 from shared.settings import Settings
-from shared.storage.base import ROWS_AT_ONCE, WRITTEN, BlobFacts, Blobs, ContainerMissing, Row, Table
+from shared.storage.base import MAX_TRANSACTION_ROWS, TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Before everything: what is kept for ever."""
@@ -101,7 +101,7 @@ class Removal:
             page = await self.blobs.page(self.container, f"{customer}/", after)
         except ContainerMissing:
             return ""
-        jobs: dict[str, list[BlobFacts]] = {}
+        jobs: dict[str, list[BlobProperties]] = {}
         for blob in page.blobs:
             _, job_id, *rest = blob.name.split("/", 2)
             if rest and is_job_id(job_id):
@@ -126,7 +126,7 @@ class Removal:
             "j_",
             "j`",
             older={"finished_at": before, "submitted_at": before - _LONGEST_DEADLINE},
-            columns=("finished_at", "submitted_at", "lease_until", WRITTEN),  # without that last, Azure gives no etag
+            columns=("finished_at", "submitted_at", "lease_until", TIMESTAMP),  # without that last, Azure gives no etag
             after=after,
         )
         expired = [row for row in page.rows if self._expired(row.values)]
@@ -157,7 +157,7 @@ class Removal:
         starts = sorted(f"s_{job_id}~" for job_id in job_ids)
         if not starts:
             return
-        older, after = {WRITTEN: self.reach.jobs_before + _CLOCKS}, ""
+        older, after = {TIMESTAMP: self.reach.jobs_before + _CLOCKS}, ""
         while True:
             page = await self.table.page(customer, starts[0], f"{starts[-1]}~", older=older, columns=(), after=after)
             steps = [_bare(row) for row in page.rows if row.key[2:].partition("~")[0] in job_ids]
@@ -179,7 +179,7 @@ class Removal:
 
 async def delete_rows(table: Table, rows: Sequence[Row]) -> int:
     """Deletes rows of one partition, however many; gives how many are gone. Raises StorageUnavailable."""
-    parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    parts = [rows[start : start + MAX_TRANSACTION_ROWS] for start in range(0, len(rows), MAX_TRANSACTION_ROWS)]
     stayed = await together(table.delete(part) for part in parts)
     return len(rows) - sum(map(len, stayed))
 

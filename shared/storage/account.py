@@ -1,4 +1,4 @@
-"""How a Storage service is reached, and what its refusals are called here."""
+"""The storage account: options for its clients, and its errors as StorageUnavailable."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from azure.core.pipeline.transport import AsyncHttpTransport
 
 _CODE = re.compile(r'"code" ?: ?"(\w+)"')
-# A worker holds a job meanwhile: a few quick tries, then the job is put back.
+# The attempt waits meanwhile: a few quick retries, then the job is requeued.
 _RETRIES = {
     "retry_total": 3,
-    "retry_backoff_factor": 0.3,  # of tables; blobs and queues know the next three, whose defaults wait 15 s and more
+    "retry_backoff_factor": 0.3,  # of tables; blobs and queues use the next three, whose defaults wait 15 s and more
     "initial_backoff": 0.3,
     "increment_base": 1,
     "random_jitter_range": 0.2,
@@ -31,37 +31,37 @@ _RETRIES = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The job storage: its settings, the app's identity for it, and the sockets it shares."""
+    """The account that holds the jobs: its settings, its credential, and the transport that its clients share."""
 
     settings: StorageAccount
     credential: Callable[[str], AsyncTokenCredential]
     transport: Callable[[], AsyncHttpTransport[Any, Any]]
 
     def options(self) -> dict[str, Any]:
-        """What every client of the SDKs is given."""
+        """Return the options of every SDK client."""
         return {"transport": self.transport(), **_RETRIES}
 
     def identity(self) -> AsyncTokenCredential:
-        """The credential, where there is no connection string."""
+        """Return the credential, which is needed if there is no connection string."""
         return self.credential(self.settings.client_id)
 
 
-def unavailable(what: str, exc: AzureError) -> StorageUnavailable:
-    """`exc` in our words; `what` is the operation, such as "table jobs: insert"."""
+def storage_error(operation: str, exc: AzureError) -> StorageUnavailable:
+    """Map an SDK's exception. `operation` names what failed, such as "table jobs: insert"."""
     if isinstance(exc, HttpResponseError) and exc.status_code:
-        return refused(what, exc.status_code, code_of(exc))
-    return StorageUnavailable(f"Storage did not answer ({what}: {type(exc).__name__}).")
+        return refusal_error(operation, exc.status_code, error_code(exc))
+    return StorageUnavailable(f"Storage did not answer ({operation}: {type(exc).__name__}).")
 
 
-def code_of(exc: HttpResponseError) -> str:
-    """Storage's own word for what went wrong, such as `TableNotFound`."""
-    code = getattr(exc, "error_code", None)  # not every call of the SDKs sets it: then the body has it
-    if code is None:
-        found = _CODE.search(str(exc))
-        return found[1] if found else type(exc).__name__
+def refusal_error(operation: str, status: int, code: str) -> StorageUnavailable:
+    """Return the error for a response of Storage with this status and error code."""
+    return StorageUnavailable(f"Storage refused a request ({operation}: {status} {code}).")
+
+
+def error_code(exc: HttpResponseError) -> str:
+    """Return Storage's error code, such as `TableNotFound`."""
+    code = getattr(exc, "error_code", None)
+    if code is None:  # not every SDK client sets it, but the message contains the body
+        match = _CODE.search(str(exc))
+        return match[1] if match else type(exc).__name__
     return str(getattr(code, "value", code))
-
-
-def refused(what: str, status: int, code: str) -> StorageUnavailable:
-    """A refusal of Storage, with the code that its documentation lists."""
-    return StorageUnavailable(f"Storage refused ({what}: {status} {code}).")

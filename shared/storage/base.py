@@ -1,6 +1,7 @@
 """
-The outer world as the floors above see it: four Protocols, each with one real class and, in the
-tests, one in memory that is held to the same contract tests.
+What the app needs of Storage: a Protocol each for tables, blobs and queues.
+
+Each has an adapter for Azure and, in the tests, one in memory; the same contract tests hold both.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, Protocol
 
 from shared.errors import StorageUnavailable
 
-WRITTEN = "Timestamp"
-"""The column in which Storage itself keeps when a row was last written."""
-ROWS_AT_ONCE = 100
-"""Rows of one partition that a transaction takes."""
+TIMESTAMP = "Timestamp"
+"""The column in which Storage itself writes when a row was last written."""
+MAX_TRANSACTION_ROWS = 100
+"""Rows of one partition in a transaction."""
 
 
 OPERATION_ID = "operation_id"
@@ -57,11 +58,11 @@ class RowChanged(RowConflict):
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """Some rows of a longer answer. It may hold none though more follow."""
+    """One page of rows. It may be empty even if more pages follow."""
 
     rows: Sequence[Row]
     after: str
-    """Where the next page begins, to be handed back as it is, with the same question; empty: there is none."""
+    """The continuation token of the next page, for the same query; empty: this is the last page."""
 
 
 class Table(Protocol):
@@ -95,7 +96,7 @@ class Table(Protocol):
         """
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
-        """The partition's rows whose key is at least `first` and below `last`, in the keys' order."""
+        """Iterate over the partition's rows whose key is at least `first` and less than `last`, in key order."""
 
     async def page(
         self,
@@ -109,31 +110,35 @@ class Table(Protocol):
         after: str = "",
     ) -> RowPage:
         """
-        As `scan`, up to a thousand rows at a time, from where `after` says.
+        Return up to a thousand of the rows of a `scan`, beginning at the continuation token `after`.
 
-        Only rows of which one of the columns in `older` (WRITTEN may be one) is earlier than given there, and
-        every column in `where` is as given there, such as `{"hash eq": "1f", "state ne": "done"}`; of each only
-        the `columns`. Storage itself looks for them.
+        Storage filters them: in a row of the page, at least one column of `older` (which may contain TIMESTAMP) is
+        earlier than its limit, and all conditions of `where` hold, such as `{"hash eq": "1f", "state ne": "done"}`.
+        A column that a row does not have meets no condition. `columns` limits which columns are returned.
         """
 
     async def next_partition(self, after: str) -> str | None:
-        """The first partition beyond `after` that has rows, or None. Reads one row."""
+        """Return the first partition after this one that has rows, or None. Reads one row."""
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
         """
-        Deletes rows of one partition, at most ROWS_AT_ONCE: each at its etag, or as it is where it bears none.
+        Delete up to MAX_TRANSACTION_ROWS rows of one partition: each at its etag, or in any version if it has none.
 
-        A row that is gone already is fine. Gives the keys of those that stay, because they have changed.
+        Return the keys of the rows that were not deleted because they have changed. A row that is gone is no error.
         """
 
 
 class ContainerMissing(StorageUnavailable):
-    """There is no such container."""
+    """The container does not exist."""
+
+
+class BlobTooLarge(Exception):
+    """The blob is larger than the limit of the read."""
 
 
 @dataclass(frozen=True, slots=True)
-class BlobFacts:
-    """What is known of a blob without reading it."""
+class BlobProperties:
+    """A blob, without its content."""
 
     name: str
     size: int
@@ -143,33 +148,33 @@ class BlobFacts:
 
 @dataclass(frozen=True, slots=True)
 class BlobPage:
-    """Some blobs of a longer answer; `after` is as a RowPage's."""
+    """One page of blobs. `after` is as in a RowPage."""
 
-    blobs: Sequence[BlobFacts]
+    blobs: Sequence[BlobProperties]
     after: str
 
 
 class Blobs(Protocol):
-    """Whole blobs. Raises StorageUnavailable."""
+    """Blobs by container and name. Every method raises StorageUnavailable if Storage did not answer."""
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
-        """Writes the blob, over what may be there."""
+        """Write the blob. An existing one is overwritten."""
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
-        """The blob's bytes, or None where there is none. Raises InvalidJob beyond `limit` bytes."""
+        """Return the blob's bytes, or None. Raises BlobTooLarge if there are more than `limit`."""
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
-        """Up to 5000 of the blobs whose name begins with `prefix`, by name. Raises ContainerMissing."""
+        """Return up to 5000 of the blobs whose names begin with `prefix`, in order. Raises ContainerMissing."""
 
     async def chunks(self, container: str, name: str) -> AsyncIterator[bytes] | None:
-        """The blob's bytes, a few megabytes at a time, or None where there is none."""
+        """Return an iterator over the blob's bytes, a few megabytes at a time, or None."""
 
     async def delete(self, container: str, name: str) -> None:
-        """Deletes the blob and its snapshots. One that is gone already is fine."""
+        """Delete the blob and its snapshots. A blob that is gone is no error."""
 
 
 class Queues(Protocol):
-    """Messages out. Raises StorageUnavailable."""
+    """Queues to send to. Raises StorageUnavailable if Storage did not answer."""
 
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
-        """Adds a message of exactly these bytes, to be seen after `delay_s`."""
+        """Send a message of exactly these bytes. It becomes visible after `delay_s`."""

@@ -1,4 +1,4 @@
-"""Azure Blob Storage as `stores.Blobs`. Its SDK is imported on first use: most jobs touch no blob."""
+"""Azure Blob Storage. Its SDK is imported on first use, because most jobs need no blob."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
-from shared.errors import InvalidJob
-from shared.storage.account import Account, code_of, unavailable
-from shared.storage.base import BlobFacts, BlobPage, ContainerMissing
+from shared.storage.account import Account, error_code, storage_error
+from shared.storage.base import BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 _RANGE_NOT_SATISFIABLE = 416
 _PAGE = 5000
-"""Blobs that Storage names at once (learn.microsoft.com/rest/api/storageservices/list-blobs)."""
+"""Blobs that Storage lists in one response (learn.microsoft.com/rest/api/storageservices/list-blobs)."""
 
 
 class AzureBlobs:
-    """See `stores.Blobs`."""
+    """See `Blobs`."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -36,70 +35,68 @@ class AzureBlobs:
         return BlobServiceClient(settings.blob_service_uri, credential=self._account.identity(), **options)
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         from azure.storage.blob import ContentSettings  # noqa: PLC0415
 
         blob = self._service.get_blob_client(container, name)
-        about = ContentSettings(content_type=content_type)
+        settings = ContentSettings(content_type=content_type)
         try:
-            await blob.upload_blob(data, overwrite=True, content_settings=about)
+            await blob.upload_blob(data, overwrite=True, content_settings=settings)
         except AzureError as exc:
-            raise unavailable(f"container {container}: write", exc) from exc
+            raise storage_error(f"container {container}: write", exc) from exc
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         blob = self._service.get_blob_client(container, name)
         try:
-            # One byte beyond the limit tells a blob that is too large without reading it all.
+            # One byte more than the limit shows that a blob is too large, without reading it all.
             stream = await blob.download_blob(offset=0, length=limit + 1)
             data = await stream.readall()
         except ResourceNotFoundError:
             return None
         except AzureError as exc:
             if isinstance(exc, HttpResponseError) and exc.status_code == _RANGE_NOT_SATISFIABLE:
-                return b""  # an empty blob has no first byte
-            raise unavailable(f"container {container}: read", exc) from exc
+                return b""  # an empty blob has no byte 0
+            raise storage_error(f"container {container}: read", exc) from exc
         if len(data) > limit:
-            raise InvalidJob(f"The blob {container}/{name} is larger than {limit} bytes.")
+            raise BlobTooLarge(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
-        """See `stores.Blobs`."""
-        named = self._service.get_container_client(container).list_blobs(
-            name_starts_with=prefix, results_per_page=_PAGE
-        )
-        pages = named.by_page(after or None)
+        """See `Blobs`."""
+        client = self._service.get_container_client(container)
+        pages = client.list_blobs(name_starts_with=prefix, results_per_page=_PAGE).by_page(after or None)
         try:
             blobs = [
-                BlobFacts(blob.name, blob.size, blob.last_modified, blob.content_settings.content_type or "")
+                BlobProperties(blob.name, blob.size, blob.last_modified, blob.content_settings.content_type or "")
                 async for blob in await anext(pages)
             ]
         except AzureError as exc:
-            told = unavailable(f"container {container}: list", exc)
-            if isinstance(exc, HttpResponseError) and code_of(exc) == "ContainerNotFound":
-                raise ContainerMissing(str(told)) from exc
-            raise told from exc
+            error = storage_error(f"container {container}: list", exc)
+            if isinstance(exc, HttpResponseError) and error_code(exc) == "ContainerNotFound":
+                raise ContainerMissing(str(error)) from exc
+            raise error from exc
         return BlobPage(blobs, getattr(pages, "continuation_token", None) or "")
 
     async def chunks(self, container: str, name: str) -> AsyncIterator[bytes] | None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         try:
             stream = await self._service.get_blob_client(container, name).download_blob()
         except ResourceNotFoundError:
             return None
         except AzureError as exc:
-            raise unavailable(f"container {container}: read", exc) from exc
+            raise storage_error(f"container {container}: read", exc) from exc
         return _chunks(container, stream)
 
     async def delete(self, container: str, name: str) -> None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         blob = self._service.get_blob_client(container, name)
         try:
             await blob.delete_blob(delete_snapshots="include")
         except ResourceNotFoundError:
             return
         except AzureError as exc:
-            raise unavailable(f"container {container}: delete", exc) from exc
+            raise storage_error(f"container {container}: delete", exc) from exc
 
 
 async def _chunks(container: str, stream: StorageStreamDownloader[bytes]) -> AsyncIterator[bytes]:
@@ -107,4 +104,4 @@ async def _chunks(container: str, stream: StorageStreamDownloader[bytes]) -> Asy
         async for chunk in stream.chunks():
             yield chunk
     except AzureError as exc:
-        raise unavailable(f"container {container}: read", exc) from exc
+        raise storage_error(f"container {container}: read", exc) from exc

@@ -1,6 +1,6 @@
 """
-Azure Queue Storage as `stores.Queues`. Its SDK is imported on first use: the results queue is the
-host's own binding, so only a job that is put back, or told elsewhere, needs it.
+Azure Queue Storage. Its SDK is imported on first use: the Functions host sends to the results queue by a binding, so
+only a job that is requeued, or whose result goes to another queue, needs it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
-from shared.storage.account import Account, unavailable
+from shared.storage.account import Account, storage_error
 
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueServiceClient
 
-_FOR_EVER = -1
-"""A message's life. The default of seven days would lose what waits longer."""
-_LONGEST_DELAY_S = 7 * 24 * 3600
-"""Of Queue Storage (learn.microsoft.com/rest/api/storageservices/put-message)."""
+_NO_EXPIRY = -1
+"""A message's time to live. With the default, seven days, a message that waits longer would be lost."""
+_MAX_DELAY_S = 7 * 24 * 3600
+"""Queue Storage's limit (learn.microsoft.com/rest/api/storageservices/put-message)."""
 
 
 class AzureQueues:
-    """See `stores.Queues`. Messages are written as base64, as host.json's `messageEncoding` says."""
+    """See `Queues`. Messages are sent as base64, as host.json's `messageEncoding` says."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -39,10 +39,10 @@ class AzureQueues:
         return QueueServiceClient(settings.queue_service_uri, credential=self._account.identity(), **options)
 
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
-        """See `stores.Queues`."""
+        """See `Queues`."""
         client = self._service.get_queue_client(queue)
-        text, hidden_s = b64encode(body).decode(), min(ceil(delay_s), _LONGEST_DELAY_S)
+        text, hidden_s = b64encode(body).decode(), min(ceil(delay_s), _MAX_DELAY_S)
         try:
-            await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_FOR_EVER)
+            await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_NO_EXPIRY)
         except AzureError as exc:
-            raise unavailable(f"queue {queue}: send", exc) from exc
+            raise storage_error(f"queue {queue}: send", exc) from exc

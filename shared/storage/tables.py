@@ -1,4 +1,4 @@
-"""One table of Azure Table Storage as a `Table`."""
+"""Azure Table Storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from azure.core.rest import HttpRequest
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
-from shared.storage.account import Account, code_of, refused, unavailable
+from shared.storage.account import Account, error_code, refusal_error, storage_error
 from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.transactions import (
     Refusal,
@@ -27,19 +27,19 @@ from shared.storage.transactions import (
 )
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
-"""Storage's words for a row that is not what it was, or is gone."""
+"""Storage's error codes for a row that has another etag, or is gone."""
 _NOT_VALUES = frozenset({"PartitionKey", "RowKey", OPERATION_ID})
 _EXISTS = "EntityAlreadyExists"
 _KEYS = "PartitionKey eq @p and RowKey ge @f and RowKey lt @l"
 _PAGE = 1000
-"""Rows that Storage gives at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
+"""Rows that Storage returns at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
 # By default the SDK retries only methods that HTTP calls idempotent. An insert and a change at an etag are made
 # once, too, and `_repeated` recognizes them.
 _RETRY_WRITES = {"retry_on_methods": frozenset({"POST", "PATCH"})}
 
 
 class AzureTable:
-    r"""See `Table`. A row's key bears no `/`, `\\`, `#`, `?`; a bytes value is at most 64 KiB."""
+    r"""See `Table`. A key can't contain `/`, `\\`, `#` or `?`; a bytes value is at most 64 KiB."""
 
     def __init__(self, account: Account, name: str) -> None:
         self._name = name
@@ -71,8 +71,8 @@ class AzureTable:
         try:
             return _etag(await self._client.update_entity(_entity(row), UpdateMode.MERGE, **options))
         except AzureError as exc:
-            if not (isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED):
-                raise unavailable(self._what("merge"), exc) from exc
+            if not (isinstance(exc, HttpResponseError) and error_code(exc) in _CHANGED):
+                raise storage_error(self._named("merge"), exc) from exc
         return await self._repeated(row, RowChanged)
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
@@ -91,17 +91,17 @@ class AzureTable:
         except ResourceExistsError:
             return None
         except AzureError as exc:
-            raise unavailable(self._what("insert"), exc) from exc
+            raise storage_error(self._named("insert"), exc) from exc
 
-    async def _write_all(self, operation: str, changeset: tuple[str, bytes], conflicts: frozenset[str]) -> str | None:
+    async def _write_all(self, verb: str, changeset: tuple[str, bytes], conflicts: frozenset[str]) -> str | None:
         """The etag of the first row, or None if Storage refused the changeset with one of the codes `conflicts`."""
-        what = self._what(operation)
-        refusal, answer = await self._transact(what, *changeset)
+        operation = self._named(verb)
+        refusal, content = await self._transact(operation, *changeset)
         if refusal is None:
-            return read_etag(answer)
+            return read_etag(content)
         if refusal.code in conflicts:
             return None
-        raise refused(what, refusal.status, refusal.code)
+        raise refusal_error(operation, refusal.status, refusal.code)
 
     async def _repeated(self, row: Row, conflict: type[RowConflict]) -> str:
         """The etag of a refused `row` that Storage holds: its first answer got lost. Else raises `conflict`."""
@@ -115,23 +115,20 @@ class AzureTable:
         try:
             return await self._client.get_entity(partition, key)
         except ResourceNotFoundError as exc:
-            if code_of(exc) == "TableNotFound":
-                raise unavailable(self._what("read"), exc) from exc
+            if error_code(exc) == "TableNotFound":
+                raise storage_error(self._named("read"), exc) from exc
             return None
         except AzureError as exc:
-            raise unavailable(self._what("read"), exc) from exc
+            raise storage_error(self._named("read"), exc) from exc
 
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `Table`."""
-        entities = self._client.query_entities(
-            _KEYS,
-            parameters={"p": partition, "f": first, "l": last},
-        )
+        entities = self._client.query_entities(_KEYS, parameters={"p": partition, "f": first, "l": last})
         try:
             async for entity in entities:
                 yield _row(entity)
         except AzureError as exc:
-            raise unavailable(self._what("query"), exc) from exc
+            raise storage_error(self._named("query"), exc) from exc
 
     async def page(
         self,
@@ -145,15 +142,15 @@ class AzureTable:
         after: str = "",
     ) -> RowPage:
         """See `Table`."""
-        asked, values = _KEYS, {"p": partition, "f": first, "l": last}
+        query, values = _KEYS, {"p": partition, "f": first, "l": last}
         for number, (name, value) in enumerate((where or {}).items()):
-            asked += f" and {name} @w{number}"
+            query += f" and {name} @w{number}"
             values[f"w{number}"] = value
         if older:
-            # The SDK takes the words of a filter apart at the blanks.
-            asked += f" and ( {' or '.join(f'{name} lt @{name}' for name in older)} )"
+            # The SDK splits a filter at its spaces.
+            query += f" and ( {' or '.join(f'{name} lt @{name}' for name in older)} )"
         entities = self._client.query_entities(
-            asked,
+            query,
             parameters={**values, **(older or {})},
             select=None if columns is None else ["PartitionKey", "RowKey", *columns],
             results_per_page=_PAGE,
@@ -162,33 +159,34 @@ class AzureTable:
         try:
             rows = [_row(entity) async for entity in await anext(pages)]
         except AzureError as exc:
-            raise unavailable(self._what("query"), exc) from exc
+            raise storage_error(self._named("query"), exc) from exc
         token = getattr(pages, "continuation_token", None)
         return RowPage(rows, json.dumps(token) if token else "")
 
     async def next_partition(self, after: str) -> str | None:
         """See `Table`."""
-        found = self._client.query_entities(
+        entities = self._client.query_entities(
             "PartitionKey gt @after", parameters={"after": after}, select=["PartitionKey", "RowKey"], results_per_page=1
         )
         try:
-            async for entity in found:
+            async for entity in entities:
                 return str(entity["PartitionKey"])
         except AzureError as exc:
-            raise unavailable(self._what("query"), exc) from exc
+            raise storage_error(self._named("query"), exc) from exc
         return None
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
         """See `Table`."""
         if not rows:
             return []
-        what = self._what("delete")
-        refusal, _ = await self._transact(what, *render_deletes(self._service, self._name, rows, boundary=uuid4().hex))
+        operation = self._named("delete")
+        changeset = render_deletes(self._service, self._name, rows, boundary=uuid4().hex)
+        refusal, _ = await self._transact(operation, *changeset)
         if refusal is None:
             return []
         if refusal.code not in _CHANGED:
-            raise refused(what, refusal.status, refusal.code)
-        # One of them has changed or is gone, and so nothing was done: now each by itself.
+            raise refusal_error(operation, refusal.status, refusal.code)
+        # One of them has changed or is gone, so none was deleted. Delete each by itself.
         return [row.key for row in rows if not await self._delete_one(row)]
 
     async def _delete_one(self, row: Row) -> bool:
@@ -197,14 +195,14 @@ class AzureTable:
         except ResourceNotFoundError:
             return True
         except AzureError as exc:
-            if isinstance(exc, HttpResponseError) and code_of(exc) in _CHANGED:
+            if isinstance(exc, HttpResponseError) and error_code(exc) in _CHANGED:
                 return False
-            raise unavailable(self._what("delete"), exc) from exc
+            raise storage_error(self._named("delete"), exc) from exc
         return True
 
-    async def _transact(self, what: str, kind: str, body: bytes) -> tuple[Refusal | None, bytes]:
+    async def _transact(self, operation: str, content_type: str, body: bytes) -> tuple[Refusal | None, bytes]:
         headers = {
-            "Content-Type": kind,
+            "Content-Type": content_type,
             "Accept": "application/json",
             "x-ms-version": self._client.api_version,
             "DataServiceVersion": "3.0",
@@ -212,19 +210,18 @@ class AzureTable:
         }
         request = HttpRequest("POST", f"{self._service}/$batch", headers=headers, content=body)
         try:
-            # Through the SDK's own pipeline, for its authentication and retries; `stream` keeps it from
-            # decoding the answer.
+            # Through the SDK's own pipeline, for its authentication and retries. `stream`: it does not decode the body.
             response = await self._client._client.send_request(request, stream=True, **_RETRY_WRITES)  # noqa: SLF001
-            answer = await response.read()
+            content = await response.read()
         except AzureError as exc:
-            raise unavailable(what, exc) from exc
-        return read_refusal(response.status_code, answer), answer
+            raise storage_error(operation, exc) from exc
+        return read_refusal(response.status_code, content), content
 
     @property
     def _service(self) -> str:
         return self._client.url.partition("?")[0]
 
-    def _what(self, operation: str) -> str:
+    def _named(self, operation: str) -> str:
         return f"table {self._name}: {operation}"
 
 
@@ -245,5 +242,5 @@ def _row(entity: Any) -> Row:
     return Row(entity["PartitionKey"], entity["RowKey"], values, entity.metadata.get("etag") or "")
 
 
-def _etag(answer: Any) -> str:
-    return str(answer["etag"])
+def _etag(metadata: Any) -> str:
+    return str(metadata["etag"])

@@ -1,9 +1,8 @@
 """
-Changes to one partition, all or nothing, as the Table service takes them: rows to a request body, and
-the answer to what was refused. Pure.
+Transactions of the Table service: rows to a request body, and a response body to the refusal in it. Pure.
 
-The format is OData's (learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
-The SDK writes and reads it with the standard library's e-mail package, at more than twice the CPU time.
+The format is OData's (learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions). The SDK
+writes and reads it with the standard library's e-mail package, which takes more than twice the CPU time.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n
 _ACCEPT = "Accept: application/json;odata=minimalmetadata\r\nDataServiceVersion: 3.0\r\n"
 _HEADERS = f"Content-Type: application/json\r\nPrefer: return-no-content\r\n{_ACCEPT}"
 _STATUS = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b", re.MULTILINE)
-# The service's answers hold JSON without line breaks, so nothing in them can pass for a status line.
+# The service's JSON has no line breaks, so nothing in it looks like a status line.
 _CODE = re.compile(rb'(?:"code" ?: ?"|<(?:m:)?[Cc]ode>)([A-Za-z0-9]+)')
 _ETAG = re.compile(rb"^ETag: ?(.+)$", re.MULTILINE | re.IGNORECASE)
 _ACCEPTED = 202
@@ -32,7 +31,7 @@ _ACCEPTED = 202
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why none of the changes were made."""
+    """Why a transaction was not made: status and error code of the change that failed."""
 
     status: int
     code: str
@@ -42,26 +41,26 @@ def render_changeset(
     service: str, table: str, changed: Row, added: Sequence[Row], *, boundary: str
 ) -> tuple[str, bytes]:
     """
-    The content type and body of a request that merges `changed` at its etag and inserts `added`.
+    Return the content type and body of a request that merges `changed` at its etag and inserts `added`.
 
-    `service` is the Table service's address; `boundary` must occur in no row. Raises TypeError or
-    ValueError for a value that a table can't hold.
+    `service` is the URL of the Table service; `boundary` must not occur in a row. Raises TypeError or ValueError for
+    a value that a table can't hold.
     """
-    address = f"{service}/{table}"
+    url = f"{service}/{table}"
     merge = (
-        f"PATCH {address}(PartitionKey='{_key(changed.partition)}',RowKey='{_key(changed.key)}') HTTP/1.1\r\n"
+        f"PATCH {url}(PartitionKey='{_key(changed.partition)}',RowKey='{_key(changed.key)}') HTTP/1.1\r\n"
         f"{_HEADERS}If-Match: {changed.etag}\r\n\r\n{_entity(changed)}\r\n"
     )
-    return _batch([merge, *_inserts(address, added)], boundary)
+    return _batch([merge, *_inserts(url, added)], boundary)
 
 
 def render_inserts(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
-    """As `render_changeset`: inserts `rows`."""
+    """As `render_changeset`, to insert `rows`."""
     return _batch(_inserts(f"{service}/{table}", rows), boundary)
 
 
 def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
-    """As `render_changeset`: deletes `rows`, each at its etag, or as it is where it bears none."""
+    """As `render_changeset`, to delete `rows`: each at its etag, or in any version if it has none."""
     deletes = [
         f"DELETE {service}/{table}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
         f"{_ACCEPT}If-Match: {row.etag or '*'}\r\n\r\n"
@@ -70,29 +69,29 @@ def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: s
     return _batch(deletes, boundary)
 
 
-def read_refusal(status: int, answer: bytes) -> Refusal | None:
+def read_refusal(status: int, content: bytes) -> Refusal | None:
     """
-    What the answer to a changeset refuses; None where every change was made.
+    Return the refusal in a response, or None if every change was made.
 
-    202 says only that the changeset was read: what became of it stands in the parts. An answer that
-    says nothing of that counts as a refusal: it must not pass for success.
+    Status 202 says only that the request was read; the outcome is in the parts of the body. A body without an outcome
+    is a refusal with the code `Unreadable`: it must not pass for success.
     """
-    parts = [int(found) for found in _STATUS.findall(answer)] if status == _ACCEPTED else []
-    refused = next((part for part in parts if not 200 <= part < 300), None)  # noqa: PLR2004
-    if parts and refused is None:
+    statuses = [int(text) for text in _STATUS.findall(content)] if status == _ACCEPTED else []
+    refused = next((part for part in statuses if not 200 <= part < 300), None)  # noqa: PLR2004
+    if statuses and refused is None:
         return None
-    code = _CODE.search(answer)
+    code = _CODE.search(content)
     return Refusal(refused or status, code[1].decode() if code else "Unreadable")
 
 
-def read_etag(answer: bytes) -> str:
-    """The etag of the first change that `answer`, in which nothing is refused, tells of."""
-    found = _ETAG.search(answer)
-    return found[1].decode().strip() if found else ""
+def read_etag(content: bytes) -> str:
+    """Return the etag of the first change in the response body of a transaction that was made."""
+    etag = _ETAG.search(content)
+    return etag[1].decode().strip() if etag else ""
 
 
-def _inserts(address: str, rows: Sequence[Row]) -> list[str]:
-    return [f"POST {address} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in rows]
+def _inserts(url: str, rows: Sequence[Row]) -> list[str]:
+    return [f"POST {url} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in rows]
 
 
 def _batch(changes: Sequence[str], boundary: str) -> tuple[str, bytes]:
@@ -111,9 +110,9 @@ def _key(text: str) -> str:
 def _entity(row: Row) -> str:
     members: dict[str, Any] = {"PartitionKey": row.partition, "RowKey": row.key}
     for name, value in row.values.items():
-        kind, members[name] = _property(name, value)
-        if kind:
-            members[f"{name}@odata.type"] = kind
+        edm_type, members[name] = _property(name, value)
+        if edm_type:
+            members[f"{name}@odata.type"] = edm_type
     return json.dumps(members)
 
 
@@ -125,7 +124,7 @@ def _property(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, str | bool):
         return "", value
     if not isinstance(value, int):
-        raise TypeError(f"A row holds no {type(value).__name__} ({name}).")
+        raise TypeError(f"A row can't hold a {type(value).__name__} (column {name}).")
     if value not in _INT32:
-        raise ValueError(f"{name} is beyond a table's whole numbers.")
+        raise ValueError(f"The column {name} must be a 32-bit integer.")
     return "", value

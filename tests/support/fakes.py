@@ -11,8 +11,18 @@ from datetime import datetime
 from enum import Enum
 
 from shared.clock import now
-from shared.errors import InvalidJob, StorageUnavailable
-from shared.storage.base import WRITTEN, BlobFacts, BlobPage, ContainerMissing, Row, RowChanged, RowExists, RowPage
+from shared.errors import StorageUnavailable
+from shared.storage.base import (
+    TIMESTAMP,
+    BlobPage,
+    BlobProperties,
+    BlobTooLarge,
+    ContainerMissing,
+    Row,
+    RowChanged,
+    RowExists,
+    RowPage,
+)
 
 
 class Fault(Enum):
@@ -112,7 +122,7 @@ class MemoryTable:
         return stay
 
     def _is_older(self, row: Row, older: Mapping[str, datetime] | None) -> bool:
-        times = {**row.values, WRITTEN: self._written[row.partition, row.key]}
+        times = {**row.values, TIMESTAMP: self._written[row.partition, row.key]}
         return not older or any(name in times and times[name] < limit for name, limit in older.items())
 
     async def _write(
@@ -200,7 +210,7 @@ class MemoryBlobs:
         self._pass()
         data, _ = self.blobs.get((container, name), (None, ""))
         if data is not None and len(data) > limit:
-            raise InvalidJob(f"The blob {container}/{name} is larger than {limit} bytes.")
+            raise BlobTooLarge(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
@@ -211,7 +221,7 @@ class MemoryBlobs:
             raise ContainerMissing(f"There is no {container}.")
         found = sorted(at for at in self.blobs if at[0] == container and at[1].startswith(prefix) and at[1] >= after)
         facts = [
-            BlobFacts(at[1], len(self.blobs[at][0]), self._written[at], self.blobs[at][1])
+            BlobProperties(at[1], len(self.blobs[at][0]), self._written[at], self.blobs[at][1])
             for at in found[: self.page_size]
         ]
         return BlobPage(facts, "".join(name for _, name in found[self.page_size :][:1]))

@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from shared.contract.result import MESSAGE_LIMIT
-from shared.errors import InvalidJob, StorageUnavailable
+from shared.errors import StorageUnavailable
 from shared.secret import Secret
 from shared.settings import StorageAccount
 from shared.storage import account as accounts
 from shared.storage import blobs as azure_blobs
 from shared.storage import tables as azure_tables
 from shared.storage.base import (
-    WRITTEN,
-    BlobFacts,
+    TIMESTAMP,
+    BlobProperties,
     Blobs,
+    BlobTooLarge,
     ContainerMissing,
     Queues,
     Row,
@@ -312,8 +313,8 @@ async def test_a_page_is_of_rows_written_before(table: Table, at: str) -> None:
     await fill(table, at, "s_1", "s_2")
     moment = datetime.now(UTC)
 
-    earlier = await table.page(at, "s_", "s`", older={WRITTEN: moment - timedelta(hours=1)})
-    later = await table.page(at, "s_", "s`", older={WRITTEN: moment + timedelta(hours=1)})
+    earlier = await table.page(at, "s_", "s`", older={TIMESTAMP: moment - timedelta(hours=1)})
+    later = await table.page(at, "s_", "s`", older={TIMESTAMP: moment + timedelta(hours=1)})
 
     assert ([], ["s_1", "s_2"]) == ([row.key for row in earlier.rows], [row.key for row in later.rows])
 
@@ -697,7 +698,7 @@ async def test_a_blob_is_read_up_to_its_limit(blobs: Blobs, world: World, at: st
     await blobs.write(container, f"{at}/large", b"x" * 1000, "text/plain")
 
     assert b"x" * 1000 == await blobs.read(container, f"{at}/large", 1000)
-    with pytest.raises(InvalidJob, match=f"{at}/large is larger than 999 bytes"):
+    with pytest.raises(BlobTooLarge, match=f"{at}/large is larger than 999 bytes"):
         await blobs.read(container, f"{at}/large", 999)
 
 
@@ -728,7 +729,7 @@ async def test_blobs_are_named_by_their_prefix(blobs: Blobs, world: World, at: s
         [blob.name for blob in second.blobs],
     )
     assert "" == second.after
-    assert BlobFacts(f"{at}/1", 7, found[0].modified, "text/plain") == found[0]
+    assert BlobProperties(f"{at}/1", 7, found[0].modified, "text/plain") == found[0]
     assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in found)
     assert [] == (await blobs.page(container, f"{at}/4")).blobs
 
