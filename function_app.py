@@ -49,7 +49,7 @@ async def deliver_callback(message: func.QueueMessage) -> None:
 @app.queue_trigger(arg_name="message", queue_name=DEAD_CALLBACKS, connection="JobStorage", data_type=BINARY)
 async def dead_letter_callback(message: func.QueueMessage) -> None:
     """Ends a callback that the host has given up: it shows in the job's status."""
-    await services().callbacks.bury(message.get_body())
+    await services().callbacks.dead_letter(message.get_body())
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

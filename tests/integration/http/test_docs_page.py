@@ -166,7 +166,7 @@ def limit_of(kind: Any) -> int:
 
 def test_limits_are_the_codes():
     """Each row of the table of limits and defaults has the number of the constant that sets it."""
-    tries = len(callbacks.WAITS_S) + 1
+    tries = len(callbacks.RETRY_DELAYS_S) + 1
     limits = {
         "a job, or a webhook's event, as a request's body": f"{reading.BODY_LIMIT:,} bytes",
         "lists and objects in a body, or in the blob with a job's input": f"{MAX_CONTAINERS:,}",
@@ -186,7 +186,7 @@ def test_limits_are_the_codes():
         "how long a signing secret is kept": f"{secret_cache.FRESH_S:g} s; "
         f"{secret_cache.STALE_S:,.0f} s while the vault is down",
         "a callback's answer": f"within {callbacks.TIMEOUT_S:g} s",
-        "tries of a callback": f"{tries}, over {sum(callbacks.WAITS_S) / 3600:.1f} hours",
+        "tries of a callback": f"{tries}, over {sum(callbacks.RETRY_DELAYS_S) / 3600:.1f} hours",
         "the trial of a connection": f"{trials.TRIAL_S:g} s",
         "a request's answer, by Azure": "within 230 s",
     }

@@ -1,4 +1,4 @@
-"""Callbacks: what is posted to whom, what is tried again and when, and what of it stands in the job's status."""
+"""Callbacks: what is posted to whom, what is retried and when, and what the job's status reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from shared.storage.base import Row
 from shared.upstream import guarded_session as sockets
 from shared.upstream.client import Transport
 from shared.webhooks import delivery as module
-from shared.webhooks.delivery import AT_ONCE, GIVE_UP, WAITS_S, Callbacks
+from shared.webhooks.delivery import MAX_AGE, MAX_CONCURRENCY, RETRY_DELAYS_S, Callbacks
 from shared.webhooks.signing import Signing
 from tests.support.fakes import MemoryQueues, MemoryTable
 from tests.support.harness import Customer, World
@@ -47,21 +47,21 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass
 class Receiver:
-    """Somebody's server; answers what it is told to, then 204, and keeps what it was sent."""
+    """A receiver's server: answers as the test says, then 204, and records what it received."""
 
     url: str = ""
     answers: list[Answer] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The next answer."""
+        """Give the next answer."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append((headers, await request.read()))
-        return await (self.answers.pop(0) if self.answers else says(204))(request)
+        return await (self.answers.pop(0) if self.answers else answers_with(204))(request)
 
 
-def says(status: int, **headers: str) -> Answer:
-    """Answers with a status, headers (`retry_after="5"`), and a body that nobody should ever see."""
+def answers_with(status: int, **headers: str) -> Answer:
+    """An answer with a status, headers (`retry_after="5"`), and a body that must never appear anywhere."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
@@ -79,13 +79,13 @@ async def receiver() -> AsyncIterator[Receiver]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    running.url = f"http://127.0.0.1:{runner.addresses[0][1]}/told?token=MARKED-TOKEN"
+    running.url = f"http://127.0.0.1:{runner.addresses[0][1]}/callback?token=MARKED-TOKEN"
     yield running
     await runner.cleanup()
 
 
 class Tokens:
-    """Gives none: no callback has a credential."""
+    """Fails if a token is requested: no callback has a credential."""
 
     async def token(self, scope: str, tenant_id: str | None) -> Secret:
         """Fails."""
@@ -94,7 +94,7 @@ class Tokens:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def transport() -> AsyncIterator[Transport]:
-    """A way out that may call loopback."""
+    """A client that may call loopback."""
     opened = Transport(Tokens(), allow_local=True)
     yield opened
     await opened.close()
@@ -102,7 +102,7 @@ async def transport() -> AsyncIterator[Transport]:
 
 @dataclass
 class Store:
-    """One signing secret for everybody."""
+    """A store with one signing secret for every customer."""
 
     value: str | None = field(default_factory=new_secret)
     down: bool = False
@@ -116,12 +116,12 @@ class Store:
 
 SETTINGS = read_settings({"JobStorage": "x", "ALLOW_LOCAL_ENDPOINTS": "1"})
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
-TOLD = b'{"job_id":"order.1","status":"succeeded","output":{"text":"\xc3\xa4"}}'
+RESULT = b'{"job_id":"order.1","status":"succeeded","output":{"text":"\xc3\xa4"}}'
 
 
 @dataclass
-class Desk:
-    """Callbacks of one done job, on Storage in memory."""
+class CallbackCase:
+    """The callbacks of one finished job, with Storage in memory."""
 
     callbacks: Callbacks
     table: MemoryTable
@@ -130,16 +130,16 @@ class Desk:
     url: str
 
     def message(self, **members: Any) -> CallbackMessage:
-        """The job's first try."""
-        known = {"customer": "acme", "job_id": "order.1", "url": self.url, "first_at": datetime.now(UTC)}
-        return CallbackMessage(**(known | members))
+        """Return the message of the job's first try."""
+        defaults = {"customer": "acme", "job_id": "order.1", "url": self.url, "first_at": datetime.now(UTC)}
+        return CallbackMessage(**(defaults | members))
 
     async def deliver(self, **members: Any) -> None:
-        """Hands over a message, as the trigger does."""
+        """Deliver a message, as the trigger does."""
         await self.callbacks.deliver(encode_callback(self.message(**members)))
 
     async def next(self) -> float:
-        """Takes the message that waits and hands it over; gives how long it would have waited."""
+        """Deliver the message that waits in the queue; return the seconds it would have waited."""
         ((body, delay_s),) = self.queues.sent["callbacks"]
         self.queues.sent["callbacks"].clear()
         await self.callbacks.deliver(body)
@@ -147,12 +147,12 @@ class Desk:
 
     @property
     def waiting(self) -> list[tuple[CallbackMessage | None, float]]:
-        """The messages that wait, and how long."""
+        """The messages in the queue, and the seconds they wait."""
         return [(decode_callback(body), delay_s) for body, delay_s in self.queues.sent["callbacks"]]
 
     @property
     def record(self) -> JobRecord:
-        """What is on record."""
+        """The job's record."""
         return read_record(self.table.rows["acme", job_key("order.1")])
 
     @property
@@ -163,19 +163,21 @@ class Desk:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def desk(transport: Transport, receiver: Receiver) -> Desk:
-    """A desk of one test."""
+async def case(transport: Transport, receiver: Receiver) -> CallbackCase:
+    """The case of one test."""
     table, queues, store = MemoryTable(), MemoryQueues(), Store()
-    values = {"state": "done", "attempt": 1, "hash": "h", "submitted_at": SUBMITTED, "told": TOLD, "owner": "o"}
+    values = {"state": "done", "attempt": 1, "hash": "h", "submitted_at": SUBMITTED, "told": RESULT, "owner": "o"}
     await table.insert(Row("acme", job_key("order.1"), values))
-    return Desk(Callbacks(SETTINGS, table, queues, Signing(store), transport), table, queues, store, receiver.url)
+    return CallbackCase(
+        Callbacks(SETTINGS, table, queues, Signing(store), transport), table, queues, store, receiver.url
+    )
 
 
 # From the job to the receiver.
 
 
 async def take(world: World) -> list[bytes]:
-    """What stands in the callbacks queue."""
+    """Take the messages of the callbacks queue."""
     return await world.messages(world.environment["CALLBACKS_QUEUE"])
 
 
@@ -188,22 +190,22 @@ def customer(world: World) -> Customer:
 
 
 async def status_of(customer: Customer, job_id: str) -> dict[str, Any] | None:
-    """What the status document says of the callback."""
-    told = await knock(customer.world, "GET", f"jobs/{customer.name}/{job_id}")
-    return told.json.get("callback")
+    """Return the callback in the job's status document."""
+    response = await knock(customer.world, "GET", f"jobs/{customer.name}/{job_id}")
+    return response.json.get("callback")
 
 
 async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Receiver):
-    """The bytes of the results queue, verifiable with the customer's secret; the status says that it was delivered."""
+    """The receiver gets the bytes of the results queue, signed with the customer's secret."""
     secret = new_secret()
     customer.world.keep(f"webhook--{customer.name}", secret)
-    told = await customer.deliver(job_id="order.1", output={"callback": receiver.url})
+    result = await customer.deliver(job_id="order.1", output={"callback": receiver.url})
     assert await status_of(customer, "order.1") is None
     (message,) = await take(customer.world)
     await customer.world.services.callbacks.deliver(message)
 
     ((headers, body),) = receiver.received
-    assert told == body
+    assert result == body
     assert json.loads(body) == Webhook(secret).verify(body, headers)
     assert re.fullmatch(r"msg_[0-9a-f]{32}", headers["webhook-id"])
     assert ("application/json", "customer-ai-jobs") == (headers["content-type"], headers["user-agent"])
@@ -212,8 +214,8 @@ async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Rec
         Webhook(new_secret()).verify(body, headers)
 
 
-async def test_a_callback_can_stand_alone(customer: Customer, receiver: Receiver):
-    """A job that wants no message in the queue is told by its callback."""
+async def test_a_job_can_have_only_a_callback(customer: Customer, receiver: Receiver):
+    """A job with `queue` off delivers its result by callback."""
     assert await customer.deliver(job_id="quiet", output={"callback": receiver.url, "queue": False}) is None
     (message,) = await take(customer.world)
     await customer.world.services.callbacks.deliver(message)
@@ -222,7 +224,7 @@ async def test_a_callback_can_stand_alone(customer: Customer, receiver: Receiver
 
 
 async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiver: Receiver):
-    """Whatever a job ended with is told."""
+    """A job that failed or was cancelled calls back too."""
     await customer.deliver(job_id="failed", model="m", connection="none", output={"callback": receiver.url})
     job = customer.job(job_id="off", output={"callback": receiver.url})
     assert 202 == (await knock(customer.world, "POST", "jobs", json_body=job)).status
@@ -235,8 +237,8 @@ async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiv
     assert ["connection_not_found", "cancelled"] == [json.loads(body)["error"]["code"] for _, body in receiver.received]
 
 
-async def test_a_job_that_is_told_again_is_not_posted_again(customer: Customer, receiver: Receiver):
-    """What was delivered stays delivered, however often the job comes again."""
+async def test_a_redelivered_job_does_not_call_back_again(customer: Customer, receiver: Receiver):
+    """A delivered callback stays delivered, however often the job's message is redelivered."""
     for _ in range(2):
         await customer.deliver(job_id="twice", output={"callback": receiver.url})
         for message in await take(customer.world):
@@ -246,7 +248,7 @@ async def test_a_job_that_is_told_again_is_not_posted_again(customer: Customer, 
 
 
 async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, receiver: Receiver, monkeypatch):
-    """Where the message could not be sent, the job comes again, is not bought again, and calls back then."""
+    """If the message could not be sent, the job is requeued, calls no model again, and calls back then."""
     queues = customer.world.services.queues
     send = type(queues).send
 
@@ -269,7 +271,7 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://example.com/told", "`output.callback` must begin with https://"),
+        ("http://example.com/callback", "`output.callback` must begin with https://"),
         ("https://user:pass@example.com/", "`output.callback` must be an https URL"),
         ("https://10.0.0.1/", "`output.callback` must name a public host"),
         ("https://169.254.169.254/metadata", "`output.callback` must name a public host"),
@@ -280,8 +282,8 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
         ("https://example.com\\@evil.com/", "`output.callback` must be an https URL"),
     ],
 )
-async def test_addresses_that_may_not_be_called_are_refused_when_they_come_in(customer: Customer, url: str, says: str):
-    """By HTTP and by queue, before anything is bought, naming the member and quoting nothing of the address."""
+async def test_urls_that_are_not_allowed_are_refused_on_submission(customer: Customer, url: str, says: str):
+    """Over HTTP and by queue, before any call, with the member's name and nothing of the URL."""
     refused = await knock(customer.world, "POST", "jobs", json_body=customer.job(output={"callback": url}))
     result = await customer.run(output={"callback": url})
 
@@ -294,58 +296,58 @@ async def test_addresses_that_may_not_be_called_are_refused_when_they_come_in(cu
 # Tries.
 
 
-async def test_a_receiver_that_fails_is_tried_for_a_day(desk: Desk, receiver: Receiver):
-    """Seven tries with growing waits, the same id and a time of its own each, then it is `failed`."""
-    receiver.answers += [says(500)] * 7
-    await desk.deliver()
-    assert ("waiting", 1, 500) == desk.state
-    waits = [await desk.next() for _ in WAITS_S]
+async def test_a_failing_receiver_is_retried_for_a_day(case: CallbackCase, receiver: Receiver):
+    """Seven tries with growing delays and the same id, then the callback is `failed`."""
+    receiver.answers += [answers_with(500)] * 7
+    await case.deliver()
+    assert ("waiting", 1, 500) == case.state
+    waits = [await case.next() for _ in RETRY_DELAYS_S]
 
-    for least, wait in zip(WAITS_S, waits, strict=True):
-        assert least <= wait <= 1.1 * least
-    assert 17 * 3600 < sum(WAITS_S) < 24 * 3600
-    assert [] == desk.waiting
-    assert ("failed", 7, 500) == desk.state
-    assert "Given up after 7 tries. The receiver answered 500." == desk.record.callback_error
+    for delay, wait in zip(RETRY_DELAYS_S, waits, strict=True):
+        assert delay <= wait <= 1.1 * delay
+    assert 17 * 3600 < sum(RETRY_DELAYS_S) < 24 * 3600
+    assert [] == case.waiting
+    assert ("failed", 7, 500) == case.state
+    assert "Given up after 7 tries. The receiver answered 500." == case.record.callback_error
     assert 1 == len({headers["webhook-id"] for headers, _ in receiver.received})
-    assert {TOLD} == {body for _, body in receiver.received}
+    assert {RESULT} == {body for _, body in receiver.received}
 
 
-async def test_a_receiver_that_recovers_gets_it(desk: Desk, receiver: Receiver):
-    """What was tried again and taken is `delivered`, and the error is gone."""
-    receiver.answers += [says(404), says(302, location="http://127.0.0.1/elsewhere")]
-    await desk.deliver()
-    assert "The receiver answered 404." == desk.record.callback_error
-    await desk.next()
-    assert "The receiver answered a redirect (302), which is not followed." == desk.record.callback_error
-    await desk.next()
+async def test_a_receiver_that_recovers_gets_it(case: CallbackCase, receiver: Receiver):
+    """A callback that is taken after retries is `delivered`, without an error."""
+    receiver.answers += [answers_with(404), answers_with(302, location="http://127.0.0.1/elsewhere")]
+    await case.deliver()
+    assert "The receiver answered 404." == case.record.callback_error
+    await case.next()
+    assert "The receiver answered with a redirect (302); redirects are not followed." == case.record.callback_error
+    await case.next()
 
-    assert ("delivered", 3, 204) == desk.state
-    assert "" == desk.record.callback_error
-    assert (3, []) == (len(receiver.received), desk.waiting)
+    assert ("delivered", 3, 204) == case.state
+    assert "" == case.record.callback_error
+    assert (3, []) == (len(receiver.received), case.waiting)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_any_2xx_is_delivered(desk: Desk, receiver: Receiver, status: int):
-    """As the specification says."""
-    receiver.answers.append(says(status))
-    await desk.deliver()
+async def test_any_2xx_is_delivered(case: CallbackCase, receiver: Receiver, status: int):
+    """Any 2xx is a delivery, as the specification says."""
+    receiver.answers.append(answers_with(status))
+    await case.deliver()
 
-    assert ("delivered", 1, status) == desk.state
+    assert ("delivered", 1, status) == case.state
 
 
-async def test_gone_ends_it(desk: Desk, receiver: Receiver):
-    """After a 410 nobody calls again, nor when the job is told again."""
-    receiver.answers.append(says(410))
-    await desk.deliver()
-    await desk.deliver()
+async def test_gone_ends_it(case: CallbackCase, receiver: Receiver):
+    """After a 410 there is no further try, also if the result is published again."""
+    receiver.answers.append(answers_with(410))
+    await case.deliver()
+    await case.deliver()
 
-    assert (("failed", 1, 410), 1, []) == (desk.state, len(receiver.received), desk.waiting)
-    assert "The receiver wants no more of it (410)." == desk.record.callback_error
+    assert (("failed", 1, 410), 1, []) == (case.state, len(receiver.received), case.waiting)
+    assert "The receiver wants no more callbacks (410)." == case.record.callback_error
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "least_s", "most_s"),
+    ("status", "text", "min_s", "max_s"),
     [
         (429, "600", 600, 660),
         (503, "600", 600, 660),
@@ -359,27 +361,27 @@ async def test_gone_ends_it(desk: Desk, receiver: Receiver):
     ],
 )
 async def test_a_receiver_may_ask_for_time(
-    desk: Desk, receiver: Receiver, status: int, text: str, least_s: float, most_s: float
+    case: CallbackCase, receiver: Receiver, status: int, text: str, min_s: float, max_s: float
 ):
-    """429 and 503 have the next try wait at least as long as they say, up to a day, and never less than usual."""
+    """After 429 and 503 the next try waits as long as the receiver asks, up to a day, and never less than usual."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
-    receiver.answers.append(says(status, retry_after=text.replace("{date}", date)))
-    await desk.deliver()
+    receiver.answers.append(answers_with(status, retry_after=text.replace("{date}", date)))
+    await case.deliver()
 
-    ((message, delay_s),) = desk.waiting
+    ((message, delay_s),) = case.waiting
     assert message is not None
     assert 1 == message.attempt
-    assert least_s <= delay_s <= most_s
+    assert min_s <= delay_s <= max_s
 
 
 async def hang(_: web.Request) -> web.StreamResponse:
-    """Does not answer for long."""
+    """Don't answer for a long time."""
     await asyncio.sleep(30)
     return web.Response()
 
 
 async def endless(request: web.Request) -> web.StreamResponse:
-    """Says 200 and never stops talking."""
+    """Answer 200 with a body that never ends."""
     response = web.StreamResponse()
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):
@@ -389,128 +391,128 @@ async def endless(request: web.Request) -> web.StreamResponse:
 
 
 async def abort(request: web.Request) -> web.StreamResponse:
-    """Breaks the connection."""
+    """Abort the connection."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
 
 
-async def test_a_receiver_that_hangs_is_tried_again(desk: Desk, receiver: Receiver, monkeypatch):
-    """After the timeout, which is 15 seconds in life; there is no status then."""
+async def test_a_hanging_receiver_is_retried(case: CallbackCase, receiver: Receiver, monkeypatch):
+    """A try ends at the timeout, 15 seconds in production, without a status."""
     assert 15 == module.TIMEOUT_S
     monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
     receiver.answers.append(hang)
-    await desk.deliver()
+    await case.deliver()
 
-    assert ("waiting", 1, 0) == desk.state
-    assert "127.0.0.1 gave no answer within 0.1 s." == desk.record.callback_error
+    assert ("waiting", 1, 0) == case.state
+    assert "127.0.0.1 gave no answer within 0.1 s." == case.record.callback_error
 
 
-async def test_a_receiver_that_breaks_off_is_tried_again(desk: Desk, receiver: Receiver):
-    """A connection that is cut, or refused, is a try like any other."""
+async def test_a_broken_connection_is_retried(case: CallbackCase, receiver: Receiver):
+    """A connection that is aborted or refused is a failed try."""
     receiver.answers.append(abort)
-    await desk.deliver()
-    assert desk.record.callback_error.startswith("127.0.0.1 could not be reached, or broke off")
+    await case.deliver()
+    assert case.record.callback_error.startswith("127.0.0.1 could not be reached, or broke off")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        await desk.deliver(url=f"http://127.0.0.1:{closed.getsockname()[1]}/", attempt=1)
+        await case.deliver(url=f"http://127.0.0.1:{closed.getsockname()[1]}/", attempt=1)
 
-    assert ("waiting", 2, 0) == desk.state
+    assert ("waiting", 2, 0) == case.state
 
 
-async def test_an_answer_without_end_is_not_read(desk: Desk, receiver: Receiver):
-    """The status is enough."""
+async def test_an_endless_response_is_not_read(case: CallbackCase, receiver: Receiver):
+    """Only the status is read."""
     receiver.answers.append(endless)
     async with asyncio.timeout(30):
-        await desk.deliver()
+        await case.deliver()
 
-    assert ("delivered", 1, 200) == desk.state
-
-
-async def test_without_a_secret_it_fails_at_once(desk: Desk, receiver: Receiver):
-    """Nothing goes out unsigned; with a secret, the job told again is called back."""
-    value, desk.store.value = desk.store.value, None
-    await desk.deliver()
-    assert ("failed", 1, 0) == desk.state
-    assert "The customer has no signing secret." == desk.record.callback_error
-    assert ([], []) == (desk.waiting, receiver.received)
-
-    desk.store.value = value
-    await replaced(desk).deliver()
-    assert ("delivered", 1, 204) == desk.state
+    assert ("delivered", 1, 200) == case.state
 
 
-def replaced(desk: Desk) -> Desk:
-    """The desk of another worker."""
-    return replace(desk, callbacks=replace(desk.callbacks, signing=Signing(desk.store)))
+async def test_without_a_secret_it_fails_at_once(case: CallbackCase, receiver: Receiver):
+    """Nothing is sent unsigned; once there is a secret, a republished result is delivered."""
+    value, case.store.value = case.store.value, None
+    await case.deliver()
+    assert ("failed", 1, 0) == case.state
+    assert "The customer has no signing secret." == case.record.callback_error
+    assert ([], []) == (case.waiting, receiver.received)
+
+    case.store.value = value
+    await on_another_worker(case).deliver()
+    assert ("delivered", 1, 204) == case.state
 
 
-async def test_a_vault_or_storage_that_is_down_costs_no_try(desk: Desk, receiver: Receiver):
-    """The same message comes later; nothing was posted."""
-    desk.store.down = True
-    await desk.deliver(attempt=3)
-    desk.store.down, desk.table.down = False, True
-    await desk.deliver(attempt=3)
-    desk.table.down = False
-
-    assert [3, 3] == [message.attempt for message, _ in desk.waiting if message]
-    assert ([], "") == (receiver.received, desk.record.callback_status)
+def on_another_worker(case: CallbackCase) -> CallbackCase:
+    """The case on another worker."""
+    return replace(case, callbacks=replace(case.callbacks, signing=Signing(case.store)))
 
 
-async def test_what_can_not_be_put_back_is_the_hosts_to_deliver_again(desk: Desk):
-    """Where even the queue is down, the trigger fails."""
-    desk.table.down = desk.queues.down = True
+async def test_a_vault_or_storage_that_is_down_costs_no_try(case: CallbackCase, receiver: Receiver):
+    """The same message is enqueued again; nothing was posted."""
+    case.store.down = True
+    await case.deliver(attempt=3)
+    case.store.down, case.table.down = False, True
+    await case.deliver(attempt=3)
+    case.table.down = False
+
+    assert [3, 3] == [message.attempt for message, _ in case.waiting if message]
+    assert ([], "") == (receiver.received, case.record.callback_status)
+
+
+async def test_if_the_queue_is_down_the_host_delivers_again(case: CallbackCase):
+    """If the queue is down too, the trigger fails, so that the host delivers the message again."""
+    case.table.down = case.queues.down = True
     with pytest.raises(StorageUnavailable):
-        await desk.deliver()
+        await case.deliver()
 
 
-async def test_a_death_between_the_next_try_and_the_record_makes_one_chain(desk: Desk, receiver: Receiver):
-    """The message comes again, and two tries wait; of these the second is dropped."""
-    receiver.answers += [says(500)] * 3
-    desk.table.faults.append(None)
-    await desk.deliver()
-    row = desk.table.rows["acme", job_key("order.1")]
+async def test_a_crash_between_the_next_try_and_the_record_makes_one_chain(case: CallbackCase, receiver: Receiver):
+    """The message is redelivered, so two tries wait; the second one is dropped."""
+    receiver.answers += [answers_with(500)] * 3
+    case.table.faults.append(None)
+    await case.deliver()
+    row = case.table.rows["acme", job_key("order.1")]
     forgotten = {name: value for name, value in row.values.items() if not name.startswith("callback")}
-    desk.table.rows["acme", job_key("order.1")] = replace(row, values=forgotten)
-    await desk.deliver()
-    first, second = [body for body, _ in desk.queues.sent.pop("callbacks")]
-    await desk.callbacks.deliver(first)
-    await desk.callbacks.deliver(second)
+    case.table.rows["acme", job_key("order.1")] = replace(row, values=forgotten)
+    await case.deliver()
+    first, second = [body for body, _ in case.queues.sent.pop("callbacks")]
+    await case.callbacks.deliver(first)
+    await case.callbacks.deliver(second)
 
     assert 3 == len(receiver.received)
-    assert [2] == [message.attempt for message, _ in desk.waiting if message]
+    assert [2] == [message.attempt for message, _ in case.waiting if message]
 
 
-async def test_a_job_told_again_while_a_try_waits_begins_no_second_chain(desk: Desk, receiver: Receiver):
-    """There is one already."""
-    receiver.answers.append(says(500))
-    await desk.deliver()
-    await desk.deliver()
+async def test_a_republished_result_starts_no_second_chain(case: CallbackCase, receiver: Receiver):
+    """While a try waits, a republished result does not start another chain of tries."""
+    receiver.answers.append(answers_with(500))
+    await case.deliver()
+    await case.deliver()
 
-    assert (1, 1) == (len(receiver.received), len(desk.waiting))
+    assert (1, 1) == (len(receiver.received), len(case.waiting))
 
 
-async def test_a_record_that_can_not_be_written_stops_nothing(desk: Desk, receiver: Receiver, monkeypatch):
-    """A try that failed is followed by the next; one that was delivered is made again, for the record."""
+async def test_a_state_that_is_not_saved_stops_nothing(case: CallbackCase, receiver: Receiver, monkeypatch):
+    """A failed try is followed by the next; a delivery whose state was not saved is repeated."""
     merge = MemoryTable.merge
 
     async def fail(*_: Any) -> str:
         raise StorageUnavailable("The table is down.")
 
     monkeypatch.setattr(MemoryTable, "merge", fail)
-    receiver.answers.append(says(500))
-    await desk.deliver()
-    await desk.next()
+    receiver.answers.append(answers_with(500))
+    await case.deliver()
+    await case.next()
     monkeypatch.setattr(MemoryTable, "merge", merge)
-    assert [1] == [message.attempt for message, _ in desk.waiting if message]
-    await desk.next()
+    assert [1] == [message.attempt for message, _ in case.waiting if message]
+    await case.next()
 
-    assert ("delivered", 2, 204) == desk.state
+    assert ("delivered", 2, 204) == case.state
     assert 3 == len(receiver.received)
 
 
-async def test_a_row_that_changes_meanwhile_is_written_all_the_same(desk: Desk, monkeypatch):
-    """The record is merged at the row's etag, and again where somebody else was faster; nothing else is touched."""
+async def test_a_state_is_saved_although_the_row_changes(case: CallbackCase, monkeypatch):
+    """The state is merged at the row's etag, again if the row changed in between; nothing else is changed."""
     read, others = MemoryTable.read, []
 
     async def touch(self: MemoryTable, partition: str, key: str) -> Row | None:
@@ -520,101 +522,101 @@ async def test_a_row_that_changes_meanwhile_is_written_all_the_same(desk: Desk, 
             await self.merge(Row(partition, key, {"other": len(others)}, row.etag))
         return row
 
-    before = dict(desk.table.rows["acme", job_key("order.1")].values)
+    before = dict(case.table.rows["acme", job_key("order.1")].values)
     monkeypatch.setattr(MemoryTable, "read", touch)
-    await desk.deliver()
+    await case.deliver()
 
-    after = dict(desk.table.rows["acme", job_key("order.1")].values)
+    after = dict(case.table.rows["acme", job_key("order.1")].values)
     assert ("delivered", 2) == (after["callback_status"], after["other"])
     assert before == {name: after[name] for name in before}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"x", b'{"customer": 1}', b"\xff", b"[" * 5000])
-async def test_what_is_no_message_is_dropped(desk: Desk, receiver: Receiver, body: bytes, caplog):
-    """The log says so, and nothing of what it held."""
-    await desk.callbacks.deliver(body)
-    await desk.callbacks.bury(body)
+async def test_an_unreadable_message_is_dropped(case: CallbackCase, receiver: Receiver, body: bytes, caplog):
+    """The log reports it, and quotes nothing of it."""
+    await case.callbacks.deliver(body)
+    await case.callbacks.dead_letter(body)
 
     assert f"callback_unreadable bytes={len(body)}" in caplog.text
     assert [] == receiver.received
 
 
-async def test_a_job_that_is_gone_is_dropped(desk: Desk, receiver: Receiver):
-    """Retention may have removed it; it is not made anew."""
-    await desk.deliver(job_id="gone")
-    await desk.callbacks.bury(encode_callback(desk.message(job_id="gone")))
+async def test_a_callback_of_a_deleted_job_is_dropped(case: CallbackCase, receiver: Receiver):
+    """If the job was deleted, its row is not created again."""
+    await case.deliver(job_id="gone")
+    await case.callbacks.dead_letter(encode_callback(case.message(job_id="gone")))
 
-    assert ([], []) == (receiver.received, desk.waiting)
-    assert [("acme", job_key("order.1"))] == list(desk.table.rows)
-
-
-async def test_poison_ends_as_failed(desk: Desk, receiver: Receiver):
-    """What the host has given up stands in the status; what is waiting elsewhere, or delivered, is left alone."""
-    receiver.answers.append(says(500))
-    await desk.deliver()
-    await desk.callbacks.bury(encode_callback(desk.message(attempt=0)))
-    assert ("waiting", 1, 500) == desk.state
-    await desk.callbacks.bury(encode_callback(desk.message(attempt=1)))
-
-    assert ("failed", 2, 500) == desk.state
-    assert "the worker that made it died" in desk.record.callback_error
-    desk.table.down = True
-    await desk.callbacks.bury(encode_callback(desk.message(attempt=1)))
-    assert 1 == len(desk.queues.sent["callbacks-poison"])
+    assert ([], []) == (receiver.received, case.waiting)
+    assert [("acme", job_key("order.1"))] == list(case.table.rows)
 
 
-async def test_everything_ends(desk: Desk, receiver: Receiver):
-    """What has been put back for longer than all tries take together has failed."""
-    await desk.deliver(first_at=datetime.now(UTC) - GIVE_UP - timedelta(seconds=1))
+async def test_poison_ends_as_failed(case: CallbackCase, receiver: Receiver):
+    """A callback that the host gave up is `failed`, unless a later try waits or it was delivered."""
+    receiver.answers.append(answers_with(500))
+    await case.deliver()
+    await case.callbacks.dead_letter(encode_callback(case.message(attempt=0)))
+    assert ("waiting", 1, 500) == case.state
+    await case.callbacks.dead_letter(encode_callback(case.message(attempt=1)))
 
-    assert (("failed", 1, 0), []) == (desk.state, receiver.received)
-    assert "Given up after 7 days." == desk.record.callback_error
-    assert sum(WAITS_S) * 1.1 < GIVE_UP.total_seconds()
+    assert ("failed", 2, 500) == case.state
+    assert "the worker died at each try" in case.record.callback_error
+    case.table.down = True
+    await case.callbacks.dead_letter(encode_callback(case.message(attempt=1)))
+    assert 1 == len(case.queues.sent["callbacks-poison"])
 
 
-async def test_a_receiver_that_hangs_does_not_hold_up_the_others(desk: Desk, receiver: Receiver):
-    """A worker makes a few of a customer's callbacks at once; further ones come again, and cost no try."""
-    begun, ended = asyncio.Event(), asyncio.Event()
+async def test_every_callback_ends(case: CallbackCase, receiver: Receiver):
+    """A callback that was requeued for longer than all its tries take has failed."""
+    await case.deliver(first_at=datetime.now(UTC) - MAX_AGE - timedelta(seconds=1))
+
+    assert (("failed", 1, 0), []) == (case.state, receiver.received)
+    assert "Given up after 7 days." == case.record.callback_error
+    assert sum(RETRY_DELAYS_S) * 1.1 < MAX_AGE.total_seconds()
+
+
+async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, receiver: Receiver):
+    """A worker delivers a few of a customer's callbacks at once; further ones are requeued, which is no try."""
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def wait(_: web.Request) -> web.StreamResponse:
-        begun.set()
-        await ended.wait()
+        started.set()
+        await release.wait()
         return web.Response()
 
-    receiver.answers += [wait] * AT_ONCE
-    under_way = [asyncio.create_task(desk.deliver()) for _ in range(AT_ONCE)]
-    await begun.wait()
-    await desk.deliver()
-    assert [0] == [message.attempt for message, _ in desk.waiting if message]
-    await desk.deliver(customer="another")
-    assert 1 == len(desk.waiting)
-    ended.set()
-    await asyncio.gather(*under_way)
+    receiver.answers += [wait] * MAX_CONCURRENCY
+    in_flight = [asyncio.create_task(case.deliver()) for _ in range(MAX_CONCURRENCY)]
+    await started.wait()
+    await case.deliver()
+    assert [0] == [message.attempt for message, _ in case.waiting if message]
+    await case.deliver(customer="another")
+    assert 1 == len(case.waiting)
+    release.set()
+    await asyncio.gather(*in_flight)
 
-    assert AT_ONCE == len(receiver.received)
-    assert not desk.callbacks._under_way
+    assert MAX_CONCURRENCY == len(receiver.received)
+    assert not case.callbacks._in_flight
 
 
-def test_ids_are_the_callbacks_own():
-    """Stable, without a full stop, and another for each customer, job, and job of the same id in later times."""
-    known = JobRecord("acme", "order.1", "done", 1, SUBMITTED, "h")
+def test_message_ids():
+    """An id is stable, has no full stop, and differs by customer, job, and submission time."""
+    record = JobRecord("acme", "order.1", "done", 1, SUBMITTED, "h")
     others = [
-        replace(known, customer="acme2"),
-        replace(known, job_id="order.2"),
-        replace(known, submitted_at=SUBMITTED + timedelta(days=40)),
+        replace(record, customer="acme2"),
+        replace(record, job_id="order.2"),
+        replace(record, submitted_at=SUBMITTED + timedelta(days=40)),
     ]
-    ids = {module.message_id(one) for one in (known, *others)}
+    ids = {module.message_id(other) for other in (record, *others)}
 
-    assert module.message_id(known) == module.message_id(replace(known, callback_attempts=3))
+    assert module.message_id(record) == module.message_id(replace(record, callback_attempts=3))
     assert 4 == len(ids)
-    assert not any("." in one for one in ids)
+    assert not any("." in message_id for message_id in ids)
 
 
-# Where it may not go, and what may not come out.
+# Where a callback may not go, and what must not leak.
 
 
 class Resolves(AbstractResolver):
-    """Resolves every name to one address."""
+    """Resolves every name to one IP address."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -630,23 +632,25 @@ class Resolves(AbstractResolver):
 
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "168.63.129.16", "192.168.1.1"])
-async def test_a_name_that_leads_inside_is_not_called(desk: Desk, monkeypatch, address: str, private: bool):
-    """The address that is connected to decides, also where customers' endpoints may be private: it fails for good."""
+async def test_a_name_with_a_private_address_is_not_called(
+    case: CallbackCase, monkeypatch, address: str, private: bool
+):
+    """The address that is connected to decides, also if customers' endpoints may be private: the callback fails."""
     monkeypatch.setattr(sockets, "DefaultResolver", lambda: Resolves(address))
     transport = Transport(Tokens(), allow_local=False, allow_private=private)
     try:
-        callbacks = replace(desk.callbacks, transport=transport)
-        await callbacks.deliver(encode_callback(desk.message(url="https://rebound.example.com/")))
+        callbacks = replace(case.callbacks, client=transport)
+        await callbacks.deliver(encode_callback(case.message(url="https://rebound.example.com/")))
     finally:
         await transport.close()
 
-    assert ("failed", 1, 0) == desk.state
-    assert "The `callback` leads to an address that may not be called." == desk.record.callback_error
+    assert ("failed", 1, 0) == case.state
+    assert "The `callback` leads to an address that may not be called." == case.record.callback_error
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://localhost/", "https://[::1]/", "http://example.com/"])
 async def test_loopback_and_http_are_for_the_local_stack(url: str):
-    """Where the settings do not allow it, not even a message in the queue gets there."""
+    """If the settings do not allow it, not even a message in the queue reaches it."""
     transport = Transport(Tokens(), allow_local=False)
     try:
         with pytest.raises(ConnectionInvalid, match="`callback`"):
@@ -656,8 +660,8 @@ async def test_loopback_and_http_are_for_the_local_stack(url: str):
 
 
 async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transport, receiver: Receiver):
-    """One request each, without a cookie or a credential of anybody's."""
-    receiver.answers.append(says(307, location=receiver.url, set_cookie="a=b; Path=/"))
+    """Each delivery is one request, without cookies or credentials."""
+    receiver.answers.append(answers_with(307, location=receiver.url, set_cookie="a=b; Path=/"))
     first = await transport.post(receiver.url, b"1", {"x-own": "1"}, timeout_s=30)
     await transport.post(receiver.url, b"2", {}, timeout_s=30)
 
@@ -667,11 +671,11 @@ async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transp
     assert "1" == receiver.received[0][0]["x-own"]
 
 
-async def test_failures_have_their_kind(transport: Transport, receiver: Receiver):
-    """A timeout and a broken connection, in sentences with the host and nothing else of the address."""
+async def test_failures_are_mapped(transport: Transport, receiver: Receiver):
+    """A timeout and a broken connection are errors that name the host and nothing else of the URL."""
     receiver.answers.append(abort)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/told?token=MARKED-TOKEN"
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/callback?token=MARKED-TOKEN"
         with pytest.raises(UpstreamTimeout) as late:
             await transport.post(url, b"", {}, timeout_s=0.05)
     with pytest.raises(ProviderUnavailable) as broken:
@@ -680,21 +684,28 @@ async def test_failures_have_their_kind(transport: Transport, receiver: Receiver
     assert "MARKED" not in f"{late.value}{broken.value}"
 
 
-async def test_nothing_of_the_answer_or_the_address_comes_out(customer: Customer, receiver: Receiver, caplog, capfd):
-    """The receiver's words, the address's query and the secret stand in no log, row, message or status."""
+async def test_nothing_of_the_response_or_the_url_leaks(customer: Customer, receiver: Receiver, caplog, capfd):
+    """The receiver's text, the URL's query and the secret are in no log, row, message or status."""
     caplog.set_level(logging.DEBUG)
     secret = new_secret()
     customer.world.keep(f"webhook--{customer.name}", secret)
     url = receiver.url
-    ways = [says(200), says(400), says(410), says(500, x_told=BODY.decode()), says(302, location=BODY.decode()), abort]
-    for number, way in enumerate(ways):
-        receiver.answers.append(way)
+    answers = [
+        answers_with(200),
+        answers_with(400),
+        answers_with(410),
+        answers_with(500, x_text=BODY.decode()),
+        answers_with(302, location=BODY.decode()),
+        abort,
+    ]
+    for number, answer in enumerate(answers):
+        receiver.answers.append(answer)
         await customer.deliver(job_id=f"j{number}", output={"callback": url})
         for message in await take(customer.world):
             await customer.world.services.callbacks.deliver(message)
-    assert len(ways) == len(receiver.received)
+    assert len(answers) == len(receiver.received)
 
-    documents = [str(await status_of(customer, f"j{number}")) for number in range(len(ways))]
+    documents = [str(await status_of(customer, f"j{number}")) for number in range(len(answers))]
     rows = [str(row) for row in await customer.rows()]
     ours = [record.getMessage() for record in caplog.records if record.name == "customer_ai_jobs"]
     everything = "\n".join([*documents, *rows, *ours, *capfd.readouterr()])
@@ -702,12 +713,12 @@ async def test_nothing_of_the_answer_or_the_address_comes_out(customer: Customer
     assert [] == [mark for mark in (BODY.decode(), "MARKED-TOKEN", secret, secret[6:]) if mark in everything]
 
 
-async def test_the_status_tells_what_a_callback_is_at(desk: Desk, receiver: Receiver):
-    """Waiting, with its attempts, the last status and the reason."""
-    receiver.answers.append(says(500))
-    await desk.deliver()
-    told = read_record(desk.table.rows["acme", job_key("order.1")])
-    document = msgspec.to_builtins(document_of(replace(told, told=None, state="running", lease_until=None)))
+async def test_the_status_document_has_the_callback(case: CallbackCase, receiver: Receiver):
+    """The status document has the callback's status, attempts, last HTTP status and error."""
+    receiver.answers.append(answers_with(500))
+    await case.deliver()
+    record = read_record(case.table.rows["acme", job_key("order.1")])
+    document = msgspec.to_builtins(document_of(replace(record, told=None, state="running", lease_until=None)))
 
     assert {
         "status": "waiting",
@@ -717,26 +728,26 @@ async def test_the_status_tells_what_a_callback_is_at(desk: Desk, receiver: Rece
     } == document["callback"]
 
 
-# The page.
+# The docs page.
 
 
-async def test_the_pages_receiver_verifies(desk: Desk, receiver: Receiver):
-    """The function with which the page verifies takes what we send, and nothing else."""
+async def test_the_pages_receiver_verifies(case: CallbackCase, receiver: Receiver):
+    """The docs' verifying function accepts what the app sends, and nothing else."""
     text = (ROOT / "docs/webhooks.md").read_text()
     names: dict[str, Any] = {}
     exec(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1], names)
-    await desk.deliver()
+    await case.deliver()
     ((headers, body),) = receiver.received
 
-    assert "succeeded" == names["told"](desk.store.value, headers, body)["status"]
+    assert "succeeded" == names["verified_result"](case.store.value, headers, body)["status"]
     with pytest.raises(WebhookVerificationError):
-        names["told"](desk.store.value, headers, body + b" ")
+        names["verified_result"](case.store.value, headers, body + b" ")
 
 
-def test_the_pages_waits_are_the_codes():
-    """The table of tries has the code's waits."""
+def test_the_pages_delays_are_the_codes():
+    """The table of tries has the code's delays."""
     text = (ROOT / "docs/webhooks.md").read_text().partition("| try |")[2].partition("\n\n")[0]
     units = {"s": 1, "min": 60, "h": 3600}
     shown = [float(number) * units[unit] for number, unit in re.findall(r"\| (\d+) (s|min|h) \|", text)]
 
-    assert list(WAITS_S) == shown
+    assert list(RETRY_DELAYS_S) == shown
