@@ -64,7 +64,7 @@ def serve(route: Route) -> None:
     level = func.AuthLevel.ANONYMOUS if opened else func.AuthLevel.FUNCTION
 
     async def answer(request: func.HttpRequest) -> func.HttpResponse:
-        return http_response(await services().http.answer(route.name, http_request(request)))
+        return http_response(await services().http.handle(route.name, http_request(request)))
 
     answer.__name__ = route.name
     app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(answer)

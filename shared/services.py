@@ -38,7 +38,7 @@ from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
     from shared.connections.key_vault import KeyVaultCredentials
-    from shared.http.app import Door
+    from shared.http.app import HttpApp
     from shared.webhooks.delivery import Callbacks
     from shared.webhooks.signing import Signing
 
@@ -73,11 +73,11 @@ class Services:
         return Worker(self)
 
     @cached_property
-    def http(self) -> Door:
+    def http(self) -> HttpApp:
         """Answers HTTP requests. No job from a queue needs it."""
-        from shared.http.wiring import open_door  # noqa: PLC0415
+        from shared.http.wiring import make_http_app  # noqa: PLC0415
 
-        return open_door(self)
+        return make_http_app(self)
 
     @cached_property
     def callbacks(self) -> Callbacks:

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submitted, asked for, listed, called off."""
+"""Jobs over HTTP: submit, follow, list and cancel them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from shared.contract.result import Result
 from shared.contract.summarize import Summarize
 from shared.errors import InvalidJob, RetryLater
 from shared.http.auth import Caller
-from shared.http.messages import Request, Response, json_response, tagged
-from shared.http.problems import Problem, not_found
+from shared.http.conditional import with_etag
+from shared.http.messages import Request, Response, json_response
+from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, read_number, read_wait
 from shared.jobs.inputs import INPUT_LIMIT, Inputs
 from shared.jobs.ledger import Ledger
@@ -29,16 +30,17 @@ from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of, job_path
 from shared.jobs.submission import Submissions
 
-MOST = 100
-"""Jobs on a page."""
-_RETRY_AFTER_S = 2
-_LOOKS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
-"""Seconds between looks at a job that is waited for; the last for all further ones."""
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
+RETRY_AFTER_S = 2
+"""Seconds to wait before looking again at a job that has not ended."""
+_POLL_INTERVALS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
+"""Seconds between two reads of a job whose result is waited for; the last one for all further reads."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobsDoor:
-    """The routes of jobs. Each method answers one route, and raises what `problems` knows."""
+class JobsResource:
+    """The routes of jobs. Each method handles one route; `problems` maps what it raises."""
 
     ledger: Ledger
     records: Records
@@ -47,58 +49,57 @@ class JobsDoor:
     submissions: Submissions
 
     async def submit(self, request: Request, caller: Caller) -> Response:
-        """`POST /jobs`: 202 with the status document, or 200 with the result where it is waited for and ready."""
+        """`POST /jobs`: 202 with the status document, or 200 with the result if it is waited for and ready."""
         check_body(request, code="invalid_job")
         job = decode_job(request.body, default_id=uuid.uuid4().hex)
         caller.check_writes(job.customer)
         return await self.accept(request, job)
 
     async def accept(self, request: Request, job: Job) -> Response:
-        """A decoded job, from wherever it came: checked at the door, put on record and into the queue."""
+        """Check, record and queue a decoded job, wherever it came from. The response is that of `submit`."""
         wait_s = read_wait(request)
         try:
             await self._check(job)
         except (InvalidJob, RetryLater):
-            # The blob that it names may be gone by now: a job that is known is the job that exists.
-            known = None if named_blob(job) is None else await self.submissions.known(job)
-            if known is None:
+            # The blob that the job names may be deleted by now: a job on record is accepted as it was before.
+            existing = None if named_blob(job) is None else await self.submissions.known(job)
+            if existing is None:
                 raise
-            record = known
+            record = existing
         else:
             record = await self.submissions.submit(job)
         if wait_s is not None:
-            # The job is accepted by now: after an error, whoever let us choose its id would hand it in once more.
+            # The job is accepted by now. An error would make a caller without a job id of its own submit it again.
             with contextlib.suppress(RetryLater):
                 record = await self._wait(record, wait_s)
                 if record.told is not None:
                     return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})
-        headers = {"Location": job_path(record), "Retry-After": str(_RETRY_AFTER_S)}
+        headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}
         return json_response(document_of(record), status=202, headers=headers)
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /jobs/{customer}/{job_id}`."""
-        record = await self._find(request, caller)
-        document = document_of(record)
-        headers = {} if document.status in ENDED else {"Retry-After": str(_RETRY_AFTER_S)}
-        return tagged(request, json_response(document, headers=headers))
+        document = document_of(await self._find(request, caller))
+        headers = {} if document.status in ENDED else {"Retry-After": str(RETRY_AFTER_S)}
+        return with_etag(request, json_response(document, headers=headers))
 
     async def read_result(self, request: Request, caller: Caller) -> Response:
-        """`GET /jobs/{customer}/{job_id}/result`: whole, also where the queue had to leave the output out."""
+        """`GET /jobs/{customer}/{job_id}/result`: complete, even if a queue message had no room for the output."""
         record = await self._find(request, caller)
         if record.told is None:
-            raise Problem(404, "not_found", "The job has no result yet.", {"Retry-After": str(_RETRY_AFTER_S)})
-        return tagged(request, await self._result(record, record.told, {}))
+            raise Problem(404, "not_found", "The job has no result yet.", {"Retry-After": str(RETRY_AFTER_S)})
+        return with_etag(request, await self._result(record, record.told, {}))
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
-        """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 where it has started, or is done."""
+        """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 if the job is running or has ended."""
         record = await self._find(request, caller)
         state = await self.ledger.cancel(record.customer, record.job_id)
         if state is None:
             raise not_found("job")
         document = document_of(await self._find(request, caller))
         if state != "cancelled" and document.status != "cancelled":
-            was = "runs already" if state == "running" else "is done already"
-            raise Problem(409, "conflict", f"The job {was}: only one that has not started can be cancelled.")
+            reason = "is running" if state == "running" else "has ended"
+            raise Problem(409, "conflict", f"The job {reason}: only a job that has not started can be cancelled.")
         return json_response(document)
 
     async def list(self, request: Request, caller: Caller) -> Response:
@@ -107,29 +108,30 @@ class JobsDoor:
         caller.check_reads(customer, "customer")
         if not is_name(customer):
             raise not_found("customer")
-        limit = read_number(request, "limit", 50, MOST)
+        limit = read_number(request, "limit", default=DEFAULT_PAGE_SIZE, maximum=MAX_PAGE_SIZE)
         status = request.query.get("status")
         if status is not None and status not in STATES:
-            raise Problem(400, "invalid_request", f"`status` must be one of {', '.join(STATES)}.")
+            raise invalid_request(f"`status` must be one of {', '.join(STATES)}.")
         after = request.query.get("continuation", "")
         if after and not is_place(after):
-            raise Problem(400, "invalid_request", "`continuation` must be what the page before gave.")
+            raise invalid_request("`continuation` must be the `continuation` of the previous page.")
         records, continuation = await self.records.newest(
-            customer, after=after, most=limit, wanted=lambda one: _wanted(one, status)
+            customer, after=after, most=limit, wanted=lambda record: _has_status(record, status)
         )
-        return json_response(JobPage(jobs=[document_of(one) for one in records], continuation=continuation or None))
+        jobs = [document_of(record) for record in records]
+        return json_response(JobPage(jobs=jobs, continuation=continuation or None))
 
     async def _check(self, job: Job) -> None:
-        """All that the queue would refuse, and is refused here: the same decoders, in the same words."""
+        """Raises for every job that the queue would refuse: the same decoders, the same messages."""
         if job.put_back is not None:
             raise InvalidJob("`_put_back` is not a known member.")
         if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > INPUT_LIMIT:
             raise Problem(413, "too_large", f"`input` is larger than {INPUT_LIMIT} bytes.")
         self.outputs.check(job.output)
-        asked = action_named(job.action).decode(await self.inputs.of(job))
-        if isinstance(asked, Summarize) and isinstance(asked.source, BlobName):
-            # Whether it is there is found out when the job runs: nothing of it is needed here.
-            self.inputs.check(job.customer, asked.source, at="input.blob")
+        job_input = action_named(job.action).decode(await self.inputs.of(job))
+        if isinstance(job_input, Summarize) and isinstance(job_input.source, BlobName):
+            # Whether the blob exists shows when the job runs: nothing of it is needed here.
+            self.inputs.check(job.customer, job_input.source, at="input.blob")
 
     async def _find(self, request: Request, caller: Caller) -> JobRecord:
         customer, job_id = request.params["customer"], request.params["job_id"]
@@ -142,20 +144,21 @@ class JobsDoor:
         return record
 
     async def _wait(self, record: JobRecord, wait_s: float) -> JobRecord:
-        until = time.monotonic() + wait_s
-        looks = 0
-        while record.told is None and (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(_LOOKS_S[min(looks, len(_LOOKS_S) - 1)], left))
-            looks += 1
+        deadline = time.monotonic() + wait_s
+        reads = 0
+        while record.told is None and (remaining := deadline - time.monotonic()) > 0:
+            interval = _POLL_INTERVALS_S[min(reads, len(_POLL_INTERVALS_S) - 1)]
+            await asyncio.sleep(min(interval, remaining))
+            reads += 1
             record = await self.records.look(record.customer, record.job_id) or record
         return record
 
-    async def _result(self, record: JobRecord, told: bytes, headers: dict[str, str]) -> Response:
-        result = msgspec.json.decode(told, type=Result)
+    async def _result(self, record: JobRecord, body: bytes, headers: dict[str, str]) -> Response:
+        result = msgspec.json.decode(body, type=Result)
         if result.output is None and result.output_blob is not None:
-            told = await self.outputs.read_result(result, told)
-        return Response(200, told, headers={**headers, "Content-Location": f"{job_path(record)}/result"})
+            body = await self.outputs.read_result(result, body)
+        return Response(200, body, headers={**headers, "Content-Location": f"{job_path(record)}/result"})
 
 
-def _wanted(record: JobRecord, status: str | None) -> bool:
+def _has_status(record: JobRecord, status: str | None) -> bool:
     return status is None or document_of(record).status == status

@@ -1,7 +1,7 @@
 """
-Errors as HTTP tells them: `application/problem+json` (RFC 9457), with the contract's `code`.
+Errors as HTTP responses: `application/problem+json` (RFC 9457) with the contract's `code`.
 
-A refusal that is HTTP's own, such as an unknown id, is a Problem; errors of the floors below are mapped here.
+A refusal that only HTTP knows, such as an unknown id, is raised as a Problem; `problem_for` maps all other errors.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from shared.contract.documents import ProblemDocument
 from shared.errors import ConnectionFault, InvalidJob, JobConflict, JobError, RetryLater, UpstreamError
 from shared.http.messages import Response, json_response
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 _STATUSES: Mapping[type[JobError], int] = {InvalidJob: 400, JobConflict: 409, ConnectionFault: 422, UpstreamError: 502}
 
 
 class Problem(Exception):
-    """A refusal with its status and code; the message is a sentence that a person can act on."""
+    """A refusal with its status and code. The message is a sentence that a person can act on."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -27,33 +28,36 @@ class Problem(Exception):
 
 
 def not_found(what: str) -> Problem:
-    """404: the same words whether it never was, is gone, or is somebody else's."""
+    """404, in the same words whether the thing never existed, is deleted, or belongs to another customer."""
     return Problem(404, "not_found", f"There is no such {what}.")
 
 
-def problem_of(error: Exception) -> Problem:
-    """What HTTP says of an error; `internal` for one that is nobody's answer."""
+def invalid_request(message: str) -> Problem:
+    """400 with the code `invalid_request`."""
+    return Problem(400, "invalid_request", message)
+
+
+def problem_for(error: Exception) -> Problem:
+    """The problem that `error` is to a caller; an unexpected error is `internal`, without its text."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, RetryLater):
         headers = {"Retry-After": str(max(1, round(error.delay_s)))}
-        return Problem(
-            503, "unavailable", "Storage or Key Vault gives no answer now: try again a little later.", headers
-        )
+        return Problem(503, "unavailable", "Storage or Key Vault does not respond: try again later.", headers)
     if isinstance(error, JobError):
         status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
         return Problem(status, error.code, str(error))
-    return Problem(500, "internal", "The request failed by a fault of the software, which its log describes.")
+    return Problem(500, "internal", "The request failed because of a fault in the app; the app's log describes it.")
 
 
 def problem_response(problem: Problem) -> Response:
     """The problem as a response."""
-    members = {
-        "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "code": problem.code,
-        "detail": str(problem),
-    }
-    response = json_response(members, status=problem.status)
-    return Response(response.status, response.body, MEDIA_TYPE, problem.headers)
+    document = ProblemDocument(
+        type="about:blank",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        code=problem.code,
+        detail=str(problem),
+    )
+    response = json_response(document, status=problem.status)
+    return Response(response.status, response.body, PROBLEM_JSON, problem.headers)

@@ -1,7 +1,7 @@
 """
-Webhooks: jobs, and events that make one, from whoever holds the customer's signing secret.
+Webhooks: jobs, and events that become jobs, from senders that have the customer's signing secret.
 
-What the signature does not cover is answered alike for every customer, whether there is one or not.
+What the signature does not cover gets the same response for every customer, whether the customer exists or not.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from shared.contract.job import Job, decode_job
 from shared.contract.names import is_job_id
 from shared.errors import InvalidJob
 from shared.http.auth import Caller
-from shared.http.jobs import JobsDoor
+from shared.http.jobs import JobsResource
 from shared.http.messages import Request, Response
 from shared.http.problems import Problem
-from shared.http.request_parsing import BODY_LIMIT, check_body
+from shared.http.request_parsing import MAX_BODY_BYTES, check_body
 from shared.settings import Settings
 from shared.storage.base import Blobs, BlobTooLarge
 from shared.webhooks.signing import Signing
@@ -29,36 +29,37 @@ from shared.webhooks.templates import fill
 
 TEMPLATE = "webhook.json"
 """A customer's template: `{customer}/webhook.json` in TEMPLATES_CONTAINER."""
-TEMPLATE_LIMIT = 1024 * 1024
-"""Bytes of a template."""
+MAX_TEMPLATE_BYTES = 1024 * 1024
 _SPECVERSION = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
-class WebhooksDoor:
+class WebhooksResource:
     """The route of webhooks."""
 
     settings: Settings
     signing: Signing
     blobs: Blobs
-    jobs: JobsDoor
+    jobs: JobsResource
 
     async def receive(self, request: Request, _: Caller) -> Response:
-        """`POST /webhooks/{customer}`: as `POST /jobs`, once the signature is verified; 401 where it is not."""
+        """`POST /webhooks/{customer}`: as `POST /jobs` after the signature is verified, else 401."""
         check_body(request, code="invalid_job")
         customer = request.params["customer"]
         if not await self.signing.verify(customer, request.body, request.headers):
-            raise Problem(401, "unauthorized", "The webhook's signature is missing, wrong, or not of these minutes.")
+            message = "The webhook's signature is missing, invalid or more than five minutes off."
+            raise Problem(401, "unauthorized", message)
         container, name = self.settings.templates_container, f"{customer}/{TEMPLATE}"
         try:
-            template = await self.blobs.read(container, name, TEMPLATE_LIMIT)
+            template = await self.blobs.read(container, name, MAX_TEMPLATE_BYTES)
         except BlobTooLarge as exc:
             raise InvalidJob(str(exc)) from None
         body = request.body
         if template is not None:
-            body = fill(template, body, request.headers, limit=BODY_LIMIT)
-            if len(body) > BODY_LIMIT:
-                raise Problem(413, "too_large", f"The event makes a job that is larger than {BODY_LIMIT} bytes.")
+            body = fill(template, body, request.headers, limit=MAX_BODY_BYTES)
+            if len(body) > MAX_BODY_BYTES:
+                message = f"The job that the template makes of the event is larger than {MAX_BODY_BYTES} bytes."
+                raise Problem(413, "too_large", message)
         return await self.jobs.accept(request, read_job(body, customer, default_job_id(request.headers)))
 
 
@@ -66,23 +67,23 @@ def read_job(body: bytes, customer: str, default_id: str) -> Job:
     """A body that is a job of this customer, or a CloudEvent (structured JSON) that holds one. Raises InvalidJob."""
     members = decode(body, dict[str, msgspec.Raw])
     if "specversion" in members:
-        members = _data_of(body)
+        members = _event_data(body)
     if "customer" in members and decode(members["customer"], object, at="customer") != customer:
-        raise InvalidJob("`customer` must be the one in the path, or be left out.")
-    named = {**members, "customer": msgspec.Raw(msgspec.json.encode(customer))}
-    return decode_job(msgspec.json.encode(named), default_id=default_id)
+        raise InvalidJob("`customer` must be the customer in the path, or be left out.")
+    job = {**members, "customer": msgspec.Raw(msgspec.json.encode(customer))}
+    return decode_job(msgspec.json.encode(job), default_id=default_id)
 
 
 def default_job_id(headers: Mapping[str, str]) -> str:
-    """The `webhook-id`, or, where that can't be a job's id, `webhook-` and the beginning of its SHA-256."""
-    told = headers.get("webhook-id", "")
-    return told if is_job_id(told) else f"webhook-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+    """The `webhook-id`, or `webhook-` and the beginning of its SHA-256 if it can't be the id of a job."""
+    webhook_id = headers.get("webhook-id", "")
+    return webhook_id if is_job_id(webhook_id) else f"webhook-{hashlib.sha256(webhook_id.encode()).hexdigest()[:32]}"
 
 
-def _data_of(body: bytes) -> dict[str, msgspec.Raw]:
+def _event_data(body: bytes) -> dict[str, msgspec.Raw]:
     event = decode(body, CloudEvent)
     if event.specversion != _SPECVERSION:
-        raise InvalidJob(f"`specversion` must be {_SPECVERSION}: other CloudEvents are not understood.")
+        raise InvalidJob(f"`specversion` must be {_SPECVERSION}: other versions of CloudEvents are not supported.")
     if isinstance(event.data, msgspec.UnsetType):
-        raise InvalidJob("`data` is missing: without a template of the customer's, it must be a job.")
+        raise InvalidJob("`data` is missing: it must be a job, because the customer has no template.")
     return decode(event.data, dict[str, msgspec.Raw], at="data")

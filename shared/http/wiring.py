@@ -1,4 +1,4 @@
-"""The door's own composition root: which room answers which route. Loaded with the first request."""
+"""The composition root of the HTTP app: which handler each route has. Imported with the first request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Protocol
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import Trials
-from shared.http.app import Door, Handler
-from shared.http.connections import ConnectionsDoor
-from shared.http.jobs import JobsDoor
-from shared.http.openapi.routes import InterfaceDoor
-from shared.http.usage import UsageDoor
-from shared.http.webhooks import WebhooksDoor
+from shared.http.app import Handler, HttpApp
+from shared.http.connections import ConnectionsResource
+from shared.http.documentation import DocumentationResource
+from shared.http.jobs import JobsResource
+from shared.http.usage import UsageResource
+from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
 from shared.jobs.queries import Records
 from shared.jobs.submission import Submissions
@@ -40,31 +40,30 @@ class HttpServices(JobServices, Protocol):
         """The customers' signing secrets."""
 
 
-def open_door(services: HttpServices) -> Door:
+def make_http_app(services: HttpServices) -> HttpApp:
     """Return the HTTP app on these services."""
     settings, table = services.settings, services.table
     submissions = Submissions(settings, services.ledger, services.queues, services.outputs, services.telemetry)
-    jobs = JobsDoor(services.ledger, Records(table), services.inputs, services.outputs, submissions)
-    interface = InterfaceDoor()
-    webhooks = WebhooksDoor(settings, services.signing, services.blobs, jobs)
-    connections = ConnectionsDoor(
-        services.connections, services.vault, Trials(services.client, services.capabilities, table)
-    )
-    usage = UsageDoor(Statements(table))
+    jobs = JobsResource(services.ledger, Records(table), services.inputs, services.outputs, submissions)
+    webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
+    trials = Trials(services.client, services.capabilities, table)
+    connections = ConnectionsResource(services.connections, services.vault, trials)
+    usage = UsageResource(Statements(table))
+    documentation = DocumentationResource()
     handlers: dict[str, Handler] = {
-        "openapi": interface.document,
-        "docs": interface.page,
         "submit_job": jobs.submit,
         "read_job": jobs.read,
         "read_result": jobs.read_result,
         "cancel_job": jobs.cancel,
         "list_jobs": jobs.list,
+        "receive_webhook": webhooks.receive,
         "read_usage": usage.read,
         "list_connections": connections.list,
         "put_connection": connections.put,
         "read_connection": connections.read,
         "delete_connection": connections.delete,
         "test_connection": connections.test,
-        "receive_webhook": webhooks.receive,
+        "openapi": documentation.openapi,
+        "docs": documentation.page,
     }
-    return Door(settings, handlers, services.telemetry)
+    return HttpApp(settings, handlers, services.telemetry)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.http.request_parsing import BODY_LIMIT
+from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.http.routes import ROUTES
 from tests.support.harness import Customer
 from tests.support.live_server import Served
@@ -50,7 +50,7 @@ async def alive(served: Served) -> bool:
 
 async def test_too_large_a_body_is_refused(served: Served):
     """Beyond the limit, and far beyond it: 413, and the app goes on."""
-    for size in (BODY_LIMIT + 1, 3 * BODY_LIMIT):
+    for size in (MAX_BODY_BYTES + 1, 3 * MAX_BODY_BYTES):
         answered = await served.http.post("/api/jobs", content=b" " * size)
         assert (413, "too_large", PROBLEM) == (
             answered.status_code,

@@ -48,5 +48,5 @@ async def knock(
     data = body if json_body is None else json.dumps(json_body).encode()
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lowered, data)
-    response = await world.services.http.answer(name, request)
+    response = await world.services.http.handle(name, request)
     return Answered(response.status, response.body, response.media_type, response.headers)

@@ -30,6 +30,7 @@ OUTSIDE = {
     "msgspec": {"actions", "connections", "contract", "http", "jobs", "telemetry", "webhooks"},
     "opentelemetry": {"telemetry"},
     "standardwebhooks": {"webhooks"},
+    "werkzeug": {"http"},
 }
 
 ONLY_SOME_JOBS_NEED = {
@@ -37,14 +38,7 @@ ONLY_SOME_JOBS_NEED = {
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
-    *(
-        "shared.http.openapi.document",
-        "shared.http.openapi.operations",
-        "shared.http.openapi.schemas",
-        "shared.http.openapi.page",
-        "shared.http.openapi.descriptions",
-    ),
-    *("shared.http.openapi.examples", "shared.http.openapi.routes", "shared.http.auth", "shared.http.problems"),
+    *("shared.http.auth", "shared.http.conditional", "shared.http.documentation", "shared.http.problems"),
     *("shared.http.app", "shared.http.jobs", "shared.http.wiring", "shared.jobs.submission", "shared.jobs.queries"),
     *(
         "shared.http.webhooks",

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest_asyncio
 
+from local.openapi.document import document
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.connections import probe as trials
@@ -24,7 +25,6 @@ from shared.contract.names import is_job_id, is_name
 from shared.http import connections, webhooks
 from shared.http import jobs as door
 from shared.http import request_parsing as reading
-from shared.http.openapi.document import document
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MOST_LOOKED_AT
 from shared.webhooks import delivery as callbacks
@@ -168,17 +168,17 @@ def test_limits_are_the_codes():
     """Each row of the table of limits and defaults has the number of the constant that sets it."""
     tries = len(callbacks.RETRY_DELAYS_S) + 1
     limits = {
-        "a job, or a webhook's event, as a request's body": f"{reading.BODY_LIMIT:,} bytes",
+        "a job, or a webhook's event, as a request's body": f"{reading.MAX_BODY_BYTES:,} bytes",
         "lists and objects in a body, or in the blob with a job's input": f"{MAX_CONTAINERS:,}",
-        "a customer's webhook template": f"{webhooks.TEMPLATE_LIMIT:,} bytes",
-        "a connection, as a request's body": f"{connections.VALUE_LIMIT:,} bytes",
+        "a customer's webhook template": f"{webhooks.MAX_TEMPLATE_BYTES:,} bytes",
+        "a connection, as a request's body": f"{connections.MAX_SECRET_BYTES:,} bytes",
         "a customer's id, a connection's name": f"{most(is_name)} characters",
         "a job's id": f"{most(is_job_id)} characters",
         "a job's `metadata`": f"{jobs.METADATA_LIMIT:,} bytes",
         "a callback's URL": f"{limit_of(jobs.CallbackUrl):,} characters",
-        "`Prefer: wait`": f"up to {reading.LONGEST_WAIT_S:g} s",
-        "`Retry-After` of a job that is not done": f"{door._RETRY_AFTER_S} s",
-        "`limit` of a list": f"{listed()['default']}, up to {door.MOST}",
+        "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s",
+        "`Retry-After` of a job that is not done": f"{door.RETRY_AFTER_S} s",
+        "`limit` of a list": f"{listed()['default']}, up to {door.MAX_PAGE_SIZE}",
         "jobs that one page of a list looks at for a `status`": f"{MOST_LOOKED_AT:,}",
         "a webhook's timestamp": "within 300 s of now",
         "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second for customers that are known, "

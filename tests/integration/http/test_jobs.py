@@ -14,8 +14,8 @@ from shared.clock import now
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.job import decode_job, request_hash
 from shared.errors import StorageUnavailable
-from shared.http.jobs import MOST
-from shared.http.request_parsing import BODY_LIMIT
+from shared.http.jobs import MAX_PAGE_SIZE
+from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.jobs.inputs import INPUT_LIMIT
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import Records
@@ -132,10 +132,10 @@ async def test_an_input_beyond_a_message_goes_to_a_blob(customer: Customer, know
 
 async def test_a_body_beyond_the_limit_is_refused(customer: Customer):
     """413, with the limit in words."""
-    refused = await knock(customer.world, "POST", "jobs", body=b" " * (BODY_LIMIT + 1))
+    refused = await knock(customer.world, "POST", "jobs", body=b" " * (MAX_BODY_BYTES + 1))
 
     assert (413, "too_large") == (refused.status, refused.json["code"])
-    assert str(BODY_LIMIT) in refused.json["detail"]
+    assert str(MAX_BODY_BYTES) in refused.json["detail"]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ PLACES = [{"continuation": text} for text in ("x", "t_1_a", "t_" + "1" * 14, "j_
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "0"}, {"limit": str(MOST + 1)}, {"limit": "²"}, {"status": "lost"}, *PLACES]
+    "query", [{"limit": "0"}, {"limit": str(MAX_PAGE_SIZE + 1)}, {"limit": "²"}, {"status": "lost"}, *PLACES]
 )
 async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str]):
     """400 with the member's name."""

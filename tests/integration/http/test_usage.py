@@ -15,7 +15,7 @@ from shared.contract.documents import Statement, StatementLine, StatementTotals,
 from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.http.usage import accepted
+from shared.http.usage import negotiate
 from tests.support.endpoint import completion
 from tests.support.harness import Customer, World
 from tests.support.http_client import Answered, knock
@@ -177,6 +177,8 @@ async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query
         ("application/*;q=0.1, text/csv;q=0.2", CSV),
         ("text/csv;q=0.5, */*;q=0.6", JSON),
         ("text/csv, application/json", JSON),
+        ("text/csv, */*", CSV),
+        ("text/csv;q=0.5;header=present", CSV),
         ("text/csv;q=0, */*", JSON),
         ("application/json;q=0, */*", CSV),
         ("text/html, application/xhtml+xml, */*;q=0.8", JSON),
@@ -190,10 +192,10 @@ async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query
 def test_accept_is_heeded(accept: str, kind: str | None):
     """The most specific range decides for each type, the greater weight between them, and JSON where they are equal."""
     if kind is not None:
-        assert kind == accepted(accept)
+        assert kind == negotiate(accept)
         return
     with pytest.raises(Problem) as refused:
-        accepted(accept)
+        negotiate(accept)
     assert (406, "not_acceptable") == (refused.value.status, refused.value.code)
 
 

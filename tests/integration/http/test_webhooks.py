@@ -22,14 +22,14 @@ from local.vault.server import start as start_vault
 from shared.connections import secret_cache
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
-from shared.http.request_parsing import BODY_LIMIT
+from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.webhooks.templates import fill
 from tests.support.harness import Customer, World, open_world
 from tests.support.http_client import Answered, knock
 from tests.support.signatures import new_secret, signed
 
 ROOT = Path(__file__).parents[3]
-REFUSED = "The webhook's signature is missing, wrong, or not of these minutes."
+REFUSED = "The webhook's signature is missing, invalid or more than five minutes off."
 
 
 @dataclass
@@ -347,13 +347,13 @@ async def test_a_vault_that_is_down_is_503(tmp_path: Path, world: World, azurite
     [
         (b"{}", {"content-type": "text/plain"}, 415, "application/json"),
         (b"{}", {"content-encoding": "gzip"}, 415, "compressed"),
-        (b" " * (BODY_LIMIT + 1), {}, 413, str(BODY_LIMIT)),
+        (b" " * (MAX_BODY_BYTES + 1), {}, 413, str(MAX_BODY_BYTES)),
         (b"", {}, 400, "The body is empty: send it with Content-Length, not in chunks."),
         (b"[]", {}, 400, "must be an object"),
         (b'{"input":' * 50_000, {}, 400, "nested too deeply"),
         (b'{"input":[' + b"{}," * 200_000 + b"{}]}", {}, 400, "more than 200,000 lists and objects"),
-        (b'{"customer": "somebody-else"}', {}, 400, "`customer` must be the one in the path"),
-        (b'{"customer": null}', {}, 400, "`customer` must be the one in the path"),
+        (b'{"customer": "somebody-else"}', {}, 400, "`customer` must be the customer in the path"),
+        (b'{"customer": null}', {}, 400, "`customer` must be the customer in the path"),
         (b'{"action": "chat"}', {}, 400, "`input` is missing"),
         (b'{"type": "order.paid", "data": {}}', {}, 400, "is not a known member"),
         (b'{"specversion": "0.3", "id": "1", "source": "s", "type": "t"}', {}, 400, "`specversion` must be 1.0"),
@@ -446,7 +446,10 @@ async def test_a_template_sees_the_whole_cloud_event(sender: Sender):
         ({"action": "a {{event"}, "`action` of the customer's template has an invalid placeholder"),
         ({"action": "{{event}}", "input": {}}, "`action` must be one of"),
         ({"action": "chat", "input": {"prompt": "{{order.id}}"}}, "`input.prompt`"),
-        ({"action": "chat", "input": {"prompt": "x"}, "customer": "{{event}}"}, "`customer` must be the one"),
+        (
+            {"action": "chat", "input": {"prompt": "x"}, "customer": "{{event}}"},
+            "`customer` must be the customer in the path",
+        ),
         ({"action": "chat", "input": {"prompt": "x"}, "_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_put"),
         (b"{", "`template` is not valid JSON"),
         (b"[]", "`template`"),
@@ -472,7 +475,7 @@ async def test_with_a_template_no_event_is_a_job_of_its_own(sender: Sender):
     assert "Always this." == asked.json["messages"][0]["content"]
 
 
-def filled(template: Any, event: Any, headers: Mapping[str, str] | None = None, limit: int = BODY_LIMIT) -> Any:
+def filled(template: Any, event: Any, headers: Mapping[str, str] | None = None, limit: int = MAX_BODY_BYTES) -> Any:
     """A template, filled."""
     return json.loads(fill(json.dumps(template).encode(), json.dumps(event).encode(), headers or {}, limit=limit))
 
@@ -514,7 +517,7 @@ def test_depth_has_an_end():
     half = b'{"a":' * 30_000 + b'"{{a}}"' + b"}" * 30_000
     for template, event in ((deep, b"{}"), (b"{}", deep), (half, half)):
         with pytest.raises(InvalidJob, match="nested too deeply"):
-            fill(template, event, {}, limit=BODY_LIMIT)
+            fill(template, event, {}, limit=MAX_BODY_BYTES)
 
 
 json_values = st.recursive(

@@ -1,4 +1,4 @@
-"""One job and what becomes of it, for the OpenAPI document and its page. Each is held to its schema by a test."""
+"""Examples for the OpenAPI document and its page: one job from request to result. A test checks them all."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ _ID = {"job_id": "order-4711.reply", "customer": "contoso"}
 _WHEN = "2026-11-20T13:12:00.000Z"
 _LINK = "/api/jobs/contoso/order-4711.reply"
 
-PLACES = {**_ID, "name": "default"}
-"""Of paths."""
-SENTENCES = {
+PATH_PARAMETERS = {**_ID, "name": "default"}
+PROBLEM_DETAILS = {
     "invalid_job": "`input.promt` is not a known member.",
     "invalid_request": "`limit` must be a whole number from 1 to 100.",
-    "unauthorized": "Nobody is signed in: send a token of this app's audience.",
-    "forbidden": "The token has no role Jobs.Read, which this needs.",
+    "unauthorized": "The request has no valid token: send one that was issued for this app.",
+    "forbidden": "The token lacks the role Jobs.Read, which this request needs.",
     "not_found": "There is no such job.",
     "not_acceptable": "`Accept` must allow application/json or text/csv.",
-    "conflict": "The job is done already: only one that has not started can be cancelled.",
-    "precondition_failed": "The connection is not as `If-Match` or `If-None-Match` wants it.",
-    "too_large": "The body is larger than it may be.",
+    "conflict": "The job has ended: only a job that has not started can be cancelled.",
+    "precondition_failed": "The connection does not meet `If-Match` or `If-None-Match`: read it again, and use its "
+    "new `ETag`.",
+    "too_large": "The body is larger than the limit.",
     "unsupported_media_type": "The body must be application/json.",
     "connection_invalid": "The connection's secret has no `api_key`, and its `auth` is not `entra`.",
-    "internal": "The request failed by a fault of the software, which its log describes.",
-    "unavailable": "Storage or Key Vault gives no answer now: try again a little later.",
+    "internal": "The request failed because of a fault in the app; the app's log describes it.",
+    "unavailable": "Storage or Key Vault does not respond: try again later.",
 }
-"""Of problems, by their codes."""
+"""The sentence of a problem, by its code."""
 JOB: dict[str, Any] = {
     **_ID,
     "action": "chat",
@@ -99,7 +99,7 @@ STATEMENT: dict[str, Any] = {
     "totals": {"answered": _SUMS, "lost": dict.fromkeys(_SUMS, 0), "unanswered": dict.fromkeys(_SUMS, 0)},
     "lines": [{"model": "gpt-4o", **_WHOSE, **_SUMS}],
 }
-CONNECTION_GIVEN: dict[str, Any] = {
+CONNECTION_RECORD: dict[str, Any] = {
     "endpoint": "https://contoso.openai.azure.com/openai/v1",
     "api_key": "KEY",
     "default_model": "gpt-4o",

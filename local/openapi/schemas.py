@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from local.openapi.member_docs import member_docs
 from shared.contract.chat import ChatInput
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
@@ -20,7 +21,6 @@ from shared.contract.multi_chat import MultiChatInput
 from shared.contract.names import BlobPath
 from shared.contract.raw import FileInput, RawInput
 from shared.contract.summarize import SummarizeInput
-from shared.http.openapi.member_docs import member_docs
 
 Schema = dict[str, Any]
 

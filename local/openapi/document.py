@@ -1,0 +1,172 @@
+"""
+The HTTP API as an OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.1).
+
+Made from the app's routes, from `operations`, and from the types that decode requests and encode responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from local.openapi import examples
+from local.openapi.operation import Answer, Operation, Parameter
+from local.openapi.operations import OPERATIONS
+from local.openapi.schemas import Schema, components, reference, schema_of
+from local.openapi.shared_parts import HEADERS, JSON
+from shared.contract.documents import API_PREFIX, ProblemDocument
+from shared.contract.names import JobId, Name
+from shared.http.problems import PROBLEM_JSON, Problem, problem_response
+from shared.http.routes import ROUTES, Route
+
+HEALTH = Route("health", "GET", "health", None, "Check whether the app is loaded")
+"""Not one of ROUTES: `function_app` defines it."""
+
+_PATH_PARAMETERS = {
+    "customer": ("The customer's id", Name),
+    "job_id": ("The job's id", JobId),
+    "name": ("The connection's name", Name),
+}
+_EVERY_ERROR = {500: "`internal`: a fault in the app; the app's log describes it."}
+_GUARDED_ERRORS = {
+    401: "`unauthorized`: the request has no valid token. If it lacks a function key, or has a wrong one, Azure's host "
+    "responds by itself, without a body.",
+    403: "`forbidden`: the token lacks the role, or is tied to another customer.",
+    503: "`unavailable`: Storage or Key Vault does not respond.",
+}
+_DESCRIPTION = """\
+Run AI jobs on each customer's own subscription: submit them, follow them, and read what they used.
+
+Unless an operation says otherwise, a request needs a function key, in the header `x-functions-key` or the query \
+parameter `code`, or a token if App Service authentication is in front of the app. Errors are \
+`application/problem+json` (RFC 9457) with a stable `code`. If no route matches, Azure's host responds 404 without a \
+body."""
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in (*ROUTES, HEALTH):
+        paths.setdefault(f"/{route.path}", {})[route.method.lower()] = _operation(route, OPERATIONS[route.name])
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Customer AI Jobs", "version": "1", "description": _DESCRIPTION, "license": {"name": "MIT"}},
+        "servers": [{"url": API_PREFIX}],
+        "paths": paths,
+        "components": {
+            "schemas": components(
+                _types(operation.body for operation in OPERATIONS.values()),
+                _types([ProblemDocument, *_response_bodies()]),
+            ),
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
+                "code": {"type": "apiKey", "in": "query", "name": "code"},
+                "entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
+        },
+    }
+
+
+def _response_bodies() -> list[Any]:
+    answers = [answer for operation in OPERATIONS.values() for answer in operation.answers.values()]
+    return [body for answer in answers for body in answer.bodies.values()]
+
+
+def _types(bodies: Iterable[Any]) -> list[type]:
+    return list(dict.fromkeys(body for body in bodies if isinstance(body, type)))
+
+
+def _operation(route: Route, operation: Operation) -> dict[str, Any]:
+    errors = {**(_EVERY_ERROR if route.role is None else {**_GUARDED_ERRORS, **_EVERY_ERROR}), **operation.errors}
+    responses = {status: _answer(answer) for status, answer in operation.answers.items()}
+    if route is not HEALTH:
+        responses |= {
+            status: _error(status, description, retriable=status in operation.retriable)
+            for status, description in errors.items()
+        }
+    in_path = _path_parameters(route)
+    made: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "description": operation.description,
+        "parameters": [*in_path, *map(_parameter, operation.parameters)],
+        "responses": {str(status): responses[status] for status in sorted(responses)},
+        "security": [] if route.role is None else [{"key": []}, {"code": []}, {"entra": [route.role]}],
+    }
+    example = {
+        "path": {parameter["name"]: examples.PATH_PARAMETERS[parameter["name"]] for parameter in in_path},
+        "query": operation.query_example,
+        "headers": operation.header_example,
+    }
+    made["x-example"] = {name: value for name, value in example.items() if value}
+    if operation.body is not None:
+        made["requestBody"] = {
+            "required": operation.body_required,
+            "content": {JSON: _content(operation.body, operation.body_example)},
+        }
+    return made
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    names = [segment.strip("{}") for segment in route.path.split("/") if segment.startswith("{")]
+    return [_path_parameter(name, *_PATH_PARAMETERS[name]) for name in names]
+
+
+def _path_parameter(name: str, description: str, kind: Any) -> dict[str, Any]:
+    schema = schema_of(kind)
+    text = f"{description}: {schema.pop('description')}."
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.location,
+        "required": parameter.required,
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    made: dict[str, Any] = {"description": answer.description}
+    names = {**dict.fromkeys(answer.headers, True), **dict.fromkeys(answer.optional_headers, False)}
+    if names:
+        made["headers"] = {name: _header(name, required=required) for name, required in names.items()}
+    if answer.bodies:
+        made["content"] = {
+            kind: _content(body, answer.example if kind == JSON else None) for kind, body in answer.bodies.items()
+        }
+    if answer.links:
+        made["links"] = {name: _link(name) for name in answer.links}
+    return made
+
+
+def _link(name: str) -> dict[str, Any]:
+    (route,) = [route for route in ROUTES if route.name == name]
+    parameters = [parameter["name"] for parameter in _path_parameters(route)]
+    return {
+        "operationId": name,
+        "description": route.summary,
+        "parameters": {parameter: f"$response.body#/{parameter}" for parameter in parameters},
+    }
+
+
+def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
+    code = description.removeprefix("`").partition("`: ")[0]
+    response = problem_response(Problem(status, code, examples.PROBLEM_DETAILS[code]))
+    content = {"schema": reference(ProblemDocument), "example": msgspec.json.decode(response.body)}
+    made: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: content}}
+    return {**made, "headers": {"Retry-After": _header("Retry-After", required=False)}} if retriable else made
+
+
+def _content(body: Any, example: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"schema": body if isinstance(body, Mapping) else reference(body)}
+    return made if example is None else {**made, "example": example}
+
+
+def _header(name: str, *, required: bool) -> dict[str, Any]:
+    schema: Schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else {"type": "string"}
+    return {"description": HEADERS[name], "required": required, "schema": schema}

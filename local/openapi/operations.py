@@ -1,0 +1,85 @@
+"""
+What each route of `shared.http.routes` does: parameters, body, responses and errors, with examples.
+
+Who adds a route adds its operation. A test compares the two, and another sends requests made from these operations
+to the running app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from local.openapi import examples
+from local.openapi.connection_operations import CONNECTION_OPERATIONS
+from local.openapi.job_operations import JOB_OPERATIONS
+from local.openapi.operation import Answer, Operation, Parameter
+from local.openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
+from shared.billing.statements import CHOICES, USUAL
+from shared.contract.documents import Statement
+from shared.http.usage import CSV
+
+_CHOICES = "|".join(CHOICES)
+
+OPERATIONS: Mapping[str, Operation] = {
+    **JOB_OPERATIONS,
+    "read_usage": Operation(
+        "Returns what the customer used in a month, added up from the usage records: as JSON, or as CSV if `Accept` "
+        "prefers `text/csv`. The statement has no prices; whoever reads it applies them.",
+        {
+            200: Answer(
+                "The statement. A month without usage has no lines.",
+                {JSON: Statement, CSV: {"type": "string"}},
+                ("ETag", "Vary"),
+                example=examples.STATEMENT,
+            ),
+            304: NOT_MODIFIED,
+        },
+        {
+            400: BAD_QUERY,
+            404: NO_CUSTOMER,
+            406: "`not_acceptable`: `Accept` allows neither JSON nor CSV.",
+        },
+        (
+            Parameter(
+                "month",
+                "query",
+                "The month, in UTC. The default is the current month.",
+                {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2]))?$"},
+            ),
+            Parameter(
+                "by",
+                "query",
+                f"What each line of the statement stands for: some of {', '.join(CHOICES)}, separated by commas. "
+                f"The default is {','.join(USUAL)}.",
+                {"type": "string", "pattern": f"^(({_CHOICES})(,({_CHOICES}))*)?$"},
+            ),
+            IF_NONE_MATCH,
+        ),
+        query_example="month=2026-11&by=model",
+    ),
+    **CONNECTION_OPERATIONS,
+    "openapi": Operation(
+        "Returns this document.",
+        {
+            200: Answer("The document.", {JSON: {"type": "object", "required": ["openapi", "paths"]}}, ("ETag",)),
+            304: NOT_MODIFIED,
+        },
+        parameters=(IF_NONE_MATCH,),
+    ),
+    "docs": Operation(
+        "Returns this document as an HTML page, which loads nothing from elsewhere.",
+        {200: Answer("The page.", {"text/html": {"type": "string"}}, ("ETag",)), 304: NOT_MODIFIED},
+        parameters=(IF_NONE_MATCH,),
+    ),
+    "health": Operation(
+        "Responds if the app is loaded. Checks nothing else.",
+        {
+            200: Answer(
+                "The app is loaded.",
+                {JSON: {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}},
+                example={"status": "ok"},
+            )
+        },
+    ),
+}
+"""By the name of the route."""

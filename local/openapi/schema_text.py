@@ -1,0 +1,60 @@
+"""A JSON Schema in a few words, for the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from local.openapi.html_text import Html, joined, separated, tag
+
+_LIMITS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "up to {}",
+    "minItems": "at least {}",
+    "maxItems": "at most {}",
+    "maxLength": "up to {} characters",
+}
+_NOT_BLANK = r"\S"
+
+
+def schema_text(schema: Mapping[str, Any]) -> Html:
+    """The schema's type, its limits and its default. A reference becomes a link to the type."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return joined([tag("a", name, href=f"#type-{name}"), *_default(schema)])
+    choices = [one for one in schema.get("anyOf", schema.get("oneOf", ())) if one.get("type") != "null"]
+    if choices and "properties" not in schema:
+        return joined([choice_text(choices), *_default(schema)])
+    return joined([_type(schema), *_limits(schema), *_default(schema)])
+
+
+def choice_text(schemas: Sequence[Mapping[str, Any]]) -> Html:
+    """The schemas with `or` between them."""
+    return separated(map(schema_text, schemas), " or ")
+
+
+def _type(schema: Mapping[str, Any]) -> Html:
+    kind = schema.get("type", "anything")
+    if "const" in schema or "enum" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return separated((tag("code", str(value)) for value in values if value is not None), ", ")
+    if kind == "array" and "items" in schema:
+        return joined(["list of ", schema_text(schema["items"])])
+    if kind == "object" and schema.get("additionalProperties"):
+        return joined(["object of ", schema_text(schema["additionalProperties"])])
+    return joined([kind if isinstance(kind, str) else " or ".join(one for one in kind if one != "null")])
+
+
+def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
+    for name, words in _LIMITS.items():
+        if name in schema:
+            yield f", {words.format(schema[name])}"
+    if schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
+        yield joined([", ", tag("code", schema["pattern"])])
+
+
+def _default(schema: Mapping[str, Any]) -> Iterator[str]:
+    if schema.get("default") not in (None, {}) and not isinstance(schema["default"], dict):
+        yield f", default {json.dumps(schema['default'])}"

@@ -1,0 +1,41 @@
+"""The files with the OpenAPI document and its page, which are part of the app and committed with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from local.openapi.document import document
+from local.openapi.page import write_page
+
+COMMAND = "python -m local.openapi"
+"""Writes the files."""
+_PROJECT = Path(__file__).parents[2]
+_FOLDER = _PROJECT / "shared" / "http" / "static"
+
+
+def static_files() -> dict[Path, bytes]:
+    """What each file should contain, by its path."""
+    described = document()
+    text = json.dumps(described, indent=1, ensure_ascii=False)
+    return {
+        _FOLDER / "openapi.json": f"{text}\n".encode(),
+        _FOLDER / "docs.html": write_page(described).encode(),
+    }
+
+
+def write_files() -> list[Path]:
+    """Writes the files; returns their paths within the project."""
+    files = static_files()
+    for path, content in files.items():
+        path.write_bytes(content)
+    return [path.relative_to(_PROJECT) for path in files]
+
+
+def stale_files() -> list[Path]:
+    """The files that are missing or have other content than they should, by their paths within the project."""
+    return [
+        path.relative_to(_PROJECT)
+        for path, content in static_files().items()
+        if not path.is_file() or path.read_bytes() != content
+    ]

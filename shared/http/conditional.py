@@ -1,0 +1,51 @@
+"""Conditional requests (RFC 9110, 13): entity tags, and the preconditions that clients make with them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from werkzeug.datastructures import ETags
+from werkzeug.http import parse_etags, quote_etag
+
+from shared.http.messages import Request, Response
+
+_NOT_MODIFIED = 304
+
+
+def with_etag(request: Request, response: Response) -> Response:
+    """The response with an `ETag` over its body, or 304 without a body if `If-None-Match` names that tag."""
+    headers = {**response.headers, "ETag": quote_etag(_etag(response)), "Cache-Control": "private, no-cache"}
+    if _is_excluded(request, response):
+        return Response(_NOT_MODIFIED, b"", response.media_type, headers)
+    return replace(response, headers=headers)
+
+
+def has_precondition(request: Request) -> bool:
+    """Whether the request has `If-Match` or `If-None-Match`."""
+    return not request.headers.keys().isdisjoint({"if-match", "if-none-match"})
+
+
+def meets_preconditions(request: Request, current: Response | None) -> bool:
+    """
+    Whether the request may change a resource that GET returns as `current`, None if it does not exist.
+
+    `If-Match` is compared strongly, `If-None-Match` weakly; both have to hold.
+    """
+    if current is None:
+        return "if-match" not in request.headers
+    matches = "if-match" not in request.headers or _listed(request, "if-match").contains(_etag(current))
+    return matches and not _is_excluded(request, current)
+
+
+def _is_excluded(request: Request, response: Response) -> bool:
+    """Whether `If-None-Match` names the response's tag, or is `*`."""
+    return _listed(request, "if-none-match").contains_weak(_etag(response))
+
+
+def _listed(request: Request, header: str) -> ETags:
+    return parse_etags(request.headers.get(header, "").strip())
+
+
+def _etag(response: Response) -> str:
+    return hashlib.sha256(response.body).hexdigest()[:32]

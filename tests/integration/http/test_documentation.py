@@ -1,0 +1,98 @@
+"""The OpenAPI document and its page as the app serves them, and what the document says against real responses."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+
+from local.openapi.static_files import static_files
+from tests.support.harness import World
+from tests.support.html_reader import read_html
+from tests.support.http_client import knock
+
+FILES = {path.name: content for path, content in static_files().items()}
+DOCUMENT: dict[str, Any] = msgspec.json.decode(FILES["openapi.json"])
+
+
+def response_of(operation_id: str, status: int) -> dict[str, Any]:
+    """What the document says of one response."""
+    (found,) = [
+        operation["responses"][str(status)]
+        for methods in DOCUMENT["paths"].values()
+        for operation in methods.values()
+        if operation["operationId"] == operation_id
+    ]
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "media_type"),
+    [("openapi.json", "openapi.json", "application/json"), ("docs", "docs.html", "text/html")],
+)
+async def test_files_are_served_with_an_etag(world: World, path: str, file: str, media_type: str):
+    """Anybody gets the file's bytes, and 304 with its `ETag`."""
+    first, second = await knock(world, "GET", path), await knock(world, "GET", path)
+    unchanged = await knock(world, "GET", path, headers={"if-none-match": first.headers["ETag"]})
+
+    assert (200, media_type) == (first.status, first.media_type.partition(";")[0])
+    assert FILES[file] == first.body == second.body
+    assert (304, b"") == (unchanged.status, unchanged.body)
+
+
+async def test_page_loads_and_runs_nothing(world: World):
+    """Its policy allows its own style and nothing else, and the page refers to nothing else."""
+    served = await knock(world, "GET", "docs")
+    page = read_html(served.body.decode())
+    policy = served.headers["Content-Security-Policy"]
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    assert "unsafe" not in policy
+    assert {"html", "head", "meta", "title", "style", "body"} < {tag for tag, _ in page.tags}
+    assert set() == {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "form", "base"}
+    assert set() == {name for _, attributes in page.tags for name in attributes} & {"style", "src", "onclick"}
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+    assert "light-dark(" in page.style
+
+
+async def test_responses_are_as_documented(world: World):
+    """A real job's status, list, result and statement are valid against their schemas."""
+    customer = world.customer()
+    await customer.run(job_id="first", metadata={"a": "b"})
+    await customer.run(job_id="failed", connection="other")
+
+    for name, path in {
+        "read_job": f"jobs/{customer.name}/first",
+        "read_result": f"jobs/{customer.name}/first/result",
+        "list_jobs": f"customers/{customer.name}/jobs",
+        "read_usage": f"customers/{customer.name}/usage",
+        "list_connections": f"customers/{customer.name}/connections",
+        "read_connection": f"customers/{customer.name}/connections/default",
+    }.items():
+        response = await knock(world, "GET", path)
+        schema = response_of(name, 200)["content"]["application/json"]["schema"]
+        assert 200 == response.status
+        jsonschema_rs.validate({**schema, "components": DOCUMENT["components"]}, response.json)
+
+
+async def test_retry_after_is_documented(world: World):
+    """Errors that have `Retry-After` are documented with it: Storage or the vault is down, or a result is missing."""
+    customer = world.customer()
+    await knock(world, "POST", "jobs", json_body=customer.job(job_id="new"))
+    await customer.queued()
+    missing = await knock(world, "GET", f"jobs/{customer.name}/new/result")
+    world.vault.outage = True
+    try:
+        down = await knock(world, "GET", f"customers/{customer.name}/connections/default")
+    finally:
+        world.vault.outage = False
+
+    for name, response in {"read_result": missing, "read_connection": down}.items():
+        assert "Retry-After" in response.headers
+        assert not response_of(name, response.status)["headers"]["Retry-After"]["required"]

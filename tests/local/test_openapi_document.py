@@ -1,0 +1,305 @@
+"""The OpenAPI document: valid, complete, and in step with the decoders; the files that the app serves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from msgspec import Raw
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from local.openapi import __main__ as command
+from local.openapi import static_files
+from local.openapi.document import document
+from local.openapi.operations import OPERATIONS
+from local.openapi.page import write_page
+from local.openapi.schemas import INPUTS
+from shared.actions.base import action_named
+from shared.contract.documents import API_PREFIX
+from shared.contract.job import ACTIONS, decode_job
+from shared.errors import InvalidJob
+from shared.http.routes import ROUTES
+from tests.support.doc_samples import JOBS
+
+DOCUMENT = document()
+SCHEMAS = DOCUMENT["components"]["schemas"]
+OPERATION_LIST = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+NAMES = [operation["operationId"] for operation in OPERATION_LIST]
+
+
+def validator(schema: dict[str, Any]) -> Any:
+    """A validator for a schema of the document."""
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+JOB = validator({"$ref": "#/components/schemas/Job"})
+
+
+def contents() -> list[Any]:
+    """The content of every request and response, by media type."""
+    found = []
+    for operation in OPERATION_LIST:
+        for status, message in {"request": operation.get("requestBody", {}), **operation["responses"]}.items():
+            for content in message.get("content", {}).values():
+                found.append(pytest.param(content, id=f"{operation['operationId']}-{status}"))
+    return found
+
+
+def test_files_are_up_to_date():
+    """The app serves the document and the page that its code makes now."""
+    assert [] == static_files.stale_files(), f"run `{static_files.COMMAND}` and commit the files"
+
+
+def test_a_stale_file_fails_with_the_command_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """`--check` names a missing or changed file and the command; without it, the files are written."""
+    monkeypatch.setattr(static_files, "_PROJECT", tmp_path)
+    monkeypatch.setattr(static_files, "_FOLDER", tmp_path)
+    monkeypatch.setattr("sys.argv", ["local.openapi"])
+    written = command.main()
+    (tmp_path / "docs.html").write_text("old")
+    monkeypatch.setattr("sys.argv", ["local.openapi", "--check"])
+    checked = command.main()
+    (tmp_path / "docs.html").unlink()
+    missing = command.main()
+    output = capsys.readouterr()
+
+    assert (0, 1, 1) == (written, checked, missing)
+    assert "openapi.json\ndocs.html\n" == output.out
+    assert "docs.html is out of date: run `python -m local.openapi`.\n" * 2 == output.err
+
+
+def test_document_is_valid_openapi():
+    """It is valid against OpenAPI 3.1's own schema, and each of its schemas against JSON Schema's."""
+    OPENAPI_31_VALIDATOR.validate(DOCUMENT)
+    for schema in SCHEMAS.values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_every_route_is_described():
+    """The document has the routes that the app serves, with health, and no other."""
+    described = {
+        (operation["operationId"], method.upper(), path)
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    }
+
+    assert {(route.name, route.method, f"/{route.path}") for route in ROUTES} == described - {
+        ("health", "GET", "/health")
+    }
+    assert len(ROUTES) + 1 == len(described)
+    assert set(OPERATIONS) == set(NAMES)
+    assert [{"url": API_PREFIX}] == DOCUMENT["servers"]
+
+
+def test_references_resolve_and_no_schema_is_unused():
+    """Every reference is to a schema of the document, and every schema is referred to."""
+    text = json.dumps(DOCUMENT)
+
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', text)) == set(SCHEMAS)
+
+
+def test_internal_members_are_not_documented():
+    """Members and types that only the app's own messages have are neither in the document nor on the page."""
+    for text in (json.dumps(DOCUMENT), write_page(DOCUMENT)):
+        assert "put_back" not in text
+        assert "PutBack" not in text
+
+
+def test_every_action_has_its_job():
+    """The schema of a job is one for each action, discriminated by the action."""
+    job = SCHEMAS["Job"]
+
+    assert set(ACTIONS) == set(INPUTS) == set(job["discriminator"]["mapping"])
+    assert [*job["discriminator"]["mapping"].values()] == [one["$ref"] for one in job["oneOf"]]
+
+
+def test_every_member_of_a_request_is_described():
+    """Each member that a caller may set has a description, which ends as a sentence."""
+    names = ("ChatJob", "Output", "Options", "FileInput", "ConnectionRecord", "TrialRequest")
+    kinds = [*names, *(kind.__name__ for kind in INPUTS.values())]
+
+    assert [] == [
+        f"{name}.{member}"
+        for name in kinds
+        for member, schema in SCHEMAS[name]["properties"].items()
+        if not schema.get("description", "").endswith(".")
+    ]
+
+
+def test_rules_of_names_are_described():
+    """The rule of a name or a text stands in the member's description, so that nobody has to read its pattern."""
+    members = {
+        ("ChatJob", "customer"): "1 to 50 lower-case letters, digits and single hyphens",
+        ("ChatJob", "job_id"): "1 to 100 letters, digits",
+        ("ChatInput", "prompt"): "Text that is not blank.",
+        ("Output", "callback"): "An https URL of at most 2000 ASCII characters.",
+    }
+
+    assert {} == {
+        member: SCHEMAS[member[0]]["properties"][member[1]]["description"]
+        for member, rule in members.items()
+        if rule not in SCHEMAS[member[0]]["properties"][member[1]]["description"]
+    }
+
+
+def test_patterns_are_in_json_schemas_dialect():
+    r"""Python's `\Z` is no assertion in ECMA-262, which JSON Schema's patterns are written in."""
+    patterns = re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(DOCUMENT))
+
+    assert len(patterns) > 10
+    assert [] == [pattern for pattern in patterns if r"\Z" in pattern]
+
+
+@pytest.mark.parametrize("content", contents())
+def test_examples_are_valid(content: dict[str, Any]):
+    """Every example is valid against its schema, and every JSON content but the document has one."""
+    if "example" in content:
+        validator(content["schema"]).validate(content["example"])
+    else:
+        assert "$ref" not in content["schema"] or "Document" in content["schema"]["$ref"]
+
+
+@pytest.mark.parametrize("operation", OPERATION_LIST, ids=NAMES)
+def test_security_is_that_of_the_route(operation: dict[str, Any]):
+    """A guarded route names key, code and its role; an open one needs nothing."""
+    role = {route.name: route.role for route in ROUTES}.get(operation["operationId"])
+
+    assert operation["security"] == ([{"key": []}, {"code": []}, {"entra": [role]}] if role else [])
+    assert ("403" in operation["responses"]) == (role is not None)
+
+
+@pytest.mark.parametrize("operation", OPERATION_LIST, ids=NAMES)
+def test_errors_are_problems(operation: dict[str, Any]):
+    """Every error of every route is a problem, and every route but health may fail with `internal`."""
+    for status, response in operation["responses"].items():
+        if int(status) >= 400:
+            assert ["application/problem+json"] == list(response["content"])
+    assert operation["operationId"] == "health" or "500" in operation["responses"]
+
+
+def accepted(body: bytes) -> bool:
+    """Whether the decoders accept a job."""
+    try:
+        job = decode_job(body, default_id="x")
+        assert isinstance(job.input, Raw)
+        action_named(job.action).decode(job.input)
+        if job.put_back is not None:
+            return False
+    except InvalidJob:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("block", JOBS)
+def test_jobs_of_the_docs_are_valid(block: str):
+    """Every job in the docs is valid against the schema."""
+    JOB.validate(json.loads(block))
+
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"job_id": "a.b_c-1", "connection": "eu-west", "model": "gpt-4o", "metadata": {"a": "b"}},
+    {"job_id": None, "model": None},
+    {"output": {"queue": False, "blob": True}, "options": {"timeout_s": 1.5, "max_retries": 0}},
+    {"output": {"callback": "https://example.com/done"}},
+    {"input": {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}]}]}},
+    {"input": {"messages": [{"role": "assistant", "tool_calls": []}]}},
+    {"input": {"prompt": "?", "history": [], "template": "@@userPrompt", "parameters": {"n": 2, "x": None}}},
+    {"action": "multi_chat", "input": {"prompts": ["a", [{"role": "user", "content": "b"}]]}},
+    {"action": "image", "input": {"prompt": "a", "n": 10, "size": None}},
+    {"action": "summarize", "input": {"text": "a", "style": "bullets", "max_words": 3}},
+    {"action": "summarize", "input": {"blob": "inputs/contoso/a.txt"}},
+    {"action": "embed", "input": {"texts": ["a"], "dimensions": 8, "format": "npy"}},
+    {"action": "raw", "input": {"path": "models"}},
+    {"action": "raw", "input": {"path": "a/b", "method": "PUT", "json": None, "query": {"a": [1, "b", True]}}},
+    {
+        "action": "raw",
+        "input": {"path": "a", "form": {"a": "b"}, "files": {"x": "YQ==", "y": {"content": "YQ==", "filename": "y"}}},
+    },
+]
+BAD: list[dict[str, Any]] = [
+    {"customer": "No Customer"},
+    {"customer": "a--b"},
+    {"customer": "a" * 51},
+    {"customer": None},
+    {"action": "dance"},
+    {"action": "embed"},
+    {"job_id": ".."},
+    {"job_id": "a/b"},
+    {"job_id": ""},
+    {"job_id": "a" * 101},
+    {"model": " "},
+    {"model": "a" * 201},
+    {"priority": 1},
+    {"_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}},
+    {"input": None},
+    {"input": "a"},
+    {"input_blob": "inputs/contoso/a.json"},
+    {"input": {}},
+    {"input": {"prompt": ""}},
+    {"input": {"prompt": "a", "messages": []}},
+    {"input": {"messages": []}},
+    {"input": {"messages": ["a"]}},
+    {"input": {"messages": [{"content": "a"}]}},
+    {"input": {"messages": [{"role": "user"}]}},
+    {"input": {"messages": [{"role": "user", "content": 1}]}},
+    {"input": {"messages": [{"role": "user", "content": [{}]}]}},
+    {"input": {"prompt": "a", "template": "no place"}},
+    {"input": {"prompt": "a", "parameters": {"model": "b"}}},
+    {"input": {"prompt": "a", "promt": "b"}},
+    {"output": {"queue": "A"}},
+    {"output": {"callback": 1}},
+    {"options": {"max_retries": 21}},
+    {"options": {"timeout_s": 0}},
+    {"options": {"patience": 1}},
+    {"metadata": {"a": 1}},
+    {"action": "multi_chat", "input": {"prompts": []}},
+    {"action": "multi_chat", "input": {"prompts": ["a"] * 1001}},
+    {"action": "multi_chat", "input": {"prompts": [" "]}},
+    {"action": "image", "input": {"prompt": "a", "n": 11}},
+    {"action": "image", "input": {"prompt": "a", "parameters": {"n": 2}}},
+    {"action": "summarize", "input": {"text": "a", "blob": "b/c"}},
+    {"action": "summarize", "input": {"text": "a", "style": "poem"}},
+    {"action": "embed", "input": {"texts": []}},
+    {"action": "embed", "input": {"texts": [""]}},
+    {"action": "embed", "input": {"texts": ["a"] * 2049}},
+    {"action": "embed", "input": {"texts": ["a"], "format": "csv"}},
+    {"action": "raw", "input": {"path": "a", "method": "TRACE"}},
+    {"action": "raw", "input": {"path": "a", "headers": {"a": 1}}},
+    {"action": "raw", "input": {"path": "a", "query": {"a": {}}}},
+    {"action": "raw", "input": {"path": "a", "form": {"a": 1}}},
+    {"action": "raw", "input": {"path": "a", "files": {"a": {}}}},
+]
+
+
+@pytest.mark.parametrize(("members", "good"), [*((one, True) for one in GOOD), *((one, False) for one in BAD)])
+def test_schema_and_decoder_agree(members: dict[str, Any], good: bool):
+    """The schema accepts what the decoders accept, and refuses what they refuse by its form."""
+    job = {"customer": "contoso", "action": "chat", "input": {"prompt": "Hello?"}} | members
+
+    assert (good, good) == (accepted(json.dumps(job).encode()), JOB.is_valid(job))
+
+
+def test_no_member_of_a_response_is_null():
+    """What is not known is left out of responses, and so the schemas say."""
+    for name in ("JobDocument", "JobPage", "Result", "ConnectionDocument", "TrialDocument"):
+        assert '"null"' not in json.dumps(SCHEMAS[name])
+
+
+def test_a_location_is_described_by_what_was_created():
+    """The `Location` of a new connection is not described as a job's status."""
+    descriptions = {
+        operation["operationId"]: response["headers"]["Location"]["description"]
+        for operation in OPERATION_LIST
+        for response in operation["responses"].values()
+        if "Location" in response.get("headers", {})
+    }
+
+    assert {"submit_job", "receive_webhook", "put_connection"} == set(descriptions)
+    assert "connection" in descriptions["put_connection"]
