@@ -1,7 +1,7 @@
 """
 The OpenAPI document and its page, open to everybody.
 
-Both are files that `python -m local.openapi` writes; nothing of them depends on the app's settings.
+Both are files that `python -m openapi` writes; nothing of them depends on the app's settings.
 """
 
 from __future__ import annotations

@@ -53,4 +53,5 @@ def test_zip_command_of_the_docs_packs_the_app(tmp_path: Path):
     with zipfile.ZipFile(package) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "shared").rglob("*.py")}
-    assert {"function_app.py", "host.json", "requirements.txt"} | modules == names
+    static = {f"shared/http/static/{name}" for name in ("openapi.json", "docs.html")}
+    assert {"function_app.py", "host.json", "requirements.txt"} | modules | static == names

@@ -13,9 +13,9 @@ import httpx
 import msgspec
 import pytest_asyncio
 
-from local.openapi.document import document
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from openapi.document import document
 from shared.connections import probe as trials
 from shared.connections import secret_cache
 from shared.contract import job as jobs

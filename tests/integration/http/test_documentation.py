@@ -10,7 +10,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from local.openapi.static_files import static_files
+from openapi.static_files import static_files
 from tests.support.harness import World
 from tests.support.html_reader import read_html
 from tests.support.http_client import knock

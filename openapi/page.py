@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from local.openapi.html_text import Html, joined, table, tag, with_code
-from local.openapi.schema_text import choice_text, schema_text
+from openapi.html_text import Html, joined, table, tag, with_code
+from openapi.schema_text import choice_text, schema_text
 
 STYLE = """
 :root{color-scheme:light dark;--line:light-dark(#d5d9de,#3a414a);--soft:light-dark(#f4f6f8,#1b2027);

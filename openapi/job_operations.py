@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from local.openapi import examples
-from local.openapi.operation import Answer, Operation, Parameter
-from local.openapi.shared_parts import BAD_QUERY, COMPRESSED, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, TOO_LARGE
+from openapi import examples
+from openapi.operation import Answer, Operation, Parameter
+from openapi.shared_parts import BAD_QUERY, COMPRESSED, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, TOO_LARGE
 from shared.contract.documents import STATES, JobDocument, JobPage
 from shared.contract.job import Job
 from shared.contract.result import Result

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from local.openapi.document import document
-from local.openapi.page import write_page
+from openapi.document import document
+from openapi.page import write_page
 
-COMMAND = "python -m local.openapi"
+COMMAND = "python -m openapi"
 """Writes the files."""
-_PROJECT = Path(__file__).parents[2]
+_PROJECT = Path(__file__).parents[1]
 _FOLDER = _PROJECT / "shared" / "http" / "static"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from local.openapi.member_docs import member_docs
+from openapi.member_docs import member_docs
 from shared.contract.chat import ChatInput
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from local.openapi import examples
-from local.openapi.connection_operations import CONNECTION_OPERATIONS
-from local.openapi.job_operations import JOB_OPERATIONS
-from local.openapi.operation import Answer, Operation, Parameter
-from local.openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
+from openapi import examples
+from openapi.connection_operations import CONNECTION_OPERATIONS
+from openapi.job_operations import JOB_OPERATIONS
+from openapi.operation import Answer, Operation, Parameter
+from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
 from shared.billing.statements import CHOICES, USUAL
 from shared.contract.documents import Statement
 from shared.http.usage import CSV

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from local.openapi import examples
-from local.openapi.operation import Answer, Operation
-from local.openapi.shared_parts import (
+from openapi import examples
+from openapi.operation import Answer, Operation
+from openapi.shared_parts import (
     BAD_NAME,
     COMPRESSED,
     IF_ABSENT,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local.openapi.document import document
-from local.openapi.page import write_page
+from openapi.document import document
+from openapi.page import write_page
 from shared.contract.documents import API_PREFIX
 from tests.support.html_reader import read_html
 

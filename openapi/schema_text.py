@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from local.openapi.html_text import Html, joined, separated, tag
+from openapi.html_text import Html, joined, separated, tag
 
 _LIMITS = {
     "minimum": "from {}",

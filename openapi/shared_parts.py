@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from local.openapi.operation import Answer, Parameter
+from openapi.operation import Answer, Parameter
 from shared.http.messages import JSON as JSON  # noqa: PLC0414  # operations take all that they share from here
 from shared.http.request_parsing import MAX_BODY_BYTES
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from local.openapi import examples
-from local.openapi.operation import Answer, Operation, Parameter
-from local.openapi.operations import OPERATIONS
-from local.openapi.schemas import Schema, components, reference, schema_of
-from local.openapi.shared_parts import HEADERS, JSON
+from openapi import examples
+from openapi.operation import Answer, Operation, Parameter
+from openapi.operations import OPERATIONS
+from openapi.schemas import Schema, components, reference, schema_of
+from openapi.shared_parts import HEADERS, JSON
 from shared.contract.documents import API_PREFIX, ProblemDocument
 from shared.contract.names import JobId, Name
 from shared.http.problems import PROBLEM_JSON, Problem, problem_response

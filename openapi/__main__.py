@@ -1,11 +1,11 @@
-"""`python -m local.openapi` writes the OpenAPI document and its page, which the app serves; `--check` compares them."""
+"""`python -m openapi` writes the OpenAPI document and its page, which the app serves; `--check` compares them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from local.openapi.static_files import COMMAND, stale_files, write_files
+from openapi.static_files import COMMAND, stale_files, write_files
 
 
 def main() -> int:

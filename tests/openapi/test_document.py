@@ -12,12 +12,12 @@ import pytest
 from msgspec import Raw
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from local.openapi import __main__ as command
-from local.openapi import static_files
-from local.openapi.document import document
-from local.openapi.operations import OPERATIONS
-from local.openapi.page import write_page
-from local.openapi.schemas import INPUTS
+from openapi import __main__ as command
+from openapi import static_files
+from openapi.document import document
+from openapi.operations import OPERATIONS
+from openapi.page import write_page
+from openapi.schemas import INPUTS
 from shared.actions.base import action_named
 from shared.contract.documents import API_PREFIX
 from shared.contract.job import ACTIONS, decode_job
@@ -60,10 +60,10 @@ def test_a_stale_file_fails_with_the_command_that_writes_it(
     """`--check` names a missing or changed file and the command; without it, the files are written."""
     monkeypatch.setattr(static_files, "_PROJECT", tmp_path)
     monkeypatch.setattr(static_files, "_FOLDER", tmp_path)
-    monkeypatch.setattr("sys.argv", ["local.openapi"])
+    monkeypatch.setattr("sys.argv", ["openapi"])
     written = command.main()
     (tmp_path / "docs.html").write_text("old")
-    monkeypatch.setattr("sys.argv", ["local.openapi", "--check"])
+    monkeypatch.setattr("sys.argv", ["openapi", "--check"])
     checked = command.main()
     (tmp_path / "docs.html").unlink()
     missing = command.main()
@@ -71,7 +71,7 @@ def test_a_stale_file_fails_with_the_command_that_writes_it(
 
     assert (0, 1, 1) == (written, checked, missing)
     assert "openapi.json\ndocs.html\n" == output.out
-    assert "docs.html is out of date: run `python -m local.openapi`.\n" * 2 == output.err
+    assert "docs.html is out of date: run `python -m openapi`.\n" * 2 == output.err
 
 
 def test_document_is_valid_openapi():
