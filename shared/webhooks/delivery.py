@@ -13,11 +13,13 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 import msgspec
 
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
+from shared.contract.documents import CallbackState
 from shared.errors import ConnectionInvalid, RetryLater, StorageUnavailable, UpstreamError
 from shared.event_names import (
     CALLBACK_DELIVERED,
@@ -27,7 +29,7 @@ from shared.event_names import (
     CALLBACK_UNREADABLE,
     CALLBACK_WAITING,
 )
-from shared.jobs.callback_state import CallbackState, CallbackStatus, save_callback_state
+from shared.jobs.callback_state import save_callback_state
 from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
 from shared.settings import Settings
@@ -49,7 +51,8 @@ _THROTTLE_S = 20.0
 _GONE = 410
 _HONOR_RETRY_AFTER = (429, 503)
 
-_EVENTS: dict[CallbackStatus, str] = {
+_Status = Literal["waiting", "delivered", "failed"]
+_EVENTS: dict[_Status, str] = {
     "waiting": CALLBACK_WAITING,
     "delivered": CALLBACK_DELIVERED,
     "failed": CALLBACK_FAILED,
@@ -66,7 +69,7 @@ class _TooManyCallbacks(RetryLater):
 class _Outcome:
     """The outcome of a try. `waiting`: it is retried after `delay_s` seconds or more."""
 
-    status: CallbackStatus
+    status: _Status
     error: str = ""
     last_status: int = 0
     delay_s: float = 0
@@ -169,7 +172,12 @@ class Callbacks:
         return _retry_or_fail(message, error, status, retry_after_s)
 
     async def _save(self, message: CallbackMessage, outcome: _Outcome) -> None:
-        state = CallbackState(outcome.status, message.attempt + 1, outcome.last_status, outcome.error)
+        state = CallbackState(
+            status=outcome.status,
+            attempts=message.attempt + 1,
+            last_status=outcome.last_status or None,
+            error=outcome.error or None,
+        )
         await save_callback_state(self.table, message.customer, message.job_id, state)
         log.log(
             logging.WARNING if state.status == "failed" else logging.INFO,

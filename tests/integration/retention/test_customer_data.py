@@ -1,4 +1,4 @@
-"""A customer's whole data: all of it is handed out as it was, all of it is deleted, and nobody else's."""
+"""All data of a customer is exported unchanged, or erased, and no other customer's is."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """A file of JSON lines."""
+    """Return the lines of a file of JSON lines."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def files(directory: Path) -> list[Path]:
-    """All files below a directory."""
+    """Return all files in a directory and its subdirectories."""
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
@@ -51,7 +51,7 @@ def blobs() -> MemoryBlobs:
 
 @pytest.fixture
 async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
-    """The data of contoso, beside that of two whose names begin alike."""
+    """The data of contoso, beside that of two customers whose ids begin alike."""
     for customer in ("contoso", "contoso-2", "contos"):
         for number in range(5):
             state = "done" if number else "running"
@@ -68,7 +68,7 @@ async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
 
 
 async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
-    """All rows and blobs of the customer are written, each once, with the values and bytes that they have."""
+    """All rows and blobs of the customer are written, each once, with their values and bytes."""
     counts = await filled.export(tmp_path / "new" / "out")
 
     out = tmp_path / "new" / "out"
@@ -79,16 +79,16 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
     assert {"raw": {"hex": "ff00"}} == rows["x_later"]
     listed = read_lines(out / "blobs.jsonl")
     mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
-    assert mine == {(one["container"], one["name"]): (out / one["file"]).read_bytes() for one in listed}
-    for one in listed:
-        data = (out / one["file"]).read_bytes()
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (one["size"], one["sha256"])
-        assert "text/plain" == one["content_type"]
+    assert mine == {(blob["container"], blob["name"]): (out / blob["file"]).read_bytes() for blob in listed}
+    for blob in listed:
+        data = (out / blob["file"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (blob["size"], blob["sha256"])
+        assert "text/plain" == blob["content_type"]
     assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
 
 
 async def test_an_export_stays_in_its_directory(filled: CustomerData, tmp_path: Path):
-    """Whatever blobs are called, no file is written elsewhere, and no two share one."""
+    """Whatever the blobs' names, no file is written elsewhere, and no two blobs share one."""
     out = tmp_path / "out"
     await filled.export(out)
 
@@ -99,7 +99,7 @@ async def test_an_export_stays_in_its_directory(filled: CustomerData, tmp_path: 
     assert {".json", ".txt", ".PNG", ""} == {path.suffix for path in stored}
 
 
-async def test_a_manifest_vouches_for_the_lists(filled: CustomerData, tmp_path: Path):
+async def test_a_manifest_has_counts_and_hashes(filled: CustomerData, tmp_path: Path):
     """The manifest has the counts, and the hashes of the two lists."""
     await filled.export(tmp_path)
 
@@ -110,8 +110,8 @@ async def test_a_manifest_vouches_for_the_lists(filled: CustomerData, tmp_path: 
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == manifest["files"][name]["sha256"]
 
 
-async def test_an_export_that_breaks_off_has_no_manifest(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
-    """Half an export can't pass for a whole one, and is not written over."""
+async def test_an_incomplete_export_has_no_manifest(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
+    """An incomplete export can't be mistaken for a complete one, and is not overwritten."""
     blobs.down = True
     with pytest.raises(StorageUnavailable):
         await filled.export(tmp_path)
@@ -122,8 +122,8 @@ async def test_an_export_that_breaks_off_has_no_manifest(filled: CustomerData, b
         await filled.export(tmp_path)
 
 
-async def test_an_export_of_nobody_is_empty(table: MemoryTable, blobs: MemoryBlobs, tmp_path: Path):
-    """A customer of whom nothing is kept has empty lists."""
+async def test_an_export_without_data_is_empty(table: MemoryTable, blobs: MemoryBlobs, tmp_path: Path):
+    """The export of a customer without data has empty lists."""
     counts = await CustomerData(table, blobs, SETTINGS, "nobody").export(tmp_path)
 
     assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
@@ -131,7 +131,7 @@ async def test_an_export_of_nobody_is_empty(table: MemoryTable, blobs: MemoryBlo
 
 
 async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
-    """All rows and blobs of the customer are gone, counted; those of customers of a similar name are there."""
+    """All rows and blobs of the customer are deleted and counted; those of customers with similar ids stay."""
     counts = await filled.erase()
 
     assert {"contoso-2", "contos"} == {customer for customer, _ in table.rows}
@@ -141,8 +141,8 @@ async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: Me
     assert (1, True) == (counts.unfinished, counts.nothing_left)
 
 
-async def test_erasing_goes_on_where_it_broke_off(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
-    """A blob that can't be deleted leaves the rows there, and the next time all goes; then there is nothing."""
+async def test_erasing_again_continues(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
+    """If a blob can't be deleted, the rows stay; the next time everything is deleted, and then nothing is left."""
     blobs.held.add("contoso/a/b")
     with pytest.raises(StorageUnavailable, match="is held"):
         await filled.erase()
@@ -157,17 +157,17 @@ async def test_erasing_goes_on_where_it_broke_off(filled: CustomerData, table: M
 
 
 class Busy(MemoryTable):
-    """A table in which a job comes whenever one is deleted."""
+    """A table to which a job is added whenever one is deleted."""
 
     async def delete(self, rows: Any) -> Any:
-        """Deletes, and writes."""
-        stay = await super().delete(rows)
+        """Delete rows, then add a job."""
+        changed = await super().delete(rows)
         await self.insert(Row("contoso", f"j_{self._etags}", {"state": "running"}))
-        return stay
+        return changed
 
 
-async def test_erasing_says_where_more_keeps_coming(blobs: MemoryBlobs):
-    """While jobs still come, erasing ends, and says that it has not come to an end."""
+async def test_erasing_reports_that_data_keeps_arriving(blobs: MemoryBlobs):
+    """If jobs keep arriving, erasing ends and reports that something is left."""
     table = Busy()
     await table.insert(Row("contoso", "j_0", {"state": "done"}))
 
@@ -178,9 +178,9 @@ async def test_erasing_says_where_more_keeps_coming(blobs: MemoryBlobs):
 
 
 @pytest.mark.parametrize("name", ["", "Contoso", "a/b", "~sweep", "a--b", "a'b", "x" * 51, "../a"])
-def test_only_a_customers_name_is_taken(table: MemoryTable, blobs: MemoryBlobs, name: str):
-    """What is no customer's name is refused before anything is looked at: an empty one would be everybody."""
-    with pytest.raises(InvalidJob, match="is no customer"):
+def test_an_invalid_customer_is_refused(table: MemoryTable, blobs: MemoryBlobs, name: str):
+    """An invalid customer id is refused before anything is read: an empty one would mean every customer."""
+    with pytest.raises(InvalidJob, match="is not a customer id"):
         CustomerData(table, blobs, SETTINGS, name)
 
 
@@ -192,23 +192,23 @@ async def own_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> Async
 
 
 def data_of(customer: Customer) -> tuple[CustomerData, Settings]:
-    """The customer's data, on Storage, and the settings; one input container is not there."""
+    """Return the customer's data on Storage, and the settings; one input container does not exist."""
     settings = read_settings(customer.world.environment)
     settings = replace(settings, input_containers=(*settings.input_containers, "never-made"))
     services = customer.world.services
     return CustomerData(services.table, services.blobs, settings, customer.name), settings
 
 
-async def test_what_real_jobs_leave_is_handed_out_and_deleted(own_world: World, tmp_path: Path):
-    """On Storage: jobs with steps, blobs and input blobs are exported whole, then nothing is left of them."""
+async def test_data_of_real_jobs_is_exported_and_erased(own_world: World, tmp_path: Path):
+    """On Storage: jobs with steps, blobs and input blobs are exported completely, then nothing is left of them."""
     customer, other = own_world.customer(), own_world.customer()
     data, settings = data_of(customer)
     (inputs, _) = settings.input_containers
     text = json.dumps({"prompt": "Hello?"}).encode()
     await own_world.services.blobs.write(inputs, f"{customer.name}/in put.json", text, "application/json")
-    for one in (customer, other):
-        await one.run(job_id="blob", output={"blob": True})
-        await one.run(job_id="steps", action="multi_chat", input={"prompts": ["One?", "Two?"]})
+    for each in (customer, other):
+        await each.run(job_id="blob", output={"blob": True})
+        await each.run(job_id="steps", action="multi_chat", input={"prompts": ["One?", "Two?"]})
     result = await own_world.services.blobs.read(settings.results_container, f"{customer.name}/blob/result.json", 9**9)
     rows = {row["RowKey"] for row in await customer.rows()}
 
@@ -216,7 +216,7 @@ async def test_what_real_jobs_leave_is_handed_out_and_deleted(own_world: World, 
 
     assert rows == {row["key"] for row in read_lines(tmp_path / "rows.jsonl")}
     assert {"j", "s", "t", "u"} == {key[0] for key in rows}
-    stored = {one["name"]: (tmp_path / one["file"]).read_bytes() for one in read_lines(tmp_path / "blobs.jsonl")}
+    stored = {blob["name"]: (tmp_path / blob["file"]).read_bytes() for blob in read_lines(tmp_path / "blobs.jsonl")}
     assert {f"{customer.name}/in put.json": text, f"{customer.name}/blob/result.json": result} == stored
     templates = settings.templates_container
     assert {settings.results_container: 1, templates: 0, inputs: 1, "never-made": None} == exported.blobs

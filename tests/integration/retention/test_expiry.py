@@ -1,4 +1,4 @@
-"""What has outlived its retention goes, in its order, and nothing else does, whatever happens on the way."""
+"""What has outlived its retention is removed, in order, and nothing else is, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from local.vault.server import Vault
 from shared.contract.job import LONGEST_DEADLINE_S, Options
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row
-from shared.retention.expiry import NEVER, Reach, reach
+from shared.retention.expiry import EPOCH, Cutoff, cutoff_at
 from shared.retention.sweep import Sweep
 from shared.settings import Settings, read_settings
 from shared.storage.base import Row
@@ -30,24 +30,24 @@ from tests.support.harness import World, open_world
 
 DAY = timedelta(days=1)
 AT = datetime.now(UTC) + 400 * DAY
-"""When the sweeps here take place: so long from now that what is written now is old."""
+"""When the sweeps here run: long after now, so that what is written now is old."""
 RESULTS = "results"
 
 
 def settings(**values: str) -> Settings:
-    """The app's settings, with the usual retention where nothing else is said."""
+    """Return the app's settings, with the default retention unless `values` has another."""
     return read_settings({"JobStorage": "x"} | values)
 
 
 @dataclass
-class Kept:
-    """What is kept, in memory."""
+class Data:
+    """Rows and blobs in memory."""
 
     table: MemoryTable = field(default_factory=MemoryTable)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
 
     async def done(self, customer: str, job_id: str, ago: timedelta, *, steps: int = 0, blobs: int = 0) -> None:
-        """A job that ended so long before AT, with steps and blobs."""
+        """Add a job that ended `ago` before AT, with steps and blobs."""
         ended = AT - ago
         values = {"state": "done", "submitted_at": ended, "finished_at": ended, "lease_until": ended, "told": b"{}"}
         await self.table.insert(Row(customer, f"j_{job_id}", values), beside=[time_row(customer, job_id, ended)])
@@ -57,25 +57,25 @@ class Kept:
             await self.blobs.write(RESULTS, f"{customer}/{job_id}/image-{number}.png", b"png", "image/png")
 
     async def unfinished(self, customer: str, job_id: str, ago: timedelta, lease_until: datetime, state: str) -> None:
-        """A job that was submitted so long before AT and has not ended."""
+        """Add a job that was submitted `ago` before AT and has not ended."""
         values = {"state": state, "submitted_at": AT - ago, "lease_until": lease_until}
-        place = time_row(customer, job_id, values["submitted_at"])
-        await self.table.insert(Row(customer, f"j_{job_id}", values), beside=[place])
+        entry = time_row(customer, job_id, values["submitted_at"])
+        await self.table.insert(Row(customer, f"j_{job_id}", values), beside=[entry])
 
     async def usage(self, customer: str, *months: str) -> None:
-        """A usage record of each month."""
+        """Add a usage record of each month."""
         for month in months:
             await self.table.insert(Row(customer, f"u_{month}_job_0000", {"calls": 1}))
 
     def sweep(self, **values: str) -> Sweep:
-        """A sweep over it."""
+        """Return a sweep of it."""
         return Sweep(self.table, self.blobs, settings(**values))
 
     @property
     def left(self) -> list[str]:
         """
-        Customer and key of each row, but for the sweep's own, and the names of the blobs. Places in time are
-        where their jobs are.
+        Customer and key of each row except the sweep's own, and the names of the blobs. Time entries are not among
+        them; each belongs to a job that is.
         """
         rows = [f"{at}/{key}" for at, key in self.table.rows if at != "~sweep"]
         jobs = {re.sub("/t_[0-9]{14}_", "/j_", name) for name in rows if "/t_" in name}
@@ -83,15 +83,15 @@ class Kept:
         return sorted([*(name for name in rows if "/t_" not in name), *(name for _, name in self.blobs.blobs)])
 
     @property
-    def places(self) -> int:
-        """How many places in time there are."""
+    def time_entries(self) -> int:
+        """The number of time entries."""
         return sum(key.startswith("t_") for _, key in self.table.rows)
 
 
 @pytest.fixture
-def kept() -> Kept:
-    """Nothing yet."""
-    return Kept()
+def data() -> Data:
+    """No data yet."""
+    return Data()
 
 
 @pytest.mark.parametrize(
@@ -106,28 +106,28 @@ def kept() -> Kept:
     ],
 )
 def test_usage_is_kept_for_whole_months(at: str, months: int, expected: str):
-    """The month that runs and so many before it are kept; 0 keeps all."""
-    wanted = reach(settings(RETAIN_USAGE_MONTHS=str(months)), datetime.fromisoformat(at).replace(tzinfo=UTC))
+    """The current month and that many before it are kept; 0 keeps all."""
+    cutoff = cutoff_at(settings(RETAIN_USAGE_MONTHS=str(months)), datetime.fromisoformat(at).replace(tzinfo=UTC))
 
-    assert expected == wanted.usage_before
+    assert expected == cutoff.usage_before
 
 
 def test_jobs_are_kept_for_days():
-    """A job that ended earlier than so many days ago goes; 0 keeps all."""
-    assert AT - 7 * DAY == reach(settings(RETAIN_JOBS_DAYS="7"), AT).jobs_before
-    assert NEVER == reach(settings(RETAIN_JOBS_DAYS="0"), AT).jobs_before
+    """A job that ended earlier than that many days ago is removed; 0 keeps all."""
+    assert AT - 7 * DAY == cutoff_at(settings(RETAIN_JOBS_DAYS="7"), AT).jobs_before
+    assert EPOCH == cutoff_at(settings(RETAIN_JOBS_DAYS="0"), AT).jobs_before
 
 
 @pytest.mark.parametrize("name", ["RETAIN_JOBS_DAYS", "RETAIN_USAGE_MONTHS"])
 @pytest.mark.parametrize("value", ["-1", "1.5", "ever", "99999"])
-def test_a_life_that_is_none_is_refused(name: str, value: str):
-    """What is no whole number of a sensible size is refused when the settings are read."""
+def test_an_invalid_retention_is_refused(name: str, value: str):
+    """Anything but a whole number of a sensible size is refused when the settings are read."""
     with pytest.raises(SettingInvalid, match=name):
         settings(**{name: value})
 
 
 def test_no_job_has_a_longer_deadline():
-    """What is taken for abandoned is older than any deadline that a job can have."""
+    """A job that counts as abandoned is older than any deadline that a job can have."""
     longest = LONGEST_DEADLINE_S
 
     assert longest == msgspec.convert({"deadline_s": longest}, Options).deadline_s
@@ -135,302 +135,302 @@ def test_no_job_has_a_longer_deadline():
         msgspec.convert({"deadline_s": longest + 1}, Options)
 
 
-async def test_a_done_job_stays_as_long_as_a_message_of_it_may_wait(kept: Kept):
+async def test_a_finished_job_stays_as_long_as_a_message_of_it_may_wait(data: Data):
     """
-    However short its life, a done job stays until no deadline that it can have is left: a second message of it that
-    was put back is told, and buys nothing.
+    However short its retention, a finished job stays until any deadline that it can have has passed, so that a
+    requeued second message of it replays the result and calls no model.
     """
     for job_id, ago in (("young", 7.9 * DAY), ("old", 8.1 * DAY)):
-        await kept.done("contoso", job_id, ago, blobs=1)
+        await data.done("contoso", job_id, ago, blobs=1)
 
-    await kept.sweep(RETAIN_JOBS_DAYS="1").run(AT)
+    await data.sweep(RETAIN_JOBS_DAYS="1").run(AT)
 
-    assert ["contoso/j_young", "contoso/young/image-0.png"] == kept.left
+    assert ["contoso/j_young", "contoso/young/image-0.png"] == data.left
 
 
-async def test_a_pass_that_an_older_version_began_goes_on(kept: Kept):
-    """A position without a time for submissions removes what is older than any deadline before its end of jobs."""
+async def test_a_pass_of_an_older_version_continues(data: Data):
+    """A position without a cutoff for submissions removes jobs older than any deadline before its cutoff for jobs."""
     for job_id, ago in (("young", 38 * DAY), ("old", 39 * DAY)):
-        await kept.done("contoso", job_id, ago)
-    values = {"jobs_before": AT - 30 * DAY, "usage_before": "", "customer": "contoso", "walk": "usage", "after": ""}
-    await kept.table.insert(Row("~sweep", "position", values | {"sweep": "of an older version"}))
+        await data.done("contoso", job_id, ago)
+    values = {"jobs_before": AT - 30 * DAY, "usage_before": "", "customer": "contoso", "phase": "usage", "after": ""}
+    await data.table.insert(Row("~sweep", "position", values | {"sweep": "of an older version"}))
 
-    await kept.sweep().run(AT)
+    await data.sweep().run(AT)
 
-    assert ["contoso/j_young"] == kept.left
+    assert ["contoso/j_young"] == data.left
 
 
-async def test_an_expired_job_goes_as_a_whole(kept: Kept):
-    """Row, steps and blobs of an expired job go; those of a younger one stay, also where ids begin alike."""
-    await kept.done("contoso", "a", 31 * DAY, steps=3, blobs=2)
-    await kept.done("contoso", "a-b", 29 * DAY, steps=2, blobs=1)
-    await kept.done("contoso", "a.c", 31 * DAY, steps=1)
-    await kept.done("contoso", "0", 31 * DAY)  # so that the younger one's steps lie between those that go
-    await kept.done("fabrikam", "a", 29 * DAY, steps=1, blobs=1)
-    sweep = kept.sweep()
+async def test_an_expired_job_is_removed_as_a_whole(data: Data):
+    """Row, steps and blobs of an expired job are removed; those of a younger one stay, even if the ids begin alike."""
+    await data.done("contoso", "a", 31 * DAY, steps=3, blobs=2)
+    await data.done("contoso", "a-b", 29 * DAY, steps=2, blobs=1)
+    await data.done("contoso", "a.c", 31 * DAY, steps=1)
+    await data.done("contoso", "0", 31 * DAY)  # so that the younger one's steps lie between those that are removed
+    await data.done("fabrikam", "a", 29 * DAY, steps=1, blobs=1)
+    sweep = data.sweep()
 
     assert "complete" == await sweep.run(AT)
 
     assert [
         *("contoso/a-b/image-0.png", "contoso/j_a-b", "contoso/s_a-b~0", "contoso/s_a-b~1"),
         *("fabrikam/a/image-0.png", "fabrikam/j_a", "fabrikam/s_a~0"),
-    ] == kept.left
+    ] == data.left
     assert (3, 4, 2, 0) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs, sweep.removed.usage)
-    assert (2, 2) == (sweep.customers, kept.places)
+    assert (2, 2) == (sweep.customers, data.time_entries)
 
 
-async def test_old_usage_goes(kept: Kept):
-    """Usage records of months beyond the retention go, by the month in their key."""
+async def test_old_usage_is_removed(data: Data):
+    """Usage records of months beyond the retention are removed, by the month in their key."""
     month = f"{AT:%Y-%m}"
-    first_kept = reach(settings(), AT).usage_before
-    await kept.usage("contoso", "2024-02", "2023-12", first_kept, month)
+    first_kept = cutoff_at(settings(), AT).usage_before
+    await data.usage("contoso", "2024-02", "2023-12", first_kept, month)
 
-    await kept.sweep().run(AT)
+    await data.sweep().run(AT)
 
-    assert sorted([f"contoso/u_{first_kept}_job_0000", f"contoso/u_{month}_job_0000"]) == kept.left
-
-
-async def test_usage_outlives_its_job(kept: Kept):
-    """Of an expired job the usage records stay until their own month is due."""
-    await kept.done("contoso", "job", 31 * DAY)
-    await kept.usage("contoso", f"{AT:%Y-%m}")
-
-    await kept.sweep().run(AT)
-
-    assert [f"contoso/u_{AT:%Y-%m}_job_0000"] == kept.left
+    assert sorted([f"contoso/u_{first_kept}_job_0000", f"contoso/u_{month}_job_0000"]) == data.left
 
 
-async def test_nothing_goes_where_all_is_kept_for_ever(kept: Kept):
-    """With both lives at 0 a sweep looks at no customer and writes nothing."""
-    await kept.done("contoso", "job", 4000 * DAY, steps=1, blobs=1)
-    await kept.usage("contoso", "1999-01")
-    before = kept.left
+async def test_usage_outlives_its_job(data: Data):
+    """The usage records of an expired job stay until their own month expires."""
+    await data.done("contoso", "job", 31 * DAY)
+    await data.usage("contoso", f"{AT:%Y-%m}")
 
-    assert "complete" == await kept.sweep(RETAIN_JOBS_DAYS="0", RETAIN_USAGE_MONTHS="0").run(AT)
+    await data.sweep().run(AT)
 
-    assert before == kept.left
-    assert ("~sweep", "position") not in kept.table.rows
-    assert {} == kept.table.asked
+    assert [f"contoso/u_{AT:%Y-%m}_job_0000"] == data.left
 
 
-async def test_each_life_is_by_itself(kept: Kept):
-    """Jobs can be kept for ever while usage goes, and the other way round."""
-    await kept.done("contoso", "job", 31 * DAY, blobs=1)
-    await kept.usage("contoso", "2020-01")
+async def test_nothing_is_removed_if_everything_is_kept_forever(data: Data):
+    """With both retentions at 0 a sweep reads no customer and writes nothing."""
+    await data.done("contoso", "job", 4000 * DAY, steps=1, blobs=1)
+    await data.usage("contoso", "1999-01")
+    before = data.left
 
-    await kept.sweep(RETAIN_USAGE_MONTHS="0").run(AT)
-    assert ["contoso/u_2020-01_job_0000"] == kept.left
+    assert "complete" == await data.sweep(RETAIN_JOBS_DAYS="0", RETAIN_USAGE_MONTHS="0").run(AT)
 
-    await kept.done("contoso", "job", 31 * DAY, blobs=1)
-    await kept.sweep(RETAIN_JOBS_DAYS="0").run(AT)
-    assert ["contoso/j_job", "contoso/job/image-0.png"] == kept.left
+    assert before == data.left
+    assert ("~sweep", "position") not in data.table.rows
+    assert {} == data.table.asked
+
+
+async def test_each_retention_is_independent(data: Data):
+    """Jobs can be kept forever while usage is removed, and the other way round."""
+    await data.done("contoso", "job", 31 * DAY, blobs=1)
+    await data.usage("contoso", "2020-01")
+
+    await data.sweep(RETAIN_USAGE_MONTHS="0").run(AT)
+    assert ["contoso/u_2020-01_job_0000"] == data.left
+
+    await data.done("contoso", "job", 31 * DAY, blobs=1)
+    await data.sweep(RETAIN_JOBS_DAYS="0").run(AT)
+    assert ["contoso/j_job", "contoso/job/image-0.png"] == data.left
 
 
 @pytest.mark.parametrize("state", ["running", "waiting", "cancelled"])
-async def test_an_unfinished_job_stays_until_its_deadline_has_long_passed(kept: Kept, state: str):
-    """A job that did not end goes when its retention is over, counted from the latest possible deadline."""
+async def test_an_unfinished_job_stays_until_its_deadline_has_long_passed(data: Data, state: str):
+    """A job that did not end is removed when its retention is over, counted from its latest possible deadline."""
     lapsed = datetime.now(UTC) - timedelta(seconds=1)
     for job_id, ago in (("young", 36.9 * DAY), ("old", 37.1 * DAY)):
-        await kept.unfinished("contoso", job_id, ago, lapsed, state)
-        await kept.blobs.write(RESULTS, f"contoso/{job_id}/steps/1.json", b"1", "application/json")
+        await data.unfinished("contoso", job_id, ago, lapsed, state)
+        await data.blobs.write(RESULTS, f"contoso/{job_id}/steps/1.json", b"1", "application/json")
 
-    await kept.sweep().run(AT)
+    await data.sweep().run(AT)
 
-    assert ["contoso/j_young", "contoso/young/steps/1.json"] == kept.left
-
-
-async def test_a_job_that_runs_stays_however_old(kept: Kept):
-    """A row whose lease holds is not touched."""
-    await kept.unfinished("contoso", "runs", 100 * DAY, datetime.now(UTC) + timedelta(seconds=60), "running")
-    await kept.blobs.write(RESULTS, "contoso/runs/steps/1.json", b"1", "application/json")
-
-    await kept.sweep().run(AT)
-
-    assert ["contoso/j_runs", "contoso/runs/steps/1.json"] == kept.left
+    assert ["contoso/j_young", "contoso/young/steps/1.json"] == data.left
 
 
-async def test_an_abandoned_job_goes(kept: Kept):
-    """A row that never ended goes with its steps and blobs."""
+async def test_a_job_that_runs_stays_however_old(data: Data):
+    """A row with a valid lease is not touched."""
+    await data.unfinished("contoso", "runs", 100 * DAY, datetime.now(UTC) + timedelta(seconds=60), "running")
+    await data.blobs.write(RESULTS, "contoso/runs/steps/1.json", b"1", "application/json")
+
+    await data.sweep().run(AT)
+
+    assert ["contoso/j_runs", "contoso/runs/steps/1.json"] == data.left
+
+
+async def test_an_abandoned_job_is_removed(data: Data):
+    """The row of a job that never ended is removed with its steps and blobs."""
     lapsed = datetime.now(UTC) - timedelta(seconds=1)
-    await kept.unfinished("contoso", "lost", 38 * DAY, lapsed, "running")
-    await kept.table.insert(Row("contoso", "s_lost~1", {"value": b"1"}))
-    await kept.blobs.write(RESULTS, "contoso/lost/steps/2.json", b"1", "application/json")
+    await data.unfinished("contoso", "lost", 38 * DAY, lapsed, "running")
+    await data.table.insert(Row("contoso", "s_lost~1", {"value": b"1"}))
+    await data.blobs.write(RESULTS, "contoso/lost/steps/2.json", b"1", "application/json")
 
-    await kept.sweep().run(AT)
+    await data.sweep().run(AT)
 
-    assert [] == kept.left
+    assert [] == data.left
 
 
 class Claiming(MemoryTable):
-    """A table in which somebody claims the job while the sweep is about to delete it."""
+    """A table in which a worker claims the job when the sweep is about to delete it."""
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Deletes, after the claim."""
+        """Claim the job, then delete."""
         for row in rows:
-            found = self.rows.get((row.partition, row.key))
-            if found and found.values.get("state") == "waiting":
-                await self.merge(Row(row.partition, row.key, {"state": "running"}, found.etag))
+            current = self.rows.get((row.partition, row.key))
+            if current and current.values.get("state") == "waiting":
+                await self.merge(Row(row.partition, row.key, {"state": "running"}, current.etag))
         return await super().delete(rows)
 
 
-async def test_an_abandoned_job_that_is_taken_up_stays():
-    """A row that changes between the look at it and its deletion stays, and is not counted."""
-    kept = Kept(Claiming())
-    await kept.unfinished("contoso", "late", 38 * DAY, datetime.now(UTC) - DAY, "waiting")
-    await kept.done("contoso", "done", 31 * DAY)
-    sweep = kept.sweep()
+async def test_an_abandoned_job_that_is_claimed_stays():
+    """A row that changes between its read and its deletion stays, and is not counted."""
+    data = Data(Claiming())
+    await data.unfinished("contoso", "late", 38 * DAY, datetime.now(UTC) - DAY, "waiting")
+    await data.done("contoso", "done", 31 * DAY)
+    sweep = data.sweep()
 
     await sweep.run(AT)
 
-    assert ["contoso/j_late"] == kept.left
+    assert ["contoso/j_late"] == data.left
     assert 1 == sweep.removed.jobs
 
 
 class Reused(MemoryTable):
-    """A table in which another sweep removes a done job first, and its id is handed in again."""
+    """A table in which another sweep removes a finished job first, and its id is submitted again."""
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
-        """Deletes, after that."""
+        """Replace the job, then delete."""
         if any(row.key == "j_done" for row in rows) and self.rows["contoso", "j_done"].values["state"] == "done":
             await super().delete([Row("contoso", "j_done", {})])
             await self.insert(Row("contoso", "j_done", {"state": "running", "submitted_at": AT}))
         return await super().delete(rows)
 
 
-async def test_a_job_with_the_id_of_one_that_goes_stays():
-    """A done row that is another by the time of its deletion is not deleted: somebody runs that job."""
-    kept = Kept(Reused())
-    await kept.done("contoso", "done", 31 * DAY)
-    await kept.done("contoso", "other", 31 * DAY)
+async def test_a_new_job_with_the_id_of_an_expired_one_stays():
+    """An expired row that belongs to a new job by the time of its deletion is not deleted."""
+    data = Data(Reused())
+    await data.done("contoso", "done", 31 * DAY)
+    await data.done("contoso", "other", 31 * DAY)
 
-    await kept.sweep().run(AT)
+    await data.sweep().run(AT)
 
-    assert ["contoso/j_done"] == [name for name in kept.left if name.startswith("contoso/j_")]
-    assert "running" == kept.table.rows["contoso", "j_done"].values["state"]
+    assert ["contoso/j_done"] == [name for name in data.left if name.startswith("contoso/j_")]
+    assert "running" == data.table.rows["contoso", "j_done"].values["state"]
 
 
-async def test_what_belongs_to_no_job_stays(kept: Kept):
-    """Blobs of others in the results container, and rows of kinds that are not known, are left alone."""
+async def test_data_that_belongs_to_no_job_stays(data: Data):
+    """Other blobs in the results container, and rows of unknown kinds, stay."""
     names = ["contoso/texts/a.txt", "contoso/plain.txt", "contoso/a#b?/x", "other.txt", "UPPER/job/result.json"]
     for name in names:
-        await kept.blobs.write(RESULTS, name, b"x", "text/plain")
-    await kept.done("contoso", "job", 31 * DAY, blobs=1)
-    await kept.table.insert(Row("contoso", "x_new", {"finished_at": AT - 900 * DAY}))
-    await kept.table.insert(Row("~other", "j_x", {"finished_at": AT - 900 * DAY}))
+        await data.blobs.write(RESULTS, name, b"x", "text/plain")
+    await data.done("contoso", "job", 31 * DAY, blobs=1)
+    await data.table.insert(Row("contoso", "x_new", {"finished_at": AT - 900 * DAY}))
+    await data.table.insert(Row("~other", "j_x", {"finished_at": AT - 900 * DAY}))
 
-    assert "complete" == await kept.sweep().run(AT)
+    assert "complete" == await data.sweep().run(AT)
 
-    assert sorted([*names, "contoso/x_new", "~other/j_x"]) == kept.left
-
-
-async def test_a_missing_container_has_no_blobs(kept: Kept):
-    """Where no result was ever put into a blob, rows go all the same."""
-    kept.blobs.missing.add(RESULTS)
-    await kept.done("contoso", "job", 31 * DAY)
-
-    assert "complete" == await kept.sweep().run(AT)
-
-    assert [] == kept.left
+    assert sorted([*names, "contoso/x_new", "~other/j_x"]) == data.left
 
 
-async def test_rows_wait_for_their_blobs(kept: Kept):
-    """Where a blob can't be deleted the customer's rows stay, others' go, and the next pass ends it."""
-    await kept.done("contoso", "job", 31 * DAY, blobs=2)
-    await kept.done("fabrikam", "job", 31 * DAY, blobs=1)
-    await kept.usage("contoso", "2020-01")
-    kept.blobs.held.add("contoso/job/image-1.png")
-    sweep = kept.sweep()
+async def test_a_missing_container_has_no_blobs(data: Data):
+    """If there are no result blobs at all, rows are removed all the same."""
+    data.blobs.missing.add(RESULTS)
+    await data.done("contoso", "job", 31 * DAY)
+
+    assert "complete" == await data.sweep().run(AT)
+
+    assert [] == data.left
+
+
+async def test_rows_stay_as_long_as_their_blobs(data: Data):
+    """If a blob can't be deleted, the customer's rows stay, others' are removed, and the next pass completes it."""
+    await data.done("contoso", "job", 31 * DAY, blobs=2)
+    await data.done("fabrikam", "job", 31 * DAY, blobs=1)
+    await data.usage("contoso", "2020-01")
+    data.blobs.held.add("contoso/job/image-1.png")
+    sweep = data.sweep()
 
     assert "complete" == await sweep.run(AT)
-    assert ["contoso/j_job", "contoso/job/image-1.png"] == kept.left
-    assert 1 == sweep.faults
+    assert ["contoso/j_job", "contoso/job/image-1.png"] == data.left
+    assert 1 == sweep.skipped
 
-    kept.blobs.held.clear()
-    await kept.sweep().run(AT + DAY)
-    assert [] == kept.left
+    data.blobs.held.clear()
+    await data.sweep().run(AT + DAY)
+    assert [] == data.left
 
 
-async def test_a_storage_that_is_down_ends_the_sweep(kept: Kept, caplog: pytest.LogCaptureFixture):
-    """It is logged and not raised, nothing is lost, and the next sweep ends what was begun."""
+async def test_a_storage_that_is_down_ends_the_sweep(data: Data, caplog: pytest.LogCaptureFixture):
+    """It is logged and not raised, nothing is lost, and the next sweep completes the work."""
     for number in range(5):
-        await kept.done(f"c-{number}", "job", 31 * DAY, blobs=1)
-    kept.table.down = True
+        await data.done(f"c-{number}", "job", 31 * DAY, blobs=1)
+    data.table.down = True
     with caplog.at_level(logging.INFO):
-        assert "storage_fault" == await kept.sweep().run(AT)
-    assert "sweep_finished storage_fault customers=0 jobs=0" in caplog.text
+        assert "storage_error" == await data.sweep().run(AT)
+    assert "sweep_finished storage_error customers=0 jobs=0" in caplog.text
     assert "The table is down." in caplog.text
 
-    kept.table.down, kept.blobs.down = False, True
-    sweep = kept.sweep()
-    assert "storage_fault" == await sweep.run(AT)
-    assert (3, 10) == (sweep.faults, len(kept.left))
+    data.table.down, data.blobs.down = False, True
+    sweep = data.sweep()
+    assert "storage_error" == await sweep.run(AT)
+    assert (3, 10) == (sweep.skipped, len(data.left))
 
-    kept.blobs.down = False
-    await kept.sweep().run(AT)
-    await kept.sweep().run(AT + DAY)
-    assert [] == kept.left
+    data.blobs.down = False
+    await data.sweep().run(AT)
+    await data.sweep().run(AT + DAY)
+    assert [] == data.left
 
 
-async def test_a_sweep_goes_on_where_the_last_one_stopped(kept: Kept):
-    """With time for one page each, sweep after sweep removes its part, until all is gone."""
-    kept.table.page_size = kept.blobs.page_size = 2
+async def test_a_sweep_continues_where_the_last_one_stopped(data: Data):
+    """With time for one page each, each sweep removes its part, until nothing is left."""
+    data.table.page_size = data.blobs.page_size = 2
     for customer in ("contoso", "fabrikam"):
         for number in range(5):
-            await kept.done(customer, f"job-{number}", 31 * DAY, steps=1, blobs=1)
-    left, ended = [len(kept.left)], ""
-    while ended != "complete":
+            await data.done(customer, f"job-{number}", 31 * DAY, steps=1, blobs=1)
+    left, outcome = [len(data.left)], ""
+    while outcome != "complete":
         assert len(left) < 30
-        ended = await kept.sweep().run(AT, seconds=0)
-        left.append(len(kept.left))
+        outcome = await data.sweep().run(AT, seconds=0)
+        left.append(len(data.left))
 
     assert 0 == left[-1]
     assert sorted(left, reverse=True) == left
     assert len(set(left)) > 6
 
 
-async def test_a_pass_keeps_its_reach(kept: Kept):
-    """Rows that expire while a pass goes on wait for the next: their blobs were not looked at."""
-    await kept.done("contoso", "old", 31 * DAY, blobs=1)
-    await kept.done("contoso", "young", 29.5 * DAY, blobs=1)
+async def test_a_pass_keeps_its_cutoff(data: Data):
+    """Rows that expire during a pass wait for the next one, since their blobs were not removed."""
+    await data.done("contoso", "old", 31 * DAY, blobs=1)
+    await data.done("contoso", "young", 29.5 * DAY, blobs=1)
     for _ in range(2):  # usage, blobs
-        assert "goes_on" == await kept.sweep().run(AT, seconds=0)
+        assert "incomplete" == await data.sweep().run(AT, seconds=0)
 
-    assert "complete" == await kept.sweep().run(AT + DAY)
+    assert "complete" == await data.sweep().run(AT + DAY)
 
-    assert ["contoso/j_young", "contoso/young/image-0.png"] == kept.left
-    await kept.sweep().run(AT + DAY)
-    assert [] == kept.left
-
-
-async def test_a_life_that_is_made_longer_holds_at_once(kept: Kept):
-    """A pass that was begun with a shorter life goes on with the longer one."""
-    await kept.done("contoso", "job", 31 * DAY, blobs=1)
-    assert "goes_on" == await kept.sweep().run(AT, seconds=0)
-
-    assert "complete" == await kept.sweep(RETAIN_JOBS_DAYS="60").run(AT)
-
-    assert ["contoso/j_job", "contoso/job/image-0.png"] == kept.left
+    assert ["contoso/j_young", "contoso/young/image-0.png"] == data.left
+    await data.sweep().run(AT + DAY)
+    assert [] == data.left
 
 
-async def test_a_pass_a_day_is_enough(kept: Kept):
-    """After a pass, another sweep asks one thing, until half a day has gone by or a life was made shorter."""
-    await kept.done("contoso", "job", 29 * DAY)
-    await kept.sweep().run(AT)
-    kept.table.asked.clear()
+async def test_a_longer_retention_takes_effect_at_once(data: Data):
+    """A pass that began with a shorter retention continues with the longer one."""
+    await data.done("contoso", "job", 31 * DAY, blobs=1)
+    assert "incomplete" == await data.sweep().run(AT, seconds=0)
 
-    assert "complete" == await kept.sweep().run(AT + timedelta(hours=11))
-    assert {} == kept.table.asked
+    assert "complete" == await data.sweep(RETAIN_JOBS_DAYS="60").run(AT)
 
-    await kept.sweep().run(AT + timedelta(hours=13))
-    assert kept.table.asked["page"]
-    assert ["contoso/j_job"] == kept.left
+    assert ["contoso/j_job", "contoso/job/image-0.png"] == data.left
 
-    await kept.sweep(RETAIN_JOBS_DAYS="7").run(AT + timedelta(hours=13))
-    assert [] == kept.left
+
+async def test_a_pass_a_day_is_enough(data: Data):
+    """After a pass, a sweep makes one read, until half a day has passed or a retention was shortened."""
+    await data.done("contoso", "job", 29 * DAY)
+    await data.sweep().run(AT)
+    data.table.asked.clear()
+
+    assert "complete" == await data.sweep().run(AT + timedelta(hours=11))
+    assert {} == data.table.asked
+
+    await data.sweep().run(AT + timedelta(hours=13))
+    assert data.table.asked["page"]
+    assert ["contoso/j_job"] == data.left
+
+    await data.sweep(RETAIN_JOBS_DAYS="7").run(AT + timedelta(hours=13))
+    assert [] == data.left
 
 
 class Fragile(MemoryTable):
-    """A table at whose n-th request the sweep dies, or the request fails, as Storage's do."""
+    """A table at whose n-th request the worker dies, or the request fails as Storage's do."""
 
     fail_at = -1
     fault: Fault | None = None
@@ -448,83 +448,83 @@ class Fragile(MemoryTable):
 
 
 class Died(BaseException):
-    """The worker is gone."""
+    """The worker died."""
 
 
 @pytest.mark.parametrize("fault", [None, Fault.REFUSED, Fault.LOST, Fault.TWICE])
-async def test_a_sweep_may_die_anywhere(fault: Fault | None):
-    """At whatever request it breaks off: no row goes before its blobs and steps, and later sweeps end the work."""
-    fail_at, ended = 0, False
-    while not ended:
+async def test_a_sweep_may_crash_anywhere(fault: Fault | None):
+    """Whatever request fails, no row is removed before its blobs and steps, and later sweeps complete the work."""
+    fail_at, passed = 0, False
+    while not passed:
         fail_at += 1
-        kept = Kept(Fragile())
-        kept.table.page_size = kept.blobs.page_size = 2
+        data = Data(Fragile())
+        data.table.page_size = data.blobs.page_size = 2
         for customer in ("contoso", "fabrikam"):
             for number in range(3):
-                await kept.done(customer, f"old-{number}", 31 * DAY, steps=1, blobs=1)
-            await kept.done(customer, "young", 29 * DAY, steps=1, blobs=1)
-            await kept.usage(customer, "2020-01", f"{AT:%Y-%m}")
-        expected = sorted(name for name in kept.left if "old" not in name and "2020" not in name)
-        assert isinstance(kept.table, Fragile)
-        kept.table.requests, kept.table.fail_at, kept.table.fault = 0, fail_at, fault
+                await data.done(customer, f"old-{number}", 31 * DAY, steps=1, blobs=1)
+            await data.done(customer, "young", 29 * DAY, steps=1, blobs=1)
+            await data.usage(customer, "2020-01", f"{AT:%Y-%m}")
+        expected = sorted(name for name in data.left if "old" not in name and "2020" not in name)
+        assert isinstance(data.table, Fragile)
+        data.table.requests, data.table.fail_at, data.table.fault = 0, fail_at, fault
 
         with contextlib.suppress(Died):
-            await kept.sweep().run(AT)
-        ended, kept.table.fail_at = kept.table.requests < fail_at, -1
-        left = kept.left
+            await data.sweep().run(AT)
+        passed, data.table.fail_at = data.table.requests < fail_at, -1
+        left = data.left
         for name in left:
             job = re.search(r"(\w+)/(?:s_)?(old-\d)", name)
             assert job is None or f"{job[1]}/j_{job[2]}" in left, name
         assert set(expected) <= set(left)
 
         for day in range(2):
-            await kept.sweep().run(AT + day * timedelta(hours=13))
-        assert expected == kept.left
+            await data.sweep().run(AT + day * timedelta(hours=13))
+        assert expected == data.left
     assert fail_at > 30
 
 
-async def test_two_sweeps_at_a_time_do_no_harm(kept: Kept):
-    """Of two that begin together one goes through; both leave the same behind."""
-    kept.table.page_size = 2
+async def test_concurrent_sweeps_do_no_harm(data: Data):
+    """Of three that start together one completes, and the others stop."""
+    data.table.page_size = 2
     for number in range(9):
-        await kept.done("contoso", f"old-{number}", 31 * DAY, steps=1, blobs=1)
-        await kept.done("contoso", f"young-{number}", 29 * DAY)
+        await data.done("contoso", f"old-{number}", 31 * DAY, steps=1, blobs=1)
+        await data.done("contoso", f"young-{number}", 29 * DAY)
 
-    ended = await asyncio.gather(*(kept.sweep().run(AT) for _ in range(3)))
+    outcomes = await asyncio.gather(*(data.sweep().run(AT) for _ in range(3)))
 
-    assert ["complete", "overtaken", "overtaken"] == sorted(ended)
-    assert [f"contoso/j_young-{number}" for number in range(9)] == kept.left
-
-
-async def test_a_sweep_knows_its_own_position_again(kept: Kept):
-    """A position whose answer got lost, and was written twice, is not taken for another sweep's."""
-    await kept.done("contoso", "job", 31 * DAY)
-    await kept.sweep().run(AT - 9 * DAY)
-    kept.table.faults.append(Fault.TWICE)
-
-    assert "complete" == await kept.sweep().run(AT)
-
-    assert [] == kept.left
+    assert ["complete", "overtaken", "overtaken"] == sorted(outcomes)
+    assert [f"contoso/j_young-{number}" for number in range(9)] == data.left
 
 
-async def test_a_sweep_that_lost_its_position_leaves(kept: Kept):
-    """One that was held up finds that another has gone on, and leaves the position to it."""
-    await kept.done("contoso", "job", 31 * DAY)
-    slow, quick = kept.sweep(), kept.sweep()
-    await slow._save(await slow._next(_place()))
+async def test_a_sweep_recognizes_its_own_position(data: Data):
+    """A position that was written twice, because the response was lost, is not another sweep's."""
+    await data.done("contoso", "job", 31 * DAY)
+    await data.sweep().run(AT - 9 * DAY)
+    data.table.faults.append(Fault.TWICE)
+
+    assert "complete" == await data.sweep().run(AT)
+
+    assert [] == data.left
+
+
+async def test_a_sweep_that_was_overtaken_stops(data: Data):
+    """A delayed sweep finds that another one has continued, and leaves the position to it."""
+    await data.done("contoso", "job", 31 * DAY)
+    slow, quick = data.sweep(), data.sweep()
+    await slow._save(await slow._next_customer(_position()))
     assert "complete" == await quick.run(AT)
 
-    slow_place = await slow._next(_place())
+    position = await slow._next_customer(_position())
     with pytest.raises(Exception, match=r"^$") as raised:
-        await slow._save(slow_place)
+        await slow._save(position)
 
     assert "Overtaken" == type(raised.value).__name__
 
 
-def _place():
+def _position():
     from shared.retention.sweep import Position  # noqa: PLC0415
 
-    return Position(Reach(AT, "", AT))
+    return Position(Cutoff(AT, "", AT))
 
 
 JOBS = 1000
@@ -539,19 +539,19 @@ COSTS = {
     },
     "1000 old usage records": {"table page": 2, "table delete": 10},
 }
-"""Requests of a sweep besides those for its own position: the read at its begin and two writes."""
+"""Requests of a sweep, without those for its own position: one read and two writes."""
 
 
 @pytest.mark.parametrize("case", COSTS)
-async def test_a_sweep_costs_what_the_docs_say(kept: Kept, case: str):
-    """The requests that a sweep takes are counted, and the table on the page has the same numbers."""
+async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: str):
+    """The requests of a sweep are counted, and the table on the page has the same numbers."""
     for number in range(JOBS):
         name = f"job-{number}"
         if "usage" in case:
-            await kept.table.insert(Row("contoso", f"u_2020-01_{name}_0000", {"calls": 1}))
+            await data.table.insert(Row("contoso", f"u_2020-01_{name}_0000", {"calls": 1}))
         else:
-            await kept.done("contoso", name, 31 * DAY, steps=10 * ("ten" in case), blobs=int("blob" in case))
-    table, reads = kept.table, 0
+            await data.done("contoso", name, 31 * DAY, steps=10 * ("ten" in case), blobs=int("blob" in case))
+    table, reads = data.table, 0
     read = table.read
 
     async def counted(partition: str, key: str) -> Row | None:
@@ -561,30 +561,30 @@ async def test_a_sweep_costs_what_the_docs_say(kept: Kept, case: str):
 
     table.read = counted  # type: ignore[method-assign]
 
-    assert "complete" == await kept.sweep().run(AT)
+    assert "complete" == await data.sweep().run(AT)
 
-    asked = {f"table {name}": count for name, count in table.asked.items()} | {"table read": reads}
-    asked |= {f"blob {name}": count for name, count in kept.blobs.asked.items()}
-    asked = {name: count for name, count in asked.items() if count}
-    assert [] == kept.left
-    assert COSTS[case] | {"table next_partition": 3, "blob page": 1} == asked
+    requests = {f"table {name}": count for name, count in table.asked.items()} | {"table read": reads}
+    requests |= {f"blob {name}": count for name, count in data.blobs.asked.items()}
+    requests = {name: count for name, count in requests.items() if count}
+    assert [] == data.left
+    assert COSTS[case] | {"table next_partition": 3, "blob page": 1} == requests
     page = (Path(__file__).parents[3] / "docs/retention.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith(f"| {case} |"))
-    of_tables = sum(count for name, count in asked.items() if name.startswith("table"))
-    assert [of_tables, asked["blob page"], asked.get("blob delete", 0)] == [
+    of_tables = sum(count for name, count in requests.items() if name.startswith("table"))
+    assert [of_tables, requests["blob page"], requests.get("blob delete", 0)] == [
         int(number.replace(",", "")) for number in re.findall(r"\| ([\d,]+) ", row.replace(case, ""))
     ]
 
 
 @pytest_asyncio.fixture(scope="module")
 async def own_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
-    """A world in which nobody minds that a year goes by."""
+    """A world of this module's own, in which years can pass."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
 
 
-async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCaptureFixture):
-    """Jobs as the pipeline closes them, on Storage: first they and their blobs go, years later their usage."""
+async def test_data_of_real_jobs_is_removed(own_world: World, caplog: pytest.LogCaptureFixture):
+    """On Storage: first finished jobs and their blobs are removed, years later their usage records."""
     customer = own_world.customer()
     customer.account.will_answer(completion("x" * 80_000))
     large = await customer.run(job_id="large", output={"blob": True})
@@ -598,7 +598,7 @@ async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCap
     blobs = len((await stores[1].page(container, f"{customer.name}/")).blobs)
     assert steps >= 2
     assert blobs >= 1
-    for strange in ("a#b?/x", "it's/x", "x" * 200 + "/x"):  # no keys of jobs: none must be asked for
+    for strange in ("a#b?/x", "it's/x", "x" * 200 + "/x"):  # not ids of jobs, so no row must be read
         await stores[1].write(container, f"{customer.name}/{strange}", b"x", "text/plain")
 
     await Sweep(*stores).run(datetime.now(UTC) + 29 * DAY)
@@ -610,8 +610,8 @@ async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCap
     assert {"u"} == {row["RowKey"][0] for row in await customer.rows()}
     assert not await own_world.blobs.get_blob_client(container, name).exists()
     assert (2, steps, blobs) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs)
-    told = f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 faults=0 run_ms="
-    assert told in caplog.text
+    line = f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 skipped=0 run_ms="
+    assert line in caplog.text
 
     await Sweep(*stores).run(datetime.now(UTC) + 800 * DAY)
     assert [] == await customer.rows()
@@ -621,8 +621,8 @@ async def test_what_real_jobs_leave_goes(own_world: World, caplog: pytest.LogCap
 @pytest.mark.parametrize(("days", "usage"), [(1000, 1), (31, 2)], ids=["with its usage", "before its usage"])
 async def test_an_id_is_free_again_after_its_time(own_world: World, days: int, usage: int, members: dict[str, object]):
     """
-    Until it is removed a job is told and not bought again; after that its id is a new job's, whose calls are on record
-    beside those of the first, where these are still kept.
+    Until a job is removed, its result is replayed and no model is called again. After that its id belongs to a new
+    job, whose usage records are beside those of the first job, if these still exist.
     """
     customer = own_world.customer()
     stores = own_world.services.table, own_world.services.blobs, read_settings(own_world.environment)
@@ -639,8 +639,8 @@ async def test_an_id_is_free_again_after_its_time(own_world: World, days: int, u
     assert 2 == len(customer.account.received)
 
 
-async def test_pages_on_storage_go_on(own_world: World, monkeypatch: pytest.MonkeyPatch):
-    """A position with Storage's own continuation is kept in the table and taken up from there."""
+async def test_pages_on_storage_continue(own_world: World, monkeypatch: pytest.MonkeyPatch):
+    """A position with Storage's own continuation token is saved in the table, and the next sweep continues there."""
     from shared.storage import tables  # noqa: PLC0415
 
     monkeypatch.setattr(tables, "_PAGE", 2)
