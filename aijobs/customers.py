@@ -45,7 +45,7 @@ async def add(args: argparse.Namespace) -> int:
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
-        existing = await vault.look(customer, name)
+        existing = await vault.get_with_info(customer, name)
         if existing is not None and not args.replace:
             raise CommandError(
                 f"Customer {customer} already has a connection named {name}. Use `customers rotate` to replace its "
@@ -69,7 +69,7 @@ async def rotate(args: argparse.Namespace) -> int:
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
-        existing = await vault.look(customer, name)
+        existing = await vault.get_with_info(customer, name)
         if existing is None:
             raise ConnectionNotFound(
                 f"Customer {customer} has no connection named {name}. Use `customers add` to store one."

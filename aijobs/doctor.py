@@ -154,11 +154,11 @@ async def _check_vault(services: Services) -> list[Finding]:
         return [Finding("Key Vault", "warning", message)]
 
     async def read() -> str:
-        await vault.look("doctor", "no-customer")
+        await vault.get_with_info("doctor", "no-customer")
         return "Secrets can be read."
 
     async def list_all() -> str:
-        customers = {customer async for customer, _ in vault.everybody()}
+        customers = {customer async for customer, _ in vault.list_all()}
         return f"Secrets can be listed: {plural(len(customers), 'customer')} with connections."
 
     async def change() -> str:

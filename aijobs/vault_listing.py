@@ -26,7 +26,7 @@ async def list_all(args: argparse.Namespace) -> int:
     if args.customer is not None:
         return await _list_one(args)
     async with open_vault(args) as services:
-        secrets = [item async for item in require_vault(services).everybody()]
+        secrets = [item async for item in require_vault(services).list_all()]
     rows = [
         (
             customer,
@@ -58,7 +58,7 @@ async def _list_one(args: argparse.Namespace) -> int:
 
 async def _row(services: Services, customer: str, name: str) -> tuple[str | None, ...]:
     try:
-        secret = await require_vault(services).look(customer, name)
+        secret = await require_vault(services).get_with_info(customer, name)
         if secret is None:
             return _error_row(name, "The connection was removed a moment ago.")
         stored, facts = secret

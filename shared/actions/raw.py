@@ -54,7 +54,7 @@ async def run(asked: RawRequest, bench: Bench) -> Completed:
             "`input.path` must be an operation that keeps nothing, such as a POST to chat/completions: this customer "
             "runs on the static connection, which others share, with what their jobs have left there."
         )
-    model = bench.model if connection.endpoint.carries_model(asked.path) else ""
+    model = bench.model if connection.endpoint.has_model_in_url(asked.path) else ""
     request = UpstreamRequest(
         method=asked.method,
         url=raw_url(asked, connection.endpoint, model),

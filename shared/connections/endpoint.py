@@ -1,7 +1,7 @@
 """
-What a pasted endpoint means: provider, address, API version, key header, Entra scope. Pure.
+Parses a connection's `endpoint`: provider, base URL, API version, key header, Entra scope. Pure.
 
-Refusals quote nothing of what was pasted: a key may stand anywhere in it, the host included.
+Error messages quote nothing of it, because a key may have been pasted anywhere, even into the host.
 """
 
 import re
@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 from shared.connections.endpoint_url import (
     DEFAULT_PORTS,
-    api_version_in,
     encode_segment,
-    normal_path,
+    normalize_path,
+    parse_api_version,
     parse_authority,
-    split_address,
+    split_url,
     unwrap,
 )
 from shared.errors import ConnectionInvalid
@@ -23,15 +23,15 @@ from shared.errors import ConnectionInvalid
 PROVIDERS = ("azure_openai", "foundry", "openai")
 
 _OPENAI_BASE = "https://api.openai.com/v1"
-# The last dated GA version, and the only one that the Foundry inference route published.
+# The last GA version with a date, and the only version that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
 
-# The first that has GPT image models in the deployment style is the last preview (Microsoft's page on image
-# generation in Azure OpenAI); the v1 and OpenAI's own API have no versions.
+# In the deployment style, GPT image models need the last preview version (Microsoft's page on image generation in
+# Azure OpenAI). The v1 API and OpenAI's own have no versions.
 _OPERATION_VERSIONS = {"images/generations": "2025-04-01-preview"}
 
-# What the official client puts under /deployments/NAME (openai 3.52, lib/azure.py); the rest of the
-# deployment-style API, say `models` or `files`, belongs to the resource and stands right under /openai.
+# Operations that the official client sends to /deployments/NAME (openai 3.52, lib/azure.py). Others of that style, such
+# as `models` or `files`, belong to the resource, directly under /openai.
 _DEPLOYMENT_OPERATIONS = frozenset(
     {
         "audio/speech",
@@ -50,7 +50,7 @@ _NAMES = (
     r"|images/(?:generations|edits|variations|embeddings)|audio/(?:speech|transcriptions|translations)"
 )
 _OPERATION = rf"(?:/(?:{_NAMES}))?"
-_OR_LIST = rf"(?:/(?:{_NAMES}|models))?"  # behind /v1 or /openai, `models` is an operation and no route
+_OR_LIST = rf"(?:/(?:{_NAMES}|models))?"  # after /v1 or /openai, `models` is an operation, not the inference route
 _PREFIX = r"(?P<base>(?P<prefix>(?:/[^/]+)*?)"
 
 
@@ -63,16 +63,16 @@ _PROJECT = ("v1", _path_pattern(r"/api/projects/[^/]+)(?:/openai)?", _OPERATION)
 _DEPLOYMENTS = ("deployments", _path_pattern(r"/openai)(?:/deployments(?:/(?P<name>[^/]+))?)?"), "")
 _MODELS = ("models", _path_pattern(r"/models)", _OPERATION), "")
 _PLAIN_V1 = ("v1", _path_pattern(r"/v1)"), "")
-_NOTHING_TELLING = _path_pattern(")", _OPERATION)
+_NO_API_PATH = _path_pattern(")", _OPERATION)
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """Hosts that are spoken to alike."""
+    """Hosts that serve the same APIs."""
 
-    providers: tuple[str, ...]  # the first is the name if the connection gives none
-    shapes: tuple[tuple[str, re.Pattern[str], str], ...]  # style, path, what is added to it; in this order
-    root: tuple[str, str]  # style and addition where the path tells nothing
+    providers: tuple[str, ...]  # the first is the default if the connection names none
+    shapes: tuple[tuple[str, re.Pattern[str], str], ...]  # style, pattern of the path, suffix; the first match counts
+    root: tuple[str, str]  # style and suffix if the path names no API
     key_header: str = "api-key"
     entra: bool = True
 
@@ -81,7 +81,7 @@ _AZURE_SHAPES = (_V1, _PROJECT, _DEPLOYMENTS)
 _OPENAI = _Family(("openai",), (_PLAIN_V1,), ("v1", "/v1"), key_header="authorization", entra=False)
 _AZURE_OPENAI = _Family(("azure_openai", "foundry"), _AZURE_SHAPES, ("deployments", "/openai"))
 _FOUNDRY = _Family(("foundry", "azure_openai"), (*_AZURE_SHAPES, _MODELS), ("v1", "/openai/v1"))
-# A region's shared host can't tell whose token it gets: Entra needs the resource's own subdomain.
+# A region's shared host can't take Entra tokens: they need the resource's own subdomain.
 _REGIONAL = _Family(("azure_openai",), _AZURE_SHAPES, ("deployments", "/openai"), entra=False)
 _SERVERLESS = _Family(("foundry",), (_PLAIN_V1,), ("models", ""), key_header="authorization")
 _GATEWAY_SHAPES = (*_AZURE_SHAPES, _MODELS, _PLAIN_V1)
@@ -91,7 +91,7 @@ _GATEWAYS = {
     "openai": _OPENAI,
 }
 
-_KNOWN_HOSTS = (
+_PROVIDER_HOSTS = (
     {f"openai.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
     | {f"cognitiveservices.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
     | {f"services.ai.azure.{cloud}": _FOUNDRY for cloud in ("com", "us", "cn")}
@@ -102,49 +102,49 @@ _KNOWN_HOSTS = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a connection's calls go, and what they need there."""
+    """Where a connection's requests go, and what the API there requires."""
 
     provider: str  # "azure_openai", "foundry" or "openai"
     style: str  # "v1", "deployments" or "models"; OpenAI's own is "v1"
-    base: str  # operations are joined to it; no trailing slash
-    deployment: str | None  # the one that a pasted URL named
+    base: str  # URLs of operations begin with it; no trailing slash
+    deployment: str | None  # the one in the pasted URL
     api_version: str | None
     key_header: str  # "api-key", or "authorization", whose value is then "Bearer KEY"
-    scope: str | None  # of an Entra token; None where none is taken
+    scope: str | None  # of an Entra token; None if the API takes none
     host: str  # lower case, no port, no brackets
-    version_given: bool = field(default=False, compare=False)  # somebody chose the API version
+    is_version_explicit: bool = field(default=False, compare=False)  # the connection names the API version
 
     def url(self, operation: str, model: str) -> str:
         """
-        Where to send an operation such as `chat/completions`, API version included.
+        Return the URL of an operation such as `chat/completions`, with the API version.
 
-        A deployment that the endpoint names wins over `model`. Raises ConnectionInvalid for a model
-        that is no path segment, where the path would have to carry it.
+        A deployment in the endpoint takes precedence over `model`. Raises ConnectionInvalid if the URL must contain
+        the model, and it is not a path segment.
         """
         path = operation.strip("/")
-        if self.carries_model(path):
+        if self.has_model_in_url(path):
             name = self.deployment or model
             if name in ("", ".", ".."):
-                raise ConnectionInvalid("The `model` must name a deployment, as the `endpoint` names none of its own.")
+                raise ConnectionInvalid("The `model` must name a deployment, because the `endpoint` does not.")
             path = f"deployments/{encode_segment(name)}/{path}"
         query = f"?api-version={self.api_version}" if self.api_version else ""
         return f"{self.base}/{path}{query}"
 
-    def suited(self, operation: str) -> Self:
-        """The endpoint at the API version that an operation needs, where nobody has chosen one."""
+    def for_operation(self, operation: str) -> Self:
+        """Return the endpoint with the API version that an operation needs, unless the connection names a version."""
         version = _OPERATION_VERSIONS.get(operation) if self.style == "deployments" else None
-        return self if version is None or self.version_given else replace(self, api_version=version)
+        return self if version is None or self.is_version_explicit else replace(self, api_version=version)
 
-    def carries_model(self, operation: str) -> bool:
-        """Whether the address of an operation names the deployment."""
+    def has_model_in_url(self, operation: str) -> bool:
+        """Return whether the URL of an operation contains the deployment."""
         return self.style == "deployments" and operation in _DEPLOYMENT_OPERATIONS
 
     def model_in_body(self, model: str) -> str:
         """
-        The body's `model`.
+        Return the value of `model` in a request body.
 
-        Every style sends one: the official client does so even where the path names the deployment
-        (openai 3.52, lib/azure.py: `model` is read from the body and left there).
+        Every style has it: the official client sends it even if the URL contains the deployment (openai 3.52,
+        lib/azure.py reads `model` from the body and leaves it there).
         """
         return self.deployment or model
 
@@ -158,22 +158,22 @@ def parse_endpoint(
     api_key_prefix_is_openai: bool = False,
 ) -> Endpoint:
     """
-    What was pasted as a connection's `endpoint`, understood.
+    Parse a connection's `endpoint`. Raises ConnectionInvalid.
 
-    `provider`, `api_version` and `scope` are the connection's own members and win over what the text
-    says; `api_key_prefix_is_openai` says that its key begins `sk-`, which is enough where there is no
-    text. Raises ConnectionInvalid. Nothing here says that the host may be called: `check_allowed` does.
+    `provider`, `api_version` and `scope` are the connection's own members, and take precedence over the text.
+    `api_key_prefix_is_openai`: its key begins with `sk-`, so the text may be empty. Whether the app may send requests
+    to the host is not checked here; see `check_allowed`.
     """
     if provider is not None and provider not in PROVIDERS:
         raise ConnectionInvalid(f"The `provider` must be one of {', '.join(PROVIDERS)}.")
     pasted = unwrap(text or "")
     if not pasted and (provider == "openai" or (provider is None and api_key_prefix_is_openai)):
         pasted = _OPENAI_BASE
-    scheme, authority, path, query = split_address(pasted)
+    scheme, authority, path, query = split_url(pasted)
     host, port = parse_authority(authority)
     suffix, family = _family(host, provider)
-    style, base_path, deployment = _style(normal_path(path), family, known=suffix is not None)
-    version = api_version_in(query, api_version)
+    style, base_path, deployment = _style(normalize_path(path), family, is_provider_host=suffix is not None)
+    version = parse_api_version(query, api_version)
     authority = f"[{host}]" if ":" in host else host
     if port not in (None, DEFAULT_PORTS[scheme]):
         authority += f":{port}"
@@ -186,53 +186,53 @@ def parse_endpoint(
         key_header=family.key_header,
         scope=scope or (_scope(style, suffix) if family.entra else None),
         host=host,
-        version_given=version is not None,
+        is_version_explicit=version is not None,
     )
 
 
 def _family(host: str, provider: str | None) -> tuple[str | None, _Family]:
-    suffix = next((known for known in _KNOWN_HOSTS if host == known or host.endswith(f".{known}")), None)
+    suffix = next((suffix for suffix in _PROVIDER_HOSTS if f".{host}".endswith(f".{suffix}")), None)
     if suffix is None:
         if provider is None:
             raise ConnectionInvalid(
-                "The host of the `endpoint` is neither Azure's nor OpenAI's own, so the connection's "
-                f"`provider` must say what answers there: {', '.join(PROVIDERS)}."
+                "The `endpoint` has a host that is neither Azure's nor OpenAI's, so the connection's `provider` must "
+                f"name the API that the host serves: {', '.join(PROVIDERS)}."
             )
         return None, _GATEWAYS[provider]
-    family = _KNOWN_HOSTS[suffix]
+    family = _PROVIDER_HOSTS[suffix]
     if provider is not None and provider not in family.providers:
         raise ConnectionInvalid(
-            f"The `provider` says {provider}, but the host of the `endpoint` is one of "
-            f"{family.providers[0]}: correct one of the two, or leave `provider` out."
+            f"The `provider` is {provider}, but the `endpoint` has a host of {family.providers[0]}: correct one of the "
+            "two, or leave `provider` out."
         )
     return suffix, family
 
 
-def _style(path: str, family: _Family, *, known: bool) -> tuple[str, str, str | None]:
-    """Style, base path and deployment. Only a gateway may put something before the path of the API."""
-    for style, pattern, added in family.shapes:
+def _style(path: str, family: _Family, *, is_provider_host: bool) -> tuple[str, str, str | None]:
+    """Return style, base path and deployment. Only at a gateway may the path of the API have a prefix."""
+    for style, pattern, suffix in family.shapes:
         match = pattern.fullmatch(path)
-        if match and not (known and match["prefix"]):
+        if match and not (is_provider_host and match["prefix"]):
             name = match.groupdict().get("name")
-            return style, match["base"] + added, unquote(name) if name else None
+            return style, match["base"] + suffix, unquote(name) if name else None
     if "openai" in family.providers and "/openai/deployments" in path.lower():
         raise ConnectionInvalid(
-            "The path of the `endpoint` is Azure OpenAI's, so `provider` must be azure_openai, not openai."
+            "The `endpoint` has a path of Azure OpenAI, so `provider` must be azure_openai, not openai."
         )
-    match = _NOTHING_TELLING.fullmatch(path)
+    match = _NO_API_PATH.fullmatch(path)
     base = match["base"] if match else path
-    if known and base:
+    if is_provider_host and base:
         raise ConnectionInvalid(
-            "The path of the `endpoint` is none that its host is known for: leave the path out, or paste "
-            "the address as the portal shows it, such as https://RESOURCE.openai.azure.com/openai/v1."
+            "The `endpoint` has a path that its host does not serve: leave the path out, or paste the URL as the "
+            "portal shows it, such as https://RESOURCE.openai.azure.com/openai/v1."
         )
-    style, added = family.root
-    return style, base + added, None
+    style, suffix = family.root
+    return style, base + suffix, None
 
 
 def _scope(style: str, suffix: str | None) -> str:
-    # A project takes no audience but ai.azure.com; Azure Government has its own (Microsoft's page on
-    # Foundry there), and a gateway on any domain is taken to stand before the public cloud.
+    # A project takes only the audience ai.azure.com; Azure Government has its own (Microsoft's page on Foundry there).
+    # A gateway, whatever its domain, is assumed to be in front of the public cloud.
     cloud = suffix.rpartition(".")[2] if suffix else "com"
     audience = "ai" if style == "v1" else "cognitiveservices"
     return f"https://{audience}.azure.{cloud}/.default"

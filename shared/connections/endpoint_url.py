@@ -1,7 +1,7 @@
 """
-The text of a pasted address: taken apart, held to what every URL parser agrees on, written one way. Pure.
+Parses the text of a pasted URL, accepts only what all URL parsers read alike, and normalizes it. Pure.
 
-Knows no provider. Refusals quote nothing of what was pasted: a key may stand anywhere in it.
+It knows no provider. Error messages quote nothing of the text, because a key may have been pasted anywhere.
 """
 
 import re
@@ -16,7 +16,7 @@ _MAX_LENGTH = 2048
 _MAX_PORT = 65535
 _MAX_HOST = 253
 
-# What gets copied around an address: white space, quotes, the brackets of a mail, JSON's comma.
+# What gets copied along with a URL: white space, quotes, the angle brackets of a mail, JSON's comma.
 _WRAPPING = " \t\r\n\"'`<>,;\xa0\u2018\u2019\u201c\u201d\u200b\ufeff"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
@@ -30,15 +30,15 @@ _API_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}")
 
 
 def unwrap(text: str) -> str:
-    """`text` without the white space, quotes and brackets that were copied along with it."""
+    """Return `text` without the white space, quotes and brackets that were copied along with it."""
     return text.strip(_WRAPPING)
 
 
-def split_address(pasted: str) -> tuple[str, str, str, str]:
+def split_url(pasted: str) -> tuple[str, str, str, str]:
     """
-    Scheme, authority, path and query; a fragment says nothing to a server and is dropped.
+    Return scheme, authority, path and query. A fragment is dropped, because it is never sent.
 
-    Without a scheme it is https. Raises ConnectionInvalid for what is no http address.
+    The default scheme is https. Raises ConnectionInvalid if the text is not an http or https URL.
     """
     if not pasted:
         raise ConnectionInvalid(
@@ -47,10 +47,10 @@ def split_address(pasted: str) -> tuple[str, str, str, str]:
     if len(pasted) > _MAX_LENGTH:
         raise ConnectionInvalid(f"The `endpoint` must not be longer than {_MAX_LENGTH:,} characters.")
     if not pasted.isascii():
-        raise ConnectionInvalid("The `endpoint` must be plain ASCII: give an international host in its xn-- form.")
+        raise ConnectionInvalid("The `endpoint` must be ASCII: write an international host in its xn-- form.")
     if _UNSAFE.search(pasted):
         raise ConnectionInvalid(
-            "The `endpoint` must be one URL with no white space, control character or backslash in it."
+            "The `endpoint` must be one URL without white space, control characters or backslashes."
         )
     match = _SCHEME.match(pasted)
     scheme = match[1].lower() if match else "https"
@@ -60,73 +60,73 @@ def split_address(pasted: str) -> tuple[str, str, str, str]:
     before_fragment = rest.partition("#")[0]
     before_query, _, query = before_fragment.partition("?")
     authority, slash, path = before_query.partition("/")
-    # A word alone is no address; the commonest such word is the key, in the wrong member.
+    # A single word is not a URL. The most likely one is the key, in the wrong member.
     if pasted.startswith("sk-") or not (match or "@" in authority or re.search(r"[.\[]|^localhost", authority)):
-        raise ConnectionInvalid("The `endpoint` must be a URL; a key belongs into `api_key`.")
+        raise ConnectionInvalid("The `endpoint` must be a URL; a key belongs in `api_key`.")
     return scheme, authority, slash + path, query
 
 
 def parse_authority(authority: str) -> tuple[str, int | None]:
-    """Host, in lower case and without brackets, and port. Raises ConnectionInvalid, for a user name too."""
+    """Return the host, in lower case and without brackets, and the port. Raises ConnectionInvalid."""
     if "@" in authority:
         raise ConnectionInvalid(
-            "The `endpoint` must not carry a user name or password: leave out what stands before the @ "
-            "and put the key into `api_key`."
+            "The `endpoint` must not contain a user name or password: remove the part before the @, and put the key "
+            "into `api_key`."
         )
     match = _AUTHORITY.fullmatch(authority.lower())
     try:
-        # A match of neither name nor address fails here too, as does an address that is none.
+        # Fails for an invalid IPv6 address, and for the empty text if there is neither a name nor an address.
         host = (match and match["name"]) or str(IPv6Address(match["address"] if match else ""))
     except ValueError:
         host = ""
     port = int(match["port"]) if match and match["port"] else None
     if not 0 < len(host) <= _MAX_HOST or port == 0 or (port or 0) > _MAX_PORT:
         raise ConnectionInvalid(
-            "The `endpoint` must name a host such as RESOURCE.openai.azure.com, and a port, if any, from 1 "
-            f"to {_MAX_PORT}."
+            "The `endpoint` must have a host such as RESOURCE.openai.azure.com, and a port, if any, from 1 to "
+            f"{_MAX_PORT}."
         )
     return host, port
 
 
-def normal_path(path: str) -> str:
+def normalize_path(path: str) -> str:
     """
-    The path with single slashes and one way of encoding, so that equal endpoints compare equal.
+    Return the path with single slashes and one encoding, so that equal endpoints compare equal.
 
-    Raises ConnectionInvalid for what two servers could read in two ways.
+    Raises ConnectionInvalid for a path that servers could read in different ways.
     """
     names = []
     for segment in filter(None, path.split("/")):
         name = unquote(segment)
         if not _SEGMENT.fullmatch(segment):
             raise ConnectionInvalid(
-                "The path of the `endpoint` holds a character that no URL has, as a placeholder does: "
-                "paste the address with the real names in it."
+                "The path of the `endpoint` has a character that is invalid in a URL, as in a placeholder: paste the "
+                "URL with the real names in it."
             )
         if _SMUGGLED.search(name):
             raise ConnectionInvalid(
-                "The path of the `endpoint` must not hold . or .. segments, nor encoded slashes, "
-                "backslashes or percent signs."
+                "The path of the `endpoint` must not contain . or .. segments, nor encoded slashes, backslashes or "
+                "percent signs."
             )
         names.append(encode_segment(name))
     return "".join(f"/{name}" for name in names)
 
 
-def api_version_in(query: str, own: str | None) -> str | None:
-    """`own`, or else the `query`'s api-version, if any. Raises ConnectionInvalid for any other query."""
+def parse_api_version(query: str, own: str | None) -> str | None:
+    """Return `own`, or else the api-version of the query, or None. Raises ConnectionInvalid for any other query."""
     members = parse_qsl(query, keep_blank_values=True)
     if any(name.lower() != "api-version" for name, _ in members):
-        raise ConnectionInvalid("The `endpoint` must carry no query but api-version: a key belongs into `api_key`.")
+        raise ConnectionInvalid("The `endpoint` must have no query except api-version; a key belongs in `api_key`.")
     versions = {own} if own else {value for _, value in members if value}
     if len(versions) > 1:
-        raise ConnectionInvalid("The `endpoint` must carry one api-version, not several.")
+        raise ConnectionInvalid("The `endpoint` must have one api-version, not several.")
     version = next(iter(versions), None)
     if version and not _API_VERSION.fullmatch(version):
         raise ConnectionInvalid(
-            "The `api_version`, or the api-version in the `endpoint`, must be one such as 2024-10-21."
+            "The `api_version`, or the api-version in the `endpoint`, must be a version such as 2024-10-21."
         )
     return version
 
 
 def encode_segment(name: str) -> str:
-    """One path segment, encoded as the official client does (openai 3.52, _utils/_path.py)."""
+    """Return one path segment, encoded as in the official client (openai 3.52, _utils/_path.py)."""
     return quote(name, safe="!$&'()*+,;=:@", errors="replace")

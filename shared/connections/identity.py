@@ -1,6 +1,8 @@
 """
-The app's own identity, and tokens in its name. The only user of azure-identity, which is imported
-on first use: it costs a cold start more than anything else here, and key-only setups never need it.
+The app's Entra identity and its tokens. The only user of azure-identity.
+
+That is imported on first use: it costs a cold start more than anything else here, and an app with keys alone never
+needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 _EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
-# An id or a domain name. azure-identity puts it into the path at Entra as it is.
+# An id or a domain name. azure-identity inserts it into the URL without encoding.
 _is_tenant = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}").fullmatch
 
 
@@ -24,7 +26,7 @@ class Identity:
     """Credentials for the Azure SDKs, and tokens for customers' endpoints."""
 
     def __init__(self, *, client_id: str = "", entra_client_id: str = "", **options: Any) -> None:
-        """`options` go to azure-identity's credentials as they are."""
+        """`options` are passed to the credentials of azure-identity."""
         self._client_id = client_id
         self._entra_client_id = entra_client_id
         self._options = options
@@ -33,7 +35,7 @@ class Identity:
         self._assertion = ""
 
     def credential(self, client_id: str = "") -> AsyncTokenCredential:
-        """The app's own credential: its managed identity on Azure, the developer's login elsewhere."""
+        """Return the app's own credential: its managed identity on Azure, the developer's login elsewhere."""
         client_id = client_id or self._client_id
         if client_id not in self._own:
             self._own[client_id] = self._make_own(client_id)
@@ -41,12 +43,12 @@ class Identity:
 
     async def token(self, scope: str, tenant_id: str | None) -> Secret:
         """
-        A token for `scope`, of the app's own tenant, or of the customer's where `tenant_id` names one.
+        Return a token for `scope`, from the app's own tenant or, if `tenant_id` is set, from the customer's.
 
-        A managed identity has no standing in another tenant: there, an app registration that the
-        customer has consented to vouches with it (workload identity federation). Raises
-        ConnectionInvalid where ENTRA_CLIENT_ID is not set or `tenant_id` is none, ProviderUnavailable
-        where Entra refuses.
+        A managed identity can't get tokens of another tenant. There, an app registration that the customer has
+        consented to gets them, with the identity's own token as its assertion (workload identity federation).
+        Raises ConnectionInvalid if ENTRA_CLIENT_ID is not set or `tenant_id` is invalid, ProviderUnavailable if
+        Entra refuses.
         """
         from azure.core.exceptions import AzureError  # noqa: PLC0415
 
@@ -54,14 +56,14 @@ class Identity:
             credential = await self._in_tenant(tenant_id) if tenant_id else self.credential()
             token = await credential.get_token(scope)
         except AzureError as exc:
-            # Entra's own text names tenants and apps: the log has it, a result does not.
+            # Entra's own message names tenants and apps. It is logged, but not shown in a result.
             raise ProviderUnavailable(
-                f"Entra gave no token for {scope} ({type(exc).__name__}).", UpstreamFacts(transient=True)
+                f"Entra issued no token for {scope} ({type(exc).__name__}).", UpstreamFacts(transient=True)
             ) from exc
         return Secret(token.token)
 
     async def close(self) -> None:
-        """Closes what was opened."""
+        """Close all credentials."""
         for credential in (*self._own.values(), *self._foreign.values()):
             await credential.close()
 
@@ -75,12 +77,12 @@ class Identity:
     async def _in_tenant(self, tenant_id: str) -> AsyncTokenCredential:
         if not self._entra_client_id:
             raise ConnectionInvalid(
-                "The connection names a `tenant_id`, for which the app setting ENTRA_CLIENT_ID must name the "
-                "app registration that the customer has consented to."
+                "The connection has a `tenant_id`, which requires the app setting ENTRA_CLIENT_ID: the id of the app "
+                "registration that the customer has consented to."
             )
         if not _is_tenant(tenant_id):
-            raise ConnectionInvalid("The connection's `tenant_id` must be a tenant's id or domain name.")
-        # azure-identity asks for the assertion in a plain call, so it is fetched (or found cached) before.
+            raise ConnectionInvalid("The connection's `tenant_id` must be the id or a domain name of an Entra tenant.")
+        # azure-identity gets the assertion by a synchronous call, so it is fetched (or taken from its cache) before.
         self._assertion = (await self.credential().get_token(_EXCHANGE_SCOPE)).token
         if tenant_id not in self._foreign:
             from azure.identity.aio import ClientAssertionCredential  # noqa: PLC0415

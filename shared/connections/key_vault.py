@@ -1,7 +1,7 @@
 """
-Customers' connections in Azure Key Vault, one secret each, and their signing secrets. The only user of its SDK.
+Customers' connections and signing secrets in Azure Key Vault. The only user of its SDK.
 
-Jobs only read. Writing, listing and deleting are for onboarding over HTTP, and need a role that jobs do not.
+Jobs only read. Onboarding also writes, lists and deletes, which needs another role.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from shared.connections.store import StoredCredential
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.secret import Secret
 
-ANSWER_S = 10.0
-"""Seconds that a vault may take, tries included, before it counts as down."""
-CHANGE_S = 60.0
-"""The same for a change: Key Vault takes its time to delete and to recover."""
-LIST_S = 180.0
-"""The same for a list, which leads over all secrets of the vault: HTTP answers within 230 s."""
-_AGAIN_S = 0.5
+READ_TIMEOUT_S = 10.0
+"""Seconds for a read, retries included."""
+CHANGE_TIMEOUT_S = 60.0
+"""Seconds for a change. Deleting and recovering a secret take long."""
+LIST_TIMEOUT_S = 180.0
+"""Seconds for a list, which reads the properties of all secrets of the vault. HTTP responses are due within 230 s."""
+_RETRY_S = 0.5
 _FORBIDDEN = 403
-_DISABLED_SAID = "Operation get is not allowed on a disabled secret"
+_DISABLED_MESSAGE = "Operation get is not allowed on a disabled secret"
 
 
 class VaultForbids(Exception):
-    """The app's identity may not do this in Key Vault: the operator's to mend."""
+    """Key Vault does not allow the app's identity to do this. The operator has to grant the role."""
 
 
 @dataclass(frozen=True, slots=True)
-class SecretFacts:
-    """What the vault tells of a connection's secret besides its value. A list tells no version."""
+class SecretInfo:
+    """A connection's secret, without its value. A list has no versions."""
 
     connection: str
     enabled: bool
@@ -53,11 +53,11 @@ class SecretFacts:
 
 class KeyVaultCredentials:
     """
-    The secrets `ai--{customer}--{connection}`, one a connection, and `webhook--{customer}`.
+    The secrets `ai--{customer}--{connection}`, one for each connection, and `webhook--{customer}`.
 
-    A GET succeeds before `nbf` and after `exp` as well, so the dates are given on, for the caller to
-    enforce. A disabled secret answers 403, as do a role that is missing (ForbiddenByRbac, ForbiddenByPolicy)
-    and a network that is not let in (ForbiddenByFirewall, ForbiddenByConnection); an inner code tells which
+    Key Vault returns a secret before `nbf` and after `exp`, too, so the caller has to enforce the dates. It answers 403
+    for a disabled secret, for a missing role (ForbiddenByRbac, ForbiddenByPolicy) and for a network that has no access
+    (ForbiddenByFirewall, ForbiddenByConnection); an inner error code distinguishes them
     (learn.microsoft.com/rest/api/keyvault/secrets/get-secret, /azure/key-vault/general/rest-error-codes).
     """
 
@@ -69,37 +69,37 @@ class KeyVaultCredentials:
         transport: AsyncHttpTransport[Any, Any],
         private_ca: bool = False,
     ) -> None:
-        # The SDK's own ten tries are too patient inside a job.
+        # The SDK's default, ten retries, takes too long within a job.
         options: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "retry_backoff_max": 2}
         if private_ca:
-            # A vault behind a certificate authority of one's own has no name below vault.azure.net either.
+            # A vault with a private certificate authority does not have a name under vault.azure.net either.
             options["verify_challenge_resource"] = False
         self._client = SecretClient(url, credential, transport=transport, **options)
 
     async def get(self, customer: str, connection: str) -> StoredCredential | None:
         """See CredentialStore."""
-        found = await self.look(customer, connection)
-        return None if found is None else found[0]
+        result = await self.get_with_info(customer, connection)
+        return None if result is None else result[0]
 
-    async def look(self, customer: str, connection: str) -> tuple[StoredCredential, SecretFacts] | None:
-        """As `get`, with what else the vault tells of the secret."""
+    async def get_with_info(self, customer: str, connection: str) -> tuple[StoredCredential, SecretInfo] | None:
+        """As `get`, with the other properties of the secret."""
         secret = await self._read(_name(customer, connection), _disabled(customer, connection))
-        return None if secret is None else (_stored(secret), _facts(secret.properties, connection))
+        return None if secret is None else (_stored(secret), _info(secret.properties, connection))
 
     async def signing_secret(self, customer: str) -> StoredCredential | None:
-        """See `signing.SigningStore`."""
+        """See SigningStore."""
         disabled = ConnectionDisabled(f"The signing secret of customer {customer} is disabled.")
         secret = await self._read(f"webhook--{customer}", disabled)
         return None if secret is None else _stored(secret)
 
     async def _read(self, name: str, disabled: ConnectionDisabled) -> KeyVaultSecret | None:
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(READ_TIMEOUT_S):
                 return await self._client.get_secret(name)
         except ResourceNotFoundError:
             return None
         except HttpResponseError as exc:
-            if _says_disabled(exc):
+            if _is_secret_disabled(exc):
                 raise disabled from None
             raise _unavailable(exc) from exc
         except (AzureError, TimeoutError, ValueError) as exc:
@@ -107,68 +107,67 @@ class KeyVaultCredentials:
 
     async def put(
         self, customer: str, connection: str, value: Secret, *, tags: Mapping[str, str] | None = None
-    ) -> SecretFacts:
+    ) -> SecretInfo:
         """
-        Keeps a new version, enabled and without dates, over what there is. One that was deleted is recovered first.
+        Write a new version, enabled and without dates. A deleted secret is recovered first.
 
-        It has these `tags` and no others: of a bare key they are its settings.
-
-        Raises ConnectionDisabled where the one that was deleted was also switched off (it then is recovered,
-        and stays switched off), VaultForbids, VaultUnavailable.
+        Its tags are `tags`; those of a bare key are its settings. Raises ConnectionDisabled if the deleted secret was
+        also disabled (it is recovered, and stays disabled), VaultForbids, VaultUnavailable.
         """
         name = _name(customer, connection)
-        about: dict[str, Any] = {"tags": dict(tags)} if tags else {}
+        options: dict[str, Any] = {"tags": dict(tags)} if tags else {}
         if value.reveal().startswith("{"):
-            about["content_type"] = "application/json"
-        async with _changing("keep a secret", CHANGE_S):
+            options["content_type"] = "application/json"
+        async with _mapped_errors("write a secret", CHANGE_TIMEOUT_S):
             while True:
                 try:
-                    made = await self._client.set_secret(name, value.reveal(), **about)
+                    written = await self._client.set_secret(name, value.reveal(), **options)
                 except ResourceExistsError as exc:
-                    # The name belongs to one that was deleted; or that is only being deleted or recovered, which
-                    # outlasts what the SDK waits for (Azure/azure-sdk-for-net, issue 31581).
+                    # The name belongs to a deleted secret, or to one that is being deleted or recovered, which takes
+                    # longer than the SDK waits (Azure/azure-sdk-for-net, issue 31581).
                     if "ObjectIsDeletedButRecoverable" in str(exc) and not await self._recover(name):
                         raise _disabled(customer, connection) from None
-                    await asyncio.sleep(_AGAIN_S)
+                    await asyncio.sleep(_RETRY_S)
                 else:
-                    return _facts(made.properties, connection)
+                    return _info(written.properties, connection)
 
     async def _recover(self, name: str) -> bool:
-        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError):  # somebody else was quicker
+        """Recover the deleted secret. Return whether it is enabled."""
+        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError):  # somebody else recovers it
             return (await self._client.recover_deleted_secret(name)).enabled is not False
         return True
 
     async def delete(self, customer: str, connection: str) -> bool:
         """
-        Deletes the secret, all versions; a vault keeps it recoverable for a while. False: there was none.
+        Delete all versions of the secret. Return whether there was one.
 
-        Raises VaultForbids, VaultUnavailable.
+        The vault keeps it recoverable for its retention period. Raises VaultForbids, VaultUnavailable.
         """
         try:
-            async with _changing("delete a secret", CHANGE_S):
+            async with _mapped_errors("delete a secret", CHANGE_TIMEOUT_S):
                 await self._client.delete_secret(_name(customer, connection))
         except ResourceNotFoundError:
             return False
         return True
 
-    async def list(self, customer: str) -> AsyncIterator[SecretFacts]:
+    async def list(self, customer: str) -> AsyncIterator[SecretInfo]:
         """
-        The customer's connections, without their values. Asks for the properties of all secrets of the vault.
+        Iterate over the customer's connections. Reads the properties of all secrets of the vault.
 
         Raises VaultForbids, VaultUnavailable.
         """
-        async for whose, facts in self.everybody():
-            if whose == customer:
-                yield facts
+        async for owner, info in self.list_all():
+            if owner == customer:
+                yield info
 
-    async def everybody(self) -> AsyncIterator[tuple[str, SecretFacts]]:
-        """As `list`, of all customers, each fact with its customer."""
-        async with _changing("list secrets", LIST_S):
-            async for about in self._client.list_properties_of_secrets():
-                kind, _, rest = (about.name or "").lower().partition("--")  # as Key Vault compares names
+    async def list_all(self) -> AsyncIterator[tuple[str, SecretInfo]]:
+        """As `list`, with the connections of all customers, each with its customer."""
+        async with _mapped_errors("list secrets", LIST_TIMEOUT_S):
+            async for properties in self._client.list_properties_of_secrets():
+                prefix, _, rest = (properties.name or "").lower().partition("--")  # as Key Vault compares names
                 customer, _, connection = rest.partition("--")
-                if kind == "ai" and customer and connection:
-                    yield customer, _facts(about, connection)
+                if prefix == "ai" and customer and connection:
+                    yield customer, _info(properties, connection)
 
 
 def _name(customer: str, connection: str) -> str:
@@ -176,18 +175,18 @@ def _name(customer: str, connection: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _changing(what: str, seconds: float) -> AsyncIterator[None]:
-    # `from None`: the SDK's errors hold the request, and with it the value that was to be kept.
+async def _mapped_errors(operation: str, timeout_s: float) -> AsyncIterator[None]:
+    # `from None`: the SDK's exceptions hold the request, and with it the new value of the secret.
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_s):
             yield
     except ResourceNotFoundError:
         raise
     except HttpResponseError as exc:
         if exc.status_code == _FORBIDDEN:
             raise VaultForbids(
-                f"Key Vault does not let the app {what} (403): its identity needs the role Key Vault Secrets "
-                "Officer on the vault, and its network must be let in."
+                f"Key Vault does not allow the app to {operation} (403): its identity needs the role Key Vault Secrets "
+                "Officer on the vault, and the vault must allow access from its network."
             ) from None
         raise _unavailable(exc) from None
     except (AzureError, TimeoutError, ValueError) as exc:
@@ -196,24 +195,24 @@ async def _changing(what: str, seconds: float) -> AsyncIterator[None]:
 
 def _unavailable(exc: Exception) -> VaultUnavailable:
     if isinstance(exc, ValueError):
-        # The SDK's, where the challenge is for another domain than was asked: the token would go to a stranger.
+        # The SDK raises it if the challenge is for another domain: the token would go to a stranger.
         return VaultUnavailable(
-            "What was asked does not answer as a Key Vault of that name: KEY_VAULT_URL must be the vault's own "
-            "address, such as https://my-vault.vault.azure.net."
+            "The host in KEY_VAULT_URL does not answer as the Key Vault of that name: it must be the vault's own URL, "
+            "such as https://my-vault.vault.azure.net."
         )
-    # Without a status it never got that far: no connection, or the app's own identity gave no token.
+    # Without a status there was no response: no network connection, or no token for the app's identity.
     status = exc.status_code if isinstance(exc, HttpResponseError) else None
     if status is None:
-        return VaultUnavailable(f"Key Vault answered nothing ({type(exc).__name__}).")
+        return VaultUnavailable(f"Key Vault did not answer ({type(exc).__name__}).")
     inner = _inner_code(exc)
     return VaultUnavailable(f"Key Vault answered {status}{f' ({inner})' if inner.isidentifier() else ''}.")
 
 
-def _says_disabled(exc: HttpResponseError) -> bool:
-    # A closed network is "disabled" in the vault's words, too: only the inner code tells it from a secret.
+def _is_secret_disabled(exc: HttpResponseError) -> bool:
+    # The message for a closed network has the word "disabled", too, so the inner code counts if there is one.
     inner = _inner_code(exc)
-    said = inner == "SecretDisabled" if inner else _DISABLED_SAID in str(exc)
-    return exc.status_code == _FORBIDDEN and said
+    is_disabled = inner == "SecretDisabled" if inner else _DISABLED_MESSAGE in str(exc)
+    return exc.status_code == _FORBIDDEN and is_disabled
 
 
 def _inner_code(exc: Exception) -> str:
@@ -227,24 +226,24 @@ def _disabled(customer: str, connection: str) -> ConnectionDisabled:
 
 
 def _stored(secret: KeyVaultSecret) -> StoredCredential:
-    about = secret.properties
+    properties = secret.properties
     return StoredCredential(
         value=Secret(secret.value or ""),
-        version=about.version or "",
-        enabled=about.enabled is not False,
-        not_before=about.not_before,
-        expires_on=about.expires_on,
-        tags=about.tags or {},
+        version=properties.version or "",
+        enabled=properties.enabled is not False,
+        not_before=properties.not_before,
+        expires_on=properties.expires_on,
+        tags=properties.tags or {},
     )
 
 
-def _facts(about: SecretProperties, connection: str) -> SecretFacts:
-    return SecretFacts(
+def _info(properties: SecretProperties, connection: str) -> SecretInfo:
+    return SecretInfo(
         connection=connection,
-        enabled=about.enabled is not False,
-        version=about.version or "",
-        not_before=about.not_before,
-        expires_on=about.expires_on,
-        created_at=about.created_on,
-        updated_at=about.updated_on,
+        enabled=properties.enabled is not False,
+        version=properties.version or "",
+        not_before=properties.not_before,
+        expires_on=properties.expires_on,
+        created_at=properties.created_on,
+        updated_at=properties.updated_on,
     )

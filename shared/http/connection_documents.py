@@ -9,7 +9,7 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.connections.endpoint_url import encode_segment
-from shared.connections.key_vault import SecretFacts
+from shared.connections.key_vault import SecretInfo
 from shared.connections.resolver import Connections, check_dates
 from shared.connections.store import StoredCredential
 from shared.contract.documents import ConnectionDocument, ConnectionSettings
@@ -19,7 +19,7 @@ from shared.upstream.messages import EntraAccess
 
 
 def describe_stored(
-    connections: Connections, customer: str, facts: SecretFacts, credential: StoredCredential
+    connections: Connections, customer: str, facts: SecretInfo, credential: StoredCredential
 ) -> ConnectionDocument:
     """A stored connection with its settings, or with the error that a job would end with."""
     settings, error = None, None
@@ -33,7 +33,7 @@ def describe_stored(
 
 def describe_listed(
     customer: str,
-    facts: SecretFacts,
+    facts: SecretInfo,
     settings: ConnectionSettings | None = None,
     error: ErrorBody | None = None,
 ) -> ConnectionDocument:
@@ -68,7 +68,7 @@ def _settings(connection: Connection) -> ConnectionSettings:
         auth="entra" if isinstance(access, EntraAccess) else "api_key",
         scope=access.scope if isinstance(access, EntraAccess) else None,
         tenant_id=access.tenant_id if isinstance(access, EntraAccess) else None,
-        api_version=endpoint.api_version if endpoint.version_given else None,
+        api_version=endpoint.api_version if endpoint.is_version_explicit else None,
         organization=connection.organization,
         project=connection.project,
         default_model=connection.default_model,

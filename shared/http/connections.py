@@ -59,7 +59,7 @@ class ConnectionsResource:
         self.connections.open(candidate, customer, name)
         vault = self._vault()
         try:
-            stored = await vault.look(customer, name)
+            stored = await vault.get_with_info(customer, name)
             current = None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])
             _check_preconditions(request, current)
             facts = await vault.put(customer, name, value)
@@ -139,7 +139,7 @@ class ConnectionsResource:
 
     async def _describe(self, customer: str, name: str) -> ConnectionDocument | None:
         try:
-            stored = await self._vault().look(customer, name)
+            stored = await self._vault().get_with_info(customer, name)
         except ConnectionFault as exc:
             return describe_disabled(customer, name, exc)
         return None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])

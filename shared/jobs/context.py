@@ -307,7 +307,7 @@ class Bench:
         extra = _PASS_THROUGH if self.connection.endpoint.style == "models" else {}
         return UpstreamRequest(
             method="POST",
-            url=self.connection.endpoint.suited(operation).url(operation, self.model),
+            url=self.connection.endpoint.for_operation(operation).url(operation, self.model),
             content=msgspec.json.encode(body),
             headers={"content-type": "application/json", **extra, **self.connection.headers()},
         )

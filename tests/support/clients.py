@@ -31,7 +31,7 @@ class Tokens:
         self.asked.append((scope, tenant_id))
         await asyncio.sleep(self._after_s)
         if len(self.asked) <= self._failures:
-            raise ProviderUnavailable("Entra gave no token.", UpstreamFacts(transient=True))
+            raise ProviderUnavailable("Entra issued no token.", UpstreamFacts(transient=True))
         return Secret(self.text)
 
 

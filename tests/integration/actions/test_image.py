@@ -542,8 +542,8 @@ def test_suited_endpoint_is_else_the_same():
     """Only the version differs, and only for images in the deployment style."""
     endpoint = parse_endpoint("https://r.openai.azure.com")
 
-    assert endpoint.suited("embeddings") is endpoint
-    assert endpoint.suited("images/generations").url("images/generations", "d") == (
+    assert endpoint.for_operation("embeddings") is endpoint
+    assert endpoint.for_operation("images/generations").url("images/generations", "d") == (
         "https://r.openai.azure.com/openai/deployments/d/images/generations?api-version=2025-04-01-preview"
     )
 

@@ -413,7 +413,7 @@ async def test_a_vault_that_may_not_be_written_names_the_role(customer: Customer
     assert "Key Vault Secrets Officer" in kept.json["detail"]
     assert "Key Vault Secrets Officer" in removed.json["detail"]
     assert "Retry-After" not in kept.headers
-    assert "request_failed route=put_connection Problem Key Vault does not let the app keep" in caplog.text
+    assert "request_failed route=put_connection Problem Key Vault does not allow the app to write" in caplog.text
     assert customer.account.key not in caplog.text
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.connections.endpoint import _KNOWN_HOSTS, Endpoint, parse_endpoint
+from shared.connections.endpoint import _PROVIDER_HOSTS, Endpoint, parse_endpoint
 from shared.errors import ConnectionInvalid
 from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed
 
@@ -247,23 +247,23 @@ SECRET = "s3cr3t"
 REFUSED = [
     (None, None, "needs an `endpoint`"),
     ("", "azure_openai", "needs an `endpoint`"),
-    ("https://", None, "name a host"),
-    ("https:///openai/v1", None, "name a host"),
-    ("https://:443/", None, "name a host"),
+    ("https://", None, "have a host"),
+    ("https:///openai/v1", None, "have a host"),
+    ("https://:443/", None, "have a host"),
     ("https:/r.openai.azure.com", None, "must be a URL"),
     ("https://r.openai.azure.com:", None, "a port, if any"),
     ("https://r.openai.azure.com:0", None, "a port, if any"),
     ("https://r.openai.azure.com:65536", None, "a port, if any"),
     (f"https://r.openai.azure.com:{SECRET}", None, "a port, if any"),
-    ("https://-r.openai.azure.com", None, "name a host"),
-    ("https://r..openai.azure.com", None, "name a host"),
-    ("https://r%2eopenai.azure.com", None, "name a host"),
-    ("https://{resource}.openai.azure.com", None, "name a host"),
-    (f"https://{'r' * 64}.openai.azure.com", None, "name a host"),
-    (f"https://{'r.' * 120}openai.azure.com", None, "name a host"),
-    ("https://[::1", "openai", "name a host"),
-    ("https://[:::]/", "openai", "name a host"),
-    ("https://[fe80::1%25eth0]/", "openai", "name a host"),
+    ("https://-r.openai.azure.com", None, "have a host"),
+    ("https://r..openai.azure.com", None, "have a host"),
+    ("https://r%2eopenai.azure.com", None, "have a host"),
+    ("https://{resource}.openai.azure.com", None, "have a host"),
+    (f"https://{'r' * 64}.openai.azure.com", None, "have a host"),
+    (f"https://{'r.' * 120}openai.azure.com", None, "have a host"),
+    ("https://[::1", "openai", "have a host"),
+    ("https://[:::]/", "openai", "have a host"),
+    ("https://[fe80::1%25eth0]/", "openai", "have a host"),
     (f"https://user:{SECRET}@r.openai.azure.com", None, "`api_key`"),
     (f"{SECRET}@r.openai.azure.com", None, "`api_key`"),
     (f"user:{SECRET}@host", None, "`api_key`"),
@@ -282,19 +282,19 @@ REFUSED = [
     ("https://r.openai.azure.com.evil.com/openai/v1", None, "`provider`"),
     ("https://evilopenai.azure.com/openai/v1", None, "`provider`"),
     ("http://localhost:8080/openai/v1", None, "`provider`"),
-    ("https://r.openai.azure.com", "openai", "says openai, but"),
-    ("https://r.services.ai.azure.com", "openai", "says openai, but"),
-    ("https://api.openai.com/v1", "azure_openai", "says azure_openai, but"),
-    ("https://x.eastus.models.ai.azure.com", "azure_openai", "says azure_openai, but"),
+    ("https://r.openai.azure.com", "openai", "is openai, but"),
+    ("https://r.services.ai.azure.com", "openai", "is openai, but"),
+    ("https://api.openai.com/v1", "azure_openai", "is azure_openai, but"),
+    ("https://x.eastus.models.ai.azure.com", "azure_openai", "is azure_openai, but"),
     ("https://r.openai.azure.com", "anthropic", "one of azure_openai, foundry, openai"),
     ("https://gw.contoso.com/openai/deployments/D", "openai", "must be azure_openai"),
-    ("https://r.openai.azure.com/v1", None, "known for"),
-    ("https://r.openai.azure.com/models", None, "known for"),
-    ("https://r.services.ai.azure.com/api/projects/P/models", None, "known for"),
-    ("https://r.openai.azure.com/openai/deployments/D/x/y", None, "known for"),
-    ("https://r.services.ai.azure.com/anthropic/v1/messages", None, "known for"),
-    ("https://r.services.ai.azure.com/x/openai/v1", None, "known for"),
-    ("https://api.openai.com/v2", None, "known for"),
+    ("https://r.openai.azure.com/v1", None, "does not serve"),
+    ("https://r.openai.azure.com/models", None, "does not serve"),
+    ("https://r.services.ai.azure.com/api/projects/P/models", None, "does not serve"),
+    ("https://r.openai.azure.com/openai/deployments/D/x/y", None, "does not serve"),
+    ("https://r.services.ai.azure.com/anthropic/v1/messages", None, "does not serve"),
+    ("https://r.services.ai.azure.com/x/openai/v1", None, "does not serve"),
+    ("https://api.openai.com/v2", None, "does not serve"),
     ("https://r.openai.azure.com/openai/deployments/../v1", None, "segments"),
     ("https://r.openai.azure.com/openai/./v1", None, "segments"),
     ("https://r.openai.azure.com/openai/deployments/%2e%2E", None, "segments"),
@@ -315,8 +315,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("pasted", "provider", "words"), REFUSED)
-def test_what_is_no_endpoint_is_refused_with_a_sentence(pasted, provider, words):
-    """A refusal names what would be right, is one full sentence or two, and quotes nothing."""
+def test_an_invalid_endpoint_is_refused_with_a_sentence(pasted, provider, words):
+    """The error says what is valid, in full sentences, and quotes nothing."""
     with pytest.raises(ConnectionInvalid) as refused:
         parse_endpoint(pasted, provider=provider)
 
@@ -357,7 +357,7 @@ def test_addresses_have_one_spelling(pasted, base, host):
 
 def test_hosts_that_are_known_are_those_allowed_by_default():
     """Every host that tells its provider is on the default allow-list, and no other is."""
-    assert sorted(_KNOWN_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
+    assert sorted(_PROVIDER_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ async def test_entras_refusal_is_unavailable_and_names_nobody(
     authority.refusal = web.Response(status=status, content_type=kind, text=text)
 
     async with opened(**federated(authority)) as identity:
-        with pytest.raises(ProviderUnavailable, match=r"Entra gave no token") as raised:
+        with pytest.raises(ProviderUnavailable, match=r"Entra issued no token") as raised:
             await identity.token(SCOPE, TENANT)
 
     assert raised.value.facts.transient
@@ -176,7 +176,7 @@ async def test_entra_that_is_not_there_is_unavailable(authority: Authority) -> N
     options = federated(authority) | {"authority": "https://localhost:1"}
 
     async with opened(**options) as identity:
-        with pytest.raises(ProviderUnavailable, match="Entra gave no token"):
+        with pytest.raises(ProviderUnavailable, match="Entra issued no token"):
             await identity.token(SCOPE, TENANT)
 
 
@@ -197,7 +197,7 @@ async def test_an_app_without_an_identity_gets_no_token(monkeypatch: pytest.Monk
     monkeypatch.setenv("IDENTITY_HEADER", "x")
 
     async with opened(retry_total=0) as identity:
-        with pytest.raises(ProviderUnavailable, match="Entra gave no token"):
+        with pytest.raises(ProviderUnavailable, match="Entra issued no token"):
             await identity.token(SCOPE, None)
 
 
