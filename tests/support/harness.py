@@ -61,7 +61,7 @@ class Customer:
         return [dict(entity) async for entity in query]
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio writes the arguments of a fixture down for each test: seconds, with all accounts
 class World:
     """Everything there is."""
 
