@@ -194,7 +194,7 @@ async def _check_static_connection(settings: Settings) -> Finding:
         return f"It is valid; its provider is {connection.endpoint.provider}."
 
     finding = await _run_check(check, resolve)
-    if finding.verdict == "ok" and settings.static_for_everybody:
+    if finding.verdict == "ok" and settings.static_for_all:
         everybody = "It serves every customer without a connection, at your cost. Name the customers instead."
         finding = replace(finding, verdict="warning", message=f"{finding.message} {everybody}")
     return finding

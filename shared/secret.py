@@ -1,4 +1,4 @@
-"""A key that cannot be shown by accident. It knows nothing of where keys come from or go to."""
+"""A key that can't be shown by accident, and its redaction from texts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import AnyStr, Never
 from urllib.parse import quote
 
 _REDACT_FROM = 8
-"""A shorter key would be found in innocent text."""
+"""Characters. A shorter key would match ordinary text."""
 _JSON_ESCAPE = r"\\+(?:/|u00(2[013-9a-f]|3[a-f]|40|5[bd-f]|60|7[b-e]))"
-"""Of what keys are made of beside letters and digits; not the quote and the backslash, without which JSON is none."""
+"""Characters of keys besides letters and digits; not the quote and the backslash, which JSON itself needs."""
 _IN_TEXT = re.compile(_JSON_ESCAPE, re.IGNORECASE)
 _IN_BYTES = re.compile(_JSON_ESCAPE.encode(), re.IGNORECASE)
 _IN_PATHS = "!$&'()*+,;=:@"
@@ -19,10 +19,10 @@ _IN_PATHS = "!$&'()*+,;=:@"
 
 class Secret:
     """
-    A credential whose text is given only to who asks for it by name: `reveal()`.
+    A credential whose text only `reveal()` returns.
 
-    `repr`, `str`, formatting and logging show `***`; it can't be pickled, copied into JSON or used
-    as a dictionary's key. Two secrets compare equal in constant time.
+    `repr`, `str`, formatting and logging show `***`. It can't be pickled, encoded as JSON or used as a dictionary key.
+    Two secrets are compared in constant time.
     """
 
     __slots__ = ("__value",)
@@ -31,7 +31,7 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """The text itself, for an authentication header and nothing else."""
+        """Return the text itself, for an authentication header and nothing else."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -45,38 +45,43 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(self.__value.encode(), other.reveal().encode())
 
-    __hash__ = None  # type: ignore[assignment]  # a dictionary of secrets would have to hash the key itself
+    __hash__ = None  # type: ignore[assignment]  # a hash would be made of the key itself
 
     def __reduce__(self) -> Never:
-        raise TypeError("A secret is not pickled.")
+        raise TypeError("A secret can't be pickled.")
 
 
 def redact(text: AnyStr, secret: Secret) -> AnyStr:
-    """`text` with three stars for the secret, in whatever case: a host is written in lower case, a path encoded."""
-    told = secret.reveal()
-    if not _REDACT_FROM <= len(told) <= len(text):
+    """
+    Return `text` with `***` in place of the secret.
+
+    The secret is also found in another case, as in a host, and URL-encoded or JSON-escaped.
+    """
+    key = secret.reveal()
+    if not _REDACT_FROM <= len(key) <= len(text):
         return text
-    spellings = dict.fromkeys((told, quote(told, safe=""), quote(told, safe=_IN_PATHS)))
+    spellings = dict.fromkeys((key, quote(key, safe=""), quote(key, safe=_IN_PATHS)))
     if isinstance(text, bytes):
-        return _blotted(_plain(text, told.encode(), _IN_BYTES), [one.encode() for one in spellings], b"***")
-    return _blotted(_plain(text, told, _IN_TEXT), spellings, "***")
+        encoded = [spelling.encode() for spelling in spellings]
+        return _replace(_unescape(text, key.encode(), _IN_BYTES), encoded, b"***")
+    return _replace(_unescape(text, key, _IN_TEXT), spellings, "***")
 
 
-def _plain(text: AnyStr, told: AnyStr, escape: re.Pattern[AnyStr]) -> AnyStr:
-    """`text` without its JSON escapes (one level or more), where the key is found so; else `text` itself."""
-    if told.isalnum() or not escape.search(text):
+def _unescape(text: AnyStr, key: AnyStr, escape: re.Pattern[AnyStr]) -> AnyStr:
+    """Return `text` without its JSON escapes, of any depth, if the key is found that way; else `text` itself."""
+    if key.isalnum() or not escape.search(text):
         return text
-    plain = escape.sub(_character, text)
-    return plain if told.lower() in plain.lower() else text
+    unescaped = escape.sub(_character, text)
+    return unescaped if key.lower() in unescaped.lower() else text
 
 
-def _character(found: re.Match[AnyStr]) -> AnyStr:
-    number, all_of_it = int(found[1] or b"2f", 16), found[0]
-    return all_of_it[:0] + (bytes([number]) if isinstance(all_of_it, bytes) else chr(number))
+def _character(match: re.Match[AnyStr]) -> AnyStr:
+    number, escape = int(match[1] or b"2f", 16), match[0]
+    return escape[:0] + (bytes([number]) if isinstance(escape, bytes) else chr(number))
 
 
-def _blotted(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:
-    lowered = text.lower()  # most texts hold no key, and this is quicker to find out so
+def _replace(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:
+    lowered = text.lower()  # most texts contain no key, which this finds out faster than the substitution
     for spelling in spellings:
         if spelling.lower() in lowered:
             text = re.sub(re.escape(spelling), stars, text, flags=re.IGNORECASE)

@@ -1,8 +1,8 @@
 """
-The app's settings, read from the environment once a worker.
+The app's settings, read from the environment once per worker.
 
-A setting's name is its field's in upper case; `JobStorage` and its parts follow the Functions
-host's own form. The lists in README.md and local.settings.sample.json are held to this by a test.
+The name of a setting is that of its field in upper case; `JobStorage` and its parts have the Functions host's own form.
+A test compares the lists in README.md and local.settings.sample.json with these fields.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from shared.errors import SettingInvalid
 from shared.secret import Secret
 
 LEASE_S = 90
-"""Seconds that a claim of a job holds unless it is renewed, where nothing else is set."""
+"""Default of LEASE_SECONDS."""
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
-# Of ALLOW_STATIC_CONNECTION, where they are all that it says; any other word is some customer's id.
-_EVERYBODY = {"*", "true", "1"}
-_NOBODY = {"", "false", "0"}
-_AMONG = {"http_auth": ("key", "entra")}
-_WITHIN = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
+# Values of ALLOW_STATIC_CONNECTION. Anything else is a list of customer ids.
+_ALL = {"*", "true", "1"}
+_NONE = {"", "false", "0"}
+_CHOICES = {"http_auth": ("key", "entra")}
+_RANGES = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
 
 
 @dataclass(frozen=True, slots=True)
 class StorageAccount:
-    """Where jobs are kept: a connection string, or addresses that are reached with the app's identity."""
+    """The account that holds the jobs: a connection string, or URLs for the app's identity."""
 
     connection_string: Secret | None
     queue_service_uri: str
     blob_service_uri: str
     table_service_uri: str
     client_id: str
-    """The user-assigned identity to use, where there is one."""
+    """The user-assigned identity to use, if any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator has set. `read_settings` makes one."""
+    """The operator's settings. `read_settings` makes them."""
 
     job_storage: StorageAccount
 
     key_vault_url: str = ""
-    """Empty: there is no vault, and only the static connection can serve."""
+    """Empty: there is no vault, and only the static connection can be used."""
     key_vault_ca_file: str = ""
-    """A certificate authority of one's own, for a vault behind one: the local stack's."""
+    """A private certificate authority of the vault, such as the local stack's."""
     azure_client_id: str = ""
-    """The user-assigned identity of the app."""
+    """The user-assigned identity of the app, if any."""
     entra_client_id: str = ""
     """The app registration that customers in other tenants have consented to."""
 
@@ -56,9 +56,9 @@ class Settings:
     allow_static_connection: str = ""
 
     allowed_endpoint_suffixes: tuple[str, ...] = ()
-    """Host suffixes that connections may point at; empty: those of Azure and OpenAI."""
+    """Host suffixes that the endpoints of connections may have; empty: those of Azure and OpenAI."""
     allowed_scopes: tuple[str, ...] = ()
-    """Scopes of Entra tokens that connections may name, besides those of AI services."""
+    """Scopes that connections may request Entra tokens for, besides those of AI services."""
     allow_local_endpoints: bool = False
     allow_private_endpoints: bool = False
 
@@ -69,79 +69,79 @@ class Settings:
     results_container: str = "results"
     input_containers: tuple[str, ...] = ("inputs",)
     templates_container: str = "templates"
-    """Customers' templates for webhooks of systems that know nothing of us."""
+    """Customers' templates, which make jobs of other systems' webhooks."""
     jobs_table: str = "jobs"
 
     http_auth: str = "key"
-    """`key`: the host asks for a function key. `entra`: App Service authentication stands in front of the app."""
+    """`key`: the host requires a function key. `entra`: App Service authentication is in front of the app."""
     entra_customer_claim: str = "customer"
-    """The claim of a token that ties it to one customer."""
+    """The claim that ties a token to one customer."""
     website_auth_enabled: bool = False
-    """Set by Azure where App Service authentication is on (learn.microsoft.com, "reference-app-settings")."""
+    """Azure sets it if App Service authentication is on (learn.microsoft.com, "reference-app-settings")."""
 
     lease_seconds: int = LEASE_S
-    """How long after its last sign of life a worker's job may be taken over by another."""
+    """Seconds after which another worker may take over a job whose lease was not renewed."""
     retain_jobs_days: int = 30
-    """How long what became of a done job is kept, with its blobs; 0: for ever."""
+    """Days that a finished job is kept, with its blobs; 0: no limit."""
     retain_usage_months: int = 24
-    """How many whole months usage records are kept, besides the one that is running; 0: for ever."""
+    """Complete months that usage records are kept, besides the current one; 0: no limit."""
 
     applicationinsights_connection_string: Secret = field(default_factory=lambda: Secret(""))
-    """Where telemetry goes, the host's and the app's; empty: nothing is loaded for it, and nothing told."""
+    """Where the telemetry of host and app goes; empty: none is sent, and its packages are not loaded."""
     telemetry_content: bool = False
-    """Whether telemetry has questions and answers in it."""
+    """Whether telemetry contains prompts and completions."""
 
     @property
     def poison_queue(self) -> str:
-        """Where the host puts a message that crashed the worker too often."""
+        """The poison queue of the jobs queue."""
         return poison_of(self.jobs_queue)
 
     @property
     def callbacks_poison_queue(self) -> str:
-        """The same for callbacks."""
+        """The poison queue of the callbacks queue."""
         return poison_of(self.callbacks_queue)
 
     @property
-    def static_for_everybody(self) -> bool:
-        """Whether any customer who has no connection may run on the operator's own account."""
-        return self.allow_static_connection.strip().lower() in _EVERYBODY
+    def static_for_all(self) -> bool:
+        """Whether all customers without a connection may use the operator's own."""
+        return self.allow_static_connection.strip().lower() in _ALL
 
     def allows_static(self, customer: str) -> bool:
-        """Whether `customer`, having no connection, may run on the operator's own account."""
-        if self.static_for_everybody:
+        """Return whether this customer may use the operator's own connection if it has none."""
+        if self.static_for_all:
             return True
         allowed = self.allow_static_connection.strip()
-        return allowed.lower() not in _NOBODY and customer in _split(allowed)
+        return allowed.lower() not in _NONE and customer in _split(allowed)
 
 
 _DEFAULTS = Settings(job_storage=StorageAccount(None, "", "", "", ""))
 
 
 def poison_of(queue: str) -> str:
-    """The name of a queue's poison queue, after the Functions host's own rule."""
+    """Return the name of a queue's poison queue, by the rule of the Functions host."""
     return f"{queue}-poison"
 
 
 def binding_queues(environment: Mapping[str, str]) -> tuple[str, str, str]:
-    """The names of the jobs, poison and results queues, which the app's bindings need to be indexed."""
+    """Return the names of the jobs, poison and results queues, which the bindings need before settings are read."""
     jobs: str = _read(environment, "jobs_queue")
     return jobs, poison_of(jobs), _read(environment, "results_queue")
 
 
 def callback_queues(environment: Mapping[str, str]) -> tuple[str, str]:
-    """As `binding_queues`: the callbacks queue and its poison queue."""
+    """Return the names of the callbacks queue and its poison queue, as `binding_queues` does."""
     callbacks: str = _read(environment, "callbacks_queue")
     return callbacks, poison_of(callbacks)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """
-    The settings in `environment`; what is not set there has its default.
+    Return the settings in `environment`, with defaults for those that are not set.
 
-    Raises SettingInvalid, naming the setting and what would be right.
+    Raises SettingInvalid, whose message names the setting and what is valid.
     """
-    read = {one.name: _read(environment, one.name) for one in fields(Settings) if one.name != "job_storage"}
-    settings = Settings(job_storage=_storage(environment), **read)
+    values = {field.name: _read(environment, field.name) for field in fields(Settings) if field.name != "job_storage"}
+    settings = Settings(job_storage=_storage(environment), **values)
     vault = settings.key_vault_url
     if vault and not vault.lower().startswith("https://"):
         raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
@@ -149,16 +149,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     callbacks, dead_callbacks = settings.callbacks_queue, settings.callbacks_poison_queue
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
         if queue in {jobs, poison}:
-            raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which hold jobs.")
+            raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which are for jobs.")
     if results in {callbacks, dead_callbacks}:
         raise SettingInvalid(
-            f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which hold callbacks."
+            f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which are for callbacks."
         )
     return settings
 
 
 def _read(environment: Mapping[str, str], field_name: str) -> Any:
-    """What is set for a field, of its default's type; where nothing is set, its default."""
+    """Return the setting of a field, in the type of its default, or the default if it is not set."""
     name, default = field_name.upper(), getattr(_DEFAULTS, field_name)
     text = environment.get(name, "").strip()
     if not text:
@@ -166,12 +166,12 @@ def _read(environment: Mapping[str, str], field_name: str) -> Any:
     if isinstance(default, bool):
         return _flag(name, text)
     if isinstance(default, int):
-        return _whole(name, text, *_WITHIN[field_name])
+        return _integer(name, text, *_RANGES[field_name])
     if isinstance(default, tuple):
         return _split(text)
     if isinstance(default, Secret):
         return Secret(text)
-    values = _AMONG.get(field_name)
+    values = _CHOICES.get(field_name)
     if values and text not in values:
         raise SettingInvalid(f"{name} must be {' or '.join(values)}.")
     return text
@@ -206,9 +206,9 @@ def _flag(name: str, text: str) -> bool:
     raise SettingInvalid(f"{name} must be true or false.")
 
 
-def _whole(name: str, text: str, least: int, most: int) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:  # noqa: PLR2004
-        raise SettingInvalid(f"{name} must be a whole number from {least} to {most}.")
+def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not minimum <= int(text) <= maximum:  # noqa: PLR2004
+        raise SettingInvalid(f"{name} must be a whole number from {minimum} to {maximum}.")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""A key that was pasted into a wrong place, or is quoted back, is in nothing that leaves us, however it is spelled."""
+"""A key that was pasted into the wrong place, or is quoted by a server, is redacted, however it is encoded."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("spelled", [str, str.lower, str.upper, encode_segment, lambda key: quote(key, safe="")])
-def test_a_key_is_blotted_out_however_it_is_spelled(key: str, spelled):
-    """In any case, percent-encoded as a path or a query has it, in text as in bytes."""
-    text = f"at {spelled(key)}.example, and {key}"
+@pytest.mark.parametrize("encode", [str, str.lower, str.upper, encode_segment, lambda key: quote(key, safe="")])
+def test_a_key_is_redacted_however_it_is_encoded(key: str, encode):
+    """In any case, percent-encoded as in a path or a query, in text and in bytes."""
+    text = f"at {encode(key)}.example, and {key}"
 
     assert "at ***.example, and ***" == redact(text, Secret(key))
-    if key.isascii():  # of bytes only ASCII letters have a case
+    if key.isascii():  # in bytes, only ASCII letters have upper and lower case
         assert b"at ***.example, and ***" == redact(text.encode(), Secret(key))
 
 
 @pytest.mark.parametrize(
-    "spelled", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123", r"aB\\u002b\\\/=:cD0123"]
+    "escaped", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123", r"aB\\u002b\\\/=:cD0123"]
 )
-def test_a_key_is_blotted_out_as_json_may_have_it(spelled: str):
-    """Encoders differ in what they escape: the key stands there all the same once somebody has decoded it."""
-    assert r'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}', Secret(KEYS[1]))
-    assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{spelled}"}}'.encode(), Secret(KEYS[1]))
+def test_a_json_escaped_key_is_redacted(escaped: str):
+    """Encoders escape different characters, but whoever decodes the text gets the key."""
+    assert r'{"a": "\n***"}' == redact(rf'{{"a": "\n{escaped}"}}', Secret(KEYS[1]))
+    assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{escaped}"}}'.encode(), Secret(KEYS[1]))
 
 
-def test_what_is_no_key_is_left_alone():
-    """Other text stays as it is, and a key too short to be one is found in none."""
+def test_other_text_is_not_changed():
+    """Text without the key stays as it is, and a key that is too short is not redacted."""
     assert "nothing of it" == redact("nothing of it", Secret(KEYS[0]))
     assert b"\xff of it" == redact(b"\xff of it", Secret(KEYS[0]))
     assert "a prompt" == redact("a prompt", Secret("prompt"))
@@ -54,7 +54,7 @@ async def _send(account: Account, host: str, **options) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("addresses", "timeout_s", "kind", "said"),
+    ("addresses", "timeout_s", "kind", "message"),
     [
         ([], 30, ProviderUnavailable, "***.contoso.example could not be reached"),
         (["127.0.0.1"], 0.2, UpstreamTimeout, "***.contoso.example gave no answer within 0.2 s"),
@@ -68,9 +68,9 @@ async def test_a_key_in_the_hosts_name_is_in_no_error(
     addresses: list[str],
     timeout_s: float,
     kind: type[JobError],
-    said: str,
+    message: str,
 ):
-    """What is said of an endpoint that gives no answer names its host, which is in lower case, without the key."""
+    """The message for an endpoint that does not answer has its host, which is in lower case, without the key."""
     account = endpoint.account(f"Ab9-Key-{time.monotonic_ns()}")
     account.will_answer(completion(after_s=30))
     host = f"{account.key}.contoso.example".lower()
@@ -80,12 +80,12 @@ async def test_a_key_in_the_hosts_name_is_in_no_error(
     with pytest.raises(kind) as raised:
         await _send(account, host, timeout_s=timeout_s)
 
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert account.key.lower() not in str(raised.value)
 
 
-async def test_a_key_in_an_answer_is_blotted_out_in_any_case(endpoint: Endpoint):
-    """A gateway that quotes the host it was called at quotes no key in the answer or its headers."""
+async def test_a_key_in_a_response_is_redacted_in_any_case(endpoint: Endpoint):
+    """A gateway that quotes the host of the request shows no key, neither in the body nor in the headers."""
     account = endpoint.account(f"Ab9-Key-{time.monotonic_ns()}")
     account.will_answer(reply({"at": f"https://{account.key.lower()}/"}, headers={"x-request-id": account.key.upper()}))
 

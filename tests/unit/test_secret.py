@@ -1,4 +1,4 @@
-"""A secret shows itself to nobody who does not ask for it by name."""
+"""Only `reveal` shows the text of a secret."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MARK = "k3y-MARK-é"
         lambda secret: str(dir(secret)),
     ],
 )
-def test_no_way_of_printing_shows_it(show):
-    """Printing, formatting and what holds a secret show three stars."""
+def test_printing_and_formatting_do_not_show_it(show):
+    """Neither a secret nor anything that contains one is printed with its text."""
     assert "MARK" not in show(Secret(MARK))
 
 
 def test_logging_shows_stars(caplog: pytest.LogCaptureFixture):
-    """A log line with a secret in it has none."""
+    """A secret in a log line is `***`."""
     logging.getLogger("test_secret").warning("key=%s", Secret(MARK))
 
     assert ["key=***"] == caplog.messages
@@ -49,19 +49,19 @@ def test_logging_shows_stars(caplog: pytest.LogCaptureFixture):
     [pickle.dumps, copy.copy, copy.deepcopy, json.dumps, msgspec.json.encode, msgspec.to_builtins, hash, vars],
 )
 def test_it_is_not_written_copied_or_hashed(write):
-    """What would carry the key elsewhere raises, and does not show it either."""
+    """Each of these raises a TypeError, whose message does not contain the text."""
     with pytest.raises(TypeError) as raised:
         write(Secret(MARK))
     assert "MARK" not in str(raised.value)
 
 
-def test_it_is_revealed_by_name():
-    """`reveal` gives the text as it is."""
+def test_it_is_revealed():
+    """`reveal` returns the text."""
     assert MARK == Secret(MARK).reveal()
 
 
-def test_secrets_compare_by_their_text_and_with_nothing_else():
-    """Two secrets of one text are equal; a secret is no text."""
+def test_secrets_are_compared_by_their_text():
+    """Two secrets with the same text are equal; a secret and a text never are."""
     assert Secret(MARK) == Secret(MARK)
     assert Secret(MARK) != Secret("other")
     assert Secret(MARK) != MARK
@@ -69,11 +69,11 @@ def test_secrets_compare_by_their_text_and_with_nothing_else():
 
 
 def test_an_empty_secret_is_false():
-    """Whether there is one can be asked without revealing it."""
+    """An emptiness check does not need `reveal`."""
     assert [False, True] == [bool(Secret("")), bool(Secret("x"))]
 
 
 def test_it_takes_no_further_attributes():
-    """Nothing can be hung on a secret, nor its text be set anew by its name."""
+    """A secret has no attributes that could be set."""
     with pytest.raises(AttributeError):
         Secret(MARK).value = "x"

@@ -1,4 +1,4 @@
-"""The app's settings: what is read, what is left out, what is refused."""
+"""The app's settings: how they are read, and which values are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shared.errors import SettingInvalid
 from shared.secret import Secret
 from shared.settings import Settings, StorageAccount, binding_queues, read_settings
 
-LEAST = {"JobStorage": "UseDevelopmentStorage=true;AccountKey=MARK"}
+REQUIRED = {"JobStorage": "UseDevelopmentStorage=true;AccountKey=MARK"}
 URIS = {
     "JobStorage__queueServiceUri": "https://s.queue.core.windows.net",
     "JobStorage__blobServiceUri": "https://s.blob.core.windows.net",
@@ -17,21 +17,23 @@ URIS = {
 
 
 def read(**environment: str) -> Settings:
-    return read_settings(LEAST | environment)
+    """The settings of an environment, with the required ones added."""
+    return read_settings(REQUIRED | environment)
 
 
 def refusal(environment: dict[str, str]) -> str:
+    """The message for an invalid environment. It must not show a secret."""
     with pytest.raises(SettingInvalid) as raised:
         read_settings(environment)
     assert "MARK" not in str(raised.value)
     return str(raised.value)
 
 
-def test_what_is_not_set_has_its_default():
-    """Storage alone makes settings; nothing is allowed that was not switched on."""
+def test_settings_have_defaults():
+    """Only storage is required; what is not switched on is off."""
     assert (
         Settings(
-            job_storage=StorageAccount(Secret(LEAST["JobStorage"]), "", "", "", ""),
+            job_storage=StorageAccount(Secret(REQUIRED["JobStorage"]), "", "", "", ""),
             key_vault_url="",
             key_vault_ca_file="",
             azure_client_id="",
@@ -54,7 +56,7 @@ def test_what_is_not_set_has_its_default():
 
 
 def test_every_setting_is_read():
-    """Each setting arrives in its field, without the white space around it."""
+    """Each setting is in its field, without surrounding white space."""
     settings = read(
         KEY_VAULT_URL=" HTTPS://v.vault.azure.net/ ",
         KEY_VAULT_CA_FILE="/ca.pem",
@@ -100,12 +102,12 @@ def test_every_setting_is_read():
 
 
 def test_settings_show_no_secret():
-    """The repr of settings holds neither the storage's key nor the static connection."""
+    """Their repr contains neither the key of the storage account nor the static connection."""
     assert "MARK" not in repr(read(STATIC_CONNECTION="MARK"))
 
 
-def test_storage_is_reached_by_addresses_and_identity():
-    """Three addresses take the place of a connection string, with an identity where one is named."""
+def test_storage_can_be_urls_and_an_identity():
+    """Three URLs replace the connection string, with a client id if one is set."""
     settings = read_settings(URIS | {"JobStorage__clientId": "id-1"})
 
     assert StorageAccount(None, *URIS.values(), "id-1") == settings.job_storage
@@ -122,8 +124,8 @@ def test_storage_is_reached_by_addresses_and_identity():
         {"AzureWebJobsStorage": "UseDevelopmentStorage=true"},
     ],
 )
-def test_storage_must_be_set_whole(environment: dict[str, str]):
-    """Without a connection string all three addresses must be there."""
+def test_storage_settings_must_be_complete(environment: dict[str, str]):
+    """Without a connection string, all three URLs are required."""
     assert (
         "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri "
         "and JobStorage__tableServiceUri must all be set." == refusal(environment)
@@ -132,9 +134,9 @@ def test_storage_must_be_set_whole(environment: dict[str, str]):
 
 @pytest.mark.parametrize("url", ["http://v.vault.azure.net", "v.vault.azure.net", "https:/v", "ftp://v"])
 def test_vault_is_https(url: str):
-    """A vault's address without https is refused."""
+    """A vault URL without https is refused."""
     assert "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net." == refusal(
-        LEAST | {"KEY_VAULT_URL": url}
+        REQUIRED | {"KEY_VAULT_URL": url}
     )
 
 
@@ -146,29 +148,29 @@ def test_vault_is_https(url: str):
         *((text, False) for text in ("", "0", "false", "No", "OFF", " ")),
     ],
 )
-def test_flags_are_yes_or_no(name: str, text: str, flag: bool):
-    """The usual words switch a flag on and off."""
+def test_flags_are_read(name: str, text: str, flag: bool):
+    """The usual words for yes and no set a flag, in any case."""
     assert flag == getattr(read(**{name: text}), name.lower())
 
 
 @pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
 @pytest.mark.parametrize("text", ["maybe", "2", "tru", "*", "yes,no"])
-def test_other_words_for_a_flag_are_refused(name: str, text: str):
-    """A word that is neither yes nor no is not taken for either."""
-    assert f"{name} must be true or false." == refusal(LEAST | {name: text})
+def test_other_values_of_a_flag_are_refused(name: str, text: str):
+    """A value that is neither yes nor no is an error, not a default."""
+    assert f"{name} must be true or false." == refusal(REQUIRED | {name: text})
 
 
 @pytest.mark.parametrize("name", ["RESULTS_QUEUE", "CALLBACKS_QUEUE"])
 @pytest.mark.parametrize("queue", ["work", "work-poison"])
-def test_no_other_queue_may_be_the_jobs(name: str, queue: str):
-    """Results in the queue of jobs would be taken for jobs, without end."""
-    assert f"{name} must be a queue other than work and work-poison, which hold jobs." == refusal(
-        LEAST | {"JOBS_QUEUE": "work", name: queue}
+def test_no_other_queue_can_be_the_jobs_queue(name: str, queue: str):
+    """Results in the jobs queue would be read as jobs, in a loop."""
+    assert f"{name} must be a queue other than work and work-poison, which are for jobs." == refusal(
+        REQUIRED | {"JOBS_QUEUE": "work", name: queue}
     )
 
 
 @pytest.mark.parametrize(
-    ("allowed", "customer", "served"),
+    ("allowed", "customer", "expected"),
     [
         ("", "acme", False),
         ("  ", "acme", False),
@@ -200,12 +202,12 @@ def test_no_other_queue_may_be_the_jobs(name: str, queue: str):
         ("acme,", "", False),
     ],
 )
-def test_operators_account_serves_whom_the_settings_name(allowed: str, customer: str, served: bool):
+def test_the_static_connection_serves_the_customers_in_the_setting(allowed: str, customer: str, expected: bool):
     """
-    The static connection is for everybody where the setting is only `*`, `true` or `1`, for nobody where it is
-    empty, `false` or `0`, and else for the customers named, to the letter: `on` and `no` are names as others.
+    It is for all customers if the setting is exactly `*`, `true` or `1`, for none if it is empty, `false` or `0`.
+    Otherwise it is for the customers in the list, whose names are compared exactly: `on` and `no` are names, too.
     """
-    assert served == read(ALLOW_STATIC_CONNECTION=allowed).allows_static(customer)
+    assert expected == read(ALLOW_STATIC_CONNECTION=allowed).allows_static(customer)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +221,8 @@ def test_operators_account_serves_whom_the_settings_name(allowed: str, customer:
     ],
 )
 def test_bindings_need_no_other_setting(environment: dict[str, str], queues: tuple[str, str, str]):
-    """The names that the bindings need are there without any setting, and agree with the settings."""
+    """The queue names of the bindings need no other setting, and are those of the settings."""
     assert queues == binding_queues(environment)
 
-    settings = read_settings(LEAST | environment)
+    settings = read_settings(REQUIRED | environment)
     assert queues == (settings.jobs_queue, settings.poison_queue, settings.results_queue)
