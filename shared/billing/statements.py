@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
+from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
 from shared.storage.base import Row, Table
 
 CHOICES = ("month", "day", "model", "action", "connection")
@@ -20,7 +20,7 @@ CHOICES = ("month", "day", "model", "action", "connection")
 USUAL = ("day", "model", "action", "connection")
 ALWAYS = ("source", "provider", "billed_to", "outcome")
 """What lines are told apart by in any case: who pays whom, and whether it is beyond doubt."""
-SUMS = Sums.__struct_fields__
+SUMS = UsageTotals.__struct_fields__
 _TOLD = SUMS[3:]
 _COLUMNS = ("at", "model", "action", "connection", *ALWAYS, "reported", "calls", *_TOLD)
 
@@ -90,8 +90,8 @@ def _totals(sums: dict[_Label, list[int]]) -> StatementTotals:
         total = found.setdefault(label[-1], [0] * len(SUMS))
         for place, amount in enumerate(line):
             total[place] += amount
-    known = {outcome: Sums(**dict(zip(SUMS, line, strict=True))) for outcome, line in found.items()}
-    nothing = Sums()
+    known = {outcome: UsageTotals(**dict(zip(SUMS, line, strict=True))) for outcome, line in found.items()}
+    nothing = UsageTotals()
     return StatementTotals(
         answered=known.get("answered", nothing),
         lost=known.get("lost", nothing),

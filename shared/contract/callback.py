@@ -1,4 +1,4 @@
-"""The message of a callback that is to be made, as it stands in the callbacks queue. Ours alone."""
+"""The message of a callback in the callbacks queue. It is not part of the public contract."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shared.contract.decoding import UNREADABLE
 
 
 class CallbackMessage(Struct, frozen=True, kw_only=True):
-    """One callback; it goes back into its queue with the next `attempt` until it is done with."""
+    """One callback. After a failed delivery it is requeued with the next `attempt`."""
 
     customer: str
     job_id: str
     url: str
     attempt: int = 0
-    """Attempts that were made before this one."""
+    """Deliveries that were tried before this one."""
     first_at: datetime
-    """When the job was told."""
+    """When the job ended."""
 
 
 def encode_callback(message: CallbackMessage) -> bytes:
@@ -28,7 +28,7 @@ def encode_callback(message: CallbackMessage) -> bytes:
 
 
 def decode_callback(body: bytes) -> CallbackMessage | None:
-    """The message in these bytes, or None where there is none."""
+    """The message in `body`, or None if `body` is not one."""
     try:
         return msgspec.json.decode(body, type=CallbackMessage)
     except UNREADABLE:

@@ -1,8 +1,12 @@
-"""What HTTP gives and takes besides jobs and results. The OpenAPI document is made from these types."""
+"""
+The JSON documents of the HTTP API beside jobs and results.
+
+The OpenAPI document is made from these types: a docstring below a member is its description there.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -10,37 +14,40 @@ from shared.contract.names import ModelName
 from shared.contract.result import ErrorBody
 
 API_PREFIX = "/api"
-"""host.json's `routePrefix`."""
+"""`routePrefix` in host.json."""
 JobState = Literal["queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled"]
-STATES: tuple[JobState, ...] = ("queued", "running", "waiting", "succeeded", "partial", "failed", "cancelled")
+STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"succeeded", "partial", "failed", "cancelled"})
-"""Those after which nothing more comes of the job."""
+"""The states that no job leaves."""
 
 
 class CallbackState(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the job's callback goes."""
+    """The delivery of a job's callback."""
 
     status: Literal["waiting", "delivered", "failed"]
     attempts: int = 0
+    """How often the callback was sent."""
     last_status: int | None = None
-    """The receiver's last HTTP status; missing where it gave none."""
+    """The receiver's last HTTP status. Missing if it sent none."""
     error: str | None = None
+    """Why the last delivery failed."""
 
 
 class JobDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What has become of a job."""
+    """The status of a job."""
 
     job_id: str
     customer: str
     status: JobState
     attempts: int
+    """How often a worker has started the job."""
     submitted_at: str
     action: str | None = None
     model: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     error: ErrorBody | None = None
-    """Of a failed job, as in its result; of one that waits, why."""
+    """Of a failed job, the error in its result. Of a waiting job, why it waits."""
     callback: CallbackState | None = None
     links: dict[str, str] = {}
     """`self`, and `result` once there is one."""
@@ -51,11 +58,11 @@ class JobPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     jobs: list[JobDocument]
     continuation: str | None = None
-    """For the next page; missing on the last one. A page can be short, or empty, and not be the last."""
+    """For the next page. Missing on the last page; a page can be short or empty without being the last."""
 
 
 class ConnectionSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection's settings as they are understood, in the words in which they can be given; never the key."""
+    """A connection's settings as the app reads them, in a form that can be sent back; never the key."""
 
     endpoint: str
     provider: str
@@ -71,7 +78,7 @@ class ConnectionSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ConnectionDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection, without its key. In a list it has neither version, settings nor error: they are not read there."""
+    """A connection without its key. In a list it has no version, settings and error: a list does not read them."""
 
     customer: str
     name: str
@@ -80,25 +87,25 @@ class ConnectionDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_before: str | None = None
     expires_on: str | None = None
     created_at: str | None = None
-    """When this version was made."""
+    """When this version was created."""
     updated_at: str | None = None
     settings: ConnectionSettings | None = None
-    """Missing where they can't be read, or do not make a connection."""
+    """Missing if they can't be read, or are not valid."""
     error: ErrorBody | None = None
-    """What a job would end with now, for what is wrong with the connection itself."""
+    """What a job would now end with because of the connection itself."""
 
 
 class ConnectionList(Struct, frozen=True, kw_only=True):
-    """All of a customer's connections in Key Vault, by name."""
+    """All of a customer's connections in Key Vault, sorted by name."""
 
     connections: list[ConnectionDocument]
 
 
 class TrialRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a connection is to be tried."""
+    """How to test a connection."""
 
     model: ModelName | None = None
-    """What is asked for one token; left out: the endpoint's deployment, or the connection's `default_model`."""
+    """The model that is called. The default is the endpoint's deployment, or the connection's `default_model`."""
 
 
 Verdict = Literal[
@@ -119,31 +126,33 @@ Verdict = Literal[
 
 
 class TrialDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of trying a connection."""
+    """The outcome of testing a connection."""
 
     ok: bool
     """Whether the verdict is `fine`."""
     verdict: Verdict
     message: str
+    """The verdict as a sentence."""
     code: str | None = None
-    """What a job would end with."""
+    """The error code that a job would end with."""
     status: int | None = None
+    """The HTTP status of the provider."""
     request_id: str | None = None
     provider: str | None = None
     model: str | None = None
-    """Missing where none was tried, and the endpoint's list of models was asked for instead."""
+    """Missing if no model was called, and the endpoint's list of models was requested instead."""
     latency_ms: int | None = None
-    """Missing where nothing was sent."""
+    """Missing if no request was sent."""
 
 
-class Sums(Struct, frozen=True, kw_only=True):
+class UsageTotals(Struct, frozen=True, kw_only=True):
     """Usage records, added up."""
 
     records: int = 0
     calls: int = 0
-    """Answers that the endpoint gave: none in records of unanswered calls."""
+    """Responses from the endpoint; records of unanswered calls have none."""
     unreported: int = 0
-    """Calls among them whose provider told no usage."""
+    """Calls among them whose provider reported no usage."""
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
@@ -152,7 +161,7 @@ class Sums(Struct, frozen=True, kw_only=True):
 
 
 class StatementLine(Struct, frozen=True, kw_only=True):
-    """Usage records that have the labels in common, added up as in Sums. Of the first five, what was asked for."""
+    """Usage records with the same labels, added up as in UsageTotals. Of the first five labels it has those in `by`."""
 
     month: str | UnsetType = UNSET
     day: str | UnsetType = UNSET
@@ -175,19 +184,20 @@ class StatementLine(Struct, frozen=True, kw_only=True):
 
 
 class StatementTotals(Struct, frozen=True, kw_only=True):
-    """The sums of a month, by outcome: only `answered` is beyond doubt."""
+    """The totals of a month by outcome. Only `answered` is certain."""
 
-    answered: Sums
-    lost: Sums
-    unanswered: Sums
+    answered: UsageTotals
+    lost: UsageTotals
+    unanswered: UsageTotals
 
 
 class Statement(Struct, frozen=True, kw_only=True):
-    """A customer's usage of one month."""
+    """A customer's usage in one month."""
 
     customer: str
     month: str
     by: list[str]
+    """The labels that distinguish the lines."""
     totals: StatementTotals
     lines: list[StatementLine]
 
@@ -200,3 +210,4 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     status: int
     code: Annotated[str, Meta(description="The contract's error code, or HTTP's own: not_found, unauthorized, …")]
     detail: str
+    """A sentence that says what is wrong and what would be right."""

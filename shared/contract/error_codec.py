@@ -1,4 +1,4 @@
-"""Errors as results show them, and back. Pure."""
+"""Errors as results contain them, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.errors import JobError, ProviderUnavailable, UpstreamError, Upstream
 
 
 def error_body(error: JobError) -> ErrorBody:
-    """The error as results show it, of a job or of one of its parts."""
+    """The error as the result of a job, or of one of its parts, contains it."""
     if not isinstance(error, UpstreamError):
         return ErrorBody(code=error.code, message=str(error))
     facts = error.facts
@@ -24,7 +24,7 @@ def error_body(error: JobError) -> ErrorBody:
 
 
 def known_error(body: Mapping[str, Any]) -> UpstreamError:
-    """The error that a part's stored error body stands for."""
+    """The error in the stored outcome of a part."""
     kinds = {kind.code: kind for kind in UpstreamError.__subclasses__()}
     facts = UpstreamFacts(body.get("status"), body.get("request_id"), detail=body.get("detail") or {})
     return kinds.get(body["code"], ProviderUnavailable)(body["message"], facts)

@@ -1,4 +1,4 @@
-"""A CloudEvent in structured JSON, as far as we read it."""
+"""The attributes of a CloudEvent in structured JSON that the app reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _Text = Annotated[str, Meta(min_length=1)]
 
 class CloudEvent(Struct, frozen=True, kw_only=True):
     """
-    An event after CloudEvents 1.0 (github.com/cloudevents/spec, "JSON Event Format") whose `data` is a job.
+    A CloudEvents 1.0 event (github.com/cloudevents/spec, "JSON Event Format") whose `data` is a job.
 
-    Other attributes and extensions may stand in it; a customer's template can use them.
+    It may have other attributes and extensions; a customer's template can use them.
     """
 
     specversion: str

@@ -1,4 +1,4 @@
-"""What every accepted job ends with, as it stands in the results queue and in the result's blob."""
+"""The result that every accepted job ends with: the JSON in the results queue and in the result's blob."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import msgspec
 from msgspec import Struct
 
 MESSAGE_LIMIT = 49_152
-"""Bytes of ours that fit a queue message: 64 KiB as base64 (docs/architecture.md)."""
+"""Bytes that fit a queue message, which holds 64 KiB of base64 (docs/architecture.md)."""
 
 Status = Literal["succeeded", "partial", "failed"]
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What upstream calls consumed, as the provider counted; cached tokens are input, reasoning tokens output."""
+    """What upstream calls consumed, as the provider counted. Cached tokens are input, reasoning tokens output."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -48,14 +48,14 @@ class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ConnectionLabel(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whose connection served: never what it holds."""
+    """The connection that a job used, without its settings."""
 
     name: str
     source: Literal["key_vault", "static"]
     provider: str
     billed_to: Literal["customer", "operator"]
     breaker: Literal["open", "half_open"] | None = None
-    """Where the endpoint has kept failing on this worker, and is left alone for a while."""
+    """Set if the endpoint kept failing on this worker, so that calls to it pause for a while."""
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,7 +79,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def encode_result(result: Result) -> bytes:
-    """The result as UTF-8 JSON. `usage`, `metadata`, `attempts` always stand in it, others where known."""
+    """The result as UTF-8 JSON. It always has `usage`, `metadata` and `attempts`; other members only if known."""
     members = msgspec.to_builtins(result)
     members.setdefault("metadata", {})
     members.setdefault("attempts", 0)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
 from shared.billing.usage import Call, usage_rows
-from shared.contract.documents import Statement, StatementLine, Sums
+from shared.contract.documents import Statement, StatementLine, UsageTotals
 from shared.contract.result import ConnectionLabel, Usage
 from shared.storage.base import Row
 from tests.support.endpoint import completion
@@ -109,7 +109,7 @@ def test_lines_add_up_to_the_records(asked: list[tuple[Any, ...]], by: list[str]
         assert rest[name] == sum(getattr(total, name) for total in msgspec.structs.astuple(statement.totals))
     for outcome in ("answered", "lost", "unanswered"):
         lines = [line for line in statement.lines if line.outcome == outcome]
-        assert getattr(statement.totals, outcome) == Sums(
+        assert getattr(statement.totals, outcome) == UsageTotals(
             **{name: sum(getattr(line, name) for line in lines) for name in SUMS}
         )
     assert not statement.totals.unanswered.calls

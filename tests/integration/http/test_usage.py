@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from shared.billing.statement_csv import encode_csv
-from shared.contract.documents import Statement, StatementLine, StatementTotals, Sums
+from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
 from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
@@ -117,9 +117,9 @@ def test_a_name_stays_as_it_is(model: str):
 
 def statement(**members: str) -> Statement:
     """A statement of one line with these members, which tell it apart."""
-    sums = msgspec.structs.asdict(Sums())
+    sums = msgspec.structs.asdict(UsageTotals())
     line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
-    totals = StatementTotals(answered=Sums(), lost=Sums(), unanswered=Sums())
+    totals = StatementTotals(answered=UsageTotals(), lost=UsageTotals(), unanswered=UsageTotals())
     return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
 
 
