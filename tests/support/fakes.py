@@ -1,4 +1,4 @@
-"""The outer world in memory: tables, blobs, queues, held to the same contract tests as the real ones."""
+"""Tables, blobs and queues in memory. The same contract tests hold them and the adapters for Azure."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from shared.storage.base import (
 
 
 class Fault(Enum):
-    """What goes wrong with one change."""
+    """What goes wrong with one write."""
 
-    REFUSED = "nothing is done, and StorageUnavailable is raised"
-    LOST = "it is done, and StorageUnavailable is raised all the same"
-    TWICE = "it is done, its answer gets lost, and Storage is asked again"
+    REFUSED = "nothing is written, and StorageUnavailable is raised"
+    LOST = "it is made, and StorageUnavailable is raised all the same"
+    TWICE = "it is made, its response gets lost, and it is sent again"
 
 
 @dataclass
 class MemoryTable:
-    """`stores.Table`. `faults` meet the next changes, one each, None being none; while `down`, nothing works."""
+    """See `Table`. `faults` happen to the next writes, one each, None being none; while `down`, every request fails."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     faults: deque[Fault | None] = field(default_factory=deque)
     down: bool = False
     page_size: int = 1000
-    asked: Counter[str] = field(default_factory=Counter)
-    """Pages and deletions by method; each would be a transaction on Azure's bill."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Pages, deletions and steps to the next partition, each of them one operation."""
     operations: int = 0
-    """All requests."""
+    """All operations, as Azure bills them."""
     _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _operations: dict[tuple[str, str], str] = field(default_factory=dict)
     _etags: int = 0
@@ -66,11 +66,10 @@ class MemoryTable:
         return await self._write(changed, added, operation_id, RowChanged)
 
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
-        """See `stores.Table`."""
+        """See `Table`."""
         await self._pass()
-        for at, row in sorted(self.rows.items()):
-            if at[0] == partition and first <= at[1] < last:
-                yield row
+        for row in self._between(partition, first, last):
+            yield row
 
     async def page(
         self,
@@ -83,43 +82,45 @@ class MemoryTable:
         columns: Sequence[str] | None = None,
         after: str = "",
     ) -> RowPage:
-        """See `stores.Table`."""
-        self.asked["page"] += 1
+        """See `Table`."""
+        self.counts["page"] += 1
         await self._pass()
-        found = [
+        matches = [
             row
-            for at, row in sorted(self.rows.items())
-            if at[0] == partition and max(first, after) <= at[1] < last
-            if self._is_older(row, older) and _is_so(row, where)
+            for row in self._between(partition, max(first, after), last)
+            if self._is_older(row, older) and _meets(row, where)
         ]
-        shown = [row if columns is None else _narrowed(row, columns) for row in found[: self.page_size]]
-        return RowPage(shown, "".join(row.key for row in found[self.page_size :][:1]))
+        rows = [row if columns is None else _select(row, columns) for row in matches[: self.page_size]]
+        return RowPage(rows, "".join(row.key for row in matches[self.page_size :][:1]))
 
     async def next_partition(self, after: str) -> str | None:
-        """See `stores.Table`."""
-        self.asked["next_partition"] += 1
+        """See `Table`."""
+        self.counts["next_partition"] += 1
         await self._pass()
         return min((partition for partition, _ in self.rows if partition > after), default=None)
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
-        """See `stores.Table`."""
+        """See `Table`."""
         assert len(rows) <= 100
         assert len({row.partition for row in rows}) <= 1
-        self.asked["delete"] += bool(rows)
+        self.counts["delete"] += bool(rows)
         await self._pass()
         fault = self.faults.popleft() if self.faults and rows else None
         if fault is Fault.REFUSED:
-            raise StorageUnavailable("The change was refused.")
-        stay = []
+            raise StorageUnavailable("The write was refused.")
+        changed = []
         for row in rows:
-            found = self.rows.get((row.partition, row.key))
-            if found and row.etag and found.etag != row.etag:
-                stay.append(row.key)
+            current = self.rows.get((row.partition, row.key))
+            if current and row.etag and current.etag != row.etag:
+                changed.append(row.key)
             else:
                 self.rows.pop((row.partition, row.key), None)
         if fault is Fault.LOST:
-            raise StorageUnavailable("The answer was lost.")
-        return stay
+            raise StorageUnavailable("The response was lost.")
+        return changed
+
+    def _between(self, partition: str, first: str, last: str) -> list[Row]:
+        return [row for id_, row in sorted(self.rows.items()) if id_[0] == partition and first <= id_[1] < last]
 
     def _is_older(self, row: Row, older: Mapping[str, datetime] | None) -> bool:
         times = {**row.values, TIMESTAMP: self._written[row.partition, row.key]}
@@ -133,10 +134,10 @@ class MemoryTable:
         operation_id = operation_id or uuid.uuid4().hex
         fault = self.faults.popleft() if self.faults else None
         if fault is Fault.REFUSED:
-            raise StorageUnavailable("The change was refused.")
+            raise StorageUnavailable("The write was refused.")
         written = self._write_now(row, beside, operation_id, conflict)
         if fault is Fault.LOST:
-            raise StorageUnavailable("The answer was lost.")
+            raise StorageUnavailable("The response was lost.")
         if fault is Fault.TWICE:
             written = self._write_now(row, beside, operation_id, conflict)
         if written:
@@ -154,13 +155,13 @@ class MemoryTable:
             return False
         if conflict is RowChanged and (current is None or current.etag != row.etag):
             return False
-        for one in (row, *beside):
+        for written in (row, *beside):
             self._etags += 1
-            at = (one.partition, one.key)
-            kept = self.rows[at].values if at in self.rows else {}
-            self.rows[at] = replace(one, values={**kept, **one.values}, etag=f'W/"{self._etags}"')
-            self._written[at] = now()
-            self._operations[at] = operation_id if one is row else ""
+            id_ = (written.partition, written.key)
+            old = self.rows[id_].values if id_ in self.rows else {}
+            self.rows[id_] = replace(written, values={**old, **written.values}, etag=f'W/"{self._etags}"')
+            self._written[id_] = now()
+            self._operations[id_] = operation_id if written is row else ""
         return True
 
     async def _find(self, partition: str, key: str) -> Row | None:
@@ -174,39 +175,41 @@ class MemoryTable:
             raise StorageUnavailable("The table is down.")
 
 
-def _is_so(row: Row, where: Mapping[str, str] | None) -> bool:
-    words = ((*name.split(), value) for name, value in (where or {}).items())
-    return all(name in row.values and (row.values[name] == value) == (how == "eq") for name, how, value in words)
+def _meets(row: Row, where: Mapping[str, str] | None) -> bool:
+    conditions = ((*condition.split(), value) for condition, value in (where or {}).items())
+    return all(
+        name in row.values and (row.values[name] == value) == (operator == "eq") for name, operator, value in conditions
+    )
 
 
-def _narrowed(row: Row, columns: Sequence[str]) -> Row:
+def _select(row: Row, columns: Sequence[str]) -> Row:
     return replace(row, values={name: value for name, value in row.values.items() if name in columns})
 
 
 @dataclass
 class MemoryBlobs:
     """
-    `stores.Blobs`; what was written stands in `blobs`, with its media type. Blobs in `held` can't be deleted,
-    and containers in `missing` are not there.
+    See `Blobs`. `blobs` holds each blob's content and media type. Blobs in `locked` can't be deleted, and containers in
+    `missing` do not exist.
     """
 
     blobs: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     down: bool = False
-    held: set[str] = field(default_factory=set)
+    locked: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     page_size: int = 5000
-    asked: Counter[str] = field(default_factory=Counter)
-    """Requests by method."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Pages and deletions."""
     _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         self._pass()
         self.blobs[container, name] = (data, content_type)
         self._written[container, name] = now()
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         self._pass()
         data, _ = self.blobs.get((container, name), (None, ""))
         if data is not None and len(data) > limit:
@@ -214,32 +217,32 @@ class MemoryBlobs:
         return data
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
-        """See `stores.Blobs`."""
-        self.asked["page"] += 1
+        """See `Blobs`."""
+        self.counts["page"] += 1
         self._pass()
         if container in self.missing:
             raise ContainerMissing(f"There is no {container}.")
-        found = sorted(at for at in self.blobs if at[0] == container and at[1].startswith(prefix) and at[1] >= after)
-        facts = [
-            BlobProperties(at[1], len(self.blobs[at][0]), self._written[at], self.blobs[at][1])
-            for at in found[: self.page_size]
+        ids = sorted(id_ for id_ in self.blobs if id_[0] == container and id_[1].startswith(prefix) and id_[1] >= after)
+        blobs = [
+            BlobProperties(id_[1], len(self.blobs[id_][0]), self._written[id_], self.blobs[id_][1])
+            for id_ in ids[: self.page_size]
         ]
-        return BlobPage(facts, "".join(name for _, name in found[self.page_size :][:1]))
+        return BlobPage(blobs, "".join(name for _, name in ids[self.page_size :][:1]))
 
     async def chunks(self, container: str, name: str) -> AsyncIterator[bytes] | None:
-        """See `stores.Blobs`."""
+        """See `Blobs`."""
         self._pass()
         if (container, name) not in self.blobs:
             return None
-        return _pieces(self.blobs[container, name][0])
+        return _chunks(self.blobs[container, name][0])
 
     async def delete(self, container: str, name: str) -> None:
-        """See `stores.Blobs`."""
-        self.asked["delete"] += 1
+        """See `Blobs`."""
+        self.counts["delete"] += 1
         await asyncio.sleep(0)
         self._pass()
-        if name in self.held:
-            raise StorageUnavailable(f"The blob {name} is held.")
+        if name in self.locked:
+            raise StorageUnavailable(f"The blob {name} is locked.")
         self.blobs.pop((container, name), None)
 
     def _pass(self) -> None:
@@ -247,22 +250,22 @@ class MemoryBlobs:
             raise StorageUnavailable("The container is down.")
 
 
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), 1000):
         yield data[start : start + 1000]
 
 
 @dataclass
 class MemoryQueues:
-    """`stores.Queues`; what was sent stands in `sent` by queue, each message with its delay."""
+    """See `Queues`. `sent` holds the messages of each queue, with their delays."""
 
     sent: defaultdict[str, list[tuple[bytes, float]]] = field(default_factory=lambda: defaultdict(list))
     down: bool = False
     missing: frozenset[str] = frozenset()
-    """Queues that nobody has made."""
+    """Queues that do not exist."""
 
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
-        """See `stores.Queues`."""
+        """See `Queues`."""
         if self.down or queue in self.missing:
             raise StorageUnavailable("The queue is down.")
         self.sent[queue].append((body, delay_s))

@@ -1,4 +1,4 @@
-"""Tables of either kind whose changes can fail."""
+"""Tables, in memory and on Azurite, whose writes can fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.harness import World
 
 
 @dataclass
-class Faulty:
+class FaultyTable:
     """A table, the faults that its next writes meet, and how many operations it has been sent."""
 
     table: Table
@@ -29,55 +29,55 @@ class Faulty:
     operations: Callable[[], int]
 
 
-def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Faulty:
-    """A table of either kind whose changes can fail."""
+def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
+    """Make a table of either kind, `memory` or `azure`."""
     if kind == "memory":
         memory = MemoryTable()
-        return Faulty(memory, memory.faults, lambda: memory.operations)
+        return FaultyTable(memory, memory.faults, lambda: memory.operations)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     faults: deque[Fault | None] = deque()
 
-    transport = Lossy(faults, session=world.services.session, session_owner=False)
-    account = replace(azure(world), transport=lambda: transport)
-    return Faulty(AzureTable(account, table_name(world)), faults, lambda: transport.operations)
+    transport = FaultyTransport(faults, session=world.services.session, session_owner=False)
+    account = replace(account_of(world), transport=lambda: transport)
+    return FaultyTable(AzureTable(account, table_name(world)), faults, lambda: transport.operations)
 
 
-def azure(world: World) -> Account:
-    """The account that the app's services use."""
+def account_of(world: World) -> Account:
+    """The account that the app's adapters use."""
     blobs = world.services.outputs._blobs
     assert isinstance(blobs, AzureBlobs)
     return blobs._account
 
 
 def table_name(world: World) -> str:
-    """The table of the world."""
+    """The name of the table that the app uses."""
     return world.environment["JOBS_TABLE"]
 
 
-class Lossy(AioHttpTransport):
-    """Sockets that do to each change of a table what `faults` say, and leave the rest alone."""
+class FaultyTransport(AioHttpTransport):
+    """A transport that applies `faults` to the writes of tables, one each, and passes on the rest."""
 
     def __init__(self, faults: deque[Fault | None], **options: Any) -> None:
         super().__init__(**options)
         self._faults = faults
-        self._silent = 0
+        self._dropped = 0
         self.operations = 0
 
     async def send(self, request: Any, **options: Any) -> Any:
-        """Sends, or seems not to have sent."""
+        """Send the request, unless a fault says otherwise."""
         self.operations += 1
         if request.method not in {"POST", "PATCH"}:
             return await super().send(request, **options)
-        if self._silent:
-            self._silent -= 1
+        if self._dropped:
+            self._dropped -= 1
             raise ServiceRequestError("Nothing was sent.")
         fault = self._faults.popleft() if self._faults else None
         if fault in {Fault.REFUSED, Fault.LOST}:
-            self._silent = int(accounts._RETRIES["retry_total"])
+            self._dropped = int(accounts._RETRIES["retry_total"])
         if fault is Fault.REFUSED:
             raise ServiceRequestError("Nothing was sent.")
         response = await super().send(request, **options)
         if fault is None:
             return response
         response.internal_response.close()
-        raise ServiceResponseError("The answer got lost.")
+        raise ServiceResponseError("The response got lost.")

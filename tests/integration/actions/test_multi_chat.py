@@ -24,7 +24,7 @@ from shared.jobs.records import Lease
 from shared.storage.base import Row
 from tests.support.endpoint import Answer, completion, error
 from tests.support.fakes import Fault
-from tests.support.faulty_tables import Faulty, faulty_table
+from tests.support.faulty_tables import FaultyTable, faulty_table
 from tests.support.harness import Customer, World, delivery
 
 USAGE = ("calls", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
@@ -455,7 +455,7 @@ class Shaky:
 
     world: World
     customer: Customer
-    faulty: Faulty
+    faulty: FaultyTable
 
     async def deliver(self, members: dict[str, Any]) -> dict[str, Any] | None:
         """What the pipeline tells of a job."""

@@ -164,7 +164,7 @@ def test_memory_is_that_of_a_page_and_the_lines():
 
     assert 2500 == statement.totals.answered.calls
     assert 1 == len(statement.lines)
-    assert 3 == table.asked["page"]
+    assert 3 == table.counts["page"]
     assert {"request_id", "job_id", "answered_by"}.isdisjoint(table.columns)
 
 

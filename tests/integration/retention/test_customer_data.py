@@ -143,12 +143,12 @@ async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: Me
 
 async def test_erasing_again_continues(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
     """If a blob can't be deleted, the rows stay; the next time everything is deleted, and then nothing is left."""
-    blobs.held.add("contoso/a/b")
-    with pytest.raises(StorageUnavailable, match="is held"):
+    blobs.locked.add("contoso/a/b")
+    with pytest.raises(StorageUnavailable, match="is locked"):
         await filled.erase()
     assert "contoso" in {customer for customer, _ in table.rows}
 
-    blobs.held.clear()
+    blobs.locked.clear()
     assert 7 == (await filled.erase()).rows
     counts = await filled.erase()
 

@@ -210,7 +210,7 @@ async def test_nothing_is_removed_if_everything_is_kept_forever(data: Data):
 
     assert before == data.left
     assert ("~sweep", "position") not in data.table.rows
-    assert {} == data.table.asked
+    assert {} == data.table.counts
 
 
 async def test_each_retention_is_independent(data: Data):
@@ -338,14 +338,14 @@ async def test_rows_stay_as_long_as_their_blobs(data: Data):
     await data.done("contoso", "job", 31 * DAY, blobs=2)
     await data.done("fabrikam", "job", 31 * DAY, blobs=1)
     await data.usage("contoso", "2020-01")
-    data.blobs.held.add("contoso/job/image-1.png")
+    data.blobs.locked.add("contoso/job/image-1.png")
     sweep = data.sweep()
 
     assert "complete" == await sweep.run(AT)
     assert ["contoso/j_job", "contoso/job/image-1.png"] == data.left
     assert 1 == sweep.skipped
 
-    data.blobs.held.clear()
+    data.blobs.locked.clear()
     await data.sweep().run(AT + DAY)
     assert [] == data.left
 
@@ -416,13 +416,13 @@ async def test_a_pass_a_day_is_enough(data: Data):
     """After a pass, a sweep makes one read, until half a day has passed or a retention was shortened."""
     await data.done("contoso", "job", 29 * DAY)
     await data.sweep().run(AT)
-    data.table.asked.clear()
+    data.table.counts.clear()
 
     assert "complete" == await data.sweep().run(AT + timedelta(hours=11))
-    assert {} == data.table.asked
+    assert {} == data.table.counts
 
     await data.sweep().run(AT + timedelta(hours=13))
-    assert data.table.asked["page"]
+    assert data.table.counts["page"]
     assert ["contoso/j_job"] == data.left
 
     await data.sweep(RETAIN_JOBS_DAYS="7").run(AT + timedelta(hours=13))
@@ -563,8 +563,8 @@ async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: 
 
     assert "complete" == await data.sweep().run(AT)
 
-    requests = {f"table {name}": count for name, count in table.asked.items()} | {"table read": reads}
-    requests |= {f"blob {name}": count for name, count in data.blobs.asked.items()}
+    requests = {f"table {name}": count for name, count in table.counts.items()} | {"table read": reads}
+    requests |= {f"blob {name}": count for name, count in data.blobs.counts.items()}
     requests = {name: count for name, count in requests.items() if count}
     assert [] == data.left
     assert COSTS[case] | {"table next_partition": 3, "blob page": 1} == requests

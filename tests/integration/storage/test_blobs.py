@@ -1,0 +1,142 @@
+"""One contract for the blobs in memory and those on Azurite."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.errors import StorageUnavailable
+from shared.storage import blobs as azure_blobs
+from shared.storage.base import BlobProperties, Blobs, BlobTooLarge, ContainerMissing
+from shared.storage.blobs import AzureBlobs
+from tests.support.fakes import MemoryBlobs
+from tests.support.faulty_tables import account_of
+from tests.support.harness import World
+
+
+@pytest.fixture(params=["memory", "azure"])
+def blobs(request: pytest.FixtureRequest, world: World) -> Blobs:
+    """Blobs in memory, and on Azurite."""
+    return MemoryBlobs() if request.param == "memory" else AzureBlobs(account_of(world))
+
+
+@pytest.fixture
+def small_pages(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of two blobs."""
+    monkeypatch.setattr(azure_blobs, "_PAGE", 2)
+    if isinstance(blobs, MemoryBlobs):
+        blobs.page_size = 2
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of names for one test."""
+    return f"p-{uuid.uuid4().hex}"
+
+
+async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, world: World, prefix: str) -> None:
+    """All bytes are kept, and a second write replaces the first."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{prefix}/job 1/ä.json", b"first", "application/json")
+    await blobs.write(container, f"{prefix}/job 1/ä.json", bytes(range(256)), "application/json")
+
+    assert bytes(range(256)) == await blobs.read(container, f"{prefix}/job 1/ä.json", 1000)
+
+
+async def test_a_missing_blob_is_none(blobs: Blobs, world: World, prefix: str) -> None:
+    """A name that was never written to reads as None."""
+    assert await blobs.read(world.environment["RESULTS_CONTAINER"], f"{prefix}/none", 1000) is None
+
+
+async def test_an_empty_blob_is_empty(blobs: Blobs, world: World, prefix: str) -> None:
+    """A blob without bytes is not None."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
+
+    assert await blobs.read(container, f"{prefix}/empty", 1000) == b""
+
+
+async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, world: World, prefix: str) -> None:
+    """A blob of exactly the limit is read; one byte more raises BlobTooLarge with the blob's name."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{prefix}/large", b"x" * 1000, "text/plain")
+
+    assert b"x" * 1000 == await blobs.read(container, f"{prefix}/large", 1000)
+    with pytest.raises(BlobTooLarge, match=f"{prefix}/large is larger than 999 bytes"):
+        await blobs.read(container, f"{prefix}/large", 999)
+
+
+async def test_a_blob_has_its_media_type(world: World, prefix: str) -> None:
+    """The content type of the write is the blob's own."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await AzureBlobs(account_of(world)).write(container, f"{prefix}/image", b"png", "image/png")
+
+    blob = world.blobs.get_blob_client(container, f"{prefix}/image")
+    properties = await blob.get_blob_properties()
+
+    assert "image/png" == properties.content_settings.content_type
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_blobs_are_listed_by_prefix(blobs: Blobs, world: World, prefix: str) -> None:
+    """The pages have the blobs with the prefix, in order, with their properties."""
+    container, before = world.environment["RESULTS_CONTAINER"], datetime.now(UTC) - timedelta(seconds=2)
+    for name in (f"{prefix}/2/ä #%.json", f"{prefix}/1", f"{prefix}-other/1", f"{prefix}/3"):
+        await blobs.write(container, name, b"x" * 7, "text/plain")
+
+    first = await blobs.page(container, f"{prefix}/")
+    second = await blobs.page(container, f"{prefix}/", first.after)
+
+    found = [*first.blobs, *second.blobs]
+    assert ([f"{prefix}/1", f"{prefix}/2/ä #%.json"], [f"{prefix}/3"]) == (
+        [blob.name for blob in first.blobs],
+        [blob.name for blob in second.blobs],
+    )
+    assert "" == second.after
+    assert BlobProperties(f"{prefix}/1", 7, found[0].modified, "text/plain") == found[0]
+    assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in found)
+    assert [] == (await blobs.page(container, f"{prefix}/4")).blobs
+
+
+async def test_a_missing_container_has_its_own_error(blobs: Blobs) -> None:
+    """A page of a container that does not exist raises ContainerMissing."""
+    if isinstance(blobs, MemoryBlobs):
+        blobs.missing.add("never-made")
+
+    with pytest.raises(ContainerMissing, match="never-made"):
+        await blobs.page("never-made", "x/")
+
+
+async def test_a_blob_is_read_in_chunks(blobs: Blobs, world: World, prefix: str) -> None:
+    """A blob of any size is read in chunks; an empty one has no bytes, and a missing one is None."""
+    container, data = world.environment["RESULTS_CONTAINER"], bytes(range(256)) * 1000
+    await blobs.write(container, f"{prefix}/large", data, "text/plain")
+    await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
+
+    async def read(name: str) -> bytes | None:
+        chunks = await blobs.chunks(container, f"{prefix}/{name}")
+        return None if chunks is None else b"".join([chunk async for chunk in chunks])
+
+    assert (data, b"", None) == (await read("large"), await read("empty"), await read("none"))
+
+
+async def test_a_blob_is_deleted(blobs: Blobs, world: World, prefix: str) -> None:
+    """The blob and its snapshots are deleted, other blobs are not; deleting it again is no error."""
+    container = world.environment["RESULTS_CONTAINER"]
+    await blobs.write(container, f"{prefix}/1", b"x", "text/plain")
+    await blobs.write(container, f"{prefix}/2", b"x", "text/plain")
+    if isinstance(blobs, AzureBlobs):
+        await world.blobs.get_blob_client(container, f"{prefix}/1").create_snapshot()
+
+    await blobs.delete(container, f"{prefix}/1")
+    await blobs.delete(container, f"{prefix}/1")
+
+    assert [f"{prefix}/2"] == [blob.name for blob in (await blobs.page(container, f"{prefix}/")).blobs]
+
+
+async def test_the_error_for_a_missing_container_names_it(world: World) -> None:
+    """A failed write has the container, the operation and Storage's error code."""
+    with pytest.raises(StorageUnavailable, match="container never-made: write: 404 ContainerNotFound"):
+        await AzureBlobs(account_of(world)).write("never-made", "x", b"x", "text/plain")

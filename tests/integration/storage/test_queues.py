@@ -1,0 +1,80 @@
+"""One contract for the queues in memory and those on Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+import pytest
+
+from shared.contract.result import MESSAGE_LIMIT
+from shared.errors import StorageUnavailable
+from shared.storage.base import Queues
+from shared.storage.queues import AzureQueues
+from tests.support.fakes import MemoryQueues
+from tests.support.faulty_tables import account_of
+from tests.support.harness import World
+
+WEEK_S = 7 * 24 * 3600
+
+
+@pytest.fixture(params=["memory", "azure"])
+def queues(request: pytest.FixtureRequest, world: World) -> Queues:
+    """Queues in memory, and on Azurite."""
+    return MemoryQueues() if request.param == "memory" else AzureQueues(account_of(world))
+
+
+@pytest.fixture
+async def queue(world: World) -> str:
+    """A new queue."""
+    name = f"q-{uuid.uuid4().hex}"
+    await world.queues.create_queue(name)
+    return name
+
+
+async def received(queues: Queues, world: World, queue: str) -> list[bytes]:
+    """The messages that can be received now."""
+    if isinstance(queues, MemoryQueues):
+        return [body for body, delay_s in queues.sent[queue] if not delay_s]
+    return await world.messages(queue)
+
+
+async def test_the_error_for_a_missing_queue_names_it(world: World) -> None:
+    """A failed send has the queue, the operation and Storage's error code."""
+    with pytest.raises(StorageUnavailable, match="queue never-made: send: 404 QueueNotFound"):
+        await AzureQueues(account_of(world)).send("never-made", b"x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", bytes(range(256)), "Grüße 🙂 <&>".encode(), b"x" * MESSAGE_LIMIT],
+    ids=["small", "bytes", "unicode", "largest"],
+)
+async def test_a_message_is_received_as_it_was_sent(queues: Queues, world: World, body: bytes, queue: str) -> None:
+    """The receiver gets exactly the bytes, up to the maximum size of a message."""
+    await queues.send(queue, body)
+
+    assert [body] == await received(queues, world, queue)
+
+
+@pytest.mark.parametrize("delay_s", [0.2, 60, WEEK_S, 1.1 * WEEK_S])
+async def test_a_delayed_message_is_hidden(queues: Queues, world: World, delay_s: float, queue: str) -> None:
+    """A message with a delay is in the queue, but hidden; a delay beyond Storage's limit is cut."""
+    began = time.monotonic()
+    await queues.send(queue, b"later", delay_s=delay_s)
+    found = await received(queues, world, queue)
+
+    assert [] == found or time.monotonic() - began > 1 > delay_s  # whoever looks so late may find it
+    if isinstance(queues, AzureQueues) and not found:
+        properties = await world.queues.get_queue_client(queue).get_queue_properties()
+        assert 1 == properties.approximate_message_count
+
+
+async def test_a_delayed_message_becomes_visible(world: World, queue: str) -> None:
+    """After its delay, rounded up to seconds, the message can be received."""
+    await AzureQueues(account_of(world)).send(queue, b"later", delay_s=0.5)
+
+    await asyncio.sleep(1.1)
+
+    assert [b"later"] == await world.messages(queue)

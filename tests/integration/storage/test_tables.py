@@ -1,0 +1,257 @@
+"""One contract for the table in memory and the one on Azurite: rows, merges, transactions, values, errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from shared.contract.result import MESSAGE_LIMIT
+from shared.errors import StorageUnavailable
+from shared.secret import Secret
+from shared.settings import StorageAccount
+from shared.storage import account as accounts
+from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.storage.tables import AzureTable
+from tests.support.faulty_tables import account_of
+from tests.support.harness import World
+from tests.support.table_rows import keys
+
+
+async def test_a_row_is_read_as_it_was_inserted(table: Table, partition: str) -> None:
+    """A row has its values, and the etag that the insert returned."""
+    etag = await table.insert(Row(partition, "j_1", {"state": "running", "attempt": 1}))
+
+    found = await table.read(partition, "j_1")
+
+    assert Row(partition, "j_1", {"state": "running", "attempt": 1}, etag) == found
+    assert etag
+
+
+async def test_an_existing_row_is_not_inserted(table: Table, partition: str) -> None:
+    """A second insert raises RowExists and changes nothing."""
+    etag = await table.insert(Row(partition, "j_1", {"n": 1}))
+
+    with pytest.raises(RowExists):
+        await table.insert(Row(partition, "j_1", {"n": 2}))
+
+    assert Row(partition, "j_1", {"n": 1}, etag) == await table.read(partition, "j_1")
+
+
+async def test_a_missing_row_is_none(table: Table, partition: str) -> None:
+    """Neither an unknown key nor a row of another partition is found."""
+    await table.insert(Row(f"{partition}-other", "j_1", {"n": 1}))
+
+    assert await table.read(partition, "j_1") is None
+
+
+async def test_a_merge_keeps_the_other_columns(table: Table, partition: str) -> None:
+    """A merge at the row's etag changes and adds columns, keeps the others, and returns the new etag."""
+    first = await table.insert(Row(partition, "j_1", {"a": 1, "b": 2}))
+
+    second = await table.merge(Row(partition, "j_1", {"b": 3, "c": "new"}, first))
+
+    assert Row(partition, "j_1", {"a": 1, "b": 3, "c": "new"}, second) == await table.read(partition, "j_1")
+    assert first != second
+
+
+async def test_a_changed_row_is_not_merged(table: Table, partition: str) -> None:
+    """A merge at an old etag raises RowChanged and changes nothing."""
+    first = await table.insert(Row(partition, "j_1", {"n": 1}))
+    second = await table.merge(Row(partition, "j_1", {"n": 2}, first))
+
+    with pytest.raises(RowChanged):
+        await table.merge(Row(partition, "j_1", {"n": 3}, first))
+
+    assert Row(partition, "j_1", {"n": 2}, second) == await table.read(partition, "j_1")
+
+
+async def test_a_deleted_row_is_not_merged(table: Table, partition: str) -> None:
+    """A merge of a row that does not exist raises RowChanged and creates none."""
+    with pytest.raises(RowChanged):
+        await table.merge(Row(partition, "j_1", {"n": 1}, "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""))
+
+    assert await table.read(partition, "j_1") is None
+
+
+async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: str) -> None:
+    """Of inserts of one key, and of merges at one etag, exactly one succeeds, and its value stays."""
+    inserts = await asyncio.gather(
+        *(table.insert(Row(partition, "j_1", {"n": n})) for n in range(8)), return_exceptions=True
+    )
+    (etag,) = [one for one in inserts if isinstance(one, str)]
+    merges = await asyncio.gather(
+        *(table.merge(Row(partition, "j_1", {"n": n}, etag)) for n in range(8)), return_exceptions=True
+    )
+
+    assert 7 == sum(isinstance(one, RowExists) for one in inserts)
+    assert 7 == sum(isinstance(one, RowChanged) for one in merges)
+    (winner,) = [n for n, one in enumerate(merges) if isinstance(one, str)]
+    found = await table.read(partition, "j_1")
+    assert found is not None
+    assert {"n": winner} == found.values
+
+
+async def test_a_transaction_writes_all_rows(table: Table, partition: str) -> None:
+    """The row is merged and every other row is added."""
+    etag = await table.insert(Row(partition, "j_1", {"state": "running", "attempt": 1}))
+    records = [Row(partition, f"u_{n}", {"n": n}) for n in range(3)]
+
+    await table.merge_and_insert(Row(partition, "j_1", {"state": "done"}, etag), records)
+
+    found = await table.read(partition, "j_1")
+    assert found is not None
+    assert {"state": "done", "attempt": 1} == found.values
+    assert etag != found.etag
+    assert [0, 1, 2] == [row.values["n"] async for row in table.scan(partition, "u_", "u`")]
+
+
+async def test_a_transaction_takes_a_large_result_and_many_records(table: Table, partition: str) -> None:
+    """A result of the maximum size and the maximum number of rows fit into one transaction."""
+    etag = await table.insert(Row(partition, "j_1", {"state": "running"}))
+    told = bytes(range(256)) * (MESSAGE_LIMIT // 256)
+    records = [Row(partition, f"u_{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
+
+    await table.merge_and_insert(Row(partition, "j_1", {"told": told}, etag), records)
+
+    found = await table.read(partition, "j_1")
+    assert found is not None
+    assert told == found.values["told"]
+    assert 99 == len(await keys(table, partition, "u_", "u`"))
+
+
+async def test_a_transaction_on_a_changed_row_writes_nothing(table: Table, partition: str) -> None:
+    """With an old etag, RowChanged is raised and no row is added."""
+    first = await table.insert(Row(partition, "j_1", {"n": 1}))
+    second = await table.merge(Row(partition, "j_1", {"n": 2}, first))
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, first), [Row(partition, "u_1", {"n": 1})])
+
+    assert Row(partition, "j_1", {"n": 2}, second) == await table.read(partition, "j_1")
+    assert ["j_1"] == await keys(table, partition)
+
+
+async def test_a_transaction_on_a_deleted_row_writes_nothing(table: Table, partition: str) -> None:
+    """Without the row, RowChanged is raised and no row is added."""
+    etag = "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, etag), [Row(partition, "u_1", {"n": 1})])
+
+    assert [] == await keys(table, partition)
+
+
+async def test_a_transaction_with_an_existing_row_writes_nothing(table: Table, partition: str) -> None:
+    """If one of the added rows exists, RowChanged is raised and nothing is written."""
+    etag = await table.insert(Row(partition, "j_1", {"n": 1}))
+    await table.insert(Row(partition, "u_2", {"n": 2}))
+    records = [Row(partition, f"u_{n}", {"n": n}) for n in (1, 2)]
+
+    with pytest.raises(RowChanged):
+        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, etag), records)
+
+    assert Row(partition, "j_1", {"n": 1}, etag) == await table.read(partition, "j_1")
+    assert ["j_1", "u_2"] == await keys(table, partition)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "plain",
+        "line\r\nbreak, tab\t, quote ' \" and \\",
+        "Grüße 你好 🙂",
+        "2026-11-20T13:12:00Z",
+        0,
+        2**31 - 1,
+        -(2**31),
+        True,
+        False,
+        datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC),
+        datetime(2026, 11, 20, 13, 12, tzinfo=UTC),
+        datetime(2026, 11, 20, 13, 12, tzinfo=timezone(timedelta(hours=5))),
+        b"",
+        bytes(range(256)),
+        b"\xff" * 64 * 1024,
+    ],
+    ids=lambda value: f"{type(value).__name__}-{str(value)[:12]!a}",
+)
+async def test_values_are_read_as_they_were_written(table: Table, partition: str, value: Any) -> None:
+    """Text, integers, booleans, datetimes and bytes up to 64 KiB keep their value and type."""
+    await table.insert(Row(partition, "j_1", {"value": value, "other": 1}))
+    row = await table.read(partition, "j_1")
+    assert row is not None
+    inserted = row.values["value"]
+    await table.merge(Row(partition, "j_1", {"value": value}, row.etag))
+    row = await table.read(partition, "j_1")
+    assert row is not None
+    merged = row.values["value"]
+    await table.merge_and_insert(
+        Row(partition, "j_1", {"value": value}, row.etag), [Row(partition, "u_1", {"v": value})]
+    )
+    row, record = await table.read(partition, "j_1"), await table.read(partition, "u_1")
+    assert row is not None
+    assert record is not None
+
+    for got in (inserted, merged, row.values["value"], record.values["v"]):
+        assert value == got
+        assert isinstance(got, type(value))
+        if isinstance(got, datetime):
+            assert got.utcoffset() is not None
+
+
+async def test_a_key_can_have_every_character_of_a_job_id(table: Table, partition: str) -> None:
+    """Every character that a job id may have is valid in a key."""
+    key = "j_Az09._-" + "x" * 91
+    etag = await table.insert(Row(partition, key, {"n": 1}))
+    await table.merge_and_insert(
+        Row(partition, key, {"n": 2}, etag), [Row(partition, f"u_2026-11_{key}_0000", {"n": 1})]
+    )
+
+    found = await table.read(partition, key)
+
+    assert found is not None
+    assert {"n": 2} == found.values
+
+
+METHODS: dict[str, Callable[[Table, str], Awaitable[Any]]] = {
+    "insert": lambda table, partition: table.insert(Row(partition, "j_1", {"n": 1})),
+    "read": lambda table, partition: table.read(partition, "j_1"),
+    "merge": lambda table, partition: table.merge(Row(partition, "j_1", {"n": 1}, 'W/"1"')),
+    "transaction": lambda table, partition: table.merge_and_insert(
+        Row(partition, "j_1", {"n": 1}, 'W/"1"'), [Row(partition, "u_1", {"n": 1})]
+    ),
+    "query": keys,
+    "query ": lambda table, partition: table.page(partition, "", "~"),
+    "query  ": lambda table, partition: table.next_partition(partition),
+    "delete": lambda table, partition: table.delete([Row(partition, "j_1", {})]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_the_error_for_a_missing_table_names_it(world: World, method: str) -> None:
+    """For each method, the error has the table, the operation and Storage's error code."""
+    missing = AzureTable(account_of(world), "neverMade")
+
+    with pytest.raises(StorageUnavailable, match=rf"table neverMade: {method.strip()}: 404 TableNotFound"):
+        await METHODS[method](missing, "p")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_unreachable_storage_is_unavailable(
+    world: World, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """If nothing listens, every method raises StorageUnavailable and shows no key."""
+    monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
+    text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
+    nowhere = replace(account_of(world), settings=StorageAccount(Secret(text), "", "", "", ""))
+
+    with pytest.raises(StorageUnavailable, match=f"table jobs: {method.strip()}") as raised:
+        await METHODS[method](AzureTable(nowhere, "jobs"), "p")
+
+    assert "c2VjcmV0" not in f"{raised.value} {nowhere!r}"
