@@ -1,4 +1,4 @@
-"""What people try at an open port: sizes, slowness, encodings, line breaks, paths, floods, other people's addresses."""
+"""Abuse of an open port: large and slow bodies, encodings, line breaks, paths, floods, other hosts' addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def customer(served: Served) -> Customer:
 
 
 async def raw(served: Served, text: str | bytes, *, within: float = 60) -> bytes:
-    """What the host answers to these very bytes; it is told that no more requests come."""
+    """The host's response to exactly these bytes, which end the connection."""
     parts = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
@@ -38,24 +38,24 @@ async def raw(served: Served, text: str | bytes, *, within: float = 60) -> bytes
         await writer.wait_closed()
 
 
-def status(answer: bytes) -> int:
-    """Of an answer as bytes."""
-    return int(answer.split(b" ", 2)[1])
+def status(response: bytes) -> int:
+    """The status of a response as bytes."""
+    return int(response.split(b" ", 2)[1])
 
 
 async def alive(served: Served) -> bool:
-    """Whether the app still answers."""
+    """Whether the app still responds."""
     return (await served.http.get("/api/health")).status_code == 200
 
 
 async def test_too_large_a_body_is_refused(served: Served):
-    """Beyond the limit, and far beyond it: 413, and the app goes on."""
+    """Above the limit, and far above it: 413, and the app keeps responding."""
     for size in (MAX_BODY_BYTES + 1, 3 * MAX_BODY_BYTES):
-        answered = await served.http.post("/api/jobs", content=b" " * size)
+        response = await served.http.post("/api/jobs", content=b" " * size)
         assert (413, "too_large", PROBLEM) == (
-            answered.status_code,
-            answered.json()["code"],
-            answered.headers["content-type"],
+            response.status_code,
+            response.json()["code"],
+            response.headers["content-type"],
         )
     assert await alive(served)
 
@@ -73,19 +73,19 @@ async def test_too_large_a_body_is_refused(served: Served):
 )
 @pytest.mark.parametrize("depth", [900, 200_000])
 async def test_too_deep_a_body_is_refused(served: Served, shell: bytes, inner: bytes, depth: int):
-    """A body that is nested without end is the caller's fault, closed or not, and costs next to nothing."""
+    """A body that is nested too deeply, complete or not, is the caller's error and costs next to nothing."""
     close = b"}" if inner.startswith(b"{") else b"]"
     for body in (inner * depth, inner * depth + b"1" + close * depth):
         began = time.monotonic()
-        answered = await served.http.post("/api/jobs", content=shell % body)
-        assert answered.status_code in {202, 400}, answered.text
-        assert depth < 1000 or answered.status_code == 400
+        response = await served.http.post("/api/jobs", content=shell % body)
+        assert response.status_code in {202, 400}, response.text
+        assert depth < 1000 or response.status_code == 400
         assert time.monotonic() - began < 20
     assert await alive(served)
 
 
-async def test_a_slow_body_keeps_nobody_waiting(served: Served):
-    """Fifty bodies that never end are waited for, and others are answered meanwhile."""
+async def test_slow_bodies_do_not_delay_others(served: Served):
+    """While fifty bodies never end, other requests get their responses."""
     parts = urlsplit(served.url)
     head = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(50)]
@@ -118,13 +118,11 @@ async def test_a_slow_body_keeps_nobody_waiting(served: Served):
         (b'{"options": {"timeout_s": 1e999}}', {}, 400),
     ],
 )
-async def test_what_is_in_no_encoding_of_ours_is_refused(
-    served: Served, body: bytes, headers: dict[str, str], expected: int
-):
-    """Not UTF-8, compressed, a form, no JSON: a problem each time, and never a guess."""
-    answered = await served.http.post("/api/jobs", content=body, headers=headers)
+async def test_other_encodings_are_refused(served: Served, body: bytes, headers: dict[str, str], expected: int):
+    """Not UTF-8, compressed, a form, not JSON: each is a problem, and nothing is guessed."""
+    response = await served.http.post("/api/jobs", content=body, headers=headers)
 
-    assert (expected, PROBLEM) == (answered.status_code, answered.headers["content-type"])
+    assert (expected, PROBLEM) == (response.status_code, response.headers["content-type"])
 
 
 LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSet-Cookie:%20x=y", "a\x00b"]
@@ -132,22 +130,22 @@ LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSe
 
 @pytest.mark.parametrize("text", LINES)
 @pytest.mark.parametrize("member", ["job_id", "customer", "connection", "model", "metadata"])
-async def test_no_header_is_made_of_a_jobs_members(served: Served, customer: Customer, member: str, text: str):
-    """A line break in a job is refused, or comes back within JSON: no answer has a header or line of the caller's."""
+async def test_a_jobs_members_make_no_header(served: Served, customer: Customer, member: str, text: str):
+    """A line break in a job is refused, or comes back within JSON: it never makes a header or line of a response."""
     value = {text: text} if member == "metadata" else text
-    answered = await served.http.post("/api/jobs", json=customer.job(**{member: value}))
-    location = answered.headers.get("location", "")
+    response = await served.http.post("/api/jobs", json=customer.job(**{member: value}))
+    location = response.headers.get("location", "")
 
-    assert answered.status_code in {202, 400}
-    assert answered.status_code == 202 or member in answered.json()["detail"]
-    assert "set-cookie" not in answered.headers
+    assert response.status_code in {202, 400}
+    assert response.status_code == 202 or member in response.json()["detail"]
+    assert "set-cookie" not in response.headers
     assert re.fullmatch(r"(/api/jobs/[a-z0-9-]+/[A-Za-z0-9._-]+)?", location)
 
 
 @pytest.mark.parametrize("name", ["Prefer", "If-None-Match", "Accept", "webhook-id", "x-ms-client-principal"])
 @pytest.mark.parametrize("value", ["\x01", "\x7f", "é", "a" * 7000, ",", ";;;=,=", 'wait="', "wait=" + "9" * 5000])
 async def test_odd_headers_do_no_harm(served: Served, name: str, value: str):
-    """Whatever a header holds, an answer comes, and it echoes nothing of it."""
+    """Whatever a header contains, there is a response, and it repeats nothing of the header."""
     head = f"{name}: {value}\r\nHost: x\r\nConnection: close\r\n"
     for line in ("GET /api/jobs/contoso/nothing", "GET /api/customers/contoso/usage"):
         answer = await raw(served, f"{line} HTTP/1.1\r\n{head}\r\n")
@@ -166,57 +164,57 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=range(len(TRICKS)))
-async def test_path_tricks_find_nothing(served: Served, customer: Customer, trick: str):
+async def test_invalid_ids_in_paths_find_nothing(served: Served, customer: Customer, trick: str):
     """
-    An id that is none is never found, as customer, job or connection, in any route: below 500, and never 200.
+    An invalid id is never found, as customer, job or connection, in any route: below 500, and never 200.
 
     Bytes that make no request are refused by the host before anything of ours.
     """
     for route in ROUTES:
         if route.role is None:
             continue
-        for place in ("customer", "job_id", "name"):
-            if f"{{{place}}}" not in route.path:
+        for parameter in ("customer", "job_id", "name"):
+            if f"{{{parameter}}}" not in route.path:
                 continue
-            values = {"customer": customer.name, "job_id": "nothing", "name": "nothing", place: trick}
+            values = {"customer": customer.name, "job_id": "nothing", "name": "nothing", parameter: trick}
             line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
             answer = await raw(served, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-            assert 400 <= status(answer) < 500, (route.name, place, answer[:300])
+            assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
             assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
     assert [] == await customer.rows()
 
 
-async def test_a_continuation_leads_to_no_other_customer(served: Served):
-    """A place in another customer's list, or a made-up one, shows one's own jobs or nothing; what is none, 400."""
+async def test_a_continuation_shows_no_other_customer(served: Served):
+    """One of another customer's list, or an invented one, shows the customer's own jobs or nothing; else 400."""
     mine, other = served.world.customer(), served.world.customer()
     for customer in (mine, other):
-        await served.http.post("/api/jobs", json=customer.job(job_id="one"))
+        await served.http.post("/api/jobs", json=customer.job(job_id="first"))
         await served.http.post("/api/jobs", json=customer.job(job_id="two"))
     page = (await served.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
 
-    for place in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
-        answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
-        assert 200 == answered.status_code
-        assert {mine.name} >= {job["customer"] for job in answered.json()["jobs"]}
-    for place in ("t_", "j_one", "u_2026-11", "'", "t_00000000000000_a'"):
-        answered = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": place})
-        assert 400 == answered.status_code
+    for continuation in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
+        response = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
+        assert 200 == response.status_code
+        assert {mine.name} >= {job["customer"] for job in response.json()["jobs"]}
+    for continuation in ("t_", "j_first", "u_2026-11", "'", "t_00000000000000_a'"):
+        response = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
+        assert 400 == response.status_code
 
 
-async def test_hundreds_at_once(served: Served, customer: Customer):
-    """Three hundred requests side by side, the same job among them: each is answered, and the job is bought once."""
+async def test_hundreds_of_requests_at_once(served: Served, customer: Customer):
+    """Each of three hundred concurrent requests gets its response, and the job in many of them runs once."""
     jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(150)]
     limits = asyncio.Semaphore(100)  # of sockets at this end
 
-    async def ask(method: str, path: str, **about: Any) -> int:
+    async def send(method: str, path: str, **content: Any) -> int:
         async with limits:
-            return (await served.http.request(method, path, **about)).status_code
+            return (await served.http.request(method, path, **content)).status_code
 
     statuses = await asyncio.gather(
-        *(ask("POST", "/api/jobs", json=job) for job in jobs),
-        *(ask("GET", f"/api/jobs/{customer.name}/nothing") for _ in range(50)),
-        *(ask("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
-        *(ask("POST", "/api/jobs", content=b"{") for _ in range(50)),
+        *(send("POST", "/api/jobs", json=job) for job in jobs),
+        *(send("GET", f"/api/jobs/{customer.name}/nothing") for _ in range(50)),
+        *(send("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
+        *(send("POST", "/api/jobs", content=b"{") for _ in range(50)),
     )
     waited = await served.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
 
@@ -238,34 +236,34 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-async def test_raw_leads_nowhere_else(served: Served, customer: Customer, path: str):
-    """A path that is no path below the customer's endpoint is refused at the door; nothing is sent."""
+async def test_raw_reaches_no_other_host(served: Served, customer: Customer, path: str):
+    """A path that is not below the customer's endpoint is refused when it is submitted; nothing is sent."""
     job = customer.job(action="raw", input={"path": path})
-    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+    response = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
 
     # One that is a strange but relative path stays below the endpoint.
-    if answered.status_code == 200:
-        (asked,) = customer.account.received
-        assert asked.path.startswith("/openai/v1/")
+    if response.status_code == 200:
+        (received,) = customer.account.received
+        assert received.path.startswith("/openai/v1/")
         assert path.startswith("@")
     else:
-        assert (400, "invalid_job") == (answered.status_code, answered.json()["code"])
+        assert (400, "invalid_job") == (response.status_code, response.json()["code"])
         assert [] == customer.account.received
 
 
 @pytest.mark.parametrize(
     "name", ["Host", "Authorization", "api-key", "X-Forwarded-Host", "Proxy-Authorization", "Cookie"]
 )
-async def test_raw_can_not_say_who_asks(served: Served, customer: Customer, name: str):
-    """Headers that say who asks, or where, are refused at the door."""
+async def test_raw_can_not_set_credentials(served: Served, customer: Customer, name: str):
+    """Headers that authenticate or route a request are refused when it is submitted."""
     job = customer.job(action="raw", input={"path": "models", "headers": {name: "x"}})
-    answered = await served.http.post("/api/jobs", json=job)
+    response = await served.http.post("/api/jobs", json=job)
 
-    assert (400, "invalid_job") == (answered.status_code, answered.json()["code"])
-    assert f"`input.headers.{name}`" in answered.json()["detail"]
+    assert (400, "invalid_job") == (response.status_code, response.json()["code"])
+    assert f"`input.headers.{name}`" in response.json()["detail"]
 
 
-CALLED = [
+CALLBACK_URLS = [
     *("http://169.254.169.254/metadata", "https://169.254.169.254/", "https://[fd00:ec2::254]/", "https://10.0.0.1/"),
     *("https://168.63.129.16/", "https://[::ffff:169.254.169.254]/", "https://0x7f000001/", "https://2130706433/"),
     *("https://user:password@example.com/", "file:///etc/passwd", "ftp://example.com/", "//example.com/", "x"),
@@ -273,16 +271,16 @@ CALLED = [
 ]
 
 
-@pytest.mark.parametrize("url", CALLED)
-async def test_callbacks_lead_nowhere_inside(served: Served, customer: Customer, url: str):
-    """An address that no callback may have is refused at the door, or never called: the status says so."""
+@pytest.mark.parametrize("url", CALLBACK_URLS)
+async def test_callbacks_reach_no_internal_address(served: Served, customer: Customer, url: str):
+    """A URL that no callback may have is refused when it is submitted, or never called, and the status says so."""
     job = customer.job(job_id="called", output={"callback": url})
-    answered = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
-    if answered.status_code == 400:
-        assert "`output.callback`" in answered.json()["detail"]
+    response = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+    if response.status_code == 400:
+        assert "`output.callback`" in response.json()["detail"]
         assert [] == await customer.rows()
         return
-    assert (200, "succeeded") == (answered.status_code, answered.json()["status"])
+    assert (200, "succeeded") == (response.status_code, response.json()["status"])
     async with asyncio.timeout(60):
         while True:
             state = (await served.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
@@ -294,12 +292,12 @@ async def test_callbacks_lead_nowhere_inside(served: Served, customer: Customer,
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.role], ids=lambda route: route.name)
-async def test_errors_say_nothing_of_what_was_sent(served: Served, route: Any):
-    """A refusal quotes neither a body nor a header: no key that was sent astray comes back."""
+async def test_errors_do_not_repeat_what_was_sent(served: Served, route: Any):
+    """An error quotes neither the body nor a header: a key that was sent by mistake does not come back."""
     secret = "sk-secret-0123456789"
     path = f"/api/{route.path.format(customer='No Customer', job_id='..', name='No Name')}"
     body = json.dumps({"api_key": secret, "endpoint": f"https://x.test/{secret}", "input": secret})
-    answered = await served.http.request(route.method, path, content=body, headers={"x-api-key": secret})
+    response = await served.http.request(route.method, path, content=body, headers={"x-api-key": secret})
 
-    assert 400 <= answered.status_code < 500
-    assert secret not in answered.text
+    assert 400 <= response.status_code < 500
+    assert secret not in response.text

@@ -1,4 +1,4 @@
-"""The HTTP routes on a real Functions host: found by method and path, guarded by it, cheap to load."""
+"""The HTTP routes on a real Functions host: matched by method and path, guarded, cheap to load."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ print(json.dumps({each.get_function_name(): json.loads(each.get_function_json())
 """
 
 
-def filled(route: Route) -> str:
-    """A path that the route takes."""
+def path_of(route: Route) -> str:
+    """A path that the route matches."""
     return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
 
 
-def indexed(**environment: str) -> dict[str, dict[str, Any]]:
-    """The HTTP triggers of the app as the host is told of them, by their functions' names."""
+def http_triggers(**environment: str) -> dict[str, dict[str, Any]]:
+    """The app's HTTP triggers as the host indexes them, by the names of their functions."""
     done = subprocess.run(
         [sys.executable, "-c", BINDINGS],
         cwd=ROOT,
@@ -52,39 +52,41 @@ def indexed(**environment: str) -> dict[str, dict[str, Any]]:
 
 
 def test_routes_are_indexed_with_their_levels():
-    """Health, the interface and webhooks need no function key; everything else does."""
-    levels = {name: trigger["authLevel"].lower() for name, trigger in indexed().items()}
+    """Health, the documentation and webhooks need no function key; everything else does."""
+    levels = {name: trigger["authLevel"].lower() for name, trigger in http_triggers().items()}
 
     assert {name for name, level in levels.items() if level == "anonymous"} == OPEN
     assert {name for name, level in levels.items() if level == "function"} == {route.name for route in ROUTES} - OPEN
     assert {"anonymous", "function"} == set(levels.values())
 
 
-def test_with_entra_no_route_asks_for_a_key():
-    """App Service authentication stands in front, and the door asks for a role."""
-    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in indexed(HTTP_AUTH="entra").values()}
+def test_with_entra_no_route_needs_a_key():
+    """App Service authentication is in front of the app, which requires a role."""
+    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(HTTP_AUTH="entra").values()}
 
 
 def test_each_route_is_a_function_of_its_name():
     """The table of routes and the functions that the host indexes are the same."""
-    found = {(name, tuple(one["methods"]), one["route"]) for name, one in indexed().items() if name != "health"}
+    triggers = {(name, tuple(one["methods"]), one["route"]) for name, one in http_triggers().items()}
 
-    assert {(route.name, (route.method,), route.path) for route in ROUTES} == found
+    assert {(route.name, (route.method,), route.path) for route in ROUTES} == triggers - {
+        ("health", ("GET",), "health")
+    }
 
 
 def test_prefix_is_the_hosts():
-    """The paths in documents begin as host.json says."""
+    """The paths in documents begin with the prefix in host.json."""
     assert API_PREFIX == f"/{load_host_json(ROOT / 'host.json', {}).route_prefix}"
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 async def test_each_route_is_reached(served: Served, route: Route):
-    """By its method and path, with and without a slash at the end, the door answers."""
-    for path in (filled(route), f"{filled(route)}/"):
-        answered = await served.http.request(route.method, path, content=b"{}")
-        assert answered.status_code < 500
-        assert "nosniff" == answered.headers["x-content-type-options"]
-        assert answered.headers["content-type"].partition(";")[0] in {
+    """The app responds to its method and path, with and without a slash at the end."""
+    for path in (path_of(route), f"{path_of(route)}/"):
+        response = await served.http.request(route.method, path, content=b"{}")
+        assert response.status_code < 500
+        assert "nosniff" == response.headers["x-content-type-options"]
+        assert response.headers["content-type"].partition(";")[0] in {
             "application/problem+json",
             "application/json",
             "text/html",
@@ -92,48 +94,46 @@ async def test_each_route_is_reached(served: Served, route: Route):
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-async def test_other_methods_are_no_route(served: Served, route: Route):
-    """A method that no route of the path takes is an empty 404, as on Azure; HEAD and OPTIONS are such methods."""
-    taken = {one.method for one in ROUTES if filled(one) == filled(route)}
-    for method in {"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - taken:
-        answered = await served.http.request(method, filled(route))
-        assert (404, b"") == (answered.status_code, answered.content), method
+async def test_other_methods_match_no_route(served: Served, route: Route):
+    """A method that no route of the path has is an empty 404, as on Azure; HEAD and OPTIONS are such methods."""
+    methods = {other.method for other in ROUTES if path_of(other) == path_of(route)}
+    for method in {"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - methods:
+        response = await served.http.request(method, path_of(route))
+        assert (404, b"") == (response.status_code, response.content), method
 
 
-async def test_a_repeated_header_is_one_with_commas(served: Served):
-    """Tags in two headers are tags in one: 304 for either."""
+async def test_a_repeated_header_is_joined_with_commas(served: Served):
+    """Tags in two headers count like tags in one: 304 for either."""
     tag = (await served.http.get("/api/openapi.json")).headers["etag"]
-    answered = await served.http.get(
+    response = await served.http.get(
         "/api/openapi.json", headers=[("If-None-Match", '"other"'), ("if-none-match", tag)]
     )
 
-    assert (304, b"") == (answered.status_code, answered.content)
+    assert (304, b"") == (response.status_code, response.content)
 
 
 async def test_a_repeated_parameter_is_refused(served: Served):
-    """The host joins it with a comma, which is no number."""
-    answered = await served.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
+    """The host joins the values with a comma, and the result is not a number."""
+    response = await served.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
 
-    assert (400, "invalid_request") == (answered.status_code, answered.json()["code"])
+    assert (400, "invalid_request") == (response.status_code, response.json()["code"])
 
 
-async def test_a_job_goes_all_the_way(served: Served):
-    """Submitted and waited for in one request: through queue, vault and endpoint, to the result."""
+async def test_a_job_runs_from_request_to_result(served: Served):
+    """One request submits it and waits for it: through queue, vault and endpoint to the result."""
     customer = served.world.customer()
-    answered = await served.http.post(
-        "/api/jobs", json=customer.job(job_id="all-the-way"), headers={"Prefer": "wait=60"}
-    )
+    response = await served.http.post("/api/jobs", json=customer.job(job_id="whole-way"), headers={"Prefer": "wait=60"})
 
     assert (200, "succeeded", "wait=60") == (
-        answered.status_code,
-        answered.json()["status"],
-        answered.headers["preference-applied"],
+        response.status_code,
+        response.json()["status"],
+        response.headers["preference-applied"],
     )
-    assert answered.content == (await served.http.get(answered.headers["content-location"])).content
+    assert response.content == (await served.http.get(response.headers["content-location"])).content
 
 
-async def test_importing_the_app_loads_no_room_of_the_door():
-    """What only HTTP needs is loaded with the first request. Bytecode may be written here, as on Azure."""
+async def test_importing_the_app_does_not_load_the_http_code():
+    """What only HTTP needs is imported with the first request. Bytecode may be written here, as on Azure."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -143,9 +143,9 @@ async def test_importing_the_app_loads_no_room_of_the_door():
         env=environment,
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await process.communicate()
-    loaded = set(said.decode().split())
-    rooms = {
+    output, _ = await process.communicate()
+    loaded = set(output.decode().split())
+    modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "shared/http").glob("*.py")
         if path.stem not in {"__init__", "messages", "routes"}
@@ -153,4 +153,4 @@ async def test_importing_the_app_loads_no_room_of_the_door():
 
     assert 0 == process.returncode
     assert "shared.http.messages" in loaded
-    assert set() == rooms & loaded
+    assert set() == modules & loaded

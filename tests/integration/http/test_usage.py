@@ -29,66 +29,66 @@ def customer(world: World) -> Customer:
     return world.customer()
 
 
-async def ask(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> Answered:
+async def get(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> Answered:
     """The customer's statement."""
     return await knock(customer.world, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
 
 
 async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
-    """This month's lines, without being asked which; other customers' jobs are not in them."""
+    """The default is the current month; other customers' jobs are not in it."""
     other = customer.world.customer()
     customer.account.will_answer(completion(), completion(), completion(after_s=30))
     for model in ("a", "b"):
         await customer.run(model=model)
     await customer.run(model="b", options={"timeout_s": 1.5, "max_retries": 0})
     await other.run()
-    said = (await ask(customer)).json
+    statement = (await get(customer)).json
 
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    assert (customer.name, today[:7]) == (said["customer"], said["month"])
-    assert ["day", "model", "action", "connection"] == said["by"]
+    assert (customer.name, today[:7]) == (statement["customer"], statement["month"])
+    assert ["day", "model", "action", "connection"] == statement["by"]
     assert [
         (today, "a", "answered", 1, 11, 7),
         (today, "b", "answered", 1, 11, 7),
         (today, "b", "unanswered", 0, 0, 0),
     ] == [
         tuple(line[name] for name in ("day", "model", "outcome", "calls", "input_tokens", "output_tokens"))
-        for line in said["lines"]
+        for line in statement["lines"]
     ]
     assert (2, 22, 1, 0) == (
-        said["totals"]["answered"]["calls"],
-        said["totals"]["answered"]["input_tokens"],
-        said["totals"]["unanswered"]["records"],
-        said["totals"]["unanswered"]["calls"],
+        statement["totals"]["answered"]["calls"],
+        statement["totals"]["answered"]["input_tokens"],
+        statement["totals"]["unanswered"]["records"],
+        statement["totals"]["unanswered"]["calls"],
     )
-    assert {"month"}.isdisjoint(said["lines"][0])
+    assert {"month"}.isdisjoint(statement["lines"][0])
 
 
-async def test_lines_are_told_apart_as_asked(customer: Customer):
-    """`by` names the members of the lines besides those that are always there."""
+async def test_by_chooses_the_labels_of_lines(customer: Customer):
+    """`by` names the members of the lines beside those that are always there."""
     for model in ("a", "b"):
         await customer.run(model=model)
-    said = (await ask(customer, by="action,month")).json
+    statement = (await get(customer, by="action,month")).json
 
-    (line,) = said["lines"]
-    assert (["month", "action"], 2, "chat") == (said["by"], line["calls"], line["action"])
+    (line,) = statement["lines"]
+    assert (["month", "action"], 2, "chat") == (statement["by"], line["calls"], line["action"])
     assert {"day", "model", "connection"}.isdisjoint(line)
 
 
 @pytest.mark.parametrize("month", ["2019-01", "9999-12"])
 async def test_a_month_without_usage_is_empty(customer: Customer, month: str):
-    """200 without lines, and with sums of nothing; as CSV, the header row alone."""
-    said, file = await ask(customer, month=month), await ask(customer, month=month, headers={"accept": CSV})
+    """200 without lines and with totals of 0; as CSV, the header row alone."""
+    document, file = await get(customer, month=month), await get(customer, month=month, headers={"accept": CSV})
 
-    assert (200, [], 0) == (said.status, said.json["lines"], said.json["totals"]["answered"]["records"])
+    assert (200, [], 0) == (document.status, document.json["lines"], document.json["totals"]["answered"]["records"])
     assert (200, 1) == (file.status, file.body.count(b"\r\n"))
 
 
 async def test_csv_is_a_file(customer: Customer):
-    """It has a name, a header row and the lines; a model that looks like a formula is none."""
+    """It has a name, a header row and the lines; a model that looks like a formula is quoted."""
     model = '=HYPERLINK("http://x","y")'
     await customer.run(model=model)
-    file = await ask(customer, month=f"{datetime.now(UTC):%Y-%m}", by="model", headers={"accept": CSV})
+    file = await get(customer, month=f"{datetime.now(UTC):%Y-%m}", by="model", headers={"accept": CSV})
     header, line = csv.reader(io.StringIO(file.body.decode()))
 
     assert "text/csv; charset=utf-8; header=present" == file.media_type
@@ -100,23 +100,23 @@ async def test_csv_is_a_file(customer: Customer):
 
 @pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
-def test_what_is_not_seen_hides_no_formula(first: str, formula: str):
-    """A spreadsheet may pass over what does not print: whatever stands before a formula, it is made a text."""
+def test_a_formula_is_quoted_behind_invisible_characters(first: str, formula: str):
+    """A spreadsheet may ignore what does not print: whatever precedes a formula, the cell becomes text."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=first + formula)).decode()))
 
     assert f"'{first}{formula}" == line[0]
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
-def test_a_name_stays_as_it_is(model: str):
-    """What can't be taken for a formula has no quote before it."""
+def test_other_names_are_not_quoted(model: str):
+    """A text that can't be a formula has no quote in front of it."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=model)).decode()))
 
     assert model == line[0]
 
 
 def statement(**members: str) -> Statement:
-    """A statement of one line with these members, which tell it apart."""
+    """A statement of one line with these labels."""
     sums = msgspec.structs.asdict(UsageTotals())
     line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
     totals = StatementTotals(answered=UsageTotals(), lost=UsageTotals(), unanswered=UsageTotals())
@@ -124,15 +124,15 @@ def statement(**members: str) -> Statement:
 
 
 async def test_a_statement_has_an_etag(customer: Customer):
-    """Asked again with what is known it is 304, until there is more usage; JSON and CSV have tags of their own."""
+    """With it, the response is 304 until there is more usage; JSON and CSV have tags of their own."""
     await customer.run()
-    tags = {kind: (await ask(customer, headers={"accept": kind})).headers["ETag"] for kind in (JSON, CSV)}
-    known = await ask(customer, headers={"if-none-match": tags[JSON]})
+    tags = {kind: (await get(customer, headers={"accept": kind})).headers["ETag"] for kind in (JSON, CSV)}
+    unchanged = await get(customer, headers={"if-none-match": tags[JSON]})
     await customer.run()
-    changed = await ask(customer, headers={"if-none-match": tags[JSON]})
+    changed = await get(customer, headers={"if-none-match": tags[JSON]})
 
     assert tags[JSON] != tags[CSV]
-    assert (304, b"", 200) == (known.status, known.body, changed.status)
+    assert (304, b"", 200) == (unchanged.status, unchanged.body, changed.status)
     assert "Accept" == changed.headers["Vary"]
 
 
@@ -155,9 +155,9 @@ async def test_a_statement_has_an_etag(customer: Customer):
     ]
     + [({"by": text}, "by") for text in ("", "hour", "day,", "day;model", "Day")],
 )
-async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query: dict[str, str], name: str):
-    """400 with the member's name."""
-    refused = await ask(customer, **query)
+async def test_an_invalid_query_is_refused(customer: Customer, query: dict[str, str], name: str):
+    """400 with the parameter's name."""
+    refused = await get(customer, **query)
 
     assert (400, "invalid_request") == (refused.status, refused.json["code"])
     assert f"`{name}`" in refused.json["detail"]
@@ -189,8 +189,8 @@ async def test_a_query_that_can_not_be_read_is_refused(customer: Customer, query
         ("application/json-seq", None),
     ],
 )
-def test_accept_is_heeded(accept: str, kind: str | None):
-    """The most specific range decides for each type, the greater weight between them, and JSON where they are equal."""
+def test_accept_decides_between_json_and_csv(accept: str, kind: str | None):
+    """A type has the quality of its most specific range; the highest wins, then the most specific, then JSON."""
     if kind is not None:
         assert kind == negotiate(accept)
         return
@@ -199,22 +199,22 @@ def test_accept_is_heeded(accept: str, kind: str | None):
     assert (406, "not_acceptable") == (refused.value.status, refused.value.code)
 
 
-async def test_what_is_not_accepted_is_not_added_up(customer: Customer):
+async def test_a_statement_in_no_accepted_type_is_refused(customer: Customer):
     """406 as a problem."""
-    refused = await ask(customer, headers={"accept": "image/png"})
+    refused = await get(customer, headers={"accept": "image/png"})
 
     assert (406, "application/problem+json") == (refused.status, refused.media_type)
     assert CSV in refused.json["detail"]
 
 
 @pytest.mark.parametrize("name", ["No", "a--b", "x" * 51, "..", "ü"])
-async def test_what_can_not_be_a_customer_is_not_found(world: World, name: str):
+async def test_an_invalid_customer_id_is_not_found(world: World, name: str):
     """404."""
     assert 404 == (await knock(world, "GET", f"customers/{name}/usage")).status
 
 
-async def test_a_token_sees_its_own_customers_statement(customer: Customer):
-    """Another customer's is not found, whether it exists or not."""
+async def test_a_tied_token_reads_its_customers_statement_alone(customer: Customer):
+    """Another customer's statement is not found, whether the customer exists or not."""
     read: Any = customer.world.services.http.handlers["read_usage"]
     request = Request("GET", "", {"customer": customer.name})
 
