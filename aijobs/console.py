@@ -20,7 +20,6 @@ MAX_WIDTH = 200
 """Columns of a table in a pipe or a file."""
 _STYLES = {
     "succeeded": "green",
-    "fine": "green",
     "ok": "green",
     "partial": "yellow",
     "warning": "yellow",

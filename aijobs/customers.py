@@ -17,20 +17,18 @@ from aijobs.settings import require_vault
 from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
 from shared.connections.connection import Connection
-from shared.connections.probe import Trials, refused
+from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import check_dates
 from shared.connections.secret_cache import FRESH_S
 from shared.connections.store import StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.documents import TrialDocument
+from shared.contract.documents import ConnectionTest
 from shared.contract.names import NAME_RULE, is_name
-from shared.errors import ConnectionFault, ConnectionNotFound
+from shared.errors import ConnectionFault, ConnectionNotFound, RateLimited
 from shared.secret import Secret
 from shared.services import Services
 from shared.upstream.messages import EntraAccess
 
-_ACCEPTED = frozenset({"fine", "rate_limited"})
-"""Verdicts of an endpoint that accepts the key."""
 _CACHED = f"{FRESH_S / 60:g} minutes"
 """How long workers use a connection that they have read."""
 _MEMBERS = (
@@ -97,7 +95,7 @@ async def rotate(args: argparse.Namespace) -> int:
 
 
 async def test(args: argparse.Namespace) -> int:
-    """Run `customers test CUSTOMER`: test the stored connection. Return 1 unless the verdict is `fine`."""
+    """Run `customers test CUSTOMER`: test the stored connection. Return 1 if the test failed."""
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         try:
@@ -107,13 +105,13 @@ async def test(args: argparse.Namespace) -> int:
             connection = services.connections.open(stored, customer, name)
             check_dates(stored, customer, name, now())
         except ConnectionFault as exc:
-            verdict = refused(exc)
+            result = result_for_error(exc)
         else:
-            verdict = await _probe(services).run(connection, args.model)
+            result = await _probe(services).run(connection, args.model)
             if isinstance(connection.access, EntraAccess):
                 echo("The connection has no key: the test used your login. The app's identity needs its own role.")
-    _echo_verdict(verdict)
-    return 0 if verdict.ok else 1
+    _echo_result(result)
+    return 0 if result.ok else 1
 
 
 async def remove(args: argparse.Namespace) -> int:
@@ -149,21 +147,21 @@ async def _is_accepted(services: Services, connection: Connection, args: argpars
     if isinstance(connection.access, EntraAccess):
         echo("The connection has no key and is not tested: the test would use your login, not the app's identity.")
         return True
-    verdict = await _probe(services).run(connection, args.model)
-    _echo_verdict(verdict)
-    if verdict.verdict in _ACCEPTED:
+    result = await _probe(services).run(connection, args.model)
+    _echo_result(result)
+    if result.ok or result.code == RateLimited.code:  # which an endpoint says only to a key that it accepts
         return True
     echo("Nothing was stored. If only the app can reach the endpoint, use --no-test.")
     return False
 
 
-def _probe(services: Services) -> Trials:
-    return Trials(services.client, services.capabilities, services.table)
+def _probe(services: Services) -> ConnectionProbe:
+    return ConnectionProbe(services.client, services.capabilities, services.table)
 
 
-def _echo_verdict(verdict: TrialDocument) -> None:
-    latency = "" if verdict.latency_ms is None else f" ({verdict.latency_ms} ms)"
-    echo(f"{verdict.verdict}{latency}: {verdict.message}")
+def _echo_result(result: ConnectionTest) -> None:
+    latency = "" if result.latency_ms is None else f" ({result.latency_ms} ms)"
+    echo(f"{result.code or 'ok'}{latency}: {result.message}")
 
 
 def _encode_new(args: argparse.Namespace, key: Secret | None) -> Secret:

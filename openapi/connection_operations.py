@@ -19,7 +19,7 @@ from openapi.shared_parts import (
     TOO_LARGE,
 )
 from shared.contract.connection import ConnectionRecord
-from shared.contract.documents import ConnectionDocument, ConnectionList, TrialDocument, TrialRequest
+from shared.contract.documents import ConnectionDocument, ConnectionList, ConnectionTest, ConnectionTestRequest
 
 _LINKS = ("read_connection", "test_connection", "delete_connection")
 _CHANGED = "`precondition_failed`: the connection does not meet `If-Match` or `If-None-Match`."
@@ -75,7 +75,7 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
     ),
     "test_connection": Operation(
         "Makes one cheap call without retries: one token from the model, or the list of models if no model is known.",
-        {200: Answer("The verdict, good or bad.", {JSON: TrialDocument}, example=examples.TRIAL)},
+        {200: Answer("The outcome, good or bad.", {JSON: ConnectionTest}, example=examples.CONNECTION_TEST)},
         {
             400: "`invalid_request`: the body or a name in the path is invalid, or the endpoint does not take the "
             "model.",
@@ -83,7 +83,7 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
             413: TOO_LARGE,
             415: COMPRESSED,
         },
-        body=TrialRequest,
+        body=ConnectionTestRequest,
         body_required=False,
         body_example={"model": "gpt-4o"},
     ),

@@ -122,10 +122,9 @@ CONNECTION: dict[str, Any] = {
         "default_model": "gpt-4o",
     },
 }
-TRIAL: dict[str, Any] = {
+CONNECTION_TEST: dict[str, Any] = {
     "ok": True,
-    "verdict": "fine",
-    "message": "The endpoint answered.",
+    "message": "The endpoint accepts the key and answers as gpt-4o.",
     "status": 200,
     "provider": "azure_openai",
     "model": "gpt-4o",

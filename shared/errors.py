@@ -34,7 +34,7 @@ LeaseLost                     another worker has taken over this job: publish no
 SettingInvalid                an app setting is wrong; the operator has to correct it
 
 What only tells one module of another stands with who raises it (RowExists in `stores`, VaultForbids in `key_vault`,
-NoSigningSecret in `signing`), as does a narrower kind of the above (AddressNotAllowed in `connections`).
+NoSigningSecret in `signing`).
 
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """

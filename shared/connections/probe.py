@@ -1,8 +1,8 @@
 """
-Trying a connection: one cheap call, and a verdict that says what would have to be mended.
+Tests a connection with one cheap call, and reports what a job would end with.
 
-Where a model is known it is asked for one token, which finds out about key, deployment and quota; else the
-endpoint is asked for its list of models, which costs nothing. Nothing is tried again.
+If a model is known, it is called for one token, which checks the key, the deployment and the quota. Otherwise the
+endpoint's list of models is requested, which costs nothing. Nothing is retried.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -20,24 +19,14 @@ import msgspec
 from shared.billing.usage import Call, call_of_answer, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
-from shared.connections.resolver import AddressNotAllowed
 from shared.contract.decoding import json_object
-from shared.contract.documents import TrialDocument, Verdict
+from shared.contract.documents import ConnectionTest
 from shared.contract.job import Options
 from shared.errors import (
-    AccountBlocked,
-    ConnectionDisabled,
-    ConnectionExpired,
     ConnectionFault,
-    ConnectionInvalid,
     ContentFiltered,
-    CredentialRejected,
     JobError,
-    ModelNotFound,
-    NetworkRefused,
     ProviderUnavailable,
-    QuotaExhausted,
-    RateLimited,
     RequestRejected,
     UpstreamError,
     UpstreamFacts,
@@ -45,147 +34,114 @@ from shared.errors import (
 from shared.storage.base import Row, RowChanged, Table
 from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import Transport
-from shared.upstream.messages import EntraAccess, Reply, UpstreamRequest
+from shared.upstream.messages import Reply, UpstreamRequest
 
-TRIAL_S = 15.0
-"""Seconds that a trial may take."""
+PROBE_TIMEOUT_S = 15.0
+"""Seconds that a test may take."""
 CHAT = "chat/completions"
 _MODELS = "models"
-
-
-class _Strange(ProviderUnavailable):
-    """The endpoint answered with something that no AI endpoint says."""
-
-
-_REFUSALS: Mapping[type[JobError], Verdict] = {
-    AddressNotAllowed: "address_not_allowed",
-    ConnectionDisabled: "disabled",
-    ConnectionExpired: "expired",
-    ConnectionFault: "not_valid",
-    NetworkRefused: "not_reachable",
-    CredentialRejected: "key_refused",
-    ModelNotFound: "deployment_missing",
-    QuotaExhausted: "quota_gone",
-    RateLimited: "rate_limited",
-    AccountBlocked: "blocked",
-    ContentFiltered: "fine",
-    RequestRejected: "not_understood",
-    _Strange: "not_understood",
-}
-_UNFIT = frozenset({400, 422})
+_INVALID_REQUEST = frozenset({400, 422})
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
-    """Tries connections."""
+class ConnectionProbe:
+    """Tests connections."""
 
     transport: Transport
     capabilities: Capabilities
     table: Table
 
-    async def run(self, connection: Connection, asked: str | None) -> TrialDocument:
+    async def run(self, connection: Connection, requested_model: str | None) -> ConnectionTest:
         """
-        What comes of trying the connection with the model that is `asked` for, or its own.
+        Test the connection with the requested model, or with its own.
 
-        Raises InvalidJob where that model can't be asked for, StorageUnavailable where a call that costs
-        something can't be put on record.
+        Raises InvalidJob if that model can't be requested, StorageUnavailable if a call that may be billed can't be
+        recorded.
         """
-        model = connection.model_for(asked, needed=False) or connection.default_model or ""
-        if not model and connection.endpoint.style == "models":  # it has no list of models
-            connection.model_for(asked)
+        model = connection.model_for(requested_model, needed=False) or connection.default_model or ""
+        if not model and connection.endpoint.style == "models":  # this style has no list of models
+            connection.model_for(requested_model)
         began = time.monotonic()
         try:
             if model:
-                await self._chat(connection, model, began + TRIAL_S)
+                await self._chat(connection, model, began + PROBE_TIMEOUT_S)
+                result = ConnectionTest(ok=True, message=f"The endpoint accepts the key and answers as {model}.")
             else:
-                await self._list(connection, began + TRIAL_S)
+                await self._list_models(connection, began + PROBE_TIMEOUT_S)
+                result = ConnectionTest(
+                    ok=True, message="The endpoint accepts the key. No model was called, because none was named."
+                )
         except (UpstreamError, ConnectionFault) as error:
-            verdict = refused(error, model)
-        else:
-            what = f"takes the key and answers as {model}" if model else "takes the key. No model was tried: name one"
-            verdict = TrialDocument(ok=True, verdict="fine", message=f"The endpoint {what}.")
-        took = round((time.monotonic() - began) * 1000)
+            result = result_for_error(error, model)
         return msgspec.structs.replace(
-            verdict,
-            message=connection.without_key(verdict.message),
+            result,
+            message=connection.without_key(result.message),
             provider=connection.endpoint.provider,
             model=connection.without_key(model) or None,
-            latency_ms=took,
+            latency_ms=round((time.monotonic() - began) * 1000),
         )
 
-    async def _list(self, connection: Connection, until: float) -> None:
+    async def _list_models(self, connection: Connection, deadline: float) -> None:
         url = connection.endpoint.url(_MODELS, "")
-        reply = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), until)
+        reply = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), deadline)
         if not isinstance(json_object(reply.body).get("data"), list):
-            raise _strange(reply, "list of models")
+            raise _unexpected(reply, "a list of models")
 
-    async def _chat(self, connection: Connection, model: str, until: float) -> None:
-        place = (connection.endpoint.base, model, CHAT)
+    async def _chat(self, connection: Connection, model: str, deadline: float) -> None:
+        key = (connection.endpoint.base, model, CHAT)
         body: dict[str, Any] = {
             "model": connection.endpoint.model_in_body(model),
             "messages": [{"role": "user", "content": "ping"}],
             "max_tokens": 1,
         }
-        for known in self.capabilities.adaptations(*place):
-            body = known.apply(body) if known.parameter in body else body
-        request = _asking(connection, model, body)
+        for adaptation in self.capabilities.adaptations(*key):
+            body = adaptation.apply(body) if adaptation.parameter in body else body
         record = _Record(self.table, connection, model)
-        await record.open()
+        await record.insert()
         try:
             try:
-                reply = await self._send(connection, request, until)
+                reply = await self._send(connection, _request(connection, model, body), deadline)
             except RequestRejected as error:
                 learned = read_adaptation(error, body, droppable=frozenset())
                 if learned is None:
                     raise
-                self.capabilities.learn(learned, *place)
-                reply = await self._send(connection, _asking(connection, model, learned.apply(body)), until)
+                self.capabilities.learn(learned, *key)
+                reply = await self._send(connection, _request(connection, model, learned.apply(body)), deadline)
         except (UpstreamError, ConnectionFault) as error:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
-                await record.withdraw()
+                await record.delete()
             raise
-        said = json_object(reply.body)
-        await record.close(call_of_answer(said, reply.request_id))
-        if not isinstance(said.get("choices"), list):
-            raise _strange(reply, "chat completion")
+        response = json_object(reply.body)
+        await record.update(call_of_answer(response, reply.request_id))
+        if not isinstance(response.get("choices"), list):
+            raise _unexpected(reply, "a chat completion")
 
-    async def _send(self, connection: Connection, request: UpstreamRequest, until: float) -> Reply:
-        options = Options(max_retries=0, timeout_s=max(until - time.monotonic(), 0.1))
-        try:
-            # The end that is given here is no run's: a call that takes too long is a timeout, and not put back.
-            return await self.transport.send(request, connection.access, options, until=until + TRIAL_S)
-        except ConnectionInvalid as exc:
-            if isinstance(connection.access, EntraAccess) and connection.access.tenant_id:
-                raise
-            raise AddressNotAllowed(str(exc)) from None
+    async def _send(self, connection: Connection, request: UpstreamRequest, deadline: float) -> Reply:
+        options = Options(max_retries=0, timeout_s=max(deadline - time.monotonic(), 0.1))
+        # Its own deadline is no attempt's: a call that takes too long is a timeout, and is not requeued.
+        return await self.transport.send(request, connection.access, options, until=deadline + PROBE_TIMEOUT_S)
 
 
-def refused(error: JobError, model: str = "") -> TrialDocument:
-    """The verdict on a connection that met this error."""
+def result_for_error(error: JobError, model: str = "") -> ConnectionTest:
+    """Return the result of a test that ended with this error."""
     facts = error.facts if isinstance(error, UpstreamError) else UpstreamFacts()
-    verdict = next((verdict for kind, verdict in _REFUSALS.items() if isinstance(error, kind)), None)
-    if verdict is None:
-        verdict = "not_reachable" if facts.status is None else "failing"
-    message = str(error)
-    # A model that does not chat says so, with 404 at OpenAI: who can say that has let the key in.
-    unfit = facts.status in _UNFIT or facts.detail.get("param") == "model"
-    if verdict == "not_understood" and model and unfit:
-        verdict = "fine"
-    if verdict == "fine":
-        message = f"The endpoint takes the key and knows {model}, which did not take this small chat. {message}"
-    return TrialDocument(
-        ok=verdict == "fine",
-        verdict=verdict,
-        message=message,
-        code=None if verdict == "fine" else error.code,
-        status=facts.status,
-        request_id=facts.request_id,
+    if isinstance(error, ContentFiltered) or (model and _is_about_model(error, facts)):
+        message = f"The endpoint accepts the key and knows {model}, which did not take the short chat. {error}"
+        return ConnectionTest(ok=True, message=message, status=facts.status, request_id=facts.request_id)
+    return ConnectionTest(
+        ok=False, code=error.code, message=str(error), status=facts.status, request_id=facts.request_id
     )
+
+
+def _is_about_model(error: JobError, facts: UpstreamFacts) -> bool:
+    # A model that does not chat is refused for that reason, by OpenAI with 404. The key was accepted before.
+    about_model = facts.status in _INVALID_REQUEST or facts.detail.get("param") == "model"
+    return isinstance(error, RequestRejected) and about_model
 
 
 @dataclass(slots=True)
 class _Record:
-    """The usage record of a trial: there before the call is made, so that none that is paid for is missing."""
+    """The usage record of a test. It is written before the call, so that no billed call lacks one."""
 
     table: Table
     connection: Connection
@@ -194,17 +150,17 @@ class _Record:
     at: datetime = field(default_factory=now)
     etag: str = ""
 
-    async def open(self) -> None:
-        """Puts the call on record as one without an answer."""
+    async def insert(self) -> None:
+        """Record the call as unanswered."""
         self.etag = await self.table.insert(self._row(Call(None, outcome="unanswered")))
 
-    async def close(self, call: Call) -> None:
-        """Writes what the answer said."""
-        with contextlib.suppress(RowChanged):  # it was erased meanwhile, with all of the customer's rows
+    async def update(self, call: Call) -> None:
+        """Record the response."""
+        with contextlib.suppress(RowChanged):  # the customer's data was erased meanwhile
             await self.table.merge(self._row(call))
 
-    async def withdraw(self) -> None:
-        """Removes the record of a call that was refused, and so cost nothing."""
+    async def delete(self) -> None:
+        """Delete the record of a call that was refused, and so is not billed."""
         await self.table.delete([self._row(Call(None))])
 
     def _row(self, call: Call) -> Row:
@@ -213,7 +169,7 @@ class _Record:
         return replace(row, etag=self.etag)
 
 
-def _asking(connection: Connection, model: str, body: dict[str, Any]) -> UpstreamRequest:
+def _request(connection: Connection, model: str, body: dict[str, Any]) -> UpstreamRequest:
     return UpstreamRequest(
         "POST",
         connection.endpoint.url(CHAT, model),
@@ -222,6 +178,8 @@ def _asking(connection: Connection, model: str, body: dict[str, Any]) -> Upstrea
     )
 
 
-def _strange(reply: Reply, what: str) -> _Strange:
+def _unexpected(reply: Reply, expected: str) -> ProviderUnavailable:
     facts = UpstreamFacts(reply.status, reply.request_id)
-    return _Strange(f"The endpoint answered {reply.status} with something that is no {what}.", facts)
+    return ProviderUnavailable(
+        f"The endpoint answered {reply.status}, but not with {expected}: check the path and the `provider`.", facts
+    )

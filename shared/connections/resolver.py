@@ -35,10 +35,6 @@ _Resolved = Connection | ConnectionFault | None
 """What a secret describes, why it describes nothing, or None if there is none."""
 
 
-class AddressNotAllowed(ConnectionInvalid):
-    """The connection is well formed, but the egress policy does not allow its endpoint."""
-
-
 class Connections:
     """The connections of all customers. `clock` returns monotonic seconds."""
 
@@ -99,7 +95,7 @@ class Connections:
         """
         Return the connection that a secret describes, whatever its dates (see `check_dates`). Reads nothing.
 
-        Raises ConnectionDisabled, ConnectionInvalid and, of the latter, AddressNotAllowed.
+        Raises ConnectionDisabled, ConnectionInvalid.
         """
         if not secret.enabled:
             raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
@@ -146,10 +142,7 @@ class Connections:
             api_key_prefix_is_openai=key.startswith("sk-"),
         )
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
-        try:
-            check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
-        except ConnectionInvalid as exc:
-            raise AddressNotAllowed(str(exc)) from None
+        check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
         return Connection(
             customer=customer,
             name=name,

@@ -101,40 +101,22 @@ class ConnectionList(Struct, frozen=True, kw_only=True):
     connections: list[ConnectionDocument]
 
 
-class TrialRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConnectionTestRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to test a connection."""
 
     model: ModelName | None = None
     """The model that is called. The default is the endpoint's deployment, or the connection's `default_model`."""
 
 
-Verdict = Literal[
-    "fine",
-    "key_refused",
-    "deployment_missing",
-    "address_not_allowed",
-    "not_valid",
-    "disabled",
-    "expired",
-    "quota_gone",
-    "rate_limited",
-    "blocked",
-    "not_reachable",
-    "failing",
-    "not_understood",
-]
-
-
-class TrialDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ConnectionTest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of testing a connection."""
 
     ok: bool
-    """Whether the verdict is `fine`."""
-    verdict: Verdict
-    message: str
-    """The verdict as a sentence."""
+    """Whether the endpoint accepts the connection."""
     code: str | None = None
-    """The error code that a job would end with."""
+    """The error code that a job would end with. Missing if the endpoint accepts the connection."""
+    message: str
+    """The outcome as a sentence."""
     status: int | None = None
     """The HTTP status of the provider."""
     request_id: str | None = None

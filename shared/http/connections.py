@@ -14,7 +14,7 @@ import msgspec
 
 from shared.clock import now
 from shared.connections.key_vault import KeyVaultCredentials, VaultForbids
-from shared.connections.probe import Trials, refused
+from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import Connections, check_dates
 from shared.connections.store import StoredCredential
 from shared.contract.connection import decode_connection
@@ -23,8 +23,8 @@ from shared.contract.documents import (
     API_PREFIX,
     ConnectionDocument,
     ConnectionList,
-    TrialDocument,
-    TrialRequest,
+    ConnectionTest,
+    ConnectionTestRequest,
 )
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
@@ -49,7 +49,7 @@ class ConnectionsResource:
 
     connections: Connections
     vault: KeyVaultCredentials | None
-    trials: Trials
+    probe: ConnectionProbe
 
     async def put(self, request: Request, caller: Caller) -> Response:
         """`PUT …/connections/{name}`: store a new version; 201 if the connection is new, 412 for a precondition."""
@@ -119,14 +119,14 @@ class ConnectionsResource:
         return Response(204)
 
     async def test(self, request: Request, caller: Caller) -> Response:
-        """`POST …/connections/{name}/test`: 200 with the verdict, good or bad."""
+        """`POST …/connections/{name}/test`: 200 with the outcome, good or bad."""
         customer, name = _names_to_write(request, caller)
         try:
-            return json_response(await self._test(customer, name, _read_trial(request).model))
+            return json_response(await self._test(customer, name, _read_test_request(request).model))
         except InvalidJob as exc:  # also of an endpoint that takes another model, or needs one
             raise invalid_request(str(exc)) from None
 
-    async def _test(self, customer: str, name: str, model: str | None) -> TrialDocument:
+    async def _test(self, customer: str, name: str, model: str | None) -> ConnectionTest:
         try:
             credential = await self._vault().get(customer, name)
             if credential is None:
@@ -134,8 +134,8 @@ class ConnectionsResource:
             connection = self.connections.open(credential, customer, name)
             check_dates(credential, customer, name, now())
         except ConnectionFault as exc:
-            return refused(exc)
-        return await self.trials.run(connection, model)
+            return result_for_error(exc)
+        return await self.probe.run(connection, model)
 
     async def _describe(self, customer: str, name: str) -> ConnectionDocument | None:
         try:
@@ -167,11 +167,11 @@ def _read_record(request: Request) -> Secret:
     return Secret(msgspec.json.encode(record).decode())
 
 
-def _read_trial(request: Request) -> TrialRequest:
+def _read_test_request(request: Request) -> ConnectionTestRequest:
     if not request.body and "transfer-encoding" not in request.headers:
-        return TrialRequest()
+        return ConnectionTestRequest()
     check_body(request)
-    return decode(request.body, TrialRequest, root="The body")
+    return decode(request.body, ConnectionTestRequest, root="The body")
 
 
 def _check_preconditions(request: Request, current: ConnectionDocument | None) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
-from shared.connections.probe import Trials
+from shared.connections.probe import ConnectionProbe
 from shared.http.app import Handler, HttpApp
 from shared.http.connections import ConnectionsResource
 from shared.http.documentation import DocumentationResource
@@ -46,7 +46,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     submissions = Submissions(settings, services.ledger, services.queues, services.outputs, services.telemetry)
     jobs = JobsResource(services.ledger, Records(table), services.inputs, services.outputs, submissions)
     webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
-    trials = Trials(services.client, services.capabilities, table)
+    trials = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, trials)
     usage = UsageResource(Statements(table))
     documentation = DocumentationResource()

@@ -39,7 +39,7 @@ async def test_added_customer_runs_jobs(cli: CliRunner, newcomer: Customer):
     )
 
     assert (0, "") == (result.code, result.err)
-    assert "fine" in result.out
+    assert result.out.startswith("ok (")
     assert "succeeded" == (await newcomer.run())["status"]
     assert newcomer.account.key not in result.text
 
@@ -54,7 +54,7 @@ async def test_rejected_key_is_stored_only_untested(cli: CliRunner, newcomer: Cu
     stored_before = stored(newcomer, "second")
     untested = await cli.run(f"{line} --no-test")
 
-    assert (1, True, None) == (tested.code, "key_refused" in tested.out, stored_before)
+    assert (1, True, None) == (tested.code, "credential_rejected" in tested.out, stored_before)
     assert (0, newcomer.account.key) == (untested.code, json.loads(stored(newcomer, "second") or "")["api_key"])
     assert ["GET"] == [request.method for request in newcomer.account.received]
     assert newcomer.account.key not in tested.text + untested.text
@@ -126,25 +126,25 @@ async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict", "code"), [(200, "fine", 0), (401, "key_refused", 1), (404, "deployment_missing", 1)]
+    ("status", "outcome", "code"), [(200, "ok", 0), (401, "credential_rejected", 1), (404, "model_not_found", 1)]
 )
-async def test_verdict_is_that_of_the_route(cli: CliRunner, customer: Customer, status: int, verdict: str, code: int):
-    """`test` prints the verdict of `POST …/test`, and exits with 0 only if it is fine."""
+async def test_outcome_is_that_of_the_route(cli: CliRunner, customer: Customer, status: int, outcome: str, code: int):
+    """`test` prints the error code of `POST …/test`, or `ok`, and exits with 0 only for that."""
     if status != 200:
         customer.account.will_answer(error(status, "DeploymentNotFound" if status == 404 else "401"))
 
     result = await cli.run(f"customers test {customer.name}")
 
-    assert (code, True) == (result.code, result.out.startswith(verdict))
+    assert (code, True) == (result.code, result.out.startswith(outcome))
 
 
-async def test_disabled_connection_has_a_verdict(cli: CliRunner, newcomer: Customer):
+async def test_disabled_connection_has_an_error_code(cli: CliRunner, newcomer: Customer):
     """A connection that is disabled in the vault is tested without a call."""
     cli.world.keep(f"ai--{newcomer.name}--default", "x", attributes={"enabled": False})
 
     result = await cli.run(f"customers test {newcomer.name}")
 
-    assert (1, True) == (result.code, result.out.startswith("disabled"))
+    assert (1, True) == (result.code, result.out.startswith("connection_disabled"))
 
 
 async def test_rotation_tests_the_new_key_first(cli: CliRunner, customer: Customer):

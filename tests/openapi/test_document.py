@@ -121,7 +121,7 @@ def test_every_action_has_its_job():
 
 def test_every_member_of_a_request_is_described():
     """Each member that a caller may set has a description, which ends as a sentence."""
-    names = ("ChatJob", "Output", "Options", "FileInput", "ConnectionRecord", "TrialRequest")
+    names = ("ChatJob", "Output", "Options", "FileInput", "ConnectionRecord", "ConnectionTestRequest")
     kinds = [*names, *(kind.__name__ for kind in INPUTS.values())]
 
     assert [] == [
@@ -288,7 +288,7 @@ def test_schema_and_decoder_agree(members: dict[str, Any], good: bool):
 
 def test_no_member_of_a_response_is_null():
     """What is not known is left out of responses, and so the schemas say."""
-    for name in ("JobDocument", "JobPage", "Result", "ConnectionDocument", "TrialDocument"):
+    for name in ("JobDocument", "JobPage", "Result", "ConnectionDocument", "ConnectionTest"):
         assert '"null"' not in json.dumps(SCHEMAS[name])
 
 

@@ -16,8 +16,7 @@ import pytest_asyncio
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from openapi.document import document
-from shared.connections import probe as trials
-from shared.connections import secret_cache
+from shared.connections import probe, secret_cache
 from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.documents import API_PREFIX
@@ -187,7 +186,7 @@ def test_limits_are_the_codes():
         f"{secret_cache.STALE_S:,.0f} s while the vault is down",
         "a callback's answer": f"within {callbacks.TIMEOUT_S:g} s",
         "tries of a callback": f"{tries}, over {sum(callbacks.RETRY_DELAYS_S) / 3600:.1f} hours",
-        "the trial of a connection": f"{trials.TRIAL_S:g} s",
+        "the test of a connection": f"{probe.PROBE_TIMEOUT_S:g} s",
         "a request's answer, by Azure": "within 230 s",
     }
 
