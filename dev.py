@@ -1,9 +1,9 @@
 """
-The one command of a fresh checkout: `python dev.py demo`, `start`, `soak` or `test`.
+The one command of a fresh checkout: `python dev.py demo`, `start`, `soak`, `check` or `test`.
 
-Makes .venv and local/node_modules the first time and whenever what they are made from has changed, then
-becomes the command itself, so signals and the exit code are the command's own. Needs nothing but Python's
-standard library; knows how to install the project, and nothing of what the project does.
+Creates .venv and local/node_modules on the first run and whenever the pinned requirements or this Python change,
+then runs the command. Needs only Python's standard library. Knows how to install the project, but not what the
+project does.
 """
 
 import contextlib
@@ -18,23 +18,28 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 
-if sys.version_info < (3, 11):  # noqa: UP036 -- an older Python gets as far as here, and should be told
+if sys.version_info < (3, 11):  # noqa: UP036 -- an older Python parses this file, and must get a clear message
     sys.exit(f"This project needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
 if os.name == "nt":
     sys.exit("dev.py runs on Linux and macOS. On Windows, use it inside WSL.")
 
-COMMANDS = {  # name: what it does, and what the project's own Python runs for it
-    "demo": (
-        "run jobs for three customers on the local stack, and show what became of them",
-        ("-m", "local", "demo"),
+COMMANDS = {
+    "demo": "run jobs for three customers on the local stack, and show their results",
+    "start": "run the local stack until Ctrl-C, and write local.settings.json",
+    "soak": "run thousands of jobs with faults and killed workers, and account for every call",
+    "check": "check lint, formatting, types and import contracts",
+    "test": "run the tests: all but the long ones, one tier (unit, integration, acceptance, long), or what you name",
+}
+TIERS = {  # name: what its tests need or take, and where they are
+    "unit": ("only Python, under a minute", "tests/unit"),
+    "integration": (
+        "Azurite, the vault stand-in, SDKs",
+        "tests/integration tests/cli tests/local tests/openapi tests/docs tests/infra",
     ),
-    "start": ("run the local stack until Ctrl-C, and write local.settings.json", ("-m", "local", "start")),
-    "soak": (
-        "put the app to the test: jobs, faults, killed workers, and whether every call is accounted for",
-        ("-m", "local", "soak"),
-    ),
-    "test": ("run the tests, all of them or what you name", ("-m", "pytest")),
+    "acceptance": ("the app in the real worker engine; faults, crashes", "tests/acceptance"),
+    "long": ("the long tests of all tiers: soak, matrices, benchmarks", "tests"),
 }
 
 PROJECT = Path(__file__).resolve().parent
@@ -42,92 +47,110 @@ LOCAL = PROJECT / "local"
 VENV = PROJECT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.txt"
-INGREDIENTS = (
+CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+PINS = (
     PROJECT / "requirements.txt",
-    LOCAL / "requirements.txt",
-    LOCAL / "requirements-worker.txt",
-    LOCAL / "requirements-node.txt",
-    LOCAL / "package.json",
-    LOCAL / "package-lock.json",
+    *(LOCAL / f"requirements{suffix}.txt" for suffix in ("", "-worker", "-node")),
+    *(LOCAL / name for name in ("package.json", "package-lock.json")),
 )
 OLDEST_NODE = (20, 15)
-# What a shell may hold that would bring other code in, install elsewhere, or leave tests out.
-SURPRISES = (
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "VIRTUAL_ENV",
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_USER",
-    "PYTEST_ADDOPTS",
+# Variables that would import other code, install packages elsewhere, or deselect tests.
+DROPPED_VARIABLES = frozenset(
+    {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS"}
 )
 
 
 class SetupFailed(Exception):
-    """The project could not be installed. The message says why, and what to do where that is known."""
+    """The project could not be installed. The message says why and, if that is known, what to do."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Becomes the command named; gives an exit code only for the help and for what went wrong."""
+    """Run a command. Returns an exit code, unless the command replaces this process."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"dev.py knows no command {name}.\n\n{_help()}", file=sys.stderr)
+        print(f"dev.py has no command {name}.\n\n{_help()}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # subprocess.run then kills its child
-    environment = {key: value for key, value in os.environ.items() if key not in SURPRISES}
-    python, (_, module, *command) = str(PYTHON), COMMANDS[name][1]
-    if {"-h", "--help"} & set(rest) and not _installed():
-        if module != "local":
-            print(f"Usage: python dev.py {name} [arguments of {module}, which tells them once it is installed]")
+    try:
+        return run(name, rest, {key: value for key, value in os.environ.items() if key not in DROPPED_VARIABLES})
+    except SetupFailed as exc:
+        print(f"\n{exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+
+
+def run(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Install what is missing and run the command. Raises SetupFailed."""
+    if {"-h", "--help"} & set(arguments):
+        if name in ("check", "test"):
+            print(_help(name if name == "test" else "COMMAND"))
             return 0
-        python = sys.executable  # to tell its arguments, `local` needs nothing that would have to be installed
-    else:
-        try:
-            install(environment)
-        except SetupFailed as exc:
-            print(f"\n{exc}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\nSetup was interrupted; the next run starts it again.", file=sys.stderr)
-            return 130
+        if not _installed():  # `local` prints its help without any package
+            return _become([sys.executable, "-m", "local", name, *arguments], environment)
+    install(environment)
+    if name == "check":
+        return check(environment)
+    module = ["local", name, *arguments] if name != "test" else ["pytest", *test_arguments(arguments)]
+    if name == "test":
+        print("test  ", *module)
+    return _become([str(PYTHON), "-m", *module], environment)
+
+
+def _become(command: list[str], environment: Mapping[str, str]) -> int:
+    """Replace this process by the command, so that signals and the exit code are the command's own."""
     os.chdir(PROJECT)
     sys.stdout.flush()
-    return os.execve(python, [python, "-m", module, *command, *rest], environment)  # noqa: S606 -- no shell
+    return os.execve(command[0], command, environment)  # noqa: S606 -- no shell
+
+
+def check(environment: Mapping[str, str]) -> int:
+    """Run every check and print a summary. Returns the exit code of the first that failed, or 0."""
+    failed = {}
+    for line in CHECKS:
+        print(f"check  {line}", flush=True)
+        tool, *arguments = line.split()
+        done = subprocess.run([str(VENV / "bin" / tool), *arguments], env=environment, cwd=PROJECT, check=False)
+        if done.returncode:
+            failed[line] = done.returncode
+    print(f"check  FAILED: {', '.join(failed)}" if failed else "check  everything passed")
+    return next(iter(failed.values()), 0)
+
+
+def test_arguments(arguments: Sequence[str]) -> list[str]:
+    """Returns pytest's arguments: the folders of a tier first named, and no long tests unless they are asked for."""
+    if arguments and arguments[0] in TIERS:
+        tier, *rest = arguments
+        return [*TIERS[tier][1].split(), "-m", "long" if tier == "long" else "not long", *rest]
+    if any("tests/" in argument for argument in arguments):
+        return list(arguments)  # what is named runs, long or not
+    return ["-m", "not long", *arguments]
 
 
 def install(environment: Mapping[str, str]) -> None:
     """
-    Makes .venv and local/node_modules, unless they stand as they should.
+    Create .venv and local/node_modules, unless they are up to date.
 
     Raises SetupFailed.
     """
     if _installed():
         return
-    with _alone():
-        if _installed():  # by the run that we waited for
+    with _setup_lock():
+        if _installed():  # by the run that held the lock
             return
         _check_python()
         STAMP.unlink(missing_ok=True)
         with _step("Python environment"):
             _run([sys.executable, "-m", "venv", "--clear", str(VENV)], environment)
-        pip = [
-            str(PYTHON),
-            "-I",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        pinned = ["-r", str(PROJECT / "requirements.txt"), "-r", str(LOCAL / "requirements.txt")]
-        worker = ["--no-deps", "--ignore-requires-python", "-r", str(LOCAL / "requirements-worker.txt")]
+        pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
         with _step("Python packages"):
-            _run([*pip, *pinned], environment)
+            _run([*pip, "-r", str(LOCAL / "requirements.txt")], environment)
+            worker = ["--no-deps", "--ignore-requires-python", "-r", str(LOCAL / "requirements-worker.txt")]
             _run([*pip, *worker], environment)
         npm = _npm()
         if not npm:
@@ -138,28 +161,24 @@ def install(environment: Mapping[str, str]) -> None:
             flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
             path = f"{Path(npm[0]).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
             _run([*npm, "ci", *flags], {**environment, "PATH": path}, LOCAL)
-        STAMP.write_text(_fingerprint(), encoding="utf-8")  # last: without it, all of this is done again
+        STAMP.write_text(_fingerprint(), encoding="utf-8")  # last: without it, the next run starts over
 
 
 def _installed() -> bool:
-    with contextlib.suppress(OSError):
-        made_from = STAMP.read_text(encoding="utf-8")
-        return made_from == _fingerprint() and PYTHON.exists() and (LOCAL / "node_modules").is_dir()
-    return False
+    present = STAMP.is_file() and PYTHON.exists() and (LOCAL / "node_modules").is_dir()
+    return present and STAMP.read_text(encoding="utf-8") == _fingerprint()
 
 
 def _fingerprint() -> str:
-    """What an installation depends on: the pins, this Python, and the place, which scripts in .venv name."""
-    contents = hashlib.sha256()
-    for path in INGREDIENTS:
-        contents.update(hashlib.sha256(path.read_bytes()).digest())
-    return f"{contents.hexdigest()}\n{sys.version.split()[0]} {sys.base_prefix}\n{PROJECT}\n"
+    """What an installation depends on: the pins, this Python, and the folder, which scripts in .venv contain."""
+    pins = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in PINS))
+    return f"{pins.hexdigest()}\n{sys.version.split()[0]} {sys.base_prefix}\n{PROJECT}\n"
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Lets one setup of this project run at a time; the kernel ends the lock with the process."""
-    import fcntl  # noqa: PLC0415 -- Windows has none, and should get as far as being told
+def _setup_lock() -> Iterator[None]:
+    """Let one setup of this project run at a time. The kernel releases the lock when the process ends."""
+    import fcntl  # noqa: PLC0415 -- Windows has no such module, and must get its message first
 
     directory = os.open(PROJECT, os.O_RDONLY)
     try:
@@ -174,22 +193,20 @@ def _alone() -> Iterator[None]:
 
 
 def _check_python() -> None:
-    missing = [name for name in ("venv", "ensurepip") if not importlib.util.find_spec(name)]
-    if missing:
-        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+    if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         raise SetupFailed(
-            f"This Python lacks its module {' and '.join(missing)}, which makes virtual environments. "
-            f"On Debian and Ubuntu, `sudo apt install {package}` brings it."
+            "This Python can't create virtual environments: its module venv or ensurepip is missing. On Debian and "
+            f"Ubuntu, `sudo apt install python{sys.version_info.major}.{sys.version_info.minor}-venv` installs it."
         )
 
 
 def _npm() -> list[str]:
-    """The npm on PATH, if there is one and the Node beside it is new enough."""
+    """The npm on PATH, if there is one and the Node.js beside it is new enough."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return []
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
-    version = tuple(map(int, re.findall(r"\d+", said)[:2]))
+    output = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    version = tuple(map(int, re.findall(r"\d+", output)[:2]))
     return [npm] if version >= OLDEST_NODE else []
 
 
@@ -199,32 +216,34 @@ def _npm_of_venv() -> list[str]:
 
 
 @contextlib.contextmanager
-def _step(what: str) -> Iterator[None]:
-    print(f"setup  {what} … ", end="", flush=True)
-    began = time.monotonic()
+def _step(title: str) -> Iterator[None]:
+    print(f"setup  {title} … ", end="", flush=True)
+    start = time.monotonic()
     yield
-    print(f"{time.monotonic() - began:.0f} s", flush=True)
+    print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path = PROJECT) -> None:
     done = subprocess.run(
-        command,
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+        command, env=environment, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True, check=False
     )
     if done.returncode:
-        raise SetupFailed(f"{done.stdout.strip()}\n\nSetup failed: `{' '.join(command)}` ended with {done.returncode}.")
+        command_line = " ".join(command)
+        raise SetupFailed(f"{done.stdout.strip()}\n\nSetup failed: `{command_line}` exited with {done.returncode}.")
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (what, _) in COMMANDS.items()]
-    return "\n".join(["Usage: python dev.py COMMAND [arguments of the command]", "", *lines])
+def _help(command: str = "COMMAND") -> str:
+    lines = [f"Usage: python dev.py {command} [arguments of the command]", ""]
+    topics = COMMANDS
+    if command == "test":
+        lines = [
+            "Usage: python dev.py test [TIER] [arguments of pytest]",
+            "",
+            "Without TIER: all but the long tests.",
+            "",
+        ]
+        topics = {name: f"{text} ({paths})" for name, (text, paths) in TIERS.items()}
+    return "\n".join([*lines, *(f"  {name:<{max(map(len, topics))}}  {text}" for name, text in topics.items())])
 
 
 if __name__ == "__main__":

@@ -75,7 +75,12 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-@pytest.mark.parametrize("kind", KINDS)
+LONG = ("chat", "image")  # the chat with a blob makes all calls of a chat, too
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in KINDS]
+)
 async def test_a_worker_may_die_at_any_step(faulty: FaultyWorld, kind: str):
     """
     A host is killed while jobs of a kind stand before and after each call of their run, and another takes

@@ -82,7 +82,9 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
             yield opened
 
 
-@pytest.mark.parametrize("lasts", [ONCE, TWICE, ALIKE, ALL])
+@pytest.mark.parametrize(
+    "lasts", [ONCE, *(pytest.param(lasts, marks=pytest.mark.long) for lasts in (TWICE, ALIKE)), ALL]
+)
 @pytest.mark.parametrize("deed", [refused, reset, lost], ids=lambda deed: deed.__name__)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(

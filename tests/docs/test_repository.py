@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -197,16 +198,13 @@ def test_dependabot_watches_what_is_pinned():
 
 
 def test_pre_commit_runs_what_ci_checks():
-    """The hooks are the commands of the workflow's job, except for the tests, and are installed from nowhere."""
+    """The hooks are the commands of `dev.py check`, from .venv, and are installed from nowhere."""
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    steps = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]["test"]["steps"]
-    commands = [step["run"] for step in steps if "run" in step]
+    checks = runpy.run_path(str(ROOT / "dev.py"))["CHECKS"]
 
     assert "local" == repository["repo"]
     assert {"system"} == {hook["language"] for hook in repository["hooks"]}
-    assert [each for each in commands if not each.startswith("python3 dev.py test")] == [
-        hook["entry"] for hook in repository["hooks"]
-    ]
+    assert [f".venv/bin/{check}" for check in checks] == [hook["entry"] for hook in repository["hooks"]]
 
 
 def test_dev_container_sets_up_by_the_project_s_command():

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(450)  # both sides, each with stand-ins of its own: fifteen seconds on a quiet machine
 @pytest.mark.parametrize("name", ["cold_start", "warm_job"])
 def test_a_benchmark_measures_us_beside_its_peer(name: str, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""dev.py: what it says, when it installs, and how it hands over. Nothing is installed here."""
+"""dev.py: its messages, when it installs, and the command that it then runs. Nothing is installed here."""
 
 import ast
 import fcntl
@@ -20,20 +20,23 @@ pwd
 [ "$4" = wait ] && { trap 'echo cleaned up; exit 5' TERM INT; echo waiting; while :; do :; done; }
 exit 7
 """
+FAKE_TOOL = """#!/bin/sh
+echo "$(basename $0) $@ in $(pwd)"
+exit {code}
+"""
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A project that looks installed, with a Python that only tells how it was called."""
+    """A project that looks installed, with a Python that only prints how it was called."""
     tmp_path = tmp_path.resolve()
     shutil.copy(DEV, tmp_path / "dev.py")
     (tmp_path / "local" / "node_modules").mkdir(parents=True)
     dev = load(tmp_path / "dev.py")
-    for path in dev.INGREDIENTS:
+    for path in dev.PINS:
         path.write_text(path.name)
     dev.PYTHON.parent.mkdir(parents=True)
-    dev.PYTHON.write_text(FAKE_PYTHON)
-    dev.PYTHON.chmod(0o755)
+    write_program(dev.PYTHON, FAKE_PYTHON)
     dev.STAMP.write_text(dev._fingerprint())
     return tmp_path
 
@@ -45,6 +48,11 @@ def load(path):
     return module
 
 
+def write_program(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 def run(*arguments, path=DEV, **options):
     return subprocess.run(
         [sys.executable, path, *arguments], capture_output=True, text=True, check=False, timeout=90, **options
@@ -52,7 +60,7 @@ def run(*arguments, path=DEV, **options):
 
 
 def test_only_the_standard_library_is_imported():
-    """A fresh machine has nothing else."""
+    """A fresh machine has no other packages."""
     imported = {
         name.partition(".")[0]
         for node in ast.walk(ast.parse(DEV.read_text()))
@@ -69,17 +77,19 @@ def test_only_the_standard_library_is_imported():
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
-def test_help_names_the_commands(arguments):
-    """Without a command, or asked for help, it lists what it can do, and that is no error."""
+def test_help_lists_the_commands(arguments):
+    """Without a command, or with --help, it lists its commands and exits with 0."""
     done = run(*arguments)
 
     assert done.returncode == 0
-    assert all(f"\n  {name}" in done.stdout for name in ("demo", "start", "soak", "test"))
+    assert all(f"\n  {name}" in done.stdout for name in ("demo", "start", "soak", "check", "test"))
 
 
-@pytest.mark.parametrize(("name", "told"), [("start", "--no-host"), ("demo", "--endpoint"), ("test", "pytest")])
-def test_help_of_a_command_comes_before_anything_is_installed(project, name, told):
-    """In a fresh checkout, `COMMAND --help` says what there is to give, and installs nothing."""
+@pytest.mark.parametrize(
+    ("name", "line"), [("start", "--no-host"), ("demo", "--endpoint"), ("test", "acceptance"), ("check", "import")]
+)
+def test_help_of_a_command_installs_nothing(project, name, line):
+    """In a fresh checkout, `COMMAND --help` prints the command's help and does not install."""
     for source in (DEV.parent / "local").glob("*.py"):
         shutil.copy(source, project / "local")
     (project / ".venv" / "installed.txt").unlink()
@@ -87,19 +97,19 @@ def test_help_of_a_command_comes_before_anything_is_installed(project, name, tol
     done = run(name, "--help", path=project / "dev.py", cwd="/")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert told in done.stdout
+    assert line in done.stdout
     assert "setup" not in done.stdout
 
 
-def test_an_unknown_command_is_told_plainly():
+def test_an_unknown_command_is_an_error():
     """A typing error gets a sentence and exit code 2."""
     done = run("tset")
 
     assert done.returncode == 2
-    assert done.stderr.startswith("dev.py knows no command tset.")
+    assert done.stderr.startswith("dev.py has no command tset.")
 
 
-def test_an_old_python_is_told_plainly():
+def test_an_old_python_gets_a_sentence():
     """Python 3.9 gets a sentence and no traceback: the file parses there, and the check comes first."""
     code = f"import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path({str(DEV)!r}, run_name='__main__')"
 
@@ -111,30 +121,85 @@ def test_an_old_python_is_told_plainly():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("test", "-m pytest -m not long"),
+        ("test -k x", "-m pytest -m not long -k x"),
+        ("test unit -x", "-m pytest tests/unit -m not long -x"),
+        (
+            "test integration",
+            "-m pytest tests/integration tests/cli tests/local tests/openapi tests/docs tests/infra -m not long",
+        ),
+        ("test acceptance", "-m pytest tests/acceptance -m not long"),
+        ("test long --durations=5", "-m pytest tests -m long --durations=5"),
+        ("test -x tests/local/test_soak.py", "-m pytest -x tests/local/test_soak.py"),
+        ("soak --jobs 5", "-m local soak --jobs 5"),
+    ],
+)
+def test_a_command_becomes_the_projects_own(project, arguments, command):
+    """A tier is its folders without long tests, `long` the long tests everywhere, and named tests run as named."""
+    done = run(*arguments.split(), path=project / "dev.py")
+
+    assert f"arguments: {command}" in done.stdout.splitlines()
+
+
+def test_tiers_hold_every_test():
+    """Each folder that has tests is in one tier, besides `long`, which looks everywhere."""
+    dev = load(DEV)
+    named = [path for name, (_, paths) in dev.TIERS.items() if name != "long" for path in paths.split()]
+    folders = {
+        f"tests/{path.relative_to(DEV.parent / 'tests').parts[0]}" for path in DEV.parent.glob("tests/**/test_*.py")
+    }
+
+    assert sorted(folders) == sorted(named)
+    assert dev.TIERS["long"][1] == "tests"
+
+
 def test_an_installed_project_is_not_installed_again(project):
-    """The stamp fits: the command runs at once, in the project, with the exit code of its own."""
+    """If the stamp matches, the command runs at once, in the project's folder, and its exit code is dev.py's."""
     done = run("test", "-k", "x y", path=project / "dev.py", cwd="/")
 
     assert done.returncode == 7
-    assert done.stdout.splitlines()[0] == "arguments: -m pytest -k x y"
+    assert done.stdout.splitlines()[:2] == [
+        "test   pytest -m not long -k x y",
+        "arguments: -m pytest -m not long -k x y",
+    ]
     assert done.stdout.splitlines()[-1] == str(project)
     assert "setup" not in done.stdout
 
 
-def test_a_surprising_environment_is_left_behind(project):
-    """What would bring other code in does not reach the command; the rest does."""
-    surprise = {**os.environ, "PYTHONPATH": "/elsewhere", "VIRTUAL_ENV": "/other", "KEPT": "yes"}
+@pytest.mark.parametrize(("codes", "code"), [((0, 0, 0), 0), ((3, 0, 0), 3), ((0, 4, 5), 4)])
+def test_check_runs_every_tool(project, codes, code):
+    """Each tool runs and is announced, also after one that failed; the exit code is that of the first that failed."""
+    for tool, ends_with in zip(("ruff", "mypy", "lint-imports"), codes, strict=True):
+        write_program(project / ".venv" / "bin" / tool, FAKE_TOOL.format(code=ends_with))
 
-    done = run("start", path=project / "dev.py", env=surprise)
+    done = run("check", path=project / "dev.py", cwd="/")
+
+    lines = done.stdout.splitlines()
+    assert code == done.returncode
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
+        assert f"check  {command}" in lines
+        assert any(line.split() == [*command.split(), "in", str(project)] for line in lines)
+    assert ("everything passed" in lines[-1]) == (code == 0)
+    assert ("FAILED" in lines[-1]) == (code != 0)
+
+
+def test_variables_that_import_other_code_are_dropped(project):
+    """PYTHONPATH and the like do not reach the command; other variables do."""
+    environment = {**os.environ, "PYTHONPATH": "/elsewhere", "VIRTUAL_ENV": "/other", "KEPT": "yes"}
+
+    done = run("start", path=project / "dev.py", env=environment)
 
     assert "PYTHONPATH: unset VIRTUAL_ENV: unset KEPT: yes" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_command_which_may_clean_up(project, number):
-    """The command gets the signal itself, and its exit code is dev.py's."""
+    """The command itself gets the signal, and its exit code is dev.py's."""
     command = [sys.executable, project / "dev.py", "start", "wait"]
-    # A test run that itself was started in the background ignores SIGINT, and would hand that on.
+    # A test run that was started in the background ignores SIGINT, and its children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -150,15 +215,15 @@ def test_a_signal_reaches_the_command_which_may_clean_up(project, number):
         assert child.wait(60) == 5
 
 
-def test_what_was_installed_must_still_fit(project):
-    """Changed pins, a missing stamp, missing Node packages or another place: each is installed anew."""
+def test_an_installation_must_still_match(project):
+    """Changed pins, a missing stamp, a missing Python or missing Node packages: each makes a new installation."""
     dev = load(project / "dev.py")
     assert dev._installed()
 
-    pins = dev.INGREDIENTS[0].read_text()
-    dev.INGREDIENTS[0].write_text("other==1")
+    pins = dev.PINS[0].read_text()
+    dev.PINS[0].write_text("other==1")
     assert not dev._installed()
-    dev.INGREDIENTS[0].write_text(pins)
+    dev.PINS[0].write_text(pins)
     assert dev._installed()
 
     dev.PYTHON.rename(project / "moved")
@@ -173,36 +238,36 @@ def test_what_was_installed_must_still_fit(project):
     assert not dev._installed()
 
 
-def test_the_stamp_names_the_python(project, monkeypatch):
-    """An environment made by another Python does not fit."""
+def test_the_stamp_contains_the_python_version(project, monkeypatch):
+    """An environment that another Python made does not match."""
     dev = load(project / "dev.py")
     monkeypatch.setattr(sys, "version", "3.99.1 (main)")
 
     assert not dev._installed()
 
 
-def test_two_setups_do_not_meet(project):
-    """A second run waits for the first one's setup, and then has nothing to do."""
+def test_one_setup_runs_at_a_time(project):
+    """A second run waits for the first one's setup, and then has nothing to install."""
     dev = load(project / "dev.py")
     stamp = dev.STAMP.read_text()
     dev.STAMP.unlink()
     first = os.open(project, os.O_RDONLY)
     fcntl.flock(first, fcntl.LOCK_EX)
-    command = [sys.executable, project / "dev.py", "test"]
+    command = [sys.executable, project / "dev.py", "start"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
         assert second.stdout.readline() == "setup  waiting for another run's setup …\n"
         dev.STAMP.write_text(stamp)
         os.close(first)
 
-        assert second.stdout.readline() == "arguments: -m pytest\n"
+        assert second.stdout.readline() == "arguments: -m local start\n"
         assert second.wait(60) == 7
 
 
 def test_a_failed_setup_says_what_failed(project):
-    """The output of what failed, then a sentence, and no traceback; the next run starts over."""
+    """It prints the output of the step that failed and a sentence, no traceback; the next run starts over."""
     dev = load(project / "dev.py")
     dev.STAMP.unlink()
-    dev.INGREDIENTS[1].write_text("no such requirement\n")
+    dev.PINS[1].write_text("no such requirement\n")
 
     done = run("test", path=project / "dev.py")
 

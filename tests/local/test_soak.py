@@ -351,6 +351,7 @@ def test_a_fault_stands_out_in_the_table():
     assert re.search(r"^  billed twice +0$", shown, re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SHORT_S + 90)  # a stack, and 200 jobs with faults: half a minute on a quiet machine
 @pytest.mark.xdist_group("stack")
 def test_everything_is_accounted_for(tmp_path):
