@@ -1,4 +1,4 @@
-"""The input of `chat`: both of its forms, its refusals, its template, and whole jobs as people send them."""
+"""The input of `chat`: both of its forms, its errors, its template, and complete jobs as people send them."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ def refusal(**members: Any) -> str:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_golden_jobs_are_decoded_whole(path: Path):
-    """A job as people send them gives the model's messages and parameters with nothing changed."""
+def test_golden_jobs_are_decoded_completely(path: Path):
+    """A job as people send it yields the model's messages and parameters unchanged."""
     golden = json.loads(path.read_text(encoding="utf-8"))
     job = decode_job(json.dumps(golden["job"], ensure_ascii=False).encode(), default_id="m-1")
     assert isinstance(job.input, msgspec.Raw)
 
-    asked = decode_chat(job.input)
+    decoded = decode_chat(job.input)
 
-    assert golden["messages"] == asked.messages
-    assert golden["parameters"] == asked.parameters
+    assert golden["messages"] == decoded.messages
+    assert golden["parameters"] == decoded.parameters
     assert golden["job"].get("job_id", "m-1") == job.id
     assert golden["job"].get("model") == job.model
     assert golden["job"].get("metadata", {}) == job.metadata
 
 
 def test_there_are_golden_jobs():
-    """The golden jobs are found where they are looked for."""
+    """The golden jobs are in the folder that the test reads."""
     assert 6 == len(GOLDEN)
 
 
-def test_messages_go_as_they_are():
-    """The first form hands its messages on, with members that nobody here knows."""
+def test_messages_are_passed_on():
+    """The first form passes its messages on, with members that the app does not know."""
     messages = [
         {"role": "developer", "content": ""},
-        HELLO | {"name": "kari", "of_tomorrow": [1]},
+        HELLO | {"name": "kari", "of_the_future": [1]},
         {"role": "assistant", "content": None, "tool_calls": []},
         {"role": "assistant"},
         {"role": "function", "name": "f", "content": None},
-        {"role": "of tomorrow", "content": [{"type": "of tomorrow", "x": 1}]},
+        {"role": "of the future", "content": [{"type": "of the future", "x": 1}]},
         {"role": "user", "content": []},
     ]
 
     assert Chat(messages, {}) == chat(messages=messages)
 
 
-def test_prompt_stands_behind_system_and_history():
-    """The second form makes messages: system, history, and the prompt as the user's last word."""
-    asked = chat(prompt="And you?", system="Be kind.", history=[HELLO, {"role": "assistant", "content": "Hi."}])
+def test_prompt_follows_system_and_history():
+    """The second form makes messages: system, history, and the prompt as the user's last message."""
+    decoded = chat(prompt="And you?", system="Be kind.", history=[HELLO, {"role": "assistant", "content": "Hi."}])
 
     assert [
         {"role": "system", "content": "Be kind."},
         HELLO,
         {"role": "assistant", "content": "Hi."},
         {"role": "user", "content": "And you?"},
-    ] == asked.messages
+    ] == decoded.messages
 
 
 def test_prompt_alone_is_one_message():
-    """A prompt alone, or with an empty history, is one message without a system's."""
+    """A prompt alone, or with an empty history, is one message without a system message."""
     assert [HELLO] == chat(prompt="Hello?").messages
     assert [HELLO] == chat(prompt="Hello?", history=[]).messages
     assert [HELLO] == chat(prompt="Hello?", system=None, history=None, context=None, template=None).messages
@@ -88,13 +88,13 @@ def test_prompt_alone_is_one_message():
         pytest.param({"context": "C"}, "C\n\nP", id="no template"),
         pytest.param({"context": ""}, "\n\nP", id="empty context"),
         pytest.param({"template": "<@@userPrompt>"}, "<P>", id="no context"),
-        pytest.param({"template": "@@context|@@userPrompt"}, "|P", id="place of a context that is missing"),
+        pytest.param({"template": "@@context|@@userPrompt"}, "|P", id="placeholder of a missing context"),
         pytest.param({"template": "@@userPrompt/@@context", "context": "C"}, "P/C", id="other order"),
         pytest.param({"template": "@@userPrompt @@userPrompt"}, "P P", id="twice"),
         pytest.param(
             {"context": "@@userPrompt @@context", "template": "@@context: @@userPrompt"},
             "@@userPrompt @@context: P",
-            id="places in the context",
+            id="placeholders in the context",
         ),
         pytest.param({"context": "@@", "template": "@@contextuserPrompt @@userPrompt"}, "@@userPrompt P", id="@"),
         pytest.param(
@@ -106,11 +106,11 @@ def test_prompt_alone_is_one_message():
     ],
 )
 def test_template_is_filled(members: dict[str, Any], content: str):
-    """Context and prompt take their places in one pass, and what is no place stays as it is."""
+    """Context and prompt replace their placeholders in one pass; other text stays as it is."""
     assert [{"role": "user", "content": content}] == chat(prompt="P", **members).messages
 
 
-def test_prompt_may_itself_look_like_a_place():
+def test_prompt_may_contain_a_placeholder():
     """A prompt with @@context in it is text."""
     (message,) = chat(prompt="@@context?", context="C").messages
 
@@ -196,14 +196,14 @@ def test_prompt_may_itself_look_like_a_place():
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_refusals_name_the_member_and_what_would_be_right(members: dict[str, Any], message: str):
-    """What is no chat is refused with the path of the member at fault and what would be right there."""
+def test_errors_name_the_member_and_its_rule(members: dict[str, Any], message: str):
+    """An invalid chat is refused with the path of the member at fault and what would be right."""
     assert message == refusal(**members)
 
 
 @pytest.mark.parametrize("name", ["prompt", "system", "history", "context", "template"])
-def test_the_two_forms_are_not_mixed(name: str):
-    """What belongs to `prompt` is refused beside `messages`, where it would be lost."""
+def test_the_two_forms_are_not_combined(name: str):
+    """What belongs to `prompt` is refused beside `messages`, because it would be lost."""
     value = [] if name == "history" else "@@userPrompt"
 
     assert f"`input.{name}` belongs to `prompt` and can't be combined with `messages`." == refusal(
@@ -223,16 +223,16 @@ def test_the_two_forms_are_not_mixed(name: str):
     ],
     ids=["empty", "list", "UTF-8", "BOM", "deep", "trailing"],
 )
-def test_input_out_of_a_blob_is_checked_like_any_other(data: bytes, message: str):
-    """An input's bytes, which may come out of a blob unseen, are refused as the input they are."""
+def test_input_from_a_blob_is_checked(data: bytes, message: str):
+    """The bytes of an input, which may come from a blob unchecked, are refused as an input."""
     with pytest.raises(InvalidJob) as raised:
         decode_chat(data)
 
     assert message == str(raised.value)
 
 
-def test_parameters_pass_through_untouched():
-    """Parameters arrive as they are, whatever their names, and none is added."""
+def test_parameters_are_passed_on_unchanged():
+    """Parameters stay as they are, whatever their names, and none is added."""
     parameters = {
         "temperature": 0,
         "top_p": 1.0,
@@ -242,7 +242,7 @@ def test_parameters_pass_through_untouched():
         "stop": None,
         "response_format": {"type": "json_object"},
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "#"}}}],
-        "of_tomorrow": {"": [[], {}, None, False, "é", 1e-9]},
+        "of_the_future": {"": [[], {}, None, False, "é", 1e-9]},
     }
 
     assert parameters == chat(prompt="P", parameters=parameters).parameters

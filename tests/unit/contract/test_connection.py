@@ -1,4 +1,4 @@
-"""A connection as a secret holds it: its two forms, its refusals, and that none of them shows the secret."""
+"""A connection as a secret holds it: its two forms, its errors, and that none of them shows the secret."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def members_of(record: ConnectionRecord) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(record).items() if value is not None}
 
 
-WHOLE = {
+COMPLETE = {
     "endpoint": ENDPOINT,
     "api_key": MARK,
     "provider": "azure_openai",
@@ -50,40 +50,40 @@ WHOLE = {
 }
 
 
-def test_json_holds_all_members():
-    """A secret in JSON gives each member that the contract names."""
-    assert WHOLE == members_of(decode_connection(json.dumps(WHOLE)))
+def test_json_has_all_members():
+    """A secret in JSON has each member that the contract names."""
+    assert COMPLETE == members_of(decode_connection(json.dumps(COMPLETE)))
 
 
-def test_bare_key_with_tags_says_the_same():
-    """A bare key whose tags hold the settings is the same connection as the JSON."""
-    tags = {name: str(value) for name, value in WHOLE.items() if name != "api_key"}
+def test_bare_key_with_tags_is_equivalent():
+    """A bare key with the settings as tags is the same connection as the JSON."""
+    tags = {name: str(value) for name, value in COMPLETE.items() if name != "api_key"}
 
-    assert decode_connection(json.dumps(WHOLE)) == decode_connection(MARK, tags)
+    assert decode_connection(json.dumps(COMPLETE)) == decode_connection(MARK, tags)
 
 
 @pytest.mark.parametrize("tags", [None, {}, {"owner": "kari", "CredentialId": "x", "Endpoint": "https://x"}])
 def test_bare_key_alone_is_a_connection(tags: dict[str, str] | None):
-    """A key without settings is a connection, and tags of the vault's owner say nothing."""
+    """A key without settings is a connection, and the tags of the vault's owner are ignored."""
     assert {"api_key": MARK, "auth": "api_key"} == members_of(decode_connection(MARK, tags))
 
 
-def test_tags_say_nothing_beside_json():
-    """A secret in JSON is whole: no tag is mixed into it."""
+def test_tags_beside_json_are_ignored():
+    """A secret in JSON is the complete record: no tag is mixed into it."""
     record = decode_connection(secret(), {"endpoint": "https://other", "auth": "entra", "max_concurrency": "x"})
 
     assert {"endpoint": ENDPOINT, "api_key": MARK, "auth": "api_key"} == members_of(record)
 
 
-def test_no_tag_gives_the_key():
-    """A tag named api_key, which everybody who may list secrets can read, is not taken for the key."""
+def test_no_tag_is_the_key():
+    """A tag named api_key, which everybody who may list secrets can read, is not used as the key."""
     assert MARK == decode_connection(MARK, {"api_key": "other"}).api_key
     assert "The connection's secret has no `api_key`, and its `auth` is not `entra`." == refusal("", {"api_key": "k"})
 
 
 @pytest.mark.parametrize("wrap", [" {} ", "\n{}\n", "\t{}\r\n"])
-def test_white_space_around_is_no_part(wrap: str):
-    """A line break that was pasted along belongs to no value."""
+def test_white_space_around_values_is_removed(wrap: str):
+    """A line break that was pasted along is not part of a value."""
     assert MARK == decode_connection(wrap.replace("{}", MARK)).api_key
     assert MARK == decode_connection(wrap.replace("{}", secret())).api_key
     for name in ("api_key", "organization", "project", "default_model", "tenant_id"):
@@ -159,8 +159,8 @@ def test_entra_needs_no_key(value: str):
     ],
     ids=range(33),
 )
-def test_refusals_say_what_is_wrong_and_never_the_value(value: str, message: str):
-    """What is no connection is refused with the member at fault and nothing of the secret."""
+def test_errors_name_the_member_and_never_show_the_value(value: str, message: str):
+    """An invalid connection is refused with the member at fault and nothing of the secret."""
     assert message == refusal(value)
 
 
@@ -175,16 +175,16 @@ def test_refusals_say_what_is_wrong_and_never_the_value(value: str, message: str
         ("monthly_budget", "1e3", 1000),
     ],
 )
-def test_numbers_stand_in_tags_as_text(name: str, text: str, number: float):
-    """A tag, which is always text, gives the number that it writes."""
+def test_numbers_in_tags_are_parsed(name: str, text: str, number: float):
+    """A tag is always text; a number in it is parsed."""
     assert number == getattr(decode_connection(MARK, {name: text}), name)
 
 
 @pytest.mark.parametrize(
     "text", ["", "many", "8.5x", "1_000", "1,000", "٣", "nan", "inf", "-inf", "null", "true", '"8"', "9" * 400]
 )
-def test_tag_that_is_no_number_is_refused(text: str):
-    """A budget that is not written as JSON writes numbers is refused, and never taken for no budget."""
+def test_tag_that_is_not_a_number_is_refused(text: str):
+    """A budget that is not a JSON number is refused, and never read as no budget."""
     assert "The connection's tag `monthly_budget` is not a number." == refusal(MARK, {"monthly_budget": text})
 
 
@@ -198,25 +198,25 @@ def test_tag_that_is_no_number_is_refused(text: str):
     ],
 )
 def test_numbers_in_tags_have_the_same_limits(name: str, text: str, message: str):
-    """A number out of a tag is held to the limits of the JSON's."""
+    """A number in a tag has the same limits as in JSON."""
     assert f"{MALFORMED}`{name}` {message}" == refusal(MARK, {name: text})
 
 
 @pytest.mark.parametrize("text", ["1.5", "8.0", "1e3"])
 def test_concurrency_is_a_whole_number(text: str):
-    """A tag with a broken number of calls is refused."""
+    """A tag with a fraction or an exponent is refused."""
     assert "The connection's tag `max_concurrency` is not a number." == refusal(MARK, {"max_concurrency": text})
 
 
-def test_wrong_word_in_a_tag_is_refused():
-    """A tag that takes one of a few words is refused with any other, unquoted."""
+def test_invalid_choice_in_a_tag_is_refused():
+    """A tag with a value that is not one of its choices is refused, and the value is not quoted."""
     assert f"{MALFORMED}`provider` must be one of azure_openai, foundry, openai." == refusal(
         MARK, {"provider": "azure"}
     )
 
 
 def test_record_does_not_show_itself():
-    """A record's repr and str hold nothing of it."""
-    record = decode_connection(json.dumps(WHOLE))
+    """The repr and str of a record contain nothing of it."""
+    record = decode_connection(json.dumps(COMPLETE))
 
     assert "ConnectionRecord(***)" == repr(record) == str(record) == f"{record}"

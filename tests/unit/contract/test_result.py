@@ -1,4 +1,4 @@
-"""The result as it is written: which members stand in it, and how times are told."""
+"""The result as JSON: which members it has, and how times are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.contract.result import (
     encode_result,
 )
 
-NOTHING_USED = {
+NO_USAGE = {
     "calls": 0,
     "input_tokens": 0,
     "output_tokens": 0,
@@ -25,7 +25,7 @@ NOTHING_USED = {
     "reasoning_tokens": 0,
     "images": 0,
 }
-WHOLE = Result(
+COMPLETE = Result(
     job_id="job-1",
     status="partial",
     customer="acme",
@@ -46,8 +46,8 @@ WHOLE = Result(
 )
 
 
-def test_whole_result_has_the_contracts_members():
-    """A result with everything in it is written with the contract's names and nothing beside them."""
+def test_complete_result_has_the_contracts_members():
+    """A result with every member has the contract's names, and no others."""
     assert {
         "job_id": "job-1",
         "status": "partial",
@@ -88,29 +88,29 @@ def test_whole_result_has_the_contracts_members():
         "submitted_at": "2026-11-20T13:12:00.000Z",
         "started_at": "2026-11-20T13:12:01.000Z",
         "finished_at": "2026-11-20T13:12:02.000Z",
-    } == json.loads(encode_result(WHOLE))
+    } == json.loads(encode_result(COMPLETE))
 
 
 def test_smallest_result_still_has_usage_metadata_and_attempts():
-    """What is not known is left out; usage, metadata and attempts always stand there."""
+    """What is not known is left out; usage, metadata and attempts are always present."""
     assert {
         "job_id": "m-1",
         "status": "failed",
         "metadata": {},
-        "usage": NOTHING_USED,
+        "usage": NO_USAGE,
         "attempts": 0,
     } == json.loads(encode_result(Result(job_id="m-1", status="failed")))
 
 
 def test_error_without_an_upstream_is_a_code_and_a_message():
-    """An error that no endpoint gave has neither status nor request id."""
+    """An error that did not come from an endpoint has neither status nor request id."""
     result = Result(job_id="m", status="failed", error=ErrorBody(code="invalid_job", message="No."))
 
     assert {"code": "invalid_job", "message": "No."} == json.loads(encode_result(result))["error"]
 
 
 def test_empty_output_is_an_output():
-    """An output without members is told, for it is not the same as none."""
+    """An output without members is written, because it is not the same as no output."""
     result = Result(job_id="m", status="succeeded", output={})
 
     assert {} == json.loads(encode_result(result))["output"]
@@ -118,25 +118,25 @@ def test_empty_output_is_an_output():
 
 def test_result_is_utf_8():
     """Text is written as it is, not escaped."""
-    assert "Grüße 😀".encode() in encode_result(WHOLE)
+    assert "Grüße 😀".encode() in encode_result(COMPLETE)
 
 
 def test_usage_adds_member_by_member():
-    """Two usages make one, each member for itself."""
-    assert WHOLE.usage == WHOLE.usage + Usage()
+    """Two usages are added member by member."""
+    assert COMPLETE.usage == COMPLETE.usage + Usage()
     assert Usage(calls=3, input_tokens=6, output_tokens=4, cached_tokens=3, reasoning_tokens=2, images=3) == (
-        WHOLE.usage + Usage(calls=1, input_tokens=1, images=2)
+        COMPLETE.usage + Usage(calls=1, input_tokens=1, images=2)
     )
 
 
 @pytest.mark.parametrize(
-    ("moment", "text"),
+    ("time", "text"),
     [
         (datetime(2026, 11, 20, 13, 12, tzinfo=UTC), "2026-11-20T13:12:00.000Z"),
         (datetime(2026, 11, 20, 13, 12, 1, 234_999, tzinfo=UTC), "2026-11-20T13:12:01.234Z"),
         (datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))), "2025-12-31T23:30:00.000Z"),
     ],
 )
-def test_times_are_utc_to_the_millisecond(moment: datetime, text: str):
-    """A time is RFC 3339 in UTC with milliseconds, whatever zone it came in."""
-    assert text == rfc3339(moment)
+def test_times_are_utc_to_the_millisecond(time: datetime, text: str):
+    """A time is RFC 3339 in UTC with milliseconds, whatever its time zone."""
+    assert text == rfc3339(time)
