@@ -1,4 +1,4 @@
-"""A JSON Schema in a few words, for the page."""
+"""A JSON Schema in a few words, for the page. It leaves patterns out: descriptions say what they mean."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 
 from openapi.html_text import Html, joined, separated, tag
 
-_LIMITS = {
-    "minimum": "from {}",
-    "exclusiveMinimum": "more than {}",
-    "maximum": "up to {}",
-    "minItems": "at least {}",
-    "maxItems": "at most {}",
-    "maxLength": "up to {} characters",
+_RANGES = {
+    ("minimum", "maximum"): "",
+    ("minItems", "maxItems"): " items",
+    ("minLength", "maxLength"): " characters",
 }
-_NOT_BLANK = r"\S"
 
 
 def schema_text(schema: Mapping[str, Any]) -> Html:
@@ -41,18 +37,29 @@ def _type(schema: Mapping[str, Any]) -> Html:
         values = schema.get("enum", [schema.get("const")])
         return separated((tag("code", str(value)) for value in values if value is not None), ", ")
     if kind == "array" and "items" in schema:
-        return joined(["list of ", schema_text(schema["items"])])
+        return joined(["list of ", _inner(schema["items"])])
     if kind == "object" and schema.get("additionalProperties"):
-        return joined(["object of ", schema_text(schema["additionalProperties"])])
+        return joined(["object of ", _inner(schema["additionalProperties"])])
     return joined([kind if isinstance(kind, str) else " or ".join(one for one in kind if one != "null")])
 
 
+def _inner(schema: Mapping[str, Any]) -> Html:
+    """The schema of items; in parentheses if it is a choice, so that the limits of the list are not read as theirs."""
+    text = schema_text(schema)
+    return joined(["(", text, ")"]) if "anyOf" in schema else text
+
+
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
-    for name, words in _LIMITS.items():
-        if name in schema:
-            yield f", {words.format(schema[name])}"
-    if schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
-        yield joined([", ", tag("code", schema["pattern"])])
+    for (lowest, highest), unit in _RANGES.items():
+        low, high = schema.get(lowest), schema.get(highest)
+        if low is not None and high is not None:
+            yield f", {low} to {high}{unit}"
+        elif low is not None:
+            yield f", at least {low}{unit}"
+        elif "exclusiveMinimum" in schema and not unit:
+            yield f", above {schema['exclusiveMinimum']}" + ("" if high is None else f", at most {high}")
+        elif high is not None:
+            yield f", at most {high}{unit}"
 
 
 def _default(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -28,8 +28,9 @@ HeaderText = Annotated[
 ]
 
 
+# `api_key` is plain here: whoever decodes a record wraps it at once.
 class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The members that the contract names. `api_key` is plain here: wrap it at once."""
+    """An endpoint, how to authenticate to it, and options."""
 
     endpoint: str | None = None
     """The address of the resource or API, in any of the forms that portals show."""

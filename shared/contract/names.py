@@ -56,7 +56,7 @@ QueueName = Annotated[
 Text = Annotated[str, Meta(pattern=r"\S", description="text that is not blank")]
 """A text that holds more than white space."""
 
-BlobPath = Annotated[str, Meta(pattern=_BLOB_PATH, description="`container/name` of a blob")]
+BlobPath = Annotated[str, Meta(pattern=_BLOB_PATH, description="a blob's `container/name`")]
 """A blob by its container and name, without empty, `.` and `..` segments."""
 
 _is_name = re.compile(_NAME).search
@@ -84,6 +84,6 @@ def is_job_id(text: object) -> bool:
 def parse_blob_name(text: Any, *, at: str) -> BlobName:
     """The container and the name in `text`, a BlobPath. Raises InvalidJob, which names the member `at`."""
     if not isinstance(text, str) or not _is_blob_path(text):
-        raise InvalidJob(f"`{at}` must be `container/name` of a blob.")
+        raise InvalidJob(f"`{at}` must be a blob's `container/name`.")
     container, _, name = text.partition("/")
     return BlobName(container, name)

@@ -32,7 +32,7 @@ class FileInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     filename: str | None = None
     """The name that the file is sent under. If left out, the name of the member."""
     content_type: MediaType | None = None
-    """The file's media type."""
+    """If left out, it follows from the file's name."""
 
 
 class RawInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

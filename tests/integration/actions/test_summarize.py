@@ -106,7 +106,7 @@ REFUSED = {
         "`input.text` and `input.blob` can't be combined: leave one of them out.",
     ),
     "empty": ({"text": " \n"}, "`input.text` must be text that is not blank."),
-    "no blob name": ({"blob": "x"}, "`input.blob` must be `container/name` of a blob."),
+    "no blob name": ({"blob": "x"}, "`input.blob` must be a blob's `container/name`."),
     "style": ({"text": "x", "style": "poem"}, "`input.style` must be one of paragraph, bullets, headline."),
     "no words": ({"text": "x", "max_words": 0}, "`input.max_words`"),
     "words no number": ({"text": "x", "max_words": "9"}, "`input.max_words`"),

@@ -413,12 +413,12 @@ def test_blob_names_with_tricks_are_refused(as_input: bool, text: str):
     members |= {"input": {"input_blob": text}} if as_input else {"input_blob": text}
     at = "input.input_blob" if as_input else "input_blob"
 
-    assert f"`{at}` must be `container/name` of a blob." == refusal(json.dumps(members).encode())
+    assert f"`{at}` must be a blob's `container/name`." == refusal(json.dumps(members).encode())
 
 
 def test_blob_name_must_be_a_text():
     """A number as the name of a blob is refused in both places."""
-    assert "`input.input_blob` must be `container/name` of a blob." == refusal(body(input={"input_blob": 3}))
+    assert "`input.input_blob` must be a blob's `container/name`." == refusal(body(input={"input_blob": 3}))
     assert "`input_blob` must be a string, not a whole number." == refusal(body(input_blob=3))
 
 
