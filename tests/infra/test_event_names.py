@@ -105,6 +105,15 @@ def test_docs_name_events_that_exist():
     assert set() == set(re.findall(r"^([a-z]+(?:_[a-z]+)+) ", logs, re.MULTILINE)) - set(EVENTS)
 
 
+def test_docs_name_metrics_and_attributes_that_exist():
+    """A metric or attribute of the app that a page names is a constant."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    written = {name for page in pages for name in re.findall(r"\bcustomer_ai_jobs\.[a-z_]+", page.read_text())}
+
+    assert len(written) > 5
+    assert set() == written - set(names(("METRIC_", "ATTR_")).values())
+
+
 def test_docs_list_every_event_with_its_meaning():
     """The table of log events on the page about telemetry has each event, in the words of the module."""
     section = (ROOT / "docs/telemetry.md").read_text().partition("## Log events")[2].partition("\n## ")[0]
