@@ -1,4 +1,4 @@
-"""Statements over HTTP: through the door, from real Storage."""
+"""Statements over HTTP, from real Storage."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import io
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
-from shared.billing.statement_csv import encode_csv
-from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
 from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.http.usage import negotiate
 from tests.support.endpoint import completion
 from tests.support.harness import Customer, World
 from tests.support.http_client import Answered, knock
@@ -98,31 +94,6 @@ async def test_csv_is_a_file(customer: Customer):
     assert [f"'{model}", "key_vault", "azure_openai", "customer", "answered", "1"] == line[:6]
 
 
-@pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
-@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
-def test_a_formula_is_quoted_behind_invisible_characters(first: str, formula: str):
-    """A spreadsheet may ignore what does not print: whatever precedes a formula, the cell becomes text."""
-    (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=first + formula)).decode()))
-
-    assert f"'{first}{formula}" == line[0]
-
-
-@pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
-def test_other_names_are_not_quoted(model: str):
-    """A text that can't be a formula has no quote in front of it."""
-    (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=model)).decode()))
-
-    assert model == line[0]
-
-
-def statement(**members: str) -> Statement:
-    """A statement of one line with these labels."""
-    sums = msgspec.structs.asdict(UsageTotals())
-    line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
-    totals = StatementTotals(answered=UsageTotals(), lost=UsageTotals(), unanswered=UsageTotals())
-    return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
-
-
 async def test_a_statement_has_an_etag(customer: Customer):
     """With it, the response is 304 until there is more usage; JSON and CSV have tags of their own."""
     await customer.run()
@@ -161,42 +132,6 @@ async def test_an_invalid_query_is_refused(customer: Customer, query: dict[str, 
 
     assert (400, "invalid_request") == (refused.status, refused.json["code"])
     assert f"`{name}`" in refused.json["detail"]
-
-
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        ("*/*", JSON),
-        ("", JSON),
-        (" ", JSON),
-        (",", None),
-        ("application/json", JSON),
-        ("text/csv", CSV),
-        ("Text/CSV; charset=utf-8", CSV),
-        ("text/*", CSV),
-        ("application/*;q=0.1, text/csv;q=0.2", CSV),
-        ("text/csv;q=0.5, */*;q=0.6", JSON),
-        ("text/csv, application/json", JSON),
-        ("text/csv, */*", CSV),
-        ("text/csv;q=0.5;header=present", CSV),
-        ("text/csv;q=0, */*", JSON),
-        ("application/json;q=0, */*", CSV),
-        ("text/html, application/xhtml+xml, */*;q=0.8", JSON),
-        ("text/html", None),
-        ("text/csv;q=0", None),
-        ("text/csv;q=x", None),
-        ("text/csv;q=nan", None),
-        ("application/json-seq", None),
-    ],
-)
-def test_accept_decides_between_json_and_csv(accept: str, kind: str | None):
-    """A type has the quality of its most specific range; the highest wins, then the most specific, then JSON."""
-    if kind is not None:
-        assert kind == negotiate(accept)
-        return
-    with pytest.raises(Problem) as refused:
-        negotiate(accept)
-    assert (406, "not_acceptable") == (refused.value.status, refused.value.code)
 
 
 async def test_a_statement_in_no_accepted_type_is_refused(customer: Customer):
