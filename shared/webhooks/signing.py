@@ -116,13 +116,13 @@ class Signing:
         `message_id` must not contain a full stop: the specification joins the signed parts with them.
         """
         entry = await self._cache.get(customer, partial(self._load_known, customer))
-        moment = now()
-        if problem := _problem(entry, moment):
+        at = now()
+        if problem := _problem(entry, at):
             raise NoSigningSecret(problem)
-        signatures = (key.sign(message_id, moment, body.decode()) for key in entry.value.keys)
+        signatures = (key.sign(message_id, at, body.decode()) for key in entry.value.keys)
         return {
             "webhook-id": message_id,
-            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-timestamp": str(int(at.timestamp())),
             _SIGNATURE: " ".join(signatures),
         }
 
@@ -193,10 +193,10 @@ class _ReadLimit:
 
     def count(self) -> None:
         """Count one read. Raises VaultUnavailable if it is one too many."""
-        moment = self._clock()
-        if len(self._read_at) == READS_A_SECOND and moment - self._read_at[0] < 1:
+        read_at = self._clock()
+        if len(self._read_at) == READS_A_SECOND and read_at - self._read_at[0] < 1:
             raise VaultUnavailable("Too many signing secrets are being read. Try again in 2 seconds.", 2)
-        self._read_at.append(moment)
+        self._read_at.append(read_at)
 
 
 def _usable(entry: Entry[_SigningKeys]) -> tuple[Webhook, ...]:

@@ -1,4 +1,4 @@
-"""Connections in Key Vault, through the unchanged SDK, against the stand-in."""
+"""Connections in Key Vault: the unchanged SDK against the local vault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "ai--contoso--default"
 
 
 class Token:
-    """An identity that has a token, or, told to fail, has none."""
+    """An identity that returns a token, or raises an error."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self._failure = failure
@@ -50,13 +50,13 @@ class Token:
 
 @pytest_asyncio.fixture
 async def own_vault(tmp_path: Path) -> AsyncIterator[Vault]:
-    """A vault of one test's own, which may do to it what it likes."""
+    """A vault for one test, which may break it."""
     async with vaults.start(tmp_path) as running:
         yield running
 
 
-class Waiting(AioHttpTransport):
-    """Sockets that note the SDK's waits between its tries."""
+class RecordingTransport(AioHttpTransport):
+    """A transport that records the SDK's waits between retries."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -69,58 +69,56 @@ class Waiting(AioHttpTransport):
 
 
 @pytest_asyncio.fixture
-async def transport(own_vault: Vault) -> AsyncIterator[Waiting]:
-    """Sockets that trust the vault's own authority."""
+async def transport(own_vault: Vault) -> AsyncIterator[RecordingTransport]:
+    """A transport that trusts the vault's certificate authority."""
     async with open_session() as session:
-        yield Waiting(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
+        yield RecordingTransport(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
 
 
 @pytest.fixture
 def credentials(own_vault: Vault, transport: AioHttpTransport) -> KeyVaultCredentials:
-    """What is tested here."""
+    """The class under test."""
     return KeyVaultCredentials(own_vault.url, Token(), transport=transport, private_ca=True)
 
 
-async def test_a_secret_is_given_with_all_that_is_known_of_it(
-    own_vault: Vault, credentials: KeyVaultCredentials
-) -> None:
-    """Value, version, tags and both dates come back; a value outside its dates is given all the same."""
+async def test_a_secret_is_returned_with_its_properties(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """Value, version, tags and both dates are returned, even if the secret is outside its dates."""
     attributes = {"nbf": 1_600_000_000, "exp": 1_700_000_000}
     _, version = own_vault.secrets.put(NAME, "value", tags={"endpoint": "x"}, attributes=attributes)
 
-    found = await credentials.get("contoso", "default")
+    credential = await credentials.get("contoso", "default")
 
-    assert found is not None
-    assert (Secret("value"), version.id, True) == (found.value, found.version, found.enabled)
-    assert {"endpoint": "x"} == found.tags
-    assert datetime.fromtimestamp(1_600_000_000, UTC) == found.not_before
-    assert datetime.fromtimestamp(1_700_000_000, UTC) == found.expires_on
+    assert credential is not None
+    assert (Secret("value"), version.id, True) == (credential.value, credential.version, credential.enabled)
+    assert {"endpoint": "x"} == credential.tags
+    assert datetime.fromtimestamp(1_600_000_000, UTC) == credential.not_before
+    assert datetime.fromtimestamp(1_700_000_000, UTC) == credential.expires_on
 
 
 async def test_a_plain_secret_has_no_dates_and_no_tags(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """What was not set is None or empty, and the largest value that a vault takes comes whole."""
+    """Properties that were not set are None or empty, and the largest value is returned complete."""
     own_vault.secrets.put(NAME, "v" * 25 * 1024)
 
-    found = await credentials.get("contoso", "default")
+    credential = await credentials.get("contoso", "default")
 
-    assert found is not None
-    assert (None, None, {}) == (found.not_before, found.expires_on, found.tags)
-    assert 25 * 1024 == len(found.value.reveal())
+    assert credential is not None
+    assert (None, None, {}) == (credential.not_before, credential.expires_on, credential.tags)
+    assert 25 * 1024 == len(credential.value.reveal())
 
 
-async def test_the_newest_version_is_given(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """After a rotation the new version is what a read finds."""
+async def test_the_newest_version_is_returned(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """After a rotation, a read returns the new version."""
     own_vault.secrets.put(NAME, "old")
     own_vault.secrets.put(NAME, "new")
 
-    found = await credentials.get("contoso", "default")
+    credential = await credentials.get("contoso", "default")
 
-    assert found is not None
-    assert "new" == found.value.reveal()
+    assert credential is not None
+    assert "new" == credential.value.reveal()
 
 
-async def test_connections_have_secrets_of_their_own(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """Customer and connection are in the secret's name, so no other's is read."""
+async def test_each_connection_has_its_own_secret(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """The name of a secret has customer and connection, so that no other is read."""
     own_vault.secrets.put("ai--contoso--spare", "spare")
     own_vault.secrets.put("ai--fabrikam--default", "another's")
 
@@ -128,23 +126,23 @@ async def test_connections_have_secrets_of_their_own(own_vault: Vault, credentia
 
 
 async def test_a_deleted_secret_is_none(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """A deleted secret is not there, though its name stays reserved."""
+    """A deleted secret is not found, although its name stays reserved."""
     own_vault.secrets.put(NAME, "value")
     own_vault.secrets.delete(NAME)
 
     assert await credentials.get("contoso", "default") is None
 
 
-async def test_a_disabled_secret_says_so(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """The vault's 403 for a disabled secret is the connection's own fault, not the vault's."""
+async def test_a_disabled_secret_is_the_connections_fault(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """The vault's 403 for a disabled secret is not an outage."""
     own_vault.secrets.put(NAME, "value", attributes={"enabled": False})
 
     with pytest.raises(ConnectionDisabled, match="customer contoso's connection default is disabled"):
         await credentials.get("contoso", "default")
 
 
-async def test_a_vault_that_lets_nobody_in_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """A 403 for want of a role is the operator's to mend: the job waits, and its customer has no fault."""
+async def test_a_missing_role_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """A 403 for a missing role is the operator's to correct: the job waits, and does not fail."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(403)
 
@@ -153,12 +151,12 @@ async def test_a_vault_that_lets_nobody_in_is_unavailable(own_vault: Vault, cred
 
 
 def answering(message: str, inner: str | None) -> Around:
-    """What has every read answered with 403, as Key Vault words it."""
+    """Make the vault answer every read with a 403, in Key Vault's words."""
 
-    async def answer(*_: object) -> NoReturn:
+    async def refuse(*_: object) -> NoReturn:
         raise VaultError(403, "Forbidden", message, inner)
 
-    return answer
+    return refuse
 
 
 # Of the first two, what microsoft/multimodal-ai (issue 171) and microsoft/AzureTRE (issue 3789) were answered.
@@ -174,12 +172,12 @@ CLOSED = {
 
 @pytest.mark.parametrize("secret", ["connection", "signing secret"])
 @pytest.mark.parametrize("inner", [*CLOSED, None])
-async def test_a_closed_vault_is_no_disabled_secret(
+async def test_a_closed_vault_is_not_a_disabled_secret(
     own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None, secret: str
 ) -> None:
     """
-    Whatever a vault says that lets nobody in, such as that its public access "is disabled", it is the vault that is
-    closed: the job waits, what is known goes on, and the message has the vault's reason without its text.
+    Whatever the reason that the vault gives for refusing access, such as that its public access "is disabled": the job
+    waits, and the message has the vault's error code without its text.
     """
     own_vault.around = answering(CLOSED[inner or "ForbiddenByConnection"], inner)
     ask = credentials.get("contoso", "default") if secret == "connection" else credentials.signing_secret("contoso")
@@ -191,10 +189,10 @@ async def test_a_closed_vault_is_no_disabled_secret(
 
 
 @pytest.mark.parametrize("inner", ["SecretDisabled", None])
-async def test_a_disabled_secret_is_known_by_its_inner_code(
+async def test_a_disabled_secret_is_recognized_by_its_inner_code(
     own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None
 ) -> None:
-    """The inner code tells a disabled secret, or, where there is none, Key Vault's own sentence."""
+    """Without an inner code, Key Vault's message counts."""
     own_vault.around = answering("Operation get is not allowed on a disabled secret.", inner)
 
     with pytest.raises(ConnectionDisabled, match="customer contoso's connection default"):
@@ -203,8 +201,8 @@ async def test_a_disabled_secret_is_known_by_its_inner_code(
         await credentials.signing_secret("contoso")
 
 
-async def test_a_vault_by_another_name_says_which_setting_is_wrong(own_vault: Vault, transport: Waiting) -> None:
-    """A vault whose challenge is for another domain than was asked gets no token, and KEY_VAULT_URL is named."""
+async def test_a_vault_under_another_name_gets_no_token(own_vault: Vault, transport: RecordingTransport) -> None:
+    """If its challenge is for another domain, the error names KEY_VAULT_URL."""
     own_vault.secrets.put(NAME, "value")
     credentials = KeyVaultCredentials(own_vault.url, Token(), transport=transport)
 
@@ -219,22 +217,22 @@ async def test_a_vault_by_another_name_says_which_setting_is_wrong(own_vault: Va
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_moments_weakness_is_bridged(own_vault: Vault, credentials: KeyVaultCredentials, status: int) -> None:
-    """One failed answer is followed by another try within the same read."""
+async def test_a_failed_try_is_retried(own_vault: Vault, credentials: KeyVaultCredentials, status: int) -> None:
+    """After one failed response, the same read succeeds."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(status)
 
-    found = await credentials.get("contoso", "default")
+    credential = await credentials.get("contoso", "default")
 
-    assert found is not None
+    assert credential is not None
     assert 2 == own_vault.reads[NAME]
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_vault_that_goes_on_failing_is_unavailable(
-    own_vault: Vault, credentials: KeyVaultCredentials, transport: Waiting, status: int
+async def test_a_failing_vault_is_unavailable(
+    own_vault: Vault, credentials: KeyVaultCredentials, transport: RecordingTransport, status: int
 ) -> None:
-    """After three tries in about a second the read is given up, and says what the vault answered."""
+    """After three tries within about a second the read fails, with the vault's status."""
     own_vault.secrets.put(NAME, "value")
     own_vault.fail_next(status, times=10)
 
@@ -246,7 +244,7 @@ async def test_a_vault_that_goes_on_failing_is_unavailable(
 
 
 async def test_an_outage_is_unavailable(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
-    """A vault that answers nothing but 503, even to the question for its realm, is unavailable."""
+    """A vault that answers only 503, even to the request for its challenge, is unavailable."""
     own_vault.outage = True
 
     with pytest.raises(VaultUnavailable, match="503"):
@@ -254,10 +252,10 @@ async def test_an_outage_is_unavailable(own_vault: Vault, credentials: KeyVaultC
 
 
 @pytest.mark.parametrize("fault", ["slow", "asks to wait"])
-async def test_a_read_has_a_bound(
+async def test_a_read_has_a_timeout(
     own_vault: Vault, credentials: KeyVaultCredentials, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    """Whether the vault is slow or asks for patience, a read ends after READ_TIMEOUT_S."""
+    """If the vault is slow or asks the client to wait, a read ends after READ_TIMEOUT_S."""
     monkeypatch.setattr(key_vault, "READ_TIMEOUT_S", 0.3)
     own_vault.secrets.put(NAME, "value")
     if fault == "slow":
@@ -272,16 +270,16 @@ async def test_a_read_has_a_bound(
     assert time.monotonic() - begun < 20
 
 
-async def test_a_vault_that_is_not_there_is_unavailable(transport: AioHttpTransport) -> None:
-    """Where nothing listens, the vault gave no answer."""
+async def test_an_unreachable_vault_is_unavailable(transport: AioHttpTransport) -> None:
+    """If nothing listens, the vault did not answer."""
     credentials = KeyVaultCredentials("https://127.0.0.1:1", Token(), transport=transport, private_ca=True)
 
     with pytest.raises(VaultUnavailable, match="did not answer"):
         await credentials.get("contoso", "default")
 
 
-async def test_a_vault_with_a_strange_certificate_is_not_asked(own_vault: Vault) -> None:
-    """Without its authority among the trusted ones, nothing is sent to a vault."""
+async def test_a_vault_with_an_untrusted_certificate_gets_no_request(own_vault: Vault) -> None:
+    """Without its certificate authority, nothing is sent."""
     own_vault.secrets.put(NAME, "value")
     async with open_session() as session:
         transport = AioHttpTransport(session=session, session_owner=False)
@@ -294,7 +292,7 @@ async def test_a_vault_with_a_strange_certificate_is_not_asked(own_vault: Vault)
 
 
 async def test_without_an_identity_the_vault_is_unavailable(own_vault: Vault, transport: AioHttpTransport) -> None:
-    """Where the app itself gets no token, the job waits, and the message names no tenant."""
+    """If the app itself gets no token, the job waits, and the message names no tenant."""
     refused = ClientAuthenticationError("No identity: tenant 1234.")
     credentials = KeyVaultCredentials(own_vault.url, Token(refused), transport=transport, private_ca=True)
 

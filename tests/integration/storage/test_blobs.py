@@ -89,14 +89,14 @@ async def test_blobs_are_listed_by_prefix(blobs: Blobs, world: World, prefix: st
     first = await blobs.page(container, f"{prefix}/")
     second = await blobs.page(container, f"{prefix}/", first.after)
 
-    found = [*first.blobs, *second.blobs]
+    listed = [*first.blobs, *second.blobs]
     assert ([f"{prefix}/1", f"{prefix}/2/ä #%.json"], [f"{prefix}/3"]) == (
         [blob.name for blob in first.blobs],
         [blob.name for blob in second.blobs],
     )
     assert "" == second.after
-    assert BlobProperties(f"{prefix}/1", 7, found[0].modified, "text/plain") == found[0]
-    assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in found)
+    assert BlobProperties(f"{prefix}/1", 7, listed[0].modified, "text/plain") == listed[0]
+    assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in listed)
     assert [] == (await blobs.page(container, f"{prefix}/4")).blobs
 
 

@@ -1,4 +1,4 @@
-"""How many Storage operations a job takes, counted where they pass. The docs show the same table."""
+"""How many Storage operations a job takes, counted at a proxy. docs/promises.md has the same table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.harness import Customer
 CLAIM = "table transaction insert j"
 STEP = DONE = "table transaction merge j"
 CLOSED = "table merge j"
-"""Done as well, of a job whose usage records its steps have written."""
+"""DONE for a job whose usage records were written with its steps."""
 
 OPERATIONS: dict[str, list[str]] = {
     "chat": [CLAIM, DONE],
@@ -43,11 +43,11 @@ OPERATIONS: dict[str, list[str]] = {
     "a job that is done, delivered again": [CLAIM, "table read j"],
 }
 """
-By kind of job: what its first run asks of Storage when all goes well, in order. The message that tells the
-result is not among them, nor those of the jobs queue: they are the Functions host's.
+By kind of job: the Storage operations of its first attempt if nothing fails, in order. The message with the result and
+those of the jobs queue are not among them, because the Functions host sends and receives them.
 
-A worker writes one empty blob more before its first job that needs blobs, and then every five minutes at most.
-Steps whose answers come together share a transaction, so 3 prompts take 1 to 3; here they come one by one.
+A worker also writes an empty blob before its first job that needs blobs, and then every five minutes at most. Steps
+that end at the same time share a transaction, so 3 prompts take 1 to 3; here they end one after the other.
 """
 
 _JOBS: dict[str, dict[str, Any]] = {
@@ -67,14 +67,14 @@ _JOBS: dict[str, dict[str, Any]] = {
 
 @pytest_asyncio.fixture(scope="module")
 async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
-    """A world whose calls are counted."""
+    """A world whose Storage operations are recorded."""
     async with open_faulty_world(azurite, vault, endpoint) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("kind", OPERATIONS)
 async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
-    """A job of this kind asks these operations of Storage on its first run, and no more."""
+    """The first attempt of a job of this kind makes these operations, in this order, and no others."""
     customer = faulty.customer()
     customer.account.will_answer(*_answers(kind, faulty, customer))
     members = {"job_id": "counted", **_JOBS.get(kind, {})}
@@ -90,7 +90,7 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
 
 def _answers(kind: str, faulty: FaultyWorld, customer: Customer) -> list[Callable[..., Awaitable[web.StreamResponse]]]:
     if kind == "chat, its answer too large for a message":
-        return [completion("x" * 25_000)]  # the output has it twice: as its text, and in the choices
+        return [completion("x" * 25_000)]  # the output contains it twice: as its text, and in the choices
     if kind == "chat, its answer too large for a row":
         return [completion("x" * 31_000)]
     if kind == "raw, binary":
@@ -103,7 +103,7 @@ async def _picture(_: web.Request) -> web.StreamResponse:
 
 
 def _after(faulty: FaultyWorld, customer: Customer, steps: int) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """Answers when so many steps have been stored."""
+    """Answer once so many steps have been stored."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         await faulty.watch.until(
@@ -114,7 +114,7 @@ def _after(faulty: FaultyWorld, customer: Customer, steps: int) -> Callable[...,
     return answer
 
 
-def test_the_docs_show_the_same():
+def test_the_docs_have_the_same_table():
     """The table in docs/promises.md is this one."""
     page = (Path(__file__).parents[3] / "docs" / "promises.md").read_text(encoding="utf-8")
     shown = {

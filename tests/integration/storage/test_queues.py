@@ -63,10 +63,10 @@ async def test_a_delayed_message_is_hidden(queues: Queues, world: World, delay_s
     """A message with a delay is in the queue, but hidden; a delay beyond Storage's limit is cut."""
     began = time.monotonic()
     await queues.send(queue, b"later", delay_s=delay_s)
-    found = await received(queues, world, queue)
+    messages = await received(queues, world, queue)
 
-    assert [] == found or time.monotonic() - began > 1 > delay_s  # whoever looks so late may find it
-    if isinstance(queues, AzureQueues) and not found:
+    assert [] == messages or time.monotonic() - began > 1 > delay_s  # whoever looks so late may find it
+    if isinstance(queues, AzureQueues) and not messages:
         properties = await world.queues.get_queue_client(queue).get_queue_properties()
         assert 1 == properties.approximate_message_count
 

@@ -184,7 +184,7 @@ async def test_a_conflict_of_an_added_row_can_be_distinguished(faulty: FaultyTab
 
     assert exists.value.row is None
     assert replace(row, values={"n": 1}) == changed.value.row
-    assert [1, 9] == [found.values["n"] async for found in faulty.table.scan(partition, "", "~")]
+    assert [1, 9] == [stored.values["n"] async for stored in faulty.table.scan(partition, "", "~")]
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -206,5 +206,5 @@ async def test_operation_ids_are_not_values(table: Table, partition: str) -> Non
     row = replace(row, etag=await table.insert(row, operation_id="operation-1"))
 
     assert row == await table.read(partition, "j_1")
-    assert [row] == [found async for found in table.scan(partition, "", "~")]
+    assert [row] == [stored async for stored in table.scan(partition, "", "~")]
     assert [row] == list((await table.page(partition, "", "~")).rows)

@@ -26,10 +26,10 @@ async def test_a_scan_returns_the_rows_between_its_bounds_in_order(table: Table,
         await table.insert(Row(partition, key, {"key": key}))
     await table.insert(Row(f"{partition}-other", "j_c", {"key": "j_c"}))
 
-    found = [row async for row in table.scan(partition, "j_", "j`")]
+    rows = [row async for row in table.scan(partition, "j_", "j`")]
 
-    assert ["j_", "j_Z", "j_a", "j_b"] == [row.key for row in found]
-    assert all(row.key == row.values["key"] and row.partition == partition and row.etag for row in found)
+    assert ["j_", "j_Z", "j_a", "j_b"] == [row.key for row in rows]
+    assert all(row.key == row.values["key"] and row.partition == partition and row.etag for row in rows)
 
 
 async def test_a_scan_reads_all_pages(table: Table, partition: str) -> None:
@@ -38,9 +38,9 @@ async def test_a_scan_reads_all_pages(table: Table, partition: str) -> None:
     for part in range(11):
         row = Row(partition, "j_0", {"n": part}, etag)
         await table.merge_and_insert(row, [Row(partition, f"u_{part:02}{n:02}", {"n": n}) for n in range(99)])
-        found = await table.read(partition, "j_0")
-        assert found is not None
-        etag = found.etag
+        row = await table.read(partition, "j_0")
+        assert row is not None
+        etag = row.etag
 
     scanned = await keys(table, partition, "u_", "u`")
 
@@ -110,10 +110,10 @@ async def test_a_page_is_filtered_by_conditions(table: Table, partition: str) ->
 async def test_a_page_is_filtered_by_timestamp(table: Table, partition: str) -> None:
     """The time at which Storage wrote a row last can be a condition."""
     await fill(table, partition, "s_1", "s_2")
-    moment = datetime.now(UTC)
+    now = datetime.now(UTC)
 
-    earlier = await table.page(partition, "s_", "s`", older={TIMESTAMP: moment - timedelta(hours=1)})
-    later = await table.page(partition, "s_", "s`", older={TIMESTAMP: moment + timedelta(hours=1)})
+    earlier = await table.page(partition, "s_", "s`", older={TIMESTAMP: now - timedelta(hours=1)})
+    later = await table.page(partition, "s_", "s`", older={TIMESTAMP: now + timedelta(hours=1)})
 
     assert ([], ["s_1", "s_2"]) == ([row.key for row in earlier.rows], [row.key for row in later.rows])
 

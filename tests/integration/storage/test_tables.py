@@ -26,9 +26,9 @@ async def test_a_row_is_read_as_it_was_inserted(table: Table, partition: str) ->
     """A row has its values, and the etag that the insert returned."""
     etag = await table.insert(Row(partition, "j_1", {"state": "running", "attempt": 1}))
 
-    found = await table.read(partition, "j_1")
+    row = await table.read(partition, "j_1")
 
-    assert Row(partition, "j_1", {"state": "running", "attempt": 1}, etag) == found
+    assert Row(partition, "j_1", {"state": "running", "attempt": 1}, etag) == row
     assert etag
 
 
@@ -83,17 +83,17 @@ async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: s
     inserts = await asyncio.gather(
         *(table.insert(Row(partition, "j_1", {"n": n})) for n in range(8)), return_exceptions=True
     )
-    (etag,) = [one for one in inserts if isinstance(one, str)]
+    (etag,) = [outcome for outcome in inserts if isinstance(outcome, str)]
     merges = await asyncio.gather(
         *(table.merge(Row(partition, "j_1", {"n": n}, etag)) for n in range(8)), return_exceptions=True
     )
 
-    assert 7 == sum(isinstance(one, RowExists) for one in inserts)
-    assert 7 == sum(isinstance(one, RowChanged) for one in merges)
-    (winner,) = [n for n, one in enumerate(merges) if isinstance(one, str)]
-    found = await table.read(partition, "j_1")
-    assert found is not None
-    assert {"n": winner} == found.values
+    assert 7 == sum(isinstance(outcome, RowExists) for outcome in inserts)
+    assert 7 == sum(isinstance(outcome, RowChanged) for outcome in merges)
+    (winner,) = [n for n, outcome in enumerate(merges) if isinstance(outcome, str)]
+    row = await table.read(partition, "j_1")
+    assert row is not None
+    assert {"n": winner} == row.values
 
 
 async def test_a_transaction_writes_all_rows(table: Table, partition: str) -> None:
@@ -103,24 +103,24 @@ async def test_a_transaction_writes_all_rows(table: Table, partition: str) -> No
 
     await table.merge_and_insert(Row(partition, "j_1", {"state": "done"}, etag), records)
 
-    found = await table.read(partition, "j_1")
-    assert found is not None
-    assert {"state": "done", "attempt": 1} == found.values
-    assert etag != found.etag
+    row = await table.read(partition, "j_1")
+    assert row is not None
+    assert {"state": "done", "attempt": 1} == row.values
+    assert etag != row.etag
     assert [0, 1, 2] == [row.values["n"] async for row in table.scan(partition, "u_", "u`")]
 
 
 async def test_a_transaction_takes_a_large_result_and_many_records(table: Table, partition: str) -> None:
     """A result of the maximum size and the maximum number of rows fit into one transaction."""
     etag = await table.insert(Row(partition, "j_1", {"state": "running"}))
-    told = bytes(range(256)) * (MESSAGE_LIMIT // 256)
+    result_body = bytes(range(256)) * (MESSAGE_LIMIT // 256)
     records = [Row(partition, f"u_{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
 
-    await table.merge_and_insert(Row(partition, "j_1", {"told": told}, etag), records)
+    await table.merge_and_insert(Row(partition, "j_1", {"result": result_body}, etag), records)
 
-    found = await table.read(partition, "j_1")
-    assert found is not None
-    assert told == found.values["told"]
+    row = await table.read(partition, "j_1")
+    assert row is not None
+    assert result_body == row.values["result"]
     assert 99 == len(await keys(table, partition, "u_", "u`"))
 
 
@@ -213,10 +213,10 @@ async def test_a_key_can_have_every_character_of_a_job_id(table: Table, partitio
         Row(partition, key, {"n": 2}, etag), [Row(partition, f"u_2026-11_{key}_0000", {"n": 1})]
     )
 
-    found = await table.read(partition, key)
+    row = await table.read(partition, key)
 
-    assert found is not None
-    assert {"n": 2} == found.values
+    assert row is not None
+    assert {"n": 2} == row.values
 
 
 METHODS: dict[str, Callable[[Table, str], Awaitable[Any]]] = {

@@ -19,7 +19,7 @@ SHAPES: list[tuple[str, str | None, str, str, str, str | None, str | None, str, 
 
 def shape(
     pasted: str,
-    given: str | None,
+    own_provider: str | None,
     provider: str,
     style: str,
     base: str,
@@ -31,7 +31,7 @@ def shape(
     version = {"deployments": GA, "models": MODELS}.get(style)
     middle = f"/deployments/{deployment or 'm'}" if style == "deployments" else ""
     chat = f"{base}{middle}{CHAT}" + (f"{V}{version}" if version else "")
-    SHAPES.append((pasted, given, provider, style, base, deployment, version, header, scope, chat))
+    SHAPES.append((pasted, own_provider, provider, style, base, deployment, version, header, scope, chat))
 
 
 for cloud in ("com", "us", "cn"):
@@ -127,11 +127,11 @@ VARIANTS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
-def test_every_shape_is_understood_however_it_was_pasted(row, variant):
-    """An endpoint means the same with what people paste along with it as without."""
-    pasted, given, provider, style, base, deployment, version, header, scope, chat = row
+def test_every_shape_is_parsed_however_it_was_pasted(row, variant):
+    """An endpoint has the same meaning with and without what people paste along with it."""
+    pasted, own_provider, provider, style, base, deployment, version, header, scope, chat = row
 
-    endpoint = parse_endpoint(VARIANTS[variant](pasted), provider=given)
+    endpoint = parse_endpoint(VARIANTS[variant](pasted), provider=own_provider)
 
     host = base.partition("://")[2].partition("/")[0].partition(":")[0]
     assert Endpoint(provider, style, base, deployment, version, header, scope, host) == endpoint
@@ -139,38 +139,38 @@ def test_every_shape_is_understood_however_it_was_pasted(row, variant):
 
 
 @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
-def test_pasted_api_version_is_kept_and_the_connection_s_own_wins(row):
+def test_api_version_of_the_connection_takes_precedence(row):
     """The version in a pasted query replaces the default; the connection's own replaces both."""
-    pasted, given, *_, chat = row
+    pasted, own_provider, *_, chat = row
     text = f"{pasted}/chat/completions?api-version=2025-04-01-preview"
 
-    kept = parse_endpoint(text, provider=given)
-    won = parse_endpoint(text, provider=given, api_version="preview")
+    with_version = parse_endpoint(text, provider=own_provider)
+    overridden = parse_endpoint(text, provider=own_provider, api_version="preview")
 
     bare = chat.partition("?")[0]
-    assert f"{bare}?api-version=2025-04-01-preview" == kept.url("chat/completions", "m")
-    assert f"{bare}?api-version=preview" == won.url("chat/completions", "m")
+    assert f"{bare}?api-version=2025-04-01-preview" == with_version.url("chat/completions", "m")
+    assert f"{bare}?api-version=preview" == overridden.url("chat/completions", "m")
 
 
 @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
-def test_scope_of_the_connection_wins(row):
-    """A connection's own Entra scope replaces the usual one, also where none is usual."""
-    pasted, given, *_ = row
+def test_scope_of_the_connection_takes_precedence(row):
+    """A connection's own Entra scope replaces the default, also for an API without one."""
+    pasted, own_provider, *_ = row
 
-    assert parse_endpoint(pasted, provider=given, scope="api://gw/.default").scope == "api://gw/.default"
+    assert parse_endpoint(pasted, provider=own_provider, scope="api://gw/.default").scope == "api://gw/.default"
 
 
 @pytest.mark.parametrize("text", [None, "", "  ", '""'])
 def test_key_or_provider_of_openai_needs_no_endpoint(text):
-    """A key that begins sk-, or the provider openai, is enough for OpenAI's own endpoint."""
+    """A key that begins with sk-, or the provider openai, is enough for OpenAI's own endpoint."""
     by_key = parse_endpoint(text, api_key_prefix_is_openai=True)
     by_provider = parse_endpoint(text, provider="openai")
 
     assert parse_endpoint("https://api.openai.com/v1") == by_key == by_provider
 
 
-def test_endpoint_wins_over_what_the_key_looks_like():
-    """A key that begins sk- changes nothing where an endpoint is given."""
+def test_endpoint_takes_precedence_over_the_key():
+    """A key that begins with sk- changes nothing if the connection has an endpoint."""
     text = "https://r.openai.azure.com/openai/v1"
 
     assert parse_endpoint(text) == parse_endpoint(text, api_key_prefix_is_openai=True)
@@ -189,14 +189,14 @@ def test_endpoint_wins_over_what_the_key_looks_like():
     ],
 )
 def test_only_operations_of_a_deployment_are_put_under_it(operation, expected):
-    """In the deployment style, what belongs to the resource stands right under /openai."""
+    """In the deployment style, operations of the resource are directly under /openai."""
     endpoint = parse_endpoint("https://r.openai.azure.com")
 
     assert f"https://r.openai.azure.com/openai{expected}?api-version={GA}" == endpoint.url(operation, "m")
 
 
 def test_pasted_list_of_models_is_cut_and_the_models_route_is_not():
-    """`/models` behind /v1 or /openai is an operation; right under a Foundry host it is the route."""
+    """`/models` after /v1 or /openai is an operation; directly under a Foundry host it is the inference route."""
     assert parse_endpoint("https://api.openai.com/v1/models").base == "https://api.openai.com/v1"
     assert parse_endpoint("https://r.openai.azure.com/openai/models").base == "https://r.openai.azure.com/openai"
     assert parse_endpoint("https://r.services.ai.azure.com/models/info").style == "models"
@@ -219,23 +219,23 @@ def test_deployments_and_projects_may_be_named_like_parts_of_a_path(name):
     [("a/b", "a%2Fb"), ("a b", "a%20b"), ("ä?#", "%C3%A4%3F%23"), ("../x", "..%2Fx"), ("\ud800", "%3F")],
 )
 def test_model_is_one_path_segment(model, segment):
-    """A job's model can't leave its place in the path, whatever it holds."""
+    """A job's model stays one segment of the path, whatever it contains."""
     url = parse_endpoint("https://r.openai.azure.com").url("embeddings", model)
 
     assert f"https://r.openai.azure.com/openai/deployments/{segment}/embeddings?api-version={GA}" == url
 
 
 @pytest.mark.parametrize("model", ["", ".", ".."])
-def test_model_that_is_no_segment_is_refused(model):
-    """Dots alone would step out of the deployment's path, and an empty name would collapse it."""
+def test_model_that_is_not_a_segment_is_refused(model):
+    """Dots would leave the path of the deployment, and an empty name would collapse it."""
     endpoint = parse_endpoint("https://r.openai.azure.com")
 
     with pytest.raises(ConnectionInvalid, match="`model`"):
         endpoint.url("chat/completions", model)
 
 
-def test_deployment_of_the_endpoint_wins_over_the_model():
-    """Path and body name the deployment that was pasted."""
+def test_deployment_of_the_endpoint_takes_precedence():
+    """Path and body have the deployment that was pasted."""
     endpoint = parse_endpoint("https://r.openai.azure.com/openai/deployments/D%20x")
 
     assert "/deployments/D%20x/" in endpoint.url("chat/completions", "m")
@@ -327,8 +327,8 @@ def test_an_invalid_endpoint_is_refused_with_a_sentence(pasted, provider, words)
     assert SECRET not in message
 
 
-def test_wrong_api_version_of_the_connection_is_refused():
-    """A version that could add to the query is refused, whoever gives it."""
+def test_invalid_api_version_of_the_connection_is_refused():
+    """A version that would add to the query is refused, in the connection's own member, too."""
     with pytest.raises(ConnectionInvalid, match="`api_version`"):
         parse_endpoint("https://r.openai.azure.com", api_version="2024-10-21&x=y")
 
@@ -348,15 +348,15 @@ def test_wrong_api_version_of_the_connection_is_refused():
         ("//gw.contoso.com/x", "https://gw.contoso.com/x/v1", "gw.contoso.com"),
     ],
 )
-def test_addresses_have_one_spelling(pasted, base, host):
-    """Two spellings of one address give one base, which caches and comparisons rely on."""
+def test_urls_are_normalized(pasted, base, host):
+    """Two spellings of one URL have the same base, as caches and comparisons require."""
     endpoint = parse_endpoint(pasted, provider="openai")
 
     assert (base, host) == (endpoint.base, endpoint.host)
 
 
-def test_hosts_that_are_known_are_those_allowed_by_default():
-    """Every host that tells its provider is on the default allow-list, and no other is."""
+def test_provider_hosts_are_those_allowed_by_default():
+    """Every host that identifies its provider is on the default allow-list, and no other is."""
     assert sorted(_PROVIDER_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
 
 
@@ -374,8 +374,8 @@ def test_hosts_that_are_known_are_those_allowed_by_default():
     ],
 )
 @pytest.mark.parametrize("allow_local", [True, False])
-def test_hosts_under_a_suffix_pass(url, allow_local):
-    """A suffix lets its host and what is under it pass, however it and the host are spelled."""
+def test_hosts_under_a_suffix_are_allowed(url, allow_local):
+    """A suffix allows its host and all hosts under it, in any case."""
     suffixes = (*DEFAULT_ALLOWED_SUFFIXES, ".Contoso.com", "*.fabrikam.example.", " litware.example ")
 
     check_allowed(url, suffixes=suffixes, allow_local=allow_local)
@@ -422,7 +422,7 @@ def test_hosts_under_a_suffix_pass(url, allow_local):
     ],
 )
 def test_other_hosts_are_refused(url, words):
-    """What is not https to a name under a suffix is refused, and the refusal names the setting to change."""
+    """Everything except https to a host under a suffix is refused, and the error names the setting."""
     with pytest.raises(ConnectionInvalid) as refused:
         check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
 
@@ -440,8 +440,8 @@ def test_other_hosts_are_refused(url, words):
         "http://LOCALHOST.:1/",
     ],
 )
-def test_local_endpoints_pass_where_they_are_allowed(url):
-    """With ALLOW_LOCAL_ENDPOINTS, plain http and https on loopback pass, on any port."""
+def test_local_endpoints_can_be_allowed(url):
+    """With ALLOW_LOCAL_ENDPOINTS, http and https on loopback are allowed, on any port."""
     check_allowed(url, suffixes=(), allow_local=True)
 
 
@@ -461,7 +461,7 @@ def test_local_endpoints_pass_where_they_are_allowed(url):
     ],
 )
 def test_allowing_local_endpoints_allows_nothing_else(url):
-    """Only loopback in its plain spellings is local; plain http stays refused elsewhere."""
+    """Only loopback in its plain spellings is local; http to other hosts stays refused."""
     with pytest.raises(ConnectionInvalid):
         check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=True)
 
@@ -473,7 +473,7 @@ def test_empty_suffix_allows_nothing(suffixes):
         check_allowed("https://r.openai.azure.com", suffixes=suffixes, allow_local=False)
 
 
-def test_refusal_speaks_of_the_member_that_was_checked():
-    """The same check serves callbacks, and then says so."""
+def test_refusal_names_the_member_that_was_checked():
+    """The same check is used for callbacks, whose error names their member."""
     with pytest.raises(ConnectionInvalid, match="`callback`"):
         check_allowed("https://evil.com", suffixes=("contoso.com",), allow_local=False, member="callback")

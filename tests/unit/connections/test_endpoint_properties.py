@@ -50,7 +50,7 @@ segments = st.sampled_from(
 )
 queries = st.sampled_from(["", "?api-version=2024-10-21", "?", "?api-version=", "#x", "?a=b"])
 addresses = st.builds(
-    lambda scheme, host, path, query: scheme + host + "".join(f"/{one}" for one in path) + query,
+    lambda scheme, host, path, query: scheme + host + "".join(f"/{segment}" for segment in path) + query,
     st.sampled_from(["https://", "http://", "HTTPS://", "", "//"]),
     hosts,
     st.lists(segments, max_size=8),
@@ -64,7 +64,7 @@ models = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characte
 
 
 def refusal(function, *args, **kwargs) -> str:
-    """What a refusal says; nothing where there is none."""
+    """Return the error message, or an empty text if there is no error."""
     try:
         function(*args, **kwargs)
     except ConnectionInvalid as refused:
@@ -73,8 +73,8 @@ def refusal(function, *args, **kwargs) -> str:
 
 
 @given(pasted, providers, st.one_of(st.none(), st.text()), st.booleans())
-def test_parsing_gives_an_endpoint_or_says_why_not(text, provider, version, flag):
-    """No text whatever breaks the parser: it is an endpoint or it is refused."""
+def test_parsing_returns_an_endpoint_or_an_error(text, provider, version, flag):
+    """Any text is either an endpoint or refused; the parser never fails otherwise."""
     with suppress(ConnectionInvalid):
         endpoint = parse_endpoint(text, provider=provider, api_version=version, api_key_prefix_is_openai=flag)
 
@@ -84,8 +84,8 @@ def test_parsing_gives_an_endpoint_or_says_why_not(text, provider, version, flag
 
 
 @given(addresses, providers, operations, models)
-def test_our_own_url_means_the_endpoint_that_gave_it(text, provider, operation, model):
-    """A URL that we built, pasted again, is the same endpoint; only the model has become its deployment."""
+def test_a_built_url_parses_to_its_endpoint(text, provider, operation, model):
+    """A URL that was built from an endpoint parses to that endpoint, with the model as its deployment."""
     assume(model not in (".", ".."))
     with suppress(ConnectionInvalid):
         endpoint = parse_endpoint(text, provider=provider)
@@ -97,8 +97,8 @@ def test_our_own_url_means_the_endpoint_that_gave_it(text, provider, operation, 
 
 
 @given(addresses, providers)
-def test_an_endpoint_that_was_understood_yields_urls_that_are_understood(text, provider):
-    """Reading our own URL again never fails, so that the property above is not empty."""
+def test_built_urls_can_be_parsed(text, provider):
+    """Parsing a built URL never fails, so that the property above is not empty."""
     try:
         endpoint = parse_endpoint(text, provider=provider)
     except ConnectionInvalid:
@@ -108,8 +108,8 @@ def test_an_endpoint_that_was_understood_yields_urls_that_are_understood(text, p
 
 
 @given(addresses, providers, operations, models)
-def test_clients_send_our_url_as_it_stands(text, provider, operation, model):
-    """Nothing in a URL that we built is changed by httpx and yarl, which stand below us."""
+def test_clients_send_built_urls_unchanged(text, provider, operation, model):
+    """Neither httpx nor yarl, which send the request, changes a URL that was built."""
     assume(model not in (".", ".."))
     with suppress(ConnectionInvalid):
         url = parse_endpoint(text, provider=provider).url(operation, model)
@@ -119,8 +119,8 @@ def test_clients_send_our_url_as_it_stands(text, provider, operation, model):
 
 
 @given(hosts, providers, st.sampled_from(["https://", "http://", "ftp://", ""]), noise, noise)
-def test_no_refusal_repeats_a_secret(host, provider, scheme, before, after):
-    """A key pasted into user info, query, fragment, port or path of an endpoint is in no message."""
+def test_no_error_shows_a_secret(host, provider, scheme, before, after):
+    """A key in the user info, query, fragment, port or path of an endpoint is in no message."""
     marked = before + SECRET + after
     for text in (
         f"{scheme}user:{marked}@{host}",
@@ -133,10 +133,10 @@ def test_no_refusal_repeats_a_secret(host, provider, scheme, before, after):
         marked,
         f"sk-{marked}",
     ):
-        said = refusal(parse_endpoint, text, provider=provider)
-        said += refusal(check_allowed, text, suffixes=("contoso.com",), allow_local=False)
+        message = refusal(parse_endpoint, text, provider=provider)
+        message += refusal(check_allowed, text, suffixes=("contoso.com",), allow_local=False)
 
-        assert SECRET.lower() not in said.lower()
+        assert SECRET.lower() not in message.lower()
 
 
 @given(pasted)
@@ -147,8 +147,8 @@ def test_no_refusal_repeats_a_secret(host, provider, scheme, before, after):
 @example("https://evil.com:80@r.openai.azure.com")
 @example("https://r.openai.azure.com:80:90")
 @example("https://r.openai.azure.com.")
-def test_no_other_host_is_ever_let_through(url):
-    """What passes is https to a host under a suffix, as httpx and yarl read that URL, not only as we do."""
+def test_no_other_host_is_allowed(url):
+    """What is allowed is https to a host under a suffix, as httpx and yarl parse the URL, too."""
     with suppress(ConnectionInvalid):
         check_allowed(url, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
         for seen in (httpx.URL(url), yarl.URL(url)):
@@ -159,8 +159,8 @@ def test_no_other_host_is_ever_let_through(url):
 
 
 @given(pasted, providers)
-def test_what_is_let_through_is_what_was_parsed(text, provider):
-    """The check judges the very host that the endpoint's URLs go to."""
+def test_the_allowed_host_is_the_parsed_host(text, provider):
+    """The check applies to the host that the endpoint's URLs go to."""
     with suppress(ConnectionInvalid):
         endpoint = parse_endpoint(text, provider=provider)
         check_allowed(endpoint.base, suffixes=DEFAULT_ALLOWED_SUFFIXES, allow_local=False)
@@ -171,8 +171,8 @@ def test_what_is_let_through_is_what_was_parsed(text, provider):
 
 @pytest.mark.parametrize("text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000])
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_hostile_paths_are_read_in_no_time(text, provider):
-    """A path made to upset the patterns is read or refused at once, not after a minute of backtracking."""
+def test_hostile_paths_are_parsed_quickly(text, provider):
+    """A path made for catastrophic backtracking is parsed or refused at once."""
     started = time.process_time()
 
     with suppress(ConnectionInvalid):

@@ -1,4 +1,4 @@
-"""What the official client sends to each shape, beside what we would send."""
+"""The requests of the official clients for each shape, compared with those of the app."""
 
 import json
 
@@ -19,7 +19,7 @@ MODELS = {"api-version": "2024-05-01-preview"}
 
 OPERATIONS = ("chat/completions", "embeddings", "images/generations", "completions", "responses")
 
-# pasted, provider argument, how the official client is told of it, the header in which it sends a key
+# pasted, provider argument, the options of the official client, the header in which it sends a key
 DEPLOYMENTS = [
     (AZURE, None, {"azure_endpoint": AZURE, "api_version": GA}),
     (f"{AZURE}/openai/", None, {"azure_endpoint": AZURE, "api_version": GA}),
@@ -85,7 +85,7 @@ class Recorder:
 
 
 async def sent(client: AsyncOpenAI, recorder: Recorder, operation: str, model: str) -> httpx2.Request:
-    """The request that the official client makes of an operation."""
+    """Return the request that the official client sends for an operation."""
     calls = {
         "chat/completions": lambda: client.chat.completions.create(model=model, messages=[]),
         "embeddings": lambda: client.embeddings.create(model=model, input="x"),
@@ -100,7 +100,7 @@ async def sent(client: AsyncOpenAI, recorder: Recorder, operation: str, model: s
 
 
 def key_sent(request: httpx2.Request, endpoint: Endpoint) -> bool:
-    """Whether the key stands where we would put it."""
+    """Return whether the key is in the expected header."""
     expected = f"Bearer {KEY}" if endpoint.key_header == "authorization" else KEY
     return request.headers.get(endpoint.key_header) == expected
 
@@ -113,12 +113,12 @@ def recorder(monkeypatch):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "told"), DEPLOYMENTS)
-async def test_deployment_style_is_what_the_azure_client_sends(pasted, provider, told, operation, recorder):
+@pytest.mark.parametrize(("pasted", "provider", "options"), DEPLOYMENTS)
+async def test_deployment_style_is_what_the_azure_client_sends(pasted, provider, options, operation, recorder):
     """URL, key header and the body's model are those of AsyncAzureOpenAI."""
     endpoint = parse_endpoint(pasted, provider=provider)
-    model = told.get("azure_deployment", "my model/1")
-    client = AsyncAzureOpenAI(**told, api_key=KEY, max_retries=0, http_client=recorder.client)
+    model = options.get("azure_deployment", "my model/1")
+    client = AsyncAzureOpenAI(**options, api_key=KEY, max_retries=0, http_client=recorder.client)
 
     request = await sent(client, recorder, operation, model)
 
@@ -128,18 +128,18 @@ async def test_deployment_style_is_what_the_azure_client_sends(pasted, provider,
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "told"), BASES)
-async def test_v1_and_models_are_what_the_client_sends_to_that_base(pasted, provider, told, operation, recorder):
+@pytest.mark.parametrize(("pasted", "provider", "options"), BASES)
+async def test_v1_and_models_are_what_the_client_sends_to_that_base(pasted, provider, options, operation, recorder):
     """
     URL and the body's model are those of AsyncOpenAI with that base, and the key goes as `api-key`.
 
     AsyncOpenAI by itself would send the key as a bearer, which Azure takes too. `api-key` is what Azure
-    documents for keys and what gateways look for, so the client is told to send it and must still agree.
+    documents for keys and what gateways look for, so the client is configured to send it, and must still agree.
     """
     endpoint = parse_endpoint(pasted, provider=provider)
-    query = {"api-version": told["version"]} if "version" in told else None
+    query = {"api-version": options["version"]} if "version" in options else None
     client = AsyncOpenAI(
-        base_url=told["base_url"],
+        base_url=options["base_url"],
         default_query=query,
         default_headers={"api-key": KEY},
         api_key="unused",
@@ -156,11 +156,11 @@ async def test_v1_and_models_are_what_the_client_sends_to_that_base(pasted, prov
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "told"), BEARERS)
-async def test_openai_is_what_the_client_sends(pasted, provider, told, operation, recorder):
+@pytest.mark.parametrize(("pasted", "provider", "options"), BEARERS)
+async def test_openai_is_what_the_client_sends(pasted, provider, options, operation, recorder):
     """URL, bearer and the body's model are those of AsyncOpenAI."""
     endpoint = parse_endpoint(pasted, provider=provider)
-    client = AsyncOpenAI(**told, api_key=KEY, max_retries=0, http_client=recorder.client)
+    client = AsyncOpenAI(**options, api_key=KEY, max_retries=0, http_client=recorder.client)
 
     request = await sent(client, recorder, operation, "m")
 

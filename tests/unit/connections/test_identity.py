@@ -1,4 +1,4 @@
-"""The app's identity, through the unchanged azure-identity: its own tenant's tokens, and customers'."""
+"""The app's identity, through the unchanged azure-identity: tokens of its own tenant and of customers'."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ APP = "99999999-8888-7777-6666-555555555555"
 
 @dataclass
 class Authority:
-    """Entra on this machine: gives tokens for assertions, records what it was asked, refuses when told to."""
+    """Entra on this machine: issues tokens for assertions, records the requests, and can refuse them."""
 
     url: str
     ca_file: str
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     refusal: web.Response | None = None
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         """The token endpoint of every tenant."""
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self.asked.append((request.path, form))
+        self.requests.append((request.path, form))
         if self.refusal is not None:
             return self.refusal
         return web.json_response(
-            {"token_type": "Bearer", "expires_in": 3599, "access_token": f"theirs-{len(self.asked)}"}
+            {"token_type": "Bearer", "expires_in": 3599, "access_token": f"theirs-{len(self.requests)}"}
         )
 
 
 @pytest_asyncio.fixture
 async def authority(tmp_path: Path) -> AsyncIterator[Authority]:
-    """An authority of one test's own, over https."""
+    """An authority for one test, over https."""
     issuer, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issuer.issue_cert("localhost").configure_cert(tls)
     issuer.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     entra, app = Authority("", str(tmp_path / "ca.pem")), web.Application()
-    app.router.add_post("/{path:.*}", entra.answer)
+    app.router.add_post("/{path:.*}", entra.respond)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "localhost", 0, ssl_context=tls).start()
@@ -62,9 +62,9 @@ async def authority(tmp_path: Path) -> AsyncIterator[Authority]:
 
 
 @asynccontextmanager
-async def opened(**about: Any) -> AsyncIterator[Identity]:
+async def opened(**options: Any) -> AsyncIterator[Identity]:
     """An identity until the block ends."""
-    identity = Identity(**about)
+    identity = Identity(**options)
     try:
         yield identity
     finally:
@@ -72,7 +72,7 @@ async def opened(**about: Any) -> AsyncIterator[Identity]:
 
 
 def federated(authority: Authority) -> dict[str, Any]:
-    """What an identity needs to reach the authority; all but the first are azure-identity's own options."""
+    """Return the options of an identity that uses the authority; all but the first are azure-identity's own."""
     return {
         "entra_client_id": APP,
         "authority": authority.url,
@@ -83,8 +83,8 @@ def federated(authority: Authority) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("vault")
-async def test_the_managed_identity_gives_a_token() -> None:
-    """On Azure, the app's own tenant's tokens come from its managed identity, and are kept."""
+async def test_the_managed_identity_has_a_token() -> None:
+    """On Azure, tokens of the app's own tenant come from its managed identity, and are cached."""
     async with opened() as identity:
         first = await identity.token(SCOPE, None)
         second = await identity.token(SCOPE, None)
@@ -95,8 +95,8 @@ async def test_the_managed_identity_gives_a_token() -> None:
 
 
 @pytest.mark.usefixtures("vault")
-async def test_one_credential_an_identity() -> None:
-    """The same user-assigned identity is made once, another one beside it."""
+async def test_one_credential_per_identity() -> None:
+    """There is one credential for each user-assigned identity."""
     async with opened(client_id="one") as identity:
         assert identity.credential() is identity.credential("one")
         assert identity.credential() is not identity.credential("two")
@@ -104,19 +104,19 @@ async def test_one_credential_an_identity() -> None:
 
 @pytest.mark.usefixtures("vault")
 async def test_a_foreign_tenant_needs_an_app_registration() -> None:
-    """A managed identity has no standing in a customer's tenant: without ENTRA_CLIENT_ID the job ends so."""
+    """A managed identity can't get tokens of a customer's tenant: without ENTRA_CLIENT_ID the connection is invalid."""
     async with opened() as identity:
         with pytest.raises(ConnectionInvalid, match="ENTRA_CLIENT_ID"):
             await identity.token(SCOPE, TENANT)
 
 
 @pytest.mark.usefixtures("vault")
-async def test_the_managed_identity_vouches_for_the_app_in_a_customers_tenant(authority: Authority) -> None:
-    """The exchange names tenant, app registration and scope, and bears the identity's own assertion."""
+async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(authority: Authority) -> None:
+    """The request names tenant, app registration and scope, and has the identity's own token as its assertion."""
     async with opened(**federated(authority)) as identity:
         token = await identity.token(SCOPE, TENANT)
 
-    ((path, form),) = authority.asked
+    ((path, form),) = authority.requests
     assert f"/{TENANT}/oauth2/v2.0/token" == path
     assert "theirs-1" == token.reveal()
     assert (APP, "client_credentials", SCOPE) == (form["client_id"], form["grant_type"], form["scope"])
@@ -125,13 +125,13 @@ async def test_the_managed_identity_vouches_for_the_app_in_a_customers_tenant(au
 
 
 @pytest.mark.usefixtures("vault")
-async def test_tokens_are_kept_by_tenant(authority: Authority) -> None:
-    """Each tenant's token is its own and asked for once."""
+async def test_tokens_are_cached_by_tenant(authority: Authority) -> None:
+    """Each tenant has its own token, requested once."""
     async with opened(**federated(authority)) as identity:
         tokens = [await identity.token(SCOPE, tenant) for tenant in ("a", "b", "a", "b")]
 
     assert ["theirs-1", "theirs-2", "theirs-1", "theirs-2"] == [token.reveal() for token in tokens]
-    assert ["/a/oauth2/v2.0/token", "/b/oauth2/v2.0/token"] == [path for path, _ in authority.asked]
+    assert ["/a/oauth2/v2.0/token", "/b/oauth2/v2.0/token"] == [path for path, _ in authority.requests]
 
 
 @pytest.mark.usefixtures("vault")
@@ -154,10 +154,8 @@ async def test_many_jobs_of_a_tenant_get_a_token(authority: Authority) -> None:
     ],
     ids=["401", "400", "503", "no JSON"],
 )
-async def test_entras_refusal_is_unavailable_and_names_nobody(
-    authority: Authority, refusal: tuple[int, str, str]
-) -> None:
-    """Where Entra gives no token, the job may try again later; its result names no tenant and no app."""
+async def test_a_refusal_by_entra_is_unavailable(authority: Authority, refusal: tuple[int, str, str]) -> None:
+    """If Entra issues no token, the job may be retried; its error names no tenant and no app."""
     status, kind, text = refusal
     authority.refusal = web.Response(status=status, content_type=kind, text=text)
 
@@ -171,8 +169,8 @@ async def test_entras_refusal_is_unavailable_and_names_nobody(
 
 
 @pytest.mark.usefixtures("vault")
-async def test_entra_that_is_not_there_is_unavailable(authority: Authority) -> None:
-    """Without a way to Entra there is no token, for now."""
+async def test_unreachable_entra_is_unavailable(authority: Authority) -> None:
+    """If Entra can't be reached, the job may be retried."""
     options = federated(authority) | {"authority": "https://localhost:1"}
 
     async with opened(**options) as identity:
@@ -182,17 +180,17 @@ async def test_entra_that_is_not_there_is_unavailable(authority: Authority) -> N
 
 @pytest.mark.usefixtures("vault")
 @pytest.mark.parametrize("tenant", ["a b", "../common", "contoso/oauth2", "x?y"])
-async def test_a_tenant_that_is_none_is_the_connections_fault(authority: Authority, tenant: str) -> None:
-    """What can be no tenant's id makes the connection invalid, and nothing is asked of Entra."""
+async def test_an_invalid_tenant_is_the_connections_fault(authority: Authority, tenant: str) -> None:
+    """A text that can't be a tenant's id makes the connection invalid, without a request to Entra."""
     async with opened(**federated(authority)) as identity:
         with pytest.raises(ConnectionInvalid, match="`tenant_id`"):
             await identity.token(SCOPE, tenant)
 
-    assert [] == authority.asked
+    assert [] == authority.requests
 
 
 async def test_an_app_without_an_identity_gets_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A managed identity's endpoint that refuses means no token, for now."""
+    """If the endpoint of the managed identity refuses, there is no token for now."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "x")
 
@@ -201,8 +199,8 @@ async def test_an_app_without_an_identity_gets_no_token(monkeypatch: pytest.Monk
             await identity.token(SCOPE, None)
 
 
-def test_nothing_of_azure_identity_is_imported_before_it_is_needed() -> None:
-    """Making an Identity imports nothing; a cold start that needs no token does not pay for one."""
+def test_azure_identity_is_imported_on_first_use() -> None:
+    """Making an Identity does not import it, so a cold start without tokens is not slower."""
     script = (
         "import sys\n"
         "from shared.connections.identity import Identity\n"
@@ -210,6 +208,6 @@ def test_nothing_of_azure_identity_is_imported_before_it_is_needed() -> None:
         "print([name for name in sys.modules if name.startswith(('azure', 'msal'))])\n"
     )
 
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert "[]" == said.stdout.strip()
+    assert "[]" == completed.stdout.strip()

@@ -1,4 +1,4 @@
-"""Changesets: what is written is what a MIME parser and the SDK read; what is read is what Storage says."""
+"""Transactions: a MIME parser and the SDK read what is written, and Storage's responses are read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
 
 
 def parse(kind: str, body: bytes) -> list[Operation]:
-    """The operations in a request, as the e-mail package reads them."""
+    """Return the operations in a request, as the e-mail package reads them."""
 
     def parts(message: Message) -> list[Any]:
         payload = message.get_payload()
@@ -62,32 +62,32 @@ def parse(kind: str, body: bytes) -> list[Operation]:
         line, *lines = head.decode("ascii").split("\r\n")
         method, url, version = line.split(" ")
         assert "HTTP/1.1" == version
-        operations.append(Operation(method, url, dict(one.split(": ", 1) for one in lines), json.loads(content)))
+        operations.append(Operation(method, url, dict(line.split(": ", 1) for line in lines), json.loads(content)))
     return operations
 
 
 @given(changed=rows, added=st.lists(rows, max_size=4))
-def test_a_request_says_what_the_rows_say(changed: Row, added: list[Row]) -> None:
-    """Whatever stands in the rows, a MIME parser finds one merge at the etag, then the inserts in order."""
+def test_a_request_has_the_rows(changed: Row, added: list[Row]) -> None:
+    """Whatever the rows contain, a MIME parser finds one merge at the etag, then the inserts in order."""
     first, *others = parse(*render_changeset(SERVICE, "jobs", changed, added, boundary="b0undary"))
 
     assert ("PATCH", ETAG) == (first.method, first.headers["If-Match"])
     key = unquote(first.url.removeprefix(f"{SERVICE}/jobs(PartitionKey='contoso',RowKey='").removesuffix("')"))
     assert changed.key == key.replace("''", "'")
-    assert [("POST", f"{SERVICE}/jobs")] * len(added) == [(one.method, one.url) for one in others]
-    assert all("If-Match" not in one.headers for one in others)
+    assert [("POST", f"{SERVICE}/jobs")] * len(added) == [(operation.method, operation.url) for operation in others]
+    assert all("If-Match" not in operation.headers for operation in others)
     for row, operation in zip((changed, *added), (first, *others), strict=True):
         assert as_the_sdk_writes(row) == operation.entity
 
 
 def as_the_sdk_writes(row: Row) -> dict[str, Any]:
-    """The entity in the SDK's own words, without the types of text that it adds and nobody needs."""
+    """Return the entity as the SDK encodes it, without the types of text, which are optional."""
     entity = _add_entity_properties({"PartitionKey": row.partition, "RowKey": row.key, **row.values})
     return {name: value for name, value in entity.items() if value != "Edm.String" or name in row.values}
 
 
-def test_a_quote_in_a_key_ends_nothing() -> None:
-    """A key can't break out of its place in the address."""
+def test_a_quote_in_a_key_is_encoded() -> None:
+    """A key can't end its place in the URL."""
     row = Row("o'hara", "j_') HTTP/1.1\r\nX: y /?#%", {}, ETAG)
 
     (operation,) = parse(*render_changeset(SERVICE, "jobs", row, [], boundary="b"))
@@ -100,14 +100,14 @@ def test_a_quote_in_a_key_ends_nothing() -> None:
 @pytest.mark.parametrize(
     ("value", "error"), [(2**31, ValueError), (-(2**31) - 1, ValueError), (1.5, TypeError), (None, TypeError)]
 )
-def test_what_a_table_does_not_hold_is_not_sent(value: Any, error: type[Exception]) -> None:
-    """A value of another kind, or a number too large, is a fault of ours, and the message names its member."""
+def test_values_that_a_table_can_not_hold_are_refused(value: Any, error: type[Exception]) -> None:
+    """A value of another type, or a number too large, raises an error that names the column."""
     with pytest.raises(error, match="tokens"):
         render_changeset(SERVICE, "jobs", Row("p", "k", {"tokens": value}, ETAG), [], boundary="b")
 
 
-def answered(*statuses: str, content: str = "") -> bytes:
-    """An answer as Storage writes it."""
+def response_body(*statuses: str, content: str = "") -> bytes:
+    """Return a response body as Storage writes it."""
     parts = "".join(
         "--changesetresponse_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
         f"HTTP/1.1 {status}\r\nContent-ID: 1\r\nDataServiceVersion: 3.0;\r\n\r\n{content}\r\n"
@@ -119,59 +119,59 @@ def answered(*statuses: str, content: str = "") -> bytes:
     ).encode()
 
 
-def told(code: str, message: str = "0:No.") -> str:
-    """An error's body."""
+def error_body(code: str, message: str = "0:No.") -> str:
+    """Return the body of an error."""
     return json.dumps({"odata.error": {"code": code, "message": {"lang": "en-US", "value": message}}})
 
 
 @given(st.lists(st.sampled_from(["204 No Content", "201 Created"]), min_size=1, max_size=100))
 def test_only_successes_are_a_success(statuses: list[str]) -> None:
-    """An answer whose every part succeeded refuses nothing."""
-    assert read_refusal(202, answered(*statuses)) is None
+    """A response in which every part succeeded has no refusal."""
+    assert read_refusal(202, response_body(*statuses)) is None
 
 
 REFUSALS = {
     "changed": (
         202,
-        answered("412 Precondition Failed", content=told("UpdateConditionNotSatisfied")),
+        response_body("412 Precondition Failed", content=error_body("UpdateConditionNotSatisfied")),
         Refusal(412, "UpdateConditionNotSatisfied"),
     ),
     "exists": (
         202,
-        answered("409 Conflict", content=told("EntityAlreadyExists", "1:No.")),
+        response_body("409 Conflict", content=error_body("EntityAlreadyExists", "1:No.")),
         Refusal(409, "EntityAlreadyExists"),
     ),
     "gone": (
         202,
-        answered("404 Not Found", content=told("ResourceNotFound")),
+        response_body("404 Not Found", content=error_body("ResourceNotFound")),
         Refusal(404, "ResourceNotFound"),
     ),
     "mixed": (
         202,
-        answered("204 No Content", "503 Busy", content=told("ServerBusy")),
+        response_body("204 No Content", "503 Busy", content=error_body("ServerBusy")),
         Refusal(503, "ServerBusy"),
     ),
-    "no body": (202, answered("500 Internal Server Error"), Refusal(500, "Unreadable")),
+    "no body": (202, response_body("500 Internal Server Error"), Refusal(500, "Unreadable")),
     "status in a message": (
         202,
-        answered("400 Bad Request", content=told("InvalidInput", "\nHTTP/1.1 204 No Content")),
+        response_body("400 Bad Request", content=error_body("InvalidInput", "\nHTTP/1.1 204 No Content")),
         Refusal(400, "InvalidInput"),
     ),
     "xml": (
         202,
-        answered("400 Bad Request", content="<error><m:code>InvalidInput</m:code></error>"),
+        response_body("400 Bad Request", content="<error><m:code>InvalidInput</m:code></error>"),
         Refusal(400, "InvalidInput"),
     ),
     "empty": (202, b"", Refusal(202, "Unreadable")),
-    "no part": (202, answered(), Refusal(202, "Unreadable")),
+    "no part": (202, response_body(), Refusal(202, "Unreadable")),
     "html": (202, b"<html>HTTP/1.1 204", Refusal(202, "Unreadable")),
-    "forbidden": (403, told("AuthenticationFailed").encode(), Refusal(403, "AuthenticationFailed")),
+    "forbidden": (403, error_body("AuthenticationFailed").encode(), Refusal(403, "AuthenticationFailed")),
     "busy": (503, b"", Refusal(503, "Unreadable")),
-    "contradiction": (500, answered("204 No Content"), Refusal(500, "Unreadable")),
+    "contradiction": (500, response_body("204 No Content"), Refusal(500, "Unreadable")),
 }
 
 
-@pytest.mark.parametrize(("status", "answer", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_what_is_refused_is_told(status: int, answer: bytes, expected: Refusal) -> None:
-    """Status and code of the part that failed are found, and what can't be read is no success."""
-    assert expected == read_refusal(status, answer)
+@pytest.mark.parametrize(("status", "content", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_has_status_and_code(status: int, content: bytes, expected: Refusal) -> None:
+    """They are those of the part that failed; a body that can't be read is a refusal."""
+    assert expected == read_refusal(status, content)

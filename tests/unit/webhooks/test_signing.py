@@ -1,4 +1,4 @@
-"""Signing secrets: read, kept, ended, and what they sign. The routes are in `test_http_webhooks`, `test_callbacks`."""
+"""Signing secrets: reading, caching, dates and signatures. The routes are in `test_webhooks` and `test_delivery`."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ ENDS = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 class Store:
-    """One signing secret in memory; counts how often it is asked, and is down when told so."""
+    """A store with one signing secret; counts reads, and can be down."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.reads = 0
         self.down = False
         self.put("1", ENDS)
 
     def put(self, version: str, expires_on: datetime) -> None:
         """A new version."""
         key = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-        self.found = StoredCredential(Secret(key), version, expires_on=expires_on)
+        self.secret = StoredCredential(Secret(key), version, expires_on=expires_on)
 
     async def signing_secret(self, _: str) -> StoredCredential | None:
-        """See `signing.SigningStore`."""
-        self.asked += 1
+        """See SigningStore."""
+        self.reads += 1
         if self.down:
             raise VaultUnavailable("Key Vault answered 503.")
-        return self.found
+        return self.secret
 
 
-def set_time(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+def set_time(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
     """The time by which the dates of secrets are checked."""
     for module in (signing_module, secret_cache):
-        monkeypatch.setattr(module, "now", lambda: moment)
+        monkeypatch.setattr(module, "now", lambda: at)
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store whose secret ends at ENDS, a minute before that."""
+    """A store whose secret expires at ENDS, a minute from now."""
     set_time(monkeypatch, ENDS - timedelta(minutes=1))
     return Store()
 
 
-async def test_a_new_version_takes_over_when_the_old_one_ends(store: Store, monkeypatch: pytest.MonkeyPatch):
-    """A secret that ends right after it was read is read again, and the version that is there by then signs."""
+async def test_a_new_version_is_used_when_the_old_one_expires(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """A secret that expires is read again at once, although it was just read."""
     signing = Signing(store, clock=lambda: 1000.0)
     await signing.sign("contoso", "msg_1", b"{}")
     store.put("2", ENDS + timedelta(days=30))
@@ -65,11 +65,11 @@ async def test_a_new_version_takes_over_when_the_old_one_ends(store: Store, monk
     set_time(monkeypatch, ENDS)
 
     assert await signing.sign("contoso", "msg_2", b"{}")
-    assert 2 == store.asked
+    assert 2 == store.reads
 
 
-async def test_an_ended_secret_is_not_read_for_every_callback(store: Store, monkeypatch: pytest.MonkeyPatch):
-    """Outside its dates it is read once in REREAD_S, and so while the vault is down, when nobody knows its dates."""
+async def test_an_expired_secret_is_not_read_for_every_callback(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """It is read once in REREAD_S, also while the vault is down, when a new version may exist."""
     clock = [1000.0]
     signing = Signing(store, clock=lambda: clock[0])
     await signing.sign("contoso", "msg_1", b"{}")
@@ -78,29 +78,29 @@ async def test_an_ended_secret_is_not_read_for_every_callback(store: Store, monk
     for _ in range(3):
         with pytest.raises(VaultUnavailable):
             await signing.sign("contoso", "msg_2", b"{}")
-    assert 2 == store.asked
+    assert 2 == store.reads
     store.down = False
     clock[0] += REREAD_S
 
-    for asked in (3, 4):
+    for reads in (3, 4):
         for _ in range(3):
             with pytest.raises(NoSigningSecret, match="has expired"):
                 await signing.sign("contoso", "msg_3", b"{}")
-        assert asked == store.asked
+        assert reads == store.reads
         clock[0] += REREAD_S
 
 
 class Secrets:
-    """Signing secrets in memory; counts how often it is asked, and is down when told so."""
+    """Signing secrets by customer; counts reads, and can be down."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
-        self.asked = 0
+        self.reads = 0
         self.down = False
 
     async def signing_secret(self, customer: str) -> StoredCredential | None:
-        """See `signing.SigningStore`."""
-        self.asked += 1
+        """See SigningStore."""
+        self.reads += 1
         if self.down:
             raise VaultUnavailable("The vault is down.")
         value = self.values.get(customer)
@@ -119,14 +119,14 @@ class Clock:
 
 
 async def test_a_secret_is_read_every_few_minutes():
-    """While it verifies, it is read once in five minutes; an hour of outage is bridged."""
+    """A usable secret is read once in five minutes; an outage of an hour is bridged."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
     secrets = Signing(store, clock=clock)
-    for seconds, asked in ((0, 1), (299, 1), (2, 2)):
+    for seconds, reads in ((0, 1), (299, 1), (2, 2)):
         clock.now += seconds
         assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
-        assert asked == store.asked
+        assert reads == store.reads
     store.down = True
     clock.now += 3500
     assert await secrets.verify("acme", b"{}", signed(key, b"{}"))
@@ -135,8 +135,8 @@ async def test_a_secret_is_read_every_few_minutes():
         await secrets.verify("acme", b"{}", signed(key, b"{}"))
 
 
-async def test_a_flood_of_names_does_not_use_up_the_vault():
-    """A worker asks for so many secrets a second and no more; who is known is not held up."""
+async def test_a_flood_of_names_is_limited():
+    """A worker reads a limited number of secrets per second; known customers are not affected."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
     secrets = Signing(store, clock=clock)
@@ -153,15 +153,15 @@ async def test_a_flood_of_names_does_not_use_up_the_vault():
 
 
 async def flood(secrets: Signing, clock: Clock, seconds: int) -> None:
-    """Two hundred made-up names a second."""
+    """Send webhooks for two hundred made-up names per second."""
     for number in range(200 * seconds):
         clock.now += 0.005
         with suppress(VaultUnavailable):
             await secrets.verify(f"x{clock.now:.3f}-{number}".replace(".", "-"), b"{}", {})
 
 
-async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch):
-    """Through a flood that lasts, a known customer's secret stays in memory, and is read anew when it is time."""
+async def test_a_flood_does_not_evict_known_customers(monkeypatch: pytest.MonkeyPatch):
+    """During a flood, a known customer's secret stays in memory, and is read again when it is due."""
     monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 20)
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
@@ -179,8 +179,8 @@ async def test_made_up_names_hold_up_nobody_who_is_known(monkeypatch: pytest.Mon
     assert await secrets.verify("acme", b"{}", signed(new, b"{}"))
 
 
-async def test_made_up_names_hold_up_no_callback():
-    """A customer that nobody has asked for yet can be signed for while all reads for strangers are used up."""
+async def test_a_flood_does_not_delay_callbacks():
+    """A callback can be signed for a customer that is not in memory while all reads for senders are used up."""
     store, clock = Secrets({"acme": new_secret()}), Clock()
     secrets = Signing(store, clock=clock)
     await flood(secrets, clock, 2)
@@ -190,8 +190,8 @@ async def test_made_up_names_hold_up_no_callback():
     assert await secrets.sign("acme", "msg_1", b"{}")
 
 
-async def test_a_flood_does_not_tell_who_is_known():
-    """While no more reads are to be had, a wrong signature of a known customer's is told the same as any name."""
+async def test_a_flood_does_not_reveal_who_is_known():
+    """During a flood, a wrong signature has the same outcome for a known customer as for any other name."""
     key = new_secret()
     store, clock = Secrets({"acme": key}), Clock()
     secrets = Signing(store, clock=clock)
@@ -199,7 +199,7 @@ async def test_a_flood_does_not_tell_who_is_known():
     with pytest.raises(NoSigningSecret):
         await secrets.sign("without", "msg_1", b"{}")
 
-    async def told(name: str) -> str:
+    async def outcome(name: str) -> str:
         try:
             return str(await secrets.verify(name, b"{}", signed(new_secret(), b"{}")))
         except VaultUnavailable as exc:
@@ -208,24 +208,24 @@ async def test_a_flood_does_not_tell_who_is_known():
     for quiet_s in (10, 400):
         clock.now += quiet_s
         await flood(secrets, clock, 1)
-        busy = [await told(name) for name in ("acme", "without", "nobody")]
+        busy = [await outcome(name) for name in ("acme", "without", "nobody")]
         clock.now += 2
-        asked = store.asked
+        reads = store.reads
         calm = []
         for name in ("acme", "without", "nobody"):
-            calm += [await told(name), await told(name)]
-            assert asked + 1 == store.asked, name
-            asked = store.asked
+            calm += [await outcome(name), await outcome(name)]
+            assert reads + 1 == store.reads, name
+            reads = store.reads
         assert (1, {"False"}) == (len(set(busy)), set(calm))
         assert busy[0].startswith("Too many")
     for name in ("acme", "without", "nobody"):  # what was known is old by now: it is read once all the same
         clock.now += 400
-        asked = store.asked
-        assert ("False", asked + 1) == (await told(name), store.asked), name
+        reads = store.reads
+        assert ("False", reads + 1) == (await outcome(name), store.reads), name
 
 
-async def test_what_is_signed_verifies_with_each_secret():
-    """While a secret is being rotated, what goes out is signed with both; the receiver's library takes either."""
+async def test_a_callback_is_signed_with_each_secret():
+    """During a rotation, the receiver's library accepts the signature with either secret."""
     old, new = new_secret(), new_secret()
     headers = await Signing(Secrets({"acme": f"{new} {old}"})).sign("acme", "msg_1", b'{"a":1}')
 
@@ -233,8 +233,8 @@ async def test_what_is_signed_verifies_with_each_secret():
     assert 2 == len(headers["webhook-signature"].split(" "))
 
 
-async def test_who_has_no_secret_can_not_sign():
-    """The sentence says so; a secret that was put there meanwhile serves after seconds."""
+async def test_a_customer_without_a_secret_can_not_sign():
+    """The error says so; a secret that is stored meanwhile is used seconds later."""
     store, clock = Secrets({}), Clock()
     secrets = Signing(store, clock=clock)
     with pytest.raises(NoSigningSecret, match="The customer has no signing secret"):
@@ -246,8 +246,8 @@ async def test_who_has_no_secret_can_not_sign():
 
 
 @pytest.mark.parametrize("value", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"whsec_{'A' * 85}w=="])
-async def test_secrets_of_the_specifications_length_are_keys(value: str):
-    """From 24 to 64 bytes, with or without the padding."""
+async def test_secrets_have_the_specifications_length(value: str):
+    """24 to 64 bytes, with or without padding, are a key."""
     for text in (value, value.rstrip("=")):
         assert await Signing(Secrets({"acme": text})).verify("acme", b"{}", signed(value, b"{}"))
 
@@ -255,8 +255,8 @@ async def test_secrets_of_the_specifications_length_are_keys(value: str):
 @pytest.mark.parametrize(
     "value", ["", "x", "whsec_MfKQ", f"whsec_{'A' * 40}-_AA", f"whsec_{'A' * 120}", "whsec_MfKQ x"]
 )
-async def test_what_is_no_secret_is_said_to_be_none(value: str, caplog: pytest.LogCaptureFixture):
-    """The operator reads of it in the log, without the value."""
+async def test_an_invalid_secret_is_logged(value: str, caplog: pytest.LogCaptureFixture):
+    """The log line names the customer, without the value."""
     with pytest.raises(NoSigningSecret, match="is not `whsec_` and base64 of 24 to 64 bytes"):
         await Signing(Secrets({"acme": value})).sign("acme", "msg_1", b"{}")
 
@@ -265,8 +265,8 @@ async def test_what_is_no_secret_is_said_to_be_none(value: str, caplog: pytest.L
 
 
 @pytest.mark.parametrize("value", ["{good} whsec_MARKED", "MARKED {good}", "whsec_ {good} MARKED=="])
-async def test_a_malformed_secret_switches_off_no_good_one(value: str, caplog: pytest.LogCaptureFixture):
-    """A slip while rotating leaves the other secret in force; the log tells of it, without a value."""
+async def test_a_malformed_secret_does_not_disable_the_valid_one(value: str, caplog: pytest.LogCaptureFixture):
+    """A mistake during a rotation leaves the other secret in use; the log line has no value."""
     good = new_secret()
     secrets = Signing(Secrets({"acme": value.format(good=good)}))
 
@@ -277,12 +277,12 @@ async def test_a_malformed_secret_switches_off_no_good_one(value: str, caplog: p
     assert good not in caplog.text
 
 
-async def test_the_specifications_own_example_verifies():
-    """The vector of the library's tests is signed as there. It is too old; its body, signed now, is let in."""
+async def test_the_specifications_example_verifies():
+    """The library's test vector has the same signature. It is too old; its body is accepted if signed now."""
     key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     store = Secrets({"acme": key})
-    moment = datetime.fromtimestamp(1614265330, UTC)
-    headers = signed(key, b'{"test": 2432232314}', webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=moment)
+    at = datetime.fromtimestamp(1614265330, UTC)
+    headers = signed(key, b'{"test": 2432232314}', webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=at)
 
     assert "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" == headers["webhook-signature"]
     assert not await Signing(store).verify("acme", b'{"test": 2432232314}', headers)  # it is of 2021
