@@ -153,6 +153,17 @@ def test_paths_in_contributing_exist():
     assert [] == [path for path in named if path.endswith("/") and not (ROOT / path).is_dir()]
 
 
+@pytest.mark.parametrize("file", ["CONTRIBUTING.md", ".devcontainer/devcontainer.json"])
+def test_commands_and_tiers_exist(file: str):
+    """Every command of dev.py that the guide or the dev container names exists, and so does a tier of `test`."""
+    dev = runpy.run_path(str(ROOT / "dev.py"))
+    named = re.findall(r"python3 dev\.py (\w+)(?: ([a-z]+))?", (ROOT / file).read_text())
+
+    assert named
+    assert {command for command, _ in named} <= set(dev["COMMANDS"])
+    assert {tier for command, tier in named if command == "test" and tier} <= set(dev["TIERS"])
+
+
 def test_every_package_of_the_app_is_a_place_for_a_change():
     """The table of CONTRIBUTING.md sends somebody to every package of `shared/`, and to the other top packages."""
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where does my change go?")[2].partition("\n## ")[0]
