@@ -28,7 +28,8 @@ from shared.jobs.records import Lease
 from shared.storage.base import Row
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated
-from tests.support.fakes import Fault, MemoryBlobs, MemoryTable
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Customer, World
 from tests.support.workers import Worker, worker_of
 

@@ -20,7 +20,8 @@ from shared.retention.customer_data import CustomerData
 from shared.settings import Settings, read_settings
 from shared.storage.base import Row
 from tests.support.endpoint import Endpoint
-from tests.support.fakes import MemoryBlobs, MemoryTable
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import MemoryTable
 from tests.support.harness import Customer, World, open_world
 
 SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,more,results"})

@@ -25,7 +25,8 @@ from shared.retention.sweep import Sweep
 from shared.settings import Settings, read_settings
 from shared.storage.base import Row
 from tests.support.endpoint import Endpoint, completion
-from tests.support.fakes import Fault, MemoryBlobs, MemoryTable
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import World, open_world
 
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from shared.errors import StorageUnavailable
 from shared.storage import blobs as azure_blobs
 from shared.storage.base import BlobProperties, Blobs, BlobTooLarge, ContainerMissing
 from shared.storage.blobs import AzureBlobs
-from tests.support.fakes import MemoryBlobs
+from tests.support.fake_blobs import MemoryBlobs
 from tests.support.faulty_tables import account_of
 from tests.support.harness import World
 
