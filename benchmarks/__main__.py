@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import cold_start, warm_job
 from benchmarks.stage import RunFailed
-from local.stack.node import Missing
+from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 
 _BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job}
@@ -39,7 +39,7 @@ def main() -> None:
     for name in asked.names or _BENCHMARKS:
         try:
             figures[name] = found = asyncio.run(_BENCHMARKS[name].measure(*([asked.rounds] if asked.rounds else [])))
-        except (Missing, ProcessFailed, RunFailed) as exc:
+        except (NotInstalled, ProcessFailed, RunFailed) as exc:
             sys.exit(str(exc))
         print(_BENCHMARKS[name].report(found), end="\n\n", flush=True)
     if asked.json:

@@ -44,7 +44,7 @@ class FirstJob:
 
 
 async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """The figures of one run. Raises RunFailed, Missing, ProcessFailed."""
+    """The figures of one run. Raises RunFailed, NotInstalled, ProcessFailed."""
     async with open_stage(1) as stage:
         for name in _APPS:  # compiles what is not compiled yet, and fills the machine's file cache
             await _start(name, stage.environment)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.messages import customer, message
 from benchmarks.process import log_as_a_worker, peak_memory_mb
-from local.host.trigger_metadata import MessageFacts
+from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
 
 _marks: list[tuple[str, float, float]] = []
@@ -47,7 +47,7 @@ async def run(app: Path, *, steps: bool) -> None:
 
 
 async def _job(worker: Worker) -> None:
-    ended = await worker.invoke_queue("run_job", message(0), MessageFacts(id=str(uuid.uuid4())))
+    ended = await worker.invoke_queue("run_job", message(0), MessageProperties(id=str(uuid.uuid4())))
     if not ended.ok or json.loads(ended.outputs["results"])["status"] != "succeeded":
         raise SystemExit(f"The job did not succeed: {ended}")
 

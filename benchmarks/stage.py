@@ -42,7 +42,7 @@ async def open_stage(accounts: int) -> AsyncIterator[Stage]:
     """
     A stage with that many customers, each with an account of its own, until the block ends.
 
-    Raises Missing, ProcessFailed.
+    Raises NotInstalled, ProcessFailed.
     """
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     own = {name: value for name, value in os.environ.items() if not name.upper().startswith(_SURPRISES)}

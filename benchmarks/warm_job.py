@@ -49,7 +49,7 @@ class Side:
 
 
 async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """The figures of one run. Raises RunFailed, Missing, ProcessFailed."""
+    """The figures of one run. Raises RunFailed, NotInstalled, ProcessFailed."""
     async with contextlib.AsyncExitStack() as parts:
         stage = await parts.enter_async_context(open_stage(CUSTOMERS))
         sides = {

@@ -16,7 +16,7 @@ import aiohttp
 from benchmarks.blocks import cpu_ms, serve
 from benchmarks.messages import MODEL, conversation, customer, message
 from benchmarks.process import log_as_a_worker
-from local.host.trigger_metadata import MessageFacts
+from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
 from local.paths import PROJECT
 
@@ -30,12 +30,12 @@ async def run() -> None:
     worker = await Worker.load(PROJECT)
 
     async def work(number: int) -> None:
-        ended = await worker.invoke_queue("run_job", message(number), MessageFacts(id=str(uuid.uuid4())))
+        ended = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
         if not ended.ok or b'"status":"succeeded"' not in ended.outputs["results"]:
             raise RuntimeError(f"A job did not succeed: {ended}")
 
     async def refused() -> None:
-        await worker.invoke_queue("run_job", b"{}", MessageFacts(id=str(uuid.uuid4())))
+        await worker.invoke_queue("run_job", b"{}", MessageProperties(id=str(uuid.uuid4())))
 
     async def extras() -> dict[str, Any]:
         return {

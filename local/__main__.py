@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win
 
 
 def main() -> int:
-    """Runs the command line, and gives the exit code."""
+    """Run the command line. Returns the exit code."""
     arguments = _parser().parse_args()
     if sys.platform == "win32":
         print("The local stack runs on Linux and macOS. On Windows, use it inside WSL.", file=sys.stderr)
@@ -37,11 +37,11 @@ def main() -> int:
 
 
 async def start(arguments: argparse.Namespace) -> int:
-    """Runs a stack until a signal comes or a part of it breaks."""
-    # Imported here: the help should come at once, and name what is not installed.
+    """Run a stack until a signal arrives or a part of it ends. Returns the exit code."""
+    # Imported here, so that --help is quick and needs no installed package.
     from local.stack import settings_file, stack  # noqa: PLC0415
     from local.stack.hosts import free_port  # noqa: PLC0415
-    from local.stack.node import Missing  # noqa: PLC0415
+    from local.stack.node import NotInstalled  # noqa: PLC0415
     from local.stack.processes import ProcessFailed  # noqa: PLC0415
 
     path: Path = arguments.settings
@@ -49,44 +49,44 @@ async def start(arguments: argparse.Namespace) -> int:
     workers = 0 if arguments.no_host else arguments.workers or 1
     if arguments.no_host and arguments.workers:
         print(
-            "--workers is the number of Functions hosts, and --no-host leaves them out: use one of both.",
+            "--workers sets the number of Functions hosts and --no-host starts none. Use only one of them.",
             file=sys.stderr,
         )
         return 1
     try:
         settings_file.check(path)
-        print("Starting Storage, the AI endpoint, Key Vault" + (" and the Functions hosts …" if workers else " …"))
+        print(f"Starting Storage, the AI endpoint, Key Vault{' and the Functions hosts' if workers else ''} …")
         async with stack.start(workers=workers, port=port) as running:
             with settings_file.written(path, running.settings(), port):
                 print(_summary(running, path), flush=True)
                 print(await running.broken(), file=sys.stderr)
                 return 1
-    except (Missing, ProcessFailed, settings_file.Taken) as exc:
+    except (NotInstalled, ProcessFailed, settings_file.SettingsFileInUse) as exc:
         print(exc, file=sys.stderr)
         return 1
     except asyncio.CancelledError:
-        print("Stopped; nothing is left running.")
+        print("Stopped. No process is left running.")
         raise
 
 
 async def demo(arguments: argparse.Namespace) -> int:
-    """Shows the project at work."""
-    from local.demo import run as show  # noqa: PLC0415
+    """Run the demo. Returns the exit code."""
+    from local.demo import run as demo_run  # noqa: PLC0415
 
-    code: int = await show.run(arguments)
+    code: int = await demo_run.run(arguments)
     return code
 
 
 async def soak(arguments: argparse.Namespace) -> int:
-    """Puts the app to the test: many jobs, faults, kills, and a reconciliation."""
-    from local.soak import run as soaks  # noqa: PLC0415
+    """Run a soak: many jobs, faults, killed workers, and a reconciliation. Returns the exit code."""
+    from local.soak import run as soak_run  # noqa: PLC0415
 
-    code: int = await soaks.run(arguments)
+    code: int = await soak_run.run(arguments)
     return code
 
 
 async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:
-    """Runs `work`; the first signal cancels it, and further ones do not disturb its cleaning up."""
+    """Run `work`. The first signal cancels it; further signals don't interrupt its cleanup."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     received: list[signal.Signals] = []
@@ -115,13 +115,13 @@ def _summary(running: Any, path: Path) -> str:
         f"  Storage         {running.storage.queue_url} and its blobs and tables (Azurite)",
         f"  AI endpoint     {running.ai.url} (aimock)",
         f"  Key Vault       {running.vault.url}",
-        f"  Functions app   {hosts.url + '/api' if hosts else 'not started: `func start` is for you'}",
+        f"  Functions app   {hosts.url + '/api' if hosts else 'not started; run `func start`'}",
         f"  App settings    {path}",
         "",
-        "Customers, each with a connection of its own in Key Vault:",
+        "Customers, each with its own connection in Key Vault:",
         *(f"  {customer.id:<14}  {customer.kind}" for customer in running.customers),
         "",
-        "Put jobs into the queue `jobs`, as base64; results appear in `results`. The README has a script.",
+        "Send jobs, in base64, to the queue `jobs`; their results arrive in `results`. The README has a script.",
         "",
         "Ctrl-C stops everything.",
     ]
@@ -129,47 +129,51 @@ def _summary(running: Any, path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local", description="Azure, for this project, on one machine.")
+    parser = argparse.ArgumentParser(prog="python dev.py", description="A stack on this machine in place of Azure.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("start", help="run the stack in the foreground until Ctrl-C")
-    command.add_argument("--no-host", action="store_true", help="without Functions hosts, as for `func start`")
-    command.add_argument("--workers", type=_positive, help="Functions hosts; 1 if left out")
-    command.add_argument("--port", type=_port, help="the app's HTTP port; a free one if left out")
+    command.add_argument(
+        "--no-host", action="store_true", help="start no Functions host, so that `func start` can run the app"
+    )
+    command.add_argument("--workers", type=_positive, help="number of Functions hosts (default: 1)")
+    command.add_argument("--port", type=_port, help="HTTP port of the app (default: a free port)")
     command.add_argument(
         "--settings",
         type=Path,
         default=PROJECT / "local.settings.json",
-        help="where the app settings are written; local.settings.json at the project's top if left out",
+        help="file to write the app settings to (default: local.settings.json in the project's folder)",
     )
     command.set_defaults(run=start)
 
-    command = commands.add_parser("demo", help="jobs for three customers, and what became of them")
-    command.add_argument("--endpoint", help="a real endpoint in place of the AI stand-in")
-    command.add_argument("--model", help="its model or deployment")
+    command = commands.add_parser("demo", help="run jobs for three customers, and show their results")
+    command.add_argument("--endpoint", help="URL of a real endpoint to use; its key is in AI_API_KEY")
+    command.add_argument("--model", help="model or deployment of that endpoint")
     command.add_argument(
         "--provider",
         choices=("azure_openai", "foundry", "openai"),
-        help="whose API answers there, where the host does not tell: a gateway, or a server on this machine",
+        help="provider of that endpoint, if its host doesn't show it (a gateway, a server on this machine)",
     )
     command.set_defaults(run=demo)
 
-    command = commands.add_parser("soak", help="many jobs, faults and kills, and whether every call is accounted for")
-    command.add_argument("--jobs", type=_positive, default=2000, help="jobs of the crowd; 2000 if left out")
-    command.add_argument("--customers", type=_positive, default=20, help="customers of the crowd; 20 if left out")
-    command.add_argument("--workers", type=_positive, default=2, help="Functions hosts; 2 if left out")
-    command.add_argument("--kills", type=_count, default=6, help="workers killed while the crowd runs; 6 if left out")
-    command.add_argument("--backlog", type=_count, default=1000, help="jobs of the heavy customer; 1000 if left out")
-    command.add_argument("--seconds", type=_positive, default=300, help="when to give up; 300 if left out")
-    command.add_argument("--seed", type=_count, help="a number that stands for all chances; by chance if left out")
-    command.add_argument("--json", type=Path, help="a file to write the figures to")
+    command = commands.add_parser(
+        "soak", help="run many jobs with faults and killed workers, and account for every call"
+    )
+    command.add_argument("--jobs", type=_positive, default=2000, help="jobs with faults (default: 2000)")
+    command.add_argument("--customers", type=_positive, default=20, help="customers of these jobs (default: 20)")
+    command.add_argument("--workers", type=_positive, default=2, help="number of Functions hosts (default: 2)")
+    command.add_argument("--kills", type=_count, default=6, help="workers to kill meanwhile (default: 6)")
+    command.add_argument("--backlog", type=_count, default=1000, help="jobs in the fairness phase (default: 1000)")
+    command.add_argument("--seconds", type=_positive, default=300, help="time limit (default: 300)")
+    command.add_argument("--seed", type=_count, help="seed of all random choices (default: random)")
+    command.add_argument("--json", type=Path, help="file to write the figures to")
     command.set_defaults(run=soak)
     return parser
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up.")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0.")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""The demo's jobs, what each is there to show, and its result in a line."""
+"""The demo's jobs, what each of them shows, and its result in one line."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,29 +6,34 @@ from typing import Any
 from local.paths import PROJECT
 
 TEXT = PROJECT / "docs" / "scale.md"
-"""What two of the jobs are about: one of the project's own texts, and one that seldom changes."""
-REFUSED = frozenset({"unknown member", "no connection"})
-"""What jobs show that are meant to fail."""
+"""The text of two jobs: a page of this project's docs."""
+FAILING = frozenset({"unknown member", "no connection"})
+"""The titles of the jobs that are meant to fail."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A job of the demo, and what it is there to show."""
+class DemoJob:
+    """A job of the demo: its title, and its JSON."""
 
-    shows: str
+    title: str
     job: dict[str, Any]
 
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return str(self.job["job_id"])
 
-def demo_jobs(*, real: bool) -> list[Sent]:
-    """The jobs; on a `real` endpoint only those that one chat model can answer, and that nobody makes fail."""
+
+def demo_jobs(*, real: bool) -> list[DemoJob]:
+    """The jobs. On a `real` endpoint only those that a chat model can run, and none with an injected failure."""
     text = TEXT.read_text(encoding="utf-8")
-    chat = [
-        Sent(
-            "a text as context",
+    chats = [
+        DemoJob(
+            "chat with context",
             _chat("contoso", prompt="Summarise this text in one sentence.", context=text[:4000]),
         ),
-        Sent(
-            "with history",
+        DemoJob(
+            "chat with history",
             _chat(
                 "fabrikam",
                 system="You answer in one short sentence.",
@@ -39,8 +44,8 @@ def demo_jobs(*, real: bool) -> list[Sent]:
                 prompt="And what is the capital of Japan?",
             ),
         ),
-        Sent(
-            "prompt template",
+        DemoJob(
+            "chat with template",
             _chat(
                 "fabrikam",
                 template="Read the mail.\n@@context\nNow @@userPrompt",
@@ -48,7 +53,7 @@ def demo_jobs(*, real: bool) -> list[Sent]:
                 prompt="write a friendly answer about the refund.",
             ),
         ),
-        Sent(
+        DemoJob(
             "three prompts",
             _job(
                 "northwind",
@@ -56,27 +61,27 @@ def demo_jobs(*, real: bool) -> list[Sent]:
                 prompts=[f"What is the capital of {country}?" for country in ("France", "Japan", "Peru")],
             ),
         ),
-        Sent("a long text", _job("contoso", "summarize", text=text, style="bullets", max_words=80)),
+        DemoJob("summary", _job("contoso", "summarize", text=text, style="bullets", max_words=80)),
     ]
-    only_here = [
-        Sent("rate-limited once", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
-        Sent("a picture", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-1"}),
-        Sent(
-            "a vector",
+    stand_in_only = [
+        DemoJob("chat, rate-limited", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
+        DemoJob("image", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-1"}),
+        DemoJob(
+            "embedding",
             _job("northwind", "embed", texts=["a queue of jobs"]) | {"model": "text-embedding-3-small"},
         ),
-        Sent("any other request", _job("northwind", "raw", method="GET", path="models")),
+        DemoJob("raw request", _job("northwind", "raw", method="GET", path="models")),
     ]
-    refused = [
-        Sent("unknown member", _chat("northwind", prompt="Hello") | {"urgency": "high"}),
-        Sent("no connection", _chat("tailspin", prompt="Hello")),
+    failing = [
+        DemoJob("unknown member", _chat("northwind", prompt="Hello") | {"urgency": "high"}),
+        DemoJob("no connection", _chat("tailspin", prompt="Hello")),
     ]
-    jobs = [*chat, *([] if real else only_here), *refused]
-    return [Sent(sent.shows, {"job_id": f"demo-{number}"} | sent.job) for number, sent in enumerate(jobs, 1)]
+    jobs = [*chats, *([] if real else stand_in_only), *failing]
+    return [DemoJob(each.title, {"job_id": f"demo-{number}"} | each.job) for number, each in enumerate(jobs, 1)]
 
 
-def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911  # a table
-    """What came of a job, in a line: the answer, or what it is, or why there is none."""
+def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911 -- a table
+    """The outcome of a job in one line: the answer, or what the output is, or the error."""
     if "error" in result:
         return "{code}: {message}".format(**result["error"])
     if "output" not in result:  # too large for a message
@@ -85,8 +90,8 @@ def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911  # a table
     if result["action"] == "multi_chat":
         return " ".join(answer["text"] for answer in output["answers"])
     if result["action"] == "image":
-        (picture,) = output["images"]
-        return "{width} x {height} {blob[content_type]}, {blob[size]} bytes".format(**picture)
+        (image,) = output["images"]
+        return "{width} x {height} {blob[content_type]}, {blob[size]} bytes".format(**image)
     if result["action"] == "embed":
         return f"{output['vectors']} x {output['dimensions']} numbers"
     if result["action"] == "raw":
@@ -94,9 +99,9 @@ def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911  # a table
     return " ".join(output["text"].split())
 
 
-def _chat(customer: str, **given: Any) -> dict[str, Any]:
-    return _job(customer, "chat", **given)
+def _chat(customer: str, **members: Any) -> dict[str, Any]:
+    return _job(customer, "chat", **members)
 
 
-def _job(customer: str, action: str, **given: Any) -> dict[str, Any]:
-    return {"customer": customer, "action": action, "input": given}
+def _job(customer: str, action: str, **members: Any) -> dict[str, Any]:
+    return {"customer": customer, "action": action, "input": members}

@@ -1,8 +1,8 @@
 """
-The demo: jobs of three customers through the real queue, and what became of them.
+The demo: jobs of three customers through the real queue, and their results.
 
-Submits as any back end would, with Azure's own queue client, and reads results and usage records where
-the app leaves them. Knows nothing of how the app does its work.
+It submits jobs as any back end would, with Azure's own queue client, and reads results and usage records where the
+app writes them. Knows nothing of how the app works inside.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import json
 import os
 import time
 from base64 import b64decode, b64encode
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,102 +20,99 @@ from urllib.parse import urlsplit
 from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobClient
 from azure.storage.queue.aio import QueueClient
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from local.demo.jobs import REFUSED, Sent, demo_jobs, describe
+from local.demo.jobs import FAILING, DemoJob, demo_jobs
+from local.demo.tables import results_table, usage_table
 from local.paths import PROJECT
 from local.stack import stack
 from local.stack.customers import Customer, onboard
-from local.stack.node import Missing
+from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 from local.stack.stack import Stack
 
 KEY = "AI_API_KEY"
-"""The environment's variable that holds the key of a real endpoint."""
-PATIENCE_S = 90.0
-KEPT = PROJECT / ".demo"
-"""The one thing that the demo leaves: a picture to look at."""
-
-_COLOURS = {"succeeded": "green", "partial": "yellow", "failed": "red"}
+"""The environment variable that has the key of a real endpoint."""
+TIME_LIMIT_S = 90.0
+IMAGES = PROJECT / ".demo"
+"""The only folder that the demo writes to: an image to look at."""
+HOST_LINES = 20
+"""The last lines of the hosts' output that are printed after a timeout."""
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Runs the demo and gives the exit code: 0 where every job ended as it should."""
+    """Run the demo. Returns the exit code: 0 if every job ended as expected."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 100  # a log is not as narrow as the 80 columns that are assumed
+        console.width = 100  # rich assumes 80 columns for a file or a pipe
     endpoint, key = arguments.endpoint, os.environ.get(KEY, "")
     if endpoint and not (key and arguments.model):
-        console.print(f"--endpoint needs --model as well, and the key in the environment variable {KEY}.")
+        console.print(f"--endpoint also needs --model, and the key in the environment variable {KEY}.")
         return 1
     if not endpoint and (key or arguments.model or arguments.provider):
-        given = "--model" if arguments.model else "--provider" if arguments.provider else KEY
-        console.print(f"{given} is of a real endpoint: name that with --endpoint, or leave out {given}.")
+        name = "--model" if arguments.model else "--provider" if arguments.provider else KEY
+        console.print(f"{name} is only for a real endpoint. Add --endpoint, or leave out {name}.")
         return 1
-    quiet: list[str] = []
-    started = time.monotonic()
+    host_lines: list[str] = []
+    start = time.monotonic()
     console.print("Starting Storage, Key Vault, the AI endpoint and two Functions workers …")
     try:
-        async with stack.start(workers=2, settings=_allowing(endpoint), tell=quiet.append) as running:
-            console.print(f"Ready after {time.monotonic() - started:.1f} s.\n")
+        async with stack.start(workers=2, settings=_allow(endpoint), on_line=host_lines.append) as running:
+            console.print(f"Ready after {time.monotonic() - start:.1f} s.\n")
             if endpoint:
-                await _move(running, endpoint, arguments.model, arguments.provider, key)
+                await _use_real_endpoint(running, endpoint, arguments.model, arguments.provider, key)
             return await _show(console, running, real=endpoint)
-    except (Missing, ProcessFailed) as exc:
+    except (NotInstalled, ProcessFailed) as exc:
         console.print(str(exc), style="red")
         return 1
     except TimeoutError:
-        console.print(f"Not every job had a result after {PATIENCE_S:g} s. The hosts' last lines:", style="red")
-        console.print("\n".join(quiet[-20:]), markup=False)
+        console.print(f"Not every job had a result within {TIME_LIMIT_S:g} s. The hosts' last lines:", style="red")
+        console.print("\n".join(host_lines[-HOST_LINES:]), markup=False)
         return 1
 
 
 async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     jobs = demo_jobs(real=bool(real))
-    console.print("[bold]Customers[/bold], each with an endpoint and a key of its own in Key Vault:")
+    console.print("[bold]Customers[/bold], each with its own endpoint and key in Key Vault:")
     for customer in running.customers:
         console.print(f"  {customer.id:<10} {real or customer.kind}")
     console.print()
     results = await _run_jobs(console, running, jobs)
-    console.print(_outcomes(jobs, results))
+    console.print(results_table(jobs, results))
     records = await _usage(running)
-    console.print(_statement(records))
-    picture = await _picture(running, results)
-    if picture is not None:
-        console.print(f"The picture is in [bold]{picture.relative_to(PROJECT)}[/bold].")
+    console.print(usage_table(records))
+    image = await _save_image(running, results)
+    if image is not None:
+        console.print(f"The image is in [bold]{image.relative_to(PROJECT)}[/bold].")
     if real:
-        console.print(whose(real, records))
+        console.print(billing_note(real, records))
     else:
-        calls = await running.ai.journal(status=200)
-        told = sum(record["calls"] for record in records)
+        journal = await running.ai.journal(status=200)
+        recorded = sum(record["calls"] for record in records)
         console.print(
-            f"The AI endpoint's own journal counts {len(calls)} answered calls; "
-            f"the usage records say {told}.\n\n"
-            "[dim]The answers come from a stand-in on this machine, not from a model. All else is a job's\n"
-            "real way: queue, worker, Key Vault's client, HTTP, ledger. On a real subscription:[/dim]\n\n"
+            f"By its journal, the AI endpoint answered {len(journal)} calls. The usage records have {recorded}.\n\n"
+            "[dim]The answers are from a stand-in on this machine, not from a model. The rest of a job's path is as\n"
+            "in Azure: queue, worker, Key Vault's client, HTTP, ledger. To use a real subscription:[/dim]\n\n"
             f"  {KEY}=… python3 dev.py demo --model DEPLOYMENT \\\n"
             "      --endpoint https://RESOURCE.openai.azure.com/openai/v1"
         )
-    ended = sum(result["status"] == "succeeded" for result in results.values())
-    expected = sum(sent.shows not in REFUSED for sent in jobs)
-    return 0 if ended == expected and len(results) == len(jobs) else 1
+    succeeded = sum(result["status"] == "succeeded" for result in results.values())
+    expected = sum(each.title not in FAILING for each in jobs)
+    return 0 if succeeded == expected and len(results) == len(jobs) else 1
 
 
-async def _run_jobs(console: Console, running: Stack, jobs: Sequence[Sent]) -> dict[str, dict[str, Any]]:
-    """Puts every job into the queue, one of them twice, and waits until each has a result."""
+async def _run_jobs(console: Console, running: Stack, jobs: Sequence[DemoJob]) -> dict[str, dict[str, Any]]:
+    """Send every job, and the first one twice. Returns the results by job id; raises TimeoutError if one is missing."""
     results: dict[str, dict[str, Any]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with _queue(running, "jobs") as jobs_queue, _queue(running, "results") as results_queue:
-        bodies = [json.dumps(sent.job).encode() for sent in jobs]
+        bodies = [json.dumps(each.job).encode() for each in jobs]
         await asyncio.gather(*(jobs_queue.send_message(b64encode(body).decode()) for body in [*bodies, bodies[0]]))
-        console.print(f"Sent {len(jobs)} jobs into the queue [bold]jobs[/bold], the first of them twice.")
+        console.print(f"Sent {len(jobs)} jobs to the queue [bold]jobs[/bold], the first one twice.")
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("Results", total=len(jobs))
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIME_LIMIT_S):
                 while len(results) < len(jobs):
                     async for message in results_queue.receive_messages(messages_per_page=32):
                         result = json.loads(b64decode(message.content))
@@ -127,87 +123,51 @@ async def _run_jobs(console: Console, running: Stack, jobs: Sequence[Sent]) -> d
     return results
 
 
-def _outcomes(jobs: Sequence[Sent], results: dict[str, dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="What became of the jobs", title_justify="left", title_style="bold")
-    for name in ("customer", "job", "status"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("answer, or why not", ratio=1)
-    for sent in jobs:
-        result = results[sent.job["job_id"]]
-        usage, colour = result["usage"], _COLOURS[result["status"]]
-        failed = "error" in result
-        said = Text(describe(result), no_wrap=not failed, overflow="fold" if failed else "ellipsis")
-        table.add_row(
-            sent.job["customer"],
-            sent.shows,
-            f"[{colour}]{result['status']}[/{colour}]",
-            f"{usage['input_tokens']} + {usage['output_tokens']}" if usage["input_tokens"] else "-",
-            said,
-        )
-    return table
-
-
-def _statement(records: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="What each customer used", title_justify="left", title_style="bold")
-    for name in ("customer", "model", "billed to"):
-        table.add_column(name)
-    for name in ("calls", "input tokens", "output tokens"):
-        table.add_column(name, justify="right")
-    sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for record in records:
-        line = sums[record["PartitionKey"], record["model"], record["billed_to"]]
-        for place, name in enumerate(("calls", "input_tokens", "output_tokens")):
-            line[place] += record[name]
-    for key, line in sorted(sums.items()):
-        table.add_row(*key, *map(str, line))
-    return table
-
-
 async def _usage(running: Stack) -> list[dict[str, Any]]:
-    """Every usage record, from the table that the app keeps them in."""
+    """Every usage record, from the app's table."""
     async with TableClient.from_connection_string(running.storage.connection_string, "jobs") as table:
         return [dict(row) async for row in table.query_entities("RowKey ge 'u_' and RowKey lt 'u`'")]
 
 
-async def _picture(running: Stack, results: dict[str, dict[str, Any]]) -> Path | None:
-    """The picture that a job has made, out of its blob into a file that opens."""
-    made = next((one for one in results.values() if one.get("action") == "image" and "output" in one), None)
-    if made is None:
+async def _save_image(running: Stack, results: Mapping[str, dict[str, Any]]) -> Path | None:
+    """Copy the image of the image job from its blob to a file. Returns the file, or None without such a job."""
+    images = (result["output"]["images"] for result in results.values() if result["action"] == "image")
+    image = next(images, None)
+    if image is None:
         return None
-    place = made["output"]["images"][0]["blob"]
-    client = BlobClient.from_connection_string(running.storage.connection_string, place["container"], place["name"])
+    blob = image[0]["blob"]
+    client = BlobClient.from_connection_string(running.storage.connection_string, blob["container"], blob["name"])
     async with client:
         data = await (await client.download_blob()).readall()
-    KEPT.mkdir(exist_ok=True)
-    file = KEPT / Path(place["name"]).name
+    IMAGES.mkdir(exist_ok=True)
+    file = IMAGES / Path(blob["name"]).name
     file.write_bytes(data)
     return file
 
 
-def whose(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Whose the answers of a real endpoint were, by the usage records: nobody's, where no call was answered."""
+def billing_note(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Who is billed for the answers of a real endpoint, by the usage records: nobody, if no call was answered."""
     if any(record["calls"] for record in records):
-        return f"The answers came from {endpoint}, and its owner will be billed for them."
+        return f"The answers are from {endpoint}; its owner is billed for them."
     return (
-        f"No call to {endpoint} was answered; the table says why. "
-        "Where a host does not tell which provider's API answers there, --provider says it."
+        f"{endpoint} answered no call; the table has the errors. "
+        "If the host doesn't show which provider's API it serves, name the provider with --provider."
     )
 
 
-def _allowing(endpoint: str | None) -> dict[str, str]:
-    """The setting that allows an endpoint, which may be a gateway of somebody's own."""
-    with contextlib.suppress(ValueError):  # what is no URL is told by the jobs
+def _allow(endpoint: str | None) -> dict[str, str]:
+    """The setting that allows a real endpoint, which may be a customer's own gateway."""
+    with contextlib.suppress(ValueError):  # the jobs' errors explain an invalid URL
         if endpoint and (host := urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname):
             return {"ALLOWED_ENDPOINT_SUFFIXES": host}
     return {}
 
 
-async def _move(running: Stack, endpoint: str, model: str, provider: str | None, key: str) -> None:
-    """Gives each of the three customers the real endpoint in place of the stand-in."""
+async def _use_real_endpoint(running: Stack, endpoint: str, model: str, provider: str | None, key: str) -> None:
+    """Replace the endpoint of each of the three customers by the real one."""
     settings = {"default_model": model, **({"provider": provider} if provider else {})}
-    moved = [Customer(each.id, each.kind, endpoint, settings, key=key) for each in running.customers]
-    await onboard(running.vault, "", *moved)
+    customers = [Customer(each.id, each.kind, endpoint, settings, key=key) for each in running.customers]
+    await onboard(running.vault, "", *customers)
 
 
 @contextlib.asynccontextmanager

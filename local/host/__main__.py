@@ -1,13 +1,13 @@
 """
 A Functions host for one machine: runs a function app on Microsoft's own Python worker engine.
 
-    python -m local.host --app DIR [--port P] [--instance K] [--invisible SECONDS]
+    python -m local.host --app DIR [--port P] [--instance K] [--visibility-timeout SECONDS]
 
-App settings are the environment variables. Each process is one instance; several may listen to the same
-queues. In Azure an instance is two processes, host and worker, that talk gRPC; here both share one
-process and one event loop. So a function that blocks the loop also blocks polling and the renewal of
-messages, and a worker that dies takes its host with it: whoever supervises starts it again. Timers do not
-tick: `POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
+App settings are environment variables. Each process is one instance; several may listen to the same queues. In Azure
+an instance is two processes, host and worker, which communicate over gRPC. Here both share one process and one event
+loop, so a function that blocks the loop also blocks polling and the renewal of messages, and a worker that dies ends
+its host; a supervisor restarts it. Timers do not run by themselves: `POST /admin/functions/NAME`, with
+`Content-Type: application/json`, runs one.
 """
 
 import argparse
@@ -23,20 +23,20 @@ from local.host.instance import Host, leave
 from local.host.log import start_logging
 from local.host.worker import Worker
 
-INVISIBLE = 600  # seconds a message is hidden while its job runs; fixed in Azure
+VISIBILITY_TIMEOUT_S = 600  # how long a message is invisible while its job runs; fixed in Azure
 LAST_PORT = 65535
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.host", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--app", type=Path, required=True, help="the directory of function_app.py and host.json")
-    parser.add_argument("--port", default="0", help="the HTTP port; 0 for no HTTP, auto for a free port")
+    parser.add_argument("--port", default="0", help="the HTTP port; 0: no HTTP, auto: a free port")
     parser.add_argument("--instance", default="0", help="the number of this instance, for WEBSITE_INSTANCE_ID")
     parser.add_argument(
-        "--invisible",
+        "--visibility-timeout",
         type=int,
-        default=INVISIBLE,
-        help="seconds that a message is hidden while its job runs (Azure: 600)",
+        default=VISIBILITY_TIMEOUT_S,
+        help="seconds for which a message is invisible while its job runs (Azure: 600)",
     )
     return parser.parse_args()
 
@@ -44,18 +44,18 @@ def _parse_arguments() -> argparse.Namespace:
 async def _serve(arguments: argparse.Namespace) -> None:
     app_dir = arguments.app.resolve()
     if arguments.port != "auto" and not (arguments.port.isdecimal() and int(arguments.port) <= LAST_PORT):
-        raise HostError(f"--port must be a number up to {LAST_PORT} or auto, and is {arguments.port!r}.")
+        raise HostError(f"--port must be a number up to {LAST_PORT} or auto. It is {arguments.port!r}.")
     port = 0 if arguments.port == "auto" else int(arguments.port) or None
     os.environ.setdefault("WEBSITE_INSTANCE_ID", f"local-{arguments.instance}")
-    os.chdir(os.sep)  # in Azure, too, it is not the app's directory
+    os.chdir(os.sep)  # in Azure, too, the current directory is not the app's
     settings = load_host_json(app_dir / "host.json", os.environ)
     start_logging(Worker.running)
     worker = await Worker.load(app_dir)
-    await Host(worker, settings, arguments.invisible).run(port)
+    await Host(worker, settings, arguments.visibility_timeout).run(port)
 
 
 def main() -> None:
-    """Runs the host until it is stopped; exits with 1, and says why, if it cannot start."""
+    """Run the host until it is stopped. If it can't start, print the reason and exit with 1."""
     arguments = _parse_arguments()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave(0))

@@ -1,8 +1,8 @@
 """
-The functions of an app as the host sees them: triggers and outputs, as the decorators declare them,
-and what their settings mean (`%SETTING%`, connections).
+The functions of an app: triggers and outputs, as the decorators declare them, and the meaning of their settings
+(`%SETTING%`, connections).
 
-Knows queue and HTTP bindings and timers, and refuses every other. Knows nothing of Storage or of the worker.
+Supports queue and HTTP bindings and timers, and rejects all others. Knows nothing of Storage or of the worker.
 """
 
 import json
@@ -28,7 +28,7 @@ _IDENTITY_SETTINGS = ("queueServiceUri", "serviceUri", "accountName", "credentia
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One binding of a function. `settings` is all that its decorator said, in function.json's words."""
+    """One binding of a function. `settings` are those of its decorator, with function.json's names."""
 
     name: str
     type: str
@@ -36,12 +36,12 @@ class Binding:
 
     @property
     def queue_name(self) -> str:
-        """As written: settings in it are not resolved."""
+        """As written, with `%SETTING%` unresolved."""
         return str(self.settings["queueName"])
 
     @property
     def connection(self) -> str:
-        """The name of the app setting that says where the queue is."""
+        """The name of the app setting that has the queue's connection string."""
         return str(self.settings.get("connection") or "AzureWebJobsStorage")
 
     @property
@@ -61,23 +61,23 @@ class Function:
 
     @property
     def queue_outputs(self) -> tuple[Binding, ...]:
-        """The queues it writes to; a binding named `$return` takes what the function returns."""
+        """The queues it sends to. A binding named `$return` sends what the function returns."""
         return tuple(binding for binding in self.bindings if binding.type == QUEUE)
 
 
 def read_function(name: str, function_id: str, raw_bindings: Iterable[str]) -> Function:
     """
-    A function from the worker's description of it.
+    A function, from the worker's description of it.
 
-    Raises HostError for a binding that this host does not play.
+    Raises HostError for a binding that this host does not support.
     """
     bindings = []
     for settings in map(json.loads, raw_bindings):
         if (settings["type"], settings["direction"]) not in _SUPPORTED:
             raise HostError(
                 f"Function '{name}' has a binding of type '{settings['type']}' (direction"
-                f" {settings['direction'].lower()}), which this host does not play: it knows queue triggers,"
-                " queue outputs, HTTP and timers. Azure, and Core Tools, may well know it."
+                f" {settings['direction'].lower()}), which this host does not support: it supports queue triggers,"
+                " queue outputs, HTTP and timers. Azure and Core Tools may support it."
             )
         bindings.append(Binding(settings["name"], settings["type"], settings))
     triggers = [binding for binding in bindings if binding.type in _TRIGGERS]
@@ -90,30 +90,30 @@ def resolve(text: str, environ: Mapping[str, str]) -> str:
     """
     `text` with every `%NAME%` replaced by the app setting of that name.
 
-    Raises HostError where there is none.
+    Raises HostError if a setting does not exist.
     """
 
     def setting(match: re.Match[str]) -> str:
         try:
             return environ[match[1]]
         except KeyError:
-            raise HostError(f"'{text}' names the app setting {match[1]}, which is not set.") from None
+            raise HostError(f"'{text}' refers to the app setting {match[1]}, which is not set.") from None
 
     return re.sub(r"%([^%]+)%", setting, text)
 
 
 def read_connection(name: str, environ: Mapping[str, str]) -> str:
     """
-    The connection string in the app setting `name`; as in Azure, `AzureWebJobs{name}` goes first.
+    The connection string in the app setting `name`. As in Azure, `AzureWebJobs{name}` precedes it.
 
-    Raises HostError where there is none, or where it asks for an identity.
+    Raises HostError if neither is set, or if they configure an identity.
     """
     for setting in (f"AzureWebJobs{name}", name):
         if value := environ.get(setting):
             return value
         if any(f"{setting}__{suffix}" in environ for suffix in _IDENTITY_SETTINGS):
             raise HostError(
-                f"The connection {name} is set up with an identity ({setting}__…). This host reads and writes"
-                f" queues with a connection string only: set {setting} to one."
+                f"The connection {name} uses an identity ({setting}__…). This host supports only connection strings:"
+                f" set {setting} to one."
             )
     raise HostError(f"The app setting {name}, the connection of a queue, is not set.")

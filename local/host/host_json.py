@@ -1,7 +1,7 @@
 """
-host.json: the settings of it that this host honours, validated, with the real host's defaults.
+host.json: the settings that this host supports, validated, with the real host's defaults.
 
-Every other setting is ignored. As in Azure an app setting overrides the file: for instance
+Other settings are ignored. As in Azure, an app setting overrides the file, for example
 `AzureFunctionsJobHost__extensions__queues__batchSize`.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from local.host.errors import HostError
 
-MAX_BATCH_SIZE = 32  # Storage gives no more messages at a time
+MAX_BATCH_SIZE = 32  # Storage returns no more messages in one request
 MIN_POLLING_INTERVAL = 0.1
 _TIME = re.compile(r"(?:(\d+)\.)?(\d{1,2}):([0-5]?\d):([0-5]?\d(?:\.\d{1,7})?)")
 
@@ -22,8 +22,8 @@ _TIME = re.compile(r"(?:(\d+)\.)?(\d{1,2}):([0-5]?\d):([0-5]?\d(?:\.\d{1,7})?)")
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
     """
-    `extensions.queues`, times in seconds. The default of `new_batch_threshold` is half of `batch_size`
-    (in Azure times the cores of the instance).
+    `extensions.queues`; times are in seconds. The default of `new_batch_threshold` is half of `batch_size` (in Azure,
+    multiplied by the cores of the instance).
     """
 
     batch_size: int = 16
@@ -36,7 +36,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class HostJson:
-    """What host.json says. `function_timeout` in seconds (Flex Consumption's default), None is unbounded."""
+    """The settings of host.json. `function_timeout` is in seconds (Flex Consumption's default); None is unlimited."""
 
     queues: QueueSettings = field(default_factory=QueueSettings)
     route_prefix: str = "api"
@@ -45,7 +45,7 @@ class HostJson:
 
 def load_host_json(path: Path, environ: Mapping[str, str]) -> HostJson:
     """
-    Reads the file; where there is none, the defaults.
+    Read the file. Returns the defaults if it does not exist.
 
     Raises HostError.
     """
@@ -57,35 +57,35 @@ def load_host_json(path: Path, environ: Mapping[str, str]) -> HostJson:
 
 
 def parse_host_json(tree: Any, environ: Mapping[str, str]) -> HostJson:
-    """The settings in a decoded host.json. Raises HostError for a value that the real host would not take."""
+    """The settings in a decoded host.json. Raises HostError for a value that the real host would reject."""
     settings = _Settings(tree, environ)
-    if settings.find("version") != "2.0":
+    if settings.get("version") != "2.0":
         raise HostError('host.json must say "version": "2.0".')
-    batch_size = settings.whole("extensions.queues.batchSize", 16, 1, MAX_BATCH_SIZE)
+    batch_size = settings.integer("extensions.queues.batchSize", 16, 1, MAX_BATCH_SIZE)
     return HostJson(
         queues=QueueSettings(
             batch_size=batch_size,
-            new_batch_threshold=settings.whole("extensions.queues.newBatchThreshold", batch_size // 2, 0),
-            max_dequeue_count=settings.whole("extensions.queues.maxDequeueCount", 5, 1),
+            new_batch_threshold=settings.integer("extensions.queues.newBatchThreshold", batch_size // 2, 0),
+            max_dequeue_count=settings.integer("extensions.queues.maxDequeueCount", 5, 1),
             visibility_timeout=settings.seconds("extensions.queues.visibilityTimeout", 0),
             max_polling_interval=settings.seconds("extensions.queues.maxPollingInterval", 60, MIN_POLLING_INTERVAL),
             message_encoding=settings.choice("extensions.queues.messageEncoding", ("base64", "none")),
         ),
         route_prefix=settings.text("extensions.http.routePrefix", "api").strip("/"),
         function_timeout=(
-            None if str(settings.find("functionTimeout")) == "-1" else settings.seconds("functionTimeout", 1800, 1)
+            None if str(settings.get("functionTimeout")) == "-1" else settings.seconds("functionTimeout", 1800, 1)
         ),
     )
 
 
 class _Settings:
-    """Looks settings up by their dotted name, without regard to case as .NET does, app settings first."""
+    """Reads settings by their dotted names, which are not case-sensitive (as in .NET). App settings come first."""
 
     def __init__(self, tree: Any, environ: Mapping[str, str]) -> None:
         self._tree = tree
         self._environ = {name.lower(): value for name, value in environ.items()}
 
-    def find(self, name: str) -> Any:
+    def get(self, name: str) -> Any:
         override = self._environ.get(f"azurefunctionsjobhost__{name.replace('.', '__')}".lower())
         if override is not None:
             return override
@@ -96,41 +96,41 @@ class _Settings:
             value = {key.lower(): member for key, member in value.items()}.get(part.lower())
         return value
 
-    def whole(self, name: str, default: int, least: int, most: int | None = None) -> int:
-        value = self.find(name)
+    def integer(self, name: str, default: int, minimum: int, maximum: int | None = None) -> int:
+        value = self.get(name)
         if value is None:
             return default
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
-        good = isinstance(value, int) and not isinstance(value, bool)
-        if not good or value < least or (most is not None and value > most):
-            limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
-            raise HostError(f"host.json: {name} must be a whole number {limits}, and is {value!r}.")
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if not is_integer or value < minimum or (maximum is not None and value > maximum):
+            limits = f"from {minimum} to {maximum}" if maximum is not None else f"of at least {minimum}"
+            raise HostError(f"host.json: {name} must be an integer {limits}. It is {value!r}.")
         return int(value)
 
-    def seconds(self, name: str, default: float, least: float = 0) -> float:
-        value = self.find(name)
+    def seconds(self, name: str, default: float, minimum: float = 0) -> float:
+        value = self.get(name)
         if value is None:
             return default
         match = _TIME.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise HostError(f'host.json: {name} must be a time "hh:mm:ss", and is {value!r}.')
+            raise HostError(f'host.json: {name} must be a time "hh:mm:ss". It is {value!r}.')
         days, hours, minutes, rest = match.groups()
         seconds = ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(rest)
-        if seconds < least:
-            raise HostError(f"host.json: {name} must be at least {least:g} s, and is {value!r}.")
+        if seconds < minimum:
+            raise HostError(f"host.json: {name} must be at least {minimum:g} s. It is {value!r}.")
         return seconds
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, choices[0]).lower()
         if value not in choices:
-            raise HostError(f"host.json: {name} must be one of {', '.join(choices)}, and is {value!r}.")
+            raise HostError(f"host.json: {name} must be one of {', '.join(choices)}. It is {value!r}.")
         return value
 
     def text(self, name: str, default: str) -> str:
-        value = self.find(name)
+        value = self.get(name)
         if value is None:
             return default
         if not isinstance(value, str):
-            raise HostError(f"host.json: {name} must be a text, and is {value!r}.")
+            raise HostError(f"host.json: {name} must be a string. It is {value!r}.")
         return value

@@ -1,10 +1,10 @@
 """
-The HTTP triggers: one listener on loopback that hands requests to functions and their replies back.
+The HTTP triggers: a server on loopback that passes requests to functions and returns their responses.
 
-Also the host's own way to run a function by hand, `POST /admin/functions/{name}`, here for timers
+It also has the host's route that runs a function manually, `POST /admin/functions/{name}`, here only for timers
 (learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http).
 
-As with Core Tools, keys are not asked for. Knows nothing of the worker: `run` runs a function.
+As in Core Tools, no key is needed. Knows nothing of the worker: `run` runs a function.
 """
 
 import logging
@@ -17,16 +17,16 @@ from multidict import CIMultiDict, MultiMapping
 
 from local.host.bindings import HTTP_TRIGGER, Function
 from local.host.routes import Routes, read_route
-from local.host.worker import HttpReply, Invocation
+from local.host.worker import HttpResponse, Invocation
 
-MAX_BODY = 100 * 1024 * 1024  # FUNCTIONS_REQUEST_BODY_SIZE_LIMIT's default
+MAX_BODY_SIZE = 100 * 1024 * 1024  # FUNCTIONS_REQUEST_BODY_SIZE_LIMIT's default
 
 _log = logging.getLogger("host.http")
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request, as Azure's host tells its worker of it."""
+    """A request, as Azure's host describes it to its worker."""
 
     method: str
     url: str
@@ -37,8 +37,8 @@ class HttpRequest:
 
 
 Run = Callable[[str, HttpRequest], Awaitable[Invocation]]
-RunByHand = Callable[[str], bool]
-"""Begins a function by its name; False where there is no such timer function."""
+RunManually = Callable[[str], bool]
+"""Starts a timer function by its name. Returns False if it does not exist."""
 
 
 def read_routes(functions: Mapping[str, Function], prefix: str) -> Routes:
@@ -53,31 +53,31 @@ def read_routes(functions: Mapping[str, Function], prefix: str) -> Routes:
     )
 
 
-async def start_front(
-    routes: Routes, run: Run, port: int, run_by_hand: RunByHand = lambda _: False
+async def start_server(
+    routes: Routes, run: Run, port: int, run_manually: RunManually = lambda _: False
 ) -> tuple[web.AppRunner, str]:
     """
-    Listens on loopback, on a free port where `port` is 0; gives the runner and the URL.
+    Listen on loopback, on a free port if `port` is 0. Returns the runner and the URL.
 
-    Raises OSError if the port is taken.
+    Raises OSError if the port is in use.
     """
 
-    async def answer(request: web.Request) -> web.Response:
-        found = routes.find(request.method, request.rel_url.raw_path)
-        if found is None:
+    async def handle(request: web.Request) -> web.Response:
+        route = routes.find(request.method, request.rel_url.raw_path)
+        if route is None:
             return web.Response(status=404)
-        name, params = found
+        name, params = route
         invocation = await run(name, await _read(request, params))
-        return _reply(invocation)
+        return _response(invocation)
 
-    async def begin(request: web.Request) -> web.Response:
+    async def handle_manual_run(request: web.Request) -> web.Response:
         if request.content_type != "application/json":
             return web.Response(status=415)
-        return web.Response(status=202 if run_by_hand(request.match_info["name"]) else 404)
+        return web.Response(status=202 if run_manually(request.match_info["name"]) else 404)
 
-    app = web.Application(client_max_size=MAX_BODY)
-    app.router.add_post("/admin/functions/{name}", begin)
-    app.router.add_route("*", r"/{path:[\s\S]*}", answer)
+    app = web.Application(client_max_size=MAX_BODY_SIZE)
+    app.router.add_post("/admin/functions/{name}", handle_manual_run)
+    app.router.add_route("*", r"/{path:[\s\S]*}", handle)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
@@ -86,14 +86,14 @@ async def start_front(
 
 
 async def _read(request: web.Request, params: Mapping[str, str]) -> HttpRequest:
-    if (request.content_length or 0) > MAX_BODY:
-        # Before reading: aiohttp would refuse only what has arrived.
-        raise web.HTTPRequestEntityTooLarge(MAX_BODY, request.content_length or 0)
+    if (request.content_length or 0) > MAX_BODY_SIZE:
+        # Before reading: aiohttp rejects a body only once it has received too much.
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_SIZE, request.content_length or 0)
     body = await request.read()
     if body and not request.content_length:
-        # Azure's host hands a body on only where its length is told.
+        # Azure's host passes on only a body whose length is declared.
         _log.warning(
-            "A %s request came in chunks, without Content-Length: as in Azure, its body is dropped.",
+            "A %s request was sent in chunks, without Content-Length. As in Azure, its body is dropped.",
             request.method,
         )
         body = b""
@@ -111,15 +111,15 @@ def _joined(values: MultiMapping[str]) -> dict[str, str]:
     return {name: ",".join(values.getall(name)) for name in values}
 
 
-def _reply(invocation: Invocation) -> web.Response:
+def _response(invocation: Invocation) -> web.Response:
     value: Any = invocation.return_value
     if not invocation.ok:
         return web.Response(status=500)
-    if not isinstance(value, HttpReply):
+    if not isinstance(value, HttpResponse):
         return web.Response(text=str(value))
     headers = CIMultiDict(value.headers)
     headers.extend(("Set-Cookie", cookie) for cookie in value.cookies)
-    # Whoever serves the body says how long it is.
+    # aiohttp sets these itself.
     headers.popall("Content-Length", None)
     headers.popall("Transfer-Encoding", None)
     return web.Response(status=value.status, headers=headers, body=value.body)

@@ -11,28 +11,28 @@ from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueClient
 
 from local.host.bindings import QUEUE_TRIGGER, RETURN, TIMER_TRIGGER, Binding, Function, read_connection, resolve
-from local.host.errors import HostError, WorkerSilent
+from local.host.errors import HostError, NoResponse
 from local.host.host_json import HostJson
-from local.host.http_server import HttpRequest, read_routes, start_front
+from local.host.http_server import HttpRequest, read_routes, start_server
 from local.host.message_encoding import encode_body, split_output
 from local.host.queue_listener import QueueListener
 from local.host.queues import Queues, send, storage_problem
-from local.host.trigger_metadata import MessageFacts
+from local.host.trigger_metadata import MessageProperties
 from local.host.watchdog import Watchdog
 from local.host.worker import Invocation, Worker
 
-EXIT_TIMEOUT = 124  # as timeout(1) has it
+EXIT_TIMEOUT = 124  # as timeout(1) exits
 
 _log = logging.getLogger("host.functions")
 
 
 class Host:
-    """One instance: an app, its queue listeners and its HTTP front."""
+    """One instance: an app, its queue listeners and its HTTP server. `visibility_timeout` is in seconds."""
 
-    def __init__(self, worker: Worker, settings: HostJson, invisible: int) -> None:
+    def __init__(self, worker: Worker, settings: HostJson, visibility_timeout: int) -> None:
         self._worker = worker
         self._settings = settings
-        self._watchdog = Watchdog(settings.function_timeout, _bite)
+        self._watchdog = Watchdog(settings.function_timeout, _exit_for_timeout)
         self._queues = Queues()
         self._outputs = {
             (function.name, binding.name): self._queue(binding)
@@ -40,21 +40,21 @@ class Host:
             for binding in function.queue_outputs
         }
         self._listeners = [
-            self._listener(function, invisible)
+            self._listener(function, visibility_timeout)
             for function in worker.functions.values()
             if function.trigger.type == QUEUE_TRIGGER
         ]
         self._routes = read_routes(worker.functions, settings.route_prefix)
-        self._by_hand: set[asyncio.Task[None]] = set()
+        self._manual_runs: set[asyncio.Task[None]] = set()
 
     async def run(self, port: int | None) -> NoReturn:
-        """Listens until the process ends; `port` is 0 for a free one, None for no HTTP."""
+        """Listen until the process ends. `port` is 0 for a free port, None for no HTTP. Raises HostError."""
         url = ""
         if port is not None:
             try:
-                _runner, url = await start_front(self._routes, self._run_http, port, self._begin_timer)
+                _runner, url = await start_server(self._routes, self._run_http, port, self._start_timer)
             except OSError as exc:
-                raise HostError(f"Port {port} on loopback cannot be had: {exc.strerror}.") from exc
+                raise HostError(f"The host can't listen on port {port} of loopback: {exc.strerror}.") from exc
         listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
         print(f"host ready {url}".rstrip(), flush=True)
         await asyncio.gather(*listening)
@@ -65,7 +65,7 @@ class Host:
         connection = read_connection(binding.connection, os.environ)
         return self._queues.queue(connection, resolve(binding.queue_name, os.environ))
 
-    def _listener(self, function: Function, invisible: int) -> tuple[str, QueueListener]:
+    def _listener(self, function: Function, visibility_timeout: int) -> tuple[str, QueueListener]:
         queue = self._queue(function.trigger)
         connection = read_connection(function.trigger.connection, os.environ)
         listener = QueueListener(
@@ -73,23 +73,23 @@ class Host:
             self._queues.poison_queue(connection, queue.queue_name),
             self._settings.queues,
             run=partial(self._run_queue, function),
-            wrote=self._wake,
-            invisible=invisible,
+            on_sent=self._wake,
+            visibility_timeout=visibility_timeout,
         )
         return queue.url, listener
 
     def _wake(self, queue: QueueClient) -> None:
-        """As in Azure, what this host writes to a queue that it listens to is fetched at once."""
+        """As in Azure, what this host sends to a queue that it listens to is received at once."""
         for url, listener in self._listeners:
             if url == queue.url:
-                listener.woken.set()
+                listener.wake_up.set()
 
-    async def _run_queue(self, function: Function, body: bytes, facts: MessageFacts) -> bool:
+    async def _run_queue(self, function: Function, body: bytes, properties: MessageProperties) -> bool:
         with self._watchdog.watching(function.name):
             try:
-                invocation = await self._worker.invoke_queue(function.name, body, facts)
-            except WorkerSilent as exc:
-                await _never_answer(exc)
+                invocation = await self._worker.invoke_queue(function.name, body, properties)
+            except NoResponse as exc:
+                await _hang(exc)
             return await self._finish(function, invocation)
 
     async def _run_http(self, name: str, request: HttpRequest) -> Invocation:
@@ -105,33 +105,34 @@ class Host:
                     params=request.params,
                     body=request.body,
                 )
-            except WorkerSilent as exc:
-                await _never_answer(exc)
+            except NoResponse as exc:
+                await _hang(exc)
             ok = await self._finish(function, invocation)
         return invocation if ok else Invocation(invocation.id, ok=False)
 
-    def _begin_timer(self, name: str) -> bool:
-        found = [function for function in self._worker.functions.values() if function.name.lower() == name.lower()]
-        if not found or found[0].trigger.type != TIMER_TRIGGER:
+    def _start_timer(self, name: str) -> bool:
+        functions = {function.name.lower(): function for function in self._worker.functions.values()}
+        function = functions.get(name.lower())
+        if function is None or function.trigger.type != TIMER_TRIGGER:
             return False
-        task = asyncio.create_task(self._run_timer(found[0]))
-        self._by_hand.add(task)  # the loop itself would forget it
-        task.add_done_callback(self._by_hand.discard)
+        task = asyncio.create_task(self._run_timer(function))
+        self._manual_runs.add(task)  # the loop keeps only a weak reference
+        task.add_done_callback(self._manual_runs.discard)
         return True
 
     async def _run_timer(self, function: Function) -> None:
         with self._watchdog.watching(function.name):
             try:
                 invocation = await self._worker.invoke_timer(function.name)
-            except WorkerSilent as exc:
-                await _never_answer(exc)
+            except NoResponse as exc:
+                await _hang(exc)
             await self._finish(function, invocation)
 
     async def _finish(self, function: Function, invocation: Invocation) -> bool:
-        """Writes the outputs, one by one: an invocation whose output cannot be written has failed."""
-        where = (function.name, invocation.id)
+        """Send the outputs, one by one. Returns False if the invocation failed or an output could not be sent."""
+        source = (function.name, invocation.id)
         if not invocation.ok:
-            _log.error("%s %s failed: %s", *where, (invocation.traceback or invocation.error or "").strip())
+            _log.error("%s %s failed: %s", *source, (invocation.traceback or invocation.error or "").strip())
             return False
         for binding in function.queue_outputs:
             value = invocation.return_value if binding.name == RETURN else invocation.outputs.get(binding.name)
@@ -143,29 +144,29 @@ class Host:
                     await send(queue, encode_body(body, self._settings.queues.message_encoding))
                     self._wake(queue)
             except ValueError:
-                # Not with the decoder's own words, which quote the output.
-                _log.error("%s %s failed: output '%s' looks like JSON and is not.", *where, binding.name)
+                # Without the decoder's message, which quotes the output.
+                _log.error("%s %s failed: output '%s' looks like JSON but is invalid.", *source, binding.name)
                 return False
             except AzureError as exc:
                 problem = storage_problem(exc)
-                _log.error("%s %s failed: output '%s': %s", *where, binding.name, problem)
+                _log.error("%s %s failed: output '%s': %s", *source, binding.name, problem)
                 return False
         return True
 
 
-async def _never_answer(exc: WorkerSilent) -> NoReturn:
-    _log.error("%s It hangs until functionTimeout ends this process.", exc)
+async def _hang(exc: NoResponse) -> NoReturn:
+    _log.error("%s The invocation hangs until functionTimeout ends this process.", exc)
     await asyncio.Event().wait()
     raise AssertionError
 
 
-def _bite(sentence: str) -> None:
+def _exit_for_timeout(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
     leave(EXIT_TIMEOUT)
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process at once: jobs in flight are abandoned, as when Azure kills a worker."""
+    """End the process at once, and abandon the jobs in flight, as when Azure kills a worker."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,5 +1,5 @@
 """
-Bytes of ours to and from the text of a queue message, and an output's value to the messages it becomes.
+Message bodies to and from the text of a queue message, and the messages that an output becomes.
 
 Pure: knows no queue. What .NET does to an output is from azure-functions-host (`FunctionBinding`).
 """
@@ -9,37 +9,37 @@ import binascii
 import json
 from typing import Any
 
-from local.host.trigger_metadata import looks_like_json, net_text
+from local.host.trigger_metadata import dotnet_text, looks_like_json
 
 
-class NotDecodable(ValueError):
+class NotBase64(ValueError):
     """The text of a message is not base64."""
 
 
 def encode_body(body: bytes, encoding: str) -> str:
-    """The message text of `body`; `encoding` is host.json's `messageEncoding`."""
+    """The message text of `body`. `encoding` is host.json's `messageEncoding`."""
     if encoding == "base64":
         return base64.b64encode(body).decode()
     return body.decode(errors="replace")
 
 
 def decode_text(text: str, encoding: str) -> bytes:
-    """The body in a message text. Raises NotDecodable."""
+    """The body in a message text. Raises NotBase64."""
     if encoding == "none":
         return text.encode()
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise NotDecodable("The message is not base64.") from exc
+        raise NotBase64("The message is not base64.") from exc
 
 
 def split_output(value: Any) -> list[bytes]:
     """
-    The bodies of the messages that an output becomes. Bytes are one message, untouched. A list is one
-    message each. A text that looks like JSON is parsed and written again, indented, and an array in a
-    text is one message each.
+    The bodies of the messages that an output becomes. Bytes become one message, unchanged. A list becomes a message
+    for each item. A text that looks like JSON is parsed and written again, indented; an array in a text becomes a
+    message for each item.
 
-    Raises ValueError for a text that looks like JSON and is none, as the real host does.
+    Raises ValueError for a text that looks like JSON but is invalid, as the real host does.
     """
     if isinstance(value, bytes):
         return [value]
@@ -55,5 +55,5 @@ def _body(item: Any) -> bytes:
 
 
 def _scalar(item: Any) -> str:
-    """A scalar in an output. A text stays as it is: only inside JSON does Newtonsoft take it for a time."""
-    return item if isinstance(item, str) else net_text(item)
+    """A scalar of an output. A text is unchanged: Newtonsoft parses times only inside of JSON."""
+    return item if isinstance(item, str) else dotnet_text(item)

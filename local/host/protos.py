@@ -1,9 +1,9 @@
 """
-What the worker engine takes for the gRPC messages of Azure's host: named bags of fields.
+What the worker engine uses in place of the gRPC messages of Azure's host: named containers of fields.
 
-The engine is handed this module as `protos`, fills these in while it loads an app, and hands them back.
-Only the messages of loading and indexing are here: invoking goes without (`native_invocation`).
-Field names are Microsoft's (FunctionRpc.proto), and so are the numbers of the enumerations.
+The engine receives this module as `protos`, fills these classes in while it loads an app, and returns them. Only the
+messages of loading and indexing are needed: invocations use none (`native_invocation`). Field names, and the numbers
+of the enumerations, are Microsoft's (FunctionRpc.proto).
 """
 
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class WorkerMetadata(SimpleNamespace):
-    """Which Python and which engine."""
+    """The versions of Python and of the engine."""
 
 
 class RpcException(SimpleNamespace):
@@ -31,7 +31,7 @@ class WorkerInitResponse(SimpleNamespace):
 
 
 class BindingInfo(SimpleNamespace):
-    """`type`, `data_type` and `direction` of a binding, and the numbers of the last two."""
+    """`type`, `data_type` and `direction` of a binding, and the numbers of the directions."""
 
     inout = 2
     out = 1
@@ -39,15 +39,15 @@ class BindingInfo(SimpleNamespace):
 
 
 class RpcRetryOptions(SimpleNamespace):
-    """A retry policy in a decorator; the queue trigger of Azure's host does not heed it, nor does ours."""
+    """A retry policy of a decorator. The queue trigger of Azure's host ignores it, and so does this host."""
 
 
 class RpcFunctionMetadata(SimpleNamespace):
-    """One function: `name`, `function_id`, `raw_bindings` (a JSON text each)."""
+    """A function: `name`, `function_id`, `raw_bindings` (each a JSON text)."""
 
 
 class FunctionMetadataResponse(SimpleNamespace):
-    """`function_metadata_results`: the functions, or None where there is none."""
+    """`function_metadata_results`: the functions, or None if the app has none."""
 
 
 def init_request(app_dir: str, protos: Any) -> SimpleNamespace:

@@ -1,7 +1,7 @@
 """
-One queue trigger: polls its queue, runs a job a message, and settles the message by how the job ended.
+One queue trigger: polls its queue, runs a job for each message, and settles the message by how the job ended.
 
-Plays QueueListener and QueueProcessor of Microsoft.Azure.WebJobs.Extensions.Storage.Queues (in
+Reproduces QueueListener and QueueProcessor of Microsoft.Azure.WebJobs.Extensions.Storage.Queues (in
 azure-sdk-for-net). Knows nothing of the worker: `run` runs the job.
 """
 
@@ -17,19 +17,20 @@ from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
 from local.host.host_json import MIN_POLLING_INTERVAL, QueueSettings
-from local.host.message_encoding import NotDecodable, decode_text
+from local.host.message_encoding import NotBase64, decode_text
 from local.host.queues import send, storage_problem
-from local.host.trigger_metadata import MessageFacts
+from local.host.trigger_metadata import MessageProperties
 
 _log = logging.getLogger("host.queues")
 
-Run = Callable[[bytes, MessageFacts], Awaitable[bool]]
+Run = Callable[[bytes, MessageProperties], Awaitable[bool]]
 
 
 class QueueListener:
     """
-    Listens to one queue. `poison` is None for a queue that is one itself: what fails there stays hidden
-    until its visibility ends, and is tried again without end.
+    Listens to one queue. `run` returns whether the job succeeded; `on_sent` is called with a queue that a message was
+    sent to; `visibility_timeout` is in seconds. `poison` is None for a poison queue: its failed messages stay
+    invisible until their visibility timeout ends, and are then tried again, without limit.
     """
 
     def __init__(
@@ -39,51 +40,51 @@ class QueueListener:
         settings: QueueSettings,
         *,
         run: Run,
-        wrote: Callable[[QueueClient], None],
-        invisible: int,
+        on_sent: Callable[[QueueClient], None],
+        visibility_timeout: int,
     ) -> None:
-        self.woken = asyncio.Event()
+        self.wake_up = asyncio.Event()
         self._queue = queue
         self._poison = poison
         self._settings = settings
         self._run = run
-        self._wrote = wrote
-        self._invisible = invisible
+        self._on_sent = on_sent
+        self._visibility_timeout = visibility_timeout
         self._jobs: set[asyncio.Task[None]] = set()
         self._in_outage = False
 
     async def listen(self) -> None:
-        """Polls until cancelled."""
-        pause = Backoff(MIN_POLLING_INTERVAL, self._settings.max_polling_interval)
+        """Poll until cancelled."""
+        backoff = Backoff(MIN_POLLING_INTERVAL, self._settings.max_polling_interval)
         while True:
-            self.woken.clear()
-            messages = await self._fetch()
+            self.wake_up.clear()
+            messages = await self._receive()
             for message in messages:
                 job = asyncio.create_task(self._process(message))
                 self._jobs.add(job)
                 job.add_done_callback(self._jobs.discard)
             if messages:
-                pause.reset()
+                backoff.reset()
                 while len(self._jobs) > self._settings.new_batch_threshold:
                     await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
             else:
-                await _wait(self.woken, pause.next())
+                await _wait(self.wake_up, backoff.next())
 
-    async def _fetch(self) -> list[QueueMessage]:
+    async def _receive(self) -> list[QueueMessage]:
         try:
             pages = self._queue.receive_messages(
                 messages_per_page=self._settings.batch_size,
-                visibility_timeout=self._invisible,
-                retry_total=0,  # this loop tries again
+                visibility_timeout=self._visibility_timeout,
+                retry_total=0,  # `listen` polls again
             ).by_page()
             page = await anext(pages, None)
             messages = [message async for message in page] if page is not None else []
         except ResourceNotFoundError:
-            return []  # as Azure's host does: no queue is no message, and whoever sends makes the queue
+            return []  # as in Azure's host: a missing queue has no messages, and the first sender creates it
         except AzureError as exc:
             if not self._in_outage:
                 name = self._queue.queue_name
-                _log.warning("Queue %s cannot be read (%s); trying on.", name, storage_problem(exc))
+                _log.warning("Queue %s can't be read (%s). The host continues to poll it.", name, storage_problem(exc))
             self._in_outage = True
             return []
         if self._in_outage:
@@ -95,70 +96,70 @@ class QueueListener:
         try:
             await self._settle(message)
         except AzureError as exc:
-            # In Azure this is an unhandled exception of the host. The message comes back either way.
+            # In Azure this is an unhandled exception of the host. The message becomes visible again either way.
             _log.warning(
-                "Message %s of queue %s could not be settled (%s); it comes back within %d s.",
+                "Message %s of queue %s could not be settled (%s). It is visible again within %d s.",
                 message.id,
                 self._queue.queue_name,
                 storage_problem(exc),
-                self._invisible,
+                self._visibility_timeout,
             )
 
     async def _settle(self, message: QueueMessage) -> None:
         try:
             body = decode_text(message.content or "", self._settings.message_encoding)
-        except NotDecodable:
-            await self._bury(message, "is not base64")
+        except NotBase64:
+            await self._move_to_poison(message, "is not base64")
             return
-        most = self._settings.max_dequeue_count
+        limit = self._settings.max_dequeue_count
         count = message.dequeue_count or 0
-        if count > most:
-            await self._bury(message, f"was fetched more than {most} times")
+        if count > limit:
+            await self._move_to_poison(message, f"was received more than {limit} times")
             return
         ended = asyncio.Event()
         renewal = asyncio.create_task(self._renew(message, ended))
         try:
-            ok = await self._run(body, _read_facts(message))
+            ok = await self._run(body, _properties(message))
         finally:
-            # Asked to end and not cancelled: a renewal in flight changes the pop receipt.
+            # Stopped and not cancelled: a renewal in flight changes the pop receipt.
             ended.set()
             await renewal
         if ok:
             await self._delete(message)
         elif self._poison is None:
             pass
-        elif count >= most:
-            await self._bury(message, f"failed {most} times")
+        elif count >= limit:
+            await self._move_to_poison(message, f"failed {limit} times")
         else:
-            await self._hide(message, self._settings.visibility_timeout)
+            await self._set_visibility_timeout(message, self._settings.visibility_timeout)
 
     async def _renew(self, message: QueueMessage, ended: asyncio.Event) -> None:
-        pause = self._invisible / 2
+        pause = self._visibility_timeout / 2
         while not await _wait(ended, pause):
             try:
-                if not await self._hide(message, self._invisible):
-                    return  # someone else has it
-                pause = self._invisible / 2
+                if not await self._set_visibility_timeout(message, self._visibility_timeout):
+                    return  # another host has received it
+                pause = self._visibility_timeout / 2
             except AzureError as exc:
                 pause = max(pause / 2, 0.5)
                 _log.warning("Message %s could not be renewed (%s).", message.id, storage_problem(exc))
 
-    async def _bury(self, message: QueueMessage, why: str) -> None:
+    async def _move_to_poison(self, message: QueueMessage, reason: str) -> None:
         if self._poison is None:
             _log.warning(
-                "Message %s of queue %s %s, and a poison queue has no poison queue: it is left to come back.",
+                "Message %s of queue %s %s. A poison queue has no poison queue, so the message stays in it.",
                 message.id,
                 self._queue.queue_name,
-                why,
+                reason,
             )
             return
-        _log.warning("Message %s %s. Moving it to queue '%s'.", message.id, why, self._poison.queue_name)
+        _log.warning("Message %s %s. Moving it to queue '%s'.", message.id, reason, self._poison.queue_name)
         await send(self._poison, message.content or "")
-        self._wrote(self._poison)
+        self._on_sent(self._poison)
         await self._delete(message)
 
-    async def _hide(self, message: QueueMessage, seconds: float) -> bool:
-        """Hides the message for so long from now; False if it is no longer ours."""
+    async def _set_visibility_timeout(self, message: QueueMessage, seconds: float) -> bool:
+        """Make the message invisible for `seconds` from now. Returns False if another host has received it."""
         try:
             updated = await self._queue.update_message(
                 message.id, message.pop_receipt, visibility_timeout=math.floor(seconds)
@@ -178,8 +179,8 @@ class QueueListener:
                 raise
 
 
-def _read_facts(message: QueueMessage) -> MessageFacts:
-    return MessageFacts(
+def _properties(message: QueueMessage) -> MessageProperties:
+    return MessageProperties(
         id=message.id,
         dequeue_count=message.dequeue_count or 0,
         pop_receipt=message.pop_receipt or "",
@@ -190,29 +191,29 @@ def _read_facts(message: QueueMessage) -> MessageFacts:
 
 
 class Backoff:
-    """The pauses of an idle queue: doubling from the least to the most, a fifth of it by chance."""
+    """The pauses between polls of an empty queue, in seconds: doubling from minimum to maximum, with 20 % jitter."""
 
-    def __init__(self, least: float, most: float) -> None:
-        self._least = least
-        self._most = most
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
         self.reset()
 
     def reset(self) -> None:
-        """Something was found: the next pause is the least."""
+        """Restart from the minimum, because there were messages."""
         self._step = 0
         self._last = 0.0
 
     def next(self) -> float:
         """The next pause, in seconds."""
-        if self._last < self._most:
-            grown = self._least * 2 ** (self._step - 1) if self._step else 0
-            self._last = min(self._least + grown * random.uniform(0.8, 1.2), self._most)  # noqa: S311
+        if self._last < self._maximum:
+            growth = self._minimum * 2 ** (self._step - 1) if self._step else 0
+            self._last = min(self._minimum + growth * random.uniform(0.8, 1.2), self._maximum)  # noqa: S311
             self._step += 1
         return self._last
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event happened within so many seconds."""
+    """Whether the event was set within `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()
@@ -221,5 +222,5 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
 
 
 def _is_lost(exc: HttpResponseError) -> bool:
-    """Whether someone else fetched the message since, or it is gone."""
+    """Whether another host has received or deleted the message."""
     return isinstance(exc, ResourceNotFoundError) or storage_problem(exc) == "PopReceiptMismatch"

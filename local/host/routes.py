@@ -1,9 +1,9 @@
 """
-Route templates: which function a request is for, and what its route parameters are.
+Route templates: the function that handles a request, and the values of its route parameters.
 
-Azure's host tries its functions in the order of their **names**, and the first whose route and method
-fit gets the request (azure-webjobs-sdk-extensions, pull request 842); so do we. A literal segment does
-not go before a parameter.
+Azure's host tries its functions in the order of their **names**, and the first one whose route and method match gets
+the request (azure-webjobs-sdk-extensions, pull request 842); so does this one. A literal segment does not precede a
+parameter.
 """
 
 import re
@@ -26,7 +26,7 @@ _CONSTRAINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The route of one function. `methods` is None for any."""
+    """The route of one function. `methods` is None if it accepts all."""
 
     function: str
     pattern: re.Pattern[str]
@@ -37,7 +37,7 @@ def read_route(function: str, template: str, prefix: str, methods: Sequence[str]
     """
     The route of a function: `{name}`, `{name?}`, `{name:alpha}` and `{*rest}`, each a whole segment.
 
-    Raises HostError for anything else that ASP.NET would understand.
+    Raises HostError for anything else that ASP.NET would accept.
     """
     pattern = ""
     for segment in filter(None, f"{prefix}/{template}".split("/")):
@@ -47,8 +47,8 @@ def read_route(function: str, template: str, prefix: str, methods: Sequence[str]
         match = _PARAMETER.fullmatch(segment)
         if match is None or match["constraint"] not in _CONSTRAINTS:
             raise HostError(
-                f"Function '{function}' has the route '{template}', in which this host does not understand"
-                f" '{segment}': it knows {{name}}, {{name?}}, {{*rest}}, and the constraints"
+                f"Function '{function}' has the route '{template}'. This host does not support '{segment}': it"
+                f" supports {{name}}, {{name?}}, {{*rest}}, and the constraints"
                 f" {', '.join(filter(None, _CONSTRAINTS))}."
             )
         if match["rest"]:
@@ -57,8 +57,8 @@ def read_route(function: str, template: str, prefix: str, methods: Sequence[str]
             pattern += f"(?:/(?P<{match['name']}>{_CONSTRAINTS[match['constraint']]}))?"
         else:
             pattern += f"/(?P<{match['name']}>{_CONSTRAINTS[match['constraint']]})"
-    named = None if methods is None else frozenset(str(method).upper() for method in methods)
-    return Route(function, re.compile(pattern + "/?"), named)
+    upper_case = None if methods is None else frozenset(str(method).upper() for method in methods)
+    return Route(function, re.compile(pattern + "/?"), upper_case)
 
 
 class Routes:
@@ -69,18 +69,18 @@ class Routes:
 
     def find(self, method: str, raw_path: str) -> tuple[str, dict[str, str]] | None:
         """
-        The function for a request, and its route parameters. A method that a route does not take is,
-        in Azure, the same as no route.
+        The function for a request, and its route parameters; None if no route matches. As in Azure, a method that a
+        route does not accept is the same as no route.
         """
         for route in self._routes:
             if route.methods is not None and method.upper() not in route.methods:
                 continue
             if match := route.pattern.fullmatch(raw_path):
-                found = {name: _decode(value) for name, value in match.groupdict().items() if value}
-                return route.function, found
+                parameters = {name: _decode(value) for name, value in match.groupdict().items() if value}
+                return route.function, parameters
         return None
 
 
 def _decode(segment: str) -> str:
-    # A slash stays encoded, in ASP.NET, so that it is not taken for the end of a segment.
+    # ASP.NET keeps an encoded slash encoded, because a decoded one would end the segment.
     return unquote(re.sub("%2f", "%252F", segment, flags=re.IGNORECASE))

@@ -1,10 +1,10 @@
 """
-What the worker is told about a queue message besides its body.
+The trigger metadata of a queue message: what the worker receives besides the body.
 
-Azure's host first writes the message's own properties, then copies the top-level members of a JSON body
-over them, without regard to case (`Utility.ApplyBindingData` in azure-functions-host). So a member
-`dequeueCount` replaces the real count, and a value that cannot be one fails the invocation before any
-code of the app runs. Newtonsoft's leniency (comments, single quotes) is not played.
+Azure's host first writes the message's own properties, then copies the top-level members of a JSON body over them,
+without regard to case (`Utility.ApplyBindingData` in azure-functions-host). So a member `dequeueCount` replaces the
+real count, and an invalid value fails the invocation before any code of the app runs. Newtonsoft's leniency
+(comments, single quotes) is not reproduced.
 """
 
 import json
@@ -16,13 +16,13 @@ from typing import Any
 from azure.functions.meta import Datum
 
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)?")
-_LIFE = timedelta(days=7)  # of a message, where nobody asked for another
-_HIDDEN = timedelta(minutes=10)
+_TIME_TO_LIVE = timedelta(days=7)  # of a message that was sent without one
+_VISIBILITY_TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class MessageFacts:
-    """A queue message but for its body, as Storage gave it out."""
+class MessageProperties:
+    """The properties of a queue message, as Storage returned them; all but the body."""
 
     id: str = "00000000-0000-0000-0000-000000000000"
     dequeue_count: int = 1
@@ -32,18 +32,18 @@ class MessageFacts:
     next_visible_at: datetime | None = None
 
 
-def queue_metadata(facts: MessageFacts, text: str | None) -> dict[str, Datum]:
+def queue_metadata(properties: MessageProperties, text: str | None) -> dict[str, Datum]:
     """
-    The trigger metadata of a message with the body `text`; None is a body that the function takes as
-    bytes, of which the host copies nothing.
+    The trigger metadata of a message with the body `text`; None if the function takes the body as bytes, of which
+    the host copies nothing.
     """
     metadata = {
-        "DequeueCount": Datum(str(facts.dequeue_count), "json"),
-        "ExpirationTime": _time(facts.expires_at or facts.inserted_at + _LIFE),
-        "Id": Datum(facts.id, "string"),
-        "InsertionTime": _time(facts.inserted_at),
-        "NextVisibleTime": _time(facts.next_visible_at or facts.inserted_at + _HIDDEN),
-        "PopReceipt": Datum(facts.pop_receipt, "string"),
+        "DequeueCount": Datum(str(properties.dequeue_count), "json"),
+        "ExpirationTime": _time(properties.expires_at or properties.inserted_at + _TIME_TO_LIVE),
+        "Id": Datum(properties.id, "string"),
+        "InsertionTime": _time(properties.inserted_at),
+        "NextVisibleTime": _time(properties.next_visible_at or properties.inserted_at + _VISIBILITY_TIMEOUT),
+        "PopReceipt": Datum(properties.pop_receipt, "string"),
     }
     if text is not None:
         metadata["QueueTrigger"] = Datum(text, "string")
@@ -57,14 +57,14 @@ def looks_like_json(text: str) -> bool:
     return (text.startswith("{") and text.endswith("}")) or (text.startswith("[") and text.endswith("]"))
 
 
-def net_text(value: Any) -> str:
+def dotnet_text(value: Any) -> str:
     """A JSON scalar as .NET writes it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "True" if value else "False"
     if isinstance(value, str):
-        # Newtonsoft takes such a text for a time, and writes it back in another form.
+        # Newtonsoft parses such a text as a time, and formats it differently.
         if _ISO_TIME.fullmatch(value):
             try:
                 time = datetime.fromisoformat(value)
@@ -85,14 +85,14 @@ def _copy_members(text: str, metadata: dict[str, Datum]) -> None:
     if not isinstance(body, dict):
         return
     names = {name.lower(): name for name in metadata}
-    for name, value in body.items():
+    for member, value in body.items():
         if value is None or isinstance(value, list):
             continue
-        known = names.setdefault(name.lower(), name)
+        name = names.setdefault(member.lower(), member)
         if isinstance(value, dict):
-            metadata[known] = Datum(json.dumps(value), "json")
+            metadata[name] = Datum(json.dumps(value), "json")
         else:
-            metadata[known] = Datum(net_text(value), "string")
+            metadata[name] = Datum(dotnet_text(value), "string")
 
 
 def _time(time: datetime) -> Datum:

@@ -1,7 +1,7 @@
 """
-functionTimeout: ends this process when an invocation takes too long, and every other job with it.
+functionTimeout: ends this process, with all its other jobs, when an invocation takes too long.
 
-A thread of its own, because the usual culprit is a function that blocks the event loop.
+It runs in a thread of its own, because the usual cause is a function that blocks the event loop.
 """
 
 import contextlib
@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 
 class Watchdog:
     """
-    Watches invocations; calls `bite` with a sentence, from its thread, when one is overdue. A timeout of
-    None is never overdue.
+    Watches invocations, and calls `on_timeout` with a sentence, from its thread, when one takes longer than `timeout`
+    seconds. With a timeout of None it never does.
     """
 
-    def __init__(self, timeout: float | None, bite: Callable[[str], None]) -> None:
-        self._timeout = timeout
-        self._bite = bite
+    def __init__(self, timeout: float | None, on_timeout: Callable[[str], None]) -> None:
+        self._on_timeout = on_timeout
         self._lock = threading.Lock()
         self._started: dict[int, tuple[float, str]] = {}  # in the order of their deadlines
         self._count = 0
@@ -27,7 +26,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, function: str) -> Iterator[None]:
-        """From the start of an invocation to its end."""
+        """Watch an invocation until the block ends."""
         with self._lock:
             self._count += 1
             key = self._count
@@ -45,8 +44,8 @@ class Watchdog:
                 oldest = next(iter(self._started.values()), None)
                 others = len(self._started) - 1
             if oldest is not None and time.monotonic() - oldest[0] > timeout:
-                self._bite(
-                    f"Function '{oldest[1]}' ran longer than functionTimeout ({timeout:g} s): this worker is"
-                    f" killed, and {others} other jobs on it die too."
+                self._on_timeout(
+                    f"Function '{oldest[1]}' ran longer than functionTimeout ({timeout:g} s), so this worker is"
+                    f" killed, with {others} other jobs in flight."
                 )
                 return

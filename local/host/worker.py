@@ -1,11 +1,11 @@
 """
-A function app on Microsoft's own Python worker engine, in this process: load it, invoke its functions.
+A function app on Microsoft's own Python worker engine, in this process: loads it and invokes its functions.
 
-The engine (`azure-functions-runtime`) loads, indexes, decodes, runs and encodes as in Azure; only the
-gRPC between host and worker is left out. It keeps its functions in module state, and `function_app` can
-be imported once: **one app per process**.
+The engine (`azure-functions-runtime`) loads, indexes, decodes, runs and encodes as in Azure; only the gRPC between
+host and worker is left out. It keeps its functions in module state, and `function_app` can be imported only once:
+**one app per process**.
 
-Knows nothing of queues, polling, routes or host.json; what an output is worth is for the host to say.
+Knows nothing of queues, polling, routes or host.json. The host decides what happens with outputs.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from azure_functions_runtime.native_invocation import invocation_request_native
 
 from local.host import protos
 from local.host.bindings import HTTP_TRIGGER, QUEUE_TRIGGER, TIMER_TRIGGER, Function, read_function
-from local.host.errors import AppNotLoaded, HostError, WorkerSilent
-from local.host.trigger_metadata import MessageFacts, queue_metadata
+from local.host.errors import AppNotLoaded, HostError, NoResponse
+from local.host.trigger_metadata import MessageProperties, queue_metadata
 
 
 @dataclass(frozen=True, slots=True)
-class HttpReply:
-    """What an HTTP function answered. `cookies` are whole `Set-Cookie` values."""
+class HttpResponse:
+    """The response of an HTTP function. `cookies` are whole `Set-Cookie` values."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,8 +41,8 @@ class HttpReply:
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """
-    How an invocation ended. Outputs are there only if it is `ok`, by parameter name: bytes, text, or
-    what a JSON output decodes to. `return_value` is an HttpReply where an HttpResponse was returned.
+    How an invocation ended. If it is `ok`, it has outputs by parameter name: bytes, text, or the value of a JSON
+    output. `return_value` is an HttpResponse if the function returned azure.functions' HttpResponse.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Invocation:
 
 
 class Worker:
-    """The loaded app: its `functions` by name; `running` is what is in flight, id to function name."""
+    """The loaded app: its `functions` by name. `running` maps invocations in flight to their functions' names."""
 
     running: ClassVar[dict[str, str]] = {}
     _loaded: ClassVar[Self | None] = None
@@ -66,16 +66,16 @@ class Worker:
     @classmethod
     async def load(cls, app_dir: Path) -> Self:
         """
-        Loads the app in the directory, the way Azure does. The same app again gives the same worker.
+        Load the app in the directory, as Azure does. Loading the same app again returns the same worker.
 
-        Raises AppNotLoaded, with the worker's traceback where there is one, and HostError for a binding
-        that this host does not play or for a second app.
+        Raises AppNotLoaded, with the worker's traceback if there is one, and HostError for a binding that this host
+        does not support or for a second app.
         """
         app_dir = _find_app(app_dir)
         if cls._loaded is not None:
             if cls._loaded.app_dir == app_dir:
                 return cls._loaded
-            raise HostError(f"This process has loaded {cls._loaded.app_dir}; a process can load one app.")
+            raise HostError(f"This process has loaded {cls._loaded.app_dir}, and can load only one app.")
         if str(app_dir) not in sys.path:
             sys.path.insert(0, str(app_dir))
         engine.start_threadpool_executor()
@@ -86,57 +86,59 @@ class Worker:
         self, function_name: str, inputs: Mapping[str, Datum], trigger_metadata: Mapping[str, Datum]
     ) -> Invocation:
         """
-        Runs a function. An exception of the app is an Invocation that is not ok.
+        Run a function. An exception of the app results in an Invocation that is not ok.
 
-        Raises WorkerSilent where Azure's worker would not answer.
+        Raises NoResponse if Azure's worker would never respond.
         """
         function = self.functions[function_name]
         invocation_id = str(uuid.uuid4())
         self.running[invocation_id] = function_name
-        # A task of its own, as in Azure's worker: what the function does to its context stays its own.
+        # A task of its own, as in Azure's worker, so that the function has its own context.
         task = asyncio.create_task(
             invocation_request_native(invocation_id, function.function_id, list(inputs.items()), dict(trigger_metadata))
         )
         try:
             await asyncio.wait({task})
             if task.cancelled() or task.exception() is not None:
-                lost = "CancelledError" if task.cancelled() else type(task.exception()).__name__
-                raise WorkerSilent(f"{function_name} let {lost} out; Azure's worker would never answer.")
+                error = "CancelledError" if task.cancelled() else type(task.exception()).__name__
+                raise NoResponse(f"{function_name} raised {error}, to which Azure's worker never responds.")
         finally:
             task.cancel()
             del self.running[invocation_id]
-        ok, returned, outputs, error, traceback = task.result()
+        ok, returned, outputs, message, traceback = task.result()
         return Invocation(
             invocation_id,
             ok,
             return_value=_plain(returned),
             outputs={name: _plain(datum) for name, datum in outputs},
-            error=error,
+            error=message,
             traceback=traceback,
         )
 
     async def invoke_queue(
-        self, function_name: str, body: bytes, facts: MessageFacts | None = None, **fields: Any
+        self, function_name: str, body: bytes, properties: MessageProperties | None = None, **fields: Any
     ) -> Invocation:
         """
-        Runs a queue function on a message body, as it is before it is encoded for the queue.
+        Run a queue function on a message body, before the queue's encoding.
 
-        `facts`, or MessageFacts' fields as keywords (`id=…, dequeue_count=2`), are the message's.
-        Raises WorkerSilent, and HostError if it is no queue function.
+        `properties`, or its fields as keywords (`id=…, dequeue_count=2`), are the message's.
+        Raises NoResponse, and HostError if the function has another trigger.
         """
         trigger = self.functions[function_name].trigger
         if trigger.type != QUEUE_TRIGGER:
             raise HostError(f"{function_name} has no queue trigger.")
-        facts = facts or MessageFacts(**fields)
+        properties = properties or MessageProperties(**fields)
         if trigger.is_binary:
-            return await self.invoke(function_name, {trigger.name: Datum(body, "bytes")}, queue_metadata(facts, None))
+            return await self.invoke(
+                function_name, {trigger.name: Datum(body, "bytes")}, queue_metadata(properties, None)
+            )
         try:
             text = body.decode()
         except UnicodeDecodeError:
             # The real host binds the body as text before it calls the worker.
-            error = "The message is not UTF-8 text, and the function does not ask for bytes."
+            error = "The message is not UTF-8 text, and the function does not take bytes."
             return Invocation(str(uuid.uuid4()), ok=False, error=error)
-        return await self.invoke(function_name, {trigger.name: Datum(text, "string")}, queue_metadata(facts, text))
+        return await self.invoke(function_name, {trigger.name: Datum(text, "string")}, queue_metadata(properties, text))
 
     async def invoke_http(
         self,
@@ -150,9 +152,9 @@ class Worker:
         body: bytes = b"",
     ) -> Invocation:
         """
-        Runs an HTTP function on a request; `params` are the route's.
+        Run an HTTP function on a request. `params` are those of the route.
 
-        Raises WorkerSilent, and HostError if it is no HTTP function.
+        Raises NoResponse, and HostError if the function has another trigger.
         """
         trigger = self.functions[function_name].trigger
         if trigger.type != HTTP_TRIGGER:
@@ -169,9 +171,9 @@ class Worker:
 
     async def invoke_timer(self, function_name: str) -> Invocation:
         """
-        Runs a timer function as if its time had come.
+        Run a timer function as if it were due.
 
-        Raises WorkerSilent, and HostError if it is no timer function.
+        Raises NoResponse, and HostError if the function has another trigger.
         """
         trigger = self.functions[function_name].trigger
         if trigger.type != TIMER_TRIGGER:
@@ -191,13 +193,13 @@ def _find_app(app_dir: Path) -> Path:
 async def _index(app_dir: Path) -> dict[str, Function]:
     response = await engine.worker_init_request(protos.init_request(str(app_dir), protos))
     if response.result.status != protos.StatusResult.Success:
-        problem = response.result.exception
-        raise AppNotLoaded(f"The app did not load: {problem.message}", problem.stack_trace)
+        exception = response.result.exception
+        raise AppNotLoaded(f"The app could not be loaded: {exception.message}", exception.stack_trace)
     response = await engine.functions_metadata_request(None)
-    found = response.function_metadata_results or []
-    if not found:
-        raise AppNotLoaded(f"The app in {app_dir} has no functions: decorate some, and register their blueprints.")
-    return {item.name: read_function(item.name, item.function_id, item.raw_bindings) for item in found}
+    functions = response.function_metadata_results or []
+    if not functions:
+        raise AppNotLoaded(f"The app in {app_dir} has no functions. Decorate some, and register their blueprints.")
+    return {item.name: read_function(item.name, item.function_id, item.raw_bindings) for item in functions}
 
 
 def _texts(values: Mapping[str, str] | None) -> dict[str, Datum]:
@@ -210,7 +212,7 @@ def _plain(datum: Datum | None) -> Any:
     if datum.type != "http":
         return datum.python_value
     value = datum.value
-    return HttpReply(
+    return HttpResponse(
         status=int(value["status_code"].value),
         headers={name: header.value for name, header in value["headers"].items()},
         body=value["body"].value,

@@ -31,15 +31,15 @@ from local.soak.report import lines, measure
 from local.soak.storage import Storage, open_storage
 from local.stack import azurite, hosts
 from local.stack.customers import Customer, onboard
-from local.stack.node import Missing
+from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
-from local.stack.stack import NAMES, app_settings, create_storage, reach_loopback_directly
+from local.stack.stack import NAMES, app_settings, bypass_proxy_for_loopback, create_storage
 from local.vault import server as vault
 from local.vault.server import Vault
 
 LEASE_S = 10
 """The least that the app takes: after so long a dead worker's job is taken over."""
-INVISIBLE_S = 8
+VISIBILITY_TIMEOUT_S = 8
 """Seconds after which a dead host's messages come back; Azure has 600."""
 _TOLD_EVERY_S = 3.0
 _MODEL_S = (1.5, 2.5)
@@ -165,7 +165,7 @@ async def run(arguments: argparse.Namespace) -> int:
     tell(f"seed {arguments.seed}; starting Storage, Key Vault, the AI endpoint and {arguments.workers} workers")
     try:
         figures, complaints = await _soak(arguments, tell)
-    except (Missing, ProcessFailed) as exc:
+    except (NotInstalled, ProcessFailed) as exc:
         print(exc)
         return 1
     print("\n".join(["", *lines(figures, complaints), ""]))
@@ -184,7 +184,7 @@ async def run(arguments: argparse.Namespace) -> int:
 async def _soak(
     arguments: argparse.Namespace, tell: Callable[[str], None]
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    reach_loopback_directly()
+    bypass_proxy_for_loopback()
     customers = make_customers(arguments.customers + 2)
     async with contextlib.AsyncExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="customer-ai-jobs-")))
@@ -198,7 +198,14 @@ async def _soak(
         settings = app_settings(account, safe) | _SETTINGS
         log = Log()
         workers = await parts.enter_async_context(
-            hosts.start(arguments.workers, PROJECT, settings, hosts.free_port(), log.read, invisible=INVISIBLE_S)
+            hosts.start(
+                arguments.workers,
+                PROJECT,
+                settings,
+                hosts.free_port(),
+                log.read,
+                visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+            )
         )
         storage = await parts.enter_async_context(open_storage(account.connection_string))
         killer = Killer(workers, arguments.seed, tell)

@@ -1,9 +1,9 @@
 """
-The AI endpoints on this machine: aimock, which answers from fixtures in every URL shape that a
-connection can have, checks keys, and keeps a journal of what it received.
+The AI endpoint on this machine: aimock, which responds from fixtures at every URL form that a connection can have,
+checks keys, and keeps a journal of the requests it received.
 
-What it does not do: check `api-version` or whether a deployment exists, read `n`, count tokens for
-embeddings or images, add Azure's `innererror`. Its counted tokens are characters / 4.
+It does not check `api-version` or whether a deployment exists, does not read `n`, does not count tokens of
+embeddings or images, and does not add Azure's `innererror`. Its token counts are characters / 4.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ _READY = (r"server listening on (http://\S+)",)
 
 
 @dataclass(frozen=True, slots=True)
-class Ai:
-    """A running AI stand-in; `url` is the base that every URL shape hangs from."""
+class AiEndpoint:
+    """A running aimock. `url` is the base of every URL form."""
 
     process: Process
     url: str
@@ -34,43 +34,43 @@ class Ai:
 
     async def journal(self, **filters: str | int) -> list[dict[str, Any]]:
         """
-        What it received, oldest first: `method`, `path` with the query, `headers` (keys redacted), `body`,
+        The requests it received, oldest first: `method`, `path` with the query, `headers` (keys redacted), `body`,
         `response.status`.
 
         `filters` are aimock's: `path` (a part of it), `method`, `status`, `requestId`, `limit`, `offset`.
         """
-        reply: list[dict[str, Any]] = await self._control("GET", "journal", params=filters)
-        return reply
+        entries: list[dict[str, Any]] = await self._control("GET", "journal", params=filters)
+        return entries
 
-    async def forget(self) -> None:
-        """Empties the journal; fixtures and their counts stay."""
+    async def clear_journal(self) -> None:
+        """Empty the journal. Fixtures and their counts stay."""
         await self._control("POST", "reset/journal")
 
-    async def add(self, *fixtures: Mapping[str, Any]) -> None:
+    async def add_fixtures(self, *fixtures: Mapping[str, Any]) -> None:
         """
-        More fixtures while it runs. They come before the catch-all answers and after everything else in
-        the file, so match on a text of your own.
+        Add fixtures while it runs. They precede the catch-all fixtures and follow all others of the file, so they
+        should match a text that no other fixture matches.
         """
         await self._control("POST", "fixtures", json={"fixtures": fixtures})
 
-    async def _control(self, method: str, path: str, **request: Any) -> Any:
+    async def _control(self, method: str, path: str, **options: Any) -> Any:
         headers = {"api-key": self._key}
         async with (
             aiohttp.ClientSession(headers=headers, raise_for_status=True) as client,
-            client.request(method, f"{self.url}/__aimock/{path}", **request) as reply,
+            client.request(method, f"{self.url}/__aimock/{path}", **options) as response,
         ):
-            return await reply.json()
+            return await response.json()
 
 
 @contextlib.asynccontextmanager
-async def start(fixtures: Path = FIXTURES, keys: Sequence[str] = ("local",)) -> AsyncIterator[Ai]:
+async def start(fixtures: Path = FIXTURES, keys: Sequence[str] = ("local",)) -> AsyncIterator[AiEndpoint]:
     """
-    The stand-in on a free port, letting in the holders of `keys`, until the block ends.
+    The endpoint on a free port, accepting `keys`, until the block ends.
 
-    Raises Missing, ProcessFailed.
+    Raises NotInstalled, ProcessFailed.
     """
     command: list[str | Path] = [node(), script("@copilotkit/aimock/dist/cli.js"), *_FLAGS, "--fixtures", fixtures]
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIMOCK_")}
     env["AIMOCK_API_KEYS"] = ",".join(keys)  # not an argument: any user of the machine can read those
-    async with running("The AI stand-in", command, ready=_READY, env=env) as (process, (listening,)):
-        yield Ai(process, listening[1], keys[0])
+    async with running("The AI endpoint", command, ready=_READY, env=env) as (process, (listening,)):
+        yield AiEndpoint(process, listening[1], keys[0])

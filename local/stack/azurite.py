@@ -1,4 +1,4 @@
-"""Azure Storage on this machine: Azurite with queues, blobs and tables, in memory or below a folder."""
+"""Azure Storage on this machine: Azurite with queues, blobs and tables, in memory or in a folder."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ from local.stack.node import node, script
 from local.stack.processes import Process, running
 
 ACCOUNT = "devstoreaccount1"
-# Microsoft publishes this key; every Azurite and every storage emulator before it has the same.
+# Microsoft publishes this key; every Azurite, and every storage emulator before it, has the same.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 _FLAGS = (
     "--silent",
-    "--disableTelemetry",  # it waits for a network that may not be there
-    "--skipApiVersionCheck",  # today's SDKs speak a newer version than it knows
+    "--disableTelemetry",  # it waits for a network that may not exist
+    "--skipApiVersionCheck",  # current SDKs send a newer version than Azurite accepts
     *("--blobPort", "0"),
     *("--queuePort", "0"),
     *("--tablePort", "0"),
@@ -34,7 +34,7 @@ class Azurite:
 
     @property
     def connection_string(self) -> str:
-        """In full: the short `UseDevelopmentStorage=true` means fixed ports."""
+        """The full form; the short one, `UseDevelopmentStorage=true`, implies fixed ports."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
             f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};"
@@ -44,15 +44,15 @@ class Azurite:
 @contextlib.asynccontextmanager
 async def start(folder: Path | None = None) -> AsyncIterator[Azurite]:
     """
-    Azurite on free ports, with its data in memory or below `folder`, until the block ends.
+    Azurite on free ports, with its data in memory or in `folder`, until the block ends.
 
-    In memory every message is an extent of its own, and once a minute Azurite (3.35, `MemoryExtentStore`)
-    removes those that are no longer needed one by one, with an index rebuilt for each: after some thousand
-    messages it answers nobody for a minute. In files there are few extents.
+    In memory, every message is an extent of its own. Once a minute Azurite (3.35, `MemoryExtentStore`) removes the
+    unused ones one by one and rebuilds an index for each: after some thousand messages it responds to nothing for a
+    minute. In files there are few extents.
 
-    Raises Missing, ProcessFailed.
+    Raises NotInstalled, ProcessFailed.
     """
-    place = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
-    command: list[str | Path] = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS, *place]
-    async with running("Azurite", command, ready=_READY) as (process, found):
-        yield Azurite(process, *(f"{match[1]}/{ACCOUNT}" for match in found))
+    location = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
+    command: list[str | Path] = [node(), script("azurite/dist/src/azurite.js"), *_FLAGS, *location]
+    async with running("Azurite", command, ready=_READY) as (process, matches):
+        yield Azurite(process, *(f"{match[1]}/{ACCOUNT}" for match in matches))

@@ -1,7 +1,7 @@
 """
-The demo's customers, one for each kind of endpoint, and their onboarding into the local Key Vault.
+The demo's customers, one for each kind of endpoint, and the writing of their connections to the local Key Vault.
 
-All three lead to the one AI stand-in, each with a key of its own, made anew at every start.
+All three use the same AI endpoint, each with its own key, which is new at every start.
 """
 
 import json
@@ -20,8 +20,8 @@ class Customer:
     """
     A customer with one connection: `path` below the AI endpoint's URL, and its `settings`.
 
-    `bare_key`: the secret is the key alone and the settings are its tags, as key-rotation functions
-    leave it; else the secret is one JSON object.
+    `bare_key`: the secret is only the key and the settings are its tags, as key-rotation functions write it;
+    otherwise the secret is one JSON object.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Customer:
 
 
 def demo_customers() -> list[Customer]:
-    """The three, with new keys."""
+    """The demo's three customers, with new keys."""
     return [
         Customer(
             "contoso",
@@ -43,7 +43,7 @@ def demo_customers() -> list[Customer]:
         ),
         Customer(
             "fabrikam",
-            "Azure OpenAI, deployment endpoint as pasted, bare key with tags",
+            "Azure OpenAI, deployment endpoint, bare key with tags",
             "/openai/deployments/fabrikam-chat/chat/completions?api-version=2024-10-21",
             {"provider": "azure_openai"},
             bare_key=True,
@@ -58,7 +58,7 @@ def demo_customers() -> list[Customer]:
 
 
 async def onboard(vault: Vault, ai_url: str, *customers: Customer) -> None:
-    """Puts each customer's `default` connection into the vault, with Azure's own client."""
+    """Write each customer's `default` connection to the vault, with Azure's own client."""
     async with vault_client(vault) as client:
         for customer in customers:
             settings = {"endpoint": ai_url + customer.path, **customer.settings}
@@ -76,12 +76,12 @@ def vault_client(vault: Vault) -> SecretClient:
         vault.url,
         _AnyToken(),
         connection_verify=str(vault.ca_file),
-        verify_challenge_resource=False,  # it is not at vault.azure.net
+        verify_challenge_resource=False,  # its host is not vault.azure.net
     )
 
 
 class _AnyToken:
-    """The local vault lets in any token, so this one need not come from the identity endpoint."""
+    """A fixed token. The local vault accepts any, so none has to be fetched from the identity endpoint."""
 
     async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
         return AccessToken("local", 2**40)

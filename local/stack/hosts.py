@@ -1,7 +1,7 @@
 """
-The Functions hosts of the local stack: N processes of `local.host`, each started again when it dies.
+The Functions hosts of the local stack: N processes of `local.host`, each restarted when it dies.
 
-As in Azure, a host that dies takes the jobs in flight with it, and another one carries on.
+As in Azure, a host that dies drops the jobs in flight, and another host processes their messages again.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from local.paths import PROJECT
 from local.stack.processes import Process, ProcessFailed, running
 
 READY = r"^host ready(?: (http://\S+))?"
-PAUSE = 1  # seconds before a host that died is started again
+RESTART_DELAY_S = 1
 _SETTINGS = PROJECT / "local.settings.sample.json"
-_FOREIGN = (
+_REMOVED_PREFIXES = (
     "AZURE_",
     "AzureFunctionsJobHost__",
     "AzureWebJobs",
@@ -32,27 +32,27 @@ _FOREIGN = (
 
 
 class Hosts:
-    """The running hosts, by instance; instance 0 has HTTP, at `url`. All have the same `environment`."""
+    """The running hosts, by instance. Instance 0 serves HTTP, at `url`. All have the same `environment`."""
 
     def __init__(
         self,
         app: Path,
         settings: Mapping[str, str],
         port: int,
-        tell: Callable[[str], None],
-        invisible: int | None = None,
+        on_line: Callable[[str], None],
+        visibility_timeout_s: int | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.processes: dict[int, Process] = {}
+        self.environment = {**_inherited_environment(), **settings}
         self._command = [sys.executable, "-m", "local.host", "--app", str(app)]
-        if invisible is not None:
-            self._command += ["--invisible", str(invisible)]
-        self.environment = {**_inherited(), **settings}
+        if visibility_timeout_s is not None:
+            self._command += ["--visibility-timeout", str(visibility_timeout_s)]
         self._port = port
-        self._tell = tell
+        self._on_line = on_line
 
-    async def keep(self, instance: int, started: asyncio.Future[None]) -> None:
-        """Runs one host for ever. If it does not start at first, that is `started`'s exception."""
+    async def supervise(self, instance: int, started: asyncio.Future[None]) -> None:
+        """Run one host, and restart it, until cancelled. A failure of the first start becomes `started`'s exception."""
         while True:
             try:
                 await self._run(instance, started)
@@ -60,35 +60,29 @@ class Hosts:
                 if not started.done():
                     started.set_exception(exc)
                     return
-                self._tell(str(exc))
-            await asyncio.sleep(PAUSE)
+                self._on_line(str(exc))
+            await asyncio.sleep(RESTART_DELAY_S)
 
     async def _run(self, instance: int, started: asyncio.Future[None]) -> None:
         name = f"Functions host {instance}"
         command = [*self._command, "--instance", str(instance)]
-        if instance == 0:  # the same port each time it is started, so that the URL stays
+        if instance == 0:  # the same port after each restart, so that the URL stays valid
             command += ["--port", str(self._port)]
-        heard = False  # what a host says before it is ready is in the error if it never is
+        is_ready = False  # earlier lines are part of the error, if it never becomes ready
 
-        def tell(line: str) -> None:
-            if heard:
-                self._tell(f"[host {instance}] {line}")
+        def forward(line: str) -> None:
+            if is_ready:
+                self._on_line(f"[host {instance}] {line}")
 
-        async with running(
-            name,
-            command,
-            ready=[READY],
-            env=self.environment,
-            cwd=PROJECT,
-            tell=tell,
-        ) as (process, _):
-            heard = True
+        host = running(name, command, ready=[READY], env=self.environment, cwd=PROJECT, on_line=forward)
+        async with host as (process, _):
+            is_ready = True
             self.processes[instance] = process
             if started.done():
-                self._tell(f"{name} runs again, as process {process.pid}.")
+                self._on_line(f"{name} is running again, as process {process.pid}.")
             else:
                 started.set_result(None)
-            self._tell(f"{name} {await process.ended()}; it is being started again.")
+            self._on_line(f"{name} {await process.ended()}; restarting it.")
 
 
 @contextlib.asynccontextmanager
@@ -97,40 +91,45 @@ async def start(
     app: Path,
     settings: Mapping[str, str],
     port: int,
-    tell: Callable[[str], None],
+    on_line: Callable[[str], None],
     *,
-    invisible: int | None = None,
+    visibility_timeout_s: int | None = None,
 ) -> AsyncIterator[Hosts]:
     """
-    `count` hosts, all ready, until the block ends. `invisible`: seconds that they hide a message while its
-    job runs, and so the time after which a dead host's messages come back; as long as in Azure if left out.
+    `count` hosts, all ready, until the block ends.
 
-    Raises ProcessFailed.
+    `on_line` is called with each line that the hosts print and with their restarts. `visibility_timeout_s` is how
+    long a message is invisible while its job runs, and so the time after which a dead host's messages are delivered
+    again; Azure's 600 s if left out. Raises ProcessFailed.
     """
-    hosts = Hosts(app, settings, port, tell, invisible)
+    hosts = Hosts(app, settings, port, on_line, visibility_timeout_s)
     loop = asyncio.get_running_loop()
     started = [loop.create_future() for _ in range(count)]
-    keepers = [asyncio.create_task(hosts.keep(instance, first)) for instance, first in enumerate(started)]
+    supervisors = [asyncio.create_task(hosts.supervise(instance, first)) for instance, first in enumerate(started)]
     try:
         await asyncio.gather(*started)
         yield hosts
     finally:
-        for unfinished in (*keepers, *started):
+        for unfinished in (*supervisors, *started):
             unfinished.cancel()
-        await asyncio.gather(*keepers, *started, return_exceptions=True)
+        await asyncio.gather(*supervisors, *started, return_exceptions=True)
 
 
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _inherited() -> dict[str, str]:
-    """Our environment without the app's own settings and what else would lead it elsewhere, such as to a real key."""
+def _inherited_environment() -> dict[str, str]:
+    """This environment without the app's settings, and without variables that could lead it to a real account."""
     settings = json.loads(_SETTINGS.read_text(encoding="utf-8"))["Values"]
-    kept = {name: value for name, value in os.environ.items() if name not in settings and not name.startswith(_FOREIGN)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in settings and not name.startswith(_REMOVED_PREFIXES)
+    }
     kept["PYTHONUNBUFFERED"] = "1"
     return kept

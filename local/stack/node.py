@@ -1,4 +1,4 @@
-"""Node.js and the packages that the stand-ins are: where they are, or what is missing and how to get it."""
+"""Node.js and the installed Node packages: their paths, or an error that says how to install them."""
 
 import functools
 import importlib.util
@@ -9,36 +9,37 @@ from pathlib import Path
 
 from local.paths import LOCAL
 
-OLDEST = (20, 15)  # what aimock declares
+MIN_VERSION = (20, 15)  # aimock's own minimum
 
 
-class Missing(Exception):
-    """Something that the local stack needs is not installed. The message says what, and what to do."""
+class NotInstalled(Exception):
+    """The local stack needs something that is not installed. The message names it, and the command to run."""
 
 
 @functools.cache
 def node() -> str:
     """
-    The path of a Node.js that is new enough: the one on PATH, else the one `dev.py` installed.
+    The path of a Node.js that is new enough: the one on PATH, or else the one that `dev.py` installed.
 
-    Raises Missing.
+    Raises NotInstalled.
     """
     for path in (shutil.which("node"), _wheel_node()):
-        if path and _version(path) >= OLDEST:
+        if path and _version(path) >= MIN_VERSION:
             return path
-    raise Missing(f"Node.js {OLDEST[0]}.{OLDEST[1]} or newer was not found. `python dev.py start` installs one.")
+    needed = ".".join(map(str, MIN_VERSION))
+    raise NotInstalled(f"Node.js {needed} or newer was not found. `python dev.py start` installs it.")
 
 
 def script(path: str) -> Path:
     """
-    A script of an installed package, by its path below node_modules.
+    A script of an installed package, by its path in node_modules.
 
-    Raises Missing.
+    Raises NotInstalled.
     """
-    found = LOCAL / "node_modules" / path
-    if not found.is_file():
-        raise Missing(f"{found} is missing. `python dev.py start` or `npm ci` in {LOCAL} installs it.")
-    return found
+    file = LOCAL / "node_modules" / path
+    if not file.is_file():
+        raise NotInstalled(f"{file} is missing. `python dev.py start`, or `npm ci` in {LOCAL}, installs it.")
+    return file
 
 
 def _wheel_node() -> str | None:
@@ -49,7 +50,7 @@ def _wheel_node() -> str | None:
 
 def _version(path: str) -> tuple[int, ...]:
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(map(int, re.findall(r"\d+", said)[:2]))
+    return tuple(map(int, re.findall(r"\d+", output)[:2]))

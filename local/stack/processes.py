@@ -1,11 +1,11 @@
 """
-Child processes that die with us: start one, wait until it says that it is ready, stop it.
+Child processes that end with their parent: start one, wait until its output says that it is ready, stop it.
 
-Knows nothing of what the processes are for.
+Knows nothing of what the processes do.
 
-Each child leads a process group of its own, so Ctrl-C in a terminal reaches us alone and we stop the
-children in order. On Linux the kernel kills a child whose parent died, even of SIGKILL; elsewhere a
-child outlives a parent that could not clean up.
+Each child leads its own process group, so that Ctrl-C in a terminal reaches only the parent, which stops its
+children in order. On Linux the kernel kills a child whose parent died, even by SIGKILL. On other systems a child
+outlives a parent that could not clean up.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ from typing import Self
 LAST_LINES = 40  # enough for a traceback
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-# Looked up here and not in the child: between fork and exec nothing may load a library.
+# Looked up here and not in the child: no library may be loaded between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class ProcessFailed(Exception):
-    """A child process did not start, did not get ready, or ended too early. The message is for people."""
+    """A child process did not start, did not become ready, or ended too early. The message is a sentence."""
 
 
 class Process:
-    """A running child: its `pid`, its last lines of output, and how it ended."""
+    """A running child: its `pid`, the last lines of its output, and how it ended."""
 
-    def __init__(self, name: str, child: asyncio.subprocess.Process, tell: Callable[[str], None] | None) -> None:
+    def __init__(self, name: str, child: asyncio.subprocess.Process, on_line: Callable[[str], None] | None) -> None:
         self.name = name
         self.pid = child.pid
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._child = child
-        self._tell = tell
-        self._waiting: dict[re.Pattern[str], asyncio.Future[re.Match[str]]] = {}
+        self._on_line = on_line
+        self._matches: dict[re.Pattern[str], asyncio.Future[re.Match[str]]] = {}
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -51,12 +51,12 @@ class Process:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> Self:
         """
-        Starts `command`, its errors in line with its output.
+        Start `command`, with stderr redirected to stdout.
 
-        Raises ProcessFailed if there is no such program.
+        Raises ProcessFailed if the program does not exist.
         """
         try:
             child = await asyncio.create_subprocess_exec(
@@ -67,50 +67,50 @@ class Process:
                 env=env,
                 cwd=cwd,
                 process_group=0,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=_end_with(os.getpid()),
             )
         except OSError as exc:
             raise ProcessFailed(f"{name} could not be started: {command[0]}: {exc.strerror}.") from exc
-        return cls(name, child, tell)
+        return cls(name, child, on_line)
 
     async def ready(self, patterns: Sequence[str], within: float) -> list[re.Match[str]]:
         """
-        Waits until a line of output has matched each pattern, and gives the matches in that order.
+        Wait until a line of output has matched each pattern. Returns the matches in the order of the patterns.
 
-        Raises ProcessFailed when that takes longer than `within` seconds or the process ends first.
+        Raises ProcessFailed if that takes longer than `within` seconds or the process ends first.
         """
         loop = asyncio.get_running_loop()
-        waiting = [self._waiting.setdefault(re.compile(pattern), loop.create_future()) for pattern in patterns]
+        matches = [self._matches.setdefault(re.compile(pattern), loop.create_future()) for pattern in patterns]
         self._reader = asyncio.create_task(self._read())
-        pending: set[asyncio.Future[re.Match[str]] | asyncio.Task[None]] = {*waiting}
+        pending: set[asyncio.Future[re.Match[str]] | asyncio.Task[None]] = {*matches}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while pending and not self._reader.done():
                     _, pending = await asyncio.wait({*pending, self._reader}, return_when=asyncio.FIRST_COMPLETED)
                     pending.discard(self._reader)
-        if all(future.done() for future in waiting):
-            return [future.result() for future in waiting]
+        if all(future.done() for future in matches):
+            return [future.result() for future in matches]
         if self._reader.done():
             raise ProcessFailed(f"{self.name} {await self.ended()} before it was ready.{self._tail()}")
         raise ProcessFailed(f"{self.name} was not ready within {within:g} s.{self._tail()}")
 
     async def ended(self) -> str:
-        """Waits for the process to end, and says how."""
+        """Wait for the process to end. Returns how it ended, as the rest of a sentence about it."""
         code = await self._child.wait()
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
-    async def stop(self, patience: float = 10) -> None:
-        """SIGTERM to the process and to what it started, SIGKILL to what is left after `patience` seconds."""
+    async def stop(self, grace_s: float = 10) -> None:
+        """Send SIGTERM to the process and its children, and SIGKILL to those left after `grace_s` seconds."""
         if self._child.returncode is None:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._child.wait(), patience)
+                await asyncio.wait_for(self._child.wait(), grace_s)
         self._signal(signal.SIGKILL)
         await self._child.wait()
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
         with contextlib.suppress(TimeoutError):  # a grandchild that left the group may hold the pipe open
-            await asyncio.wait_for(self._reader, patience)
+            await asyncio.wait_for(self._reader, grace_s)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a zombie's group
@@ -119,9 +119,9 @@ class Process:
     async def _read(self) -> None:
         async for line in _lines(self._child.stdout):
             self.last_lines.append(line)
-            if self._tell:
-                self._tell(line)
-            for pattern, future in self._waiting.items():
+            if self._on_line:
+                self._on_line(line)
+            for pattern, future in self._matches.items():
                 if not future.done() and (match := pattern.search(line)):
                     future.set_result(match)
 
@@ -140,14 +140,14 @@ async def running(
     within: float = 60,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    tell: Callable[[str], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> AsyncIterator[tuple[Process, list[re.Match[str]]]]:
     """
-    A process from when it is ready, with the matches of the patterns in `ready`, until it is stopped.
+    A process once it is ready, and the matches of the patterns in `ready`. It is stopped when the block ends.
 
-    `tell` gets every line of its output. Raises ProcessFailed.
+    `on_line` is called with each line of its output; `within` is in seconds. Raises ProcessFailed.
     """
-    process = await Process.start(name, command, env=env, cwd=cwd, tell=tell)
+    process = await Process.start(name, command, env=env, cwd=cwd, on_line=on_line)
     try:
         yield process, await process.ready(ready, within)
     finally:
@@ -155,7 +155,7 @@ async def running(
 
 
 async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[str]:
-    """Lines of any length, which `StreamReader.readline` does not give."""
+    """Lines of any length; `StreamReader.readline` has a limit."""
     rest = b""
     while stream and (chunk := await stream.read(65536)):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -165,15 +165,15 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[str]:
         yield rest.decode(errors="replace").rstrip()
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """What a child does before it becomes the program: ask the kernel to be killed when we die."""
+def _end_with(parent: int) -> Callable[[], None] | None:
+    """What a child runs before it becomes the program: it asks the kernel for SIGKILL when the parent dies."""
     if _prctl is None:
         return None
     prctl = _prctl
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # we died before the child could ask
+        if os.getppid() != parent:  # the parent died before this call
             os._exit(1)
 
     return ask

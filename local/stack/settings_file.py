@@ -1,9 +1,9 @@
 """
-`local.settings.json` while the stack runs: written when all is ready, gone when it stops, so that a
-file that is there means a stack that can be used. `func start` and the tests read it.
+`local.settings.json` while the stack runs: written when all parts are ready and removed when they stop, so a file
+that exists means a stack that can be used. `func start` and the tests read it.
 
-A file that somebody else wrote is never touched. Ours bears the number of our process, for people, and is
-locked as long as that lives: the kernel ends the lock with the process, whoever gets its number after it.
+A file from another source is never changed. Ours contains the number of our process, for people to read, and stays
+locked as long as the process lives: the kernel releases the lock, even if another process gets the same number.
 """
 
 import contextlib
@@ -14,42 +14,44 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-MARK = "LOCAL_STACK_PID"  # a setting like the others, since Core Tools knows no further members
+PID_SETTING = "LOCAL_STACK_PID"  # a setting like the others: Core Tools accepts no further members
 
 
-class Taken(Exception):
-    """The file belongs to somebody else. The message says to whom, and what to do."""
+class SettingsFileInUse(Exception):
+    """The file belongs to someone else. The message says to whom, and what to do."""
 
 
 def check(path: Path) -> None:
     """
-    Makes sure that `path` may be written: nothing is there, or what a stack that was killed left behind.
+    Make sure that `path` may be written: it does not exist, or a stack that was killed left it behind.
 
-    Raises Taken.
+    Raises SettingsFileInUse.
     """
     if not path.exists():
         return
     owner = _owner(path)
     if owner is None:
-        raise Taken(
-            f"{path} was not written by the local stack, so it is left alone. "
+        raise SettingsFileInUse(
+            f"{path} was not written by the local stack, so it is left unchanged. "
             "Move it away, or name another file with --settings."
         )
     if _locked(path):
-        raise Taken(f"A local stack is running already, as process {owner}. Stop it first, or use --settings.")
+        raise SettingsFileInUse(
+            f"A local stack is already running, as process {owner}. Stop it, or name another file with --settings."
+        )
 
 
 @contextlib.contextmanager
 def written(path: Path, settings: Mapping[str, str], port: int) -> Iterator[None]:
     """
-    The file, in the format of Core Tools, until the block ends; written at once or not at all.
+    The file, in Core Tools' format, until the block ends. It is written atomically.
 
-    Raises Taken.
+    Raises SettingsFileInUse.
     """
     check(path)
     document = {
         "IsEncrypted": False,
-        "Values": {**settings, MARK: str(os.getpid())},
+        "Values": {**settings, PID_SETTING: str(os.getpid())},
         "Host": {"LocalHttpPort": port},
     }
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -70,18 +72,18 @@ def written(path: Path, settings: Mapping[str, str], port: int) -> Iterator[None
 
 
 def _owner(path: Path) -> int | None:
-    """The process that a file says it belongs to, if it is one of ours."""
+    """The number of the process that wrote a file, if a local stack wrote it."""
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["Values"][MARK])
+        return int(json.loads(path.read_text(encoding="utf-8"))["Values"][PID_SETTING])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _locked(path: Path) -> bool:
-    """Whether the stack that wrote a file still runs."""
+    """Whether the stack that wrote a file is still running."""
     with path.open(encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go with the file
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
         except BlockingIOError:
             return True
     return False

@@ -1,6 +1,6 @@
 """
-The whole local stack: Storage with its queues and containers, the AI endpoints, Key Vault with the demo's
-customers, and, if wanted, Functions hosts that run the app. The only place that knows how they fit together.
+The whole local stack: Storage with its queues and containers, the AI endpoint, Key Vault with the demo's customers,
+and optionally Functions hosts that run the app. The only module that knows how they fit together.
 """
 
 import asyncio
@@ -16,14 +16,13 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from local.paths import PROJECT
-from local.stack import ai_endpoint as ai
-from local.stack import azurite, hosts
-from local.stack.ai_endpoint import Ai
+from local.stack import ai_endpoint, azurite, hosts
+from local.stack.ai_endpoint import AiEndpoint
 from local.stack.azurite import Azurite
 from local.stack.customers import Customer, demo_customers, onboard
 from local.stack.hosts import Hosts
 from local.stack.processes import Process
-from local.vault import server as vault
+from local.vault import server as vault_server
 from local.vault.server import Vault
 
 NAMES = {
@@ -39,20 +38,20 @@ NAMES = {
 
 @dataclass(slots=True)
 class Stack:
-    """A running stack. `hosts` is None when it was started without."""
+    """A running stack. `hosts` is None if it was started without hosts."""
 
     storage: Azurite
-    ai: Ai
+    ai: AiEndpoint
     vault: Vault
     customers: list[Customer]
     hosts: Hosts | None = field(default=None)
 
     def settings(self) -> dict[str, str]:
-        """The app settings that lead the app to this stack."""
+        """The app settings of an app that uses this stack."""
         return app_settings(self.storage, self.vault)
 
     async def broken(self) -> str:
-        """Waits until Storage or the AI endpoint has ended by itself, and says so."""
+        """Wait until Storage or the AI endpoint ends by itself. Returns a sentence that says which, and how."""
 
         async def watch(process: Process) -> str:
             return f"{process.name} {await process.ended()}."
@@ -72,50 +71,50 @@ async def start(
     workers: int = 0,
     port: int | None = None,
     app: Path = PROJECT,
-    fixtures: Path = ai.FIXTURES,
+    fixtures: Path = ai_endpoint.FIXTURES,
     keys: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = print,
+    on_line: Callable[[str], None] = print,
 ) -> AsyncIterator[Stack]:
     """
-    A stack on free ports, with the demo's customers onboarded, until the block ends.
+    A stack on free ports, with the demo's customers in its vault, until the block ends.
 
-    `workers` hosts run `app`, the first with HTTP on `port` (a free one if none is given); `keys` are let
-    in by the AI endpoint besides the customers'; `settings` are the hosts' beyond the stack's; `tell` gets
-    what the hosts print and what becomes of them. Raises Missing, ProcessFailed.
+    `workers` hosts run `app`, the first one with HTTP on `port` (a free port if left out). The AI endpoint accepts
+    `keys` besides those of the customers. `settings` are for the hosts, in addition to the stack's. `on_line` is
+    called with each line that the hosts print and with their restarts. Raises NotInstalled, ProcessFailed.
     """
-    reach_loopback_directly()
+    bypass_proxy_for_loopback()
     customers = demo_customers()
     async with contextlib.AsyncExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="customer-ai-jobs-")))
-        storage, answers = await _start_both(parts, fixtures, [*(c.key for c in customers), *keys])
-        stack = Stack(storage, answers, await parts.enter_async_context(vault.start(folder)), customers)
+        storage, ai = await _start_node_processes(parts, fixtures, [*(c.key for c in customers), *keys])
+        stack = Stack(storage, ai, await parts.enter_async_context(vault_server.start(folder)), customers)
         await create_storage(storage.connection_string)
-        await onboard(stack.vault, answers.url, *customers)
+        await onboard(stack.vault, ai.url, *customers)
         if workers:
             all_settings = {**stack.settings(), **(settings or {})}
-            running = hosts.start(workers, app, all_settings, port or hosts.free_port(), tell)
+            running = hosts.start(workers, app, all_settings, port or hosts.free_port(), on_line)
             stack.hosts = await parts.enter_async_context(running)
         yield stack
 
 
-def app_settings(storage: Azurite, key_vault: Vault) -> dict[str, str]:
-    """The app settings that lead the app to these parts."""
+def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:
+    """The app settings of an app that uses this Storage and this vault."""
     return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureWebJobsStorage": storage.connection_string,
         "JobStorage": storage.connection_string,
-        "KEY_VAULT_URL": key_vault.url,
-        "KEY_VAULT_CA_FILE": str(key_vault.ca_file),
-        "IDENTITY_ENDPOINT": key_vault.identity_endpoint,
-        "IDENTITY_HEADER": key_vault.identity_header,
+        "KEY_VAULT_URL": vault.url,
+        "KEY_VAULT_CA_FILE": str(vault.ca_file),
+        "IDENTITY_ENDPOINT": vault.identity_endpoint,
+        "IDENTITY_HEADER": vault.identity_header,
         "ALLOW_LOCAL_ENDPOINTS": "true",
         **NAMES,
     }
 
 
 async def create_storage(connection_string: str) -> None:
-    """The queues, containers and the table that the app expects to find, as the Bicep files do in Azure."""
+    """Create the queues, containers and the table that the app needs, as the Bicep files do in Azure."""
     queues = QueueServiceClient.from_connection_string(connection_string)
     blobs = BlobServiceClient.from_connection_string(connection_string)
     tables = TableServiceClient.from_connection_string(connection_string)
@@ -129,21 +128,23 @@ async def create_storage(connection_string: str) -> None:
         await tables.create_table(NAMES["JOBS_TABLE"])
 
 
-def reach_loopback_directly() -> None:
-    """Keeps the SDKs' calls to this machine, ours and our children's, away from a proxy that is set."""
+def bypass_proxy_for_loopback() -> None:
+    """Keep requests of this process and its children to this machine away from a configured proxy."""
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
-async def _start_both(parts: contextlib.AsyncExitStack, fixtures: Path, keys: Sequence[str]) -> tuple[Azurite, Ai]:
-    """The two Node processes side by side, since each takes about a second; neither is left running alone."""
+async def _start_node_processes(
+    parts: contextlib.AsyncExitStack, fixtures: Path, keys: Sequence[str]
+) -> tuple[Azurite, AiEndpoint]:
+    """Azurite and the AI endpoint, started concurrently (each takes about a second). If one fails, the other stops."""
     storage = asyncio.create_task(parts.enter_async_context(azurite.start()))
-    answers = asyncio.create_task(parts.enter_async_context(ai.start(fixtures, keys)))
+    ai = asyncio.create_task(parts.enter_async_context(ai_endpoint.start(fixtures, keys)))
     try:
-        await asyncio.gather(storage, answers)
+        await asyncio.gather(storage, ai)
     except BaseException:
         storage.cancel()
-        answers.cancel()
-        await asyncio.gather(storage, answers, return_exceptions=True)
+        ai.cancel()
+        await asyncio.gather(storage, ai, return_exceptions=True)
         raise
-    return storage.result(), answers.result()
+    return storage.result(), ai.result()

@@ -1,6 +1,6 @@
 """
-What the Key Vault stand-in holds: secrets with their versions, and the deleted ones whose names stay
-reserved. Behaves as Key Vault's documentation says; knows no HTTP.
+The secrets of the local Key Vault, with their versions, and the deleted secrets whose names stay reserved. Behaves
+as Key Vault's documentation says. Knows nothing of HTTP.
 """
 
 import re
@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_VALUE = 25 * 1024
+MAX_VALUE_SIZE = 25 * 1024
 MAX_TAGS = 15
 _NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 
 
 class VaultError(Exception):
-    """What Key Vault answers instead: an HTTP status, its code and a message, sometimes an inner code."""
+    """An error response of Key Vault: HTTP status, code, message, and sometimes an inner code."""
 
     def __init__(self, status: int, code: str, message: str, inner: str | None = None) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class VaultError(Exception):
 
 @dataclass(slots=True)
 class Version:
-    """One version. `attributes` are enabled, nbf, exp, created, updated; the times in Unix seconds."""
+    """A version of a secret. `attributes` are enabled, nbf, exp, created and updated; times are Unix seconds."""
 
     value: str = field(repr=False)
     content_type: str | None
@@ -37,14 +37,14 @@ class Version:
 
 @dataclass(slots=True)
 class Secret:
-    """A secret under the name that it was first set with; its versions, oldest first."""
+    """A secret, by the name of its first version, and its versions, oldest first."""
 
     name: str
     versions: list[Version] = field(default_factory=list)
 
 
 class Secrets:
-    """All secrets of a vault. Names are compared without case."""
+    """All secrets of a vault. Names are not case-sensitive."""
 
     def __init__(self) -> None:
         self.live: dict[str, Secret] = {}
@@ -52,14 +52,14 @@ class Secrets:
 
     def get(self, name: str, version: str = "") -> tuple[Secret, Version]:
         """
-        A version of a secret, the latest if none is named.
+        A version of a secret; the latest one if `version` is empty.
 
-        Raises VaultError for what is not there and for what is disabled, not for what has expired.
+        Raises VaultError if it does not exist or is disabled, but not if it has expired.
         """
-        secret, found = self._find(name, version)
-        if not found.attributes["enabled"]:
+        secret, match = self._get(name, version)
+        if not match.attributes["enabled"]:
             raise VaultError(403, "Forbidden", "Operation get is not allowed on a disabled secret.", "SecretDisabled")
-        return secret, found
+        return secret, match
 
     def put(
         self,
@@ -70,9 +70,9 @@ class Secrets:
         tags: dict[str, str] | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> tuple[Secret, Version]:
-        """A new version, which takes nothing over from the one before it."""
-        if not _NAME.fullmatch(name) or len(value) > MAX_VALUE or len(tags or {}) > MAX_TAGS:
-            raise VaultError(400, "BadParameter", "The name, the value or the tags are not allowed.")
+        """Add a version. It inherits nothing from the version before it. Raises VaultError."""
+        if not _NAME.fullmatch(name) or len(value) > MAX_VALUE_SIZE or len(tags or {}) > MAX_TAGS:
+            raise VaultError(400, "BadParameter", "The name, the value or the tags are invalid.")
         if name.lower() in self.deleted:
             raise VaultError(
                 409,
@@ -82,53 +82,57 @@ class Secrets:
                 "ObjectIsDeletedButRecoverable",
             )
         now = int(time.time())
-        made = {"enabled": True, "created": now, "updated": now, **(attributes or {})}
-        version = Version(value, content_type, dict(tags or {}), made)
+        all_attributes = {"enabled": True, "created": now, "updated": now, **(attributes or {})}
+        version = Version(value, content_type, dict(tags or {}), all_attributes)
         secret = self.live.setdefault(name.lower(), Secret(name))
         secret.versions.append(version)
         return secret, version
 
     def update(self, name: str, version: str, changes: dict[str, Any]) -> tuple[Secret, Version]:
-        """Changes `attributes` one by one, and `tags` and `contentType` as a whole; never the value."""
-        secret, found = self._find(name, version)
-        found.attributes |= {**changes.get("attributes", {}), "updated": int(time.time())}
+        """
+        Change single `attributes`, or replace `tags` or `contentType`; the value can't change.
+
+        Raises VaultError.
+        """
+        secret, match = self._get(name, version)
+        match.attributes |= {**changes.get("attributes", {}), "updated": int(time.time())}
         if changes.get("tags") is not None:
-            found.tags = changes["tags"]
-        found.content_type = changes.get("contentType") or found.content_type
-        return secret, found
+            match.tags = changes["tags"]
+        match.content_type = changes.get("contentType") or match.content_type
+        return secret, match
 
     def delete(self, name: str) -> Secret:
-        """Moves a secret where it keeps its name reserved until it is purged or recovered."""
-        self._find(name, "")
+        """Delete a secret. Its name stays reserved until it is purged or recovered. Raises VaultError."""
+        self._get(name, "")
         secret = self.deleted[name.lower()] = self.live.pop(name.lower())
         return secret
 
-    def find_deleted(self, name: str) -> Secret:
-        """A deleted secret."""
+    def get_deleted(self, name: str) -> Secret:
+        """A deleted secret. Raises VaultError."""
         if name.lower() not in self.deleted:
             raise VaultError(404, "SecretNotFound", f"Deleted Secret not found: {name}")
         return self.deleted[name.lower()]
 
     def recover(self, name: str) -> Secret:
-        """Takes a deletion back."""
-        secret = self.live[name.lower()] = self.find_deleted(name)
+        """Undo a deletion. Raises VaultError."""
+        secret = self.live[name.lower()] = self.get_deleted(name)
         del self.deleted[name.lower()]
         return secret
 
     def purge(self, name: str) -> None:
-        """Deletes for good, and frees the name."""
-        self.find_deleted(name)
+        """Delete permanently, and free the name. Raises VaultError."""
+        self.get_deleted(name)
         del self.deleted[name.lower()]
 
-    def _find(self, name: str, version: str) -> tuple[Secret, Version]:
+    def _get(self, name: str, version: str) -> tuple[Secret, Version]:
         secret = self.live.get(name.lower())
-        found = next((v for v in reversed(secret.versions) if version in ("", v.id)), None) if secret else None
-        if secret is None or found is None:
-            asked = "/".join(filter(None, (name, version)))
+        match = next((v for v in reversed(secret.versions) if version in ("", v.id)), None) if secret else None
+        if secret is None or match is None:
+            path = "/".join(filter(None, (name, version)))
             raise VaultError(
                 404,
                 "SecretNotFound",
-                f"A secret with (name/id) {asked} was not found in this key vault. "
+                f"A secret with (name/id) {path} was not found in this key vault. "
                 "If you recently deleted this secret you may be able to recover it.",
             )
-        return secret, found
+        return secret, match

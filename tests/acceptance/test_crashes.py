@@ -197,7 +197,10 @@ async def _until(faulty: FaultyWorld, holds: Callable[[], bool], said: list[str]
 async def _host(faulty: FaultyWorld) -> AsyncIterator[tuple[Process, list[str]]]:
     """A host of the app, and what it says. A message that it had when it died comes back after five seconds."""
     said: list[str] = []
-    command = [sys.executable, "-m", "local.host", "--app", str(ROOT), "--invisible", "5"]
+    command = [sys.executable, "-m", "local.host", "--app", str(ROOT), "--visibility-timeout", "5"]
     environment = {**os.environ, **faulty.world.environment}
-    async with running("host", command, ready=["^host ready"], env=environment, cwd=ROOT, tell=said.append) as (it, _):
+    async with running("host", command, ready=["^host ready"], env=environment, cwd=ROOT, on_line=said.append) as (
+        it,
+        _,
+    ):
         yield it, said

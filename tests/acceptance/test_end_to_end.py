@@ -23,7 +23,7 @@ import pytest_asyncio
 from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
-from local.demo.run import whose
+from local.demo.run import billing_note
 from local.stack import stack as stacks
 from local.stack.customers import onboard
 from local.stack.stack import Stack
@@ -111,7 +111,7 @@ async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
 
 async def test_workers_share_a_queue(stack: Stack):
     """A hundred jobs on two hosts end once each, and usage equals what the endpoint counted."""
-    await stack.ai.forget()
+    await stack.ai.clear_journal()
     before = await _usage(stack)
     bodies = [_job(customer.id, job_id=f"many-{n}") for n in range(34) for customer in stack.customers]
 
@@ -217,11 +217,11 @@ def test_demo_shows_every_outcome():
         "connection_not_found",
         "stand-in",
         "fabrikam-chat",
-        "10 answered",
+        "answered 10 calls. The usage records have 10",
         "image-1.png",
     ):
         assert words in demo.stdout
-    shown = (ROOT / "README.md").read_text().partition("What became of the jobs")[2].partition("```")[0]
+    shown = (ROOT / "README.md").read_text().partition("```\nResults\n")[2].partition("```")[0]
     outcomes = re.compile(r"^  (\w+)  +(\w.*?)  +(succeeded|failed)  +(-|\d+ \+ \d+)  ", re.MULTILINE)
     used = re.compile(r"^  (\w+)  +(\S+)  +customer  +(\d+)  +(\d+)", re.MULTILINE)
     assert 11 == len(outcomes.findall(shown))
@@ -239,7 +239,7 @@ async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
     )
 
     assert 0 == demo.returncode, demo.stdout + demo.stderr
-    assert f"The answers came from {url}, and its owner will be billed for them." in demo.stdout
+    assert f"The answers are from {url}; its owner is billed for them." in demo.stdout
     assert {"our-model"} == {one.json["model"] for one in account.received}
     assert 7 == len(account.received)
     assert account.key not in demo.stdout + demo.stderr
@@ -247,20 +247,20 @@ async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
 
 def test_demo_that_nobody_answered_bills_nobody():
     """Where no call was answered, the demo says so, and not that anybody will be billed."""
-    told = whose("https://gateway.example", [{"calls": 0}])
+    note = billing_note("https://gateway.example", [{"calls": 0}])
 
-    assert "billed" not in told
-    assert "--provider" in told
+    assert "billed" not in note
+    assert "--provider" in note
 
 
 @pytest.mark.parametrize(
     ("arguments", "key", "told"),
     [
-        (["--endpoint", "https://x.openai.azure.com", "--model", "m"], "", "needs --model as well, and the key in"),
-        (["--endpoint", "https://x.openai.azure.com"], "k", "needs --model as well, and the key in"),
-        (["--model", "m"], "", "--model is of a real endpoint: name that with --endpoint, or leave out --model."),
-        (["--provider", "openai"], "", "--provider is of a real endpoint: name that with --endpoint"),
-        ([], "k", "AI_API_KEY is of a real endpoint: name that with --endpoint, or leave out AI_API_KEY."),
+        (["--endpoint", "https://x.openai.azure.com", "--model", "m"], "", "also needs --model, and the key in"),
+        (["--endpoint", "https://x.openai.azure.com"], "k", "also needs --model, and the key in"),
+        (["--model", "m"], "", "--model is only for a real endpoint. Add --endpoint, or leave out --model."),
+        (["--provider", "openai"], "", "--provider is only for a real endpoint. Add --endpoint"),
+        ([], "k", "AI_API_KEY is only for a real endpoint. Add --endpoint, or leave out AI_API_KEY."),
     ],
 )
 def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], key: str, told: str):

@@ -14,20 +14,20 @@ import pytest
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.http.routes import ROUTES
 from tests.support.harness import Customer
-from tests.support.live_server import Served
+from tests.support.live_server import LiveServer
 
 PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def customer(served: Served) -> Customer:
-    """A customer of one test, on the app that is served."""
-    return served.world.customer()
+def customer(live_server: LiveServer) -> Customer:
+    """A customer of one test, on the live server."""
+    return live_server.world.customer()
 
 
-async def raw(served: Served, text: str | bytes, *, within: float = 60) -> bytes:
+async def raw(live_server: LiveServer, text: str | bytes, *, within: float = 60) -> bytes:
     """The host's response to exactly these bytes, which end the connection."""
-    parts = urlsplit(served.url)
+    parts = urlsplit(live_server.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
         writer.write(text if isinstance(text, bytes) else text.encode("latin-1"))
@@ -43,21 +43,21 @@ def status(response: bytes) -> int:
     return int(response.split(b" ", 2)[1])
 
 
-async def alive(served: Served) -> bool:
+async def alive(live_server: LiveServer) -> bool:
     """Whether the app still responds."""
-    return (await served.http.get("/api/health")).status_code == 200
+    return (await live_server.http.get("/api/health")).status_code == 200
 
 
-async def test_too_large_a_body_is_refused(served: Served):
+async def test_too_large_a_body_is_refused(live_server: LiveServer):
     """Above the limit, and far above it: 413, and the app keeps responding."""
     for size in (MAX_BODY_BYTES + 1, 3 * MAX_BODY_BYTES):
-        response = await served.http.post("/api/jobs", content=b" " * size)
+        response = await live_server.http.post("/api/jobs", content=b" " * size)
         assert (413, "too_large", PROBLEM) == (
             response.status_code,
             response.json()["code"],
             response.headers["content-type"],
         )
-    assert await alive(served)
+    assert await alive(live_server)
 
 
 @pytest.mark.parametrize("inner", [b'{"a":', b"["], ids=["objects", "lists"])
@@ -72,21 +72,21 @@ async def test_too_large_a_body_is_refused(served: Served):
     ids=["parameters", "json", "metadata", "body"],
 )
 @pytest.mark.parametrize("depth", [900, 200_000])
-async def test_too_deep_a_body_is_refused(served: Served, shell: bytes, inner: bytes, depth: int):
+async def test_too_deep_a_body_is_refused(live_server: LiveServer, shell: bytes, inner: bytes, depth: int):
     """A body that is nested too deeply, complete or not, is the caller's error and costs next to nothing."""
     close = b"}" if inner.startswith(b"{") else b"]"
     for body in (inner * depth, inner * depth + b"1" + close * depth):
         began = time.monotonic()
-        response = await served.http.post("/api/jobs", content=shell % body)
+        response = await live_server.http.post("/api/jobs", content=shell % body)
         assert response.status_code in {202, 400}, response.text
         assert depth < 1000 or response.status_code == 400
         assert time.monotonic() - began < 20
-    assert await alive(served)
+    assert await alive(live_server)
 
 
-async def test_slow_bodies_do_not_delay_others(served: Served):
+async def test_slow_bodies_do_not_delay_others(live_server: LiveServer):
     """While fifty bodies never end, other requests get their responses."""
-    parts = urlsplit(served.url)
+    parts = urlsplit(live_server.url)
     head = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(50)]
     for _, writer in opened:
@@ -94,7 +94,7 @@ async def test_slow_bodies_do_not_delay_others(served: Served):
         await writer.drain()
 
     async with asyncio.timeout(20):
-        assert await alive(served)
+        assert await alive(live_server)
     for _, writer in opened:
         writer.close()
         await writer.wait_closed()
@@ -118,9 +118,11 @@ async def test_slow_bodies_do_not_delay_others(served: Served):
         (b'{"options": {"timeout_s": 1e999}}', {}, 400),
     ],
 )
-async def test_other_encodings_are_refused(served: Served, body: bytes, headers: dict[str, str], expected: int):
+async def test_other_encodings_are_refused(
+    live_server: LiveServer, body: bytes, headers: dict[str, str], expected: int
+):
     """Not UTF-8, compressed, a form, not JSON: each is a problem, and nothing is guessed."""
-    response = await served.http.post("/api/jobs", content=body, headers=headers)
+    response = await live_server.http.post("/api/jobs", content=body, headers=headers)
 
     assert (expected, PROBLEM) == (response.status_code, response.headers["content-type"])
 
@@ -130,10 +132,10 @@ LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSe
 
 @pytest.mark.parametrize("text", LINES)
 @pytest.mark.parametrize("member", ["job_id", "customer", "connection", "model", "metadata"])
-async def test_a_jobs_members_make_no_header(served: Served, customer: Customer, member: str, text: str):
+async def test_a_jobs_members_make_no_header(live_server: LiveServer, customer: Customer, member: str, text: str):
     """A line break in a job is refused, or comes back within JSON: it never makes a header or line of a response."""
     value = {text: text} if member == "metadata" else text
-    response = await served.http.post("/api/jobs", json=customer.job(**{member: value}))
+    response = await live_server.http.post("/api/jobs", json=customer.job(**{member: value}))
     location = response.headers.get("location", "")
 
     assert response.status_code in {202, 400}
@@ -144,16 +146,16 @@ async def test_a_jobs_members_make_no_header(served: Served, customer: Customer,
 
 @pytest.mark.parametrize("name", ["Prefer", "If-None-Match", "Accept", "webhook-id", "x-ms-client-principal"])
 @pytest.mark.parametrize("value", ["\x01", "\x7f", "é", "a" * 7000, ",", ";;;=,=", 'wait="', "wait=" + "9" * 5000])
-async def test_odd_headers_do_no_harm(served: Served, name: str, value: str):
+async def test_odd_headers_do_no_harm(live_server: LiveServer, name: str, value: str):
     """Whatever a header contains, there is a response, and it repeats nothing of the header."""
     head = f"{name}: {value}\r\nHost: x\r\nConnection: close\r\n"
     for line in ("GET /api/jobs/contoso/nothing", "GET /api/customers/contoso/usage"):
-        answer = await raw(served, f"{line} HTTP/1.1\r\n{head}\r\n")
+        answer = await raw(live_server, f"{line} HTTP/1.1\r\n{head}\r\n")
         assert status(answer) < 500
         assert len(value) < 3 or value.encode("latin-1") not in answer
     job = b'{"customer": "No Customer"}'
     posted = f"POST /api/jobs HTTP/1.1\r\n{head}Content-Length: {len(job)}\r\n\r\n".encode("latin-1") + job
-    assert 400 == status(await raw(served, posted))
+    assert 400 == status(await raw(live_server, posted))
 
 
 TRICKS = [
@@ -164,7 +166,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=range(len(TRICKS)))
-async def test_invalid_ids_in_paths_find_nothing(served: Served, customer: Customer, trick: str):
+async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, customer: Customer, trick: str):
     """
     An invalid id is never found, as customer, job or connection, in any route: below 500, and never 200.
 
@@ -178,37 +180,37 @@ async def test_invalid_ids_in_paths_find_nothing(served: Served, customer: Custo
                 continue
             values = {"customer": customer.name, "job_id": "nothing", "name": "nothing", parameter: trick}
             line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
-            answer = await raw(served, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
             assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
     assert [] == await customer.rows()
 
 
-async def test_a_continuation_shows_no_other_customer(served: Served):
+async def test_a_continuation_shows_no_other_customer(live_server: LiveServer):
     """One of another customer's list, or an invented one, shows the customer's own jobs or nothing; else 400."""
-    mine, other = served.world.customer(), served.world.customer()
+    mine, other = live_server.world.customer(), live_server.world.customer()
     for customer in (mine, other):
-        await served.http.post("/api/jobs", json=customer.job(job_id="first"))
-        await served.http.post("/api/jobs", json=customer.job(job_id="two"))
-    page = (await served.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
+        await live_server.http.post("/api/jobs", json=customer.job(job_id="first"))
+        await live_server.http.post("/api/jobs", json=customer.job(job_id="two"))
+    page = (await live_server.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
 
     for continuation in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
-        response = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
+        response = await live_server.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
         assert 200 == response.status_code
         assert {mine.name} >= {job["customer"] for job in response.json()["jobs"]}
     for continuation in ("t_", "j_first", "u_2026-11", "'", "t_00000000000000_a'"):
-        response = await served.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
+        response = await live_server.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
         assert 400 == response.status_code
 
 
-async def test_hundreds_of_requests_at_once(served: Served, customer: Customer):
+async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: Customer):
     """Each of three hundred concurrent requests gets its response, and the job in many of them runs once."""
     jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(150)]
     limits = asyncio.Semaphore(100)  # of sockets at this end
 
     async def send(method: str, path: str, **content: Any) -> int:
         async with limits:
-            return (await served.http.request(method, path, **content)).status_code
+            return (await live_server.http.request(method, path, **content)).status_code
 
     statuses = await asyncio.gather(
         *(send("POST", "/api/jobs", json=job) for job in jobs),
@@ -216,14 +218,14 @@ async def test_hundreds_of_requests_at_once(served: Served, customer: Customer):
         *(send("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
         *(send("POST", "/api/jobs", content=b"{") for _ in range(50)),
     )
-    waited = await served.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
+    waited = await live_server.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
 
     assert [202] * 150 + [404] * 50 + [200] * 50 + [400] * 50 == statuses
     assert (200, "succeeded") == (waited.status_code, waited.json()["status"])
     own = [f"/api/jobs/{customer.name}/own-{number}/result" for number in range(0, 150, 10)]
     async with asyncio.timeout(60):
         for path in own:
-            while (await served.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process
+            while (await live_server.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process
                 await asyncio.sleep(0.05)
     assert len(own) + 1 == len(customer.account.received)
 
@@ -236,10 +238,10 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-async def test_raw_reaches_no_other_host(served: Served, customer: Customer, path: str):
+async def test_raw_reaches_no_other_host(live_server: LiveServer, customer: Customer, path: str):
     """A path that is not below the customer's endpoint is refused when it is submitted; nothing is sent."""
     job = customer.job(action="raw", input={"path": path})
-    response = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+    response = await live_server.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
 
     # One that is a strange but relative path stays below the endpoint.
     if response.status_code == 200:
@@ -254,10 +256,10 @@ async def test_raw_reaches_no_other_host(served: Served, customer: Customer, pat
 @pytest.mark.parametrize(
     "name", ["Host", "Authorization", "api-key", "X-Forwarded-Host", "Proxy-Authorization", "Cookie"]
 )
-async def test_raw_can_not_set_credentials(served: Served, customer: Customer, name: str):
+async def test_raw_can_not_set_credentials(live_server: LiveServer, customer: Customer, name: str):
     """Headers that authenticate or route a request are refused when it is submitted."""
     job = customer.job(action="raw", input={"path": "models", "headers": {name: "x"}})
-    response = await served.http.post("/api/jobs", json=job)
+    response = await live_server.http.post("/api/jobs", json=job)
 
     assert (400, "invalid_job") == (response.status_code, response.json()["code"])
     assert f"`input.headers.{name}`" in response.json()["detail"]
@@ -272,10 +274,10 @@ CALLBACK_URLS = [
 
 
 @pytest.mark.parametrize("url", CALLBACK_URLS)
-async def test_callbacks_reach_no_internal_address(served: Served, customer: Customer, url: str):
+async def test_callbacks_reach_no_internal_address(live_server: LiveServer, customer: Customer, url: str):
     """A URL that no callback may have is refused when it is submitted, or never called, and the status says so."""
     job = customer.job(job_id="called", output={"callback": url})
-    response = await served.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
+    response = await live_server.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
     if response.status_code == 400:
         assert "`output.callback`" in response.json()["detail"]
         assert [] == await customer.rows()
@@ -283,7 +285,7 @@ async def test_callbacks_reach_no_internal_address(served: Served, customer: Cus
     assert (200, "succeeded") == (response.status_code, response.json()["status"])
     async with asyncio.timeout(60):
         while True:
-            state = (await served.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
+            state = (await live_server.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
             if state.get("status") == "failed" or state.get("attempts"):
                 break
             await asyncio.sleep(0.05)
@@ -292,12 +294,12 @@ async def test_callbacks_reach_no_internal_address(served: Served, customer: Cus
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.role], ids=lambda route: route.name)
-async def test_errors_do_not_repeat_what_was_sent(served: Served, route: Any):
+async def test_errors_do_not_repeat_what_was_sent(live_server: LiveServer, route: Any):
     """An error quotes neither the body nor a header: a key that was sent by mistake does not come back."""
     secret = "sk-secret-0123456789"
     path = f"/api/{route.path.format(customer='No Customer', job_id='..', name='No Name')}"
     body = json.dumps({"api_key": secret, "endpoint": f"https://x.test/{secret}", "input": secret})
-    response = await served.http.request(route.method, path, content=body, headers={"x-api-key": secret})
+    response = await live_server.http.request(route.method, path, content=body, headers={"x-api-key": secret})
 
     assert 400 <= response.status_code < 500
     assert secret not in response.text

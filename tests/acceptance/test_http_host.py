@@ -15,7 +15,7 @@ import pytest
 from local.host.host_json import load_host_json
 from shared.contract.documents import API_PREFIX
 from shared.http.routes import ROUTES, Route
-from tests.support.live_server import Served
+from tests.support.live_server import LiveServer
 
 ROOT = Path(__file__).parents[2]
 OPEN = {"health", "openapi", "docs", "receive_webhook"}
@@ -80,10 +80,10 @@ def test_prefix_is_the_hosts():
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-async def test_each_route_is_reached(served: Served, route: Route):
+async def test_each_route_is_reached(live_server: LiveServer, route: Route):
     """The app responds to its method and path, with and without a slash at the end."""
     for path in (path_of(route), f"{path_of(route)}/"):
-        response = await served.http.request(route.method, path, content=b"{}")
+        response = await live_server.http.request(route.method, path, content=b"{}")
         assert response.status_code < 500
         assert "nosniff" == response.headers["x-content-type-options"]
         assert response.headers["content-type"].partition(";")[0] in {
@@ -94,42 +94,44 @@ async def test_each_route_is_reached(served: Served, route: Route):
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-async def test_other_methods_match_no_route(served: Served, route: Route):
+async def test_other_methods_match_no_route(live_server: LiveServer, route: Route):
     """A method that no route of the path has is an empty 404, as on Azure; HEAD and OPTIONS are such methods."""
     methods = {other.method for other in ROUTES if path_of(other) == path_of(route)}
     for method in {"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - methods:
-        response = await served.http.request(method, path_of(route))
+        response = await live_server.http.request(method, path_of(route))
         assert (404, b"") == (response.status_code, response.content), method
 
 
-async def test_a_repeated_header_is_joined_with_commas(served: Served):
+async def test_a_repeated_header_is_joined_with_commas(live_server: LiveServer):
     """Tags in two headers count like tags in one: 304 for either."""
-    tag = (await served.http.get("/api/openapi.json")).headers["etag"]
-    response = await served.http.get(
+    tag = (await live_server.http.get("/api/openapi.json")).headers["etag"]
+    response = await live_server.http.get(
         "/api/openapi.json", headers=[("If-None-Match", '"other"'), ("if-none-match", tag)]
     )
 
     assert (304, b"") == (response.status_code, response.content)
 
 
-async def test_a_repeated_parameter_is_refused(served: Served):
+async def test_a_repeated_parameter_is_refused(live_server: LiveServer):
     """The host joins the values with a comma, and the result is not a number."""
-    response = await served.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
+    response = await live_server.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
 
     assert (400, "invalid_request") == (response.status_code, response.json()["code"])
 
 
-async def test_a_job_runs_from_request_to_result(served: Served):
+async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
     """One request submits it and waits for it: through queue, vault and endpoint to the result."""
-    customer = served.world.customer()
-    response = await served.http.post("/api/jobs", json=customer.job(job_id="whole-way"), headers={"Prefer": "wait=60"})
+    customer = live_server.world.customer()
+    response = await live_server.http.post(
+        "/api/jobs", json=customer.job(job_id="whole-way"), headers={"Prefer": "wait=60"}
+    )
 
     assert (200, "succeeded", "wait=60") == (
         response.status_code,
         response.json()["status"],
         response.headers["preference-applied"],
     )
-    assert response.content == (await served.http.get(response.headers["content-location"])).content
+    assert response.content == (await live_server.http.get(response.headers["content-location"])).content
 
 
 async def test_importing_the_app_does_not_load_the_http_code():

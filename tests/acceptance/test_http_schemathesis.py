@@ -22,7 +22,7 @@ from local.vault.server import Vault
 from shared.http.routes import ROUTES
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
-from tests.support.live_server import Served, serve
+from tests.support.live_server import LiveServer, serve
 
 pytestmark = pytest.mark.xdist_group("schemathesis")
 
@@ -40,7 +40,7 @@ async def app(
     vault: Vault,  # noqa: ARG001  # sets the managed identity in the environment
     endpoint: Endpoint,
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[LiveServer]:
     """An app with a vault of its own, whose connections can only reach the tests' endpoint."""
     async with (
         vaults.start(tmp_path_factory.mktemp("vault")) as own,
@@ -56,7 +56,7 @@ async def app(
     [("examples,fuzzing", 3), pytest.param("examples,coverage,fuzzing,stateful", 20, marks=pytest.mark.long)],
     ids=["short", "all phases"],
 )
-async def test_every_response_is_documented(app: Served, tmp_path: Path, phases: str, examples: int):
+async def test_every_response_is_documented(app: LiveServer, tmp_path: Path, phases: str, examples: int):
     """Statuses, media types, headers and bodies are as documented, and malformed requests are refused."""
     # Signing secrets are read a limited number of times a second, beyond which 503 is right; and no request may wait
     # for long.

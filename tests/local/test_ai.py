@@ -155,7 +155,7 @@ async def test_the_journal_holds_what_was_received_but_no_key(client, answers):
 async def test_a_fixture_added_while_it_runs_comes_before_the_catch_all(client, answers):
     """A test brings its own answers, for messages that hold a text of its own."""
     marker = uuid.uuid4().hex
-    await answers.add({"match": {"userMessage": marker}, "response": {"content": "mine"}})
+    await answers.add_fixtures({"match": {"userMessage": marker}, "response": {"content": "mine"}})
 
     reply = (await client.post("/v1/chat/completions", json=chat(f"so: {marker}"))).json()
 

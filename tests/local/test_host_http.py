@@ -12,8 +12,8 @@ async def http(host):
         yield client
 
 
-async def test_the_function_is_told_its_request(http):
-    """Method, URL, route parameters, query and headers reach the function; its status comes back."""
+async def test_the_function_gets_its_request(http):
+    """Method, URL, route parameters, query and headers reach the function; its status is returned."""
     response = await http.put(
         "/api/items/tool/a%20b%2Fc?x=1&x=2&none=&y=%C3%A9", headers=[("X-Test", "1"), ("x-test", "2")]
     )
@@ -31,20 +31,20 @@ async def test_the_function_is_told_its_request(http):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("DELETE", "/api/items/tool/1"),  # no such method there: in Azure that is no route
+        ("DELETE", "/api/items/tool/1"),  # the route has no such method, which is a 404 in Azure
         ("GET", "/api/items/t00l/1"),  # not {kind:alpha}
         ("GET", "/api/items/tool"),
         ("GET", "/items/tool/1"),  # without the prefix
         ("GET", "/"),
     ],
 )
-async def test_what_no_route_fits_is_not_found(http, method, path):
-    """A wrong method is a 404 as well, as in Azure."""
+async def test_a_request_without_a_route_is_not_found(http, method, path):
+    """As in Azure, a wrong method is a 404, too."""
     assert (await http.request(method, path)).status_code == 404
 
 
-async def test_bytes_go_both_ways_untouched(http):
-    """A body of any bytes arrives, and comes back with the type, headers and cookies of the function."""
+async def test_bodies_are_unchanged(http):
+    """Any bytes reach the function and are returned, with its media type, headers and cookies."""
     body = bytes(range(256)) * 5000
     response = await http.post("/API/Files/a/b%20c.bin", content=body)
 
@@ -55,7 +55,7 @@ async def test_bytes_go_both_ways_untouched(http):
 
 
 async def test_a_body_without_a_length_is_dropped(http, host):
-    """As in Azure; the host says so."""
+    """As in Azure; the host logs it."""
 
     async def chunks():
         yield b"chunk"
@@ -64,8 +64,8 @@ async def test_a_body_without_a_length_is_dropped(http, host):
     await host.printed("its body is dropped")
 
 
-async def test_too_large_a_body_is_refused(host):
-    """Above 100 MB the answer is 413, before the body is sent."""
+async def test_too_large_a_body_is_rejected(host):
+    """Above 100 MB the response is a 413, before the body is sent."""
     reader, writer = await asyncio.open_connection(*host.url.removeprefix("http://").split(":"))
     writer.write(b"POST /api/files/a HTTP/1.1\r\nHost: x\r\nContent-Length: 104857601\r\n\r\n")
 
@@ -74,22 +74,22 @@ async def test_too_large_a_body_is_refused(host):
 
 
 async def test_an_exception_is_an_empty_500(http, host):
-    """The caller learns nothing; the console gets the traceback."""
+    """The caller gets no detail; the host prints the traceback."""
     response = await http.get("/api/crash?secret=abc")
 
     assert (response.status_code, response.content) == (500, b"")
     await host.printed("ValueError: abc")
 
 
-async def test_a_text_is_an_answer(http):
-    """A function may return a text, and without `methods` it takes any method."""
+async def test_a_string_is_a_response(http):
+    """A function may return a string, and without `methods` it accepts every method."""
     response = await http.patch("/api/plain/")
 
     assert (response.status_code, response.text) == (200, "PATCH it is")
 
 
-async def test_an_http_function_writes_to_a_queue(http, queues):
-    """Its queue output is written before it answers."""
+async def test_an_http_function_sends_to_a_queue(http, queues):
+    """Its queue output is sent before its response."""
     response = await http.post("/api/queued", content=b"by HTTP")
 
     assert response.status_code == 202

@@ -1,24 +1,24 @@
-"""What becomes of a message on its way in and out: trigger metadata, encoding, outputs. All pure."""
+"""A message on its way in and out: trigger metadata, encoding, outputs. All pure."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from local.host.message_encoding import NotDecodable, decode_text, encode_body, split_output
+from local.host.message_encoding import NotBase64, decode_text, encode_body, split_output
 from local.host.queue_listener import Backoff
-from local.host.trigger_metadata import MessageFacts, queue_metadata
+from local.host.trigger_metadata import MessageProperties, queue_metadata
 
 AT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
-def told(text):
-    metadata = queue_metadata(MessageFacts("the-id", 2, "receipt", AT), text)
+def metadata_of(text):
+    metadata = queue_metadata(MessageProperties("the-id", 2, "receipt", AT), text)
     return {name: (datum.type, datum.value) for name, datum in metadata.items()}
 
 
-def test_the_messages_own_properties_in_the_types_of_the_real_host():
-    """Numbers and times as JSON, the rest as text; a message lives seven days."""
-    assert told("hello") == {
+def test_properties_have_the_types_of_the_real_host():
+    """Numbers and times are JSON, the others text; a message expires after seven days."""
+    assert metadata_of("hello") == {
         "DequeueCount": ("json", "2"),
         "ExpirationTime": ("json", '"2024-05-13T07:08:09+00:00"'),
         "Id": ("string", "the-id"),
@@ -45,36 +45,36 @@ def test_the_messages_own_properties_in_the_types_of_the_real_host():
     ],
 )
 def test_members_of_a_json_body_replace_properties(member, name, value):
-    """Top-level members, whatever their case, but for null and arrays."""
-    assert told("{" + member + "}")[name] == value
+    """Top-level members, regardless of their case, except for null and arrays."""
+    assert metadata_of("{" + member + "}")[name] == value
 
 
 @pytest.mark.parametrize("text", ["[1]", "{broken}", "", '"id"', "[" * 100_000 + "]" * 100_000])
-def test_what_is_no_json_object_replaces_nothing(text):
-    """And is no error."""
-    assert told(text)["Id"] == ("string", "the-id")
+def test_other_bodies_replace_nothing(text):
+    """A body that is not a JSON object is no error."""
+    assert metadata_of(text)["Id"] == ("string", "the-id")
 
 
-def test_of_a_body_that_is_taken_as_bytes_nothing_is_copied():
-    """With `data_type=BINARY` the host does not look into it."""
-    assert "QueueTrigger" not in told(None)
+def test_nothing_is_copied_from_a_binary_body():
+    """With `data_type=BINARY` the host does not parse the body."""
+    assert "QueueTrigger" not in metadata_of(None)
 
 
-def test_base64_there_and_back():
-    """White space in it does not matter, as in .NET."""
+def test_base64_round_trip():
+    """As in .NET, white space is ignored."""
     assert encode_body(b"\xffbytes", "base64") == "/2J5dGVz"
     assert decode_text(" /2J5\ndGVz ", "base64") == b"\xffbytes"
 
 
 def test_no_encoding_is_utf_8():
-    """With `messageEncoding: none` a message is its text."""
+    """With `messageEncoding: none`, the body is the message text."""
     assert decode_text(encode_body("é".encode(), "none"), "none") == "é".encode()
 
 
 @pytest.mark.parametrize("text", ["{}", "abc", "é"])
-def test_what_is_not_base64_is_told(text):
-    """By an exception of its own."""
-    with pytest.raises(NotDecodable):
+def test_an_invalid_encoding_is_an_error(text):
+    """It has an exception of its own."""
+    with pytest.raises(NotBase64):
         decode_text(text, "base64")
 
 
@@ -91,18 +91,18 @@ def test_what_is_not_base64_is_told(text):
     ],
 )
 def test_an_output_becomes_messages(value, bodies):
-    """Bytes are untouched; a text that looks like JSON is not."""
+    """Bytes are unchanged; a text that looks like JSON is parsed and written again."""
     assert split_output(value) == bodies
 
 
-def test_an_output_that_only_looks_like_json_fails():
-    """As it fails the invocation in Azure."""
+def test_an_output_that_only_looks_like_json_is_an_error():
+    """In Azure it fails the invocation."""
     with pytest.raises(ValueError, match="Expecting"):
         split_output("{not JSON}")
 
 
-def test_an_idle_queue_is_asked_ever_more_rarely():
-    """From a tenth of a second, doubling, to the most; and from the start when something was found."""
+def test_an_empty_queue_is_polled_less_and_less_often():
+    """Pauses double from a tenth of a second to the maximum, and restart after a message."""
     backoff = Backoff(0.1, 2)
     pauses = [backoff.next() for _ in range(12)]
 

@@ -1,4 +1,4 @@
-"""The host as a process: how it starts, refuses to start, stops and dies; and the worker without it."""
+"""The host as a process: how it starts, fails to start, stops and dies; and the worker without it."""
 
 import asyncio
 import json
@@ -17,8 +17,8 @@ HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
 
 
 @pytest.fixture
-async def refuse(start_host, tmp_path):
-    """Starts a host on an app that it must refuse, and gives what it says."""
+async def failed_start(start_host, tmp_path):
+    """Start a host on an app that it can't run. Returns its output."""
 
     async def start(source=None, host_json=None, **settings):
         if source is not None:
@@ -26,84 +26,84 @@ async def refuse(start_host, tmp_path):
         if host_json is not None:
             (tmp_path / "host.json").write_text(host_json)
         host = await start_host("none-", app=tmp_path, ready=False, **settings)
-        how = await host.process.ended()
+        ended = await host.process.ended()
         await host.process.stop()
-        assert how == "ended with exit code 1"
+        assert ended == "exited with code 1"
         return "\n".join(host.lines)
 
     return start
 
 
-async def test_an_import_error_is_reported_with_its_traceback(refuse):
-    """The worker's message and traceback, down to the line."""
-    said = await refuse(HEAD + "import no_such_module\n")
+async def test_an_import_error_is_reported_with_its_traceback(failed_start):
+    """The output has the worker's message and its traceback, with the line."""
+    output = await failed_start(HEAD + "import no_such_module\n")
 
-    assert "The app did not load: ModuleNotFoundError: No module named 'no_such_module'" in said
-    assert 'function_app.py", line 3' in said
-
-
-async def test_an_app_without_functions_is_refused(refuse):
-    """In Azure it would start, and do nothing."""
-    assert "has no functions" in await refuse(HEAD)
+    assert "The app could not be loaded: ModuleNotFoundError: No module named 'no_such_module'" in output
+    assert 'function_app.py", line 3' in output
 
 
-async def test_a_directory_without_an_app_is_refused(tmp_path):
-    """And named."""
+async def test_an_app_without_functions_is_an_error(failed_start):
+    """Azure would start it, and it would do nothing."""
+    assert "has no functions" in await failed_start(HEAD)
+
+
+async def test_a_directory_without_an_app_is_an_error(tmp_path):
+    """The message names the directory."""
     with pytest.raises(AppNotLoaded, match=r"There is no function_app\.py in"):
         await Worker.load(tmp_path)
 
 
-async def test_a_wrong_host_json_is_refused(refuse):
-    """With the setting's name and what it must be."""
-    said = await refuse(HEAD, '{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}')
+async def test_an_invalid_host_json_stops_the_start(failed_start):
+    """The message has the setting's name and its valid values."""
+    output = await failed_start(HEAD, '{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}')
 
-    assert "extensions.queues.batchSize must be a whole number from 1 to 32, and is 33" in said
+    assert "extensions.queues.batchSize must be an integer from 1 to 32. It is 33" in output
 
 
-async def test_a_port_that_no_machine_has_is_refused(start_host, tmp_path):
-    """With the numbers that there are, in place of a traceback."""
+async def test_an_invalid_port_is_an_error(start_host, tmp_path):
+    """The message has the valid numbers; there is no traceback."""
     host = await start_host("none-", "--port", "99999", app=tmp_path, ready=False)
-    how = await host.process.ended()
+    ended = await host.process.ended()
     await host.process.stop()
 
-    assert how == "ended with exit code 1"
-    assert host.lines == ["--port must be a number up to 65535 or auto, and is '99999'."]
+    assert ended == "exited with code 1"
+    assert host.lines == ["--port must be a number up to 65535 or auto. It is '99999'."]
 
 
 async def test_sigterm_stops_at_once_and_abandons_the_job(start_host, queues):
-    """No drain: the message stays, hidden, for another host."""
+    """The host does not wait for the job. The message stays, invisible, for another host."""
     host = await start_host("stopped-")
     await queues.put("stopped-slow", b'{"job": 1, "seconds": 600}')
     await host.printed("slow begins")
-    await host.process.stop(patience=60)
+    await host.process.stop(grace_s=60)
 
     assert "SIGKILL" not in await host.process.ended()
     assert await queues.length("stopped-slow") == 1
 
 
 async def test_function_timeout_kills_the_process_even_if_it_blocks(start_host, queues):
-    """A function that blocks the event loop cannot keep its worker alive."""
+    """A function that blocks the event loop is stopped, too."""
     host = await start_host("timed-", AzureFunctionsJobHost__functionTimeout="00:00:01")
     await queues.put("timed-block", b"600")
 
-    assert await asyncio.wait_for(host.process.ended(), 60) == "ended with exit code 124"
+    assert await asyncio.wait_for(host.process.ended(), 60) == "exited with code 124"
     await host.process.stop()
     assert "Function 'block' ran longer than functionTimeout (1 s)" in host.lines[-1]
 
 
 async def test_a_cancelled_error_hangs_until_the_timeout(start_host):
-    """Azure's worker never answers then; neither do we, and functionTimeout ends it."""
+    """As in Azure, there is no response, and functionTimeout ends the process."""
     host = await start_host("lost-", "--port", "auto", AzureFunctionsJobHost__functionTimeout="00:00:01")
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"{host.url}/api/cancelled")
 
-    assert await host.process.ended() == "ended with exit code 124"
-    await host.printed("cancelled let CancelledError out")
+    assert await host.process.ended() == "exited with code 124"
+    await host.printed("cancelled raised CancelledError")
 
 
 def test_the_worker_runs_without_a_host(request, tmp_path):
-    """In process: load, invoke on bytes, look at outputs and errors. A second app is refused."""
+    """In a process: load, invoke with bytes, read outputs and errors. A second app is an error."""
     script = f"""
 import asyncio, json
 from pathlib import Path
@@ -112,18 +112,19 @@ from local.host.worker import Worker
 
 async def main():
     worker = await Worker.load(Path({str(APP)!r}))
-    good = await worker.invoke_queue("echo", b"bytes")
-    bad = await worker.invoke_queue("failing", b"{{}}", dequeue_count=2)
+    succeeded = await worker.invoke_queue("echo", b"bytes")
+    failed = await worker.invoke_queue("failing", b"{{}}", dequeue_count=2)
     text = await worker.invoke_queue("echo", b"\\xff")
-    reply = await worker.invoke_http("plain", method="GET", url="http://x/")
+    response = await worker.invoke_http("plain", method="GET", url="http://x/")
     (Path({str(tmp_path)!r}) / "function_app.py").touch()
     try:
         await Worker.load(Path({str(tmp_path)!r}))
     except HostError as exc:
-        refused = str(exc)
+        error = str(exc)
     print(json.dumps([
-        good.outputs["echoed"].decode(), bad.ok, bad.error, bad.outputs, "function_app.py" in bad.traceback,
-        text.error, reply.return_value, "can load one app" in refused, sorted(worker.functions)[:2],
+        succeeded.outputs["echoed"].decode(),
+        failed.ok, failed.error, failed.outputs, "function_app.py" in failed.traceback,
+        text.error, response.return_value, "can load only one app" in error, sorted(worker.functions)[:2],
     ]))
 
 asyncio.run(main())
@@ -143,8 +144,8 @@ asyncio.run(main())
         "ValueError('attempt 2 fails')",
         {},
         True,
-        "The message is not UTF-8 text, and the function does not ask for bytes.",
+        "The message is not UTF-8 text, and the function does not take bytes.",
         "GET it is",
         True,
-        ["block", "bury"],
+        ["block", "cancelled"],
     ]

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 
 
-def overlap(spans):
-    """The most spans that hold at any moment."""
-    return max(sum(one["start"] <= other["start"] < one["end"] for one in spans) for other in spans)
+def max_concurrency(spans):
+    """The most spans that overlap at any time."""
+    return max(sum(span["start"] <= other["start"] < span["end"] for span in spans) for other in spans)
 
 
 async def test_output_is_byte_exact(host, queues):
-    """What a function sets as bytes arrives in the output queue as it is, even where it looks like JSON."""
+    """Bytes that a function sets arrive unchanged in the output queue, even if they look like JSON."""
     body = '{"b": 1.10,   "a": ["é", "2024-01-01T00:00:00Z"]}'.encode()
     await queues.put("shared-echo", body)
 
@@ -27,47 +27,47 @@ async def test_output_is_byte_exact(host, queues):
 
 
 @pytest.mark.usefixtures("host")
-async def test_the_function_is_told_about_its_message(queues):
-    """Id, dequeue count, times and pop receipt reach the function, which runs outside its directory."""
-    await queues.put("shared-facts", b"no JSON")
+async def test_the_function_gets_the_properties_of_its_message(queues):
+    """Id, dequeue count, times and pop receipt reach the function, which runs in another directory."""
+    await queues.put("shared-properties", b"no JSON")
 
-    (told,) = map(json.loads, await queues.take("shared-told"))
-    assert len(told.pop("id")) == 36
-    assert told == {
+    (properties,) = map(json.loads, await queues.take("shared-received"))
+    assert len(properties.pop("id")) == 36
+    assert properties == {
         "dequeue_count": 1,
         "life_s": 7 * 24 * 3600,
-        "hidden": True,
+        "invisible": True,
         "pop_receipt": True,
-        "function": "facts",
+        "function": "read_properties",
         "in_app_dir": False,
     }
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_member_of_the_body_replaces_what_the_function_is_told(queues):
-    """The host copies a JSON body's members over the message's properties, as in Azure."""
-    await queues.put("shared-facts", b'{"ID": "mine", "dequeuecount": 7}')
+async def test_members_of_the_body_replace_the_properties(queues):
+    """As in Azure, the host copies the members of a JSON body over the message's properties."""
+    await queues.put("shared-properties", b'{"ID": "mine", "dequeuecount": 7}')
 
-    (told,) = map(json.loads, await queues.take("shared-told"))
-    assert (told["id"], told["dequeue_count"]) == ("mine", 7)
+    (properties,) = map(json.loads, await queues.take("shared-received"))
+    assert (properties["id"], properties["dequeue_count"]) == ("mine", 7)
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_member_that_cannot_be_a_dequeue_count_poisons(queues):
-    """A body with `dequeueCount: "many"` ends in the poison queue, and the function never runs."""
+async def test_an_invalid_dequeue_count_in_the_body_poisons(queues):
+    """A body with `dequeueCount: "many"` is moved to the poison queue, and the function never runs."""
     body = b'{"dequeueCount": "many"}'
-    await queues.put("shared-facts", body)
+    await queues.put("shared-properties", body)
 
-    assert await queues.take("shared-facts-poison") == [body]
-    assert await queues.length("shared-told") == 0
+    assert await queues.take("shared-properties-poison") == [body]
+    assert await queues.length("shared-received") == 0
 
 
-async def test_a_failing_message_is_tried_again_after_a_wait_and_then_poisoned(host, queues):
-    """Three tries a second apart, then the body alone in the poison queue; no output of a failed try."""
+async def test_a_failing_message_is_retried_and_then_poisoned(host, queues):
+    """Three attempts, a second apart, then the body is in the poison queue; a failed attempt has no output."""
     start = time.monotonic()
     await queues.put("shared-failing", b"hopeless")
 
-    assert await queues.take("shared-buried") == [b"hopeless"]
+    assert await queues.take("shared-poisoned") == [b"hopeless"]
     assert time.monotonic() - start >= 2
     await queues.emptied("shared-failing")
     assert await queues.length("shared-attempts") == 0
@@ -79,22 +79,22 @@ async def test_a_failing_message_is_tried_again_after_a_wait_and_then_poisoned(h
 
 @pytest.mark.usefixtures("host")
 async def test_a_message_that_is_not_base64_is_poisoned_at_once(queues):
-    """It is moved as it is, without a try."""
+    """It is moved unchanged, without an attempt."""
     await queues.put_text("shared-echo", "{not base64}")
 
     assert await queues.take_texts("shared-echo-poison") == ["{not base64}"]
 
 
-async def test_what_fails_on_a_poison_queue_is_left_there(host, queues):
-    """A poison queue has none of its own: the message stays, hidden, and comes back again and again."""
+async def test_a_message_that_fails_in_a_poison_queue_stays_in_it(host, queues):
+    """A poison queue has no poison queue: the message stays, invisible, and is delivered again and again."""
     await queues.put_text("shared-failing-poison", "{not base64}")
 
-    await host.printed("a poison queue has no poison queue")
+    await host.printed("A poison queue has no poison queue")
     assert await queues.length("shared-failing-poison") == 1
 
 
-async def test_an_output_that_cannot_be_written_fails_the_invocation(host, queues):
-    """The function succeeded, Storage refuses its output: the message is tried again and poisoned."""
+async def test_an_output_that_can_not_be_sent_fails_the_invocation(host, queues):
+    """The function succeeds, but Storage rejects its output: the message is retried and poisoned."""
     await queues.put("shared-too-large", b"xx")
 
     assert await queues.take("shared-too-large-poison") == [b"xx"]
@@ -102,30 +102,30 @@ async def test_an_output_that_cannot_be_written_fails_the_invocation(host, queue
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_function_that_is_not_async_writes_several_messages(queues):
-    """A list of texts is a message each."""
+async def test_a_function_that_is_not_async_sends_several_messages(queues):
+    """Each text of a list is a message."""
     await queues.put("shared-many", b"text")
 
     assert sorted(await queues.take("shared-texts", 3)) == [b"text 0", b"text 1", b"text 2"]
 
 
 @pytest.mark.usefixtures("host")
-async def test_no_more_jobs_at_once_than_batch_and_threshold(queues):
-    """With batchSize 4 and newBatchThreshold 2, six jobs run at once and never seven."""
+async def test_concurrency_is_batch_size_plus_threshold(queues):
+    """With batchSize 4 and newBatchThreshold 2, at most six jobs run at the same time."""
     await queues.put("shared-slow", *(b'{"job": %d, "seconds": 0.4}' % job for job in range(14)))
 
     spans = [json.loads(body) for body in await queues.take("shared-spans", 14)]
-    assert overlap(spans) <= 6
-    assert overlap(spans) > 2
+    assert max_concurrency(spans) <= 6
+    assert max_concurrency(spans) > 2
     assert sorted(span["job"] for span in spans) == list(range(14))
 
 
-async def test_two_hosts_never_run_a_message_at_once(start_host, queues):
-    """Hosts share a queue's messages; a job longer than its message is hidden is not run twice."""
-    # A host fetches four, and no more while it has them: of eight long ones each has its own, whichever is first.
+async def test_two_hosts_never_run_the_same_message(start_host, queues):
+    """Hosts share a queue's messages; a job that runs longer than the visibility timeout is not run twice."""
+    # A host receives four, and no more until they end: each host runs four of the eight long jobs.
     jobs = [{"job": job, "seconds": 6.5 if job < 8 else 0.1} for job in range(20)]
     await queues.put("both-slow", *(json.dumps(job).encode() for job in jobs))
-    hosts = await asyncio.gather(*(start_host("both-", "--invisible", "5") for _ in range(2)))
+    hosts = await asyncio.gather(*(start_host("both-", "--visibility-timeout", "5") for _ in range(2)))
 
     spans = [json.loads(body) for body in await queues.take("both-spans", 20)]
     assert sorted(span["job"] for span in spans) == list(range(20))
@@ -135,13 +135,13 @@ async def test_two_hosts_never_run_a_message_at_once(start_host, queues):
     assert sum("slow begins" in line for host in hosts for line in host.lines) == 20
 
 
-async def test_a_killed_hosts_message_is_done_by_another(start_host, queues):
-    """The message comes back when its time hidden is over, and the other host runs it."""
-    hosts = await asyncio.gather(*(start_host("killed-", "--invisible", "3") for _ in range(2)))
+async def test_another_host_runs_the_message_of_a_killed_one(start_host, queues):
+    """The message is visible again after its visibility timeout, and the other host runs it."""
+    hosts = await asyncio.gather(*(start_host("killed-", "--visibility-timeout", "3") for _ in range(2)))
     await queues.put("killed-slow", b'{"job": 1, "seconds": [600, 0.1]}')
-    while not (begun := [host for host in hosts if "slow begins" in "".join(host.lines)]):  # noqa: ASYNC110
+    while not (busy := [host for host in hosts if "slow begins" in "".join(host.lines)]):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
-    os.kill(begun[0].process.pid, signal.SIGKILL)
+    os.kill(busy[0].process.pid, signal.SIGKILL)
 
     (span,) = map(json.loads, await queues.take("killed-spans"))
     assert span["job"] == 1
@@ -149,8 +149,8 @@ async def test_a_killed_hosts_message_is_done_by_another(start_host, queues):
         await host.printed("slow begins")
 
 
-async def test_a_host_waits_for_storage_that_is_not_there_yet(start_host, queues):
-    """An outage is told once, the host stays up, and works when Storage answers."""
+async def test_a_host_waits_for_storage(start_host, queues):
+    """An outage is logged once; the host keeps running, and works as soon as Storage responds."""
     url = urlsplit(queues.service.url)
 
     async def relay(reader, writer):
@@ -161,7 +161,7 @@ async def test_a_host_waits_for_storage_that_is_not_there_yet(start_host, queues
                 while data := await source.read(65536):
                     sink.write(data)
                     await sink.drain()
-            finally:  # the host is killed at the end: its connections may end in a reset
+            finally:  # the host is killed at the end, so its connections may be reset
                 sink.close()
 
         await asyncio.gather(copy(reader, to_writer), copy(to_reader, writer), return_exceptions=True)
@@ -172,13 +172,13 @@ async def test_a_host_waits_for_storage_that_is_not_there_yet(start_host, queues
     await server.wait_closed()
     late = queues.connection_string.replace(f":{url.port}/", f":{port}/")
     host = await start_host("late-", connection_string=late)
-    await host.printed("late-echo cannot be read")
+    await host.printed("late-echo can't be read")
     await queues.put("late-echo", b"patience")
     await asyncio.sleep(0.5)
     server = await asyncio.start_server(relay, "127.0.0.1", port)
 
     assert await queues.take("late-echoed") == [b"patience"]
-    assert sum("late-echo cannot be read" in line for line in host.lines) == 1
+    assert sum("late-echo can't be read" in line for line in host.lines) == 1
     await host.printed("late-echo can be read again")
     assert not any(base64.b64encode(b"patience").decode() in line for line in host.lines)
     await host.process.stop()

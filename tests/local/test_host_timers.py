@@ -1,4 +1,4 @@
-"""Timers of the host, run by hand as in Azure: a real host process, Microsoft's worker engine."""
+"""Timers of the host, run manually as in Azure: a real host process, Microsoft's worker engine."""
 
 import json
 import re
@@ -18,30 +18,30 @@ async def http(host):
         yield client
 
 
-async def test_a_timer_function_runs_by_hand(http, queues):
-    """It is accepted at once, the function runs on what a timer is told; by its own schedule it never does."""
+async def test_a_timer_function_runs_manually(http, queues):
+    """The response is immediate, the function gets a timer's data; it never runs by its own schedule."""
     response = await http.post("/admin/functions/Tick", headers=JSON, content=b"{}")
 
     assert (response.status_code, response.content) == (202, b"")
-    (told,) = await queues.take("shared-ticks")
-    assert json.loads(told) == {"past_due": False}
+    (tick,) = await queues.take("shared-ticks")
+    assert json.loads(tick) == {"past_due": False}
     assert await queues.length("shared-ticks") == 0
 
 
 @pytest.mark.parametrize("name", ["none", "echo", "plain"])
-async def test_other_functions_are_not_run_by_hand(http, name):
-    """What is no timer function is not found there."""
+async def test_other_functions_do_not_run_manually(http, name):
+    """A function with another trigger is a 404 there."""
     assert (await http.post(f"/admin/functions/{name}", headers=JSON, content=b"{}")).status_code == 404
 
 
-async def test_by_hand_takes_json_only(http):
-    """As in Azure, the request says that it is JSON; only POST is served."""
+async def test_manual_runs_need_json(http):
+    """As in Azure, the request must be a POST with a JSON media type."""
     assert (await http.post("/admin/functions/tick", content=b"{}")).status_code == 415
     assert (await http.get("/admin/functions/tick")).status_code == 404
 
 
 async def test_a_timer_function_that_fails_is_logged(http, host):
-    """It was accepted all the same; the host goes on."""
+    """The response is the same, and the host continues."""
     assert (await http.post("/admin/functions/fail_tick", headers=JSON, content=b"{}")).status_code == 202
 
     await host.printed("fail_tick")
@@ -49,8 +49,8 @@ async def test_a_timer_function_that_fails_is_logged(http, host):
     assert (await http.get("/api/plain")).status_code == 200
 
 
-async def test_the_sweep_runs_by_hand_as_the_docs_show(start_host, azurite):
-    """The command on the page, with the local host's address in it, runs the app's own sweep."""
+async def test_the_docs_command_runs_the_retention_sweep(start_host, azurite):
+    """The command on the page, with the local host's URL, runs the app's own sweep."""
     from azure.data.tables.aio import TableClient  # noqa: PLC0415
 
     (line,) = re.findall(r"^curl .*/admin/.*$", (ROOT / "docs/retention.md").read_text(), re.MULTILINE)

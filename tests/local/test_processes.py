@@ -1,4 +1,4 @@
-"""Child processes: readiness, failure in plain words, and that none outlives us."""
+"""Child processes: readiness, errors in sentences, and that none outlives its parent."""
 
 import asyncio
 import os
@@ -26,55 +26,55 @@ def alive(pid):
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def test_a_process_is_given_when_it_says_that_it_is_ready():
-    """The matches of all patterns arrive in their order, and the process ends with the block."""
+async def test_a_process_is_returned_when_it_is_ready():
+    """The matches are in the order of the patterns, and the process ends with the block."""
     code = "print('two 2'); print('one 1'); import time; time.sleep(60)"
-    async with running("It", python(code), ready=[r"one (\d)", r"two (\d)"]) as (process, found):
-        assert [match[1] for match in found] == ["1", "2"]
+    async with running("It", python(code), ready=[r"one (\d)", r"two (\d)"]) as (process, matches):
+        assert [match[1] for match in matches] == ["1", "2"]
         assert alive(process.pid)
 
     assert not alive(process.pid)
 
 
-async def test_a_process_that_ends_too_early_is_told_with_its_last_lines():
-    """The error names the process, its exit code and what it printed last."""
-    with pytest.raises(ProcessFailed, match=r"(?s)^It ended with exit code 3 before it was ready\..*no luck"):
+async def test_a_process_that_ends_early_is_an_error_with_its_last_lines():
+    """The message has the process's name, its exit code and its last output."""
+    with pytest.raises(ProcessFailed, match=r"(?s)^It exited with code 3 before it was ready\..*no luck"):
         async with running("It", python("print('no luck'); raise SystemExit(3)"), ready=["never"]):
             pass
 
 
 async def test_a_process_that_is_never_ready_is_stopped():
-    """After the timeout the error says so, and nothing is left."""
+    """After the timeout it is an error, and the process is gone."""
     code = "import os, time; print(os.getpid()); time.sleep(60)"
-    said, within = "nothing.", 0.25
-    while said.endswith("nothing."):  # a slow machine has not even started it by then
+    message, within = "nothing.", 0.25
+    while message.endswith("nothing."):  # a slow machine has not even started it by then
         within *= 2
         with pytest.raises(ProcessFailed, match=f"was not ready within {within:g} s") as failed:
             async with running("It", python(code), ready=["never"], within=within):
                 pass
-        said = str(failed.value)
+        message = str(failed.value)
 
-    assert not alive(int(said.split()[-1]))
+    assert not alive(int(message.split()[-1]))
 
 
-async def test_a_program_that_is_not_there_is_told_plainly():
-    """No traceback of the operating system's error."""
+async def test_a_missing_program_is_an_error():
+    """The message is a sentence without a traceback."""
     with pytest.raises(ProcessFailed, match=r"^It could not be started: /no/such: No such file or directory\.$"):
         async with running("It", ["/no/such"], ready=["x"]):
             pass
 
 
 async def test_a_process_that_ignores_sigterm_is_killed():
-    """What does not end in time is ended."""
+    """SIGKILL follows if it doesn't end in time."""
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)"
     async with running("It", python(code), ready=["ready"]) as (process, _):
-        await process.stop(patience=0.3)
+        await process.stop(grace_s=0.3)
 
-        assert await process.ended() == "was ended by SIGKILL"
+        assert await process.ended() == "was killed by SIGKILL"
 
 
-async def test_what_a_process_started_ends_with_it():
-    """A grandchild is in the same group, and goes too."""
+async def test_the_children_of_a_process_end_with_it():
+    """A grandchild is in the same process group."""
     code = (
         "import subprocess, sys, time; "
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
@@ -87,17 +87,17 @@ async def test_what_a_process_started_ends_with_it():
     await wait_until_gone(grandchild)
 
 
-async def test_long_lines_and_strange_bytes_are_read():
-    """Output of any kind neither blocks the process nor breaks the reader."""
-    strange = "b'x' * 300000 + b'\\xff\\n'"
-    code = f"import sys, time; sys.stdout.buffer.write({strange}); print('ready'); time.sleep(60)"
+async def test_long_lines_and_invalid_utf_8_are_read():
+    """No output blocks the process or breaks the reader."""
+    output = "b'x' * 300000 + b'\\xff\\n'"
+    code = f"import sys, time; sys.stdout.buffer.write({output}); print('ready'); time.sleep(60)"
     async with running("It", python(code), ready=["ready"]) as (process, _):
         assert len(process.last_lines) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux kills the children of a parent that was killed.")
 async def test_a_child_dies_with_a_parent_that_was_killed():
-    """SIGKILL leaves us no time to stop the children: the kernel does it."""
+    """A parent that gets SIGKILL can't stop its children: the kernel does it."""
     code = (
         "import asyncio, sys\n"
         "from local.stack.processes import running\n"

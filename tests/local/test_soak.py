@@ -324,7 +324,7 @@ def test_the_log_is_counted_by_event():
         "[host 1] ERROR run_job 1a2b: job_error customer=c job_id=j KeyError",
         '[host 1]   File "x.py", line 3, in y',
         "[host 1] WARNING host.queues: Message 1 could not be settled.",
-        "Functions host 1 was ended by SIGKILL; it is being started again.",
+        "Functions host 1 was killed by SIGKILL; restarting it.",
     ):
         log.read(line)
 

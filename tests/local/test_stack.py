@@ -1,4 +1,4 @@
-"""The stack with Functions hosts: they run an app, and one that is killed comes back."""
+"""The stack with Functions hosts: they run an app, and are restarted when they are killed."""
 
 import asyncio
 import json
@@ -31,10 +31,10 @@ def app(tmp_path):
     return tmp_path
 
 
-async def test_hosts_run_the_app_and_come_back_when_killed(app):
-    """Instance 0 has HTTP; whichever host is killed is started again, at the same URL, and this is told."""
-    told = []
-    async with stack.start(workers=2, app=app, tell=told.append) as running:
+async def test_a_killed_host_is_restarted(app):
+    """Instance 0 serves HTTP. A killed host is restarted, at the same URL, and this is logged."""
+    lines = []
+    async with stack.start(workers=2, app=app, on_line=lines.append) as running:
         started = running.hosts
         assert sorted(started.processes) == [0, 1]
         assert await hello(started.url) == "hello"
@@ -45,12 +45,12 @@ async def test_hosts_run_the_app_and_come_back_when_killed(app):
         await until(lambda: all(started.processes[instance].pid != pid for instance, pid in killed.items()))
 
         assert await hello(started.url) == "hello"
-        assert "Functions host 1 was ended by SIGKILL; it is being started again." in told
-        assert f"Functions host 1 runs again, as process {started.processes[1].pid}." in told
+        assert "Functions host 1 was killed by SIGKILL; restarting it." in lines
+        assert f"Functions host 1 is running again, as process {started.processes[1].pid}." in lines
 
 
-def test_the_shells_own_settings_do_not_reach_the_hosts(app, monkeypatch):
-    """What a shell exports of the app's settings, such as an operator's real key, is not what the hosts run on."""
+def test_settings_of_the_shell_do_not_reach_the_hosts(app, monkeypatch):
+    """The hosts don't inherit app settings that the shell exports, such as an operator's real key."""
     names = json.loads((stack.PROJECT / "local.settings.sample.json").read_text())["Values"]
     for name in (*names, "WEBSITE_AUTH_ENABLED", "AzureFunctionsJobHost__functionTimeout"):
         monkeypatch.setenv(name, "the shell's")
@@ -62,18 +62,18 @@ def test_the_shells_own_settings_do_not_reach_the_hosts(app, monkeypatch):
     assert environment["JOBS_QUEUE"] == "jobs"
 
 
-async def test_an_app_that_does_not_load_stops_the_start(app):
-    """The error names the host and shows what the app said."""
+async def test_an_app_that_can_not_be_loaded_stops_the_start(app):
+    """The error names the host and has the app's output."""
     (app / "function_app.py").write_text("raise RuntimeError('this app is broken')")
 
-    with pytest.raises(ProcessFailed, match=r"(?s)^Functions host [01] ended with .*this app is broken"):
-        async with stack.start(workers=2, app=app, tell=str):
+    with pytest.raises(ProcessFailed, match=r"(?s)^Functions host [01] exited with .*this app is broken"):
+        async with stack.start(workers=2, app=app, on_line=str):
             pass
 
 
-async def test_the_settings_lead_to_the_parts():
-    """Every setting is text, and each URL is that of a running part on loopback."""
-    async with stack.start(tell=str) as running:
+async def test_the_settings_have_the_urls_of_the_parts():
+    """Every setting is a string, and each URL is that of a running part on loopback."""
+    async with stack.start(on_line=str) as running:
         settings = running.settings()
 
         assert running.hosts is None
@@ -92,5 +92,5 @@ async def hello(url):
 async def until(condition):
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "This did not happen within 60 s."
+        assert time.monotonic() < deadline, "The condition did not hold within 60 s."
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""`python -m local start`, as a user runs it: when the settings appear, and that nothing is left behind."""
+"""`python -m local start`, as a user runs it: when the settings file exists, and that nothing is left behind."""
 
 import asyncio
 import json
@@ -30,8 +30,8 @@ def started(settings, *more):
     return running("The stack", command(settings, *more), ready=[READY], cwd=PROJECT)
 
 
-async def refused(settings, *more):
-    """The exit code and the whole output of a start that does not come up."""
+async def failed_start(settings, *more):
+    """The exit code and the output of a start that fails."""
     child = await asyncio.create_subprocess_exec(
         *map(str, command(settings, *more)),
         cwd=PROJECT,
@@ -44,21 +44,21 @@ async def refused(settings, *more):
 
 def children(pid):
     """The processes whose parent is `pid`, from /proc."""
-    found = []
+    pids = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
+            pids.append(int(status.parent.name))
+    return pids
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_stack_comes_up_and_leaves_nothing_behind(settings, number):
-    """The settings appear in Core Tools' format when all is ready; a signal takes everything away again."""
+async def test_the_stack_starts_and_leaves_nothing_behind(settings, number):
+    """The settings are written, in Core Tools' format, when all parts are ready; a signal removes everything."""
     async with started(settings, "--port", "7999") as (stack, _):
         document = json.loads(settings.read_text())
         values = document["Values"]
@@ -73,7 +73,7 @@ async def test_the_stack_comes_up_and_leaves_nothing_behind(settings, number):
 
         os.kill(stack.pid, number)
 
-        assert await stack.ended() == "ended with exit code 0"
+        assert await stack.ended() == "exited with code 0"
         assert not settings.exists()
         assert not authority.parent.exists()
         assert [pid for pid in nodes if cmdline(pid)] == []
@@ -81,9 +81,9 @@ async def test_the_stack_comes_up_and_leaves_nothing_behind(settings, number):
 
 
 async def test_no_key_is_printed(settings):
-    """The summary names the customers and the places, and no key of theirs nor the identity's."""
+    """The summary has the customers and the settings file, but no key of a customer or of the identity."""
     output = []
-    async with running("The stack", command(settings), ready=[READY], cwd=PROJECT, tell=output.append):
+    async with running("The stack", command(settings), ready=[READY], cwd=PROJECT, on_line=output.append):
         header = json.loads(settings.read_text())["Values"]["IDENTITY_HEADER"]
 
     text = "\n".join(output)
@@ -91,44 +91,44 @@ async def test_no_key_is_printed(settings):
     assert not any(secret in text for secret in (header, "AccountKey", "local-"))
 
 
-async def test_a_second_stack_is_refused(settings):
-    """Two stacks do not share one settings file: the second says so, and the first goes on."""
+async def test_a_second_stack_does_not_start(settings):
+    """Two stacks can't share a settings file: the second one reports that, and the first one keeps running."""
     async with started(settings) as (first, _):
-        code, output = await refused(settings)
+        code, output = await failed_start(settings)
 
         assert code == 1
-        assert f"A local stack is running already, as process {first.pid}." in output
-        assert json.loads(settings.read_text())["Values"][settings_file.MARK] == str(first.pid)
+        assert f"A local stack is already running, as process {first.pid}." in output
+        assert json.loads(settings.read_text())["Values"][settings_file.PID_SETTING] == str(first.pid)
 
 
-async def test_settings_of_somebody_else_are_left_alone(settings):
-    """A local.settings.json that we did not write is neither used nor changed."""
+async def test_other_settings_files_are_not_changed(settings):
+    """A local.settings.json from another source is neither used nor changed."""
     settings.write_text('{"IsEncrypted": false, "Values": {}}')
 
-    code, output = await refused(settings)
+    code, output = await failed_start(settings)
 
     assert code == 1
-    assert "was not written by the local stack, so it is left alone." in output
+    assert "was not written by the local stack, so it is left unchanged." in output
     assert "Traceback" not in output
     assert settings.read_text() == '{"IsEncrypted": false, "Values": {}}'
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
-async def test_a_part_that_breaks_ends_the_stack(settings):
-    """When Storage dies the stack says so, stops with exit code 1 and takes its settings away."""
+async def test_a_part_that_ends_stops_the_stack(settings):
+    """If Storage dies, the stack reports it, exits with 1 and removes its settings."""
     async with started(settings) as (stack, _):
         azurite = next(pid for pid in children(stack.pid) if b"azurite" in cmdline(pid))
         os.kill(azurite, signal.SIGKILL)
 
-        assert await stack.ended() == "ended with exit code 1"
-        assert "Azurite was ended by SIGKILL." in stack.last_lines
+        assert await stack.ended() == "exited with code 1"
+        assert "Azurite was killed by SIGKILL." in stack.last_lines
         assert not settings.exists()
 
 
-@pytest.mark.parametrize("number", [2**22 + 1, os.getppid()], ids=["nobody's", "somebody else's now"])
-def test_what_a_killed_stack_left_is_replaced(settings, number):
-    """A file of ours whose stack is gone is nobody's, whoever has got its process number since."""
-    settings.write_text(json.dumps({"Values": {settings_file.MARK: str(number)}}))
+@pytest.mark.parametrize("number", [2**22 + 1, os.getppid()], ids=["unused", "used by another process"])
+def test_the_file_of_a_killed_stack_is_replaced(settings, number):
+    """It is replaced even if another process has the stack's number now."""
+    settings.write_text(json.dumps({"Values": {settings_file.PID_SETTING: str(number)}}))
 
     with settings_file.written(settings, {"A": "b"}, 7071):
         assert json.loads(settings.read_text())["Values"]["A"] == "b"
@@ -137,35 +137,35 @@ def test_what_a_killed_stack_left_is_replaced(settings, number):
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999", "http"])
-async def test_what_is_no_port_is_refused(settings, port):
-    """A number that no port has is told in a sentence, and nothing is started."""
-    code, output = await refused(settings, "--port", port)
+async def test_an_invalid_port_is_an_error(settings, port):
+    """The message is a sentence, and nothing is started."""
+    code, output = await failed_start(settings, "--port", port)
 
     assert code == 2
     assert f"{port} is not a port: a number from 1 to 65535." in output
 
 
-async def test_workers_without_hosts_are_refused(settings):
-    """`--workers` beside `--no-host` contradicts it, and is not passed over."""
-    code, output = await refused(settings, "--workers", "3")
+async def test_workers_without_hosts_are_an_error(settings):
+    """`--workers` contradicts `--no-host`."""
+    code, output = await failed_start(settings, "--workers", "3")
 
     assert code == 1
-    assert "--workers is the number of Functions hosts, and --no-host leaves them out" in output
+    assert "--workers sets the number of Functions hosts and --no-host starts none" in output
 
 
-def test_a_file_that_changed_hands_stays(settings):
-    """What somebody wrote over our file while the stack ran is not deleted with it."""
+def test_a_file_that_was_overwritten_stays(settings):
+    """If someone replaces the file while the stack runs, the stack doesn't delete it."""
     with settings_file.written(settings, {}, 7071):
         settings.write_text("{}")
 
     assert settings.read_text() == "{}"
 
 
-def test_missing_node_packages_are_told(tmp_path, monkeypatch):
-    """The error names what is missing and the command that brings it."""
+def test_a_missing_node_package_is_an_error(tmp_path, monkeypatch):
+    """The message names what is missing and the command that installs it."""
     monkeypatch.setattr(node, "LOCAL", tmp_path)
 
-    with pytest.raises(node.Missing, match=r"azurite\.js is missing\. `python dev\.py start`"):
+    with pytest.raises(node.NotInstalled, match=r"azurite\.js is missing\. `python dev\.py start`, or"):
         node.script("azurite/dist/src/azurite.js")
 
 

@@ -184,12 +184,12 @@ async def open_faulty_world(
     """A world as `open_world` opens it, its app behind the watch; the world's own clients go round it."""
     watch = Watch()
     async with between(azurite, watch) as storage:
-        vault.around = _vault_watched(watch)
+        vault.read_middleware = _vault_watched(watch)
         try:
             async with open_world(azurite, vault, endpoint, JobStorage=storage, **settings) as world:
                 yield FaultyWorld(world, watch)
         finally:
-            vault.around = None
+            vault.read_middleware = None
 
 
 @contextlib.asynccontextmanager

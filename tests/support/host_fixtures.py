@@ -1,7 +1,7 @@
 """
-What the host's tests share: a real Azurite, its queues, and hosts that run the sample app.
+Fixtures of the host's tests: the queues of a real Azurite, and hosts that run the sample app.
 
-Loaded with `pytest_plugins`; tests get everything as fixtures.
+Loaded with `pytest_plugins`.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ APP = Path(__file__).parent / "host_app"
 
 
 class Queues:
-    """The queues of a running Azurite, in base64 as host.json says."""
+    """The queues of a running Azurite. Messages are base64, as in host.json."""
 
     def __init__(self, connection_string: str) -> None:
         self.connection_string = connection_string
         self.service = QueueServiceClient.from_connection_string(connection_string)
 
     async def put(self, queue: str, *bodies: bytes) -> None:
-        """Sends messages, and creates the queue if it is missing."""
+        """Send messages, and create the queue if it does not exist."""
         await self.put_text(queue, *(base64.b64encode(body).decode() for body in bodies))
 
     async def put_text(self, queue: str, *texts: str) -> None:
-        """Sends messages as they are."""
+        """Send message texts unchanged."""
         client = self.service.get_queue_client(queue)
         with contextlib.suppress(ResourceExistsError):
             await client.create_queue()
@@ -48,27 +48,27 @@ class Queues:
         return [base64.b64decode(text) for text in await self.take_texts(queue, count, within)]
 
     async def take_texts(self, queue: str, count: int = 1, within: float = 60) -> list[str]:
-        """Waits for so many messages, and takes them off the queue."""
-        found: list[str] = []
+        """Wait for `count` messages, and delete them. Raises TimeoutError after `within` seconds."""
+        texts: list[str] = []
         client = self.service.get_queue_client(queue)
         async with asyncio.timeout(within):
-            while len(found) < count:
+            while len(texts) < count:
                 with contextlib.suppress(ResourceNotFoundError):
                     async for message in client.receive_messages(messages_per_page=32):
-                        found.append(message.content)
+                        texts.append(message.content)
                         await client.delete_message(message)
-                if len(found) < count:
+                if len(texts) < count:
                     await asyncio.sleep(0.05)
-        return found
+        return texts
 
     async def emptied(self, queue: str) -> None:
-        """Waits until there is no message, not even a hidden one: a host deletes it after its output is there."""
+        """Wait until the queue has no message, not even an invisible one: a host deletes them after sending outputs."""
         async with asyncio.timeout(60):
-            while await self.length(queue):  # noqa: ASYNC110 -- a queue cannot tell
+            while await self.length(queue):  # noqa: ASYNC110 -- a queue has no event
                 await asyncio.sleep(0.05)
 
     async def length(self, queue: str) -> int:
-        """How many messages there are, hidden ones too."""
+        """The number of messages, with the invisible ones."""
         try:
             properties = await self.service.get_queue_client(queue).get_queue_properties()
         except ResourceNotFoundError:
@@ -78,16 +78,16 @@ class Queues:
 
 @dataclass
 class Host:
-    """A host process, and all that it prints."""
+    """A host process, and the lines that it has printed."""
 
     process: Process
     lines: list[str] = field(default_factory=list)
     url: str = ""
 
     async def printed(self, text: str, within: float = 60) -> None:
-        """Waits for a line with the text."""
+        """Wait for a line that contains the text. Raises TimeoutError."""
         async with asyncio.timeout(within):
-            while not any(text in line for line in self.lines):  # noqa: ASYNC110 -- a list cannot tell
+            while not any(text in line for line in self.lines):  # noqa: ASYNC110 -- a list has no event
                 await asyncio.sleep(0.02)
 
 
@@ -96,7 +96,7 @@ Start = Callable[..., Awaitable[Host]]
 
 @pytest.fixture(scope="session")
 async def queues(azurite: Azurite) -> AsyncIterator[Queues]:
-    """Of the Azurite of all tests."""
+    """The queues of the session's Azurite."""
     opened = Queues(azurite.connection_string)
     async with opened.service:
         yield opened
@@ -111,7 +111,7 @@ async def _start(
         [sys.executable, "-m", "local.host", "--app", app, *arguments],
         env={**os.environ, "JobStorage": connection_string, "PREFIX": prefix, **settings},
         cwd=ROOT,
-        tell=lines.append,
+        on_line=lines.append,
     )
     host = Host(process, lines)
     if ready:
@@ -122,7 +122,7 @@ async def _start(
 
 @pytest.fixture
 async def start_host(queues: Queues) -> AsyncIterator[Start]:
-    """Starts hosts; takes a prefix for the names of queues, arguments, and app settings."""
+    """A function that starts hosts: prefix of the queues' names, arguments, app settings."""
     started = []
 
     async def start(prefix: str, *arguments: str, **options: str) -> Host:
@@ -138,7 +138,7 @@ async def start_host(queues: Queues) -> AsyncIterator[Start]:
 
 @pytest.fixture(scope="session")
 async def host(queues: Queues) -> AsyncIterator[Host]:
-    """One host for all tests that need no special one; its queues' names start with `shared-`."""
+    """The session's host. The names of its queues begin with `shared-`."""
     host = await _start(queues.connection_string, "shared-", "--port", "auto")
     yield host
     await host.process.stop()

@@ -1,4 +1,4 @@
-"""The app behind real HTTP: a Functions host process on it, with Storage, a vault and an endpoint of the tests."""
+"""A live server: the app in a Functions host process, with the tests' Storage, vault and endpoint."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass
-class Served:
+class LiveServer:
     """The running app."""
 
     world: World
     url: str
     http: httpx.AsyncClient
-    """Speaks to the host; paths begin with `/api`."""
+    """A client of the host; paths begin with `/api`."""
     lines: list[str]
-    """What the host has printed."""
+    """The lines that the host has printed."""
 
 
 @asynccontextmanager
-async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[Served]:
-    """A host on a world of its own, until the block ends; `settings` are further app settings."""
+async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[LiveServer]:
+    """A server with its own queues, table and containers, until the block ends. `settings` are further app settings."""
     async with open_world(azurite, vault, endpoint, **settings) as world:
         lines: list[str] = []
         process = await Process.start(
@@ -42,11 +42,11 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
             [sys.executable, "-m", "local.host", "--app", ROOT, "--port", "auto"],
             env={**os.environ, **world.environment},
             cwd=ROOT,
-            tell=lines.append,
+            on_line=lines.append,
         )
         try:
             (match,) = await process.ready([r"^host ready (\S+)"], within=90)
             async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=90) as http:
-                yield Served(world, match[1], http, lines)
+                yield LiveServer(world, match[1], http, lines)
         finally:
             await process.stop()

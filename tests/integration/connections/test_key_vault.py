@@ -16,7 +16,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from local.vault import server as vaults
 from local.vault.secret_store import VaultError
-from local.vault.server import Around, Vault
+from local.vault.server import ReadMiddleware, Vault
 from shared.connections import key_vault
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.errors import ConnectionDisabled, VaultUnavailable
@@ -150,7 +150,7 @@ async def test_a_missing_role_is_unavailable(own_vault: Vault, credentials: KeyV
         await credentials.get("contoso", "default")
 
 
-def answering(message: str, inner: str | None) -> Around:
+def answering(message: str, inner: str | None) -> ReadMiddleware:
     """Make the vault answer every read with a 403, in Key Vault's words."""
 
     async def refuse(*_: object) -> NoReturn:
@@ -179,7 +179,7 @@ async def test_a_closed_vault_is_not_a_disabled_secret(
     Whatever the reason that the vault gives for refusing access, such as that its public access "is disabled": the job
     waits, and the message has the vault's error code without its text.
     """
-    own_vault.around = answering(CLOSED[inner or "ForbiddenByConnection"], inner)
+    own_vault.read_middleware = answering(CLOSED[inner or "ForbiddenByConnection"], inner)
     ask = credentials.get("contoso", "default") if secret == "connection" else credentials.signing_secret("contoso")
 
     with pytest.raises(VaultUnavailable) as raised:
@@ -193,7 +193,7 @@ async def test_a_disabled_secret_is_recognized_by_its_inner_code(
     own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None
 ) -> None:
     """Without an inner code, Key Vault's message counts."""
-    own_vault.around = answering("Operation get is not allowed on a disabled secret.", inner)
+    own_vault.read_middleware = answering("Operation get is not allowed on a disabled secret.", inner)
 
     with pytest.raises(ConnectionDisabled, match="customer contoso's connection default"):
         await credentials.get("contoso", "default")

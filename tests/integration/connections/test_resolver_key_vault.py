@@ -89,11 +89,11 @@ def closed(vault: Vault) -> Iterator[None]:
         message = "Public network access is disabled and request is not from a trusted service nor via an approved "
         raise VaultError(403, "Forbidden", f"{message}private link.", "ForbiddenByConnection")
 
-    vault.around = refuse
+    vault.read_middleware = refuse
     try:
         yield
     finally:
-        vault.around = None
+        vault.read_middleware = None
 
 
 async def test_a_closed_vault_fails_no_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

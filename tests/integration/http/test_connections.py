@@ -111,7 +111,7 @@ async def test_what_is_being_read_while_it_is_put_is_not_kept(customer: Customer
             await go.wait()
         return answer
 
-    world.vault.around = around
+    world.vault.read_middleware = around
     try:
         reading = asyncio.create_task(connections.resolve(customer.name, "default"))
         await came.wait()
@@ -119,7 +119,7 @@ async def test_what_is_being_read_while_it_is_put_is_not_kept(customer: Customer
         go.set()
         before, after = await reading, await connections.resolve(customer.name, "default")
     finally:
-        world.vault.around = None
+        world.vault.read_middleware = None
 
     assert ("old", "new") == (before.default_model, after.default_model)
 

@@ -30,7 +30,7 @@ from shared.webhooks import delivery as callbacks
 from shared.webhooks import signing
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
-from tests.support.live_server import Served, serve
+from tests.support.live_server import LiveServer, serve
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/http.md").read_text()
@@ -38,7 +38,7 @@ CLICKS = (ROOT / "test.http").read_text()
 
 
 @pytest_asyncio.fixture(scope="module")
-async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Served]:
+async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
     """A fresh app with the customer that the pages name."""
     async with serve(azurite, vault, endpoint) as running:
         running.world.connect(Customer("contoso", endpoint.account(), running.world))
@@ -67,7 +67,7 @@ def test_routes_are_those_of_the_hosts_sample():
     assert {path for _, path in clicked} == found | {f"{API_PREFIX}/health"}
 
 
-async def test_every_request_to_click_answers_as_it_says(app: Served):
+async def test_every_request_to_click_answers_as_it_says(app: LiveServer):
     """From top to bottom, as a person clicks them, with the status in each title."""
     said = {}
     for block in re.split(r"^### ", CLICKS, flags=re.MULTILINE)[1:]:
@@ -88,7 +88,7 @@ def shown() -> list[tuple[str, str]]:
     return re.findall(r"^```(bash|http)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-async def send(app: Served, command: str) -> httpx.Response:
+async def send(app: LiveServer, command: str) -> httpx.Response:
     """Does what a curl command says."""
     words = iter(shlex.split(command.replace("$APP", "").replace("$KEY", "any"))[1:])
     method, path, body = "", "", None
@@ -106,7 +106,7 @@ async def send(app: Served, command: str) -> httpx.Response:
     return await app.http.request(method or ("POST" if body else "GET"), path, headers=headers, content=body)
 
 
-async def test_every_command_of_the_page_gets_its_answer(app: Served):
+async def test_every_command_of_the_page_gets_its_answer(app: LiveServer):
     """Each answer that stands after a command has the status, headers, members and values of the one that comes."""
     changing = {"submitted_at", "started_at", "finished_at", "ETag"}
     answered: httpx.Response | None = None
@@ -131,7 +131,7 @@ async def test_every_command_of_the_page_gets_its_answer(app: Served):
     assert 3 == compared
 
 
-async def test_commands_without_an_answer_succeed(app: Served):
+async def test_commands_without_an_answer_succeed(app: LiveServer):
     """Waiting gives the result, a list its page."""
     commands = [block for kind, block in shown() if kind == "bash"]
     (waiting,) = [one for one in commands if "Prefer" in one]
@@ -200,7 +200,7 @@ def listed() -> dict[str, Any]:
     return limit
 
 
-async def test_default_of_a_list_is_the_documented_one(app: Served):
+async def test_default_of_a_list_is_the_documented_one(app: LiveServer):
     """Without a limit, a page has as many jobs as the document says."""
     customer = app.world.customer()
     for number in range(listed()["default"] + 1):

@@ -1,4 +1,4 @@
-"""The function app of the host's tests: each function shows one thing that the host must get right."""
+"""The function app of the host's tests. Each function shows one feature of the host."""
 
 import asyncio
 import json
@@ -16,22 +16,22 @@ CONNECTION = "JobStorage"
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%echo", connection=CONNECTION)
 @app.queue_output(arg_name="echoed", queue_name="%PREFIX%echoed", connection=CONNECTION)
 async def echo(message: func.QueueMessage, echoed: func.Out[bytes]) -> None:
-    """Gives the body back."""
+    """Returns the body."""
     logging.getLogger("app").info("echo of %d bytes", len(message.get_body()))
     echoed.set(message.get_body())
 
 
-@app.queue_trigger(arg_name="message", queue_name="%PREFIX%facts", connection=CONNECTION)
-@app.queue_output(arg_name="told", queue_name="%PREFIX%told", connection=CONNECTION)
-async def facts(message: func.QueueMessage, told: func.Out[bytes], context: func.Context) -> None:
-    """Tells what it was told about the message."""
-    told.set(
+@app.queue_trigger(arg_name="message", queue_name="%PREFIX%properties", connection=CONNECTION)
+@app.queue_output(arg_name="received", queue_name="%PREFIX%received", connection=CONNECTION)
+async def read_properties(message: func.QueueMessage, received: func.Out[bytes], context: func.Context) -> None:
+    """Returns the properties of its message."""
+    received.set(
         json.dumps(
             {
                 "id": message.id,
                 "dequeue_count": message.dequeue_count,
                 "life_s": (message.expiration_time - message.insertion_time).total_seconds(),
-                "hidden": message.time_next_visible > message.insertion_time,
+                "invisible": message.time_next_visible > message.insertion_time,
                 "pop_receipt": bool(message.pop_receipt),
                 "function": context.function_name,
                 "in_app_dir": Path.cwd() == Path(__file__).parent,
@@ -43,22 +43,22 @@ async def facts(message: func.QueueMessage, told: func.Out[bytes], context: func
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%failing", connection=CONNECTION)
 @app.queue_output(arg_name="attempts", queue_name="%PREFIX%attempts", connection=CONNECTION)
 async def failing(message: func.QueueMessage, attempts: func.Out[bytes]) -> None:
-    """Fails; what it has set before is discarded."""
+    """Fails; its output is discarded."""
     attempts.set(b"never seen")
     raise ValueError(f"attempt {message.dequeue_count} fails")
 
 
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%failing-poison", connection=CONNECTION)
-@app.queue_output(arg_name="buried", queue_name="%PREFIX%buried", connection=CONNECTION)
-async def bury(message: func.QueueMessage, buried: func.Out[bytes]) -> None:
-    """Tells what reached the poison queue."""
-    buried.set(message.get_body())
+@app.queue_output(arg_name="poisoned", queue_name="%PREFIX%poisoned", connection=CONNECTION)
+async def read_poison(message: func.QueueMessage, poisoned: func.Out[bytes]) -> None:
+    """Returns the body of a message in the poison queue."""
+    poisoned.set(message.get_body())
 
 
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%slow", connection=CONNECTION)
 @app.queue_output(arg_name="spans", queue_name="%PREFIX%spans", connection=CONNECTION)
 async def slow(message: func.QueueMessage, spans: func.Out[bytes]) -> None:
-    """Sleeps as long as the message says, perhaps for each delivery, and tells from when to when."""
+    """Sleeps for the seconds in the message, which may differ by delivery, and returns its start and end."""
     body = message.get_json()
     start = time.time()
     logging.getLogger("app").info("slow begins")
@@ -70,39 +70,39 @@ async def slow(message: func.QueueMessage, spans: func.Out[bytes]) -> None:
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%many", connection=CONNECTION)
 @app.queue_output(arg_name="texts", queue_name="%PREFIX%texts", connection=CONNECTION)
 def many(message: func.QueueMessage, texts: func.Out[List[str]]) -> None:  # noqa: UP006
-    """Not async; writes several messages."""
+    """Not async; sends several messages."""
     texts.set([f"{message.get_body().decode()} {number}" for number in range(3)])
 
 
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%too-large", connection=CONNECTION)
 @app.queue_output(arg_name="large", queue_name="%PREFIX%large", connection=CONNECTION)
 async def write_too_large(message: func.QueueMessage, large: func.Out[bytes]) -> None:
-    """Succeeds, but Storage does not take its output."""
+    """Succeeds, but Storage rejects its output."""
     large.set(message.get_body() * 60_000)
 
 
 @app.queue_trigger(arg_name="message", queue_name="%PREFIX%block", connection=CONNECTION)
 async def block(message: func.QueueMessage) -> None:
-    """Blocks the event loop for as long as the message says."""
+    """Blocks the event loop for the seconds in the message."""
     time.sleep(float(message.get_body()))  # noqa: ASYNC251
 
 
 @app.route(route="items/{kind:alpha}/{number}", methods=["GET", "PUT"])
 async def items(req: func.HttpRequest) -> func.HttpResponse:
-    """Tells what it was asked."""
-    asked = {
+    """Returns its request."""
+    request = {
         "method": req.method,
         "url": req.url,
         "route": dict(req.route_params),
         "query": dict(req.params),
         "header": req.headers.get("X-Test"),
     }
-    return func.HttpResponse(json.dumps(asked), status_code=201, mimetype="application/json")
+    return func.HttpResponse(json.dumps(request), status_code=201, mimetype="application/json")
 
 
 @app.route(route="files/{*path}", methods=["POST"])
 async def files(req: func.HttpRequest) -> func.HttpResponse:
-    """Gives the body back, with the path in a header and a cookie."""
+    """Returns the body, with the path in a header and a cookie."""
     headers = {"X-Path": req.route_params["path"], "Set-Cookie": "a=b; Path=/"}
     return func.HttpResponse(req.get_body(), headers=headers, mimetype="application/octet-stream")
 
@@ -115,28 +115,28 @@ async def crash(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route(route="plain")
 async def plain(req: func.HttpRequest) -> str:
-    """Any method, a text."""
+    """Any method; returns a string."""
     return f"{req.method} it is"
 
 
 @app.route(route="queued", methods=["POST"])
 @app.queue_output(arg_name="job", queue_name="%PREFIX%echo", connection=CONNECTION)
 async def queued(req: func.HttpRequest, job: func.Out[bytes]) -> func.HttpResponse:
-    """Puts its body on the queue that `echo` listens to."""
+    """Sends its body to the queue that `echo` listens to."""
     job.set(req.get_body())
     return func.HttpResponse(status_code=202)
 
 
 @app.route(route="cancelled")
 async def cancelled(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
-    """Lets a CancelledError out."""
+    """Raises CancelledError."""
     raise asyncio.CancelledError
 
 
 @app.timer_trigger(arg_name="timer", schedule="* * * * * *")
 @app.queue_output(arg_name="ticks", queue_name="%PREFIX%ticks", connection=CONNECTION)
 async def tick(timer: func.TimerRequest, ticks: func.Out[bytes]) -> None:
-    """Tells what it was told about the timer."""
+    """Returns the timer's data."""
     ticks.set(json.dumps({"past_due": timer.past_due}).encode())
 
 
