@@ -133,7 +133,7 @@ async def _list_blobs(services: Services, container: str) -> str:
 
 
 async def _write_blob(services: Services) -> str:
-    await services.outputs.prove()
+    await services.outputs.check_writable()
     return f"Blobs can be written to {services.settings.results_container}."
 
 

@@ -16,9 +16,8 @@ from aijobs.diagnostics import CommandError
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.settings import open_services
 from shared.clock import rfc3339
-from shared.contract.job import Job, decode_job, encode_job, request_hash
+from shared.contract.job import Job, decode_job, encode_job, fingerprint
 from shared.errors import AlreadyRunning, InvalidJob
-from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
 from shared.services import Services
 
@@ -90,11 +89,11 @@ async def _read(services: Services, message: Message) -> _PoisonedJob:
         return _PoisonedJob(message, None, None, str(exc))
     if job.id == message.id:  # the host's move gave the message a new id; the job is found by its content
         try:
-            job_id = await services.ledger.find_unfinished(job.customer, request_hash(job))
+            job_id = await services.queries.find_unfinished(job.customer, fingerprint(job))
         except AlreadyRunning as exc:
             return _PoisonedJob(message, job, None, str(exc))
         job = msgspec.structs.replace(job, job_id=job_id or job.id)
-    record = await Records(services.table).look(job.customer, job.id)
+    record = await services.queries.get(job.customer, job.id)
     return _PoisonedJob(message, job, record, _reason(record))
 
 
@@ -135,13 +134,13 @@ async def _prepare(services: Services, poisoned: _PoisonedJob) -> bytes:
     if job is None:
         raise CommandError(f"The message is not a valid job and stays in the queue. {poisoned.reason}")
     submitted_at = poisoned.message.inserted_at
-    if job.put_back is not None:
-        submitted_at = job.put_back.submitted_at
+    if job.envelope is not None:
+        submitted_at = job.envelope.submitted_at
     if record is not None:
         submitted_at = record.submitted_at
         if record.state != "done":
             try:  # without this, the ledger would give the job up again at once
-                await services.ledger.forgive(record.customer, record.job_id)
+                await services.updates.reset_failed_attempts(record.customer, record.job_id)
             except AlreadyRunning:
                 raise CommandError("A worker is running the job at the moment. Try again later.") from None
     return encode_job(job, submitted_at=submitted_at)

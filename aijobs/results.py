@@ -68,17 +68,17 @@ class _Download:
         if record is None:
             self.unknown += 1
             return None
-        if record.told is None:
+        if record.result_body is None:
             if record.state == "cancelled":
                 self.counts["cancelled"] += 1
             else:
                 self.unfinished += 1
             return None
-        result = msgspec.json.decode(record.told, type=Result)
-        body = record.told
+        result = msgspec.json.decode(record.result_body, type=Result)
+        body = record.result_body
         if result.output is None and result.output_blob is not None:
             body = await self.services.outputs.read_result(result, body)
-            self.missing_blobs += body is record.told
+            self.missing_blobs += body is record.result_body
         await self._fetch_blobs(key)
         self.counts[result.status] += 1
         return msgspec.json.format(body, indent=-1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from aijobs.diagnostics import CommandError
 from aijobs.submission_log import deployment_name, read_log
 from shared.contract.names import NAME_RULE, is_job_id, is_name
-from shared.jobs.queries import Records
 from shared.jobs.records import JobRecord
 from shared.services import Services
 
@@ -44,14 +43,14 @@ def select_jobs(args: argparse.Namespace, services: Services) -> list[JobKey] | 
 
 async def read_newest(services: Services, customer: str, count: int) -> list[JobRecord]:
     """Return the records of a customer's newest jobs, newest first."""
-    records, _ = await Records(services.table).newest(customer, after="", most=count, wanted=lambda _: True)
+    records, _ = await services.queries.newest(customer, after="", limit=count, wanted=lambda _: True)
     return records
 
 
 async def read_some(services: Services, keys: Sequence[JobKey]) -> list[JobRecord | None]:
     """Return the records of up to READ_CONCURRENCY jobs, in their order; None for a job without a record."""
-    records = Records(services.table)
-    return list(await asyncio.gather(*(records.look(key.customer, key.job_id) for key in keys)))
+    queries = services.queries
+    return list(await asyncio.gather(*(queries.get(key.customer, key.job_id) for key in keys)))
 
 
 async def read_selection(
@@ -59,9 +58,11 @@ async def read_selection(
 ) -> AsyncIterator[tuple[JobKey, JobRecord | None]]:
     """Yield each job with its record; if `keys` is None, all jobs of the customer, newest first."""
     if keys is None:
-        records, after, more = Records(services.table), "", True
+        after, more = "", True
         while more:
-            page, after = await records.newest(args.customer, after=after, most=READ_CONCURRENCY, wanted=lambda _: True)
+            page, after = await services.queries.newest(
+                args.customer, after=after, limit=READ_CONCURRENCY, wanted=lambda _: True
+            )
             for record in page:
                 yield JobKey(record.customer, record.job_id), record
             more = bool(after)

@@ -161,7 +161,7 @@ class _Run:
 
 
 def _submissions(services: Services) -> Submissions:
-    return Submissions(services.settings, services.ledger, services.queues, services.outputs)
+    return Submissions(services.settings, services.ledger, services.queries, services.queues, services.outputs)
 
 
 def _output_check(services: Services) -> Callable[[Job], None]:

@@ -11,7 +11,7 @@ import msgspec
 
 from aijobs.job_file import Line
 from shared.actions.base import action_named
-from shared.contract.job import Job, decode_job, named_blob, request_hash
+from shared.contract.job import Job, decode_job, fingerprint, named_blob
 from shared.errors import InvalidJob
 
 MAX_BATCH_NAME = 60
@@ -72,13 +72,13 @@ def make_plan(
 def _make_job(line: Line, defaults: Mapping[str, str], batch: str, occurrences: Counter[str]) -> Job:
     members = {name: msgspec.Raw(msgspec.json.encode(text)) for name, text in defaults.items()}
     job = decode_job(msgspec.json.encode({**members, **line.members}), default_id="")
-    if job.put_back is not None:
-        raise InvalidJob("`_put_back` is not a known member.")
+    if job.envelope is not None:
+        raise InvalidJob("`_envelope` is not a known member.")
     if named_blob(job) is None and isinstance(job.input, msgspec.Raw):
         action_named(job.action).decode(job.input)
     if job.id:
         return job
-    content = request_hash(job)
+    content = fingerprint(job)
     occurrences[content] += 1
     suffix = f"-{occurrences[content]}" if occurrences[content] > 1 else ""
     return msgspec.structs.replace(job, job_id=f"{batch}-{content[:_HASH_CHARS]}{suffix}")

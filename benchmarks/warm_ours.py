@@ -6,7 +6,6 @@ with its log line, two ledger operations on Azurite and one model call.
 import asyncio
 import collections
 import json
-import time
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +68,6 @@ async def _count_requests(work: Any) -> dict[str, float]:
 async def _steps() -> dict[str, float]:
     """The two expensive steps of a job by themselves, one after the other, in CPU milliseconds."""
     from shared.clock import now  # noqa: PLC0415
-    from shared.contract.job import Options  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415
     from shared.upstream.messages import UpstreamRequest  # noqa: PLC0415
 
@@ -83,11 +81,10 @@ async def _steps() -> dict[str, float]:
     )
 
     async def call() -> None:
-        until = time.monotonic() + 60
-        await worker.client.send(asked, connection.access, Options(), until=until)
+        await worker.client.send(asked, connection.access, timeout_s=60)
 
     async def claim() -> None:
-        await worker.ledger.claim("bench-steps", uuid.uuid4().hex, request_hash="", submitted_at=now())
+        await worker.ledger.claim("bench-steps", uuid.uuid4().hex, fingerprint="", submitted_at=now())
 
     return {"model call": await cpu_ms(STEPS, call), "claim": await cpu_ms(STEPS, claim)}
 

@@ -53,7 +53,7 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
     )
     for name in schemas.keys() - of_requests.keys():
         _leave_out_nulls(schemas[name])
-    del schemas["PutBack"]
+    del schemas["Envelope"]
     for kind in _structs([*taken, *responses]):
         if kind.__name__ in schemas:
             _describe(schemas[kind.__name__], member_docs(kind))
@@ -128,7 +128,7 @@ def _one_of(jobs: dict[str, Schema]) -> Schema:
 
 
 def _job_schema(job: Schema, action: str) -> Schema:
-    members = {name: dict(schema) for name, schema in job["properties"].items() if name != "_put_back"}
+    members = {name: dict(schema) for name, schema in job["properties"].items() if name != "_envelope"}
     members["action"] = {"const": action, "description": members["action"]["description"]}
     either = [reference(INPUTS[action]), {"$ref": f"{REFS}BlobInput"}]
     members["input"] = {"anyOf": either, "description": members["input"]["description"]}

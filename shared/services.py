@@ -33,12 +33,14 @@ from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
 from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
-from shared.upstream.client import Transport
+from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
     from shared.connections.key_vault import KeyVaultCredentials
     from shared.http.app import HttpApp
+    from shared.jobs.job_updates import JobUpdates
+    from shared.jobs.queries import JobQueries
     from shared.webhooks.delivery import Callbacks
     from shared.webhooks.signing import Signing
 
@@ -56,7 +58,7 @@ class Services:
     queues: Queues
     ledger: Ledger
     connections: Connections
-    client: Transport
+    client: UpstreamClient
     limiter: Limiter
     breakers: Breakers
     capabilities: Capabilities
@@ -66,6 +68,20 @@ class Services:
     identity: Identity
     session: aiohttp.ClientSession
     vault: KeyVaultCredentials | None
+
+    @cached_property
+    def queries(self) -> JobQueries:
+        """Reads of the jobs' rows."""
+        from shared.jobs.queries import JobQueries  # noqa: PLC0415
+
+        return JobQueries(self.table)
+
+    @cached_property
+    def updates(self) -> JobUpdates:
+        """Changes to the rows of jobs that nobody runs."""
+        from shared.jobs.job_updates import JobUpdates  # noqa: PLC0415
+
+        return JobUpdates(self.table)
 
     @cached_property
     def worker(self) -> Worker:
@@ -84,7 +100,7 @@ class Services:
         """Delivers callbacks. A job only sends the message that asks for one."""
         from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
 
-        return Callbacks(self.settings, self.table, self.queues, self.signing, self.client)
+        return Callbacks(self.settings, self.queries, self.updates, self.queues, self.signing, self.client)
 
     @cached_property
     def signing(self) -> Signing:
@@ -131,7 +147,7 @@ def build(settings: Settings) -> Services:
         queues=AzureQueues(account),
         ledger=Ledger(table, lease_s=settings.lease_seconds),
         connections=Connections(settings, vault),
-        client=Transport(
+        client=UpstreamClient(
             identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints
         ),
         limiter=Limiter(),

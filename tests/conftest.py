@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from local.stack import azurite as azurites
 from local.vault import server as vaults
-from shared.jobs import lease as holds
+from shared.jobs import attempt as attempts
 from tests.support import endpoint as endpoints
 from tests.support.harness import World, open_world
 
@@ -67,4 +67,4 @@ async def own_world(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that do not wait for a Storage that fails: what comes after the waiting is what is tested."""
-    monkeypatch.setattr(holds, "SAVING_WAITS_S", ())
+    monkeypatch.setattr(attempts, "STORAGE_WAITS_S", ())

@@ -179,7 +179,7 @@ def told_but_not_billed(seen: Evidence) -> list[str]:
 
 
 def billed_but_not_told(seen: Evidence) -> list[str]:
-    """Records of answers that were kept and are not in their job's result."""
+    """JobQueries of answers that were kept and are not in their job's result."""
     told = {(key, said.request_id) for key, each in seen.said.items() for said in each}
     return [
         f"{_name(owner(row))} is billed for answer {row.get('request_id')}, which its result does not hold"

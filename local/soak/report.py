@@ -36,7 +36,7 @@ def measure(
         "usage records": dict(sorted(Counter(map(outcome, seen.usage)).items())),
         "wasted calls, recorded": len(wasted(seen)[0]),
         "workers killed": len(seen.kills),
-        "runs lost to a dead worker": sum(row.get("failures") or 0 for row in seen.jobs),
+        "runs lost to a dead worker": sum(row.get("failed_attempts") or 0 for row in seen.jobs),
         "attempts, mean": round(sum(attempts) / len(attempts), 3) if attempts else 0,
         "attempts, most": max(attempts, default=0),
         "seconds": round(ended - began, 1),

@@ -1,9 +1,9 @@
 """
-The actions: what a job can ask a model for.
+The actions: what a job can ask a model to do.
 
-An action is a module with `decode(data)`, which gives its checked input or raises InvalidJob, and
-`async run(asked, bench)`, which gives an Completed: pure ends, awaits in the middle; see Action. Only an action knows
-a provider's JSON. A module is imported when the first job asks for it.
+An action is a module with `decode(data)`, which returns its checked input or raises InvalidJob, and
+`async run(request, ctx)`, which returns an Outcome; see Action. Only an action knows a provider's JSON. Its module is
+imported when the first job asks for it.
 """
 
 from __future__ import annotations
@@ -15,37 +15,56 @@ from typing import Any, Protocol, cast
 
 from msgspec import Raw
 
+from shared.actions.operation import JsonOperation
 from shared.billing.usage import Call
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob, Status
-from shared.errors import InvalidJob, JobError, RequestRejected
-from shared.upstream.messages import Reply, UpstreamRequest
+from shared.errors import CredentialRejected, InvalidJob, JobError, RequestRejected, RetryLater
+from shared.upstream.messages import Operation, Response
 
-_SERVED = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
+_ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What an action came to: its output, the calls that were paid for, and an error where it failed."""
+    """The job can end with this: the action's output, and an error if it failed."""
 
     output: dict[str, Any] | None
     calls: Sequence[Call] = ()
-    """Those that no step has recorded."""
+    """Billed calls that no step has recorded."""
     status: Status = "succeeded"
     error: JobError | None = None
+    rejected: CredentialRejected | None = None
+    """The endpoint refused the key for all or a part: if there is a new key, the action is run again with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The job can do better later: it is released, or ends with `fallback` if its deadline comes first."""
+
+    reason: RetryLater
+    fallback: Completed
+
+
+Outcome = Completed | Deferred
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a part of a job came to: a value that JSON can hold, and the calls that were paid for."""
+    """The result of a part of a job: a value that JSON can hold, and the calls that it was billed for."""
 
     value: Any
     calls: Sequence[Call] = ()
 
 
-class Bench(Protocol):
-    """What a run of an action has at hand."""
+def failed(error: JobError) -> Completed:
+    """Return the outcome of an action that failed with `error` and has no output."""
+    return Completed(None, (), "failed", error, error if isinstance(error, CredentialRejected) else None)
+
+
+class Context(Protocol):
+    """What an action has while it runs. `shared.jobs.context.ActionContext` is the class."""
 
     @property
     def connection(self) -> Connection:
@@ -53,91 +72,94 @@ class Bench(Protocol):
 
     @property
     def model(self) -> str:
-        """The model that the job runs on. Raises InvalidJob where there is none: `Action` says when."""
+        """The model that the job runs on. Raises InvalidJob if there is none; see `Action.NEEDS_MODEL`."""
 
     @property
     def strict(self) -> bool:
-        """Whether parameters are to be sent just as given."""
+        """Whether parameters must be sent exactly as given."""
 
-    async def send(self, request: UpstreamRequest) -> Reply:
+    def operation(
+        self,
+        name: str,
+        body: dict[str, Any],
+        *,
+        droppable: frozenset[str] = frozenset(),
+        is_final: Callable[[RequestRejected], bool] = ...,
+    ) -> JsonOperation:
         """
-        The 2xx answer to a request on the job's connection, under its options and within its lane.
+        Return a JSON operation such as `chat/completions`, ready to be called. The model is added to `body`.
+
+        A parameter that the provider refuses by name is renamed, or dropped if it is in `droppable`, unless the job
+        is strict. `is_final`: refusals that the action handles itself; they are not retried.
+        """
+
+    async def call(self, operation: Operation) -> Response:
+        """
+        Call the operation on the job's connection, with the job's retries, within its concurrency limit.
 
         Raises UpstreamError, UpstreamRetryLater.
         """
 
-    async def ask(
-        self,
-        operation: str,
-        body: dict[str, Any],
-        *,
-        droppable: frozenset[str] = frozenset(),
-        final: Callable[[RequestRejected], bool] = ...,
-    ) -> tuple[Reply, list[str]]:
+    async def fetch(self, url: str) -> Response:
         """
-        The answer to a JSON operation such as `chat/completions`, and how its parameters were adapted.
-
-        The model is added to `body`. A parameter that the provider refuses by name is renamed, or left
-        out where it is `droppable`, unless the job is strict. `final`: the refusals that the action itself will make
-        something of; they are not tried again, whatever the job's options say. Raises as `send`.
-        """
-
-    async def fetch(self, url: str) -> Reply:
-        """
-        What lies at an address that an answer has named, asked for without any credential.
+        Get what is at an address that a response named, without any credential.
 
         Raises ProviderUnavailable, UpstreamTimeout, UpstreamRetryLater.
         """
 
-    def most(self, operation: str) -> int | None:
-        """How many things one call of an operation takes, as far as refusals have taught; None: not known."""
+    def batch_limit(self, operation: str) -> int | None:
+        """How many items one call of an operation takes, if a refusal has taught it; else None."""
 
-    def learn_most(self, operation: str, most: int) -> None:
-        """Remembers that one call takes so many at most, for jobs on the same endpoint and model."""
+    def learn_batch_limit(self, operation: str, limit: int) -> None:
+        """Keep that one call takes at most `limit` items, for jobs on the same endpoint and model."""
 
-    def stands_for(self, operation: str) -> str:
-        """The operation that the model takes in place of this one, as far as refusals have taught; else this one."""
+    def operation_for(self, operation: str) -> str:
+        """The operation that the model takes instead of this one, if a refusal has taught it; else this one."""
 
-    def learn_stands_for(self, operation: str, other: str) -> None:
-        """Remembers that the model takes `other` instead, for jobs on the same endpoint and model."""
+    def learn_operation_for(self, operation: str, other: str) -> None:
+        """Keep that the model takes `other` instead, for jobs on the same endpoint and model."""
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """
-        What `work` gives, done once for the job however often it is run: the step is stored with its
-        usage records before this returns, and a later run gets the stored value (without the calls).
+        Return what `work` returns, run once for the job however many attempts it needs.
 
-        `key`: letters and digits, one for each step of the job. Raises what `work` raises, which is not
+        The step is stored together with its usage records before this returns; a later attempt gets the stored value
+        (without the calls). `key`: letters and digits, unique within the job. Raises what `work` raises, which is not
         stored; LeaseLost, StorageUnavailable.
         """
 
-    async def recall(self, key: str) -> Step | None:
-        """The step, if it has been done already, in this run of the job or before. Raises StorageUnavailable."""
+    async def get_step(self, key: str) -> Step | None:
+        """Return the step if this or an earlier attempt has done it. Raises StorageUnavailable."""
 
-    async def save(self, name: str, data: bytes, content_type: str) -> OutputBlob:
-        """Writes a blob of the job's: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
+    async def save_blob(self, name: str, data: bytes, content_type: str) -> OutputBlob:
+        """Write a blob of the job: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
 
-    async def read(self, blob: BlobName, *, at: str) -> bytes:
-        """A blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
+    async def read_blob(self, blob: BlobName, *, at: str) -> bytes:
+        """Read a blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
 
 
 class Action(Protocol):
-    """What a module of this package offers."""
+    """The functions of an action's module."""
 
     NEEDS_MODEL: bool
-    """Whether each job needs a model; else it fails for the lack of one only where `Bench.model` is asked for."""
+    """Whether every job needs a model. If not, a job without one fails only when `Context.model` is used."""
 
-    def keeps_blobs(self, asked: Any) -> bool:
-        """Whether the answer to this input goes to blobs, whatever the job's `output` says."""
+    def keeps_blobs(self, request: Any) -> bool:
+        """Whether the result goes to blobs, whatever the job's `output` says."""
 
     def decode(self, data: Raw | bytes) -> Any:
-        """The job's `input`, checked. Raises InvalidJob."""
+        """Return the job's `input`, checked. Raises InvalidJob."""
 
-    async def run(self, asked: Any, bench: Bench) -> Completed:
-        """The answer to what `decode` gave. Raises UpstreamError where no call was answered, UpstreamRetryLater."""
+    async def run(self, request: Any, ctx: Context) -> Outcome:
+        """
+        Return the outcome for a decoded input.
+
+        Raises UpstreamError if no call was answered, UpstreamRetryLater, InvalidJob.
+        """
 
 
 def action_named(name: str) -> Action:
-    """The action's module. Raises InvalidJob for one that this version does not serve."""
-    if name not in _SERVED:
-        raise InvalidJob(f"`action` {name} is not served by this version; {', '.join(_SERVED)} are.")
+    """Return the module of an action. Raises InvalidJob for a name that this version does not serve."""
+    if name not in _ACTIONS:
+        raise InvalidJob(f"`action` {name} is not served by this version, which serves {', '.join(_ACTIONS)}.")
     return cast(Action, import_module(f"shared.actions.{name}"))

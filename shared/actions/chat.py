@@ -1,4 +1,4 @@
-"""`chat`: one conversation to one model. Knows the JSON of chat completions, and of completions' answers."""
+"""`chat`: one conversation with one model. Knows the JSON of chat completions, and of the responses of completions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions.base import Bench, Completed
-from shared.actions.completion import complete
+from shared.actions.base import Completed, Context
+from shared.actions.completion import complete_chat
 from shared.billing.usage import call_of_answer
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
-from shared.upstream.messages import Reply
+from shared.upstream.messages import Response
 
 NEEDS_MODEL = True
 
@@ -28,30 +28,30 @@ def keeps_blobs(_: Chat) -> bool:
     return False
 
 
-async def run(asked: Chat, bench: Bench) -> Completed:
+async def run(request: Chat, ctx: Context) -> Completed:
     """See Action."""
-    reply, adapted = await complete(bench, asked.messages, asked.parameters)
-    return parse_chat(reply, adapted)
+    response, adapted = await complete_chat(ctx, request.messages, request.parameters)
+    return parse_chat(response, adapted)
 
 
-def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Completed:
+def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     """
-    The answer in a 2xx reply: `text` (the first choice's), `finish_reason`, and the `choices` as they came,
-    and how parameters were `adapted`.
+    Return a 2xx response as an outcome: `text` (of the first choice), `finish_reason`, the `choices` as they came, and
+    how parameters were `adapted`.
 
-    An answer that the content filter stopped is an error that was paid for, and keeps its details.
+    An answer that the content filter stopped is an error that was billed, and keeps its details.
     """
-    said = json_object(reply.body)
-    choices, call = _choices(said), call_of_answer(said, reply.request_id)
+    body = json_object(response.body)
+    choices, call = _choices(body), call_of_answer(body, response.request_id)
     if not choices:
-        return Completed(None, [call], "failed", _no_completion(reply))
+        return Completed(None, [call], "failed", _no_completion(response))
     output = {
         "text": _text(choices[0]),
         "finish_reason": choices[0].get("finish_reason"),
         "choices": choices,
-        **{name: said[name] for name in ("id", "model", "created", "system_fingerprint") if said.get(name)},
+        **{name: body[name] for name in ("id", "model", "created", "system_fingerprint") if body.get(name)},
     }
-    if verdicts := said.get("prompt_filter_results"):
+    if verdicts := body.get("prompt_filter_results"):
         output["prompt_filter_results"] = verdicts
     if adapted:
         output["adapted"] = list(adapted)
@@ -59,14 +59,14 @@ def parse_chat(reply: Reply, adapted: Sequence[str] = ()) -> Completed:
     if not filtered:
         return Completed(output, [call])
     error = ContentFiltered(
-        f"The provider's content policy stopped {filtered} of {len(choices)} answers; the call was paid for.",
-        UpstreamFacts(status=reply.status, request_id=reply.request_id, detail=_verdicts(choices)),
+        f"The provider's content policy stopped {filtered} of {len(choices)} answers. The call was billed.",
+        UpstreamFacts(status=response.status, request_id=response.request_id, detail=_verdicts(choices)),
     )
     return Completed(output, [call], "failed" if filtered == len(choices) else "partial", error)
 
 
-def _choices(said: dict[str, Any]) -> list[dict[str, Any]]:
-    choices = said.get("choices")
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = body.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         return []
     return choices
@@ -74,19 +74,20 @@ def _choices(said: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _text(choice: dict[str, Any]) -> str | None:
     message = choice.get("message")
-    # Completions, as older models have them, say it right in the choice.
+    # Completions, the older operation, have the text in the choice itself.
     content = message.get("content") if isinstance(message, dict) else choice.get("text")
     return content if isinstance(content, str) else None
 
 
 def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
     stopped = [choice for choice in choices if choice.get("finish_reason") == "content_filter"]
-    found = next((choice["content_filter_results"] for choice in stopped if choice.get("content_filter_results")), None)
-    return {"content_filter_result": found} if found else {}
+    results = (choice.get("content_filter_results") for choice in stopped)
+    verdict = next((result for result in results if result), None)
+    return {"content_filter_result": verdict} if verdict else {}
 
 
-def _no_completion(reply: Reply) -> ProviderUnavailable:
+def _no_completion(response: Response) -> ProviderUnavailable:
     return ProviderUnavailable(
-        f"The endpoint answered {reply.status} with something that is no chat completion.",
-        UpstreamFacts(status=reply.status, request_id=reply.request_id),
+        f"The endpoint answered {response.status} with something that is not a chat completion.",
+        UpstreamFacts(status=response.status, request_id=response.request_id),
     )

@@ -1,9 +1,8 @@
 """
-One conversation, asked of whatever a model takes: chat completions, or the completions of older models.
+One conversation, by the operation that the model takes: chat completions, or the completions of older models.
 
-A name does not tell which (see adaptations): chat completions are asked, and where the provider answers
-that its model wants the other operation, that one. What was learned is remembered for a while. Answers
-of both are read by `chat.parse_chat`.
+A model's name doesn't tell which (see capabilities): chat completions are called first, and the other operation if the
+provider answers that the model needs it. That is kept for a while. `chat.parse_chat` reads the responses of both.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shared.actions.base import Bench
+from shared.actions.base import Context
+from shared.actions.operation import never
 from shared.errors import RequestRejected
 from shared.upstream.capabilities import SAMPLING
-from shared.upstream.messages import Reply, never
+from shared.upstream.messages import Response
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -24,82 +24,84 @@ COMPLETIONS = "completions"
 # mean to use v1/completions?", and the same the other way round. Azure: 400 OperationNotSupported "The
 # chatCompletion operation does not work with the specified model, …", or "The completion operation …".
 _STATUSES = frozenset({400, 404})
-_WANTED = {
+_OTHER_WANTED = {
     CHAT: re.compile(r"not a chat model|use v1/completions|chatCompletion operation does not work"),
     COMPLETIONS: re.compile(r"is a chat model|use v1/chat/completions|\bcompletion operation does not work"),
 }
 _OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
-_UNLABELLED = frozenset({"system", "developer"})
+_WITHOUT_LABEL = frozenset({"system", "developer"})
 
 
-async def complete(
-    bench: Bench,
+async def complete_chat(
+    ctx: Context,
     messages: Sequence[Mapping[str, Any]],
     parameters: Mapping[str, Any],
     *,
-    final: Callable[[RequestRejected], bool] = never,
-) -> tuple[Reply, list[str]]:
+    is_final: Callable[[RequestRejected], bool] = never,
+) -> tuple[Response, list[str]]:
     """
-    The model's answer to `messages`, and how the request was adapted. `final` as `Bench.ask`; raises as that does.
+    Return the model's response to `messages`, and how the request was adapted.
 
-    Messages that hold more than text, such as pictures, can't be a prompt, and a strict job's are not made
-    one: chat's refusal of them stands.
+    `is_final` as for `Context.operation`; raises as `Context.call`. Messages that hold more than text, such as images,
+    can't become a prompt, and a strict job's never do: the refusal of chat completions stands.
     """
     bodies: dict[str, dict[str, Any]] = {CHAT: {"messages": messages, **parameters}}
     prompt = as_prompt(messages)
-    if prompt is not None and not bench.strict:
-        bodies[COMPLETIONS] = {"prompt": prompt, **_renamed(parameters)}
-    known = bench.stands_for(CHAT)
-    operation = known if known in bodies else CHAT
-    other = _OTHER[operation]
+    if prompt is not None and not ctx.strict:
+        bodies[COMPLETIONS] = {"prompt": prompt, **_for_completions(parameters)}
+    learned = ctx.operation_for(CHAT)
+    name = learned if learned in bodies else CHAT
+    other = _OTHER[name]
 
-    def goes_on(error: RequestRejected) -> bool:
-        return other in bodies and wants_other(error, operation)
+    def wants_switch(error: RequestRejected) -> bool:
+        return other in bodies and wants_other(error, name)
 
+    operation = ctx.operation(
+        name, bodies[name], droppable=SAMPLING, is_final=lambda error: wants_switch(error) or is_final(error)
+    )
     try:
-        return await _ask(bench, operation, bodies[operation], lambda error: goes_on(error) or final(error))
+        return await ctx.call(operation), _adapted(name, operation.adapted)
     except RequestRejected as error:
-        if not goes_on(error):
+        if not wants_switch(error):
             raise
-    answered = await _ask(bench, other, bodies[other], final)
-    bench.learn_stands_for(CHAT, other)
-    return answered
+    operation = ctx.operation(other, bodies[other], droppable=SAMPLING, is_final=is_final)
+    response = await ctx.call(operation)
+    ctx.learn_operation_for(CHAT, other)
+    return response, _adapted(other, operation.adapted)
 
 
 def wants_other(error: RequestRejected, operation: str) -> bool:
-    """Whether the provider says that its model is one for the other of the two operations."""
-    return error.facts.status in _STATUSES and _WANTED[operation].search(str(error)) is not None
+    """Return whether the provider says that its model takes the other of the two operations."""
+    return error.facts.status in _STATUSES and _OTHER_WANTED[operation].search(str(error)) is not None
 
 
 def as_prompt(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """
-    Messages as one prompt: a single message of the user's as it is; others with empty lines between them,
-    `User: …`, `Assistant: …`, a system message without a label, and `Assistant:` at the end.
+    Return messages as one prompt, or None if a message holds more than text.
 
-    None where one holds more than text.
+    A single user message is the prompt as it is. Others are joined by empty lines: `User: …`, `Assistant: …`, a system
+    message without a label, and `Assistant:` at the end.
     """
-    texts = [_text(message.get("content")) for message in messages]
-    known = [text for text in texts if text is not None]
-    if len(known) < len(texts):
+    contents = [_text(message.get("content")) for message in messages]
+    texts = [text for text in contents if text is not None]
+    if len(texts) < len(contents):
         return None
     roles = [message["role"] for message in messages]
     if roles == ["user"]:
-        return known[0]
+        return texts[0]
     lines = [
-        text if role in _UNLABELLED else f"{role.capitalize()}: {text}" for role, text in zip(roles, known, strict=True)
+        text if role in _WITHOUT_LABEL else f"{role.capitalize()}: {text}"
+        for role, text in zip(roles, texts, strict=True)
     ]
     return "\n\n".join([*lines, "Assistant:"])
 
 
-async def _ask(
-    bench: Bench, operation: str, body: dict[str, Any], final: Callable[[RequestRejected], bool]
-) -> tuple[Reply, list[str]]:
-    reply, adapted = await bench.ask(operation, body, droppable=SAMPLING, final=final)
-    return reply, adapted if operation == CHAT else [f"{CHAT} became {operation}", *adapted]
+def _adapted(operation: str, parameters: Sequence[str]) -> list[str]:
+    return [*parameters] if operation == CHAT else [f"{CHAT} became {operation}", *parameters]
 
 
-def _renamed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    # The newer name is chat's only; the older operation knows the older one.
+def _for_completions(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    # The newer name exists in chat completions only; the older operation takes the older one.
     renamed = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
     if "max_completion_tokens" in parameters:
         renamed.setdefault("max_tokens", parameters["max_completion_tokens"])

@@ -1,8 +1,8 @@
 """
-`embed`: texts to vectors, in as many calls as providers and the size of an answer ask for.
+`embed`: texts to vectors, in as many calls as providers and the size of a response require.
 
-Texts go in halves of halves: which texts stand in a call follows from their number alone, and not from
-what a provider has refused before, so a later run of the job finds the steps of an earlier one again.
+Texts are halved, and the halves again: which texts a call holds follows from their number alone, not from what a
+provider has refused before, so a later attempt of the job finds the steps of an earlier one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Bench, Completed, Step
+from shared.actions.base import Completed, Context, Outcome, Step
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
-from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
+from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.embed import Embed, Format, decode_embed
@@ -26,18 +26,18 @@ from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 
 NEEDS_MODEL = True
 
-MOST_TEXTS = 512
+MAX_TEXTS = 512
 """
-Texts a call. Providers take 2,048, but answer with JSON of some 22 bytes a number, one on a line: of 3,072
-dimensions that would be more than `transport.REPLY_LIMIT` holds.
+Texts a call. Providers take 2,048, but return JSON of some 22 bytes a number, one a line: with 3,072 dimensions that
+would be more than `client.MAX_RESPONSE_BYTES`.
 """
-MOST_TOKENS = 300_000
+MAX_TOKENS = 300_000
 """Tokens a call, over all its texts (platform.openai.com/docs/api-reference/embeddings/create)."""
-_BYTES_A_TOKEN = 2
-"""English has four, Chinese some three: taken for less, since a text is not counted here. A refusal halves too."""
+_BYTES_PER_TOKEN = 2
+"""English has four, Chinese about three. Taken for less, since no text is counted here; a refusal halves, too."""
 
 _OPERATION = "embeddings"
-# It says how the numbers travel, not which they are.
+# It says how the numbers are encoded, not which they are.
 _DROPPABLE = frozenset({"encoding_format"})
 _REFUSED = frozenset({400, 413, 422})
 _TOO_LARGE = 413
@@ -48,7 +48,7 @@ _TOO_MANY = re.compile(
     r"|(?:at most|maximum(?: of)?|up to) [0-9]+ (?:inputs|texts|items)",
     re.IGNORECASE,
 )
-# OpenAI: "Requested 313102 tokens, max 300000 tokens per request". How many texts that is, differs each time.
+# OpenAI: "Requested 313102 tokens, max 300000 tokens per request". How many texts that is differs each time.
 _TOO_LONG = re.compile(r"tokens per request|too large", re.IGNORECASE)
 
 
@@ -57,123 +57,124 @@ def decode(data: Raw | bytes) -> Embed:
     return decode_embed(data)
 
 
-def keeps_blobs(asked: Embed) -> bool:
+def keeps_blobs(request: Embed) -> bool:
     """See Action."""
-    return asked.format == "npy"
+    return request.format == "npy"
 
 
-async def run(asked: Embed, bench: Bench) -> Completed:
+async def run(request: Embed, ctx: Context) -> Outcome:
     """See Action."""
-    whole, learned = range(len(asked.texts)), False
-    if await bench.recall("whole") or fits(asked.texts, bench.most(_OPERATION)):
+    whole, learned = range(len(request.texts)), False
+    if await ctx.get_step("whole") or fits(request.texts, ctx.batch_limit(_OPERATION)):
         try:
-            if asked.format == "npy":  # its blob is written once the answer is stored
-                step = await bench.step("whole", partial(_ask, asked, whole, bench))
-                return await _answer(asked.format, [step], bench)
-            step = await _ask(asked, whole, bench)
+            if request.format == "npy":  # its blob is written once the vectors are stored
+                step = await ctx.step("whole", partial(_call, request, whole, ctx))
+                return await _output(request.format, [step], ctx)
+            step = await _call(request, whole, ctx)
         except RequestRejected as error:
-            learned = _learn(error, whole, bench)
+            learned = _learn(error, whole, ctx)
             if not learned:
                 raise
         else:  # one call, recorded with the job: no step
-            return await _answer(asked.format, [step], bench, step.calls)
-    outcomes = await _halves(asked, whole, bench, learned=learned)
-    failed = settle(outcomes, partial(join_failures, outcomes))
-    return failed if failed.error else await _answer(asked.format, outcomes, bench)
+            return await _output(request.format, [step], ctx, step.calls)
+    parts = await _halves(request, whole, ctx, learned=learned)
+    if any(isinstance(part, Exception) for part in parts):
+        return join(parts, partial(first_failure, parts))
+    return await _output(request.format, parts, ctx)
 
 
-def fits(texts: Sequence[str], most: int | None) -> bool:
-    """Whether texts may go in one call, `most` being how many the provider is known to take."""
-    tokens = sum(len(text.encode(errors="replace")) // _BYTES_A_TOKEN + 1 for text in texts)
-    return len(texts) == 1 or (len(texts) <= min(MOST_TEXTS, most or MOST_TEXTS) and tokens <= MOST_TOKENS)
+def fits(texts: Sequence[str], limit: int | None) -> bool:
+    """Return whether texts may go in one call; `limit` is how many the provider is known to take."""
+    tokens = sum(len(text.encode(errors="replace")) // _BYTES_PER_TOKEN + 1 for text in texts)
+    return len(texts) == 1 or (len(texts) <= min(MAX_TEXTS, limit or MAX_TEXTS) and tokens <= MAX_TOKENS)
 
 
 def halves(texts: range) -> tuple[range, range]:
-    """The places of texts in two halves, of which the first is the larger."""
+    """Return the places of texts in two halves, of which the first is the larger."""
     middle = (len(texts) + 1) // 2
     return texts[:middle], texts[middle:]
 
 
 def is_too_much(error: RequestRejected) -> bool:
-    """Whether a refusal is of the size of a request, so that a smaller one may do."""
-    said = str(error)
+    """Return whether a refusal is of the size of a request, so that a smaller one may succeed."""
+    message = str(error)
     return error.facts.status in _REFUSED and (
-        error.facts.status == _TOO_LARGE or bool(_TOO_MANY.search(said) or _TOO_LONG.search(said))
+        error.facts.status == _TOO_LARGE or bool(_TOO_MANY.search(message) or _TOO_LONG.search(message))
     )
 
 
-def join_failures(outcomes: Sequence[Outcome]) -> Completed:
-    """Failed, as the first part is that failed; an answer without anything where all went well."""
-    error = next((reason_of(outcome) for outcome in outcomes if isinstance(outcome, Exception)), None)
-    return Completed(None, (), "failed" if error else "succeeded", error)
+def first_failure(parts: Sequence[Part]) -> Completed:
+    """Return the failure of the first part that failed; one part must have."""
+    error = next(part for part in parts if isinstance(part, Exception))
+    return Completed(None, (), "failed", reason_of(error))
 
 
-async def _part(asked: Embed, texts: range, bench: Bench) -> list[Outcome]:
+async def _part(request: Embed, texts: range, ctx: Context) -> list[Part]:
     key = f"{texts.start:04}x{len(texts):04}"
-    if not (await bench.recall(key) or fits(_texts(asked, texts), bench.most(_OPERATION))):
-        return await _halves(asked, texts, bench)
+    if not (await ctx.get_step(key) or fits(_texts(request, texts), ctx.batch_limit(_OPERATION))):
+        return await _halves(request, texts, ctx)
     try:
-        return [await bench.step(key, partial(_ask, asked, texts, bench))]
+        return [await ctx.step(key, partial(_call, request, texts, ctx))]
     except RequestRejected as error:
-        if not _learn(error, texts, bench):
+        if not _learn(error, texts, ctx):
             place = f"Of the texts {texts.start} to {texts.stop - 1}"
             raise RequestRejected(f"{place}: {error}", error.facts) from error
-    return await _halves(asked, texts, bench, learned=True)
+    return await _halves(request, texts, ctx, learned=True)
 
 
-async def _halves(asked: Embed, texts: range, bench: Bench, *, learned: bool = False) -> list[Outcome]:
+async def _halves(request: Embed, texts: range, ctx: Context, *, learned: bool = False) -> list[Part]:
     first, second = halves(texts)
-    if learned:  # first one, then the other, so that this is not refused for what that still finds out
-        return [*await _part(asked, first, bench), *await _part(asked, second, bench)]
-    found = await side_by_side((_part(asked, first, bench), _part(asked, second, bench)))
-    return [outcome for one in found for outcome in (one if isinstance(one, list) else [one])]
+    if learned:  # one after the other, so that the second is not refused for what the first still finds out
+        return [*await _part(request, first, ctx), *await _part(request, second, ctx)]
+    results = await side_by_side((_part(request, first, ctx), _part(request, second, ctx)))
+    return [part for parts in results for part in (parts if isinstance(parts, list) else [parts])]
 
 
-def _learn(error: RequestRejected, texts: range, bench: Bench) -> bool:
-    """Whether halving helps; remembers it where it is for the number of texts."""
-    if not _is_halved(texts, error):
+def _learn(error: RequestRejected, texts: range, ctx: Context) -> bool:
+    """Return whether halving helps; keep the limit if the refusal is of the number of texts."""
+    if not _can_halve(texts, error):
         return False
     if _TOO_MANY.search(str(error)):
-        bench.learn_most(_OPERATION, len(halves(texts)[0]))
+        ctx.learn_batch_limit(_OPERATION, len(halves(texts)[0]))
     return True
 
 
-def _is_halved(texts: range, error: RequestRejected) -> bool:
+def _can_halve(texts: range, error: RequestRejected) -> bool:
     return len(texts) > 1 and is_too_much(error)
 
 
-def _texts(asked: Embed, texts: range) -> list[str]:
-    return asked.texts[texts.start : texts.stop]
+def _texts(request: Embed, texts: range) -> list[str]:
+    return request.texts[texts.start : texts.stop]
 
 
-async def _ask(asked: Embed, texts: range, bench: Bench) -> Step:
-    body = {"input": _texts(asked, texts), **asked.parameters}
-    final = partial(_is_halved, texts)
-    reply, adapted = await bench.ask(_OPERATION, body, droppable=_DROPPABLE, final=final)
-    said = json_object(reply.body)
-    call = call_of_answer(said, reply.request_id)
-    rows = parse_vectors(said, len(texts))
+async def _call(request: Embed, texts: range, ctx: Context) -> Step:
+    body = {"input": _texts(request, texts), **request.parameters}
+    operation = ctx.operation(_OPERATION, body, droppable=_DROPPABLE, is_final=partial(_can_halve, texts))
+    response = await ctx.call(operation)
+    response_body = json_object(response.body)
+    call = call_of_answer(response_body, response.request_id)
+    rows = parse_vectors(response_body, len(texts))
     if rows is None:
-        facts = UpstreamFacts(status=reply.status, request_id=reply.request_id)
-        error = ProviderUnavailable("The endpoint answered with something that is not one vector a text.", facts)
+        facts = UpstreamFacts(status=response.status, request_id=response.request_id)
+        error = ProviderUnavailable("The endpoint did not return one vector for each text.", facts)
         return Step({"error": msgspec.to_builtins(error_body(error))}, [call])
-    return Step({"rows": rows, "adapted": adapted}, [call])
+    return Step({"rows": rows, "adapted": operation.adapted}, [call])
 
 
-async def _answer(kind: Format, steps: Sequence[Any], bench: Bench, calls: Sequence[Call] = ()) -> Completed:
+async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Sequence[Call] = ()) -> Completed:
     fault = next((step.value["error"] for step in steps if "error" in step.value), None)
     if fault is not None:
         return Completed(None, calls, "failed", known_error(fault))
     rows = [row for step in steps for row in step.value["rows"]]
     if len({len(row) for row in rows}) > 1:
-        error = ProviderUnavailable("The endpoint answered several calls with vectors of different lengths.")
+        error = ProviderUnavailable("The endpoint returned vectors of different lengths for several calls.")
         return Completed(None, calls, "failed", error)
     output: dict[str, Any] = {"vectors": len(rows), "dimensions": len(unpack(rows[0]))}
     if kind == "npy":
-        blob = await bench.save("embeddings.npy", npy(rows), "application/octet-stream")
+        blob = await ctx.save_blob("embeddings.npy", npy(rows), "application/octet-stream")
         output["blob"] = msgspec.to_builtins(blob)
     else:
         output["embeddings"] = [unpack(row).tolist() for row in rows]
-    if adapted := list(dict.fromkeys(one for step in steps for one in step.value["adapted"])):
+    if adapted := list(dict.fromkeys(change for step in steps for change in step.value["adapted"])):
         output["adapted"] = adapted
     return Completed(output, calls)

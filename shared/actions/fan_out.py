@@ -1,50 +1,46 @@
-"""Jobs of many parts: side by side, and what they come to together. Knows no provider."""
+"""Jobs of many parts: run side by side, and joined into one outcome. Knows no provider."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from shared.actions.base import Completed
+from shared.actions.base import Completed, Deferred, Outcome
 from shared.errors import CredentialRejected, JobError, UpstreamRetryLater
 
-Outcome = Any | Exception
-"""What a part gave, or what it raised."""
+Part = Any | Exception
+"""What a part returned, or what it raised."""
 
 
-async def side_by_side(works: Iterable[Awaitable[Any]]) -> list[Outcome]:
-    """Every part's outcome, in order. One that fails does not end the others: they may be paid for already."""
+async def side_by_side(works: Iterable[Awaitable[Any]]) -> list[Part]:
+    """Return every part's result or exception, in order. A failed part doesn't end the others, which may be billed."""
     return await asyncio.gather(*works, return_exceptions=True)
 
 
-def settle(outcomes: Sequence[Outcome], answer: Callable[[], Completed]) -> Completed:
+def join(parts: Sequence[Part], complete: Callable[[], Completed]) -> Outcome:
     """
-    `answer()`, unless more can be done: then raises what says so, with that answer to fall back on.
+    Return `complete()`, marked as deferred if a part has to wait, or as rejected if a part's key was refused.
 
-    Raises RetryLater where a part has to wait, CredentialRejected where the key was refused and may have been
-    rotated, and whatever is nobody's answer, such as LeaseLost.
+    Raises what is not a part's own failure, such as LeaseLost.
     """
-    raised = [one for one in outcomes if isinstance(one, Exception)]
-    for error in raised:
+    errors = [part for part in parts if isinstance(part, Exception)]
+    for error in errors:
         if not isinstance(error, JobError | UpstreamRetryLater):
             raise error
-    waits = [error for error in raised if isinstance(error, UpstreamRetryLater)]
+    waits = [error for error in errors if isinstance(error, UpstreamRetryLater)]
     if waits:
         longest = max(waits, key=lambda wait: wait.delay_s)
         longest.retries = max(wait.retries for wait in waits)
-        longest.answer = answer()
-        raise longest
-    refused = next((error for error in raised if isinstance(error, CredentialRejected)), None)
-    if refused is not None:
-        refused.answer = answer()
-        raise refused
-    return answer()
+        return Deferred(longest, complete())
+    rejected = next((error for error in errors if isinstance(error, CredentialRejected)), None)
+    return replace(complete(), rejected=rejected)
 
 
 def reason_of(error: Exception) -> JobError:
-    """The job's error that a part's exception stands for."""
+    """Return the job's error that a part's exception stands for."""
     if isinstance(error, UpstreamRetryLater):
         return error.reason
-    assert isinstance(error, JobError)  # noqa: S101  # `settle` lets nothing else through
+    assert isinstance(error, JobError)  # noqa: S101  # `join` raises everything else
     return error

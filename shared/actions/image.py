@@ -1,8 +1,8 @@
 """
-`image`: pictures from a prompt, each kept as a blob of its real bytes.
+`image`: images from a prompt, each kept as a blob of its real bytes.
 
-A call is a step, and its pictures are blobs before it is stored, so none is paid for and then lost. A
-picture that the provider only gives the address of is fetched in a step of its own: the call stands by then.
+A call is a step, and its images are blobs before the step is stored, so none is billed and then lost. An image that
+the provider returns as an address is fetched in a step of its own, after the call's step is stored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Bench, Completed, Step
-from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
-from shared.actions.image_format import look_at
-from shared.actions.image_response import image_body, parse_images, refuses_n, reply_facts
+from shared.actions.base import Completed, Context, Outcome, Step
+from shared.actions.fan_out import Part, join, reason_of, side_by_side
+from shared.actions.image_format import inspect_image
+from shared.actions.image_response import image_body, parse_images, refuses_n, response_facts
 from shared.contract.error_codec import error_body, known_error
 from shared.contract.image import Image, decode_image
 from shared.contract.result import Status
@@ -26,7 +26,7 @@ from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, Requ
 NEEDS_MODEL = True
 
 _OPERATION = "images/generations"
-# GPT image models refuse it and always answer base64; both forms are read here.
+# GPT image models refuse it and always return base64; both forms are read here.
 _DROPPABLE = frozenset({"response_format"})
 
 
@@ -40,100 +40,99 @@ def keeps_blobs(_: Image) -> bool:
     return True
 
 
-async def run(asked: Image, bench: Bench) -> Completed:
+async def run(request: Image, ctx: Context) -> Outcome:
     """See Action."""
-    if bench.connection.endpoint.style == "models":
+    if ctx.connection.endpoint.style == "models":
         raise ConnectionInvalid(
             "The connection's `endpoint` is a models route, which has no images: use a connection to the resource's "
             "/openai/v1, such as https://RESOURCE.services.ai.azure.com/openai/v1."
         )
-    calls = await _call(asked, bench)
-    pictures = [picture for call in calls for picture in _pictures_of(call, asked.n // len(calls))]
-    outcomes = await side_by_side(_collect(picture, k, bench) for k, picture in enumerate(pictures, 1))
-    about: dict[str, Any] = next((call.value["about"] for call in calls if not isinstance(call, Exception)), {})
+    calls = await _call(request, ctx)
+    images = [image for call in calls for image in _images_of(call, request.n // len(calls))]
+    parts = await side_by_side(_collect(image, k, ctx) for k, image in enumerate(images, 1))
+    common: dict[str, Any] = next((call.value["common"] for call in calls if not isinstance(call, Exception)), {})
     if len(calls) > 1:
-        about = {**about, "adapted": [f"n became 1, in {len(calls)} calls", *about.get("adapted", [])]}
-    return settle(outcomes, partial(join_pictures, outcomes, about))
+        common = {**common, "adapted": [f"n became 1, in {len(calls)} calls", *common.get("adapted", [])]}
+    return join(parts, partial(join_images, parts, common))
 
 
-def join_pictures(outcomes: Sequence[Outcome], about: dict[str, Any]) -> Completed:
-    """All pictures in one answer: `partial` where some are missing, and failed, as the first is, where all are."""
+def join_images(parts: Sequence[Part], common: dict[str, Any]) -> Completed:
+    """Return all images as one outcome: `partial` if some failed, and failed with the first one's error if all did."""
     images = [
-        {"index": index, **(_failed(reason_of(outcome)) if isinstance(outcome, Exception) else outcome)}
-        for index, outcome in enumerate(outcomes)
+        {"index": index, **(_failed(reason_of(part)) if isinstance(part, Exception) else part)}
+        for index, part in enumerate(parts)
     ]
     failed = sum("error" in image for image in images)
     status: Status = "succeeded" if not failed else "failed" if failed == len(images) else "partial"
     error = None if status != "failed" else known_error(images[0]["error"])
-    return Completed({"images": images, "failed": failed, **about}, (), status, error)
+    return Completed({"images": images, "failed": failed, **common}, (), status, error)
 
 
-async def _call(asked: Image, bench: Bench) -> list[Outcome]:
-    """The step of one call for all pictures, or where the model makes one at a time, of as many calls."""
+async def _call(request: Image, ctx: Context) -> list[Part]:
+    """The step of one call for all images or, if the model makes one at a time, the steps of as many calls."""
     refused = False
-    may_split = asked.n > 1 and not bench.strict
-    if not may_split or bench.most(_OPERATION) != 1 or await bench.recall("whole"):
+    may_split = request.n > 1 and not ctx.strict
+    if not may_split or ctx.batch_limit(_OPERATION) != 1 or await ctx.get_step("whole"):
         try:
-            return [await bench.step("whole", partial(_make, asked, 1, asked.n, bench))]
+            return [await ctx.step("whole", partial(_generate, request, 1, request.n, ctx))]
         except RequestRejected as error:
             refused = may_split and refuses_n(error)
             if not refused:
                 raise
-    outcomes = await side_by_side(
-        bench.step(f"{k:02}", partial(_make, asked, k, 1, bench)) for k in range(1, asked.n + 1)
+    parts = await side_by_side(
+        ctx.step(f"{k:02}", partial(_generate, request, k, 1, ctx)) for k in range(1, request.n + 1)
     )
-    if refused and not all(isinstance(outcome, Exception) for outcome in outcomes):
-        bench.learn_most(_OPERATION, 1)  # not before it has helped: the words of a refusal can mislead
-    return outcomes
+    if refused and not all(isinstance(part, Exception) for part in parts):
+        ctx.learn_batch_limit(_OPERATION, 1)  # only after it has helped: the words of a refusal can mislead
+    return parts
 
 
-async def _make(asked: Image, first: int, count: int, bench: Bench) -> Step:
-    may_split = count > 1 and not bench.strict
-    reply, adapted = await bench.ask(
+async def _generate(request: Image, first: int, count: int, ctx: Context) -> Step:
+    may_split = count > 1 and not ctx.strict
+    operation = ctx.operation(
         _OPERATION,
-        image_body(asked, count),
+        image_body(request, count),
         droppable=_DROPPABLE,
-        final=lambda error: may_split and refuses_n(error),
+        is_final=lambda error: may_split and refuses_n(error),
     )
-    made = parse_images(reply, count)
-    pictures = []
-    for k, picture in enumerate(made.pictures, first):
-        kept = dict(picture)
+    generated = parse_images(await ctx.call(operation), count)
+    images = []
+    for k, image in enumerate(generated.images, first):
+        kept = dict(image)
         if "data" in kept:
-            kept = await _keep(kept.pop("data"), k, bench) | kept
+            kept = await _save(kept.pop("data"), k, ctx) | kept
         elif "error" in kept:
             kept |= _failed(kept["error"])
-        pictures.append(kept)
-    return Step(
-        {"pictures": pictures, "about": {**made.about, **({"adapted": adapted} if adapted else {})}}, [made.call]
-    )
+        images.append(kept)
+    adapted = {"adapted": operation.adapted} if operation.adapted else {}
+    return Step({"images": images, "common": {**generated.common, **adapted}}, [generated.call])
 
 
-def _pictures_of(call: Outcome, count: int) -> list[Outcome]:
-    return [call] * count if isinstance(call, Exception) else call.value["pictures"]
+def _images_of(call: Part, count: int) -> list[Part]:
+    return [call] * count if isinstance(call, Exception) else call.value["images"]
 
 
-async def _collect(picture: Outcome, k: int, bench: Bench) -> dict[str, Any]:
-    if isinstance(picture, Exception):
-        raise picture
-    if "url" not in picture:
-        return dict(picture)
-    return dict((await bench.step(f"{k:02}url", partial(_fetch, picture, k, bench))).value)
+async def _collect(image: Part, k: int, ctx: Context) -> dict[str, Any]:
+    if isinstance(image, Exception):
+        raise image
+    if "url" not in image:
+        return dict(image)
+    return dict((await ctx.step(f"{k:02}url", partial(_fetch, image, k, ctx))).value)
 
 
-async def _fetch(picture: dict[str, Any], k: int, bench: Bench) -> Step:
-    reply = await bench.fetch(picture["url"])
-    if not reply.body:
+async def _fetch(image: dict[str, Any], k: int, ctx: Context) -> Step:
+    response = await ctx.fetch(image["url"])
+    if not response.body:
         raise ProviderUnavailable(
-            "The address that the endpoint gave for the picture holds nothing.", reply_facts(reply)
+            "The address that the endpoint returned for the image is empty.", response_facts(response)
         )
-    return Step(await _keep(reply.body, k, bench) | {name: picture[name] for name in picture if name != "url"})
+    return Step(await _save(response.body, k, ctx) | {name: image[name] for name in image if name != "url"})
 
 
-async def _keep(data: bytes, k: int, bench: Bench) -> dict[str, Any]:
-    looks = look_at(data)
-    blob = await bench.save(f"image-{k}.{looks.ending}", data, looks.content_type)
-    size = {} if looks.width is None else {"width": looks.width, "height": looks.height}
+async def _save(data: bytes, k: int, ctx: Context) -> dict[str, Any]:
+    info = inspect_image(data)
+    blob = await ctx.save_blob(f"image-{k}.{info.extension}", data, info.content_type)
+    size = {} if info.width is None else {"width": info.width, "height": info.height}
     return {"blob": msgspec.to_builtins(blob), **size}
 
 

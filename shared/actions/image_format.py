@@ -1,12 +1,12 @@
-"""What a picture's own bytes tell: media type, the ending of its name, width and height. Pure."""
+"""The media type, file extension, width and height of an image, read from its bytes. Pure."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
 
-# Reads png, jpeg, gif and all three kinds of webp; 6 ms to import, so only where there is a picture.
-import imagesize  # type: ignore[import-untyped]  # annotated, but it does not say so
+# Reads png, jpeg, gif and all three kinds of webp; 6 ms to import, so only if there is an image.
+import imagesize  # type: ignore[import-untyped]  # annotated, but not marked as typed
 
 # The signatures of the WHATWG's "MIME Sniffing" standard, section 6.1.
 _SIGNATURES = (
@@ -19,27 +19,27 @@ _SIGNATURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What a picture is; without width and height where its bytes do not tell."""
+class ImageInfo:
+    """The kind of an image; without width and height if its bytes don't contain them."""
 
     content_type: str
-    ending: str
+    extension: str
     width: int | None = None
     height: int | None = None
 
 
-def look_at(data: bytes) -> Looks:
-    """What `data` is, whatever somebody calls it; `application/octet-stream` where it is no picture known here."""
-    for signature, at, content_type, ending in _SIGNATURES:
+def inspect_image(data: bytes) -> ImageInfo:
+    """Return what `data` is by its signature; `application/octet-stream` if it is not an image known here."""
+    for signature, at, content_type, extension in _SIGNATURES:
         if data.startswith(signature, at) and (at == 0 or data.startswith(b"RIFF")):
-            return Looks(content_type, ending, *_measure(data))
-    return Looks("application/octet-stream", "bin")
+            return ImageInfo(content_type, extension, *_measure(data))
+    return ImageInfo("application/octet-stream", "bin")
 
 
 def _measure(data: bytes) -> tuple[int, int] | tuple[None, None]:
     try:
-        # As the pixels are stored: how a viewer turns them is its own affair.
+        # As the pixels are stored; a viewer may rotate them.
         width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
-    except Exception:  # noqa: BLE001  # a broken file; what a reader of files raises then is not told
+    except Exception:  # noqa: BLE001  # a broken file; what the library raises then is not documented
         return None, None
     return (width, height) if width > 0 and height > 0 else (None, None)

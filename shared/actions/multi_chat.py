@@ -1,4 +1,4 @@
-"""`multi_chat`: many prompts side by side, one chat call each, answers in the order of the prompts."""
+"""`multi_chat`: many prompts side by side, one chat call each, with the answers in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.base import Bench, Completed, Step
+from shared.actions.base import Completed, Context, Outcome, Step
 from shared.actions.chat import parse_chat
-from shared.actions.completion import complete
-from shared.actions.fan_out import Outcome, reason_of, settle, side_by_side
+from shared.actions.completion import complete_chat
+from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.contract.chat import Chat
 from shared.contract.error_codec import error_body, known_error
 from shared.contract.multi_chat import decode_multi_chat
@@ -31,29 +31,33 @@ def keeps_blobs(_: list[Chat]) -> bool:
     return False
 
 
-async def run(asked: list[Chat], bench: Bench) -> Completed:
+async def run(request: list[Chat], ctx: Context) -> Outcome:
     """See Action."""
-    works = (bench.step(f"{number:04}", partial(_ask, chat, bench)) for number, chat in enumerate(asked))
-    outcomes = await side_by_side(works)
-    return settle(outcomes, partial(join_answers, outcomes))
+    steps = (ctx.step(f"{number:04}", partial(_answer, chat, ctx)) for number, chat in enumerate(request))
+    parts = await side_by_side(steps)
+    return join(parts, partial(join_answers, parts))
 
 
-def join_answers(outcomes: Sequence[Outcome]) -> Completed:
-    """All prompts' answers in one: `partial` where not all went alike, and failed, as the first did, where all did."""
+def join_answers(parts: Sequence[Part]) -> Completed:
+    """
+    Return all prompts' answers as one outcome.
+
+    Its status is the answers' own if they agree, with the first answer's error if that is `failed`; else `partial`.
+    """
     answers = [
-        {"index": index, **(_failed(outcome) if isinstance(outcome, Exception) else outcome.value)}
-        for index, outcome in enumerate(outcomes)
+        {"index": index, **(_failed(part) if isinstance(part, Exception) else part.value)}
+        for index, part in enumerate(parts)
     ]
-    kinds = {answer["status"] for answer in answers}
+    statuses = {answer["status"] for answer in answers}
     failed = sum(answer["status"] == "failed" for answer in answers)
-    status: Status = kinds.pop() if len(kinds) == 1 else "partial"
+    status: Status = statuses.pop() if len(statuses) == 1 else "partial"
     error = None if status != "failed" else known_error(answers[0]["error"])
     return Completed({"answers": answers, "failed": failed}, (), status, error)
 
 
-async def _ask(chat: Chat, bench: Bench) -> Step:
-    reply, adapted = await complete(bench, chat.messages, chat.parameters)
-    answer = parse_chat(reply, adapted)
+async def _answer(chat: Chat, ctx: Context) -> Step:
+    response, adapted = await complete_chat(ctx, chat.messages, chat.parameters)
+    answer = parse_chat(response, adapted)
     value: dict[str, Any] = {"status": answer.status, **(answer.output or {})}
     if answer.error is not None:
         value["error"] = msgspec.to_builtins(error_body(answer.error))

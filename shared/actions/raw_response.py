@@ -1,4 +1,4 @@
-"""A reply of whatever media type: JSON, text, events or bytes, and what to make of it. Pure."""
+"""A response of whatever media type: JSON, text, events or bytes, as a job's output. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from shared.actions.sse import read_events
 from shared.contract.decoding import UNREADABLE, json_value
-from shared.upstream.messages import Reply
+from shared.upstream.messages import Response
 
-# What speech and pictures come in and the standard library names no file for, or not on every machine.
+# Media types of speech and images for which the standard library has no extension, or not on every machine.
 _EXTENSIONS = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -25,62 +25,62 @@ _OCTETS = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class RawReply:
-    """What a reply holds."""
+class RawOutput:
+    """What a response holds."""
 
     media_type: str
-    """Without parameters; `application/octet-stream` where the reply has none."""
+    """Without parameters; `application/octet-stream` if the response has none."""
     output: dict[str, Any] = field(default_factory=dict)
-    """`json`, `text` or `events`, as it is."""
-    said: list[Any] = field(default_factory=list)
-    """The JSON in it, whatever was made of it, for its usage."""
+    """`json`, `text` or `events`."""
+    json_values: list[Any] = field(default_factory=list)
+    """The JSON in the response, in whatever form it is output: its usage is read from it."""
     binary: bool = False
-    """It is to be kept as bytes."""
-    broken: bool = False
-    """It was to be JSON and is not."""
+    """The body is to be saved as bytes."""
+    malformed: bool = False
+    """The body should be JSON and isn't."""
 
 
-def read_reply(reply: Reply, response_type: str | None) -> RawReply:
-    """The reply as `response_type`; where there is none, as its media type tells. Of an empty one nothing is made."""
-    written = reply.headers.get("content-type", "")
-    media_type = written.partition(";")[0].strip().lower() or _OCTETS
-    if not reply.body:  # as of a 204, or of a 202 whose headers say where to ask later
-        return RawReply(media_type)
+def read_response(response: Response, response_type: str | None) -> RawOutput:
+    """Read the response as `response_type` or, if that is None, as its media type says. An empty body has no output."""
+    content_type = response.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower() or _OCTETS
+    if not response.body:  # as of a 204, or of a 202 whose headers say where to poll
+        return RawOutput(media_type)
     if media_type == _EVENTS:
-        events = read_events(reply.body)
+        events = read_events(response.body)
         if response_type in {None, "json"}:
-            return RawReply(media_type, {"events": events, **_joined(events)}, events)
+            return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
     else:
         events = []
-    found = _json(reply.body) if response_type == "json" or is_json(media_type) else []
-    said = events or found
-    match response_type or _usual(media_type):
-        case "json" if found:
-            return RawReply(media_type, {"json": found[0]}, said)
+    values = _json_values(response.body) if response_type == "json" or is_json(media_type) else []
+    match response_type or _default_type(media_type):
+        case "json" if values:
+            return RawOutput(media_type, {"json": values[0]}, events or values)
         case "binary":
-            return RawReply(media_type, {}, said, binary=True)
+            return RawOutput(media_type, {}, events or values, binary=True)
         case kind:
-            return RawReply(media_type, {"text": _text(reply.body, written)}, said, broken=kind == "json")
+            output = {"text": _text(response.body, content_type)}
+            return RawOutput(media_type, output, events or values, malformed=kind == "json")
 
 
 def is_json(media_type: str) -> bool:
-    """Whether a media type is JSON's, by its name or its suffix (RFC 6839)."""
+    """Return whether a media type is JSON, by its name or its suffix (RFC 6839)."""
     return media_type == "application/json" or media_type.endswith("+json")
 
 
 def extension(media_type: str) -> str:
-    """What a file of this type is called behind the dot; `bin` where nothing is known. The same on every machine."""
-    known = _EXTENSIONS.get(media_type) or MimeTypes(filenames=()).guess_extension(media_type)
-    return (known or "bin").removeprefix(".")
+    """Return the file extension of a media type, the same on every machine; `bin` for an unknown one."""
+    guessed = _EXTENSIONS.get(media_type) or MimeTypes(filenames=()).guess_extension(media_type)
+    return (guessed or "bin").removeprefix(".")
 
 
-def _usual(media_type: str) -> str:
+def _default_type(media_type: str) -> str:
     if is_json(media_type):
         return "json"
     return "text" if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXTS else "binary"
 
 
-def _json(body: bytes) -> list[Any]:
+def _json_values(body: bytes) -> list[Any]:
     try:
         return [json_value(body)]
     except UNREADABLE:
@@ -95,8 +95,8 @@ def _text(body: bytes, content_type: str) -> str:
         return body.decode(errors="replace")
 
 
-def _joined(events: list[Any]) -> dict[str, str]:
-    """The first choice's text, where the events are pieces of a chat completion."""
+def _joined_text(events: list[Any]) -> dict[str, str]:
+    """The first choice's text, if the events are chunks of a chat completion."""
     chunks = [event for event in events if isinstance(event, dict) and event.get("object") == "chat.completion.chunk"]
     pieces = []
     for choice in (choice for chunk in chunks for choice in _objects(chunk.get("choices"))):
@@ -108,4 +108,4 @@ def _joined(events: list[Any]) -> dict[str, str]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""`summarize`: one call for a text that fits one; of a longer one its parts, whose summaries are then combined."""
+"""`summarize`: one call for a text that fits; for a longer one its parts, whose summaries are then combined."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from shared.actions.base import Bench, Completed
-from shared.actions.fan_out import Outcome, reason_of, settle
+from shared.actions.base import Completed, Context, Outcome
+from shared.actions.fan_out import Part, join, reason_of
 from shared.actions.map_reduce import Summaries
 from shared.actions.text_splitter import estimate_tokens
 from shared.contract.error_codec import known_error
@@ -19,7 +19,7 @@ from shared.errors import CredentialRejected, InvalidJob, ProviderUnavailable, U
 NEEDS_MODEL = True
 
 _SHRUNK = 0.75
-"""Summaries that don't come to less than this of what they sum up would be combined forever."""
+"""Summaries that are longer than this share of what they sum up would be combined without end."""
 
 
 def decode(data: Raw | bytes) -> Summarize:
@@ -32,33 +32,33 @@ def keeps_blobs(_: Summarize) -> bool:
     return False
 
 
-async def run(asked: Summarize, bench: Bench) -> Completed:
+async def run(request: Summarize, ctx: Context) -> Outcome:
     """See Action."""
-    text, summaries = await _read(asked, bench), Summaries(asked, bench)
-    said: list[dict[str, Any]] = []
-    level = parts = 0
+    text, summaries = await _read(request, ctx), Summaries(request, ctx)
+    answers: list[dict[str, Any]] = []
+    level = first_parts = 0
     while True:
-        outcomes = await summaries.of(text, f"c{level}n" if level else "p", combining=level > 0, whole=True)
-        faults = [fault for fault in map(_fault, outcomes) if fault is not None]
+        parts = await summaries.of(text, f"c{level}n" if level else "p", combining=level > 0, whole=True)
+        faults = [fault for fault in map(_fault, parts) if fault is not None]
         if faults:
-            # What fails for good does not wait for what may still come.
-            final = [fault for fault in faults if not isinstance(fault, UpstreamRetryLater | CredentialRejected)]
-            return settle(final or faults, partial(_failed, outcomes, final or faults))
-        answers = [one for one in outcomes if isinstance(one, dict)]
-        said += answers
-        parts = parts or len(answers)
-        if answers[0]["whole"]:
-            return Completed(_output(said, parts, level))
-        before, text = text, "\n\n".join(one["text"].strip() for one in answers)
+            # A permanent failure does not wait for what may still succeed.
+            permanent = [fault for fault in faults if not isinstance(fault, UpstreamRetryLater | CredentialRejected)]
+            return join(permanent or faults, partial(_failed, parts, permanent or faults))
+        level_answers = [part for part in parts if isinstance(part, dict)]
+        answers += level_answers
+        first_parts = first_parts or len(level_answers)
+        if level_answers[0]["whole"]:
+            return Completed(_output(answers, first_parts, level))
+        before, text = text, "\n\n".join(answer["text"].strip() for answer in level_answers)
         if estimate_tokens(text) > max(summaries.size, _SHRUNK * estimate_tokens(before)):
-            return Completed(None, (), "failed", _not_shorter(len(answers)))
+            return Completed(None, (), "failed", _not_shorter(len(level_answers)))
         level += 1
 
 
-async def _read(asked: Summarize, bench: Bench) -> str:
-    if isinstance(asked.source, str):
-        return asked.source
-    data = await bench.read(asked.source, at="input.blob")
+async def _read(request: Summarize, ctx: Context) -> str:
+    if isinstance(request.source, str):
+        return request.source
+    data = await ctx.read_blob(request.source, at="input.blob")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -68,34 +68,34 @@ async def _read(asked: Summarize, bench: Bench) -> str:
     return text
 
 
-def _fault(outcome: Outcome) -> Exception | None:
-    if isinstance(outcome, Exception):
-        return outcome
-    return known_error(outcome["error"]) if "error" in outcome else None
+def _fault(part: Part) -> Exception | None:
+    if isinstance(part, Exception):
+        return part
+    return known_error(part["error"]) if "error" in part else None
 
 
-def _failed(outcomes: Sequence[Outcome], faults: Sequence[Exception]) -> Completed:
-    # As with a chat, what the content filter left of the one answer is shown.
-    only: Any = outcomes[0]
+def _failed(parts: Sequence[Part], faults: Sequence[Exception]) -> Completed:
+    # As for a chat, what the content filter left of a single answer is shown.
+    only: Any = parts[0]
     shown = isinstance(only, dict) and only["whole"] and only["finish_reason"]
     output = {name: only[name] for name in ("text", "finish_reason")} if shown else None
     return Completed(output, (), "failed", reason_of(faults[0]))
 
 
-def _output(said: Sequence[dict[str, Any]], parts: int, levels: int) -> dict[str, Any]:
-    reasons = [one["finish_reason"] for one in said]
+def _output(answers: Sequence[dict[str, Any]], parts: int, levels: int) -> dict[str, Any]:
+    reasons = [answer["finish_reason"] for answer in answers]
     output = {
-        "text": said[-1]["text"],
+        "text": answers[-1]["text"],
         "parts": parts,
         "levels": levels,
         "finish_reason": "length" if "length" in reasons else reasons[-1],
     }
-    adapted = list(dict.fromkeys(how for one in said for how in one["adapted"]))
+    adapted = list(dict.fromkeys(change for answer in answers for change in answer["adapted"]))
     return output | ({"adapted": adapted} if adapted else {})
 
 
 def _not_shorter(parts: int) -> ProviderUnavailable:
     return ProviderUnavailable(
-        f"The model's summaries of {parts} parts are hardly shorter than the parts, and can't be combined; "
-        "the calls were paid for."
+        f"The model's summaries of {parts} parts are hardly shorter than the parts, so they can't be combined. "
+        "The calls were billed."
     )

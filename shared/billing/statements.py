@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.billing.usage_records import CountedRows
 from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
 from shared.storage.base import Row, Table
 
@@ -43,14 +44,15 @@ class Statements:
         """
         labels = [name for name in CHOICES if name in by]
         sums: dict[_Label, list[int]] = {}
-        after = ""
+        reader, after = CountedRows(), ""
         while True:
             page = await self.table.page(customer, f"u_{month}_", f"u_{month}`", columns=_COLUMNS, after=after)
-            _add(sums, page.rows, month, labels)
+            _add(sums, reader.read(page.rows), month, labels)
             after = page.after
             if not after:
                 break
             await asyncio.sleep(0)  # a page is added up in one go: others come between two
+        _add(sums, reader.rest(), month, labels)
         names = (*labels, *ALWAYS, *SUMS)
         lines = [_line(dict(zip(names, (*label, *sums[label]), strict=True))) for label in sorted(sums)]
         return Statement(customer=customer, month=month, by=labels, totals=_totals(sums), lines=lines)

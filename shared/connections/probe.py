@@ -7,21 +7,20 @@ endpoint's list of models is requested, which costs nothing. Nothing is retried.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from shared.billing.usage import Call, call_of_answer, usage_rows
+from shared.billing.usage import Call, call_of_answer
+from shared.billing.usage_records import NOTHING, place_of_attempt, place_of_call, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
 from shared.contract.documents import ConnectionTest
-from shared.contract.job import Options
 from shared.errors import (
     ConnectionFault,
     ContentFiltered,
@@ -31,10 +30,10 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.storage.base import Row, RowChanged, Table
+from shared.storage.base import Table
 from shared.upstream.capabilities import Capabilities, read_adaptation
-from shared.upstream.client import Transport
-from shared.upstream.messages import Reply, UpstreamRequest
+from shared.upstream.client import UpstreamClient
+from shared.upstream.messages import Response, UpstreamRequest
 
 PROBE_TIMEOUT_S = 15.0
 """Seconds that a test may take."""
@@ -47,7 +46,7 @@ _INVALID_REQUEST = frozenset({400, 422})
 class ConnectionProbe:
     """Tests connections."""
 
-    transport: Transport
+    client: UpstreamClient
     capabilities: Capabilities
     table: Table
 
@@ -83,9 +82,9 @@ class ConnectionProbe:
 
     async def _list_models(self, connection: Connection, deadline: float) -> None:
         url = connection.endpoint.url(_MODELS, "")
-        reply = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), deadline)
-        if not isinstance(json_object(reply.body).get("data"), list):
-            raise _unexpected(reply, "a list of models")
+        response = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), deadline)
+        if not isinstance(json_object(response.body).get("data"), list):
+            raise _unexpected(response, "a list of models")
 
     async def _chat(self, connection: Connection, model: str, deadline: float) -> None:
         key = (connection.endpoint.base, model, CHAT)
@@ -97,29 +96,28 @@ class ConnectionProbe:
         for adaptation in self.capabilities.adaptations(*key):
             body = adaptation.apply(body) if adaptation.parameter in body else body
         record = _Record(self.table, connection, model)
-        await record.insert()
+        await record.add_unanswered()
         try:
             try:
-                reply = await self._send(connection, _request(connection, model, body), deadline)
+                response = await self._send(connection, _request(connection, model, body), deadline)
             except RequestRejected as error:
                 learned = read_adaptation(error, body, droppable=frozenset())
                 if learned is None:
                     raise
                 self.capabilities.learn(learned, *key)
-                reply = await self._send(connection, _request(connection, model, learned.apply(body)), deadline)
+                response = await self._send(connection, _request(connection, model, learned.apply(body)), deadline)
         except (UpstreamError, ConnectionFault) as error:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
-                await record.delete()
+                await record.add_refused()
             raise
-        response = json_object(reply.body)
-        await record.update(call_of_answer(response, reply.request_id))
-        if not isinstance(response.get("choices"), list):
-            raise _unexpected(reply, "a chat completion")
+        response_body = json_object(response.body)
+        await record.add_answered(call_of_answer(response_body, response.request_id))
+        if not isinstance(response_body.get("choices"), list):
+            raise _unexpected(response, "a chat completion")
 
-    async def _send(self, connection: Connection, request: UpstreamRequest, deadline: float) -> Reply:
-        options = Options(max_retries=0, timeout_s=max(deadline - time.monotonic(), 0.1))
-        # Its own deadline is no attempt's: a call that takes too long is a timeout, and is not requeued.
-        return await self.transport.send(request, connection.access, options, until=deadline + PROBE_TIMEOUT_S)
+    async def _send(self, connection: Connection, request: UpstreamRequest, deadline: float) -> Response:
+        timeout_s = max(deadline - time.monotonic(), 0.1)
+        return await self.client.send(request, connection.access, timeout_s=timeout_s)
 
 
 def result_for_error(error: JobError, model: str = "") -> ConnectionTest:
@@ -148,25 +146,25 @@ class _Record:
     model: str
     job_id: str = field(default_factory=lambda: f"connection-test-{uuid.uuid4().hex}")
     at: datetime = field(default_factory=now)
-    etag: str = ""
 
-    async def insert(self) -> None:
+    async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
-        self.etag = await self.table.insert(self._row(Call(None, outcome="unanswered")))
+        await self._append(Call(None, outcome="unanswered"), place_of_attempt(1))
 
-    async def update(self, call: Call) -> None:
-        """Record the response."""
-        with contextlib.suppress(RowChanged):  # the customer's data was erased meanwhile
-            await self.table.merge(self._row(call))
+    async def add_answered(self, call: Call) -> None:
+        """Record the response, which supersedes the first record (see billing.usage_records)."""
+        await self._append(call, place_of_call(1, 1))
 
-    async def delete(self) -> None:
-        """Delete the record of a call that was refused, and so is not billed."""
-        await self.table.delete([self._row(Call(None))])
+    async def add_refused(self) -> None:
+        """Record that the call was refused, and so is not billed."""
+        await self._append(NOTHING, place_of_call(1, 0))
 
-    def _row(self, call: Call) -> Row:
-        connection = self.connection
-        (row,) = usage_rows(connection.customer, self.job_id, "chat", self.model, connection.label(), [call], self.at)
-        return replace(row, etag=self.etag)
+    async def _append(self, call: Call, place: str) -> None:
+        connection, model = self.connection, self.model
+        (row,) = usage_rows(
+            connection.customer, self.job_id, "chat", model, connection.label(), [call], self.at, place=place
+        )
+        await self.table.insert(row)
 
 
 def _request(connection: Connection, model: str, body: dict[str, Any]) -> UpstreamRequest:
@@ -178,8 +176,8 @@ def _request(connection: Connection, model: str, body: dict[str, Any]) -> Upstre
     )
 
 
-def _unexpected(reply: Reply, expected: str) -> ProviderUnavailable:
-    facts = UpstreamFacts(reply.status, reply.request_id)
+def _unexpected(response: Response, expected: str) -> ProviderUnavailable:
+    facts = UpstreamFacts(response.status, response.request_id)
     return ProviderUnavailable(
-        f"The endpoint answered {reply.status}, but not with {expected}: check the path and the `provider`.", facts
+        f"The endpoint answered {response.status}, but not with {expected}: check the path and the `provider`.", facts
     )

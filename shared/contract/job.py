@@ -69,7 +69,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds after submission at which the job ends as failed."""
 
 
-class PutBack(Struct, frozen=True, kw_only=True):
+class Envelope(Struct, frozen=True, kw_only=True):
     """What we write on a job that goes back into its queue, where a message forgets when it first came."""
 
     submitted_at: Annotated[datetime, Meta(tz=True)]
@@ -100,7 +100,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the endpoint is called: timeout, retries and deadline."""
     metadata: dict[str, str] = {}
     """Strings that are repeated in the result; at most 4096 bytes of JSON."""
-    put_back: PutBack | None = msgspec.field(default=None, name="_put_back")
+    envelope: Envelope | None = msgspec.field(default=None, name="_envelope")
     """Ours alone: no part of what is asked."""
 
     @property
@@ -130,11 +130,11 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
 
 def encode_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
     """The job as bytes, for putting it back into the queue under its own id and first time, and in its trace."""
-    put_back = {"submitted_at": rfc3339(submitted_at), **({"traceparent": traceparent} if traceparent else {})}
-    return msgspec.json.encode({**_members(job), "_put_back": put_back})
+    envelope = {"submitted_at": rfc3339(submitted_at), **({"traceparent": traceparent} if traceparent else {})}
+    return msgspec.json.encode({**_members(job), "_envelope": envelope})
 
 
-def request_hash(job: Job) -> str:
+def fingerprint(job: Job) -> str:
     """
     SHA-256 (hex) over what the job asks for, whatever its id: two jobs with one id must agree in it.
 
@@ -202,7 +202,7 @@ def _members(part: Struct) -> dict[str, Any]:
     members = {}
     for name, default in _defaults(type(part)).items():
         value = getattr(part, name)
-        if value != default and name != "put_back":
+        if value != default and name != "envelope":
             members[name] = _members(value) if isinstance(value, Struct) else value
     return members
 

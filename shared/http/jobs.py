@@ -22,10 +22,10 @@ from shared.http.conditional import with_etag
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, read_number, read_wait
-from shared.jobs.inputs import INPUT_LIMIT, Inputs
-from shared.jobs.ledger import Ledger
+from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
+from shared.jobs.job_updates import JobUpdates
 from shared.jobs.outputs import Outputs
-from shared.jobs.queries import Records, is_place
+from shared.jobs.queries import JobQueries, is_continuation
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of, job_path
 from shared.jobs.submission import Submissions
@@ -42,8 +42,8 @@ _POLL_INTERVALS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 class JobsResource:
     """The routes of jobs. Each method handles one route; `problems` maps what it raises."""
 
-    ledger: Ledger
-    records: Records
+    updates: JobUpdates
+    queries: JobQueries
     inputs: Inputs
     outputs: Outputs
     submissions: Submissions
@@ -62,7 +62,7 @@ class JobsResource:
             await self._check(job)
         except (InvalidJob, RetryLater):
             # The blob that the job names may be deleted by now: a job on record is accepted as it was before.
-            existing = None if named_blob(job) is None else await self.submissions.known(job)
+            existing = None if named_blob(job) is None else await self.submissions.find(job)
             if existing is None:
                 raise
             record = existing
@@ -72,8 +72,8 @@ class JobsResource:
             # The job is accepted by now. An error would make a caller without a job id of its own submit it again.
             with contextlib.suppress(RetryLater):
                 record = await self._wait(record, wait_s)
-                if record.told is not None:
-                    return await self._result(record, record.told, {"Preference-Applied": f"wait={wait_s:g}"})
+                if record.result_body is not None:
+                    return await self._result(record, record.result_body, {"Preference-Applied": f"wait={wait_s:g}"})
         headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}
         return json_response(document_of(record), status=202, headers=headers)
 
@@ -86,14 +86,14 @@ class JobsResource:
     async def read_result(self, request: Request, caller: Caller) -> Response:
         """`GET /jobs/{customer}/{job_id}/result`: complete, even if a queue message had no room for the output."""
         record = await self._find(request, caller)
-        if record.told is None:
+        if record.result_body is None:
             raise Problem(404, "not_found", "The job has no result yet.", {"Retry-After": str(RETRY_AFTER_S)})
-        return with_etag(request, await self._result(record, record.told, {}))
+        return with_etag(request, await self._result(record, record.result_body, {}))
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
         """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 if the job is running or has ended."""
         record = await self._find(request, caller)
-        state = await self.ledger.cancel(record.customer, record.job_id)
+        state = await self.updates.cancel(record.customer, record.job_id)
         if state is None:
             raise not_found("job")
         document = document_of(await self._find(request, caller))
@@ -113,22 +113,22 @@ class JobsResource:
         if status is not None and status not in STATES:
             raise invalid_request(f"`status` must be one of {', '.join(STATES)}.")
         after = request.query.get("continuation", "")
-        if after and not is_place(after):
+        if after and not is_continuation(after):
             raise invalid_request("`continuation` must be the `continuation` of the previous page.")
-        records, continuation = await self.records.newest(
-            customer, after=after, most=limit, wanted=lambda record: _has_status(record, status)
+        records, continuation = await self.queries.newest(
+            customer, after=after, limit=limit, wanted=lambda record: _has_status(record, status)
         )
         jobs = [document_of(record) for record in records]
         return json_response(JobPage(jobs=jobs, continuation=continuation or None))
 
     async def _check(self, job: Job) -> None:
         """Raises for every job that the queue would refuse: the same decoders, the same messages."""
-        if job.put_back is not None:
-            raise InvalidJob("`_put_back` is not a known member.")
-        if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > INPUT_LIMIT:
-            raise Problem(413, "too_large", f"`input` is larger than {INPUT_LIMIT} bytes.")
+        if job.envelope is not None:
+            raise InvalidJob("`_envelope` is not a known member.")
+        if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > MAX_INPUT_BYTES:
+            raise Problem(413, "too_large", f"`input` is larger than {MAX_INPUT_BYTES} bytes.")
         self.outputs.check(job.output)
-        job_input = action_named(job.action).decode(await self.inputs.of(job))
+        job_input = action_named(job.action).decode(await self.inputs.load(job))
         if isinstance(job_input, Summarize) and isinstance(job_input.source, BlobName):
             # Whether the blob exists shows when the job runs: nothing of it is needed here.
             self.inputs.check(job.customer, job_input.source, at="input.blob")
@@ -138,7 +138,7 @@ class JobsResource:
         caller.check_reads(customer, "job")
         if not is_name(customer) or not is_job_id(job_id):
             raise not_found("job")
-        record = await self.records.look(customer, job_id)
+        record = await self.queries.get(customer, job_id)
         if record is None:
             raise not_found("job")
         return record
@@ -146,11 +146,11 @@ class JobsResource:
     async def _wait(self, record: JobRecord, wait_s: float) -> JobRecord:
         deadline = time.monotonic() + wait_s
         reads = 0
-        while record.told is None and (remaining := deadline - time.monotonic()) > 0:
+        while record.result_body is None and (remaining := deadline - time.monotonic()) > 0:
             interval = _POLL_INTERVALS_S[min(reads, len(_POLL_INTERVALS_S) - 1)]
             await asyncio.sleep(min(interval, remaining))
             reads += 1
-            record = await self.records.look(record.customer, record.job_id) or record
+            record = await self.queries.get(record.customer, record.job_id) or record
         return record
 
     async def _result(self, record: JobRecord, body: bytes, headers: dict[str, str]) -> Response:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from shared.http.messages import JSON, Request
 from shared.http.problems import Problem, invalid_request
-from shared.jobs.inputs import INPUT_LIMIT
+from shared.jobs.inputs import MAX_INPUT_BYTES
 
-MAX_BODY_BYTES = INPUT_LIMIT + 65_536
+MAX_BODY_BYTES = MAX_INPUT_BYTES + 65_536
 """The largest input of a job, and room for its other members."""
 MAX_WAIT_S = 200.0
 """The limit of `Prefer: wait`. Azure's front end gives up after 230 s (functions-scale, "Timeout")."""

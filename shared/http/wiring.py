@@ -14,7 +14,6 @@ from shared.http.jobs import JobsResource
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
-from shared.jobs.queries import Records
 from shared.jobs.submission import Submissions
 from shared.storage.base import Blobs, Table
 from shared.webhooks.signing import Signing
@@ -43,11 +42,13 @@ class HttpServices(JobServices, Protocol):
 def make_http_app(services: HttpServices) -> HttpApp:
     """Return the HTTP app on these services."""
     settings, table = services.settings, services.table
-    submissions = Submissions(settings, services.ledger, services.queues, services.outputs, services.telemetry)
-    jobs = JobsResource(services.ledger, Records(table), services.inputs, services.outputs, submissions)
+    submissions = Submissions(
+        settings, services.ledger, services.queries, services.queues, services.outputs, services.telemetry
+    )
+    jobs = JobsResource(services.updates, services.queries, services.inputs, services.outputs, submissions)
     webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
-    trials = ConnectionProbe(services.client, services.capabilities, table)
-    connections = ConnectionsResource(services.connections, services.vault, trials)
+    probe = ConnectionProbe(services.client, services.capabilities, table)
+    connections = ConnectionsResource(services.connections, services.vault, probe)
     usage = UsageResource(Statements(table))
     documentation = DocumentationResource()
     handlers: dict[str, Handler] = {

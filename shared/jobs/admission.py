@@ -1,10 +1,9 @@
 """
-A customer's share of this worker: how many of its jobs are let in, and how many calls a connection has in flight.
+A customer's share of this worker: how many of its jobs are admitted, and how many calls a connection has in flight.
 
-A job that finds no room goes back into the queue, for about as long as those before it will take: one
-customer's full queue then passes through a worker quickly, and another's single job waits seconds. A job that comes
-back and finds no room still is kept in hand for a moment: a worker whose slots are taken fetches no further
-messages, and leaves them to one that has room.
+A job that finds no room is requeued, for about as long as the jobs before it will take: so one customer's full queue
+passes through a worker quickly, and another's single job waits seconds. A requeued job that still finds no room is held
+for a moment: a worker whose slots are taken fetches no further messages, and leaves them to one that has room.
 """
 
 from __future__ import annotations
@@ -24,134 +23,145 @@ from shared.errors import Throttled
 from shared.event_names import CUSTOMER_THROTTLED
 from shared.lru import LRU
 
-SLOTS = 64
+WORKER_CONCURRENCY = 64
 """Jobs that the host hands to a worker at once: host.json's `batchSize` and `newBatchThreshold` together."""
-PATIENCE_S = 2.0
-"""A job that will not have to wait longer than this in its lane is let in."""
-LONGEST_TURN_S = 120.0
-"""The longest that a job is sent away: by then more workers may have come."""
-IN_HAND_S = 5.0
-"""The longest that a job which has been away is kept in hand for room: the pause of an idle host's polling."""
-MOST_IN_HAND = 16
-"""Jobs in hand at once: the other slots pass on what comes for the first time."""
+MAX_EXPECTED_WAIT_S = 2.0
+"""A job that will not wait longer than this for a call is admitted."""
+MAX_DELAY_S = 120.0
+"""The longest that a job is requeued for: by then there may be more workers."""
+MAX_HOLD_S = 5.0
+"""The longest that a requeued job is held until there is room: the pause of an idle host's polling."""
+MAX_HELD = 16
+"""Jobs that are held at once: the other slots requeue new messages."""
 MAX_ENTRIES = 10_000
-"""Lanes that a worker keeps."""
+"""Connections whose limits a worker keeps."""
+_MAX_COUNTERS = 1000
+"""Models and URLs of a connection whose answered calls are counted."""
 _EARLY = 0.75
-_SHORTEST_TURN_S = 0.9
-"""With the jitter of a message that goes back, the one second that a queue can hide it at least."""
-_WEIGHT = 0.2
-"""Of the last job in the mean of how long jobs take."""
-_TOLD_EVERY_S = 60.0
+_MIN_DELAY_S = 0.9
+"""With the jitter of a requeued message, the one second that a queue can hide it at least."""
+_LAST_JOB_WEIGHT = 0.2
+"""Of the last job, in the moving average of how long jobs take."""
+_LOG_EVERY_S = 60.0
 
 log = logging.getLogger("customer_ai_jobs")
 
 
 @dataclass(slots=True)
-class Lane:
-    """One connection's lane."""
+class ConnectionLimit:
+    """The concurrency limit of one connection, and the state of its jobs on this worker."""
 
-    width: int
+    concurrency: int
     calls: asyncio.Semaphore
     """`async with` it around each call."""
-    gates: dict[int, asyncio.Semaphore]
-    """That of each width that there has been: runs with two versions of a secret may take turns for minutes."""
+    semaphores: dict[int, asyncio.Semaphore]
+    """One for each concurrency that there has been: attempts with two versions of a secret can overlap."""
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Calls that were answered, by model and address."""
+    """Calls that were answered, by model and URL."""
     jobs: int = 0
-    seconds: float = 1.0
-    """How long a job takes, about."""
-    turn: float = float("-inf")
-    """When the last of those that were sent away comes back."""
-    turned_away: int = 0
-    told: float = float("-inf")
+    job_seconds: float = 1.0
+    """About how long a job takes."""
+    last_return: float = float("-inf")
+    """When the last of the requeued jobs comes back, on the limiter's clock."""
+    requeued: int = 0
+    logged_at: float = float("-inf")
+
+    def count_answer(self, key: tuple[str, str]) -> None:
+        """Count an answered call to a model and URL."""
+        if len(self.answered) > _MAX_COUNTERS:
+            self.answered.clear()
+        self.answered[key] += 1
 
 
 @dataclass(slots=True)
 class Limiter:
-    """The lanes of a worker; those of connections that are idle are forgotten first. `ticks`: a clock of seconds."""
+    """The limits of a worker's connections. `clock` counts seconds."""
 
-    ticks: Callable[[], float] = time.monotonic
-    _lanes: LRU[tuple[str, str], Lane] = field(default_factory=lambda: LRU(MAX_ENTRIES))
+    clock: Callable[[], float] = time.monotonic
+    _limits: LRU[tuple[str, str], ConnectionLimit] = field(default_factory=lambda: LRU(MAX_ENTRIES))
     _jobs: Counter[str] = field(default_factory=Counter)
-    _in_hand: int = 0
-    _left: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set, and replaced, whenever a job has ended."""
+    """Admitted jobs, by customer."""
+    _held: int = 0
+    _job_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, whenever a job ends."""
 
-    def of(self, customer: str, connection: str, width: int | None = None) -> Lane:
-        """The connection's lane. `width` is its `max_concurrency`, where it is known and set."""
+    def of(self, customer: str, connection: str, concurrency: int | None = None) -> ConnectionLimit:
+        """Return the connection's limit. `concurrency`: the calls that it allows at once, if that is known."""
         key = (customer, connection)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = _lane(width or DEFAULT_CONCURRENCY)
-            self._lanes.set(key, lane)
-        elif width is not None and width != lane.width:  # the secret has changed; runs with the old one go on beside
-            lane.width, lane.calls = width, lane.gates.setdefault(width, asyncio.Semaphore(width))
-        return lane
+        limit = self._limits.get(key)
+        if limit is None:
+            limit = _new_limit(concurrency or DEFAULT_CONCURRENCY)
+            self._limits.set(key, limit)
+        elif concurrency is not None and concurrency != limit.concurrency:  # the secret has changed
+            limit.concurrency = concurrency
+            limit.calls = limit.semaphores.setdefault(concurrency, asyncio.Semaphore(concurrency))
+        return limit
 
     @contextmanager
-    def admitted(self, customer: str, connection: str) -> Iterator[None]:
-        """Counts one job in for the block. Raises Throttled where there is no room for it on this worker."""
-        lane = self.of(customer, connection)
-        if not self._has_room(customer, lane):
-            raise self._full(customer, connection, lane)
-        lane.jobs += 1
+    def admit(self, customer: str, connection: str) -> Iterator[None]:
+        """Count one job for the block. Raises Throttled if there is no room for it on this worker."""
+        limit = self.of(customer, connection)
+        if not self._has_room(customer, limit):
+            raise self._throttled(customer, connection, limit)
+        limit.jobs += 1
         self._jobs[customer] += 1
-        since = self.ticks()
+        started_at = self.clock()
         try:
             yield
         finally:
-            lane.jobs -= 1
+            limit.jobs -= 1
             self._jobs[customer] -= 1
             if not self._jobs[customer]:
                 del self._jobs[customer]
-            lane.seconds += _WEIGHT * (self.ticks() - since - lane.seconds)
-            self._left.set()
-            self._left = asyncio.Event()
+            limit.job_seconds += _LAST_JOB_WEIGHT * (self.clock() - started_at - limit.job_seconds)
+            self._job_ended.set()
+            self._job_ended = asyncio.Event()
 
-    async def wait_in_hand(self, customer: str, connection: str) -> None:
-        """Waits for room, for a job that has been away before: some seconds at most, and not with many others."""
-        if self._in_hand >= MOST_IN_HAND:
+    async def wait_for_room(self, customer: str, connection: str) -> None:
+        """Hold a requeued job until there is room: some seconds at most, and not many jobs at once."""
+        if self._held >= MAX_HELD:
             return
-        self._in_hand += 1
+        self._held += 1
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IN_HAND_S):
+                async with asyncio.timeout(MAX_HOLD_S):
                     while not self._has_room(customer, self.of(customer, connection)):
-                        await self._left.wait()
+                        await self._job_ended.wait()
         finally:
-            self._in_hand -= 1
+            self._held -= 1
 
-    def _has_room(self, customer: str, lane: Lane) -> bool:
+    def _has_room(self, customer: str, limit: ConnectionLimit) -> bool:
         # Half of what the others leave, so that there is always room for one more customer.
         own = self._jobs.get(customer, 0)
-        share = max(1, (SLOTS - sum(self._jobs.values()) + own) // 2)
-        ahead = lane.jobs - lane.width + 1
-        return own < share and (ahead <= 0 or ahead * lane.seconds / lane.width <= PATIENCE_S)
+        share = max(1, (WORKER_CONCURRENCY - sum(self._jobs.values()) + own) // 2)
+        ahead = limit.jobs - limit.concurrency + 1
+        expected_wait_s = ahead * limit.job_seconds / limit.concurrency
+        return own < share and (ahead <= 0 or expected_wait_s <= MAX_EXPECTED_WAIT_S)
 
-    def _full(self, customer: str, connection: str, lane: Lane) -> Throttled:
-        moment = self.ticks()
-        # Each gets the turn after all that are away: not many come back at once, and few in vain. Rather a little
-        # early than late: who comes too early is sent away once more, who comes late has left the lane idle.
-        turn = max(lane.turn, moment) + _EARLY * lane.seconds / max(lane.jobs, 1)
-        delay = max(turn - moment, _SHORTEST_TURN_S)
-        if delay <= LONGEST_TURN_S:
-            lane.turn = turn
+    def _throttled(self, customer: str, connection: str, limit: ConnectionLimit) -> Throttled:
+        moment = self.clock()
+        # Each comes back after all that were requeued before: not many at once, and few in vain. A little early rather
+        # than late: one that is early is requeued once more, one that is late has left the connection idle.
+        returns_at = max(limit.last_return, moment) + _EARLY * limit.job_seconds / max(limit.jobs, 1)
+        delay_s = max(returns_at - moment, _MIN_DELAY_S)
+        if delay_s <= MAX_DELAY_S:
+            limit.last_return = returns_at
         else:
-            delay = random.uniform(0.5, 1) * LONGEST_TURN_S  # noqa: S311  # no secret hangs on it
-        lane.turned_away += 1
-        if moment - lane.told > _TOLD_EVERY_S:
-            lane.told = moment
+            delay_s = random.uniform(0.5, 1) * MAX_DELAY_S  # noqa: S311  # not a secret
+        limit.requeued += 1
+        if moment - limit.logged_at > _LOG_EVERY_S:
+            limit.logged_at = moment
             log.warning(
                 "%s customer=%s connection=%s jobs=%d requeued=%d",
                 CUSTOMER_THROTTLED,
                 customer,
                 connection,
-                lane.jobs,
-                lane.turned_away,
+                limit.jobs,
+                limit.requeued,
             )
-        return Throttled(f"Customer {customer} has {lane.jobs} jobs on this worker.", delay)
+        return Throttled(f"Customer {customer} has {limit.jobs} jobs on this worker.", delay_s)
 
 
-def _lane(width: int) -> Lane:
-    calls = asyncio.Semaphore(width)
-    return Lane(width, calls, {width: calls})
+def _new_limit(concurrency: int) -> ConnectionLimit:
+    calls = asyncio.Semaphore(concurrency)
+    return ConnectionLimit(concurrency, calls, {concurrency: calls})

@@ -1,81 +1,240 @@
-"""A run of a job, from what came in to what it ended with. Pure, but for the clock."""
+"""
+An attempt: one run of a job under one lease, and the only writer of the job's rows while it lasts.
+
+Writes are made one at a time, because each moves the etag that fences. A write whose answer got lost is repeated, with
+its operation id, before anything else is written. A call whose response the job does not have is recorded with the next
+write.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import Self, TypeVar
+from uuid import uuid4
 
-from shared.actions.base import Completed
-from shared.billing.usage import total
-from shared.clock import now, rfc3339
+from shared.billing.usage import Call, as_lost
+from shared.clock import now
 from shared.connections.connection import Connection
-from shared.contract.error_codec import error_body
 from shared.contract.job import Job
-from shared.contract.result import ConnectionLabel, Result, Usage
-from shared.jobs.message import deadline_of
-from shared.jobs.records import Lease
-from shared.jobs.step_rows import StepRecord
+from shared.contract.result import Usage
+from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
+from shared.event_names import LEASE_NOT_RENEWED
+from shared.jobs.attempt_usage import AttemptUsage
+from shared.jobs.lease import Lease
+from shared.jobs.ledger import Ledger
+from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord, fitting
+from shared.jobs.time_budget import TimeBudget
+from shared.storage.base import Row
+
+STORAGE_WAITS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Waits of one attempt, in total, for a Storage that does not keep what was billed."""
+OUTCOME_STEP = "outcome"
+"""The step that holds a job's whole outcome while its blob is written; no action has a step with this key."""
+_MAX_USAGE_BESIDE_STEPS = 40
+"""Usage records of calls without a response that one transaction has beside steps."""
+_T = TypeVar("_T")
 
 log = logging.getLogger("customer_ai_jobs")
 
 
 @dataclass(slots=True)
-class Run:
-    """One run of a claimed job, and what is known of it so far."""
+class _Write:
+    """A write of the job's row, and how many of the things that wait to be written it includes."""
+
+    send: Callable[..., Awaitable[Lease | None]]
+    steps: int = 0
+    usage: int = 0
+    rows: Sequence[Row] = ()
+    operation_id: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt of one job. `async with` it: the lease is renewed, every third of its life, while the block runs."""
 
     job: Job
-    claim: Lease
-    connection: Connection | None = None
-    label: ConnectionLabel | None = None
-    model: str | None = None
-    billed: Usage = field(default_factory=Usage)
-    """What the job's remembered steps have consumed; their usage records are written already."""
-    lost: Usage = field(init=False)
-    """What all runs have consumed whose answers could not be kept."""
+    lease: Lease
+    ledger: Ledger
+    time: TimeBudget = field(init=False)
+    usage: AttemptUsage = field(init=False)
+    connection_version: str | None = None
+    """The version of its secret, once the connection is resolved."""
+    lease_lost: LeaseLost | None = None
+    """Set once another worker has the job: nothing more may be spent on it here."""
+    _stored: list[StepRecord] | None = None
+    _unsaved: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
+    """Steps that are not stored yet. One that can't be stored goes along with the next write."""
+    _unconfirmed: _Write | None = None
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ended: bool = False
+    _heartbeat: asyncio.Task[None] | None = None
+    _waits: Iterator[float] = field(default_factory=lambda: iter(STORAGE_WAITS_S))
 
     def __post_init__(self) -> None:
-        self.lost = self.claim.lost
+        self.time = TimeBudget(self.job, self.lease.submitted_at)
+        self.usage = AttemptUsage(self.job, self.lease)
 
-    def count(self, steps: Sequence[StepRecord]) -> None:
-        """Counts what the job's stored steps have consumed."""
-        self.billed = sum((step.usage for step in steps), Usage())
+    async def __aenter__(self) -> Self:
+        self._heartbeat = asyncio.create_task(self._keep_lease())
+        return self
 
-    def use(self, connection: Connection, *, model_needed: bool = True) -> None:
-        """Goes on with this connection. Raises InvalidJob where no model follows from it but one is needed."""
-        self.connection, self.label = connection, connection.label()
-        self.model = connection.model_for(self.job.model, needed=model_needed)
+    async def __aexit__(self, *_: object) -> None:
+        assert self._heartbeat is not None  # noqa: S101
+        self._heartbeat.cancel()
 
-    def in_time(self, wait_s: float = 0) -> bool:
-        """Whether the job's deadline lies beyond `wait_s` seconds from now."""
-        return wait_s < self.seconds_left()
-
-    def seconds_left(self) -> float:
-        """Seconds until the job's deadline; below zero when it has passed."""
-        return (deadline_of(self.job, self.claim.submitted_at) - now()).total_seconds()
-
-    def named(self) -> str:
+    def __str__(self) -> str:
         """The job, for a log line."""
         return f"customer={self.job.customer} job_id={self.job.id}"
 
+    def use(self, connection: Connection, *, needs_model: bool) -> None:
+        """Continue with this connection. Raises InvalidJob if a model is needed and none follows from it."""
+        self.usage.label, self.connection_version = connection.label(), connection.version
+        self.usage.model = connection.model_for(self.job.model, needed=needs_model)
 
-def finished(run: Run, answer: Completed, at: datetime) -> Result:
-    """The result of a run that came to `answer`."""
-    job, claim = run.job, run.claim
-    return Result(
-        job_id=job.id,
-        status=answer.status,
-        customer=job.customer,
-        action=job.action,
-        model=run.model or job.model,
-        metadata=job.metadata,
-        output=answer.output,
-        usage=total(answer.calls) + run.billed + run.lost,
-        error=None if answer.error is None else error_body(answer.error),
-        connection=run.label,
-        attempts=claim.attempt,
-        submitted_at=rfc3339(claim.submitted_at),
-        started_at=rfc3339(claim.started_at),
-        finished_at=rfc3339(at),
-    )
+    async def stored_steps(self) -> list[StepRecord]:
+        """Return the steps that earlier attempts have stored, and count them as billed. Raises StorageUnavailable."""
+        async with self._writing:
+            if self._stored is None:
+                self._stored = await self.ledger.steps(self.lease)
+                self.usage.billed = sum((step.usage for step in self._stored), Usage())
+                if not any(step.key == OUTCOME_STEP for step in self._stored):
+                    self.usage.add_crashed_attempts()
+            return self._stored
+
+    async def save_step(self, step: StepRecord, calls: Sequence[Call]) -> None:
+        """
+        Store a step, together with those that wait to be stored: many end side by side.
+
+        Raises LeaseLost, StorageUnavailable.
+        """
+        self._unsaved.append((step, calls))
+        async with self._writing:
+            while any(step is unsaved for unsaved, _ in self._unsaved):
+                await self._write_some()
+        self.usage.billed += step.usage
+
+    async def release(self, because: RetryLater) -> None:
+        """Give the job up, to be run again. Raises as `save_step`."""
+        async with self._writing:
+            await self._write_all(room=0)
+            usage = self.usage.rows()
+            await self._write(
+                partial(
+                    self.ledger.release,
+                    because=because,
+                    retries=because.retries if isinstance(because, UpstreamRetryLater) else self.lease.retries,
+                    failed=isinstance(because, StorageUnavailable),
+                    unrecoverable_usage=self.usage.unrecoverable,
+                    usage=usage,
+                ),
+                usage=len(usage),
+            )
+            self._ended = True
+
+    async def complete(self, result_body: bytes, status: str, calls: Sequence[Call], at: datetime) -> None:
+        """End the job with its result and its calls' usage records. Raises as `save_step`."""
+        async with self._writing:
+            await self._write_all(room=len(calls))
+            usage = self.usage.rows()
+            rows = [*usage, *self.usage.rows_of(calls, at)]
+            await self._write(
+                partial(self.ledger.complete, result_body=result_body, status=status, usage=rows), usage=len(usage)
+            )
+            self._ended = True
+
+    async def settle(self) -> None:
+        """
+        Record what this attempt has consumed, after it has lost its lease. Raises StorageUnavailable.
+
+        The attempt that took over records, now or later, that this one crashed and may have been billed. What is
+        written here supersedes that (see `billing.usage_records`), so something is written even if nothing was billed.
+        """
+        write = self._unconfirmed
+        usage = next((row for row in write.rows if row.key.startswith("u_")), None) if write else None
+        if write is not None and usage is not None and await self.ledger.is_written(usage):
+            self._confirm(write)  # it was made before the lease was lost
+        for _, calls in self._unsaved:
+            self.usage.add_unsettled_calls(as_lost(calls))
+        self._unsaved.clear()
+        self.usage.add_nothing()
+        await self.ledger.append_usage(self.usage.rows())
+        self.usage.remove(len(self.usage))
+
+    async def with_retries(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what `work` returns, repeated while Storage does not answer and the attempt has waits left."""
+        while True:
+            try:
+                return await work()
+            except StorageUnavailable:
+                wait_s = next(self._waits, None)
+                if wait_s is None:
+                    raise
+            await asyncio.sleep(wait_s)
+
+    def step_usage(self, key: str, calls: Sequence[Call]) -> list[Row]:
+        """Return the usage records of a step's calls."""
+        return self.usage.rows_of(calls, now(), place=key)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self.ledger.lease_s / 3)
+            async with self._writing:
+                if self._ended:
+                    return
+                try:
+                    await self._write_some()
+                except StorageUnavailable as exc:
+                    log.warning("%s %s: %s", LEASE_NOT_RENEWED, self, exc)
+                except LeaseLost as exc:
+                    self.lease_lost = exc
+                    return
+
+    async def _write_all(self, *, room: int) -> None:
+        """Leave to be written only what fits one write beside `room` rows."""
+        await self._repeat_unconfirmed()
+        while self._unsaved or (len(self.usage) and len(self.usage) + room > MAX_ADDED_ROWS):
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        """Write as many steps and usage records as fit; if there are none, only renew the lease."""
+        await self._repeat_unconfirmed()
+        usage = self.usage.rows(_MAX_USAGE_BESIDE_STEPS)
+        steps = fitting([step for step, _ in self._unsaved], beside=len(usage))
+        if not (steps or usage):
+            # Not repeated if its answer gets lost: the ledger accepts a row that only this lease has changed.
+            self.lease = await self.ledger.renew(self.lease)
+            return
+        rows = [*usage, *(row for step in steps for row in step.usage_rows)]
+        save = partial(self.ledger.save_steps, steps=steps, usage=usage)
+        await self._write(save, steps=len(steps), usage=len(usage), rows=rows)
+
+    async def _write(
+        self, send: Callable[..., Awaitable[Lease | None]], *, steps: int = 0, usage: int = 0, rows: Sequence[Row] = ()
+    ) -> None:
+        write = _Write(send, steps, usage, rows)
+        await self.with_retries(partial(self._send, write))
+
+    async def _repeat_unconfirmed(self) -> None:
+        if self._unconfirmed is not None:
+            await self.with_retries(partial(self._send, self._unconfirmed))
+
+    async def _send(self, write: _Write) -> None:
+        self._unconfirmed = write
+        try:
+            self.lease = await write.send(self.lease, operation_id=write.operation_id) or self.lease
+        except (StorageUnavailable, LeaseLost):
+            raise  # whether it was made is not known
+        except Exception:
+            self._unconfirmed = None  # it was never sent
+            raise
+        self._confirm(write)
+
+    def _confirm(self, write: _Write) -> None:
+        self._unconfirmed = None
+        del self._unsaved[: write.steps]
+        self.usage.remove(write.usage)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shared.connections.resolver import Connections
-from shared.jobs.admission import Limiter
-from shared.jobs.inputs import Inputs
-from shared.jobs.ledger import Ledger
-from shared.jobs.outputs import Outputs
-from shared.settings import Settings
-from shared.storage.base import Queues
-from shared.telemetry.base import Telemetry
-from shared.upstream.capabilities import Capabilities
-from shared.upstream.circuit_breaker import Breakers
-from shared.upstream.client import Transport
+if TYPE_CHECKING:
+    from shared.connections.resolver import Connections
+    from shared.jobs.admission import Limiter
+    from shared.jobs.inputs import Inputs
+    from shared.jobs.job_updates import JobUpdates
+    from shared.jobs.ledger import Ledger
+    from shared.jobs.outputs import Outputs
+    from shared.jobs.queries import JobQueries
+    from shared.settings import Settings
+    from shared.storage.base import Queues
+    from shared.telemetry.base import Telemetry
+    from shared.upstream.capabilities import Capabilities
+    from shared.upstream.circuit_breaker import Breakers
+    from shared.upstream.client import UpstreamClient
 
 
 class JobServices(Protocol):
@@ -33,11 +36,19 @@ class JobServices(Protocol):
         """The jobs' rows."""
 
     @property
+    def queries(self) -> JobQueries:
+        """Reads of the jobs' rows."""
+
+    @property
+    def updates(self) -> JobUpdates:
+        """Changes to the rows of jobs that nobody runs."""
+
+    @property
     def connections(self) -> Connections:
         """The customers' connections."""
 
     @property
-    def client(self) -> Transport:
+    def client(self) -> UpstreamClient:
         """The HTTP client to AI endpoints."""
 
     @property

@@ -1,4 +1,4 @@
-"""Logs a fault of ours without its text."""
+"""Logs a fault of ours: its kind and its place, never its text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import traceback
 
 from shared.event_names import JOB_ERROR
 
+CRASHED = "The job failed because of a fault in this software. Its log has the details."
+
 log = logging.getLogger("customer_ai_jobs")
 
 
-CRASHED = "The job failed by a fault of the software, which its log describes."
-
-
-def log_crash(exc: Exception, named: str) -> None:
-    """Logs a fault of ours, without the exception's text: a library's may quote what it was given, a header too."""
-    where = "".join(traceback.format_tb(exc.__traceback__))
-    log.error("%s %s %s\n%s", JOB_ERROR, named, type(exc).__name__, where)
+def log_crash(exc: Exception, job: str) -> None:
+    """Log the exception without its text: a library's text may quote what it was given, even a header."""
+    trace = "".join(traceback.format_tb(exc.__traceback__))
+    log.error("%s %s %s\n%s", JOB_ERROR, job, type(exc).__name__, trace)

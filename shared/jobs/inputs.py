@@ -1,4 +1,4 @@
-"""What a job brings: its input, in the message or in a blob, and blobs that the input names."""
+"""The inputs of jobs: in the message or in a blob, and blobs that the input names."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from shared.errors import InvalidJob
 from shared.settings import Settings
 from shared.storage.base import Blobs, BlobTooLarge
 
-INPUT_LIMIT = 16 * 1024 * 1024
-"""Bytes of a blob that a job names."""
+MAX_INPUT_BYTES = 16 * 1024 * 1024
+"""Of a blob that a job names."""
 
 
 class Inputs:
-    """Reads blobs for jobs: out of the operator's input containers, and of the job's own customer only."""
+    """Reads blobs for jobs: only from the operator's input containers, and only those of the job's customer."""
 
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
         self._settings = settings
         self._blobs = blobs
 
-    async def of(self, job: Job) -> msgspec.Raw | bytes:
-        """The job's `input`. Raises InvalidJob, StorageUnavailable."""
+    async def load(self, job: Job) -> msgspec.Raw | bytes:
+        """Return the job's `input`. Raises InvalidJob, StorageUnavailable."""
         blob = named_blob(job)
         if blob is not None:
             return await self.read(job.customer, blob, at="input_blob")
-        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` has seen to it
+        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` makes sure of it
         return job.input
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:
-        """Raises InvalidJob naming the member `at` for a blob where a job of the customer may read none."""
+        """Raise InvalidJob, naming the member `at`, if a job of the customer may not read the blob."""
         containers = self._settings.input_containers
-        # Where a job that came over HTTP had its input put (see submissions).
+        # The input of a job that would not have fit its message (see Outputs.message_of).
         own = blob.container == self._settings.results_container and OWN_INPUT.fullmatch(
             f"{blob.container}/{blob.name}"
         )
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
-            raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, its name beginning with {customer}/.")
+            raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, and its name must begin with {customer}/.")
 
     async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
-        """The blob's bytes. Raises InvalidJob naming the member `at`, StorageUnavailable."""
+        """Return the blob's bytes. Raises InvalidJob, naming the member `at`, and StorageUnavailable."""
         self.check(customer, blob, at=at)
         try:
-            data = await self._blobs.read(blob.container, blob.name, INPUT_LIMIT)
+            data = await self._blobs.read(blob.container, blob.name, MAX_INPUT_BYTES)
         except BlobTooLarge as exc:
             raise InvalidJob(str(exc)) from None
         if data is None:

@@ -1,35 +1,54 @@
-"""A queue message as it was delivered, and what follows from it. Pure, but for the clock."""
+"""A queue message as it was delivered, and what follows from it. Pure, except for the clock."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.clock import now, rfc3339
 from shared.contract.error_codec import error_body
-from shared.contract.job import Job, salvage
+from shared.contract.job import LONGEST_DEADLINE_S, Job, salvage
 from shared.contract.result import Result
 from shared.errors import JobError
+
+_NOT_REQUEUED = timedelta(seconds=1)
+"""A message that was requeued was hidden for longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as the queue handed it over."""
+    """One message as the queue delivered it."""
 
     body: bytes
     message_id: str
     submitted_at: datetime
-    returned: bool = False
-    """Whether the message has been in the queue before, and went back."""
+    requeued: bool = False
+    """The job has been in the queue before."""
+
+
+def restore_envelope(job: Job, delivery: Delivery) -> tuple[Job, Delivery]:
+    """
+    Return the job, and its delivery with the time at which the job was first submitted.
+
+    That time stands in the message, which anybody can write: it counts only if it is not later than the delivery's own,
+    nor earlier than any deadline reaches back.
+    """
+    if job.envelope is None:
+        return job, delivery
+    earliest = delivery.submitted_at - timedelta(seconds=LONGEST_DEADLINE_S)
+    submitted_at = max(min(delivery.submitted_at, job.envelope.submitted_at), earliest)
+    # A job that was submitted over HTTP has an envelope, too, and is delivered at once.
+    requeued = delivery.submitted_at - submitted_at > _NOT_REQUEUED
+    return job, replace(delivery, submitted_at=submitted_at, requeued=requeued)
 
 
 def deadline_of(job: Job, submitted_at: datetime) -> datetime:
-    """When the job ends as failed, if it has not ended."""
+    """Return when the job ends as failed, if it has not ended before."""
     return submitted_at + timedelta(seconds=job.options.deadline_s)
 
 
-def refused(delivery: Delivery, error: JobError) -> Result:
-    """The result of a message that never became a run: under its own id where it has a valid one."""
+def rejected(delivery: Delivery, error: JobError) -> Result:
+    """Return the result of a message that got no attempt: under its own id if it has a valid one."""
     at = rfc3339(now())
     return Result(
         **{"job_id": delivery.message_id, **salvage(delivery.body)},

@@ -1,4 +1,4 @@
-"""Where a result goes: into the message if it fits, into the blob where asked for or too large."""
+"""Results and blobs of jobs: a result is in the message if it fits, in a blob if that is requested or needed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from shared.storage.base import Blobs
 from shared.upstream.egress_policy import check_public
 
 _JSON = "application/json"
-_OWN_LIMIT = 256 * 1024 * 1024
-PROVED_S = 300.0
-PROOF = "~proof"
-"""A blob that says nothing; no customer's name begins like it."""
+_MAX_OWN_BLOB = 256 * 1024 * 1024
+CHECKED_S = 300.0
+"""Seconds for which blobs are taken to be writable after a check."""
+CHECK_BLOB = "~check"
+"""An empty blob; no customer's id begins so."""
 
 
 class Outputs:
-    """Puts results where their jobs say. A blob's name starts from its customer."""
+    """Writes results where their jobs say. A blob's name begins with its customer."""
 
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
         self._settings = settings
         self._blobs = blobs
-        self._proved_until = float("-inf")
+        self._checked_until = float("-inf")
 
     def check(self, output: Output) -> None:
-        """Raises InvalidJob where a job names a queue, or a callback's address, that is not allowed."""
+        """Raise InvalidJob if a job names a queue, or a callback address, that is not allowed."""
         if isinstance(output.queue, str) and output.queue not in self._queues():
             raise InvalidJob(
-                f"`output.queue` {output.queue} is not allowed; the app setting ALLOWED_RESULT_QUEUES allows "
+                f"`output.queue` {output.queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows "
                 f"{', '.join(self._queues())}."
             )
         if output.callback is not None:
@@ -46,39 +47,38 @@ class Outputs:
                 raise InvalidJob(str(exc)) from None
 
     def allowed(self, output: Output) -> Output:
-        """The output; where it is allowed no more, the usual one, for a job that was on record before."""
+        """Return the output, or the default one if it is no longer allowed: the job was accepted before."""
         try:
             self.check(output)
         except InvalidJob:
             return Output(blob=output.blob)
         return output
 
-    def whole(self, job: Job, result: Result) -> bytes | None:
-        """The result as it will be told, if that needs no blob."""
-        whole = encode_result(result)
-        return None if job.output.blob or len(whole) > MESSAGE_LIMIT else whole
+    def inline_body(self, job: Job, result: Result) -> bytes | None:
+        """Return the result as it is published, or None if it needs a blob."""
+        body = encode_result(result)
+        return None if job.output.blob or len(body) > MESSAGE_LIMIT else body
 
     async def save(self, job: Job, result: Result) -> bytes:
-        """Writes the result's blob, and gives the result as it will be told. Raises StorageUnavailable."""
-        whole = encode_result(result)
-        blob = await self.write(job, "result.json", whole, _JSON)
-        told = encode_result(msgspec.structs.replace(result, output_blob=blob))
-        if len(told) <= MESSAGE_LIMIT:
-            return told
+        """Write the result's blob, and return the result as it is published. Raises StorageUnavailable."""
+        blob = await self.write(job, "result.json", encode_result(result), _JSON)
+        body = encode_result(msgspec.structs.replace(result, output_blob=blob))
+        if len(body) <= MESSAGE_LIMIT:
+            return body
         return encode_result(_shortened(msgspec.structs.replace(result, output_blob=blob, output=None)))
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         """
-        Sees to it that blobs can be written, by writing one, for jobs that would else be bought in vain.
+        Write an empty blob, so that a job whose result needs one is not bought in vain. Raises StorageUnavailable.
 
-        What was found to work is taken to work for PROVED_S. Raises StorageUnavailable.
+        A success holds for CHECKED_S.
         """
-        if time.monotonic() >= self._proved_until:
-            await self._blobs.write(self._settings.results_container, PROOF, b"", "text/plain")
-            self._proved_until = time.monotonic() + PROVED_S
+        if time.monotonic() >= self._checked_until:
+            await self._blobs.write(self._settings.results_container, CHECK_BLOB, b"", "text/plain")
+            self._checked_until = time.monotonic() + CHECKED_S
 
     async def write(self, job: Job, name: str, data: bytes, content_type: str) -> OutputBlob:
-        """Writes one of the job's blobs: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
+        """Write a blob of the job: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
         blob = OutputBlob(
             container=self._settings.results_container,
             name=f"{job.customer}/{job.id}/{name}",
@@ -91,7 +91,7 @@ class Outputs:
 
     async def message_of(self, job: Job, *, submitted_at: datetime, traceparent: str | None) -> bytes:
         """
-        The job as a message of ours, its input in a blob of its own where it would not fit otherwise.
+        Return the job as a message, with its input in a blob of its own if it would not fit otherwise.
 
         Raises StorageUnavailable.
         """
@@ -102,20 +102,20 @@ class Outputs:
         await self.write(job, name, data, _JSON)
         return encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
 
-    async def read_back(self, job: Job, name: str) -> bytes:
-        """One of the job's blobs that `write` has written. Raises StorageUnavailable."""
+    async def read_own_blob(self, job: Job, name: str) -> bytes:
+        """Read a blob that `write` has written for the job. Raises StorageUnavailable."""
         name = f"{job.customer}/{job.id}/{name}"
-        data = await self._blobs.read(self._settings.results_container, name, _OWN_LIMIT)
+        data = await self._blobs.read(self._settings.results_container, name, _MAX_OWN_BLOB)
         if data is None:
-            raise StorageUnavailable(f"The blob {name} is gone.")
+            raise StorageUnavailable(f"The blob {name} does not exist any more.")
         return data
 
-    async def read_result(self, job: Job | Result, told: bytes) -> bytes:
-        """The whole result of a job whose message had no room for it; as `told`, where its blob is gone."""
+    async def read_result(self, job: Job | Result, result_body: bytes) -> bytes:
+        """Return the full result of a job whose message had no room for it; `result_body` if its blob is gone."""
         data = await self._blobs.read(
-            self._settings.results_container, f"{job.customer}/{job.job_id}/result.json", _OWN_LIMIT
+            self._settings.results_container, f"{job.customer}/{job.job_id}/result.json", _MAX_OWN_BLOB
         )
-        return told if data is None else data
+        return result_body if data is None else data
 
     def _queues(self) -> tuple[str, ...]:
         settings = self._settings
@@ -129,7 +129,7 @@ class Outputs:
 
 
 def _shortened(result: Result) -> Result:
-    # A provider's error detail has no bound; with it the message could still be too large.
+    # A provider's error detail can be of any size; with it the message could still be too large.
     if result.error is None or result.error.detail is None:
         return result
     return msgspec.structs.replace(result, error=msgspec.structs.replace(result.error, detail=None))

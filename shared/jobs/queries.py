@@ -1,75 +1,124 @@
-"""What is on record of customers' jobs: one by its id, many by time. Reads the ledger's rows, changes none."""
+"""The jobs on record: one by its id, many by time, one by its content. Reads the jobs table and changes nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from shared.clock import now
 from shared.contract.names import is_job_id
-from shared.jobs.records import JobRecord, job_key, read_record
+from shared.errors import AlreadyRunning
+from shared.jobs.ledger import check_fingerprint
+from shared.jobs.records import JobRecord, is_worker_dead, job_id_of, job_key, read_record
 from shared.storage.base import Row, Table
 
+MAX_READ = 1000
+"""Jobs that are read at most for one page."""
 _READ_AT_ONCE = 50
-MOST_LOOKED_AT = 1000
-"""Jobs that one page looks at, at most, for those that are wanted."""
+_BUSY_S = 15.0
+_TIME_DIGITS = 14
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """The records of all customers' jobs."""
+class JobQueries:
+    """The records of all customers' jobs. Every method raises StorageUnavailable."""
 
     table: Table
 
-    async def look(self, customer: str, job_id: str) -> JobRecord | None:
-        """The job's record, or None where this customer has no such job. Raises StorageUnavailable."""
+    async def get(self, customer: str, job_id: str) -> JobRecord | None:
+        """Return the job's record, or None if the customer has no such job."""
         row = await self.table.read(customer, job_key(job_id))
         return None if row is None else read_record(row)
 
+    async def get_same(self, customer: str, job_id: str, fingerprint: str) -> JobRecord | None:
+        """As `get`. Raises JobConflict if the id belongs to a job with another fingerprint."""
+        row = await self.table.read(customer, job_key(job_id))
+        if row is None:
+            return None
+        check_fingerprint(row, fingerprint)
+        return read_record(row)
+
     async def newest(
-        self, customer: str, *, after: str, most: int, wanted: Callable[[JobRecord], bool]
+        self, customer: str, *, after: str, limit: int, wanted: Callable[[JobRecord], bool]
     ) -> tuple[list[JobRecord], str]:
         """
-        The customer's newest jobs that are wanted, `most` at most, after a place that an earlier page gave, or all.
+        Return up to `limit` of the customer's newest jobs that are `wanted`, and where the next page starts.
 
-        Gives them and the place where the next page begins, empty at the end. A place is a key, so jobs that
-        come meanwhile move nothing, and one is good though its row is gone. Raises StorageUnavailable.
+        `after` is where an earlier page said that this one starts; empty for the first page, and at the end. It is a
+        key, so jobs that are submitted meanwhile move nothing, and it is good even if its row is gone.
         """
-        found: list[JobRecord] = []
-        looked_at = 0
+        records: list[JobRecord] = []
+        read = 0
         batch: list[Row] = []
-        # Right behind it: `!` comes before all that an id can go on with, and Azure takes no control characters.
+        # Right behind it: `!` sorts before all that an id can continue with, and Azure takes no control characters.
         first = f"{after}!" if after else "t_"
         async for row in self.table.scan(customer, first, "t`"):
             batch.append(row)
-            # The first ones may be all that are wanted. Where they are not, few seem to be: no more is spared.
-            if len(batch) < (_READ_AT_ONCE if looked_at else min(_READ_AT_ONCE, most)):
+            # The first jobs may all be wanted. If they are not, few seem to be, and full batches are read.
+            if len(batch) < (_READ_AT_ONCE if read else min(_READ_AT_ONCE, limit)):
                 continue
-            looked_at += len(batch)
-            place, batch = await self._take(customer, batch, most, found, wanted), []
-            if len(found) >= most or looked_at >= MOST_LOOKED_AT:
-                return found, place
-        place = await self._take(customer, batch, most, found, wanted)
-        return found, place if batch and place != batch[-1].key else ""
+            read += len(batch)
+            reached, batch = await self._take(customer, batch, limit, records, wanted), []
+            if len(records) >= limit or read >= MAX_READ:
+                return records, reached
+        reached = await self._take(customer, batch, limit, records, wanted)
+        return records, reached if batch and reached != batch[-1].key else ""
+
+    async def find_unfinished(self, customer: str, fingerprint: str) -> str | None:
+        """
+        Return the id of the customer's job with this fingerprint whose attempts have failed most often.
+
+        That is a job whose worker has died or, if there is none, one that waits because Storage had failed. For a
+        message in the poison queue, where the host gives it a new id: a job without a `job_id` of its own can be found
+        by its content only. Storage searches the partition. Raises AlreadyRunning if no worker is known to be dead, but
+        one runs such a job: it may have died a moment ago.
+        """
+        rows = [row async for row in self._unfinished(customer, fingerprint)]
+        moment = now()
+        dead = [row for row in rows if is_worker_dead(row.values["state"], row.values.get("lease_until"), moment)]
+        if not dead and any(row.values["state"] == "running" for row in rows):
+            raise AlreadyRunning("A job with the same content still runs, or its worker died a moment ago.", _BUSY_S)
+        # A job that was released because Storage failed, and whose message could then not be requeued.
+        failed = [row for row in rows if row.values["state"] == "waiting" and row.values.get("failed_attempts")]
+        if not (dead or failed):
+            return None
+        return job_id_of(max(dead or failed, key=lambda row: row.values.get("failed_attempts") or 0))
+
+    async def _unfinished(self, customer: str, fingerprint: str) -> AsyncIterator[Row]:
+        where = {"fingerprint eq": fingerprint, "state ne": "done"}
+        columns, after = ("state", "lease_until", "failed_attempts"), ""
+        while True:
+            page = await self.table.page(customer, "j_", "j`", where=where, columns=columns, after=after)
+            for row in page.rows:
+                yield row
+            after = page.after
+            if not after:
+                return
 
     async def _take(
-        self, customer: str, places: list[Row], most: int, found: list[JobRecord], wanted: Callable[[JobRecord], bool]
+        self,
+        customer: str,
+        entries: list[Row],
+        limit: int,
+        records: list[JobRecord],
+        wanted: Callable[[JobRecord], bool],
     ) -> str:
-        """Adds what is wanted, up to `most` in all; gives the last place that it got to."""
-        ids = [place.key.split("_", 2)[2] for place in places]
-        records = await asyncio.gather(*(self.look(customer, job_id) for job_id in ids))
+        """Add the wanted records, up to `limit` in all; return the key of the last entry that was used."""
+        ids = [entry.key.split("_", 2)[2] for entry in entries]
+        read = await asyncio.gather(*(self.get(customer, job_id) for job_id in ids))
         reached = ""
-        for place, record in zip(places, records, strict=True):
-            reached = place.key
+        for entry, record in zip(entries, read, strict=True):
+            reached = entry.key
             if record is not None and wanted(record):
-                found.append(record)
-                if len(found) >= most:
+                records.append(record)
+                if len(records) >= limit:
                     break
         return reached
 
 
-def is_place(text: str) -> bool:
-    """Whether `text` can be a place that a page gave."""
+def is_continuation(text: str) -> bool:
+    """Return whether `text` can be where a page said that the next one starts."""
     kind, _, rest = text.partition("_")
-    moment, _, job_id = rest.partition("_")
-    return kind == "t" and len(moment) == 14 and moment.isascii() and moment.isdecimal() and is_job_id(job_id)  # noqa: PLR2004
+    time, _, job_id = rest.partition("_")
+    return kind == "t" and len(time) == _TIME_DIGITS and time.isascii() and time.isdecimal() and is_job_id(job_id)

@@ -9,26 +9,26 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.contract.documents import API_PREFIX, CallbackState, JobDocument, JobState
 from shared.contract.result import ErrorBody, Result
-from shared.jobs.records import JobRecord
+from shared.jobs.records import JobRecord, is_worker_dead
 
 
 def document_of(record: JobRecord) -> JobDocument:
-    """The status document of a job."""
-    done = None if record.told is None else msgspec.json.decode(record.told, type=Result)
-    error = None if done is None else done.error
-    if done is None and record.reason:
+    """Return the status document of a job."""
+    result = None if record.result_body is None else msgspec.json.decode(record.result_body, type=Result)
+    error = None if result is None else result.error
+    if result is None and record.reason:
         error = ErrorBody(code=record.reason_code or "internal", message=record.reason)
     links = {"self": job_path(record)}
-    if done is not None:
+    if result is not None:
         links["result"] = f"{job_path(record)}/result"
     return JobDocument(
         job_id=record.job_id,
         customer=record.customer,
-        status=_state(record, done),
+        status=_status(record, result),
         attempts=record.attempt,
         submitted_at=rfc3339(record.submitted_at),
         action=record.action or None,
-        model=(done.model if done is not None else None) or record.model or None,
+        model=(result.model if result is not None else None) or record.model or None,
         started_at=None if record.started_at is None else rfc3339(record.started_at),
         finished_at=None if record.finished_at is None else rfc3339(record.finished_at),
         error=error,
@@ -37,15 +37,15 @@ def document_of(record: JobRecord) -> JobDocument:
     )
 
 
-def _state(record: JobRecord, done: Result | None) -> JobState:
-    off = record.state == "cancelled" or (record.cancelled and done is None)
-    if off or (done is not None and done.error is not None and done.error.code == "cancelled"):
+def _status(record: JobRecord, result: Result | None) -> JobState:
+    cancelled = record.state == "cancelled" or (record.cancelled and result is None)
+    if cancelled or (result is not None and result.error is not None and result.error.code == "cancelled"):
         return "cancelled"
-    if done is not None:
-        return done.status
-    # A lease that ended is one whose worker has died: the job waits to be taken over.
-    died = record.state == "running" and record.lease_until is not None and record.lease_until < now()
-    return "waiting" if died or record.state == "done" else record.state
+    if result is not None:
+        return result.status
+    # A job whose worker has died waits for another attempt.
+    dead = is_worker_dead(record.state, record.lease_until, now())
+    return "waiting" if dead or record.state == "done" else record.state
 
 
 def _callback(record: JobRecord) -> CallbackState | None:
@@ -60,5 +60,5 @@ def _callback(record: JobRecord) -> CallbackState | None:
 
 
 def job_path(record: JobRecord) -> str:
-    """The path of the job's status document."""
+    """Return the path of the job's status document."""
     return f"{API_PREFIX}/jobs/{quote(record.customer)}/{quote(record.job_id)}"

@@ -1,4 +1,4 @@
-"""Steps of a job as rows of the table."""
+"""The steps of a job as rows of the jobs table: `s_{job_id}~{step}` in the customer's partition. Pure."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.contract.result import Usage
-from shared.jobs.records import Lease
 from shared.storage.base import Row
 
-ROWS_BESIDE = 99
-"""Rows that a transaction has room for beside the job's own: 100 in all, and 4 MB."""
-_STEPS_AT_ONCE = 30
+MAX_STEP_BYTES = 60_000
+"""Of a step's value in its row; a larger value is in a blob."""
+MAX_ADDED_ROWS = 99
+"""Rows that a transaction can add beside the job's own: 100 in all, and 4 MB."""
+_MAX_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepRecord:
-    """A part of a job that was paid for and is remembered: its value as JSON, what it consumed, its usage rows."""
+    """A step that is stored, or about to be: its value as JSON, what it consumed, its usage records."""
 
     key: str
     value: bytes
     usage: Usage
-    spilled: bool = False
-    """The value was too large for a row, and stands elsewhere."""
-    rows: Sequence[Row] = ()
+    in_blob: bool = False
+    """The value was too large for a row, and is in a blob."""
+    usage_rows: Sequence[Row] = ()
 
 
 def fitting(steps: Sequence[StepRecord], *, beside: int = 0) -> list[StepRecord]:
-    """The first of the steps, as many as one transaction takes `beside` so many other rows; at least one."""
+    """Return the first of the steps, as many as one transaction takes `beside` so many other rows; at least one."""
     rows = beside
     for number, step in enumerate(steps):
-        rows += 1 + len(step.rows)
-        if number and (rows > ROWS_BESIDE or number == _STEPS_AT_ONCE):
+        rows += 1 + len(step.usage_rows)
+        if number and (rows > MAX_ADDED_ROWS or number == _MAX_STEPS):
             return list(steps[:number])
     return list(steps)
 
 
-def step_key(claim: Lease, key: str) -> str:
-    """The key of a step's row."""
-    return f"s_{claim.job_id}~{key}"  # no job id has a `~`, so no job's keys begin like another's
+def step_prefix(job_id: str) -> str:
+    """Return how the keys of a job's steps begin. No job id has a `~`, so no other job's keys begin so."""
+    return f"s_{job_id}~"
 
 
-def step_row(claim: Lease, step: StepRecord) -> Row:
-    """A step as a row."""
-    values = {"value": step.value, "spilled": step.spilled, **msgspec.structs.asdict(step.usage)}
-    return Row(claim.customer, step_key(claim, step.key), values)
+def step_row(customer: str, job_id: str, step: StepRecord) -> Row:
+    """Return a step as a row."""
+    values = {"value": step.value, "in_blob": step.in_blob, **msgspec.structs.asdict(step.usage)}
+    return Row(customer, f"{step_prefix(job_id)}{step.key}", values)
 
 
-def read_step(row: Row, first: str) -> StepRecord:
-    """The step in a row whose key begins with `first`."""
+def read_step(row: Row, prefix: str) -> StepRecord:
+    """Return the step in a row whose key begins with `prefix`."""
     usage = Usage(**{name: row.values[name] for name in Usage.__struct_fields__})
-    return StepRecord(row.key.removeprefix(first), row.values["value"], usage, spilled=row.values["spilled"])
+    return StepRecord(row.key.removeprefix(prefix), row.values["value"], usage, in_blob=row.values["in_blob"])

@@ -1,6 +1,6 @@
 """
-A job that is handed in directly: on record first, then in the queue, so that a crash between the two loses
-nothing that was accepted, and handing it in again doubles nothing.
+Submits a job directly: its row first, then its message, so that a crash between the two loses nothing that was
+accepted, and submitting it again doubles nothing.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import now
-from shared.contract.job import Job, request_hash
+from shared.contract.job import Job, fingerprint
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
+from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.settings import Settings
 from shared.storage.base import Queues
@@ -19,31 +20,31 @@ from shared.telemetry.base import SILENT, Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Puts jobs on record and into the jobs queue."""
+    """JobQueries jobs and sends their messages. Every method raises JobConflict, StorageUnavailable."""
 
     settings: Settings
     ledger: Ledger
+    queries: JobQueries
     queues: Queues
     outputs: Outputs
     telemetry: Telemetry = SILENT
 
     async def submit(self, job: Job) -> JobRecord:
         """
-        The record of the job, which was made now or before.
+        Return the record of the job, made now or before.
 
-        An input that does not fit a message becomes a blob of the job's own. Where the record is there and
-        says that the job has not begun, its message may never have been sent: it is sent again, and the
-        ledger sees to it that the job is run once. Raises JobConflict for an id that belongs to a job which
-        asked for something else, StorageUnavailable.
+        An input that does not fit a message becomes a blob of the job's own. If the record exists and the job has not
+        started, its message may never have been sent: it is sent again, and the ledger makes sure that the job runs
+        once.
         """
-        moment, traceparent = now(), self.telemetry.job_submitted(job)
-        record = await self.ledger.submit(job, request_hash=request_hash(job), submitted_at=moment)
+        submitted_at, traceparent = now(), self.telemetry.job_submitted(job)
+        record = await self.ledger.submit(job, fingerprint=fingerprint(job), submitted_at=submitted_at)
         if record.state not in {"queued", "cancelled"}:
             return record
         body = await self.outputs.message_of(job, submitted_at=record.submitted_at, traceparent=traceparent)
         await self.queues.send(self.settings.jobs_queue, body)
         return record
 
-    async def known(self, job: Job) -> JobRecord | None:
-        """The record of the job, if there is one. Raises JobConflict where its id belongs to another."""
-        return await self.ledger.find(job.customer, job.id, request_hash(job))
+    async def find(self, job: Job) -> JobRecord | None:
+        """Return the record of the job, if it exists."""
+        return await self.queries.get_same(job.customer, job.id, fingerprint(job))

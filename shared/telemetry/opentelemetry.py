@@ -63,7 +63,7 @@ class OpenTelemetry(Telemetry):
     @contextmanager
     def job(self, job: Job) -> Iterator[None]:
         """See Telemetry."""
-        traceparent = job.put_back.traceparent if job.put_back else None
+        traceparent = job.envelope.traceparent if job.envelope else None
         span_context = _context(traceparent)
         with self._span(f"job {job.action}", SpanKind.CONSUMER, _job_attributes(job), span_context) as span:
             try:
@@ -91,8 +91,8 @@ class OpenTelemetry(Telemetry):
 
     def requeue_traceparent(self, job: Job, reason: Exception) -> str | None:
         """See Telemetry."""
-        if job.put_back is not None and job.put_back.traceparent:
-            return job.put_back.traceparent  # each attempt's parent is the request, not the attempt before
+        if job.envelope is not None and job.envelope.traceparent:
+            return job.envelope.traceparent  # each attempt's parent is the request, not the attempt before
         return None if isinstance(reason, Throttled) else _traceparent()
 
     def job_finished(self, customer: str | None, action: str | None, status: str, code: str | None) -> None:

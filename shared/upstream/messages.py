@@ -1,12 +1,11 @@
 """
-Requests to customers' AI endpoints, what lets them in, and what comes back: the words that `transport` shares with
-those who never see HTTP. Data only.
+Requests to customers' AI endpoints, their authentication, and responses: the types that the HTTP client shares with
+code that never sees HTTP. Data only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from shared.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key and the header that carries it: `api-key`, or `authorization` (as a bearer)."""
+    """A key and the header that carries it: `api-key`, or `authorization` (as a bearer token)."""
 
     header: str
     key: Secret
@@ -24,7 +23,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class EntraAccess:
-    """Keyless access: a token for `scope`, from the customer's own tenant where `tenant_id` names it."""
+    """Keyless access: a token for `scope`, from the customer's own tenant if `tenant_id` names it."""
 
     scope: str
     tenant_id: str | None = None
@@ -33,24 +32,11 @@ class EntraAccess:
 Access = ApiKey | EntraAccess
 
 
-Attempt = Callable[[int], AbstractContextManager[None]]
-"""What stands around each try of a call; is told how many retries are used up."""
-
-
-Final = Callable[[UpstreamError], bool]
-"""Whether whoever called makes something of an error at once: it is not tried again, whatever the options say."""
-
-
-def never(_: UpstreamError) -> bool:
-    """No error is final."""
-    return False
-
-
 class TokenSource(Protocol):
-    """What gives Entra tokens."""
+    """Gets Entra tokens."""
 
     async def token(self, scope: str, tenant_id: str | None) -> Secret:
-        """A bearer token for `scope`. Raises ConnectionInvalid, ProviderUnavailable."""
+        """Return a bearer token for `scope`. Raises ConnectionInvalid, ProviderUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +46,57 @@ class FilePart:
     filename: str
     content: bytes
     content_type: str | None = None
-    """None: what the file's name tells."""
+    """None: the type follows from the file name."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One request to an endpoint, whole but for its authentication. The body is `content`, or a form."""
+    """One request to an endpoint, complete except for its authentication. The body is `content`, or a form."""
 
     method: str
     url: str
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
-    """Fields: URL-encoded where they stand alone, parts of a multipart form where there are `files`."""
+    """Fields: URL-encoded if there are no `files`, else parts of a multipart form."""
     files: Mapping[str, FilePart] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What somebody who was told something has answered. Nobody reads what else they say."""
-
-    status: int
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A 2xx answer, read whole. Header names are in lower case."""
+class Response:
+    """A 2xx response, read to its end. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReceipt:
+    """How the receiver of a callback answered. Its body is not read."""
+
+    status: int
+    retry_after_s: float | None = None
+
+
+@dataclass(slots=True)
+class Operation:
+    """One request to call with retries. A subclass may change the request after a refusal."""
+
+    request: UpstreamRequest
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether a response costs money. Everything except a POST only reads."""
+        return self.request.method == "POST"
+
+    def is_final(self, error: UpstreamError) -> bool:
+        """Whether the caller handles `error` itself, so that it is not retried whatever the job's options say."""
+        del error
+        return False
+
+    def adapt(self, error: UpstreamError) -> bool:
+        """Change `request` as the refusal asks; it is then sent at once. Return whether anything was changed."""
+        del error
+        return False

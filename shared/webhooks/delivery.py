@@ -29,12 +29,12 @@ from shared.event_names import (
     CALLBACK_UNREADABLE,
     CALLBACK_WAITING,
 )
-from shared.jobs.callback_state import save_callback_state
-from shared.jobs.queries import Records
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.settings import Settings
-from shared.storage.base import Queues, Table
-from shared.upstream.client import Transport
+from shared.storage.base import Queues
+from shared.upstream.client import UpstreamClient
 from shared.webhooks.signing import NoSigningSecret, Signing
 
 RETRY_DELAYS_S = (5.0, 5 * 60.0, 30 * 60.0, 2 * 3600.0, 5 * 3600.0, 10 * 3600.0)
@@ -80,10 +80,11 @@ class Callbacks:
     """Delivers callbacks."""
 
     settings: Settings
-    table: Table
+    queries: JobQueries
+    updates: JobUpdates
     queues: Queues
     signing: Signing
-    client: Transport
+    client: UpstreamClient
     _in_flight: Counter[str] = field(default_factory=Counter)
 
     async def deliver(self, body: bytes) -> None:
@@ -143,14 +144,14 @@ class Callbacks:
 
     async def _find_due(self, message: CallbackMessage) -> JobRecord | None:
         """Return the job's record, or None if this try is not needed any more. Raises StorageUnavailable."""
-        record = await Records(self.table).look(message.customer, message.job_id)
-        if record is not None and record.told is not None and _is_due(message, record):
+        record = await self.queries.get(message.customer, message.job_id)
+        if record is not None and record.result_body is not None and _is_due(message, record):
             return record
         log.info("%s %s", CALLBACK_DROPPED, _label(message))
         return None
 
     async def _try(self, message: CallbackMessage, record: JobRecord) -> _Outcome:
-        result_body = record.told or b""
+        result_body = record.result_body or b""
         try:
             signature = await self.signing.sign(message.customer, message_id(record), result_body)
             headers = {"content-type": "application/json", **signature}
@@ -178,7 +179,7 @@ class Callbacks:
             last_status=outcome.last_status or None,
             error=outcome.error or None,
         )
-        await save_callback_state(self.table, message.customer, message.job_id, state)
+        await self.updates.save_callback_state(message.customer, message.job_id, state)
         log.log(
             logging.WARNING if state.status == "failed" else logging.INFO,
             "%s %s attempt=%d http_status=%s error=%s",

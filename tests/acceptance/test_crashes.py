@@ -133,7 +133,7 @@ async def _faults(faulty: FaultyWorld, stop: Stop, calls: Sequence[str]) -> list
     clean, again = sum(map(_is_ai, calls)), sum(map(_is_ai, stop.finished)) - len(_rows(stop.rows, "u_"))
     # Nobody knows what a dead worker had asked for: one record says that it may have been something.
     died_running = [row["state"] for row in _rows(stop.rows, "j_")] == ["running"]
-    may_have_asked = died_running and not any(row["RowKey"].endswith("~answer") for row in stop.rows)
+    may_have_asked = died_running and not any(row["RowKey"].endswith("~outcome") for row in stop.rows)
     expected = {
         "status": (result["status"], "succeeded"),
         "state": (job["state"], "done"),

@@ -22,7 +22,7 @@ import pytest_asyncio
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.connections import secret_cache
-from shared.jobs import lease as holds
+from shared.jobs import attempt as attempts
 from shared.jobs.message import Delivery
 from shared.storage import account
 from tests.support.endpoint import Endpoint
@@ -76,7 +76,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
     """A world whose calls can be made to fail. The waits between tries, and between deliveries, are cut short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
-        patch.setattr(holds, "SAVING_WAITS_S", (0.01,) * 3)
+        patch.setattr(attempts, "STORAGE_WAITS_S", (0.01,) * 3)
         patch.setattr(secret_cache, "REREAD_S", 0.0)  # a job that is put back comes later than that, but not here
         async with open_faulty_world(azurite, vault, endpoint) as opened:
             yield opened

@@ -129,7 +129,7 @@ def test_any_text_is_read_or_rejected(text: str, read: Any):
         ("customer,customer", "name the same member"),
         ("input:json,input.prompt", "name the same member"),
         ("customer.name", "is not a member"),
-        ("_put_back:json", "is not a member"),
+        ("_envelope:json", "is not a member"),
         ("input..prompt", "is not a member"),
     ],
 )

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from shared.clock import now
-from shared.contract.job import decode_job, request_hash
+from shared.contract.job import decode_job, fingerprint
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import completion
@@ -27,10 +27,10 @@ async def poison_job(customer: Customer, **members: object) -> None:
     body = json.dumps(customer.job(**members)).encode()
     job = decode_job(body, default_id="message-1")
     ledger = world.services.ledger
-    await ledger.claim(customer.name, job.id, request_hash=request_hash(job), submitted_at=now(), action="chat")
+    await ledger.claim(customer.name, job.id, fingerprint=fingerprint(job), submitted_at=now(), action="chat")
     row = await world.services.table.read(customer.name, f"j_{job.id}")
     assert row is not None
-    values = {"failures": 5, "reason": "The endpoint broke off.", "state": "waiting"}
+    values = {"failed_attempts": 5, "reason": "The endpoint broke off.", "state": "waiting"}
     await world.services.table.merge(Row(customer.name, row.key, values, row.etag))
     await world.services.queues.send(f"{world.environment['JOBS_QUEUE']}-poison", body)
 

@@ -43,7 +43,7 @@ def test_errors_name_the_member():
         '{"action": "chat"\n'
         '{"action": "chat", "job_id": "a", "input": {"prompt": "Hello?"}}\n'
         '{"action": "chat", "job_id": "a", "input": {"prompt": "Hello!"}}\n'
-        '{"action": "chat", "_put_back": {}, "input": {"prompt": "Hello?"}}\n'
+        '{"action": "chat", "_envelope": {}, "input": {"prompt": "Hello?"}}\n'
     )
 
     plan = make_plan(lines, {"customer": "contoso"}, "b")
@@ -57,4 +57,4 @@ def test_errors_name_the_member():
     assert "not a JSON object" in errors[5]
     assert "not valid JSON" in errors[6]
     assert "also that of line 7" in errors[8]
-    assert "_put_back" in errors[9]
+    assert "_envelope" in errors[9]

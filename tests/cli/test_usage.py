@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
-from shared.billing.usage import Call, usage_rows
+from shared.billing.usage import Call
+from shared.billing.usage_records import usage_rows
 from shared.clock import now
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner

@@ -95,11 +95,11 @@ async def test_open_breaker_is_extracted(world: World, log: pytest.LogCaptureFix
 async def test_throttled_customer_is_extracted(log: pytest.LogCaptureFixture):
     """A customer that uses its share of a worker has its connection; no other line reports it."""
     limiter = Limiter()
-    limiter.of("contoso", "default", 1).seconds = 60
+    limiter.of("contoso", "default", 1).job_seconds = 60
     with (
-        limiter.admitted("contoso", "default"),
+        limiter.admit("contoso", "default"),
         pytest.raises(errors.Throttled),
-        limiter.admitted("contoso", "default"),
+        limiter.admit("contoso", "default"),
     ):
         pass
 

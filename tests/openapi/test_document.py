@@ -108,7 +108,7 @@ def test_internal_members_are_not_documented():
     """Members and types that only the app's own messages have are neither in the document nor on the page."""
     for text in (json.dumps(DOCUMENT), write_page(DOCUMENT)):
         assert "put_back" not in text
-        assert "PutBack" not in text
+        assert "Envelope" not in text
 
 
 def test_every_action_has_its_job():
@@ -189,7 +189,7 @@ def accepted(body: bytes) -> bool:
         job = decode_job(body, default_id="x")
         assert isinstance(job.input, Raw)
         action_named(job.action).decode(job.input)
-        if job.put_back is not None:
+        if job.envelope is not None:
             return False
     except InvalidJob:
         return False
@@ -237,7 +237,7 @@ BAD: list[dict[str, Any]] = [
     {"model": " "},
     {"model": "a" * 201},
     {"priority": 1},
-    {"_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}},
+    {"_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}},
     {"input": None},
     {"input": "a"},
     {"input_blob": "inputs/contoso/a.json"},

@@ -14,7 +14,7 @@ from shared.errors import (
     UpstreamFacts,
 )
 from shared.secret import Secret
-from shared.upstream.client import Transport
+from shared.upstream.client import UpstreamClient
 
 
 class Tokens:
@@ -57,10 +57,10 @@ class Names(AbstractResolver):
 
 
 @asynccontextmanager
-async def opened(tokens: Tokens | None = None, *, allow_local: bool = True) -> AsyncIterator[Transport]:
-    """A transport of its own until the block ends."""
-    transport = Transport(tokens or Tokens(), allow_local=allow_local)
+async def opened(tokens: Tokens | None = None, *, allow_local: bool = True) -> AsyncIterator[UpstreamClient]:
+    """A client of its own until the block ends."""
+    client = UpstreamClient(tokens or Tokens(), allow_local=allow_local)
     try:
-        yield transport
+        yield client
     finally:
-        await transport.close()
+        await client.close()

@@ -71,7 +71,7 @@ class Endpoint:
         return account
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Records the request and answers for the account whose key it bears; 401 for a key nobody has."""
+        """JobQueries the request and answers for the account whose key it bears; 401 for a key nobody has."""
         given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         account = self.accounts.get(given)
         if account is None:

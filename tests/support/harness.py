@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from azure.data.tables.aio import TableClient
@@ -17,9 +18,11 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from shared.billing.usage_records import counted
 from shared.jobs.message import Delivery
 from shared.services import Services, build
 from shared.settings import read_settings
+from shared.storage.base import Row
 from tests.support.endpoint import Account, Endpoint
 
 
@@ -52,8 +55,9 @@ class Customer:
         return [body for body in messages if json.loads(body)["customer"] == self.name]
 
     async def usage(self) -> list[dict[str, Any]]:
-        """The customer's usage records."""
-        return [row for row in await self.rows() if row["RowKey"].startswith("u_")]
+        """The customer's usage records that count, by their keys."""
+        records = sorted((row for row in await self.rows() if row["RowKey"].startswith("u_")), key=itemgetter("RowKey"))
+        return [dict(row.values) for row in counted(Row(self.name, row["RowKey"], row) for row in records)]
 
     async def rows(self) -> list[dict[str, Any]]:
         """All rows of the customer's partition."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from shared.billing.usage_records import counted
 from shared.clock import now
 from shared.errors import AlreadyRunning
 from shared.jobs.admission import Limiter
+from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
-from shared.jobs.records import Lease
 from shared.services import Services
 from shared.storage.base import RowChanged
 from shared.upstream.circuit_breaker import Breakers
@@ -53,7 +54,7 @@ class Worker:
         assert told is not None
         return told
 
-    def put_back(self) -> list[tuple[bytes, float]]:
+    def requeued(self) -> list[tuple[bytes, float]]:
         """The messages that it has put back into the jobs queue, each with its delay; they are taken out."""
         return self.queues.sent.pop(self.services.settings.jobs_queue, [])
 
@@ -62,9 +63,10 @@ class Worker:
         return dict(self.table.rows[customer.name, f"j_{job_id}"].values)
 
     def usage(self, customer: Customer) -> list[dict[str, Any]]:
-        """The customer's usage records, by their keys."""
+        """The customer's usage records that count, by their keys."""
         found = sorted(self.table.rows.items())
-        return [dict(row.values) for (partition, key), row in found if partition == customer.name and key[:2] == "u_"]
+        rows = [row for (partition, key), row in found if partition == customer.name and key[:2] == "u_"]
+        return [dict(row.values) for row in counted(rows)]
 
     def outcomes(self, customer: Customer) -> list[tuple[str, int, int]]:
         """Of each usage record the outcome, the calls and the tokens."""
@@ -80,11 +82,11 @@ class Worker:
 
     async def take_over(self, customer: Customer, job_id: str) -> Lease:
         """Another worker's claim on a job, whose lease has ended unnoticed."""
-        asked = self.row(customer, job_id)["hash"]
+        asked = self.row(customer, job_id)["fingerprint"]
         while True:
             try:
                 await self.end_lease(customer, job_id)
-                claim = await Ledger(self.table).claim(customer.name, job_id, request_hash=asked, submitted_at=now())
+                claim = await Ledger(self.table).claim(customer.name, job_id, fingerprint=asked, submitted_at=now())
             except (RowChanged, AlreadyRunning):  # it was renewed meanwhile
                 continue
             assert isinstance(claim, Lease)
@@ -95,4 +97,4 @@ def worker_of(world: World, *, table: MemoryTable | None = None, lease_s: float 
     """A worker in the world's vault, blobs and endpoint; `tools` are its own in place of the usual."""
     table, queues = table or MemoryTable(), MemoryQueues()
     own = {"ledger": Ledger(table, lease_s=lease_s), "limiter": Limiter(), "breakers": Breakers()} | parts
-    return Worker(replace(world.services, queues=queues, **own), table, queues)
+    return Worker(replace(world.services, table=table, queues=queues, **own), table, queues)

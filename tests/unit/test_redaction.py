@@ -8,11 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from shared.connections.endpoint_url import encode_segment
-from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, UpstreamTimeout
 from shared.secret import Secret, redact
 from shared.upstream import guarded_session as sockets
-from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
+from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.clients import Names, opened
 from tests.support.endpoint import Account, Endpoint, completion, reply
 
@@ -46,18 +45,17 @@ def test_other_text_is_not_changed():
     assert "a prompt" == redact("a prompt", Secret("prompt"))
 
 
-async def _send(account: Account, host: str, **options) -> Reply:
+async def _send(account: Account, host: str, *, timeout_s: float = 30) -> Response:
     request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', host)}/v1/x", b"{}")
     async with opened() as transport:
-        until, patience = time.monotonic() + 30, Options(max_retries=0, **options)
-        return await transport.send(request, ApiKey("api-key", Secret(account.key)), patience, until=until)
+        return await transport.send(request, ApiKey("api-key", Secret(account.key)), timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize(
     ("addresses", "timeout_s", "kind", "message"),
     [
         ([], 30, ProviderUnavailable, "***.contoso.example could not be reached"),
-        (["127.0.0.1"], 0.2, UpstreamTimeout, "***.contoso.example gave no answer within 0.2 s"),
+        (["127.0.0.1"], 0.2, UpstreamTimeout, "***.contoso.example did not answer within 0.2 s"),
         (["10.0.0.5"], 30, ConnectionInvalid, "***.contoso.example resolves to an IP address that is not allowed"),
     ],
     ids=["not there", "slow", "private"],

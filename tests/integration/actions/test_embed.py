@@ -14,7 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.actions.embed import MOST_TEXTS, fits, halves, is_too_much
+from shared.actions.embed import MAX_TEXTS, fits, halves, is_too_much
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
 from shared.contract.embed import decode_embed
 from shared.errors import InvalidJob, RequestRejected, UpstreamFacts
@@ -96,7 +96,7 @@ def test_halves_end_where_texts_fit(texts: list[str], most: int):
     found = parts(range(len(texts)))
 
     assert list(range(len(texts))) == [place for part in found for place in part]
-    assert all(0 < len(part) <= min(most, MOST_TEXTS) for part in found)
+    assert all(0 < len(part) <= min(most, MAX_TEXTS) for part in found)
 
 
 def test_texts_fit_by_their_size_too():
@@ -212,7 +212,7 @@ async def test_base64_is_decoded(world: World):
 async def test_npy_is_a_blob_that_numpy_reads(world: World):
     """With `format: npy` the vectors are a file of the job's, and not in the output."""
     customer = world.customer()
-    customer.account.will_answer(*[at_most(MOST_TEXTS)] * 9)
+    customer.account.will_answer(*[at_most(MAX_TEXTS)] * 9)
 
     result = await customer.run(job_id="file", **job(numbered(1000), format="npy"))
 
@@ -227,7 +227,7 @@ async def test_npy_is_a_blob_that_numpy_reads(world: World):
 async def test_many_texts_go_in_several_calls(world: World):
     """More texts than one call takes go in several, each a step with its own usage; the result is a blob."""
     customer = world.customer()
-    customer.account.will_answer(*[at_most(MOST_TEXTS, size=8)] * 9)
+    customer.account.will_answer(*[at_most(MAX_TEXTS, size=8)] * 9)
 
     result = await customer.run(job_id="many", **job(numbered(2048)))
 
@@ -269,7 +269,7 @@ async def test_too_many_tokens_halve_one_job_only(world: World):
 async def test_a_later_run_asks_only_for_what_is_missing(world: World):
     """A job that has to wait keeps the calls that were answered, whatever is learned before its next run."""
     customer = world.customer(default_model="resumed")
-    answers = [at_most(MOST_TEXTS), error(429, retry_after="3600"), *[at_most(MOST_TEXTS)] * 9]
+    answers = [at_most(MAX_TEXTS), error(429, retry_after="3600"), *[at_most(MAX_TEXTS)] * 9]
     customer.account.will_answer(*answers)
     texts = numbered(1000)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -18,17 +17,18 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.actions.image_format import look_at
+from shared.actions.image_format import inspect_image
 from shared.actions.image_response import parse_images, refuses_n
 from shared.billing.usage import Call, total
 from shared.connections.endpoint import parse_endpoint
 from shared.contract.image import decode_image
-from shared.contract.job import Options
 from shared.contract.result import Usage
 from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected, UpstreamFacts, UpstreamRetryLater
-from shared.upstream.client import Transport
-from shared.upstream.messages import Reply
+from shared.secret import Secret
+from shared.upstream.client import UpstreamClient
+from shared.upstream.messages import ApiKey, Response
 from tests.support.clients import Tokens, opened
+from tests.support.contexts import context_of
 from tests.support.endpoint import Answer, error, images, pixels, reply
 from tests.support.harness import World
 
@@ -68,15 +68,15 @@ EXTENDED = webp(b"VP8X", b"\x10\0\0\0" + (199).to_bytes(3, "little") + (0).to_by
 )
 def test_bytes_tell_what_a_picture_is(data: bytes, expected: tuple[Any, ...]):
     """Media type, ending and pixels come from the bytes; what is no known picture is octets."""
-    looks = look_at(data)
+    looks = inspect_image(data)
 
-    assert expected == (looks.content_type, looks.ending, looks.width, looks.height)
+    assert expected == (looks.content_type, looks.extension, looks.width, looks.height)
 
 
 @given(st.sampled_from([PNG, JPEG, GIF, LOSSY, LOSSLESS, EXTENDED]), st.integers(0, 60), st.binary(max_size=40))
 def test_broken_pictures_are_looked_at_without_harm(picture: bytes, cut: int, rest: bytes):
     """A file that breaks off or goes on as anything has a type and perhaps a size, and raises nothing."""
-    looks = look_at(picture[:cut] + rest)
+    looks = inspect_image(picture[:cut] + rest)
 
     assert (looks.width is None) == (looks.height is None)
 
@@ -286,7 +286,7 @@ async def test_addresses_that_may_not_be_called_are_not(url: str):
     """Only https to a public name is fetched: no plain http, no literal address, no other scheme."""
     async with opened(Tokens()) as transport:
         with pytest.raises(ProviderUnavailable):
-            await transport.fetch(url, Options(max_retries=0), until=asyncio.get_running_loop().time() + 5)
+            await transport.fetch(url, timeout_s=5)
 
 
 async def test_loopback_is_fetched_only_where_it_is_allowed(pictures: Gallery):
@@ -307,16 +307,16 @@ async def test_fetch_is_tried_again_and_bounded(pictures: Gallery, monkeypatch: 
         assert (await fetched(transport, f"{pictures.url}/flaky")).body == PNG
         with pytest.raises(UpstreamRetryLater) as wait:
             await fetched(transport, f"{pictures.url}/later")
-        monkeypatch.setattr("shared.upstream.client.REPLY_LIMIT", 1000)
+        monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 1000)
         with pytest.raises(ProviderUnavailable, match="more than"):
             await fetched(transport, f"{pictures.url}/large")
 
     assert (wait.value.delay_s, type(wait.value.reason)) == (90, ProviderUnavailable)
 
 
-async def fetched(transport: Transport, url: str) -> Reply:
-    """What lies there."""
-    return await transport.fetch(url, Options(), until=asyncio.get_running_loop().time() + 30)
+async def fetched(client: UpstreamClient, url: str) -> Response:
+    """What lies there, with a job's retries."""
+    return await context_of(client, "http://127.0.0.1", ApiKey("api-key", Secret("k"))).fetch(url)
 
 
 def one_at_a_time(param: str | None = None, message: str = "You must provide n=1 for this model.") -> Answer:
@@ -442,7 +442,7 @@ async def test_step_holds_no_picture_and_keys_are_plain(world: World):
     assert step["RowKey"] == "s_steps~whole"
     assert len(step["value"]) < 500
     (record,) = await customer.usage()
-    (nonce,) = [row["nonce"] for row in await customer.rows() if row["RowKey"] == "j_steps"]
+    (nonce,) = [row["incarnation"] for row in await customer.rows() if row["RowKey"] == "j_steps"]
     assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_steps_{nonce}_whole"
 
 
@@ -572,8 +572,8 @@ def test_pictures_are_counted_beside_tokens():
 )
 def test_any_answer_gives_as_many_places_as_asked(said: Any, count: int):
     """Whatever a provider answers, each picture asked for is there, by its bytes, its address or its error."""
-    made = parse_images(Reply(200, {}, json.dumps(said).encode(), None), count)
+    made = parse_images(Response(200, {}, json.dumps(said).encode(), None), count)
 
-    assert len(made.pictures) == count
-    assert all(len({"data", "url", "error"} & set(picture)) == 1 for picture in made.pictures)
-    assert made.call.images == sum("error" not in picture for picture in made.pictures)
+    assert len(made.images) == count
+    assert all(len({"data", "url", "error"} & set(picture)) == 1 for picture in made.images)
+    assert made.call.images == sum("error" not in picture for picture in made.images)

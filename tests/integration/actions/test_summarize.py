@@ -16,7 +16,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.actions.base import Bench, Step
+from shared.actions.base import Completed, Context, Step
 from shared.actions.completion import as_prompt
 from shared.actions.summarize import run
 from shared.actions.summary_prompts import summary_messages
@@ -24,7 +24,7 @@ from shared.actions.text_splitter import estimate_tokens, split
 from shared.contract.names import BlobName
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import InvalidJob, RateLimited, RequestRejected, UpstreamFacts, UpstreamRetryLater
-from shared.upstream.messages import Reply
+from shared.upstream.messages import Response
 from tests.support.endpoint import Account, Received, completion, error, reply
 from tests.support.harness import Customer, World
 
@@ -437,7 +437,7 @@ async def test_job_that_is_taken_up_again_asks_only_for_what_is_missing(world: W
 
 @dataclass
 class Paper:
-    """A bench that remembers steps as long as the test wants; its model has a window, its runs a number of calls."""
+    """A context that remembers steps as long as the test wants; its model has a window, its runs a number of calls."""
 
     window: int
     width: int
@@ -453,17 +453,22 @@ class Paper:
         return SimpleNamespace(concurrency=self.width, endpoint=SimpleNamespace(base="paper"))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
-        """See Bench."""
+        """See Context."""
         if key not in self.steps:
             self.steps[key] = await work()
         return self.steps[key]
 
-    def stands_for(self, operation: str) -> str:
+    def operation_for(self, operation: str) -> str:
         """Nothing has been learned."""
         return operation
 
-    async def ask(self, _: str, body: dict[str, Any], **__: Any) -> tuple[Reply, list[str]]:
-        """See Bench."""
+    def operation(self, _: str, body: dict[str, Any], **__: Any) -> Any:
+        """Only the body of an operation."""
+        return SimpleNamespace(body=body, adapted=[])
+
+    async def call(self, operation: Any) -> Response:
+        """See Context."""
+        body = operation.body
         await asyncio.sleep(0)
         if self.left <= 0:
             raise UpstreamRetryLater(RateLimited("Later."), 60)
@@ -473,7 +478,7 @@ class Paper:
             raise RequestRejected(TOO_LONG["message"], UpstreamFacts(400))
         self.answered.append(text)
         said = {"choices": [{"message": {"content": text[:40]}, "finish_reason": "stop"}]}
-        return Reply(200, {}, json.dumps(said).encode(), None), []
+        return Response(200, {}, json.dumps(said).encode(), None)
 
 
 @settings(max_examples=40)
@@ -493,10 +498,11 @@ def test_however_often_it_stops_nothing_is_lost_or_bought_twice(
     for calls in [*runs, 1000]:
         paper.left = calls
         with contextlib.suppress(UpstreamRetryLater), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            answer = runner.run(run(Summarize(text), cast(Bench, paper)))
-            break
+            answer = runner.run(run(Summarize(text), cast(Context, paper)))
+            if isinstance(answer, Completed):
+                break
 
-    assert answer is not None
+    assert isinstance(answer, Completed)
     assert answer.error is None
     assert len(paper.answered) == len(set(paper.answered))
     parts = paper.answered[: answer.output["parts"]]
@@ -561,7 +567,7 @@ async def test_rotated_key_goes_on_where_it_stopped(world: World):
     assert (2, 2) == (len(old.received), len(new.received))
 
 
-def texts(text: str = "Done.") -> Any:
+def texts(text: str = "FinishedJob.") -> Any:
     """Answers as completions models do."""
     return reply(
         {
@@ -623,7 +629,7 @@ async def test_deployment_that_became_a_chat_model_is_asked_as_one(world: World)
 
     results = [await customer.run() for _ in range(3)]
 
-    assert ["Done.", "Hello.", "Hello."] == [result["output"]["text"] for result in results]
+    assert ["FinishedJob.", "Hello.", "Hello."] == [result["output"]["text"] for result in results]
     paths = [received.path.removeprefix("/openai/v1/") for received in customer.account.received]
     assert ["chat/completions", "completions", "completions", "chat/completions", "chat/completions"] == paths
 

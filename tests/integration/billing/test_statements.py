@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
-from shared.billing.usage import Call, usage_rows
+from shared.billing.usage import Call
+from shared.billing.usage_records import usage_rows
 from shared.contract.documents import Statement, StatementLine, UsageTotals
 from shared.contract.result import ConnectionLabel, Usage
 from shared.storage.base import Row
@@ -145,7 +146,7 @@ def test_days_and_months_are_those_of_the_record():
 
 
 def test_old_records_without_an_outcome_were_answered():
-    """Records from before there were outcomes count as answered."""
+    """JobQueries from before there were outcomes count as answered."""
     values = {"at": datetime(2026, 11, 1, tzinfo=UTC), "model": "m", "calls": 1, "reported": True, "input_tokens": 5}
     table = table_of([Row("acme", "u_2026-11_a_0000", values)])
     statement = asyncio.run(Statements(table).of("acme", MONTH))

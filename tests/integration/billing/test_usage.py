@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.billing.usage import Call, read_usage, total, usage_rows
+from shared.billing.usage import Call, read_usage, total
+from shared.billing.usage_records import usage_rows
 from shared.contract.result import ConnectionLabel, Usage
 from tests.support.endpoint import reply
 from tests.support.harness import World
@@ -199,7 +200,7 @@ def test_keys_of_different_jobs_never_meet():
         row.key
         for job in jobs
         for nonce in ("0a1b2c3d", "00000000", "")
-        for row in usage_rows("acme", job, "chat", "m", LABEL, [Call(None)] * 2, AT, nonce=nonce)
+        for row in usage_rows("acme", job, "chat", "m", LABEL, [Call(None)] * 2, AT, incarnation=nonce)
     ]
 
     assert len(jobs) * 6 == len(set(keys))

@@ -106,7 +106,7 @@ async def test_a_closed_vault_fails_no_job(world: World, monkeypatch: pytest.Mon
         assert "succeeded" == (await worker.run(cached))["status"]
         assert await worker.deliver(uncached) is None
 
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     assert uncached.name == json.loads(body)["customer"]
     assert 2 == world.vault.reads[f"ai--{cached.name}--default"]
 
@@ -126,7 +126,7 @@ async def test_a_job_survives_a_key_rotation_during_an_outage(world: World, monk
     with closed(world.vault):
         late = await worker.run(customer, options={"deadline_s": 20})
         assert await worker.deliver(customer, job_id="patient") is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
 
     assert "timeout" == late["error"]["code"]
     assert "Key Vault does not answer whether there is a new one" in late["error"]["message"]

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from shared.billing.usage_records import counted
 from shared.connections import probe
 from shared.connections.endpoint_url import encode_segment
 from shared.errors import StorageUnavailable
@@ -23,7 +24,7 @@ from shared.http.auth import Caller
 from shared.http.connections import MAX_SECRET_BYTES, ConnectionsResource
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from shared.upstream.client import Transport
+from shared.upstream.client import UpstreamClient
 from tests.support.endpoint import completion, error, reply, reset
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Customer, World
@@ -531,7 +532,7 @@ async def test_a_trial_is_on_record_whatever_storage_does(customer: Customer, fa
     with contextlib.suppress(StorageUnavailable):
         assert (await own.run(connection, None)).ok
 
-    (row,) = table.rows.values()
+    (row,) = counted(row for _, row in sorted(table.rows.items()))
     assert ("unanswered" if Fault.REFUSED in faults else "answered") == row.values["outcome"]
 
 
@@ -600,9 +601,9 @@ async def test_an_address_that_may_not_be_called_is_told_apart(customer: Custome
     """A name that is allowed and leads where nobody may call is seen at the socket; no record stays."""
     await put(customer)
     connection = await customer.world.services.connections.resolve(customer.name, "default")
-    transport = Transport(customer.world.services.identity, allow_local=False)
+    transport = UpstreamClient(customer.world.services.identity, allow_local=False)
     try:
-        found = await replace(room(customer.world).probe, transport=transport).run(connection, None)
+        found = await replace(room(customer.world).probe, client=transport).run(connection, None)
     finally:
         await transport.close()
 

@@ -25,7 +25,7 @@ from shared.http import connections, webhooks
 from shared.http import jobs as door
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
-from shared.jobs.queries import MOST_LOOKED_AT
+from shared.jobs.queries import MAX_READ
 from shared.webhooks import delivery as callbacks
 from shared.webhooks import signing
 from tests.support.endpoint import Endpoint
@@ -178,7 +178,7 @@ def test_limits_are_the_codes():
         "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s",
         "`Retry-After` of a job that is not done": f"{door.RETRY_AFTER_S} s",
         "`limit` of a list": f"{listed()['default']}, up to {door.MAX_PAGE_SIZE}",
-        "jobs that one page of a list looks at for a `status`": f"{MOST_LOOKED_AT:,}",
+        "jobs that one page of a list looks at for a `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
         "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second for customers that are known, "
         f"{signing.READS_A_SECOND} for all other names; beyond it 503",

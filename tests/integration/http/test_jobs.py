@@ -12,13 +12,13 @@ import pytest
 
 from shared.clock import now
 from shared.contract.decoding import MAX_CONTAINERS
-from shared.contract.job import decode_job, request_hash
+from shared.contract.job import decode_job, fingerprint
 from shared.errors import StorageUnavailable
 from shared.http.jobs import MAX_PAGE_SIZE
 from shared.http.request_parsing import MAX_BODY_BYTES
-from shared.jobs.inputs import INPUT_LIMIT
+from shared.jobs.inputs import MAX_INPUT_BYTES
 from shared.jobs.outputs import Outputs
-from shared.jobs.queries import Records
+from shared.jobs.queries import JobQueries
 from shared.services import build
 from shared.settings import read_settings
 from tests.support.endpoint import completion, error
@@ -145,7 +145,7 @@ async def test_a_body_beyond_the_limit_is_refused(customer: Customer):
         ({"action": "dance"}, "`action` must be one of"),
         ({"input": {"promt": "Hello?"}}, "`input.promt` is not a known member"),
         ({"input": {"prompt": 1}}, "`input.prompt`"),
-        ({"_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_put_back` is not a known member"),
+        ({"_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_envelope` is not a known member"),
         ({"output": {"queue": "somebody-elses"}}, "`output.queue`"),
         ({"options": {"max_retries": 99}}, "`options.max_retries`"),
         ({"input": {"input_blob": "secrets/of/others.json"}}, "`input_blob` must be in"),
@@ -225,7 +225,7 @@ async def test_a_job_is_accepted_though_storage_fails_while_it_is_waited_for(
     customer.account.will_answer(completion("y" * 60_000))
     await post(customer, job_id="long")
     await run_queue(customer)
-    monkeypatch.setattr(Records, "look", fail)
+    monkeypatch.setattr(JobQueries, "get", fail)
     monkeypatch.setattr(Outputs, "read_result", fail)
     new = await post(customer, headers={"prefer": "wait=1"})
     done = await post(customer, job_id="long", headers={"prefer": "wait=1"})
@@ -449,7 +449,7 @@ async def test_an_input_is_sent_as_it_was_written(customer: Customer, pad: int):
 
 async def test_too_large_an_input_is_refused_at_the_door(customer: Customer):
     """What could not be read later is not accepted."""
-    refused = await post(customer, input={"prompt": "x" * (INPUT_LIMIT + 10)})
+    refused = await post(customer, input={"prompt": "x" * (MAX_INPUT_BYTES + 10)})
 
     assert (413, "too_large") == (refused.status, refused.json["code"])
 
@@ -498,7 +498,7 @@ async def test_a_job_whose_worker_died_can_be_cancelled(customer: Customer):
     (message,) = await customer.queued()
     job = decode_job(message, default_id="")
     ledger = customer.world.services.ledger
-    await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=now())
+    await ledger.claim(customer.name, "dead", fingerprint=fingerprint(job), submitted_at=now())
     key = {"PartitionKey": customer.name, "RowKey": "j_dead"}
     await customer.world.table.update_entity(key | {"lease_until": now() - timedelta(seconds=1)})
     path = f"jobs/{customer.name}/dead"
@@ -535,7 +535,7 @@ async def test_a_fault_of_ours_ends_the_job_and_keeps_the_record(
     """
     caplog.set_level(logging.INFO, "customer_ai_jobs")
     await post(customer, job_id="crash")
-    monkeypatch.setattr(Outputs, "whole", lambda *_: 1 / 0)
+    monkeypatch.setattr(Outputs, "inline_body", lambda *_: 1 / 0)
     (told,) = await run_queue(customer)
     status = await knock(customer.world, "GET", f"jobs/{customer.name}/crash")
 

@@ -450,7 +450,10 @@ async def test_a_template_sees_the_whole_cloud_event(sender: Sender):
             {"action": "chat", "input": {"prompt": "x"}, "customer": "{{event}}"},
             "`customer` must be the customer in the path",
         ),
-        ({"action": "chat", "input": {"prompt": "x"}, "_put_back": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_put"),
+        (
+            {"action": "chat", "input": {"prompt": "x"}, "_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}},
+            "`_envelope",
+        ),
         (b"{", "`template` is not valid JSON"),
         (b"[]", "`template`"),
     ],

@@ -19,7 +19,7 @@ from shared.clock import now, rfc3339
 from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.jobs import admission as module
-from shared.jobs.admission import LONGEST_TURN_S, MOST_IN_HAND, PATIENCE_S, SLOTS, Limiter
+from shared.jobs.admission import MAX_DELAY_S, MAX_EXPECTED_WAIT_S, MAX_HELD, WORKER_CONCURRENCY, Limiter
 from shared.jobs.message import Delivery
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion
@@ -27,7 +27,7 @@ from tests.support.harness import World
 from tests.support.workers import worker_of
 
 HOST = json.loads((Path(__file__).parents[3] / "host.json").read_text(encoding="utf-8"))
-FAIR = max(1, SLOTS // 2)
+FAIR = max(1, WORKER_CONCURRENCY // 2)
 """Jobs that a customer may have here when it is alone."""
 
 
@@ -54,11 +54,11 @@ class Hall:
     jobs: dict[str, list[AbstractContextManager[None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.lanes = Limiter(ticks=self.clock)
+        self.limiter = Limiter(clock=self.clock)
 
     def enter(self, customer: str, connection: str = "default") -> float | None:
         """Lets a job in, or gives the seconds that it is sent away for."""
-        job = self.lanes.admitted(customer, connection)
+        job = self.limiter.admit(customer, connection)
         try:
             job.__enter__()
         except Throttled as full:
@@ -86,13 +86,13 @@ def test_the_hosts_slots_are_those_that_are_shared():
     """What is shared out is what host.json lets the host hand to a worker at once."""
     queues = HOST["extensions"]["queues"]
 
-    assert queues["batchSize"] + queues["newBatchThreshold"] == SLOTS
+    assert queues["batchSize"] + queues["newBatchThreshold"] == WORKER_CONCURRENCY
 
 
 def test_a_lane_takes_as_many_as_its_width():
     """Where jobs take long, no more are let in than have a call at once."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 60
+    hall.limiter.of("a", "default").job_seconds = 60
 
     assert DEFAULT_CONCURRENCY == hall.fill("a")
 
@@ -103,17 +103,17 @@ def test_a_lane_takes_as_many_as_its_width():
 def test_a_short_wait_is_waited_here(seconds: float, more: int):
     """Beyond the width come those that wait for two seconds at most, as far as the customer's share goes."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = seconds
+    hall.limiter.of("a", "default").job_seconds = seconds
 
     assert DEFAULT_CONCURRENCY + more == hall.fill("a")
-    assert more == 0 or more * seconds / DEFAULT_CONCURRENCY <= PATIENCE_S
+    assert more == 0 or more * seconds / DEFAULT_CONCURRENCY <= MAX_EXPECTED_WAIT_S
 
 
 def test_a_customer_has_half_of_the_worker_at_most():
     """However quick its jobs are and however many connections it has, half of the slots are left to others."""
     hall = Hall()
     for name in ("one", "two", "three"):
-        hall.lanes.of("a", name).seconds = 0.01
+        hall.limiter.of("a", name).job_seconds = 0.01
         while hall.enter("a", name) is None:
             pass
 
@@ -123,7 +123,7 @@ def test_a_customer_has_half_of_the_worker_at_most():
 def test_a_lane_is_a_connections_own():
     """One connection whose jobs take long does not hold up another of the same customer's."""
     hall = Hall()
-    hall.lanes.of("a", "slow").seconds = 600
+    hall.limiter.of("a", "slow").job_seconds = 600
     while hall.enter("a", "slow") is None:
         pass
 
@@ -136,7 +136,7 @@ def test_a_lane_is_a_connections_own():
 def test_a_newcomer_is_always_let_in(data: st.DataObject):
     """Whatever the others do, a customer without a job here is let in while fewer customers than slots are."""
     hall = Hall()
-    names = [f"c{number}" for number in range(data.draw(st.integers(1, SLOTS - 1)))]
+    names = [f"c{number}" for number in range(data.draw(st.integers(1, WORKER_CONCURRENCY - 1)))]
     deeds = st.tuples(st.sampled_from(names), st.sampled_from(["enter", "enter", "fill", "leave"]), st.floats(0, 90))
     for name, deed, seconds in data.draw(st.lists(deeds, max_size=60)):
         if deed == "fill":
@@ -156,31 +156,31 @@ def test_a_few_customers_never_take_every_slot(order: list[int]):
     """While a few customers are here, however they came, there is a slot of the host's left for one more."""
     hall = Hall()
     for number in order:
-        hall.lanes.of(f"c{number}", "default").seconds = 0.01
+        hall.limiter.of(f"c{number}", "default").job_seconds = 0.01
         hall.fill(f"c{number}")
 
-    assert sum(len(jobs) for jobs in hall.jobs.values()) < SLOTS
+    assert sum(len(jobs) for jobs in hall.jobs.values()) < WORKER_CONCURRENCY
 
 
 def test_shares_are_alike_in_time():
     """When those that were here first have gone, each of three customers has what the others have."""
     hall, names = Hall(), ("a", "b", "c")
     for name in names:
-        hall.lanes.of(name, "default").seconds = 0.01
-    for _ in range(SLOTS * 4):
+        hall.limiter.of(name, "default").job_seconds = 0.01
+    for _ in range(WORKER_CONCURRENCY * 4):
         for name in names:
             hall.enter(name)
-            if hall.here(name) > SLOTS // 4:
+            if hall.here(name) > WORKER_CONCURRENCY // 4:
                 hall.leave(name)
 
-    assert [SLOTS // 4] * 3 == [hall.here(name) for name in names]
+    assert [WORKER_CONCURRENCY // 4] * 3 == [hall.here(name) for name in names]
 
 
 def test_a_customer_that_has_gone_leaves_its_share():
     """Its slots are others' again when its last job has ended."""
     hall = Hall()
     for name in ("a", "b"):
-        hall.lanes.of(name, "default").seconds = 0.01
+        hall.limiter.of(name, "default").job_seconds = 0.01
     hall.enter("b")
     together = hall.fill("a")
     hall.leave("b")
@@ -188,13 +188,13 @@ def test_a_customer_that_has_gone_leaves_its_share():
     assert together < FAIR == hall.fill("a")
     while hall.here("a"):
         hall.leave("a")
-    assert {} == hall.lanes._jobs
+    assert {} == hall.limiter._jobs
 
 
 def test_those_sent_away_come_back_one_after_the_other():
-    """Each is sent away for longer than the one before, always by as much: less than what a turn in the lane takes."""
+    """Each is sent away for longer than the one before, always by as much: less than what a turn in the limit takes."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 16
+    hall.limiter.of("a", "default").job_seconds = 16
     hall.fill("a")
     delays = [hall.enter("a") or 0 for _ in range(100)]
 
@@ -207,7 +207,7 @@ def test_those_sent_away_come_back_one_after_the_other():
 def test_delays_shrink_when_those_sent_away_have_come_back():
     """After their time the ones that were sent away count no more."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 16
+    hall.limiter.of("a", "default").job_seconds = 16
     hall.fill("a")
     delays = [hall.enter("a") or 0 for _ in range(100)]
     hall.clock.seconds += max(delays)
@@ -218,12 +218,12 @@ def test_delays_shrink_when_those_sent_away_have_come_back():
 def test_nobody_is_sent_away_for_very_long():
     """However many wait, none is sent away for more than some minutes, and they do not come back together."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 60
+    hall.limiter.of("a", "default").job_seconds = 60
     hall.fill("a")
     delays = [hall.enter("a") or 0 for _ in range(5000)]
 
-    late = [delay for delay in delays if delay > LONGEST_TURN_S / 2]
-    assert max(delays) <= LONGEST_TURN_S
+    late = [delay for delay in delays if delay > MAX_DELAY_S / 2]
+    assert max(delays) <= MAX_DELAY_S
     assert min(delays) >= SHORTEST_S
     assert len(set(late)) > 0.9 * len(late) > 4000
 
@@ -248,34 +248,34 @@ def test_what_is_kept_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     for number in range(50):
         hall.enter(f"c{number}")
 
-    assert 10 == len(hall.lanes._lanes)
+    assert 10 == len(hall.limiter._limits)
     for customer in list(hall.jobs):
         hall.leave(customer)
-    assert {} == hall.lanes._jobs
+    assert {} == hall.limiter._jobs
 
 
 async def test_a_changed_width_takes_effect():
     """When the secret says another `max_concurrency`, calls and jobs are bounded by that."""
     hall = Hall()
-    lane = hall.lanes.of("a", "default", 2)
-    lane.seconds = 600
+    limit = hall.limiter.of("a", "default", 2)
+    limit.job_seconds = 600
     assert 2 == hall.fill("a")
-    async with lane.calls, lane.calls:
-        assert lane.calls.locked()
+    async with limit.calls, limit.calls:
+        assert limit.calls.locked()
 
-        lane = hall.lanes.of("a", "default", 5)
+        limit = hall.limiter.of("a", "default", 5)
 
-        assert not lane.calls.locked()
+        assert not limit.calls.locked()
         assert 5 == hall.fill("a")
-    assert lane is hall.lanes.of("a", "default")
-    assert 5 == lane.width
+    assert limit is hall.limiter.of("a", "default")
+    assert 5 == limit.concurrency
 
 
 def test_the_log_tells_of_a_full_lane_once_a_minute(caplog: pytest.LogCaptureFixture):
     """One line says how many were sent away, however many are."""
     caplog.set_level(logging.WARNING, "customer_ai_jobs")
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 600
+    hall.limiter.of("a", "default").job_seconds = 600
     hall.fill("a")
     for _ in range(100):
         hall.enter("a")
@@ -290,11 +290,11 @@ def test_the_log_tells_of_a_full_lane_once_a_minute(caplog: pytest.LogCaptureFix
 
 async def test_two_widths_at_once_have_a_gate_each():
     """While runs with the old and the new secret take turns, no more calls are under way than the two allow."""
-    lanes, under_way, most = Limiter(), 0, 0
+    limiter, under_way, most = Limiter(), 0, 0
 
     async def call(width: int) -> None:
         nonlocal under_way, most
-        async with lanes.of("a", "default", width).calls:
+        async with limiter.of("a", "default", width).calls:
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0)
@@ -306,11 +306,11 @@ async def test_two_widths_at_once_have_a_gate_each():
 
 
 async def test_one_that_has_been_away_waits_in_hand_for_room():
-    """It is let in as soon as a job of its lane has ended."""
+    """It is let in as soon as a job of its limit has ended."""
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 600
+    hall.limiter.of("a", "default").job_seconds = 600
     hall.fill("a")
-    waiting = asyncio.create_task(hall.lanes.wait_in_hand("a", "default"))
+    waiting = asyncio.create_task(hall.limiter.wait_for_room("a", "default"))
     await asyncio.sleep(0)
 
     assert not waiting.done()
@@ -322,14 +322,14 @@ async def test_one_that_has_been_away_waits_in_hand_for_room():
 
 async def test_nobody_waits_in_hand_for_long(monkeypatch: pytest.MonkeyPatch):
     """Where there is no room in time, it goes back; and beyond so many at once, it does so at once."""
-    monkeypatch.setattr(module, "IN_HAND_S", 0.05)
+    monkeypatch.setattr(module, "MAX_HOLD_S", 0.05)
     hall = Hall()
-    hall.lanes.of("a", "default").seconds = 600
+    hall.limiter.of("a", "default").job_seconds = 600
     hall.fill("a")
-    waiting = [asyncio.create_task(hall.lanes.wait_in_hand("a", "default")) for _ in range(MOST_IN_HAND)]
+    waiting = [asyncio.create_task(hall.limiter.wait_for_room("a", "default")) for _ in range(MAX_HELD)]
     await asyncio.sleep(0)
 
-    await hall.lanes.wait_in_hand("a", "default")
+    await hall.limiter.wait_for_room("a", "default")
 
     assert not any(task.done() for task in waiting)
     await asyncio.gather(*waiting)
@@ -338,13 +338,13 @@ async def test_nobody_waits_in_hand_for_long(monkeypatch: pytest.MonkeyPatch):
 
 async def test_a_full_lane_puts_the_job_back_untouched(world: World):
     """
-    The next job of a customer whose lane is full goes back with the time it was first submitted: it has no row,
+    The next job of a customer whose limit is full goes back with the time it was first submitted: it has no row,
     no attempt, and has bought nothing. Another customer's job runs at once.
     """
     worker, calls = worker_of(world), [Held(), Held()]
     busy, other = world.customer(max_concurrency=2), world.customer()
     await worker.run(busy)  # so that the lane's width is known
-    worker.services.limiter.of(busy.name, "default").seconds = 60
+    worker.services.limiter.of(busy.name, "default").job_seconds = 60
     busy.account.received.clear()
     busy.account.will_answer(*calls)
     runs = [asyncio.create_task(worker.run(busy, job_id=f"in-{number}")) for number in range(2)]
@@ -355,10 +355,10 @@ async def test_a_full_lane_puts_the_job_back_untouched(world: World):
     told = await worker.deliver(busy, job_id="out", metadata={"a": "b"}, submitted_at=submitted_at)
     result = await worker.run(other)
 
-    ((body, delay_s),) = worker.put_back()
+    ((body, delay_s),) = worker.requeued()
     job = json.loads(body)
     assert told is None
-    assert {"submitted_at": rfc3339(submitted_at)} == job.pop("_put_back")
+    assert {"submitted_at": rfc3339(submitted_at)} == job.pop("_envelope")
     assert busy.job(job_id="out", metadata={"a": "b"}) == job
     assert delay_s >= SHORTEST_S
     assert (busy.name, "j_out") not in worker.table.rows
@@ -378,47 +378,47 @@ async def test_a_job_that_comes_back_is_kept_in_hand_until_there_is_room(world: 
     worker, first = worker_of(world), Held()
     customer = world.customer(max_concurrency=1)
     await worker.run(customer)  # so that the lane's width is known
-    worker.services.limiter.of(customer.name, "default").seconds = 60
+    worker.services.limiter.of(customer.name, "default").job_seconds = 60
     customer.account.will_answer(first)
     running = asyncio.create_task(worker.run(customer, job_id="first"))
     await first.asked.wait()
     assert await worker.deliver(customer, job_id="second", submitted_at=now() - timedelta(seconds=40)) is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     second = asyncio.create_task(worker.run(customer, body))
-    while not worker.services.limiter._in_hand:  # noqa: ASYNC110  # a count cannot tell
+    while not worker.services.limiter._held:  # noqa: ASYNC110  # a count cannot tell
         await asyncio.sleep(0)
 
     first.end.set()
 
     assert ["first", "second"] == [(await job)["job_id"] for job in (running, second)]
-    assert [] == worker.put_back()
+    assert [] == worker.requeued()
 
 
 async def test_a_deadline_that_comes_in_hand_ends_the_job(world: World, monkeypatch: pytest.MonkeyPatch):
     """A job whose deadline passes while it is kept in hand is not sent away once more."""
-    monkeypatch.setattr(module, "IN_HAND_S", 0.3)
+    monkeypatch.setattr(module, "MAX_HOLD_S", 0.3)
     worker, customer = worker_of(world), world.customer()
-    lane = worker.services.limiter.of(customer.name, "default")
-    lane.jobs, lane.seconds = 1000, 60
-    came = {"_put_back": {"submitted_at": rfc3339(now() - timedelta(seconds=10))}}
+    limit = worker.services.limiter.of(customer.name, "default")
+    limit.jobs, limit.job_seconds = 1000, 60
+    came = {"_envelope": {"submitted_at": rfc3339(now() - timedelta(seconds=10))}}
 
     told = await worker.deliver(customer, json.dumps(customer.job(options={"deadline_s": 10.2}) | came).encode())
 
     assert "timeout" == (told or {})["error"]["code"]
-    assert [] == worker.put_back()
+    assert [] == worker.requeued()
 
 
 async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
     """A job whose deadline has passed is not put back again for want of room: it ends."""
     worker, customer = worker_of(world), world.customer()
-    lane = worker.services.limiter.of(customer.name, "default")
-    lane.jobs, lane.seconds = 1000, 60
+    limit = worker.services.limiter.of(customer.name, "default")
+    limit.jobs, limit.job_seconds = 1000, 60
 
     early = await worker.deliver(customer, job_id="late", options={"deadline_s": 30})
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     message = Delivery(body, "another", now())
     moved = json.loads(body)
-    moved["_put_back"]["submitted_at"] = rfc3339(now() - timedelta(seconds=31))
+    moved["_envelope"]["submitted_at"] = rfc3339(now() - timedelta(seconds=31))
     told = await worker.services.worker.process(replace(message, body=json.dumps(moved).encode()))
 
     assert early is None
@@ -430,15 +430,15 @@ async def test_a_full_lane_holds_no_job_beyond_its_deadline(world: World):
 async def test_a_job_that_fills_its_message_goes_back_in_a_smaller_one(world: World):
     """A job that leaves no room in its message for a word of ours goes back with its input in a blob of its own."""
     worker, customer = worker_of(world), world.customer()
-    lane = worker.services.limiter.of(customer.name, "default")
-    lane.jobs, lane.seconds = 1000, 60
+    limit = worker.services.limiter.of(customer.name, "default")
+    limit.jobs, limit.job_seconds = 1000, 60
     frame = len(_packed(customer.job(job_id="full", input={"prompt": ""})))
     body = _packed(customer.job(job_id="full", input={"prompt": "x" * (49_152 - frame)}))
 
     told = await worker.deliver(customer, body)
 
-    ((moved, _),) = worker.put_back()
-    lane.jobs, lane.seconds = 0, 1
+    ((moved, _),) = worker.requeued()
+    limit.jobs, limit.job_seconds = 0, 1
     assert told is None
     assert len(moved) < 1000
     result = await worker.run(customer, moved)

@@ -20,11 +20,11 @@ from aiohttp import web
 from shared.actions import chat, multi_chat
 from shared.clock import now
 from shared.errors import AlreadyRunning, LeaseLost, StorageUnavailable
-from shared.jobs import lease as holds
+from shared.jobs import attempt as attempts
 from shared.jobs import ledger as ledgers
+from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
-from shared.jobs.records import Lease
 from shared.storage.base import Row
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated
@@ -50,7 +50,7 @@ def worker(world: World) -> Worker:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a Storage that fails are as many as ever, and short."""
-    monkeypatch.setattr(holds, "SAVING_WAITS_S", (0.001,) * len(holds.SAVING_WAITS_S))
+    monkeypatch.setattr(attempts, "STORAGE_WAITS_S", (0.001,) * len(attempts.STORAGE_WAITS_S))
 
 
 class Time:
@@ -81,7 +81,7 @@ class Time:
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Time that passes only for holds."""
     time = Time()
-    monkeypatch.setattr(holds, "asyncio", time)
+    monkeypatch.setattr(attempts, "asyncio", time)
     monkeypatch.setattr(ledgers, "now", lambda: time.moment)
     return time
 
@@ -118,10 +118,10 @@ async def test_the_lease_is_kept_while_the_run_lasts(world: World, time: Time):
     customer.account.will_answer(held)
     run = asyncio.create_task(worker.run(customer, job_id="long"))
     await held.asked.wait()
-    asked, began, found_busy = worker.row(customer, "long")["hash"], time.moment, set()
+    asked, began, found_busy = worker.row(customer, "long")["fingerprint"], time.moment, set()
     while time.moment - began < timedelta(seconds=270):
         with pytest.raises(AlreadyRunning):
-            await worker.ledger.claim(customer.name, "long", request_hash=asked, submitted_at=now())
+            await worker.ledger.claim(customer.name, "long", fingerprint=asked, submitted_at=now())
         found_busy.add(time.moment)
     held.end.set()
 
@@ -174,7 +174,7 @@ async def test_what_a_lost_hold_was_answered_is_recorded_as_lost(world: World, w
     told = await worker.deliver(customer, job_id="gone", **members)
 
     row = worker.row(customer, "gone")
-    assert (None, []) == (told, worker.put_back())
+    assert (None, []) == (told, worker.requeued())
     assert ("running", 2) == (row["state"], row["attempt"])
     assert [("lost", 1, 18)] == worker.outcomes(customer)
     assert 1 == len(customer.account.received)
@@ -334,7 +334,7 @@ async def test_calls_that_are_cut_short_are_recorded_when_the_job_is_put_back(wo
 
     assert await worker.deliver(customer, job_id="cut", options=options) is None
     between = worker.outcomes(customer)
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     result = await worker.run(customer, body)
 
     assert [("unanswered", 0, 0)] == between
@@ -418,7 +418,7 @@ async def test_a_death_is_recorded_though_the_run_after_it_comes_to_nothing(worl
 
     assert await worker.deliver(customer, body) is None
     assert [("unanswered", 0, 0)] == worker.outcomes(customer)
-    result = await worker.run(customer, worker.put_back()[0][0])
+    result = await worker.run(customer, worker.requeued()[0][0])
 
     assert ("succeeded", 3) == (result["status"], result["attempts"])
     assert [("answered", 1, 18), ("unanswered", 0, 0)] == worker.outcomes(customer)
@@ -492,7 +492,7 @@ async def test_a_storage_that_is_down_for_a_moment_is_waited_for(
 
         assert ("succeeded", 1, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
         assert before + 1 == len(customer.account.received)
-        assert [] == worker.put_back()
+        assert [] == worker.requeued()
     assert [("answered", 1, 18)] * 2 == worker.outcomes(customer)
 
 
@@ -500,10 +500,10 @@ async def test_a_storage_that_is_down_for_a_moment_is_waited_for(
 async def test_a_storage_that_stays_down_is_given_up(world: World, worker: Worker):
     """A run's patience ends: the job goes back, and is asked again by the run that takes it over."""
     customer = world.customer()
-    worker.table.faults.extend([None, *[Fault.REFUSED] * (len(holds.SAVING_WAITS_S) + 1)])
+    worker.table.faults.extend([None, *[Fault.REFUSED] * (len(attempts.STORAGE_WAITS_S) + 1)])
 
     assert await worker.deliver(customer, job_id="down") is None
-    ((body, delay_s),) = worker.put_back()
+    ((body, delay_s),) = worker.requeued()
     await worker.end_lease(customer, "down")
     result = await worker.run(customer, body)
 
@@ -536,13 +536,13 @@ async def test_a_step_that_was_stored_unseen_does_not_lose_the_job(
                 due.set()
                 await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(holds, "asyncio", Slow())
-    monkeypatch.setattr(holds, "SAVING_WAITS_S", (1, 1, 1))
+    monkeypatch.setattr(attempts, "asyncio", Slow())
+    monkeypatch.setattr(attempts, "STORAGE_WAITS_S", (1, 1, 1))
     worker, customer = worker_of(world), world.customer()
     worker.table.faults.extend([None, Fault.LOST, Fault.REFUSED, Fault.REFUSED, Fault.REFUSED])
 
     assert await worker.deliver(customer, job_id="unseen", **members) is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     result = await worker.run(customer, body)
 
     assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
@@ -557,7 +557,7 @@ async def test_an_answer_that_is_remembered_late_is_not_called_lost(world: World
     worker.table.faults.extend([None, Fault.REFUSED])
 
     assert await worker.deliver(customer, job_id="late", output={"blob": True}) is None
-    result = await worker.run(customer, worker.put_back()[0][0])
+    result = await worker.run(customer, worker.requeued()[0][0])
 
     assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert [("answered", 1, 18)] == worker.outcomes(customer)
@@ -574,7 +574,7 @@ async def test_a_blob_that_can_not_be_written_costs_no_second_call(world: World)
 
     assert await worker.deliver(customer, job_id="unkept", output={"blob": True}) is None
     blobs.refusing = False
-    result = await worker.run(customer, worker.put_back()[0][0])
+    result = await worker.run(customer, worker.requeued()[0][0])
 
     assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert [("answered", 1, 18)] == worker.outcomes(customer)

@@ -16,8 +16,12 @@ from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, StorageUnavailable
 from shared.jobs import ledger as module
+from shared.jobs import queries as queries_module
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.lease import Lease
 from shared.jobs.ledger import LEASE_S, Ledger
-from shared.jobs.records import Done, Lease, time_row
+from shared.jobs.queries import JobQueries
+from shared.jobs.records import FinishedJob, time_row
 from shared.jobs.step_rows import StepRecord, fitting
 from shared.storage.base import Row, RowExists, RowPage, Table
 from tests.support.fakes import Fault, MemoryTable
@@ -40,13 +44,23 @@ class Case:
     faults: deque[Fault | None]
     customer: str
 
-    async def claim(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Lease | Done:
-        """A claim on a job."""
-        return await self.ledger.claim(self.customer, job_id, request_hash=request_hash, submitted_at=SUBMITTED)
+    @property
+    def queries(self) -> JobQueries:
+        """Reads of the same table."""
+        return JobQueries(self.table)
 
-    async def mine(self, job_id: str = "job-1", *, request_hash: str = "hash") -> Lease:
+    @property
+    def updates(self) -> JobUpdates:
+        """Other changes of the same table."""
+        return JobUpdates(self.table)
+
+    async def claim(self, job_id: str = "job-1", *, fingerprint: str = "fingerprint") -> Lease | FinishedJob:
+        """A claim on a job."""
+        return await self.ledger.claim(self.customer, job_id, fingerprint=fingerprint, submitted_at=SUBMITTED)
+
+    async def mine(self, job_id: str = "job-1", *, fingerprint: str = "fingerprint") -> Lease:
         """A claim that must be had."""
-        claim = await self.claim(job_id, request_hash=request_hash)
+        claim = await self.claim(job_id, fingerprint=fingerprint)
         assert isinstance(claim, Lease)
         return claim
 
@@ -79,7 +93,8 @@ def pass_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def pass_by(seconds: float) -> None:
         moment = module.now() + timedelta(seconds=seconds)
-        monkeypatch.setattr(module, "now", lambda: moment)
+        for each in (module, queries_module):
+            monkeypatch.setattr(each, "now", lambda: moment)
 
     return pass_by
 
@@ -99,14 +114,14 @@ async def test_a_new_job_is_claimed(case: Case) -> None:
     assert {
         "state": "running",
         "attempt": 1,
-        "failures": 0,
-        "deaths": "",
+        "failed_attempts": 0,
+        "crashed_attempts": "",
         "reason": "",
         "reason_code": "",
         "cancelled": False,
         "owner": claim.owner,
-        "nonce": claim.nonce,
-        "hash": "hash",
+        "incarnation": claim.incarnation,
+        "fingerprint": "fingerprint",
         "action": "",
         "submitted_at": SUBMITTED,
         "started_at": claim.started_at,
@@ -122,7 +137,7 @@ async def test_a_done_job_is_told_again(case: Case, calls: int) -> None:
 
     again = [await case.claim() for _ in range(2)]
 
-    assert [Done(told)] * 2 == again
+    assert [FinishedJob(told)] * 2 == again
     assert calls == len(await case.usage())
 
 
@@ -149,7 +164,7 @@ async def test_an_id_belongs_to_what_it_asked_for(case: Case, done: bool) -> Non
         await case.complete(claim)
 
     with pytest.raises(JobConflict, match="job-1 belongs to a job of customer c-"):
-        await case.claim(request_hash="other")
+        await case.claim(fingerprint="other")
 
 
 async def test_ids_are_the_customers_own(case: Case) -> None:
@@ -157,7 +172,7 @@ async def test_ids_are_the_customers_own(case: Case) -> None:
     await case.complete(await case.mine())
     case.customer = f"{case.customer}-2"
 
-    assert 1 == (await case.mine(request_hash="other")).attempt
+    assert 1 == (await case.mine(fingerprint="other")).attempt
 
 
 async def test_a_job_that_runs_is_busy(case: Case) -> None:
@@ -204,7 +219,7 @@ async def test_a_released_job_is_claimed_at_once(case: Case) -> None:
     await case.complete(claim)
 
     assert 2 == claim.attempt
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 async def test_a_released_claim_completes_nothing(case: Case) -> None:
@@ -233,7 +248,7 @@ async def test_a_lost_claim_completes_nothing(case: Case, pass_by: Callable[[flo
     with pytest.raises(LeaseLost):
         await case.complete(first, b"later", calls=calls)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
     assert calls == len(await case.usage())
 
 
@@ -244,7 +259,7 @@ async def test_a_lease_that_ended_unnoticed_still_completes(case: Case, pass_by:
 
     await case.complete(claim)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 async def test_of_claims_at_once_one_wins(case: Case, pass_by: Callable[[float], None]) -> None:
@@ -283,7 +298,7 @@ async def test_a_usage_record_that_is_there_already_keeps_no_job_from_its_end(
 
     await case.complete(claim, calls=2)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
     keys = [f"u_2026-11_job-1_{number}" for number in ("0000", "0001", f"0001_{claim.owner[:8]}")]
     assert keys == await case.usage()
     found = await case.table.read(case.customer, keys[1])
@@ -295,7 +310,13 @@ async def test_a_usage_record_that_is_there_already_keeps_no_job_from_its_end(
 async def test_a_job_of_an_older_version_goes_on(case: Case, pass_by: Callable[[float], None]) -> None:
     """A row without a nonce is claimed, renewed and done as it always was."""
     moment = module.now()
-    values = {"state": "running", "attempt": 1, "owner": "older", "hash": "hash", "submitted_at": SUBMITTED}
+    values = {
+        "state": "running",
+        "attempt": 1,
+        "owner": "older",
+        "fingerprint": "fingerprint",
+        "submitted_at": SUBMITTED,
+    }
     old = Row(case.customer, "j_job-1", values | {"started_at": moment, "lease_until": moment})
     await case.table.insert(old, beside=[time_row(case.customer, "job-1", SUBMITTED)])
     pass_by(1)
@@ -303,21 +324,21 @@ async def test_a_job_of_an_older_version_goes_on(case: Case, pass_by: Callable[[
     claim = await case.mine()
     await case.complete(claim)
 
-    assert ("", 2) == (claim.nonce, claim.attempt)
-    assert Done(TOLD) == await case.claim()
+    assert ("", 2) == (claim.incarnation, claim.attempt)
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 async def test_a_job_keeps_its_nonce(case: Case, pass_by: Callable[[float], None]) -> None:
     """All claims of a job have the nonce that it was put on record with; another job has another."""
     job = Job(customer=case.customer, action="chat", job_id="job-1")
-    await case.ledger.submit(job, request_hash="hash", submitted_at=SUBMITTED)
+    await case.ledger.submit(job, fingerprint="fingerprint", submitted_at=SUBMITTED)
     first = await case.mine()
     pass_by(LEASE_S)
 
     second, other = await case.mine(), await case.mine("job-2")
 
-    assert first.nonce == second.nonce != other.nonce
-    assert [8, 8] == [len(claim.nonce) for claim in (first, other)]
+    assert first.incarnation == second.incarnation != other.incarnation
+    assert [8, 8] == [len(claim.incarnation) for claim in (first, other)]
 
 
 async def test_a_claim_whose_answer_was_lost_is_ones_own(case: Case) -> None:
@@ -328,7 +349,7 @@ async def test_a_claim_whose_answer_was_lost_is_ones_own(case: Case) -> None:
     await case.complete(claim)
 
     assert 1 == claim.attempt
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 async def test_a_takeover_whose_answer_was_lost_is_ones_own(case: Case, pass_by: Callable[[float], None]) -> None:
@@ -341,7 +362,7 @@ async def test_a_takeover_whose_answer_was_lost_is_ones_own(case: Case, pass_by:
     await case.complete(claim)
 
     assert 2 == claim.attempt
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 @pytest.mark.parametrize("calls", [0, 2])
@@ -352,7 +373,7 @@ async def test_a_completion_whose_answer_was_lost_is_ones_own(case: Case, calls:
 
     await case.complete(claim, calls=calls)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
     assert calls == len(await case.usage())
 
 
@@ -374,7 +395,7 @@ async def test_a_completion_that_seemed_to_fail_for_good_is_found_done(case: Cas
     with pytest.raises(StorageUnavailable):
         await case.complete(claim)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
     assert 1 == len(await case.usage())
 
 
@@ -388,7 +409,7 @@ async def test_a_completion_that_was_refused_can_be_made_again(case: Case) -> No
 
     await case.complete(claim)
 
-    assert Done(TOLD) == await case.claim()
+    assert FinishedJob(TOLD) == await case.claim()
 
 
 async def test_a_claim_that_seemed_to_fail_for_good_is_nobodys_until_its_lease_ends(
@@ -417,7 +438,7 @@ class Vanishing(MemoryTable):
 async def test_a_row_that_was_just_removed_is_waited_for() -> None:
     """Between an insert that found the row and the reading of it, the row may go: a moment later it is new."""
     with pytest.raises(AlreadyRunning) as raised:
-        await Ledger(Vanishing()).claim("contoso", "job-1", request_hash="hash", submitted_at=SUBMITTED)
+        await Ledger(Vanishing()).claim("contoso", "job-1", fingerprint="fingerprint", submitted_at=SUBMITTED)
 
     assert 1 == raised.value.delay_s
 
@@ -426,32 +447,32 @@ async def test_a_job_whose_worker_died_is_found_by_what_it_asked_for(
     case: Case, pass_by: Callable[[float], None]
 ) -> None:
     """Of a customer's jobs that asked for the same, the one whose worker died: not one that is done, or waits."""
-    await case.complete(await case.mine("done", request_hash="same"))
-    await case.ledger.release(await case.mine("waiting", request_hash="same"), LATER)
-    await case.mine("other", request_hash="other")
-    assert await case.ledger.find_unfinished(case.customer, "same") is None
+    await case.complete(await case.mine("done", fingerprint="same"))
+    await case.ledger.release(await case.mine("waiting", fingerprint="same"), LATER)
+    await case.mine("other", fingerprint="other")
+    assert await case.queries.find_unfinished(case.customer, "same") is None
 
-    await case.mine("dead", request_hash="same")
+    await case.mine("dead", fingerprint="same")
     with pytest.raises(AlreadyRunning):  # it may still run
-        await case.ledger.find_unfinished(case.customer, "same")
+        await case.queries.find_unfinished(case.customer, "same")
     pass_by(LEASE_S)
 
-    assert "dead" == await case.ledger.find_unfinished(case.customer, "same")
-    assert await case.ledger.find_unfinished(f"{case.customer}-2", "same") is None
+    assert "dead" == await case.queries.find_unfinished(case.customer, "same")
+    assert await case.queries.find_unfinished(f"{case.customer}-2", "same") is None
 
 
 async def test_of_two_alike_the_one_that_waits_is_not_taken_for_the_one_whose_worker_died(
     case: Case, pass_by: Callable[[float], None]
 ) -> None:
     """A job that only waits because Storage had failed is not given up for one whose worker may have just died."""
-    await case.ledger.release(await case.mine("waiting", request_hash="same"), LATER, failed=True)
-    await case.mine("dead", request_hash="same")
+    await case.ledger.release(await case.mine("waiting", fingerprint="same"), LATER, failed=True)
+    await case.mine("dead", fingerprint="same")
 
     with pytest.raises(AlreadyRunning):
-        await case.ledger.find_unfinished(case.customer, "same")
+        await case.queries.find_unfinished(case.customer, "same")
     pass_by(LEASE_S)
 
-    assert "dead" == await case.ledger.find_unfinished(case.customer, "same")
+    assert "dead" == await case.queries.find_unfinished(case.customer, "same")
 
 
 async def test_a_job_is_looked_for_without_reading_results() -> None:
@@ -469,28 +490,28 @@ async def test_a_job_is_looked_for_without_reading_results() -> None:
     table = Watched(page_size=1)
     case = Case(Ledger(table), table, table.faults, "contoso")
     for number in range(3):
-        await case.complete(await case.mine(f"done-{number}", request_hash="same"), b"large")
+        await case.complete(await case.mine(f"done-{number}", fingerprint="same"), b"large")
     for name in ("one", "two"):
-        await case.ledger.release(await case.mine(name, request_hash="same"), LATER, failed=name == "two")
+        await case.ledger.release(await case.mine(name, fingerprint="same"), LATER, failed=name == "two")
 
-    assert "two" == await case.ledger.find_unfinished("contoso", "same")
+    assert "two" == await case.queries.find_unfinished("contoso", "same")
     assert ["j_one", "j_two"] == [row.key for row in read]
-    assert {"state", "lease_until", "failures"} == {name for row in read for name in row.values}
+    assert {"state", "lease_until", "failed_attempts"} == {name for row in read for name in row.values}
 
 
 async def test_failed_runs_are_counted_and_forgiven(case: Case) -> None:
     """A job that waits to be run can be told to have failed once more, or never; one that runs is the worker's."""
     await case.ledger.release(await case.mine(), LATER)
     for _ in range(2):
-        await case.ledger.fail(case.customer, "job-1")
-    twice = (await case.values())["failures"]
-    await case.ledger.forgive(case.customer, "job-1")
-    never = (await case.values())["failures"]
+        await case.updates.add_failed_attempt(case.customer, "job-1")
+    twice = (await case.values())["failed_attempts"]
+    await case.updates.reset_failed_attempts(case.customer, "job-1")
+    never = (await case.values())["failed_attempts"]
     await case.mine()
-    await case.ledger.fail(case.customer, "job-1")
-    await case.ledger.fail(case.customer, "unknown")
+    await case.updates.add_failed_attempt(case.customer, "job-1")
+    await case.updates.add_failed_attempt(case.customer, "unknown")
 
-    assert (2, 0, 0) == (twice, never, (await case.values())["failures"])
+    assert (2, 0, 0) == (twice, never, (await case.values())["failed_attempts"])
 
 
 @pytest.mark.parametrize("use", ["claim", "release", "complete", "find_unfinished"])
@@ -504,7 +525,7 @@ async def test_without_storage_nothing_is_promised(use: str) -> None:
         "claim": case.claim,
         "release": lambda: case.ledger.release(claim, LATER),
         "complete": lambda: case.complete(claim),
-        "find_unfinished": lambda: case.ledger.find_unfinished("contoso", "hash"),
+        "find_unfinished": lambda: case.queries.find_unfinished("contoso", "fingerprint"),
     }
 
     with pytest.raises(StorageUnavailable):
@@ -515,7 +536,7 @@ async def test_without_storage_nothing_is_promised(use: str) -> None:
 def test_a_transaction_takes_as_many_steps_as_fit(rows: int, expected: int):
     """Steps are stored together up to 30, and to the 99 rows that a transaction has room for beside the job's."""
     row = Row("p", "k", {})
-    steps = [StepRecord(f"{number}", b"", Usage(), rows=[row] * rows) for number in range(40)]
+    steps = [StepRecord(f"{number}", b"", Usage(), usage_rows=[row] * rows) for number in range(40)]
 
     assert expected == len(fitting(steps))
 
@@ -523,13 +544,15 @@ def test_a_transaction_takes_as_many_steps_as_fit(rows: int, expected: int):
 async def test_a_change_that_seemed_to_fail_does_not_lose_the_claim(case: Case) -> None:
     """A claim whose etag is behind, because its own last change was made unseen, is still its owner's to give up."""
     claim = await case.mine()
-    await case.ledger.remember(claim, [StepRecord("0001", b"1", Usage())])  # its answer, and with it the etag, is lost
+    await case.ledger.save_steps(
+        claim, [StepRecord("0001", b"1", Usage())]
+    )  # its answer, and with it the etag, is lost
 
     await case.ledger.release(claim, LATER)
 
     again = await case.claim()
     assert isinstance(again, Lease)
-    assert (2, 0) == (again.attempt, again.failures)
+    assert (2, 0) == (again.attempt, again.failed_attempts)
 
 
 async def test_runs_that_came_to_nothing_are_counted(case: Case, pass_by: Callable[[float], None]) -> None:
@@ -545,4 +568,4 @@ async def test_runs_that_came_to_nothing_are_counted(case: Case, pass_by: Callab
     waited = await case.claim()
     assert isinstance(waited, Lease)
 
-    assert [1, 2, 2] == [claim.failures for claim in (left_behind, unkept, waited)]
+    assert [1, 2, 2] == [claim.failed_attempts for claim in (left_behind, unkept, waited)]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,9 +42,12 @@ from shared.errors import (
     StorageUnavailable,
     UpstreamRetryLater,
 )
+from shared.jobs import job_updates
 from shared.jobs import ledger as module
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
-from shared.jobs.records import Done, JobRecord, Lease, time_row
+from shared.jobs.records import FinishedJob, JobRecord, time_row
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row, Table
 from tests.support.fakes import Fault, MemoryTable
@@ -70,20 +74,33 @@ counts = st.integers(0, 3)
 class Job:
     """What the ledger knows of a job, as the model has it."""
 
-    request_hash: str
+    fingerprint: str
     state: str = "running"
     attempt: int = 1
-    failures: int = 0
-    deaths: tuple[int, ...] = ()
+    failed_attempts: int = 0
+    crashed_attempts: tuple[int, ...] = ()
     reason: str = ""
     reason_code: str = ""
     cancelled: bool = False
     retries: int = 0
-    lost: Usage = field(default_factory=Usage)
+    unrecoverable_usage: Usage = field(default_factory=Usage)
     lease_until: datetime | None = None
-    told: bytes | None = None
+    result_body: bytes | None = None
     holder: Holding | None = None
-    """Who may change it; None where that worker never heard of it."""
+    """Who may change it; None if that worker never heard of it."""
+    written_by: Write | None = None
+    """The holder's write that changed the row last; None if somebody else's did."""
+
+
+@dataclass(eq=False)
+class Write:
+    """One write of a holder, which it repeats under the same id until it knows that it was made."""
+
+    send: Callable[[Lease, str], Coroutine[Any, Any, Lease | None]]
+    apply: Callable[[State], None]
+    """What it changes in the model."""
+    confirmed: Callable[[], None] = lambda: None
+    operation_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(eq=False)
@@ -93,11 +110,12 @@ class Holding:
     claim: Lease
     known: set[str]
     """Steps that it knows to be stored."""
-    tried: list[str] = field(default_factory=list)
-    """Steps that it could not store; they go along with its next change."""
+    pending: list[str] = field(default_factory=list)
+    """Steps that it has not stored; they go along with its next write."""
     due: list[str] = field(default_factory=list)
-    """Records of calls without a step, which go along likewise."""
-    owed: int = 0
+    """JobQueries of calls without a step, which go along likewise."""
+    calls: int = 0
+    unconfirmed: Write | None = None
 
 
 @dataclass
@@ -116,7 +134,8 @@ class State:
 
 
 def _keeping(job: Job) -> dict[int, Any]:
-    return {} if job.holder is None else {id(job.holder): job.holder}
+    kept = (job.holder, job.written_by)
+    return {id(each): each for each in kept if each is not None}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -135,13 +154,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.held: dict[tuple[int, str], Holding] = {}
         self.numbers: dict[str, int] = {}
         self.attempts: dict[str, int] = {}
-        self.told: dict[str, bytes] = {}
+        self.result_body: dict[str, bytes] = {}
+        self.unanswered = False
         self.patch = pytest.MonkeyPatch()
 
     @initialize()
     def start(self) -> None:
         """The ledger's clock is the machine's."""
-        self.patch.setattr(module, "now", lambda: self.moment)
+        for each in (module, job_updates):
+            self.patch.setattr(each, "now", lambda: self.moment)
 
     def teardown(self) -> None:
         """Gives the clock back."""
@@ -159,21 +180,21 @@ class LedgerMachine(RuleBasedStateMachine):
         """What it had in hand is gone; the row stays as it is."""
         self.held.pop((worker, job), None)
 
-    @rule(worker=workers, job=jobs, request_hash=st.sampled_from(["same", "same", "same", "other"]), faults=faults)
-    def claim(self, worker: int, job: str, request_hash: str, faults: list[Fault | None]) -> None:
+    @rule(worker=workers, job=jobs, fingerprint=st.sampled_from(["same", "same", "same", "other"]), faults=faults)
+    def claim(self, worker: int, job: str, fingerprint: str, faults: list[Fault | None]) -> None:
         """A worker is given the job's message, or given it again."""
         before, row = self.state, self.state.jobs.get(job)
-        coming = self.ledger.claim(self.customer, job, request_hash=request_hash, submitted_at=START)
-        after = self._claimed(job, request_hash)
+        coming = self.ledger.claim(self.customer, job, fingerprint=fingerprint, submitted_at=START)
+        after = self._claimed(job, fingerprint)
         given = self._do(coming, faults, before if after is None else after)
         if given is None:
             return
         if isinstance(given, JobConflict):
             assert row is not None
-            assert request_hash != row.request_hash
-        elif isinstance(given, Done):
+            assert fingerprint != row.fingerprint
+        elif isinstance(given, FinishedJob):
             assert row is not None
-            assert ("done", row.told) == (row.state, given.told)
+            assert ("done", row.result_body) == (row.state, given.result_body)
         elif isinstance(given, AlreadyRunning):
             assert after is None
             assert row is not None
@@ -184,26 +205,26 @@ class LedgerMachine(RuleBasedStateMachine):
             assert after is not None
             self._hold(worker, job, given)
 
-    @rule(job=jobs, request_hash=st.sampled_from(["same", "same", "other"]), faults=faults)
-    def submit(self, job: str, request_hash: str, faults: list[Fault | None]) -> None:
+    @rule(job=jobs, fingerprint=st.sampled_from(["same", "same", "other"]), faults=faults)
+    def submit(self, job: str, fingerprint: str, faults: list[Fault | None]) -> None:
         """The job is put on record, as by HTTP, before its message comes; or again, when it did come."""
         row, after = self.state.jobs.get(job), self.state.copy()
         if row is None:
-            after.jobs[job] = Job(request_hash, "queued", 0)
+            after.jobs[job] = Job(fingerprint, "queued", 0)
         given = self._do(
-            self.ledger.submit(_job(self.customer, job), request_hash=request_hash, submitted_at=START), faults, after
+            self.ledger.submit(_job(self.customer, job), fingerprint=fingerprint, submitted_at=START), faults, after
         )
         if isinstance(given, JobConflict):
             assert row is not None
-            assert request_hash != row.request_hash
+            assert fingerprint != row.fingerprint
         elif given is not None:
             assert isinstance(given, JobRecord)
             now = self.state.jobs[job]
-            assert (now.state, now.attempt, now.request_hash, now.told) == (
+            assert (now.state, now.attempt, now.fingerprint, now.result_body) == (
                 given.state,
                 given.attempt,
-                given.request_hash,
-                given.told,
+                given.fingerprint,
+                given.result_body,
             )
 
     @precondition(lambda self: any(self._is_free(job) for job in JOBS))
@@ -214,7 +235,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         after = self._claimed(job, "same")
         given = self._together(
-            *(self.ledger.claim(self.customer, job, request_hash="same", submitted_at=START) for _ in WORKERS)
+            *(self.ledger.claim(self.customer, job, fingerprint="same", submitted_at=START) for _ in WORKERS)
         )
         claims = [one for one in given if isinstance(one, Lease)]
         assert 1 == len(claims)
@@ -231,10 +252,12 @@ class LedgerMachine(RuleBasedStateMachine):
         row = self.state.jobs[job]
         if not self._is_valid(job, holding) or self._lease_holds(row):
             return
-        taken, closed = self._claimed(job, row.request_hash), self._closed(job, b"raced", ["raced"])
+        taken, closed = self._claimed(job, row.fingerprint), self.state.copy()
+        self._ended(closed, name=job, body=b"raced", places=["raced"])
+        holding.unconfirmed = None
         done, given = self._together(
             self.ledger.complete(holding.claim, b"raced", status="succeeded", usage=self._rows(job, ["raced"])),
-            self.ledger.claim(self.customer, job, request_hash=row.request_hash, submitted_at=START),
+            self.ledger.claim(self.customer, job, fingerprint=row.fingerprint, submitted_at=START),
         )
         if isinstance(given, Lease):
             assert isinstance(done, LeaseLost)
@@ -243,94 +266,103 @@ class LedgerMachine(RuleBasedStateMachine):
             self._hold((worker + 1) % len(WORKERS), job, given)
         else:
             assert done is None
-            assert isinstance(given, AlreadyRunning | Done)
+            assert isinstance(given, AlreadyRunning | FinishedJob)
             self.state = closed
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), faults=faults)
     def renew(self, data: st.DataObject, faults: list[Fault | None]) -> None:
-        """A worker keeps its lease; what it could not store before goes along, as `Hold` sees to."""
+        """A worker keeps its lease. A renewal is not repeated: the ledger accepts what only this lease has changed."""
         job, holding = self._draw(data)
-        if holding.tried or holding.due:
-            return
-        after = self._changed(job, holding)
-        given = self._do(self.ledger.renew(holding.claim), faults, after, lost=not self._is_valid(job, holding))
+        after, valid = self.state.copy(), self._is_valid(job, holding)
+        if valid:
+            self._renewed(after, job)
+        given = self._do(self.ledger.renew(holding.claim), faults, after, lost=not valid)
         if isinstance(given, Lease):
             holding.claim = given
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), number=st.integers(1, 3), owed=st.integers(0, 1), faults=faults)
-    def remember(self, data: st.DataObject, number: int, owed: int, faults: list[Fault | None]) -> None:
+    @rule(data=st.data(), number=st.integers(1, 3), calls=st.integers(0, 1), faults=faults)
+    def save_steps(self, data: st.DataObject, number: int, calls: int, faults: list[Fault | None]) -> None:
         """A worker stores steps with their usage records: those that it could not store before, and new ones."""
         job, holding = self._draw(data)
-        new = [f"{n:04}" for n in range(12) if f"{n:04}" not in {*holding.known, *holding.tried}][:number]
-        holding.tried += new
-        keys = list(holding.tried)
-        rows = self._owe(holding, owed)
-        after = self._changed(job, holding, steps=keys, rows=rows)
-        steps = [StepRecord(key, f'"{key}"'.encode(), Usage(calls=1), rows=self._rows(job, [key])) for key in keys]
-        given = self._do(
-            self.ledger.remember(holding.claim, steps, self._rows(job, rows)),
-            faults,
-            after,
-            lost=not self._is_valid(job, holding),
-        )
-        if isinstance(given, Lease):
-            holding.claim = given
+        if not self._repeat_unconfirmed(job, holding):
+            return
+        holding.pending += [f"{n:04}" for n in range(12) if f"{n:04}" not in {*holding.known, *holding.pending}][
+            :number
+        ]
+        keys, rows = list(holding.pending), self._add_calls(holding, calls)
+        steps = [
+            StepRecord(key, f'"{key}"'.encode(), Usage(calls=1), usage_rows=self._rows(job, [key])) for key in keys
+        ]
+
+        def apply(after: State) -> None:
+            self._renewed(after, job)
+            after.steps.update(f"s_{job}~{key}" for key in keys)
+            self._billed(after, job, holding, [*keys, *rows])
+
+        def confirmed() -> None:
             holding.known.update(keys)
-            holding.tried.clear()
-            holding.due.clear()
+            del holding.pending[: len(keys)], holding.due[: len(rows)]
+
+        usage = self._rows(job, rows)
+        self._write(job, holding, faults, Write(partial(self._save_steps, steps, usage), apply, confirmed))
 
     @precondition(lambda self: self.held)
     @rule(
         data=st.data(),
         because=st.sampled_from(REASONS),
         failed=st.booleans(),
-        lost=st.integers(0, 2),
+        calls=st.integers(0, 2),
         faults=faults,
     )
     def release(
-        self, data: st.DataObject, because: RetryLater, failed: bool, lost: int, faults: list[Fault | None]
+        self, data: st.DataObject, because: RetryLater, failed: bool, calls: int, faults: list[Fault | None]
     ) -> None:
-        """A worker gives its job up, with what it has lost; then it does nothing more with it, if it was told so."""
+        """A worker gives its job up, with what it has lost; then it does nothing more with it, if it knows that."""
         job, holding = self._draw(data)
-        claim, rows = holding.claim, self._owe(holding, lost)
-        sum_of_lost = claim.lost + Usage(calls=lost)
+        if not self._repeat_unconfirmed(job, holding):
+            return
+        claim, rows = holding.claim, self._add_calls(holding, calls)
+        unrecoverable = claim.unrecoverable_usage + Usage(calls=calls)
         retries = because.retries if isinstance(because, UpstreamRetryLater) else claim.retries
-        after, row = self.state.copy(), self.state.jobs[job]
-        again = self._is_ours(job, holding) and row.state == "waiting"  # it seemed to fail the last time
-        if not again:
-            after = self._changed(job, holding, rows=rows, renewed=False)
-            given_up = after.jobs[job]
-            given_up.state, given_up.retries, given_up.lost = "waiting", retries, sum_of_lost
-            given_up.failures = claim.failures + failed
-            given_up.reason = str(because)
-            given_up.reason_code = "rate_limited" if isinstance(because, UpstreamRetryLater) else ""
-        self._do(
-            self.ledger.release(
-                claim, because, retries=retries, failed=failed, lost=sum_of_lost, rows=self._rows(job, rows)
-            ),
-            faults,
-            after,
-            lost=not (again or self._is_valid(job, holding)),
-        )
+
+        def apply(after: State) -> None:
+            row = after.jobs[job]
+            row.state, row.retries, row.unrecoverable_usage = "waiting", retries, unrecoverable
+            row.failed_attempts = claim.failed_attempts + failed
+            row.reason = str(because)
+            row.reason_code = "rate_limited" if isinstance(because, UpstreamRetryLater) else ""
+            self._billed(after, job, holding, rows)
+
+        async def send(lease: Lease, operation_id: str) -> None:
+            await self.ledger.release(
+                lease,
+                because,
+                retries=retries,
+                failed=failed,
+                unrecoverable_usage=unrecoverable,
+                usage=self._rows(job, rows),
+                operation_id=operation_id,
+            )
+
+        self._write(job, holding, faults, Write(send, apply))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), calls=counts, faults=faults)
     def complete(self, data: st.DataObject, calls: int, faults: list[Fault | None]) -> None:
-        """A worker closes its job."""
+        """A worker ends its job."""
         job, holding = self._draw(data)
-        row = self.state.jobs[job]
-        told = f"told in attempt {holding.claim.attempt}".encode()
+        if not self._repeat_unconfirmed(job, holding):
+            return
+        body = f"result of attempt {holding.claim.attempt}".encode()
         places = [*holding.due, *(f"a{holding.claim.attempt}{number:04}" for number in range(calls))]
-        again = self._is_ours(job, holding) and row.state == "done"
-        after = self.state.copy() if again else self._closed(job, told, places)
-        self._do(
-            self.ledger.complete(holding.claim, told, status="succeeded", usage=self._rows(job, places)),
-            faults,
-            after,
-            lost=not (again or self._is_valid(job, holding)),
-        )
+
+        async def send(lease: Lease, operation_id: str) -> None:
+            usage = self._rows(job, places)
+            await self.ledger.complete(lease, body, status="succeeded", usage=usage, operation_id=operation_id)
+
+        self._write(job, holding, faults, Write(send, partial(self._ended, name=job, body=body, places=places)))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), calls=st.integers(1, 2))
@@ -339,22 +371,25 @@ class LedgerMachine(RuleBasedStateMachine):
         job, holding = self._draw(data)
         if self._is_ours(job, holding):
             return
-        rows = self._owe(holding, calls)
+        rows = self._add_calls(holding, calls)
         for _ in range(2):
-            for row in self._rows(job, rows):
-                self.run(self.ledger.record(row))
+            self.run(self.ledger.append_usage(self._rows(job, rows)))
         self.state.usage.update(_keys(job, rows))
 
     @rule(job=jobs, faults=faults)
     def cancel(self, job: str, faults: list[Fault | None]) -> None:
         """Somebody calls the job off."""
         row, after = self.state.jobs.get(job), self.state.copy()
+        if row is not None:
+            after.jobs[job].written_by = None
         died = row is not None and row.state == "running" and not self._lease_holds(row)
         if row is not None and row.state in {"queued", "waiting"}:
             after.jobs[job].state = "cancelled"
         elif died:
             after.jobs[job].cancelled = True
-        given = self._do(self.ledger.cancel(self.customer, job), faults, after)
+        else:
+            after = self.state.copy()
+        given = self._do(JobUpdates(self.table).cancel(self.customer, job), faults, after)
         if not any(fault in {Fault.REFUSED, Fault.LOST} for fault in faults):
             assert ("cancelled" if died else after.jobs[job].state if row else None) == given
 
@@ -371,71 +406,78 @@ class LedgerMachine(RuleBasedStateMachine):
         for name, job in self.state.jobs.items():
             assert self.attempts.get(name, 0) <= job.attempt
             self.attempts[name] = job.attempt
-            if name in self.told:
-                assert ("done", self.told[name]) == (job.state, job.told)
-            if job.told is not None:
-                self.told[name] = job.told
+            if name in self.result_body:
+                assert ("done", self.result_body[name]) == (job.state, job.result_body)
+            if job.result_body is not None:
+                self.result_body[name] = job.result_body
 
     @invariant()
     def each_death_is_recorded_once(self) -> None:
         """A death stands among those that are still to be recorded at most once, and before its heir's attempt."""
         for job in self.state.jobs.values():
-            assert len(job.deaths) == len(set(job.deaths))
-            assert all(death < job.attempt for death in job.deaths)
+            assert len(job.crashed_attempts) == len(set(job.crashed_attempts))
+            assert all(death < job.attempt for death in job.crashed_attempts)
 
     # The model.
 
-    def _claimed(self, name: str, request_hash: str) -> State | None:
+    def _claimed(self, name: str, fingerprint: str) -> State | None:
         """What a claim leaves, or None where there is none to be had."""
         after = self.state.copy()
         job = after.jobs.get(name)
         if job is None:
-            after.jobs[name] = Job(request_hash, lease_until=self._lease())
+            after.jobs[name] = Job(fingerprint, lease_until=self._lease())
             return after
-        if (
-            job.request_hash != request_hash
-            or job.state == "done"
-            or (job.state == "running" and self._lease_holds(job))
-        ):
+        if job.fingerprint != fingerprint or job.state == "done" or (job.state == "running" and self._lease_holds(job)):
             return None
         if job.state == "running":
-            job.failures += 1
-            job.deaths = (*job.deaths, job.attempt)
+            job.failed_attempts += 1
+            job.crashed_attempts = (*job.crashed_attempts, job.attempt)
             before = job.reason.removeprefix(DIED).removeprefix(" Before that: ")
             job.reason = f"{DIED} Before that: {before}" if before else DIED
         job.cancelled = job.cancelled or job.state == "cancelled"
-        job.state, job.holder, job.lease_until = "running", None, self._lease()
+        job.state, job.holder, job.written_by, job.lease_until = "running", None, None, self._lease()
         job.attempt += 1
         return after
 
-    def _changed(
-        self,
-        name: str,
-        holding: Holding,
-        *,
-        steps: Sequence[str] = (),
-        rows: Sequence[str] = (),
-        renewed: bool = True,
-    ) -> State:
-        """What a change of a valid claim's leaves. Whoever writes usage records has written those of the deaths."""
-        after = self.state.copy()
-        job = after.jobs[name]
-        after.steps.update(f"s_{name}~{step}" for step in steps)
-        after.usage.update(_keys(name, [*steps, *rows]))
-        if renewed:
-            job.lease_until = self._lease()
-        if (steps or rows) and holding.claim.deaths:
-            job.deaths = ()
-        return after
+    def _renewed(self, after: State, name: str) -> None:
+        after.jobs[name].lease_until = self._lease()
 
-    def _closed(self, name: str, told: bytes, places: Sequence[str]) -> State:
-        after = self.state.copy()
+    def _billed(self, after: State, name: str, holding: Holding, places: Sequence[str]) -> None:
+        """What usage records leave. Whoever writes any has written those of crashed attempts."""
+        after.usage.update(_keys(name, places))
+        if places and holding.claim.crashed_attempts:
+            after.jobs[name].crashed_attempts = ()
+
+    def _ended(self, after: State, *, name: str, body: bytes, places: Sequence[str]) -> None:
         job = after.jobs[name]
-        job.state, job.told = "done", told
+        job.state, job.result_body = "done", body
         after.usage.update(_keys(name, places))
         if places:
-            job.deaths = ()
-        return after
+            job.crashed_attempts = ()
+
+    async def _save_steps(
+        self, steps: Sequence[StepRecord], usage: Sequence[Row], lease: Lease, operation_id: str
+    ) -> Lease:
+        return await self.ledger.save_steps(lease, steps, usage, operation_id=operation_id)
+
+    def _repeat_unconfirmed(self, job: str, holding: Holding) -> bool:
+        """Repeat a write whose answer got lost, as an attempt does before others; return whether it may go on."""
+        if holding.unconfirmed is not None:
+            self._write(job, holding, [], holding.unconfirmed)
+        return holding.unconfirmed is None and self._is_valid(job, holding)
+
+    def _write(self, job: str, holding: Holding, faults: Sequence[Fault | None], write: Write) -> None:
+        holding.unconfirmed = write
+        after, row = self.state.copy(), self.state.jobs[job]
+        valid, made = self._is_valid(job, holding), row.written_by is write
+        if valid and not made:
+            write.apply(after)
+            after.jobs[job].written_by = write
+        lost = not (valid or made)
+        given = self._do(write.send(holding.claim, write.operation_id), faults, after, lost=lost)
+        if isinstance(given, Lease | None) and not self.unanswered:
+            holding.claim, holding.unconfirmed = given or holding.claim, None
+            write.confirmed()
 
     def _do(
         self,
@@ -446,14 +488,15 @@ class LedgerMachine(RuleBasedStateMachine):
         lost: bool = False,
     ) -> T | Exception | None:
         """What a use of the ledger gives or raises; it leaves the state as it was, or as `after` says."""
-        before = self.state
+        before, self.unanswered = self.state, False
         self.faults.extend(faults)
         try:
             given: T | Exception = self.run(coming)
         except (StorageUnavailable, AlreadyRunning, JobConflict, LeaseLost) as exc:
             given = exc
         self.faults.clear()
-        if isinstance(given, StorageUnavailable):
+        self.unanswered = isinstance(given, StorageUnavailable)
+        if self.unanswered:
             assert {Fault.REFUSED, Fault.LOST} & {*faults}
             if self._found() != self._expected(before):
                 assert not lost
@@ -473,8 +516,22 @@ class LedgerMachine(RuleBasedStateMachine):
     def _hold(self, worker: int, name: str, claim: Lease) -> None:
         """Gives a worker its claim, and lets it read what was remembered, as a run does."""
         job = self.state.jobs[name]
-        said = (claim.attempt, claim.failures, claim.deaths, claim.retries, claim.lost, claim.cancelled)
-        assert (job.attempt, job.failures, job.deaths, job.retries, job.lost, job.cancelled) == said
+        said = (
+            claim.attempt,
+            claim.failed_attempts,
+            claim.crashed_attempts,
+            claim.retries,
+            claim.unrecoverable_usage,
+            claim.cancelled,
+        )
+        assert (
+            job.attempt,
+            job.failed_attempts,
+            job.crashed_attempts,
+            job.retries,
+            job.unrecoverable_usage,
+            job.cancelled,
+        ) == said
         assert (job.reason, job.reason_code) == (claim.reason, claim.reason_code)
         assert START == claim.submitted_at
         steps = {step.key for step in self.run(self.ledger.steps(claim))}
@@ -485,10 +542,10 @@ class LedgerMachine(RuleBasedStateMachine):
         (_, job), holding = data.draw(st.sampled_from(sorted(self.held.items(), key=lambda one: one[0])))
         return job, holding
 
-    def _owe(self, holding: Holding, number: int) -> list[str]:
-        first = holding.owed + 1
-        holding.owed += number
-        holding.due += [f"~{holding.claim.attempt}.{one}" for one in range(first, holding.owed + 1)]
+    def _add_calls(self, holding: Holding, number: int) -> list[str]:
+        first = holding.calls + 1
+        holding.calls += number
+        holding.due += [f"~{holding.claim.attempt}.{one}" for one in range(first, holding.calls + 1)]
         return list(holding.due)
 
     def _rows(self, job: str, places: Sequence[str]) -> list[Row]:
@@ -518,16 +575,16 @@ class LedgerMachine(RuleBasedStateMachine):
             rows[f"j_{name}"] = {
                 "state": job.state,
                 "attempt": job.attempt,
-                "failures": job.failures,
-                "deaths": ",".join(map(str, job.deaths)),
+                "failed_attempts": job.failed_attempts,
+                "crashed_attempts": ",".join(map(str, job.crashed_attempts)),
                 "reason": job.reason,
                 "reason_code": job.reason_code,
                 "cancelled": job.cancelled,
                 "retries": job.retries,
-                "lost": job.lost,
+                "unrecoverable_usage": job.unrecoverable_usage,
                 "lease_until": job.lease_until,
-                "told": job.told,
-                "hash": job.request_hash,
+                "result_body": job.result_body,
+                "fingerprint": job.fingerprint,
             }
         return rows
 
@@ -539,12 +596,19 @@ class LedgerMachine(RuleBasedStateMachine):
         for row in self.run(scan()):
             values, found[row.key] = row.values, {}
             if row.key.startswith("j_"):
-                usual = {"failures": 0, "deaths": "", "reason": "", "reason_code": "", "cancelled": False, "retries": 0}
+                usual = {
+                    "failed_attempts": 0,
+                    "crashed_attempts": "",
+                    "reason": "",
+                    "reason_code": "",
+                    "cancelled": False,
+                    "retries": 0,
+                }
                 found[row.key] = {name: values.get(name, other) for name, other in usual.items()} | {
-                    **{name: values[name] for name in ("state", "attempt", "hash")},
+                    **{name: values[name] for name in ("state", "attempt", "fingerprint")},
                     "lease_until": values.get("lease_until"),
-                    "lost": msgspec.json.decode(values.get("lost", "{}"), type=Usage),
-                    "told": values.get("told"),
+                    "unrecoverable_usage": msgspec.json.decode(values.get("unrecoverable_usage", "{}"), type=Usage),
+                    "result_body": values.get("result_body"),
                 }
         return found
 

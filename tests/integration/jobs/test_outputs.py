@@ -66,8 +66,8 @@ async def test_result_that_fits_is_told_whole_and_not_written(size: int):
     """A result up to the size of a message is the message, and there is no blob."""
     blobs = Kept()
 
-    assert encode_result(padded(size)) == Outputs(settings(), blobs).whole(job(), padded(size))
-    assert Outputs(settings(), blobs).whole(job(blob=True), padded(size)) is None
+    assert encode_result(padded(size)) == Outputs(settings(), blobs).inline_body(job(), padded(size))
+    assert Outputs(settings(), blobs).inline_body(job(blob=True), padded(size)) is None
     assert {} == blobs.blobs
 
 
@@ -77,7 +77,7 @@ async def test_result_that_is_too_large_is_written_and_told_without_its_output(s
     blobs = Kept()
     whole = encode_result(padded(size))
 
-    assert Outputs(settings(), blobs).whole(job(), padded(size)) is None
+    assert Outputs(settings(), blobs).inline_body(job(), padded(size)) is None
     told = await Outputs(settings(), blobs).save(job(), padded(size))
 
     assert {("rc", "acme/job-1/result.json"): (whole, "application/json")} == blobs.blobs
@@ -162,7 +162,7 @@ def test_other_queues_are_refused(queue: str):
         outputs.check(Output(queue=queue))
 
     assert (
-        f"`output.queue` {queue} is not allowed; the app setting ALLOWED_RESULT_QUEUES allows results, "
+        f"`output.queue` {queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows results, "
         "special." == str(raised.value)
     )
 

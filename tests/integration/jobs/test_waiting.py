@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from shared.clock import now, rfc3339
-from shared.contract.job import decode_job, request_hash
+from shared.contract.job import decode_job, fingerprint
 from shared.errors import StorageUnavailable
-from shared.jobs.records import Lease
+from shared.jobs.lease import Lease
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion, error
 from tests.support.fakes import Fault, MemoryTable
@@ -37,10 +37,10 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     customer = world.customer(max_concurrency=1)
     customer.account.will_answer(completion(), error(429, retry_after="600"))
     assert await worker.deliver(customer, job_id="off", **PROMPTS) is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     before = len(customer.account.received)
 
-    states = [await worker.services.ledger.cancel(customer.name, "off") for _ in range(2)]
+    states = [await worker.services.updates.cancel(customer.name, "off") for _ in range(2)]
     result = await worker.run(customer, body)
     again = await worker.run(customer, body)
 
@@ -51,7 +51,7 @@ async def test_a_job_that_waits_can_be_called_off(world: World, worker: Worker):
     assert result == again
     assert before == len(customer.account.received)
     assert [("answered", 1, 18)] == worker.outcomes(customer)
-    assert "done" == await worker.services.ledger.cancel(customer.name, "off")
+    assert "done" == await worker.services.updates.cancel(customer.name, "off")
 
 
 async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worker: Worker):
@@ -59,8 +59,8 @@ async def test_a_job_that_is_not_there_can_not_be_called_off(world: World, worke
     customer, other = world.customer(), world.customer()
     await worker.run(other, job_id="theirs")
 
-    assert await worker.services.ledger.cancel(customer.name, "nothing") is None
-    assert await worker.services.ledger.cancel(customer.name, "theirs") is None
+    assert await worker.services.updates.cancel(customer.name, "nothing") is None
+    assert await worker.services.updates.cancel(customer.name, "theirs") is None
 
 
 async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
@@ -70,20 +70,20 @@ async def test_a_job_that_runs_is_not_called_off(world: World, worker: Worker):
     run = asyncio.create_task(worker.run(customer, job_id="runs"))
     await held.asked.wait()
 
-    state = await worker.services.ledger.cancel(customer.name, "runs")
+    state = await worker.services.updates.cancel(customer.name, "runs")
     held.end.set()
 
     assert "running" == state
     assert "succeeded" == (await run)["status"]
-    assert "done" == await worker.services.ledger.cancel(customer.name, "runs")
+    assert "done" == await worker.services.updates.cancel(customer.name, "runs")
 
 
 async def test_a_cancelled_job_stays_cancelled_though_its_worker_dies(world: World, worker: Worker):
     """A worker that dies while it ends a cancelled job leaves one that the next one ends alike."""
     customer = world.customer()
-    body = await _put_back(worker, customer)
-    await worker.services.ledger.cancel(customer.name, "off")
-    await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
+    body = await _requeue_waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "off")
+    await worker.ledger.claim(customer.name, "off", fingerprint=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "off")
 
     result = await worker.run(customer, body)
@@ -95,8 +95,8 @@ async def test_a_cancelled_job_stays_cancelled_though_its_worker_dies(world: Wor
 async def test_a_cancelled_job_that_is_buried_is_cancelled(world: World, worker: Worker):
     """Whichever queue its message comes from."""
     customer = world.customer()
-    body = await _put_back(worker, customer)
-    await worker.services.ledger.cancel(customer.name, "off")
+    body = await _requeue_waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "off")
 
     told = await worker.services.worker.dead_letter(delivery(body))
 
@@ -108,12 +108,12 @@ async def test_a_cancelled_job_that_is_buried_is_cancelled(world: World, worker:
 async def test_a_cancelled_job_waits_for_storage(world: World, worker: Worker):
     """A Storage that does not keep the end of a cancelled job does not bring it back to life."""
     customer = world.customer()
-    body = await _put_back(worker, customer)
-    await worker.services.ledger.cancel(customer.name, "off")
+    body = await _requeue_waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "off")
     worker.table.faults.extend([None, None, Fault.REFUSED])
 
     assert await worker.deliver(customer, body) is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     await worker.end_lease(customer, "off")
     result = await worker.run(customer, body)
 
@@ -128,7 +128,7 @@ async def test_a_deadline_counts_from_the_first_submission(world: World, worker:
     body = json.dumps(customer.job(job_id="patient", options={"deadline_s": 600})).encode()
     assert await worker.deliver(customer, body, submitted_at=first) is None
 
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     row = worker.table.rows[customer.name, "j_patient"]
     assert first == row.values["submitted_at"]
     await worker.table.merge(replace(row, values={"submitted_at": first - timedelta(seconds=40)}))
@@ -146,8 +146,8 @@ async def test_a_deadline_counts_though_the_job_never_got_a_claim(world: World, 
     body = json.dumps(customer.job(job_id="unclaimed", options={"deadline_s": 600})).encode()
     for _ in range(3):
         assert await worker.deliver(customer, body, submitted_at=first) is None
-        ((body, _),) = worker.put_back()
-        assert {"submitted_at": rfc3339(first)} == json.loads(body)["_put_back"]
+        ((body, _),) = worker.requeued()
+        assert {"submitted_at": rfc3339(first)} == json.loads(body)["_envelope"]
     worker.table.down = False
 
     result = await worker.run(customer, _moved(body, seconds=101))
@@ -157,10 +157,10 @@ async def test_a_deadline_counts_though_the_job_never_got_a_claim(world: World, 
     assert [] == customer.account.received
 
 
-async def test_a_job_put_back_is_submitted_when_it_first_was(world: World, worker: Worker):
+async def test_a_job_requeue_waiting_is_submitted_when_it_first_was(world: World, worker: Worker):
     """A message of now whose job was submitted an hour ago is of an hour ago, for whoever claims it first."""
     customer, first = world.customer(), now() - timedelta(hours=1)
-    body = json.dumps(customer.job(job_id="old") | {"_put_back": {"submitted_at": rfc3339(first)}}).encode()
+    body = json.dumps(customer.job(job_id="old") | {"_envelope": {"submitted_at": rfc3339(first)}}).encode()
 
     result = await worker.run(customer, body)
 
@@ -170,7 +170,7 @@ async def test_a_job_put_back_is_submitted_when_it_first_was(world: World, worke
 async def test_nobody_can_lengthen_a_deadline(world: World, worker: Worker):
     """A caller that writes a time of its own, in the future, has the deadline that all have."""
     customer, later = world.customer(), now() + timedelta(days=3)
-    job = customer.job(options={"deadline_s": 60}) | {"_put_back": {"submitted_at": rfc3339(later)}}
+    job = customer.job(options={"deadline_s": 60}) | {"_envelope": {"submitted_at": rfc3339(later)}}
 
     result = await worker.run(customer, json.dumps(job).encode(), submitted_at=now() - timedelta(seconds=61))
 
@@ -194,7 +194,7 @@ async def test_nobody_can_lengthen_a_deadline(world: World, worker: Worker):
 async def test_a_time_that_makes_no_sense_harms_nobody(world: World, written: Any):
     """Whatever a caller writes where only we write, its job ends with a result that is its own: on Azurite."""
     customer = world.customer()
-    job = customer.job() | {"_put_back": {"submitted_at": written}}
+    job = customer.job() | {"_envelope": {"submitted_at": written}}
 
     result = await customer.run(json.dumps(job).encode())
 
@@ -203,10 +203,10 @@ async def test_a_time_that_makes_no_sense_harms_nobody(world: World, written: An
 
 @pytest.mark.parametrize("written", [{}, [], "x", 1])
 async def test_a_word_of_ours_that_is_none_is_refused(world: World, worker: Worker, written: Any):
-    """What stands for `_put_back` and is none is no job."""
+    """What stands for `_envelope` and is none is no job."""
     customer = world.customer()
 
-    result = await worker.run(customer, json.dumps(customer.job() | {"_put_back": written}).encode())
+    result = await worker.run(customer, json.dumps(customer.job() | {"_envelope": written}).encode())
 
     assert "invalid_job" == result["error"]["code"]
 
@@ -216,7 +216,7 @@ async def test_a_buried_job_tells_the_endpoints_refusal(world: World, worker: Wo
     customer = world.customer()
     customer.account.will_answer(error(429, message="Slow down.", retry_after="600"))
     assert await worker.deliver(customer, job_id="poison") is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     await _submitted_earlier(worker, customer, "poison", timedelta(days=2))
 
     told = await worker.services.worker.dead_letter(delivery(body))
@@ -224,7 +224,7 @@ async def test_a_buried_job_tells_the_endpoints_refusal(world: World, worker: Wo
     assert told is not None
     result = json.loads(told)
     assert ("failed", "rate_limited", 2) == (result["status"], result["error"]["code"], result["attempts"])
-    assert "given up after 2 runs" in result["error"]["message"]
+    assert "given up by the queue" in result["error"]["message"]
     assert "Slow down." in result["error"]["message"]
 
 
@@ -232,7 +232,7 @@ async def test_a_buried_job_tells_that_its_worker_died(world: World, worker: Wor
     """Where nothing else is known, the death itself is the reason, and ours."""
     customer = world.customer()
     body = json.dumps(customer.job(job_id="deadly")).encode()
-    await worker.ledger.claim(customer.name, "deadly", request_hash=_asked(body), submitted_at=now())
+    await worker.ledger.claim(customer.name, "deadly", fingerprint=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "deadly")
 
     told = await worker.services.worker.dead_letter(delivery(body))
@@ -259,7 +259,7 @@ async def test_a_buried_job_that_nobody_claimed_is_answered(world: World, worker
 async def _dead(worker: Worker, customer: Customer, **members: Any) -> bytes:
     """A message without an id, whose job `orig-1` was running when its worker died."""
     body = json.dumps(customer.job(**members)).encode()
-    await worker.ledger.claim(customer.name, "orig-1", request_hash=_asked(body), submitted_at=now())
+    await worker.ledger.claim(customer.name, "orig-1", fingerprint=_asked(body), submitted_at=now())
     await worker.end_lease(customer, "orig-1")
     return body
 
@@ -296,7 +296,7 @@ async def test_a_poison_message_past_its_deadline_waits_for_no_other(world: Worl
     """A job that asks for the same and runs just now holds nobody up for ever."""
     customer = world.customer()
     body = json.dumps(customer.job(options={"deadline_s": 5})).encode()
-    await worker.ledger.claim(customer.name, "other", request_hash=_asked(body), submitted_at=now())
+    await worker.ledger.claim(customer.name, "other", fingerprint=_asked(body), submitted_at=now())
 
     told = await worker.services.worker.dead_letter(
         replace(delivery(body, "poison-9"), submitted_at=now() - timedelta(days=2))
@@ -323,7 +323,7 @@ async def test_a_queue_that_refuses_for_a_while_ends_no_waiting_job(world: World
     worker.queues.down = False
 
     assert await worker.services.worker.dead_letter(delivery(body)) is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     result = await worker.run(customer, body)
 
     assert "succeeded" == result["status"]
@@ -336,10 +336,10 @@ async def test_a_job_is_not_buried_for_ever(world: World, worker: Worker):
     for job_id, burials in (("again", 5), ("late", 0)):
         customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
         assert await worker.deliver(customer, job_id=job_id) is None
-        ((body, _),) = worker.put_back()
+        ((body, _),) = worker.requeued()
         for _ in range(burials):
             assert await worker.services.worker.dead_letter(delivery(body)) is None
-            ((body, _),) = worker.put_back()
+            ((body, _),) = worker.requeued()
         if not burials:
             await _submitted_earlier(worker, customer, job_id, timedelta(days=2))
         told.append(json.loads(await worker.services.worker.dead_letter(delivery(body)) or b"{}"))
@@ -353,9 +353,9 @@ async def test_a_job_is_not_buried_for_ever(world: World, worker: Worker):
 async def test_deaths_do_not_pile_up_in_the_reason(world: World, worker: Worker):
     """However often its worker died, the result says it once, and before it what the endpoint had said."""
     customer = world.customer()
-    body = await _put_back(worker, customer)
+    body = await _requeue_waiting(worker, customer)
     for _ in range(3):
-        await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
+        await worker.ledger.claim(customer.name, "off", fingerprint=_asked(body), submitted_at=now())
         await worker.end_lease(customer, "off")
 
     told = await worker.services.worker.dead_letter(delivery(body))
@@ -369,16 +369,16 @@ async def test_deaths_do_not_pile_up_in_the_reason(world: World, worker: Worker)
 async def test_five_runs_that_came_to_nothing_are_enough(world: World, worker: Worker):
     """A job whose workers died five times is given up with the last known reason, and buys nothing more."""
     customer = world.customer()
-    body = await _put_back(worker, customer)
+    body = await _requeue_waiting(worker, customer)
     for _ in range(5):
-        claim = await worker.ledger.claim(customer.name, "off", request_hash=_asked(body), submitted_at=now())
+        claim = await worker.ledger.claim(customer.name, "off", fingerprint=_asked(body), submitted_at=now())
         assert isinstance(claim, Lease)
         await worker.end_lease(customer, "off")
 
     result = await worker.run(customer, body)
 
     assert ("failed", 7) == (result["status"], result["attempts"])
-    assert "given up after 7 runs" in result["error"]["message"]
+    assert "given up after 5 failed attempts" in result["error"]["message"]
     assert "Slow down." in result["error"]["message"]
     assert 1 == len(customer.account.received)
     assert [("unanswered", 0, 0)] * 5 == worker.outcomes(customer)
@@ -392,7 +392,7 @@ async def test_a_storage_that_keeps_nothing_is_told_as_the_reason(world: World, 
     for run in range(5):
         worker.table.faults.extend([None] * (1 if run == 0 else 2) + [Fault.REFUSED] * 2)
         assert await worker.deliver(customer, body) is None
-        ((body, _),) = worker.put_back()
+        ((body, _),) = worker.requeued()
         worker.table.faults.clear()
         if "running" == worker.row(customer, "unkept")["state"]:
             await worker.end_lease(customer, "unkept")
@@ -412,7 +412,7 @@ async def test_waits_use_up_no_failure(world: World, worker: Worker):
     body = json.dumps(customer.job(job_id="patient")).encode()
     for _ in range(8):
         assert await worker.deliver(customer, body) is None
-        ((body, _),) = worker.put_back()
+        ((body, _),) = worker.requeued()
 
     result = await worker.run(customer, body)
 
@@ -424,23 +424,23 @@ async def _submitted_earlier(worker: Worker, customer: Customer, job_id: str, ag
     await worker.table.merge(replace(row, values={"submitted_at": row.values["submitted_at"] - ago}))
 
 
-async def _put_back(worker: Worker, customer: Customer) -> bytes:
+async def _requeue_waiting(worker: Worker, customer: Customer) -> bytes:
     """The message of the job `off`, whose endpoint has asked for a long wait."""
     customer.account.will_answer(error(429, message="Slow down.", retry_after="600"))
     assert await worker.deliver(customer, job_id="off") is None
-    ((body, _),) = worker.put_back()
+    ((body, _),) = worker.requeued()
     return body
 
 
 def _asked(body: bytes) -> str:
-    return request_hash(decode_job(body, default_id=""))
+    return fingerprint(decode_job(body, default_id=""))
 
 
 def _moved(body: bytes, *, seconds: float) -> bytes:
     """A message that was put back, as if it had first come so many seconds earlier."""
     job = json.loads(body)
-    first = datetime.fromisoformat(job["_put_back"]["submitted_at"])
-    job["_put_back"]["submitted_at"] = rfc3339(first - timedelta(seconds=seconds))
+    first = datetime.fromisoformat(job["_envelope"]["submitted_at"])
+    job["_envelope"]["submitted_at"] = rfc3339(first - timedelta(seconds=seconds))
     return json.dumps(job).encode()
 
 
@@ -455,18 +455,18 @@ async def test_a_result_for_a_queue_that_nobody_made_ends_on_the_usual_one(world
     members = {"job_id": "special", "output": {"queue": queue}, "options": {"deadline_s": 3600}}
 
     assert await worker.deliver(customer, **members) is None
-    ((body, delay_s),) = worker.put_back()
+    ((body, delay_s),) = worker.requeued()
     later = [
-        json.dumps(json.loads(body) | {"_put_back": {"submitted_at": rfc3339(now() - timedelta(minutes=minutes))}})
+        json.dumps(json.loads(body) | {"_envelope": {"submitted_at": rfc3339(now() - timedelta(minutes=minutes))}})
         for minutes in (65, 75)
     ]
     assert await worker.deliver(customer, later[0].encode()) is None
-    assert 1 == len(worker.put_back())
+    assert 1 == len(worker.requeued())
     told = await worker.deliver(customer, later[1].encode())
 
     assert delay_s >= 60
     assert ("succeeded", "special") == (told and told["status"], told and told["job_id"])
-    assert (1, []) == (len(customer.account.received), worker.put_back())
+    assert (1, []) == (len(customer.account.received), worker.requeued())
 
 
 async def test_an_outage_is_not_hammered_after_the_deadline(world: World):
@@ -477,7 +477,7 @@ async def test_an_outage_is_not_hammered_after_the_deadline(world: World):
 
     told = await worker.deliver(customer, options={"deadline_s": 60}, submitted_at=now() - timedelta(hours=1))
 
-    ((_, delay_s),) = worker.put_back()
+    ((_, delay_s),) = worker.requeued()
     assert told is None
     assert delay_s >= 60
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contract.job import decode_job, request_hash
+from shared.contract.job import decode_job, fingerprint
 from shared.contract.result import MESSAGE_LIMIT
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion, error, reply, reset
@@ -96,7 +96,7 @@ async def test_usage_record_stands_beside_the_done_job(world: World):
     await customer.run(job_id="billed")
 
     (record,) = await customer.usage()
-    (nonce,) = [row["nonce"] for row in await customer.rows() if row["RowKey"] == "j_billed"]
+    (nonce,) = [row["incarnation"] for row in await customer.rows() if row["RowKey"] == "j_billed"]
     assert record["RowKey"] == f"u_{datetime.now(UTC):%Y-%m}_billed_{nonce}_0000"
     assert (100, 50, 64, 40, 1) == tuple(
         record[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "calls")
@@ -514,8 +514,8 @@ async def test_buried_job_is_answered_under_its_first_id(world: World):
 
 async def _claim_as_a_dying_worker(world: World, customer: str, job_id: str, body: bytes) -> None:
     """Leaves what a worker leaves that was killed: a claim whose lease has ended."""
-    asked = request_hash(decode_job(body, default_id=job_id))
-    await world.services.ledger.claim(customer, job_id, request_hash=asked, submitted_at=datetime.now(UTC))
+    asked = fingerprint(decode_job(body, default_id=job_id))
+    await world.services.ledger.claim(customer, job_id, fingerprint=asked, submitted_at=datetime.now(UTC))
     await world.table.update_entity(
         {
             "PartitionKey": customer,
@@ -622,7 +622,7 @@ async def test_what_earlier_runs_were_billed_is_told_by_one_that_fails(world: Wo
     customer.account.will_answer(completion("One."), error(429, retry_after="600"))
     job = {"action": "multi_chat", "input": {"prompts": ["a", "b"]}, "job_id": "half"}
     assert await customer.deliver(**job) is None
-    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_half", "failures": 5})
+    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_half", "failed_attempts": 5})
 
     result = decoded(await world.services.worker.dead_letter(delivery(json.dumps(customer.job(**job)).encode())))
 
@@ -635,7 +635,7 @@ async def test_a_job_whose_workers_die_is_given_up(world: World):
     customer = world.customer()
     body = json.dumps(customer.job(job_id="deadly")).encode()
     await _claim_as_a_dying_worker(world, customer.name, "deadly", body)
-    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_deadly", "failures": 4})
+    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_deadly", "failed_attempts": 4})
 
     result = await customer.run(body)
 
@@ -705,7 +705,7 @@ async def test_a_buried_job_without_an_id_waits_for_its_lease_and_ends_under_its
     assert await world.services.worker.process(delivery(body, "waits")) is None
     job = decode_job(body, default_id="dead")
     ledger, poison = world.services.ledger, f"{world.environment['JOBS_QUEUE']}-poison"
-    await ledger.claim(customer.name, "dead", request_hash=request_hash(job), submitted_at=datetime.now(UTC))
+    await ledger.claim(customer.name, "dead", fingerprint=fingerprint(job), submitted_at=datetime.now(UTC))
     recorded = MemoryQueues()
     worker = replace(world.services, queues=recorded).worker
 

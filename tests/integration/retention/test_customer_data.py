@@ -57,7 +57,7 @@ async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
         for number in range(5):
             state = "done" if number else "running"
             await table.insert(
-                Row(customer, f"j_{number}", {"state": state, "told": b'{"a": "\xc3\xa4"}', "n": number})
+                Row(customer, f"j_{number}", {"state": state, "result_body": b'{"a": "\xc3\xa4"}', "n": number})
             )
         await table.insert(Row(customer, "u_2026-11_1_0000", {"at": MOMENT, "reported": True}))
         await table.insert(Row(customer, "x_later", {"raw": b"\xff\x00"}))
@@ -75,7 +75,7 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
     out = tmp_path / "new" / "out"
     rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
     assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "x_later"] == list(rows)
-    assert {"state": "done", "told": '{"a": "ä"}', "n": 3} == rows["j_3"]
+    assert {"state": "done", "result_body": '{"a": "ä"}', "n": 3} == rows["j_3"]
     assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
     assert {"raw": {"hex": "ff00"}} == rows["x_later"]
     listed = read_lines(out / "blobs.jsonl")

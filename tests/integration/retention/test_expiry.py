@@ -50,7 +50,13 @@ class Data:
     async def done(self, customer: str, job_id: str, ago: timedelta, *, steps: int = 0, blobs: int = 0) -> None:
         """Add a job that ended `ago` before AT, with steps and blobs."""
         ended = AT - ago
-        values = {"state": "done", "submitted_at": ended, "finished_at": ended, "lease_until": ended, "told": b"{}"}
+        values = {
+            "state": "done",
+            "submitted_at": ended,
+            "finished_at": ended,
+            "lease_until": ended,
+            "result_body": b"{}",
+        }
         await self.table.insert(Row(customer, f"j_{job_id}", values), beside=[time_row(customer, job_id, ended)])
         for number in range(steps):
             await self.table.insert(Row(customer, f"s_{job_id}~{number}", {"value": b"1"}))

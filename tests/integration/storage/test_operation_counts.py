@@ -28,7 +28,7 @@ OPERATIONS: dict[str, list[str]] = {
     "chat, its answer too large for a message": [CLAIM, STEP, "blob put result.json", CLOSED],
     "chat, its answer too large for a row": [
         CLAIM,
-        "blob put steps/answer.json",
+        "blob put steps/outcome.json",
         STEP,
         "blob put result.json",
         CLOSED,

@@ -340,7 +340,7 @@ async def test_all_attempts_of_a_job_are_one_trace(quiet: World, collected: Coll
 async def test_throttled_job_is_counted_and_has_no_span(customer: Customer, collected: Collected):
     """A throttled job has no span: thousands of them would be thousands of spans that say nothing."""
     services = customer.world.services
-    with services.limiter.admitted(customer.name, "default"):
+    with services.limiter.admit(customer.name, "default"):
         services.limiter.of(customer.name, "default").jobs = 1000
         message = await submit(customer)
         assert await customer.deliver(message) is None
@@ -391,9 +391,9 @@ async def test_message_with_its_trace_still_fits(customer: Customer):
 
 async def test_trace_in_a_message_may_be_anything(customer: Customer, collected: Collected):
     """Anybody can write a message: an invalid traceparent is ignored."""
-    put_back = {"submitted_at": "2026-11-20T13:12:00Z", "traceparent": "nonsense"}
+    envelope = {"submitted_at": "2026-11-20T13:12:00Z", "traceparent": "nonsense"}
 
-    await customer.run(_put_back=put_back, options={"deadline_s": 604_800})
+    await customer.run(_envelope=envelope, options={"deadline_s": 604_800})
 
     assert collected.spans["job chat"].parent is None
 
@@ -405,7 +405,7 @@ async def test_message_has_no_trace_if_telemetry_is_off(quiet: World):
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
 
     assert quiet.services.telemetry is SILENT
-    assert {"submitted_at"} == set(json.loads(message)["_put_back"])
+    assert {"submitted_at"} == set(json.loads(message)["_envelope"])
 
 
 # Export to Application Insights.

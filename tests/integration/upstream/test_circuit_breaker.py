@@ -314,7 +314,7 @@ async def test_an_endpoint_that_is_down_is_not_called(world: World, worker: Work
     while result is None:
         result = await worker.deliver(customer, body)
         if result is None:
-            ((body, delay_s),) = worker.put_back()
+            ((body, delay_s),) = worker.requeued()
             delays.append(delay_s)
             clock.seconds += 1
 
@@ -343,7 +343,7 @@ async def test_one_probe_closes_it(world: World, worker: Worker, clock: Clock):
     await held.asked.wait()
 
     waiting = [await worker.deliver(customer, job_id=f"waits-{number}") for number in range(5)]
-    calls, messages = len(customer.account.received), worker.put_back()
+    calls, messages = len(customer.account.received), worker.requeued()
     held.end.set()
     results = [await probe, *[await worker.run(customer, body) for body, _ in messages]]
 
@@ -363,7 +363,7 @@ async def test_a_failed_probe_is_one_call(world: World, worker: Worker, clock: C
 
     assert await worker.deliver(customer, job_id="probe", options=OPTIONS) is None
 
-    ((_, delay_s),) = worker.put_back()
+    ((_, delay_s),) = worker.requeued()
     assert 1 == len(customer.account.received)
     assert 2 * OPEN_S <= delay_s <= 2.2 * OPEN_S
 
@@ -376,7 +376,7 @@ async def test_a_breaker_that_opens_within_a_job_of_many_calls_loses_none(world:
 
     options = {"max_retries": 20, "retry_delay_ms": 0, "exponential_backoff": False}
     assert await worker.deliver(customer, **job, options=options) is None
-    ((body, delay_s),) = worker.put_back()
+    ((body, delay_s),) = worker.requeued()
     clock.seconds += delay_s
     result = await worker.run(customer, body)
 

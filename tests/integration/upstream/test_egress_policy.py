@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,13 +17,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
-from shared.contract.job import Options
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 from shared.secret import Secret
 from shared.upstream import guarded_session as sockets
-from shared.upstream.client import Transport
+from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import is_allowed_address
-from shared.upstream.messages import ApiKey, Reply, UpstreamRequest
+from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.endpoint import Account, Endpoint, completion, error
 from tests.support.harness import World, open_world
 
@@ -84,13 +82,13 @@ async def network(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Networ
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Transport]]:
+async def open_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., UpstreamClient]]:
     """Makes transports whose names resolve to the addresses given; closes them at the end."""
-    made: list[Transport] = []
+    made: list[UpstreamClient] = []
 
-    def open_one(*addresses: str, **switches: bool) -> Transport:
+    def open_one(*addresses: str, **switches: bool) -> UpstreamClient:
         monkeypatch.setattr(sockets, "DefaultResolver", lambda: Rebinding(*addresses))
-        made.append(Transport(None, **switches))  # type: ignore[arg-type]  # no test here asks for a token
+        made.append(UpstreamClient(None, **switches))  # type: ignore[arg-type]  # no test here asks for a token
         return made[-1]
 
     yield open_one
@@ -104,11 +102,13 @@ def account(endpoint: Endpoint) -> Account:
     return endpoint.account()
 
 
-async def call(transport: Transport, account: Account, url: str = f"http://{NAME}/v1/x", **headers: str) -> Reply:
+async def call(
+    transport: UpstreamClient, account: Account, url: str = f"http://{NAME}/v1/x", **headers: str
+) -> Response:
     """One call with the account's key. The network has no certificates, so it is a plain one."""
     request = UpstreamRequest("POST", url, b"{}", headers)
     access = ApiKey("api-key", Secret(account.key))
-    return await transport.send(request, access, Options(max_retries=0), until=time.monotonic() + 5)
+    return await transport.send(request, access, timeout_s=5)
 
 
 async def closing(request: web.Request) -> web.StreamResponse:
@@ -231,7 +231,7 @@ async def test_redirect_is_not_followed(open_transport, network: Network, accoun
 async def test_forbidden_address_in_an_answer_is_not_fetched(open_transport, network: Network, url: str):
     """What a provider's answer names is fetched under the same rules, but for the suffix."""
     with pytest.raises((ProviderUnavailable, ConnectionInvalid)):
-        await open_transport("10.0.0.5").fetch(url, Options(max_retries=0), until=time.monotonic() + 5)
+        await open_transport("10.0.0.5").fetch(url, timeout_s=5)
 
     assert [] == network.called
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from shared.upstream.retry import SIT_OUT_S
+from shared.upstream.retry import MAX_INLINE_WAIT_S
 from tests.support.endpoint import Answer, completion, endless, error, reply, reset, truncated
 from tests.support.harness import Customer, World
 
@@ -85,7 +85,7 @@ async def test_golden_errors_end_the_job_as_they_should(world: World, path: Path
 
     asked_s = expected["retry_after_s"] or 0
     patient = expected["transient"] and not asked_s
-    options = {"deadline_s": 0.9 * asked_s} if asked_s > SIT_OUT_S else {"max_retries": int(not asked_s)}
+    options = {"deadline_s": 0.9 * asked_s} if asked_s > MAX_INLINE_WAIT_S else {"max_retries": int(not asked_s)}
 
     told = await failed(customer, **{"max_retries": 1} | options)
 

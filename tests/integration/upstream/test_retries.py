@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from shared.jobs import context as bench
-from shared.jobs import executor as executions
+from shared.jobs import time_budget
 from tests.support.endpoint import Answer, completion, error
 from tests.support.harness import Customer, World
 from tests.support.workers import Worker, worker_of
@@ -31,7 +30,7 @@ async def run_to_the_end(worker: Worker, customer: Customer, **members: Any) -> 
         told = await worker.deliver(customer, body)
         if told is not None:
             return told, run
-        ((body, _),) = worker.put_back()
+        ((body, _),) = worker.requeued()
     return None, MOST_RUNS
 
 
@@ -42,15 +41,14 @@ async def test_a_slow_call_is_bought_no_more_often_than_allowed(
     A call that a run has time for once is tried once a run, each time as long as it may take, and ends with its
     retries: the end of a run neither cuts one short nor gives any back.
     """
-    for module in (bench, executions):
-        monkeypatch.setattr(module, "RUN_S", 2.5)
+    monkeypatch.setattr(time_budget, "ATTEMPT_S", 2.5)
     customer = world.customer()
     customer.account.answers[:] = [completion(after_s=30)] * 30
 
     told, runs = await run_to_the_end(worker, customer, options=QUICK | {"timeout_s": 1.5, "max_retries": 2})
 
     assert told is not None
-    assert ("timeout", "127.0.0.1 gave no answer within 1.5 s.") == (told["error"]["code"], told["error"]["message"])
+    assert ("timeout", "127.0.0.1 did not answer within 1.5 s.") == (told["error"]["code"], told["error"]["message"])
     assert runs >= 3 == len(customer.account.received)
     assert [("unanswered", 0, 0)] * 3 == worker.outcomes(customer)
 

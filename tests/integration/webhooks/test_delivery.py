@@ -25,13 +25,15 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.connections.store import StoredCredential
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import ConnectionInvalid, ProviderUnavailable, StorageUnavailable, UpstreamTimeout, VaultUnavailable
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, read_record
 from shared.jobs.status import document_of
 from shared.secret import Secret
 from shared.settings import read_settings
 from shared.storage.base import Row
 from shared.upstream import guarded_session as sockets
-from shared.upstream.client import Transport
+from shared.upstream.client import UpstreamClient
 from shared.webhooks import delivery as module
 from shared.webhooks.delivery import MAX_AGE, MAX_CONCURRENCY, RETRY_DELAYS_S, Callbacks
 from shared.webhooks.signing import Signing
@@ -93,9 +95,9 @@ class Tokens:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def transport() -> AsyncIterator[Transport]:
+async def transport() -> AsyncIterator[UpstreamClient]:
     """A client that may call loopback."""
-    opened = Transport(Tokens(), allow_local=True)
+    opened = UpstreamClient(Tokens(), allow_local=True)
     yield opened
     await opened.close()
 
@@ -163,13 +165,24 @@ class CallbackCase:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def case(transport: Transport, receiver: Receiver) -> CallbackCase:
+async def case(transport: UpstreamClient, receiver: Receiver) -> CallbackCase:
     """The case of one test."""
     table, queues, store = MemoryTable(), MemoryQueues(), Store()
-    values = {"state": "done", "attempt": 1, "hash": "h", "submitted_at": SUBMITTED, "told": RESULT, "owner": "o"}
+    values = {
+        "state": "done",
+        "attempt": 1,
+        "fingerprint": "h",
+        "submitted_at": SUBMITTED,
+        "result_body": RESULT,
+        "owner": "o",
+    }
     await table.insert(Row("acme", job_key("order.1"), values))
     return CallbackCase(
-        Callbacks(SETTINGS, table, queues, Signing(store), transport), table, queues, store, receiver.url
+        Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, Signing(store), transport),
+        table,
+        queues,
+        store,
+        receiver.url,
     )
 
 
@@ -405,14 +418,14 @@ async def test_a_hanging_receiver_is_retried(case: CallbackCase, receiver: Recei
     await case.deliver()
 
     assert ("waiting", 1, 0) == case.state
-    assert "127.0.0.1 gave no answer within 0.1 s." == case.record.callback_error
+    assert "127.0.0.1 did not answer within 0.1 s." == case.record.callback_error
 
 
 async def test_a_broken_connection_is_retried(case: CallbackCase, receiver: Receiver):
     """A connection that is aborted or refused is a failed try."""
     receiver.answers.append(abort)
     await case.deliver()
-    assert case.record.callback_error.startswith("127.0.0.1 could not be reached, or broke off")
+    assert case.record.callback_error.startswith("127.0.0.1 could not be reached, or closed the connection early")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         await case.deliver(url=f"http://127.0.0.1:{closed.getsockname()[1]}/", attempt=1)
@@ -637,7 +650,7 @@ async def test_a_name_with_a_private_address_is_not_called(
 ):
     """The address that is connected to decides, also if customers' endpoints may be private: the callback fails."""
     monkeypatch.setattr(sockets, "DefaultResolver", lambda: Resolves(address))
-    transport = Transport(Tokens(), allow_local=False, allow_private=private)
+    transport = UpstreamClient(Tokens(), allow_local=False, allow_private=private)
     try:
         callbacks = replace(case.callbacks, client=transport)
         await callbacks.deliver(encode_callback(case.message(url="https://rebound.example.com/")))
@@ -645,13 +658,13 @@ async def test_a_name_with_a_private_address_is_not_called(
         await transport.close()
 
     assert ("failed", 1, 0) == case.state
-    assert "The `callback` leads to an address that may not be called." == case.record.callback_error
+    assert "The `callback` names an address that may not be called." == case.record.callback_error
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://localhost/", "https://[::1]/", "http://example.com/"])
 async def test_loopback_and_http_are_for_the_local_stack(url: str):
     """If the settings do not allow it, not even a message in the queue reaches it."""
-    transport = Transport(Tokens(), allow_local=False)
+    transport = UpstreamClient(Tokens(), allow_local=False)
     try:
         with pytest.raises(ConnectionInvalid, match="`callback`"):
             await transport.post(url, b"", {}, timeout_s=1)
@@ -659,7 +672,7 @@ async def test_loopback_and_http_are_for_the_local_stack(url: str):
         await transport.close()
 
 
-async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transport, receiver: Receiver):
+async def test_redirects_are_not_followed_and_cookies_not_kept(transport: UpstreamClient, receiver: Receiver):
     """Each delivery is one request, without cookies or credentials."""
     receiver.answers.append(answers_with(307, location=receiver.url, set_cookie="a=b; Path=/"))
     first = await transport.post(receiver.url, b"1", {"x-own": "1"}, timeout_s=30)
@@ -671,7 +684,7 @@ async def test_redirects_are_not_followed_and_cookies_not_kept(transport: Transp
     assert "1" == receiver.received[0][0]["x-own"]
 
 
-async def test_failures_are_mapped(transport: Transport, receiver: Receiver):
+async def test_failures_are_mapped(transport: UpstreamClient, receiver: Receiver):
     """A timeout and a broken connection are errors that name the host and nothing else of the URL."""
     receiver.answers.append(abort)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -718,7 +731,7 @@ async def test_the_status_document_has_the_callback(case: CallbackCase, receiver
     receiver.answers.append(answers_with(500))
     await case.deliver()
     record = read_record(case.table.rows["acme", job_key("order.1")])
-    document = msgspec.to_builtins(document_of(replace(record, told=None, state="running", lease_until=None)))
+    document = msgspec.to_builtins(document_of(replace(record, result_body=None, state="running", lease_until=None)))
 
     assert {
         "status": "waiting",

@@ -18,8 +18,8 @@ from shared.contract.job import (
     Output,
     decode_job,
     encode_job,
+    fingerprint,
     named_blob,
-    request_hash,
     salvage,
 )
 from shared.contract.result import MESSAGE_LIMIT
@@ -230,7 +230,7 @@ def test_null_is_nothing_where_the_default_is_nothing(members: dict[str, Any]):
     job = decoded(**members)
 
     assert (None, "m-1", None) == (job.model, job.id, job.output.callback)
-    assert request_hash(decoded()) == request_hash(job)
+    assert fingerprint(decoded()) == fingerprint(job)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -488,26 +488,26 @@ def test_job_that_is_put_back_is_the_same_job(members: dict[str, Any]):
     again = decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m-2")
 
     assert job.id == again.id
-    assert request_hash(job) == request_hash(again)
+    assert fingerprint(job) == fingerprint(again)
     assert encode_job(job, submitted_at=SUBMITTED) == encode_job(again, submitted_at=SUBMITTED)
     assert (job.output, job.options, job.metadata) == (again.output, again.options, again.metadata)
 
 
 def test_encoded_job_holds_nothing_but_what_was_asked():
     """A job is put back without its defaults, so that it does not outgrow its message by them."""
-    put_back = {"_put_back": {"submitted_at": "2026-11-20T13:12:00.000Z"}}
-    assert SMALLEST | {"job_id": "m-1"} | put_back == json.loads(encode_job(decoded(), submitted_at=SUBMITTED))
+    envelope = {"_envelope": {"submitted_at": "2026-11-20T13:12:00.000Z"}}
+    assert SMALLEST | {"job_id": "m-1"} | envelope == json.loads(encode_job(decoded(), submitted_at=SUBMITTED))
 
 
 def test_hash_sees_what_is_asked_and_not_how_it_is_written():
     """Another id, white space, order, escapes and spelt-out defaults make no other job."""
-    first = request_hash(decode_job(json.dumps(WHOLE).encode(), default_id="m-1"))
+    first = fingerprint(decode_job(json.dumps(WHOLE).encode(), default_id="m-1"))
     reverse = {name: WHOLE[name] for name in reversed(WHOLE)} | {"job_id": "other"}
     reverse["input"] = {name: WHOLE["input"][name] for name in reversed(WHOLE["input"])}
 
-    assert first == request_hash(decode_job(json.dumps(reverse, indent=3).encode(), default_id="m-1"))
-    assert first == request_hash(decode_job(json.dumps(WHOLE, ensure_ascii=False).encode(), default_id="m-1"))
-    assert request_hash(decoded()) == request_hash(
+    assert first == fingerprint(decode_job(json.dumps(reverse, indent=3).encode(), default_id="m-1"))
+    assert first == fingerprint(decode_job(json.dumps(WHOLE, ensure_ascii=False).encode(), default_id="m-1"))
+    assert fingerprint(decoded()) == fingerprint(
         decoded(connection="default", output={"queue": True}, options={"max_retries": 4}, metadata={})
     )
     assert 64 == len(first)
@@ -540,7 +540,7 @@ CHANGES: list[dict[str, Any]] = [
 
 def test_hash_differs_for_any_other_difference():
     """Jobs that differ in anything but their id have different hashes."""
-    hashes = {request_hash(decoded(**change)) for change in CHANGES}
+    hashes = {fingerprint(decoded(**change)) for change in CHANGES}
 
     assert len(CHANGES) == len(hashes)
 
@@ -555,7 +555,7 @@ def test_hash_differs_for_any_other_difference():
 )
 def test_hash_is_the_same_in_every_version(members: dict[str, Any], expected: str):
     """It stands in rows that outlive a version: one that changes it makes a `conflict` of every job on record."""
-    assert expected == request_hash(decode_job(json.dumps(members).encode(), default_id="m"))
+    assert expected == fingerprint(decode_job(json.dumps(members).encode(), default_id="m"))
 
 
 def test_hash_does_not_change_by_an_option_that_is_added():
@@ -566,10 +566,10 @@ def test_hash_does_not_change_by_an_option_that_is_added():
     options = msgspec.structs.asdict(job.options)
 
     hashes = [
-        request_hash(msgspec.structs.replace(job, options=later(**options, priority=priority))) for priority in (0, 1)
+        fingerprint(msgspec.structs.replace(job, options=later(**options, priority=priority))) for priority in (0, 1)
     ]
 
-    assert request_hash(job) == hashes[0] != hashes[1]
+    assert fingerprint(job) == hashes[0] != hashes[1]
 
 
 def test_hash_of_input_in_a_blob_is_that_of_its_name():
@@ -577,7 +577,7 @@ def test_hash_of_input_in_a_blob_is_that_of_its_name():
 
     def hash_of(name: str) -> str:
         members = {"customer": "acme", "action": "chat", "input_blob": name}
-        return request_hash(decode_job(json.dumps(members).encode(), default_id="m"))
+        return fingerprint(decode_job(json.dumps(members).encode(), default_id="m"))
 
     assert hash_of("inputs/acme/a") == hash_of("inputs/acme/a")
     assert hash_of("inputs/acme/a") != hash_of("inputs/acme/b")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.decoding import has_more_containers
-from shared.contract.job import Job, decode_job, encode_job, named_blob, request_hash, salvage
+from shared.contract.job import Job, decode_job, encode_job, fingerprint, named_blob, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
 
@@ -92,7 +92,7 @@ def check_job(data: bytes) -> Job | None:
         assert len(echoed) < 6000
         return None
     named_blob(job)
-    request_hash(job)
+    fingerprint(job)
     return job
 
 
@@ -176,7 +176,7 @@ def test_round_trip_keeps_the_job(members: dict[str, Any]):
 
     again = decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m-2")
 
-    assert (job.id, request_hash(job)) == (again.id, request_hash(again))
+    assert (job.id, fingerprint(job)) == (again.id, fingerprint(again))
     assert json.loads(bytes(job.input)) == json.loads(bytes(again.input)) == members["input"]
 
 
@@ -190,7 +190,7 @@ def test_hash_knows_no_order_or_spacing(members: dict[str, Any], chance: Any):
 
     first = decode_job(written(members), default_id="m-1")
 
-    assert request_hash(first) == request_hash(decode_job(spaced.encode(), default_id="m-2"))
+    assert fingerprint(first) == fingerprint(decode_job(spaced.encode(), default_id="m-2"))
 
 
 @few
@@ -267,4 +267,4 @@ def test_what_decodes_can_be_hashed_and_put_back(depth: int):
     job = check_job(deep)
 
     if job is not None:
-        assert request_hash(job) == request_hash(decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m"))
+        assert fingerprint(job) == fingerprint(decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m"))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.jobs.ledger import Ledger
-from shared.jobs.queries import MOST_LOOKED_AT, Records
+from shared.jobs.queries import MAX_READ, JobQueries
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
 
@@ -30,15 +30,15 @@ async def recorded(*job_ids: str) -> Watched:
     """A table with these jobs, submitted in the same millisecond."""
     table = Watched()
     for job_id in job_ids:
-        await Ledger(table).claim("acme", job_id, request_hash="x", submitted_at=datetime(2026, 11, 20, tzinfo=UTC))
+        await Ledger(table).claim("acme", job_id, fingerprint="x", submitted_at=datetime(2026, 11, 20, tzinfo=UTC))
     return table
 
 
 async def test_jobs_that_are_not_wanted_are_looked_at_by_number():
     """A page of one looks at as many jobs as any other page, for one that is wanted."""
-    table = await recorded(*(f"j{number:03}" for number in range(MOST_LOOKED_AT - 20)))
+    table = await recorded(*(f"j{number:03}" for number in range(MAX_READ - 20)))
 
-    assert ([], "") == await Records(table).newest("acme", after="", most=1, wanted=lambda _: False)
+    assert ([], "") == await JobQueries(table).newest("acme", after="", limit=1, wanted=lambda _: False)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 60])
@@ -51,8 +51,8 @@ async def test_pages_of_one_status_leave_nothing_out(size: int):
         seen: list[str] = []
         after = ""
         while True:
-            page, after = await Records(table).newest(
-                "acme", after=after, most=size, wanted=lambda one, wanted=wanted: one.job_id in wanted
+            page, after = await JobQueries(table).newest(
+                "acme", after=after, limit=size, wanted=lambda one, wanted=wanted: one.job_id in wanted
             )
             assert len(page) <= size
             seen += [one.job_id for one in page]

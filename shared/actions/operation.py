@@ -1,0 +1,89 @@
+"""A JSON operation of a connection's endpoint, whose parameters follow what the provider's refusals say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from shared.connections.connection import Connection
+from shared.errors import RequestRejected, UpstreamError
+from shared.upstream.capabilities import Adaptation, Capabilities, read_adaptation
+from shared.upstream.messages import Operation, UpstreamRequest
+
+# Foundry's older route refuses parameters that its schema does not list unless this header says otherwise
+# (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
+_PASS_THROUGH = {"extra-parameters": "pass-through"}
+_MAX_EFFORT_LENGTH = 20
+"""Characters of a `reasoning_effort` that identify it. It is a caller's, and is kept in memory."""
+
+
+def never(_: RequestRejected) -> bool:
+    """No refusal is final."""
+    return False
+
+
+class JsonOperation(Operation):
+    """
+    One operation with a JSON body.
+
+    A parameter that the provider refuses by name is renamed, or dropped if it is `droppable`; what was learned is
+    applied to later operations of the same endpoint and model at once. A `strict` one stays as it is.
+    """
+
+    __slots__ = ("_capabilities", "_droppable", "_is_final", "_key", "_strict", "adapted", "body")
+
+    def __init__(
+        self,
+        name: str,
+        body: dict[str, Any],
+        *,
+        connection: Connection,
+        model: str,
+        capabilities: Capabilities,
+        droppable: frozenset[str] = frozenset(),
+        is_final: Callable[[RequestRejected], bool] = never,
+        strict: bool = False,
+    ) -> None:
+        endpoint = connection.endpoint
+        self.body = {"model": endpoint.model_in_body(model), **body}
+        self.adapted: list[str] = []
+        """How the parameters were changed, in words."""
+        self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
+        # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none).
+        effort = body.get("reasoning_effort")
+        self._key = (endpoint.base, model, name, *(() if effort is None else (str(effort)[:_MAX_EFFORT_LENGTH],)))
+        for adaptation in () if strict else capabilities.adaptations(*self._key):
+            if adaptation.parameter in self.body:
+                self._change(adaptation)
+        extra = _PASS_THROUGH if endpoint.style == "models" else {}
+        super().__init__(
+            UpstreamRequest(
+                method="POST",
+                url=endpoint.for_operation(name).url(name, model),
+                content=msgspec.json.encode(self.body),
+                headers={"content-type": "application/json", **extra, **connection.headers()},
+            )
+        )
+
+    def is_final(self, error: UpstreamError) -> bool:
+        """See Operation."""
+        return isinstance(error, RequestRejected) and self._is_final(error)
+
+    def adapt(self, error: UpstreamError) -> bool:
+        """See Operation."""
+        if self._strict or not isinstance(error, RequestRejected):
+            return False
+        adaptation = read_adaptation(error, self.body, droppable=self._droppable)
+        if adaptation is None:
+            return False
+        self._capabilities.learn(adaptation, *self._key)
+        self._change(adaptation)
+        self.request = replace(self.request, content=msgspec.json.encode(self.body))
+        return True
+
+    def _change(self, adaptation: Adaptation) -> None:
+        self.body = adaptation.apply(self.body)
+        self.adapted.append(str(adaptation))

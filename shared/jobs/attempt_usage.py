@@ -1,0 +1,102 @@
+"""What one attempt consumes, and its usage records that are not written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.billing.usage import Call, lost_call, total
+from shared.billing.usage_records import NOTHING, place_of_attempt, place_of_call, usage_rows
+from shared.clock import now
+from shared.contract.job import Job
+from shared.contract.result import ConnectionLabel, Usage
+from shared.jobs.lease import Lease
+from shared.storage.base import Row
+from shared.upstream.messages import Response
+
+_CRASHED = Call(None, outcome="unanswered")
+
+
+@dataclass(slots=True)
+class AttemptUsage:
+    """The consumption of one attempt, as its job's result and usage records report it."""
+
+    job: Job
+    lease: Lease
+    label: ConnectionLabel | None = None
+    """What they say about the connection, once it is resolved."""
+    model: str | None = None
+    billed: Usage = field(default_factory=Usage)
+    """What the job's stored steps have consumed; their usage records are written."""
+    unrecoverable: Usage = field(init=False)
+    """What all attempts have consumed whose responses could not be kept."""
+    responses: list[Response] = field(default_factory=list)
+    """Billed responses outside of any step: lost unless the job ends with them."""
+    _pending: list[tuple[str, Call, datetime]] = field(default_factory=list)
+    """Calls that belong to no step and have no record yet: place in the key, call, time."""
+    _number: int = 0
+
+    def __post_init__(self) -> None:
+        self.unrecoverable = self.lease.unrecoverable_usage
+
+    def __len__(self) -> int:
+        """Return how many records are to be written."""
+        return len(self._pending)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def add_unsettled_calls(self, calls: Sequence[Call]) -> None:
+        """Add calls whose responses the job does not have."""
+        at = now()
+        for call in calls:
+            self._number += 1
+            self._pending.append((place_of_call(self.lease.attempt, self._number), call, at))
+        self.unrecoverable += total(calls)
+
+    def add_lost_responses(self, responses: list[Response]) -> None:
+        """Add billed responses that nothing was made of; `responses` is emptied."""
+        self.add_unsettled_calls([lost_call(response.body, response.request_id) for response in responses])
+        responses.clear()
+
+    def discard_responses(self) -> None:
+        """Add what was received outside of any step as lost."""
+        self.add_lost_responses(self.responses)
+
+    def add_crashed_attempts(self) -> None:
+        """Add placeholders for attempts whose worker has died."""
+        at = now()
+        self._pending += [(place_of_attempt(attempt), _CRASHED, at) for attempt in self.lease.crashed_attempts]
+
+    def add_nothing(self) -> None:
+        """Add, if there is nothing else, that this attempt was billed nothing."""
+        if not self._pending:
+            self._pending.append((place_of_call(self.lease.attempt, 0), NOTHING, now()))
+
+    def remove(self, number: int) -> None:
+        """Remove the first records, which are written."""
+        del self._pending[:number]
+
+    def rows(self, limit: int | None = None) -> list[Row]:
+        """Return the records that are to be written as rows, the first `limit` of them."""
+        return [row for place, call, at in self._pending[:limit] for row in self.rows_of([call], at, place=place)]
+
+    def rows_of(self, calls: Sequence[Call], at: datetime, *, place: str = "") -> list[Row]:
+        """Return other calls of the job as rows."""
+        job = self.job
+        # If even the connection was never resolved, the job's own name for it is used.
+        label = self.label or ConnectionLabel(
+            name=job.connection, source="key_vault", provider="unknown", billed_to="customer"
+        )
+        return usage_rows(
+            job.customer,
+            job.id,
+            job.action,
+            self.model or job.model or "",
+            label,
+            calls,
+            at,
+            incarnation=self.lease.incarnation,
+            place=place,
+        )

@@ -1,0 +1,85 @@
+"""What an attempt comes to: an exception as an outcome, an outcome as a result. Pure, except for a log line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from shared.actions.base import Completed, Deferred, Outcome, failed
+from shared.billing.usage import total
+from shared.clock import rfc3339
+from shared.contract.error_codec import error_body, known_error
+from shared.contract.result import Result
+from shared.errors import (
+    DeadlinePassed,
+    InternalError,
+    JobError,
+    LeaseLost,
+    NetworkRefused,
+    RetryLater,
+    UpstreamRetryLater,
+)
+from shared.jobs.attempt import Attempt
+from shared.jobs.crash_log import CRASHED, log_crash
+from shared.jobs.lease import Lease
+
+
+def outcome_of(exc: Exception, attempt: Attempt) -> Outcome:
+    """
+    Return what an exception means for the job. What it has received outside of steps is lost.
+
+    A fault of ours fails the job and is logged. Raises LeaseLost.
+    """
+    attempt.usage.discard_responses()
+    if isinstance(exc, LeaseLost):
+        raise exc
+    if isinstance(exc, RetryLater):
+        return deferred(exc)
+    if isinstance(exc, JobError):
+        return failed(exc)
+    log_crash(exc, str(attempt))
+    return failed(InternalError(CRASHED))
+
+
+def deferred(reason: RetryLater) -> Deferred:
+    """Return the outcome of a job that has to wait for that reason."""
+    if isinstance(reason, UpstreamRetryLater):
+        return Deferred(reason, failed(reason.reason))
+    return Deferred(reason, failed(DeadlinePassed(str(reason))))
+
+
+def given_up(lease: Lease) -> Completed:
+    """Return the outcome of a job whose attempts came to nothing, with the last known reason."""
+    number = lease.failed_attempts
+    after = f" after {number} failed attempt{'s' if number != 1 else ''}" if number else " by the queue"
+    message = f"The job was given up{after}."
+    if lease.reason:
+        message += f" The last known reason: {lease.reason}"
+    code = lease.reason_code
+    return failed(known_error({"code": code, "message": message}) if code else InternalError(message))
+
+
+def is_key_rejected(outcome: Outcome) -> bool:
+    """Return whether a new key may change the outcome."""
+    rejected = outcome.rejected if isinstance(outcome, Completed) else None
+    return rejected is not None and not isinstance(rejected, NetworkRefused)
+
+
+def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
+    """Return the result of a job that ends with `outcome` at that time."""
+    job, lease, usage = attempt.job, attempt.lease, attempt.usage
+    return Result(
+        job_id=job.id,
+        status=outcome.status,
+        customer=job.customer,
+        action=job.action,
+        model=usage.model or job.model,
+        metadata=job.metadata,
+        output=outcome.output,
+        usage=total(outcome.calls) + usage.billed + usage.unrecoverable,
+        error=None if outcome.error is None else error_body(outcome.error),
+        connection=usage.label,
+        attempts=lease.attempt,
+        submitted_at=rfc3339(lease.submitted_at),
+        started_at=rfc3339(lease.started_at),
+        finished_at=rfc3339(at),
+    )

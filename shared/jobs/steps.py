@@ -1,0 +1,102 @@
+"""
+The steps of one attempt: parts of a job that are billed by themselves, and stored as soon as they are done.
+
+A step's value and its usage records are written in one transaction before anything else happens, so that a later
+attempt continues after it and buys nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from shared.actions.base import Completed, Step
+from shared.billing.usage import as_lost, total
+from shared.contract.error_codec import error_body, known_error
+from shared.contract.result import ConnectionLabel
+from shared.errors import StorageUnavailable
+from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.outputs import Outputs
+from shared.jobs.step_rows import MAX_STEP_BYTES, StepRecord
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps that the job has, of this attempt and of earlier ones."""
+
+    attempt: Attempt
+    outputs: Outputs
+    _steps: dict[str, Step] | None = None
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def are_loaded(self) -> bool:
+        """Whether `get` needs to read nothing."""
+        return self._steps is not None
+
+    async def get(self, key: str) -> Step | None:
+        """Return the step, or None if it is not done. Raises StorageUnavailable."""
+        return (await self._load()).get(key)
+
+    async def save(self, key: str, step: Step) -> None:
+        """Store a step. Raises LeaseLost, StorageUnavailable."""
+        await self._save(key, step)
+        (await self._load())[key] = step
+
+    async def save_outcome(self, outcome: Completed) -> None:
+        """Store the job's outcome as a step, so that it is not bought again if its blob can't be written."""
+        value = {
+            "output": outcome.output,
+            "status": outcome.status,
+            "error": None if outcome.error is None else error_body(outcome.error),
+            "model": self.attempt.usage.model,
+            "connection": self.attempt.usage.label,
+        }
+        await self._save(OUTCOME_STEP, Step(value, outcome.calls))
+
+    async def get_outcome(self) -> Completed | None:
+        """Return the outcome that an earlier attempt has stored. Raises StorageUnavailable."""
+        records = await self.attempt.stored_steps()
+        record = next((record for record in records if record.key == OUTCOME_STEP), None)
+        if record is None:
+            return None
+        value = await self._value_of(record)
+        usage = self.attempt.usage
+        usage.model, usage.label = value["model"], msgspec.convert(value["connection"], ConnectionLabel | None)
+        error = None if value["error"] is None else known_error(value["error"])
+        return Completed(value["output"], (), value["status"], error)
+
+    async def _load(self) -> dict[str, Step]:
+        async with self._loading:
+            if self._steps is None:
+                records = await self.attempt.stored_steps()
+                self._steps = {record.key: Step(await self._value_of(record)) for record in records}
+        return self._steps
+
+    async def _save(self, key: str, step: Step) -> None:
+        value = msgspec.json.encode(step.value)
+        in_blob = len(value) > MAX_STEP_BYTES
+        if in_blob:
+            try:
+                await self.attempt.with_retries(
+                    lambda: self.outputs.write(self.attempt.job, _blob_name(key), value, "application/json")
+                )
+            except StorageUnavailable:
+                self.attempt.usage.add_unsettled_calls(as_lost(step.calls))
+                raise
+        usage_rows = self.attempt.step_usage(key, step.calls)
+        record = StepRecord(key, b"" if in_blob else value, total(step.calls), in_blob=in_blob, usage_rows=usage_rows)
+        await self.attempt.save_step(record, step.calls)
+
+    async def _value_of(self, record: StepRecord) -> Any:
+        value = record.value
+        if record.in_blob:
+            value = await self.outputs.read_own_blob(self.attempt.job, _blob_name(record.key))
+        return msgspec.json.decode(value)
+
+
+def _blob_name(key: str) -> str:
+    return f"steps/{key}.json"

@@ -1,0 +1,58 @@
+"""How long one attempt may call: until it has to end itself, and until its job's deadline."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.clock import now
+from shared.contract.job import Job
+from shared.errors import UpstreamFacts, UpstreamRetryLater, UpstreamTimeout
+from shared.jobs.message import deadline_of
+
+ATTEMPT_S = 540.0
+"""Seconds that one attempt may spend upstream: well within host.json's `functionTimeout`."""
+_RESUME_S = 1.0
+
+
+@dataclass(slots=True)
+class TimeBudget:
+    """The time of one attempt of a job."""
+
+    job: Job
+    submitted_at: datetime
+    ends_at: float = field(init=False)
+    """When the attempt has to end, on `time.monotonic()`'s clock."""
+
+    def __post_init__(self) -> None:
+        self.ends_at = time.monotonic() + min(ATTEMPT_S, self.seconds_left())
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the job's deadline; below zero once it has passed."""
+        return (deadline_of(self.job, self.submitted_at) - now()).total_seconds()
+
+    def allows(self, wait_s: float = 0) -> bool:
+        """Return whether the job's deadline is more than `wait_s` seconds away."""
+        return wait_s < self.seconds_left()
+
+    def timeout_s(self) -> float:
+        """Return the seconds that a try which starts now may take."""
+        return min(self.job.options.timeout_s, self.ends_at - time.monotonic())
+
+    def allows_try(self, wait_s: float = 0) -> bool:
+        """
+        Return whether another try may start after `wait_s` seconds.
+
+        If the attempt ends before the job's deadline, a late try would be cut short and wasted, so it is left to the
+        next attempt. The first call of an attempt can always be made.
+        """
+        job_continues = self.seconds_left() > self.ends_at - time.monotonic() + 1
+        reserved_s = min(self.job.options.timeout_s, 0.9 * ATTEMPT_S) if job_continues else 0
+        return time.monotonic() + wait_s < self.ends_at - reserved_s
+
+    def check(self, retries: int) -> None:
+        """Raise UpstreamRetryLater, with the retries used up, if no call may start any more."""
+        if not self.allows_try():
+            reason = UpstreamTimeout("The attempt's time was up.", UpstreamFacts(transient=True))
+            raise UpstreamRetryLater(reason, _RESUME_S, retries)
