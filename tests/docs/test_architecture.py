@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = 30
 """Lines of a function without its docstring."""
 ROWS = re.findall(r"^\| `([\w.]+)` in `([\w/.]+)` \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
-"""Each function to read: its name, its file, what calls it, what it does."""
+"""Each function to read, on the way there and back: its name, its file, what calls it, what it does."""
 FILES = {name: file for name, file, _, _ in ROWS}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -48,10 +48,29 @@ def path_to(caller: str) -> list[Function]:
 
 def test_readme_and_page_name_the_same_seven_functions():
     """The README and the page name one list, in one order, of seven."""
-    (sentence,) = re.findall(r"read seven functions, each called from one before it: (.*?)\. \[", README)
+    (sentence,) = re.findall(r"read seven functions, each called from the one before it: (.*?)\. \[", README)
+    section, way_back = PAGE.split("\nOn the way back", 1)
+    seven = [name for name in FILES if f"| `{name}` in " in section]
 
-    assert re.findall(r"`([\w.]+)`", sentence) == list(FILES)
-    assert 7 == len(FILES)
+    assert re.findall(r"`([\w.]+)`", sentence) == seven == list(FILES)[:7]
+    assert 7 == len(seven)
+    assert all(f"| `{name}` in " in way_back for name in list(FILES)[7:])
+
+
+def test_each_of_the_seven_is_called_from_the_one_before_it():
+    """There is nothing between two of the seven."""
+    callers = [re.findall(r"`([\w.]+)`", caller) for _, _, caller, _ in ROWS[1:7]]
+
+    assert [[name] for name in list(FILES)[:6]] == callers
+
+
+def test_objects_are_in_their_modules():
+    """Each object of the page is defined in the module that the page names."""
+    rows = re.findall(r"^\| `(\w+)` \| `([\w/.]+)` \|", PAGE, re.MULTILINE)
+
+    assert ["Services", "Lease", "Attempt", "ActionContext", "Outcome"] == [name for name, _ in rows]
+    for name, file in rows:
+        assert re.search(rf"^(class {name}\b|{name} = )", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
 
 
 @pytest.mark.parametrize(("name", "file", "caller"), [row[:3] for row in ROWS], ids=FILES)

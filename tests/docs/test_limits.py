@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ from shared.contract.image import ImageInput
 from shared.contract.job import METADATA_LIMIT, Options
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.result import MESSAGE_LIMIT
+from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 from tests.support.doc_samples import ROOT
 
 
@@ -64,3 +66,22 @@ def test_sizes_are_those_of_the_code():
     assert f"{MESSAGE_LIMIT:,} bytes" in operate
     assert f"strings, up to {METADATA_LIMIT // 1024} KB" in submit
     assert f"default {DEFAULT_CONCURRENCY} |" in onboard
+
+
+def test_numbers_of_the_host_are_those_of_host_json():
+    """How often a message is delivered, and how many jobs a worker runs at once, is as host.json says."""
+    queues = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
+    operate, deploy, scale = [(ROOT / f"docs/{page}.md").read_text() for page in ("operate", "deploy", "scale")]
+    batch, threshold = queues["batchSize"], queues["newBatchThreshold"]
+
+    assert f"up to {queues['maxDequeueCount']} times in all" in operate
+    assert f"| jobs at once on a worker | {batch + threshold} (`batchSize` and `newBatchThreshold`" in operate
+    assert f"(`batchSize` and `newBatchThreshold`, {batch} and {threshold})" in deploy
+    assert f"| jobs at once on a worker | {batch + threshold} (`host.json`)" in scale
+
+
+def test_number_of_failed_attempts_is_that_of_the_code():
+    """The page on operating says after how many failed attempts a job is given up."""
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+    assert f"after {words[MAX_FAILED_ATTEMPTS]} failed attempts" in (ROOT / "docs/operate.md").read_text()

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from shared import errors
+from shared.actions import base
+from shared.actions.base import Action, Context
 from shared.contract.job import ACTIONS
 from tests.support.doc_samples import ROOT
 
@@ -53,6 +55,19 @@ def test_places_to_look_in_are_there():
     assert len(rows) >= 3
     for file, name in rows:
         assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), f"{name} in {file}"
+
+
+def test_members_of_an_action_and_its_context_exist():
+    """The page on extending names members that an action has, and that its context offers."""
+    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8").partition("## Another action")[2].partition("\n## ")[0]
+    members = set(re.findall(r"^\| `(?:async )?(\w+)[`(]", page, re.MULTILINE))
+    used = set(re.findall(r"\bctx\.(\w+)", page))
+
+    assert members - {"ctx"} == {name for name in {*vars(Action), *Action.__annotations__} if name[0] != "_"}
+    assert used <= set(vars(Context))
+    assert len(used) >= 6
+    assert "`_ACTIONS` in [base.py]" in page
+    assert set(base._ACTIONS) == set(ACTIONS)
 
 
 def test_functions_of_azure_have_their_names():
