@@ -1,6 +1,6 @@
 """
-What is known after a soak, side by side: what was sent, what was told, what the endpoint remembers, what the
-ledger holds. Pure; only reads what the contract promises of results and usage records.
+What is known after a soak: the jobs that were sent, the results, the endpoint's journal, and the ledger's rows.
+Pure. Reads only what the contract says of results and usage records, and the ledger's state of a job.
 """
 
 import json
@@ -11,16 +11,16 @@ from functools import cached_property
 from typing import Any
 
 from local.soak.journal import Entry
-from local.soak.plan import Piece, Planned, read_tag
+from local.soak.plan import CallKey, PlannedJob, parse_tag
 
 Row = Mapping[str, Any]
 
-_ANSWERED_BY = re.compile(r"soak-\d{7}")
+_REQUEST_ID = re.compile(r"soak-\d{7}")
 
 
 @dataclass(frozen=True)
-class Told:
-    """One message of the results queue, and when it was there, on the journal's clock."""
+class ResultMessage:
+    """A message of the results queue, and when it was received, on the journal's clock."""
 
     body: bytes = field(repr=False)
     at: float
@@ -38,20 +38,20 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One answer in a result: the place it stands in, and what the endpoint wrote into it about itself."""
+class Answer:
+    """An answer in a result: the call whose answer it should be, and what the endpoint wrote into it."""
 
-    place: Piece
-    piece: Piece | None
+    expected: CallKey
+    call: CallKey | None
     request_id: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything. `blobs` holds the blobs that results name, None for one that is missing."""
+    """All of it. `blobs` has the blobs that results name, with None for a missing one."""
 
-    planned: Sequence[Planned]
-    told: Sequence[Told]
+    planned: Sequence[PlannedJob]
+    messages: Sequence[ResultMessage]
     journal: Sequence[Entry]
     usage: Sequence[Row]
     jobs: Sequence[Row]
@@ -59,57 +59,57 @@ class Evidence:
     kills: Sequence[float] = ()
     """When workers were killed, on the journal's clock."""
     errors: Sequence[str] = ()
-    """Lines of the workers' log that tell of an error."""
+    """Lines of the workers' log that report an error."""
 
     @cached_property
-    def results(self) -> dict[tuple[str, str], Told]:
-        """The first that was told of each job."""
-        first: dict[tuple[str, str], Told] = {}
-        for told in self.told:
-            first.setdefault(told.key, told)
+    def results(self) -> dict[tuple[str, str], ResultMessage]:
+        """The first message of each job's result."""
+        first: dict[tuple[str, str], ResultMessage] = {}
+        for message in self.messages:
+            first.setdefault(message.key, message)
         return first
 
     @cached_property
-    def paid(self) -> dict[str, Entry]:
-        """What the endpoint did and is to be paid for, by the id that its answer bears."""
-        return {entry.request_id: entry for entry in self.journal if entry.paid}
+    def billable(self) -> dict[str, Entry]:
+        """The requests that a customer pays for, by the request id in their response."""
+        return {entry.request_id: entry for entry in self.journal if entry.billable}
 
     @cached_property
     def billed(self) -> list[Row]:
-        """The usage records of calls that were answered, whether or not the answer could be kept."""
-        return [row for row in self.usage if outcome(row) != "unanswered"]
+        """The usage records of calls that were answered, even if the answer could not be stored."""
+        return [row for row in self.usage if outcome_of(row) != "unanswered"]
 
     @cached_property
-    def said(self) -> dict[tuple[str, str], list[Said]]:
+    def answers(self) -> dict[tuple[str, str], list[Answer]]:
         """The answers in each job's result."""
-        return {key: list(_said(told.result, self.blobs)) for key, told in self.results.items()}
+        return {key: list(_answers(message.result, self.blobs)) for key, message in self.results.items()}
 
 
-def outcome(row: Row) -> str:
-    """What a usage record says of its call. One without the column is of a call that was answered."""
+def outcome_of(row: Row) -> str:
+    """The outcome in a usage record; a record without one is of an answered call."""
     return str(row.get("outcome") or "answered")
 
 
-def owner(row: Row) -> tuple[str, str]:
-    """The job that a usage record or a ledger row is of."""
+def job_key_of(row: Row) -> tuple[str, str]:
+    """Customer and job id of a usage record or a job's row."""
     return row["PartitionKey"], row.get("job_id") or row["RowKey"].removeprefix("j_")
 
 
-def named_blobs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def blobs_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every blob that a result names, with its size and hash."""
-    pictures = (result.get("output") or {}).get("images", ())
-    named = [result.get("output_blob"), *(picture.get("blob") for picture in pictures)]
-    return [blob for blob in named if blob]
+    images = (result.get("output") or {}).get("images", ())
+    blobs = [result.get("output_blob"), *(image.get("blob") for image in images)]
+    return [blob for blob in blobs if blob]
 
 
-def _said(result: Mapping[str, Any], blobs: Mapping[str, bytes | None]) -> Iterator[Said]:
+def _answers(result: Mapping[str, Any], blobs: Mapping[str, bytes | None]) -> Iterator[Answer]:
     output = result.get("output") or {}
     key = result.get("customer", ""), result["job_id"]
     texts = [answer.get("text") for answer in output.get("answers", ())] or [output.get("text")]
-    for place, text in enumerate(texts):
-        if text and (by := _ANSWERED_BY.search(text)):
-            yield Said((*key, place), read_tag(text), by[0])
-    for place, picture in enumerate(output.get("images", ())):
-        data = blobs.get(picture["blob"]["name"]) if "blob" in picture else None
-        if data and (by := _ANSWERED_BY.search(data.decode("latin-1"))):
-            yield Said((*key, place), (*key, place), by[0])
+    for index, text in enumerate(texts):
+        if text and (request_id := _REQUEST_ID.search(text)):
+            yield Answer((*key, index), parse_tag(text), request_id[0])
+    for index, image in enumerate(output.get("images", ())):
+        data = blobs.get(image["blob"]["name"]) if "blob" in image else None
+        if data and (request_id := _REQUEST_ID.search(data.decode("latin-1"))):
+            yield Answer((*key, index), (*key, index), request_id[0])

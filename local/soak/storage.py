@@ -1,4 +1,4 @@
-"""Storage as a soak uses it, with Azure's own clients: jobs in, results out, and what the app has kept."""
+"""Storage as a soak uses it, with Azure's own clients: sends jobs, collects results, reads the app's rows and blobs."""
 
 import asyncio
 import contextlib
@@ -13,92 +13,92 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from local.soak.evidence import Row, Told
-from local.soak.plan import Planned
+from local.soak.evidence import ResultMessage, Row
+from local.soak.plan import PlannedJob
 from local.stack.stack import NAMES
 
-SENDERS = 16
-_PAUSE_S = 0.05
+CONCURRENCY = 16
+_POLL_S = 0.05
 
 
 class Storage:
-    """An account's queues, table and blobs. `told` and `sent_at` grow; times are on `time.monotonic`."""
+    """An account's queues, table and blobs. `messages`, `sent_at` and `result_at` grow; times are `time.monotonic`."""
 
     def __init__(self, queues: QueueServiceClient, tables: TableServiceClient, blobs: BlobServiceClient) -> None:
-        self.told: list[Told] = []
-        self.answered: dict[tuple[str, str], float] = {}
-        """When each job was first told."""
-        self._news = asyncio.Event()
+        self.messages: list[ResultMessage] = []
         self.sent_at: dict[tuple[str, str], float] = {}
+        self.result_at: dict[tuple[str, str], float] = {}
+        """When the first result of each job arrived."""
+        self._arrival = asyncio.Event()
         self._queues = queues
         self._tables = tables
         self._blobs = blobs
 
-    async def send(self, jobs: Sequence[Planned]) -> None:
-        """Puts messages into the jobs queue, in about their order."""
+    async def send(self, jobs: Sequence[PlannedJob]) -> None:
+        """Send messages to the jobs queue, nearly in their order."""
         queue = self._queues.get_queue_client(NAMES["JOBS_QUEUE"])
-        left = iter(jobs)
+        remaining = iter(jobs)
 
         async def work() -> None:
-            for job in left:
+            for job in remaining:
                 self.sent_at.setdefault(job.key, time.monotonic())
                 await queue.send_message(b64encode(job.body).decode())
 
-        await asyncio.gather(*(work() for _ in range(SENDERS)))
+        await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
 
-    async def gather(self) -> None:
-        """Takes results off their queue, until cancelled."""
+    async def collect(self) -> None:
+        """Receive and delete results, until cancelled."""
         queue = self._queues.get_queue_client(NAMES["RESULTS_QUEUE"])
         while True:
-            messages = [message async for message in queue.receive_messages(messages_per_page=32, max_messages=32)]
+            received = [message async for message in queue.receive_messages(messages_per_page=32, max_messages=32)]
             at = time.monotonic()
-            for message in messages:
-                told = Told(b64decode(message.content), at)
-                self.told.append(told)
-                self.answered.setdefault(told.key, at)
-            if messages:
-                self._news.set()
-                self._news = asyncio.Event()
-            await asyncio.gather(*(self._delete(queue, message) for message in messages))
-            if not messages:
-                await asyncio.sleep(_PAUSE_S)
+            for each in received:
+                message = ResultMessage(b64decode(each.content), at)
+                self.messages.append(message)
+                self.result_at.setdefault(message.key, at)
+            if received:
+                self._arrival.set()
+                self._arrival = asyncio.Event()
+            await asyncio.gather(*(self._delete(queue, each) for each in received))
+            if not received:
+                await asyncio.sleep(_POLL_S)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until so many jobs are told that `condition` holds."""
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition`, which depends on the results so far, is true."""
         while not condition():
-            await self._news.wait()
+            await self._arrival.wait()
 
-    async def waiting(self, *names: str) -> int:
-        """How many messages are in queues, hidden ones too, by their settings' names."""
+    async def count_messages(self, *names: str) -> int:
+        """The number of messages in queues, with the invisible ones."""
         queues = [self._queues.get_queue_client(name) for name in names]
-        found = await asyncio.gather(*(queue.get_queue_properties() for queue in queues))
-        return sum(each.approximate_message_count or 0 for each in found)
+        properties = await asyncio.gather(*(queue.get_queue_properties() for queue in queues))
+        return sum(each.approximate_message_count or 0 for each in properties)
 
-    async def rows(self, first: str, beyond: str) -> list[Row]:
-        """The rows of all customers whose key is at least `first` and below `beyond`."""
+    async def rows(self, prefix: str) -> list[Row]:
+        """The rows of all customers whose key begins with `prefix` and an underscore."""
         table = self._tables.get_table_client(NAMES["JOBS_TABLE"])
-        query = f"RowKey ge '{first}' and RowKey lt '{beyond}'"
+        query = f"RowKey ge '{prefix}_' and RowKey lt '{prefix}`'"  # ` follows _ in ASCII
         return [dict(row) async for row in table.query_entities(query, results_per_page=1000)]
 
-    async def read_blobs(self, named: Iterable[dict[str, Any]]) -> dict[str, bytes | None]:
-        """The blobs that results name, None for what is not there."""
-        left = iter({blob["name"]: blob["container"] for blob in named}.items())
-        found: dict[str, bytes | None] = {}
+    async def read_blobs(self, blobs: Iterable[dict[str, Any]]) -> dict[str, bytes | None]:
+        """The content of blobs by name, with None for a missing one."""
+        remaining = iter({blob["name"]: blob["container"] for blob in blobs}.items())
+        content: dict[str, bytes | None] = {}
 
         async def work() -> None:
-            for name, container in left:
+            for name, container in remaining:
                 try:
                     stream = await self._blobs.get_blob_client(container, name).download_blob()
-                    found[name] = await stream.readall()
+                    content[name] = await stream.readall()
                 except ResourceNotFoundError:
-                    found[name] = None
+                    content[name] = None
 
-        await asyncio.gather(*(work() for _ in range(SENDERS)))
-        return found
+        await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+        return content
 
     @staticmethod
     async def _delete(queue: QueueClient, message: QueueMessage) -> None:
-        with contextlib.suppress(ResourceNotFoundError):  # the SDK asks again after an answer that got lost
+        with contextlib.suppress(ResourceNotFoundError):  # the SDK retries after a response that was lost
             await queue.delete_message(message)
 
 

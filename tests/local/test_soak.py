@@ -1,4 +1,4 @@
-"""The soak: it complains of what is wrong, and has nothing to say of the app, which loses and double-bills nothing."""
+"""The soak: its checks find every violation, and find none in a run of the app."""
 
 import hashlib
 import json
@@ -13,37 +13,35 @@ from pathlib import Path
 import pytest
 
 from local.soak import endpoint as endpoints
-from local.soak.endpoint import draw
-from local.soak.evidence import Evidence, Told
+from local.soak.endpoint import make_png
+from local.soak.evidence import Evidence, ResultMessage
 from local.soak.journal import Entry, Journal
 from local.soak.log import Log
-from local.soak.plan import Planned, make_customers, plan_jobs, read_tag, with_duplicates, write_tag
-from local.soak.reconciliation import MUST_BE_NONE, reconcile, wasted
+from local.soak.plan import PlannedJob, format_tag, make_customers, parse_tag, plan_jobs, with_duplicates
+from local.soak.reconciliation import CHECKS, reconcile, unused_calls
 from local.soak.report import lines, measure, percentile
 
 ROOT = Path(__file__).parents[2]
-CHAT, MANY, PICTURE = ("c-1", "job-1"), ("c-1", "job-2"), ("c-2", "job-1")
-PIECES = [(*CHAT, 0), (*MANY, 0), (*MANY, 1), (*PICTURE, 0)]
-WASTE = Entry(3.0, "c-1", (*CHAT, 0), "soak-0000009", "reset after", 5, 6, 0, 3.1)
+CHAT, MULTI_CHAT, IMAGE = ("c-1", "job-1"), ("c-1", "job-2"), ("c-2", "job-1")
+CALLS = [(*CHAT, 0), (*MULTI_CHAT, 0), (*MULTI_CHAT, 1), (*IMAGE, 0)]
+UNUSED = Entry(3.0, "c-1", (*CHAT, 0), "soak-0000009", "reset after", 5, 6, 0, 3.1)
 SHORT_S = 300
 
 
-def call(number):
-    return Entry(
-        float(number), PIECES[number][0], PIECES[number], f"soak-000000{number}", "answered", 10, 20 + number, 5
-    )
+def entry(number):
+    return Entry(float(number), CALLS[number][0], CALLS[number], f"soak-000000{number}", "answered", 10, 20 + number, 5)
 
 
 def text(number):
-    return f"{write_tag(PIECES[number])} soak-000000{number} so it is said"
+    return f"{format_tag(CALLS[number])} soak-000000{number} so it is said"
 
 
 def row(number, **more):
     """The usage record of a call."""
-    customer, job_id, place = PIECES[number]
+    customer, job_id, index = CALLS[number]
     return {
         "PartitionKey": customer,
-        "RowKey": f"u_2026-11_{job_id}_{place:04}",
+        "RowKey": f"u_2026-11_{job_id}_{index:04}",
         "job_id": job_id,
         "request_id": f"soak-000000{number}",
         "calls": 1,
@@ -54,219 +52,238 @@ def row(number, **more):
     }
 
 
-def unanswered(key, place="~1.1"):
-    none = dict.fromkeys(("calls", "input_tokens", "output_tokens", "cached_tokens"), 0)
+def unanswered(key, suffix="~1.1"):
+    zeros = dict.fromkeys(("calls", "input_tokens", "output_tokens", "cached_tokens"), 0)
     return {
         "PartitionKey": key[0],
-        "RowKey": f"u_2026-11_{key[1]}_{place}",
+        "RowKey": f"u_2026-11_{key[1]}_{suffix}",
         "job_id": key[1],
         "outcome": "unanswered",
-        **none,
+        **zeros,
     }
 
 
-def told(key, output, numbers, **more):
-    """A result as it is told, with the usage of its calls."""
+def message(key, output, numbers, **more):
+    """The message of a result, with the usage of its calls."""
     usage = {name: sum(row(number)[name] for number in numbers) for name in ("calls", "input_tokens", "output_tokens")}
     usage["cached_tokens"] = 5 * len(numbers)
     result = {"customer": key[0], "job_id": key[1], "status": "succeeded", "output": output, "usage": usage}
-    return Told(json.dumps(result | {"attempts": 1} | more).encode(), 9.0)
+    return ResultMessage(json.dumps(result | {"attempts": 1} | more).encode(), 9.0)
 
 
 def blob(name, data):
     return {"container": "results", "name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-DRAWN = draw("soak-0000003")
+PNG = make_png("soak-0000003")
 SOUND = Evidence(
-    planned=[Planned(*CHAT, 1, b""), Planned(*MANY, 2, b""), Planned(*PICTURE, 1, b"")],
-    told=[
-        told(CHAT, {"text": text(0)}, [0]),
-        told(MANY, {"answers": [{"text": text(1)}, {"text": text(2)}]}, [1, 2]),
-        told(PICTURE, {"images": [{"blob": blob("image-1.png", DRAWN)}]}, [3]),
+    planned=[PlannedJob(*CHAT, 1, b""), PlannedJob(*MULTI_CHAT, 2, b""), PlannedJob(*IMAGE, 1, b"")],
+    messages=[
+        message(CHAT, {"text": text(0)}, [0]),
+        message(MULTI_CHAT, {"answers": [{"text": text(1)}, {"text": text(2)}]}, [1, 2]),
+        message(IMAGE, {"images": [{"blob": blob("image-1.png", PNG)}]}, [3]),
     ],
-    journal=[call(number) for number in range(4)],
+    journal=[entry(number) for number in range(4)],
     usage=[row(number) for number in range(4)],
-    jobs=[{"PartitionKey": key[0], "RowKey": f"j_{key[1]}", "state": "done"} for key in (CHAT, MANY, PICTURE)],
-    blobs={"image-1.png": DRAWN},
+    jobs=[{"PartitionKey": key[0], "RowKey": f"j_{key[1]}", "state": "done"} for key in (CHAT, MULTI_CHAT, IMAGE)],
+    blobs={"image-1.png": PNG},
 )
 
 
-def but(**changed):
-    return replace(SOUND, **changed)
+def changed(**members):
+    return replace(SOUND, **members)
 
 
 def with_row(number, **more):
-    return but(usage=[*SOUND.usage[:number], row(number, **more), *SOUND.usage[number + 1 :]])
+    return changed(usage=[*SOUND.usage[:number], row(number, **more), *SOUND.usage[number + 1 :]])
 
 
-def with_told(place, told):
-    return but(told=[*SOUND.told[:place], told, *SOUND.told[place + 1 :]])
+def with_message(index, other):
+    return changed(messages=[*SOUND.messages[:index], other, *SOUND.messages[index + 1 :]])
 
 
 def failed(code):
-    return told(CHAT, None, [], status="failed", error={"code": code})
+    return message(CHAT, None, [], status="failed", error={"code": code})
 
 
-DOCTORED = {
-    "a job without a result": (but(told=SOUND.told[1:]), {"jobs lost"}),
-    "a result of nobody's job": (but(planned=SOUND.planned[1:]), {"results of no job"}),
-    "other words the second time": (
-        but(told=[*SOUND.told, told(CHAT, {"text": text(0)}, [0], attempts=2)]),
-        {"results told in other words"},
+INVALID = {
+    "a job without a result": (changed(messages=SOUND.messages[1:]), {"jobs without a result"}),
+    "a result of a job that was not sent": (changed(planned=SOUND.planned[1:]), {"results of unknown jobs"}),
+    "other bytes the second time": (
+        changed(messages=[*SOUND.messages, message(CHAT, {"text": text(0)}, [0], attempts=2)]),
+        {"results published with other bytes"},
     ),
-    "a failure of ours": (
-        replace(with_told(0, failed("internal")), usage=SOUND.usage[1:], journal=SOUND.journal[1:]),
-        {"jobs failed needlessly"},
+    "an internal error": (
+        replace(with_message(0, failed("internal")), usage=SOUND.usage[1:], journal=SOUND.journal[1:]),
+        {"jobs with an unexpected error"},
     ),
-    "a failure of ours in a part": (
+    "an unexpected error in one answer": (
         replace(
-            with_told(1, told(MANY, {"answers": [{"text": text(1)}, {"error": {"code": "credential_rejected"}}]}, [1])),
+            with_message(
+                1,
+                message(MULTI_CHAT, {"answers": [{"text": text(1)}, {"error": {"code": "credential_rejected"}}]}, [1]),
+            ),
             usage=[row(0), row(1), row(3)],
-            journal=[call(0), call(1), call(3)],
+            journal=[entry(0), entry(1), entry(3)],
         ),
-        {"jobs failed needlessly"},
+        {"jobs with an unexpected error"},
     ),
     "a job that is still running": (
-        but(jobs=[{**SOUND.jobs[0], "state": "running"}, *SOUND.jobs[1:]]),
+        changed(jobs=[{**SOUND.jobs[0], "state": "running"}, *SOUND.jobs[1:]]),
         {"jobs not done in the ledger"},
     ),
     "one answer in two records": (
-        but(usage=[*SOUND.usage, row(0)]),
-        {"billed twice", "results whose usage differs"},
+        changed(usage=[*SOUND.usage, row(0)]),
+        {"billed twice", "results with other usage"},
     ),
-    "two answers to one prompt, both billed": (
-        but(
-            journal=[*SOUND.journal, replace(call(0), request_id="soak-0000008")],
+    "two answers to one call, both billed": (
+        changed(
+            journal=[*SOUND.journal, replace(entry(0), request_id="soak-0000008")],
             usage=[*SOUND.usage, row(0, request_id="soak-0000008")],
         ),
-        {"billed twice", "billed, not told", "results whose usage differs"},
+        {"billed twice", "usage records without an answer", "results with other usage"},
     ),
-    "a record of a call that the endpoint refused": (
-        but(journal=[replace(call(0), did="503"), *SOUND.journal[1:]]),
-        {"billed, never answered", "answers to something else", "customers whose tokens differ"},
+    "a record of a request that the endpoint refused": (
+        changed(journal=[replace(entry(0), outcome="503"), *SOUND.journal[1:]]),
+        {"billed without an answer", "answers to another call", "customers with other tokens"},
     ),
     "a record of another customer's call": (
         with_row(0, request_id="soak-0000003"),
-        {"billed, never answered", "billed twice"},
+        {"billed without an answer", "billed twice"},
     ),
-    "an answer without a record": (but(usage=SOUND.usage[1:]), {"told, not billed", "wasted calls, unrecorded"}),
-    "a record of other tokens": (
+    "an answer without a record": (
+        changed(usage=SOUND.usage[1:]),
+        {"answers without a usage record", "unused calls without a record"},
+    ),
+    "a record with other tokens": (
         with_row(1, output_tokens=1),
-        {"customers whose tokens differ", "results whose usage differs"},
+        {"customers with other tokens", "results with other usage"},
     ),
-    "a call that nobody wrote down": (but(journal=[*SOUND.journal, WASTE]), {"wasted calls, unrecorded"}),
+    "a request without a record": (changed(journal=[*SOUND.journal, UNUSED]), {"unused calls without a record"}),
     "another customer's key": (
-        but(journal=[replace(call(0), customer="c-2"), *SOUND.journal[1:]]),
-        {"calls with another's key", "customers whose tokens differ"},
+        changed(journal=[replace(entry(0), customer="c-2"), *SOUND.journal[1:]]),
+        {"requests with another's key", "customers with other tokens"},
     ),
-    "a key of nobody": (
-        but(journal=[*SOUND.journal, Entry(5.0, "", (*CHAT, 0), "soak-0000008", "refused")]),
-        {"calls with another's key"},
+    "an unknown key": (
+        changed(journal=[*SOUND.journal, Entry(5.0, "", (*CHAT, 0), "soak-0000008", "wrong key")]),
+        {"requests with another's key"},
     ),
-    "another job's answer": (with_told(0, told(CHAT, {"text": text(3)}, [0])), {"answers to something else"}),
+    "another job's answer": (with_message(0, message(CHAT, {"text": text(3)}, [0])), {"answers to another call"}),
     "answers in the wrong order": (
-        with_told(1, told(MANY, {"answers": [{"text": text(2)}, {"text": text(1)}]}, [1, 2])),
-        {"answers to something else"},
+        with_message(1, message(MULTI_CHAT, {"answers": [{"text": text(2)}, {"text": text(1)}]}, [1, 2])),
+        {"answers to another call"},
     ),
-    "a picture that is gone": (but(blobs={"image-1.png": None}), {"blobs missing or different", "billed, not told"}),
-    "a picture of another call": (
-        but(blobs={"image-1.png": draw("soak-0000004")}),
-        {"blobs missing or different", "answers to something else", "told, not billed", "billed, not told"},
+    "a missing image": (
+        changed(blobs={"image-1.png": None}),
+        {"blobs missing or different", "usage records without an answer"},
     ),
-    "an error in the log": (but(errors=["[host 0] ERROR …"]), {"errors in the workers' log"}),
+    "the image of another call": (
+        changed(blobs={"image-1.png": make_png("soak-0000004")}),
+        {
+            "blobs missing or different",
+            "answers to another call",
+            "answers without a usage record",
+            "usage records without an answer",
+        },
+    ),
+    "an error in the log": (changed(errors=["[host 0] ERROR …"]), {"errors in the workers' log"}),
 }
 
 
-def complaints(seen):
-    return {name for name, said in reconcile(seen).items() if said}
+def violated(evidence):
+    return {name for name, sentences in reconcile(evidence).items() if sentences}
 
 
-def test_a_sound_run_is_not_complained_of():
-    """Every job told, every call billed once: no check has anything to say."""
-    assert set() == complaints(SOUND)
+def test_a_sound_run_has_no_violations():
+    """Every job has a result, every call is billed once: no check finds anything."""
+    assert set() == violated(SOUND)
 
 
-@pytest.mark.parametrize("name", DOCTORED)
-def test_what_is_wrong_is_complained_of(name):
-    """Doctored evidence makes the checks speak that it concerns, with a sentence each."""
-    seen, expected = DOCTORED[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_a_violation_is_found(name):
+    """Invalid evidence is found by the checks that it concerns, which return a sentence."""
+    evidence, expected = INVALID[name]
 
-    assert expected <= complaints(seen)
-    assert all(sentence for said in reconcile(seen).values() for sentence in said)
+    assert expected <= violated(evidence)
+    assert all(sentence for sentences in reconcile(evidence).values() for sentence in sentences)
 
 
 def test_every_check_can_fail():
-    """No check is there for show: each has evidence here that makes it speak."""
-    assert set(MUST_BE_NONE) == set().union(*(expected for _, expected in DOCTORED.values()))
+    """There is invalid evidence here for each check."""
+    assert set(CHECKS) == set().union(*(expected for _, expected in INVALID.values()))
 
 
-def test_a_wasted_call_is_accounted_for_by_its_record():
-    """One `unanswered` record of the job stands for one call that was paid for, and not for two."""
-    once = but(journal=[*SOUND.journal, WASTE], usage=[*SOUND.usage, unanswered(CHAT)])
-    twice = replace(once, journal=[*once.journal, replace(WASTE, request_id="soak-0000010")])
+def test_an_unanswered_record_accounts_for_one_request():
+    """One `unanswered` record of a job accounts for one request that was paid for, but not for two."""
+    once = changed(journal=[*SOUND.journal, UNUSED], usage=[*SOUND.usage, unanswered(CHAT)])
+    twice = replace(once, journal=[*once.journal, replace(UNUSED, request_id="soak-0000010")])
 
-    assert [WASTE] == wasted(once)[0]
-    assert set() == complaints(once)
-    assert {"wasted calls, unrecorded"} == complaints(twice)
+    assert [UNUSED] == unused_calls(once)[0]
+    assert set() == violated(once)
+    assert {"unused calls without a record"} == violated(twice)
 
 
 def test_another_jobs_record_accounts_for_nothing():
-    """A call of one job is not explained by what is recorded of another."""
-    seen = but(journal=[*SOUND.journal, WASTE], usage=[*SOUND.usage, unanswered(MANY)])
+    """The record of one job does not account for a request of another."""
+    evidence = changed(journal=[*SOUND.journal, UNUSED], usage=[*SOUND.usage, unanswered(MULTI_CHAT)])
 
-    assert {"wasted calls, unrecorded"} == complaints(seen)
+    assert {"unused calls without a record"} == violated(evidence)
 
 
 def test_a_reset_before_the_work_needs_a_record_too():
-    """A worker can't tell it from one after the work, so a record stands for either, and one is not enough for both."""
-    before = replace(WASTE, did="reset before", request_id="soak-0000010")
-    seen = but(journal=[*SOUND.journal, before, WASTE], usage=[*SOUND.usage, unanswered(CHAT)])
+    """A worker can't tell a reset before the work from one after it, so each of them needs a record."""
+    before = replace(UNUSED, outcome="reset before", request_id="soak-0000010")
+    evidence = changed(journal=[*SOUND.journal, before, UNUSED], usage=[*SOUND.usage, unanswered(CHAT)])
 
-    assert {"wasted calls, unrecorded"} == complaints(seen)
-    assert set() == complaints(replace(seen, usage=[*seen.usage, unanswered(CHAT)]))
-
-
-def test_a_lost_run_accounts_for_the_calls_before_a_death():
-    """The record of a run whose worker died stands for all that it asked for, and for nothing after the last kill."""
-    calls = [WASTE, replace(WASTE, request_id="soak-0000010")]
-    seen = but(journal=[*SOUND.journal, *calls], usage=[*SOUND.usage, unanswered(CHAT, "~1")], kills=[WASTE.at + 1])
-
-    assert set() == complaints(seen)
-    assert {"wasted calls, unrecorded"} == complaints(replace(seen, kills=[WASTE.at - 1]))
+    assert {"unused calls without a record"} == violated(evidence)
+    assert set() == violated(replace(evidence, usage=[*evidence.usage, unanswered(CHAT)]))
 
 
-def test_a_lost_run_leaves_the_records_of_later_calls_to_them():
-    """Calls before a kill and one after it: the run's record stands for the first, a record of its own for the last."""
-    calls = [WASTE, replace(WASTE, did="reset before"), replace(WASTE, at=9.0, request_id="soak-0000010")]
-    records = [unanswered(CHAT, "~1"), unanswered(CHAT, "~2.1")]
-    seen = but(journal=[*SOUND.journal, *calls], usage=[*SOUND.usage, *records], kills=[WASTE.at + 1])
+def test_an_attempts_record_accounts_for_all_requests_before_the_kill():
+    """The record of an attempt whose worker died accounts for all its requests, but for none after the last kill."""
+    requests = [UNUSED, replace(UNUSED, request_id="soak-0000010")]
+    records = [*SOUND.usage, unanswered(CHAT, "~1")]
+    evidence = changed(journal=[*SOUND.journal, *requests], usage=records, kills=[UNUSED.at + 1])
 
-    assert set() == complaints(seen)
-    assert {"wasted calls, unrecorded"} == complaints(replace(seen, usage=seen.usage[:-1]))
+    assert set() == violated(evidence)
+    assert {"unused calls without a record"} == violated(replace(evidence, kills=[UNUSED.at - 1]))
 
 
-def test_a_lost_answer_is_billed_and_wasted_nothing():
-    """A record with the outcome `lost` has its answer's tokens, and the answer need not be told."""
-    again = replace(call(0), request_id="soak-0000008")
-    seen = but(
+def test_requests_after_the_kill_need_their_own_records():
+    """The attempt's record accounts for the requests before a kill, and a record of its own for one after it."""
+    requests = [
+        UNUSED,
+        replace(UNUSED, outcome="reset before"),
+        replace(UNUSED, at=9.0, request_id="soak-0000010"),
+    ]
+    records = [*SOUND.usage, unanswered(CHAT, "~1"), unanswered(CHAT, "~2.1")]
+    evidence = changed(journal=[*SOUND.journal, *requests], usage=records, kills=[UNUSED.at + 1])
+
+    assert set() == violated(evidence)
+    assert {"unused calls without a record"} == violated(replace(evidence, usage=evidence.usage[:-1]))
+
+
+def test_a_lost_answer_is_billed_but_need_not_be_published():
+    """A record with the outcome `lost` has its answer's tokens; the answer is in no result."""
+    again = replace(entry(0), request_id="soak-0000008")
+    evidence = changed(
         journal=[*SOUND.journal, again],
         usage=[*SOUND.usage, row(0, request_id="soak-0000008", outcome="lost")],
-        told=[told(CHAT, {"text": text(0)}, [0, 0]), *SOUND.told[1:]],
+        messages=[message(CHAT, {"text": text(0)}, [0, 0]), *SOUND.messages[1:]],
     )
 
-    assert set() == complaints(seen)
+    assert set() == violated(evidence)
 
 
-def test_failures_of_the_endpoint_are_no_fault():
-    """A job may fail with what the endpoint's faults explain."""
-    seen = replace(with_told(0, failed("rate_limited")), usage=SOUND.usage[1:], journal=SOUND.journal[1:])
+def test_errors_that_the_faults_explain_are_no_violations():
+    """A job may fail with a code that the endpoint's faults cause."""
+    evidence = replace(with_message(0, failed("rate_limited")), usage=SOUND.usage[1:], journal=SOUND.journal[1:])
 
-    assert set() == complaints(seen)
+    assert set() == violated(evidence)
 
 
 def test_a_plan_is_the_same_for_the_same_seed():
-    """Jobs, order and duplicates come from the seed alone, and another seed has others."""
+    """Jobs, their order and the duplicates depend only on the seed."""
     customers = make_customers(3)
 
     def plan(seed):
@@ -276,8 +293,8 @@ def test_a_plan_is_the_same_for_the_same_seed():
     assert plan(1) != plan(2)
 
 
-def test_a_plan_has_every_kind_and_some_twice():
-    """Of a thousand jobs a twentieth is sent twice, byte for byte; ids repeat only across customers."""
+def test_a_plan_has_every_kind_and_some_jobs_twice():
+    """A twentieth of a thousand jobs is sent twice, byte for byte; only customers share ids."""
     jobs = plan_jobs(1, 1000, make_customers(4))
     sent = Counter(job.body for job in with_duplicates(1, jobs))
     decoded = [json.loads(job.body) for job in jobs]
@@ -287,36 +304,36 @@ def test_a_plan_has_every_kind_and_some_twice():
     assert {"chat", "multi_chat", "image"} == {job["action"] for job in decoded}
     assert any(job.get("output") == {"blob": True} for job in decoded)
     assert all(
-        read_tag(json.dumps(job["input"]))[:2] == planned.key for job, planned in zip(decoded, jobs, strict=True)
+        parse_tag(json.dumps(job["input"]))[:2] == planned.key for job, planned in zip(decoded, jobs, strict=True)
     )
 
 
-def test_a_fifth_of_the_calls_meets_a_fault():
-    """As the endpoint's table of faults says, and the same call meets the same fault for the same seed."""
+def test_a_fifth_of_the_requests_meets_a_fault():
+    """The shares are those of the table of faults, and the same request meets the same fault for the same seed."""
     assert 20 == sum(endpoints.FAULTS.values())
 
-    def meets(seed):
-        pieces = [("c-1", f"job-{number}", 0) for number in range(2000)]
-        return [endpoints.choose_fault(random.Random(f"{seed} {piece}")) for piece in pieces]
+    def faults(seed):
+        calls = [("c-1", f"job-{number}", 0) for number in range(2000)]
+        return [endpoints.choose_fault(random.Random(f"{seed} {call}")) for call in calls]
 
-    assert meets(1) == meets(1) != meets(2)
-    assert 320 < sum(map(bool, meets(1))) < 480
-    assert {"", *endpoints.FAULTS} == set(meets(1))
+    assert faults(1) == faults(1) != faults(2)
+    assert 320 < sum(map(bool, faults(1))) < 480
+    assert {"", *endpoints.FAULTS} == set(faults(1))
 
 
-def test_a_journal_counts_the_tries_of_a_piece():
-    """Each request is an entry with an id of its own, open until it is dealt with."""
+def test_a_journal_counts_the_tries_of_a_call():
+    """Each request is an entry with its own id, and is in flight until it ends."""
     journal = Journal(clock=lambda: 1.0)
-    first, second = journal.open("c-1", PIECES[0]), journal.open("c-1", PIECES[0])
+    first, second = journal.open("c-1", CALLS[0]), journal.open("c-1", CALLS[0])
     journal.close(first, "slow")
 
-    assert (2, 1) == (journal.tries[PIECES[0]], journal.in_flight)
+    assert (2, 1) == (journal.tries[CALLS[0]], journal.in_flight)
     assert first.request_id != second.request_id
-    assert (True, False) == (first.paid, second.paid)
+    assert (True, False) == (first.billable, second.billable)
 
 
-def test_the_log_is_counted_by_event():
-    """Events are told apart by name and reason; errors are kept, a traceback's lines are not read."""
+def test_the_log_counts_events():
+    """Events are counted by name and reason; the lines of errors are kept, those of tracebacks ignored."""
     log = Log()
     for line in (
         "[host 0] INFO run_job 1a2b: job_finished customer=c job_id=j",
@@ -332,30 +349,31 @@ def test_the_log_is_counted_by_event():
     assert ["[host 1] ERROR run_job 1a2b: job_error customer=c job_id=j KeyError"] == log.errors
 
 
-def test_percentiles_are_values_that_were_measured():
-    """The p50 of an even number is the lower of the two in the middle; of nothing it is 0."""
+def test_percentiles_are_measured_values():
+    """The p50 of an even number of values is the lower one in the middle; without values it is 0."""
     hundred = [float(number) for number in range(1, 101)]
 
     assert (50.0, 99.0, 100.0) == tuple(percentile(hundred, share) for share in (0.5, 0.99, 1.0))
     assert (7.0, 0.0) == (percentile([7.0], 0.5), percentile([], 0.5))
 
 
-def test_a_fault_stands_out_in_the_table():
-    """Figures and checks in one table; a check that complains says what of, and how much more there is."""
-    figures = measure(SOUND, dict.fromkeys([CHAT, MANY, PICTURE], 1.0), [CHAT, MANY, PICTURE])
-    shown = "\n".join(lines(figures, {"jobs lost": [f"{n} is lost" for n in range(7)], "billed twice": []}))
+def test_a_violation_stands_out_in_the_table():
+    """The table has figures and checks; a check with violations shows the first ones and how many follow."""
+    figures = measure(SOUND, dict.fromkeys([CHAT, MULTI_CHAT, IMAGE], 1.0), [CHAT, MULTI_CHAT, IMAGE])
+    table = lines(figures, {"jobs without a result": [f"{n} is missing" for n in range(7)], "billed twice": []})
+    text = "\n".join(table)
 
-    assert re.search(r"^  wait p50 +8\.0$", shown, re.MULTILINE)
-    assert "7   <-- FAULT" in shown
-    assert "4 is lost\n      … and 2 more" in shown
-    assert re.search(r"^  billed twice +0$", shown, re.MULTILINE)
+    assert re.search(r"^  latency p50 +8\.0$", text, re.MULTILINE)
+    assert "7   <-- FAULT" in text
+    assert "4 is missing\n      … and 2 more" in text
+    assert re.search(r"^  billed twice +0$", text, re.MULTILINE)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(SHORT_S + 90)  # a stack, and 200 jobs with faults: half a minute on a quiet machine
+@pytest.mark.timeout(SHORT_S + 90)  # a stack, and 200 jobs with faults: half a minute on an idle machine
 @pytest.mark.xdist_group("stack")
-def test_everything_is_accounted_for(tmp_path):
-    """The short form: with faults, two workers killed and a rotation nothing is lost, billed twice or unexplained."""
+def test_every_call_is_accounted_for(tmp_path):
+    """A short soak: with faults, two killed workers and a rotation, nothing is lost, billed twice or unexplained."""
     file = tmp_path / "figures.json"
     options = {"jobs": 200, "customers": 4, "workers": 2, "kills": 2, "backlog": 60, "seed": 1, "seconds": SHORT_S}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -370,11 +388,11 @@ def test_everything_is_accounted_for(tmp_path):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     report = json.loads(file.read_text())
-    assert dict.fromkeys(MUST_BE_NONE, 0) == report["must be 0"]
-    figures, did = report["figures"], report["figures"]["calls by what became of them"]
+    assert dict.fromkeys(CHECKS, 0) == report["must be 0"]
+    figures, outcomes = report["figures"], report["figures"]["requests by outcome"]
     assert 200 + 60 + 1 == figures["jobs"] == figures["results"]
     assert (2, 1) == (figures["workers killed"], report["seed"])
-    assert figures["runs lost to a dead worker"] > 0 < figures["wasted calls, recorded"]
-    assert {"answered", "429", "500", "503", "reset before", "reset after", "slow"} <= set(did)
-    assert figures["the other's job took"] <= figures["the backlog took"]
-    assert "Everything is accounted for (seed 1)." in done.stdout
+    assert figures["failed attempts"] > 0 < figures["unused calls on record"]
+    assert {"answered", "429", "500", "503", "reset before", "reset after", "slow"} <= set(outcomes)
+    assert figures["another customer's job, seconds"] <= figures["backlog, seconds"]
+    assert "Every call is accounted for (seed 1)." in done.stdout
