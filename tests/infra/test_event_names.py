@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def names(prefixes: tuple[str, ...]) -> dict[str, str]:
-    """The constants of `event_names` that begin with one of these, and their values; none given: the log events."""
+    """The constants of `event_names` that begin with one of these, and their values; by default the log events."""
     constants = {name: each for name, each in vars(event_names).items() if name.isupper()}
     if prefixes:
         return {name: each for name, each in constants.items() if name.startswith(prefixes)}
