@@ -39,7 +39,7 @@ OPERATIONS: dict[str, list[str]] = {
     "embed in one call": [CLAIM, DONE],
     "raw, JSON": [CLAIM, DONE],
     "raw, binary": [CLAIM, "blob put output.png", STEP, CLOSED],
-    "a message that is no job": [],
+    "a message that is not a valid job": [],
     "a job that is done, delivered again": [CLAIM, "table read j"],
 }
 """
@@ -61,7 +61,7 @@ _JOBS: dict[str, dict[str, Any]] = {
         "action": "raw",
         "input": {"path": "audio/speech", "json": {"input": "Hello."}, "response_type": "binary"},
     },
-    "a message that is no job": {"input": {"prompt": 7}},
+    "a message that is not a valid job": {"input": {"prompt": 7}},
 }
 
 
@@ -84,7 +84,7 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
 
     result = await customer.run(**members)
 
-    assert result["status"] == ("failed" if kind == "a message that is no job" else "succeeded"), result
+    assert result["status"] == ("failed" if kind == "a message that is not a valid job" else "succeeded"), result
     assert OPERATIONS[kind] == [met.name for met in faulty.watch.of(customer.name, "table", "blob", "queue")]
 
 
