@@ -16,11 +16,11 @@ JOBS, POISON, RESULTS = binding_queues(os.environ)
 CALLBACKS, DEAD_CALLBACKS = callback_queues(os.environ)
 ENTRA = os.environ.get("HTTP_AUTH", "").strip() == "entra"
 
-# As text, the host would refuse a message that is not UTF-8 and copy a JSON object's members over the
-# trigger's metadata, where `dequeueCount` or `insertionTime` make it unreadable, before we could answer.
+# As text, the host would refuse a message that is not UTF-8, and copy a JSON object's members over the trigger's
+# metadata, where `dequeueCount` or `insertionTime` make it unreadable before our code runs.
 BINARY = func.DataType.BINARY
 
-# Six times a night: where there is much to remove, one goes on where the one before stopped.
+# Six times a night: if there is much to delete, each run continues where the previous one stopped.
 SWEEPS = "0 17 0-5 * * *"
 
 app = func.FunctionApp()
@@ -29,45 +29,45 @@ app = func.FunctionApp()
 @app.queue_trigger(arg_name="message", queue_name=JOBS, connection="JobStorage", data_type=BINARY)
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
 async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
-    """Runs one job."""
+    """Run one job."""
     publish(results, await services().worker.process(delivery(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name=POISON, connection="JobStorage", data_type=BINARY)
 @app.queue_output(arg_name="results", queue_name=RESULTS, connection="JobStorage")
 async def dead_letter_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
-    """Answers a job that the host has given up: every accepted job ends with a result."""
+    """End a job whose message the host has given up: every accepted job ends with a result."""
     publish(results, await services().worker.dead_letter(delivery(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name=CALLBACKS, connection="JobStorage", data_type=BINARY)
 async def deliver_callback(message: func.QueueMessage) -> None:
-    """Makes one try of a callback."""
+    """Make one try of a callback."""
     await services().callbacks.deliver(message.get_body())
 
 
 @app.queue_trigger(arg_name="message", queue_name=DEAD_CALLBACKS, connection="JobStorage", data_type=BINARY)
 async def dead_letter_callback(message: func.QueueMessage) -> None:
-    """Ends a callback that the host has given up: it shows in the job's status."""
+    """End a callback whose message the host has given up; the job's status document shows that."""
     await services().callbacks.dead_letter(message.get_body())
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)
 async def retention_sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
-    """Removes what has outlived its retention (docs/retention.md)."""
+    """Delete what is older than its retention (docs/retention.md)."""
     await services().retention_sweep()
 
 
 def serve(route: Route) -> None:
-    """Adds the function of one HTTP route; `shared.http` answers it, and is loaded with the first request."""
-    opened = route.role is None or ENTRA
-    level = func.AuthLevel.ANONYMOUS if opened else func.AuthLevel.FUNCTION
+    """Add the function of one HTTP route. `shared.http`, which handles it, is imported with the first request."""
+    without_key = route.role is None or ENTRA
+    level = func.AuthLevel.ANONYMOUS if without_key else func.AuthLevel.FUNCTION
 
-    async def answer(request: func.HttpRequest) -> func.HttpResponse:
+    async def handle(request: func.HttpRequest) -> func.HttpResponse:
         return http_response(await services().http.handle(route.name, http_request(request)))
 
-    answer.__name__ = route.name
-    app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(answer)
+    handle.__name__ = route.name
+    app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(handle)
 
 
 for each in ROUTES:
@@ -76,28 +76,28 @@ for each in ROUTES:
 
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
 async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # the trigger's binding
-    """Says that the app is loaded and answers. Tells nothing else: it is open to everybody."""
+    """Report that the app is loaded, and nothing else: anybody may call this."""
     return func.HttpResponse('{"status":"ok"}', mimetype="application/json")
 
 
 def delivery(message: func.QueueMessage) -> Delivery:
-    """The message as the worker takes it."""
+    """Return the message as the worker takes it."""
     return Delivery(message.get_body(), message.id or uuid4().hex, message.insertion_time or now())
 
 
 def http_request(request: func.HttpRequest) -> Request:
-    """The request as the door takes it."""
+    """Return the request as the HTTP app takes it."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Request(request.method, request.url, request.route_params, request.params, headers, request.get_body())
 
 
 def http_response(response: Response) -> func.HttpResponse:
-    """The response as the host takes it."""
+    """Return the response as the host takes it."""
     headers = {"Content-Type": response.media_type, **response.headers}
     return func.HttpResponse(response.body, status_code=response.status, headers=headers)
 
 
-def publish(results: func.Out[bytes], told: bytes | None) -> None:
-    """Hands the result to the binding: as bytes, because the host would parse a string and write it anew."""
-    if told is not None:
-        results.set(told)
+def publish(results: func.Out[bytes], result_body: bytes | None) -> None:
+    """Set the binding to the result: as bytes, because the host would parse a string and write it again."""
+    if result_body is not None:
+        results.set(result_body)

@@ -1,5 +1,5 @@
 """
-Every error that ends or delays a job, with the contract's code, and the operator's wrong setting.
+Every error that ends or delays a job, with the contract's code, and an operator's wrong setting.
 
 JobError                      ends a job with a failed result
 ├── InvalidJob                invalid_job
@@ -52,7 +52,7 @@ class JobError(Exception):
 
 
 class InvalidJob(JobError):
-    """What came in is no job; the message names the member and what would be right."""
+    """The message or request is not a valid job. The error's message names the member and what would be right."""
 
     code = "invalid_job"
 
@@ -64,13 +64,13 @@ class JobConflict(JobError):
 
 
 class DeadlinePassed(JobError):
-    """The job's own deadline went by before it could be done."""
+    """The job's own deadline passed before it was done."""
 
     code = "timeout"
 
 
 class JobCancelled(JobError):
-    """Somebody who may has called the job off before it ran."""
+    """The job was cancelled before it ran."""
 
     code = "cancelled"
 
@@ -90,19 +90,19 @@ class CustomerUnknown(ConnectionFault):
 
 
 class ConnectionNotFound(ConnectionFault):
-    """The customer has no connection of that name, and the static one may not serve it."""
+    """The customer has no connection of that name, and may not use the static one."""
 
     code = "connection_not_found"
 
 
 class ConnectionDisabled(ConnectionFault):
-    """The connection's secret is switched off."""
+    """The connection's secret is disabled."""
 
     code = "connection_disabled"
 
 
 class ConnectionExpired(ConnectionFault):
-    """The connection's secret is past its end, or before its beginning."""
+    """The connection's secret has expired, or is not valid yet."""
 
     code = "connection_expired"
 
@@ -115,28 +115,26 @@ class ConnectionInvalid(ConnectionFault):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFacts:
-    """What is known of one upstream answer that was a refusal, or of its absence."""
+    """What is known about one refusal, or about a missing response."""
 
     status: int | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
     """The server's own waiting time, in seconds."""
     transient: bool = False
-    """The same request may well succeed a little later."""
+    """The same request may succeed a little later."""
     unanswered: bool = False
-    """The request went out and no whole answer came back: it may have been served, and be paid for."""
+    """The request was sent and no complete response came back: it may have been served, and billed."""
     detail: dict[str, Any] = field(default_factory=dict)
-    """What the provider said beyond its message, such as a content filter's verdicts."""
+    """What the response has besides its message, such as a content filter's verdicts."""
 
 
 class UpstreamError(JobError):
-    """The AI endpoint refused, failed, or gave no answer."""
+    """The AI endpoint refused, failed, or did not answer."""
 
     def __init__(self, message: str, facts: UpstreamFacts | None = None) -> None:
         super().__init__(message)
         self.facts = facts or UpstreamFacts()
-        self.answer: Any = None
-        """What a job of many parts has come to besides this, to end with if nothing more can be done."""
 
 
 class CredentialRejected(UpstreamError):
@@ -146,7 +144,7 @@ class CredentialRejected(UpstreamError):
 
 
 class NetworkRefused(CredentialRejected):
-    """The endpoint does not let in the network that the app calls from, whatever the key."""
+    """The endpoint does not accept calls from the app's network, whatever the key."""
 
 
 class AccountBlocked(UpstreamError):
@@ -162,7 +160,7 @@ class ModelNotFound(UpstreamError):
 
 
 class RequestRejected(UpstreamError):
-    """The endpoint refused this request for good."""
+    """The endpoint refused this request permanently."""
 
     code = "request_rejected"
 
@@ -174,7 +172,7 @@ class ContentFiltered(UpstreamError):
 
 
 class RateLimited(UpstreamError):
-    """Too many requests or tokens a minute."""
+    """The customer sent too many requests or tokens a minute."""
 
     code = "rate_limited"
 
@@ -186,19 +184,19 @@ class QuotaExhausted(UpstreamError):
 
 
 class ProviderUnavailable(UpstreamError):
-    """The endpoint could not be reached, failed, or answered something that is no answer."""
+    """The endpoint could not be reached, failed, or sent a response that can't be used."""
 
     code = "provider_unavailable"
 
 
 class UpstreamTimeout(UpstreamError):
-    """No answer within the time given."""
+    """The endpoint did not answer in time."""
 
     code = "timeout"
 
 
 class RetryLater(Exception):
-    """The job is fine, this moment is not. `delay_s` is how long to wait before the next try."""
+    """The job is valid, but can't run now. `delay_s`: the seconds to wait before the next attempt."""
 
     def __init__(self, message: str, delay_s: float) -> None:
         super().__init__(message)
@@ -206,7 +204,7 @@ class RetryLater(Exception):
 
 
 class StorageUnavailable(RetryLater):
-    """Storage did not do what was asked."""
+    """Storage did not do what was requested."""
 
     def __init__(self, message: str, delay_s: float = 60) -> None:
         super().__init__(message, delay_s)
@@ -220,27 +218,25 @@ class VaultUnavailable(RetryLater):
 
 
 class AlreadyRunning(RetryLater):
-    """Another worker holds this job's claim for about `delay_s` more seconds."""
+    """Another worker has this job's lease, for about `delay_s` more seconds."""
 
 
 class Throttled(RetryLater):
-    """The customer has as many jobs on this worker as it may; `delay_s` is about when there will be room."""
+    """The customer has as many jobs on this worker as it may have; in about `delay_s` seconds there is room."""
 
 
 class UpstreamRetryLater(RetryLater):
-    """The endpoint wants `delay_s` seconds of peace; `reason` is what it said."""
+    """The endpoint must not be called for `delay_s` seconds; `reason` is its error."""
 
     def __init__(self, reason: UpstreamError, delay_s: float, retries: int = 0) -> None:
         super().__init__(str(reason), delay_s)
         self.reason = reason
         self.retries = retries
-        """How many retries the next run begins with: a server's own waiting time uses none up."""
-        self.answer: Any = None
-        """As an UpstreamError's."""
+        """How many retries the next attempt starts with: a wait that the server names uses none up."""
 
 
 class LeaseLost(Exception):
-    """Another worker has taken the job over; whatever this one still holds is void."""
+    """Another worker has taken the job over; this one may write nothing more for it."""
 
 
 class SettingInvalid(Exception):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 
 ROOT = Path(__file__).parents[2]
 PATHS = {
@@ -124,6 +127,13 @@ def test_triggers_know_few_rooms():
 
     http = {"shared.http.messages", "shared.http.routes"}
     assert {"shared.clock", "shared.jobs.message", "shared.services", "shared.settings"} | http == froms - {"uuid"}
+
+
+def test_the_ledger_gives_up_long_before_the_host():
+    """A job ends under its own id; the poison queue is a backstop for messages that never got a lease."""
+    queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
+
+    assert queues["maxDequeueCount"] >= 2 * MAX_FAILED_ATTEMPTS
 
 
 def test_cold_start_loads_only_what_every_job_needs():
