@@ -50,11 +50,30 @@ def test_tests_that_a_page_names_exist(page: Path):
 def test_places_to_look_in_are_there():
     """Each function that the README says to look for is defined in the file that it links to."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| where [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\), `(\w+)` \|$", readme, re.MULTILINE)
+    rows = re.findall(r"^\| where [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\), (`.*`) \|$", readme, re.MULTILINE)
 
     assert len(rows) >= 3
-    for file, name in rows:
-        assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), f"{name} in {file}"
+    for file, names in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), f"{name} in {file}"
+
+
+def test_drawing_of_the_readme_names_the_parts_of_azure():
+    """The README's drawing has each part of Azure that the app uses, and the customers' endpoints."""
+    (drawing,) = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+    for part in ("Azure Functions<br/>Flex Consumption", "Storage queue", "Storage table", "Storage blobs"):
+        assert part in drawing
+    for part in ("Key Vault", "Application Insights", "Azure OpenAI", "Foundry", "OpenAI"):
+        assert part in drawing
+
+
+def test_readme_links_to_every_page():
+    """Every page in docs/ is linked from the README, or from the page on submitting, which has the actions."""
+    texts = [(ROOT / "README.md").read_text(), (ROOT / "docs/submit.md").read_text().replace("](", "](docs/")]
+    linked = set(re.findall(r"\]\((docs/[\w/.-]+\.md)", "\n".join(texts)))
+
+    assert {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")} <= linked
 
 
 def test_members_of_an_action_and_its_context_exist():

@@ -14,7 +14,7 @@ from tests.support.app_settings import settings_in_code
 ROOT = Path(__file__).parents[2]
 HOSTS_OWN = {"AzureWebJobsStorage"}
 AZURES_OWN = {"WEBSITE_AUTH_ENABLED"}
-"""Nobody's to set: Azure does."""
+"""Set by Azure alone."""
 
 
 def _sample() -> dict[str, str]:
@@ -74,9 +74,9 @@ def test_sample_can_be_read():
 
 def test_local_stack_sets_only_what_there_is():
     """The local stack sets no setting that the app, its host or azure-identity does not read."""
-    known = settings_in_code() | HOSTS_OWN | {"FUNCTIONS_WORKER_RUNTIME", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"}
+    allowed = settings_in_code() | HOSTS_OWN | {"FUNCTIONS_WORKER_RUNTIME", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"}
 
-    assert set() == set(re.findall(r'"([A-Za-z_]+)":', _source_of_settings())) - known
+    assert set() == set(re.findall(r'"([A-Za-z_]+)":', _source_of_settings())) - allowed
 
 
 def _source_of_settings() -> str:
