@@ -149,7 +149,7 @@ def install(environment: Mapping[str, str]) -> None:
             _run([sys.executable, "-m", "venv", "--clear", str(VENV)], environment)
         pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
         with _step("Python packages"):
-            _run([*pip, "-r", str(LOCAL / "requirements.txt")], environment)
+            _run([*pip, "-r", str(PROJECT / "requirements.txt"), "-r", str(LOCAL / "requirements.txt")], environment)
             worker = ["--no-deps", "--ignore-requires-python", "-r", str(LOCAL / "requirements-worker.txt")]
             _run([*pip, *worker], environment)
         npm = _npm()

@@ -238,6 +238,28 @@ def test_an_installation_must_still_match(project):
     assert not dev._installed()
 
 
+def test_setup_installs_every_file_of_pins(project, monkeypatch):
+    """pip gets the app's pins together with the tools', and the worker's alone; npm installs in local/."""
+    dev = load(project / "dev.py")
+    dev.STAMP.unlink()
+    commands = []
+    monkeypatch.setattr(dev, "_run", lambda command, *_: commands.append(command))
+    monkeypatch.setattr(dev, "_npm", list)
+    monkeypatch.setattr(dev, "_npm_of_venv", lambda: ["node", "npm"])
+
+    dev.install({})
+
+    files = [[argument for argument in command if argument.endswith(".txt")] for command in commands]
+    together, worker, node = [each for each in files if each]
+    assert [str(project / "requirements.txt"), str(project / "local/requirements.txt")] == together
+    assert [[str(project / "local/requirements-worker.txt")], [str(project / "local/requirements-node.txt")]] == [
+        worker,
+        node,
+    ]
+    assert ["node", "npm", "ci"] == commands[-1][:3]
+    assert dev._installed()
+
+
 def test_the_stamp_contains_the_python_version(project, monkeypatch):
     """An environment that another Python made does not match."""
     dev = load(project / "dev.py")
