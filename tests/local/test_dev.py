@@ -239,7 +239,7 @@ def test_an_installation_must_still_match(project):
 
 
 def test_setup_installs_every_file_of_pins(project, monkeypatch):
-    """pip gets the app's pins together with the tools', and the worker's alone; npm installs in local/."""
+    """The app's pins are installed together with the tools', the worker's alone; npm installs in local/."""
     dev = load(project / "dev.py")
     dev.STAMP.unlink()
     commands = []
