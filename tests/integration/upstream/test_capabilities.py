@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
-from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.upstream.capabilities import (
     MAX_AGE_S,
-    MAX_ENTRIES,
     RENAMED,
     SAMPLING,
-    Adaptation,
     Capabilities,
-    read_adaptation,
 )
-from shared.upstream.error_mapping import map_error
 from tests.support.endpoint import Answer, completion, error, reply
 from tests.support.harness import Customer, World, delivery
 
@@ -310,60 +303,3 @@ async def test_many_prompts_learn_together(world: World):
     assert [["temperature was left out"]] * 20 == [answer["adapted"] for answer in result["output"]["answers"]]
     assert 20 < len(customer.account.received) <= 22
     assert 20 == result["usage"]["calls"]
-
-
-def test_the_least_recently_used_keys_are_forgotten():
-    """Beyond MAX_ENTRIES, the least recently used keys are forgotten."""
-    capabilities = Capabilities()
-    for number in range(MAX_ENTRIES + 2):
-        capabilities.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
-
-    remembered = [
-        bool(capabilities.adaptations("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)
-    ]
-
-    assert [False, False, True, True] == remembered
-
-
-@pytest.mark.parametrize("status", [401, 404, 429, 500])
-def test_only_a_refused_request_is_read(status: int):
-    """Another error that quotes a parameter asks for no adaptation."""
-    body = {"error": {"code": "unsupported_parameter", "param": "temperature", "message": "Unsupported: 'temperature'"}}
-
-    adaptation = read_adaptation(
-        map_error(status, {}, json.dumps(body).encode()), {"temperature": 1}, droppable=SAMPLING
-    )
-
-    assert adaptation is None
-
-
-BODIES = st.dictionaries(
-    st.sampled_from([*sorted(SAMPLING), *RENAMED, *RENAMED.values(), "n", "messages"]), st.integers()
-)
-DETAILS = st.fixed_dictionaries(
-    {}, optional={"code": st.sampled_from(["unsupported_parameter", "unsupported_value", "x"]), "param": st.text()}
-)
-
-
-@given(BODIES, DETAILS, st.text() | st.sampled_from([f"Unsupported: '{name}'" for name in ("n", *sorted(SAMPLING))]))
-def test_an_adaptation_removes_one_parameter(body: dict[str, int], detail: dict[str, str], text: str):
-    """Whatever a refusal says, an adaptation removes one parameter of the body and changes no other value."""
-    error = RequestRejected(text, UpstreamFacts(400, detail=detail))
-
-    adaptation = read_adaptation(error, body, droppable=SAMPLING)
-
-    if adaptation is not None:
-        adapted = adaptation.apply(body)
-        assert adaptation.parameter in body
-        assert adaptation.parameter not in adapted
-        assert {name: value for name, value in body.items() if name != adaptation.parameter} == {
-            name: value for name, value in adapted.items() if name in body
-        }
-        assert set(adapted) - set(body) <= {adaptation.new_name}
-
-
-def test_an_unavailable_provider_asks_for_no_adaptation():
-    """An error without a status, such as a broken connection, asks for no adaptation."""
-    error = ProviderUnavailable("Unsupported parameter: 'temperature'")
-
-    assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None

@@ -21,7 +21,6 @@ from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, Requ
 from shared.secret import Secret
 from shared.upstream import guarded_session as sockets
 from shared.upstream.client import UpstreamClient
-from shared.upstream.guarded_session import is_allowed_address
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.endpoint import Account, Endpoint, completion, error
 from tests.support.harness import World, open_world
@@ -270,17 +269,6 @@ async def test_credential_of_a_request_is_never_sent(open_transport, network: Ne
     assert account.key == received.headers["api-key"]
     assert "authorization" not in received.headers
     assert [PUBLIC] == network.called
-
-
-@pytest.mark.parametrize(
-    ("address", "private"),
-    [("2002:1402:0304::1", False), ("64:ff9b::20.42.0.1", False), ("2002:0a00:0005::1", True), ("192.0.0.9", None)],
-)
-def test_addresses_within_addresses_count(address: str, private: bool | None):
-    """An IPv6 address that stands for an IPv4 one is judged as that one."""
-    told = [is_allowed_address(address, local=False, private=switch) for switch in (False, True)]
-
-    assert {False: [True, True], True: [False, True], None: [False, False]}[private] == told
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -72,6 +72,17 @@ def test_addresses_may_be_called_by_their_kind(address: str, kind: str):
     }[kind] == allowed
 
 
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [("2002:1402:0304::1", False), ("64:ff9b::20.42.0.1", False), ("2002:0a00:0005::1", True), ("192.0.0.9", None)],
+)
+def test_an_embedded_ipv4_address_decides(address: str, private: bool | None):
+    """An IPv6 address with an embedded IPv4 address is allowed if that one is."""
+    allowed = [is_allowed_address(address, local=False, private=switch) for switch in (False, True)]
+
+    assert {False: [True, True], True: [False, True], None: [False, False]}[private] == allowed
+
+
 async def test_public_names_are_resolved():
     """A name with public addresses resolves to all of them, as the inner resolver returned them."""
     inner = Names(PUBLIC[:3])

@@ -1,0 +1,178 @@
+"""All data of a customer is exported unchanged, or erased, and no other customer's is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.retention.customer_data import CustomerData
+from shared.settings import read_settings
+from shared.storage.base import Row
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import MemoryTable
+
+SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,more,results"})
+MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of JSON lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def files(directory: Path) -> list[Path]:
+    """Return all files in a directory and its subdirectories."""
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def table() -> MemoryTable:
+    """In memory."""
+    return MemoryTable(page_size=2)
+
+
+@pytest.fixture
+def blobs() -> MemoryBlobs:
+    """In memory."""
+    return MemoryBlobs(page_size=2)
+
+
+@pytest.fixture
+async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
+    """The data of contoso, beside that of two customers whose ids begin alike."""
+    for customer in ("contoso", "contoso-2", "contos"):
+        for number in range(5):
+            state = "done" if number else "running"
+            await table.insert(
+                Row(customer, f"j_{number}", {"state": state, "result_body": b'{"a": "\xc3\xa4"}', "n": number})
+            )
+        await table.insert(Row(customer, "u_2026-11_1_0000", {"at": MOMENT, "reported": True}))
+        await table.insert(Row(customer, "x_later", {"raw": b"\xff\x00"}))
+        for container in ("results", "inputs"):
+            for name in ("1/result.json", "../../up.txt", "a", "a/b", "no suffix.", "x.very long one", "ä#%?.PNG"):
+                await blobs.write(container, f"{customer}/{name}", f"{container} {name}".encode() * 300, "text/plain")
+    blobs.missing.add("more")
+    return CustomerData(table, blobs, SETTINGS, "contoso")
+
+
+async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
+    """All rows and blobs of the customer are written, each once, with their values and bytes."""
+    counts = await filled.export(tmp_path / "new" / "out")
+
+    out = tmp_path / "new" / "out"
+    rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
+    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "x_later"] == list(rows)
+    assert {"state": "done", "result_body": '{"a": "ä"}', "n": 3} == rows["j_3"]
+    assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
+    assert {"raw": {"hex": "ff00"}} == rows["x_later"]
+    listed = read_lines(out / "blobs.jsonl")
+    mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
+    assert mine == {(blob["container"], blob["name"]): (out / blob["file"]).read_bytes() for blob in listed}
+    for blob in listed:
+        data = (out / blob["file"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (blob["size"], blob["sha256"])
+        assert "text/plain" == blob["content_type"]
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+
+
+async def test_an_export_stays_in_its_directory(filled: CustomerData, tmp_path: Path):
+    """Whatever the blobs' names, no file is written elsewhere, and no two blobs share one."""
+    out = tmp_path / "out"
+    await filled.export(out)
+
+    written = files(tmp_path)
+    stored = [path for path in written if path.is_relative_to(out / "blobs")]
+    assert all(path.is_relative_to(out) for path in written)
+    assert 14 == len(stored)
+    assert {".json", ".txt", ".PNG", ""} == {path.suffix for path in stored}
+
+
+async def test_a_manifest_has_counts_and_hashes(filled: CustomerData, tmp_path: Path):
+    """The manifest has the counts, and the hashes of the two lists."""
+    await filled.export(tmp_path)
+
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert ("contoso", 7) == (manifest["customer"], manifest["rows"])
+    assert {"results": 7, "templates": 0, "inputs": 7, "more": None} == manifest["blobs"]
+    for name in ("rows.jsonl", "blobs.jsonl"):
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == manifest["files"][name]["sha256"]
+
+
+async def test_an_incomplete_export_has_no_manifest(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
+    """An incomplete export can't be mistaken for a complete one, and is not overwritten."""
+    blobs.down = True
+    with pytest.raises(StorageUnavailable):
+        await filled.export(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+    blobs.down = False
+    with pytest.raises(FileExistsError, match="not empty"):
+        await filled.export(tmp_path)
+
+
+async def test_an_export_without_data_is_empty(table: MemoryTable, blobs: MemoryBlobs, tmp_path: Path):
+    """The export of a customer without data has empty lists."""
+    counts = await CustomerData(table, blobs, SETTINGS, "nobody").export(tmp_path)
+
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
+    assert ("", "") == ((tmp_path / "rows.jsonl").read_text(), (tmp_path / "blobs.jsonl").read_text())
+
+
+async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
+    """All rows and blobs of the customer are deleted and counted; those of customers with similar ids stay."""
+    counts = await filled.erase()
+
+    assert {"contoso-2", "contos"} == {customer for customer, _ in table.rows}
+    assert {"contoso-2", "contos"} == {name.split("/")[0] for _, name in blobs.blobs}
+    assert (14, 28) == (len(table.rows), len(blobs.blobs))
+    assert (7, {"results": 7, "templates": 0, "inputs": 7, "more": None}) == (counts.rows, counts.blobs)
+    assert (1, True) == (counts.unfinished, counts.nothing_left)
+
+
+async def test_erasing_again_continues(filled: CustomerData, table: MemoryTable, blobs: MemoryBlobs):
+    """If a blob can't be deleted, the rows stay; the next time everything is deleted, and then nothing is left."""
+    blobs.locked.add("contoso/a/b")
+    with pytest.raises(StorageUnavailable, match="is locked"):
+        await filled.erase()
+    assert "contoso" in {customer for customer, _ in table.rows}
+
+    blobs.locked.clear()
+    assert 7 == (await filled.erase()).rows
+    counts = await filled.erase()
+
+    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": None}) == (counts.rows, counts.blobs)
+    assert counts.nothing_left
+
+
+class Busy(MemoryTable):
+    """A table to which a job is added whenever one is deleted."""
+
+    async def delete(self, rows: Any) -> Any:
+        """Delete rows, then add a job."""
+        changed = await super().delete(rows)
+        await self.insert(Row("contoso", f"j_{self._etags}", {"state": "running"}))
+        return changed
+
+
+async def test_erasing_reports_that_data_keeps_arriving(blobs: MemoryBlobs):
+    """If jobs keep arriving, erasing ends and reports that something is left."""
+    table = Busy()
+    await table.insert(Row("contoso", "j_0", {"state": "done"}))
+
+    counts = await CustomerData(table, blobs, SETTINGS, "contoso").erase()
+
+    assert not counts.nothing_left
+    assert (3, 2) == (counts.rows, counts.unfinished)
+
+
+@pytest.mark.parametrize("name", ["", "Contoso", "a/b", "~sweep", "a--b", "a'b", "x" * 51, "../a"])
+def test_an_invalid_customer_is_refused(table: MemoryTable, blobs: MemoryBlobs, name: str):
+    """An invalid customer id is refused before anything is read: an empty one would mean every customer."""
+    with pytest.raises(InvalidJob, match="is not a customer id"):
+        CustomerData(table, blobs, SETTINGS, name)
