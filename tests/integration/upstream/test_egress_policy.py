@@ -1,6 +1,6 @@
 """
-Where the app may call on behalf of a customer, and where not, whatever a secret, a name server or an
-endpoint says: the real transport, on a name server and a network that lead where a test wants.
+Which addresses the app calls for a customer, whatever a secret, a name server or an endpoint says: the real client, on
+a name server and a network that the test controls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.harness import World, open_world
 NAME = "contoso.openai.azure.com"
 PUBLIC = "20.42.0.1"
 PORTS = {80, 443, 8001, 8002, 8080}
-"""Those that endpoints are called on here; the stand-ins for Azure have others."""
+"""The ports of endpoints here; the stand-ins for Azure have others."""
 FORBIDDEN = [
     *("10.0.0.5", "172.16.3.4", "192.168.1.1", "100.64.0.1", "127.0.0.1", "0.0.0.0"),
     *("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
@@ -38,7 +38,7 @@ FORBIDDEN = [
 
 
 class Rebinding(AbstractResolver):
-    """A name server that answers each question with the next of its addresses, and the last for ever."""
+    """A name server that answers each query with the next of its addresses, and repeats the last."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = list(addresses)
@@ -46,7 +46,7 @@ class Rebinding(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The next address."""
+        """Return the next address."""
         address = self._addresses.pop(0) if len(self._addresses) > 1 else self._addresses[0]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return [ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)]
@@ -56,7 +56,7 @@ class Rebinding(AbstractResolver):
 
 
 class Network:
-    """A network in which every address leads to the AI endpoint, and which notes those that were called."""
+    """A network in which every address is the AI endpoint's, and which records those that were called."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self.called: list[str] = []
@@ -64,7 +64,7 @@ class Network:
         self.port = port
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connects to the endpoint, wherever `address` is."""
+        """Connect to the endpoint, whatever the address."""
         if address[1] in PORTS:
             self.called.append(address[0])
             address = ("127.0.0.1", self.port)
@@ -73,7 +73,7 @@ class Network:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def network(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Network:
-    """The network that all calls of a test go out to."""
+    """The network of all calls of a test."""
     loop = asyncio.get_running_loop()
     network = Network(loop, int(endpoint.url.rpartition(":")[2]))
     monkeypatch.setattr(loop, "sock_connect", network.sock_connect)
@@ -97,7 +97,7 @@ async def open_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Calla
 
 @pytest.fixture
 def account(endpoint: Endpoint) -> Account:
-    """An account of one test's own."""
+    """The account of one test."""
     return endpoint.account()
 
 
@@ -111,14 +111,14 @@ async def call(
 
 
 async def closing(request: web.Request) -> web.StreamResponse:
-    """Answers and ends the connection, so that the next call needs a new one."""
+    """Answer and close the connection, so that the next call needs a new one."""
     response = await completion()(request)
     response.force_close()
     return response
 
 
 async def test_public_address_is_called(open_transport, network: Network, account: Account):
-    """A name with a public address is called there, and nowhere else."""
+    """A name with a public address is called at that address only."""
     await call(open_transport(PUBLIC), account)
 
     assert [PUBLIC] == network.called
@@ -138,20 +138,22 @@ async def test_forbidden_address_is_not_called(open_transport, network: Network,
 async def test_name_that_resolves_to_a_forbidden_address_later_is_refused(
     open_transport, network: Network, account: Account, address: str
 ):
-    """A name that was public at the first call and is not at a later connection is refused at that one."""
+    """A name that is public at the first call and not at a later connection is refused at that one."""
     transport = open_transport(PUBLIC, address)
     account.will_answer(closing)
 
     await call(transport, account, f"http://{NAME}:8001/v1/x")
     with pytest.raises(ConnectionInvalid):
-        await call(transport, account, f"http://{NAME}:8002/v1/x")  # another port: addresses are kept by both
+        await call(
+            transport, account, f"http://{NAME}:8002/v1/x"
+        )  # another port: addresses are cached by host and port
 
     assert [PUBLIC] == network.called
     assert 1 == len(account.received)
 
 
 async def test_new_connection_goes_to_an_address_that_was_checked(open_transport, network: Network, account: Account):
-    """While a name's address is kept, a new connection goes to the kept one, whatever the name server says now."""
+    """While a name's address is cached, a new connection goes to it, whatever the name server says now."""
     transport = open_transport(PUBLIC, "10.0.0.5")
     account.will_answer(closing, closing)
 
@@ -162,10 +164,10 @@ async def test_new_connection_goes_to_an_address_that_was_checked(open_transport
 
 
 @pytest.mark.parametrize("address", ["10.0.0.5", "169.254.169.254", "127.0.0.1", "[::1]", "[::ffff:10.0.0.5]"])
-async def test_literal_address_is_checked_where_it_is_connected(
+async def test_literal_address_is_checked_on_connection(
     open_transport, network: Network, account: Account, address: str
 ):
-    """An address in a URL, which no name server is asked for, is refused by the socket itself."""
+    """An IP address in a URL, which no name server resolves, is refused by the socket itself."""
     with pytest.raises(ConnectionInvalid):
         await call(open_transport(PUBLIC), account, f"http://{address}/v1/x")
 
@@ -173,16 +175,16 @@ async def test_literal_address_is_checked_where_it_is_connected(
 
 
 @pytest.mark.parametrize("address", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "①②⑦.0.0.1"])
-async def test_address_in_disguise_is_not_called(open_transport, network: Network, account: Account, address: str):
-    """What some resolvers would read as a local address is refused, or is a name like any other."""
+async def test_disguised_address_is_not_called(open_transport, network: Network, account: Account, address: str):
+    """A host that some resolvers read as a local address is refused, or is a name like any other."""
     with pytest.raises(JobError):
         await call(open_transport("10.0.0.5"), account, f"http://{address}/v1/x")
 
     assert [] == network.called
 
 
-async def test_private_addresses_are_called_where_switched_on(open_transport, network: Network, account: Account):
-    """ALLOW_PRIVATE_ENDPOINTS opens private addresses, and neither this machine nor the platform."""
+async def test_private_addresses_are_called_if_switched_on(open_transport, network: Network, account: Account):
+    """ALLOW_PRIVATE_ENDPOINTS allows private addresses, but neither this machine nor the platform."""
     await call(open_transport("10.0.0.5", allow_private=True), account)
     for address in ("127.0.0.1", "169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"):
         with pytest.raises(ConnectionInvalid):
@@ -191,8 +193,8 @@ async def test_private_addresses_are_called_where_switched_on(open_transport, ne
     assert ["10.0.0.5"] == network.called
 
 
-async def test_this_machine_is_called_where_switched_on(open_transport, network: Network, account: Account):
-    """ALLOW_LOCAL_ENDPOINTS opens loopback, and neither private addresses nor the platform."""
+async def test_this_machine_is_called_if_switched_on(open_transport, network: Network, account: Account):
+    """ALLOW_LOCAL_ENDPOINTS allows loopback, but neither private addresses nor the platform."""
     await call(open_transport("127.0.0.1", allow_local=True), account)
     for address in ("10.0.0.5", "169.254.169.254", "168.63.129.16"):
         with pytest.raises(ConnectionInvalid):
@@ -202,10 +204,10 @@ async def test_this_machine_is_called_where_switched_on(open_transport, network:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("place", ["http://169.254.169.254/metadata", f"http://{NAME}/elsewhere", "/elsewhere"])
-async def test_redirect_is_not_followed(open_transport, network: Network, account: Account, status: int, place: str):
-    """A redirect is the endpoint's refusal, wherever it leads; nothing is sent after it, the key least of all."""
-    account.will_answer(error(status, location=place))
+@pytest.mark.parametrize("location", ["http://169.254.169.254/metadata", f"http://{NAME}/elsewhere", "/elsewhere"])
+async def test_redirect_is_not_followed(open_transport, network: Network, account: Account, status: int, location: str):
+    """A redirect is a refused request, wherever it points; nothing is sent to the new location."""
+    account.will_answer(error(status, location=location))
 
     with pytest.raises(RequestRejected, match="redirect"):
         await call(open_transport(PUBLIC), account)
@@ -227,18 +229,16 @@ async def test_redirect_is_not_followed(open_transport, network: Network, accoun
         f"https://{NAME}/resolves-to-a-private-address",
     ],
 )
-async def test_forbidden_address_in_an_answer_is_not_fetched(open_transport, network: Network, url: str):
-    """What a provider's answer names is fetched under the same rules, but for the suffix."""
+async def test_forbidden_address_in_a_response_is_not_fetched(open_transport, network: Network, url: str):
+    """A URL in a provider's response is fetched under the same rules, except for the suffix."""
     with pytest.raises((ProviderUnavailable, ConnectionInvalid)):
         await open_transport("10.0.0.5").fetch(url, timeout_s=5)
 
     assert [] == network.called
 
 
-async def test_certificate_that_nobody_vouches_for_ends_the_call(
-    open_transport, network: Network, vault: Vault, account: Account
-):
-    """Over https nothing is sent to a host whose certificate is not of the name, signed by a known authority."""
+async def test_untrusted_certificate_ends_the_call(open_transport, network: Network, vault: Vault, account: Account):
+    """Over https nothing is sent to a host without a certificate of that name from a trusted authority."""
     network.port = int(vault.url.rpartition(":")[2].strip("/"))
 
     with pytest.raises(ProviderUnavailable, match="CertificateError"):
@@ -250,7 +250,7 @@ async def test_certificate_that_nobody_vouches_for_ends_the_call(
 async def test_proxies_of_the_environment_are_not_used(
     open_transport, network: Network, account: Account, monkeypatch: pytest.MonkeyPatch
 ):
-    """A proxy would connect in our place, to addresses that nobody has checked."""
+    """A proxy would connect in place of the app, to addresses that nobody has checked."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://10.9.9.9:3128")
 
@@ -260,7 +260,7 @@ async def test_proxies_of_the_environment_are_not_used(
 
 
 async def test_credential_of_a_request_is_never_sent(open_transport, network: Network, account: Account):
-    """The connection's authentication wins over what a request brings along, in whatever case or header."""
+    """The connection's credential replaces credentials of a request, in whatever case or header."""
     await call(
         open_transport(PUBLIC), account, **{"Api-Key": "mine", "API-KEY": "mine", "Authorization": "Bearer mine"}
     )
@@ -273,7 +273,7 @@ async def test_credential_of_a_request_is_never_sent(open_transport, network: Ne
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def strict_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
-    """The app as it is on Azure, where neither local nor private endpoints are switched on."""
+    """The app as on Azure, with neither local nor private endpoints switched on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sockets, "DefaultResolver", lambda: Rebinding("169.254.169.254"))
         async with open_world(azurite, vault, endpoint, ALLOW_LOCAL_ENDPOINTS="false") as opened:
@@ -302,11 +302,11 @@ ENDPOINTS = {
 @pytest.mark.parametrize("pasted", ENDPOINTS.values(), ids=ENDPOINTS.keys())
 @pytest.mark.parametrize("action", ["chat", "raw"])
 async def test_job_on_a_forbidden_endpoint_fails(strict_world: World, network: Network, pasted: str, action: str):
-    """A job whose connection points where it may not ends as connection_invalid, and the endpoint gets nothing."""
+    """A job with a forbidden endpoint ends with `connection_invalid`, and nothing is sent."""
     customer = strict_world.customer(endpoint=pasted, provider=None if NAME in pasted else "azure_openai")
-    asked = {"prompt": "Hello?"} if action == "chat" else {"path": "models"}
+    job_input = {"prompt": "Hello?"} if action == "chat" else {"path": "models"}
 
-    result = await customer.run(action=action, input=asked)
+    result = await customer.run(action=action, input=job_input)
 
     assert ("failed", "connection_invalid") == (result["status"], result["error"]["code"])
     assert ([], []) == (network.called, customer.account.received)

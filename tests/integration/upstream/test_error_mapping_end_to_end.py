@@ -1,4 +1,4 @@
-"""What a chat job comes to for whatever an endpoint does to it: the error table, from the wire to the result."""
+"""How a chat job ends for each thing that an endpoint can do: the error table, from the wire to the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.harness import Customer, World
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
 QUICK = {"max_retries": 2, "retry_delay_ms": 10, "exponential_backoff": False}
 
-# status, what the endpoint says, the result's code, and how often it is called with two retries allowed
+# The status and code of the endpoint, the result's code, and the number of calls with two retries allowed.
 STATUSES = [
     (301, "", "request_rejected", 1),
     (400, "", "request_rejected", 1),
@@ -54,18 +54,18 @@ STATUSES = [
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A golden error."""
+    """Return a golden error."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def always(customer: Customer, answer: Answer) -> Customer:
-    """The customer, whose endpoint answers nothing else."""
+    """Make the customer's endpoint give this answer to every call."""
     customer.account.answers[:] = [answer] * 30
     return customer
 
 
 async def failed(customer: Customer, *, unanswered: int = 0, **options: Any) -> dict[str, Any]:
-    """The error of a job that fails, and costs nothing, as far as is known: so many calls may have been served."""
+    """Return the error of a job that fails without billed calls; `unanswered` calls may have been served."""
     result = await customer.run(options=QUICK | options)
     assert "failed" == result["status"]
     records = [(row["outcome"], row["calls"], row["reported"]) for row in await customer.usage()]
@@ -76,54 +76,60 @@ async def failed(customer: Customer, *, unanswered: int = 0, **options: Any) -> 
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-async def test_golden_errors_end_the_job_as_they_should(world: World, path: Path):
-    """Each known refusal is its job's error as it is: code, sentence, status, id, details; retried if worth it."""
+async def test_golden_errors_end_the_job(world: World, path: Path):
+    """Each golden error is its job's error: code, message, status, id, detail; retried if it is transient."""
     golden = read(path)
     expected, body = golden["expected"], golden["body"]
     answer = reply(body.encode() if isinstance(body, str) else body, status=golden["status"], headers=golden["headers"])
     customer = always(world.customer(), answer)
 
-    asked_s = expected["retry_after_s"] or 0
-    patient = expected["transient"] and not asked_s
-    options = {"deadline_s": 0.9 * asked_s} if asked_s > MAX_INLINE_WAIT_S else {"max_retries": int(not asked_s)}
+    retry_after_s = expected["retry_after_s"] or 0
+    retried = expected["transient"] and not retry_after_s
+    options = (
+        {"deadline_s": 0.9 * retry_after_s}
+        if retry_after_s > MAX_INLINE_WAIT_S
+        else {"max_retries": int(not retry_after_s)}
+    )
 
-    told = await failed(customer, **{"max_retries": 1} | options)
+    result_error = await failed(customer, **{"max_retries": 1} | options)
 
     named = {"status": golden["status"], "request_id": expected["request_id"], "detail": expected["detail"] or None}
     assert {"code": expected["code"], "message": expected["message"]} | {
         name: value for name, value in named.items() if value is not None
-    } == told
-    assert 1 + patient == len(customer.account.received)
-    assert "MARK" not in json.dumps(told)
+    } == result_error
+    assert 1 + retried == len(customer.account.received)
+    assert "MARK" not in json.dumps(result_error)
 
 
-@pytest.mark.parametrize(("status", "said", "code", "calls"), STATUSES)
-async def test_each_refusal_has_its_code_and_its_tries(world: World, status: int, said: str, code: str, calls: int):
-    """A refusal's status and code make the result's; what is worth it is tried again, no more than allowed."""
-    customer = always(world.customer(), error(status, said))
+@pytest.mark.parametrize(("status", "endpoint_code", "code", "calls"), STATUSES)
+async def test_each_refusal_has_its_code_and_its_tries(
+    world: World, status: int, endpoint_code: str, code: str, calls: int
+):
+    """A refusal's status and code decide the result's code; a transient one is retried, no more than allowed."""
+    customer = always(world.customer(), error(status, endpoint_code))
 
-    told = await failed(customer)
+    result_error = await failed(customer)
 
-    assert (code, status, "req-e") == (told["code"], told["status"], told["request_id"])
+    assert (code, status, "req-e") == (result_error["code"], result_error["status"], result_error["request_id"])
     assert calls == len(customer.account.received)
 
 
-@pytest.mark.parametrize(("status", "said", "code", "calls"), STATUSES)
-async def test_every_refusal_is_retried_where_the_job_says_so(
-    world: World, status: int, said: str, code: str, calls: int
+@pytest.mark.parametrize(("status", "endpoint_code", "code", "calls"), STATUSES)
+async def test_every_refusal_is_retried_if_the_job_says_so(
+    world: World, status: int, endpoint_code: str, code: str, calls: int
 ):
-    """With `retry_on_all_errors` every refusal is tried again, whatever it is; the result is the same."""
-    customer = always(world.customer(), error(status, said))
+    """With `retry_on_all_errors` every refusal is retried; the result is the same."""
+    customer = always(world.customer(), error(status, endpoint_code))
 
-    told = await failed(customer, retry_on_all_errors=True)
+    result_error = await failed(customer, retry_on_all_errors=True)
 
-    assert (code, status) == (told["code"], told["status"])
+    assert (code, status) == (result_error["code"], result_error["status"])
     assert max(3, calls) == len(customer.account.received)
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 5])
 async def test_no_more_retries_than_the_job_allows(world: World, max_retries: int):
-    """`max_retries` bounds the calls."""
+    """`max_retries` limits the tries."""
     customer = always(world.customer(), error(503))
 
     await failed(customer, max_retries=max_retries)
@@ -132,13 +138,13 @@ async def test_no_more_retries_than_the_job_allows(world: World, max_retries: in
 
 
 def in_(seconds: float) -> str:
-    """A moment from now, as headers write it: whole seconds."""
+    """Return a time from now in the format of headers, which have whole seconds."""
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("headers", "least_s"),
+    ("headers", "min_s"),
     [
         ({"retry_after_ms": "150"}, 0.15),
         ({"x_ms_retry_after_ms": "150"}, 0.15),
@@ -151,8 +157,8 @@ def in_(seconds: float) -> str:
     ],
     ids=str,
 )
-async def test_a_short_wait_is_sat_out(world: World, status: int, headers: dict[str, str], least_s: float):
-    """The server's waiting time is kept, in whichever header it stands, and the job succeeds within the run."""
+async def test_a_short_wait_stays_in_the_attempt(world: World, status: int, headers: dict[str, str], min_s: float):
+    """The server's wait is honored, in whichever header it is, and the job succeeds in the same attempt."""
     customer = world.customer()
     times: list[float] = []
 
@@ -169,11 +175,11 @@ async def test_a_short_wait_is_sat_out(world: World, status: int, headers: dict[
     result = await customer.run(options=QUICK)
 
     assert ("succeeded", 1) == (result["status"], result["attempts"])
-    assert least_s <= times[1] - times[0] < 20
+    assert min_s <= times[1] - times[0] < 20
 
 
 async def test_a_date_is_waited_for(world: World):
-    """`retry-after` may be a date: it is not called before."""
+    """`retry-after` can be a date: the endpoint is not called before it."""
     customer, called = world.customer(), []
     date = in_(2.5)
 
@@ -201,20 +207,20 @@ async def test_a_date_is_waited_for(world: World):
     ids=["ms", "x-ms", "seconds", "date", "both"],
 )
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-async def test_a_long_wait_is_not_sat_out(world: World, status: int, headers: dict[str, str]):
-    """The job goes back into the queue after one call; with no time left for that, the refusal is its end."""
+async def test_a_long_wait_requeues_the_job(world: World, status: int, headers: dict[str, str]):
+    """The job is requeued after one call; if its deadline is before the end of the wait, the refusal ends it."""
     customer = always(world.customer(), error(status, **headers))
 
     assert await customer.deliver(options=QUICK) is None
     assert 1 == len(customer.account.received)
-    told = await failed(customer, deadline_s=30)
-    assert (status, 2) == (told["status"], len(customer.account.received))
+    result_error = await failed(customer, deadline_s=30)
+    assert (status, 2) == (result_error["status"], len(customer.account.received))
 
 
-@pytest.mark.parametrize(("status", "told", "calls"), [(500, "false", 1), (429, "false", 1), (400, "true", 3)])
-async def test_the_endpoint_says_itself_whether_to_retry(world: World, status: int, told: str, calls: int):
-    """`x-should-retry` wins over what the status says."""
-    customer = always(world.customer(), error(status, x_should_retry=told))
+@pytest.mark.parametrize(("status", "header", "calls"), [(500, "false", 1), (429, "false", 1), (400, "true", 3)])
+async def test_the_endpoint_decides_whether_to_retry(world: World, status: int, header: str, calls: int):
+    """`x-should-retry` precedes the status."""
+    customer = always(world.customer(), error(status, x_should_retry=header))
 
     await failed(customer)
 
@@ -222,7 +228,7 @@ async def test_the_endpoint_says_itself_whether_to_retry(world: World, status: i
 
 
 async def slow(request: web.Request) -> web.StreamResponse:
-    """Answers when nobody listens any more."""
+    """Answer long after the client has given up."""
     return await completion(after_s=30)(request)
 
 
@@ -231,24 +237,28 @@ async def slow(request: web.Request) -> web.StreamResponse:
     [(reset, "provider_unavailable", 120), (truncated, "provider_unavailable", 120), (slow, "timeout", 1.5)],
     ids=["reset", "truncated", "slow"],
 )
-async def test_no_whole_answer_is_no_status(world: World, answer: Answer, code: str, timeout_s: float):
-    """A connection that breaks or an answer that does not come is tried again, and has no status to tell."""
+async def test_an_incomplete_response_has_no_status(world: World, answer: Answer, code: str, timeout_s: float):
+    """A connection that breaks, or a response that does not come, is retried, and the error has no status."""
     customer = always(world.customer(), answer)
 
-    told = await failed(customer, unanswered=3, timeout_s=timeout_s)
+    result_error = await failed(customer, unanswered=3, timeout_s=timeout_s)
 
-    assert (code, {"code", "message"}) == (told["code"], set(told))
+    assert (code, {"code", "message"}) == (result_error["code"], set(result_error))
     assert 3 == len(customer.account.received)
 
 
-async def test_an_endless_answer_is_given_up(world: World):
-    """An answer without end is cut off at its limit, once: it would be as long the next time."""
+async def test_an_endless_response_is_given_up(world: World):
+    """An endless response is cut off at the limit and not retried: it would be as long the next time."""
     customer = always(world.customer(), endless)
 
-    told = await failed(customer, unanswered=1, timeout_s=120)
+    result_error = await failed(customer, unanswered=1, timeout_s=120)
 
-    assert ("provider_unavailable", 200, 1) == (told["code"], told["status"], len(customer.account.received))
-    assert "64 MiB" in told["message"]
+    assert ("provider_unavailable", 200, 1) == (
+        result_error["code"],
+        result_error["status"],
+        len(customer.account.received),
+    )
+    assert "64 MiB" in result_error["message"]
 
 
 @pytest.mark.parametrize(
@@ -269,36 +279,36 @@ async def test_an_endless_answer_is_given_up(world: World):
     ],
     ids=lambda body: body[:20].decode(errors="replace"),
 )
-async def test_an_answer_that_is_none_was_a_call_all_the_same(world: World, body: bytes):
-    """A 2xx that is no completion fails the job without another try; its record says that nothing was reported."""
+async def test_an_unreadable_response_is_a_call(world: World, body: bytes):
+    """A 2xx that is no completion fails the job without a retry; its usage record has no reported tokens."""
     customer = always(world.customer(), reply(body, headers={"x-request-id": "req-n"}))
 
     result = await customer.run(options=QUICK)
 
-    error_told = result["error"]
+    result_error = result["error"]
     assert ("failed", "provider_unavailable", 200, "req-n") == (
         result["status"],
-        *(error_told[name] for name in ("code", "status", "request_id")),
+        *(result_error[name] for name in ("code", "status", "request_id")),
     )
     assert 1 == len(customer.account.received) == result["usage"]["calls"]
     (record,) = await customer.usage()
     assert (False, 0, "req-n") == (record["reported"], record["input_tokens"], record["request_id"])
 
 
-async def test_nobody_listening_is_unavailable(world: World):
-    """An address where nothing answers fails the job as `provider_unavailable`, without a status."""
+async def test_an_unreachable_endpoint_is_unavailable(world: World):
+    """An address where nothing listens fails the job with `provider_unavailable`, without a status."""
     customer = world.customer(endpoint="http://127.0.0.1:9/openai/v1")
 
-    told = await failed(customer)
+    result_error = await failed(customer)
 
-    assert ("provider_unavailable", {"code", "message"}) == (told["code"], set(told))
+    assert ("provider_unavailable", {"code", "message"}) == (result_error["code"], set(result_error))
 
 
 @pytest.mark.parametrize(
     "answer", [reset, truncated, error(500), error(408), error(409), error(503), reply(b"", status=502)]
 )
-async def test_what_passes_costs_the_job_nothing(world: World, answer: Answer):
-    """Whatever is worth a retry and does not happen again leaves no trace in the result."""
+async def test_a_transient_failure_leaves_no_trace(world: World, answer: Answer):
+    """A transient failure that does not recur leaves no trace in the result."""
     customer = world.customer()
     customer.account.will_answer(answer)
 
