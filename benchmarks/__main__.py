@@ -1,7 +1,11 @@
 """
+Measures what this app costs beside a named peer, in one run (docs/benchmarks.md).
+
     python -m benchmarks [cold_start] [warm_job] [--rounds N] [--json FILE]
 
-Runs the benchmarks named, or both, each for about a minute, and prints what they found.
+Runs the named benchmarks, or both, each for about a minute, and prints their figures. `cold_start` and `warm_job`
+control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on the local
+stack's parts (`environment`).
 """
 
 import argparse
@@ -14,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import cold_start, warm_job
-from benchmarks.stage import RunFailed
+from benchmarks.environment import RunFailed
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 
@@ -22,28 +26,29 @@ _BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job}
 
 
 def main() -> None:
-    """Reads the command line, measures, prints."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures this app beside a peer.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(_BENCHMARKS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures as well")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often each side is measured; fewer say less")
-    asked = parser.parse_args()
-    if unknown := set(asked.names) - set(_BENCHMARKS):
-        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the figures to")
+    parser.add_argument("--rounds", type=int, metavar="N", help="number of measurements of each side")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(_BENCHMARKS):
+        parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     figures: dict[str, object] = {
         "at": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
     print(f"{figures['at']}, Python {figures['python']}, {figures['cores']} cores\n")
-    for name in asked.names or _BENCHMARKS:
+    for name in arguments.names or _BENCHMARKS:
         try:
-            figures[name] = found = asyncio.run(_BENCHMARKS[name].measure(*([asked.rounds] if asked.rounds else [])))
+            rounds = [arguments.rounds] if arguments.rounds else []
+            figures[name] = result = asyncio.run(_BENCHMARKS[name].measure(*rounds))
         except (NotInstalled, ProcessFailed, RunFailed) as exc:
             sys.exit(str(exc))
-        print(_BENCHMARKS[name].report(found), end="\n\n", flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        print(_BENCHMARKS[name].report(result), end="\n\n", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

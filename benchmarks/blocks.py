@@ -1,9 +1,8 @@
 """
-Blocks of equal work in a process that stays: how a warm side of a benchmark is driven.
+Blocks of equal work in a long-running process, for the warm sides of a benchmark.
 
-Each line on standard input orders a block, as JSON: `{"count", "in_flight", "customers"}`. Each is
-answered with a line: the CPU seconds of the process, the seconds on the clock, each latency, and the
-greatest memory so far.
+Each line of standard input requests a block, as JSON: `{"count", "in_flight", "customers"}`. The response is a line:
+the CPU seconds of the process, the wall seconds, each latency, and the peak memory so far.
 """
 
 import asyncio
@@ -16,23 +15,23 @@ from typing import Any
 from benchmarks.process import peak_memory_mb
 
 Work = Callable[[int], Awaitable[None]]
-"""Does one job for the customer of that number. Raises where it does not succeed."""
+"""Runs one job for the customer with this number. Raises if the job does not succeed."""
 
 
 async def serve(work: Work, extras: Callable[[], Awaitable[dict[str, Any]]] | None = None) -> None:
-    """Runs blocks until the input ends; `extras` adds to the answer to the order `{"extras": true}`."""
-    _say({})
-    # In a thread: the loop must go on noticing connections that a server has closed.
+    """Run blocks until the input ends. `extras` responds to the request `{"extras": true}`."""
+    _respond({})
+    # In a thread, so that the event loop notices connections that a server has closed.
     while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
-        if "extras" in order:
-            _say(await extras() if extras else {})
+        request = json.loads(line)
+        if "extras" in request:
+            _respond(await extras() if extras else {})
         else:
-            _say(await _block(work, **order))
+            _respond(await _block(work, **request))
 
 
 async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
-    """The CPU milliseconds of one `step`, over `count` of them one after the other."""
+    """The mean CPU milliseconds of a `step` that runs `count` times in sequence."""
     await step()
     before = time.process_time()
     for _ in range(count):
@@ -41,13 +40,13 @@ async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
 
 
 async def _block(work: Work, *, count: int, in_flight: int, customers: int) -> dict[str, Any]:
-    # Not counted: every customer's connection is read and opened, and as many sockets as are needed.
+    # Not measured: this reads every customer's connection and opens the sockets.
     await _spread(work, max(customers, in_flight), in_flight, customers)
-    cpu, began = time.process_time(), time.perf_counter()
+    cpu, start = time.process_time(), time.perf_counter()
     latencies = await _spread(work, count, in_flight, customers)
     return {
         "cpu_s": time.process_time() - cpu,
-        "wall_s": time.perf_counter() - began,
+        "wall_s": time.perf_counter() - start,
         "latencies_s": latencies,
         "memory_mb": peak_memory_mb(),
     }
@@ -57,17 +56,17 @@ async def _spread(work: Work, count: int, in_flight: int, customers: int) -> lis
     numbers = iter(range(count))
     latencies = []
 
-    async def line() -> None:
+    async def worker() -> None:
         for number in numbers:
-            began = time.perf_counter()
+            start = time.perf_counter()
             await work(number % customers)
-            latencies.append(time.perf_counter() - began)
+            latencies.append(time.perf_counter() - start)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
-            group.create_task(line())
+            group.create_task(worker())
     return latencies
 
 
-def _say(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
+def _respond(response: dict[str, Any]) -> None:
+    print(json.dumps(response), flush=True)

@@ -1,6 +1,6 @@
 """
-From a fresh process to the first finished chat job: this app, the function that most people would write
-(`peer_app`), and a function that does nothing (`empty_app`), each on Microsoft's worker engine.
+The cold start, from a new process to the first finished chat job: of this app, of the function that most people would
+write (`peer_app`), and of a function that does nothing (`empty_app`), each on Microsoft's worker engine.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.environment import RunFailed, open_environment
 from benchmarks.figures import median, spread, table
-from benchmarks.stage import RunFailed, open_stage
 from local.paths import PROJECT
 
 ROUNDS = 11
@@ -27,7 +27,7 @@ _OURS, _PEER, _EMPTY = _APPS
 
 @dataclass(frozen=True, slots=True)
 class FirstJob:
-    """One process: its phases as (name, wall ms, CPU ms), each from the end of the one before."""
+    """One process: its phases as (name, wall ms, CPU ms), each from the end of the previous one."""
 
     phases: Sequence[tuple[str, float, float]]
     memory_mb: float
@@ -44,15 +44,15 @@ class FirstJob:
 
 
 async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """The figures of one run. Raises RunFailed, NotInstalled, ProcessFailed."""
-    async with open_stage(1) as stage:
-        for name in _APPS:  # compiles what is not compiled yet, and fills the machine's file cache
-            await _start(name, stage.environment)
+    """The figures of a run. Raises RunFailed, NotInstalled, ProcessFailed."""
+    async with open_environment(1) as environment:
+        for name in _APPS:  # compiles bytecode, and fills the file cache
+            await _start(name, environment)
         runs: dict[str, list[FirstJob]] = {name: [] for name in _APPS}
         for _ in range(rounds):
             for name in _APPS:
-                runs[name].append(await _start(name, stage.environment))
-        steps = [await _start(_OURS, stage.environment, "--steps") for _ in range(STEP_ROUNDS)]
+                runs[name].append(await _start(name, environment))
+        steps = [await _start(_OURS, environment, "--steps") for _ in range(STEP_ROUNDS)]
     return {
         "rounds": rounds,
         "apps": {name: _summary(done) for name, done in runs.items()},
@@ -68,18 +68,18 @@ async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
 
 
 def report(figures: Mapping[str, Any]) -> str:
-    """The figures for people."""
+    """The figures as text."""
     head = ["to the first finished job", "wall ms", "(range)", "CPU ms", "memory MB", "start", "load", "job"]
     rows = [
         [
             name,
-            f"{one['wall_ms']:.0f}",
-            one["wall_range"],
-            f"{one['cpu_ms']:.0f}",
-            f"{one['memory_mb']:.0f}",
-            *(f"{one['phases'][phase]['wall_ms']:.0f}" for phase in ("start", "load", "job")),
+            f"{app['wall_ms']:.0f}",
+            app["wall_range"],
+            f"{app['cpu_ms']:.0f}",
+            f"{app['memory_mb']:.0f}",
+            *(f"{app['phases'][phase]['wall_ms']:.0f}" for phase in ("start", "load", "job")),
         ]
-        for name, one in figures["apps"].items()
+        for name, app in figures["apps"].items()
     ]
     ratios = figures["ratios"]
     steps = ", ".join(f"{name} {step['wall_ms']:.0f}" for name, step in figures["steps"].items())
@@ -90,7 +90,7 @@ def report(figures: Mapping[str, Any]) -> str:
     )
     return "\n".join(
         [
-            f"Cold start, medians of {figures['rounds']} fresh processes each, in turn; bytecode compiled",
+            f"Cold start, medians of {figures['rounds']} new processes each, in turn; bytecode compiled",
             "",
             table(head, rows),
             "",
@@ -102,7 +102,7 @@ def report(figures: Mapping[str, Any]) -> str:
 
 async def _start(name: str, environment: Mapping[str, str], *flags: str) -> FirstJob:
     command = [sys.executable, "-m", "benchmarks.first_job", str(_APPS[name]), *flags]
-    began = time.monotonic()
+    start = time.monotonic()
     child = await asyncio.create_subprocess_exec(
         *command,
         env=dict(environment),
@@ -112,19 +112,19 @@ async def _start(name: str, environment: Mapping[str, str], *flags: str) -> Firs
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        said, errors = await asyncio.wait_for(child.communicate(), 60)
+        output, errors = await asyncio.wait_for(child.communicate(), 60)
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode:
         raise RunFailed(f"The first job of {name} failed:\n{errors.decode(errors='replace')[-2000:]}")
-    told = json.loads(said)
-    phases, before = [], (began, 0.0)
-    for phase, at, cpu in told["marks"]:
-        phases.append((phase, (at - before[0]) * 1000, (cpu - before[1]) * 1000))
-        before = (at, cpu)
-    return FirstJob(phases, told["memory_mb"])
+    result = json.loads(output)
+    phases, previous = [], (start, 0.0)
+    for phase, at, cpu in result["marks"]:
+        phases.append((phase, (at - previous[0]) * 1000, (cpu - previous[1]) * 1000))
+        previous = (at, cpu)
+    return FirstJob(phases, result["memory_mb"])
 
 
 def _summary(runs: Sequence[FirstJob]) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def _phases(runs: Sequence[FirstJob]) -> dict[str, dict[str, float]]:
     }
 
 
-def _ratio(runs: Mapping[str, Sequence[FirstJob]], what: str, above: str = "") -> float:
-    """The median of the rounds' own ratios: what slowed one round down slowed both sides."""
+def _ratio(runs: Mapping[str, Sequence[FirstJob]], figure: str, above: str = "") -> float:
+    """The median of the ratios of all rounds: what slows a round down slows both sides."""
 
     def values(name: str) -> list[float]:
-        return [getattr(run, what) for run in runs[name]]
+        return [getattr(run, figure) for run in runs[name]]
 
-    floor = values(above) if above else [0.0] * len(runs[_OURS])
-    rounds = zip(values(_OURS), values(_PEER), floor, strict=True)
-    return median((ours - least) / (peer - least) for ours, peer, least in rounds)
+    baseline = values(above) if above else [0.0] * len(runs[_OURS])
+    rounds = zip(values(_OURS), values(_PEER), baseline, strict=True)
+    return median((ours - base) / (peer - base) for ours, peer, base in rounds)

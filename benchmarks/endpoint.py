@@ -1,10 +1,10 @@
 """
-An AI endpoint that costs next to nothing: every request is answered after 20 ms with the same 1.2 KB.
+A cheap AI endpoint: it responds to every request after 20 ms, with the same 1.2 KB.
 
     python -m benchmarks.endpoint --accounts N
 
-A process of its own, so that its work is nobody's in a measurement. It listens on N ports of loopback,
-each an account's address as each Azure customer has one, and prints them in one line.
+A process of its own, so that neither side's measurement includes its work. It listens on N ports of loopback, one for
+each account, as each Azure customer has its own host, and prints them in one line.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import asyncio
 import json
 
 DELAY_S = 0.02
-READY = "endpoint serves "
+READY = "endpoint listens on "
 _END = b"\r\n\r\n"
 
 _TEXT = (
-    "A queue lets the one who asks go on with other work while the one who answers takes his time. "
-    "It keeps what has been asked for when an answerer dies, and hands it to the next. "
+    "A queue lets a sender continue with other work while a receiver takes its time to reply. "
+    "It keeps the messages of a receiver that has died, and delivers each to the next one. "
 )
 _COMPLETION = {
     "id": "chatcmpl-benchmark",
@@ -42,38 +42,38 @@ _COMPLETION = {
     },
 }
 _BODY = json.dumps(_COMPLETION).encode()
-_ANSWER = (
+_RESPONSE = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req-benchmark\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 )
-_REFUSAL = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
+_UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
 
 
-class Conversation(asyncio.Protocol):
-    """One connection: HTTP/1.1, kept alive, one request after the other, bodies with their length."""
+class ClientConnection(asyncio.Protocol):
+    """One connection: HTTP/1.1, keep-alive, no pipelining, bodies with Content-Length."""
 
     def __init__(self) -> None:
         self._received = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the transport to answer on."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a TCP server it is one
+        """Keep the transport for responses."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # it is one in a TCP server
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answers, later, when a request is whole."""
+        """Schedule the response once the request is complete."""
         self._received += data
         head, end, body = self._received.partition(_END)
         if not end or len(body) < _length(head):
             return
         self._received = b""
         has_key = b"\r\napi-key:" in head.lower() or b"\r\nauthorization:" in head.lower()
-        asyncio.get_running_loop().call_later(DELAY_S, self._send, _ANSWER if has_key else _REFUSAL)
+        asyncio.get_running_loop().call_later(DELAY_S, self._send, _RESPONSE if has_key else _UNAUTHORIZED)
 
-    def _send(self, answer: bytes) -> None:
+    def _send(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(answer)
+            self._transport.write(response)
 
 
 def _length(head: bytes) -> int:
@@ -82,22 +82,22 @@ def _length(head: bytes) -> int:
         if name == b"content-length":
             return int(value)
         if name == b"transfer-encoding":
-            raise ValueError("This endpoint takes no chunked bodies.")
+            raise ValueError("This endpoint does not accept chunked bodies.")
     return 0
 
 
 async def serve(accounts: int) -> None:
-    """Serves until the process is ended."""
+    """Serve until the process ends."""
     loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(Conversation, "127.0.0.1", 0) for _ in range(accounts)]
+    servers = [await loop.create_server(ClientConnection, "127.0.0.1", 0) for _ in range(accounts)]
     ports = (str(server.sockets[0].getsockname()[1]) for server in servers)
     print(READY + ",".join(ports), flush=True)
     await asyncio.Event().wait()
 
 
 def main() -> None:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description="An AI endpoint for benchmarks.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="An AI endpoint for the benchmarks.")
     parser.add_argument("--accounts", type=int, default=1)
     asyncio.run(serve(parser.parse_args().accounts))
 

@@ -1,4 +1,4 @@
-"""Figures about many runs, and a table to print them in."""
+"""Statistics of many runs, and a table to print them in."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,18 +10,18 @@ def median(values: Iterable[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Lowest and highest, for the eye: how noisy the machine was."""
+    """Minimum and maximum, to show how noisy the machine was."""
     return f"{_short(min(values))} to {_short(max(values))}"
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """The value that `part` (0 to 1) of the values do not exceed."""
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share of the values (0 to 1) does not exceed."""
     ranked = sorted(values)
-    return ranked[round(part * (len(ranked) - 1))]
+    return ranked[round(share * (len(ranked) - 1))]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
-    """Rows as a Markdown table, so that what a run prints can stand in the docs; first `texts` columns."""
+    """A Markdown table, so that docs can include a run's output. The first `texts` columns are left-aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

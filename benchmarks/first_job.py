@@ -1,11 +1,10 @@
 """
-A fresh process that loads an app on Microsoft's worker engine and runs one queue message: what
-`cold_start` starts over and over.
+The process that `cold_start` measures: it loads an app on Microsoft's worker engine and runs one queue message.
 
     python -m benchmarks.first_job APP_DIR [--steps]
 
-Prints, as JSON, when each phase ended: on the clock that all processes share, and in CPU seconds of
-this one. `--steps` takes the project's own app apart; its run counts for nothing else.
+Prints, as JSON, when each phase ended: on the clock that all processes share, and in CPU seconds of this one.
+`--steps` measures the parts of this project's own job; the run is not used for anything else.
 """
 
 import asyncio
@@ -28,13 +27,13 @@ def _mark(phase: str) -> None:
 
 
 async def run(app: Path, *, steps: bool) -> None:
-    """Runs one job, or in steps the parts of one."""
+    """Run one job, or the parts of one."""
     _mark("start")
     log_as_a_worker()
     worker = await Worker.load(app)
     _mark("load")
     if steps:
-        from shared.services import services  # noqa: PLC0415  # the app has imported it
+        from shared.services import services  # noqa: PLC0415  # the app has imported it already
 
         _mark("services")
         await services().connections.resolve(customer(0), "default")
@@ -47,13 +46,13 @@ async def run(app: Path, *, steps: bool) -> None:
 
 
 async def _job(worker: Worker) -> None:
-    ended = await worker.invoke_queue("run_job", message(0), MessageProperties(id=str(uuid.uuid4())))
-    if not ended.ok or json.loads(ended.outputs["results"])["status"] != "succeeded":
-        raise SystemExit(f"The job did not succeed: {ended}")
+    invocation = await worker.invoke_queue("run_job", message(0), MessageProperties(id=str(uuid.uuid4())))
+    if not invocation.ok or json.loads(invocation.outputs["results"])["status"] != "succeeded":
+        raise SystemExit(f"The job did not succeed: {invocation}")
 
 
 def main() -> None:
-    """Reads the command line, and prints."""
+    """Run the command line."""
     asyncio.run(run(Path(sys.argv[1]), steps="--steps" in sys.argv))
     print(json.dumps({"marks": _marks, "memory_mb": peak_memory_mb()}))
 

@@ -1,4 +1,4 @@
-"""A measured process about itself. Imports nothing that takes time."""
+"""What a measured process does for its own measurement. Imports only quick modules."""
 
 import logging
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MB."""
+    """The peak memory of this process so far, in MB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux's `ru_maxrss` begins with that of the parent a process was forked from.
+        # Linux's `ru_maxrss` starts with that of the parent process.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -19,6 +19,6 @@ def peak_memory_mb() -> float:
 
 
 def log_as_a_worker() -> None:
-    """Formats every record from INFO on, as the Functions worker does, and writes it nowhere."""
+    """Format every record of level INFO and above, as the Functions worker does, and discard it."""
     handler = logging.StreamHandler(Path(os.devnull).open("w"))  # noqa: SIM115  # until the process ends
     logging.basicConfig(level=logging.INFO, handlers=[handler])

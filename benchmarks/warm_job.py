@@ -1,6 +1,6 @@
 """
-What a job costs a warm worker: a whole job of this app beside the bare model call through OpenAI's own
-client, both in processes that stay, in blocks that take turns.
+The cost of a job on a warm worker: a whole job of this app beside the bare model call of OpenAI's own client, both in
+long-running processes, in alternating blocks.
 """
 
 import asyncio
@@ -10,15 +10,15 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.environment import RunFailed, open_environment
 from benchmarks.figures import median, percentile, spread, table
-from benchmarks.stage import RunFailed, open_stage
 from local.paths import PROJECT
 
 CUSTOMERS = 200
 ROUNDS = 5
-_SIDES = {"this app, whole job": "benchmarks.warm_ours", "openai, bare call": "benchmarks.warm_client"}
+_SIDES = {"this app, whole job": "benchmarks.app_side", "openai, bare call": "benchmarks.peer_side"}
 _OURS, _PEER = _SIDES
-_SCENES: tuple[dict[str, int], ...] = (
+_SCENARIOS: tuple[dict[str, int], ...] = (
     {"count": 40, "in_flight": 1, "customers": 1},
     {"count": 250, "in_flight": 32, "customers": 1},
     {"count": 250, "in_flight": 32, "customers": CUSTOMERS},
@@ -27,48 +27,47 @@ _LINE_LIMIT = 1 << 20
 
 
 class Side:
-    """A process that runs blocks on order."""
+    """A process that runs blocks on request."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
 
-    async def order(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to an order. Raises RunFailed where the process has ended."""
-        assert self._child.stdin is not None  # noqa: S101  # a pipe, as `_open_side` has asked for
-        self._child.stdin.write(json.dumps(order).encode() + b"\n")
-        return await self.answer()
+    async def request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request. Returns the response; raises RunFailed if the process has ended."""
+        assert self._child.stdin is not None  # noqa: S101 -- `_open_side` makes it a pipe
+        self._child.stdin.write(json.dumps(request).encode() + b"\n")
+        return await self.response()
 
-    async def answer(self) -> dict[str, Any]:
-        """The next answer. Raises RunFailed where the process has ended."""
-        assert self._child.stdout is not None  # noqa: S101  # as above
+    async def response(self) -> dict[str, Any]:
+        """The next response. Raises RunFailed if the process has ended."""
+        assert self._child.stdout is not None  # noqa: S101 -- `_open_side` makes it a pipe
         line = await asyncio.wait_for(self._child.stdout.readline(), 60)
         if not line:
-            raise RunFailed("A measured process ended; what it said stands above.")
-        said: dict[str, Any] = json.loads(line)
-        return said
+            raise RunFailed("A measured process ended. Its output is above.")
+        response: dict[str, Any] = json.loads(line)
+        return response
 
 
 async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """The figures of one run. Raises RunFailed, NotInstalled, ProcessFailed."""
+    """The figures of a run. Raises RunFailed, NotInstalled, ProcessFailed."""
     async with contextlib.AsyncExitStack() as parts:
-        stage = await parts.enter_async_context(open_stage(CUSTOMERS))
+        environment = await parts.enter_async_context(open_environment(CUSTOMERS))
         sides = {
-            name: await parts.enter_async_context(_open_side(module, stage.environment))
-            for name, module in _SIDES.items()
+            name: await parts.enter_async_context(_open_side(module, environment)) for name, module in _SIDES.items()
         }
-        scenes = []
-        for scene in _SCENES:
+        scenarios = []
+        for scenario in _SCENARIOS:
             blocks: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
             for _ in range(rounds):
                 for name, side in sides.items():
-                    blocks[name].append(await side.order(scene))
-            scenes.append(_summary(scene, blocks))
-        inside = await sides[_OURS].order({"extras": True})
-    return {"rounds": rounds, "scenes": scenes, "inside": inside}
+                    blocks[name].append(await side.request(scenario))
+            scenarios.append(_summary(scenario, blocks))
+        inside = await sides[_OURS].request({"extras": True})
+    return {"rounds": rounds, "scenarios": scenarios, "inside": inside}
 
 
 def report(figures: Mapping[str, Any]) -> str:
-    """The figures for people."""
+    """The figures as text."""
     head = [
         "in flight, customers",
         "side",
@@ -76,13 +75,13 @@ def report(figures: Mapping[str, Any]) -> str:
         "(range)",
         "p50 ms",
         "p99 ms",
-        "a second",
+        "per second",
         "MB",
         "CPU ratio",
     ]
     rows = [
         [
-            f"{scene['in_flight']}, {scene['customers']}",
+            f"{scenario['in_flight']}, {scenario['customers']}",
             name,
             f"{side['cpu_ms']:.2f}",
             side["cpu_range"],
@@ -90,22 +89,22 @@ def report(figures: Mapping[str, Any]) -> str:
             f"{side['p99_ms']:.0f}",
             f"{side['per_s']:.0f}",
             f"{side['memory_mb']:.0f}",
-            f"{scene['cpu_ratio']:.2f}" if name == _OURS else "",
+            f"{scenario['cpu_ratio']:.2f}" if name == _OURS else "",
         ]
-        for scene in figures["scenes"]
-        for name, side in scene["sides"].items()
+        for scenario in figures["scenarios"]
+        for name, side in scenario["sides"].items()
     ]
     inside = figures["inside"]
     requests = ", ".join(f"{count:g} {kind}" for kind, count in inside["requests_per_job"].items())
     steps = ", ".join(f"{name} {value:.2f}" for name, value in inside["steps_cpu_ms"].items())
     return "\n".join(
         [
-            f"Warm job, medians of {figures['rounds']} blocks each, in turn",
+            f"Warm job, medians of {figures['rounds']} alternating blocks each",
             "",
             table(head, rows, texts=2),
             "",
-            f"{_OURS}: to Storage and Key Vault {requests}",
-            f"{_OURS}, steps alone, one at a time, CPU ms: {steps}",
+            f"{_OURS}, requests to Storage and Key Vault: {requests}",
+            f"{_OURS}, parts by themselves, in sequence, CPU ms: {steps}",
         ]
     )
 
@@ -124,7 +123,7 @@ async def _open_side(module: str, environment: Mapping[str, str]) -> AsyncIterat
     )
     try:
         side = Side(child)
-        await side.answer()  # it is loaded
+        await side.response()  # it has loaded
         yield side
     finally:
         if child.returncode is None:
@@ -132,8 +131,8 @@ async def _open_side(module: str, environment: Mapping[str, str]) -> AsyncIterat
         await child.wait()
 
 
-def _summary(scene: Mapping[str, int], blocks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    cpu = {name: [block["cpu_s"] * 1000 / scene["count"] for block in done] for name, done in blocks.items()}
+def _summary(scenario: Mapping[str, int], blocks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    cpu = {name: [block["cpu_s"] * 1000 / scenario["count"] for block in done] for name, done in blocks.items()}
     sides = {}
     for name, done in blocks.items():
         latencies = [seconds * 1000 for block in done for seconds in block["latencies_s"]]
@@ -142,9 +141,9 @@ def _summary(scene: Mapping[str, int], blocks: Mapping[str, Sequence[Mapping[str
             "cpu_range": spread(cpu[name]),
             "p50_ms": percentile(latencies, 0.5),
             "p99_ms": percentile(latencies, 0.99),
-            "per_s": median(scene["count"] / block["wall_s"] for block in done),
+            "per_s": median(scenario["count"] / block["wall_s"] for block in done),
             "memory_mb": max(block["memory_mb"] for block in done),
         }
-    # Round by round: what slowed one round down slowed both sides.
+    # For each round: what slows a round down slows both sides.
     ratio = median(ours / peer for ours, peer in zip(cpu[_OURS], cpu[_PEER], strict=True))
-    return {**scene, "sides": sides, "cpu_ratio": ratio}
+    return {**scenario, "sides": sides, "cpu_ratio": ratio}

@@ -1,6 +1,5 @@
 """
-Fixtures for all tests. The real parts are started once a test process and shared; what a test does is
-told apart by its customer.
+Fixtures of all tests. The parts are started once in each test process and shared; each test uses customers of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from tests.support.harness import World, open_world
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server_fixtures"]
 
-# Hypothesis gives an example 200 ms if it is told nothing, and its making not much more: a slow machine takes longer.
-settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+# By default an example, and generating it, must take less than 200 ms. A busy machine needs longer.
+settings.register_profile("no deadline", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no deadline")
 
 
 @pytest_asyncio.fixture(scope="session")
 async def azurite() -> AsyncIterator[azurites.Azurite]:
-    """Azure Storage: Azurite."""
+    """Azurite, with its data in memory."""
     async with azurites.start() as storage:
         yield storage
 
 
 @pytest_asyncio.fixture(scope="session")
 async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[vaults.Vault]:
-    """Key Vault's stand-in, with the managed identity's endpoint in the environment as on Azure."""
+    """The local Key Vault, with its managed-identity endpoint in the environment, as in Azure."""
     async with vaults.start(tmp_path_factory.mktemp("vault")) as running:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("IDENTITY_ENDPOINT", running.identity_endpoint)
@@ -43,14 +42,14 @@ async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[vault
 
 @pytest_asyncio.fixture(scope="session")
 async def endpoint() -> AsyncIterator[endpoints.Endpoint]:
-    """The AI endpoint that records."""
+    """The AI endpoint, which records requests."""
     async with endpoints.start() as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="session")
 async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint) -> AsyncIterator[World]:
-    """The app's services on all of them."""
+    """The app's services, with a table, queues and containers that all tests of the process share."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
 
@@ -59,12 +58,12 @@ async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoi
 async def own_world(
     azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
 ) -> AsyncIterator[World]:
-    """A world of a module's own, for tests that look at whole queues: nobody else's messages come up there."""
+    """The same for one module, for tests that read whole queues: no other test's messages are in them."""
     async with open_world(azurite, vault, endpoint) as opened:
         yield opened
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that do not wait for a Storage that fails: what comes after the waiting is what is tested."""
+    """Don't wait before writes to Storage are retried."""
     monkeypatch.setattr(attempts, "STORAGE_WAITS_S", ())

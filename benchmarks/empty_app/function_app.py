@@ -1,4 +1,4 @@
-"""The least that a function app can be: what is left of a cold start when an app does nothing."""
+"""The smallest function app: the cold start of an app that does nothing."""
 
 import azure.functions as func
 
@@ -8,5 +8,5 @@ app = func.FunctionApp()
 @app.queue_trigger(arg_name="message", queue_name="jobs", connection="JobStorage")
 @app.queue_output(arg_name="results", queue_name="results", connection="JobStorage")
 async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:  # noqa: ARG001
-    """Answers without having asked anybody."""
+    """Return a result without any work."""
     results.set(b'{"status": "succeeded"}')

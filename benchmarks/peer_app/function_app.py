@@ -1,7 +1,6 @@
 """
-The function that most people would write for the same job: the official clients, a cache of clients by
-customer, and the queue output binding. No ledger, no usage records, no checks: that is not its fault,
-it is what ours does besides.
+The function that most people would write for the same job: the official clients, a cache of clients by customer, and
+the queue output binding. It has no ledger, no usage records and no validation; this app does that in addition.
 """
 
 import json
@@ -19,7 +18,7 @@ credential = DefaultAzureCredential()
 vault = SecretClient(
     os.environ["KEY_VAULT_URL"],
     credential,
-    # The last two are for the stand-in, whose certificate and name are not Azure's.
+    # For the local Key Vault, whose certificate and host are not Azure's.
     connection_verify=os.environ["KEY_VAULT_CA_FILE"],
     verify_challenge_resource=False,
 )
@@ -27,7 +26,7 @@ clients: dict[str, AsyncOpenAI] = {}
 
 
 async def client_of(customer: str) -> AsyncOpenAI:
-    """The customer's client, made from the customer's secret."""
+    """The customer's client, created from the customer's secret."""
     if customer not in clients:
         secret = await vault.get_secret(f"ai--{customer}--default")
         connection: dict[str, Any] = json.loads(secret.value or "")
@@ -38,7 +37,7 @@ async def client_of(customer: str) -> AsyncOpenAI:
 @app.queue_trigger(arg_name="message", queue_name="jobs", connection="JobStorage")
 @app.queue_output(arg_name="results", queue_name="results", connection="JobStorage")
 async def run_job(message: func.QueueMessage, results: func.Out[bytes]) -> None:
-    """Runs one job."""
+    """Run one job."""
     job = json.loads(message.get_body())
     client = await client_of(job["customer"])
     completion = await client.chat.completions.create(model=job["model"], messages=job["input"]["messages"])

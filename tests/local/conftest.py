@@ -1,10 +1,10 @@
-"""What the tests of the local stack share: a Storage and an AI stand-in a session, a vault a test."""
+"""Fixtures of the local stack's tests: a Storage and an AI endpoint for the session, a vault for each test."""
 
 import pytest
 
-from local.stack import ai_endpoint as ai
+from local.stack import ai_endpoint as ai_endpoints
 from local.stack import azurite
-from local.vault import server as vault
+from local.vault import server as vault_server
 
 KEY = "tests-key"
 
@@ -16,12 +16,12 @@ async def storage():
 
 
 @pytest.fixture(scope="session")
-async def answers():
-    async with ai.start(keys=[KEY, "another-key"]) as running:
+async def ai_endpoint():
+    async with ai_endpoints.start(keys=[KEY, "another-key"]) as running:
         yield running
 
 
 @pytest.fixture
 async def key_vault(tmp_path):
-    async with vault.start(tmp_path) as running:
+    async with vault_server.start(tmp_path) as running:
         yield running

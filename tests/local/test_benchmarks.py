@@ -1,4 +1,4 @@
-"""The benchmarks run and find both sides. What they find is for a quiet machine, and never a test."""
+"""The benchmarks run and measure both sides. The figures depend on the machine, so no test compares them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.long
-@pytest.mark.timeout(450)  # both sides, each with stand-ins of its own: fifteen seconds on a quiet machine
+@pytest.mark.timeout(450)  # both sides, with their own parts: fifteen seconds on an idle machine
 @pytest.mark.parametrize("name", ["cold_start", "warm_job"])
-def test_a_benchmark_measures_us_beside_its_peer(name: str, tmp_path: Path):
-    """One round of a benchmark ends well and tells figures of this app and of the peer."""
+def test_a_benchmark_measures_both_sides(name: str, tmp_path: Path):
+    """One round of a benchmark succeeds, with figures of this app and of the peer."""
     file = tmp_path / "figures.json"
 
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Key Vault's stand-in, through Azure's own clients."""
+"""The local Key Vault, through Azure's own clients."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,12 +17,12 @@ NAME = "ai--contoso--default"
 
 @pytest.fixture
 async def client(key_vault):
-    async with vault_client(key_vault) as made:
-        yield made
+    async with vault_client(key_vault) as opened:
+        yield opened
 
 
-async def test_a_secret_comes_back_as_it_was_set(client):
-    """Value, tags, content type and times survive, and the id names the vault and the version."""
+async def test_a_secret_round_trip(client):
+    """Value, tags, content type and times are as they were set, and the id is that of the new version."""
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
     put = await client.set_secret(NAME, "v", tags={"a": "b"}, content_type="text/plain", expires_on=until)
@@ -36,8 +36,8 @@ async def test_a_secret_comes_back_as_it_was_set(client):
     assert got.properties.enabled
 
 
-async def test_the_latest_version_wins_and_the_older_ones_stay(client):
-    """A second set is a new version with nothing of the first; the first is to be had by its version."""
+async def test_the_latest_version_is_the_default(client):
+    """A new version inherits nothing; the older one can be read by its version."""
     first = await client.set_secret(NAME, "one", tags={"a": "b"})
     await client.set_secret(NAME, "two")
 
@@ -48,15 +48,15 @@ async def test_the_latest_version_wins_and_the_older_ones_stay(client):
     assert older.value == "one"
 
 
-async def test_names_are_compared_without_case(client):
-    """A secret is found under any spelling of its name."""
+async def test_names_are_not_case_sensitive(client):
+    """A secret is found by its name in any case."""
     await client.set_secret("AI--Contoso--Default", "v")
 
     assert (await client.get_secret(NAME)).value == "v"
 
 
 async def test_a_missing_secret_is_404(client):
-    """Both an unknown name and an unknown version say SecretNotFound."""
+    """An unknown name and an unknown version have the code SecretNotFound."""
     await client.set_secret(NAME, "v")
 
     for name, version in (("nobody", None), (NAME, "0" * 32)):
@@ -65,20 +65,20 @@ async def test_a_missing_secret_is_404(client):
 
 
 async def test_a_disabled_secret_is_403(client):
-    """Disabling makes reading forbidden with the inner code SecretDisabled; enabling makes it work again."""
+    """A disabled secret can't be read, with the inner code SecretDisabled, until it is enabled."""
     await client.set_secret(NAME, "v")
     await client.update_secret_properties(NAME, enabled=False)
 
-    with pytest.raises(HttpResponseError, match="SecretDisabled") as refused:
+    with pytest.raises(HttpResponseError, match="SecretDisabled") as rejected:
         await client.get_secret(NAME)
-    assert refused.value.status_code == 403
+    assert rejected.value.status_code == 403
 
     await client.update_secret_properties(NAME, enabled=True)
     assert (await client.get_secret(NAME)).value == "v"
 
 
-async def test_an_expired_secret_is_still_given(client):
-    """Key Vault leaves `nbf` and `exp` to the reader."""
+async def test_an_expired_secret_can_be_read(client):
+    """As in Key Vault, the reader checks `nbf` and `exp`."""
     past = datetime.now(UTC) - timedelta(days=1)
     await client.set_secret(NAME, "v", expires_on=past)
 
@@ -86,7 +86,7 @@ async def test_an_expired_secret_is_still_given(client):
 
 
 async def test_an_update_changes_tags_and_keeps_the_value(client):
-    """PATCH replaces the tags of the version that there is."""
+    """PATCH replaces the tags of the existing version."""
     version = (await client.set_secret(NAME, "v", tags={"old": "1"})).properties.version
 
     await client.update_secret_properties(NAME, tags={"new": "2"})
@@ -96,44 +96,44 @@ async def test_an_update_changes_tags_and_keeps_the_value(client):
 
 
 async def test_secrets_and_versions_are_listed_without_values(client):
-    """Listing gives properties only, and every version of a secret."""
+    """A list has only properties, with every version of a secret."""
     await client.set_secret(NAME, "one")
     await client.set_secret(NAME, "two")
     await client.set_secret("other", "three")
 
-    names = {found.name async for found in client.list_properties_of_secrets()}
-    versions = [found.version async for found in client.list_properties_of_secret_versions(NAME)]
+    names = {secret.name async for secret in client.list_properties_of_secrets()}
+    versions = [secret.version async for secret in client.list_properties_of_secret_versions(NAME)]
 
     assert {NAME, "other"} == names
     assert len(set(versions)) == 2
 
 
 async def test_many_secrets_are_listed_by_pages(client):
-    """A list comes 25 at a time, and is whole."""
+    """A page has 25 secrets, and the pages have all of them."""
     names = {f"secret-{number}" for number in range(60)}
     for name in names:
         await client.set_secret(name, "v")
 
-    pages = [[found.name async for found in page] async for page in client.list_properties_of_secrets().by_page()]
+    pages = [[secret.name async for secret in page] async for page in client.list_properties_of_secrets().by_page()]
 
     assert [25, 25, 10] == [len(page) for page in pages]
     assert names == {name for page in pages for name in page}
 
 
-async def test_a_vault_that_may_only_be_read(key_vault, client):
-    """While it is read-only, reading and listing work, and a change is 403 with the inner code ForbiddenByRbac."""
+async def test_a_read_only_vault_rejects_changes(key_vault, client):
+    """Reading and listing work; a change is a 403 with the inner code ForbiddenByRbac."""
     await client.set_secret(NAME, "v")
     key_vault.read_only = True
 
-    with pytest.raises(HttpResponseError, match="ForbiddenByRbac") as refused:
+    with pytest.raises(HttpResponseError, match="ForbiddenByRbac") as rejected:
         await client.set_secret(NAME, "w")
-    assert refused.value.status_code == 403
+    assert rejected.value.status_code == 403
     assert (await client.get_secret(NAME)).value == "v"
     assert [_ async for _ in client.list_properties_of_secrets()]
 
 
 async def test_a_deleted_name_stays_reserved_until_purged(client):
-    """After a delete the secret is gone, its name is taken, and a purge frees it."""
+    """A deleted secret can't be read or created again until it is purged."""
     await client.set_secret(NAME, "v")
     await client.delete_secret(NAME)
 
@@ -141,7 +141,7 @@ async def test_a_deleted_name_stays_reserved_until_purged(client):
         await client.get_secret(NAME)
     with pytest.raises(ResourceExistsError, match="ObjectIsDeletedButRecoverable"):
         await client.set_secret(NAME, "w")
-    assert [found.name async for found in client.list_deleted_secrets()] == [NAME]
+    assert [secret.name async for secret in client.list_deleted_secrets()] == [NAME]
 
     await client.purge_deleted_secret(NAME)
     await client.set_secret(NAME, "w")
@@ -149,7 +149,7 @@ async def test_a_deleted_name_stays_reserved_until_purged(client):
 
 
 async def test_a_deleted_secret_can_be_recovered(client):
-    """Recovery brings the value back."""
+    """A recovered secret has its value again."""
     await client.set_secret(NAME, "v")
     await client.delete_secret(NAME)
 
@@ -166,16 +166,16 @@ async def test_a_deleted_secret_can_be_recovered(client):
         (NAME, "v", dict.fromkeys("abcdefghijklmnop", "1")),
     ],
 )
-async def test_what_key_vault_refuses_is_refused(client, name, value, tags):
-    """A bad name, a value over 25 KB and a sixteenth tag are 400 BadParameter."""
-    with pytest.raises(HttpResponseError, match="BadParameter") as refused:
+async def test_an_invalid_secret_is_rejected(client, name, value, tags):
+    """An invalid name, a value over 25 KB and a sixteenth tag are 400 BadParameter."""
+    with pytest.raises(HttpResponseError, match="BadParameter") as rejected:
         await client.set_secret(name, value, tags=tags)
 
-    assert refused.value.status_code == 400
+    assert rejected.value.status_code == 400
 
 
 async def test_reads_are_counted(client, key_vault):
-    """Each request for a value counts, under the lower-case name; sets and lists do not."""
+    """Each read of a value counts, by the name in lower case; changes and lists do not."""
     await client.set_secret(NAME, "v")
     await client.get_secret(NAME)
     await client.get_secret(NAME.upper())
@@ -184,8 +184,8 @@ async def test_reads_are_counted(client, key_vault):
     assert key_vault.reads == {NAME: 2}
 
 
-async def test_an_injected_failure_is_met_once(client, key_vault):
-    """A 429 with Retry-After reaches the SDK, which waits and tries again by itself."""
+async def test_an_injected_failure_occurs_once(client, key_vault):
+    """The SDK gets a 429 with Retry-After, waits and retries."""
     await client.set_secret(NAME, "v")
     key_vault.fail_next(429, retry_after=0)
 
@@ -194,7 +194,7 @@ async def test_an_injected_failure_is_met_once(client, key_vault):
 
 
 async def test_an_outage_fails_every_request_until_it_ends(key_vault):
-    """During an outage a client without retries gets 503; after it, the value."""
+    """During an outage a client without retries gets a 503; after it, the value."""
     async with SecretClient(
         key_vault.url,
         _Token(),
@@ -204,23 +204,23 @@ async def test_an_outage_fails_every_request_until_it_ends(key_vault):
     ) as client:
         await client.set_secret(NAME, "v")
         key_vault.outage = True
-        with pytest.raises(HttpResponseError) as refused:
+        with pytest.raises(HttpResponseError) as rejected:
             await client.get_secret(NAME)
         key_vault.outage = False
 
-        assert refused.value.status_code == 503
+        assert rejected.value.status_code == 503
         assert (await client.get_secret(NAME)).value == "v"
 
 
 async def test_an_unknown_authority_is_not_trusted(key_vault):
-    """Without the CA file the client refuses the connection: the https is real."""
+    """Without the CA file the client rejects the certificate."""
     async with SecretClient(key_vault.url, _Token(), verify_challenge_resource=False, retry_total=0) as client:
         with pytest.raises(Exception, match=r"(?i)certificate"):
             await client.get_secret(NAME)
 
 
-async def test_the_managed_identity_of_azure_works_unchanged(key_vault, monkeypatch):
-    """ManagedIdentityCredential finds the endpoint in the settings, and its token opens the vault."""
+async def test_managed_identity_works(key_vault, monkeypatch):
+    """ManagedIdentityCredential finds the endpoint in the settings, and the vault accepts its token."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", key_vault.identity_endpoint)
     monkeypatch.setenv("IDENTITY_HEADER", key_vault.identity_header)
     async with (
@@ -239,8 +239,8 @@ async def test_the_managed_identity_of_azure_works_unchanged(key_vault, monkeypa
         assert token.expires_on > datetime.now(UTC).timestamp() + 3600
 
 
-async def test_the_identity_endpoint_wants_its_header(key_vault, monkeypatch):
-    """A caller that does not know the header gets no token."""
+async def test_the_identity_endpoint_requires_its_header(key_vault, monkeypatch):
+    """A client with another header value gets no token."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", key_vault.identity_endpoint)
     monkeypatch.setenv("IDENTITY_HEADER", "guessed")
     async with ManagedIdentityCredential() as credential:
@@ -249,7 +249,7 @@ async def test_the_identity_endpoint_wants_its_header(key_vault, monkeypatch):
 
 
 async def test_the_blocking_client_works_too(key_vault):
-    """The synchronous SDK, in a thread, reads what the asynchronous one wrote."""
+    """The synchronous client reads, in a thread, what the asynchronous one has written."""
     async with vault_client(key_vault) as client:
         await client.set_secret(NAME, "v")
 
@@ -267,19 +267,19 @@ async def test_the_blocking_client_works_too(key_vault):
 
 async def test_onboarding_writes_both_kinds_of_secret(client, key_vault):
     """One customer's secret is a JSON object; the other's is the bare key, with its settings as tags."""
-    whole = Customer("contoso", "", "/openai/v1", {"provider": "azure_openai"})
-    bare = Customer("fabrikam", "", "/v1", {"provider": "openai"}, bare_key=True)
+    with_json = Customer("contoso", "", "/openai/v1", {"provider": "azure_openai"})
+    with_bare_key = Customer("fabrikam", "", "/v1", {"provider": "openai"}, bare_key=True)
 
-    await onboard(key_vault, "http://127.0.0.1:1", whole, bare)
+    await onboard(key_vault, "http://127.0.0.1:1", with_json, with_bare_key)
 
-    assert f'"api_key": "{whole.key}"' in (await client.get_secret(NAME)).value
+    assert f'"api_key": "{with_json.key}"' in (await client.get_secret(NAME)).value
     second = await client.get_secret("ai--fabrikam--default")
-    assert bare.key == second.value
+    assert with_bare_key.key == second.value
     assert second.properties.tags == {"endpoint": "http://127.0.0.1:1/v1", "provider": "openai"}
 
 
 def test_no_key_is_shown_by_repr():
-    """A customer printed by accident does not give its key away."""
+    """The repr of a customer does not contain its key."""
     customer = Customer("contoso", "", "", {})
 
     assert customer.key not in repr(customer)

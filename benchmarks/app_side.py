@@ -1,6 +1,6 @@
 """
-The side of this app in `warm_job`: whole jobs through the loaded app on Microsoft's worker engine, each
-with its log line, two ledger operations on Azurite and one model call.
+This app's side in `warm_job`: whole jobs of the loaded app on Microsoft's worker engine, each with its log line, two
+ledger operations on Azurite and one model call.
 """
 
 import asyncio
@@ -24,56 +24,56 @@ STEPS = 100
 
 
 async def run() -> None:
-    """Loads the app and serves blocks."""
+    """Load the app and serve blocks."""
     log_as_a_worker()
     worker = await Worker.load(PROJECT)
 
     async def work(number: int) -> None:
-        ended = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        if not ended.ok or b'"status":"succeeded"' not in ended.outputs["results"]:
-            raise RuntimeError(f"A job did not succeed: {ended}")
+        invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
+        if not invocation.ok or b'"status":"succeeded"' not in invocation.outputs["results"]:
+            raise RuntimeError(f"A job failed: {invocation}")
 
-    async def refused() -> None:
+    async def rejected() -> None:
         await worker.invoke_queue("run_job", b"{}", MessageProperties(id=str(uuid.uuid4())))
 
     async def extras() -> dict[str, Any]:
         return {
             "requests_per_job": await _count_requests(work),
-            "steps_cpu_ms": {"refused message": await cpu_ms(STEPS, refused), **await _steps()},
+            "steps_cpu_ms": {"rejected message": await cpu_ms(STEPS, rejected), **await _steps()},
         }
 
     await serve(work, extras)
 
 
 async def _count_requests(work: Any) -> dict[str, float]:
-    """The requests that a job sends to Storage and Key Vault, by kind, seen in the session they share."""
-    from shared.services import services  # noqa: PLC0415  # made by the first job, in the app's own import
+    """The number of requests of a job to Storage and Key Vault, by kind, counted in their shared session."""
+    from shared.services import services  # noqa: PLC0415  # the app has imported it already
 
-    seen: collections.Counter[str] = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
 
-    async def note(_: aiohttp.ClientSession, __: SimpleNamespace, sent: aiohttp.TraceRequestStartParams) -> None:
-        seen[f"{sent.method} {sent.url.path.rpartition('/')[2].partition('(')[0]}"] += 1
+    async def count(_: aiohttp.ClientSession, __: SimpleNamespace, started: aiohttp.TraceRequestStartParams) -> None:
+        counts[f"{started.method} {started.url.path.rpartition('/')[2].partition('(')[0]}"] += 1
 
-    watch = aiohttp.TraceConfig()
-    watch.on_request_start.append(note)
-    watch.freeze()
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(count)
+    trace.freeze()
     configs = services().session.trace_configs
-    configs.append(watch)
+    configs.append(trace)
     for _ in range(COUNTED):
         await work(0)
-    configs.remove(watch)
-    return {kind: count / COUNTED for kind, count in seen.items()}
+    configs.remove(trace)
+    return {kind: number / COUNTED for kind, number in counts.items()}
 
 
 async def _steps() -> dict[str, float]:
-    """The two expensive steps of a job by themselves, one after the other, in CPU milliseconds."""
+    """The CPU milliseconds of the two expensive parts of a job, each by itself, in sequence."""
     from shared.clock import now  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415
     from shared.upstream.messages import UpstreamRequest  # noqa: PLC0415
 
     worker = services()
     connection = await worker.connections.resolve(customer(0), "default")
-    asked = UpstreamRequest(
+    request = UpstreamRequest(
         "POST",
         connection.endpoint.url("chat/completions", MODEL),
         json.dumps({"model": MODEL, "messages": conversation()}).encode(),
@@ -81,7 +81,7 @@ async def _steps() -> dict[str, float]:
     )
 
     async def call() -> None:
-        await worker.client.send(asked, connection.access, timeout_s=60)
+        await worker.client.send(request, connection.access, timeout_s=60)
 
     async def claim() -> None:
         await worker.ledger.claim("bench-steps", uuid.uuid4().hex, fingerprint="", submitted_at=now())

@@ -1,6 +1,6 @@
 """
-The peer in `warm_job`: nothing but `chat.completions.create` of OpenAI's own client. No queue, no ledger,
-no log line. One client; for an account of each customer a copy of it, which shares its sockets.
+The peer's side in `warm_job`: only `chat.completions.create` of OpenAI's own client. No queue, no ledger, no log. One
+client, and a copy of it for each customer's account, which shares its sockets.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from benchmarks.messages import ENDPOINTS, KEY, MODEL, conversation
 
 
 async def run() -> None:
-    """Makes the client and serves blocks."""
+    """Create the client and serve blocks."""
     urls = os.environ[ENDPOINTS].split(",")
     client = AsyncOpenAI(base_url=urls[0], api_key=KEY)
     accounts = [client, *(client.with_options(base_url=url) for url in urls[1:])]
 
     async def work(number: int) -> None:
-        answer = await accounts[number].chat.completions.create(model=MODEL, messages=conversation())
-        if not answer.choices[0].message.content:
-            raise RuntimeError("A call did not succeed.")
+        completion = await accounts[number].chat.completions.create(model=MODEL, messages=conversation())
+        if not completion.choices[0].message.content:
+            raise RuntimeError("A call failed.")
 
     await serve(work)
 
