@@ -1,6 +1,4 @@
-"""
-Fixtures of all tests. The parts are started once in each test process and shared; each test uses customers of its own.
-"""
+"""Fixtures of all tests. Parts are started once in each test process and shared; each test uses its own customers."""
 
 from __future__ import annotations
 
@@ -64,6 +62,6 @@ async def own_world(
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_storage_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Don't wait before writes to Storage are retried."""
     monkeypatch.setattr(attempts, "STORAGE_WAITS_S", ())

@@ -492,7 +492,7 @@ async def test_a_step_whose_answer_from_storage_got_lost_is_remembered(shaky: Sh
     assert [f"job-1_{index:04}" for index in range(6)] == await shaky.usage()
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 async def test_storage_that_fails_in_the_middle_stops_the_buying(shaky: Shaky, fault: Fault):
     """While steps can't be remembered hardly any more are bought; the next run buys only what is missing."""
@@ -515,7 +515,7 @@ async def test_storage_that_fails_in_the_middle_stops_the_buying(shaky: Shaky, f
     assert [f"job-1_{index:04}" for index in range(50)] == [key for key in await shaky.usage() if key != "job-1_~1"]
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 async def test_a_later_step_brings_an_earlier_one_home(shaky: Shaky, fault: Fault):
     """A call in flight when Storage failed is remembered, and with it what could not be: nothing is bought twice."""

@@ -550,7 +550,7 @@ async def test_a_step_that_was_stored_unseen_does_not_lose_the_job(
     assert 1 == len(customer.account.received)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_an_answer_that_is_remembered_late_is_not_called_lost(world: World, worker: Worker):
     """An answer that could not be remembered at once, but is when the job is given up, was bought once: one record."""
     customer = world.customer()
@@ -564,7 +564,7 @@ async def test_an_answer_that_is_remembered_late_is_not_called_lost(world: World
     assert 1 == len(customer.account.received)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_a_blob_that_can_not_be_written_costs_no_second_call(world: World):
     """A job whose result can't be saved goes back with its answer remembered; the next run only saves it."""
     blobs = _Refusing()

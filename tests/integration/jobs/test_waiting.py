@@ -104,7 +104,7 @@ async def test_a_cancelled_job_that_is_buried_is_cancelled(world: World, worker:
     assert "cancelled" == json.loads(told)["error"]["code"]
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_a_cancelled_job_waits_for_storage(world: World, worker: Worker):
     """A Storage that does not keep the end of a cancelled job does not bring it back to life."""
     customer = world.customer()
@@ -384,7 +384,7 @@ async def test_five_runs_that_came_to_nothing_are_enough(world: World, worker: W
     assert [("unanswered", 0, 0)] * 5 == worker.outcomes(customer)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_a_storage_that_keeps_nothing_is_told_as_the_reason(world: World, worker: Worker):
     """A job that Storage has failed five times ends with Storage's words, and what it had bought is counted."""
     customer = world.customer()

@@ -658,7 +658,7 @@ async def test_a_done_job_whose_input_blob_is_gone_is_told_again(world: World):
     assert len(customer.account.received) == 1
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_result_that_can_not_be_stored_is_given_up_after_a_few_runs(azurite, vault, endpoint):
     """While the results container is missing a job that needs it goes back, is never bought, and ends."""
     async with open_world(azurite, vault, endpoint) as broken:
@@ -675,7 +675,7 @@ async def test_result_that_can_not_be_stored_is_given_up_after_a_few_runs(azurit
     assert customer.account.received == []
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("without_storage_waits")
 async def test_answer_whose_blob_can_not_be_written_is_bought_once(azurite, vault, endpoint):
     """An answer is remembered before its blob is written: while that fails, it is not bought again."""
     async with open_world(azurite, vault, endpoint) as broken:
