@@ -109,8 +109,10 @@ class ActionContext:
             with self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
                 answered = limit.answered[counter]
                 while True:
+                    if self.attempt.lease_lost is not None:
+                        raise self.attempt.lease_lost
                     try:
-                        with self._may_try(retries), observer.observe_try():
+                        with self.breaker.attempt(retries.used, retries.options.max_retries), observer.observe_try():
                             response = await self.services.client.send(
                                 operation.request, self.connection.access, timeout_s=self.attempt.time.timeout_s()
                             )
@@ -206,13 +208,6 @@ class ActionContext:
             raise UpstreamRetryLater(error, retry.wait_s, retries.used) from error
         await asyncio.sleep(retry.wait_s)
 
-    @contextmanager
-    def _may_try(self, retries: RetryState) -> Iterator[None]:
-        if self.attempt.lease_lost is not None:
-            raise self.attempt.lease_lost
-        with self.breaker.attempt(retries.used, retries.options.max_retries):
-            yield
-
     def _observed(self, request: UpstreamRequest) -> AbstractContextManager[CallObserver]:
         connection = self.connection
         url = connection.without_key(request.url)  # somebody may have pasted the key there, too
@@ -242,8 +237,6 @@ class ActionContext:
         return RetryState(self.attempt.job.options, self.attempt.lease.retries)
 
     def _check_may_call(self) -> None:
-        if self.attempt.lease_lost is not None:
-            raise self.attempt.lease_lost
         if self.stopped is not None:
             raise self.stopped
         self.attempt.time.check(self.attempt.lease.retries)
