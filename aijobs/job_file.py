@@ -19,7 +19,7 @@ from aijobs.diagnostics import CommandError
 from shared.contract.job import Job
 
 _MAX_CELL_CHARS = 16 * 1024 * 1024
-_MEMBERS = frozenset(Job.__struct_fields__) - {"envelope"}
+_MEMBERS = frozenset(Job.__struct_fields__)
 _OBJECTS = frozenset({"input", "output", "options", "metadata"})
 """Members whose values are objects."""
 _JSON_SUFFIX = ":json"

@@ -16,8 +16,9 @@ from aijobs.diagnostics import CommandError
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.settings import open_services
 from shared.clock import rfc3339
-from shared.contract.job import Job, decode_job, encode_job, fingerprint
 from shared.errors import AlreadyRunning, InvalidJob
+from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
+from shared.jobs.fingerprint import fingerprint
 from shared.jobs.records import JobRecord
 from shared.services import Services
 
@@ -27,7 +28,7 @@ class _PoisonedJob:
     """A message, the job in it and the job's record, as far as they exist. `reason` says why the job is here."""
 
     message: Message
-    job: Job | None
+    job: QueuedJob | None
     record: JobRecord | None
     reason: str
 
@@ -84,7 +85,7 @@ async def _read(services: Services, message: Message) -> _PoisonedJob:
     if message.body is None:
         return _PoisonedJob(message, None, None, "The message is not base64 and can't be decoded.")
     try:
-        job = decode_job(message.body, default_id=message.id)
+        job = decode_queued_job(message.body, default_id=message.id)
     except InvalidJob as exc:
         return _PoisonedJob(message, None, None, str(exc))
     if job.id == message.id:  # the host's move gave the message a new id; the job is found by its content
@@ -143,4 +144,4 @@ async def _prepare(services: Services, poisoned: _PoisonedJob) -> bytes:
                 await services.updates.reset_failed_attempts(record.customer, record.job_id)
             except AlreadyRunning:
                 raise CommandError("A worker is running the job at the moment. Try again later.") from None
-    return encode_job(job, submitted_at=submitted_at)
+    return encode_queued_job(job, submitted_at=submitted_at)

@@ -11,8 +11,9 @@ import msgspec
 
 from aijobs.job_file import Line
 from shared.actions.base import action_named
-from shared.contract.job import Job, decode_job, fingerprint, named_blob
+from shared.contract.job import Job, decode_job, named_blob
 from shared.errors import InvalidJob
+from shared.jobs.fingerprint import fingerprint
 
 MAX_BATCH_NAME = 60
 _HASH_CHARS = 20
@@ -72,8 +73,6 @@ def make_plan(
 def _make_job(line: Line, defaults: Mapping[str, str], batch: str, occurrences: Counter[str]) -> Job:
     members = {name: msgspec.Raw(msgspec.json.encode(text)) for name, text in defaults.items()}
     job = decode_job(msgspec.json.encode({**members, **line.members}), default_id="")
-    if job.envelope is not None:
-        raise InvalidJob("`_envelope` is not a known member.")
     if named_blob(job) is None and isinstance(job.input, msgspec.Raw):
         action_named(job.action).decode(job.input)
     if job.id:

@@ -53,7 +53,6 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
     )
     for name in schemas.keys() - of_requests.keys():
         _leave_out_nulls(schemas[name])
-    del schemas["Envelope"]
     for kind in _structs([*taken, *responses]):
         if kind.__name__ in schemas:
             _describe(schemas[kind.__name__], member_docs(kind))

@@ -123,8 +123,6 @@ class JobsResource:
 
     async def _check(self, job: Job) -> None:
         """Raises for every job that the queue would refuse: the same decoders, the same messages."""
-        if job.envelope is not None:
-            raise InvalidJob("`_envelope` is not a known member.")
         if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > MAX_INPUT_BYTES:
             raise Problem(413, "too_large", f"`input` is larger than {MAX_INPUT_BYTES} bytes.")
         self.outputs.check(job.output)

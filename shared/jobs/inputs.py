@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.contract.job import OWN_INPUT, Job, named_blob
+from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob
+from shared.jobs.fingerprint import is_own_input
 from shared.settings import Settings
 from shared.storage.base import Blobs, BlobTooLarge
 
@@ -33,9 +34,7 @@ class Inputs:
         """Raise InvalidJob, naming the member `at`, if a job of the customer may not read the blob."""
         containers = self._settings.input_containers
         # The input of a job that would not have fit its message (see Outputs.message_of).
-        own = blob.container == self._settings.results_container and OWN_INPUT.fullmatch(
-            f"{blob.container}/{blob.name}"
-        )
+        own = blob.container == self._settings.results_container and is_own_input(f"{blob.container}/{blob.name}")
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
             raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, and its name must begin with {customer}/.")
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from shared.clock import now, rfc3339
 from shared.contract.error_codec import error_body
-from shared.contract.job import LONGEST_DEADLINE_S, Job, salvage
+from shared.contract.job import MAX_DEADLINE_S, Job, salvage
 from shared.contract.result import Result
 from shared.errors import JobError
+from shared.jobs.envelope import QueuedJob
 
 _NOT_REQUEUED = timedelta(seconds=1)
 """A message that was requeued was hidden for longer."""
@@ -24,9 +25,11 @@ class Delivery:
     submitted_at: datetime
     requeued: bool = False
     """The job has been in the queue before."""
+    traceparent: str | None = None
+    """The trace of the request that submitted the job, or of its first attempt."""
 
 
-def restore_envelope(job: Job, delivery: Delivery) -> tuple[Job, Delivery]:
+def restore_envelope(job: QueuedJob, delivery: Delivery) -> tuple[QueuedJob, Delivery]:
     """
     Return the job, and its delivery with the time at which the job was first submitted.
 
@@ -35,11 +38,11 @@ def restore_envelope(job: Job, delivery: Delivery) -> tuple[Job, Delivery]:
     """
     if job.envelope is None:
         return job, delivery
-    earliest = delivery.submitted_at - timedelta(seconds=LONGEST_DEADLINE_S)
+    earliest = delivery.submitted_at - timedelta(seconds=MAX_DEADLINE_S)
     submitted_at = max(min(delivery.submitted_at, job.envelope.submitted_at), earliest)
     # A job that was submitted over HTTP has an envelope, too, and is delivered at once.
     requeued = delivery.submitted_at - submitted_at > _NOT_REQUEUED
-    return job, replace(delivery, submitted_at=submitted_at, requeued=requeued)
+    return job, replace(delivery, submitted_at=submitted_at, requeued=requeued, traceparent=job.envelope.traceparent)
 
 
 def deadline_of(job: Job, submitted_at: datetime) -> datetime:

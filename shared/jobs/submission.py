@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import now
-from shared.contract.job import Job, fingerprint
+from shared.contract.job import Job
+from shared.jobs.fingerprint import fingerprint
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries

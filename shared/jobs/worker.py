@@ -18,7 +18,7 @@ import msgspec
 from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
-from shared.contract.job import Job, decode_job, encode_job, fingerprint, named_blob
+from shared.contract.job import Job, named_blob
 from shared.contract.result import encode_result
 from shared.errors import (
     AlreadyRunning,
@@ -33,7 +33,9 @@ from shared.errors import (
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
 from shared.jobs.base import JobServices
 from shared.jobs.crash_log import CRASHED, log_crash
+from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, Executor, Work
+from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
 from shared.jobs.message import Delivery, deadline_of, rejected, restore_envelope
 from shared.jobs.records import FinishedJob
@@ -59,12 +61,13 @@ class Worker:
         A failure of the job's own is a result. An exception means that nothing could be done; the host then delivers
         the message again.
         """
-        job: Job | None = None
+        job: QueuedJob | None = None
         queue = self.services.settings.jobs_queue
         with ExitStack() as spans:
             try:
-                job, delivery = restore_envelope(decode_job(delivery.body, default_id=delivery.message_id), delivery)
-                spans.enter_context(self.services.telemetry.job(job))
+                job = decode_queued_job(delivery.body, default_id=delivery.message_id)
+                job, delivery = restore_envelope(job, delivery)
+                spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 with await self._admit(job, delivery):
                     work = await self._decode_work(job)
                     lease = await self._claim(job, delivery)
@@ -83,12 +86,13 @@ class Worker:
         The ledger gives a job up after MAX_FAILED_ATTEMPTS, long before the host does. So what comes here is a message
         that could not be processed or requeued while Storage or the app's settings were faulty.
         """
-        job: Job | None = None
+        job: QueuedJob | None = None
         queue = self.services.settings.poison_queue
         with ExitStack() as spans:
             try:
-                job, delivery = restore_envelope(decode_job(delivery.body, default_id=delivery.message_id), delivery)
-                spans.enter_context(self.services.telemetry.job(job))
+                job = decode_queued_job(delivery.body, default_id=delivery.message_id)
+                job, delivery = restore_envelope(job, delivery)
+                spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 job = await self._with_own_id(job, delivery)
                 if await self._resume_waiting(job, delivery):
                     return None
@@ -115,7 +119,7 @@ class Worker:
         log_crash(exc, _name(job, delivery))
         return self._reject(delivery, InternalError(CRASHED))
 
-    async def _decode_work(self, job: Job) -> Work | JobError | RetryLater:
+    async def _decode_work(self, job: QueuedJob) -> Work | JobError | RetryLater:
         """Return what the job asks for. Raises InvalidJob, RetryLater if nothing is on record about the job."""
         try:
             action = action_named(job.action)
@@ -132,7 +136,7 @@ class Worker:
     async def _is_known(self, job: Job) -> bool:
         return await self.services.queries.get(job.customer, job.id) is not None
 
-    async def _with_own_id(self, job: Job, delivery: Delivery) -> Job:
+    async def _with_own_id(self, job: QueuedJob, delivery: Delivery) -> QueuedJob:
         """Return a job without a `job_id` under the id that it had before the host gave its message another."""
         if job.id != delivery.message_id:
             return job
@@ -208,11 +212,11 @@ class Worker:
     async def _requeue(
         self, job: Job, delivery: Delivery, queue: str, delay: RetryLater, *, keeps_id: bool = False
     ) -> None:
-        traceparent = self.services.telemetry.requeue_traceparent(job, delay)
+        traceparent = self.services.telemetry.requeue_traceparent(delivery.traceparent, delay)
         submitted_at = delivery.submitted_at
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
             job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
-            body = encode_job(job, submitted_at=submitted_at, traceparent=traceparent)
+            body = encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
         else:
             body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left_s = (deadline_of(job, submitted_at) - now()).total_seconds()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from shared.clock import now
-from shared.contract.job import LONGEST_DEADLINE_S
+from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
 from shared.settings import Settings
@@ -24,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """As a cutoff: everything is kept."""
 _CLOCK_SKEW = timedelta(days=1)
 """More than the clocks of workers and of Storage can differ."""
-_LONGEST_DEADLINE = timedelta(seconds=LONGEST_DEADLINE_S)
+_LONGEST_DEADLINE = timedelta(seconds=MAX_DEADLINE_S)
 """A job that has not ended by then will never end."""
 MAX_REQUEUE_AGE = _LONGEST_DEADLINE + _CLOCK_SKEW
 """After a job's submission, no requeued message of it is processed any more."""

@@ -61,7 +61,7 @@ class Telemetry:
         """Report that the current HTTP request submits the job; return the traceparent for the job's message."""
         return None
 
-    def job(self, job: Job) -> AbstractContextManager[None]:
+    def job(self, job: Job, traceparent: str | None) -> AbstractContextManager[None]:
         """Wrap the processing of one message of the jobs queue, from its decoding to its end."""
         return _NOTHING
 
@@ -71,8 +71,8 @@ class Telemetry:
     def job_requeued(self, job: Job, reason: Exception, delay_s: float) -> None:
         """Report that the job goes back into the queue for `delay_s` seconds."""
 
-    def requeue_traceparent(self, job: Job, reason: Exception) -> str | None:
-        """Return the traceparent for the message of a job that is requeued for that reason, if there is one."""
+    def requeue_traceparent(self, traceparent: str | None, reason: Exception) -> str | None:
+        """Return the traceparent for the message of a job that is requeued for that reason; it had `traceparent`."""
         return None
 
     def job_finished(self, customer: str | None, action: str | None, status: str, code: str | None) -> None:

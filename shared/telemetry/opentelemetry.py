@@ -61,9 +61,8 @@ class OpenTelemetry(Telemetry):
         return _traceparent()
 
     @contextmanager
-    def job(self, job: Job) -> Iterator[None]:
+    def job(self, job: Job, traceparent: str | None) -> Iterator[None]:
         """See Telemetry."""
-        traceparent = job.envelope.traceparent if job.envelope else None
         span_context = _context(traceparent)
         with self._span(f"job {job.action}", SpanKind.CONSUMER, _job_attributes(job), span_context) as span:
             try:
@@ -89,10 +88,10 @@ class OpenTelemetry(Telemetry):
         self._metrics.requeues.add(1, {names.ATTR_CUSTOMER: job.customer, names.ATTR_REQUEUE_REASON: code})
         self._metrics.wait_time.record(delay_s, {names.ATTR_CUSTOMER: job.customer, names.ATTR_WAITED_IN: "queue"})
 
-    def requeue_traceparent(self, job: Job, reason: Exception) -> str | None:
+    def requeue_traceparent(self, traceparent: str | None, reason: Exception) -> str | None:
         """See Telemetry."""
-        if job.envelope is not None and job.envelope.traceparent:
-            return job.envelope.traceparent  # each attempt's parent is the request, not the attempt before
+        if traceparent:
+            return traceparent  # each attempt's parent is the request, not the attempt before
         return None if isinstance(reason, Throttled) else _traceparent()
 
     def job_finished(self, customer: str | None, action: str | None, status: str, code: str | None) -> None:

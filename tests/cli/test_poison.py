@@ -8,7 +8,8 @@ import json
 import pytest
 
 from shared.clock import now
-from shared.contract.job import decode_job, fingerprint
+from shared.contract.job import decode_job
+from shared.jobs.fingerprint import fingerprint
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import completion

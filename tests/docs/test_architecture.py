@@ -66,7 +66,7 @@ def test_each_of_the_seven_is_called_from_the_one_before_it():
 
 def test_objects_are_in_their_modules():
     """Each object of the page is defined in the module that the page names."""
-    rows = re.findall(r"^\| `(\w+)` \| `([\w/.]+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `([\w/]+\.py)` \|", PAGE, re.MULTILINE)
 
     assert ["Services", "Lease", "Attempt", "ActionContext", "Outcome"] == [name for name, _ in rows]
     for name, file in rows:

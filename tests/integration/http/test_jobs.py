@@ -12,10 +12,11 @@ import pytest
 
 from shared.clock import now
 from shared.contract.decoding import MAX_CONTAINERS
-from shared.contract.job import decode_job, fingerprint
 from shared.errors import StorageUnavailable
 from shared.http.jobs import MAX_PAGE_SIZE
 from shared.http.request_parsing import MAX_BODY_BYTES
+from shared.jobs.envelope import decode_queued_job
+from shared.jobs.fingerprint import fingerprint
 from shared.jobs.inputs import MAX_INPUT_BYTES
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
@@ -496,7 +497,7 @@ async def test_a_job_whose_worker_died_can_be_cancelled(customer: Customer):
     """It waits to be taken over; called off, it ends as cancelled, and what its worker may have bought is on record."""
     await post(customer, job_id="dead")
     (message,) = await customer.queued()
-    job = decode_job(message, default_id="")
+    job = decode_queued_job(message, default_id="")
     ledger = customer.world.services.ledger
     await ledger.claim(customer.name, "dead", fingerprint=fingerprint(job), submitted_at=now())
     key = {"PartitionKey": customer.name, "RowKey": "j_dead"}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shared.clock import now, rfc3339
-from shared.contract.job import decode_job, fingerprint
 from shared.errors import StorageUnavailable
+from shared.jobs.envelope import decode_queued_job
+from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion, error
@@ -433,7 +434,7 @@ async def _requeue_waiting(worker: Worker, customer: Customer) -> bytes:
 
 
 def _asked(body: bytes) -> str:
-    return fingerprint(decode_job(body, default_id=""))
+    return fingerprint(decode_queued_job(body, default_id=""))
 
 
 def _moved(body: bytes, *, seconds: float) -> bytes:

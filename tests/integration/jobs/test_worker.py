@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contract.job import decode_job, fingerprint
+from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
+from shared.jobs.fingerprint import fingerprint
 from tests.support.blocking_endpoint import Held
 from tests.support.endpoint import completion, error, reply, reset
 from tests.support.fakes import MemoryQueues

@@ -29,9 +29,9 @@ from opentelemetry.trace import SpanKind
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
-from shared.contract.job import decode_job
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import Limiter
+from shared.jobs.envelope import decode_queued_job
 from shared.telemetry.azure_monitor import _EXPORTER_EXTRAS
 from shared.telemetry.base import SILENT, Telemetry
 from shared.telemetry.opentelemetry import OpenTelemetry
@@ -384,7 +384,7 @@ async def test_message_with_its_trace_still_fits(customer: Customer):
 
     message = await submit(customer, job_id="sane", input={"prompt": prompt})
 
-    job = decode_job(message, default_id="-")
+    job = decode_queued_job(message, default_id="-")
     assert len(message) <= MESSAGE_LIMIT
     assert isinstance(job.input_blob, str)
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.decoding import has_more_containers
-from shared.contract.job import Job, decode_job, encode_job, fingerprint, named_blob, salvage
+from shared.contract.job import Job, decode_job, named_blob, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
+from shared.jobs.envelope import decode_queued_job, encode_queued_job
+from shared.jobs.fingerprint import fingerprint
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
@@ -174,7 +176,7 @@ def test_round_trip_keeps_the_job(members: dict[str, Any]):
     job = check_job(written(members))
     assert job is not None
 
-    again = decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m-2")
+    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m-2")
 
     assert (job.id, fingerprint(job)) == (again.id, fingerprint(again))
     assert json.loads(bytes(job.input)) == json.loads(bytes(again.input)) == members["input"]
@@ -267,4 +269,6 @@ def test_what_decodes_can_be_hashed_and_put_back(depth: int):
     job = check_job(deep)
 
     if job is not None:
-        assert fingerprint(job) == fingerprint(decode_job(encode_job(job, submitted_at=SUBMITTED), default_id="m"))
+        assert fingerprint(job) == fingerprint(
+            decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m")
+        )

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.contract.job import LONGEST_DEADLINE_S, Options
+from shared.contract.job import MAX_DEADLINE_S, Options
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row
 from shared.retention.expiry import EPOCH, Cutoff, cutoff_at
@@ -130,7 +130,7 @@ def test_an_invalid_retention_is_refused(name: str, value: str):
 
 def test_no_job_has_a_longer_deadline():
     """A job that counts as abandoned is older than any deadline that a job can have."""
-    longest = LONGEST_DEADLINE_S
+    longest = MAX_DEADLINE_S
 
     assert longest == msgspec.convert({"deadline_s": longest}, Options).deadline_s
     with pytest.raises(msgspec.ValidationError):

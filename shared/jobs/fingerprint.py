@@ -1,0 +1,54 @@
+"""What tells two jobs with one id apart: a hash of what they ask for, wherever their input is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from shared.contract.job import Job, explicit_members
+
+_OWN_INPUT = re.compile(r"[^/]+/[^/]+/[^/]+/input-(?P<digest>[0-9a-f]{32})\.json")
+"""`container/customer/job/…`: an input that came over HTTP and does not fit a message."""
+
+
+def fingerprint(job: Job) -> str:
+    """
+    Return the SHA-256 (hex) of what the job asks for, whatever its id: two jobs with one id must agree in it.
+
+    It is in the rows of jobs for as long as these are kept, so it must be the same in the next version.
+    """
+    members = explicit_members(job)
+    members.pop("job_id", None)
+    own = _OWN_INPUT.fullmatch(members.get("input_blob", ""))
+    if isinstance(job.input, Raw):
+        members["input"] = _digest(job.input)
+    elif own:  # the same, whether the input is in the message or in a blob of the job's own
+        members["input"] = own["digest"]
+        del members["input_blob"]
+    return hashlib.sha256(msgspec.json.encode(members, order="sorted")).hexdigest()
+
+
+def is_own_input(path: str) -> bool:
+    """Return whether `container/name` is that of a blob that `move_input` names."""
+    return _OWN_INPUT.fullmatch(path) is not None
+
+
+def move_input(job: Job, container: str) -> tuple[Job, str, bytes]:
+    """
+    Return the job with its `input` in a blob of its own, that blob's name below the job's others, and its bytes.
+
+    The job asks for the same: its fingerprint is the same.
+    """
+    assert isinstance(job.input, Raw)  # noqa: S101  # a job that names a blob fits any message
+    # The bytes are as they were written. The name is that of their content, so that another input has another blob.
+    name = f"input-{_digest(job.input)}.json"
+    path = f"{container}/{job.customer}/{job.id}/{name}"
+    return msgspec.structs.replace(job, input=UNSET, input_blob=path), name, bytes(job.input)
+
+
+def _digest(data: Raw) -> str:
+    """Return 32 hex digits of an input's content: white space, escapes and the order of members don't matter."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(data), order="sorted")).hexdigest()[:32]
