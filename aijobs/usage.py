@@ -10,7 +10,7 @@ from aijobs.diagnostics import CommandError
 from aijobs.settings import open_services
 from aijobs.vault_listing import check_customer
 from shared.billing.statement_csv import encode_csv
-from shared.billing.statements import CHOICES, USUAL, Statements, is_month
+from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, Statements, is_month
 from shared.clock import now
 from shared.contract.documents import Statement
 
@@ -24,12 +24,12 @@ async def usage(args: argparse.Namespace) -> int:
     month = args.month or f"{now():%Y-%m}"
     if not is_month(month):
         raise CommandError("--month must be a month, such as 2026-11.")
-    default = USUAL if args.csv else ("model",)
+    default = DEFAULT_DIMENSIONS if args.csv else ("model",)
     by = default if args.by is None else tuple(name.strip() for name in args.by.split(","))
-    if not set(by) <= set(CHOICES):
-        raise CommandError(f"--by must be one or more of {', '.join(CHOICES)}, separated by commas.")
+    if not set(by) <= set(DIMENSIONS):
+        raise CommandError(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
     async with open_services(args.settings) as services:
-        statement = await Statements(services.table).of(customer, month, by)
+        statement = await Statements(services.table).read(customer, month, by)
     if args.csv:
         sys.stdout.write(encode_csv(statement).decode().replace("\r\n", "\n"))
     else:

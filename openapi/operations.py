@@ -14,11 +14,11 @@ from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
 from openapi.operation import Answer, Operation, Parameter
 from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
-from shared.billing.statements import CHOICES, USUAL
+from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS
 from shared.contract.documents import Statement
 from shared.http.usage import CSV
 
-_CHOICES = "|".join(CHOICES)
+_ANY_DIMENSION = "|".join(DIMENSIONS)
 
 OPERATIONS: Mapping[str, Operation] = {
     **JOB_OPERATIONS,
@@ -49,9 +49,9 @@ OPERATIONS: Mapping[str, Operation] = {
             Parameter(
                 "by",
                 "query",
-                f"What each line of the statement stands for: some of {', '.join(CHOICES)}, separated by commas. "
-                f"The default is {','.join(USUAL)}.",
-                {"type": "string", "pattern": f"^(({_CHOICES})(,({_CHOICES}))*)?$"},
+                f"What each line of the statement stands for: some of {', '.join(DIMENSIONS)}, separated by commas. "
+                f"The default is {','.join(DEFAULT_DIMENSIONS)}.",
+                {"type": "string", "pattern": f"^(({_ANY_DIMENSION})(,({_ANY_DIMENSION}))*)?$"},
             ),
             IF_NONE_MATCH,
         ),

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from shared.billing.statements import ALWAYS, SUMS
+from shared.billing.statements import FIXED_DIMENSIONS, MEASURES
 from shared.contract.documents import Statement
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -20,7 +20,7 @@ def encode_csv(statement: Statement) -> bytes:
     A text that a spreadsheet could read as a formula, or that starts with a single quote, gets a single quote in
     front. To restore the original, remove one leading quote.
     """
-    names = (*statement.by, *ALWAYS, *SUMS)
+    names = (*statement.by, *FIXED_DIMENSIONS, *MEASURES)
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(names)

@@ -1,14 +1,15 @@
 """
-A customer's month, added up from its usage records while they are read page by page: memory is that of the lines.
+Statements: a customer's usage records of a month, summed into lines.
 
-Facts only: prices are applied to a statement by whoever reads it (docs/bill.md).
+Records are summed page by page, so that memory grows with the lines and not with the records. A statement holds facts
+only; its reader applies prices (docs/bill.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +17,21 @@ from shared.billing.usage_records import CountedRows
 from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
 from shared.storage.base import Row, Table
 
-CHOICES = ("month", "day", "model", "action", "connection")
-"""What lines can be told apart by."""
-USUAL = ("day", "model", "action", "connection")
-ALWAYS = ("source", "provider", "billed_to", "outcome")
-"""What lines are told apart by in any case: who pays whom, and whether it is beyond doubt."""
-SUMS = UsageTotals.__struct_fields__
-_TOLD = SUMS[3:]
-_COLUMNS = ("at", "model", "action", "connection", *ALWAYS, "reported", "calls", *_TOLD)
+DIMENSIONS = ("month", "day", "model", "action", "connection")
+"""What lines can be grouped by."""
+DEFAULT_DIMENSIONS = ("day", "model", "action", "connection")
+FIXED_DIMENSIONS = ("source", "provider", "billed_to", "outcome")
+"""What lines are always grouped by: on whose account the calls were, and whether they are certain to be billed."""
+MEASURES = UsageTotals.__struct_fields__
+"""What a line sums up."""
+_COUNTS = MEASURES[3:]
+"""The measures that are columns of a usage record. `records`, `calls` and `unreported` come before them."""
+_COLUMNS = ("at", "model", "action", "connection", *FIXED_DIMENSIONS, "reported", "calls", *_COUNTS)
 
 is_month = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])").fullmatch
 
-_Label = tuple[str, ...]
+_Group = tuple[str, ...]
+"""The values of a line's dimensions, the outcome last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,45 +40,47 @@ class Statements:
 
     table: Table
 
-    async def of(self, customer: str, month: str, by: Sequence[str] = USUAL) -> Statement:
+    async def read(self, customer: str, month: str, by: Sequence[str] = DEFAULT_DIMENSIONS) -> Statement:
         """
-        The customer's statement of a month such as `2026-11`, its lines told apart `by` some of CHOICES.
+        Return the customer's statement of a month such as `2026-11`, its lines grouped `by` some of DIMENSIONS.
 
         A month without usage has no lines. Raises StorageUnavailable.
         """
-        labels = [name for name in CHOICES if name in by]
-        sums: dict[_Label, list[int]] = {}
+        dimensions = [name for name in DIMENSIONS if name in by]
+        sums: dict[_Group, list[int]] = {}
         reader, after = CountedRows(), ""
         while True:
             page = await self.table.page(customer, f"u_{month}_", f"u_{month}`", columns=_COLUMNS, after=after)
-            _add(sums, reader.read(page.rows), month, labels)
+            _add(sums, reader.read(page.rows), month, dimensions)
             after = page.after
             if not after:
                 break
-            await asyncio.sleep(0)  # a page is added up in one go: others come between two
-        _add(sums, reader.rest(), month, labels)
-        names = (*labels, *ALWAYS, *SUMS)
-        lines = [_line(dict(zip(names, (*label, *sums[label]), strict=True))) for label in sorted(sums)]
-        return Statement(customer=customer, month=month, by=labels, totals=_totals(sums), lines=lines)
+            await asyncio.sleep(0)  # summing a page blocks the event loop: let other tasks run between two pages
+        _add(sums, reader.rest(), month, dimensions)
+        lines = [_line(dimensions, group, sums[group]) for group in sorted(sums)]
+        return Statement(customer=customer, month=month, by=dimensions, totals=_totals(sums), lines=lines)
 
 
-def _add(sums: dict[_Label, list[int]], rows: Iterable[Row], month: str, labels: Sequence[str]) -> None:
+def _add(sums: dict[_Group, list[int]], rows: Iterable[Row], month: str, dimensions: Sequence[str]) -> None:
     for row in rows:
         values = row.values
-        own = [_own(values, month, name) for name in labels]
-        label = (*own, *(values.get(name) or "" for name in ALWAYS[:-1]), values.get("outcome") or "answered")
-        line = sums.get(label)
+        group = (
+            *(_dimension_value(values, month, name) for name in dimensions),
+            *(values.get(name) or "" for name in FIXED_DIMENSIONS[:-1]),
+            values.get("outcome") or "answered",
+        )
+        line = sums.get(group)
         if line is None:
-            line = sums[label] = [0] * len(SUMS)
+            line = sums[group] = [0] * len(MEASURES)
         calls = values.get("calls", 0)
         line[0] += 1
         line[1] += calls
         line[2] += 0 if values.get("reported") else calls
-        for place, name in enumerate(_TOLD, 3):
-            line[place] += values.get(name, 0)
+        for index, name in enumerate(_COUNTS, 3):
+            line[index] += values.get(name, 0)
 
 
-def _own(values: Any, month: str, name: str) -> str:
+def _dimension_value(values: Mapping[str, Any], month: str, name: str) -> str:
     if name == "month":
         return month
     if name == "day":
@@ -82,20 +88,25 @@ def _own(values: Any, month: str, name: str) -> str:
     return values.get(name) or ""
 
 
-def _line(values: dict[str, Any]) -> StatementLine:
-    return StatementLine(**values)
+def _line(dimensions: Sequence[str], group: _Group, sums: Sequence[int]) -> StatementLine:
+    labels: dict[str, Any] = dict(zip((*dimensions, *FIXED_DIMENSIONS), group, strict=True))
+    return StatementLine(**labels, **_measures(sums))
 
 
-def _totals(sums: dict[_Label, list[int]]) -> StatementTotals:
-    found: dict[str, list[int]] = {}
-    for label, line in sums.items():
-        total = found.setdefault(label[-1], [0] * len(SUMS))
-        for place, amount in enumerate(line):
-            total[place] += amount
-    known = {outcome: UsageTotals(**dict(zip(SUMS, line, strict=True))) for outcome, line in found.items()}
-    nothing = UsageTotals()
+def _measures(sums: Sequence[int]) -> dict[str, Any]:
+    return dict(zip(MEASURES, sums, strict=True))
+
+
+def _totals(sums: dict[_Group, list[int]]) -> StatementTotals:
+    by_outcome: dict[str, list[int]] = {}
+    for group, line in sums.items():
+        total = by_outcome.setdefault(group[-1], [0] * len(MEASURES))
+        for index, amount in enumerate(line):
+            total[index] += amount
+    totals = {outcome: UsageTotals(**_measures(total)) for outcome, total in by_outcome.items()}
+    no_usage = UsageTotals()
     return StatementTotals(
-        answered=known.get("answered", nothing),
-        lost=known.get("lost", nothing),
-        unanswered=known.get("unanswered", nothing),
+        answered=totals.get("answered", no_usage),
+        lost=totals.get("lost", no_usage),
+        unanswered=totals.get("unanswered", no_usage),
     )

@@ -8,7 +8,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from shared.billing.statement_csv import encode_csv
-from shared.billing.statements import CHOICES, USUAL, Statements, is_month
+from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, Statements, is_month
 from shared.clock import now
 from shared.contract.names import is_name
 from shared.http.auth import Caller
@@ -37,7 +37,7 @@ class UsageResource:
             raise invalid_request("`month` must be a month such as 2026-11.")
         by = _read_by(request)
         media_type = negotiate(request.headers.get("accept", ""))
-        statement = await self.statements.of(customer, month, by)
+        statement = await self.statements.read(customer, month, by)
         if media_type == JSON:
             response = json_response(statement, headers={"Vary": "Accept"})
         else:
@@ -64,8 +64,8 @@ def negotiate(accept: str) -> str:
 def _read_by(request: Request) -> tuple[str, ...]:
     text = request.query.get("by")
     if text is None:
-        return USUAL
+        return DEFAULT_DIMENSIONS
     names = tuple(name.strip() for name in text.split(","))
-    if not set(names) <= set(CHOICES):
-        raise invalid_request(f"`by` must be some of {', '.join(CHOICES)}, separated by commas.")
+    if not set(names) <= set(DIMENSIONS):
+        raise invalid_request(f"`by` must be some of {', '.join(DIMENSIONS)}, separated by commas.")
     return names

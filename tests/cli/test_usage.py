@@ -28,6 +28,6 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
 
     assert "gpt-4o azure_openai customer answered 2 22" in table.text
     assert "Not `answered`: 1 record." in table.text
-    statement = await Statements(services.table).of(customer.name, month, ("model", "action"))
+    statement = await Statements(services.table).read(customer.name, month, ("model", "action"))
     assert encode_csv(statement).decode().replace("\r\n", "\n") == csv.out
     assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing.statement_csv import encode_csv
-from shared.billing.statements import ALWAYS, CHOICES, SUMS, USUAL, Statements
+from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, FIXED_DIMENSIONS, MEASURES, Statements
 from shared.billing.usage import Call
 from shared.billing.usage_records import usage_rows
 from shared.contract.documents import Statement, StatementLine, UsageTotals
@@ -55,7 +55,7 @@ words = st.sampled_from(
 )
 models = words | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 jobs = st.tuples(models, st.sampled_from(["chat", "raw"]), labels, st.lists(calls, max_size=4), moments)
-choices = st.lists(st.sampled_from(CHOICES), unique=True)
+choices = st.lists(st.sampled_from(DIMENSIONS), unique=True)
 
 
 def rows_of(asked: list[tuple[Any, ...]], customer: str = "acme") -> list[Row]:
@@ -86,7 +86,7 @@ def add_up(asked: list[tuple[Any, ...]], by: list[str]) -> tuple[list[Row], Stat
     others = [Row("acme", f"u_{month}_job0_0000", stray.values) for month in ("2026-10", "2026-12")]
     others += [Row("acme", "j_job0", {}), *rows_of(asked, "acmf")]
     table = table_of([*rows, *others], MemoryTable(page_size=3))
-    return rows, asyncio.run(Statements(table).of("acme", MONTH, by))
+    return rows, asyncio.run(Statements(table).read("acme", MONTH, by))
 
 
 @settings(max_examples=60)
@@ -98,20 +98,24 @@ def test_lines_add_up_to_the_records(asked: list[tuple[Any, ...]], by: list[str]
     for row in rows:
         unreported = 0 if row.values["reported"] else row.values["calls"]
         rest.update(
-            {"records": 1, "unreported": unreported, **{name: row.values[name] for name in SUMS if name in row.values}}
+            {
+                "records": 1,
+                "unreported": unreported,
+                **{name: row.values[name] for name in MEASURES if name in row.values},
+            }
         )
 
-    names = [name for name in CHOICES if name in by]
+    names = [name for name in DIMENSIONS if name in by]
     assert names == statement.by
-    told = [tuple(getattr(line, name) for name in (*names, *ALWAYS)) for line in statement.lines]
+    told = [tuple(getattr(line, name) for name in (*names, *FIXED_DIMENSIONS)) for line in statement.lines]
     assert sorted(set(told)) == told
-    for name in SUMS:
+    for name in MEASURES:
         assert rest[name] == sum(getattr(line, name) for line in statement.lines)
         assert rest[name] == sum(getattr(total, name) for total in msgspec.structs.astuple(statement.totals))
     for outcome in ("answered", "lost", "unanswered"):
         lines = [line for line in statement.lines if line.outcome == outcome]
         assert getattr(statement.totals, outcome) == UsageTotals(
-            **{name: sum(getattr(line, name) for line in lines) for name in SUMS}
+            **{name: sum(getattr(line, name) for line in lines) for name in MEASURES}
         )
     assert not statement.totals.unanswered.calls
 
@@ -149,7 +153,7 @@ def test_old_records_without_an_outcome_were_answered():
     """JobQueries from before there were outcomes count as answered."""
     values = {"at": datetime(2026, 11, 1, tzinfo=UTC), "model": "m", "calls": 1, "reported": True, "input_tokens": 5}
     table = table_of([Row("acme", "u_2026-11_a_0000", values)])
-    statement = asyncio.run(Statements(table).of("acme", MONTH))
+    statement = asyncio.run(Statements(table).read("acme", MONTH))
 
     assert (1, 5) == (statement.totals.answered.records, statement.totals.answered.input_tokens)
 
@@ -161,7 +165,7 @@ def test_memory_is_that_of_a_page_and_the_lines():
     rows = rows_of([("m", "chat", label, [Call(Usage(calls=1), request_id="r")], at)] * 2500)
     table = Watched()
     table_of(rows, table)
-    statement = asyncio.run(Statements(table).of("acme", MONTH, USUAL))
+    statement = asyncio.run(Statements(table).read("acme", MONTH, DEFAULT_DIMENSIONS))
 
     assert 2500 == statement.totals.answered.calls
     assert 1 == len(statement.lines)
