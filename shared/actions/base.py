@@ -64,7 +64,7 @@ def failed(error: JobError) -> Completed:
 
 
 class Context(Protocol):
-    """What an action has while it runs. `shared.jobs.context.ActionContext` is the class."""
+    """What an action can use while it runs. `shared.jobs.context.ActionContext` implements it."""
 
     @property
     def connection(self) -> Connection:
@@ -102,26 +102,26 @@ class Context(Protocol):
 
     async def fetch(self, url: str) -> Response:
         """
-        Get what is at an address that a response named, without any credential.
+        Get the body at a URL from a response, without any credential.
 
         Raises ProviderUnavailable, UpstreamTimeout, UpstreamRetryLater.
         """
 
     def batch_limit(self, operation: str) -> int | None:
-        """How many items one call of an operation takes, if a refusal has taught it; else None."""
+        """Return the most items that one call of an operation takes, if a refusal has shown it; else None."""
 
     def learn_batch_limit(self, operation: str, limit: int) -> None:
-        """Keep that one call takes at most `limit` items, for jobs on the same endpoint and model."""
+        """Remember the most items that one call takes, for jobs on the same endpoint and model."""
 
     def operation_for(self, operation: str) -> str:
-        """The operation that the model takes instead of this one, if a refusal has taught it; else this one."""
+        """Return the operation that the model takes instead, if a refusal has shown it; else `operation`."""
 
     def learn_operation_for(self, operation: str, other: str) -> None:
-        """Keep that the model takes `other` instead, for jobs on the same endpoint and model."""
+        """Remember that the model takes `other` instead, for jobs on the same endpoint and model."""
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """
-        Return what `work` returns, run once for the job however many attempts it needs.
+        Return what `work` returns. It runs once for the job, however many attempts the job needs.
 
         The step is stored together with its usage records before this returns; a later attempt gets the stored value
         (without the calls). `key`: letters and digits, unique within the job. Raises what `work` raises, which is not

@@ -1,8 +1,8 @@
 """
 `embed`: texts to vectors, in as many calls as providers and the size of a response require.
 
-Texts are halved, and the halves again: which texts a call holds follows from their number alone, not from what a
-provider has refused before, so a later attempt of the job finds the steps of an earlier one.
+If the texts don't fit one call, they are halved, and the halves again. So which texts a call can have depends only on
+their number, not on earlier refusals, and a later attempt of the job uses the steps of an earlier one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ NEEDS_MODEL = True
 
 MAX_TEXTS = 512
 """
-Texts a call. Providers take 2,048, but return JSON of some 22 bytes a number, one a line: with 3,072 dimensions that
-would be more than `client.MAX_RESPONSE_BYTES`.
+Texts a call. Providers take 2,048, but return about 22 bytes of JSON for each number: with 3,072 dimensions, that would
+exceed `client.MAX_RESPONSE_BYTES`.
 """
 MAX_TOKENS = 300_000
 """Tokens a call, over all its texts (platform.openai.com/docs/api-reference/embeddings/create)."""
 _BYTES_PER_TOKEN = 2
-"""English has four, Chinese about three. Taken for less, since no text is counted here; a refusal halves, too."""
+"""English has four, Chinese about three. This is lower, since it is no count; a refusal halves the texts too."""
 
 _OPERATION = "embeddings"
-# It says how the numbers are encoded, not which they are.
+# It changes how the numbers are encoded, not the numbers.
 _DROPPABLE = frozenset({"encoding_format"})
 _REFUSED = frozenset({400, 413, 422})
 _TOO_LARGE = 413
@@ -48,7 +48,7 @@ _TOO_MANY = re.compile(
     r"|(?:at most|maximum(?: of)?|up to) [0-9]+ (?:inputs|texts|items)",
     re.IGNORECASE,
 )
-# OpenAI: "Requested 313102 tokens, max 300000 tokens per request". How many texts that is differs each time.
+# OpenAI: "Requested 313102 tokens, max 300000 tokens per request". How many texts fit differs from job to job.
 _TOO_LONG = re.compile(r"tokens per request|too large", re.IGNORECASE)
 
 
@@ -84,19 +84,19 @@ async def run(request: Embed, ctx: Context) -> Outcome:
 
 
 def fits(texts: Sequence[str], limit: int | None) -> bool:
-    """Return whether texts may go in one call; `limit` is how many the provider is known to take."""
+    """Return whether one call can take the texts. `limit`: the most texts that the provider takes, if it is known."""
     tokens = sum(len(text.encode(errors="replace")) // _BYTES_PER_TOKEN + 1 for text in texts)
     return len(texts) == 1 or (len(texts) <= min(MAX_TEXTS, limit or MAX_TEXTS) and tokens <= MAX_TOKENS)
 
 
 def halves(texts: range) -> tuple[range, range]:
-    """Return the places of texts in two halves, of which the first is the larger."""
+    """Return two halves of a range of indexes. The first is the longer if their number is odd."""
     middle = (len(texts) + 1) // 2
     return texts[:middle], texts[middle:]
 
 
 def is_too_much(error: RequestRejected) -> bool:
-    """Return whether a refusal is of the size of a request, so that a smaller one may succeed."""
+    """Return whether a provider refused a request for its size, so that a smaller one may succeed."""
     message = str(error)
     return error.facts.status in _REFUSED and (
         error.facts.status == _TOO_LARGE or bool(_TOO_MANY.search(message) or _TOO_LONG.search(message))
@@ -104,7 +104,7 @@ def is_too_much(error: RequestRejected) -> bool:
 
 
 def first_failure(parts: Sequence[Part]) -> Completed:
-    """Return the failure of the first part that failed; one part must have."""
+    """Return the outcome that the first failed part has. Raises StopIteration if none failed."""
     error = next(part for part in parts if isinstance(part, Exception))
     return Completed(None, (), "failed", reason_of(error))
 
@@ -117,21 +117,21 @@ async def _part(request: Embed, texts: range, ctx: Context) -> list[Part]:
         return [await ctx.step(key, partial(_call, request, texts, ctx))]
     except RequestRejected as error:
         if not _learn(error, texts, ctx):
-            place = f"Of the texts {texts.start} to {texts.stop - 1}"
-            raise RequestRejected(f"{place}: {error}", error.facts) from error
+            message = f"Of the texts {texts.start} to {texts.stop - 1}: {error}"
+            raise RequestRejected(message, error.facts) from error
     return await _halves(request, texts, ctx, learned=True)
 
 
 async def _halves(request: Embed, texts: range, ctx: Context, *, learned: bool = False) -> list[Part]:
     first, second = halves(texts)
-    if learned:  # one after the other, so that the second is not refused for what the first still finds out
+    if learned:  # one after the other: a refusal of the first may lower the limit for the second
         return [*await _part(request, first, ctx), *await _part(request, second, ctx)]
     results = await side_by_side((_part(request, first, ctx), _part(request, second, ctx)))
     return [part for parts in results for part in (parts if isinstance(parts, list) else [parts])]
 
 
 def _learn(error: RequestRejected, texts: range, ctx: Context) -> bool:
-    """Return whether halving helps; keep the limit if the refusal is of the number of texts."""
+    """Return whether halving can help. Learn the limit if the provider refused the number of texts."""
     if not _can_halve(texts, error):
         return False
     if _TOO_MANY.search(str(error)):
@@ -162,9 +162,9 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
 
 
 async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Sequence[Call] = ()) -> Completed:
-    fault = next((step.value["error"] for step in steps if "error" in step.value), None)
-    if fault is not None:
-        return Completed(None, calls, "failed", known_error(fault))
+    error_in_step = next((step.value["error"] for step in steps if "error" in step.value), None)
+    if error_in_step is not None:
+        return Completed(None, calls, "failed", known_error(error_in_step))
     rows = [row for step in steps for row in step.value["rows"]]
     if len({len(row) for row in rows}) > 1:
         error = ProviderUnavailable("The endpoint returned vectors of different lengths for several calls.")

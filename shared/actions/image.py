@@ -69,7 +69,7 @@ def join_images(parts: Sequence[Part], common: dict[str, Any]) -> Completed:
 
 
 async def _call(request: Image, ctx: Context) -> list[Part]:
-    """The step of one call for all images or, if the model makes one at a time, the steps of as many calls."""
+    """Return the step of one call for all images or, if the model generates one a call, the steps of `n` calls."""
     refused = False
     may_split = request.n > 1 and not ctx.strict
     if not may_split or ctx.batch_limit(_OPERATION) != 1 or await ctx.get_step("whole"):

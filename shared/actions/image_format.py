@@ -1,11 +1,11 @@
-"""The media type, file extension, width and height of an image, read from its bytes. Pure."""
+"""Read the media type, file extension, width and height of an image from its bytes. Pure."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
 
-# Reads png, jpeg, gif and all three kinds of webp; 6 ms to import, so only if there is an image.
+# Reads PNG, JPEG, GIF and the three forms of WebP. It takes 6 ms to import, so only jobs with images import it.
 import imagesize  # type: ignore[import-untyped]  # annotated, but not marked as typed
 
 # The signatures of the WHATWG's "MIME Sniffing" standard, section 6.1.
@@ -20,7 +20,7 @@ _SIGNATURES = (
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """The kind of an image; without width and height if its bytes don't contain them."""
+    """An image's type and its size in pixels; width and height are None if its bytes don't contain them."""
 
     content_type: str
     extension: str
@@ -29,17 +29,17 @@ class ImageInfo:
 
 
 def inspect_image(data: bytes) -> ImageInfo:
-    """Return what `data` is by its signature; `application/octet-stream` if it is not an image known here."""
-    for signature, at, content_type, extension in _SIGNATURES:
-        if data.startswith(signature, at) and (at == 0 or data.startswith(b"RIFF")):
+    """Return the image's type by its signature, and its size; `application/octet-stream` without a known signature."""
+    for signature, offset, content_type, extension in _SIGNATURES:
+        if data.startswith(signature, offset) and (offset == 0 or data.startswith(b"RIFF")):
             return ImageInfo(content_type, extension, *_measure(data))
     return ImageInfo("application/octet-stream", "bin")
 
 
 def _measure(data: bytes) -> tuple[int, int] | tuple[None, None]:
     try:
-        # As the pixels are stored; a viewer may rotate them.
+        # The size of the stored pixels; a viewer may rotate them.
         width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
-    except Exception:  # noqa: BLE001  # a broken file; what the library raises then is not documented
+    except Exception:  # noqa: BLE001  # the library doesn't document what it raises for a broken file
         return None, None
     return (width, height) if width > 0 and height > 0 else (None, None)

@@ -1,4 +1,4 @@
-"""Image generation: what is sent, what a response holds, what a refusal means. Pure."""
+"""The JSON of image generation: request bodies, responses and refusals. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES_POLICY = re.compile("filter|policy|moderation", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImages:
-    """What one call has generated: images, each with its `data`, `url` or `error`, and what holds for all of them."""
+    """The images of one call, each with its `data`, `url` or `error`, and the members that they have in common."""
 
     images: list[dict[str, Any]]
     common: dict[str, Any]
@@ -29,7 +29,7 @@ class GeneratedImages:
 
 
 def image_body(request: Image, count: int) -> dict[str, Any]:
-    """Return the body for `count` images, without the model. `n` is left out for one image, which is the default."""
+    """Return the body for `count` images, without the model. `n` is omitted for 1, the default."""
     return {"prompt": request.prompt, **({"n": count} if count > 1 else {}), **request.parameters}
 
 
@@ -46,13 +46,13 @@ def parse_images(response: Response, count: int) -> GeneratedImages:
 
 
 def refuses_n(error: RequestRejected) -> bool:
-    """Return whether a refusal is of the number of images, as by models that make one at a time."""
+    """Return whether a provider refused the number of images, as models do that generate one image a call."""
     facts = error.facts
     return facts.status in _REFUSED and (facts.detail.get("param") == "n" or _NAMES_N.search(str(error)) is not None)
 
 
 def response_facts(response: Response, detail: dict[str, Any] | None = None) -> UpstreamFacts:
-    """Return the facts of a response that lacks something."""
+    """Return the facts for an error about a 2xx response."""
     return UpstreamFacts(status=response.status, request_id=response.request_id, detail=detail or {})
 
 
@@ -81,4 +81,4 @@ def _no_image(item: dict[str, Any], response: Response) -> UpstreamError:
     if filtered or (isinstance(error, dict) and _NAMES_POLICY.search(str(error.get("code")))):
         detail = {"content_filter_result": verdicts} if isinstance(verdicts, dict) else {}
         return ContentFiltered("The provider's content policy stopped this image.", response_facts(response, detail))
-    return ProviderUnavailable("The endpoint's response has no image in this place.", response_facts(response))
+    return ProviderUnavailable("The endpoint's response has no data for this image.", response_facts(response))

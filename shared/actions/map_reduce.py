@@ -1,9 +1,9 @@
 """
-The summaries of a text of any length, each billed once.
+Summarize a text of any length: whole if it fits one call, else in parts. Each call is billed once.
 
-Every call is a step. A text is a node: its step holds its summary or, if the text is or proves to be too long, the size
-of its parts, which are the nodes below it: `p`, `p0001`, `p00010002`. So a later attempt of the job comes to the same
-parts, whatever was learned or forgotten since.
+The texts form a tree, and each has a step. The step holds the text's summary or, if the text is too long or was refused
+as too long, the size of its parts, which are its children: `p`, `p0001`, `p00010002`. So a later attempt of the job
+splits the text in the same way, whatever sizes it has learned.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from shared.upstream.error_mapping import shorten
 
 PART_TOKENS = 12_000
 """
-Estimated tokens that one call takes at first. The smallest windows in wide use hold 16,385 tokens: that leaves a
-quarter for the instructions and the answer. Larger windows would take more, but long inputs are summarized less
-evenly, and parts side by side are done sooner.
+Estimated tokens of a part, before any refusal. The smallest context windows in wide use have 16,385 tokens, so that a
+quarter is left for the instructions and the answer. Larger windows would take more, but models summarize long inputs
+less evenly, and parts that run side by side are done sooner.
 """
-SMALLEST_TOKENS = 600
-"""A smaller part is not cut again: then it is not the text that is too long for the model."""
+MIN_SPLIT_TOKENS = 600
+"""A smaller text is not split again: if it is refused as too long, the text is not the reason."""
 
-_WORDS_SHARE = 15
-"""Estimated tokens for each word of a part's summary: about an eighth of its words."""
-_FEWEST_WORDS = 50
+_TOKENS_PER_WORD = 15
+"""Estimated tokens of a part for each word of its summary, which so has about an eighth of the part's words."""
+_MIN_WORDS = 50
 # OpenAI and Azure: 400 `context_length_exceeded`, "This model's maximum context length is 8192 tokens. …".
-# Gateways and other models keep those words and lose the code.
+# Gateways and other models keep the message and drop the code.
 _TOO_LONG = re.compile(r"maximum context length|context window", re.IGNORECASE)
 
 
 def is_too_long(error: JobError) -> bool:
-    """Return whether the provider says that the request does not fit its model's window."""
+    """Return whether a provider refused a request because it exceeds the model's context window."""
     return isinstance(error, RequestRejected) and (
         error.facts.detail.get("code") == "context_length_exceeded" or _TOO_LONG.search(str(error)) is not None
     )
@@ -62,64 +62,63 @@ def is_too_long(error: JobError) -> bool:
 
 @dataclass(slots=True)
 class Summaries:
-    """The summaries of one attempt, and what they share."""
+    """The summaries of one attempt, and the state that they share."""
 
     request: Summarize
     ctx: Context
     size: int = PART_TOKENS
-    """Estimated tokens that one call takes, as far as refusals have shown."""
+    """Estimated tokens of a part. Each refusal as too long reduces it."""
     _failure: JobError | None = None
-    """Why the job has failed already: no further call is made."""
-    _gate: asyncio.Semaphore = field(init=False)
+    """The error that fails the job. No call is made after it."""
+    _slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        # As many as can be in flight, and no more: those that wait then know what these have met.
-        self._gate = asyncio.Semaphore(self.ctx.connection.concurrency)
+        # Only as many as can be in flight: the others wait here, and then know the refusals that these have met.
+        self._slots = asyncio.Semaphore(self.ctx.connection.concurrency)
 
-    async def of(self, text: str, key: str, *, combining: bool, whole: bool = False) -> list[Part]:
+    async def summarize(self, text: str, key: str, *, combining: bool, whole: bool = False) -> list[Part]:
         """
-        Return the summary of `text`, or those of the parts that it had to be cut into, in order.
+        Return the summary of `text` or, if it had to be split, those of its parts, in order.
 
-        Each is an object with `text`, `finish_reason`, `adapted`, `error` if it failed although it was billed, and
-        `whole`, false for a part; or the exception. `combining`: `text` holds summaries.
+        A summary is an object with `text`, `finish_reason`, `adapted`, `whole` (false for a part) and, if it failed
+        although it was billed, `error`; or it is the exception. `key`: the text's step. `combining`: `text` holds
+        summaries.
         """
-        (step,) = await side_by_side(
-            [self.ctx.step(key, partial(self._summarize, text, combining=combining, whole=whole))]
-        )
+        (step,) = await side_by_side([self.ctx.step(key, partial(self._call, text, combining=combining, whole=whole))])
         if isinstance(step, Exception):
             return [step]
         value: dict[str, Any] = step.value
         if "size" not in value:
             return [value]
-        if value["of"] != _checksum(text):
+        if value["checksum"] != _checksum(text):
             return [InvalidJob("`input.blob` was changed while the job ran.")]
         self.size = min(self.size, value["size"])
         parts = [part for part in split(text, value["size"]) if part.strip()]
         results: list[list[Part]] = await asyncio.gather(
-            *(self.of(part, f"{key}{number:04}", combining=combining) for number, part in enumerate(parts, 1))
+            *(self.summarize(part, f"{key}{number:04}", combining=combining) for number, part in enumerate(parts, 1))
         )
         return [part for result in results for part in result]
 
-    async def _summarize(self, text: str, *, combining: bool, whole: bool) -> Step:
-        async with self._gate:
+    async def _call(self, text: str, *, combining: bool, whole: bool) -> Step:
+        async with self._slots:
             if self._failure is not None:
                 raise self._failure
             tokens = estimate_tokens(text)
             if tokens > self.size:
-                return _cut(text, self.size)
-            words = None if whole else max(_FEWEST_WORDS, tokens // _WORDS_SHARE)
+                return _split(text, self.size)
+            words = None if whole else max(_MIN_WORDS, tokens // _TOKENS_PER_WORD)
             messages = summary_messages(text, self.request, combining=combining, part_words=words)
 
-            def can_cut(error: JobError) -> bool:
-                return tokens >= SMALLEST_TOKENS and is_too_long(error)
+            def can_split(error: JobError) -> bool:
+                return tokens >= MIN_SPLIT_TOKENS and is_too_long(error)
 
             try:
-                response, adapted = await complete_chat(self.ctx, messages, self.request.parameters, is_final=can_cut)
+                response, adapted = await complete_chat(self.ctx, messages, self.request.parameters, is_final=can_split)
             except JobError as error:
-                if can_cut(error):
-                    # Two parts: a little more than half each, as a part ends before it is full.
+                if can_split(error):
+                    # For two parts, not three: each may be a little more than half, since parts end at boundaries.
                     self.size = min(self.size, tokens * 5 // 8)
-                    return _cut(text, self.size)
+                    return _split(text, self.size)
                 self._failure = error
                 raise
             step = _read_summary(parse_chat(response, adapted), whole=whole)
@@ -128,24 +127,24 @@ class Summaries:
             return step
 
 
-def _cut(text: str, size: int) -> Step:
-    return Step({"size": size, "of": _checksum(text)})
+def _split(text: str, size: int) -> Step:
+    return Step({"size": size, "checksum": _checksum(text)})
 
 
 def _checksum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def _read_summary(answer: Completed, *, whole: bool) -> Step:
-    output = answer.output or {}
+def _read_summary(completed: Completed, *, whole: bool) -> Step:
+    output = completed.output or {}
     text, reason = output.get("text"), output.get("finish_reason")
     value = {"text": text, "finish_reason": reason, "adapted": output.get("adapted", []), "whole": whole}
-    error: JobError | None = answer.error
+    error: JobError | None = completed.error
     if error is None and not (text or "").strip():
-        error = _no_text(output, UpstreamFacts(request_id=answer.calls[0].request_id))
+        error = _no_text(output, UpstreamFacts(request_id=completed.calls[0].request_id))
     if error is not None:
         value["error"] = msgspec.to_builtins(error_body(error))
-    return Step(value, answer.calls)
+    return Step(value, completed.calls)
 
 
 def _no_text(output: dict[str, Any], facts: UpstreamFacts) -> UpstreamError:
@@ -155,5 +154,5 @@ def _no_text(output: dict[str, Any], facts: UpstreamFacts) -> UpstreamError:
         return ContentFiltered(f"The model refused to summarize the text: {shorten(refusal)}", facts)
     advice = ""
     if reason == "length":
-        advice = " Its token limit was used up before, for instance by reasoning: raise `max_completion_tokens`."
+        advice = " It used up its token limit first, for instance by reasoning: raise `max_completion_tokens`."
     return ProviderUnavailable(f"The model returned no text (finish_reason {reason}).{advice}", facts)

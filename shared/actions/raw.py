@@ -69,7 +69,9 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
     )
     if request.response_type != "binary":
         return await _call(request, operation, ctx)
-    step = await ctx.step("whole", partial(_call_as_step, request, operation, ctx))  # its blob is written first
+    step = await ctx.step(
+        "whole", partial(_call_as_step, request, operation, ctx)
+    )  # its blob is written before the step is stored
     return Completed(step.value)
 
 
@@ -88,24 +90,24 @@ async def _call_as_step(request: RawRequest, operation: Operation, ctx: Context)
 
 
 def path_below(path: str, endpoint: Endpoint) -> str:
-    """Return `path` without the endpoint's own path, if somebody who knows the whole URL has put that before it."""
-    own = "/".join(endpoint.base.split("/")[3:])
-    return path.removeprefix(f"{own}/") if own else path
+    """Return `path` relative to the endpoint's base, also if it repeats the base's own path."""
+    base_path = "/".join(endpoint.base.split("/")[3:])
+    return path.removeprefix(f"{base_path}/") if base_path else path
 
 
 def raw_url(request: RawRequest, endpoint: Endpoint, model: str) -> str:
     """
     Return the URL under the endpoint, with its API version unless the job has one.
 
-    Raises InvalidJob for a path into another deployment than the endpoint's own, and for a URL that is too long.
+    Raises InvalidJob if the path leads into another deployment than the endpoint's, or if the URL is too long.
     """
     first, _, rest = request.path.partition("/")
     deployment = unquote(rest.partition("/")[0])
-    own = endpoint.deployment
-    # As servers may read it: some decode a segment, drop what follows a `;`, and ignore case.
-    into_deployment = endpoint.style == "deployments" and unquote(first).lower().startswith("deployments")
-    if into_deployment and own and deployment != own:
-        raise InvalidJob(f"`input.path` must stay within {own}: the connection's endpoint names that deployment.")
+    allowed = endpoint.deployment
+    # Some servers decode a segment, drop what follows a `;`, and ignore case.
+    names_deployment = endpoint.style == "deployments" and unquote(first).lower().startswith("deployments")
+    if names_deployment and allowed and deployment != allowed:
+        raise InvalidJob(f"`input.path` must stay within {allowed}: the connection's endpoint names that deployment.")
     address, _, default_query = endpoint.url(request.path, model).partition("?")
     names = {name.lower() for name, _ in request.query}
     defaults = [(name, value) for name, value in parse_qsl(default_query) if name.lower() not in names]

@@ -1,7 +1,7 @@
 """
-Event streams, as they stand when they have been read whole: bytes to what their events say. Pure.
+Read a complete event stream: bytes to the data of its events. Pure.
 
-After html.spec.whatwg.org/multipage/server-sent-events.html, "Interpreting an event stream".
+The rules are those of html.spec.whatwg.org/multipage/server-sent-events.html, "Interpreting an event stream".
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from typing import Any
 from shared.contract.decoding import UNREADABLE, json_value
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-"""Not `str.splitlines`, which breaks at characters that may stand in an event."""
+"""`str.splitlines` also breaks lines at characters that an event may contain."""
 
 
 def read_events(body: bytes) -> list[Any]:
-    """What each event says: JSON where it is some, else its text. `[DONE]`, which only ends a stream, is left out."""
-    return [_parsed(text) for text in event_data(body) if text != "[DONE]"]
+    """Return each event's data: decoded if it is JSON, else as text. `[DONE]`, which only ends a stream, is omitted."""
+    return [_decoded(data) for data in event_data(body) if data != "[DONE]"]
 
 
 def event_data(body: bytes) -> list[str]:
-    """The data of each event that has any, in order. An event that the stream breaks off in is none."""
-    found: list[str] = []
-    lines: list[str] = []
+    """Return the data of each event that has any, in order. An event that the end of the stream cuts off is omitted."""
+    events: list[str] = []
+    data_lines: list[str] = []
     text = body.decode(errors="replace").removeprefix("\ufeff")
-    *whole, _ = _LINE_END.split(text)  # what stands behind the last line's end is no line
-    for line in whole:
+    *lines, _ = _LINE_END.split(text)  # an unfinished last line doesn't count
+    for line in lines:
         name, _, value = line.partition(":")
         if not line:
-            if lines:
-                found.append("\n".join(lines))
-            lines = []
+            if data_lines:
+                events.append("\n".join(data_lines))
+            data_lines = []
         elif name == "data":
-            lines.append(value.removeprefix(" "))
-    return found
+            data_lines.append(value.removeprefix(" "))
+    return events
 
 
-def _parsed(text: str) -> Any:
+def _decoded(data: str) -> Any:
     try:
-        return json_value(text.encode())
+        return json_value(data.encode())
     except UNREADABLE:
-        return text
+        return data

@@ -1,4 +1,4 @@
-"""`summarize`: one call for a text that fits; for a longer one its parts, whose summaries are then combined."""
+"""`summarize`: one call if the text fits; else one call a part, and further calls that combine the summaries."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from shared.errors import CredentialRejected, InvalidJob, ProviderUnavailable, U
 
 NEEDS_MODEL = True
 
-_SHRUNK = 0.75
-"""Summaries that are longer than this share of what they sum up would be combined without end."""
+_MAX_LENGTH_RATIO = 0.75
+"""Share of their source's tokens that summaries may have: longer ones could be combined forever."""
 
 
 def decode(data: Raw | bytes) -> Summarize:
@@ -38,19 +38,19 @@ async def run(request: Summarize, ctx: Context) -> Outcome:
     answers: list[dict[str, Any]] = []
     level = first_parts = 0
     while True:
-        parts = await summaries.of(text, f"c{level}n" if level else "p", combining=level > 0, whole=True)
-        faults = [fault for fault in map(_fault, parts) if fault is not None]
-        if faults:
-            # A permanent failure does not wait for what may still succeed.
-            permanent = [fault for fault in faults if not isinstance(fault, UpstreamRetryLater | CredentialRejected)]
-            return join(permanent or faults, partial(_failed, parts, permanent or faults))
+        parts = await summaries.summarize(text, f"c{level}n" if level else "p", combining=level > 0, whole=True)
+        errors = [error for error in map(_error_of, parts) if error is not None]
+        if errors:
+            # A permanent failure ends the job at once, though other parts could still succeed.
+            permanent = [error for error in errors if not isinstance(error, UpstreamRetryLater | CredentialRejected)]
+            return join(permanent or errors, partial(_failed, parts, permanent or errors))
         level_answers = [part for part in parts if isinstance(part, dict)]
         answers += level_answers
         first_parts = first_parts or len(level_answers)
         if level_answers[0]["whole"]:
             return Completed(_output(answers, first_parts, level))
         before, text = text, "\n\n".join(answer["text"].strip() for answer in level_answers)
-        if estimate_tokens(text) > max(summaries.size, _SHRUNK * estimate_tokens(before)):
+        if estimate_tokens(text) > max(summaries.size, _MAX_LENGTH_RATIO * estimate_tokens(before)):
             return Completed(None, (), "failed", _not_shorter(len(level_answers)))
         level += 1
 
@@ -68,18 +68,18 @@ async def _read(request: Summarize, ctx: Context) -> str:
     return text
 
 
-def _fault(part: Part) -> Exception | None:
+def _error_of(part: Part) -> Exception | None:
     if isinstance(part, Exception):
         return part
     return known_error(part["error"]) if "error" in part else None
 
 
-def _failed(parts: Sequence[Part], faults: Sequence[Exception]) -> Completed:
-    # As for a chat, what the content filter left of a single answer is shown.
-    only: Any = parts[0]
-    shown = isinstance(only, dict) and only["whole"] and only["finish_reason"]
-    output = {name: only[name] for name in ("text", "finish_reason")} if shown else None
-    return Completed(output, (), "failed", reason_of(faults[0]))
+def _failed(parts: Sequence[Part], errors: Sequence[Exception]) -> Completed:
+    # As for a chat, the output has what the content filter left of a single answer.
+    first: Any = parts[0]
+    is_shown = isinstance(first, dict) and first["whole"] and first["finish_reason"]
+    output = {name: first[name] for name in ("text", "finish_reason")} if is_shown else None
+    return Completed(output, (), "failed", reason_of(errors[0]))
 
 
 def _output(answers: Sequence[dict[str, Any]], parts: int, levels: int) -> dict[str, Any]:

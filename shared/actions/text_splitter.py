@@ -1,9 +1,9 @@
 """
-Texts as models take them: about how many tokens one has, and how a long one comes apart. Pure.
+Split long texts into parts by an estimate of their tokens. Pure.
 
-No tokenizer is asked: a deployment's name says nothing about its model, and so nothing about its
-tokenizer, and loading one costs more than a whole cold start. What is needed is a bound that seldom
-fails, and a caller who can cut again where it did.
+There is no tokenizer here: a deployment's name doesn't say which model it runs, so the right tokenizer is unknown, and
+loading one takes longer than a whole cold start. An upper bound that rarely fails is enough, because a caller whose
+part is refused as too long can split it again.
 """
 
 from __future__ import annotations
@@ -11,52 +11,53 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Models' tokenizers are byte-pair encoders over UTF-8. English comes to 4 characters a token and more
-# (platform.openai.com/tokenizer), code and tables to about 3; beyond ASCII fewer bytes are merged, and
-# rare CJK characters are 2 tokens. Counted in sixths of a token, a character weighs by its bytes:
-# ASCII 1/3 of a token, accents and Cyrillic 1, CJK 1.5, emoji 2.
-_SIXTHS = 6
-_ASCII_BYTE = 2
-_OTHER_BYTE = 3
+# Models' tokenizers are byte-pair encoders over UTF-8. English has 4 or more characters a token
+# (platform.openai.com/tokenizer), code and tables about 3. Beyond ASCII fewer bytes are merged, and rare CJK characters
+# take 2 tokens. A character's weight, in sixths of a token, follows from its bytes: ASCII 1/3 of a token, accented and
+# Cyrillic letters 1, CJK 1.5, emoji 2.
+_WEIGHT_PER_TOKEN = 6
+_ASCII_BYTE_WEIGHT = 2
+_OTHER_BYTE_WEIGHT = 3
 _ASCII = bytes(range(128))
 
-SMALLEST_LIMIT = 2
-"""Tokens: any character fits."""
+MIN_LIMIT = 2
+"""Tokens. Every character fits."""
 
-# Each begins where it can only begin, and never looks back over what it has read: linear in any text.
-_BORDERS = (
+# In the order of preference. None of them backtracks, so that searching takes linear time for any text.
+_BOUNDARIES = (
     re.compile(r"\r?\n[^\S\r\n]*\r?\n|\u2029"),  # paragraphs
     re.compile(r"\r\n|[\n\r\v\f\x85\u2028]"),  # lines
     re.compile(r"[.!?…][\"'”’»)\]]*\s+|[。！？｡]+[」』”’）]*"),  # noqa: RUF001  # sentences
     re.compile(r"\s+|\u200b"),  # words
 )
-_JOINER = "\u200d"
-_LONGEST_CLUSTER = 32
-"""Characters that a cut goes back to spare what is seen as one; real ones are shorter."""
+_ZERO_WIDTH_JOINER = "\u200d"
+_MAX_CLUSTER_LENGTH = 32
+"""Characters. A longer grapheme cluster may be split; real ones are shorter."""
 
 
 def estimate_tokens(text: str) -> int:
     """
-    How many tokens `text` has at most, for ordinary text and any model; about a third more than it
-    really has in English. No bound for what is no language, such as random digits.
+    Return an upper bound of the tokens in `text`, for natural language and any model.
+
+    For English it is about a third above the real number. It is no bound for text such as random digits.
     """
-    return -(-_weight(text) // _SIXTHS)
+    return -(-_weight(text) // _WEIGHT_PER_TOKEN)
 
 
 def split(text: str, limit_tokens: int) -> list[str]:
     """
-    `text` as consecutive parts of at most `limit_tokens` estimated tokens; joined they are `text` again.
+    Return consecutive parts of `text`, each of at most `limit_tokens` estimated tokens. Joined, they are `text`.
 
-    A part ends at the last paragraph border that leaves it at least half full, or else line border, or
-    sentence, or word, or else where it is full, but not within what is seen as one character. So there
-    are at most about twice as many parts as there have to be. Raises ValueError below SMALLEST_LIMIT.
+    A part ends at the last boundary in its second half: of a paragraph, else of a line, a sentence or a word. Without
+    any boundary it ends where it is full, but not within a grapheme cluster. So there are at most about twice as many
+    parts as necessary. Raises ValueError if `limit_tokens` is below MIN_LIMIT.
     """
-    if limit_tokens < SMALLEST_LIMIT:
-        raise ValueError(f"A part takes at least {SMALLEST_LIMIT} tokens.")
+    if limit_tokens < MIN_LIMIT:
+        raise ValueError(f"`limit_tokens` must be at least {MIN_LIMIT}.")
     parts, start = [], 0
     while start < len(text):
-        full = _reach(text, start, limit_tokens * _SIXTHS)
-        end = full if full == len(text) else _border(text, start, full)
+        full = _longest_end(text, start, limit_tokens * _WEIGHT_PER_TOKEN)
+        end = full if full == len(text) else _boundary(text, start, full)
         parts.append(text[start:end])
         start = end
     return parts
@@ -64,43 +65,43 @@ def split(text: str, limit_tokens: int) -> list[str]:
 
 def _weight(text: str) -> int:
     if text.isascii():
-        return len(text) * _ASCII_BYTE
+        return len(text) * _ASCII_BYTE_WEIGHT
     data = text.encode("utf-8", "surrogatepass")
     other = len(data.translate(None, _ASCII))
-    return (len(data) - other) * _ASCII_BYTE + other * _OTHER_BYTE
+    return (len(data) - other) * _ASCII_BYTE_WEIGHT + other * _OTHER_BYTE_WEIGHT
 
 
-def _reach(text: str, start: int, room: int) -> int:
-    """The furthest end of a part that begins at `start`. Each look is at half of the one before: linear."""
-    low, high = start, min(len(text), start + room // _ASCII_BYTE)
-    middle = high  # the whole of it first: for ASCII that settles it
+def _longest_end(text: str, start: int, max_weight: int) -> int:
+    """Return the end of the longest part from `start` that weighs at most `max_weight`: a bisection in linear time."""
+    low, high = start, min(len(text), start + max_weight // _ASCII_BYTE_WEIGHT)
+    middle = high  # for ASCII the first check is the last
     while low < high:
         weight = _weight(text[low:middle])
-        if weight <= room:
-            low, room = middle, room - weight
+        if weight <= max_weight:
+            low, max_weight = middle, max_weight - weight
         else:
             high = middle - 1
         middle = (low + high + 1) // 2
     return low
 
 
-def _border(text: str, start: int, full: int) -> int:
+def _boundary(text: str, start: int, full: int) -> int:
     half = start + (full - start + 1) // 2
-    for border in _BORDERS:
-        ends = [found.end() for found in border.finditer(text, max(start, half - 1), full)]
+    for pattern in _BOUNDARIES:
+        ends = [match.end() for match in pattern.finditer(text, max(start, half - 1), full)]
         if ends and ends[-1] > start:
             return ends[-1]
-    for end in range(full, max(start, full - _LONGEST_CLUSTER), -1):
-        if not _holds_together(text[end - 1], text[end]):
+    for end in range(full, max(start, full - _MAX_CLUSTER_LENGTH), -1):
+        if not _is_one_cluster(text[end - 1], text[end]):
             return end
     return full
 
 
-def _holds_together(before: str, after: str) -> bool:
-    """Whether two characters are seen as one: the common part of Unicode's rules (unicode.org/reports/tr29)."""
+def _is_one_cluster(before: str, after: str) -> bool:
+    """Return whether two characters belong to one grapheme cluster, by the common rules of unicode.org/reports/tr29."""
     return (
-        _JOINER in {before, after}
+        _ZERO_WIDTH_JOINER in {before, after}
         or unicodedata.category(after).startswith("M")
-        or "\U0001f3fb" <= after <= "\U0001f3ff"  # the skin of an emoji
+        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones of emoji
         or ("\ud800" <= before <= "\udbff" and "\udc00" <= after <= "\udfff")
     )
