@@ -114,7 +114,7 @@ async def test_forbidden_vault_has_its_own_remedy(
     async def forbid(*_: object) -> NoReturn:
         raise VaultError(403, "Forbidden", "Public network access is disabled.", code)
 
-    monkeypatch.setattr(cli.world.vault, "around", forbid)
+    monkeypatch.setattr(cli.world.vault, "read_middleware", forbid)
 
     result = await cli.run("doctor")
 
