@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from openapi import examples
-from openapi.operation import Answer, Operation
+from openapi.operation import Operation, Response
 from openapi.shared_parts import (
     BAD_NAME,
     COMPRESSED,
@@ -28,7 +28,7 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
     "list_connections": Operation(
         "Returns the names and dates of the customer's connections in Key Vault, sorted by name.",
         {
-            200: Answer("The connections.", {JSON: ConnectionList}, ("ETag",), example=examples.CONNECTIONS),
+            200: Response("The connections.", {JSON: ConnectionList}, ("ETag",), example=examples.CONNECTIONS),
             304: NOT_MODIFIED,
         },
         {404: NO_CUSTOMER},
@@ -37,8 +37,8 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
     "put_connection": Operation(
         "Stores a new version of the whole connection, which the next job uses. No response ever contains the key.",
         {
-            200: Answer("The connection is replaced.", {JSON: ConnectionDocument}, links=_LINKS),
-            201: Answer(
+            200: Response("The connection is replaced.", {JSON: ConnectionDocument}, links=_LINKS),
+            201: Response(
                 "The connection is created.",
                 {JSON: ConnectionDocument},
                 ("Location",),
@@ -61,7 +61,7 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
     "read_connection": Operation(
         "Returns the connection's settings as the app reads them, and in `error` what a job would now end with.",
         {
-            200: Answer("The connection.", {JSON: ConnectionDocument}, ("ETag",), example=examples.CONNECTION),
+            200: Response("The connection.", {JSON: ConnectionDocument}, ("ETag",), example=examples.CONNECTION),
             304: NOT_MODIFIED,
         },
         {404: NO_CONNECTION},
@@ -69,13 +69,13 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
     ),
     "delete_connection": Operation(
         "Deletes the connection. It can be recovered for as long as the vault's retention of deleted secrets lasts.",
-        {204: Answer("The connection is deleted.")},
+        {204: Response("The connection is deleted.")},
         {400: BAD_NAME, 404: NO_CONNECTION, 412: _CHANGED},
         parameters=(IF_MATCH, IF_ABSENT),
     ),
     "test_connection": Operation(
         "Makes one cheap call without retries: one token from the model, or the list of models if no model is known.",
-        {200: Answer("The outcome, good or bad.", {JSON: ConnectionTest}, example=examples.CONNECTION_TEST)},
+        {200: Response("The outcome, good or bad.", {JSON: ConnectionTest}, example=examples.CONNECTION_TEST)},
         {
             400: "`invalid_request`: the body or a name in the path is invalid, or the endpoint does not take the "
             "model.",

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from openapi import examples
-from openapi.operation import Answer, Operation, Parameter
+from openapi.operation import Operation, Parameter, Response
 from openapi.operations import OPERATIONS
 from openapi.schemas import Schema, components, reference, schema_of
 from openapi.shared_parts import HEADERS, JSON
@@ -70,8 +70,8 @@ def document() -> dict[str, Any]:
 
 
 def _response_bodies() -> list[Any]:
-    answers = [answer for operation in OPERATIONS.values() for answer in operation.answers.values()]
-    return [body for answer in answers for body in answer.bodies.values()]
+    responses = [response for operation in OPERATIONS.values() for response in operation.responses.values()]
+    return [body for response in responses for body in response.bodies.values()]
 
 
 def _types(bodies: Iterable[Any]) -> list[type]:
@@ -80,14 +80,14 @@ def _types(bodies: Iterable[Any]) -> list[type]:
 
 def _operation(route: Route, operation: Operation) -> dict[str, Any]:
     errors = {**(_EVERY_ERROR if route.role is None else {**_GUARDED_ERRORS, **_EVERY_ERROR}), **operation.errors}
-    responses = {status: _answer(answer) for status, answer in operation.answers.items()}
+    responses = {status: _response(response) for status, response in operation.responses.items()}
     if route is not HEALTH:
         responses |= {
             status: _error(status, description, retriable=status in operation.retriable)
             for status, description in errors.items()
         }
     in_path = _path_parameters(route)
-    made: dict[str, Any] = {
+    described: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
         "description": operation.description,
@@ -100,13 +100,13 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         "query": operation.query_example,
         "headers": operation.header_example,
     }
-    made["x-example"] = {name: value for name, value in example.items() if value}
+    described["x-example"] = {name: value for name, value in example.items() if value}
     if operation.body is not None:
-        made["requestBody"] = {
+        described["requestBody"] = {
             "required": operation.body_required,
             "content": {JSON: _content(operation.body, operation.body_example)},
         }
-    return made
+    return described
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -130,18 +130,18 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
-    made: dict[str, Any] = {"description": answer.description}
-    names = {**dict.fromkeys(answer.headers, True), **dict.fromkeys(answer.optional_headers, False)}
+def _response(response: Response) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": response.description}
+    names = {**dict.fromkeys(response.headers, True), **dict.fromkeys(response.optional_headers, False)}
     if names:
-        made["headers"] = {name: _header(name, required=required) for name, required in names.items()}
-    if answer.bodies:
-        made["content"] = {
-            kind: _content(body, answer.example if kind == JSON else None) for kind, body in answer.bodies.items()
+        described["headers"] = {name: _header(name, required=required) for name, required in names.items()}
+    if response.bodies:
+        described["content"] = {
+            kind: _content(body, response.example if kind == JSON else None) for kind, body in response.bodies.items()
         }
-    if answer.links:
-        made["links"] = {name: _link(name) for name in answer.links}
-    return made
+    if response.links:
+        described["links"] = {name: _link(name) for name in response.links}
+    return described
 
 
 def _link(name: str) -> dict[str, Any]:
@@ -158,13 +158,13 @@ def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
     code = description.removeprefix("`").partition("`: ")[0]
     response = problem_response(Problem(status, code, examples.PROBLEM_DETAILS[code]))
     content = {"schema": reference(ProblemDocument), "example": msgspec.json.decode(response.body)}
-    made: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: content}}
-    return {**made, "headers": {"Retry-After": _header("Retry-After", required=False)}} if retriable else made
+    described: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: content}}
+    return {**described, "headers": {"Retry-After": _header("Retry-After", required=False)}} if retriable else described
 
 
 def _content(body: Any, example: Any) -> dict[str, Any]:
-    made: dict[str, Any] = {"schema": body if isinstance(body, Mapping) else reference(body)}
-    return made if example is None else {**made, "example": example}
+    described: dict[str, Any] = {"schema": body if isinstance(body, Mapping) else reference(body)}
+    return described if example is None else {**described, "example": example}
 
 
 def _header(name: str, *, required: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from openapi import examples
-from openapi.operation import Answer, Operation, Parameter
+from openapi.operation import Operation, Parameter, Response
 from openapi.shared_parts import BAD_QUERY, COMPRESSED, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, TOO_LARGE
 from shared.contract.documents import STATES, JobDocument, JobPage
 from shared.contract.job import Job
@@ -33,14 +33,14 @@ _PAGE_SIZE: Mapping[str, Any] = {
     "maximum": MAX_PAGE_SIZE,
     "default": DEFAULT_PAGE_SIZE,
 }
-_ACCEPTED = Answer(
+_ACCEPTED = Response(
     "The job is accepted, or was accepted before: its status.",
     {JSON: JobDocument},
     headers=("Location", "Retry-After"),
     example=examples.QUEUED,
     links=("read_job", "read_result", "cancel_job", "list_jobs"),
 )
-_RESULT = Answer(
+_RESULT = Response(
     "The result, if `Prefer` asks to wait for it and it is ready in time.",
     {JSON: Result},
     headers=("Content-Location", "Preference-Applied"),
@@ -69,7 +69,7 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
     "read_job": Operation(
         "Returns the status document. It has `links.result` once there is a result.",
         {
-            200: Answer("The status.", {JSON: JobDocument}, ("ETag",), ("Retry-After",), examples.SUCCEEDED),
+            200: Response("The status.", {JSON: JobDocument}, ("ETag",), ("Retry-After",), examples.SUCCEEDED),
             304: NOT_MODIFIED,
         },
         {404: _NO_JOB},
@@ -78,7 +78,7 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
     "read_result": Operation(
         "Returns the result as in the results queue, and complete even if a queue message had no room for its output.",
         {
-            200: Answer("The result.", {JSON: Result}, ("ETag", "Content-Location"), example=examples.RESULT),
+            200: Response("The result.", {JSON: Result}, ("ETag", "Content-Location"), example=examples.RESULT),
             304: NOT_MODIFIED,
         },
         {404: "`not_found`: this customer has no such job, or the job has no result yet."},
@@ -87,14 +87,14 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
     ),
     "cancel_job": Operation(
         "Cancels a job that has not started; it ends with the code `cancelled`. Cancelling it again returns the same.",
-        {200: Answer("The job is cancelled.", {JSON: JobDocument}, example=examples.CANCELLED)},
+        {200: Response("The job is cancelled.", {JSON: JobDocument}, example=examples.CANCELLED)},
         {404: _NO_JOB, 409: "`conflict`: the job is running or has ended."},
     ),
     "list_jobs": Operation(
         "Returns the customer's jobs, newest first. Pages neither repeat nor omit a job if other jobs are submitted "
         "in the meantime. A page can be short or empty without being the last: continue while there is a "
         "`continuation`.",
-        {200: Answer("A page.", {JSON: JobPage}, example=examples.PAGE)},
+        {200: Response("A page.", {JSON: JobPage}, example=examples.PAGE)},
         {400: BAD_QUERY, 404: NO_CUSTOMER},
         (
             Parameter("status", "query", "Only jobs with this status.", {"enum": list(STATES)}),

@@ -22,7 +22,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A response that is not an error."""
 
     description: str
@@ -42,7 +42,7 @@ class Operation:
     """What a route does, beyond its path and role."""
 
     description: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, Response]
     errors: Mapping[int, str] = field(default_factory=dict)
     """By status, beside the errors of every route: the code in backticks, a colon and what it means."""
     parameters: tuple[Parameter, ...] = ()

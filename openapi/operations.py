@@ -1,7 +1,7 @@
 """
 What each route of `shared.http.routes` does: parameters, body, responses and errors, with examples.
 
-Who adds a route adds its operation. A test compares the two, and another sends requests made from these operations
+Who adds a route adds its operation. A test compares the two, and another sends requests described from these operations
 to the running app.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from openapi import examples
 from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
-from openapi.operation import Answer, Operation, Parameter
+from openapi.operation import Operation, Parameter, Response
 from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
 from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS
 from shared.contract.documents import Statement
@@ -26,7 +26,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "Returns what the customer used in a month, added up from the usage records: as JSON, or as CSV if `Accept` "
         "prefers `text/csv`. The statement has no prices; whoever reads it applies them.",
         {
-            200: Answer(
+            200: Response(
                 "The statement. A month without usage has no lines.",
                 {JSON: Statement, CSV: {"type": "string"}},
                 ("ETag", "Vary"),
@@ -61,20 +61,20 @@ OPERATIONS: Mapping[str, Operation] = {
     "openapi": Operation(
         "Returns this document.",
         {
-            200: Answer("The document.", {JSON: {"type": "object", "required": ["openapi", "paths"]}}, ("ETag",)),
+            200: Response("The document.", {JSON: {"type": "object", "required": ["openapi", "paths"]}}, ("ETag",)),
             304: NOT_MODIFIED,
         },
         parameters=(IF_NONE_MATCH,),
     ),
     "docs": Operation(
         "Returns this document as an HTML page, which loads nothing from elsewhere.",
-        {200: Answer("The page.", {"text/html": {"type": "string"}}, ("ETag",)), 304: NOT_MODIFIED},
+        {200: Response("The page.", {"text/html": {"type": "string"}}, ("ETag",)), 304: NOT_MODIFIED},
         parameters=(IF_NONE_MATCH,),
     ),
     "health": Operation(
         "Responds if the app is loaded. Checks nothing else.",
         {
-            200: Answer(
+            200: Response(
                 "The app is loaded.",
                 {JSON: {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}},
                 example={"status": "ok"},

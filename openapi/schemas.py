@@ -59,7 +59,7 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
     _add_checks(schemas)
     job = schemas.pop("Job")
     jobs = {_job_name(action): _job_schema(job, action) for action in ACTIONS}
-    made: dict[str, Schema] = _in_ecma(
+    converted: dict[str, Schema] = _in_ecma(
         {
             "Job": _one_of(jobs),
             **jobs,
@@ -68,13 +68,13 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
             **dict(sorted(schemas.items())),
         }
     )
-    return made
+    return converted
 
 
 def schema_of(kind: Any) -> Schema:
     """The schema of a type that is not a Struct, such as an annotated string."""
-    made: Schema = _in_ecma(msgspec.json.schema(kind))
-    return made
+    schema: Schema = _in_ecma(msgspec.json.schema(kind))
+    return schema
 
 
 def reference(kind: type) -> Schema:
@@ -84,22 +84,22 @@ def reference(kind: type) -> Schema:
 
 def _structs(kinds: Iterable[Any]) -> list[type[msgspec.Struct]]:
     """The Structs among `kinds`, and those of their members, however deep."""
-    found: dict[type[msgspec.Struct], None] = {}
+    structs: dict[type[msgspec.Struct], None] = {}
     for info in msgspec.inspect.multi_type_info(kinds):
-        _collect(info, found)
-    return list(found)
+        _collect(info, structs)
+    return list(structs)
 
 
-def _collect(info: Any, found: dict[type[msgspec.Struct], None]) -> None:
-    if isinstance(info, msgspec.inspect.StructType) and info.cls not in found:
-        found[info.cls] = None
+def _collect(info: Any, structs: dict[type[msgspec.Struct], None]) -> None:
+    if isinstance(info, msgspec.inspect.StructType) and info.cls not in structs:
+        structs[info.cls] = None
         for field in info.fields:
-            _collect(field.type, found)
+            _collect(field.type, structs)
     for name in ("type", "item_type", "value_type"):
         if (inner := getattr(info, name, None)) is not None:
-            _collect(inner, found)
+            _collect(inner, structs)
     for inner in getattr(info, "types", ()):
-        _collect(inner, found)
+        _collect(inner, structs)
 
 
 def _in_ecma(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from openapi.operation import Answer, Parameter
+from openapi.operation import Parameter, Response
 from shared.http.messages import JSON as JSON  # noqa: PLC0414  # operations take all that they share from here
 from shared.http.request_parsing import MAX_BODY_BYTES
 
@@ -36,7 +36,7 @@ IF_ABSENT = Parameter(
     "`*`, or an `ETag`: 412 if the connection exists, or has this `ETag`.",
     {"type": "string"},
 )
-NOT_MODIFIED = Answer("Nothing has changed since the response with that `ETag`.", headers=("ETag",))
+NOT_MODIFIED = Response("Nothing has changed since the response with that `ETag`.", headers=("ETag",))
 
 BAD_QUERY = "`invalid_request`: a query parameter is invalid."
 BAD_NAME = "`invalid_request`: a name in the path is invalid."
