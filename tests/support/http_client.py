@@ -1,4 +1,4 @@
-"""The HTTP door as tests knock at it: by path, as the host would, without a socket between."""
+"""A client of the HTTP app without a socket: it passes requests to the app as the Functions host does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shared.http.messages import Request
 from shared.http.routes import ROUTES
 from tests.support.harness import World
 
-_FOUND = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
+_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
 
 
 @dataclass(frozen=True)
-class Answered:
+class HttpResponse:
     """A response."""
 
     status: int
@@ -31,7 +31,7 @@ class Answered:
         return json.loads(self.body)
 
 
-async def knock(
+async def send(
     world: World,
     method: str,
     path: str,
@@ -40,13 +40,13 @@ async def knock(
     body: bytes = b"",
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Answered:
-    """What the door answers to a request below `/api`; fails where no route takes it."""
-    found = _FOUND.find(method, f"{API_PREFIX}/{path}")
-    assert found is not None, f"no route takes {method} {path}"
-    name, params = found
-    data = body if json_body is None else json.dumps(json_body).encode()
-    lowered = {name.lower(): value for name, value in (headers or {}).items()}
-    request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lowered, data)
+) -> HttpResponse:
+    """The response to a request below `/api`. Fails if no route matches it."""
+    match = _ROUTES.find(method, f"{API_PREFIX}/{path}")
+    assert match is not None, f"no route matches {method} {path}"
+    name, params = match
+    content = body if json_body is None else json.dumps(json_body).encode()
+    lower_case = {name.lower(): value for name, value in (headers or {}).items()}
+    request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lower_case, content)
     response = await world.services.http.handle(name, request)
-    return Answered(response.status, response.body, response.media_type, response.headers)
+    return HttpResponse(response.status, response.body, response.media_type, response.headers)

@@ -27,7 +27,7 @@ from shared.storage.base import Row
 from tests.support.endpoint import completion
 from tests.support.fakes import MemoryTable
 from tests.support.harness import World
-from tests.support.http_client import knock
+from tests.support.http_client import send
 
 PAGE = (Path(__file__).parents[3] / "docs/bill.md").read_text()
 MONTH = "2026-11"
@@ -204,7 +204,7 @@ async def test_the_docs_requests_are_answered_as_shown(world: World):
         first, accept = asked.strip().splitlines()
         path, _, query = first.split()[1].removeprefix("/api/").replace("2026-11", month).partition("?")
         path = path.replace("contoso", customer.name)
-        answered = await knock(
+        answered = await send(
             world,
             "GET",
             path,

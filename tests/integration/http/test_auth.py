@@ -15,7 +15,7 @@ from local.vault.server import Vault
 from shared.http.routes import ROUTES, Route
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, World, open_world
-from tests.support.http_client import Answered, knock
+from tests.support.http_client import HttpResponse, send
 
 ROLES = ("Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write")
 GUARDED = [route for route in ROUTES if route.role is not None]
@@ -43,10 +43,10 @@ def token(*roles: str, customer: str | None = None, typ: str = "roles") -> dict[
     return encoded({"auth_typ": "aad", "claims": claims, "name_typ": "name", "role_typ": "roles"})
 
 
-async def call(world: World, route: Route, customer: str = "nobody", **headers: str) -> Answered:
+async def call(world: World, route: Route, customer: str = "nobody", **headers: str) -> HttpResponse:
     """The response to a request for things that do not exist."""
     path = route.path.format(customer=customer, job_id="nothing", name="nothing")
-    return await knock(world, route.method, path, body=b"{}", headers=headers)
+    return await send(world, route.method, path, body=b"{}", headers=headers)
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
@@ -177,9 +177,9 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
     mine, other = two_customers
     headers = token(*ROLES, customer=mine.name)
 
-    async def read(customer: str) -> Answered:
+    async def read(customer: str) -> HttpResponse:
         path = route.path.format(customer=customer, job_id="secret", name="default")
-        return await knock(entra, route.method, path, headers=headers)
+        return await send(entra, route.method, path, headers=headers)
 
     theirs, missing = await read(other.name), await read("nobody-at-all")
 
@@ -198,9 +198,9 @@ async def test_another_customers_job_looks_like_a_missing_one(
     (route,) = [route for route in ROUTES if route.name == name]
     headers = token("Jobs.Read", customer=mine.name)
 
-    theirs = await knock(entra, "GET", route.path.format(customer=other.name, job_id="secret"), headers=headers)
-    missing = await knock(entra, "GET", route.path.format(customer=mine.name, job_id="missing"), headers=headers)
-    own = await knock(entra, "GET", route.path.format(customer=mine.name, job_id="secret"), headers=headers)
+    theirs = await send(entra, "GET", route.path.format(customer=other.name, job_id="secret"), headers=headers)
+    missing = await send(entra, "GET", route.path.format(customer=mine.name, job_id="missing"), headers=headers)
+    own = await send(entra, "GET", route.path.format(customer=mine.name, job_id="secret"), headers=headers)
 
     assert theirs == missing
     assert (404, 200) == (theirs.status, own.status)
@@ -211,8 +211,8 @@ async def test_a_tied_token_submits_for_its_customer_alone(entra: World, two_cus
     mine, other = two_customers
     headers = token("Jobs.Submit", customer=mine.name)
 
-    accepted = await knock(entra, "POST", "jobs", json_body=mine.job(job_id="new"), headers=headers)
-    refused = await knock(entra, "POST", "jobs", json_body=other.job(job_id="new"), headers=headers)
+    accepted = await send(entra, "POST", "jobs", json_body=mine.job(job_id="new"), headers=headers)
+    refused = await send(entra, "POST", "jobs", json_body=other.job(job_id="new"), headers=headers)
     await entra.messages(entra.environment["JOBS_QUEUE"])
 
     assert (202, 403, "forbidden") == (accepted.status, refused.status, refused.json["code"])

@@ -13,7 +13,7 @@ import pytest
 from openapi.static_files import static_files
 from tests.support.harness import World
 from tests.support.html_reader import read_html
-from tests.support.http_client import knock
+from tests.support.http_client import send
 
 FILES = {path.name: content for path, content in static_files().items()}
 DOCUMENT: dict[str, Any] = msgspec.json.decode(FILES["openapi.json"])
@@ -36,8 +36,8 @@ def response_of(operation_id: str, status: int) -> dict[str, Any]:
 )
 async def test_files_are_served_with_an_etag(world: World, path: str, file: str, media_type: str):
     """Anybody gets the file's bytes, and 304 with its `ETag`."""
-    first, second = await knock(world, "GET", path), await knock(world, "GET", path)
-    unchanged = await knock(world, "GET", path, headers={"if-none-match": first.headers["ETag"]})
+    first, second = await send(world, "GET", path), await send(world, "GET", path)
+    unchanged = await send(world, "GET", path, headers={"if-none-match": first.headers["ETag"]})
 
     assert (200, media_type) == (first.status, first.media_type.partition(";")[0])
     assert FILES[file] == first.body == second.body
@@ -46,7 +46,7 @@ async def test_files_are_served_with_an_etag(world: World, path: str, file: str,
 
 async def test_page_loads_and_runs_nothing(world: World):
     """Its policy allows its own style and nothing else, and the page refers to nothing else."""
-    served = await knock(world, "GET", "docs")
+    served = await send(world, "GET", "docs")
     page = read_html(served.body.decode())
     policy = served.headers["Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
@@ -75,7 +75,7 @@ async def test_responses_are_as_documented(world: World):
         "list_connections": f"customers/{customer.name}/connections",
         "read_connection": f"customers/{customer.name}/connections/default",
     }.items():
-        response = await knock(world, "GET", path)
+        response = await send(world, "GET", path)
         schema = response_of(name, 200)["content"]["application/json"]["schema"]
         assert 200 == response.status
         jsonschema_rs.validate({**schema, "components": DOCUMENT["components"]}, response.json)
@@ -84,12 +84,12 @@ async def test_responses_are_as_documented(world: World):
 async def test_retry_after_is_documented(world: World):
     """Errors that have `Retry-After` are documented with it: Storage or the vault is down, or a result is missing."""
     customer = world.customer()
-    await knock(world, "POST", "jobs", json_body=customer.job(job_id="new"))
+    await send(world, "POST", "jobs", json_body=customer.job(job_id="new"))
     await customer.queued()
-    missing = await knock(world, "GET", f"jobs/{customer.name}/new/result")
+    missing = await send(world, "GET", f"jobs/{customer.name}/new/result")
     world.vault.outage = True
     try:
-        down = await knock(world, "GET", f"customers/{customer.name}/connections/default")
+        down = await send(world, "GET", f"customers/{customer.name}/connections/default")
     finally:
         world.vault.outage = False
 

@@ -14,7 +14,7 @@ from shared.http.messages import Request
 from shared.http.problems import Problem
 from tests.support.endpoint import completion
 from tests.support.harness import Customer, World
-from tests.support.http_client import Answered, knock
+from tests.support.http_client import HttpResponse, send
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -25,9 +25,9 @@ def customer(world: World) -> Customer:
     return world.customer()
 
 
-async def get(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> Answered:
+async def get(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> HttpResponse:
     """The customer's statement."""
-    return await knock(customer.world, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
+    return await send(customer.world, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
 
 
 async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
@@ -145,7 +145,7 @@ async def test_a_statement_in_no_accepted_type_is_refused(customer: Customer):
 @pytest.mark.parametrize("name", ["No", "a--b", "x" * 51, "..", "ü"])
 async def test_an_invalid_customer_id_is_not_found(world: World, name: str):
     """404."""
-    assert 404 == (await knock(world, "GET", f"customers/{name}/usage")).status
+    assert 404 == (await send(world, "GET", f"customers/{name}/usage")).status
 
 
 async def test_a_tied_token_reads_its_customers_statement_alone(customer: Customer):

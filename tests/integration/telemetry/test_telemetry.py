@@ -38,7 +38,7 @@ from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, completion, error, reply
 from tests.support.harness import Customer, World, open_world
-from tests.support.http_client import knock
+from tests.support.http_client import send
 
 ROOT = Path(__file__).parents[3]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -122,7 +122,7 @@ def customer(quiet: World, collected: Collected) -> Customer:
 
 async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
     """Submit a job over HTTP; return its message."""
-    response = await knock(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+    response = await send(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
     assert response.status == 202
     (message,) = await customer.queued()
     return message

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.errors import StorageUnavailable
 from tests.support.callback_receiver import BODY, Receiver, abort, answers_with, open_receiver
 from tests.support.harness import Customer, World
-from tests.support.http_client import knock
+from tests.support.http_client import send
 from tests.support.signatures import new_secret
 
 
@@ -41,7 +41,7 @@ def customer(world: World) -> Customer:
 
 async def status_of(customer: Customer, job_id: str) -> dict[str, Any] | None:
     """Return the callback in the job's status document."""
-    response = await knock(customer.world, "GET", f"jobs/{customer.name}/{job_id}")
+    response = await send(customer.world, "GET", f"jobs/{customer.name}/{job_id}")
     return response.json.get("callback")
 
 
@@ -77,8 +77,8 @@ async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiv
     """A job that failed or was cancelled calls back too."""
     await customer.deliver(job_id="failed", model="m", connection="none", output={"callback": receiver.url})
     job = customer.job(job_id="off", output={"callback": receiver.url})
-    assert 202 == (await knock(customer.world, "POST", "jobs", json_body=job)).status
-    await knock(customer.world, "DELETE", f"jobs/{customer.name}/off")
+    assert 202 == (await send(customer.world, "POST", "jobs", json_body=job)).status
+    await send(customer.world, "DELETE", f"jobs/{customer.name}/off")
     for body in await customer.queued():
         await customer.world.deliver(body)
     for message in await take(customer.world):
@@ -134,7 +134,7 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
 )
 async def test_urls_that_are_not_allowed_are_refused_on_submission(customer: Customer, url: str, says: str):
     """Over HTTP and by queue, before any call, with the member's name and nothing of the URL."""
-    refused = await knock(customer.world, "POST", "jobs", json_body=customer.job(output={"callback": url}))
+    refused = await send(customer.world, "POST", "jobs", json_body=customer.job(output={"callback": url}))
     result = await customer.run(output={"callback": url})
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])

@@ -1,0 +1,51 @@
+"""A sender of webhooks, for tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.harness import Customer, World
+from tests.support.http_client import HttpResponse, send
+from tests.support.signatures import signed
+
+
+@dataclass
+class Sender:
+    """Somebody who has a customer's signing secret."""
+
+    customer: Customer
+    secret: str
+
+    async def send(
+        self, body: Any, *, webhook_id: str = "msg_1", headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        """The response to a signed body."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        signature = signed(self.secret, data, webhook_id=webhook_id)
+        return await post_webhook(self.customer.world, self.customer.name, data, {**signature, **(headers or {})})
+
+    def job(self, **members: Any) -> dict[str, Any]:
+        """A job without its customer, whom the path names."""
+        return {name: value for name, value in self.customer.job(**members).items() if name != "customer"}
+
+    async def save_template(self, template: Any) -> None:
+        """Stores the customer's template."""
+        data = template if isinstance(template, bytes) else json.dumps(template).encode()
+        world = self.customer.world
+        container = world.blobs.get_container_client(world.environment["TEMPLATES_CONTAINER"])
+        await container.upload_blob(f"{self.customer.name}/webhook.json", data, overwrite=True)
+
+
+async def post_webhook(world: World, customer: str, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+    """The response to a webhook with this body and these headers."""
+    return await send(world, "POST", f"webhooks/{customer}", body=body, headers=headers)
+
+
+async def run_queue(world: World, customer: str) -> list[dict[str, Any]]:
+    """Runs the messages of the jobs queue as the trigger does. Returns the customer's results."""
+    bodies = [await world.deliver(body) for body in await world.messages(world.environment["JOBS_QUEUE"])]
+    results = [json.loads(body) for body in bodies if body is not None]
+    return [result for result in results if result["customer"] == customer]
