@@ -1,4 +1,4 @@
-"""What docs/http.md and test.http show works: each request is sent to the running app, each limit held to the code."""
+"""docs/http.md and test.http: each request is sent to the running app, each limit is compared with the code."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from shared.connections import probe, secret_cache
 from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.contract.documents import API_PREFIX
-from shared.contract.names import is_job_id, is_name
+from shared.contract.names import JobId, Name
 from shared.http import connections, webhooks
-from shared.http import jobs as door
+from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MAX_READ
@@ -34,7 +34,7 @@ from tests.support.live_server import LiveServer, serve
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/http.md").read_text()
-CLICKS = (ROOT / "test.http").read_text()
+REQUESTS = (ROOT / "test.http").read_text()
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -45,51 +45,51 @@ async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterat
         yield running
 
 
-def test_routes_are_those_of_the_hosts_sample():
-    """Each route has a request to click; so has health."""
-    clicked = {
+def test_every_route_has_a_sample_request():
+    """test.http has a request for each route, and for health."""
+    requests = {
         (method, path.partition("?")[0])
-        for method, path in re.findall(r"^([A-Z]+) \{\{host\}\}(\S+)", CLICKS, re.MULTILINE)
+        for method, path in re.findall(r"^([A-Z]+) \{\{host\}\}(\S+)", REQUESTS, re.MULTILINE)
     }
     patterns = {
         (route.method, re.compile(f"{API_PREFIX}/{re.sub(r'{[a-z_]+}', '[a-z0-9.-]+', route.path)}"))
         for route in ROUTES
     }
-    found = {
-        path for method, path in clicked for told, pattern in patterns if method == told and pattern.fullmatch(path)
+    matched = {
+        path for method, path in requests for other, pattern in patterns if method == other and pattern.fullmatch(path)
     }
 
     assert [] == [
         pattern.pattern
-        for told, pattern in patterns
-        if not any(method == told and pattern.fullmatch(path) for method, path in clicked)
+        for other, pattern in patterns
+        if not any(method == other and pattern.fullmatch(path) for method, path in requests)
     ]
-    assert {path for _, path in clicked} == found | {f"{API_PREFIX}/health"}
+    assert {path for _, path in requests} == matched | {f"{API_PREFIX}/health"}
 
 
-async def test_every_request_to_click_answers_as_it_says(app: LiveServer):
-    """From top to bottom, as a person clicks them, with the status in each title."""
-    said = {}
-    for block in re.split(r"^### ", CLICKS, flags=re.MULTILINE)[1:]:
+async def test_every_sample_request_has_the_status_in_its_title(app: LiveServer):
+    """Sent from top to bottom, as a person would."""
+    titles = {}
+    for block in re.split(r"^### ", REQUESTS, flags=re.MULTILINE)[1:]:
         title, _, rest = block.partition("\n")
         head, _, body = rest.partition("\n\n")
         first, *headers = head.replace("{{host}}", "").replace("{{key}}", "none").splitlines()
         method, path = first.split(" ")
         named = dict(line.split(": ", 1) for line in headers)
-        answered = await app.http.request(method, path, headers=named, content=body.strip() or None)
-        said[title] = f"{title.rpartition(': ')[0]}: {answered.status_code}"
+        response = await app.http.request(method, path, headers=named, content=body.strip() or None)
+        titles[title] = f"{title.rpartition(': ')[0]}: {response.status_code}"
 
-    assert len(said) > len(ROUTES)
-    assert list(said) == list(said.values())
+    assert len(titles) > len(ROUTES)
+    assert list(titles) == list(titles.values())
 
 
-def shown() -> list[tuple[str, str]]:
-    """The page's blocks in their order: curl commands, and answers."""
+def blocks() -> list[tuple[str, str]]:
+    """The page's blocks in their order: curl commands and responses."""
     return re.findall(r"^```(bash|http)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 async def send(app: LiveServer, command: str) -> httpx.Response:
-    """Does what a curl command says."""
+    """The response to a curl command."""
     words = iter(shlex.split(command.replace("$APP", "").replace("$KEY", "any"))[1:])
     method, path, body = "", "", None
     headers: dict[str, str] = {}
@@ -106,40 +106,40 @@ async def send(app: LiveServer, command: str) -> httpx.Response:
     return await app.http.request(method or ("POST" if body else "GET"), path, headers=headers, content=body)
 
 
-async def test_every_command_of_the_page_gets_its_answer(app: LiveServer):
-    """Each answer that stands after a command has the status, headers, members and values of the one that comes."""
+async def test_every_command_has_the_response_on_the_page(app: LiveServer):
+    """The response after a command on the page has the status, headers, members and values of the real one."""
     changing = {"submitted_at", "started_at", "finished_at", "ETag"}
-    answered: httpx.Response | None = None
+    response: httpx.Response | None = None
     compared = 0
-    for kind, block in shown():
+    for kind, block in blocks():
         if kind == "bash":
-            answered = await send(app, block)
+            response = await send(app, block)
             continue
-        assert answered is not None
+        assert response is not None
         compared += 1
         head, _, body = block.partition("\n\n")
         first, *lines = head.splitlines()
-        assert int(first.split()[1]) == answered.status_code
+        assert int(first.split()[1]) == response.status_code
         for name, value in (line.split(": ", 1) for line in lines):
-            assert name in changing or answered.headers[name].startswith(value)
-        told, came = json.loads(body), answered.json()
-        assert {name: value for name, value in told.items() if name not in changing} == {
-            name: value for name, value in came.items() if name not in changing
+            assert name in changing or response.headers[name].startswith(value)
+        shown, received = json.loads(body), response.json()
+        assert {name: value for name, value in shown.items() if name not in changing} == {
+            name: value for name, value in received.items() if name not in changing
         }
-        assert list(told) == list(came)
+        assert list(shown) == list(received)
 
     assert 3 == compared
 
 
-async def test_commands_without_an_answer_succeed(app: LiveServer):
-    """Waiting gives the result, a list its page."""
-    commands = [block for kind, block in shown() if kind == "bash"]
-    (waiting,) = [one for one in commands if "Prefer" in one]
+async def test_commands_without_a_response_succeed(app: LiveServer):
+    """Waiting returns the result, listing a page."""
+    commands = [block for kind, block in blocks() if kind == "bash"]
+    (waiting,) = [command for command in commands if "Prefer" in command]
     result = await send(app, waiting)
-    again = [await send(app, one) for one in commands if "/result" in one or "limit=" in one]
+    again = [await send(app, command) for command in commands if "/result" in command or "limit=" in command]
 
     assert (200, "succeeded") == (result.status_code, result.json()["status"])
-    assert [200, 200] == [one.status_code for one in again]
+    assert [200, 200] == [response.status_code for response in again]
     assert result.json() == again[0].json()
     assert "order-4711.thanks" in {job["job_id"] for job in again[1].json()["jobs"]}
 
@@ -152,55 +152,50 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table[0].strip().splitlines()[2:]]
 
 
-def most(good: Any) -> int:
-    """The greatest length of a text of a's that is taken."""
-    return max(length for length in range(200) if good("a" * length))
-
-
 def limit_of(kind: Any) -> int:
     """The greatest length of a text of that type."""
     length: int = msgspec.json.schema(kind)["maxLength"]
     return length
 
 
-def test_limits_are_the_codes():
-    """Each row of the table of limits and defaults has the number of the constant that sets it."""
-    tries = len(callbacks.RETRY_DELAYS_S) + 1
+def test_table_has_the_limits_of_the_code():
+    """Each row of the table of limits and defaults has the number of the type or constant that sets it."""
+    deliveries = len(callbacks.RETRY_DELAYS_S) + 1
     limits = {
-        "a job, or a webhook's event, as a request's body": f"{reading.MAX_BODY_BYTES:,} bytes",
-        "lists and objects in a body, or in the blob with a job's input": f"{MAX_CONTAINERS:,}",
+        "the body of a job or of a webhook's event": f"{reading.MAX_BODY_BYTES:,} bytes",
+        "lists and objects in a body, or in a blob with a job's input": f"{MAX_CONTAINERS:,}",
         "a customer's webhook template": f"{webhooks.MAX_TEMPLATE_BYTES:,} bytes",
-        "a connection, as a request's body": f"{connections.MAX_SECRET_BYTES:,} bytes",
-        "a customer's id, a connection's name": f"{most(is_name)} characters",
-        "a job's id": f"{most(is_job_id)} characters",
+        "the body of a connection": f"{connections.MAX_SECRET_BYTES:,} bytes",
+        "a customer's id, a connection's name": f"{limit_of(Name)} characters",
+        "a job's id": f"{limit_of(JobId)} characters",
         "a job's `metadata`": f"{jobs.METADATA_LIMIT:,} bytes",
         "a callback's URL": f"{limit_of(jobs.CallbackUrl):,} characters",
         "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s",
-        "`Retry-After` of a job that is not done": f"{door.RETRY_AFTER_S} s",
-        "`limit` of a list": f"{listed()['default']}, up to {door.MAX_PAGE_SIZE}",
-        "jobs that one page of a list looks at for a `status`": f"{MAX_READ:,}",
+        "`Retry-After` of a job that has not ended": f"{job_routes.RETRY_AFTER_S} s",
+        "`limit` of a list": f"{listed()['default']}, up to {job_routes.MAX_PAGE_SIZE}",
+        "jobs that are read for one page of a list with `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
-        "reading of signing secrets, a worker": f"{signing.READS_A_SECOND} a second for customers that are known, "
-        f"{signing.READS_A_SECOND} for all other names; beyond it 503",
-        "how long a signing secret is kept": f"{secret_cache.FRESH_S:g} s; "
+        "reads of signing secrets by a worker": f"{signing.READS_A_SECOND} a second for known customers, "
+        f"{signing.READS_A_SECOND} for all other names; then 503",
+        "how long a signing secret is cached": f"{secret_cache.FRESH_S:g} s; "
         f"{secret_cache.STALE_S:,.0f} s while the vault is down",
-        "a callback's answer": f"within {callbacks.TIMEOUT_S:g} s",
-        "tries of a callback": f"{tries}, over {sum(callbacks.RETRY_DELAYS_S) / 3600:.1f} hours",
+        "the response to a callback": f"within {callbacks.TIMEOUT_S:g} s",
+        "deliveries of a callback": f"{deliveries}, over {sum(callbacks.RETRY_DELAYS_S) / 3600:.1f} hours",
         "the test of a connection": f"{probe.PROBE_TIMEOUT_S:g} s",
-        "a request's answer, by Azure": "within 230 s",
+        "the response to a request, by Azure": "within 230 s",
     }
 
     assert limits == dict(rows("## Limits and defaults"))
 
 
 def listed() -> dict[str, Any]:
-    """What the OpenAPI document tells of a list's `limit`."""
+    """The schema of a list's `limit` in the OpenAPI document."""
     operation = document()["paths"]["/customers/{customer}/jobs"]["get"]
-    (limit,) = [one["schema"] for one in operation["parameters"] if one["name"] == "limit"]
+    (limit,) = [item["schema"] for item in operation["parameters"] if item["name"] == "limit"]
     return limit
 
 
-async def test_default_of_a_list_is_the_documented_one(app: LiveServer):
+async def test_default_page_size_is_the_documented_one(app: LiveServer):
     """Without a limit, a page has as many jobs as the document says."""
     customer = app.world.customer()
     for number in range(listed()["default"] + 1):
@@ -211,19 +206,19 @@ async def test_default_of_a_list_is_the_documented_one(app: LiveServer):
     assert "continuation" in page
 
 
-def test_roles_are_the_routes():
-    """The table of roles has each role that a route asks for."""
+def test_table_has_the_roles_of_the_routes():
+    """The table of roles has each role that a route requires."""
     assert {route.role for route in ROUTES if route.role} == {row[0].strip("`") for row in rows("### Entra")}
 
 
-def test_error_statuses_are_those_of_the_document():
+def test_table_has_the_errors_of_the_document():
     """The table of errors has each status of the OpenAPI document, and each of its codes."""
-    told: dict[str, set[str]] = {}
+    codes_of: dict[str, set[str]] = {}
     for methods in document()["paths"].values():
         for operation in methods.values():
-            for status, answer in operation["responses"].items():
+            for status, response in operation["responses"].items():
                 if int(status) >= 400:
-                    codes = re.findall(r"`([a-z_]+)`:", answer["description"])
-                    told.setdefault(status, set()).update(codes)
+                    codes = re.findall(r"`([a-z_]+)`:", response["description"])
+                    codes_of.setdefault(status, set()).update(codes)
 
-    assert told == {status: set(re.findall(r"`(\w+)`", codes)) for status, codes, _ in rows("## Errors")}
+    assert codes_of == {status: set(re.findall(r"`(\w+)`", codes)) for status, codes, _ in rows("## Errors")}
