@@ -66,7 +66,7 @@ def test_workflow_runs_the_projects_own_checks_and_the_compiler():
     flow = yaml.safe_load(text)
 
     assert ["3.11", "3.12", "3.13"] == flow["jobs"]["test"]["strategy"]["matrix"]["python"]
-    assert ["python3 dev.py check", "python3 dev.py test", "python3 dev.py test long"] == [
+    assert ["python3 dev.py check", "python3 dev.py test --cov", "python3 dev.py test long"] == [
         step["run"] for step in flow["jobs"]["test"]["steps"] if "run" in step
     ]
     assert "az bicep build --file" in text
