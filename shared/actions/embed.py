@@ -21,7 +21,7 @@ from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.embed import Embed, Format, decode_embed
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 
 NEEDS_MODEL = True
@@ -164,7 +164,7 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
 async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Sequence[Call] = ()) -> Completed:
     error_in_step = next((step.value["error"] for step in steps if "error" in step.value), None)
     if error_in_step is not None:
-        return Completed(None, calls, "failed", known_error(error_in_step))
+        return Completed(None, calls, "failed", error_from_body(error_in_step))
     rows = [row for step in steps for row in step.value["rows"]]
     if len({len(row) for row in rows}) > 1:
         error = ProviderUnavailable("The endpoint returned vectors of different lengths for several calls.")

@@ -18,7 +18,7 @@ from shared.actions.base import Completed, Context, Outcome, Step
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.actions.image_format import inspect_image
 from shared.actions.image_response import image_body, parse_images, refuses_n, response_facts
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.image import Image, decode_image
 from shared.contract.result import Status
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
@@ -64,7 +64,7 @@ def join_images(parts: Sequence[Part], common: dict[str, Any]) -> Completed:
     ]
     failed = sum("error" in image for image in images)
     status: Status = "succeeded" if not failed else "failed" if failed == len(images) else "partial"
-    error = None if status != "failed" else known_error(images[0]["error"])
+    error = None if status != "failed" else error_from_body(images[0]["error"])
     return Completed({"images": images, "failed": failed, **common}, (), status, error)
 
 

@@ -23,7 +23,7 @@ from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, side_by_side
 from shared.actions.summary_prompts import summary_messages
 from shared.actions.text_splitter import estimate_tokens, split
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.summarize import Summarize
 from shared.errors import (
     ContentFiltered,
@@ -123,7 +123,7 @@ class Summaries:
                 raise
             step = _read_summary(parse_chat(response, adapted), whole=whole)
             if "error" in step.value:
-                self._failure = known_error(step.value["error"])
+                self._failure = error_from_body(step.value["error"])
             return step
 
 

@@ -14,7 +14,7 @@ from shared.actions.chat import parse_chat
 from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.contract.chat import Chat
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.result import Status
 
@@ -51,7 +51,7 @@ def join_answers(parts: Sequence[Part]) -> Completed:
     statuses = {answer["status"] for answer in answers}
     failed = sum(answer["status"] == "failed" for answer in answers)
     status: Status = statuses.pop() if len(statuses) == 1 else "partial"
-    error = None if status != "failed" else known_error(answers[0]["error"])
+    error = None if status != "failed" else error_from_body(answers[0]["error"])
     return Completed({"answers": answers, "failed": failed}, (), status, error)
 
 

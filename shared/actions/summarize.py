@@ -12,7 +12,7 @@ from shared.actions.base import Completed, Context, Outcome
 from shared.actions.fan_out import Part, join, reason_of
 from shared.actions.map_reduce import Summaries
 from shared.actions.text_splitter import estimate_tokens
-from shared.contract.error_codec import known_error
+from shared.contract.error_codec import error_from_body
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.errors import CredentialRejected, InvalidJob, ProviderUnavailable, UpstreamRetryLater
 
@@ -71,7 +71,7 @@ async def _read(request: Summarize, ctx: Context) -> str:
 def _error_of(part: Part) -> Exception | None:
     if isinstance(part, Exception):
         return part
-    return known_error(part["error"]) if "error" in part else None
+    return error_from_body(part["error"]) if "error" in part else None
 
 
 def _failed(parts: Sequence[Part], errors: Sequence[Exception]) -> Completed:

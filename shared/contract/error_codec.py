@@ -23,7 +23,7 @@ def error_body(error: JobError) -> ErrorBody:
     )
 
 
-def known_error(body: Mapping[str, Any]) -> UpstreamError:
+def error_from_body(body: Mapping[str, Any]) -> UpstreamError:
     """The error in the stored outcome of a part."""
     kinds = {kind.code: kind for kind in UpstreamError.__subclasses__()}
     facts = UpstreamFacts(body.get("status"), body.get("request_id"), detail=body.get("detail") or {})

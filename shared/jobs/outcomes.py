@@ -7,7 +7,7 @@ from datetime import datetime
 from shared.actions.base import Completed, Deferred, Outcome, failed
 from shared.billing.usage import total
 from shared.clock import rfc3339
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import Result
 from shared.errors import (
     DeadlinePassed,
@@ -55,7 +55,7 @@ def given_up(lease: Lease) -> Completed:
     if lease.reason:
         message += f" The last known reason: {lease.reason}"
     code = lease.reason_code
-    return failed(known_error({"code": code, "message": message}) if code else InternalError(message))
+    return failed(error_from_body({"code": code, "message": message}) if code else InternalError(message))
 
 
 def is_key_rejected(outcome: Outcome) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 
 from shared.actions.base import Completed, Step
 from shared.billing.usage import as_lost, total
-from shared.contract.error_codec import error_body, known_error
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
 from shared.errors import StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
@@ -66,7 +66,7 @@ class Steps:
         value = await self._value_of(record)
         usage = self.attempt.usage
         usage.model, usage.label = value["model"], msgspec.convert(value["connection"], ConnectionLabel | None)
-        error = None if value["error"] is None else known_error(value["error"])
+        error = None if value["error"] is None else error_from_body(value["error"])
         return Completed(value["output"], (), value["status"], error)
 
     async def _load(self) -> dict[str, Step]:
