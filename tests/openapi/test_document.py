@@ -107,7 +107,7 @@ def test_references_resolve_and_no_schema_is_unused():
 def test_internal_members_are_not_documented():
     """Members and types that only the app's own messages have are neither in the document nor on the page."""
     for text in (json.dumps(DOCUMENT), write_page(DOCUMENT)):
-        assert "put_back" not in text
+        assert "_envelope" not in text
         assert "Envelope" not in text
 
 
