@@ -123,7 +123,7 @@ def check(environment: Mapping[str, str]) -> int:
 
 
 def test_arguments(arguments: Sequence[str]) -> list[str]:
-    """Returns pytest's arguments: the folders of a tier first named, and no long tests unless they are asked for."""
+    """Returns pytest's arguments: the folders of the tier, and no long tests unless they are requested."""
     if arguments and arguments[0] in TIERS:
         tier, *rest = arguments
         return [*TIERS[tier][1].split(), "-m", "long" if tier == "long" else "not long", *rest]

@@ -146,7 +146,7 @@ async def _save_image(running: Stack, results: Mapping[str, dict[str, Any]]) -> 
 
 
 def billing_note(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Who is billed for the answers of a real endpoint, by the usage records: nobody, if no call was answered."""
+    """Who is billed for the answers of a real endpoint, by the usage records: no one, if no call was answered."""
     if any(record["calls"] for record in records):
         return f"The answers are from {endpoint}; its owner is billed for them."
     return (

@@ -88,7 +88,7 @@ def choose_fault(chance: random.Random) -> str:
 
 
 def _completion(call: CallKey, entry: Entry) -> dict[str, Any]:
-    text = f"{format_tag(call)} {entry.request_id} {'so it is said ' * (entry.output_tokens // 4)}"
+    text = f"{format_tag(call)} {entry.request_id} {'a generated text ' * (entry.output_tokens // 4)}"
     return {
         "id": entry.request_id,
         "object": "chat.completion",

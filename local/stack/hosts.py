@@ -126,10 +126,10 @@ def free_port() -> int:
 def _inherited_environment() -> dict[str, str]:
     """This environment without the app's settings, and without variables that could lead it to a real account."""
     settings = json.loads(_SETTINGS.read_text(encoding="utf-8"))["Values"]
-    kept = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in settings and not name.startswith(_REMOVED_PREFIXES)
     }
-    kept["PYTHONUNBUFFERED"] = "1"
-    return kept
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

@@ -133,7 +133,7 @@ def test_an_old_python_gets_a_sentence():
         ),
         ("test acceptance", "-m pytest tests/acceptance -m not long"),
         ("test long --durations=5", "-m pytest tests -m long --durations=5"),
-        ("test -x tests/local/test_soak.py", "-m pytest -x tests/local/test_soak.py"),
+        ("test -x tests/acceptance/test_soak.py", "-m pytest -x tests/acceptance/test_soak.py"),
         ("soak --jobs 5", "-m local soak --jobs 5"),
     ],
 )
