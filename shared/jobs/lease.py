@@ -14,12 +14,15 @@ from typing import Any
 import msgspec
 
 from shared.contract.result import Usage
+from shared.errors import LeaseLost
 from shared.jobs.records import is_worker_dead
 from shared.storage.base import Row
 
 MAX_REASON_LENGTH = 1000
 """Characters of a reason that are kept in a job's row."""
 _DIED = "The worker that ran it died."
+_STATES_AFTER = {"running": {"running"}, "waiting": {"running", "waiting", "cancelled"}, "done": {"running", "done"}}
+"""By the state that a lease's write sets: the states in which its row may be found if the write is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,18 @@ def lease_values(lease: Lease, moment: datetime, seconds: float) -> dict[str, An
 def renewal(moment: datetime, seconds: float) -> dict[str, Any]:
     """Return the column that moves the lease's end to `seconds` from `moment`."""
     return {"lease_until": moment + timedelta(seconds=seconds)}
+
+
+def own_row(lease: Lease, row: Row | None, new_state: str) -> Row:
+    """
+    Return the row that a write of `new_state` was refused for. Raises LeaseLost if it is not the lease's own any more.
+
+    If it is and does not run, the write was made and its answer got lost; then somebody who needs no lease, such as a
+    cancellation, has changed the row.
+    """
+    if row is None or row.values["owner"] != lease.owner or row.values["state"] not in _STATES_AFTER[new_state]:
+        raise LeaseLost(f"The lease on job {lease.job_id} was lost.") from None
+    return row
 
 
 def new_incarnation() -> str:

@@ -29,6 +29,7 @@ from shared.jobs.lease import (
     lease_values,
     new_incarnation,
     next_lease,
+    own_row,
     renewal,
 )
 from shared.jobs.records import FinishedJob, JobRecord, is_worker_dead, job_id_of, job_key, read_record, time_row
@@ -194,9 +195,9 @@ class Ledger:
                 else:
                     etag = await self._table.merge(row, operation_id=operation_id)
             except RowChanged as exc:
-                current = exc.row
-                if current is None or (current.values["owner"], current.values["state"]) != (lease.owner, "running"):
-                    raise LeaseLost(f"The lease on job {lease.job_id} was lost.") from None
+                current = own_row(lease, exc.row, values.get("state", "running"))
+                if current.values["state"] != "running":
+                    return replace(lease, etag=current.etag)
                 if current.etag == lease.etag:
                     added = await self._without_conflicts(lease, added)
                 lease = replace(lease, etag=current.etag)  # the job may have been cancelled meanwhile

@@ -380,13 +380,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def cancel(self, job: str, faults: list[Fault | None]) -> None:
         """Somebody calls the job off."""
         row, after = self.state.jobs.get(job), self.state.copy()
-        if row is not None:
-            after.jobs[job].written_by = None
         died = row is not None and row.state == "running" and not self._lease_holds(row)
         if row is not None and row.state in {"queued", "waiting"}:
-            after.jobs[job].state = "cancelled"
+            after.jobs[job].state = "cancelled"  # a release that is repeated is recognized all the same
         elif died:
-            after.jobs[job].cancelled = True
+            after.jobs[job].cancelled, after.jobs[job].written_by = True, None
         else:
             after = self.state.copy()
         given = self._do(JobUpdates(self.table).cancel(self.customer, job), faults, after)
