@@ -16,6 +16,7 @@ from local.soak.plan import CallKey, PlannedJob, parse_tag
 Row = Mapping[str, Any]
 
 _REQUEST_ID = re.compile(r"soak-\d{7}")
+_MARKER = re.compile(r"_~\d+\.0$")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it. `blobs` has the blobs that results name, with None for a missing one."""
+    """All of it. `usage` has the records that count. `blobs` has those that results name, None for a missing one."""
 
     planned: Sequence[PlannedJob]
     messages: Sequence[ResultMessage]
@@ -83,6 +84,16 @@ class Evidence:
     def answers(self) -> dict[tuple[str, str], list[Answer]]:
         """The answers in each job's result."""
         return {key: list(_answers(message.result, self.blobs)) for key, message in self.results.items()}
+
+
+def counted_records(rows: Sequence[Row]) -> list[Row]:
+    """
+    The usage records that count (docs/bill.md): no marker, whose key ends in `~`, an attempt's number and `.0`, and no
+    record of an attempt that has one.
+    """
+    markers = {(row["PartitionKey"], row["RowKey"]) for row in rows if _MARKER.search(row["RowKey"])}
+    superseded = {(customer, key.removesuffix(".0")) for customer, key in markers}
+    return [row for row in rows if (row["PartitionKey"], row["RowKey"]) not in markers | superseded]
 
 
 def outcome_of(row: Row) -> str:

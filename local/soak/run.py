@@ -23,7 +23,7 @@ from local.paths import PROJECT
 from local.soak import endpoint as ai_endpoint
 from local.soak.chaos import Killer, rotate_keys
 from local.soak.endpoint import FaultyEndpoint
-from local.soak.evidence import Evidence, blobs_of
+from local.soak.evidence import Evidence, blobs_of, counted_records
 from local.soak.log import Log
 from local.soak.plan import PlannedJob, make_customers, plan_backlog, plan_jobs, with_duplicates
 from local.soak.reconciliation import reconcile
@@ -130,7 +130,7 @@ class Soak:
         """All evidence until now."""
         messages = list(self.storage.messages)
         blobs = await self.storage.read_blobs(blob for each in messages for blob in blobs_of(each.result))
-        usage, jobs = await self.storage.rows("u"), await self.storage.rows("j")
+        usage, jobs = counted_records(await self.storage.rows("u")), await self.storage.rows("j")
         kills, entries = list(self.killer.killed.values()), self.endpoint.journal.entries
         return Evidence(self.planned, messages, entries, usage, jobs, blobs, kills, self.log.errors)
 

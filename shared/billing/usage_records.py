@@ -1,9 +1,10 @@
 """
 Usage records: one row a call, in the customer's partition. Append-only: no worker corrects another's. Pure.
 
-An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: it may have been billed. If
-the attempt was only slow, it appends its own records later. A placeholder counts only if its attempt has no record of
-its own; that rule is applied when records are read (`CountedRows`).
+An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: a call that was under way
+may have been billed. If the attempt was only slow, it appends its own records later, and then a marker that says that
+all its calls are on record. A placeholder counts unless its attempt has the marker; that rule is applied when records
+are read (`CountedRows`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from shared.storage.base import Row
 
 _MAX_NAME_LENGTH = 200
 """Characters of a name that an endpoint gives. A record that the table refuses would have the job bought again."""
-NOTHING = Call(Usage())
-"""What an attempt records that has lost its lease and was billed nothing: it supersedes the placeholder."""
+MARKER = Call(Usage())
+"""The call of a marker. It consumed nothing, and is not counted."""
+_MARKER_SUFFIX = ".0"
 
 
 def place_of_attempt(attempt: int) -> str:
@@ -29,11 +31,16 @@ def place_of_attempt(attempt: int) -> str:
 
 def place_of_call(attempt: int, number: int) -> str:
     """
-    Return the place of an attempt's own record of a call that belongs to no step; it sorts after the placeholder.
+    Return the place of an attempt's own record of a call that belongs to no step.
 
-    Numbers count from 1; 0 is the place of NOTHING.
+    Numbers count from 1; 0 is the place of the marker.
     """
     return f"~{attempt}.{number}"
+
+
+def place_of_marker(attempt: int) -> str:
+    """Return the place of the marker that all calls of an attempt are on record: right after its placeholder."""
+    return f"~{attempt}{_MARKER_SUFFIX}"
 
 
 def usage_rows(
@@ -84,17 +91,17 @@ class CountedRows:
 
     def __init__(self) -> None:
         self._placeholder: Row | None = None
-        """The last record read, if it is a placeholder: the next one says whether it counts."""
+        """The last record read, if it is a placeholder. It counts unless its marker is the next record."""
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
         """Return the records of one page that count. A placeholder at its end is returned with the next page."""
         counted: list[Row] = []
         for row in rows:
             place = row.key.rpartition("_")[2]
-            if self._placeholder is not None and not row.key.startswith(f"{self._placeholder.key}."):
+            if self._placeholder is not None and row.key != f"{self._placeholder.key}{_MARKER_SUFFIX}":
                 counted.append(self._placeholder)
             self._placeholder = row if _is_placeholder(place) else None
-            if self._placeholder is None and not _is_nothing(place):
+            if self._placeholder is None and not _is_marker(place):
                 counted.append(row)
         return counted
 
@@ -113,5 +120,5 @@ def _is_placeholder(place: str) -> bool:
     return place.startswith("~") and "." not in place
 
 
-def _is_nothing(place: str) -> bool:
-    return place.startswith("~") and place.endswith(".0")
+def _is_marker(place: str) -> bool:
+    return place.startswith("~") and place.endswith(_MARKER_SUFFIX)

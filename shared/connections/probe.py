@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from shared.billing.usage import Call, call_of_answer
-from shared.billing.usage_records import NOTHING, place_of_attempt, place_of_call, usage_rows
+from shared.billing.usage_records import MARKER, place_of_attempt, place_of_call, place_of_marker, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
@@ -30,7 +30,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.storage.base import Table
+from shared.storage.base import Row, Table
 from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import Response, UpstreamRequest
@@ -149,22 +149,22 @@ class _Record:
 
     async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
-        await self._append(Call(None, outcome="unanswered"), place_of_attempt(1))
+        await self.table.insert(self._row(Call(None, outcome="unanswered"), place_of_attempt(1)))
 
     async def add_answered(self, call: Call) -> None:
-        """Record the response, which supersedes the first record (see billing.usage_records)."""
-        await self._append(call, place_of_call(1, 1))
+        """Record the response, and the marker that supersedes the first record (see billing.usage_records)."""
+        await self.table.insert(self._row(call, place_of_call(1, 1)), beside=[self._row(MARKER, place_of_marker(1))])
 
     async def add_refused(self) -> None:
-        """Record that the call was refused, and so is not billed."""
-        await self._append(NOTHING, place_of_call(1, 0))
+        """Record with the marker alone that the call was refused, and so is not billed."""
+        await self.table.insert(self._row(MARKER, place_of_marker(1)))
 
-    async def _append(self, call: Call, place: str) -> None:
+    def _row(self, call: Call, place: str) -> Row:
         connection, model = self.connection, self.model
         (row,) = usage_rows(
             connection.customer, self.job_id, "chat", model, connection.label(), [call], self.at, place=place
         )
-        await self.table.insert(row)
+        return row
 
 
 def _request(connection: Connection, model: str, body: dict[str, Any]) -> UpstreamRequest:

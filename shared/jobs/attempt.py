@@ -151,8 +151,8 @@ class Attempt:
         """
         Record what this attempt has consumed, after it has lost its lease. Raises StorageUnavailable.
 
-        The attempt that took over records, now or later, that this one crashed and may have been billed. What is
-        written here supersedes that (see `billing.usage_records`), so something is written even if nothing was billed.
+        The attempt that took over records, now or later, that this one crashed and may have been billed. The marker
+        that is written last supersedes that (see `billing.usage_records`).
         """
         write = self._unconfirmed
         usage = next((row for row in write.rows if row.key.startswith("u_")), None) if write else None
@@ -161,8 +161,8 @@ class Attempt:
         for _, calls in self._unsaved:
             self.usage.add_unsettled_calls(as_lost(calls))
         self._unsaved.clear()
-        self.usage.add_nothing()
-        await self.ledger.append_usage(self.usage.rows())
+        self.usage.discard_placeholders()
+        await self.ledger.append_usage([*self.usage.rows(), *self.usage.markers()])
         self.usage.remove(len(self.usage))
 
     async def with_retries(self, work: Callable[[], Awaitable[_T]]) -> _T:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.billing.usage import Call, lost_call, total
-from shared.billing.usage_records import NOTHING, place_of_attempt, place_of_call, usage_rows
+from shared.billing.usage_records import MARKER, place_of_attempt, place_of_call, place_of_marker, usage_rows
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, Usage
@@ -36,6 +36,7 @@ class AttemptUsage:
     _pending: list[tuple[str, Call, datetime]] = field(default_factory=list)
     """Calls that belong to no step and have no record yet: place in the key, call, time."""
     _number: int = 0
+    _started_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         self.unrecoverable = self.lease.unrecoverable_usage
@@ -69,10 +70,15 @@ class AttemptUsage:
         at = now()
         self._pending += [(place_of_attempt(attempt), _CRASHED, at) for attempt in self.lease.crashed_attempts]
 
-    def add_nothing(self) -> None:
-        """Add, if there is nothing else, that this attempt was billed nothing."""
-        if not self._pending:
-            self._pending.append((place_of_call(self.lease.attempt, 0), NOTHING, now()))
+    def discard_placeholders(self) -> None:
+        """Discard the placeholders that are not written: whoever has taken the job over writes them."""
+        self._pending = [record for record in self._pending if record[1] is not _CRASHED]
+
+    def markers(self) -> list[Row]:
+        """Return the marker that all calls of this attempt are on record: for each month that it may be wanted in."""
+        months = {f"{at:%Y-%m}": at for at in (self._started_at, now())}
+        place = place_of_marker(self.lease.attempt)
+        return [row for at in months.values() for row in self.rows_of([MARKER], at, place=place)]
 
     def remove(self, number: int) -> None:
         """Remove the first records, which are written."""

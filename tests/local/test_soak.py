@@ -11,7 +11,7 @@ import pytest
 
 from local.soak import endpoint as endpoints
 from local.soak.endpoint import make_png
-from local.soak.evidence import Evidence, ResultMessage
+from local.soak.evidence import Evidence, ResultMessage, counted_records
 from local.soak.journal import Entry, Journal
 from local.soak.log import Log
 from local.soak.plan import PlannedJob, format_tag, make_customers, parse_tag, plan_jobs, with_duplicates
@@ -256,6 +256,17 @@ def test_requests_after_the_kill_need_their_own_records():
 
     assert set() == violated(evidence)
     assert {"unused calls without a record"} == violated(replace(evidence, usage=evidence.usage[:-1]))
+
+
+def test_a_slow_attempt_has_no_record_of_a_crash():
+    """The marker of an attempt that was only slow counts as no answer, and its own records instead of the attempt's."""
+    lost = row(0, request_id="soak-0000008", outcome="lost", RowKey=f"u_2026-11_{CHAT[1]}_~1.1")
+    marker = unanswered(CHAT, "~1.0") | {"outcome": "answered"}
+    placeholders = [unanswered(CHAT, "~1"), unanswered(CHAT, "~10"), unanswered(IMAGE, "~1")]
+
+    counted = counted_records([*placeholders, marker, lost])
+
+    assert [*placeholders[1:], lost] == counted
 
 
 def test_a_lost_answer_is_billed_but_need_not_be_published():
