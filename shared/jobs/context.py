@@ -174,8 +174,6 @@ class ActionContext:
 
     async def get_step(self, key: str) -> Step | None:
         """See Context."""
-        if self.stopped is not None and not self.steps.are_loaded:
-            raise self.stopped
         with self._stopped_by(RetryLater):
             return await self.steps.get(key)
 

@@ -30,12 +30,9 @@ class Steps:
     attempt: Attempt
     outputs: Outputs
     _steps: dict[str, Step] | None = None
+    _failure: StorageUnavailable | None = None
+    """Why the steps could not be read. The attempt does not try again: each of its many parts would."""
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def are_loaded(self) -> bool:
-        """Whether `get` needs to read nothing."""
-        return self._steps is not None
 
     async def get(self, key: str) -> Step | None:
         """Return the step, or None if it is not done. Raises StorageUnavailable."""
@@ -71,9 +68,15 @@ class Steps:
 
     async def _load(self) -> dict[str, Step]:
         async with self._loading:
+            if self._failure is not None:
+                raise self._failure
             if self._steps is None:
-                records = await self.attempt.stored_steps()
-                self._steps = {record.key: Step(await self._value_of(record)) for record in records}
+                try:
+                    records = await self.attempt.stored_steps()
+                    self._steps = {record.key: Step(await self._value_of(record)) for record in records}
+                except StorageUnavailable as exc:
+                    self._failure = exc
+                    raise
         return self._steps
 
     async def _save(self, key: str, step: Step) -> None:
