@@ -104,7 +104,7 @@ class ActionContext:
         """See Context."""
         limit, retries = self._limit(), self._retries()
         async with limit.calls:
-            self._check_may_call()
+            self._check_may_call(retries)
             counter = (self.attempt.usage.model or "", operation.request.url)
             with self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
                 answered = limit.answered[counter]
@@ -121,6 +121,7 @@ class ActionContext:
                         if error.facts.unanswered and operation.is_billed:
                             self.attempt.usage.add_unsettled_calls([Call(None, outcome="unanswered")])
                         if operation.adapt(error):
+                            self._check_may_call(retries)
                             continue
                         if operation.is_final(error):
                             raise
@@ -234,10 +235,10 @@ class ActionContext:
     def _retries(self) -> RetryState:
         return RetryState(self.attempt.job.options, self.attempt.lease.retries)
 
-    def _check_may_call(self) -> None:
+    def _check_may_call(self, retries: RetryState) -> None:
         if self.stopped is not None:
             raise self.stopped
-        self.attempt.time.check(self.attempt.lease.retries)
+        self.attempt.time.check(retries.used)
 
     def _key(self, operation: str) -> tuple[str, str, str]:
         return self.connection.endpoint.base, self.model, operation
