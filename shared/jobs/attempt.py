@@ -25,6 +25,7 @@ from shared.contract.result import Usage
 from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import LEASE_NOT_RENEWED
 from shared.jobs.attempt_usage import AttemptUsage
+from shared.jobs.crash_log import log_crash
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord, fitting
@@ -193,6 +194,8 @@ class Attempt:
                 except LeaseLost as exc:
                     self.lease_lost = exc
                     return
+                except Exception as exc:  # noqa: BLE001  # nobody waits for the task; the next renewal may succeed
+                    log_crash(exc, str(self))
 
     async def _write_all(self, *, room: int) -> None:
         """Leave to be written only what fits one write beside `room` rows."""

@@ -71,8 +71,8 @@ class Executor:
         self.services.telemetry.attempt_started(job, lease.attempt, age_s)
         attempt = Attempt(job, lease, self.services.ledger)
         steps = Steps(attempt, self.services.outputs)
-        async with attempt:
-            try:
+        try:
+            async with attempt:
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
                 while outcome is None and isinstance(work, Work):
                     context = None
@@ -85,9 +85,9 @@ class Executor:
                         connection, outcome = await self._with_new_key(context, outcome)
                 assert outcome is not None  # noqa: S101  # without work there is one
                 return await self._finish(attempt, steps, outcome)
-            except LeaseLost:
-                await self._settle(attempt)
-                raise
+        except LeaseLost:
+            await self._settle(attempt)
+            raise
 
     async def _outcome_without_run(
         self, attempt: Attempt, steps: Steps, work: Work | JobError | RetryLater | None
