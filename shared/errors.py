@@ -33,8 +33,8 @@ RetryLater                    the job is valid, but not now: it is requeued with
 LeaseLost                     another worker has taken over this job: publish nothing, that worker will
 SettingInvalid                an app setting is wrong; the operator has to correct it
 
-What only tells one module of another stands with who raises it (RowExists in `stores`, VaultForbids in `key_vault`,
-NoSigningSecret in `signing`).
+An exception that only one module handles is defined where it is raised (RowExists in `storage.base`, VaultForbids in
+`connections.key_vault`, NoSigningSecret in `webhooks.signing`).
 
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """

@@ -21,7 +21,7 @@ from shared.telemetry.base import SILENT, Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """JobQueries jobs and sends their messages. Every method raises JobConflict, StorageUnavailable."""
+    """Puts jobs on record and sends their messages. Every method raises JobConflict, StorageUnavailable."""
 
     settings: Settings
     ledger: Ledger

@@ -113,7 +113,7 @@ class Table(Protocol):
         Return up to a thousand of the rows of a `scan`, beginning at the continuation token `after`.
 
         Storage filters them: in a row of the page, at least one column of `older` (which may contain TIMESTAMP) is
-        earlier than its limit, and all conditions of `where` hold, such as `{"hash eq": "1f", "state ne": "done"}`.
+        earlier than its limit, and all conditions of `where` hold, such as `{"action eq": "chat", "state ne": "done"}`.
         A column that a row does not have meets no condition. `columns` limits which columns are returned.
         """
 

@@ -66,7 +66,7 @@ class Telemetry:
         return _NOTHING
 
     def attempt_started(self, job: Job, attempt: int, age_s: float) -> None:
-        """Report that an attempt starts. `attempt` counts from 1; `age_s` is seconds since submission."""
+        """Report that an attempt starts. `attempt` counts from 1; `age_s`: the seconds from submission to the first."""
 
     def job_requeued(self, job: Job, reason: Exception, delay_s: float) -> None:
         """Report that the job goes back into the queue for `delay_s` seconds."""

@@ -113,7 +113,7 @@ class Holding:
     pending: list[str] = field(default_factory=list)
     """Steps that it has not stored; they go along with its next write."""
     due: list[str] = field(default_factory=list)
-    """JobQueries of calls without a step, which go along likewise."""
+    """Usage records of calls without a step, which go along likewise."""
     calls: int = 0
     unconfirmed: Write | None = None
 
