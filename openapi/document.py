@@ -46,7 +46,7 @@ body."""
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """The OpenAPI document. Raises InputMissing."""
     paths: dict[str, dict[str, Any]] = {}
     for route in (*ROUTES, HEALTH):
         paths.setdefault(f"/{route.path}", {})[route.method.lower()] = _operation(route, OPERATIONS[route.name])

@@ -41,12 +41,20 @@ _NOT_PARAMETERS = {
 """What `parameters` can't hold, because a job sets it elsewhere."""
 
 
+class InputMissing(Exception):
+    """An action has no type of its input here, so the document can't describe its jobs."""
+
+
 def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str, Schema]:
     """
     The schemas of the types of requests and responses, and of all types that they refer to.
 
-    `Job` is one of a schema for each action.
+    `Job` is one of a schema for each action. Raises InputMissing.
     """
+    if missing := [action for action in ACTIONS if action not in INPUTS]:
+        raise InputMissing(
+            f"The action {missing[0]} has no type of its input: add it to `INPUTS` in openapi/schemas.py."
+        )
     taken = [*INPUTS.values(), FileInput, Job, *requests]
     (_, of_requests), (_, schemas) = (
         msgspec.json.schema_components(kinds, ref_template=REFS + "{name}") for kinds in (taken, [*taken, *responses])

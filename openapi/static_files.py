@@ -15,7 +15,7 @@ _FOLDER = _PROJECT / "shared" / "http" / "static"
 
 
 def static_files() -> dict[Path, bytes]:
-    """What each file should contain, by its path."""
+    """What each file should contain, by its path. Raises InputMissing."""
     described = document()
     text = json.dumps(described, indent=1, ensure_ascii=False)
     return {
@@ -25,7 +25,7 @@ def static_files() -> dict[Path, bytes]:
 
 
 def write_files() -> list[Path]:
-    """Writes the files; returns their paths within the project."""
+    """Writes the files; returns their paths within the project. Raises InputMissing."""
     files = static_files()
     for path, content in files.items():
         path.write_bytes(content)
@@ -33,7 +33,11 @@ def write_files() -> list[Path]:
 
 
 def stale_files() -> list[Path]:
-    """The files that are missing or have other content than they should, by their paths within the project."""
+    """
+    The files that are missing or have other content than they should, by their paths within the project.
+
+    Raises InputMissing.
+    """
     return [
         path.relative_to(_PROJECT)
         for path, content in static_files().items()

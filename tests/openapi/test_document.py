@@ -27,6 +27,7 @@ from tests.support.doc_samples import JOBS
 
 DOCUMENT = document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
+FILES = list(static_files.static_files())
 OPERATION_LIST = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
 NAMES = [operation["operationId"] for operation in OPERATION_LIST]
 
@@ -72,6 +73,23 @@ def test_a_stale_file_fails_with_the_command_that_writes_it(
     assert (0, 1, 1) == (written, checked, missing)
     assert "openapi.json\ndocs.html\n" == output.out
     assert "docs.html is out of date: run `python -m openapi`.\n" * 2 == output.err
+
+
+@pytest.mark.parametrize("arguments", [["openapi"], ["openapi", "--check"]])
+def test_an_action_without_an_input_gets_a_sentence(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """An action that was added without its input's type ends the builder with what to do, and writes nothing."""
+    monkeypatch.delitem(INPUTS, "embed")
+    monkeypatch.setattr("sys.argv", arguments)
+    before = [path.read_bytes() for path in FILES]
+
+    code = command.main()
+
+    assert 1 == code
+    assert before == [path.read_bytes() for path in FILES]
+    sentence = "The action embed has no type of its input: add it to `INPUTS` in openapi/schemas.py.\n"
+    assert ("", sentence) == capsys.readouterr()
 
 
 def test_document_is_valid_openapi():
