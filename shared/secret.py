@@ -31,7 +31,7 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """Return the text itself, for an authentication header and nothing else."""
+        """Return the text itself: to authenticate, decode, redact, store, sign or connect. Never to show it."""
         return self.__value
 
     def __repr__(self) -> str:

@@ -1,9 +1,9 @@
 """
 The HTTP client to customers' AI endpoints: one exchange a call, bounded in time and size, every failure mapped.
 
-The only module that imports httpx, and the only one that reveals a key. One client serves all customers. Its transport
-is aiohttp, because httpx's own connection pool walks its whole list of connections at every change
-(docs/architecture.md has the figures). It does not retry; `jobs.context` does.
+The only module that imports httpx, and the only one that sends a key to an endpoint: in the authentication header. One
+client serves all customers. Its transport is aiohttp, because httpx's own connection pool walks its whole list of
+connections at every change (docs/architecture.md has the figures). It does not retry; `jobs.context` does.
 """
 
 from __future__ import annotations

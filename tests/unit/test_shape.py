@@ -36,6 +36,19 @@ OUTSIDE = {
     "werkzeug": {"http"},
 }
 
+REVEALING = {
+    "shared.connections.key_vault": "stores",
+    "shared.connections.resolver": "decodes",
+    "shared.secret": "compares and redacts",
+    "shared.storage.blobs": "connects",
+    "shared.storage.queues": "connects",
+    "shared.storage.tables": "connects",
+    "shared.telemetry.azure_monitor": "connects",
+    "shared.upstream.client": "authenticates",
+    "shared.webhooks.signing": "signs",
+}
+"""The modules that reveal secrets, and what each one does with them."""
+
 ONLY_SOME_JOBS_NEED = {
     *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
@@ -118,6 +131,18 @@ def test_nothing_else_from_outside_is_imported():
     }
 
     assert set() == others
+
+
+def test_few_modules_reveal_secrets():
+    """A secret is revealed only in the modules listed here; a key for an AI endpoint only by the HTTP client."""
+    revealing = {
+        name
+        for name, tree in TREES.items()
+        if any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in ast.walk(tree))
+    }
+
+    assert set(REVEALING) == revealing
+    assert ["shared.upstream.client"] == [name for name, use in REVEALING.items() if use == "authenticates"]
 
 
 def test_triggers_know_few_rooms():
