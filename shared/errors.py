@@ -70,7 +70,7 @@ class DeadlinePassed(JobError):
 
 
 class JobCancelled(JobError):
-    """The job was cancelled before it ran."""
+    """The job was cancelled before it was done."""
 
     code = "cancelled"
 

@@ -1,7 +1,7 @@
 """
 The composition root: settings become clients, stores and the worker, once a process, when the first job comes.
 
-Only `function_app`, `aijobs`, `local`, `benchmarks` and the tests import it.
+Only `function_app`, `aijobs`, `benchmarks` and the tests import it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 The HTTP routes as a table: what the triggers register, which role each needs, and what the OpenAPI document lists.
 
-Imported when the app is loaded, so it does not import the code that handles requests.
+Imported when the app is loaded, so it does not import the code that handles requests: each resource has a module with
+its handlers, and `wiring` says which handler each route has.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Inputs:
         blob = named_blob(job)
         if blob is not None:
             return await self.read(job.customer, blob, at="input_blob")
-        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job` makes sure of it
+        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job_as` makes sure of it
         return job.input
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:

@@ -39,6 +39,20 @@ def names_in(node: ast.AST) -> set[str]:
     return {each.id if isinstance(each, ast.Name) else each.attr for each in nodes}
 
 
+def calls_within(name: str, file: str) -> set[str]:
+    """What a function calls, by itself and in the private functions of its file that it calls."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    private = {node.name: node for node in ast.walk(tree) if isinstance(node, Function) and node.name[0] == "_"}
+    called: set[str] = set()
+    waiting: list[Function] = [function(name, file)]
+    while waiting:
+        calls = [node.func for node in ast.walk(waiting.pop()) if isinstance(node, ast.Call)]
+        new = {each.id if isinstance(each, ast.Name) else getattr(each, "attr", "") for each in calls} - called
+        called |= new
+        waiting += [private[each] for each in new & private.keys()]
+    return called
+
+
 def path_to(caller: str) -> list[Function]:
     """The function that another is called from, and the private ones between."""
     first, *between = re.findall(r"`([\w.]+)`", re.match(r"`[\w.]+`(?: ► `\w+`)*", caller)[0])
@@ -88,12 +102,23 @@ def test_each_function_is_called_from_one_before_it(name: str, file: str, caller
 
 
 @pytest.mark.parametrize(("name", "does"), [(row[0], row[3]) for row in ROWS], ids=FILES)
-def test_functions_beside_the_path_exist(name: str, does: str):
-    """Other functions that a row names are defined somewhere in the app."""
+def test_functions_beside_the_path_are_called_there(name: str, does: str):
+    """Other functions that a row names are defined in the app, and called by the row's function."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
+    called = calls_within(name, FILES[name])
 
     for each in re.findall(r"`([\w.]+)`", does):
-        assert re.search(rf"def {each.rpartition('.')[2]}\(", sources), f"{name}: {each}"
+        *_, last = each.split(".")
+        assert re.search(rf"def {last}\(", sources), f"{name}: {each} is not defined"
+        assert last in called, f"{name} doesn't call {each}"
+
+
+def test_a_call_within_a_file_is_found():
+    """A call in a private function counts as its caller's; one in another function doesn't."""
+    called = calls_within("Worker.process", "shared/jobs/worker.py")
+
+    assert {"decode_queued_job", "claim", "_publish"} <= called
+    assert not {"decode_job", "find_unfinished"} & called
 
 
 def test_packages_of_the_page_are_the_contracts_layers():
