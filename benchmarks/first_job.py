@@ -35,8 +35,9 @@ async def run(app: Path, *, steps: bool) -> None:
     if steps:
         from shared.services import services  # noqa: PLC0415  # the app has imported it already
 
+        connections = services().connections
         _mark("services")
-        await services().connections.resolve(customer(0), "default")
+        await connections.resolve(customer(0), "default")
         _mark("connection")
     await _job(worker)
     _mark("job")
