@@ -1,4 +1,4 @@
-"""What the README and the architecture page say about the code: functions to read, packages, who imports whom."""
+"""What the README, the guide and the architecture page say about the code: functions to read, who imports whom."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from docs import dependencies
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+(WALK,) = re.findall(r"^## One job, seven functions\n(.*?)^## ", GUIDE, re.MULTILINE | re.DOTALL)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = 30
 """Lines of a function without its docstring."""
-ROWS = re.findall(r"^\| `([\w.]+)` in `([\w/.]+)` \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `([\w.]+)` in `([\w/.]+)` \| (.*?) \| (.*?) \|", WALK, re.MULTILINE)
 """Each function to read, on the way there and back: its name, its file, what calls it, what it does."""
 FILES = {name: file for name, file, _, _ in ROWS}
 
@@ -60,14 +62,15 @@ def path_to(caller: str) -> list[Function]:
     return [function(name, FILES[first]) for name in (first, *(f"{inside}.{each}" for each in between))]
 
 
-def test_readme_and_page_name_the_same_seven_functions():
-    """The README and the page name one list, in one order, of seven."""
+def test_readme_and_guide_name_the_same_seven_functions():
+    """The README and CONTRIBUTING.md name one list, in one order, of seven."""
     (sentence,) = re.findall(r"read seven functions, each called from the one before it: (.*?)\. \[", README)
-    section, way_back = PAGE.split("\nOn the way back", 1)
+    section, way_back = WALK.split("\nOn the way back", 1)
     seven = [name for name in FILES if f"| `{name}` in " in section]
 
     assert re.findall(r"`([\w.]+)`", sentence) == seven == list(FILES)[:7]
     assert 7 == len(seven)
+    assert 4 == len(list(FILES)[7:])
     assert all(f"| `{name}` in " in way_back for name in list(FILES)[7:])
 
 
@@ -89,7 +92,7 @@ def test_objects_are_in_their_modules():
 
 @pytest.mark.parametrize(("name", "file", "caller"), [row[:3] for row in ROWS], ids=FILES)
 def test_each_function_is_called_from_one_before_it(name: str, file: str, caller: str):
-    """What is to be read exists, is short, and is named in the function that the page says calls it."""
+    """What is to be read exists, is short, and is named in the function that the guide says calls it."""
     steps = [*(path_to(caller) if caller.startswith("`") else []), function(name, file)]
 
     for step, following in pairwise(steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from shared import errors
 from shared.actions import base
 from shared.actions.base import Action, Context
 from shared.contract.job import ACTIONS
+from shared.jobs.ledger import Ledger
 from tests.support.doc_samples import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -48,14 +50,33 @@ def test_tests_that_a_page_names_exist(page: Path):
 
 
 def test_places_to_look_in_are_there():
-    """Each function that the README says to look for is defined in the file that it links to."""
+    """Each function or constant that the README says to look for is defined in the file that it links to."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| where [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\), (`.*`) \|$", readme, re.MULTILINE)
+    rows = re.findall(r"^\| [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\), (`[^|;]*`)", readme, re.MULTILINE)
 
-    assert len(rows) >= 3
+    assert len(rows) >= 5
     for file, names in rows:
         for name in re.findall(r"`(\w+)`", names):
-            assert re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8")), f"{name} in {file}"
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert re.search(rf"def {name}\(|^{name} = ", text, re.MULTILINE), f"{name} in {file}"
+
+
+def test_readme_names_all_that_writes_usage_records():
+    """The README names each method of the ledger that takes usage records, and every other module that makes them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| where [^|]*usage records [^|]*\| \[[\w.]+\]\(([\w/]+\.py)\)(.*) \|$", readme, re.MULTILINE)
+    named = {name for file, names in rows if file == "shared/jobs/ledger.py" for name in re.findall(r"`(\w+)`", names)}
+    methods = inspect.getmembers(Ledger, inspect.isfunction)
+    writing = {name for name, method in methods if "usage" in inspect.signature(method).parameters}
+    makers = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "shared").rglob("*.py")
+        if " usage_rows(" in path.read_text(encoding="utf-8").replace("def usage_rows(", "")
+    }
+
+    assert writing | {"append_usage"} == named
+    assert {"shared/jobs/attempt_usage.py", "shared/connections/probe.py"} == makers
+    assert "shared/connections/probe.py" in {file for file, _ in rows}
 
 
 def test_drawing_of_the_readme_names_the_parts_of_azure():

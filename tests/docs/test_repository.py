@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import runpy
@@ -154,18 +153,6 @@ def test_paths_in_contributing_exist():
     assert [] == [path for path in named if path.endswith("/") and not (ROOT / path).is_dir()]
 
 
-def test_walk_through_a_job_names_functions_that_exist():
-    """Each function that CONTRIBUTING.md names with its module is one of that module, or of a class in it."""
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    walk = page.partition("## One job, step by step")[2].partition("\n## ")[0]
-    named = re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", walk)
-    numbers = re.findall(r"^\| (\d) \|", walk, re.MULTILINE)
-
-    assert ["1", "2", "3", "4", "5", "6", "7"] == numbers
-    assert len(named) == len(numbers) + 3
-    assert [] == [(name, file) for name, file in named if name not in _functions(ROOT / file)]
-
-
 @pytest.mark.parametrize("file", ["CONTRIBUTING.md", ".devcontainer/devcontainer.json"])
 def test_commands_and_tiers_exist(file: str):
     """Every command of dev.py that the guide or the dev container names exists, and so does a tier of `test`."""
@@ -238,15 +225,3 @@ def test_dev_container_sets_up_by_the_project_s_command():
     assert container["postCreateCommand"].startswith("python3 dev.py ")
     settings = container["customizations"]["vscode"]["settings"]
     assert settings["python.defaultInterpreterPath"].endswith("/.venv/bin/python")
-
-
-def _functions(path: Path) -> set[str]:
-    """The functions of a module, and the methods of its classes as `Class.method`."""
-    functions = set()
-    for node in ast.parse(path.read_text()).body:
-        methods = node.body if isinstance(node, ast.ClassDef) else [node]
-        prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
-        functions |= {
-            prefix + each.name for each in methods if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-    return functions
