@@ -8,7 +8,7 @@ from local.paths import PROJECT
 TEXT = PROJECT / "docs" / "scale.md"
 """The text of two jobs: a page of this project's docs."""
 FAILING = frozenset({"unknown member", "no connection"})
-"""The titles of the jobs that are meant to fail."""
+"""The titles of the jobs that fail on purpose: one is invalid, one is of a customer without a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
         DemoJob("summary", _job("contoso", "summarize", text=text, style="bullets", max_words=80)),
     ]
     stand_in_only = [
-        DemoJob("chat, rate-limited", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
+        DemoJob("chat, after a 429", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
         DemoJob("image", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-1"}),
         DemoJob(
             "embedding",
@@ -81,9 +81,9 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
 
 
 def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911 -- a table
-    """The outcome of a job in one line: the answer, or what the output is, or the error."""
+    """The result of a job in one line: the answer, or what the output is, or the error's code."""
     if "error" in result:
-        return "{code}: {message}".format(**result["error"])
+        return str(result["error"]["code"])
     if "output" not in result:  # too large for a message
         return "{size:,} bytes in the blob {name}".format(**result["output_blob"])
     output = result["output"]

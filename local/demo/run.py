@@ -1,5 +1,5 @@
 """
-The demo: jobs of three customers through the real queue, and their results.
+The demo: jobs of three customers through the queue of the local stack, and their results.
 
 It submits jobs as any back end would, with Azure's own queue client, and reads results and usage records where the
 app writes them. Knows nothing of how the app works inside.
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
-from local.demo.tables import results_table, usage_table
+from local.demo.tables import WIDTH, error_texts, results_table, usage_table, wrapped
 from local.paths import PROJECT
 from local.stack import stack
 from local.stack.customers import Customer, onboard
@@ -37,6 +37,10 @@ KEY = "AI_API_KEY"
 TIME_LIMIT_S = 90.0
 IMAGES = PROJECT / ".demo"
 """The only folder that the demo writes to: an image to look at."""
+STAND_IN_NOTE = (
+    "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images and embeddings. "
+    "What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real subscription:"
+)
 HOST_LINES = 20
 """The last lines of the hosts' output that are printed after a timeout."""
 
@@ -45,7 +49,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Run the demo. Returns the exit code: 0 if every job ended as expected."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 100  # rich assumes 80 columns for a file or a pipe
+        console.width = WIDTH
     endpoint, key = arguments.endpoint, os.environ.get(KEY, "")
     if endpoint and not (key and arguments.model):
         console.print(f"--endpoint also needs --model, and the key in the environment variable {KEY}.")
@@ -77,23 +81,24 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     console.print("[bold]Customers[/bold], each with its own endpoint and key in Key Vault:")
     for customer in running.customers:
         console.print(f"  {customer.id:<10} {real or customer.kind}")
-    console.print()
-    results = await _run_jobs(console, running, jobs)
-    console.print(results_table(jobs, results))
+    console.print("The jobs are of these three, and of tailspin, which has no connection.\n")
+    results, repeated = await _run_jobs(console, running, jobs)
     records = await _usage(running)
+    console.print(_note_on_repeat(jobs[0], records, identical=repeated), end="\n\n")
+    console.print(results_table(jobs, results))
+    for text in error_texts(jobs, results):
+        console.print(text, end="\n\n", markup=False)
     console.print(usage_table(records))
     image = await _save_image(running, results)
     if image is not None:
         console.print(f"The image is in [bold]{image.relative_to(PROJECT)}[/bold].")
     if real:
-        console.print(billing_note(real, records))
+        console.print(wrapped(billing_note(real, records)))
     else:
         journal = await running.ai.journal(status=200)
-        recorded = sum(record["calls"] for record in records)
         console.print(
-            f"By its journal, the AI endpoint answered {len(journal)} calls. The usage records have {recorded}.\n\n"
-            "[dim]The answers are from a stand-in on this machine, not from a model. The rest of a job's path is as\n"
-            "in Azure: queue, worker, Key Vault's client, HTTP, ledger. To use a real subscription:[/dim]\n\n"
+            f"The AI endpoint counted {len(journal)} billed calls; there are {len(records)} usage records.\n\n"
+            f"[dim]{wrapped(STAND_IN_NOTE)}[/dim]\n\n"
             f"  {KEY}=… python3 dev.py demo --model DEPLOYMENT \\\n"
             "      --endpoint https://RESOURCE.openai.azure.com/openai/v1"
         )
@@ -102,25 +107,49 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     return 0 if succeeded == expected and len(results) == len(jobs) else 1
 
 
-async def _run_jobs(console: Console, running: Stack, jobs: Sequence[DemoJob]) -> dict[str, dict[str, Any]]:
-    """Send every job, and the first one twice. Returns the results by job id; raises TimeoutError if one is missing."""
-    results: dict[str, dict[str, Any]] = {}
+async def _run_jobs(
+    console: Console, running: Stack, jobs: Sequence[DemoJob]
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """
+    Send every job and, when all have a result, the first one again.
+
+    Returns the results by job id, and whether the repeated message got the same bytes. Raises TimeoutError if a result
+    is missing.
+    """
+    bodies = [b64encode(json.dumps(each.job).encode()).decode() for each in jobs]
+    received: dict[str, list[bytes]] = {each.job_id: [] for each in jobs}
+    of_first = received[jobs[0].job_id]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with _queue(running, "jobs") as jobs_queue, _queue(running, "results") as results_queue:
-        bodies = [json.dumps(each.job).encode() for each in jobs]
-        await asyncio.gather(*(jobs_queue.send_message(b64encode(body).decode()) for body in [*bodies, bodies[0]]))
-        console.print(f"Sent {len(jobs)} jobs to the queue [bold]jobs[/bold], the first one twice.")
+        await asyncio.gather(*map(jobs_queue.send_message, bodies))
+        console.print(f"Sent {len(jobs)} jobs to the queue [bold]jobs[/bold].")
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("Results", total=len(jobs))
             async with asyncio.timeout(TIME_LIMIT_S):
-                while len(results) < len(jobs):
-                    async for message in results_queue.receive_messages(messages_per_page=32):
-                        result = json.loads(b64decode(message.content))
-                        results[result["job_id"]] = result
-                        await results_queue.delete_message(message)
-                    progress.update(task, completed=len(results))
-                    await asyncio.sleep(0.1)
-    return results
+                while not all(received.values()):
+                    await _receive(results_queue, received)
+                    progress.update(task, completed=sum(map(bool, received.values())))
+                await jobs_queue.send_message(bodies[0])
+                while len(of_first) == 1:
+                    await _receive(results_queue, received)
+    results = {job_id: json.loads(result_bodies[0]) for job_id, result_bodies in received.items()}
+    return results, len(set(of_first)) == 1
+
+
+async def _receive(queue: QueueClient, received: Mapping[str, list[bytes]]) -> None:
+    """Add the results that are in the queue to those of their jobs, by job id."""
+    async for message in queue.receive_messages(messages_per_page=32):
+        result_body = b64decode(message.content)
+        received[json.loads(result_body)["job_id"]].append(result_body)
+        await queue.delete_message(message)
+    await asyncio.sleep(0.1)
+
+
+def _note_on_repeat(job: DemoJob, records: Sequence[Mapping[str, Any]], *, identical: bool) -> str:
+    """What came of the job that was sent twice."""
+    calls = sum(record["calls"] for record in records if record["job_id"] == job.job_id)
+    kind, cost = "identical" if identical else "different", "one call" if calls == 1 else f"{calls} calls"
+    return f"Sent “{job.title}” a second time: two {kind} results, {cost}."
 
 
 async def _usage(running: Stack) -> list[dict[str, Any]]:

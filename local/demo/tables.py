@@ -1,20 +1,23 @@
-"""The tables that the demo prints: each job's result, and each customer's usage."""
+"""What the demo prints: each job's result, why jobs failed, and each customer's usage. Lines fit 80 columns."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from local.demo.jobs import DemoJob, describe
+from local.demo.jobs import FAILING, DemoJob, describe
 
+WIDTH = 80
+"""Columns of a terminal that is not wider."""
 _COLOURS = {"succeeded": "green", "partial": "yellow", "failed": "red"}
 
 
 def results_table(jobs: Sequence[DemoJob], results: Mapping[str, dict[str, Any]]) -> Table:
-    """A row for each job: customer, title, status, tokens (input + output), and the answer or the error."""
+    """A row for each job: customer, title, status, tokens (input + output), and the answer or the error's code."""
     table = _table("Results")
     for name in ("customer", "job", "status"):
         table.add_column(name, no_wrap=True)
@@ -23,33 +26,61 @@ def results_table(jobs: Sequence[DemoJob], results: Mapping[str, dict[str, Any]]
     for each in jobs:
         result = results[each.job_id]
         usage, colour = result["usage"], _COLOURS[result["status"]]
-        failed = "error" in result
         table.add_row(
             each.job["customer"],
             each.title,
             f"[{colour}]{result['status']}[/{colour}]",
             f"{usage['input_tokens']} + {usage['output_tokens']}" if usage["input_tokens"] else "-",
-            Text(describe(result), no_wrap=not failed, overflow="fold" if failed else "ellipsis"),
+            Text(describe(result), no_wrap=True, overflow="ellipsis"),
         )
     return table
+
+
+def error_texts(jobs: Sequence[DemoJob], results: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The errors of the jobs that failed, in full, under a heading for those that were meant to and the others."""
+    texts = []
+    for heading, on_purpose in (("These jobs failed:", False), ("These jobs fail on purpose:", True)):
+        failed = [each for each in jobs if "error" in results[each.job_id] and (each.title in FAILING) is on_purpose]
+        lines = [_error_text(each.title, results[each.job_id]["error"]) for each in failed]
+        if lines:
+            texts.append("\n".join([heading, *lines]))
+    return texts
+
+
+def _error_text(title: str, error: Mapping[str, str]) -> str:
+    indent = " " * 2
+    return wrapped(f"{indent}{title}: {error['code']}. {error['message']}", indent=indent * 2)
 
 
 def usage_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """A row for each customer, model and payer: the sums of its usage records."""
     table = _table("Usage")
     for name in ("customer", "model", "billed to"):
-        table.add_column(name)
-    for name in ("calls", "input tokens", "output tokens"):
-        table.add_column(name, justify="right")
-    sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        table.add_column(name, no_wrap=True)
+    measures = ("calls", "input_tokens", "output_tokens", "images")
+    for name in measures:
+        table.add_column(name.replace("_", "\n"), justify="right")
+    sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0] * len(measures))
     for record in records:
         line = sums[record["PartitionKey"], record["model"], record["billed_to"]]
-        for column, name in enumerate(("calls", "input_tokens", "output_tokens")):
+        for column, name in enumerate(measures):
             line[column] += record[name]
     for key, line in sorted(sums.items()):
         table.add_row(*key, *map(str, line))
     return table
 
 
+def wrapped(text: str, *, indent: str = "") -> str:
+    """The text in lines of at most 80 columns, all but the first with an indent."""
+    return fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def _table(title: str) -> Table:
-    return Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    return Table(
+        box=SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        collapse_padding=True,
+        pad_edge=False,
+    )
