@@ -1,5 +1,5 @@
 """
-The one command of a fresh checkout: `python dev.py demo`, `start`, `soak`, `check` or `test`.
+The one command of a fresh checkout: `python3 dev.py demo`, `start`, `soak`, `check` or `test`.
 
 Creates .venv and local/node_modules on the first run and whenever the pinned requirements or this Python change,
 then runs the command. Needs only Python's standard library. Knows how to install the project, but not what the
@@ -28,9 +28,9 @@ if os.name == "nt":
 COMMANDS = {
     "demo": "run jobs for three customers on the local stack, and show their results",
     "start": "run the local stack until Ctrl-C, and write local.settings.json",
-    "soak": "run thousands of jobs with faults and killed workers, and account for every call",
+    "soak": "run thousands of jobs under faults, and reconcile every call",
     "check": "check lint, formatting, types and import contracts",
-    "test": "run the tests: all but the long ones, one tier (unit, integration, acceptance, long), or what you name",
+    "test": "run all tests but the long ones, or those of one tier, or those named",
 }
 TIERS = {  # name: what its tests need or take, and where they are
     "unit": ("only Python, under a minute", "tests/unit"),
@@ -89,7 +89,7 @@ def run(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> 
     """Install what is missing and run the command. Raises SetupFailed."""
     if {"-h", "--help"} & set(arguments):
         if name in ("check", "test"):
-            print(_help(name if name == "test" else "COMMAND"))
+            print(_help(name))
             return 0
         if not _installed():  # `local` prints its help without any package
             return _become([sys.executable, "-m", "local", name, *arguments], environment)
@@ -233,17 +233,15 @@ def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path = 
 
 
 def _help(command: str = "COMMAND") -> str:
-    lines = [f"Usage: python dev.py {command} [arguments of the command]", ""]
-    topics = COMMANDS
+    usage, topics = "COMMAND [arguments of the command]", COMMANDS
     if command == "test":
-        lines = [
-            "Usage: python dev.py test [TIER] [arguments of pytest]",
-            "",
-            "Without TIER: all but the long tests.",
-            "",
-        ]
-        topics = {name: f"{text} ({paths})" for name, (text, paths) in TIERS.items()}
-    return "\n".join([*lines, *(f"  {name:<{max(map(len, topics))}}  {text}" for name, text in topics.items())])
+        usage = "test [TIER] [arguments of pytest]\n\nWithout TIER: all tests but the long ones. The tiers:"
+        topics = {name: text for name, (text, _) in TIERS.items()}
+    elif command == "check":
+        usage = "check\n\nRuns these, and names those that failed:"
+        topics = dict.fromkeys(CHECKS, "")
+    lines = [f"  {name:<{max(map(len, topics))}}  {text}".rstrip() for name, text in topics.items()]
+    return "\n".join([f"Usage: python3 dev.py {usage}", "", *lines])
 
 
 if __name__ == "__main__":

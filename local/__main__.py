@@ -32,7 +32,7 @@ def main() -> int:
     try:
         return asyncio.run(_until_signalled(arguments.run(arguments)))
     except ModuleNotFoundError as exc:
-        print(f"{exc.name} is not installed. `python dev.py {arguments.command}` installs it.", file=sys.stderr)
+        print(f"{exc.name} is not installed. `python3 dev.py {arguments.command}` installs it.", file=sys.stderr)
         return 1
 
 
@@ -129,10 +129,14 @@ def _summary(running: Any, path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python dev.py", description="A stack on this machine in place of Azure.")
+    parser = argparse.ArgumentParser(prog="python3 dev.py", description="A stack on this machine in place of Azure.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("start", help="run the stack in the foreground until Ctrl-C")
+    command = commands.add_parser(
+        "start",
+        help="run the stack in the foreground until Ctrl-C",
+        description="Run the local stack in the foreground until Ctrl-C, and write its app settings to a file.",
+    )
     command.add_argument(
         "--no-host", action="store_true", help="start no Functions host, so that `func start` can run the app"
     )
@@ -146,7 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=start)
 
-    command = commands.add_parser("demo", help="run jobs for three customers, and show their results")
+    command = commands.add_parser(
+        "demo",
+        help="run jobs for three customers, and show their results",
+        description="Start the local stack with two workers, run eleven jobs of three customers and of one without a "
+        "connection, one of them twice, and show each result and what each customer used. With --endpoint, the jobs "
+        "that a chat model can run use that endpoint, at its owner's cost.",
+    )
     command.add_argument("--endpoint", help="URL of a real endpoint to use; its key is in AI_API_KEY")
     command.add_argument("--model", help="model or deployment of that endpoint")
     command.add_argument(
@@ -157,7 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=demo)
 
     command = commands.add_parser(
-        "soak", help="run many jobs with faults and killed workers, and account for every call"
+        "soak",
+        help="run many jobs with faults and killed workers, and reconcile every call",
+        description="Run many jobs while calls fail, workers are killed and keys are rotated. Then compare the AI "
+        "endpoint's journal with every result and usage record. The exit code is 1 if anything is lost, billed twice "
+        "or unexplained.",
     )
     command.add_argument("--jobs", type=_positive, default=2000, help="jobs with faults (default: 2000)")
     command.add_argument("--customers", type=_positive, default=20, help="customers of these jobs (default: 20)")

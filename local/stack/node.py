@@ -27,7 +27,7 @@ def node() -> str:
         if path and _version(path) >= MIN_VERSION:
             return path
     needed = ".".join(map(str, MIN_VERSION))
-    raise NotInstalled(f"Node.js {needed} or newer was not found. `python dev.py start` installs it.")
+    raise NotInstalled(f"Node.js {needed} or newer was not found. `python3 dev.py start` installs it.")
 
 
 def script(path: str) -> Path:
@@ -38,7 +38,7 @@ def script(path: str) -> Path:
     """
     file = LOCAL / "node_modules" / path
     if not file.is_file():
-        raise NotInstalled(f"{file} is missing. `python dev.py start`, or `npm ci` in {LOCAL}, installs it.")
+        raise NotInstalled(f"{file} is missing. `python3 dev.py start`, or `npm ci` in {LOCAL}, installs it.")
     return file
 
 

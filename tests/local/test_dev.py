@@ -4,6 +4,7 @@ import ast
 import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,33 @@ def test_help_of_a_command_installs_nothing(project, name, line):
     assert (done.returncode, done.stderr) == (0, "")
     assert line in done.stdout
     assert "setup" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", ["", "check", "test", "demo", "start", "soak"])
+def test_help_fits_a_terminal(arguments):
+    """Help is at most 80 columns wide, and begins with the command as the README has it."""
+    done = run(*arguments.split(), "--help", env={"COLUMNS": "80", "PATH": os.environ["PATH"]})
+
+    assert re.match(rf"usage: python3 dev\.py {arguments or 'COMMAND'}\b", done.stdout, re.IGNORECASE)
+    assert [] == [line for line in done.stdout.splitlines() if len(line) > 80]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("check", "lint-imports"),
+        ("test", "acceptance"),
+        ("demo", "show each result and what each customer used"),
+        ("start", "write its app settings"),
+        ("soak", "killed"),
+    ],
+)
+def test_help_of_a_command_is_its_own(name, words):
+    """Each command's help says what it does, and doesn't list the commands."""
+    shown = " ".join(run(name, "--help").stdout.split())
+
+    assert words in shown
+    assert "COMMAND" not in shown
 
 
 def test_an_unknown_command_is_an_error():

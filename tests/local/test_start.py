@@ -165,7 +165,7 @@ def test_a_missing_node_package_is_an_error(tmp_path, monkeypatch):
     """The message names what is missing and the command that installs it."""
     monkeypatch.setattr(node, "LOCAL", tmp_path)
 
-    with pytest.raises(node.NotInstalled, match=r"azurite\.js is missing\. `python dev\.py start`, or"):
+    with pytest.raises(node.NotInstalled, match=r"azurite\.js is missing\. `python3 dev\.py start`, or"):
         node.script("azurite/dist/src/azurite.js")
 
 
