@@ -1,5 +1,5 @@
 """
-Usage records: one row a call, in the customer's partition. Append-only: no worker corrects another's. Pure.
+Usage records: one row for each call, in the customer's partition. Append-only: no worker changes another's. Pure.
 
 An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: a call that was under way
 may have been billed. If the attempt was only slow, it appends its own records later, and then a marker that says that
@@ -18,28 +18,28 @@ from shared.contract.result import ConnectionLabel, Usage
 from shared.storage.base import Row
 
 _MAX_NAME_LENGTH = 200
-"""Characters of a name that an endpoint gives. A record that the table refuses would have the job bought again."""
+"""Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
 MARKER = Call(Usage())
 """The call of a marker. It consumed nothing, and is not counted."""
 _MARKER_SUFFIX = ".0"
 
 
-def place_of_attempt(attempt: int) -> str:
-    """Return the place, in a usage record's key, of the placeholder for an attempt that crashed."""
+def placeholder_suffix(attempt: int) -> str:
+    """Return how the key of the placeholder for a crashed attempt ends."""
     return f"~{attempt}"
 
 
-def place_of_call(attempt: int, number: int) -> str:
+def call_suffix(attempt: int, number: int) -> str:
     """
-    Return the place of an attempt's own record of a call that belongs to no step.
+    Return how the key of an attempt's record of a call ends that belongs to no step.
 
-    Numbers count from 1; 0 is the place of the marker.
+    Numbers count from 1; 0 is the marker's.
     """
     return f"~{attempt}.{number}"
 
 
-def place_of_marker(attempt: int) -> str:
-    """Return the place of the marker that all calls of an attempt are on record: right after its placeholder."""
+def marker_suffix(attempt: int) -> str:
+    """Return how the key of the marker ends that all calls of an attempt are on record: right after its placeholder."""
     return f"~{attempt}{_MARKER_SUFFIX}"
 
 
@@ -53,13 +53,13 @@ def usage_rows(
     at: datetime,
     *,
     incarnation: str = "",
-    place: str = "",
+    suffix: str = "",
 ) -> list[Row]:
     """
     Return a usage record for each call: `u_{month}_{job_id}_{incarnation}_{number}`.
 
-    If the calls have a `place` of their own in the job, such as a step's key, it stands instead of the number (and
-    `.1`, `.2` … after it). The key identifies the call, so that a record can't be written twice.
+    A `suffix`, such as a step's key, replaces the number; the second and later calls then have `.1`, `.2` … after it.
+    The key identifies the call, so that a record can't be written twice.
     """
     rows = []
     for number, call in enumerate(calls):
@@ -74,20 +74,20 @@ def usage_rows(
             "billed_to": label.billed_to,
             "at": at,
             "outcome": call.outcome,
-            # Counts that the provider did not report are marked as missing, not as zero. Images are always counted.
+            # Whether zeros are counts: a provider may report none. Images are always counted.
             "reported": call.tokens is not None,
             **{name: getattr(consumed, name) for name in Usage.__struct_fields__},
         }
         values |= {"answered_by": call.model[:_MAX_NAME_LENGTH]} if call.model else {}
         values |= {"request_id": call.request_id[:_MAX_NAME_LENGTH]} if call.request_id else {}
-        suffix = f"{number:04}" if not place else f"{place}.{number}" if number else place
-        parts = ("u", f"{at:%Y-%m}", job_id, *([incarnation] if incarnation else []), suffix)
+        ending = f"{number:04}" if not suffix else f"{suffix}.{number}" if number else suffix
+        parts = ("u", f"{at:%Y-%m}", job_id, *([incarnation] if incarnation else []), ending)
         rows.append(Row(customer, "_".join(parts), values))
     return rows
 
 
 class CountedRows:
-    """Usage records that count, out of all records in the order of their keys, read page by page."""
+    """Selects the usage records that count from all records, which it reads page by page in the order of their keys."""
 
     def __init__(self) -> None:
         self._placeholder: Row | None = None
@@ -97,11 +97,11 @@ class CountedRows:
         """Return the records of one page that count. A placeholder at its end is returned with the next page."""
         counted: list[Row] = []
         for row in rows:
-            place = row.key.rpartition("_")[2]
+            suffix = row.key.rpartition("_")[2]
             if self._placeholder is not None and row.key != f"{self._placeholder.key}{_MARKER_SUFFIX}":
                 counted.append(self._placeholder)
-            self._placeholder = row if _is_placeholder(place) else None
-            if self._placeholder is None and not _is_marker(place):
+            self._placeholder = row if _is_placeholder(suffix) else None
+            if self._placeholder is None and not _is_marker(suffix):
                 counted.append(row)
         return counted
 
@@ -111,14 +111,14 @@ class CountedRows:
 
 
 def counted(rows: Iterable[Row]) -> list[Row]:
-    """Return the records that count out of all of them, in the order of their keys."""
+    """Return the records that count. `rows`: all records, in the order of their keys."""
     reader = CountedRows()
     return [*reader.read(rows), *reader.rest()]
 
 
-def _is_placeholder(place: str) -> bool:
-    return place.startswith("~") and "." not in place
+def _is_placeholder(suffix: str) -> bool:
+    return suffix.startswith("~") and "." not in suffix
 
 
-def _is_marker(place: str) -> bool:
-    return place.startswith("~") and place.endswith(_MARKER_SUFFIX)
+def _is_marker(suffix: str) -> bool:
+    return suffix.startswith("~") and suffix.endswith(_MARKER_SUFFIX)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from shared.billing.usage import Call, call_of_answer
-from shared.billing.usage_records import MARKER, place_of_attempt, place_of_call, place_of_marker, usage_rows
+from shared.billing.usage_records import MARKER, call_suffix, marker_suffix, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
@@ -149,20 +149,20 @@ class _Record:
 
     async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
-        await self.table.insert(self._row(Call(None, outcome="unanswered"), place_of_attempt(1)))
+        await self.table.insert(self._row(Call(None, outcome="unanswered"), placeholder_suffix(1)))
 
     async def add_answered(self, call: Call) -> None:
         """Record the response, and the marker that supersedes the first record (see billing.usage_records)."""
-        await self.table.insert(self._row(call, place_of_call(1, 1)), beside=[self._row(MARKER, place_of_marker(1))])
+        await self.table.insert(self._row(call, call_suffix(1, 1)), beside=[self._row(MARKER, marker_suffix(1))])
 
     async def add_refused(self) -> None:
         """Record with the marker alone that the call was refused, and so is not billed."""
-        await self.table.insert(self._row(MARKER, place_of_marker(1)))
+        await self.table.insert(self._row(MARKER, marker_suffix(1)))
 
-    def _row(self, call: Call, place: str) -> Row:
+    def _row(self, call: Call, suffix: str) -> Row:
         connection, model = self.connection, self.model
         (row,) = usage_rows(
-            connection.customer, self.job_id, "chat", model, connection.label(), [call], self.at, place=place
+            connection.customer, self.job_id, "chat", model, connection.label(), [call], self.at, suffix=suffix
         )
         return row
 

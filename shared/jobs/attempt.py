@@ -179,7 +179,7 @@ class Attempt:
 
     def step_usage(self, key: str, calls: Sequence[Call]) -> list[Row]:
         """Return the usage records of a step's calls."""
-        return self.usage.rows_of(calls, now(), place=key)
+        return self.usage.rows_of(calls, now(), suffix=key)
 
     async def _keep_lease(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.billing.usage import Call, lost_call, total
-from shared.billing.usage_records import MARKER, place_of_attempt, place_of_call, place_of_marker, usage_rows
+from shared.billing.usage_records import MARKER, call_suffix, marker_suffix, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, Usage
@@ -34,7 +34,7 @@ class AttemptUsage:
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
     _pending: list[tuple[str, Call, datetime]] = field(default_factory=list)
-    """Calls that belong to no step and have no record yet: place in the key, call, time."""
+    """Calls that belong to no step and have no record yet: suffix of the key, call, time."""
     _number: int = 0
     _started_at: datetime = field(default_factory=now)
 
@@ -53,7 +53,7 @@ class AttemptUsage:
         at = now()
         for call in calls:
             self._number += 1
-            self._pending.append((place_of_call(self.lease.attempt, self._number), call, at))
+            self._pending.append((call_suffix(self.lease.attempt, self._number), call, at))
         self.unrecoverable += total(calls)
 
     def add_lost_responses(self, responses: list[Response]) -> None:
@@ -68,7 +68,7 @@ class AttemptUsage:
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died."""
         at = now()
-        self._pending += [(place_of_attempt(attempt), _CRASHED, at) for attempt in self.lease.crashed_attempts]
+        self._pending += [(placeholder_suffix(attempt), _CRASHED, at) for attempt in self.lease.crashed_attempts]
 
     def discard_placeholders(self) -> None:
         """Discard the placeholders that are not written: whoever has taken the job over writes them."""
@@ -77,8 +77,8 @@ class AttemptUsage:
     def markers(self) -> list[Row]:
         """Return the marker that all calls of this attempt are on record: for each month that it may be wanted in."""
         months = {f"{at:%Y-%m}": at for at in (self._started_at, now())}
-        place = place_of_marker(self.lease.attempt)
-        return [row for at in months.values() for row in self.rows_of([MARKER], at, place=place)]
+        suffix = marker_suffix(self.lease.attempt)
+        return [row for at in months.values() for row in self.rows_of([MARKER], at, suffix=suffix)]
 
     def remove(self, number: int) -> None:
         """Remove the first records, which are written."""
@@ -86,9 +86,9 @@ class AttemptUsage:
 
     def rows(self, limit: int | None = None) -> list[Row]:
         """Return the records that are to be written as rows, the first `limit` of them."""
-        return [row for place, call, at in self._pending[:limit] for row in self.rows_of([call], at, place=place)]
+        return [row for suffix, call, at in self._pending[:limit] for row in self.rows_of([call], at, suffix=suffix)]
 
-    def rows_of(self, calls: Sequence[Call], at: datetime, *, place: str = "") -> list[Row]:
+    def rows_of(self, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
         """Return other calls of the job as rows."""
         job = self.job
         # If even the connection was never resolved, the job's own name for it is used.
@@ -104,5 +104,5 @@ class AttemptUsage:
             calls,
             at,
             incarnation=self.lease.incarnation,
-            place=place,
+            suffix=suffix,
         )

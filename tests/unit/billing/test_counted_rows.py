@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.billing.usage_records import CountedRows, counted, place_of_attempt, place_of_call, place_of_marker
+from shared.billing.usage_records import CountedRows, call_suffix, counted, marker_suffix, placeholder_suffix
 from shared.storage.base import Row
 
 CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -24,26 +24,26 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 }
 
 
-def rows(places: Sequence[str], job: str = "job-1_a") -> list[Row]:
-    """Records with these places, in the order of their keys."""
-    keys = [f"u_2026-11_{job}_{place}" for place in places]
+def rows(suffixes: Sequence[str], job: str = "job-1_a") -> list[Row]:
+    """Return records whose keys end with these suffixes, in the order of their keys."""
+    keys = [f"u_2026-11_{job}_{suffix}" for suffix in suffixes]
     assert sorted(keys) == keys
     return [Row("contoso", key, {}) for key in keys]
 
 
-@pytest.mark.parametrize(("places", "expected"), CASES.values(), ids=CASES)
-def test_which_records_count(places: Sequence[str], expected: Sequence[str]) -> None:
+@pytest.mark.parametrize(("suffixes", "expected"), CASES.values(), ids=CASES)
+def test_markers_supersede_placeholders(suffixes: Sequence[str], expected: Sequence[str]) -> None:
     """A placeholder counts unless its attempt has a marker; a marker never counts; everything else does."""
-    assert expected == [row.key.removeprefix("u_2026-11_job-1_a_") for row in counted(rows(places))]
+    assert expected == [row.key.removeprefix("u_2026-11_job-1_a_") for row in counted(rows(suffixes))]
 
 
-@pytest.mark.parametrize(("places", "expected"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("suffixes", "expected"), CASES.values(), ids=CASES)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_pages_do_not_matter(places: Sequence[str], expected: Sequence[str], size: int) -> None:
+def test_pages_make_no_difference(suffixes: Sequence[str], expected: Sequence[str], size: int) -> None:
     """The same records count, each once, wherever a page ends, and if pages are empty."""
     reader, read = CountedRows(), []
-    for start in range(0, len(places), size):
-        read += reader.read(rows(places)[start : start + size])
+    for start in range(0, len(suffixes), size):
+        read += reader.read(rows(suffixes)[start : start + size])
         read += reader.read([])
 
     read += reader.rest()
@@ -51,15 +51,15 @@ def test_pages_do_not_matter(places: Sequence[str], expected: Sequence[str], siz
     assert expected == [row.key.removeprefix("u_2026-11_job-1_a_") for row in read]
 
 
-def test_a_marker_is_of_its_own_job_and_month() -> None:
-    """A placeholder at the end of one job's records counts, although the next job's begin with a marker."""
+def test_marker_belongs_to_its_job() -> None:
+    """A placeholder counts if it is a job's last record, even if another job's marker follows."""
     jobs = [*rows(["~1"]), *rows(["~1.0"], "job-2_a")]
 
     assert jobs[:1] == counted(jobs)
 
 
-def test_places() -> None:
-    """A marker is right behind its placeholder, and before the calls of the attempt."""
-    places = [place_of_attempt(1), place_of_marker(1), place_of_call(1, 1), place_of_call(1, 10), place_of_attempt(10)]
+def test_suffixes_are_sorted() -> None:
+    """A marker follows its placeholder, before the calls of its attempt."""
+    suffixes = [placeholder_suffix(1), marker_suffix(1), call_suffix(1, 1), call_suffix(1, 10), placeholder_suffix(10)]
 
-    assert ["~1", "~1.0", "~1.1", "~1.10", "~10"] == places == sorted(places)
+    assert ["~1", "~1.0", "~1.1", "~1.10", "~10"] == suffixes == sorted(suffixes)
