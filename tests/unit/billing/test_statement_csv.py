@@ -1,29 +1,54 @@
-"""Statements as CSV: which cells are quoted, so that no spreadsheet reads them as a formula."""
+"""Statements as CSV: the same lines as in JSON, and no cell that a spreadsheet reads as a formula."""
 
 from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.billing.statement_csv import encode_csv
+from shared.billing.statements import Statements
 from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
+from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of, table_of
 
 
 def statement(**members: str) -> Statement:
-    """A statement of one line with these labels."""
+    """Return a statement of one line with these dimensions."""
     sums = msgspec.structs.asdict(UsageTotals())
     line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
     totals = StatementTotals(answered=UsageTotals(), lost=UsageTotals(), unanswered=UsageTotals())
     return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
 
 
+@settings(max_examples=60)
+@given(jobs=st.lists(JOBS, max_size=6), by=dimensions)
+async def test_csv_has_the_lines_of_the_json(jobs: list[tuple[Any, ...]], by: list[str]):
+    """A CSV reader gets the statement's lines back, with a quote before some cells; no cell begins like a formula."""
+    statement = await Statements(await table_of(records_of(jobs))).read("acme", MONTH, by)
+
+    text = encode_csv(statement).decode()
+
+    assert text.endswith("\r\n")
+    expected = [{name: str(value) for name, value in line.items()} for line in msgspec.to_builtins(statement.lines)]
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert expected == [{name: value.removeprefix("'") for name, value in line.items()} for line in lines]
+    assert [] == [
+        cell
+        for line in csv.reader(io.StringIO(text, newline=""))
+        for cell in line
+        if cell.lstrip()[:1] in {*"=+-@\uff1d\uff0b\uff0d\uff20"} or cell[:1] in {"\t", "\r", "\n"}
+    ]
+
+
 @pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
-def test_a_formula_is_quoted_behind_invisible_characters(first: str, formula: str):
-    """A spreadsheet may ignore what does not print: whatever precedes a formula, the cell becomes text."""
+def test_formula_after_invisible_characters_is_quoted(first: str, formula: str):
+    """A spreadsheet may ignore characters that don't print, so a formula after them is quoted too."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=first + formula)).decode()))
 
     assert f"'{first}{formula}" == line[0]
@@ -31,7 +56,7 @@ def test_a_formula_is_quoted_behind_invisible_characters(first: str, formula: st
 
 @pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
 def test_other_names_are_not_quoted(model: str):
-    """A text that can't be a formula has no quote in front of it."""
+    """A text that can't be a formula is not quoted."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=model)).decode()))
 
     assert model == line[0]
