@@ -192,6 +192,24 @@ def test_only_operations_of_a_deployment_are_put_under_it(operation, expected):
     assert f"https://r.openai.azure.com/openai{expected}?api-version={GA}" == endpoint.url(operation, "m")
 
 
+@pytest.mark.parametrize(
+    ("text", "api_version", "for_images", "for_chat"),
+    [
+        ("/openai/deployments/d", None, "2025-04-01-preview", GA),
+        ("/openai/deployments/d", GA, GA, GA),
+        ("/openai/deployments/d?api-version=2025-03-01", None, "2025-03-01", "2025-03-01"),
+        ("/openai/v1", None, None, None),
+        ("/openai/v1", "preview", "preview", "preview"),
+    ],
+)
+def test_images_need_a_preview_version(text, api_version, for_images, for_chat):
+    """In the deployment style, images have a preview version, unless the connection names a version."""
+    endpoint = parse_endpoint(f"https://r.openai.azure.com{text}", api_version=api_version)
+
+    assert for_images == endpoint.for_operation("images/generations").api_version
+    assert for_chat == endpoint.for_operation("chat/completions").api_version
+
+
 def test_pasted_list_of_models_is_cut_and_the_models_route_is_not():
     """`/models` after /v1 or /openai is an operation; directly under a Foundry host it is the inference route."""
     assert parse_endpoint("https://api.openai.com/v1/models").base == "https://api.openai.com/v1"

@@ -189,6 +189,13 @@ def test_a_message_that_is_no_text_is_not_quoted(message: object):
     assert "The endpoint refused the request (400)." == str(map_error(400, {}, body("x", message)))
 
 
+def test_a_message_cut_within_a_character_is_quoted():
+    """A message that ends in half a surrogate pair is quoted, with U+FFFD in its place."""
+    data = rb'{"error": {"code": "x", "message": "No \ud83d"}}'
+
+    assert "The endpoint refused the request (400): No \ufffd" == str(map_error(400, {}, data)).rstrip(".")
+
+
 @pytest.mark.parametrize(
     "unreadable", [b"[]", b"null", b"3", b'"x"', b"\xff", b"{", b"[" * 50_000, b'{"error": null}', b'{"error": []}']
 )

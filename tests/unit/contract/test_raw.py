@@ -1,0 +1,98 @@
+"""The input of `raw`: paths, bodies, queries and headers that are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.contract.raw import decode_raw
+from shared.errors import InvalidJob
+
+REFUSED = {
+    "full URL": ({"path": "https://evil.example/x"}, "`input.path`"),
+    "upper-case scheme": ({"path": "HTTPS:x"}, "`input.path`"),
+    "network path": ({"path": "//evil.example/x"}, "`input.path`"),
+    "empty segment": ({"path": "a//b"}, "`input.path`"),
+    "trailing slash": ({"path": "a/"}, "`input.path`"),
+    "backslash": ({"path": "\\\\evil.example"}, "`input.path`"),
+    "backslash within": ({"path": "a\\b"}, "`input.path`"),
+    "dots": ({"path": "a/../b"}, "`input.path`"),
+    "dots first": ({"path": "../x"}, "`input.path`"),
+    "one dot": ({"path": "./x"}, "`input.path`"),
+    "encoded dots": ({"path": "a/%2e%2E/b"}, "`input.path`"),
+    "half encoded dots": ({"path": "a/.%2e"}, "`input.path`"),
+    "dots with a parameter": ({"path": "a/..;x=1/b"}, "`input.path`"),
+    "dots encoded twice": ({"path": "a/%252e%252e/b"}, "`input.path`"),
+    "encoded slash": ({"path": "a%2f..%2fb"}, "`input.path`"),
+    "encoded backslash": ({"path": "a%5cb"}, "`input.path`"),
+    "query": ({"path": "a?b=c"}, "`query`"),
+    "fragment": ({"path": "a#b"}, "`input.path`"),
+    "user name": ({"path": "@evil.example/x"}, "`input.path`"),
+    "line break": ({"path": "a\r\nHost: evil"}, "`input.path`"),
+    "encoded line break": ({"path": "a%0d%0ab"}, "`input.path`"),
+    "encoded null character": ({"path": "a%00"}, "`input.path`"),
+    "space": ({"path": "a b"}, "`input.path`"),
+    "path beyond ASCII": ({"path": "é"}, "`input.path`"),
+    "half an escape": ({"path": "a%2"}, "`input.path`"),
+    "no path": ({"path": ""}, "`input.path`"),
+    "slash alone": ({"path": "/"}, "`input.path`"),
+    "method": ({"method": "get"}, "`input.method` must be one of GET, POST, PUT, PATCH, DELETE."),
+    "unknown method": ({"method": "TRACE"}, "`input.method`"),
+    "response type": ({"response_type": "xml"}, "`input.response_type` must be one of json, text, binary."),
+    "two bodies": ({"json": None, "data": "x"}, "`input.data` can't be combined with `input.json`"),
+    "a body and a form": ({"data": "x", "files": {}}, "`input.files` can't be combined with `input.data`"),
+    "three bodies": ({"data": "x", "form": {}, "files": {}}, "`input.form`"),
+    "a body for a GET": ({"json": {}, "method": "GET"}, "`input.json`"),
+    "empty form": ({"form": {}}, "`input.form` is empty"),
+    "form value": ({"form": {"n": 1}}, "`input.form.n` must be a string"),
+    "not base64": ({"files": {"f": "a b c"}}, "`input.files.f` must be base64"),
+    "not base64 in an object": ({"files": {"f": {"content": "é"}}}, "`input.files.f.content` must be base64"),
+    "file without content": ({"files": {"f": {"filename": "a"}}}, "`input.files.f.content` is missing"),
+    "file that is a number": ({"files": {"f": 3}}, "`input.files.f`"),
+    "unknown member of a file": ({"files": {"f": {"content": "", "name": "a"}}}, "`input.files.f.name`"),
+    "header in a file's type": (
+        {"files": {"f": {"content": "", "content_type": "a/b\r\nx: y"}}},
+        "`input.files.f.content_type`",
+    ),
+    "line break in a file's name": ({"files": {"f": {"content": "", "filename": "a\nb"}}}, "`input.files.f.filename`"),
+    "content type of a form": (
+        {"form": {"a": "b"}, "headers": {"Content-Type": "a/b"}},
+        "`input.headers.content-type`",
+    ),
+    "query of objects": ({"query": {"a": {}}}, "`input.query.a`"),
+    "query of null": ({"query": {"a": [None]}}, "`input.query.a[0]`"),
+    "unknown member": ({"url": "x"}, "`input.url`"),
+    "header value": ({"headers": {"x": 1}}, "`input.headers.x`"),
+    "header injection": ({"headers": {"x": "a\r\napi-key: b"}}, "`input.headers.x`"),
+    "header beyond ASCII": ({"headers": {"x": "é"}}, "`input.headers.x`"),
+    "injection by name": ({"headers": {"x: y\r\nz": "a"}}, "is not a valid header name"),
+    "header without a name": ({"headers": {"": "a"}}, "is not a valid header name"),
+    "the same header twice": ({"headers": {"Accept": "a", "accept": "b"}}, "`input.headers.accept` occurs twice"),
+}
+
+
+@pytest.mark.parametrize(("members", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_invalid_input_is_refused(members: dict[str, Any], words: str):
+    """An error names the member at fault, and doesn't quote a path or the value of a header."""
+    with pytest.raises(InvalidJob) as refused:
+        decode_raw(json.dumps({"path": "x"} | members).encode())
+
+    assert words in str(refused.value)
+    assert "evil" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "authorization", "AUTHORIZATION", "api-key", "Api-Key", "x-api-key", "Ocp-Apim-Subscription-Key"),
+        *("proxy-authorization", "Proxy-Connection", "cookie", "content-length", "transfer-encoding", "connection"),
+        *("te", "upgrade", "expect", "x-forwarded-for", "X-Forwarded-Host", "forwarded", "openai-organization"),
+        *("OpenAI-Project", "keep-alive", "trailer", "accept-encoding"),
+    ],
+)
+def test_reserved_headers_are_refused(name: str):
+    """A job can't set a header that the connection or the HTTP client sets, in any spelling."""
+    with pytest.raises(InvalidJob, match=f"`input.headers.{name}` can't be set"):
+        decode_raw(json.dumps({"path": "x", "headers": {name: "a"}}).encode())

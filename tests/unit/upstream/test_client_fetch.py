@@ -1,0 +1,85 @@
+"""Getting what is at a URL that a response named, such as an image: without a key, and only from public hosts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from shared.errors import ProviderUnavailable, UpstreamRetryLater
+from shared.secret import Secret
+from shared.upstream.client import UpstreamClient
+from shared.upstream.messages import ApiKey, Response
+from tests.support.clients import opened
+from tests.support.contexts import context_of
+from tests.support.image_host import ImageHost, open_image_host
+from tests.support.image_samples import PNG
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def image_host() -> AsyncIterator[ImageHost]:
+    """A host of images."""
+    async with open_image_host() as host:
+        yield host
+
+
+async def fetch(client: UpstreamClient, url: str) -> Response:
+    """Fetch a URL with a job's retries."""
+    return await context_of(client, "http://127.0.0.1", ApiKey("api-key", Secret("k"))).fetch(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://images.example.com/a.png",
+        "https://10.0.0.5/a.png",
+        "https://169.254.169.254/metadata",
+        "https://localhost.localdomain@evil.example/a",
+        "ftp://images.example.com/a.png",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+        "https://" + "a" * 70_000,
+    ],
+)
+async def test_forbidden_urls_are_not_fetched(url: str):
+    """Only https to a public name is fetched: no plain http, no IP address, no other scheme."""
+    async with opened() as client:
+        with pytest.raises(ProviderUnavailable):
+            await client.fetch(url, timeout_s=5)
+
+
+async def test_loopback_is_fetched_only_if_it_is_allowed(image_host: ImageHost):
+    """A URL on this machine is fetched if ALLOW_LOCAL_ENDPOINTS is on, and refused otherwise."""
+    async with opened() as client:
+        assert PNG == (await fetch(client, f"{image_host.url}/x")).body
+    async with opened(allow_local=False) as client:
+        with pytest.raises(ProviderUnavailable, match="may not be called"):
+            await fetch(client, f"{image_host.url}/x")
+
+
+async def test_transient_failure_is_retried(image_host: ImageHost):
+    """A fetch that failed temporarily is tried again."""
+    image_host.answers["/flaky"] = [web.Response(status=503, headers={"retry-after-ms": "1"})]
+    async with opened() as client:
+        assert PNG == (await fetch(client, f"{image_host.url}/flaky")).body
+
+
+async def test_long_wait_requeues_the_job(image_host: ImageHost):
+    """If the host requests a longer wait than a call can wait, the job is requeued for that time."""
+    image_host.answers["/later"] = [web.Response(status=503, headers={"retry-after": "90"})]
+    async with opened() as client:
+        with pytest.raises(UpstreamRetryLater) as wait:
+            await fetch(client, f"{image_host.url}/later")
+
+    assert (90, ProviderUnavailable) == (wait.value.delay_s, type(wait.value.reason))
+
+
+async def test_too_large_body_is_refused(image_host: ImageHost, monkeypatch: pytest.MonkeyPatch):
+    """A body that exceeds the limit of responses is refused."""
+    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 1000)
+    image_host.answers["/large"] = [web.Response(body=b"x" * 2000)]
+    async with opened() as client:
+        with pytest.raises(ProviderUnavailable, match="more than"):
+            await fetch(client, f"{image_host.url}/large")
