@@ -1,4 +1,4 @@
-"""Event streams: what the standard calls an event, however the lines end."""
+"""Event streams, read by the rules of the HTML standard."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ STREAMS = {
     "no data, no event": (b"event: add\nid: 1\n\ndata: a\n\n", ["a"]),
     "fields are case-sensitive": (b"Data: a\ndata : b\n\n", []),
     "empty data is data": (b"data\n\ndata\ndata\n\ndata:", ["", "\n"]),
-    "broken off": (b"data: a\n\ndata: b\n", ["a"]),
-    "broken off in a line": (b"data: a\n\ndata: b", ["a"]),
+    "cut off": (b"data: a\n\ndata: b\n", ["a"]),
+    "cut off in a line": (b"data: a\n\ndata: b", ["a"]),
     "a byte order mark": (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
-    "a second byte order mark is a field's": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+    "a second byte order mark is part of the field": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
     "blank lines": (b"\n\n\ndata: a\n\n\n\ndata: b\n\n", ["a", "b"]),
     "line ends of other kinds": ("data: a\u2028b\x0bc\x85d\n\n".encode(), ["a\u2028b\x0bc\x85d"]),
     "invalid UTF-8": (b"data: a\xff\n\n", ["a\ufffd"]),
@@ -34,13 +34,13 @@ STREAMS = {
 
 
 @pytest.mark.parametrize(("stream", "expected"), STREAMS.values(), ids=STREAMS.keys())
-def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[str]):
-    """The data of events is what the standard's rules give, its own examples among them."""
+def test_data_follows_the_standard(stream: bytes, expected: list[str]):
+    """The data of events follows the standard's rules; some of the streams are its own examples."""
     assert expected == event_data(stream)
 
 
-def test_data_is_json_where_it_is_some():
-    """JSON is decoded, other text is left, and the mark that ends OpenAI's streams is dropped."""
+def test_json_data_is_decoded():
+    """Data that is JSON is decoded, other data stays text, and `[DONE]`, which ends OpenAI's streams, is omitted."""
     stream = b'data: {"a": [1, null]}\n\ndata: {"a":\n\ndata: 7\n\ndata: bye\n\ndata: [DONE]\n\n'
 
     assert [{"a": [1, None]}, '{"a":', 7, "bye"] == read_events(stream)
@@ -53,8 +53,8 @@ NOISE = st.sampled_from(["", ": ping", "event: delta", "id: 7", "retry: 5", "oth
 
 
 @given(events=st.lists(st.tuples(DATA, NOISE), max_size=6), end=ENDS, mark=st.booleans())
-def test_what_was_written_is_read(events: list[tuple[str, str]], end: str, mark: bool):
-    """Events written after the standard come back one by one, whatever stands between their data."""
+def test_written_events_are_read(events: list[tuple[str, str]], end: str, mark: bool):
+    """Events that follow the standard are read one by one, with any other fields between their data."""
     stream = "\ufeff" if mark else ""
     for data, noise in events:
         lines = [*([noise] if noise else []), *(f"data: {line}" for line in data.split("\n")), ""]
@@ -65,8 +65,13 @@ def test_what_was_written_is_read(events: list[tuple[str, str]], end: str, mark:
 
 @given(stream=st.binary(max_size=60), end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_any_bytes_are_read(stream: bytes, end: bytes):
-    """No bytes make the reading fail, and what stands before them whole is read all the same."""
+    """No bytes make reading fail, and the complete events before them are read."""
     before = b"data: first" + end + end
 
     assert ["first"] == event_data(before + stream)[:1]
     assert len(read_events(before + stream)) <= len(event_data(before + stream))
+
+
+def test_text_cut_within_a_character_is_decoded():
+    """An event whose JSON ends in half a surrogate pair is decoded like others, with U+FFFD in its place."""
+    assert [{"a": "b\ufffd"}] == read_events(rb'data: {"a": "b\ud83d"}' + b"\n\n")

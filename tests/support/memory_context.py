@@ -1,0 +1,158 @@
+"""An action's context in memory, for unit tests of one action: no Storage, no ledger and no network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal
+
+from shared.actions.base import Outcome, Step
+from shared.actions.operation import JsonOperation
+from shared.billing.usage import Call
+from shared.connections.connection import Connection
+from shared.connections.endpoint import parse_endpoint
+from shared.contract.result import OutputBlob
+from shared.errors import RateLimited, UpstreamRetryLater
+from shared.secret import Secret
+from shared.upstream.capabilities import Capabilities
+from shared.upstream.messages import ApiKey, Operation, Response
+
+Respond = Callable[[Operation], Response]
+
+
+def response(body: Any, *, status: int = 200, **headers: str) -> Response:
+    """Return a response with this JSON, or with bytes as they are; `content_type="a/b"` becomes a header."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, "req-1")
+
+
+def completion(text: str | None = "Hello.", *, finish_reason: str = "stop", **members: Any) -> Response:
+    """Return a chat completion."""
+    choices = [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}]
+    return response({"choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 7}} | members)
+
+
+def in_turn(*responses: Response | Exception) -> Respond:
+    """Give these responses one after the other, and raise those that are exceptions."""
+    rest = list(responses)
+
+    def respond(_: Operation) -> Response:
+        current = rest.pop(0)
+        if isinstance(current, Exception):
+            raise current
+        return current
+
+    return respond
+
+
+@dataclass
+class MemoryContext:
+    """
+    See `actions.base.Context`. `respond` stands for the endpoint: it returns a call's response or raises.
+
+    Steps last as long as the context, so that running an action on it again is a later attempt of the same job.
+    """
+
+    respond: Respond
+    endpoint: str = "https://r.openai.azure.com/openai/v1"
+    source: Literal["key_vault", "static"] = "key_vault"
+    strict: bool = False
+    max_concurrency: int | None = None
+    calls_left: float = math.inf
+    """After so many calls the endpoint wants the job to wait."""
+    pages: Mapping[str, Response] = field(default_factory=dict)
+    """What `fetch` gets, by URL."""
+    model: str = "m"
+    steps: dict[str, Step] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    called: list[Operation] = field(default_factory=list)
+    """The operations that were called, in order."""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+
+    @property
+    def connection(self) -> Connection:
+        """See Context."""
+        access = ApiKey("api-key", Secret("k"))
+        endpoint = parse_endpoint(self.endpoint)
+        return Connection(
+            "contoso", "default", self.source, "v1", endpoint, access, max_concurrency=self.max_concurrency
+        )
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The JSON of the calls, in order."""
+        return [json.loads(operation.request.content) for operation in self.called]
+
+    @property
+    def billed(self) -> list[Call]:
+        """The calls that steps have recorded."""
+        return [call for step in self.steps.values() for call in step.calls]
+
+    def operation(self, name: str, body: dict[str, Any], **options: Any) -> JsonOperation:
+        """See Context."""
+        return JsonOperation(
+            name,
+            body,
+            connection=self.connection,
+            model=self.model,
+            capabilities=self.capabilities,
+            strict=self.strict,
+            **options,
+        )
+
+    async def call(self, operation: Operation) -> Response:
+        """See Context."""
+        await asyncio.sleep(0)  # other calls run meanwhile
+        if self.calls_left <= 0:
+            raise UpstreamRetryLater(RateLimited("Slow down."), 60)
+        self.calls_left -= 1
+        self.called.append(operation)
+        return self.respond(operation)
+
+    async def fetch(self, url: str) -> Response:
+        """See Context."""
+        return self.pages[url]
+
+    def batch_limit(self, operation: str) -> int | None:
+        """See Context."""
+        return self.capabilities.batch_limit(self.model, operation)
+
+    def learn_batch_limit(self, operation: str, limit: int) -> None:
+        """See Context."""
+        self.capabilities.learn_batch_limit(limit, self.model, operation)
+
+    def operation_for(self, operation: str) -> str:
+        """See Context."""
+        return self.capabilities.operation_for(operation, self.model, operation)
+
+    def learn_operation_for(self, operation: str, other: str) -> None:
+        """See Context."""
+        self.capabilities.learn_operation(other, self.model, operation)
+
+    async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
+        """See Context."""
+        if key not in self.steps:
+            self.steps[key] = await work()
+        return self.steps[key]
+
+    async def get_step(self, key: str) -> Step | None:
+        """See Context."""
+        return self.steps.get(key)
+
+    async def save_blob(self, name: str, data: bytes, content_type: str) -> OutputBlob:
+        """See Context."""
+        self.blobs[name] = data
+        sha256 = hashlib.sha256(data).hexdigest()
+        return OutputBlob(
+            container="results", name=f"contoso/job-1/{name}", size=len(data), sha256=sha256, content_type=content_type
+        )
+
+
+async def run_action(action: ModuleType, request: Mapping[str, Any], ctx: MemoryContext) -> Outcome:
+    """Run an action on a job's `input`."""
+    return await action.run(action.decode(json.dumps(request).encode()), ctx)

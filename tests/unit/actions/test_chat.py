@@ -1,0 +1,74 @@
+"""`chat`: responses of chat completions, and of the older completions, as outcomes. See also the golden responses."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.actions.chat import parse_chat
+from shared.errors import ContentFiltered, ProviderUnavailable
+from tests.support.memory_context import response
+
+
+def test_text_of_completions_is_in_the_choice():
+    """Completions, the older operation, have the text in the choice; the output is that of a chat."""
+    outcome = parse_chat(response({"choices": [{"text": "Hello."}]}), ["a became b"])
+
+    assert outcome.output is not None
+    assert ("Hello.", ["a became b"]) == (outcome.output["text"], outcome.output["adapted"])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"choices": {}}', b'{"choices": []}', b'{"choices": [1]}']
+)
+def test_response_without_choices_fails_and_is_billed(body: bytes):
+    """A 2xx response that is not a chat completion fails the job; the call is recorded without tokens."""
+    outcome = parse_chat(response(body, status=201))
+
+    assert ("failed", None) == (outcome.status, outcome.output)
+    assert isinstance(outcome.error, ProviderUnavailable)
+    assert (201, "req-1") == (outcome.error.facts.status, outcome.error.facts.request_id)
+    assert [(None, "req-1")] == [(call.tokens, call.request_id) for call in outcome.calls]
+
+
+@pytest.mark.parametrize("message", [None, "x", {}, {"content": None}, {"content": []}])
+def test_choice_without_text_has_none(message: object):
+    """`text` is null if the first choice's content is missing or is no string."""
+    outcome = parse_chat(response({"choices": [{"message": message}]}))
+
+    assert outcome.output is not None
+    assert outcome.output["text"] is None
+
+
+@pytest.mark.parametrize(
+    ("reasons", "status"),
+    [
+        (["stop", "stop"], "succeeded"),
+        (["stop", "content_filter"], "partial"),
+        (["content_filter", "content_filter"], "failed"),
+    ],
+)
+def test_filtered_choices_decide_the_status(reasons: list[str], status: str):
+    """A chat is partial if the content filter stopped some choices, failed if it stopped all; the call was billed."""
+    verdict = {"violence": {"filtered": True}}
+    choices = [{"finish_reason": reason, "message": {"content": "x"}} for reason in reasons]
+    choices[-1]["content_filter_results"] = verdict
+
+    outcome = parse_chat(response({"choices": choices}))
+
+    assert (status, 1) == (outcome.status, len(outcome.calls))
+    if status == "succeeded":
+        assert outcome.error is None
+    else:
+        assert isinstance(outcome.error, ContentFiltered)
+        assert verdict == outcome.error.facts.detail["content_filter_result"]
+
+
+def test_text_cut_within_a_character_is_kept():
+    """Half a surrogate pair becomes U+FFFD; the answer and its usage are kept."""
+    body = rb'{"choices": [{"message": {"content": "a\ud83d"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 9}}'
+
+    outcome = parse_chat(response(body))
+
+    assert outcome.output is not None
+    assert "a\ufffd" == outcome.output["text"]
+    assert [(1, 9)] == [(call.consumed().input_tokens, call.consumed().output_tokens) for call in outcome.calls]

@@ -1,0 +1,114 @@
+"""`image`: calls and outcomes, on a context in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.actions import image
+from shared.actions.base import Deferred
+from shared.errors import ConnectionInvalid, RequestRejected, UpstreamFacts
+from shared.upstream.messages import Operation, Response
+from tests.support.image_samples import PNG
+from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+
+IMAGE_URL = "https://images.example.com/a.png"
+
+
+def images(count: int, **members: Any) -> Response:
+    """Return a response with images at a URL."""
+    return response({"data": [{"url": IMAGE_URL}] * count} | members)
+
+
+def one_a_call(operation: Operation) -> Response:
+    """Refuse more than one image, as DALL-E 3 does."""
+    if operation.body.get("n", 1) > 1:
+        raise RequestRejected("You must provide n=1 for this model.", UpstreamFacts(400))
+    return images(1, size="1024x1024")
+
+
+async def test_models_route_is_refused_before_any_call():
+    """Foundry's models route has no images: the job fails at once, and the error names the right endpoint."""
+    ctx = MemoryContext(in_turn(), endpoint="https://r.services.ai.azure.com/models")
+
+    with pytest.raises(ConnectionInvalid, match="/openai/v1"):
+        await run_action(image, {"prompt": "A cat"}, ctx)
+
+
+async def test_fewer_images_than_requested_are_partial():
+    """If a response has fewer images than requested, the missing ones have errors."""
+    ctx = MemoryContext(in_turn(images(1)), pages={IMAGE_URL: response(PNG)})
+
+    outcome = await run_action(image, {"prompt": "A cat", "n": 3}, ctx)
+
+    assert ("partial", 2, None) == (outcome.status, outcome.output["failed"], outcome.error)
+    assert "The endpoint returned 1 of 3 images." == outcome.output["images"][2]["error"]["message"]
+
+
+@pytest.mark.parametrize("respond", [lambda _: images(2), one_a_call])
+async def test_empty_image_at_a_url_fails(respond: Any):
+    """An image whose URL returns no bytes has an error; if no image is left, that is the job's error."""
+    ctx = MemoryContext(respond, pages={IMAGE_URL: response(b"")})
+
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert ("failed", 2, "provider_unavailable") == (outcome.status, outcome.output["failed"], outcome.error.code)
+    assert "is empty" in str(outcome.error)
+    assert 2 == sum(call.images for call in ctx.billed)
+
+
+async def test_model_that_generates_one_image_a_call_is_learned():
+    """If a model refuses `n`, each image has a call of its own; the next job on that model makes them at once."""
+    ctx = MemoryContext(one_a_call, pages={IMAGE_URL: response(PNG)})
+
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+    ctx.steps.clear()
+    await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert ("succeeded", ["n became 1, in 2 calls"]) == (outcome.status, outcome.output["adapted"])
+    assert "1024x1024" == outcome.output["size"]
+    assert [2, None, None, None, None] == [body.get("n") for body in ctx.bodies]
+
+
+async def test_misleading_refusal_of_n_is_not_learned():
+    """If calls for one image are refused too, nothing is learned of `n`, and the job fails with that refusal."""
+    refusal = RequestRejected("Invalid value of n or prompt.", UpstreamFacts(400))
+    ctx = MemoryContext(in_turn(*[refusal] * 3))
+
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert ("failed", "request_rejected") == (outcome.status, outcome.error.code)
+    assert ctx.batch_limit("images/generations") is None
+
+
+async def test_strict_job_sends_n_unchanged():
+    """A strict job fails if the model refuses `n`, even if that was learned before."""
+    ctx = MemoryContext(one_a_call, strict=True)
+    ctx.learn_batch_limit("images/generations", 1)
+
+    with pytest.raises(RequestRejected, match="n=1"):
+        await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert [2] == [body["n"] for body in ctx.bodies]
+
+
+async def test_other_refusal_is_final():
+    """A refusal that isn't about `n` fails the job after one call."""
+    ctx = MemoryContext(in_turn(RequestRejected("The size 1x1 is not one of this model's.", UpstreamFacts(400))))
+
+    with pytest.raises(RequestRejected, match="The size 1x1"):
+        await run_action(image, {"prompt": "A cat", "n": 3, "size": "1x1"}, ctx)
+
+
+async def test_throttled_image_defers_the_job():
+    """If one of several calls has to wait, so does the job; a later attempt makes only the missing call."""
+    ctx = MemoryContext(one_a_call, pages={IMAGE_URL: response(PNG)}, calls_left=2)
+
+    deferred = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+    ctx.calls_left = 1
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert isinstance(deferred, Deferred)
+    assert ("partial", "succeeded") == (deferred.fallback.status, outcome.status)
+    assert (3, 2) == (len(ctx.called), len(ctx.billed))

@@ -1,0 +1,214 @@
+"""`raw`: URLs, outcomes, and the operations that a static connection allows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.actions import raw
+from shared.actions.raw import call_of, path_below, raw_url
+from shared.billing.usage import Call
+from shared.connections.endpoint import parse_endpoint
+from shared.contract.raw import decode_raw
+from shared.contract.result import Usage
+from shared.errors import InvalidJob
+from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+
+AZURE = "https://r.openai.azure.com"
+V1 = f"{AZURE}/openai/v1"
+DEPLOYMENT = f"{AZURE}/openai/deployments/allowed"
+
+
+def url(endpoint: str, path: str, **members: Any) -> str:
+    """Return the URL of a job with this path, on the model `m 1`."""
+    request = decode_raw(json.dumps({"path": path, **members}).encode())
+    return raw_url(request, parse_endpoint(endpoint), "m 1")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "query", "expected"),
+    [
+        (V1, "chat/completions", {}, "/openai/v1/chat/completions"),
+        (V1, "a", {"api-version": "preview"}, "/openai/v1/a?api-version=preview"),
+        (f"{V1}?api-version=preview", "a", {"b": 1}, "/openai/v1/a?api-version=preview&b=1"),
+        (AZURE, "models", {}, "/openai/models?api-version=2024-10-21"),
+        (AZURE, "models", {"a": "b"}, "/openai/models?api-version=2024-10-21&a=b"),
+        (AZURE, "models", {"Api-Version": "x"}, "/openai/models?Api-Version=x"),
+        (AZURE, "deployments/d/x", {}, "/openai/deployments/d/x?api-version=2024-10-21"),
+        (AZURE, "audio/speech", {}, "/openai/deployments/m%201/audio/speech?api-version=2024-10-21"),
+        (DEPLOYMENT, "embeddings", {}, "/openai/deployments/allowed/embeddings?api-version=2024-10-21"),
+        (DEPLOYMENT, "deployments/%61llowed/x", {}, "/openai/deployments/%61llowed/x?api-version=2024-10-21"),
+        ("https://r.services.ai.azure.com/models", "info", {}, "/models/info?api-version=2024-05-01-preview"),
+        (
+            "https://api.openai.com",
+            "a",
+            {"b[]": ["c/d", 2, False], "e": "+ &"},
+            "/v1/a?b%5B%5D=c%2Fd&b%5B%5D=2&b%5B%5D=false&e=%2B%20%26",
+        ),
+    ],
+)
+def test_url_follows_the_endpoints_style(endpoint: str, path: str, query: dict[str, Any], expected: str):
+    """A path is under the base, a deployment's operation under its deployment; the job's API version has precedence."""
+    assert expected == url(endpoint, path, query=query).removeprefix(f"https://{parse_endpoint(endpoint).host}")
+
+
+@given(
+    path=st.text(max_size=12) | st.text("./\\%2eE5cf;:@?#a", max_size=12),
+    endpoint=st.sampled_from([V1, AZURE, "https://api.openai.com"]),
+)
+def test_no_path_leaves_the_endpoint(path: str, endpoint: str):
+    """Every path that is accepted stays under the endpoint, also on servers that decode segments."""
+    base = parse_endpoint(endpoint).base
+    try:
+        result = url(endpoint, path)
+    except InvalidJob:
+        return
+
+    rest = result.removeprefix(f"{base}/").partition("?")[0]
+    assert result.startswith(f"{base}/")
+    assert path.removeprefix("/") == rest
+    assert not {"", ".", ".."} & {segment.lower().replace("%2e", ".") for segment in rest.split("/")}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("deployments/other/chat/completions", "Deployments/other", "deployments"),
+        *("%64eployments/other/chat/completions", "%64EPLOYMENTS/other/x", "deployments%20/other/x"),
+        *("deployments;x/other/chat/completions", "deployments/allowed;x/chat/completions", "deployments/%6fther/x"),
+    ],
+)
+def test_endpoint_with_a_deployment_is_not_left(path: str):
+    """If the endpoint names a deployment, a path into another one is refused, in any spelling that a server accepts."""
+    with pytest.raises(InvalidJob, match="must stay within allowed"):
+        url(DEPLOYMENT, path)
+
+
+@pytest.mark.parametrize(("length", "valid"), [(16_384, True), (16_385, False)])
+def test_too_long_url_is_refused(length: int, valid: bool):
+    """A URL may have 16,384 characters; a longer one is refused, with the members that make it up."""
+    query = {"q": "x" * (length - len(f"{V1}/a?q="))}
+
+    if valid:
+        assert length == len(url(V1, "a", query=query))
+    else:
+        with pytest.raises(InvalidJob, match=r"`input\.path` and `input\.query` make a URL of more than 16,384"):
+            url(V1, "a", query=query)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "expected"),
+    [
+        (V1, "models", "models"),
+        (V1, "openai/v1/models", "models"),
+        ("https://api.openai.com", "v1/models", "models"),
+        ("https://api.openai.com", "openai/v1/models", "openai/v1/models"),
+    ],
+)
+def test_path_may_repeat_the_endpoints(endpoint: str, path: str, expected: str):
+    """A path may begin with the endpoint's own path, which the URL then has once."""
+    assert expected == path_below(path, parse_endpoint(endpoint))
+
+
+async def test_repeated_path_is_sent_once():
+    """A job whose path begins with the endpoint's own path is sent to the URL without the repetition."""
+    ctx = MemoryContext(in_turn(response({})))
+
+    await run_action(raw, {"path": "openai/v1/models"}, ctx)
+
+    assert [f"{V1}/models"] == [operation.request.url for operation in ctx.called]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], Call(None, None, "req-1")),
+        ([7, {}], Call(None, None, "req-1")),
+        (
+            [{"model": "a", "usage": {"prompt_tokens": 1}}, {"usage": {"prompt_tokens": 2}}, {"usage": None}],
+            Call(Usage(calls=1, input_tokens=2), "a", "req-1"),
+        ),
+        (
+            [{"response": {"model": "gpt-5", "usage": {"input_tokens": 2, "output_tokens": 1}}}],
+            Call(Usage(calls=1, input_tokens=2, output_tokens=1), "gpt-5", "req-1"),
+        ),
+        (
+            [{"data": [{"url": "https://x/1.png"}, {"error": 1}]}, {"data": [{"b64_json": "AA=="}]}],
+            Call(None, None, "req-1", images=2),
+        ),
+    ],
+)
+def test_call_has_the_last_usage_and_all_images(values: list[Any], expected: Call):
+    """A call has the last usage and model in the JSON, also in a `response` object, and all images."""
+    assert expected == call_of(values, "req-1")
+
+
+@pytest.mark.parametrize(("method", "calls"), [("GET", 0), ("PUT", 0), ("PATCH", 0), ("DELETE", 0), ("POST", 1)])
+async def test_only_posts_are_billed(method: str, calls: int):
+    """A POST is a billed call; other methods are not."""
+    ctx = MemoryContext(in_turn(response({"usage": {"prompt_tokens": 5}}, content_type="application/json")))
+
+    outcome = await run_action(raw, {"path": "things", "method": method}, ctx)
+
+    assert calls == len(outcome.calls)
+
+
+async def test_output_has_only_headers_for_the_next_request():
+    """The output has limits, locations and ids of the response, and no other header, such as a cookie."""
+    shown = {
+        "x-request-id": "r",
+        "x-ratelimit-remaining-tokens": "5",
+        "operation-location": "https://r/x",
+        "location": "/y",
+        "content-type": "application/json",
+    }
+    hidden = {"set-cookie": "a=b", "x-internal": "secret", "server": "s"}
+    ctx = MemoryContext(in_turn(response({}, status=202, **shown, **hidden)))
+
+    outcome = await run_action(raw, {"path": "things"}, ctx)
+
+    assert {"status": 202, "headers": shown, "content_type": "application/json", "json": {}} == outcome.output
+
+
+async def test_invalid_json_fails_the_job_and_is_billed():
+    """A body that should be JSON and isn't is the provider's failure; its text is in the output, and it is billed."""
+    ctx = MemoryContext(in_turn(response(b'{"a": ', content_type="application/json")))
+
+    outcome = await run_action(raw, {"path": "things", "json": {}}, ctx)
+
+    assert ("failed", "provider_unavailable") == (outcome.status, outcome.error.code)
+    assert (200, "req-1") == (outcome.error.facts.status, outcome.error.facts.request_id)
+    assert ('{"a": ', [None]) == (outcome.output["text"], [call.tokens for call in outcome.calls])
+
+
+async def test_binary_response_is_billed_once():
+    """With `response_type: binary` the call is a step, so that a later attempt doesn't repeat it."""
+    ctx = MemoryContext(in_turn(response({"usage": {"prompt_tokens": 5}}, content_type="application/json")))
+    request = {"path": "things", "json": {}, "response_type": "binary"}
+
+    first, second = [await run_action(raw, request, ctx) for _ in range(2)]
+
+    assert first == second
+    assert "contoso/job-1/output.json" == first.output["blob"]["name"]
+    assert ((), [5]) == (first.calls, [call.consumed().input_tokens for call in ctx.billed])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"path": "files"},
+        {"path": "openai/v1/responses/resp_1", "method": "DELETE"},
+        {"path": "chat/completions", "query": {"limit": 100}},
+        {"path": "responses", "json": {}},
+    ],
+)
+async def test_static_connection_allows_only_operations_that_store_nothing(request_: dict[str, Any]):
+    """On the static connection, a job can neither read nor delete what other customers' jobs have stored."""
+    ctx = MemoryContext(in_turn(), source="static")
+
+    with pytest.raises(InvalidJob, match="must be an operation that stores nothing"):
+        await run_action(raw, request_, ctx)
