@@ -84,7 +84,7 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     console.print("The jobs are of these three, and of tailspin, which has no connection.\n")
     results, repeated = await _run_jobs(console, running, jobs)
     records = await _usage(running)
-    console.print(_note_on_repeat(jobs[0], records, identical=repeated), end="\n\n")
+    console.print(note_on_repeat(jobs[0], records, identical=repeated), end="\n\n")
     console.print(results_table(jobs, results))
     for text in error_texts(jobs, results):
         console.print(text, end="\n\n", markup=False)
@@ -145,7 +145,7 @@ async def _receive(queue: QueueClient, received: Mapping[str, list[bytes]]) -> N
     await asyncio.sleep(0.1)
 
 
-def _note_on_repeat(job: DemoJob, records: Sequence[Mapping[str, Any]], *, identical: bool) -> str:
+def note_on_repeat(job: DemoJob, records: Sequence[Mapping[str, Any]], *, identical: bool) -> str:
     """What came of the job that was sent twice."""
     calls = sum(record["calls"] for record in records if record["job_id"] == job.job_id)
     kind, cost = "identical" if identical else "different", "one call" if calls == 1 else f"{calls} calls"

@@ -69,6 +69,13 @@ def test_security_policy_supports_the_released_version():
     assert f"| {minor}.x | yes |" in (ROOT / "SECURITY.md").read_text()
 
 
+def test_readme_names_the_released_version():
+    """The README's introduction has the version of pyproject.toml."""
+    introduction = (ROOT / "README.md").read_text().partition("\n## ")[0]
+
+    assert f"This is version {PROJECT['project']['version']}." in introduction
+
+
 def test_package_is_described():
     """The package's readme and license exist, and its entry point is a function."""
     project = PROJECT["project"]

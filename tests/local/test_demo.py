@@ -1,0 +1,89 @@
+"""What the demo prints, without a stack: errors in full, sums of usage, and nothing wider than a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from local.demo.jobs import FAILING, DemoJob, demo_jobs
+from local.demo.run import note_on_repeat
+from local.demo.tables import WIDTH, error_texts, results_table, usage_table
+
+JOBS = demo_jobs(real=False)
+USAGE = {"input_tokens": 12345, "output_tokens": 6789}
+LONG = "Customer tailspin has no connection named default, and this sentence goes on for more than a line."
+
+
+def failed(*titles: str) -> dict[str, dict[str, Any]]:
+    """A result for each job: these have failed with a long message, the others have an answer."""
+    error = {"status": "failed", "error": {"code": "connection_not_found", "message": LONG}}
+    text = {"status": "succeeded", "action": "chat", "output": {"text": "word " * 40}}
+    return {each.job_id: {"usage": USAGE, **(error if each.title in titles else text)} for each in JOBS}
+
+
+def printed(table: Any) -> list[str]:
+    """The lines of a table in a terminal of 80 columns."""
+    console = Console(width=WIDTH, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def record(customer: str, **counts: int) -> dict[str, Any]:
+    """A usage record of the demo's first job."""
+    names = dict.fromkeys(("calls", "input_tokens", "output_tokens", "images"), 0)
+    common = {"PartitionKey": customer, "job_id": JOBS[0].job_id, "model": "gpt-image-1", "billed_to": "customer"}
+    return {**common, **names, **counts}
+
+
+def test_a_failed_job_has_its_code_in_the_table_and_its_message_below():
+    """The code is in the job's row; the full message is below the table, in lines of at most 80 columns."""
+    results = failed(*FAILING)
+
+    lines = printed(results_table(JOBS, results))
+    (text,) = error_texts(JOBS, results)
+
+    rows = [line for line in lines if "failed" in line]
+    assert 2 == len(rows)
+    assert all(row.endswith(" connection_not_found") for row in rows)
+    assert text.startswith("These jobs fail on purpose:\n  unknown member: connection_not_found. Customer")
+    assert 2 == " ".join(text.split()).count(LONG)
+    assert [] == [line for line in [*lines, *text.splitlines()] if len(line) > WIDTH]
+
+
+def test_an_unexpected_error_has_a_heading_of_its_own():
+    """A job that was meant to succeed is not listed among those that fail on purpose."""
+    unexpected, expected = error_texts(JOBS, failed("image", "no connection"))
+
+    assert unexpected.startswith("These jobs failed:\n  image: ")
+    assert expected.startswith("These jobs fail on purpose:\n  no connection: ")
+    assert [] == error_texts(JOBS, failed())
+
+
+def test_usage_is_summed_by_customer_and_model():
+    """Records of one customer and model are one row, with their calls, tokens and images."""
+    records = [
+        record("contoso", calls=1, input_tokens=5, images=2),
+        record("contoso", calls=1, output_tokens=7, images=1),
+        record("northwind", calls=1),
+    ]
+
+    rows = [line.split() for line in printed(usage_table(records)) if "gpt-image-1" in line]
+
+    assert [
+        ["contoso", "gpt-image-1", "customer", "2", "5", "7", "3"],
+        ["northwind", "gpt-image-1", "customer", "1", "0", "0", "0"],
+    ] == rows
+
+
+def test_note_on_the_repeated_job_has_its_calls():
+    """The note counts the calls of that job alone, and doesn't hide that two results differ."""
+    job = DemoJob("chat", {"job_id": JOBS[0].job_id})
+    other = record("contoso", calls=9) | {"job_id": "another"}
+
+    once = note_on_repeat(job, [record("contoso", calls=1), other], identical=True)
+    twice = note_on_repeat(job, [record("contoso", calls=1)] * 2, identical=False)
+
+    assert "Sent “chat” a second time: two identical results, one call." == once
+    assert "Sent “chat” a second time: two different results, 2 calls." == twice
