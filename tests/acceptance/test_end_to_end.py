@@ -28,7 +28,7 @@ from local.stack import stack as stacks
 from local.stack.customers import onboard
 from local.stack.stack import Stack
 from tests.support.endpoint import Endpoint
-from tests.support.invalid_jobs import CODES
+from tests.support.invalid_jobs import INVALID_JOBS
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("stack")
@@ -96,7 +96,7 @@ async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
 async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
     """Every kind of bad message gets one result at once; none is retried, none reaches the poison queue."""
     hostile = b'{"dequeueCount": "many", "insertionTime": "2026-11-20T00:00:00Z", "id": 1, "customer": "contoso"}'
-    bodies = [body for body, _ in CODES.values() if body] + [hostile, _job("nobody")]
+    bodies = [body for body, _ in INVALID_JOBS.values() if body] + [hostile, _job("nobody")]
 
     ids = await _send(stack, *bodies)
     results = await _results(stack, ids)

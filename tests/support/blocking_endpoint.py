@@ -1,4 +1,4 @@
-"""An endpoint that holds its answers until a test lets them go."""
+"""An endpoint that blocks its answer until a test releases it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 
 from aiohttp import web
 
-from tests.support.endpoint import completion
+from tests.support.endpoint import Answer, completion
 
 
-class Held:
-    """Answers when its `end` has come; says when it was asked."""
+class BlockingEndpoint:
+    """An Answer. It sets `called` when a request comes, and sends `answer` once `release` is set."""
 
-    def __init__(self) -> None:
-        self.asked, self.end = asyncio.Event(), asyncio.Event()
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.called, self.release = asyncio.Event(), asyncio.Event()
+        self._answer = answer or completion()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """See `endpoint.Answer`."""
-        self.asked.set()
-        await self.end.wait()
-        return await completion()(request)
+        """See Answer."""
+        self.called.set()
+        await self.release.wait()
+        return await self._answer(request)

@@ -26,22 +26,7 @@ ENDPOINT = "https://contoso.openai.azure.com/openai/v1"
 OPERATORS = json.dumps({"endpoint": "https://operator.openai.azure.com", "api_key": "operators-own-key"})
 
 
-class Clock:
-    """Monotonic seconds, which only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        """Move the time."""
-        self.now += seconds
-
-
-class CredentialStoreFake:
+class MemoryCredentials:
     """A credential store in memory. It counts reads, and can be down or slow."""
 
     def __init__(self) -> None:

@@ -119,6 +119,16 @@ def completion(
     return reply(body, headers={"x-request-id": "req-1"}, after_s=after_s)
 
 
+def after(work: Callable[[], Awaitable[Any]], answer: Answer | None = None) -> Answer:
+    """Answers after `work` is done; with a completion unless the test says otherwise."""
+
+    async def do(request: web.Request) -> web.StreamResponse:
+        await work()
+        return await (answer or completion())(request)
+
+    return do
+
+
 def pixels(width: int = 8, height: int = 8) -> bytes:
     """A PNG of one colour."""
 

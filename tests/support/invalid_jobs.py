@@ -1,10 +1,10 @@
-"""Messages that are no job, and what is said of each."""
+"""Messages that are not valid jobs, and words of the error of each."""
 
 from __future__ import annotations
 
 import json
 
-CODES = {
+INVALID_JOBS = {
     "not JSON": (b"hello", "not valid JSON"),
     "empty": (b"", "not valid JSON"),
     "not an object": (b"[1, 2]", "The job must be an object, not a list"),

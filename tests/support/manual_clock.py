@@ -14,3 +14,7 @@ class ManualClock:
     def __call__(self) -> float:
         """Return the seconds."""
         return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let that many seconds pass."""
+        self.seconds += seconds

@@ -1,37 +1,100 @@
-"""A worker of one test's own, on a ledger in memory whose faults meet the very change that is meant."""
+"""A worker with Storage and credentials in memory. Its HTTP client is real, and so is the endpoint that it calls."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import aiohttp
 
 from shared.billing.usage_records import counted
 from shared.clock import now
+from shared.connections.identity import Identity
+from shared.connections.resolver import Connections
 from shared.errors import AlreadyRunning
 from shared.jobs.admission import Limiter
+from shared.jobs.envelope import decode_queued_job
+from shared.jobs.fingerprint import fingerprint
+from shared.jobs.inputs import Inputs
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
+from shared.jobs.message import Delivery
+from shared.jobs.outputs import Outputs
 from shared.services import Services
+from shared.settings import Settings, read_settings
 from shared.storage.base import RowChanged
+from shared.telemetry.base import SILENT
+from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
+from shared.upstream.client import UpstreamClient
+from tests.support.credential_store import MemoryCredentials
+from tests.support.customers import Customer
+from tests.support.endpoint import Endpoint
+from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryQueues, MemoryTable
-from tests.support.harness import Customer, World, delivery
+
+SETTINGS = read_settings(
+    {
+        "JobStorage": "UseDevelopmentStorage=true",
+        "ALLOW_LOCAL_ENDPOINTS": "true",
+        "ALLOWED_RESULT_QUEUES": "special",
+        "INPUT_CONTAINERS": "inputs",
+    }
+)
+"""What every worker of a test has unless the test says otherwise. Nothing connects to that Storage."""
 
 
 @dataclass
+class Memory:
+    """What the workers of an app share: Storage and credentials, here in memory."""
+
+    table: MemoryTable = field(default_factory=MemoryTable)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    queues: MemoryQueues = field(default_factory=MemoryQueues)
+    credentials: MemoryCredentials = field(default_factory=MemoryCredentials)
+
+
+@dataclass(repr=False)  # asyncio logs the arguments of fixtures
 class Worker:
-    """A worker of one test's own: its lanes, breakers and queues, and a ledger in memory."""
+    """A worker of one test's own: its services, and how a test uses them."""
 
     services: Services
-    table: MemoryTable
-    queues: MemoryQueues
+    memory: Memory
+    endpoint: Endpoint
+
+    @property
+    def table(self) -> MemoryTable:
+        """Its table."""
+        return self.memory.table
+
+    @property
+    def queues(self) -> MemoryQueues:
+        """Its queues."""
+        return self.memory.queues
 
     @property
     def ledger(self) -> Ledger:
         """Its ledger."""
         return self.services.ledger
+
+    def customer(self, *, connection: str | None = "default", **secret: Any) -> Customer:
+        """Return a new customer; `secret` are members of its connection beyond endpoint, key and provider."""
+        customer = Customer(f"c-{uuid.uuid4().hex[:12]}", self.endpoint.account())
+        if connection is not None:
+            self.connect(customer, connection, **secret)
+        return customer
+
+    def connect(self, customer: Customer, connection: str = "default", **secret: Any) -> None:
+        """Store a connection of the customer, or a new version of one."""
+        self.memory.credentials.put(customer.name, connection, customer.secret(**secret))
+
+    def another(self, **parts: Any) -> Worker:
+        """Return another worker process on the same Storage."""
+        return open_worker(self.endpoint, self.services.client, memory=self.memory, **parts)
 
     async def deliver(
         self,
@@ -42,59 +105,120 @@ class Worker:
         submitted_at: datetime | None = None,
         **members: Any,
     ) -> dict[str, Any] | None:
-        """Hands the pipeline one message, as the trigger does, and gives the result that it tells."""
-        data = json.dumps(customer.job(**members)).encode() if body is None else body
-        message = delivery(data, message_id)
-        told = await self.services.worker.process(replace(message, submitted_at=submitted_at or message.submitted_at))
-        return None if told is None else json.loads(told)
+        """Process one message as the trigger does, and return the result that is published."""
+        message = delivery(customer.body(**members) if body is None else body, message_id, submitted_at)
+        return _decoded(await self.services.worker.process(message))
 
     async def run(self, customer: Customer, body: bytes | None = None, **members: Any) -> dict[str, Any]:
-        """As `deliver`; fails where nothing is told."""
-        told = await self.deliver(customer, body, **members)
-        assert told is not None
-        return told
+        """As `deliver`; fails if nothing is published."""
+        result = await self.deliver(customer, body, **members)
+        assert result is not None
+        return result
+
+    async def dead_letter(
+        self, body: bytes, message_id: str = "", submitted_at: datetime | None = None
+    ) -> dict[str, Any] | None:
+        """Process a message of the poison queue as its trigger does, and return the result that is published."""
+        return _decoded(await self.services.worker.dead_letter(delivery(body, message_id, submitted_at)))
 
     def requeued(self) -> list[tuple[bytes, float]]:
-        """The messages that it has put back into the jobs queue, each with its delay; they are taken out."""
+        """Take the messages that it has requeued out of the jobs queue, each with its delay."""
         return self.queues.sent.pop(self.services.settings.jobs_queue, [])
 
     def row(self, customer: Customer, job_id: str) -> dict[str, Any]:
-        """A job's row."""
+        """Return the values of a job's row."""
         return dict(self.table.rows[customer.name, f"j_{job_id}"].values)
 
+    async def change_row(self, customer: Customer, job_id: str, **values: Any) -> None:
+        """Change a job's row behind the worker's back."""
+        row = self.table.rows[customer.name, f"j_{job_id}"]
+        await self.table.merge(replace(row, values=values))
+
     def usage(self, customer: Customer) -> list[dict[str, Any]]:
-        """The customer's usage records that count, by their keys."""
-        found = sorted(self.table.rows.items())
-        rows = [row for (partition, key), row in found if partition == customer.name and key[:2] == "u_"]
-        return [dict(row.values) for row in counted(rows)]
+        """Return the customer's usage records that count, in the order of their keys."""
+        rows = sorted(self.table.rows.items())
+        records = [row for (partition, key), row in rows if partition == customer.name and key[:2] == "u_"]
+        return [dict(row.values) for row in counted(records)]
 
     def outcomes(self, customer: Customer) -> list[tuple[str, int, int]]:
-        """Of each usage record the outcome, the calls and the tokens."""
+        """Return the outcome, the calls and the tokens of each usage record that counts."""
         return sorted(
             (row["outcome"], row["calls"], row["input_tokens"] + row["output_tokens"]) for row in self.usage(customer)
         )
 
-    async def end_lease(self, customer: Customer, job_id: str) -> None:
-        """Lets as much time pass for a job as its lease takes to end."""
-        row = await self.table.read(customer.name, f"j_{job_id}")
-        assert row is not None
-        await self.table.merge(replace(row, values={"lease_until": now() - timedelta(seconds=1)}))
+    async def claim(self, customer: Customer, job_id: str, body: bytes) -> Lease:
+        """Return the lease of a worker that does nothing more."""
+        job = decode_queued_job(body, default_id=job_id)
+        lease = await self.ledger.claim(
+            customer.name, job_id, fingerprint=fingerprint(job), submitted_at=now(), action=job.action
+        )
+        assert isinstance(lease, Lease)
+        return lease
+
+    async def expire_lease(self, customer: Customer, job_id: str) -> None:
+        """Let as much time pass for a job as its lease lasts."""
+        await self.change_row(customer, job_id, lease_until=now() - timedelta(seconds=1))
+
+    async def crash(self, customer: Customer, job_id: str, body: bytes) -> None:
+        """Leave what a worker leaves that died before it did anything: a lease that has expired."""
+        await self.claim(customer, job_id, body)
+        await self.expire_lease(customer, job_id)
 
     async def take_over(self, customer: Customer, job_id: str) -> Lease:
-        """Another worker's claim on a job, whose lease has ended unnoticed."""
-        asked = self.row(customer, job_id)["fingerprint"]
+        """Return another worker's lease on a job whose lease has expired unnoticed."""
+        fingerprint = self.row(customer, job_id)["fingerprint"]
         while True:
             try:
-                await self.end_lease(customer, job_id)
-                claim = await Ledger(self.table).claim(customer.name, job_id, fingerprint=asked, submitted_at=now())
+                await self.expire_lease(customer, job_id)
+                lease = await Ledger(self.table).claim(
+                    customer.name, job_id, fingerprint=fingerprint, submitted_at=now()
+                )
             except (RowChanged, AlreadyRunning):  # it was renewed meanwhile
                 continue
-            assert isinstance(claim, Lease)
-            return claim
+            assert isinstance(lease, Lease)
+            return lease
 
 
-def worker_of(world: World, *, table: MemoryTable | None = None, lease_s: float = 90, **parts: Any) -> Worker:
-    """A worker in the world's vault, blobs and endpoint; `tools` are its own in place of the usual."""
-    table, queues = table or MemoryTable(), MemoryQueues()
-    own = {"ledger": Ledger(table, lease_s=lease_s), "limiter": Limiter(), "breakers": Breakers()} | parts
-    return Worker(replace(world.services, table=table, queues=queues, **own), table, queues)
+OpenWorker = Callable[..., Worker]
+"""`open_worker` with the test's endpoint and client."""
+
+
+def open_worker(
+    endpoint: Endpoint,
+    client: UpstreamClient,
+    *,
+    memory: Memory | None = None,
+    settings: Settings = SETTINGS,
+    lease_s: float = 90,
+    **parts: Any,
+) -> Worker:
+    """Return a worker. `parts` replace services; whoever passes a client closes it."""
+    memory = memory or Memory()
+    services = Services(
+        settings=settings,
+        table=memory.table,
+        blobs=memory.blobs,
+        queues=memory.queues,
+        ledger=Ledger(memory.table, lease_s=lease_s),
+        connections=Connections(settings, memory.credentials),
+        client=client,
+        limiter=Limiter(),
+        breakers=Breakers(),
+        capabilities=Capabilities(),
+        inputs=Inputs(settings, memory.blobs),
+        outputs=Outputs(settings, memory.blobs),
+        telemetry=SILENT,
+        identity=cast(Identity, None),  # the client has its own source of tokens
+        session=cast(aiohttp.ClientSession, None),  # only Azure's SDKs use it
+        vault=None,
+    )
+    return Worker(replace(services, **parts), memory, endpoint)
+
+
+def delivery(body: bytes, message_id: str = "", submitted_at: datetime | None = None) -> Delivery:
+    """Return a message as the queue delivers it; by default it was submitted just now."""
+    return Delivery(body, message_id or str(uuid.uuid4()), submitted_at or datetime.now(UTC))
+
+
+def _decoded(body: bytes | None) -> dict[str, Any] | None:
+    return None if body is None else json.loads(body)

@@ -12,7 +12,7 @@ from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, Upst
 from shared.secret import Secret, redact
 from shared.upstream import guarded_session as sockets
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
-from tests.support.clients import Names, opened
+from tests.support.clients import Resolver, open_client
 from tests.support.endpoint import Account, Endpoint, completion, reply
 
 KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]
@@ -47,7 +47,7 @@ def test_other_text_is_not_changed():
 
 async def _send(account: Account, host: str, *, timeout_s: float = 30) -> Response:
     request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', host)}/v1/x", b"{}")
-    async with opened() as transport:
+    async with open_client() as transport:
         return await transport.send(request, ApiKey("api-key", Secret(account.key)), timeout_s=timeout_s)
 
 
@@ -72,7 +72,7 @@ async def test_a_key_in_the_hosts_name_is_in_no_error(
     account = endpoint.account(f"Ab9-Key-{time.monotonic_ns()}")
     account.will_answer(completion(after_s=30))
     host = f"{account.key}.contoso.example".lower()
-    names = Names({host: addresses} if addresses else {})
+    names = Resolver({host: addresses} if addresses else {})
     monkeypatch.setattr(sockets, "DefaultResolver", lambda: names)
 
     with pytest.raises(kind) as raised:

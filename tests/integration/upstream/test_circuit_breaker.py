@@ -14,7 +14,7 @@ from shared.upstream.circuit_breaker import (
     REFUSALS,
     Breakers,
 )
-from tests.support.blocking_endpoint import Held
+from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.endpoint import completion, error
 from tests.support.harness import Customer, World
 from tests.support.manual_clock import ManualClock
@@ -74,15 +74,15 @@ async def test_one_probe_closes_it(world: World, worker: Worker, clock: ManualCl
     customer = world.customer()
     await _open(worker, customer)
     clock.seconds += OPEN_S
-    held = Held()
+    held = BlockingEndpoint()
     customer.account.received.clear()
     customer.account.will_answer(held)
     probe = asyncio.create_task(worker.run(customer, job_id="probe"))
-    await held.asked.wait()
+    await held.called.wait()
 
     waiting = [await worker.deliver(customer, job_id=f"waits-{number}") for number in range(5)]
     calls, messages = len(customer.account.received), worker.requeued()
-    held.end.set()
+    held.release.set()
     results = [await probe, *[await worker.run(customer, body) for body, _ in messages]]
 
     assert ([None] * 5, 1, 5) == (waiting, calls, len(messages))

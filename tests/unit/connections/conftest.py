@@ -6,25 +6,25 @@ import pytest
 
 from shared.connections.resolver import Connections
 from tests.support.credential_store import (
-    Clock,
-    CredentialStoreFake,
+    MemoryCredentials,
     settings,
 )
+from tests.support.manual_clock import ManualClock
 
 
 @pytest.fixture
-def store() -> CredentialStoreFake:
+def store() -> MemoryCredentials:
     """An empty store."""
-    return CredentialStoreFake()
+    return MemoryCredentials()
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> ManualClock:
     """A clock."""
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
-def connections(store: CredentialStoreFake, clock: Clock) -> Connections:
+def connections(store: MemoryCredentials, clock: ManualClock) -> Connections:
     """The connections in the store, by the clock, without a static connection."""
     return Connections(settings(), store, clock=clock)

@@ -26,14 +26,14 @@ from tests.support.credential_store import (
     ENDPOINT,
     KEY,
     OPERATORS,
-    Clock,
-    CredentialStoreFake,
+    MemoryCredentials,
     key_of,
     settings,
 )
+from tests.support.manual_clock import ManualClock
 
 
-async def test_a_connection_has_the_members_of_its_secret(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_a_connection_has_the_members_of_its_secret(connections: Connections, store: MemoryCredentials) -> None:
     """Every member of the JSON is in the connection, with the names of customer and connection."""
     members = {
         "endpoint": "https://contoso.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
@@ -67,7 +67,7 @@ async def test_a_connection_has_the_members_of_its_secret(connections: Connectio
     )
 
 
-async def test_a_bare_key_takes_its_settings_from_tags(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_a_bare_key_takes_its_settings_from_tags(connections: Connections, store: MemoryCredentials) -> None:
     """A secret that is only the key, as rotation functions write it, has its settings in its tags."""
     tags = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2", "owner": "team blue"}
     store.put("contoso", value=f" {KEY}\n", tags=tags)
@@ -78,7 +78,7 @@ async def test_a_bare_key_takes_its_settings_from_tags(connections: Connections,
     assert ("gpt-4o", 2) == (connection.default_model, connection.max_concurrency)
 
 
-async def test_an_openai_key_needs_nothing_else(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_an_openai_key_needs_nothing_else(connections: Connections, store: MemoryCredentials) -> None:
     """A bare key that begins with `sk-` is a connection to OpenAI, sent as a bearer token."""
     store.put("contoso", value="sk-something-long")
 
@@ -88,7 +88,7 @@ async def test_an_openai_key_needs_nothing_else(connections: Connections, store:
     assert ApiKey("authorization", Secret("sk-something-long")) == connection.access
 
 
-async def test_an_entra_connection_has_a_scope(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_an_entra_connection_has_a_scope(connections: Connections, store: MemoryCredentials) -> None:
     """With `auth` entra, the access is a scope and the customer's tenant, without a key."""
     members = {"endpoint": ENDPOINT, "auth": "entra", "tenant_id": "contoso.onmicrosoft.com"}
     store.put("contoso", value=json.dumps(members))
@@ -99,9 +99,7 @@ async def test_an_entra_connection_has_a_scope(connections: Connections, store: 
 
 
 @pytest.mark.parametrize("scope", ["https://vault.azure.net/.default", "https://storage.azure.com/.default", "x"])
-async def test_a_scope_other_than_ai_is_refused(
-    connections: Connections, store: CredentialStoreFake, scope: str
-) -> None:
+async def test_a_scope_other_than_ai_is_refused(connections: Connections, store: MemoryCredentials, scope: str) -> None:
     """A secret can't make the app send its own token for the vault or for Storage to an endpoint."""
     store.put("contoso", value=json.dumps({"endpoint": ENDPOINT, "auth": "entra", "scope": scope}))
 
@@ -109,7 +107,7 @@ async def test_a_scope_other_than_ai_is_refused(
         await connections.resolve("contoso", "default")
 
 
-async def test_openai_takes_no_entra_token(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_openai_takes_no_entra_token(connections: Connections, store: MemoryCredentials) -> None:
     """`auth` entra is invalid for an endpoint that takes no Entra tokens."""
     store.put("contoso", value=json.dumps({"endpoint": "https://api.openai.com/v1", "auth": "entra"}))
 
@@ -147,7 +145,7 @@ async def test_openai_takes_no_entra_token(connections: Connections, store: Cred
     ],
 )
 async def test_each_fault_of_a_secret_has_its_own_error(
-    store: CredentialStoreFake, clock: Clock, attributes: dict[str, Any], error: type[ConnectionFault]
+    store: MemoryCredentials, clock: ManualClock, attributes: dict[str, Any], error: type[ConnectionFault]
 ) -> None:
     """An unusable secret raises its own error each time, and the static connection is not used instead."""
     store.put("contoso", **attributes)
@@ -180,7 +178,7 @@ async def test_a_missing_connection_is_not_found(connections: Connections) -> No
     ],
 )
 async def test_an_endpoint_that_is_not_allowed_is_invalid(
-    connections: Connections, store: CredentialStoreFake, endpoint: str
+    connections: Connections, store: MemoryCredentials, endpoint: str
 ) -> None:
     """A connection can have only hosts that the operator allows."""
     value = json.dumps({"endpoint": endpoint, "api_key": KEY, "provider": "azure_openai"})
@@ -190,7 +188,7 @@ async def test_an_endpoint_that_is_not_allowed_is_invalid(
         await connections.resolve("contoso", "default")
 
 
-async def test_the_operators_suffixes_replace_the_default(store: CredentialStoreFake, clock: Clock) -> None:
+async def test_the_operators_suffixes_replace_the_default(store: MemoryCredentials, clock: ManualClock) -> None:
     """ALLOWED_ENDPOINT_SUFFIXES allows a gateway's domain, and nothing else."""
     connections = Connections(settings(ALLOWED_ENDPOINT_SUFFIXES="ai.contoso.com"), store, clock=clock)
     value = {"endpoint": "https://gate.ai.contoso.com/openai/v1", "api_key": KEY, "provider": "azure_openai"}
@@ -221,7 +219,7 @@ async def test_the_operators_suffixes_replace_the_default(store: CredentialStore
     ],
 )
 async def test_the_static_connection_serves_the_allowed_customers(
-    store: CredentialStoreFake, clock: Clock, allowed: str, customer: str, served: bool
+    store: MemoryCredentials, clock: ManualClock, allowed: str, customer: str, served: bool
 ) -> None:
     """Only allowed customers use the operator's account, and the label says so."""
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION=allowed)
@@ -238,7 +236,7 @@ async def test_the_static_connection_serves_the_allowed_customers(
     assert customer == connection.customer
 
 
-async def test_the_static_connection_has_one_name(store: CredentialStoreFake, clock: Clock) -> None:
+async def test_the_static_connection_has_one_name(store: MemoryCredentials, clock: ManualClock) -> None:
     """A customer who uses another name than `default` does not get the static connection."""
     connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
 
@@ -246,7 +244,7 @@ async def test_the_static_connection_has_one_name(store: CredentialStoreFake, cl
         await connections.resolve("contoso", "spare")
 
 
-async def test_a_customers_own_connection_replaces_the_static_one(store: CredentialStoreFake, clock: Clock) -> None:
+async def test_a_customers_own_connection_replaces_the_static_one(store: MemoryCredentials, clock: ManualClock) -> None:
     """If a customer has a connection, no member of the static one is used."""
     static = json.dumps({"endpoint": ENDPOINT, "api_key": "operators-own-key", "default_model": "theirs"})
     connections = Connections(settings(STATIC_CONNECTION=static, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
@@ -261,7 +259,7 @@ async def test_a_customers_own_connection_replaces_the_static_one(store: Credent
     )
 
 
-async def test_without_a_vault_there_is_only_the_static_connection(clock: Clock) -> None:
+async def test_without_a_vault_there_is_only_the_static_connection(clock: ManualClock) -> None:
     """An app without KEY_VAULT_URL has the static connection and no other."""
     connections = Connections(
         settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="contoso"), None, clock=clock
@@ -284,7 +282,7 @@ def test_ambiguous_names_are_refused(customer: str, name: str) -> None:
         decode_job(json.dumps(job).encode(), default_id="1")
 
 
-async def test_no_repr_shows_a_key(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_no_repr_shows_a_key(connections: Connections, store: MemoryCredentials) -> None:
     """Neither a connection nor its secret nor the cache shows the key."""
     store.put("contoso")
 
@@ -310,7 +308,7 @@ async def test_no_repr_shows_a_key(connections: Connections, store: CredentialSt
 )
 async def test_the_model_of_a_job(
     connections: Connections,
-    store: CredentialStoreFake,
+    store: MemoryCredentials,
     deployment: str | None,
     default: str | None,
     requested: str | None,

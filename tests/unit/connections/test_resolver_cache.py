@@ -23,15 +23,15 @@ from tests.support.credential_store import (
     ENDPOINT,
     KEY,
     OPERATORS,
-    Clock,
-    CredentialStoreFake,
+    MemoryCredentials,
     key_of,
     set_time,
     settings,
 )
+from tests.support.manual_clock import ManualClock
 
 
-async def test_concurrent_jobs_share_a_read(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_concurrent_jobs_share_a_read(connections: Connections, store: MemoryCredentials) -> None:
     """However many jobs resolve a connection at the same time, its secret is read once."""
     store.put("contoso")
 
@@ -41,7 +41,7 @@ async def test_concurrent_jobs_share_a_read(connections: Connections, store: Cre
     assert all(connection is resolved[0] for connection in resolved)
 
 
-async def test_concurrent_jobs_share_a_failing_read(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_concurrent_jobs_share_a_failing_read(connections: Connections, store: MemoryCredentials) -> None:
     """While the vault is down, concurrent jobs share one read, and each gets its own error."""
     store.down = True
 
@@ -54,16 +54,16 @@ async def test_concurrent_jobs_share_a_failing_read(connections: Connections, st
 
 
 async def test_a_connection_is_read_again_after_fresh_s(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """For FRESH_S a connection is used as it was read; after that a new version is found."""
     store.put("contoso", version="v1")
     await connections.resolve("contoso", "default")
     store.put("contoso", version="v2")
 
-    clock.pass_by(FRESH_S - 1)
+    clock.advance(FRESH_S - 1)
     before = await connections.resolve("contoso", "default")
-    clock.pass_by(1)
+    clock.advance(1)
     after = await connections.resolve("contoso", "default")
 
     assert ("v1", "v2") == (before.version, after.version)
@@ -71,7 +71,7 @@ async def test_a_connection_is_read_again_after_fresh_s(
 
 
 async def test_a_missing_connection_is_cached_briefly(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """A customer who is onboarded after a first failed job is served REREAD_S later, not FRESH_S."""
     with pytest.raises(ConnectionNotFound):
@@ -80,14 +80,14 @@ async def test_a_missing_connection_is_cached_briefly(
 
     with pytest.raises(ConnectionNotFound):
         await connections.resolve("contoso", "default")
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
     assert 2 == store.reads["contoso", "default"]
 
 
 async def test_an_invalid_connection_is_cached_briefly(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """A corrected secret is used REREAD_S later as well."""
     store.put("contoso", value="{")
@@ -95,12 +95,12 @@ async def test_an_invalid_connection_is_cached_briefly(
         await connections.resolve("contoso", "default")
     store.put("contoso")
 
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
 
-async def test_a_rotated_key_is_found_at_once(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_a_rotated_key_is_found_at_once(connections: Connections, store: MemoryCredentials) -> None:
     """After a refusal the secret is read again, and a new version is returned."""
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
@@ -113,7 +113,7 @@ async def test_a_rotated_key_is_found_at_once(connections: Connections, store: C
     assert renewed is await connections.resolve("contoso", "default")
 
 
-async def test_an_unchanged_key_is_not_rotated(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_an_unchanged_key_is_not_rotated(connections: Connections, store: MemoryCredentials) -> None:
     """If the secret is still the same version, None is returned."""
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
@@ -122,7 +122,7 @@ async def test_an_unchanged_key_is_not_rotated(connections: Connections, store: 
 
 
 async def test_refusals_reread_a_secret_once_in_reread_s(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """However many jobs are refused, at the same time or not, the secret is read again once in REREAD_S."""
     store.put("contoso")
@@ -132,14 +132,12 @@ async def test_refusals_reread_a_secret_once_in_reread_s(
         await asyncio.gather(*(connections.find_rotated(refused) for _ in range(50)))
     assert 2 == store.reads["contoso", "default"]
 
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
     await connections.find_rotated(refused)
     assert 3 == store.reads["contoso", "default"]
 
 
-async def test_jobs_refused_with_the_old_key_share_a_reread(
-    connections: Connections, store: CredentialStoreFake
-) -> None:
+async def test_jobs_refused_with_the_old_key_share_a_reread(connections: Connections, store: MemoryCredentials) -> None:
     """All jobs that are refused during a rotation get the new connection, for one read."""
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
@@ -154,7 +152,7 @@ async def test_jobs_refused_with_the_old_key_share_a_reread(
 
 
 async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(
-    connections: Connections, store: CredentialStoreFake
+    connections: Connections, store: MemoryCredentials
 ) -> None:
     """A key that was just found by a reread and is refused as well is not read again."""
     store.put("contoso")
@@ -167,9 +165,7 @@ async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(
     assert 2 == store.reads["contoso", "default"]
 
 
-async def test_a_refused_key_that_was_disabled_is_an_error(
-    connections: Connections, store: CredentialStoreFake
-) -> None:
+async def test_a_refused_key_that_was_disabled_is_an_error(connections: Connections, store: MemoryCredentials) -> None:
     """If the reread finds the secret disabled, that error is raised."""
     store.put("contoso")
     refused = await connections.resolve("contoso", "default")
@@ -179,51 +175,53 @@ async def test_a_refused_key_that_was_disabled_is_an_error(
         await connections.find_rotated(refused)
 
 
-async def test_a_vault_outage_is_bridged(connections: Connections, store: CredentialStoreFake, clock: Clock) -> None:
+async def test_a_vault_outage_is_bridged(
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
+) -> None:
     """While the vault is down, a connection is used until STALE_S, and the vault tried once in OUTAGE_S."""
     store.put("contoso")
     cached = await connections.resolve("contoso", "default")
     store.down = True
 
-    clock.pass_by(FRESH_S)
+    clock.advance(FRESH_S)
     reads = store.reads["contoso", "default"]
     for _ in range(int(5 * OUTAGE_S)):
         assert cached is await connections.resolve("contoso", "default")
-        clock.pass_by(1)
+        clock.advance(1)
     assert 5 == store.reads["contoso", "default"] - reads
 
-    clock.pass_by(STALE_S - FRESH_S - 5 * OUTAGE_S)
+    clock.advance(STALE_S - FRESH_S - 5 * OUTAGE_S)
     assert cached is await connections.resolve("contoso", "default")
 
-    clock.pass_by(OUTAGE_S)
+    clock.advance(OUTAGE_S)
     with pytest.raises(VaultUnavailable, match="contoso's connection default"):
         await connections.resolve("contoso", "default")
 
 
 async def test_a_new_version_is_found_after_an_outage(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """The first read after an outage finds what has changed meanwhile."""
     store.put("contoso", version="v1")
     await connections.resolve("contoso", "default")
     store.down = True
-    clock.pass_by(FRESH_S)
+    clock.advance(FRESH_S)
     await connections.resolve("contoso", "default")
 
     store.down = False
     store.put("contoso", version="v2")
-    clock.pass_by(OUTAGE_S)
+    clock.advance(OUTAGE_S)
 
     assert "v2" == (await connections.resolve("contoso", "default")).version
 
 
-async def test_an_outage_never_uses_the_static_connection(store: CredentialStoreFake, clock: Clock) -> None:
+async def test_an_outage_never_uses_the_static_connection(store: MemoryCredentials, clock: ManualClock) -> None:
     """While it is unknown whether a customer has a connection of its own, its jobs wait."""
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*")
     connections = Connections(static, store, clock=clock)
     assert "static" == (await connections.resolve("contoso", "default")).source
     store.down = True
-    clock.pass_by(OUTAGE_S)
+    clock.advance(OUTAGE_S)
 
     for customer in ("contoso", "fabrikam"):
         with pytest.raises(VaultUnavailable):
@@ -231,7 +229,7 @@ async def test_an_outage_never_uses_the_static_connection(store: CredentialStore
 
 
 async def test_a_key_rotated_during_an_outage_fails_no_job(
-    connections: Connections, store: CredentialStoreFake, clock: Clock
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
 ) -> None:
     """
     If the vault does not answer whether there is a new key, the error requeues the job. However many are refused, the
@@ -247,17 +245,19 @@ async def test_a_key_rotated_during_an_outage_fails_no_job(
     assert refused is await connections.resolve("contoso", "default")
 
     store.down = False
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
     assert await connections.find_rotated(refused) is None
     store.put("contoso", version="v2")
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
     renewed = await connections.find_rotated(refused)
 
     assert renewed is not None
     assert "v2" == renewed.version
 
 
-async def test_an_outage_is_cached_briefly(connections: Connections, store: CredentialStoreFake, clock: Clock) -> None:
+async def test_an_outage_is_cached_briefly(
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
+) -> None:
     """While the vault is down, jobs of a connection that is not cached try it once in REREAD_S, not each."""
     store.down = True
     for _ in range(5):
@@ -269,13 +269,13 @@ async def test_an_outage_is_cached_briefly(connections: Connections, store: Cred
     store.put("contoso")
     store.put("fabrikam")
     await connections.resolve("fabrikam", "default")
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
 
 async def test_a_cached_connection_expires(
-    connections: Connections, store: CredentialStoreFake, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    connections: Connections, store: MemoryCredentials, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A connection that expires while it is cached is refused from that moment on. It is read again then, and once in
@@ -294,7 +294,7 @@ async def test_a_cached_connection_expires(
             with pytest.raises(ConnectionExpired, match="has expired"):
                 await connections.resolve("contoso", "default")
         assert reads == store.reads["contoso", "default"]
-        clock.pass_by(REREAD_S)
+        clock.advance(REREAD_S)
 
     store.put("contoso", expires_on=expiry + timedelta(days=30))
 
@@ -302,7 +302,7 @@ async def test_a_cached_connection_expires(
 
 
 async def test_a_new_version_is_used_when_the_old_one_expires(
-    connections: Connections, store: CredentialStoreFake, monkeypatch: pytest.MonkeyPatch
+    connections: Connections, store: MemoryCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that is stored before the cached one expires is used from that moment on, for one read."""
     expiry = datetime.now(UTC) + timedelta(seconds=1)
@@ -318,7 +318,7 @@ async def test_a_new_version_is_used_when_the_old_one_expires(
 
 
 async def test_an_expiry_during_an_outage_waits_for_the_vault(
-    connections: Connections, store: CredentialStoreFake, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    connections: Connections, store: MemoryCredentials, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a connection expires while the vault is down, its jobs wait: there may be a new version."""
     expiry = datetime.now(UTC) + timedelta(seconds=1)
@@ -334,12 +334,12 @@ async def test_an_expiry_during_an_outage_waits_for_the_vault(
     assert 2 == store.reads["contoso", "default"]
 
     store.down = False
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
     assert "v2" == (await connections.resolve("contoso", "default")).version
 
 
 async def test_a_cached_secret_becomes_valid(
-    connections: Connections, store: CredentialStoreFake, monkeypatch: pytest.MonkeyPatch
+    connections: Connections, store: MemoryCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret that is not valid yet is refused, and used from its first moment on without another read."""
     start = datetime.now(UTC) + timedelta(minutes=1)
@@ -352,7 +352,7 @@ async def test_a_cached_secret_becomes_valid(
     assert KEY == key_of(await connections.resolve("contoso", "default"))
 
 
-async def test_similar_names_have_separate_entries(connections: Connections, store: CredentialStoreFake) -> None:
+async def test_similar_names_have_separate_entries(connections: Connections, store: MemoryCredentials) -> None:
     """The cache's key is customer and name, not a text that two pairs could share."""
     store.put("a-b", "c", json.dumps({"endpoint": ENDPOINT, "api_key": "key-of-a-b"}))
     store.put("a", "b-c", json.dumps({"endpoint": ENDPOINT, "api_key": "key-of-a"}))
@@ -363,7 +363,7 @@ async def test_similar_names_have_separate_entries(connections: Connections, sto
     assert ("key-of-a-b", "key-of-a") == (key_of(first), key_of(second))
 
 
-async def test_the_cache_is_bounded(store: CredentialStoreFake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded(store: MemoryCredentials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond MAX_ENTRIES connections, the least recently used one is discarded."""
     monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 3)
     connections = Connections(settings(), store)
@@ -381,7 +381,7 @@ async def test_the_cache_is_bounded(store: CredentialStoreFake, monkeypatch: pyt
 
 
 async def test_more_concurrent_reads_than_entries_are_all_served(
-    store: CredentialStoreFake, monkeypatch: pytest.MonkeyPatch
+    store: MemoryCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that is discarded before its job has it still reaches that job."""
     monkeypatch.setattr(secret_cache, "MAX_ENTRIES", 2)
@@ -400,7 +400,7 @@ async def test_more_concurrent_reads_than_entries_are_all_served(
 
 
 async def test_a_cancelled_job_does_not_cancel_the_read_of_the_others(
-    connections: Connections, store: CredentialStoreFake
+    connections: Connections, store: MemoryCredentials
 ) -> None:
     """The first of several waiting jobs is cancelled; the read goes on, and the others get its result."""
     store.put("contoso")
@@ -419,7 +419,7 @@ async def test_a_cancelled_job_does_not_cancel_the_read_of_the_others(
 
 
 async def test_a_failed_read_without_waiting_jobs_is_not_logged(
-    connections: Connections, store: CredentialStoreFake, clock: Clock, caplog: pytest.LogCaptureFixture
+    connections: Connections, store: MemoryCredentials, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A read whose last waiting job was cancelled may fail without a log line, and a later job reads again."""
     store.gate = asyncio.Event()
@@ -434,13 +434,13 @@ async def test_a_failed_read_without_waiting_jobs_is_not_logged(
     gc.collect()
     store.down = False
     store.put("contoso")
-    clock.pass_by(REREAD_S)
+    clock.advance(REREAD_S)
 
     assert KEY == key_of(await connections.resolve("contoso", "default"))
     assert "" == caplog.text
 
 
-async def test_a_refused_static_connection_is_not_rotated(store: CredentialStoreFake, clock: Clock) -> None:
+async def test_a_refused_static_connection_is_not_rotated(store: MemoryCredentials, clock: ManualClock) -> None:
     """The operator's key is an app setting, so there is nothing to read again."""
     connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
     refused = await connections.resolve("contoso", "default")

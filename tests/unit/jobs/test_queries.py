@@ -1,62 +1,190 @@
-"""Jobs on record, page by page: how many are looked at, and that none is left out."""
+"""Queries of jobs: one by its id, many by time, one by its content."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from shared.errors import JobConflict, RetryLater
+from shared.jobs import queries as module
+from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
-from shared.jobs.queries import MAX_READ, JobQueries
-from shared.storage.base import Row
+from shared.jobs.queries import MAX_READ, JobQueries, is_continuation
+from shared.storage.base import Row, RowPage
 from tests.support.fakes import MemoryTable
 
+SUBMITTED = datetime(2026, 11, 20, tzinfo=UTC)
 
-class Watched(MemoryTable):
-    """A table that keeps the bounds of its scans."""
 
-    def __init__(self) -> None:
-        super().__init__()
+class ObservedTable(MemoryTable):
+    """A table that records the bounds of its scans, and the rows of its pages."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.bounds: list[str] = []
+        self.page_rows: list[Row] = []
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
-        """See `stores.Table`."""
+        """See Table."""
         self.bounds += [first, last]
         return super().scan(partition, first, last)
 
+    async def page(self, *arguments: Any, **options: Any) -> RowPage:
+        """See Table."""
+        page = await super().page(*arguments, **options)
+        self.page_rows += page.rows
+        return page
 
-async def recorded(*job_ids: str) -> Watched:
+
+async def claim(table: MemoryTable, job_id: str, submitted_at: datetime = SUBMITTED, fingerprint: str = "x") -> Lease:
+    lease = await Ledger(table).claim("acme", job_id, fingerprint=fingerprint, submitted_at=submitted_at)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+async def table_of(*job_ids: str) -> ObservedTable:
     """A table with these jobs, submitted in the same millisecond."""
-    table = Watched()
+    table = ObservedTable()
     for job_id in job_ids:
-        await Ledger(table).claim("acme", job_id, fingerprint="x", submitted_at=datetime(2026, 11, 20, tzinfo=UTC))
+        await claim(table, job_id)
     return table
 
 
-async def test_jobs_that_are_not_wanted_are_looked_at_by_number():
-    """A page of one looks at as many jobs as any other page, for one that is wanted."""
-    table = await recorded(*(f"j{number:03}" for number in range(MAX_READ - 20)))
+async def test_a_job_is_read_by_its_id():
+    """A job that does not exist, or is another customer's, is None."""
+    table = await table_of("job-1")
+    queries = JobQueries(table)
+
+    record = await queries.get("acme", "job-1")
+
+    assert record is not None
+    assert ("acme", "job-1", "running", 1) == (record.customer, record.job_id, record.state, record.attempt)
+    assert record == await queries.get_same("acme", "job-1", "x")
+    assert [None] * 3 == [
+        await queries.get("acme", "job-2"),
+        await queries.get("other", "job-1"),
+        await queries.get_same("acme", "job-2", "x"),
+    ]
+    with pytest.raises(JobConflict):
+        await queries.get_same("acme", "job-1", "y")
+
+
+async def test_the_newest_jobs_come_first():
+    """Whatever their ids, and whatever the order in which they got their rows."""
+    table = MemoryTable()
+    for job_id, minutes in (("b", 2), ("a", 0), ("c", 1)):
+        await claim(table, job_id, SUBMITTED + timedelta(minutes=minutes))
+
+    records, after = await JobQueries(table).newest("acme", after="", limit=10, wanted=lambda _: True)
+
+    assert (["b", "c", "a"], "") == ([record.job_id for record in records], after)
+
+
+async def test_a_page_reads_as_many_jobs_as_any_other():
+    """A page of one job reads as many jobs as a longer one, to find one that is wanted."""
+    table = await table_of(*(f"j{number:03}" for number in range(MAX_READ - 20)))
 
     assert ([], "") == await JobQueries(table).newest("acme", after="", limit=1, wanted=lambda _: False)
 
 
+async def test_a_page_ends_although_no_job_is_wanted():
+    """After MAX_READ jobs the page ends, empty, and names where the next one starts, which finds the rest."""
+    table = await table_of(*(f"j{number:04}" for number in range(MAX_READ + 20)))
+    queries = JobQueries(table)
+
+    records, after = await queries.newest("acme", after="", limit=50, wanted=lambda job: job.job_id == "j1010")
+    rest, end = await queries.newest("acme", after=after, limit=50, wanted=lambda job: job.job_id == "j1010")
+
+    assert ([], True) == (records, after.endswith("_j0999"))
+    assert (["j1010"], "") == ([job.job_id for job in rest], end)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 60])
-async def test_pages_of_one_status_leave_nothing_out(size: int):
-    """Whatever is between those that are wanted, and wherever a page ends, each of them is on one page."""
+async def test_no_job_is_left_out_between_pages(size: int):
+    """Whatever is between the jobs that are wanted, and wherever a page ends, each of them is on one page."""
     ends = ("", "-", ".", "_", "0", "A", "a", "aa", "a-")
     ids = {f"{beginning}{number}{end}" for beginning in "ab" for number in range(5) for end in ends}
-    table = await recorded(*ids)
+    table = await table_of(*ids)
     for wanted in (ids, {"a0-", "a4aa", "b2a-"}, {"b4a-"}, {"a0"}):
         seen: list[str] = []
         after = ""
         while True:
             page, after = await JobQueries(table).newest(
-                "acme", after=after, limit=size, wanted=lambda one, wanted=wanted: one.job_id in wanted
+                "acme", after=after, limit=size, wanted=lambda job, wanted=wanted: job.job_id in wanted
             )
             assert len(page) <= size
-            seen += [one.job_id for one in page]
+            seen += [job.job_id for job in page]
             if not after:
                 break
+            assert is_continuation(after)
         assert sorted(wanted) == sorted(seen)
     assert all(bound.isprintable() for bound in table.bounds)  # Azure takes no control character in a filter
+
+
+async def test_a_job_whose_row_is_gone_is_left_out():
+    """Its entry in the order of time may be deleted later; a page may start there all the same."""
+    table = await table_of("a", "b", "c")
+    del table.rows["acme", "j_b"]
+    queries = JobQueries(table)
+
+    _, after = await queries.newest("acme", after="", limit=1, wanted=lambda _: True)
+    del table.rows["acme", "j_a"]
+    records, end = await queries.newest("acme", after=after, limit=5, wanted=lambda _: True)
+
+    assert (["c"], "") == ([record.job_id for record in records], end)
+
+
+async def test_a_job_is_found_by_its_content_without_reading_results():
+    """Storage filters by fingerprint and state: no finished job is read, and no column that is not needed."""
+    table = ObservedTable(page_size=1)
+    ledger = Ledger(table)
+    for number in range(3):
+        lease = await claim(table, f"done-{number}", fingerprint="same")
+        await ledger.complete(lease, b"large", status="succeeded", usage=[])
+    for job_id in ("one", "two"):
+        lease = await claim(table, job_id, fingerprint="same")
+        await ledger.release(lease, RetryLater("Later.", 1), failed=job_id == "two")
+
+    assert "two" == await JobQueries(table).find_unfinished("acme", "same")
+    assert ["j_one", "j_two"] == [row.key for row in table.page_rows]
+    assert {"state", "lease_until", "failed_attempts"} == {name for row in table.page_rows for name in row.values}
+    assert [] == table.bounds
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["died", "storage failed"])
+async def test_the_job_with_the_most_failed_attempts_is_found(monkeypatch: pytest.MonkeyPatch, dead: bool):
+    """Of several with the same content, it is the one that is closest to being given up."""
+    table = MemoryTable()
+    for job_id, failed_attempts in (("a", 1), ("b", 3), ("c", 2)):
+        await claim(table, job_id, fingerprint="same")
+        row = table.rows["acme", f"j_{job_id}"]
+        state = {"state": "running" if dead else "waiting", "failed_attempts": failed_attempts}
+        await table.merge(Row("acme", row.key, state, row.etag))
+    moment = module.now() + timedelta(days=1)
+    monkeypatch.setattr(module, "now", lambda: moment)
+
+    assert "b" == await JobQueries(table).find_unfinished("acme", "same")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("t_00000000000001_job-1", True),
+        ("t_00000000000001_a_b", True),
+        ("j_00000000000001_job-1", False),
+        ("t_0000000000001_job-1", False),
+        ("t_000000000000011_job-1", False),
+        ("t_0000000000000x_job-1", False),
+        ("t_0000000000000²_job-1", False),
+        ("t_00000000000001_", False),
+        ("t_00000000000001_a/b", False),
+        ("t_00000000000001", False),
+        ("", False),
+    ],
+)
+def test_a_continuation_is_a_key_of_the_order_of_time(text: str, expected: bool):
+    """Anything else that a caller sends is refused."""
+    assert expected is is_continuation(text)

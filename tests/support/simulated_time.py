@@ -1,0 +1,38 @@
+"""Time for attempts that passes only while they sleep, so that the speed of the machine makes no difference."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.clock import now
+from shared.jobs import attempt, ledger
+
+
+class SimulatedTime:
+    """Replaces `asyncio` in the attempt's module. `moment` is the time."""
+
+    def __init__(self) -> None:
+        self.moment = now()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the seconds pass, and others run."""
+        self.moment += timedelta(seconds=seconds)
+        await asyncio.sleep(0.005)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until so many seconds have passed."""
+        end = self.moment + timedelta(seconds=seconds)
+        while self.moment < end:  # noqa: ASYNC110  # the attempts move it
+            await asyncio.sleep(0)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Use this time in attempts and in the ledger."""
+        monkeypatch.setattr(attempt, "asyncio", self)
+        monkeypatch.setattr(ledger, "now", lambda: self.moment)

@@ -1,0 +1,305 @@
+"""A customer's share of a worker, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.connections.connection import DEFAULT_CONCURRENCY
+from shared.errors import Throttled
+from shared.jobs import admission as module
+from shared.jobs.admission import MAX_DELAY_S, MAX_EXPECTED_WAIT_S, MAX_HELD, WORKER_CONCURRENCY, Limiter
+from tests.support.manual_clock import ManualClock
+
+HOST = json.loads((Path(__file__).parents[3] / "host.json").read_text(encoding="utf-8"))
+MAX_SHARE = WORKER_CONCURRENCY // 2
+"""Jobs that a customer may have on a worker if it is alone there."""
+MIN_DELAY_S = 0.9
+"""With the jitter of a requeued message, about the second that a queue can hide it at least."""
+
+
+@dataclass
+class LimiterHarness:
+    """A limiter, its clock, and the jobs that it has admitted."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    jobs: dict[str, list[AbstractContextManager[None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(clock=self.clock)
+
+    def admit(self, customer: str, connection: str = "default") -> float | None:
+        """Admit a job, or return the seconds that it is requeued for."""
+        job = self.limiter.admit(customer, connection)
+        try:
+            job.__enter__()
+        except Throttled as throttled:
+            return throttled.delay_s
+        self.jobs.setdefault(customer, []).append(job)
+        return None
+
+    def end(self, customer: str, *, after_s: float = 0) -> None:
+        """End a job of a customer."""
+        self.clock.advance(after_s)
+        self.jobs[customer].pop().__exit__(None, None, None)
+
+    def admitted(self, customer: str) -> int:
+        """Return how many jobs of a customer are admitted."""
+        return len(self.jobs.get(customer, []))
+
+    def fill(self, customer: str, connection: str = "default", *, job_seconds: float | None = None) -> int:
+        """Admit jobs until there is no room; return how many jobs of the customer are admitted then."""
+        if job_seconds is not None:
+            self.limiter.of(customer, connection).job_seconds = job_seconds
+        while self.admit(customer, connection) is None:
+            pass
+        return self.admitted(customer)
+
+
+@pytest.fixture
+def harness() -> LimiterHarness:
+    """A new limiter."""
+    return LimiterHarness()
+
+
+def test_the_hosts_concurrency_is_what_is_shared():
+    """WORKER_CONCURRENCY is what host.json lets the host hand to a worker at once."""
+    queues = HOST["extensions"]["queues"]
+
+    assert queues["batchSize"] + queues["newBatchThreshold"] == WORKER_CONCURRENCY
+
+
+@pytest.mark.parametrize(
+    ("seconds", "more"),
+    [
+        (0.01, MAX_SHARE - DEFAULT_CONCURRENCY),
+        (1, MAX_SHARE - DEFAULT_CONCURRENCY),
+        (4, 8),
+        (16, 2),
+        (33, 0),
+        (60, 0),
+    ],
+)
+def test_a_job_that_would_wait_briefly_is_admitted(harness: LimiterHarness, seconds: float, more: int):
+    """Beyond the concurrency, jobs are admitted that wait for two seconds at most, up to the customer's share."""
+    assert DEFAULT_CONCURRENCY + more == harness.fill("a", job_seconds=seconds)
+    assert more == 0 or more * seconds / DEFAULT_CONCURRENCY <= MAX_EXPECTED_WAIT_S
+
+
+def test_a_customer_gets_half_of_the_worker_at_most(harness: LimiterHarness):
+    """However short its jobs are and however many connections it has, half of the slots are left to others."""
+    for name in ("one", "two", "three"):
+        harness.fill("a", name, job_seconds=0.01)
+
+    assert MAX_SHARE == harness.admitted("a")
+
+
+def test_a_limit_is_for_one_connection(harness: LimiterHarness):
+    """One connection whose jobs take long does not delay another of the same customer."""
+    assert DEFAULT_CONCURRENCY == harness.fill("a", "slow", job_seconds=600)
+    assert harness.admit("a", "quick") is None
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_a_new_customer_is_always_admitted(data: st.DataObject):
+    """Whatever the others do, a customer without a job is admitted while there are fewer customers than slots."""
+    harness = LimiterHarness()
+    names = [f"c{number}" for number in range(data.draw(st.integers(1, WORKER_CONCURRENCY - 1)))]
+    actions = st.tuples(st.sampled_from(names), st.sampled_from(["admit", "admit", "fill", "end"]), st.floats(0, 90))
+    for name, action, seconds in data.draw(st.lists(actions, max_size=60)):
+        if action == "fill":
+            harness.fill(name)
+        elif action == "admit":
+            before = harness.admitted(name)
+            assert harness.admit(name) is None or before > 0
+        elif harness.admitted(name):
+            harness.end(name, after_s=seconds)
+
+    assert harness.admit("new") is None
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
+@settings(max_examples=100)
+def test_a_few_customers_never_take_every_slot(order: list[int]):
+    """While there are a few customers, in whatever order they came, one slot is free for one more."""
+    harness = LimiterHarness()
+    for number in order:
+        harness.fill(f"c{number}", job_seconds=0.01)
+
+    assert sum(len(jobs) for jobs in harness.jobs.values()) < WORKER_CONCURRENCY
+
+
+def test_shares_become_equal(harness: LimiterHarness):
+    """When the jobs that came first have ended, three customers have as many jobs each."""
+    names = ("a", "b", "c")
+    for name in names:
+        harness.limiter.of(name, "default").job_seconds = 0.01
+    for _ in range(WORKER_CONCURRENCY * 4):
+        for name in names:
+            harness.admit(name)
+            if harness.admitted(name) > WORKER_CONCURRENCY // 4:
+                harness.end(name)
+
+    assert [WORKER_CONCURRENCY // 4] * 3 == [harness.admitted(name) for name in names]
+
+
+def test_a_customer_without_jobs_takes_no_share(harness: LimiterHarness):
+    """When a customer's last job has ended, others get its slots."""
+    harness.limiter.of("b", "default").job_seconds = 0.01
+    harness.admit("b")
+    together = harness.fill("a", job_seconds=0.01)
+    harness.end("b")
+
+    assert together < MAX_SHARE == harness.fill("a")
+    while harness.admitted("a"):
+        harness.end("a")
+    assert {} == harness.limiter._jobs
+
+
+def test_throttled_jobs_return_one_after_the_other(harness: LimiterHarness):
+    """Each is requeued for longer than the one before, always by as much: less than one job takes of the limit."""
+    harness.fill("a", job_seconds=16)
+    delays = [harness.admit("a") or 0 for _ in range(100)]
+
+    (step,) = {round(later - earlier, 6) for earlier, later in pairwise(delays[1:])}
+    assert 0.5 * 16 / DEFAULT_CONCURRENCY <= step <= 16 / DEFAULT_CONCURRENCY
+    assert delays[0] >= MIN_DELAY_S
+
+
+def test_delays_shrink_once_throttled_jobs_have_returned(harness: LimiterHarness):
+    """Jobs that have been requeued and are back do not count."""
+    harness.fill("a", job_seconds=16)
+    delays = [harness.admit("a") or 0 for _ in range(100)]
+    harness.clock.advance(max(delays))
+
+    assert (harness.admit("a") or 0) <= delays[0]
+
+
+def test_no_delay_is_long(harness: LimiterHarness):
+    """However many jobs wait, none is requeued for more than MAX_DELAY_S, and they do not return together."""
+    harness.fill("a", job_seconds=60)
+    delays = [harness.admit("a") or 0 for _ in range(5000)]
+
+    late = [delay for delay in delays if delay > MAX_DELAY_S / 2]
+    assert max(delays) <= MAX_DELAY_S
+    assert min(delays) >= MIN_DELAY_S
+    assert len(set(late)) > 0.9 * len(late) > 4000
+
+
+def test_the_duration_of_jobs_is_learned(harness: LimiterHarness):
+    """After some slow jobs, jobs beyond the concurrency are requeued; after quick ones they are admitted."""
+    for seconds, expected in ((120, DEFAULT_CONCURRENCY), (0, MAX_SHARE)):
+        for _ in range(40):
+            harness.admit("a")
+            harness.end("a", after_s=seconds)
+        assert expected == harness.fill("a")
+        for _ in range(expected):
+            harness.end("a")
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    """The limits of connections that were idle longest are forgotten, and their jobs end all the same."""
+    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
+    harness = LimiterHarness()
+    for number in range(50):
+        harness.admit(f"c{number}")
+
+    assert 10 == len(harness.limiter._limits)
+    for customer in list(harness.jobs):
+        harness.end(customer)
+    assert {} == harness.limiter._jobs
+
+
+def test_answered_calls_are_counted_by_model_and_url(harness: LimiterHarness):
+    """The counters of one connection are bounded, too: beyond that, they start anew."""
+    limit = harness.limiter.of("a", "default")
+    for number in range(module._MAX_COUNTERS + 1):
+        limit.count_answer(("gpt-4o", f"https://a/{number}"))
+    limit.count_answer(("gpt-4o", "https://a/0"))
+
+    assert {("gpt-4o", "https://a/0"): 1} == limit.answered
+
+
+async def test_a_changed_concurrency_takes_effect(harness: LimiterHarness):
+    """If the secret gets another `max_concurrency`, calls and jobs are limited to that."""
+    limit = harness.limiter.of("a", "default", 2)
+    assert 2 == harness.fill("a", job_seconds=600)
+    async with limit.calls, limit.calls:
+        assert limit.calls.locked()
+
+        limit = harness.limiter.of("a", "default", 5)
+
+        assert not limit.calls.locked()
+        assert 5 == harness.fill("a")
+    assert limit is harness.limiter.of("a", "default")
+    assert 5 == limit.concurrency
+
+
+async def test_two_concurrencies_at_once_have_a_semaphore_each():
+    """While attempts with the old and the new secret overlap, no more calls run than the two allow together."""
+    limiter, running, most = Limiter(), 0, 0
+
+    async def call(concurrency: int) -> None:
+        nonlocal running, most
+        async with limiter.of("a", "default", concurrency).calls:
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+
+    await asyncio.gather(*(call(2 + 2 * (number % 2)) for number in range(40)))
+
+    assert 4 < most <= 2 + 4
+
+
+def test_a_throttled_customer_is_logged_once_a_minute(harness: LimiterHarness, caplog: pytest.LogCaptureFixture):
+    """One line says how many jobs were requeued, however many are."""
+    caplog.set_level(logging.WARNING, "customer_ai_jobs")
+    harness.fill("a", job_seconds=600)
+    for _ in range(100):
+        harness.admit("a")
+    harness.clock.advance(61)
+    harness.admit("a")
+
+    assert [
+        "customer_throttled customer=a connection=default jobs=16 requeued=1",
+        "customer_throttled customer=a connection=default jobs=16 requeued=102",
+    ] == [record.getMessage() for record in caplog.records]
+
+
+async def test_a_requeued_job_is_held_until_there_is_room(harness: LimiterHarness):
+    """It is admitted as soon as a job of its connection has ended."""
+    harness.fill("a", job_seconds=600)
+    waiting = asyncio.create_task(harness.limiter.wait_for_room("a", "default"))
+    await asyncio.sleep(0)
+
+    assert not waiting.done()
+    harness.end("a")
+    await waiting
+
+    assert harness.admit("a") is None
+
+
+async def test_no_job_is_held_for_long(harness: LimiterHarness, monkeypatch: pytest.MonkeyPatch):
+    """If there is no room in time, it is requeued; and beyond MAX_HELD jobs, it is requeued at once."""
+    monkeypatch.setattr(module, "MAX_HOLD_S", 0.05)
+    harness.fill("a", job_seconds=600)
+    waiting = [asyncio.create_task(harness.limiter.wait_for_room("a", "default")) for _ in range(MAX_HELD)]
+    await asyncio.sleep(0)
+
+    await harness.limiter.wait_for_room("a", "default")
+
+    assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+    assert harness.admit("a") is not None
+    assert 0 == harness.limiter._held

@@ -1,0 +1,160 @@
+"""What one attempt consumes, and its usage records that are not written yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.billing.usage import Call
+from shared.billing.usage_records import counted
+from shared.contract.job import Job
+from shared.contract.result import ConnectionLabel, Usage
+from shared.jobs import attempt_usage
+from shared.jobs.attempt_usage import AttemptUsage
+from shared.jobs.lease import first_lease
+from shared.storage.base import Row
+from shared.upstream.messages import Response
+
+MOMENT = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
+UNANSWERED = Call(None, outcome="unanswered")
+
+
+@pytest.fixture(autouse=True)
+def moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is the last minute of a month."""
+    monkeypatch.setattr(attempt_usage, "now", lambda: MOMENT)
+
+
+def usage_of(**values: Any) -> AttemptUsage:
+    """The usage of an attempt; `values` replace its lease's."""
+    lease = replace(first_lease("acme", "job-1", MOMENT, MOMENT), incarnation="0123abcd", attempt=2)
+    return AttemptUsage(Job(customer="acme", action="chat", job_id="job-1", model="m"), replace(lease, **values))
+
+
+def response(prompt_tokens: int) -> Response:
+    body = b'{"model": "gpt-4o", "usage": {"prompt_tokens": %d, "completion_tokens": 1}}' % prompt_tokens
+    return Response(200, {}, body, f"req-{prompt_tokens}")
+
+
+def places(rows: list[Row]) -> list[str]:
+    """What is in the rows' keys after the incarnation."""
+    return [row.key.removeprefix("u_2026-11_job-1_0123abcd_") for row in rows]
+
+
+def test_a_new_attempt_has_no_records():
+    """It is true all the same, although its length is 0."""
+    usage = usage_of()
+
+    assert (0, [], Usage()) == (len(usage), usage.rows(), usage.unrecoverable)
+    assert usage
+
+
+def test_unsettled_calls_are_numbered():
+    """Each has a place of its own under the attempt's number, and counts as unrecoverable."""
+    usage = usage_of(unrecoverable_usage=Usage(calls=5))
+
+    usage.add_unsettled_calls([UNANSWERED])
+    usage.add_unsettled_calls([Call(Usage(calls=1, input_tokens=3), outcome="lost"), UNANSWERED])
+
+    assert ["~2.1", "~2.2", "~2.3"] == places(usage.rows())
+    assert ["unanswered", "lost", "unanswered"] == [row.values["outcome"] for row in usage.rows()]
+    assert Usage(calls=6, input_tokens=3) == usage.unrecoverable
+
+
+def test_written_records_are_removed():
+    """The numbers go on after those that were written."""
+    usage = usage_of()
+    usage.add_unsettled_calls([UNANSWERED] * 3)
+
+    assert ["~2.1", "~2.2"] == places(usage.rows(2))
+    usage.remove(2)
+    usage.add_unsettled_calls([UNANSWERED])
+
+    assert (2, ["~2.3", "~2.4"]) == (len(usage), places(usage.rows()))
+
+
+def test_discarded_responses_are_lost_calls():
+    """Each has what its provider reported; the responses are forgotten, so that they are not recorded twice."""
+    usage = usage_of()
+    usage.responses += [response(11), response(12)]
+
+    usage.discard_responses()
+    usage.discard_responses()
+
+    assert [("lost", 11, "gpt-4o", "req-11"), ("lost", 12, "gpt-4o", "req-12")] == [
+        (row.values["outcome"], row.values["input_tokens"], row.values["answered_by"], row.values["request_id"])
+        for row in usage.rows()
+    ]
+    assert Usage(calls=2, input_tokens=23, output_tokens=2) == usage.unrecoverable
+
+
+def test_crashed_attempts_have_placeholders():
+    """Each is unanswered, and consumed nothing that is known."""
+    usage = usage_of(attempt=4, crashed_attempts=(1, 3))
+
+    usage.add_crashed_attempts()
+
+    assert ["~1", "~3"] == places(usage.rows())
+    assert {("unanswered", 0, False)} == {
+        (row.values["outcome"], row.values["calls"], row.values["reported"]) for row in usage.rows()
+    }
+    assert Usage() == usage.unrecoverable
+
+
+def test_placeholders_that_are_not_written_can_be_discarded():
+    """An attempt that has lost its lease leaves them to the one that took over, and keeps its own records."""
+    usage = usage_of(attempt=3, crashed_attempts=(1,))
+    usage.add_unsettled_calls([UNANSWERED])
+    usage.add_crashed_attempts()
+
+    usage.discard_placeholders()
+
+    assert ["~3.1"] == places(usage.rows())
+
+
+def test_a_marker_supersedes_the_placeholder():
+    """It counts as nothing itself: the attempt was only slow, and all its calls are on record."""
+    slow, heir = usage_of(), usage_of(attempt=3, crashed_attempts=(2,))
+    heir.add_crashed_attempts()
+    placeholders = heir.rows()
+
+    assert ["~2.0"] == places(slow.markers())
+    assert (placeholders, []) == (counted(placeholders), counted([*placeholders, *slow.markers()]))
+
+
+def test_an_attempt_across_two_months_has_a_marker_in_each(monkeypatch: pytest.MonkeyPatch):
+    """The placeholder is in the month in which the next attempt started."""
+    usage = usage_of()
+    monkeypatch.setattr(attempt_usage, "now", lambda: MOMENT + timedelta(minutes=1))
+
+    assert [f"u_2026-{month}_job-1_0123abcd_~2.0" for month in (11, 12)] == [row.key for row in usage.markers()]
+
+
+def test_records_name_the_connection_once_it_is_resolved():
+    """Before that, they have what the job says, and the customer's own account."""
+    usage = usage_of()
+    usage.add_unsettled_calls([UNANSWERED])
+    names = ("connection", "source", "provider", "billed_to", "model")
+
+    (before,) = usage.rows()
+    usage.label = ConnectionLabel(name="eu", source="static", provider="openai", billed_to="operator")
+    usage.model = "gpt-4o"
+    (after,) = usage.rows()
+
+    assert ("default", "key_vault", "unknown", "customer", "m") == tuple(before.values[name] for name in names)
+    assert ("eu", "static", "openai", "operator", "gpt-4o") == tuple(after.values[name] for name in names)
+
+
+def test_a_record_belongs_to_the_time_of_its_call():
+    """A call that was made in one month and is recorded in the next is in the first one's statement."""
+    usage = usage_of()
+    usage.add_unsettled_calls([UNANSWERED])
+
+    rows = usage.rows_of([Call(Usage(calls=1))] * 2, datetime(2026, 12, 1, tzinfo=UTC))
+
+    assert "u_2026-11_job-1_0123abcd_~2.1" == usage.rows()[0].key
+    assert ["u_2026-12_job-1_0123abcd_0000", "u_2026-12_job-1_0123abcd_0001"] == [row.key for row in rows]
+    assert {"acme"} == {row.partition for row in rows}

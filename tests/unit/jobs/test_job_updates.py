@@ -1,0 +1,224 @@
+"""Changes of jobs that nobody runs: cancelled, their failed attempts corrected, the state of their callback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.clock import now
+from shared.contract.documents import CallbackState
+from shared.errors import AlreadyRunning
+from shared.jobs import job_updates
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.records import State
+from shared.storage.base import Row
+from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.customers import Customer
+from tests.support.endpoint import completion, error
+from tests.support.fakes import Fault, MemoryTable
+from tests.support.workers import Worker
+
+TWO_PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?"]}}
+
+
+async def waiting(worker: Worker, customer: Customer) -> bytes:
+    """Return the message of the job `waits`, whose endpoint has asked for a long wait."""
+    customer.account.will_answer(error(429, message="Slow down.", retry_after="600"))
+    assert await worker.deliver(customer, job_id="waits") is None
+    ((body, _),) = worker.requeued()
+    return body
+
+
+async def test_a_waiting_job_can_be_cancelled(worker: Worker):
+    """
+    A job that was requeued is cancelled. When its message comes it ends so, with the usage until then, and makes no
+    further call. A redelivery gets the same result.
+    """
+    customer = worker.customer(max_concurrency=1)
+    customer.account.will_answer(completion(), error(429, retry_after="600"))
+    assert await worker.deliver(customer, job_id="waits", **TWO_PROMPTS) is None
+    ((body, _),) = worker.requeued()
+    before = len(customer.account.received)
+
+    states = [await worker.services.updates.cancel(customer.name, "waits") for _ in range(2)]
+    result = await worker.run(customer, body)
+    again = await worker.run(customer, body)
+
+    assert ["cancelled", "cancelled"] == states
+    assert ("failed", "cancelled", 2) == (result["status"], result["error"]["code"], result["attempts"])
+    assert "The job was cancelled before it was done." == result["error"]["message"]
+    assert (1, 11, 7) == tuple(result["usage"][name] for name in ("calls", "input_tokens", "output_tokens"))
+    assert result == again
+    assert before == len(customer.account.received)
+    assert [("answered", 1, 18)] == worker.outcomes(customer)
+    assert "done" == await worker.services.updates.cancel(customer.name, "waits")
+
+
+async def test_an_unknown_job_can_not_be_cancelled(worker: Worker):
+    """For a job that does not exist, and for another customer's, the result is None."""
+    customer, other = worker.customer(), worker.customer()
+    await worker.run(other, job_id="theirs")
+
+    assert await worker.services.updates.cancel(customer.name, "unknown") is None
+    assert await worker.services.updates.cancel(customer.name, "theirs") is None
+
+
+async def test_a_running_job_is_not_cancelled(worker: Worker):
+    """It is too late for a job that runs: it ends as it would have."""
+    customer, blocking = worker.customer(), BlockingEndpoint()
+    customer.account.will_answer(blocking)
+    running = asyncio.create_task(worker.run(customer, job_id="runs"))
+    await blocking.called.wait()
+
+    state = await worker.services.updates.cancel(customer.name, "runs")
+    blocking.release.set()
+
+    assert "running" == state
+    assert "succeeded" == (await running)["status"]
+
+
+async def test_a_job_whose_worker_died_can_be_cancelled(worker: Worker):
+    """It stays `running`, so that its next attempt records the crash, and ends as cancelled."""
+    customer = worker.customer()
+    body = customer.body(job_id="crashed")
+    await worker.crash(customer, "crashed", body)
+
+    state = await worker.services.updates.cancel(customer.name, "crashed")
+    row = worker.row(customer, "crashed")
+    result = await worker.run(customer, body)
+
+    assert ("cancelled", "running", True) == (state, row["state"], row["cancelled"])
+    assert ("cancelled", 2) == (result["error"]["code"], result["attempts"])
+    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
+
+
+async def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(worker: Worker):
+    """A worker that dies while it ends a cancelled job leaves a job that the next attempt ends alike."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "waits")
+    await worker.crash(customer, "waits", body)
+
+    result = await worker.run(customer, body)
+
+    assert ("cancelled", 3) == (result["error"]["code"], result["attempts"])
+    assert 1 == len(customer.account.received)
+
+
+async def test_a_cancelled_job_in_the_poison_queue_is_cancelled(worker: Worker):
+    """It ends as cancelled, whichever queue its message comes from."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "waits")
+
+    result = await worker.dead_letter(body)
+
+    assert "cancelled" == (result or {})["error"]["code"]
+
+
+@pytest.mark.usefixtures("without_storage_waits")
+async def test_a_cancelled_job_waits_for_storage(worker: Worker):
+    """If Storage does not take the end of a cancelled job, the job is requeued and ends as cancelled later."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    await worker.services.updates.cancel(customer.name, "waits")
+    worker.table.faults.extend([None, None, Fault.REFUSED])
+
+    assert await worker.deliver(customer, body) is None
+    ((body, _),) = worker.requeued()
+    await worker.expire_lease(customer, "waits")
+    result = await worker.run(customer, body)
+
+    assert "cancelled" == result["error"]["code"]
+    assert 1 == len(customer.account.received)
+
+
+class RacingTable(MemoryTable):
+    """A table in which somebody else changes a row after each of the first `races` reads of it."""
+
+    races = 0
+    values: dict[str, Any]
+
+    async def read(self, partition: str, key: str) -> Row | None:
+        """See Table."""
+        row = await super().read(partition, key)
+        if row is not None and self.races:
+            self.races -= 1
+            await super().merge(Row(partition, key, self.values, row.etag))
+        return row
+
+
+async def updates_of(state: State, **values: Any) -> tuple[JobUpdates, RacingTable]:
+    """Updates of a table with one job, `job-1` of `acme`, in that state."""
+    table = RacingTable()
+    await table.insert(Row("acme", "j_job-1", {"state": state, "fingerprint": "f", **values}))
+    return JobUpdates(table), table
+
+
+async def test_a_job_that_is_claimed_meanwhile_is_not_cancelled():
+    """A cancellation that meets a change reads the row again and decides anew."""
+    updates, table = await updates_of("queued")
+    table.races, table.values = 1, {"state": "running", "lease_until": now() + timedelta(seconds=90)}
+
+    assert "running" == await updates.cancel("acme", "job-1")
+    assert "running" == table.rows["acme", "j_job-1"].values["state"]
+
+
+async def test_a_job_that_is_released_meanwhile_is_cancelled():
+    """It waits by then, so the cancellation succeeds."""
+    updates, table = await updates_of("queued")
+    table.races, table.values = 3, {"state": "waiting"}
+
+    assert "cancelled" == await updates.cancel("acme", "job-1")
+    assert {"state": "cancelled", "fingerprint": "f"} == table.rows["acme", "j_job-1"].values
+
+
+@pytest.mark.parametrize("change", [JobUpdates.reset_failed_attempts, JobUpdates.add_failed_attempt])
+async def test_failed_attempts_of_a_job_that_changes_are_not_corrected(change: Callable[..., Any]):
+    """A worker has just claimed or released the job: AlreadyRunning, and its count stands."""
+    updates, table = await updates_of("waiting", failed_attempts=2)
+    table.races, table.values = 1, {"state": "running"}
+
+    with pytest.raises(AlreadyRunning, match=r"A worker has just changed job job-1\.") as raised:
+        await change(updates, "acme", "job-1")
+
+    assert 1 == raised.value.delay_s
+    assert 2 == table.rows["acme", "j_job-1"].values["failed_attempts"]
+
+
+async def test_a_callback_state_is_written_beside_the_jobs_own():
+    """It changes nothing else of the row, whatever the job's state; an error is kept up to 500 characters."""
+    updates, table = await updates_of("done", failed_attempts=2)
+
+    await updates.save_callback_state("acme", "job-1", CallbackState(status="waiting", attempts=1, error="x" * 501))
+    await updates.save_callback_state("acme", "job-1", CallbackState(status="waiting", attempts=2, last_status=503))
+    await updates.save_callback_state("acme", "unknown", CallbackState(status="failed", attempts=1))
+
+    assert {
+        "state": "done",
+        "fingerprint": "f",
+        "failed_attempts": 2,
+        "callback_status": "waiting",
+        "callback_attempts": 2,
+        "callback_last_status": 503,
+        "callback_error": "",
+    } == table.rows["acme", "j_job-1"].values
+    await updates.save_callback_state("acme", "job-1", CallbackState(status="failed", attempts=3, error="x" * 501))
+    assert "x" * 500 == table.rows["acme", "j_job-1"].values["callback_error"]
+
+
+@pytest.mark.parametrize(
+    ("races", "status"), [(job_updates._MAX_WRITES - 1, "failed"), (job_updates._MAX_WRITES, None)]
+)
+async def test_a_callback_state_is_written_in_spite_of_other_writers(races: int, status: str | None):
+    """Somebody else's change costs another try; after a few the state is left to the next delivery."""
+    updates, table = await updates_of("done")
+    table.races, table.values = races, {"model": "gpt-4o"}
+
+    await updates.save_callback_state("acme", "job-1", CallbackState(status="failed", attempts=1))
+
+    assert status == table.rows["acme", "j_job-1"].values.get("callback_status")

@@ -1,0 +1,184 @@
+"""Leases: the first one of a job, the next one after a release or a crash, and the columns of the job's row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.contract.result import Usage
+from shared.jobs.lease import (
+    MAX_REASON_LENGTH,
+    Lease,
+    first_lease,
+    lease_values,
+    new_incarnation,
+    next_lease,
+    renewal,
+)
+from shared.storage.base import Row
+
+SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
+START = SUBMITTED + timedelta(seconds=5)
+MOMENT = SUBMITTED + timedelta(minutes=10)
+DIED = "The worker that ran it died."
+
+
+def row(**values: Any) -> Row:
+    """A row of a job whose first attempt was released."""
+    usual = {
+        "state": "waiting",
+        "attempt": 1,
+        "submitted_at": SUBMITTED,
+        "started_at": START,
+        "incarnation": "0123abcd",
+        "lease_until": MOMENT + timedelta(seconds=60),
+    }
+    return Row("acme", "j_job-1", usual | values, 'W/"7"')
+
+
+def crashed(**values: Any) -> Row:
+    """A row of a job whose worker died in its second attempt."""
+    return row(**{"state": "running", "attempt": 2, "lease_until": MOMENT} | values)
+
+
+def test_the_first_lease_is_attempt_1():
+    """It starts now, and nothing went before."""
+    lease = first_lease("acme", "job-1", SUBMITTED, START)
+
+    assert Lease("acme", "job-1", 1, SUBMITTED, START, lease.owner, "", incarnation=lease.incarnation) == lease
+
+
+def test_ids_are_random():
+    """No two leases have the same owner, and no two jobs the same incarnation."""
+    leases = [first_lease("acme", "job-1", SUBMITTED, START) for _ in range(50)]
+
+    assert 50 == len({lease.owner for lease in leases}) == len({lease.incarnation for lease in leases})
+    assert 8 == len(new_incarnation())
+
+
+def test_the_next_lease_continues_the_job():
+    """It has the row's etag, the job's first start, and what earlier attempts have left."""
+    lease = next_lease(
+        row(
+            attempt=3,
+            retries=2,
+            failed_attempts=1,
+            crashed_attempts="1,2",
+            unrecoverable_usage='{"calls": 2, "input_tokens": 7}',
+            reason="Slow down.",
+            reason_code="rate_limited",
+        ),
+        MOMENT,
+    )
+
+    assert (
+        Lease(
+            "acme",
+            "job-1",
+            4,
+            SUBMITTED,
+            START,
+            lease.owner,
+            'W/"7"',
+            retries=2,
+            failed_attempts=1,
+            crashed_attempts=(1, 2),
+            unrecoverable_usage=Usage(calls=2, input_tokens=7),
+            reason="Slow down.",
+            reason_code="rate_limited",
+            incarnation="0123abcd",
+        )
+        == lease
+    )
+
+
+def test_a_queued_job_starts_now():
+    """A job that was submitted over HTTP has no start yet, and no attempt."""
+    queued = Row("acme", "j_job-1", {"state": "queued", "attempt": 0, "submitted_at": SUBMITTED}, "e")
+
+    lease = next_lease(queued, MOMENT)
+
+    assert (1, MOMENT, 0, (), "") == (
+        lease.attempt,
+        lease.started_at,
+        lease.failed_attempts,
+        lease.crashed_attempts,
+        lease.incarnation,
+    )
+
+
+def test_a_crash_is_a_failed_attempt():
+    """An attempt whose lease has expired counts as failed, and is among those that need a usage record."""
+    lease = next_lease(crashed(failed_attempts=3, crashed_attempts="1"), MOMENT)
+
+    assert (3, 4, (1, 2)) == (lease.attempt, lease.failed_attempts, lease.crashed_attempts)
+
+
+@pytest.mark.parametrize("state", ["waiting", "queued", "cancelled"])
+def test_an_old_lease_of_a_job_that_nobody_runs_is_no_crash(state: str):
+    """Only a job that runs can have crashed."""
+    lease = next_lease(crashed(state=state), MOMENT)
+
+    assert (0, ()) == (lease.failed_attempts, lease.crashed_attempts)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", DIED),
+        ("Slow down.", f"{DIED} Before that: Slow down."),
+        (DIED, DIED),
+        (f"{DIED} Before that: Slow down.", f"{DIED} Before that: Slow down."),
+        ("x" * 1000, f"{DIED} Before that: {'x' * 1000}"[:MAX_REASON_LENGTH]),
+    ],
+    ids=["none", "refusal", "crash", "crash after a refusal", "long"],
+)
+def test_a_crash_is_named_once(before: str, after: str):
+    """The reason says that the worker died, and what had happened before; the code of that stays."""
+    lease = next_lease(crashed(reason=before, reason_code="rate_limited"), MOMENT)
+
+    assert (after, "rate_limited") == (lease.reason, lease.reason_code)
+
+
+@pytest.mark.parametrize(
+    ("values", "cancelled"),
+    [({}, False), ({"state": "cancelled"}, True), ({"cancelled": True}, True)],
+    ids=["no", "by its state", "while its worker was dead"],
+)
+def test_a_cancelled_job_stays_cancelled(values: dict[str, Any], cancelled: bool):
+    """Whichever way it was cancelled, its next lease says so."""
+    assert cancelled is next_lease(row(**values), MOMENT).cancelled
+
+
+def test_a_row_says_what_its_lease_says():
+    """A lease that is written and read again, after a crash, has the same values and one crash more."""
+    lease = next_lease(row(attempt=3, failed_attempts=1, crashed_attempts="1,2", reason="Slow down."), MOMENT)
+
+    values = lease_values(lease, MOMENT, 90)
+
+    assert {
+        "state": "running",
+        "attempt": 4,
+        "failed_attempts": 1,
+        "crashed_attempts": "1,2",
+        "reason": "Slow down.",
+        "reason_code": "",
+        "cancelled": False,
+        "owner": lease.owner,
+        "started_at": START,
+        "lease_until": MOMENT + timedelta(seconds=90),
+    } == values
+    again = next_lease(row(**values), MOMENT + timedelta(seconds=90))
+    assert (5, 2, (1, 2, 4), START) == (
+        again.attempt,
+        again.failed_attempts,
+        again.crashed_attempts,
+        again.started_at,
+    )
+
+
+def test_a_renewal_counts_from_its_own_time():
+    """It moves the lease's end, and nothing else."""
+    assert {"lease_until": MOMENT + timedelta(seconds=30.5)} == renewal(MOMENT, 30.5)

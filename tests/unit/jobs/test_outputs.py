@@ -1,0 +1,244 @@
+"""Results are in the message if they fit, and in a blob if that is requested or they are too large."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared.contract.job import Job, Output, decode_job
+from shared.contract.result import MESSAGE_LIMIT, ErrorBody, Result, encode_result
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.jobs import outputs as outputs_module
+from shared.jobs.envelope import decode_queued_job
+from shared.jobs.fingerprint import fingerprint
+from shared.jobs.inputs import Inputs
+from shared.jobs.outputs import Outputs
+from shared.settings import Settings, read_settings
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.manual_clock import ManualClock
+
+SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
+
+
+def settings(**environment: str) -> Settings:
+    return read_settings({"JobStorage": "x", "RESULTS_CONTAINER": "own-results"} | environment)
+
+
+def job(job_id: str = "job-1", prompt: str = "x", **output: Any) -> Job:
+    members = {
+        "customer": "acme",
+        "action": "chat",
+        "input": {"prompt": prompt},
+        "job_id": job_id,
+        "output": output,
+    }
+    return decode_job(json.dumps(members).encode(), default_id="m-1")
+
+
+def result(**members: Any) -> Result:
+    return Result(**{"job_id": "job-1", "customer": "acme", "status": "succeeded"} | members)
+
+
+def padded(size: int) -> Result:
+    """A result of exactly `size` bytes."""
+    empty = len(encode_result(result(output={"text": ""})))
+    return result(output={"text": "x" * (size - empty)})
+
+
+@pytest.mark.parametrize("size", [200, MESSAGE_LIMIT - 1, MESSAGE_LIMIT])
+async def test_a_result_that_fits_is_the_message(size: int):
+    """A result up to the size of a message is published as it is, without a blob, unless a blob is requested."""
+    blobs = MemoryBlobs()
+
+    assert encode_result(padded(size)) == Outputs(settings(), blobs).inline_body(job(), padded(size))
+    assert Outputs(settings(), blobs).inline_body(job(blob=True), padded(size)) is None
+    assert {} == blobs.blobs
+
+
+@pytest.mark.parametrize("size", [MESSAGE_LIMIT + 1, 300_000])
+async def test_a_result_that_is_too_large_is_in_its_blob(size: int):
+    """Beyond that size the blob has the full result, and the message names the blob in place of the output."""
+    blobs = MemoryBlobs()
+    full = encode_result(padded(size))
+
+    assert Outputs(settings(), blobs).inline_body(job(), padded(size)) is None
+    published = await Outputs(settings(), blobs).save(job(), padded(size))
+
+    assert {("own-results", "acme/job-1/result.json"): (full, "application/json")} == blobs.blobs
+    assert json.loads(encode_result(result())) | {
+        "output_blob": {
+            "container": "own-results",
+            "name": "acme/job-1/result.json",
+            "size": size,
+            "sha256": hashlib.sha256(full).hexdigest(),
+            "content_type": "application/json",
+        }
+    } == json.loads(published)
+
+
+async def test_a_requested_blob_is_written_besides_the_message():
+    """A job that requests a blob has its result in both, and the message names the blob."""
+    blobs = MemoryBlobs()
+    full = result(output={"text": "Hello."})
+
+    published = json.loads(await Outputs(settings(), blobs).save(job(blob=True), full))
+
+    assert {("own-results", "acme/job-1/result.json"): (encode_result(full), "application/json")} == blobs.blobs
+    assert {"text": "Hello."} == published["output"]
+    assert len(encode_result(full)) == published["output_blob"]["size"]
+
+
+async def test_a_result_that_just_fits_makes_room_for_the_name_of_its_blob():
+    """If naming the blob makes the message too large, the output is in the blob alone."""
+    published = await Outputs(settings(), MemoryBlobs()).save(job(blob=True), padded(MESSAGE_LIMIT))
+
+    assert len(published) < 1000
+    assert "output" not in json.loads(published)
+
+
+async def test_a_huge_error_detail_is_left_out_of_the_message():
+    """A provider's detail of any size is in the blob; the message has the code, the sentence and the status."""
+    blobs = MemoryBlobs()
+    error = ErrorBody(code="request_rejected", message="No.", status=400, detail={"code": "x" * 200_000})
+    full = result(status="failed", error=error, output={"text": "y" * 100_000})
+
+    published = await Outputs(settings(), blobs).save(job(), full)
+
+    assert len(published) <= MESSAGE_LIMIT
+    assert {"code": "request_rejected", "message": "No.", "status": 400} == json.loads(published)["error"]
+    assert [encode_result(full)] == [data for data, _ in blobs.blobs.values()]
+
+
+async def test_the_largest_result_fits_a_message():
+    """A result with the longest names, metadata and sentences fits a message once it is shortened."""
+    full = result(
+        job_id="j" * 100,
+        customer="c" * 50,
+        model="m" * 200,
+        metadata={"a": "\x01" * 680},
+        output={"text": "x" * MESSAGE_LIMIT},
+        error=ErrorBody(code="x", message="é" * 1000, request_id="r" * 8000, detail={"a": "x" * 99_999}),
+    )
+
+    assert len(await Outputs(settings(), MemoryBlobs()).save(job("j" * 100), full)) <= MESSAGE_LIMIT
+
+
+async def test_a_blob_that_can_not_be_written_is_an_error():
+    """A result whose blob is not written is not published."""
+    with pytest.raises(StorageUnavailable):
+        await Outputs(settings(), MemoryBlobs(down=True)).save(job(blob=True), result())
+
+
+@pytest.mark.parametrize("queue", [True, False, "results", "special", "more"])
+def test_allowed_queues(queue: object):
+    """The results queue and those that the setting names are allowed, and no queue at all."""
+    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,more"), MemoryBlobs())
+
+    assert outputs.check(Output(queue=queue)) is None
+
+
+@pytest.mark.parametrize("queue", ["other", "jobs", "jobs-poison", "callbacks", "special-2"])
+def test_other_queues_are_refused(queue: str):
+    """The error lists the queues that are allowed. The app's own queues never are, even if the setting names them."""
+    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,jobs,jobs-poison,callbacks"), MemoryBlobs())
+
+    with pytest.raises(InvalidJob) as raised:
+        outputs.check(Output(queue=queue))
+
+    assert (
+        f"`output.queue` {queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows results, "
+        "special." == str(raised.value)
+    )
+
+
+@pytest.mark.parametrize("job_id", [".", ".."])
+def test_no_job_id_leads_out_of_its_customers_blobs(job_id: str):
+    """An id that would lead a blob's path upwards is invalid."""
+    with pytest.raises(InvalidJob, match="`job_id`"):
+        job(job_id)
+
+
+@pytest.mark.parametrize(
+    ("callback", "allow_local", "words"),
+    [
+        ("https://example.com/hook", False, ""),
+        ("http://127.0.0.1:7071/hook", True, ""),
+        ("http://127.0.0.1:7071/hook", False, "`output.callback` must not be on this machine"),
+        ("http://example.com/hook", False, "`output.callback` must begin with https://"),
+        ("https://10.0.0.5/hook", False, "`output.callback` must name a public host"),
+    ],
+)
+def test_callbacks_are_under_the_egress_policy(callback: str, allow_local: bool, words: str):
+    """A callback is https to a public host, or on this machine if that is allowed."""
+    outputs = Outputs(settings(ALLOW_LOCAL_ENDPOINTS=str(allow_local)), MemoryBlobs())
+
+    if words:
+        with pytest.raises(InvalidJob, match=words):
+            outputs.check(Output(callback=callback))
+        assert Output(blob=True) == outputs.allowed(Output(callback=callback, queue="x", blob=True))
+    else:
+        outputs.check(Output(callback=callback))
+        assert Output(callback=callback) == outputs.allowed(Output(callback=callback))
+
+
+async def test_blobs_are_checked_once_in_a_while(monkeypatch: pytest.MonkeyPatch):
+    """A success holds for five minutes; a failure is repeated at once."""
+    clock, blobs = ManualClock(), MemoryBlobs(down=True)
+    monkeypatch.setattr(outputs_module, "time", SimpleNamespace(monotonic=clock))
+    outputs, writes = Outputs(settings(), blobs), []
+    with pytest.raises(StorageUnavailable):
+        await outputs.check_writable()
+    blobs.down = False
+    for seconds in (0, 299, 1):
+        clock.advance(seconds)
+        blobs.blobs.clear()
+        await outputs.check_writable()
+        writes.append([*blobs.blobs])
+
+    assert [[("own-results", "~check")], [], [("own-results", "~check")]] == writes
+
+
+async def test_a_full_result_is_read_from_its_blob():
+    """If the blob is gone, what was published is all that is left."""
+    blobs = MemoryBlobs()
+    outputs = Outputs(settings(), blobs)
+    published = await outputs.save(job(), padded(300_000))
+
+    assert encode_result(padded(300_000)) == await outputs.read_result(job(), published)
+    blobs.blobs.clear()
+    assert published == await outputs.read_result(job(), published)
+
+
+async def test_a_jobs_own_blob_is_read():
+    """A blob that was written for a job, and is gone, is a failure of Storage."""
+    blobs = MemoryBlobs()
+    outputs = Outputs(settings(), blobs)
+    blob = await outputs.write(job(), "steps/0001.json", b"7", "application/json")
+
+    assert ("own-results", "acme/job-1/steps/0001.json", 1) == (blob.container, blob.name, blob.size)
+    assert b"7" == await outputs.read_own_blob(job(), "steps/0001.json")
+    with pytest.raises(StorageUnavailable, match=r"The blob acme/job-1/steps/0002\.json does not exist any more\."):
+        await outputs.read_own_blob(job(), "steps/0002.json")
+
+
+@pytest.mark.parametrize("larger", [False, True])
+async def test_an_input_that_does_not_fit_a_message_goes_to_a_blob(larger: bool):
+    """The message names it then; the job has the same fingerprint, and the same input when it is read."""
+    blobs = MemoryBlobs()
+    outputs, inputs = Outputs(settings(), blobs), Inputs(settings(), blobs)
+    empty = len(await outputs.message_of(job(prompt=""), submitted_at=SUBMITTED, traceparent=None))
+    sent = job(prompt="x" * (MESSAGE_LIMIT - empty + larger))
+
+    body = await outputs.message_of(sent, submitted_at=SUBMITTED, traceparent=None)
+
+    received = decode_queued_job(body, default_id="")
+    assert larger == (len(body) < 1000)
+    assert larger == bool(blobs.blobs)
+    assert fingerprint(sent) == fingerprint(received)
+    assert bytes(sent.input) == bytes(await inputs.load(received))
+    assert {SUBMITTED} == {received.envelope.submitted_at}

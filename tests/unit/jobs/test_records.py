@@ -1,0 +1,79 @@
+"""A job's row, and its entry in the order of time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.jobs.records import JobRecord, State, is_worker_dead, job_id_of, job_key, read_record, time_key, time_row
+from shared.storage.base import Row
+
+SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
+MOMENT = SUBMITTED + timedelta(minutes=10)
+
+
+def test_a_record_has_the_columns_of_its_row():
+    """Columns that the row does not have, or that are empty, have their defaults; others are ignored."""
+    values = {"state": "done", "attempt": 2, "submitted_at": SUBMITTED, "fingerprint": "f", "result_body": b"{}"}
+
+    record = read_record(Row("acme", "j_job-1", {**values, "finished_at": MOMENT, "model": None, "owner": "x"}))
+
+    assert JobRecord("acme", "job-1", "done", 2, SUBMITTED, "f", finished_at=MOMENT, result_body=b"{}") == record
+
+
+def test_a_records_callback_is_read():
+    """Its status, its deliveries, and what the receiver answered last."""
+    callback = {
+        "callback_status": "failed",
+        "callback_attempts": 7,
+        "callback_last_status": 503,
+        "callback_error": "Busy.",
+    }
+    values = {"state": "done", "attempt": 1, "submitted_at": SUBMITTED, "fingerprint": "f"}
+
+    record = read_record(Row("acme", "j_job-1", values | callback))
+
+    assert callback == {name: getattr(record, name) for name in callback}
+
+
+@pytest.mark.parametrize(
+    ("state", "lease_until", "dead"),
+    [
+        ("running", MOMENT, True),
+        ("running", MOMENT - timedelta(seconds=1), True),
+        ("running", MOMENT + timedelta(seconds=1), False),
+        ("running", None, False),
+        ("waiting", MOMENT, False),
+        ("done", MOMENT, False),
+    ],
+)
+def test_a_worker_is_dead_once_its_lease_has_expired(state: State, lease_until: datetime | None, dead: bool):
+    """A job that runs under an expired lease has no worker any more; only a job that runs has one."""
+    assert dead is is_worker_dead(state, lease_until, MOMENT)
+
+
+def test_a_jobs_key_is_its_id():
+    """It begins with `j_`."""
+    assert "j_job-1" == job_key("job-1")
+    assert "j_x" == job_id_of(Row("acme", job_key("j_x"), {}))
+
+
+MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(MOMENTS, MOMENTS)
+def test_later_jobs_sort_first(one: datetime, other: datetime):
+    """Keys of the order of time have one length, and the later job's is smaller."""
+    earlier, later = sorted((one, other))
+
+    assert len(time_key(earlier)) == len(time_key(later)) == 17
+    if later - earlier >= timedelta(milliseconds=2):  # a float of seconds is exact to a microsecond
+        assert time_key(later) < time_key(earlier)
+
+
+def test_an_entry_in_the_order_of_time_names_the_job():
+    """It has no columns."""
+    assert Row("acme", "t_98204819679999_job-1", {}) == time_row("acme", "job-1", SUBMITTED)

@@ -1,0 +1,364 @@
+"""The way of a message: claimed, executed and published, or rejected, or requeued."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.clock import now, rfc3339
+from shared.contract.result import MESSAGE_LIMIT
+from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.invalid_jobs import INVALID_JOBS
+from tests.support.workers import SETTINGS, OpenWorker, Worker, delivery
+
+
+@pytest.mark.parametrize(("body", "words"), INVALID_JOBS.values(), ids=INVALID_JOBS)
+async def test_an_invalid_job_is_rejected_at_once(worker: Worker, body: bytes, words: str):
+    """It ends as a failed result under its message's id, whose error says what is wrong; nothing is requeued."""
+    result = json.loads(await worker.services.worker.process(delivery(body, "m-1")) or b"{}")
+
+    assert ("failed", "invalid_job", "m-1") == (result["status"], result["error"]["code"], result["job_id"])
+    assert words in result["error"]["message"]
+    assert ([], {}) == (worker.requeued(), worker.table.rows)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"connection": "../other--default"},
+        {"connection": "default--x"},
+        {"input": {"prompt": "x", "api_key": "k"}},
+        {"input": {"prompt": "x", "endpoint": "http://127.0.0.1"}},
+        {"endpoint": "http://127.0.0.1"},
+        {"api_key": "k"},
+        {"_envelope": {}},
+        {"_envelope": []},
+        {"_envelope": "x"},
+        {"_envelope": 1},
+    ],
+    ids=str,
+)
+async def test_a_job_has_no_endpoint_key_or_envelope_of_its_own(worker: Worker, members: dict[str, Any]):
+    """No member of a job leads to another customer's connection, an endpoint or a key; a malformed envelope is none."""
+    customer = worker.customer()
+
+    result = await worker.run(customer, **members)
+
+    assert "invalid_job" == result["error"]["code"]
+    assert [] == customer.account.received
+
+
+async def test_a_message_of_full_size_runs(worker: Worker):
+    """A message that fills 64 KiB as base64 is a job like any other."""
+    customer = worker.customer()
+    size = MESSAGE_LIMIT - len(customer.body(input={"prompt": ""}))
+    body = customer.body(input={"prompt": "x" * size})
+    assert 65_536 == len(base64.b64encode(body))
+
+    assert "succeeded" == (await worker.run(customer, body))["status"]
+
+
+async def test_a_redelivered_job_gets_its_stored_result(worker: Worker):
+    """A finished job that is delivered again publishes the same bytes without a call."""
+    customer = worker.customer()
+    message = delivery(customer.body(job_id="again"))
+
+    first = await worker.services.worker.process(message)
+    second = await worker.services.worker.process(message)
+
+    assert first == second is not None
+    assert 1 == len(customer.account.received) == len(worker.usage(customer))
+
+
+async def test_of_two_deliveries_at_once_one_runs(worker: Worker):
+    """The other one is requeued, and makes no call."""
+    customer, blocking = worker.customer(), BlockingEndpoint()
+    customer.account.will_answer(blocking)
+    running = [asyncio.create_task(worker.deliver(customer, message_id="m-1")) for _ in range(2)]
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    blocking.release.set()
+
+    results = await asyncio.gather(*running)
+
+    ((body, delay_s),) = worker.requeued()
+    assert [False, True] == sorted(result is None for result in results)
+    assert 1 == len(customer.account.received)
+    assert "m-1" == json.loads(body)["job_id"]
+    assert 15 <= delay_s <= 16.5
+
+
+async def test_an_id_of_another_job_is_a_conflict(worker: Worker):
+    """A second job with the id of another fails as `conflict` and makes no call."""
+    customer = worker.customer()
+    await worker.run(customer, job_id="taken")
+
+    result = await worker.run(customer, job_id="taken", input={"prompt": "Something else"})
+
+    assert ("taken", "conflict") == (result["job_id"], result["error"]["code"])
+    assert 1 == len(customer.account.received)
+
+
+async def test_two_customers_may_use_the_same_id(worker: Worker):
+    """They are two jobs."""
+    customers = [worker.customer(), worker.customer()]
+
+    results = [await worker.run(customer, job_id="same") for customer in customers]
+
+    assert ["succeeded", "succeeded"] == [result["status"] for result in results]
+    assert [1, 1] == [len(customer.account.received) for customer in customers]
+
+
+async def test_a_requeued_job_has_its_id_and_its_first_submission_time(worker: Worker):
+    """Its message, which the queue gives a new id and time, has both; the next attempt goes on from there."""
+    customer, first = worker.customer(), now() - timedelta(hours=1)
+    worker.table.down = True
+
+    assert await worker.deliver(customer, message_id="m-1", submitted_at=first) is None
+    ((body, delay_s),) = worker.requeued()
+    worker.table.down = False
+    result = await worker.run(customer, body)
+
+    assert ("m-1", {"submitted_at": rfc3339(first)}) == (
+        json.loads(body)["job_id"],
+        json.loads(body)["_envelope"],
+    )
+    assert 60 <= delay_s <= 66
+    assert ("succeeded", "m-1", rfc3339(first)) == (result["status"], result["job_id"], result["submitted_at"])
+
+
+async def test_a_deadline_counts_although_the_job_was_never_claimed(worker: Worker):
+    """A job that was requeued before it got a row keeps its first submission time, however often it is requeued."""
+    customer, first = worker.customer(), now() - timedelta(seconds=500)
+    worker.table.down = True
+    body = customer.body(job_id="unclaimed", options={"deadline_s": 600})
+    for _ in range(3):
+        assert await worker.deliver(customer, body, submitted_at=first) is None
+        ((body, _),) = worker.requeued()
+        assert {"submitted_at": rfc3339(first)} == json.loads(body)["_envelope"]
+    worker.table.down = False
+    earlier = {"_envelope": {"submitted_at": rfc3339(first - timedelta(seconds=101))}}
+
+    result = await worker.run(customer, json.dumps(json.loads(body) | earlier).encode())
+
+    assert ("timeout", 1) == (result["error"]["code"], result["attempts"])
+    assert rfc3339(first - timedelta(seconds=101)) == result["submitted_at"]
+    assert [] == customer.account.received
+
+
+async def test_a_caller_can_not_lengthen_a_deadline(worker: Worker):
+    """A job with a submission time in the future has the deadline that it would have without it."""
+    customer = worker.customer()
+    envelope = {"_envelope": {"submitted_at": rfc3339(now() + timedelta(days=3))}}
+
+    result = await worker.run(
+        customer, options={"deadline_s": 60}, submitted_at=now() - timedelta(seconds=61), **envelope
+    )
+
+    assert "timeout" == result["error"]["code"]
+    assert result["submitted_at"] < rfc3339(now())
+    assert [] == customer.account.received
+
+
+@pytest.mark.parametrize(("ago_s", "least_s", "most_s"), [(0, 9, 10), (600, 60, 66)], ids=["before", "after"])
+async def test_a_job_is_requeued_until_its_deadline_at_most(
+    worker: Worker, ago_s: float, least_s: float, most_s: float
+):
+    """Before its deadline it returns in time to end there; after it, it waits for Storage as any other job does."""
+    customer = worker.customer()
+    worker.table.down = True
+    submitted_at = now() - timedelta(seconds=ago_s)
+
+    assert await worker.deliver(customer, options={"deadline_s": 10}, submitted_at=submitted_at) is None
+
+    ((_, delay_s),) = worker.requeued()
+    assert least_s <= delay_s <= most_s
+
+
+# Where results are published.
+
+
+async def test_results_go_where_the_job_says(worker: Worker):
+    """`output.queue` false publishes nothing; an allowed queue gets the result; any other queue is refused."""
+    customer = worker.customer()
+
+    assert await worker.deliver(customer, output={"queue": False}) is None
+    assert await worker.deliver(customer, job_id="special", output={"queue": "special"}) is None
+    default = await worker.run(customer, job_id="default", output={"queue": SETTINGS.results_queue})
+    refused = await worker.run(customer, output={"queue": SETTINGS.jobs_queue})
+
+    ((body, delay_s),) = worker.queues.sent.pop("special")
+    assert ("special", 0) == (json.loads(body)["job_id"], delay_s)
+    assert "default" == default["job_id"]
+    assert "invalid_job" == refused["error"]["code"]
+    assert ({}, 3) == (worker.queues.sent, len(customer.account.received))
+
+
+async def test_a_callback_is_ordered_with_the_result(worker: Worker):
+    """A job that names a callback sends a message that orders it, and its result goes to its queue as well."""
+    customer = worker.customer()
+
+    result = await worker.run(customer, job_id="hook", output={"callback": "https://example.com/hook"})
+
+    ((body, _),) = worker.queues.sent[SETTINGS.callbacks_queue]
+    message = json.loads(body)
+    assert "succeeded" == result["status"]
+    assert (customer.name, "hook", "https://example.com/hook") == (
+        message["customer"],
+        message["job_id"],
+        message["url"],
+    )
+
+
+async def test_a_result_whose_queue_is_missing_goes_to_the_default_queue(worker: Worker):
+    """
+    Until ten minutes after the job's deadline the result is requeued like anything that is unavailable; then it is
+    published on the results queue. Nothing is retried forever.
+    """
+    customer = worker.customer()
+    worker.queues.missing = frozenset({"special"})
+    members = {"job_id": "special", "output": {"queue": "special"}, "options": {"deadline_s": 3600}}
+
+    assert await worker.deliver(customer, **members) is None
+    ((body, delay_s),) = worker.requeued()
+    before, after = (
+        json.dumps(json.loads(body) | {"_envelope": {"submitted_at": rfc3339(now() - timedelta(minutes=minutes))}})
+        for minutes in (65, 75)
+    )
+    assert await worker.deliver(customer, before.encode()) is None
+    assert 1 == len(worker.requeued())
+    result = await worker.run(customer, after.encode())
+
+    assert delay_s >= 60
+    assert ("succeeded", "special") == (result["status"], result["job_id"])
+    assert (1, []) == (len(customer.account.received), worker.requeued())
+
+
+async def test_a_queue_that_is_no_longer_allowed_gets_nothing(worker: Worker, open_worker: OpenWorker):
+    """A job that was accepted when its queue was allowed has its result on the results queue."""
+    customer = worker.customer()
+    await worker.deliver(customer, job_id="special", output={"queue": "special"})
+    settings = type(SETTINGS)(job_storage=SETTINGS.job_storage, allow_local_endpoints=True)
+    other = open_worker(memory=worker.memory, settings=settings)
+    worker.queues.sent.clear()
+    envelope = {"_envelope": {"submitted_at": rfc3339(now())}}
+
+    result = await other.run(customer, job_id="special", output={"queue": "special"}, **envelope)
+
+    assert "succeeded" == result["status"]
+    assert {} == worker.queues.sent
+
+
+async def test_a_fault_while_a_result_is_published_is_raised(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A job that has its result is not rejected: the host delivers it again."""
+    customer = worker.customer()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("A fault in this software.")
+
+    monkeypatch.setattr(worker.queues, "send", fail)
+
+    with pytest.raises(RuntimeError):
+        await worker.deliver(customer, job_id="done", output={"callback": "https://example.com/hook"})
+
+    assert "done" == worker.row(customer, "done")["state"]
+
+
+# Inputs in blobs.
+
+
+async def test_an_input_is_read_from_a_blob(worker: Worker):
+    """`input_blob` names an input that does not fit a message."""
+    customer, prompt = worker.customer(), "x" * 200_000
+    await worker.memory.blobs.write("inputs", f"{customer.name}/big.json", json.dumps({"prompt": prompt}).encode(), "")
+    job = customer.job(input_blob=f"inputs/{customer.name}/big.json")
+    del job["input"]
+
+    result = await worker.run(customer, json.dumps(job).encode())
+
+    assert "succeeded" == result["status"]
+    assert prompt == customer.account.received[0].json["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("name", ["inputs/other/big.json", "results/{me}/x/result.json", "inputs/{me}/none"])
+async def test_an_input_of_others_is_refused(worker: Worker, name: str):
+    """A blob outside the input containers, under another customer's name, or missing, is `invalid_job`."""
+    customer = worker.customer()
+    await worker.memory.blobs.write("inputs", "other/big.json", b'{"prompt": "x"}', "")
+    await worker.memory.blobs.write("results", f"{customer.name}/x/result.json", b'{"prompt": "x"}', "")
+    job = customer.job(input_blob=name.format(me=customer.name))
+    del job["input"]
+
+    result = await worker.run(customer, json.dumps(job).encode())
+
+    assert "invalid_job" == result["error"]["code"]
+    assert "`input_blob`" in result["error"]["message"]
+
+
+async def test_a_finished_job_needs_no_input_blob(worker: Worker):
+    """A redelivered job whose input was deleted gets its stored result."""
+    customer, blob = worker.customer(), "once.json"
+    await worker.memory.blobs.write("inputs", f"{customer.name}/{blob}", b'{"prompt": "Hello?"}', "")
+    job = customer.job(input_blob=f"inputs/{customer.name}/{blob}", job_id="once")
+    del job["input"]
+    first = await worker.run(customer, json.dumps(job).encode())
+    await worker.memory.blobs.delete("inputs", f"{customer.name}/{blob}")
+
+    assert first == await worker.run(customer, json.dumps(job).encode())
+    assert 1 == len(customer.account.received)
+
+
+async def test_a_job_that_was_requeued_ends_although_its_input_is_gone(worker: Worker):
+    """A job with a row ends with its error under its own id, and what it had consumed, in the ledger as well."""
+    customer = worker.customer()
+    await worker.memory.blobs.write("inputs", f"{customer.name}/x.json", b'{"prompt": "Hello?"}', "")
+    job = customer.job(input_blob=f"inputs/{customer.name}/x.json", job_id="gone")
+    del job["input"]
+    body = json.dumps(job).encode()
+    await worker.crash(customer, "gone", body)
+    await worker.memory.blobs.delete("inputs", f"{customer.name}/x.json")
+
+    result = await worker.run(customer, body)
+
+    assert ("invalid_job", 2) == (result["error"]["code"], result["attempts"])
+    assert "done" == worker.row(customer, "gone")["state"]
+    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
+
+
+async def test_a_job_whose_input_can_not_be_read_now_waits(worker: Worker):
+    """While blobs do not answer the job is requeued; it is claimed, so that its deadline and attempts count."""
+    customer = worker.customer()
+    job = customer.job(input_blob=f"inputs/{customer.name}/x.json", job_id="waits")
+    del job["input"]
+    worker.memory.blobs.down = True
+
+    assert await worker.deliver(customer, json.dumps(job).encode()) is None
+
+    ((_, delay_s),) = worker.requeued()
+    row = worker.row(customer, "waits")
+    assert 60 <= delay_s <= 66
+    assert ("waiting", 1, 1) == (row["state"], row["attempt"], row["failed_attempts"])
+
+
+async def test_a_rejected_job_leaves_its_id_free(worker: Worker):
+    """A job without a row that is rejected gets none: it can be corrected and sent again under its id."""
+    customer = worker.customer()
+
+    rejected = await worker.run(customer, job_id="mine", input={"prompt": 7})
+    corrected = await worker.run(customer, job_id="mine")
+
+    assert ("mine", "invalid_job") == (rejected["job_id"], rejected["error"]["code"])
+    assert "succeeded" == corrected["status"]
+
+
+async def test_a_result_has_its_times_in_order(worker: Worker):
+    """Submission, start and finish are UTC, in this order."""
+    result = await worker.run(worker.customer())
+
+    times = [datetime.fromisoformat(result[name]) for name in ("submitted_at", "started_at", "finished_at")]
+    assert sorted(times) == times
+    assert {UTC} == {moment.tzinfo for moment in times}

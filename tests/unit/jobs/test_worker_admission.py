@@ -1,0 +1,178 @@
+"""What a worker does with a job that it has no room for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from shared.clock import now, rfc3339
+from shared.contract.result import MESSAGE_LIMIT
+from shared.jobs import admission
+from shared.jobs.admission import ConnectionLimit
+from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.customers import Customer
+from tests.support.endpoint import Answer, completion
+from tests.support.workers import Worker
+
+MIN_DELAY_S = 0.9
+
+
+def limit_of(worker: Worker, customer: Customer) -> ConnectionLimit:
+    """The limit of the customer's connection, whose jobs take long."""
+    limit = worker.services.limiter.of(customer.name, "default")
+    limit.job_seconds = 60
+    return limit
+
+
+def fill(worker: Worker, customer: Customer) -> ConnectionLimit:
+    """Leave no room for the customer's jobs."""
+    limit = limit_of(worker, customer)
+    limit.jobs = 1000
+    return limit
+
+
+async def test_a_throttled_job_is_requeued_unchanged(worker: Worker):
+    """
+    A job without room is requeued with its first submission time: it has no row, no attempt, and no call was made.
+    Another customer's job runs at once.
+    """
+    calls = [BlockingEndpoint(), BlockingEndpoint()]
+    busy, other = worker.customer(max_concurrency=2), worker.customer()
+    await worker.run(busy)  # so that the limiter knows `max_concurrency`
+    limit_of(worker, busy)
+    busy.account.received.clear()
+    busy.account.will_answer(*calls)
+    running = [asyncio.create_task(worker.run(busy, job_id=f"in-{number}")) for number in range(2)]
+    for call in calls:
+        await call.called.wait()
+    submitted_at = now() - timedelta(seconds=40)
+
+    published = await worker.deliver(busy, job_id="out", metadata={"a": "b"}, submitted_at=submitted_at)
+    result = await worker.run(other)
+
+    ((body, delay_s),) = worker.requeued()
+    job = json.loads(body)
+    assert published is None
+    assert {"submitted_at": rfc3339(submitted_at)} == job.pop("_envelope")
+    assert busy.job(job_id="out", metadata={"a": "b"}) == job
+    assert delay_s >= MIN_DELAY_S
+    assert (busy.name, "j_out") not in worker.table.rows
+    assert ("succeeded", 2) == (result["status"], len(busy.account.received))
+    for call in calls:
+        call.release.set()
+    await asyncio.gather(*running)
+
+    late = await worker.run(busy, body)
+
+    assert ("succeeded", 1, "out") == (late["status"], late["attempts"], late["job_id"])
+    assert rfc3339(submitted_at) == late["submitted_at"]
+
+
+async def test_a_requeued_job_is_held_until_there_is_room(worker: Worker):
+    """It runs as soon as the job before it has ended, and is not requeued again."""
+    first, customer = BlockingEndpoint(), worker.customer(max_concurrency=1)
+    await worker.run(customer)  # so that the limiter knows `max_concurrency`
+    limit_of(worker, customer)
+    customer.account.will_answer(first)
+    running = asyncio.create_task(worker.run(customer, job_id="first"))
+    await first.called.wait()
+    assert await worker.deliver(customer, job_id="second", submitted_at=now() - timedelta(seconds=40)) is None
+    ((body, _),) = worker.requeued()
+    second = asyncio.create_task(worker.run(customer, body))
+    while not worker.services.limiter._held:  # noqa: ASYNC110  # a count has no event
+        await asyncio.sleep(0)
+
+    first.release.set()
+
+    assert ["first", "second"] == [(await job)["job_id"] for job in (running, second)]
+    assert [] == worker.requeued()
+
+
+async def test_a_new_job_is_not_held(worker: Worker):
+    """A job that comes for the first time is requeued at once, so that it takes no slot."""
+    customer = worker.customer()
+    fill(worker, customer)
+
+    async with asyncio.timeout(admission.MAX_HOLD_S / 2):
+        assert await worker.deliver(customer) is None
+
+
+async def test_a_job_ends_at_its_deadline_while_it_is_held(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A job whose deadline passes while it is held is not requeued once more."""
+    monkeypatch.setattr(admission, "MAX_HOLD_S", 0.3)
+    customer = worker.customer()
+    fill(worker, customer)
+    envelope = {"_envelope": {"submitted_at": rfc3339(now() - timedelta(seconds=10))}}
+
+    result = await worker.run(customer, customer.body(options={"deadline_s": 10.2}, **envelope))
+
+    assert "timeout" == result["error"]["code"]
+    assert [] == worker.requeued()
+
+
+async def test_a_job_past_its_deadline_needs_no_room(worker: Worker):
+    """A job whose deadline has passed is not requeued for want of room: it ends."""
+    customer = worker.customer()
+    fill(worker, customer)
+
+    assert await worker.deliver(customer, job_id="late", options={"deadline_s": 30}) is None
+    ((body, _),) = worker.requeued()
+    envelope = {"_envelope": {"submitted_at": rfc3339(now() - timedelta(seconds=31))}}
+    result = await worker.run(customer, json.dumps(json.loads(body) | envelope).encode())
+
+    assert "timeout" == result["error"]["code"]
+    assert [] == customer.account.received
+
+
+async def test_a_job_of_full_size_is_requeued_in_a_smaller_message(worker: Worker):
+    """If the envelope does not fit the message, the input goes to a blob of the job's own."""
+    customer = worker.customer()
+    limit = fill(worker, customer)
+    size = MESSAGE_LIMIT - len(packed(customer.job(job_id="full", input={"prompt": ""})))
+    body = packed(customer.job(job_id="full", input={"prompt": "x" * size}))
+
+    published = await worker.deliver(customer, body)
+
+    ((requeued, _),) = worker.requeued()
+    limit.jobs, limit.job_seconds = 0, 1
+    assert published is None
+    assert len(requeued) < 1000
+    result = await worker.run(customer, requeued)
+    assert ("succeeded", "full") == (result["status"], result["job_id"])
+    assert "x" * size == customer.account.received[0].json["messages"][0]["content"]
+    assert result == await worker.run(customer, body)  # another copy of the first message is no conflict
+
+
+def packed(job: dict[str, Any]) -> bytes:
+    return json.dumps(job, separators=(",", ":")).encode()
+
+
+async def test_a_connections_calls_are_limited(worker: Worker):
+    """However many jobs are admitted, no more than `max_concurrency` calls run at once."""
+    customer = worker.customer(max_concurrency=3)
+    running, most, full = 0, 0, asyncio.Event()
+
+    async def count(request: web.Request, answer: Answer) -> web.StreamResponse:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 3:
+            full.set()
+        try:
+            await asyncio.wait_for(full.wait(), 30)
+            return await answer(request)
+        finally:
+            running -= 1
+
+    customer.account.around = count
+    customer.account.will_answer(*[completion(after_s=0.02)] * 20)
+
+    results = await asyncio.gather(*(worker.run(customer, job_id=f"j-{number}") for number in range(12)))
+
+    assert {"succeeded"} == {result["status"] for result in results}
+    assert 3 == most

@@ -1,0 +1,218 @@
+"""What becomes of a message in the poison queue: its job ends with a result, unless it only waits."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.clock import now
+from shared.errors import StorageUnavailable
+from tests.support.customers import Customer
+from tests.support.endpoint import completion, error
+from tests.support.workers import SETTINGS, Worker
+
+
+async def waiting(worker: Worker, customer: Customer, job_id: str = "waits") -> bytes:
+    """Return the message of a job whose endpoint has asked for a long wait."""
+    customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
+    assert await worker.deliver(customer, job_id=job_id) is None
+    ((body, _),) = worker.requeued()
+    return body
+
+
+async def submitted_earlier(worker: Worker, customer: Customer, job_id: str) -> None:
+    """Have a job submitted two days earlier, so that its deadline has passed."""
+    submitted_at = worker.row(customer, job_id)["submitted_at"] - timedelta(days=2)
+    await worker.change_row(customer, job_id, submitted_at=submitted_at)
+
+
+async def dead_letter(worker: Worker, body: bytes, **delivery: Any) -> dict[str, Any]:
+    """The result of a message in the poison queue; fails if nothing is published."""
+    result = await worker.dead_letter(body, **delivery)
+    assert result is not None
+    return result
+
+
+async def test_the_last_known_refusal_is_the_result(worker: Worker):
+    """A job whose deadline has passed ends with the code and the message of its last attempt."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    await submitted_earlier(worker, customer, "waits")
+
+    result = await dead_letter(worker, body)
+
+    assert ("failed", "rate_limited", 2) == (result["status"], result["error"]["code"], result["attempts"])
+    assert "The job was given up by the queue." in result["error"]["message"]
+    assert "Slow down." in result["error"]["message"]
+
+
+async def test_a_crash_is_the_reason_if_there_is_no_other(worker: Worker):
+    """The result of a job whose worker died says so, as `internal`; what may have been billed is recorded."""
+    customer = worker.customer()
+    body = customer.body(job_id="crashed")
+    await worker.crash(customer, "crashed", body)
+
+    result = await dead_letter(worker, body)
+
+    assert ("crashed", "internal") == (result["job_id"], result["error"]["code"])
+    assert "given up after 1 failed attempt. " in result["error"]["message"]
+    assert "The worker that ran it died." in result["error"]["message"]
+    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
+    assert [] == customer.account.received
+
+
+async def test_crashes_are_named_once(worker: Worker):
+    """However often its worker died, the result says so once, and what the endpoint had said before that."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    for _ in range(3):
+        await worker.crash(customer, "waits", body)
+
+    message = (await dead_letter(worker, body))["error"]["message"]
+
+    assert 1 == message.count("The worker that ran it died.")
+    assert "given up after 3 failed attempts" in message
+    assert "Slow down." in message
+
+
+async def test_a_job_without_an_attempt_ends_with_a_result(worker: Worker):
+    """So does a message that never got a lease before the host gave it up."""
+    customer = worker.customer()
+
+    result = await dead_letter(worker, customer.body(job_id="unknown"))
+
+    assert ("internal", 1) == (result["error"]["code"], result["attempts"])
+    assert [] == customer.account.received + worker.usage(customer)
+
+
+async def test_a_finished_job_is_replayed(worker: Worker):
+    """A message of a finished job gets its stored result; nothing is called, nothing is overwritten."""
+    customer = worker.customer()
+    result = await worker.run(customer, job_id="done")
+
+    assert result == await worker.dead_letter(customer.body(job_id="done"))
+    assert 1 == len(customer.account.received)
+
+
+async def test_a_message_that_is_not_a_job_is_rejected(worker: Worker):
+    """It ends as `invalid_job` under its message's id, as from the jobs queue."""
+    result = await dead_letter(worker, b"\x00\xff", message_id="m-9")
+
+    assert ("m-9", "invalid_job") == (result["job_id"], result["error"]["code"])
+
+
+async def test_a_job_without_an_id_is_found_by_its_content(worker: Worker):
+    """The host gives the message a new id: the result, and the callback, have the one that the job had before."""
+    customer = worker.customer()
+    body = customer.body(output={"callback": "https://example.com/hook"})
+    await worker.crash(customer, "first-id", body)
+
+    result = await dead_letter(worker, body, message_id="poison-9")
+
+    ((callback, _),) = worker.queues.sent[SETTINGS.callbacks_queue]
+    assert ("first-id", 2) == (result["job_id"], result["attempts"])
+    assert "first-id" == json.loads(callback)["job_id"]
+
+
+async def test_a_job_without_an_id_waits_for_its_lease(worker: Worker):
+    """Of two jobs with the same content, the one whose worker died ends, once its lease has expired."""
+    customer = worker.customer()
+    body = customer.body()
+    customer.account.will_answer(error(429, retry_after="300"))
+    assert await worker.deliver(customer, body, message_id="waits") is None
+    await worker.claim(customer, "dead", body)
+
+    assert await worker.dead_letter(body, "poison-1") is None
+    ((again, _),) = worker.queues.sent.pop(SETTINGS.poison_queue)
+    await worker.expire_lease(customer, "dead")
+    result = await dead_letter(worker, again, message_id="poison-2")
+
+    assert ("dead", "internal") == (result["job_id"], result["error"]["code"])
+    assert ("done", "waiting") == tuple(worker.row(customer, job_id)["state"] for job_id in ("dead", "waits"))
+
+
+async def test_after_its_deadline_a_message_waits_for_no_other_job(worker: Worker):
+    """A job with the same content that runs just now does not delay it any more."""
+    customer = worker.customer()
+    body = customer.body(options={"deadline_s": 5})
+    await worker.claim(customer, "other", body)
+
+    result = await dead_letter(worker, body, message_id="poison-9", submitted_at=now() - timedelta(days=2))
+
+    assert "poison-9" == result["job_id"]
+
+
+@pytest.mark.parametrize("has_row", [True, False])
+async def test_a_job_has_one_result(worker: Worker, has_row: bool):
+    """If its result can't be published at once, that result is published later, and no other one is made."""
+    customer = worker.customer()
+    body = customer.body(output={"queue": "special"})
+    if has_row:
+        await worker.crash(customer, "first-id", body)
+    worker.queues.missing = frozenset({"special"})
+
+    assert await worker.dead_letter(body, "poison-9") is None
+    ((again, _),) = worker.queues.sent.pop(SETTINGS.poison_queue)
+    worker.queues.missing = frozenset()
+    assert await worker.dead_letter(again, "poison-10") is None
+
+    ((published, _),) = worker.queues.sent["special"]
+    assert ("first-id" if has_row else "poison-9") == json.loads(published)["job_id"]
+    assert 1 == sum(key.startswith("j_") for partition, key in worker.table.rows if partition == customer.name)
+
+
+async def test_a_waiting_job_is_requeued(worker: Worker):
+    """
+    A job that its endpoint asked to wait while nothing could be sent to the queue: the host gives its message up after
+    some deliveries. Once the queue takes messages again, the job waits on, and runs.
+    """
+    customer = worker.customer()
+    body = customer.body(job_id="waits")
+    customer.account.will_answer(*[error(429, retry_after="3600")] * 5)
+    worker.queues.down = True
+    for _ in range(5):
+        with pytest.raises(StorageUnavailable):
+            await worker.deliver(customer, body)
+    with pytest.raises(StorageUnavailable):
+        await worker.dead_letter(body)
+    worker.queues.down = False
+
+    assert await worker.dead_letter(body) is None
+    ((body, delay_s),) = worker.requeued()
+    result = await worker.run(customer, body)
+
+    assert 60 <= delay_s <= 66
+    assert "succeeded" == result["status"]
+    assert [("answered", 1, 18)] == worker.outcomes(customer)
+
+
+async def test_a_waiting_job_is_not_requeued_forever(worker: Worker):
+    """A job that returns from the poison queue again and again is given up the sixth time."""
+    customer = worker.customer()
+    body = await waiting(worker, customer)
+    for _ in range(5):
+        assert await worker.dead_letter(body) is None
+        ((body, _),) = worker.requeued()
+
+    result = await dead_letter(worker, body)
+
+    assert ("waits", "rate_limited") == (result["job_id"], result["error"]["code"])
+    assert "given up after 5 failed attempts" in result["error"]["message"]
+    assert 1 == len(customer.account.received)
+
+
+async def test_a_job_that_is_given_up_has_the_usage_of_its_steps(worker: Worker):
+    """What earlier attempts were billed is in the result of an attempt that makes no call."""
+    customer = worker.customer(max_concurrency=1)
+    customer.account.will_answer(completion("One."), error(429, retry_after="600"))
+    members = {"action": "multi_chat", "input": {"prompts": ["a", "b"]}, "job_id": "half"}
+    assert await worker.deliver(customer, **members) is None
+    await worker.change_row(customer, "half", failed_attempts=5)
+
+    result = await dead_letter(worker, customer.body(**members))
+
+    assert ("failed", 1, 11) == (result["status"], result["usage"]["calls"], result["usage"]["input_tokens"])
+    assert [("answered", 1, 18)] == worker.outcomes(customer)
