@@ -23,20 +23,15 @@ from shared.jobs.message import Delivery
 from shared.services import Services, build
 from shared.settings import read_settings
 from shared.storage.base import Row
-from tests.support.endpoint import Account, Endpoint
+from tests.support import customers
+from tests.support.endpoint import Endpoint
 
 
 @dataclass
-class Customer:
-    """A customer of one test, with an account at the endpoint and a connection in the vault."""
+class Customer(customers.Customer):
+    """A customer whose connection is in the vault, and whose jobs run in the harness."""
 
-    name: str
-    account: Account
     world: World
-
-    def job(self, **members: Any) -> dict[str, Any]:
-        """A chat job of this customer, with other members where given."""
-        return {"customer": self.name, "action": "chat", "input": {"prompt": "Hello?"}} | members
 
     async def run(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> dict[str, Any]:
         """What the pipeline tells of a job; fails where it tells nothing."""
@@ -46,7 +41,7 @@ class Customer:
 
     async def deliver(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> bytes | None:
         """Hands the pipeline one message, as the trigger does."""
-        data = json.dumps(self.job(**members)).encode() if body is None else body
+        data = self.body(**members) if body is None else body
         return await self.world.services.worker.process(delivery(data, message_id))
 
     async def queued(self) -> list[bytes]:
@@ -86,13 +81,7 @@ class World:
 
     def connect(self, customer: Customer, connection: str = "default", **secret: Any) -> None:
         """Puts a connection into the vault, or a new version of one."""
-        members = {
-            "endpoint": f"{self.endpoint.url}/openai/v1",
-            "provider": "azure_openai",
-            "api_key": customer.account.key,
-            "default_model": "gpt-4o",
-        } | secret
-        self.keep(f"ai--{customer.name}--{connection}", json.dumps(members))
+        self.keep(f"ai--{customer.name}--{connection}", customer.secret(**secret))
 
     def keep(self, name: str, value: str, **about: Any) -> None:
         """Puts a secret into the vault as it is; `about` are `tags` and `attributes`."""

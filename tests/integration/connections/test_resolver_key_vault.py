@@ -22,7 +22,7 @@ from tests.support.credential_store import (
     key_of,
 )
 from tests.support.harness import World
-from tests.support.workers import worker_of
+from tests.support.workers import Worker, open_worker
 
 
 async def test_a_connection_in_key_vault(world: World) -> None:
@@ -81,6 +81,11 @@ async def test_a_key_that_is_rotated_in_key_vault_is_found(world: World) -> None
     assert "rotated-key" == key_of(renewed)
 
 
+def worker_on(world: World) -> Worker:
+    """A worker with its Storage in memory, and the connections in the vault."""
+    return open_worker(world.endpoint, world.services.client, connections=world.services.connections)
+
+
 @contextlib.contextmanager
 def closed(vault: Vault) -> Iterator[None]:
     """Close the vault's network until the block ends."""
@@ -99,7 +104,7 @@ def closed(vault: Vault) -> Iterator[None]:
 async def test_a_closed_vault_fails_no_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the vault's network is closed, a cached connection is used, and other customers' jobs are requeued."""
     monkeypatch.setattr(secret_cache, "FRESH_S", 0.0)
-    cached, uncached, worker = world.customer(), world.customer(), worker_of(world)
+    cached, uncached, worker = world.customer(), world.customer(), worker_on(world)
     await worker.run(cached)
 
     with closed(world.vault):
@@ -117,7 +122,7 @@ async def test_a_job_survives_a_key_rotation_during_an_outage(world: World, monk
     without time for that ends as `timeout`, with the reason.
     """
     monkeypatch.setattr(secret_cache, "REREAD_S", 0.0)
-    customer, worker = world.customer(), worker_of(world)
+    customer, worker = world.customer(), worker_on(world)
     await worker.run(customer)
     del world.endpoint.accounts[customer.account.key]
     customer.account = world.endpoint.account()

@@ -1,4 +1,4 @@
-"""The way out to customers' endpoints, over real HTTP: what is sent, what is tried again, what is refused."""
+"""The HTTP client to customers' endpoints: what it sends, what it returns, and which error each failure is."""
 
 from __future__ import annotations
 
@@ -9,90 +9,59 @@ import socket
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from shared.errors import (
     ConnectionInvalid,
     CredentialRejected,
     ProviderUnavailable,
-    RateLimited,
     RequestRejected,
     UpstreamError,
     UpstreamFacts,
-    UpstreamRetryLater,
     UpstreamTimeout,
 )
 from shared.secret import Secret
-from shared.upstream import guarded_session as sockets
+from shared.upstream import guarded_session
 from shared.upstream.client import UpstreamClient
-from shared.upstream.messages import Access, ApiKey, EntraAccess, Operation, Response, UpstreamRequest
-from shared.upstream.retry import MAX_INLINE_WAIT_S
-from tests.support.clients import Names, Tokens, opened
-from tests.support.contexts import context_of
+from shared.upstream.messages import Access, ApiKey, EntraAccess, Response, UpstreamRequest
+from tests.support.clients import Resolver, Tokens, open_client
 from tests.support.endpoint import Account, Answer, Endpoint, completion, endless, error, reply, reset, truncated
 
-A_WEEK_S = 7 * 24 * 3600
 
-
-class Noted:
-    """An answer that notes when it was asked for, and over which connections."""
+class Recorder:
+    """An Answer that records when it was called, and over which connections."""
 
     def __init__(self, answer: Answer) -> None:
-        self.times: list[float] = []
+        self.calls = 0
         self.peers: set[Any] = set()
         self._answer = answer
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """The answer."""
+        """See Answer."""
         assert request.transport is not None
-        self.times.append(time.monotonic())
+        self.calls += 1
         self.peers.add(request.transport.get_extra_info("peername"))
         return await self._answer(request)
 
 
-@pytest_asyncio.fixture(scope="session")
-async def client() -> AsyncIterator[UpstreamClient]:
-    """A client that may call this machine, for all tests that need no other."""
-    async with opened() as shared:
-        yield shared
-
-
-@pytest.fixture
-def account(endpoint: Endpoint) -> Account:
-    """An account of one test's own."""
-    return endpoint.account()
-
-
 async def send(
-    client: UpstreamClient,
-    account: Account,
-    *,
-    url: str = "",
-    access: Access | None = None,
-    within_s: float = 30.0,
-    **options: Any,
+    client: UpstreamClient, account: Account, *, url: str = "", access: Access | None = None, timeout_s: float = 30.0
 ) -> Response:
-    """One call of a job with the account's key and a deadline; a failed try is retried quickly."""
+    """Send one request with the account's key."""
     request = UpstreamRequest("POST", url or f"{account.base}/v1/x", b'{"a": 1}', {"content-type": "application/json"})
-    own = {"retry_delay_ms": 10, "exponential_backoff": False, "deadline_s": within_s} | options
-    context = context_of(client, account.base, access or ApiKey("api-key", Secret(account.key)), **own)
-    return await context.call(Operation(request))
+    return await client.send(request, access or ApiKey("api-key", Secret(account.key)), timeout_s=timeout_s)
 
 
 def encoded(body: bytes, encoding: str) -> Answer:
-    """Answers with bytes that it says are encoded."""
+    """An answer with bytes that it says are encoded."""
     return reply(body, headers={"content-encoding": encoding})
 
 
 async def dripping(request: web.Request) -> web.StreamResponse:
-    """Sends a little at a time, for half a minute."""
+    """Send a little at a time, for half a minute."""
     response = web.StreamResponse(headers={"content-type": "application/json"})
     await response.prepare(request)
     for _ in range(600):
@@ -104,17 +73,18 @@ async def dripping(request: web.Request) -> web.StreamResponse:
     return response
 
 
+# Requests.
+
+
 @pytest.mark.parametrize(
     ("header", "prefix"), [("api-key", ""), ("authorization", "Bearer ")], ids=["api-key", "bearer"]
 )
-async def test_only_the_key_is_added_to_a_request(
-    client: UpstreamClient, account: Account, header: str, prefix: str
-) -> None:
-    """The endpoint gets the request as it was given, the key in its header, and what HTTP itself needs."""
-    reply_ = await send(client, account, access=ApiKey(header, Secret(account.key)))
+async def test_only_the_key_is_added_to_a_request(client: UpstreamClient, account: Account, header: str, prefix: str):
+    """The endpoint gets the request as it is, the key in its header, and what HTTP itself needs."""
+    response = await send(client, account, access=ApiKey(header, Secret(account.key)))
 
     (received,) = account.received
-    assert 200 == reply_.status
+    assert 200 == response.status
     assert ("POST", "/v1/x", b'{"a": 1}') == (received.method, received.path, received.body)
     assert f"{prefix}{account.key}" == received.headers.pop(header)
     assert {
@@ -128,8 +98,8 @@ async def test_only_the_key_is_added_to_a_request(
     } == received.headers
 
 
-async def test_query_and_escapes_of_the_url_arrive_unchanged(client: UpstreamClient, account: Account) -> None:
-    """A path's escapes and the API version reach the endpoint as the provider's rules wrote them."""
+async def test_query_and_escapes_of_the_url_arrive_unchanged(client: UpstreamClient, account: Account):
+    """A path's escapes and the API version reach the endpoint as the provider's rules write them."""
     path = "/openai/deployments/gpt%204o/chat/completions"
 
     await send(client, account, url=f"{account.base}{path}?api-version=2024-10-21")
@@ -139,253 +109,8 @@ async def test_query_and_escapes_of_the_url_arrive_unchanged(client: UpstreamCli
     assert {"api-version": "2024-10-21"} == received.query
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [*(error(status) for status in (408, 409, 429, 500, 502, 503, 504)), reset, truncated],
-    ids=["408", "409", "429", "500", "502", "503", "504", "reset", "truncated"],
-)
-async def test_what_may_pass_is_tried_again(client: UpstreamClient, account: Account, fault: Answer) -> None:
-    """A fault that says nothing of the request itself is followed by a second try, which succeeds."""
-    account.will_answer(fault)
-
-    reply_ = await send(client, account)
-
-    assert 200 == reply_.status
-    assert 2 == len(account.received)
-    assert account.received[0].headers == account.received[1].headers
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_what_will_not_pass_is_not_tried_again(client: UpstreamClient, account: Account, status: int) -> None:
-    """A refusal of the request or the key ends the call at once; the error knows status and request id."""
-    account.will_answer(error(status))
-
-    with pytest.raises(UpstreamError) as raised:
-        await send(client, account)
-
-    assert (status, "req-e") == (raised.value.facts.status, raised.value.facts.request_id)
-    assert 1 == len(account.received)
-
-
-async def test_every_refusal_is_tried_again_where_the_job_says_so(client: UpstreamClient, account: Account) -> None:
-    """With `retry_on_all_errors`, refusals that would be final are tried again as well."""
-    account.will_answer(error(422), error(404))
-
-    reply_ = await send(client, account, retry_on_all_errors=True)
-
-    assert 200 == reply_.status
-    assert 3 == len(account.received)
-
-
-@pytest.mark.parametrize("retries", [0, 2])
-async def test_tries_end_at_max_retries(client: UpstreamClient, account: Account, retries: int) -> None:
-    """A call is made once and `max_retries` times again, and then raises what the last try ended with."""
-    account.will_answer(*(error(503) for _ in range(5)))
-
-    with pytest.raises(ProviderUnavailable) as raised:
-        await send(client, account, max_retries=retries)
-
-    assert 503 == raised.value.facts.status
-    assert 1 + retries == len(account.received)
-
-
-async def test_no_retries_means_that_a_long_wait_is_not_waited(client: UpstreamClient, account: Account) -> None:
-    """Without retries, a 429 is the job's end, however long the endpoint asks to wait."""
-    account.will_answer(error(429, retry_after="60"))
-
-    with pytest.raises(RateLimited):
-        await send(client, account, max_retries=0)
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected_s"),
-    [
-        ({"retry_after_ms": "300"}, 0.3),
-        ({"x_ms_retry_after_ms": "300"}, 0.3),
-        ({"retry_after": "1"}, 1.0),
-        ({"retry_after_ms": "300", "retry_after": "60"}, 0.3),
-        ({"retry_after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-    ],
-    ids=["retry-after-ms", "x-ms-retry-after-ms", "retry-after", "both", "past date"],
-)
-async def test_a_short_wait_that_the_endpoint_asks_for_is_sat_out(
-    client: UpstreamClient, account: Account, headers: dict[str, str], expected_s: float
-) -> None:
-    """The second try comes after the endpoint's own waiting time, whatever the job's own delay is."""
-    first, second = Noted(error(429, **headers)), Noted(completion())
-    account.will_answer(first, second)
-
-    await send(client, account, retry_delay_ms=250_000)
-
-    waited = second.times[0] - first.times[0]
-    assert expected_s - 0.02 <= waited < 20  # and not the job's 250 s
-
-
-def in_a_minute() -> str:
-    """An HTTP date."""
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "least_s"),
-    [
-        ("retry_after_ms", lambda: "60000", 60),
-        ("x_ms_retry_after_ms", lambda: "60000", 60),
-        ("retry_after", lambda: "60", 60),
-        ("retry_after", in_a_minute, 30),
-    ],
-    ids=["retry-after-ms", "x-ms-retry-after-ms", "retry-after", "date"],
-)
-async def test_a_long_wait_is_not_sat_out(
-    client: UpstreamClient, account: Account, name: str, value: Any, least_s: float
-) -> None:
-    """A wait beyond a few seconds is raised as UpstreamRetryLater, with the delay and what the endpoint said."""
-    account.will_answer(error(429, message="Slow down, please.", **{name: value()}))
-
-    with pytest.raises(UpstreamRetryLater, match=r"Slow down, please\.") as raised:
-        await send(client, account)
-
-    assert 60 > MAX_INLINE_WAIT_S
-    assert least_s <= raised.value.delay_s <= 60
-    assert isinstance(raised.value.reason, RateLimited)
-    assert 1 == len(account.received)
-
-
-async def test_an_absurd_wait_is_one_that_a_message_can_have(client: UpstreamClient, account: Account) -> None:
-    """An endpoint that asks for an eternity gets the longest time that a message can be put back for."""
-    account.will_answer(error(503, retry_after="1e300"))
-
-    with pytest.raises(UpstreamRetryLater) as raised:
-        await send(client, account)
-
-    assert A_WEEK_S == raised.value.delay_s
-
-
-async def test_no_try_begins_after_the_runs_end(client: UpstreamClient, account: Account) -> None:
-    """A retry that would begin after `until` is postponed instead."""
-    account.will_answer(error(503))
-
-    with pytest.raises(UpstreamRetryLater) as raised:
-        await send(client, account, retry_delay_ms=9000, within_s=8)
-
-    assert 9 == raised.value.delay_s
-    assert isinstance(raised.value.reason, ProviderUnavailable)
-
-
-async def test_a_call_does_not_outlast_the_run(client: UpstreamClient, account: Account) -> None:
-    """The end of the run cuts a call short, whatever its own timeout is."""
-    account.will_answer(completion(after_s=30))
-    begun = time.monotonic()
-
-    with pytest.raises(UpstreamRetryLater):
-        await send(client, account, within_s=0.2, timeout_s=60)
-
-    assert time.monotonic() - begun < 20
-
-
-@pytest.mark.parametrize(("status", "told", "tries"), [(503, "false", 1), (400, "true", 2)], ids=["false", "true"])
-async def test_the_endpoint_says_whether_to_retry(
-    client: UpstreamClient, account: Account, status: int, told: str, tries: int
-) -> None:
-    """`x-should-retry` decides, against what the status alone would mean."""
-    account.will_answer(error(status, x_should_retry=told))
-
-    outcome = await asyncio.gather(send(client, account), return_exceptions=True)
-
-    assert tries == len(account.received)
-    assert isinstance(outcome[0], Response if tries == 2 else ProviderUnavailable)
-
-
-@pytest.mark.parametrize("slow", [completion(after_s=30), dripping], ids=["first byte", "body"])
-async def test_a_slow_answer_ends_in_a_timeout(client: UpstreamClient, account: Account, slow: Answer) -> None:
-    """`timeout_s` bounds the whole call, from the connection to the last byte, and names the host."""
-    account.will_answer(slow)
-    begun = time.monotonic()
-
-    with pytest.raises(UpstreamTimeout, match=r"127\.0\.0\.1 did not answer within 0\.2 s"):
-        await send(client, account, timeout_s=0.2, max_retries=0)
-
-    assert time.monotonic() - begun < 20
-
-
-async def test_a_timeout_is_tried_again(client: UpstreamClient, account: Account) -> None:
-    """A call that timed out once succeeds with the second try."""
-    account.will_answer(completion(after_s=30))
-
-    reply_ = await send(client, account, timeout_s=1.5)
-
-    assert 200 == reply_.status
-
-
-async def test_an_endless_answer_is_given_up(
-    client: UpstreamClient, account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An answer beyond the limit is broken off, is not tried again, and leaves the client usable."""
-    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 4 * 1024 * 1024)
-    account.will_answer(endless)
-
-    with pytest.raises(ProviderUnavailable, match="more than 4 MiB"):
-        await send(client, account)
-
-    assert 1 == len(account.received)
-    assert 200 == (await send(client, account)).status
-
-
-async def test_a_small_answer_that_unpacks_endlessly_is_given_up(
-    client: UpstreamClient, account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The limit counts what an answer unpacks to, not what was sent."""
-    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 1024 * 1024)
-    account.will_answer(encoded(gzip.compress(bytes(32 * 1024 * 1024)), "gzip"))
-
-    with pytest.raises(ProviderUnavailable, match="more than 1 MiB"):
-        await send(client, account)
-
-
-async def test_an_answer_packed_twice_is_refused(client: UpstreamClient, account: Account) -> None:
-    """Two packings, one in the other, could unpack a few bytes to gigabytes at once; they are not begun."""
-    account.will_answer(encoded(gzip.compress(gzip.compress(bytes(64 * 1024 * 1024))), "gzip, gzip"))
-
-    with pytest.raises(ProviderUnavailable, match="encoding"):
-        await send(client, account, max_retries=0)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "packed"),
-    [("gzip", gzip.compress(b'{"b": 2}')), ("deflate", zlib.compress(b'{"b": 2}'))],
-    ids=["gzip", "deflate"],
-)
-async def test_a_packed_answer_is_unpacked(
-    client: UpstreamClient, account: Account, encoding: str, packed: bytes
-) -> None:
-    """What the endpoint sends compressed is given as it was."""
-    account.will_answer(encoded(packed, encoding))
-
-    assert b'{"b": 2}' == (await send(client, account)).body
-
-
-async def test_an_answer_that_does_not_unpack_counts_as_broken_off(client: UpstreamClient, account: Account) -> None:
-    """What claims to be gzip and is not is a fault of the endpoint, worth another try."""
-    account.will_answer(encoded(b"not gzip at all", "gzip"))
-
-    assert 200 == (await send(client, account)).status
-    assert 2 == len(account.received)
-
-
-async def test_a_redirect_is_not_followed(client: UpstreamClient, account: Account) -> None:
-    """A redirect is a refusal: the key goes to the connection's own endpoint and nowhere else."""
-    headers = {"location": f"{account.base}/elsewhere"}
-    account.will_answer(reply({}, status=307, headers=headers))
-
-    with pytest.raises(RequestRejected, match="redirect") as raised:
-        await send(client, account)
-
-    assert ["/v1/x"] == [received.path for received in account.received]
-    assert "elsewhere" not in str(raised.value)
-
-
-async def test_a_cookie_is_not_kept(client: UpstreamClient, endpoint: Endpoint, account: Account) -> None:
-    """What one customer's call is given as a cookie is not sent with the next, least of all another's."""
+async def test_a_cookie_is_not_kept(client: UpstreamClient, endpoint: Endpoint, account: Account):
+    """A cookie of one customer's response is not sent with the next request, least of all with another customer's."""
     other = endpoint.account()
     account.will_answer(reply({}, headers={"set-cookie": "session=mine; Path=/"}))
 
@@ -397,75 +122,225 @@ async def test_a_cookie_is_not_kept(client: UpstreamClient, endpoint: Endpoint, 
         assert "cookie" not in received.headers
 
 
-async def test_what_is_not_json_is_handed_on(client: UpstreamClient, account: Account) -> None:
-    """A 2xx answer is given whole, whatever it holds: what it means is for the action to say."""
+async def test_a_token_is_sent_in_place_of_a_key(endpoint: Endpoint):
+    """Entra access sends a token for its scope and tenant as a bearer token, and redacts it in responses."""
+    tokens = Tokens(f"token-{uuid.uuid4().hex}")
+    account = endpoint.account(tokens.text)
+    account.will_answer(reply({"echo": tokens.text}), error(400, message=tokens.text))
+    access = EntraAccess("https://ai.azure.com/.default", "tenant-1")
+    async with open_client(tokens) as client:
+        response = await send(client, account, access=access)
+        with pytest.raises(RequestRejected) as raised:
+            await send(client, account, access=access)
+
+    assert b'{"echo": "***"}' == response.body
+    assert tokens.text not in str(raised.value)
+    assert {f"Bearer {tokens.text}"} == {received.headers["authorization"] for received in account.received}
+    assert [("https://ai.azure.com/.default", "tenant-1")] * 2 == tokens.requests
+    assert all("api-key" not in received.headers for received in account.received)
+
+
+async def test_a_token_that_is_not_issued_is_no_call(endpoint: Endpoint):
+    """Nothing was sent, so nothing can have been billed; the next try may succeed."""
+    tokens = Tokens(f"token-{uuid.uuid4().hex}", failures=1)
+    account = endpoint.account(tokens.text)
+    async with open_client(tokens) as client:
+        with pytest.raises(ProviderUnavailable, match="Entra issued no token") as raised:
+            await send(client, account, access=EntraAccess("scope"))
+        response = await send(client, account, access=EntraAccess("scope"))
+
+    assert (True, False) == (raised.value.facts.transient, raised.value.facts.unanswered)
+    assert (200, 1) == (response.status, len(account.received))
+
+
+async def test_a_slow_token_counts_against_the_timeout(account: Account):
+    """`timeout_s` bounds the token's fetching as well; nothing was sent by then."""
+    async with open_client(Tokens(account.key, after_s=30)) as client:
+        start = time.monotonic()
+
+        with pytest.raises(UpstreamTimeout) as raised:
+            await send(client, account, access=EntraAccess("scope"), timeout_s=0.2)
+
+    assert time.monotonic() - start < 20
+    assert UpstreamFacts(transient=True) == raised.value.facts
+
+
+async def test_requests_share_connections(account: Account):
+    """Many requests at once take a connection each, and the next as many use the same ones again."""
+    async with open_client() as client:
+        recorder = Recorder(completion(after_s=0.05))
+        account.will_answer(*[recorder] * 160)
+
+        for _ in range(3):
+            await asyncio.gather(*(send(client, account) for _ in range(50)))
+        for _ in range(10):
+            await send(client, account)
+
+    assert 160 == recorder.calls
+    assert len(recorder.peers) <= 50
+
+
+async def test_a_cancelled_request_leaves_the_client_usable(client: UpstreamClient, account: Account):
+    """Requests that are cancelled while they wait or read do not harm those after them."""
+    account.will_answer(*[completion(after_s=30)] * 5, *[dripping] * 5)
+    requests = [asyncio.create_task(send(client, account)) for _ in range(10)]
+    while len(account.received) < 10:  # noqa: ASYNC110  # a list has no event
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+
+    for request in requests:
+        request.cancel()
+    ended = await asyncio.gather(*requests, return_exceptions=True)
+
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in ended)
+    assert 200 == (await send(client, account)).status
+
+
+# Responses.
+
+
+async def test_a_response_is_returned_as_it_is(client: UpstreamClient, account: Account):
+    """A 2xx response is returned whatever it holds: what it means is for the action to say."""
     account.will_answer(reply(b"<html>", status=201, headers={"x-request-id": "req-7"}))
 
-    reply_ = await send(client, account)
+    response = await send(client, account)
 
-    assert (201, b"<html>", "req-7") == (reply_.status, reply_.body, reply_.request_id)
-    assert "application/json" == reply_.headers["content-type"]
-
-
-async def test_a_key_in_an_answer_is_blotted_out(client: UpstreamClient, account: Account) -> None:
-    """A gateway that quotes the key in its answer does not get it into a result, nor by a header."""
-    headers = {"x-request-id": f"req {account.key}"}
-    account.will_answer(reply({"you sent": account.key}, headers=headers))
-
-    reply_ = await send(client, account)
-
-    assert b'{"you sent": "***"}' == reply_.body
-    assert "req ***" == reply_.request_id
-    assert account.key not in str(reply_)
+    assert (201, b"<html>", "req-7") == (response.status, response.body, response.request_id)
+    assert "application/json" == response.headers["content-type"]
 
 
-@pytest.mark.parametrize("status", [400, 401, 429, 500])
-async def test_a_key_in_an_error_is_blotted_out(client: UpstreamClient, account: Account, status: int) -> None:
-    """A key that the endpoint quotes in a refusal is in no error's message, detail or cause."""
-    headers = {"x-request-id": account.key}
-    said = {"error": {"code": account.key, "message": f"Key {account.key} is bad.", "param": account.key}}
-    account.will_answer(reply(said, status=status, headers=headers))
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", gzip.compress(b'{"b": 2}')), ("deflate", zlib.compress(b'{"b": 2}'))],
+    ids=["gzip", "deflate"],
+)
+async def test_a_compressed_response_is_decompressed(
+    client: UpstreamClient, account: Account, encoding: str, body: bytes
+):
+    """The body is as it was before the endpoint compressed it."""
+    account.will_answer(encoded(body, encoding))
 
-    with pytest.raises(UpstreamError) as raised:
-        await send(client, account, max_retries=0)
-
-    assert account.key not in f"{raised.value!r} {raised.value.facts!r} {raised.value.__cause__!r}"
+    assert b'{"b": 2}' == (await send(client, account)).body
 
 
-async def test_no_log_line_shows_a_key(
-    client: UpstreamClient, account: Account, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With every logger at its most talkative, a call's key appears nowhere."""
-    account.will_answer(error(503), error(400, message=account.key))
+async def test_a_response_that_does_not_decompress_is_broken(client: UpstreamClient, account: Account):
+    """A body that claims to be gzip and is not is a failure of the endpoint, worth another try, and may be billed."""
+    account.will_answer(encoded(b"not gzip at all", "gzip"))
 
-    with caplog.at_level(logging.DEBUG), pytest.raises(RequestRejected):
+    with pytest.raises(ProviderUnavailable) as raised:
         await send(client, account)
 
-    assert account.key not in caplog.text
+    assert (True, True) == (raised.value.facts.transient, raised.value.facts.unanswered)
 
 
-async def test_a_wrong_key_is_a_rejected_credential(client: UpstreamClient, account: Account) -> None:
-    """The 401 of an endpoint that does not know the key is CredentialRejected and quotes nothing."""
-    with pytest.raises(CredentialRejected) as raised:
-        await send(client, account, access=ApiKey("api-key", Secret("a-key-that-nobody-has")))
+async def test_an_endless_response_is_given_up(
+    client: UpstreamClient, account: Account, monkeypatch: pytest.MonkeyPatch
+):
+    """A response beyond the limit is cut off, is not worth another try, may be billed, and leaves the client usable."""
+    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 4 * 1024 * 1024)
+    account.will_answer(endless)
 
-    assert "a-key-that-nobody-has" not in str(raised.value)
+    with pytest.raises(ProviderUnavailable, match="more than 4 MiB") as raised:
+        await send(client, account)
+
+    assert UpstreamFacts(status=200, unanswered=True) == raised.value.facts
+    assert 200 == (await send(client, account)).status
 
 
-async def test_an_endpoint_that_is_not_there_is_unavailable(client: UpstreamClient, account: Account) -> None:
-    """Where nothing listens, the call fails as unavailable, worth another try, without a status."""
+async def test_a_small_response_that_decompresses_endlessly_is_given_up(
+    client: UpstreamClient, account: Account, monkeypatch: pytest.MonkeyPatch
+):
+    """The limit counts decompressed bytes, not those that were sent."""
+    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 1024 * 1024)
+    account.will_answer(encoded(gzip.compress(bytes(32 * 1024 * 1024)), "gzip"))
+
+    with pytest.raises(ProviderUnavailable, match="more than 1 MiB"):
+        await send(client, account)
+
+
+async def test_a_response_compressed_twice_is_refused(client: UpstreamClient, account: Account):
+    """Compressed twice, a few bytes could become gigabytes at once; decompression is not begun."""
+    account.will_answer(encoded(gzip.compress(gzip.compress(bytes(64 * 1024 * 1024))), "gzip, gzip"))
+
+    with pytest.raises(ProviderUnavailable, match="encoding"):
+        await send(client, account)
+
+
+async def test_a_response_may_be_full_of_logprobs(client: UpstreamClient, account: Account):
+    """A long completion with `top_logprobs` of 20 is a legal response, and billed."""
+    token = {"token": "ab", "logprob": -0.1, "bytes": [97, 98]}
+    content = [token | {"top_logprobs": [token] * 20}] * 10_000
+    account.will_answer(completion(choices=[{"index": 0, "logprobs": {"content": content}}]))
+
+    assert 200 == (await send(client, account)).status
+
+
+@pytest.mark.parametrize(("status", "unanswered"), [(200, True), (400, False)])
+async def test_a_response_of_lists_alone_is_not_decoded(
+    client: UpstreamClient, account: Account, status: int, unanswered: bool
+):
+    """JSON that would take many times its size in memory is refused; a success counts as one that may be billed."""
+    account.will_answer(reply(b"[" + b"[]," * 2_000_000 + b"0]", status=status))
+
+    with pytest.raises(ProviderUnavailable, match="lists and objects") as raised:
+        await send(client, account)
+
+    assert (status, unanswered) == (raised.value.facts.status, raised.value.facts.unanswered)
+
+
+# Failures.
+
+
+async def test_a_redirect_is_not_followed(client: UpstreamClient, account: Account):
+    """A redirect is a refusal: the key goes to the connection's own endpoint and nowhere else."""
+    headers = {"location": f"{account.base}/elsewhere"}
+    account.will_answer(reply({}, status=307, headers=headers))
+
+    with pytest.raises(RequestRejected, match="redirect") as raised:
+        await send(client, account)
+
+    assert ["/v1/x"] == [received.path for received in account.received]
+    assert "elsewhere" not in str(raised.value)
+
+
+@pytest.mark.parametrize("slow", [completion(after_s=30), dripping], ids=["first byte", "body"])
+async def test_a_slow_response_is_a_timeout(client: UpstreamClient, account: Account, slow: Answer):
+    """`timeout_s` bounds the whole exchange, from the connection to the last byte; the error names the host."""
+    account.will_answer(slow)
+    start = time.monotonic()
+
+    with pytest.raises(UpstreamTimeout, match=r"127\.0\.0\.1 did not answer within 0\.2 s") as raised:
+        await send(client, account, timeout_s=0.2)
+
+    assert time.monotonic() - start < 20
+    assert UpstreamFacts(transient=True, unanswered=True) == raised.value.facts
+
+
+@pytest.mark.parametrize("answer", [reset, truncated])
+async def test_a_broken_response_may_be_billed(client: UpstreamClient, account: Account, answer: Answer):
+    """The request was sent, and no whole response came back."""
+    account.will_answer(answer)
+
+    with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1 could not be reached, or closed") as raised:
+        await send(client, account)
+
+    assert UpstreamFacts(transient=True, unanswered=True) == raised.value.facts
+
+
+async def test_an_endpoint_that_is_not_there_is_unavailable(client: UpstreamClient, account: Account):
+    """If nothing listens, nothing was sent: the error is transient and has no status."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1/x"
 
         with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1 could not be reached") as raised:
-            await send(client, account, url=url, max_retries=1)
+            await send(client, account, url=url)
 
     assert UpstreamFacts(transient=True) == raised.value.facts
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
@@ -476,13 +351,13 @@ async def test_an_endpoint_that_is_not_there_is_unavailable(client: UpstreamClie
     ],
     ids=["ssh", "bad header", "bad length", "bad chunk", "long header", "nothing"],
 )
-async def test_what_is_no_http_is_unavailable(client: UpstreamClient, account: Account, said: bytes) -> None:
+async def test_a_response_that_is_not_http_is_unavailable(client: UpstreamClient, account: Account, text: bytes):
     """Whatever else than HTTP comes back is the endpoint's failure, never a crash of ours."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
+            writer.write(text)
         finally:
             writer.close()
 
@@ -490,14 +365,74 @@ async def test_what_is_no_http_is_unavailable(client: UpstreamClient, account: A
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
         with pytest.raises(ProviderUnavailable) as raised:
-            await send(client, account, url=url, max_retries=0)
+            await send(client, account, url=url)
 
     assert raised.value.facts.transient
 
 
-async def test_this_machine_is_not_called_unless_allowed(account: Account) -> None:
-    """A name that resolves to loopback is refused where local endpoints are off, and nothing is sent."""
-    async with opened(allow_local=False) as client:
+async def test_a_refusal_knows_its_status_and_request_id(client: UpstreamClient, account: Account):
+    """The client maps it and does not retry it."""
+    account.will_answer(error(503))
+
+    with pytest.raises(ProviderUnavailable) as raised:
+        await send(client, account)
+
+    assert UpstreamFacts(503, "req-e", transient=True, detail={"code": "503", "type": "error"}) == raised.value.facts
+    assert 1 == len(account.received)
+
+
+# Keys.
+
+
+async def test_a_key_in_a_response_is_redacted(client: UpstreamClient, account: Account):
+    """A gateway that quotes the key in its response does not get it into a result, nor by a header."""
+    headers = {"x-request-id": f"req {account.key}"}
+    account.will_answer(reply({"you sent": account.key}, headers=headers))
+
+    response = await send(client, account)
+
+    assert b'{"you sent": "***"}' == response.body
+    assert "req ***" == response.request_id
+    assert account.key not in str(response)
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_a_key_in_an_error_is_redacted(client: UpstreamClient, account: Account, status: int):
+    """A key that the endpoint quotes in a refusal is in no error's message, detail or cause."""
+    headers = {"x-request-id": account.key}
+    body = {"error": {"code": account.key, "message": f"Key {account.key} is bad.", "param": account.key}}
+    account.will_answer(reply(body, status=status, headers=headers))
+
+    with pytest.raises(UpstreamError) as raised:
+        await send(client, account)
+
+    assert account.key not in f"{raised.value!r} {raised.value.facts!r} {raised.value.__cause__!r}"
+
+
+async def test_no_log_line_has_a_key(client: UpstreamClient, account: Account, caplog: pytest.LogCaptureFixture):
+    """With every logger at its lowest level, the key is nowhere."""
+    account.will_answer(error(400, message=account.key))
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(RequestRejected):
+        await send(client, account)
+
+    assert account.key not in caplog.text
+
+
+async def test_a_wrong_key_is_a_rejected_credential(client: UpstreamClient, account: Account):
+    """The 401 of an endpoint that does not know the key is CredentialRejected and quotes nothing."""
+    with pytest.raises(CredentialRejected) as raised:
+        await send(client, account, access=ApiKey("api-key", Secret("a-key-of-nobody")))
+
+    assert "a-key-of-nobody" not in str(raised.value)
+
+
+# Addresses.
+
+
+async def test_this_machine_is_not_called_unless_allowed(account: Account):
+    """A name that resolves to loopback is refused if local endpoints are off, and nothing is sent."""
+    async with open_client(allow_local=False) as client:
         with pytest.raises(ConnectionInvalid, match="localhost resolves to an IP address that is not allowed"):
             await send(client, account, url=f"{account.base.replace('127.0.0.1', 'localhost')}/v1/x")
 
@@ -507,119 +442,82 @@ async def test_this_machine_is_not_called_unless_allowed(account: Account) -> No
 @pytest.mark.parametrize(
     "addresses", [["10.0.0.5"], ["169.254.169.254"], ["8.8.8.8", "192.168.1.1"], ["::ffff:10.0.0.1"]]
 )
-async def test_a_name_for_a_private_address_is_refused(
+async def test_a_name_with_a_private_address_is_refused(
     account: Account, monkeypatch: pytest.MonkeyPatch, addresses: list[str]
-) -> None:
+):
     """A public name does not lead to a private address, not even as one of several."""
-    names = Names({"ai.contoso.example": addresses})
-    monkeypatch.setattr(sockets, "DefaultResolver", lambda: names)
-    async with opened() as client:
+    resolver = Resolver({"ai.contoso.example": addresses})
+    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: resolver)
+    async with open_client() as client:
         with pytest.raises(ConnectionInvalid, match="ALLOW_PRIVATE_ENDPOINTS"):
             await send(client, account, url="http://ai.contoso.example/v1/x")
 
 
-async def test_the_address_that_was_checked_is_the_one_that_is_called(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name is resolved by the guarded resolver alone, and the call goes to what it gave."""
-    names = Names({"ai.contoso.example": ["127.0.0.1"]})
-    monkeypatch.setattr(sockets, "DefaultResolver", lambda: names)
-    async with opened() as client:
+async def test_the_address_that_was_checked_is_called(account: Account, monkeypatch: pytest.MonkeyPatch):
+    """A name is resolved by the guarded resolver alone, and the request goes to what it returned."""
+    resolver = Resolver({"ai.contoso.example": ["127.0.0.1"]})
+    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: resolver)
+    async with open_client() as client:
         await send(client, account, url=f"{account.base.replace('127.0.0.1', 'ai.contoso.example')}/v1/x")
 
     (received,) = account.received
     assert received.headers["host"].startswith("ai.contoso.example:")
 
 
-async def test_a_name_that_nobody_knows_is_unavailable(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name without an address is an endpoint that can't be reached, now."""
-    monkeypatch.setattr(sockets, "DefaultResolver", lambda: Names({}))
-    async with opened(allow_local=False) as client:
-        with pytest.raises(ProviderUnavailable, match=r"ai\.contoso\.example could not be reached"):
-            await send(client, account, url="https://ai.contoso.example/v1/x", max_retries=0)
+async def test_a_name_that_does_not_exist_is_unavailable(account: Account, monkeypatch: pytest.MonkeyPatch):
+    """A name without an address is an endpoint that can't be reached now."""
+    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: Resolver({}))
+    async with open_client(allow_local=False) as client:
+        with pytest.raises(ProviderUnavailable, match=r"ai\.contoso\.example could not be reached") as raised:
+            await send(client, account, url="https://ai.contoso.example/v1/x")
+
+    assert UpstreamFacts(transient=True) == raised.value.facts
 
 
-async def test_a_token_takes_the_place_of_a_key(endpoint: Endpoint) -> None:
-    """Entra access sends a token for its scope and tenant as a bearer, and blots it out of answers."""
-    tokens = Tokens(f"token-{uuid.uuid4().hex}")
-    account = endpoint.account(tokens.text)
-    account.will_answer(error(503, message=tokens.text), reply({"echo": tokens.text}))
-    async with opened(tokens) as client:
-        reply_ = await send(client, account, access=EntraAccess("https://ai.azure.com/.default", "tenant-1"))
-
-    assert b'{"echo": "***"}' == reply_.body
-    assert {f"Bearer {tokens.text}"} == {received.headers["authorization"] for received in account.received}
-    assert [("https://ai.azure.com/.default", "tenant-1")] * 2 == tokens.asked
-    assert all("api-key" not in received.headers for received in account.received)
+async def test_an_invalid_url_is_an_invalid_connection(client: UpstreamClient, account: Account):
+    """The URL follows from the connection's endpoint."""
+    with pytest.raises(ConnectionInvalid, match="The URL that follows from the connection's `endpoint` is not valid"):
+        await send(client, account, url="http://[::1/v1/x")
 
 
-async def test_a_token_that_is_not_had_at_once_is_asked_for_again(endpoint: Endpoint) -> None:
-    """A token source that fails for a moment is tried again like the endpoint itself."""
-    tokens = Tokens(f"token-{uuid.uuid4().hex}", failures=1)
-    account = endpoint.account(tokens.text)
-    async with opened(tokens) as client:
-        reply_ = await send(client, account, access=EntraAccess("scope"))
-
-    assert 200 == reply_.status
-    assert 2 == len(tokens.asked)
+# Callbacks and files.
 
 
-async def test_a_slow_token_counts_against_the_calls_time(account: Account) -> None:
-    """`timeout_s` bounds the token's fetching as well."""
-    async with opened(Tokens(account.key, after_s=30)) as client:
-        begun = time.monotonic()
+async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient, account: Account):
+    """Only the status and the wait of the answer are read, whatever else it has."""
+    account.will_answer(reply({}, status=503, headers={"retry-after": "7"}))
+    url = f"{account.base}/hook?key={account.key}"
 
-        with pytest.raises(UpstreamTimeout):
-            await send(client, account, access=EntraAccess("scope"), timeout_s=0.2, max_retries=0)
+    receipt = await client.post(url, b"{}", {"authorization": f"Bearer {account.key}"}, timeout_s=5)
 
-    assert time.monotonic() - begun < 20
-
-
-async def test_a_cancelled_call_leaves_the_client_usable(client: UpstreamClient, account: Account) -> None:
-    """Calls that are cancelled while they wait or read do not harm those after them."""
-    account.will_answer(*[completion(after_s=30)] * 5, *[dripping] * 5)
-    calls = [asyncio.create_task(send(client, account)) for _ in range(10)]
-    while len(account.received) < 10:  # noqa: ASYNC110  # a list cannot tell
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-
-    for call in calls:
-        call.cancel()
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-
-    assert all(isinstance(one, asyncio.CancelledError) for one in ended)
-    assert 200 == (await send(client, account)).status
+    assert (503, 7) == (receipt.status, receipt.retry_after_s)
+    assert [("POST", "/hook", b"{}")] == [(call.method, call.path, call.body) for call in account.received]
 
 
-async def test_calls_share_connections(account: Account) -> None:
-    """Many calls at once take a connection each, and the next as many use the same ones again."""
-    async with opened() as client:
-        noted = Noted(completion(after_s=0.05))
-        account.will_answer(*[noted] * 160)
-
-        for _ in range(3):
-            await asyncio.gather(*(send(client, account) for _ in range(50)))
-        for _ in range(10):
-            await send(client, account)
-
-    assert 160 == len(noted.times)
-    assert len(noted.peers) <= 50
+@pytest.mark.parametrize("url", ["http://10.0.0.5/hook", "https://user@example.com/hook", "ftp://example.com", "x"])
+async def test_a_callback_goes_to_a_public_address(client: UpstreamClient, url: str):
+    """The error names the job's member."""
+    with pytest.raises(ConnectionInvalid, match="`callback`"):
+        await client.post(url, b"{}", {}, timeout_s=5)
 
 
-async def test_an_answer_may_be_full_of_likelihoods(client: UpstreamClient, account: Account) -> None:
-    """A long completion with `top_logprobs` of 20 is a legal answer, and paid for."""
-    token = {"token": "ab", "logprob": -0.1, "bytes": [97, 98]}
-    content = [token | {"top_logprobs": [token] * 20}] * 10_000
-    account.will_answer(completion(choices=[{"index": 0, "logprobs": {"content": content}}]))
+async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.MonkeyPatch):
+    """A name that leads to a private address may be an endpoint if that is allowed, but no callback and no file."""
+    resolver = Resolver({"ai.contoso.example": ["10.0.0.5"]})
+    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: resolver)
+    client = UpstreamClient(Tokens(), allow_private=True)
+    try:
+        with pytest.raises(ConnectionInvalid, match="The `callback` names an address that may not be called"):
+            await client.post("https://ai.contoso.example/hook", b"{}", {}, timeout_s=5)
+        with pytest.raises(ProviderUnavailable, match="names an address that may not be called"):
+            await client.fetch("https://ai.contoso.example/a.png", timeout_s=5)
+    finally:
+        await client.close()
 
-    assert 200 == (await send(client, account)).status
 
+async def test_a_file_is_fetched_without_a_credential(client: UpstreamClient, endpoint: Endpoint):
+    """Its address is in a provider's response; a refusal says nothing about the customer's key."""
+    with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1 did not return the file \(401\)") as raised:
+        await client.fetch(f"{endpoint.url}/a.png", timeout_s=5)
 
-async def test_an_answer_of_lists_alone_is_not_decoded(client: UpstreamClient, account: Account) -> None:
-    """JSON that would take many times its size in memory is given up, and counts as one that may be paid for."""
-    account.will_answer(reply(b"[" + b"[]," * 2_000_000 + b"0]"))
-
-    with pytest.raises(ProviderUnavailable, match="lists and objects") as raised:
-        await send(client, account, max_retries=0)
-
-    assert raised.value.facts.unanswered
+    assert (401, False) == (raised.value.facts.status, raised.value.facts.unanswered)

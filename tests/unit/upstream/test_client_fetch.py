@@ -12,7 +12,7 @@ from shared.errors import ProviderUnavailable, UpstreamRetryLater
 from shared.secret import Secret
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import ApiKey, Response
-from tests.support.clients import opened
+from tests.support.clients import open_client
 from tests.support.contexts import context_of
 from tests.support.image_host import ImageHost, open_image_host
 from tests.support.image_samples import PNG
@@ -45,16 +45,16 @@ async def fetch(client: UpstreamClient, url: str) -> Response:
 )
 async def test_forbidden_urls_are_not_fetched(url: str):
     """Only https to a public name is fetched: no plain http, no IP address, no other scheme."""
-    async with opened() as client:
+    async with open_client() as client:
         with pytest.raises(ProviderUnavailable):
             await client.fetch(url, timeout_s=5)
 
 
 async def test_loopback_is_fetched_only_if_it_is_allowed(image_host: ImageHost):
     """A URL on this machine is fetched if ALLOW_LOCAL_ENDPOINTS is on, and refused otherwise."""
-    async with opened() as client:
+    async with open_client() as client:
         assert PNG == (await fetch(client, f"{image_host.url}/x")).body
-    async with opened(allow_local=False) as client:
+    async with open_client(allow_local=False) as client:
         with pytest.raises(ProviderUnavailable, match="may not be called"):
             await fetch(client, f"{image_host.url}/x")
 
@@ -62,14 +62,14 @@ async def test_loopback_is_fetched_only_if_it_is_allowed(image_host: ImageHost):
 async def test_transient_failure_is_retried(image_host: ImageHost):
     """A fetch that failed temporarily is tried again."""
     image_host.answers["/flaky"] = [web.Response(status=503, headers={"retry-after-ms": "1"})]
-    async with opened() as client:
+    async with open_client() as client:
         assert PNG == (await fetch(client, f"{image_host.url}/flaky")).body
 
 
 async def test_long_wait_requeues_the_job(image_host: ImageHost):
     """If the host requests a longer wait than a call can wait, the job is requeued for that time."""
     image_host.answers["/later"] = [web.Response(status=503, headers={"retry-after": "90"})]
-    async with opened() as client:
+    async with open_client() as client:
         with pytest.raises(UpstreamRetryLater) as wait:
             await fetch(client, f"{image_host.url}/later")
 
@@ -80,6 +80,6 @@ async def test_too_large_body_is_refused(image_host: ImageHost, monkeypatch: pyt
     """A body that exceeds the limit of responses is refused."""
     monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 1000)
     image_host.answers["/large"] = [web.Response(body=b"x" * 2000)]
-    async with opened() as client:
+    async with open_client() as client:
         with pytest.raises(ProviderUnavailable, match="more than"):
             await fetch(client, f"{image_host.url}/large")

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from shared.jobs import time_budget
+from tests.support.customers import Customer
 from tests.support.endpoint import Answer, completion, error
-from tests.support.harness import Customer, World
-from tests.support.workers import Worker, worker_of
+from tests.support.workers import Worker
 
 QUICK = {"retry_delay_ms": 1, "exponential_backoff": False}
 MAX_ATTEMPTS = 9
 
 
-@pytest.fixture
-def worker(world: World) -> Worker:
-    """A worker."""
-    return worker_of(world)
-
-
 async def run_to_the_end(worker: Worker, customer: Customer, **members: Any) -> tuple[dict[str, Any] | None, int]:
     """Return a job's result and how many attempts it took, or None if MAX_ATTEMPTS do not end it."""
-    body = json.dumps(customer.job(job_id="job", **members)).encode()
+    body = customer.body(job_id="job", **members)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         result = await worker.deliver(customer, body)
         if result is not None:
@@ -34,21 +27,19 @@ async def run_to_the_end(worker: Worker, customer: Customer, **members: Any) -> 
     return None, MAX_ATTEMPTS
 
 
-async def test_a_slow_call_is_made_no_more_often_than_allowed(
-    world: World, worker: Worker, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_slow_call_is_made_no_more_often_than_allowed(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """
     A call that an attempt has time for once is tried once in each attempt, each time for its whole timeout, and ends
     when its retries are used: the end of an attempt neither shortens a try nor gives a retry back.
     """
-    monkeypatch.setattr(time_budget, "ATTEMPT_S", 2.5)
-    customer = world.customer()
+    monkeypatch.setattr(time_budget, "ATTEMPT_S", 1.2)
+    customer = worker.customer()
     customer.account.answers[:] = [completion(after_s=30)] * 30
 
-    result, attempts = await run_to_the_end(worker, customer, options=QUICK | {"timeout_s": 1.5, "max_retries": 2})
+    result, attempts = await run_to_the_end(worker, customer, options=QUICK | {"timeout_s": 0.7, "max_retries": 2})
 
     assert result is not None
-    assert ("timeout", "127.0.0.1 did not answer within 1.5 s.") == (
+    assert ("timeout", "127.0.0.1 did not answer within 0.7 s.") == (
         result["error"]["code"],
         result["error"]["message"],
     )
@@ -57,9 +48,9 @@ async def test_a_slow_call_is_made_no_more_often_than_allowed(
 
 
 @pytest.mark.parametrize(("max_retries", "tries"), [(1, 3), (4, 6)])
-async def test_a_long_wait_gives_no_retry_back(world: World, worker: Worker, max_retries: int, tries: int):
+async def test_a_long_wait_gives_no_retry_back(worker: Worker, max_retries: int, tries: int):
     """Tries that failed before the endpoint asked for a long wait still count in the next attempt."""
-    customer = world.customer()
+    customer = worker.customer()
     failing = [error(500)] * (max_retries - 1 or 1)
     customer.account.will_answer(*[*failing, error(429, retry_after="6")] * 12)
 
@@ -72,10 +63,10 @@ async def test_a_long_wait_gives_no_retry_back(world: World, worker: Worker, max
 
 @pytest.mark.parametrize("headers", [{"retry_after_ms": "10"}, {"retry_after": "0"}], ids=["a moment", "no time"])
 async def test_an_endpoint_that_answers_nothing_is_called_no_more_often_than_allowed(
-    world: World, worker: Worker, headers: dict[str, str]
+    worker: Worker, headers: dict[str, str]
 ):
     """A call that is asked to wait again and again, while nothing is answered, ends when its retries are used."""
-    customer = world.customer()
+    customer = worker.customer()
     customer.account.answers[:] = [error(429, **headers)] * 99
 
     result, attempts = await run_to_the_end(worker, customer, options=QUICK | {"max_retries": 2})
@@ -84,17 +75,17 @@ async def test_an_endpoint_that_answers_nothing_is_called_no_more_often_than_all
     assert ("rate_limited", 1, 3) == (result["error"]["code"], attempts, len(customer.account.received))
 
 
-async def test_many_prompts_share_a_deployments_capacity(world: World, worker: Worker):
+async def test_many_prompts_share_a_deployments_capacity(worker: Worker):
     """
     A job with more prompts than its deployment takes at once, which says how long to wait, is answered completely: a
     wait uses no retry while other calls are answered.
     """
-    customer, in_flight = world.customer(max_concurrency=8), [0]
+    customer, in_flight = worker.customer(max_concurrency=8), [0]
 
     async def around(request: web.Request, _: Answer) -> web.StreamResponse:
         in_flight[0] += 1
         try:
-            answer = completion(after_s=0.1) if in_flight[0] <= 2 else error(429, retry_after_ms="100")
+            answer = completion(after_s=0.02) if in_flight[0] <= 2 else error(429, retry_after_ms="20")
             return await answer(request)
         finally:
             in_flight[0] -= 1
@@ -111,9 +102,9 @@ async def test_many_prompts_share_a_deployments_capacity(world: World, worker: W
 
 
 @pytest.mark.parametrize("retry_after", ["0.01", "60"])
-async def test_no_retries_means_one_call(world: World, worker: Worker, retry_after: str):
+async def test_no_retries_means_one_call(worker: Worker, retry_after: str):
     """With `max_retries: 0` a call has one try, whatever the endpoint asks for."""
-    customer = world.customer()
+    customer = worker.customer()
     customer.account.will_answer(error(429, retry_after=retry_after))
 
     result, _ = await run_to_the_end(worker, customer, options={"max_retries": 0})
@@ -122,9 +113,9 @@ async def test_no_retries_means_one_call(world: World, worker: Worker, retry_aft
     assert ("rate_limited", 1) == (result["error"]["code"], len(customer.account.received))
 
 
-async def test_a_permanent_refusal_does_not_wait_forever(world: World, worker: Worker):
+async def test_a_permanent_refusal_does_not_wait_forever(worker: Worker):
     """A permanent refusal that is retried because the job says so uses a retry, although the endpoint asks to wait."""
-    customer = world.customer()
+    customer = worker.customer()
     customer.account.answers[:] = [error(404, retry_after="0.01")] * 9
 
     result, _ = await run_to_the_end(worker, customer, options=QUICK | {"max_retries": 2, "retry_on_all_errors": True})
@@ -177,13 +168,27 @@ ADAPTED = {
 @pytest.mark.parametrize("retry_on_all_errors", [False, True])
 @pytest.mark.parametrize(("members", "around", "requests"), ADAPTED.values(), ids=ADAPTED.keys())
 async def test_a_refusal_that_is_adapted_to_is_not_retried(
-    world: World, members: dict[str, Any], around: Any, requests: int, retry_on_all_errors: bool
+    worker: Worker, members: dict[str, Any], around: Any, requests: int, retry_on_all_errors: bool
 ):
     """If the job adapts to a refusal, such as that of a parameter, the refused request is sent only once."""
-    customer = world.customer(default_model=f"adapted-{retry_on_all_errors}")
+    customer = worker.customer()
     customer.account.around = around
 
-    result = await customer.run(**members, options=QUICK | {"retry_on_all_errors": retry_on_all_errors})
+    result = await worker.run(customer, **members, options=QUICK | {"retry_on_all_errors": retry_on_all_errors})
 
     assert "succeeded" == result["status"]
     assert requests == len(customer.account.received)
+
+
+async def test_no_try_starts_that_the_attempt_has_no_time_for(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """If the attempt ends before the wait does, the job is requeued for that wait, and the retry is used."""
+    monkeypatch.setattr(time_budget, "ATTEMPT_S", 8.0)
+    customer = worker.customer()
+    customer.account.will_answer(error(503))
+    options = {"retry_delay_ms": 9000, "exponential_backoff": False, "timeout_s": 1}
+
+    assert await worker.deliver(customer, job_id="late", options=options) is None
+
+    ((_, delay_s),) = worker.requeued()
+    assert 9 <= delay_s <= 9.9
+    assert 1 == worker.row(customer, "late")["retries"]

@@ -1,9 +1,8 @@
-"""Parameters that a provider refuses: adapted once, reported, remembered, and never guessed."""
+"""Parameters that a provider refuses, in chat jobs: adapted once, reported, kept for a while, and never guessed."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,8 +14,10 @@ from shared.upstream.capabilities import (
     SAMPLING,
     Capabilities,
 )
+from tests.support.customers import Customer
 from tests.support.endpoint import Answer, completion, error, reply
-from tests.support.harness import Customer, World, delivery
+from tests.support.manual_clock import ManualClock
+from tests.support.workers import OpenWorker, Worker
 
 RENAMING = "max_tokens became max_completion_tokens"
 
@@ -72,44 +73,37 @@ def sent(customer: Customer) -> list[dict[str, Any]]:
     ]
 
 
-def own_model(world: World, **secret: Any) -> Customer:
-    """A customer with a model of its own: adaptations are shared by every customer of an endpoint."""
-    customer = world.customer(**secret)
-    world.connect(customer, **({"default_model": f"m-{customer.name}"} | secret))
-    return customer
-
-
-async def test_max_tokens_becomes_max_completion_tokens(world: World):
+async def test_max_tokens_becomes_max_completion_tokens(worker: Worker):
     """A refused `max_tokens` is sent again under its new name, and the result reports it."""
-    customer = own_model(world)
+    customer = worker.customer()
     customer.account.will_answer(refusal("max_tokens"))
 
-    result = await customer.run(**asking(max_tokens=50, seed=7))
+    result = await worker.run(customer, **asking(max_tokens=50, seed=7))
 
     assert ("succeeded", [RENAMING]) == (result["status"], result["output"]["adapted"])
     assert [{"max_tokens": 50, "seed": 7}, {"max_completion_tokens": 50, "seed": 7}] == sent(customer)
-    assert (1, 1) == (result["usage"]["calls"], len(await customer.usage()))
+    assert (1, 1) == (result["usage"]["calls"], len(worker.usage(customer)))
 
 
 @pytest.mark.parametrize("parameter", sorted(SAMPLING))
-async def test_a_refused_sampling_parameter_is_left_out(world: World, parameter: str):
+async def test_a_refused_sampling_parameter_is_left_out(worker: Worker, parameter: str):
     """A refused sampling parameter is dropped; the caller's other parameters are untouched."""
-    customer = own_model(world)
+    customer = worker.customer()
     customer.account.will_answer(refusal(parameter))
     others = {"seed": 7, "stop": ["\n"], "metadata": {"temperature": "hot"}, "x-own": {"top_p": [1, None]}}
 
-    result = await customer.run(**asking(**{parameter: 1}, **others))
+    result = await worker.run(customer, **asking(**{parameter: 1}, **others))
 
     assert [f"{parameter} was left out"] == result["output"]["adapted"]
     assert [{parameter: 1, **others}, others] == sent(customer)
 
 
-async def test_several_are_adapted_one_after_the_other(world: World):
+async def test_several_are_adapted_one_after_the_other(worker: Worker):
     """A model that refuses one parameter at a time is called until it accepts the request."""
-    customer = own_model(world)
+    customer = worker.customer()
     Model(("temperature", "max_tokens", "top_p")).serve(customer)
 
-    result = await customer.run(**asking(top_p=0.5, max_tokens=9, temperature=0.2, n=2))
+    result = await worker.run(customer, **asking(top_p=0.5, max_tokens=9, temperature=0.2, n=2))
 
     assert ["temperature was left out", RENAMING, "top_p was left out"] == result["output"]["adapted"]
     assert 4 == len(customer.account.received)
@@ -127,36 +121,36 @@ async def test_several_are_adapted_one_after_the_other(world: World):
     ],
     ids=["value", "message only", "argument", "unknown", "foundry"],
 )
-async def test_every_form_of_refusal_is_understood(world: World, answer: Answer):
+async def test_every_form_of_refusal_is_understood(worker: Worker, answer: Answer):
     """`unsupported_value`, Foundry's `detail.loc`, and a message that only quotes the name are refusals of it."""
-    customer = own_model(world)
+    customer = worker.customer()
     customer.account.will_answer(answer)
 
-    result = await customer.run(**asking(temperature=0.2))
+    result = await worker.run(customer, **asking(temperature=0.2))
 
     assert ["temperature was left out"] == result["output"]["adapted"]
     assert [{"temperature": 0.2}, {}] == sent(customer)
 
 
-async def test_foundrys_older_route_is_adapted_to(world: World):
+async def test_foundrys_older_route_is_adapted_to(worker: Worker):
     """A 422 of `/models` that points at the parameter leads to one more call without it."""
-    customer = own_model(world, endpoint=f"{world.endpoint.url}/models", provider="foundry")
+    customer = worker.customer(endpoint=f"{worker.endpoint.url}/models", provider="foundry")
     customer.account.will_answer(foundry_refusal("logprobs"))
 
-    result = await customer.run(**asking(logprobs=True))
+    result = await worker.run(customer, **asking(logprobs=True))
 
     assert ["logprobs was left out"] == result["output"]["adapted"]
     assert ["/models/chat/completions"] * 2 == [received.path for received in customer.account.received]
 
 
-async def test_an_adaptation_is_remembered(world: World):
+async def test_an_adaptation_is_remembered(worker: Worker):
     """The next job of the same model makes one call, adapted from the start, and reports it."""
-    customer = own_model(world)
+    customer = worker.customer()
     Model(("max_tokens", "temperature")).serve(customer)
-    await customer.run(**asking(max_tokens=5, temperature=1))
+    await worker.run(customer, **asking(max_tokens=5, temperature=1))
 
-    result = await customer.run(**asking(temperature=0, max_tokens=6, seed=1))
-    plain = await customer.run(**asking(seed=2))
+    result = await worker.run(customer, **asking(temperature=0, max_tokens=6, seed=1))
+    plain = await worker.run(customer, **asking(seed=2))
 
     assert 3 + 1 + 1 == len(customer.account.received)
     assert {"max_completion_tokens": 6, "seed": 1} == sent(customer)[3]
@@ -164,23 +158,23 @@ async def test_an_adaptation_is_remembered(world: World):
     assert "adapted" not in plain["output"]
 
 
-async def test_an_adaptation_is_for_one_model_at_one_endpoint(world: World):
+async def test_an_adaptation_is_for_one_model_at_one_endpoint(worker: Worker):
     """Another model, or the same at another endpoint, gets the request unchanged."""
-    customer = own_model(world)
-    world.connect(customer, "other", endpoint=f"{world.endpoint.url}/elsewhere/openai/v1")
+    customer = worker.customer()
+    worker.connect(customer, "other", endpoint=f"{worker.endpoint.url}/elsewhere/openai/v1")
     customer.account.will_answer(refusal("temperature"))
-    await customer.run(model="o9-mine", **asking(temperature=1))
+    await worker.run(customer, model="o9-mine", **asking(temperature=1))
 
-    await customer.run(model="gpt-mine", **asking(temperature=1))
-    await customer.run(model="o9-mine", connection="other", **asking(temperature=1))
-    await customer.run(model="o9-mine", **asking(temperature=1))
+    await worker.run(customer, model="gpt-mine", **asking(temperature=1))
+    await worker.run(customer, model="o9-mine", connection="other", **asking(temperature=1))
+    await worker.run(customer, model="o9-mine", **asking(temperature=1))
 
     assert [{"temperature": 1}, {}, {"temperature": 1}, {"temperature": 1}, {}] == sent(customer)
 
 
-async def test_an_adaptation_is_for_one_reasoning_effort(world: World):
+async def test_an_adaptation_is_for_one_reasoning_effort(worker: Worker):
     """GPT-5.1 and 5.2 take sampling parameters only without reasoning, so each effort has its own adaptations."""
-    customer = own_model(world)
+    customer = worker.customer()
 
     async def model(request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -190,41 +184,38 @@ async def test_an_adaptation_is_for_one_reasoning_effort(world: World):
     customer.account.answers[:] = [model] * 6
 
     for effort in ("high", "none", "high"):
-        await customer.run(**asking(temperature=0, reasoning_effort=effort))
-    await customer.run(**asking(temperature=0))
+        await worker.run(customer, **asking(temperature=0, reasoning_effort=effort))
+    await worker.run(customer, **asking(temperature=0))
 
     high, none = {"reasoning_effort": "high"}, {"reasoning_effort": "none"}
     warm = {"temperature": 0}
     assert [warm | high, high, warm | none, high, warm] == sent(customer)
 
 
-async def test_an_adaptation_is_forgotten_after_an_hour(world: World):
+async def test_an_adaptation_is_forgotten_after_an_hour(open_worker: OpenWorker):
     """A deployment can be given another model: after an hour the parameter is tried again."""
-    customer = own_model(world)
-    now = [1000.0]
-    services = replace(world.services, capabilities=Capabilities(clock=lambda: now[0]))
-
-    async def run() -> dict[str, Any]:
-        body = await services.worker.process(delivery(json.dumps(customer.job(**asking(temperature=1))).encode()))
-        assert body is not None
-        return json.loads(body)
-
+    clock = ManualClock()
+    worker = open_worker(capabilities=Capabilities(clock=clock))
+    customer = worker.customer()
     customer.account.will_answer(refusal("temperature"))
-    await run()
-    now[0] += MAX_AGE_S - 1
-    assert "adapted" in (await run())["output"]
-    now[0] += 2
-    assert "adapted" not in (await run())["output"]
+    await worker.run(customer, **asking(temperature=1))
+    clock.advance(MAX_AGE_S - 1)
+    before = await worker.run(customer, **asking(temperature=1))
+    clock.advance(2)
+    after = await worker.run(customer, **asking(temperature=1))
+
+    assert ["temperature was left out"] == before["output"]["adapted"]
+    assert "adapted" not in after["output"]
     assert [{"temperature": 1}, {}, {}, {"temperature": 1}] == sent(customer)
 
 
-async def test_a_strict_job_is_sent_unchanged(world: World):
+async def test_a_strict_job_is_sent_unchanged(worker: Worker):
     """`options.strict` turns adaptation off: the refusal is the result, even if an adaptation was learned before."""
-    customer = own_model(world)
+    customer = worker.customer()
     model = Model(("temperature",)).serve(customer)
-    await customer.run(**asking(temperature=1))
+    await worker.run(customer, **asking(temperature=1))
 
-    result = await customer.run(**asking(temperature=1), options={"strict": True})
+    result = await worker.run(customer, **asking(temperature=1), options={"strict": True})
 
     assert ("failed", "request_rejected", 400) == (
         result["status"],
@@ -252,20 +243,20 @@ async def test_a_strict_job_is_sent_unchanged(world: World):
         (foundry_refusal("n"), {"n": 2}),
     ],
 )
-async def test_a_refusal_of_something_else_is_the_result(world: World, answer: Answer, parameters: dict[str, Any]):
+async def test_a_refusal_of_something_else_is_the_result(worker: Worker, answer: Answer, parameters: dict[str, Any]):
     """A parameter that can't be changed, is missing, or was refused for its value ends the job after one call."""
-    customer = own_model(world)
+    customer = worker.customer()
     customer.account.will_answer(answer)
 
-    result = await customer.run(**asking(**parameters))
+    result = await worker.run(customer, **asking(**parameters))
 
     assert "failed" == result["status"]
     assert [parameters] == sent(customer)
 
 
-async def test_a_provider_that_refuses_everything_is_not_called_forever(world: World):
+async def test_a_provider_that_refuses_everything_is_not_called_forever(worker: Worker):
     """Each adaptation removes a parameter, so the calls end, and the last refusal is the result."""
-    customer = own_model(world)
+    customer = worker.customer()
     every = dict.fromkeys([*sorted(SAMPLING), "max_tokens", "max_completion_tokens"], 1)
 
     async def refuse(request: web.Request) -> web.StreamResponse:
@@ -275,29 +266,29 @@ async def test_a_provider_that_refuses_everything_is_not_called_forever(world: W
 
     customer.account.answers[:] = [refuse] * 100
 
-    result = await customer.run(**asking(**every))
+    result = await worker.run(customer, **asking(**every))
 
     assert ("failed", "request_rejected") == (result["status"], result["error"]["code"])
     assert len(SAMPLING) + 2 == len(customer.account.received)
 
 
-async def test_the_newer_of_two_names_is_kept(world: World):
+async def test_the_newer_of_two_names_is_kept(worker: Worker):
     """If the job has both names of a limit, the refused one is dropped and the other is unchanged."""
-    customer = own_model(world)
+    customer = worker.customer()
     customer.account.will_answer(refusal("max_tokens"))
 
-    await customer.run(**asking(max_tokens=5, max_completion_tokens=9))
+    await worker.run(customer, **asking(max_tokens=5, max_completion_tokens=9))
 
     assert {"max_completion_tokens": 9} == sent(customer)[-1]
 
 
-async def test_many_prompts_learn_together(world: World):
+async def test_many_prompts_learn_together(worker: Worker):
     """Of many prompts, those in flight are each refused; the others are right at once, and all report it."""
-    customer = own_model(world, max_concurrency=2)
+    customer = worker.customer(max_concurrency=2)
     Model(("temperature",)).serve(customer)
     asked = {"prompts": [str(n) for n in range(20)], "parameters": {"temperature": 1}}
 
-    result = await customer.run(action="multi_chat", input=asked)
+    result = await worker.run(customer, action="multi_chat", input=asked)
 
     assert "succeeded" == result["status"]
     assert [["temperature was left out"]] * 20 == [answer["adapted"] for answer in result["output"]["answers"]]

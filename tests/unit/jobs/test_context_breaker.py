@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -15,10 +14,10 @@ from shared.upstream.circuit_breaker import (
     Breakers,
 )
 from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
-from tests.support.harness import Customer, World
 from tests.support.manual_clock import ManualClock
-from tests.support.workers import Worker, worker_of
+from tests.support.workers import OpenWorker, Worker
 
 
 @pytest.fixture
@@ -28,33 +27,33 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def worker(world: World, clock: ManualClock) -> Worker:
+def worker(open_worker: OpenWorker, clock: ManualClock) -> Worker:
     """A worker whose breakers use the clock."""
-    return worker_of(world, breakers=Breakers(clock=clock))
+    return open_worker(breakers=Breakers(clock=clock))
 
 
 OPTIONS = {"max_retries": 3, "retry_delay_ms": 0, "exponential_backoff": False}
 
 
-async def test_an_endpoint_that_is_down_is_not_called(world: World, worker: Worker, clock: ManualClock):
+async def test_an_endpoint_that_is_down_is_not_called(worker: Worker, clock: ManualClock):
     """
     After FAILURES failed tries no call reaches it. Jobs are requeued for the remaining time, each time with one retry
     fewer, and end with `provider_unavailable` when none is left; other customers' jobs run.
     """
-    customer, other = world.customer(), world.customer()
+    customer, other = worker.customer(), worker.customer()
     customer.account.will_answer(*[error(503)] * 100)
     for _ in range(2):
         assert "failed" == (await worker.run(customer, options=OPTIONS))["status"]
     before = len(customer.account.received)
     delays: list[float] = []
 
-    result, body = None, json.dumps(customer.job(job_id="waits", options=OPTIONS)).encode()
+    result, body = None, customer.body(job_id="waits", options=OPTIONS)
     while result is None:
         result = await worker.deliver(customer, body)
         if result is None:
             ((body, delay_s),) = worker.requeued()
             delays.append(delay_s)
-            clock.seconds += 1
+            clock.advance(1)
 
     assert FAILURES == before == len(customer.account.received)
     assert len(delays) == 3
@@ -69,20 +68,20 @@ async def test_an_endpoint_that_is_down_is_not_called(world: World, worker: Work
     assert "breaker" not in (await worker.run(other))["connection"]
 
 
-async def test_one_probe_closes_it(world: World, worker: Worker, clock: ManualClock):
+async def test_one_probe_closes_it(worker: Worker, clock: ManualClock):
     """When the endpoint is up again, one call probes it while others wait; then all continue."""
-    customer = world.customer()
+    customer = worker.customer()
     await _open(worker, customer)
-    clock.seconds += OPEN_S
-    held = BlockingEndpoint()
+    clock.advance(OPEN_S)
+    blocking = BlockingEndpoint()
     customer.account.received.clear()
-    customer.account.will_answer(held)
+    customer.account.will_answer(blocking)
     probe = asyncio.create_task(worker.run(customer, job_id="probe"))
-    await held.called.wait()
+    await blocking.called.wait()
 
     waiting = [await worker.deliver(customer, job_id=f"waits-{number}") for number in range(5)]
     calls, messages = len(customer.account.received), worker.requeued()
-    held.release.set()
+    blocking.release.set()
     results = [await probe, *[await worker.run(customer, body) for body, _ in messages]]
 
     assert ([None] * 5, 1, 5) == (waiting, calls, len(messages))
@@ -91,11 +90,11 @@ async def test_one_probe_closes_it(world: World, worker: Worker, clock: ManualCl
     assert all("breaker" not in result["connection"] for result in results)
 
 
-async def test_a_failed_probe_is_one_call(world: World, worker: Worker, clock: ManualClock):
+async def test_a_failed_probe_is_one_call(worker: Worker, clock: ManualClock):
     """An endpoint that is still down gets one call, and the breaker is open for longer."""
-    customer = world.customer()
+    customer = worker.customer()
     await _open(worker, customer)
-    clock.seconds += OPEN_S
+    clock.advance(OPEN_S)
     customer.account.received.clear()
     customer.account.will_answer(*[error(500)] * 9)
 
@@ -106,16 +105,16 @@ async def test_a_failed_probe_is_one_call(world: World, worker: Worker, clock: M
     assert 2 * OPEN_S <= delay_s <= 2.2 * OPEN_S
 
 
-async def test_a_breaker_that_opens_within_a_job_loses_no_call(world: World, worker: Worker, clock: ManualClock):
+async def test_a_breaker_that_opens_within_a_job_loses_no_call(worker: Worker, clock: ManualClock):
     """Calls that were answered before it opened are not repeated by the attempt after it has closed."""
-    customer = world.customer(max_concurrency=1)
+    customer = worker.customer(max_concurrency=1)
     customer.account.will_answer(completion("One."), completion("Two."), *[error(503)] * FAILURES)
     job = {"action": "multi_chat", "input": {"prompts": ["a", "b", "c", "d"]}, "job_id": "many"}
 
     options = {"max_retries": 20, "retry_delay_ms": 0, "exponential_backoff": False}
     assert await worker.deliver(customer, **job, options=options) is None
     ((body, delay_s),) = worker.requeued()
-    clock.seconds += delay_s
+    clock.advance(delay_s)
     result = await worker.run(customer, body)
 
     assert ("succeeded", 4) == (result["status"], result["usage"]["calls"])
@@ -123,9 +122,9 @@ async def test_a_breaker_that_opens_within_a_job_loses_no_call(world: World, wor
     assert [("answered", 1, 18)] * 4 == worker.outcomes(customer)
 
 
-async def test_a_revoked_key_is_not_tried_for_each_job(world: World, worker: Worker):
+async def test_a_revoked_key_is_not_tried_for_each_job(worker: Worker):
     """Of many jobs whose key was revoked few reach the endpoint; all fail at once with `credential_rejected`."""
-    customer = world.customer()
+    customer = worker.customer()
     customer.account.will_answer(*[error(401)] * 200)
 
     results = await asyncio.gather(*(worker.run(customer, job_id=f"job-{number}") for number in range(16)))
@@ -137,13 +136,13 @@ async def test_a_revoked_key_is_not_tried_for_each_job(world: World, worker: Wor
     assert [] == worker.usage(customer)
 
 
-async def test_a_new_key_is_tried_at_once(world: World, worker: Worker):
+async def test_a_new_key_is_tried_at_once(worker: Worker):
     """A secret that is corrected while the old key's breaker is open serves the next job."""
-    customer = world.customer(api_key="a-wrong-key-of-nobody")
+    customer = worker.customer(api_key="a-key-of-nobody")
     connections = worker.services.connections
     for _ in range(REFUSALS):
         assert "credential_rejected" == (await worker.run(customer))["error"]["code"]
-    world.connect(customer)
+    worker.connect(customer)
     connections._cache._entries.get((customer.name, "default")).reread_at = float("-inf")  # REREAD_S later
 
     result = await worker.run(customer)
@@ -152,16 +151,16 @@ async def test_a_new_key_is_tried_at_once(world: World, worker: Worker):
     assert "breaker" not in result["connection"]
 
 
-@pytest.mark.parametrize("width", [1, 4, 16])
-async def test_a_key_that_is_rotated_within_a_job_costs_no_job(world: World, worker: Worker, width: int):
-    """The vault gets a new key while a job of many prompts runs: every prompt is answered, each bought once."""
-    customer = world.customer(max_concurrency=width)
-    old, new = customer.account, world.endpoint.account()
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+async def test_a_key_that_is_rotated_within_a_job_fails_no_job(worker: Worker, concurrency: int):
+    """The vault gets a new key while a job of many prompts runs: each prompt is answered and billed once."""
+    customer = worker.customer(max_concurrency=concurrency)
+    old, new = customer.account, worker.endpoint.account()
 
     async def rotate(request):
-        del world.endpoint.accounts[old.key]
+        del worker.endpoint.accounts[old.key]
         customer.account = new
-        world.connect(customer, max_concurrency=width)
+        worker.connect(customer, max_concurrency=concurrency)
         return await completion()(request)
 
     old.will_answer(completion(), completion(), rotate)
@@ -174,9 +173,9 @@ async def test_a_key_that_is_rotated_within_a_job_costs_no_job(world: World, wor
     assert [("answered", 1, 18)] * 12 == worker.outcomes(customer)
 
 
-async def test_a_job_of_a_restricted_key_does_not_fail_another(world: World, worker: Worker):
+async def test_a_job_of_a_restricted_key_does_not_fail_another(worker: Worker):
     """Jobs that the key has no permission for don't fail jobs that it has permission for."""
-    customer = world.customer()
+    customer = worker.customer()
     customer.account.will_answer(*[error(403)] * REFUSALS)
     for _ in range(REFUSALS):
         result = await worker.run(customer, action="image", input={"prompt": "A cat."})
