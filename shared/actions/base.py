@@ -97,7 +97,7 @@ class Context(Protocol):
         """
         Call the operation on the job's connection, with the job's retries, within its concurrency limit.
 
-        Raises UpstreamError, UpstreamRetryLater.
+        Raises UpstreamError, UpstreamRetryLater, ConnectionInvalid if the address may not be called, LeaseLost.
         """
 
     async def fetch(self, url: str) -> Response:
@@ -154,7 +154,8 @@ class Action(Protocol):
         """
         Return the outcome for a decoded input.
 
-        Raises UpstreamError if no call was answered, UpstreamRetryLater, InvalidJob.
+        Raises JobError if nothing was done, such as UpstreamError and InvalidJob; RetryLater if the job has to wait;
+        LeaseLost.
         """
 
 

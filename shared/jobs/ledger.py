@@ -20,7 +20,7 @@ import msgspec
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import Usage
-from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, UpstreamRetryLater
+from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import USAGE_RECORD_EXISTS
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
@@ -210,7 +210,8 @@ class Ledger:
         """Return the rows without those that are written already, and under another key those whose key is taken."""
         existing = [await self._table.read(row.partition, row.key) for row in added]
         if not any(existing):
-            raise LeaseLost(f"Job {lease.job_id} can't be changed beside the rows that exist.")
+            # The lease holds, so its job must not be dropped.
+            raise StorageUnavailable(f"Storage refused a change of job {lease.job_id}, although nothing conflicts.")
         rows: list[Row] = []
         for row, other in zip(added, existing, strict=True):
             if other is None:

@@ -22,6 +22,7 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
+from shared.storage.base import Row, RowChanged
 from tests.support.fakes import Fault, MemoryTable
 
 JOB = Job(customer="contoso", action="chat", job_id="job-1")
@@ -108,6 +109,24 @@ async def test_a_released_job_is_not_completed_after_a_cancellation(table: Memor
 
     with pytest.raises(LeaseLost):
         await ledger.complete(lease, b"{}", status="succeeded", usage=[])
+
+
+class Refusing(MemoryTable):
+    """A table that refuses every change of a row with the row's own etag."""
+
+    async def merge(self, row: Row, *, operation_id: str = "") -> str:
+        """See `Table`."""
+        del operation_id
+        raise RowChanged(row.key, self.rows[row.partition, row.key])
+
+
+async def test_a_refusal_without_a_conflict_loses_no_lease() -> None:
+    """If Storage refuses a change although the row and the lease are the same, the change can be repeated."""
+    table = Refusing()
+    lease = await claim(table)
+
+    with pytest.raises(StorageUnavailable):
+        await Ledger(table).release(lease, LATER)
 
 
 async def test_a_completed_job_is_billed_once(table: MemoryTable, monkeypatch: pytest.MonkeyPatch) -> None:
