@@ -36,10 +36,11 @@ class AttemptUsage:
     _pending: list[tuple[str, Call, datetime]] = field(default_factory=list)
     """Calls that belong to no step and have no record yet: suffix of the key, call, time."""
     _number: int = 0
-    _started_at: datetime = field(default_factory=now)
+    _started_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.unrecoverable = self.lease.unrecoverable_usage
+        self._started_at = now()
 
     def __len__(self) -> int:
         """Return how many records are to be written."""

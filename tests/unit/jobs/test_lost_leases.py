@@ -141,17 +141,17 @@ async def test_a_slow_attempt_is_recorded_once_across_months(
     table: MemoryTable, start: Callable[[], Attempt], clock: Clock, heir_at: timedelta
 ) -> None:
     """A placeholder is superseded if a new month has begun between it and the records of its attempt."""
-    clock.time = datetime(2026, 11, 30, 23, 54, tzinfo=UTC)
+    clock.time = datetime(2027, 3, 31, 23, 54, tzinfo=UTC)
     slow = await start()
     clock.time += heir_at
     await complete(await start())
-    clock.time = datetime(2026, 12, 1, 0, 6, tzinfo=UTC)
+    clock.time = datetime(2027, 4, 1, 0, 6, tzinfo=UTC)
     slow.usage.add_unsettled_calls([ANSWERED])
 
     await slow.settle()
 
     assert ["answered", "answered"] == outcomes(table)
-    assert "2026-12" in [month for month, _ in records(table)]
+    assert "2027-04" in [month for month, _ in records(table)]
 
 
 async def test_a_failed_settlement_can_be_repeated(table: MemoryTable, start: Callable[[], Attempt]) -> None:
