@@ -12,7 +12,7 @@ from local.stack import azurite as azurites
 from local.vault import server as vaults
 from shared.jobs import attempt as attempts
 from tests.support import endpoint as endpoints
-from tests.support.harness import World, open_world
+from tests.support.harness import Harness, open_harness
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server_fixtures"]
 
@@ -46,18 +46,20 @@ async def endpoint() -> AsyncIterator[endpoints.Endpoint]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def world(azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint) -> AsyncIterator[World]:
+async def harness(
+    azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
+) -> AsyncIterator[Harness]:
     """The app's services, with a table, queues and containers that all tests of the process share."""
-    async with open_world(azurite, vault, endpoint) as opened:
+    async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def own_world(
+async def own_harness(
     azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Harness]:
     """The same for one module, for tests that read whole queues: no other test's messages are in them."""
-    async with open_world(azurite, vault, endpoint) as opened:
+    async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 

@@ -25,7 +25,7 @@ from local.stack.azurite import Azurite
 from local.stack.processes import Process, running
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
-from tests.support.faults import JOBS, Broken, Deed, FaultyWorld, Forward, Met, Watch, open_faulty_world, passed
+from tests.support.faults import JOBS, Broken, Deed, FaultyHarness, Forward, Met, Watch, open_faulty_harness, passed
 from tests.support.harness import Customer
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +68,10 @@ class Stop:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
-    """A world that hosts run in, which look often at an idle queue."""
+async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyHarness]:
+    """A harness that hosts run in, which look often at an idle queue."""
     quick = {"AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.2"}
-    async with open_faulty_world(azurite, vault, endpoint, **quick) as opened:
+    async with open_faulty_harness(azurite, vault, endpoint, **quick) as opened:
         yield opened
 
 
@@ -81,7 +81,7 @@ LONG = ("chat", "image")  # the chat with a blob makes all calls of a chat, too
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in KINDS]
 )
-async def test_a_worker_may_die_at_any_step(faulty: FaultyWorld, kind: str):
+async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     """
     A host is killed while jobs of a kind stand before and after each call of their run, and another takes
     them over: each ends with one result, each call is recorded, and only what was answered and not yet
@@ -112,7 +112,7 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyWorld, kind: str):
     assert {} == {where: faults for where, faults in found.items() if faults}
 
 
-async def _bury(faulty: FaultyWorld, stop: Stop) -> None:
+async def _bury(faulty: FaultyHarness, stop: Stop) -> None:
     """Waits until what the dead host had under way is over, and lets the job's lease end."""
     stop.death.set()
     await faulty.watch.until(lambda: all(met.over for met in faulty.watch.of(stop.customer.name)))
@@ -121,7 +121,7 @@ async def _bury(faulty: FaultyWorld, stop: Stop) -> None:
     await faulty.end_lease(stop.customer)
 
 
-async def _faults(faulty: FaultyWorld, stop: Stop, calls: Sequence[str]) -> list[str]:
+async def _faults(faulty: FaultyHarness, stop: Stop, calls: Sequence[str]) -> list[str]:
     """What is not as it should be with a job whose first worker died at this stop."""
     seen, rows = faulty.watch.of(stop.customer.name), await stop.customer.rows()
     told = {met.body for met in seen if met.name == TOLD and met.done}
@@ -162,30 +162,30 @@ def _rows(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["RowKey"].startswith(kind)]
 
 
-def _told(faulty: FaultyWorld, stop: Stop, *, since: int = 0) -> bool:
+def _told(faulty: FaultyHarness, stop: Stop, *, since: int = 0) -> bool:
     """Whether the job's result has been told, by a call after so many."""
     met = faulty.watch.met[since:]
     return any(one.name == TOLD and one.told and one.customer == stop.customer.name for one in met)
 
 
-async def _clean(faulty: FaultyWorld, kind: str) -> list[str]:
+async def _clean(faulty: FaultyHarness, kind: str) -> list[str]:
     """The calls of a run in which all goes well, and the host's telling."""
     customer = _customer(faulty)
     await customer.run(**JOBS[kind])
     return [*(met.name for met in faulty.watch.of(customer.name)), TOLD]
 
 
-def _customer(faulty: FaultyWorld) -> Customer:
+def _customer(faulty: FaultyHarness) -> Customer:
     return faulty.customer(max_concurrency=1)  # so that a job's calls come in much the same order
 
 
-async def _send(faulty: FaultyWorld, customer: Customer, kind: str) -> None:
-    queue = faulty.world.queues.get_queue_client(faulty.world.environment["JOBS_QUEUE"])
+async def _send(faulty: FaultyHarness, customer: Customer, kind: str) -> None:
+    queue = faulty.harness.queues.get_queue_client(faulty.harness.environment["JOBS_QUEUE"])
     body = json.dumps(customer.job(**JOBS[kind])).encode()
     await queue.send_message(base64.b64encode(body).decode())
 
 
-async def _until(faulty: FaultyWorld, holds: Callable[[], bool], said: list[str]) -> None:
+async def _until(faulty: FaultyHarness, holds: Callable[[], bool], said: list[str]) -> None:
     try:
         async with asyncio.timeout(60):
             await faulty.watch.until(holds)
@@ -194,11 +194,11 @@ async def _until(faulty: FaultyWorld, holds: Callable[[], bool], said: list[str]
 
 
 @asynccontextmanager
-async def _host(faulty: FaultyWorld) -> AsyncIterator[tuple[Process, list[str]]]:
+async def _host(faulty: FaultyHarness) -> AsyncIterator[tuple[Process, list[str]]]:
     """A host of the app, and what it says. A message that it had when it died comes back after five seconds."""
     said: list[str] = []
     command = [sys.executable, "-m", "local.host", "--app", str(ROOT), "--visibility-timeout", "5"]
-    environment = {**os.environ, **faulty.world.environment}
+    environment = {**os.environ, **faulty.harness.environment}
     async with running("host", command, ready=["^host ready"], env=environment, cwd=ROOT, on_line=said.append) as (
         it,
         _,

@@ -26,7 +26,7 @@ from shared.jobs import attempt as attempts
 from shared.jobs.message import Delivery
 from shared.storage import account
 from tests.support.endpoint import Endpoint
-from tests.support.faults import JOBS, Deed, FaultyWorld, Met, lost, open_faulty_world, passed, refused, reset
+from tests.support.faults import JOBS, Deed, FaultyHarness, Met, lost, open_faulty_harness, passed, refused, reset
 from tests.support.harness import Customer
 
 ONCE, TWICE, ALIKE, ALL = "once", "twice", "all like it until the next delivery", "the whole service until then"
@@ -72,13 +72,13 @@ class Trouble:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
-    """A world whose calls can be made to fail. The waits between tries, and between deliveries, are cut short."""
+async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyHarness]:
+    """A harness whose calls can be made to fail. The waits between tries, and between deliveries, are cut short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
         patch.setattr(attempts, "STORAGE_WAITS_S", (0.01,) * 3)
         patch.setattr(secret_cache, "REREAD_S", 0.0)  # a job that is put back comes later than that, but not here
-        async with open_faulty_world(azurite, vault, endpoint) as opened:
+        async with open_faulty_harness(azurite, vault, endpoint) as opened:
             yield opened
 
 
@@ -88,7 +88,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
 @pytest.mark.parametrize("deed", [refused, reset, lost], ids=lambda deed: deed.__name__)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(
-    faulty: FaultyWorld, kind: str, deed: Deed, lasts: str
+    faulty: FaultyHarness, kind: str, deed: Deed, lasts: str
 ):
     """
     Whichever call of a job's run is refused, cut off, or done without an answer: the job ends with one
@@ -105,7 +105,7 @@ async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(
     assert {} == {f"{number} {calls[number - 1]}": faults for number, faults in enumerate(found, 1) if faults}
 
 
-async def _faults(faulty: FaultyWorld, kind: str, trouble: Trouble, clean: list[str]) -> list[str]:
+async def _faults(faulty: FaultyHarness, kind: str, trouble: Trouble, clean: list[str]) -> list[str]:
     """What is not as it should be when a job has gone through this trouble."""
     customer = faulty.customer()
     faulty.watch.deeds[customer.name] = trouble
@@ -146,7 +146,7 @@ async def _faults(faulty: FaultyWorld, kind: str, trouble: Trouble, clean: list[
     return [f"{name}: {found!r}, not {right!r}" for name, (found, right) in expected.items() if found != right]
 
 
-async def _drive(faulty: FaultyWorld, customer: Customer, kind: str, lasts: str) -> list[bytes]:
+async def _drive(faulty: FaultyHarness, customer: Customer, kind: str, lasts: str) -> list[bytes]:
     """
     Every result that was told, when no message is left: what is raised is delivered again, and what is put
     back is delivered next. Raises TimeoutError where that does not end.
@@ -155,14 +155,14 @@ async def _drive(faulty: FaultyWorld, customer: Customer, kind: str, lasts: str)
     options = {"retry_delay_ms": 1 if lasts in {ONCE, TWICE} else 11_000, "exponential_backoff": False}
     members = {"options": options, **KINDS[kind]}
     if kind == "chat told elsewhere":
-        members["output"] = {"queue": faulty.world.environment["ALLOWED_RESULT_QUEUES"]}
+        members["output"] = {"queue": faulty.harness.environment["ALLOWED_RESULT_QUEUES"]}
     messages = deque([(str(uuid4()), json.dumps(customer.job(**members)).encode())])
     told: list[bytes] = []
     for _ in range(_MOST_DELIVERIES):
         message_id, body = messages.popleft()
         seen = len(faulty.watch.met)
         try:
-            answer = await faulty.world.services.worker.process(Delivery(body, message_id, datetime.now(UTC)))
+            answer = await faulty.harness.services.worker.process(Delivery(body, message_id, datetime.now(UTC)))
         except Exception:  # noqa: BLE001  # whatever it is, the host delivers the message again
             messages.appendleft((message_id, body))
             answer = None
@@ -178,13 +178,13 @@ async def _drive(faulty: FaultyWorld, customer: Customer, kind: str, lasts: str)
     raise TimeoutError(f"No end after {_MOST_DELIVERIES} deliveries.")
 
 
-async def _blobs_hold(faulty: FaultyWorld, result: dict[str, Any]) -> bool:
+async def _blobs_hold(faulty: FaultyHarness, result: dict[str, Any]) -> bool:
     """Whether each blob that the result names holds what it says."""
     images = (result.get("output") or {}).get("images", [])
     for named in [result.get("output_blob"), *(image["blob"] for image in images)]:
         if named is None:
             continue
-        client = faulty.world.blobs.get_blob_client(named["container"], named["name"])
+        client = faulty.harness.blobs.get_blob_client(named["container"], named["name"])
         data = await (await client.download_blob()).readall()
         if hashlib.sha256(data).hexdigest() != named["sha256"]:
             return False

@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 @pytest.fixture
 def customer(live_server: LiveServer) -> Customer:
     """A customer of one test, on the live server."""
-    return live_server.world.customer()
+    return live_server.harness.customer()
 
 
 async def raw(live_server: LiveServer, text: str | bytes, *, within: float = 60) -> bytes:
@@ -188,7 +188,7 @@ async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, custom
 
 async def test_a_continuation_shows_no_other_customer(live_server: LiveServer):
     """One of another customer's list, or an invented one, shows the customer's own jobs or nothing; else 400."""
-    mine, other = live_server.world.customer(), live_server.world.customer()
+    mine, other = live_server.harness.customer(), live_server.harness.customer()
     for customer in (mine, other):
         await live_server.http.post("/api/jobs", json=customer.job(job_id="first"))
         await live_server.http.post("/api/jobs", json=customer.job(job_id="two"))

@@ -121,7 +121,7 @@ async def test_a_repeated_parameter_is_refused(live_server: LiveServer):
 
 async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
     """One request submits it and waits for it: through queue, vault and endpoint to the result."""
-    customer = live_server.world.customer()
+    customer = live_server.harness.customer()
     response = await live_server.http.post(
         "/api/jobs", json=customer.job(job_id="whole-way"), headers={"Prefer": "wait=60"}
     )

@@ -46,7 +46,7 @@ async def app(
         vaults.start(tmp_path_factory.mktemp("vault")) as own,
         serve(azurite, own, endpoint, ALLOWED_ENDPOINT_SUFFIXES="endpoints.invalid") as running,
     ):
-        running.world.connect(Customer("contoso", endpoint.account(), running.world))
+        running.harness.connect(Customer("contoso", endpoint.account(), running.harness))
         yield running
 
 

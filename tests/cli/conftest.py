@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: a world of their own, since they look at whole queues."""
+"""Fixtures of the command line's tests: a harness of their own, since they look at whole queues."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="session", name="world")
-async def _world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(scope="package", loop_scope="session", name="harness")
+async def _harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """The app's services, whose queues no other test uses."""
-    async with open_world(azurite, vault, endpoint) as opened:
+    async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 
 @pytest.fixture
-async def cli(world: World, tmp_path: Path) -> CliRunner:
+async def cli(harness: Harness, tmp_path: Path) -> CliRunner:
     """The command line in an empty directory. The queues of jobs and callbacks, and their poison queues, are empty."""
     for setting in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
         for suffix in ("", "-poison"):
-            await world.queues.get_queue_client(f"{world.environment[setting]}{suffix}").clear_messages()
-    return CliRunner(world, tmp_path)
+            await harness.queues.get_queue_client(f"{harness.environment[setting]}{suffix}").clear_messages()
+    return CliRunner(harness, tmp_path)
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer with an account and a connection."""
-    return world.customer()
+    return harness.customer()
 
 
 @pytest.fixture
-def newcomer(world: World) -> Customer:
+def newcomer(harness: Harness) -> Customer:
     """A customer with an account and without a connection."""
-    return world.customer(connection=None)
+    return harness.customer(connection=None)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from aijobs.parser import make_parser
 from shared.errors import JobError
 from tests.support.cli_runner import ROOT, CliRunner
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 
 PAGE = (ROOT / "docs/cli.md").read_text()
 ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
@@ -29,18 +29,18 @@ def samples() -> list[tuple[str, list[str]]]:
 
 
 @contextlib.asynccontextmanager
-async def worker(world: World) -> AsyncIterator[None]:
+async def worker(harness: Harness) -> AsyncIterator[None]:
     """A worker that runs queued jobs until the block ends, and completes the last one: nobody else would."""
     stopped = asyncio.Event()
-    queue = world.environment["JOBS_QUEUE"]
+    queue = harness.environment["JOBS_QUEUE"]
 
     async def work() -> None:
         while not stopped.is_set():
-            for body in await world.messages(queue):
+            for body in await harness.messages(queue):
                 try:
-                    await world.deliver(body)
+                    await harness.deliver(body)
                 except JobError:
-                    await world.services.queues.send(queue, body)
+                    await harness.services.queues.send(queue, body)
             await asyncio.sleep(0.02)
 
     async with asyncio.TaskGroup() as group:
@@ -53,20 +53,20 @@ async def worker(world: World) -> AsyncIterator[None]:
 
 async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     """Each sample succeeds, and prints what the page shows."""
-    world = cli.world
+    harness = cli.harness
     cli.write("key.txt", newcomer.account.key)
-    cli.write("new-key.txt", world.endpoint.account().key)
+    cli.write("new-key.txt", harness.endpoint.account().key)
     (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
 
     for line, expected in samples():
         if "poison retry" in line:
             body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
-            await world.services.queues.send(f"{world.environment['JOBS_QUEUE']}-poison", body)
-        words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{world.endpoint.url}/openai/v1")
+            await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
+        words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{harness.endpoint.url}/openai/v1")
         words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
-        async with worker(world):
+        async with worker(harness):
             result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else "")
 
         assert (0, "") == (result.code, result.err), line

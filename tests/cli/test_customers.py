@@ -15,26 +15,26 @@ import pytest
 
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import error
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 
 ROOT = Path(__file__).parents[2]
 
 
-def endpoint_options(world: World) -> str:
-    """The options for the world's endpoint."""
-    return f"--endpoint {world.endpoint.url}/openai/v1 --provider azure_openai"
+def endpoint_options(harness: Harness) -> str:
+    """The options for the harness's endpoint."""
+    return f"--endpoint {harness.endpoint.url}/openai/v1 --provider azure_openai"
 
 
 def stored(customer: Customer, connection: str = "default") -> str | None:
     """The newest value of a connection in the vault."""
-    secret = customer.world.vault.secrets.live.get(f"ai--{customer.name}--{connection}")
+    secret = customer.harness.vault.secrets.live.get(f"ai--{customer.name}--{connection}")
     return None if secret is None else secret.versions[-1].value
 
 
 async def test_added_customer_runs_jobs(cli: CliRunner, newcomer: Customer):
     """A key from stdin is tested and stored, and the customer's next job uses it."""
     result = await cli.run(
-        f"customers add {newcomer.name} {endpoint_options(cli.world)} --default-model gpt-4o",
+        f"customers add {newcomer.name} {endpoint_options(cli.harness)} --default-model gpt-4o",
         stdin=f"{newcomer.account.key}\n",
     )
 
@@ -48,7 +48,7 @@ async def test_rejected_key_is_stored_only_untested(cli: CliRunner, newcomer: Cu
     """A key that the endpoint rejects is not stored unless the test is skipped. Without a model, it lists models."""
     newcomer.account.will_answer(error(401))
     cli.write("key.txt", f"{newcomer.account.key}\n")
-    line = f"customers add {newcomer.name} --connection second {endpoint_options(cli.world)} --key-file key.txt"
+    line = f"customers add {newcomer.name} --connection second {endpoint_options(cli.harness)} --key-file key.txt"
 
     tested = await cli.run(line)
     stored_before = stored(newcomer, "second")
@@ -94,8 +94,8 @@ async def test_connection_without_a_key_is_not_tested(cli: CliRunner, newcomer: 
 
 async def test_existing_connection_needs_replace(cli: CliRunner, customer: Customer):
     """`add` doesn't overwrite a connection; `--replace` replaces all of it."""
-    cli.world.connect(customer, organization="org-1")
-    line = f"customers add {customer.name} {endpoint_options(cli.world)} --no-test"
+    cli.harness.connect(customer, organization="org-1")
+    line = f"customers add {customer.name} {endpoint_options(cli.harness)} --no-test"
 
     rejected = await cli.run(line, stdin="one")
     replaced = await cli.run(f"{line} --replace", stdin="another")
@@ -107,11 +107,11 @@ async def test_existing_connection_needs_replace(cli: CliRunner, customer: Custo
 
 async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
     """All connections have their dates, one customer's also their settings and errors. A misplaced key is hidden."""
-    world = cli.world
-    world.connect(customer, "mixed-up", organization=customer.account.key, default_model=customer.account.key)
-    world.keep(f"ai--{customer.name}--broken", "{")
-    world.keep(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
-    world.keep(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
+    harness = cli.harness
+    harness.connect(customer, "mixed-up", organization=customer.account.key, default_model=customer.account.key)
+    harness.put_secret(f"ai--{customer.name}--broken", "{")
+    harness.put_secret(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
+    harness.put_secret(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
 
     everyone = await cli.run("customers list")
     detail = await cli.run(f"customers list {customer.name}")
@@ -140,7 +140,7 @@ async def test_outcome_is_that_of_the_route(cli: CliRunner, customer: Customer, 
 
 async def test_disabled_connection_has_an_error_code(cli: CliRunner, newcomer: Customer):
     """A connection that is disabled in the vault is tested without a call."""
-    cli.world.keep(f"ai--{newcomer.name}--default", "x", attributes={"enabled": False})
+    cli.harness.put_secret(f"ai--{newcomer.name}--default", "x", attributes={"enabled": False})
 
     result = await cli.run(f"customers test {newcomer.name}")
 
@@ -149,9 +149,9 @@ async def test_disabled_connection_has_an_error_code(cli: CliRunner, newcomer: C
 
 async def test_rotation_tests_the_new_key_first(cli: CliRunner, customer: Customer):
     """A key that the endpoint rejects leaves the old one; one that it accepts becomes the current version."""
-    cli.world.connect(customer, organization="org-1")
+    cli.harness.connect(customer, organization="org-1")
     before = stored(customer)
-    new = cli.world.endpoint.account().key
+    new = cli.harness.endpoint.account().key
 
     rejected = await cli.run(f"customers rotate {customer.name}", stdin="a-key-of-nobody")
     unchanged = stored(customer)
@@ -165,20 +165,20 @@ async def test_rotation_tests_the_new_key_first(cli: CliRunner, customer: Custom
 
 async def test_bare_key_stays_bare_with_its_tags(cli: CliRunner, newcomer: Customer):
     """A secret that a rotation function writes keeps its form: a bare key, and the settings as tags."""
-    tags = {"endpoint": f"{cli.world.endpoint.url}/openai/v1", "provider": "azure_openai", "team": "blue"}
+    tags = {"endpoint": f"{cli.harness.endpoint.url}/openai/v1", "provider": "azure_openai", "team": "blue"}
     tags["default_model"] = "gpt-4o"
-    cli.world.keep(f"ai--{newcomer.name}--default", newcomer.account.key, tags=tags)
-    new = cli.world.endpoint.account().key
+    cli.harness.put_secret(f"ai--{newcomer.name}--default", newcomer.account.key, tags=tags)
+    new = cli.harness.endpoint.account().key
 
     result = await cli.run(f"customers rotate {newcomer.name}", stdin=new)
 
-    version = cli.world.vault.secrets.live[f"ai--{newcomer.name}--default"].versions[-1]
+    version = cli.harness.vault.secrets.live[f"ai--{newcomer.name}--default"].versions[-1]
     assert (0, new, tags) == (result.code, version.value, version.tags)
 
 
 async def test_rotation_without_a_new_key_is_rejected(cli: CliRunner, customer: Customer):
     """The stored key, and a connection without a key, can't be rotated."""
-    cli.world.connect(customer, "keyless", api_key="", auth="entra")
+    cli.harness.connect(customer, "keyless", api_key="", auth="entra")
 
     same = await cli.run(f"customers rotate {customer.name}", stdin=customer.account.key)
     keyless = await cli.run(f"customers rotate {customer.name} --connection keyless", stdin="x")
@@ -189,8 +189,8 @@ async def test_rotation_without_a_new_key_is_rejected(cli: CliRunner, customer: 
 
 async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):
     """Without the customer's id nothing is removed; with it all connections are, and nobody else's."""
-    other = cli.world.customer()
-    cli.world.connect(customer, "second")
+    other = cli.harness.customer()
+    cli.harness.connect(customer, "second")
 
     unconfirmed = await cli.run(f"customers remove {customer.name}", stdin="yes\n")
     single = await cli.run(f"customers remove {customer.name} --connection second --yes")
@@ -205,7 +205,7 @@ async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):
 
 async def test_missing_role_is_named(cli: CliRunner, newcomer: Customer, monkeypatch: pytest.MonkeyPatch):
     """A login that may only read the vault is told which role is needed."""
-    monkeypatch.setattr(cli.world.vault, "read_only", True)
+    monkeypatch.setattr(cli.harness.vault, "read_only", True)
 
     line = f"customers add {newcomer.name} --endpoint https://api.openai.com --no-test"
     result = await cli.run(line, stdin="sk-1")
@@ -217,7 +217,7 @@ async def test_missing_role_is_named(cli: CliRunner, newcomer: Customer, monkeyp
 async def test_key_is_hidden_at_a_terminal(cli: CliRunner, newcomer: Customer, typed: str, code: int, message: str):
     """The prompt doesn't echo the key, and Ctrl-C ends it at once."""
     cli.write_settings()
-    line = f"customers add {newcomer.name} {endpoint_options(cli.world)} --no-test --settings local.settings.json"
+    line = f"customers add {newcomer.name} {endpoint_options(cli.harness)} --no-test --settings local.settings.json"
     reply = typed.format(key=newcomer.account.key)
 
     exit_code, screen = await asyncio.to_thread(run_at_terminal, line, reply, cli.directory)

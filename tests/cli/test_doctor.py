@@ -13,7 +13,7 @@ from aijobs import doctor
 from local.vault.secret_store import VaultError
 from shared import clock
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 
 def finding(result: CliResult, check: str) -> str:
@@ -25,20 +25,20 @@ def finding(result: CliResult, check: str) -> str:
 
 async def test_sound_deployment_has_no_errors(cli: CliRunner):
     """All checks pass, the exit code is 0, and nothing is left behind."""
-    before = [await cli.world.services.table.next_partition("~"), await count_messages(cli.world)]
+    before = [await cli.harness.services.table.next_partition("~"), await count_messages(cli.harness)]
 
     result = await cli.run("doctor")
 
     assert (0, "") == (result.code, result.err)
     assert result.out.rstrip().splitlines()[-1].startswith("0 errors, 0 warnings.")
-    assert before == [await cli.world.services.table.next_partition("~"), await count_messages(cli.world)]
+    assert before == [await cli.harness.services.table.next_partition("~"), await count_messages(cli.harness)]
     assert "Secrets can be changed." in result.out
 
 
-async def count_messages(world: World) -> list[int]:
+async def count_messages(harness: Harness) -> list[int]:
     """The number of messages in each queue."""
-    queues = [world.environment[name] for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE")]
-    properties = [await world.queues.get_queue_client(name).get_queue_properties() for name in queues]
+    queues = [harness.environment[name] for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE")]
+    properties = [await harness.queues.get_queue_client(name).get_queue_properties() for name in queues]
     return [each.approximate_message_count or 0 for each in properties]
 
 
@@ -90,7 +90,7 @@ async def test_optional_settings_are_checked_together(
 
 async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
     """Without the officer's role, everything works except changes to connections."""
-    monkeypatch.setattr(cli.world.vault, "read_only", True)
+    monkeypatch.setattr(cli.harness.vault, "read_only", True)
 
     result = await cli.run("doctor")
 
@@ -114,7 +114,7 @@ async def test_forbidden_vault_has_its_own_remedy(
     async def forbid(*_: object) -> NoReturn:
         raise VaultError(403, "Forbidden", "Public network access is disabled.", code)
 
-    monkeypatch.setattr(cli.world.vault, "read_middleware", forbid)
+    monkeypatch.setattr(cli.harness.vault, "read_middleware", forbid)
 
     result = await cli.run("doctor")
 
@@ -136,8 +136,8 @@ async def test_clock_is_compared_with_storage(
 
 async def test_poison_messages_are_a_warning(cli: CliRunner):
     """Messages in a poison queue are counted, with the command that lists them."""
-    poison = f"{cli.world.environment['JOBS_QUEUE']}-poison"
-    await cli.world.services.queues.send(poison, b"[]")
+    poison = f"{cli.harness.environment['JOBS_QUEUE']}-poison"
+    await cli.harness.services.queues.send(poison, b"[]")
 
     result = await cli.run("doctor")
 

@@ -24,10 +24,10 @@ COMMANDS = [
 @pytest.fixture
 async def stored(newcomer: Customer) -> Customer:
     """A customer with a row and a blob."""
-    world = newcomer.world
-    await world.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
+    harness = newcomer.harness
+    await harness.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
     name = f"{newcomer.name}/1/x.txt"
-    await world.services.blobs.write(world.environment["RESULTS_CONTAINER"], name, b"x", "text/plain")
+    await harness.services.blobs.write(harness.environment["RESULTS_CONTAINER"], name, b"x", "text/plain")
     return newcomer
 
 
@@ -51,7 +51,7 @@ async def test_counts_are_reported(cli: CliRunner, stored: Customer):
     exported = await cli.run(f"export {stored.name} --to out")
     erased = await cli.run(f"erase {stored.name} --yes")
 
-    names = [cli.world.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
+    names = [cli.harness.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
     counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
     assert f"Exported {stored.name} to out: {counts}" == exported.out
     assert f"Erased {stored.name}: {counts}" == erased.out
@@ -68,7 +68,7 @@ async def test_erase_needs_a_confirmation(cli: CliRunner, stored: Customer):
 
 async def test_unfinished_jobs_are_reported(cli: CliRunner, stored: Customer):
     """`erase` says how many of the jobs had not ended."""
-    await cli.world.services.table.insert(Row(stored.name, "j_2", {"state": "waiting"}))
+    await cli.harness.services.table.insert(Row(stored.name, "j_2", {"state": "waiting"}))
 
     result = await cli.run(f"erase {stored.name} --yes")
 

@@ -58,7 +58,7 @@ async def test_error_is_one_sentence(cli: CliRunner, line: str, message: str):
 
     assert (1, "", True) == (result.code, result.out, message in result.err)
     assert 1 == len(result.err.splitlines())
-    assert [] == await cli.world.messages(cli.world.environment["JOBS_QUEUE"])
+    assert [] == await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
 
 
 def test_command_line_is_apart_from_the_app():

@@ -19,34 +19,34 @@ from tests.support.harness import Customer
 @pytest.fixture
 def poison(cli: CliRunner) -> str:
     """The name of the poison queue."""
-    return f"{cli.world.environment['JOBS_QUEUE']}-poison"
+    return f"{cli.harness.environment['JOBS_QUEUE']}-poison"
 
 
 async def poison_job(customer: Customer, **members: object) -> None:
     """Put a job whose attempts failed into the poison queue, as the host moves it: its body under a new message id."""
-    world = customer.world
+    harness = customer.harness
     body = json.dumps(customer.job(**members)).encode()
     job = decode_job(body, default_id="message-1")
-    ledger = world.services.ledger
+    ledger = harness.services.ledger
     await ledger.claim(customer.name, job.id, fingerprint=fingerprint(job), submitted_at=now(), action="chat")
-    row = await world.services.table.read(customer.name, f"j_{job.id}")
+    row = await harness.services.table.read(customer.name, f"j_{job.id}")
     assert row is not None
     values = {"failed_attempts": 5, "reason": "The endpoint broke off.", "state": "waiting"}
-    await world.services.table.merge(Row(customer.name, row.key, values, row.etag))
-    await world.services.queues.send(f"{world.environment['JOBS_QUEUE']}-poison", body)
+    await harness.services.table.merge(Row(customer.name, row.key, values, row.etag))
+    await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
 
 
 async def jobs_queue(cli: CliRunner) -> list[bytes]:
     """The messages in the jobs queue, taken out of it."""
-    return await cli.world.messages(cli.world.environment["JOBS_QUEUE"])
+    return await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
 
 
 async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison: str):
     """Each message has its customer, its job and the last error, and stays in the queue."""
     await poison_job(customer, job_id="one")
     await poison_job(customer, input={"prompt": "Without an id."})
-    await cli.world.services.queues.send(poison, b"[]")
-    await cli.world.queues.get_queue_client(poison).send_message("not base64!")
+    await cli.harness.services.queues.send(poison, b"[]")
+    await cli.harness.queues.get_queue_client(poison).send_message("not base64!")
 
     result = await cli.run("poison list")
     again = await cli.run("poison list")
@@ -74,49 +74,49 @@ async def test_retried_job_runs(cli: CliRunner, customer: Customer, poison: str)
 
     retried = await cli.run(f"poison retry --customer {customer.name}")
     (body,) = await jobs_queue(cli)
-    result = json.loads(await cli.world.deliver(body) or b"")
+    result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert (0, "") == (retried.code, retried.err)
     assert ("message-1", "succeeded", "At last.") == (result["job_id"], result["status"], result["output"]["text"])
-    assert [] == await cli.world.messages(poison)
+    assert [] == await cli.harness.messages(poison)
 
 
 async def test_only_selected_jobs_are_retried(cli: CliRunner, customer: Customer, poison: str):
     """Jobs are selected by customer or by message; the others are visible again at once."""
-    other = cli.world.customer()
+    other = cli.harness.customer()
     await poison_job(customer, job_id="one")
     await poison_job(other, job_id="two")
     await poison_job(other, job_id="three")
-    peeked = await cli.world.queues.get_queue_client(poison).peek_messages(max_messages=32)
+    peeked = await cli.harness.queues.get_queue_client(poison).peek_messages(max_messages=32)
     two = next(message.id for message in peeked if b'"two"' in base64.b64decode(message.content))
 
     first = await cli.run(f"poison retry --customer {customer.name}")
     second = await cli.run(f"poison retry --message {two}")
 
     assert [0, 0] == [first.code, second.code]
-    assert ["three"] == [json.loads(body)["job_id"] for body in await cli.world.messages(poison)]
+    assert ["three"] == [json.loads(body)["job_id"] for body in await cli.harness.messages(poison)]
     assert ["one", "two"] == [json.loads(body)["job_id"] for body in await jobs_queue(cli)]
 
 
 async def test_invalid_job_stays(cli: CliRunner, poison: str):
     """A message that no attempt could run stays in the poison queue, and is reported."""
-    await cli.world.services.queues.send(poison, b"[]")
+    await cli.harness.services.queues.send(poison, b"[]")
 
     result = await cli.run("poison retry --all")
 
     assert (1, True) == (result.code, "is not a valid job and stays" in result.err)
-    assert [b"[]"] == await cli.world.messages(poison)
+    assert [b"[]"] == await cli.harness.messages(poison)
 
 
 async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer, poison: str):
     """A job that has ended publishes its stored result again, without a call."""
     await customer.run(job_id="done")
-    await cli.world.services.queues.send(poison, json.dumps(customer.job(job_id="done")).encode())
+    await cli.harness.services.queues.send(poison, json.dumps(customer.job(job_id="done")).encode())
 
     listed = await cli.run("poison list")
     await cli.run("poison retry --all")
     (body,) = await jobs_queue(cli)
-    result = json.loads(await cli.world.deliver(body) or b"")
+    result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert "The job has ended" in listed.out
     assert ("succeeded", 1) == (result["status"], len(customer.account.received))

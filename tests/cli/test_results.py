@@ -19,11 +19,11 @@ async def test_results_are_downloaded_with_their_blobs(cli: CliRunner, customer:
     )
     await cli.run(f"submit jobs.jsonl --customer {customer.name}")
     picture = pixels(16, 16)
-    messages = await cli.world.messages(cli.world.environment["JOBS_QUEUE"])
+    messages = await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
     customer.account.will_answer(completion("x" * 60_000), images(picture))
     by_id = {json.loads(body)["job_id"]: body for body in messages}
     for job_id in ("large", "picture"):
-        await cli.world.deliver(by_id[job_id])
+        await cli.harness.deliver(by_id[job_id])
 
     first = await cli.run("results jobs.jsonl --to answers")
     second = await cli.run("results jobs.jsonl --to answers")
@@ -44,9 +44,9 @@ async def test_results_of_a_customer(cli: CliRunner, customer: Customer):
     """All results of a customer, newest first. Blobs whose names are not ours are not downloaded."""
     await customer.run(job_id="first")
     await customer.run(job_id="second")
-    container = cli.world.environment["RESULTS_CONTAINER"]
+    container = cli.harness.environment["RESULTS_CONTAINER"]
     for name in ("bad:name.txt", "a/b.txt"):
-        await cli.world.services.blobs.write(container, f"{customer.name}/first/{name}", b"x", "text/plain")
+        await cli.harness.services.blobs.write(container, f"{customer.name}/first/{name}", b"x", "text/plain")
 
     result = await cli.run(f"results --customer {customer.name} --to answers")
 

@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 async def test_settings_come_from_the_environment(cli: CliRunner, newcomer: Customer):
     """Without `--settings`, the environment names the deployment."""
-    await cli.world.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
+    await cli.harness.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
 
-    result = await cli.run_process(f"erase {newcomer.name} --yes", **cli.world.environment)
+    result = await cli.run_process(f"erase {newcomer.name} --yes", **cli.harness.environment)
 
     assert (0, "") == (result.code, result.err)
     assert [] == await newcomer.rows()

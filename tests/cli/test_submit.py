@@ -18,7 +18,7 @@ from tests.support.harness import Customer
 
 async def queued_jobs(cli: CliRunner) -> list[dict[str, object]]:
     """The jobs in the queue, taken out of it."""
-    return [json.loads(body) for body in await cli.world.messages(cli.world.environment["JOBS_QUEUE"])]
+    return [json.loads(body) for body in await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])]
 
 
 async def recorded_jobs(customer: Customer) -> list[str]:
@@ -32,7 +32,7 @@ async def test_one_job_runs(cli: CliRunner, customer: Customer):
 
     first = await cli.run(line)
     again = await cli.run(line)
-    (result, _) = [await cli.world.deliver(json.dumps(job).encode()) for job in await queued_jobs(cli)]
+    (result, _) = [await cli.harness.deliver(json.dumps(job).encode()) for job in await queued_jobs(cli)]
     done = await cli.run(line)
 
     assert (0, f"Submitted job first of {customer.name}.\n", "") == (first.code, first.out, first.err)
@@ -84,7 +84,7 @@ async def test_second_run_submits_only_new_jobs(cli: CliRunner, customer: Custom
     second = await cli.run(line)
     jobs = await queued_jobs(cli)
     for job in jobs:
-        await cli.world.deliver(json.dumps(job).encode())
+        await cli.harness.deliver(json.dumps(job).encode())
     (cli.directory / "jobs.csv.submitted").unlink()
     third = await cli.run(line)
 
@@ -164,7 +164,7 @@ async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: 
     assert len(twice) <= 16  # those in progress at the kill; the ledger runs them once
     for job in jobs:
         if job["input"]["prompt"] in {*twice, "Number 0"}:  # type: ignore[index]
-            await cli.world.deliver(json.dumps(job).encode())
+            await cli.harness.deliver(json.dumps(job).encode())
     assert len({*twice, "Number 0"}) == len(customer.account.received)
 
 

@@ -14,7 +14,7 @@ from tests.support.harness import Customer
 
 async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     """The table has the month's sums, the CSV is the route's, and uncertain records are reported."""
-    services = cli.world.services
+    services = cli.harness.services
     await customer.run()
     await customer.run()
     label = (await services.connections.resolve(customer.name, "default")).label()

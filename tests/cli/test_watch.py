@@ -11,8 +11,8 @@ from tests.support.harness import Customer
 
 async def work(cli: CliRunner) -> None:
     """Run the jobs in the queue."""
-    for body in await cli.world.messages(cli.world.environment["JOBS_QUEUE"]):
-        await cli.world.deliver(body)
+    for body in await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"]):
+        await cli.harness.deliver(body)
 
 
 async def submit_two(cli: CliRunner, customer: Customer) -> None:

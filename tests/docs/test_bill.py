@@ -12,15 +12,15 @@ import pytest
 from shared.contract.documents import StatementLine
 from tests.support.doc_samples import blocks
 from tests.support.endpoint import completion
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.http_client import send
 
 PAGE = "docs/bill.md"
 
 
-async def test_statement_is_as_shown(world: World):
+async def test_statement_is_as_shown(harness: Harness):
     """Three calls and one that was cut short have the page's statement, in JSON and in CSV."""
-    customer = world.customer()  # under another name: the table is shared with other tests
+    customer = harness.customer()  # under another name: the table is shared with other tests
     for _ in range(3):
         await customer.run()
     customer.account.will_answer(completion(after_s=30))
@@ -33,7 +33,7 @@ async def test_statement_is_as_shown(world: World):
         first_line, accept = request.strip().splitlines()
         path, _, query = first_line.split()[1].removeprefix("/api/").replace("2026-11", month).partition("?")
         response = await send(
-            world,
+            harness,
             "GET",
             path.replace("contoso", customer.name),
             query=dict(pair.split("=") for pair in query.split("&")),

@@ -27,19 +27,19 @@ from shared.contract.summarize import SummarizeInput
 from shared.settings import read_settings
 from tests.support.doc_samples import ACTIONS, JOBS, ROOT, blocks
 from tests.support.endpoint import completion
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONTRACT_ONLY = {"customer_unknown", "budget_exceeded", "cancelled"}
 
 
 @pytest.mark.parametrize("block", JOBS)
-async def test_job_in_the_docs_runs(world: World, block: str):
+async def test_job_in_the_docs_runs(harness: Harness, block: str):
     """A job that the docs show, copied as it is, succeeds."""
     job = json.loads(block)
-    customer = world.customer(connection=None)
+    customer = harness.customer(connection=None)
     customer.name = job["customer"]
-    world.connect(customer)
+    harness.connect(customer)
 
     result = await customer.run(block.encode())
 
@@ -47,13 +47,13 @@ async def test_job_in_the_docs_runs(world: World, block: str):
 
 
 @pytest.mark.parametrize("page", ACTIONS, ids=lambda page: page.stem)
-async def test_output_in_the_docs_is_the_real_one(world: World, page: Path):
+async def test_output_in_the_docs_is_the_real_one(harness: Harness, page: Path):
     """The output on an action's page has members that the real output of the page's first job has."""
     samples = [json.loads(block) for block in blocks(str(page.relative_to(ROOT)), "json")]
     job = next(sample for sample in samples if "action" in sample)
-    customer = world.customer(connection=None)
+    customer = harness.customer(connection=None)
     customer.name = job["customer"]
-    world.connect(customer)
+    harness.connect(customer)
 
     result = await customer.run(json.dumps(job | {"job_id": f"shown-{page.stem}"}).encode())
 
@@ -61,10 +61,10 @@ async def test_output_in_the_docs_is_the_real_one(world: World, page: Path):
         assert _shape(shown["output"]) <= _shape(result["output"])
 
 
-async def test_result_in_the_docs_is_the_real_one(world: World):
+async def test_result_in_the_docs_is_the_real_one(harness: Harness):
     """The result that the docs show has the members, and the members of members, that a real one has."""
     (shown,) = [json.loads(block) for block in blocks("docs/submit.md", "json") if '"status"' in block]
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(completion())
 
     result = await customer.run(metadata={"order": "4711"})
@@ -132,9 +132,9 @@ def test_endpoints_in_the_docs_are_understood():
         parse_endpoint(text, provider="azure_openai" if "gateway" in text else None)
 
 
-async def test_columns_of_usage_are_described(world: World):
+async def test_columns_of_usage_are_described(harness: Harness):
     """Every column of a usage record stands on the billing page; its samples are run by test_statements."""
-    customer = world.customer()
+    customer = harness.customer()
     await customer.run()
     (record,) = await customer.usage()
 
@@ -143,7 +143,7 @@ async def test_columns_of_usage_are_described(world: World):
     )
 
 
-async def test_credential_store_in_the_docs_serves(world: World):
+async def test_credential_store_in_the_docs_serves(harness: Harness):
     """The store on the extension page gives connections like Key Vault does."""
     (block,) = blocks("docs/extend.md", "python")
     names: dict[str, Any] = {}
@@ -154,7 +154,7 @@ async def test_credential_store_in_the_docs_serves(world: World):
         "enabled": True,
     }
     store = names["DatabaseCredentials"]({("acme", "default"): row})
-    connections = Connections(read_settings(world.environment), store)
+    connections = Connections(read_settings(harness.environment), store)
 
     connection = await connections.resolve("acme", "default")
 

@@ -12,7 +12,7 @@ from shared import errors
 from shared.event_names import NAMESPACE
 from shared.jobs.admission import Limiter
 from tests.support.endpoint import error
-from tests.support.harness import World, delivery
+from tests.support.harness import Harness, delivery
 from tests.support.infra_queries import alert_query, chart_query
 from tests.support.kql import extract, prefixes
 
@@ -28,9 +28,9 @@ def messages(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.name == NAMESPACE]
 
 
-async def test_finished_job_is_extracted(world: World, log: pytest.LogCaptureFixture):
+async def test_finished_job_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
     """The line of a finished job has its customer, status, code, tokens and time."""
-    customer = world.customer()
+    customer = harness.customer()
     await customer.run(job_id="a.job")
 
     (row,) = extract(alert_query("jobs-failing"), messages(log))
@@ -49,9 +49,9 @@ async def test_finished_job_is_extracted(world: World, log: pytest.LogCaptureFix
     } == row
 
 
-async def test_rejected_credential_is_extracted(world: World, log: pytest.LogCaptureFixture):
+async def test_rejected_credential_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
     """A job whose key is rejected has its customer and code."""
-    customer = world.customer(api_key="wrong")
+    customer = harness.customer(api_key="wrong")
     await customer.run()
 
     (row,) = extract(alert_query("connections-refused"), messages(log))
@@ -60,9 +60,9 @@ async def test_rejected_credential_is_extracted(world: World, log: pytest.LogCap
     assert '"credential_rejected"' in alert_query("connections-refused")
 
 
-async def test_rate_limited_customer_is_extracted(world: World, log: pytest.LogCaptureFixture):
+async def test_rate_limited_customer_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
     """A job that is requeued because its endpoint limits the rate has its customer, reason and delay."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(error(429, message="Slow down: wait.", retry_after="600"))
     await customer.deliver()
 
@@ -73,9 +73,9 @@ async def test_rate_limited_customer_is_extracted(world: World, log: pytest.LogC
     assert float(row["delay_s"]) >= 600
 
 
-async def test_open_breaker_is_extracted(world: World, log: pytest.LogCaptureFixture):
+async def test_open_breaker_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
     """A breaker that opened has its customer and connection."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(*[error(503)] * 8)
     for _ in range(8):
         await customer.deliver(options={"max_retries": 0})
@@ -108,22 +108,22 @@ async def test_throttled_customer_is_extracted(log: pytest.LogCaptureFixture):
     assert {"customer": "contoso", "connection": "default", "jobs": "1", "requeued": "1"} == row
 
 
-async def test_job_error_is_selected(world: World, caplog: pytest.LogCaptureFixture):
+async def test_job_error_is_selected(harness: Harness, caplog: pytest.LogCaptureFixture):
     """A fault of the app is selected by how its line begins."""
-    customer = world.customer()
-    broken = replace(world.services, connections=_Broken())
+    customer = harness.customer()
+    broken = replace(harness.services, connections=_Broken())
     await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
 
     assert [True] == [line.startswith(tuple(prefixes(alert_query("app-faults")))) for line in messages(caplog)]
 
 
-async def test_failed_callback_is_extracted(own_world: World, log: pytest.LogCaptureFixture):
+async def test_failed_callback_is_extracted(own_harness: Harness, log: pytest.LogCaptureFixture):
     """A callback that was given up has its customer."""
-    world = own_world
-    customer = world.customer()
+    harness = own_harness
+    customer = harness.customer()
     await customer.run(output={"callback": "https://receiver.example.com/hook"})
-    (message,) = await world.messages(world.environment["CALLBACKS_QUEUE"])
-    await world.services.callbacks.deliver(message)
+    (message,) = await harness.messages(harness.environment["CALLBACKS_QUEUE"])
+    await harness.services.callbacks.deliver(message)
 
     (row,) = extract(alert_query("callbacks-failing"), messages(log))
 

@@ -16,7 +16,7 @@ from shared.services import build
 from shared.settings import read_settings
 from shared.storage.base import Queues
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated, usual
-from tests.support.harness import Customer, World, delivery
+from tests.support.harness import Customer, Harness, delivery
 from tests.support.log_texts import log_texts
 
 KEY = "MARKED-0123456789abcdef-KEY"
@@ -77,9 +77,9 @@ WAYS: dict[str, tuple[Way, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
+@pytest.fixture(name="harness")
+def _harness(own_harness: Harness) -> Harness:
+    return own_harness
 
 
 class _Unhidden:
@@ -93,44 +93,44 @@ class _Unhidden:
         await self._queues.send(queue, body)
 
 
-async def _kept(world: World, customers: list[Customer]) -> list[str]:
+async def _kept(harness: Harness, customers: list[Customer]) -> list[str]:
     """All that is kept of the customers: rows and result blobs."""
     kept = [repr(row) for customer in customers for row in await customer.rows()]
-    container = world.blobs.get_container_client(world.environment["RESULTS_CONTAINER"])
+    container = harness.blobs.get_container_client(harness.environment["RESULTS_CONTAINER"])
     for customer in customers:
         async for name in container.list_blob_names(name_starts_with=customer.name):
             kept.append(str(await (await container.download_blob(name)).readall()))
     return kept
 
 
-async def _waiting(world: World) -> dict[str, list[str]]:
+async def _waiting(harness: Harness) -> dict[str, list[str]]:
     """All messages that wait in the jobs, poison and callbacks queues; they are taken out."""
-    jobs, callbacks = world.environment["JOBS_QUEUE"], world.environment["CALLBACKS_QUEUE"]
+    jobs, callbacks = harness.environment["JOBS_QUEUE"], harness.environment["CALLBACKS_QUEUE"]
     queues = {"jobs": jobs, "poison": f"{jobs}-poison", "callbacks": callbacks}
-    return {name: [body.decode() for body in await world.messages(queue)] for name, queue in queues.items()}
+    return {name: [body.decode() for body in await harness.messages(queue)] for name, queue in queues.items()}
 
 
 @pytest.mark.parametrize(("answers", "options"), WAYS.values(), ids=WAYS.keys())
-async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, capfd, answers: Way, options):
+async def test_key_stays_inside(harness: Harness, caplog: pytest.LogCaptureFixture, capfd, answers: Way, options):
     """
     Whatever the endpoint does, and whichever action asks it, the key stands in no result, row, blob, message that
     waits, log line or output; nor in what the job ends with when it is given up afterwards.
     """
     caplog.set_level(logging.DEBUG)
-    worker = replace(world.services, queues=_Unhidden(world.services.queues)).worker
-    customers = {action: world.customer(api_key=f"{KEY}-{action}") for action in JOBS}
+    worker = replace(harness.services, queues=_Unhidden(harness.services.queues)).worker
+    customers = {action: harness.customer(api_key=f"{KEY}-{action}") for action in JOBS}
     deliveries = []
     for action, customer in customers.items():
-        world.endpoint.accounts[f"{KEY}-{action}"] = customer.account
+        harness.endpoint.accounts[f"{KEY}-{action}"] = customer.account
         customer.account.will_answer(*answers(f"{KEY}-{action}"))
-        output = {"blob": True, "callback": f"{world.endpoint.url}/done"}
+        output = {"blob": True, "callback": f"{harness.endpoint.url}/done"}
         job = customer.job(job_id=action, action=action, input=JOBS[action], options=options, output=output)
         deliveries.append(delivery(json.dumps(job).encode()))
 
     told = await asyncio.gather(*map(worker.process, deliveries))
-    first = await _waiting(world)
+    first = await _waiting(harness)
     buried = await asyncio.gather(*map(worker.dead_letter, deliveries))
-    then = await _waiting(world)
+    then = await _waiting(harness)
 
     assert [] == [action for action, customer in customers.items() if not customer.account.received]
     for results, waiting in ((told, first), (buried, then)):
@@ -138,7 +138,7 @@ async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, 
         assert len(results) - results.count(None) == len(waiting["callbacks"])
     leaks = {
         "result": [*map(str, told), *map(str, buried)],
-        "kept": await _kept(world, [*customers.values()]),
+        "kept": await _kept(harness, [*customers.values()]),
         "queues": [text for waiting in (first, then) for texts in waiting.values() for text in texts],
         "log": log_texts(caplog),
         "output": capfd.readouterr(),
@@ -159,11 +159,11 @@ async def test_key_stays_inside(world: World, caplog: pytest.LogCaptureFixture, 
         KEY,
     ],
 )
-async def test_key_of_a_broken_secret_stays_inside(world: World, caplog: pytest.LogCaptureFixture, secret: str):
+async def test_key_of_a_broken_secret_stays_inside(harness: Harness, caplog: pytest.LogCaptureFixture, secret: str):
     """What is wrong with a secret is said without any of its values."""
     caplog.set_level(logging.DEBUG)
-    customer = world.customer(connection=None)
-    world.keep(f"ai--{customer.name}--default", secret)
+    customer = harness.customer(connection=None)
+    harness.put_secret(f"ai--{customer.name}--default", secret)
 
     result = await customer.run()
 
@@ -172,12 +172,12 @@ async def test_key_of_a_broken_secret_stays_inside(world: World, caplog: pytest.
     assert KEY not in "\n".join(log_texts(caplog))
 
 
-async def test_reprs_show_no_key(world: World):
+async def test_reprs_show_no_key(harness: Harness):
     """Nothing that holds a key shows it, however it is printed."""
-    environment = world.environment | {"STATIC_CONNECTION": f'{{"api_key": "{KEY}", "provider": "openai"}}'}
+    environment = harness.environment | {"STATIC_CONNECTION": f'{{"api_key": "{KEY}", "provider": "openai"}}'}
     settings = read_settings(environment)
     services = build(settings)
-    customer = world.customer(api_key=KEY)
+    customer = harness.customer(api_key=KEY)
     connection = await services.connections.resolve(customer.name, "default")
     await services.close()
 
@@ -186,10 +186,10 @@ async def test_reprs_show_no_key(world: World):
     assert [] == [text for text in shown if KEY in text or "AccountKey=" in text]
 
 
-async def test_crash_is_logged_without_the_text_of_the_exception(world: World, caplog: pytest.LogCaptureFixture):
+async def test_crash_is_logged_without_the_text_of_the_exception(harness: Harness, caplog: pytest.LogCaptureFixture):
     """A fault of ours ends the job with `internal`; its log has the place, not the exception's words."""
-    customer = world.customer(api_key=KEY)
-    broken = replace(world.services, connections=_Broken())
+    customer = harness.customer(api_key=KEY)
+    broken = replace(harness.services, connections=_Broken())
 
     told = await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
 

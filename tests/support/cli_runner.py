@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aijobs.__main__ import run
 from aijobs.parser import make_parser
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,20 +36,20 @@ class CliResult:
 
 @dataclass(frozen=True)
 class CliRunner:
-    """Runs commands in a directory, with the settings of a world."""
+    """Runs commands in a directory, with the settings of a harness."""
 
-    world: World
+    harness: Harness
     directory: Path
 
     def with_settings(self, **changes: str) -> CliRunner:
         """Return a runner with other settings."""
-        environment = {**self.world.environment, **changes}
-        return CliRunner(replace(self.world, environment=environment), self.directory)
+        environment = {**self.harness.environment, **changes}
+        return CliRunner(replace(self.harness, environment=environment), self.directory)
 
     def write_settings(self) -> Path:
         """Write the settings file as the local stack does, and return its path."""
         identity = {name: os.environ[name] for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")}
-        values = {**self.world.environment, **identity}
+        values = {**self.harness.environment, **identity}
         return self.write("local.settings.json", json.dumps({"IsEncrypted": False, "Values": values}))
 
     def write(self, name: str, text: str) -> Path:
@@ -59,7 +59,7 @@ class CliRunner:
         return file
 
     async def run(self, line: str, *, stdin: str = "") -> CliResult:
-        """Run `aijobs LINE` in this process. A line without `--settings` gets the world's."""
+        """Run `aijobs LINE` in this process. A line without `--settings` gets the harness's."""
         words = shlex.split(line)
         words += [] if "--settings" in words else ["--settings", "local.settings.json"]
         self.write_settings()
@@ -82,7 +82,7 @@ class CliRunner:
         """
         Start `python -m aijobs LINE` with Python's own options and little else in the environment.
 
-        A line without `--settings` gets the world's, unless the environment has settings.
+        A line without `--settings` gets the harness's, unless the environment has settings.
         """
         words = shlex.split(line)
         words += [] if "--settings" in words or environment else ["--settings", str(self.write_settings())]

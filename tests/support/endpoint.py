@@ -1,7 +1,7 @@
 """
-An AI endpoint that records what it is sent and answers what a test tells it to, over real HTTP.
+An AI endpoint over real HTTP that records requests, and answers as a test says.
 
-Accounts are told apart by their key, as in life, so that tests that run side by side share one server.
+It knows accounts by their keys, as a real one does, so that tests that run side by side share one server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived. Header names are in lower case."""
+    """A request as it arrived. Header names are in lower case."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class Received:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The body's JSON."""
         return json.loads(self.body)
 
 
@@ -42,18 +42,18 @@ Around = Callable[[web.Request, Answer], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Account:
-    """One customer's account at the endpoint: its key, what it was sent, what it will answer."""
+    """A customer's account at the endpoint: its key, the requests that it got, and the answers that it will send."""
 
     key: str
     base: str
     received: list[Received] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    """Given one after the other; when they are used up, or if there are none, a plain completion."""
+    """They are sent one after the other; after the last one, the usual answer of the operation."""
     around: Around | None = None
-    """Stands between the account and whoever asks: given the request, and how it would be answered."""
+    """If set, it answers instead. It gets the request, and the answer that would be sent."""
 
     def will_answer(self, *answers: Answer) -> None:
-        """Queues answers for the next requests."""
+        """Add answers for the next requests."""
         self.answers.extend(answers)
 
 
@@ -65,17 +65,17 @@ class Endpoint:
     accounts: dict[str, Account] = field(default_factory=dict)
 
     def account(self, key: str = "") -> Account:
-        """A new account with a key of its own."""
+        """Return a new account; by default its key is random."""
         account = Account(key or f"key-{uuid4().hex}", self.url)
         self.accounts[account.key] = account
         return account
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """JobQueries the request and answers for the account whose key it bears; 401 for a key nobody has."""
-        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        account = self.accounts.get(given)
+        """Record the request and answer it for the account with its key; 401 if no account has that key."""
+        key = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        account = self.accounts.get(key)
         if account is None:
-            return web.json_response({"error": {"code": "401", "message": f"Wrong key {given}."}}, status=401)
+            return web.json_response({"error": {"code": "401", "message": f"Wrong key {key}."}}, status=401)
         headers = {name.lower(): value for name, value in request.headers.items()}
         account.received.append(
             Received(request.method, request.path, dict(request.query), headers, await request.read())
@@ -88,7 +88,7 @@ class Endpoint:
 
 
 def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, after_s: float = 0) -> Answer:
-    """Answers with JSON, or with bytes as they are, after a while."""
+    """Return an answer with JSON, or with bytes as they are, that takes `after_s` seconds."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(after_s)
@@ -106,7 +106,7 @@ def completion(
     after_s: float = 0,
     **more: Any,
 ) -> Answer:
-    """Answers with a chat completion as OpenAI documents it."""
+    """Return an answer with a chat completion as OpenAI documents it; `more` are members of its JSON."""
     message = {"role": "assistant", "content": text}
     body = {
         "id": "chatcmpl-1",
@@ -120,7 +120,7 @@ def completion(
 
 
 def after(work: Callable[[], Awaitable[Any]], answer: Answer | None = None) -> Answer:
-    """Answers after `work` is done; with a completion unless the test says otherwise."""
+    """Return an answer that is sent after `work` is done; by default a completion."""
 
     async def do(request: web.Request) -> web.StreamResponse:
         await work()
@@ -130,7 +130,7 @@ def after(work: Callable[[], Awaitable[Any]], answer: Answer | None = None) -> A
 
 
 def pixels(width: int = 8, height: int = 8) -> bytes:
-    """A PNG of one colour."""
+    """Return a PNG of one color."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -141,14 +141,14 @@ def pixels(width: int = 8, height: int = 8) -> bytes:
 
 
 def images(*pictures: bytes, **more: Any) -> Answer:
-    """Answers with images as GPT image models do: base64, and usage in the images' own words."""
+    """Return an answer with images as GPT image models send them: base64, and usage with their own names."""
     data = [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures or (pixels(),)]
     usage = {"input_tokens": 9, "output_tokens": 272, "total_tokens": 281}
     return reply({"created": 1763640000, "data": data, "usage": usage} | more, headers={"x-request-id": "req-i"})
 
 
 async def embeddings(request: web.Request) -> web.StreamResponse:
-    """Answers with a vector of three numbers for each text."""
+    """Answer with a vector of three numbers for each text."""
     texts = (await request.json())["input"]
     data = [{"object": "embedding", "index": n, "embedding": [n, 0.5, -1.25]} for n in range(len(texts))]
     body = {"object": "list", "data": data, "model": "text-embedding-3-small"}
@@ -156,21 +156,21 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
 
 
 def usual(path: str) -> Answer:
-    """What an endpoint answers to an operation when all is well."""
+    """Return the answer of an endpoint in good order to an operation."""
     if path.endswith("/images/generations"):
         return images()
     return embeddings if path.endswith("/embeddings") else completion()
 
 
 def error(status: int, code: str = "", message: str = "No.", **headers: str) -> Answer:
-    """Answers with an error as OpenAI and Azure OpenAI write it; `retry_after="1"` becomes a header."""
+    """Return an answer with an error as OpenAI and Azure OpenAI write it; `retry_after="1"` becomes a header."""
     body = {"error": {"code": code or str(status), "message": message, "type": "error", "param": None}}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return reply(body, status=status, headers={"x-request-id": "req-e", **named})
 
 
 async def reset(request: web.Request) -> web.StreamResponse:
-    """Breaks the connection without an answer."""
+    """Break the connection without an answer."""
     assert request.transport is not None
     request.transport.abort()
     await asyncio.sleep(0)
@@ -178,7 +178,7 @@ async def reset(request: web.Request) -> web.StreamResponse:
 
 
 async def truncated(request: web.Request) -> web.StreamResponse:
-    """Promises more than it sends, and breaks off."""
+    """Announce more than is sent, and break the connection."""
     response = web.StreamResponse(headers={"content-length": "1000", "content-type": "application/json"})
     await response.prepare(request)
     await response.write(b'{"choices": [')
@@ -188,7 +188,7 @@ async def truncated(request: web.Request) -> web.StreamResponse:
 
 
 async def endless(request: web.Request) -> web.StreamResponse:
-    """Never stops sending."""
+    """Send without end."""
     response = web.StreamResponse(headers={"content-type": "application/json"})
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):
@@ -199,7 +199,7 @@ async def endless(request: web.Request) -> web.StreamResponse:
 
 @contextlib.asynccontextmanager
 async def start() -> AsyncIterator[Endpoint]:
-    """The endpoint on a free loopback port, until the block ends."""
+    """Return the endpoint, on a free loopback port, until the end of the block."""
     endpoint = Endpoint("")
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", endpoint.answer)

@@ -26,10 +26,10 @@ from yarl import URL
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 
-_CUSTOMER = re.compile(r"\bc-[0-9a-f]{12}\b")  # as `World.customer` names them
-_OWN = re.compile(r"-[0-9a-f]{8}")  # what `open_world` puts behind the names of queues
+_CUSTOMER = re.compile(r"\bc-[0-9a-f]{12}\b")  # as `Harness.customer` names them
+_OWN = re.compile(r"-[0-9a-f]{8}")  # what `open_harness` puts behind the names of queues
 _ROW = re.compile(r"RowKey=?'([a-z])_")
 _INSERTED = re.compile(rb'"RowKey": ?"([a-z])_')
 _CHANGED = re.compile(rb"^(POST|PATCH) .*?RowKey(?:='|\": ?\")([a-z])_", re.DOTALL | re.MULTILINE)
@@ -157,15 +157,15 @@ class Watch:
 
 
 @dataclass
-class FaultyWorld:
-    """A world whose every call outside is watched."""
+class FaultyHarness:
+    """A harness whose every call outside is watched."""
 
-    world: World
+    harness: Harness
     watch: Watch
 
     def customer(self, **secret: Any) -> Customer:
-        """A new customer as `World.customer` gives it, whose account at the endpoint is watched as well."""
-        customer = self.world.customer(**secret)
+        """A new customer as `Harness.customer` gives it, whose account at the endpoint is watched as well."""
+        customer = self.harness.customer(**secret)
         customer.account.around = _endpoint_watched(self.watch, customer.name)
         return customer
 
@@ -174,20 +174,20 @@ class FaultyWorld:
         for row in await customer.rows():
             if row["RowKey"].startswith("j_") and row["state"] == "running":
                 key = {"PartitionKey": row["PartitionKey"], "RowKey": row["RowKey"]}
-                await self.world.table.update_entity({**key, "lease_until": datetime.now(UTC) - timedelta(seconds=1)})
+                await self.harness.table.update_entity({**key, "lease_until": datetime.now(UTC) - timedelta(seconds=1)})
 
 
 @contextlib.asynccontextmanager
-async def open_faulty_world(
+async def open_faulty_harness(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str
-) -> AsyncIterator[FaultyWorld]:
-    """A world as `open_world` opens it, its app behind the watch; the world's own clients go round it."""
+) -> AsyncIterator[FaultyHarness]:
+    """A harness as `open_harness` opens it, its app behind the watch; the harness's own clients go round it."""
     watch = Watch()
     async with between(azurite, watch) as storage:
         vault.read_middleware = _vault_watched(watch)
         try:
-            async with open_world(azurite, vault, endpoint, JobStorage=storage, **settings) as world:
-                yield FaultyWorld(world, watch)
+            async with open_harness(azurite, vault, endpoint, JobStorage=storage, **settings) as harness:
+                yield FaultyHarness(harness, watch)
         finally:
             vault.read_middleware = None
 

@@ -17,7 +17,7 @@ from shared.storage.base import Table
 from shared.storage.blobs import AzureBlobs
 from shared.storage.tables import AzureTable
 from tests.support.fakes import Fault, MemoryTable
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 
 @dataclass
@@ -29,7 +29,7 @@ class FaultyTable:
     operations: Callable[[], int]
 
 
-def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
+def faulty_table(kind: str, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
     """Make a table of either kind, `memory` or `azure`."""
     if kind == "memory":
         memory = MemoryTable()
@@ -37,21 +37,21 @@ def faulty_table(kind: str, world: World, monkeypatch: pytest.MonkeyPatch) -> Fa
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     faults: deque[Fault | None] = deque()
 
-    transport = FaultyTransport(faults, session=world.services.session, session_owner=False)
-    account = replace(account_of(world), transport=lambda: transport)
-    return FaultyTable(AzureTable(account, table_name(world)), faults, lambda: transport.operations)
+    transport = FaultyTransport(faults, session=harness.services.session, session_owner=False)
+    account = replace(account_of(harness), transport=lambda: transport)
+    return FaultyTable(AzureTable(account, table_name(harness)), faults, lambda: transport.operations)
 
 
-def account_of(world: World) -> Account:
+def account_of(harness: Harness) -> Account:
     """The account that the app's adapters use."""
-    blobs = world.services.outputs._blobs
+    blobs = harness.services.outputs._blobs
     assert isinstance(blobs, AzureBlobs)
     return blobs._account
 
 
-def table_name(world: World) -> str:
+def table_name(harness: Harness) -> str:
     """The name of the table that the app uses."""
-    return world.environment["JOBS_TABLE"]
+    return harness.environment["JOBS_TABLE"]
 
 
 class FaultyTransport(AioHttpTransport):

@@ -1,4 +1,4 @@
-"""The world that tests run in: Azurite, Key Vault's stand-in, an AI endpoint, the app's services on them."""
+"""The app's services on Azurite, the vault stand-in and an AI endpoint, and how tests use them."""
 
 from __future__ import annotations
 
@@ -31,38 +31,36 @@ from tests.support.endpoint import Endpoint
 class Customer(customers.Customer):
     """A customer whose connection is in the vault, and whose jobs run in the harness."""
 
-    world: World
+    harness: Harness
 
     async def run(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> dict[str, Any]:
-        """What the pipeline tells of a job; fails where it tells nothing."""
-        told = await self.deliver(body, message_id=message_id, **members)
-        assert told is not None
-        return json.loads(told)
+        """As `deliver`, decoded; fails if nothing is published."""
+        return dict(decoded(await self.deliver(body, message_id=message_id, **members)))
 
     async def deliver(self, body: bytes | None = None, *, message_id: str = "", **members: Any) -> bytes | None:
-        """Hands the pipeline one message, as the trigger does."""
+        """Process one message as the trigger does, and return the result that is published."""
         data = self.body(**members) if body is None else body
-        return await self.world.services.worker.process(delivery(data, message_id))
+        return await self.harness.services.worker.process(delivery(data, message_id))
 
     async def queued(self) -> list[bytes]:
-        """This customer's messages in the jobs queue, which all are taken out of."""
-        messages = await self.world.messages(self.world.environment["JOBS_QUEUE"])
+        """Take all messages out of the jobs queue, and return this customer's."""
+        messages = await self.harness.messages(self.harness.environment["JOBS_QUEUE"])
         return [body for body in messages if json.loads(body)["customer"] == self.name]
 
     async def usage(self) -> list[dict[str, Any]]:
-        """The customer's usage records that count, by their keys."""
+        """Return the customer's usage records that count, in the order of their keys."""
         records = sorted((row for row in await self.rows() if row["RowKey"].startswith("u_")), key=itemgetter("RowKey"))
         return [dict(row.values) for row in counted(Row(self.name, row["RowKey"], row) for row in records)]
 
     async def rows(self) -> list[dict[str, Any]]:
-        """All rows of the customer's partition."""
-        query = self.world.table.query_entities("PartitionKey eq @p", parameters={"p": self.name})
+        """Return all rows of the customer's partition."""
+        query = self.harness.table.query_entities("PartitionKey eq @p", parameters={"p": self.name})
         return [dict(entity) async for entity in query]
 
 
-@dataclass(repr=False)  # asyncio writes the arguments of a fixture down for each test: seconds, with all accounts
-class World:
-    """Everything there is."""
+@dataclass(repr=False)  # asyncio logs the arguments of each test's fixtures, which takes seconds with all accounts
+class Harness:
+    """The parts, and the names of their queues, containers and table in `environment`."""
 
     services: Services
     vault: Vault
@@ -73,26 +71,26 @@ class World:
     environment: dict[str, str]
 
     def customer(self, *, connection: str | None = "default", **secret: Any) -> Customer:
-        """A new customer; `secret` are members of its connection beyond endpoint, key and provider."""
+        """Return a new customer; `secret` are members of its connection beyond endpoint, key and provider."""
         customer = Customer(f"c-{uuid.uuid4().hex[:12]}", self.endpoint.account(), self)
         if connection is not None:
             self.connect(customer, connection, **secret)
         return customer
 
     def connect(self, customer: Customer, connection: str = "default", **secret: Any) -> None:
-        """Puts a connection into the vault, or a new version of one."""
-        self.keep(f"ai--{customer.name}--{connection}", customer.secret(**secret))
+        """Put a connection into the vault, or a new version of one."""
+        self.put_secret(f"ai--{customer.name}--{connection}", customer.secret(**secret))
 
-    def keep(self, name: str, value: str, **about: Any) -> None:
-        """Puts a secret into the vault as it is; `about` are `tags` and `attributes`."""
-        self.vault.secrets.put(name, value, **about)
+    def put_secret(self, name: str, value: str, **attributes: Any) -> None:
+        """Put a secret into the vault; `attributes` are its `tags` and `attributes`."""
+        self.vault.secrets.put(name, value, **attributes)
 
     async def deliver(self, body: bytes) -> bytes | None:
-        """Hands the pipeline one message, as the trigger does."""
+        """Process one message as the trigger does, and return the result that is published."""
         return await self.services.worker.process(delivery(body))
 
     async def messages(self, queue: str) -> list[bytes]:
-        """What stands in a queue now, taken out of it; messages that are still hidden stay."""
+        """Take the visible messages out of a queue, and return them."""
         client = self.queues.get_queue_client(queue)
         taken = []
         async for message in client.receive_messages(messages_per_page=32):
@@ -102,13 +100,13 @@ class World:
 
 
 def delivery(body: bytes, message_id: str = "") -> Delivery:
-    """A message that was submitted just now."""
+    """Return a message as the queue delivers it; it was submitted just now."""
     return Delivery(body, message_id or str(uuid.uuid4()), datetime.now(UTC))
 
 
 @asynccontextmanager
-async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[World]:
-    """A world with queues, containers and a table of its own. `settings` go beyond the usual ones."""
+async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[Harness]:
+    """Return a harness with its own queues, containers and table. `settings` replace and add app settings."""
     own = uuid.uuid4().hex[:8]
     environment = {
         "JobStorage": azurite.connection_string,
@@ -137,12 +135,12 @@ async def open_world(azurite: Azurite, vault: Vault, endpoint: Endpoint, **setti
             await blobs.create_container(environment[container])
         services = build(read_settings(environment))
         try:
-            yield World(services, vault, endpoint, table, blobs, queues, environment)
+            yield Harness(services, vault, endpoint, table, blobs, queues, environment)
         finally:
             await services.close()
 
 
-def decoded(told: bytes | None) -> Mapping[str, Any]:
-    """A result, decoded."""
-    assert told is not None
-    return json.loads(told)
+def decoded(result_body: bytes | None) -> Mapping[str, Any]:
+    """Return a result, decoded; fails if there is none."""
+    assert result_body is not None
+    return json.loads(result_body)

@@ -11,7 +11,7 @@ from local.host.routes import Routes, read_route
 from shared.contract.documents import API_PREFIX
 from shared.http.messages import Request
 from shared.http.routes import ROUTES
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 _ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
 
@@ -32,7 +32,7 @@ class HttpResponse:
 
 
 async def send(
-    world: World,
+    harness: Harness,
     method: str,
     path: str,
     *,
@@ -48,5 +48,5 @@ async def send(
     content = body if json_body is None else json.dumps(json_body).encode()
     lower_case = {name.lower(): value for name, value in (headers or {}).items()}
     request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lower_case, content)
-    response = await world.services.http.handle(name, request)
+    response = await harness.services.http.handle(name, request)
     return HttpResponse(response.status, response.body, response.media_type, response.headers)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from shared.http.connections import ConnectionsResource
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, send
 
 
 def members(customer: Customer, **others: Any) -> dict[str, Any]:
     """The members of a connection to the customer's account."""
     return {
-        "endpoint": f"{customer.world.endpoint.url}/openai/v1",
+        "endpoint": f"{customer.harness.endpoint.url}/openai/v1",
         "provider": "azure_openai",
         "api_key": customer.account.key,
         "default_model": "gpt-4o",
@@ -23,7 +23,7 @@ async def call(
     customer: Customer, method: str, name: str = "default", *, action: str = "", **more: Any
 ) -> HttpResponse:
     """The response to a request for one connection."""
-    return await send(customer.world, method, f"customers/{customer.name}/connections/{name}{action}", **more)
+    return await send(customer.harness, method, f"customers/{customer.name}/connections/{name}{action}", **more)
 
 
 async def put(
@@ -42,7 +42,7 @@ async def run_test(customer: Customer, name: str = "default", **request: Any) ->
     return outcome
 
 
-def resource(world: World) -> ConnectionsResource:
+def resource(harness: Harness) -> ConnectionsResource:
     """The resource that handles the routes of connections."""
-    handler: Any = world.services.http.handlers["put_connection"]
+    handler: Any = harness.services.http.handlers["put_connection"]
     return handler.__self__

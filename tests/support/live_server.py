@@ -15,7 +15,7 @@ from local.stack.azurite import Azurite
 from local.stack.processes import Process
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
-from tests.support.harness import World, open_world
+from tests.support.harness import Harness, open_harness
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 class LiveServer:
     """The running app."""
 
-    world: World
+    harness: Harness
     url: str
     http: httpx.AsyncClient
     """A client of the host; paths begin with `/api`."""
@@ -35,18 +35,18 @@ class LiveServer:
 @asynccontextmanager
 async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[LiveServer]:
     """A server with its own queues, table and containers, until the block ends. `settings` are further app settings."""
-    async with open_world(azurite, vault, endpoint, **settings) as world:
+    async with open_harness(azurite, vault, endpoint, **settings) as harness:
         lines: list[str] = []
         process = await Process.start(
             "host",
             [sys.executable, "-m", "local.host", "--app", ROOT, "--port", "auto"],
-            env={**os.environ, **world.environment},
+            env={**os.environ, **harness.environment},
             cwd=ROOT,
             on_line=lines.append,
         )
         try:
             (match,) = await process.ready([r"^host ready (\S+)"], within=90)
             async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=90) as http:
-                yield LiveServer(world, match[1], http, lines)
+                yield LiveServer(harness, match[1], http, lines)
         finally:
             await process.stop()

@@ -1,4 +1,4 @@
-"""What log records say, in full."""
+"""The texts of log records."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 
 def log_texts(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return each record's message and traceback, except those of the local stack."""
     texts = []
     for record in caplog.records:
         if record.name.startswith("local"):

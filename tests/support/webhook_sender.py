@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, send
 from tests.support.signatures import signed
 
@@ -25,7 +25,7 @@ class Sender:
         """The response to a signed body."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         signature = signed(self.secret, data, webhook_id=webhook_id)
-        return await post_webhook(self.customer.world, self.customer.name, data, {**signature, **(headers or {})})
+        return await post_webhook(self.customer.harness, self.customer.name, data, {**signature, **(headers or {})})
 
     def job(self, **members: Any) -> dict[str, Any]:
         """A job without its customer, whom the path names."""
@@ -34,18 +34,18 @@ class Sender:
     async def save_template(self, template: Any) -> None:
         """Stores the customer's template."""
         data = template if isinstance(template, bytes) else json.dumps(template).encode()
-        world = self.customer.world
-        container = world.blobs.get_container_client(world.environment["TEMPLATES_CONTAINER"])
+        harness = self.customer.harness
+        container = harness.blobs.get_container_client(harness.environment["TEMPLATES_CONTAINER"])
         await container.upload_blob(f"{self.customer.name}/webhook.json", data, overwrite=True)
 
 
-async def post_webhook(world: World, customer: str, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+async def post_webhook(harness: Harness, customer: str, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
     """The response to a webhook with this body and these headers."""
-    return await send(world, "POST", f"webhooks/{customer}", body=body, headers=headers)
+    return await send(harness, "POST", f"webhooks/{customer}", body=body, headers=headers)
 
 
-async def run_queue(world: World, customer: str) -> list[dict[str, Any]]:
+async def run_queue(harness: Harness, customer: str) -> list[dict[str, Any]]:
     """Runs the messages of the jobs queue as the trigger does. Returns the customer's results."""
-    bodies = [await world.deliver(body) for body in await world.messages(world.environment["JOBS_QUEUE"])]
+    bodies = [await harness.deliver(body) for body in await harness.messages(harness.environment["JOBS_QUEUE"])]
     results = [json.loads(body) for body in bodies if body is not None]
     return [result for result in results if result["customer"] == customer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.endpoint import Answer, error, reply
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 NOT_CHAT = error(
     404,
@@ -22,9 +22,9 @@ def completions(text: str) -> Answer:
     return reply({"id": "cmpl-1", "object": "text_completion", "model": "instruct", "choices": choices, "usage": usage})
 
 
-async def test_all_chats_learn_the_operation(world: World):
+async def test_all_chats_learn_the_operation(harness: Harness):
     """`chat`, `multi_chat` and `summarize` call completions if the model refuses chats; the first refusal is enough."""
-    customer = world.customer(default_model="instruct")
+    customer = harness.customer(default_model="instruct")
     customer.account.will_answer(NOT_CHAT, completions("One."), completions("Two."), completions("Three."))
 
     chat = await customer.run(options={"retry_on_all_errors": True})

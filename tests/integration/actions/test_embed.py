@@ -11,7 +11,7 @@ from aiohttp import web
 
 from shared.actions.embed import MAX_TEXTS
 from tests.support.endpoint import Answer, error, reply
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 
 
 def job(texts: list[str], **members: Any) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def sizes(customer: Customer) -> list[int]:
     return [len(received.json["input"]) for received in customer.account.received]
 
 
-async def test_texts_become_vectors_in_one_call(world: World):
+async def test_texts_become_vectors_in_one_call(harness: Harness):
     """Few texts are one call, whose usage is recorded with the job; the vectors are in the order of the texts."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(model(10))
 
     result = await customer.run(**job(["2", "0", "1"], dimensions=2, parameters={"user": "u"}))
@@ -60,9 +60,9 @@ async def test_texts_become_vectors_in_one_call(world: World):
     assert not [row for row in await customer.rows() if row["RowKey"].startswith("s_")]
 
 
-async def test_npy_is_a_blob_that_numpy_reads(world: World):
+async def test_npy_is_a_blob_that_numpy_reads(harness: Harness):
     """With `format: npy` the vectors are a blob of the job, and not in the output."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(*[model(MAX_TEXTS)] * 2)
 
     result = await customer.run(job_id="file", **job(numbers(1000), format="npy"))
@@ -70,19 +70,19 @@ async def test_npy_is_a_blob_that_numpy_reads(world: World):
     output = result["output"]
     assert (1000, 2, {"vectors", "dimensions", "blob"}) == (output["vectors"], output["dimensions"], set(output))
     assert f"{customer.name}/file/embeddings.npy" == output["blob"]["name"]
-    client = world.blobs.get_blob_client(output["blob"]["container"], output["blob"]["name"])
+    client = harness.blobs.get_blob_client(output["blob"]["container"], output["blob"]["name"])
     array = np.load(io.BytesIO(await (await client.download_blob()).readall()))
     assert [[number, 0.5] for number in range(1000)] == array.tolist()
 
 
-async def test_many_texts_need_several_calls(world: World):
+async def test_many_texts_need_several_calls(harness: Harness):
     """More texts than one call takes need several, each with its own usage record; the large result is a blob."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(*[model(MAX_TEXTS, dimensions=8)] * 4)
 
     result = await customer.run(job_id="many", **job(numbers(2048)))
 
-    client = world.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
+    client = harness.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
     output = json.loads(await (await client.download_blob()).readall())["output"]
     assert "output" not in result
     assert list(range(2048)) == [row[0] for row in output["embeddings"]]
@@ -90,9 +90,9 @@ async def test_many_texts_need_several_calls(world: World):
     assert (4, 2048, 4) == (result["usage"]["calls"], result["usage"]["input_tokens"], len(await customer.usage()))
 
 
-async def test_calls_are_halved_until_the_provider_accepts_them(world: World):
+async def test_calls_are_halved_until_the_provider_accepts_them(harness: Harness):
     """A refused number of texts halves the calls; the next job makes calls of an accepted size at once."""
-    customer = world.customer(default_model="takes-96")
+    customer = harness.customer(default_model="takes-96")
     customer.account.will_answer(*[model(96)] * 99)
 
     first = await customer.run(**job(numbers(400)))
@@ -105,15 +105,15 @@ async def test_calls_are_halved_until_the_provider_accepts_them(world: World):
     assert "succeeded" == second["status"]
 
 
-async def test_later_attempt_makes_only_the_missing_calls(world: World):
+async def test_later_attempt_makes_only_the_missing_calls(harness: Harness):
     """A requeued job keeps the calls that were answered, whatever limit is learned before its next attempt."""
-    customer = world.customer(default_model="resumed")
+    customer = harness.customer(default_model="resumed")
     customer.account.will_answer(model(MAX_TEXTS), error(429, retry_after="3600"), *[model(MAX_TEXTS)] * 9)
 
     assert await customer.deliver(job_id="resumed", **job(numbers(1000))) is None
     first_calls = len(customer.account.received)
-    capabilities = world.services.capabilities
-    capabilities.learn_batch_limit(300, f"{world.endpoint.url}/openai/v1", "resumed", "embeddings")
+    capabilities = harness.services.capabilities
+    capabilities.learn_batch_limit(300, f"{harness.endpoint.url}/openai/v1", "resumed", "embeddings")
     result = await customer.run(job_id="resumed", **job(numbers(1000)))
 
     assert list(range(1000)) == [row[0] for row in result["output"]["embeddings"]]
@@ -121,9 +121,9 @@ async def test_later_attempt_makes_only_the_missing_calls(world: World):
     assert (3, 1000) == (result["usage"]["calls"], result["usage"]["input_tokens"])
 
 
-async def test_invalid_response_fails_the_job_and_is_recorded(world: World):
+async def test_invalid_response_fails_the_job_and_is_recorded(harness: Harness):
     """A 2xx response without vectors fails the job; its call is recorded, as one without a reported usage."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(reply(b"{}"), model(512))
 
     result = await customer.run(**job(numbers(600)))
@@ -138,9 +138,9 @@ async def test_invalid_response_fails_the_job_and_is_recorded(world: World):
     )
 
 
-async def test_refused_encoding_is_left_out(world: World):
+async def test_refused_encoding_is_left_out(harness: Harness):
     """If a provider refuses `encoding_format`, the call is repeated without it, and the result says so."""
-    customer = world.customer(default_model="no-encoding")
+    customer = harness.customer(default_model="no-encoding")
     refusal = {"code": "unknown_parameter", "message": "Unknown parameter: 'encoding_format'."}
     customer.account.will_answer(reply({"error": refusal | {"param": "encoding_format"}}, status=400), model(9))
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.support.endpoint import Answer, error, images, pixels, reply
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.image_host import ImageHost, open_image_host
 from tests.support.image_samples import JPEG, PNG
 
@@ -26,9 +26,9 @@ async def image_host() -> AsyncIterator[ImageHost]:
         yield host
 
 
-async def blob_of(world: World, blob: dict[str, Any]) -> tuple[bytes, str]:
+async def blob_of(harness: Harness, blob: dict[str, Any]) -> tuple[bytes, str]:
     """Return a blob's bytes and media type."""
-    client = world.blobs.get_blob_client(blob["container"], blob["name"])
+    client = harness.blobs.get_blob_client(blob["container"], blob["name"])
     data = await (await client.download_blob()).readall()
     return data, (await client.get_blob_properties()).content_settings.content_type
 
@@ -50,9 +50,9 @@ async def one_a_call(request: web.Request) -> web.StreamResponse:
     return await images(PNG, size="1024x1024")(request)
 
 
-async def test_images_become_blobs(world: World):
+async def test_images_become_blobs(harness: Harness):
     """Each image is a blob of its bytes, with its real type in the name, and its size in pixels in the result."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(images(PNG, JPEG, size="1024x1024", quality="high", background="opaque"))
 
     result = await customer.run(
@@ -66,13 +66,13 @@ async def test_images_become_blobs(world: World):
         image = output["images"][k - 1]
         assert (k - 1, *size) == (image["index"], image["width"], image["height"])
         assert {
-            "container": world.environment["RESULTS_CONTAINER"],
+            "container": harness.environment["RESULTS_CONTAINER"],
             "name": f"{customer.name}/drawn/image-{k}.{extension}",
             "size": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
             "content_type": f"image/{extension}",
         } == image["blob"]
-        assert (data, f"image/{extension}") == await blob_of(world, image["blob"])
+        assert (data, f"image/{extension}") == await blob_of(harness, image["blob"])
     (received,) = customer.account.received
     assert {
         "model": "gpt-4o",
@@ -87,16 +87,16 @@ async def test_images_become_blobs(world: World):
     assert (2, 272, True) == (record["images"], record["output_tokens"], record["reported"])
 
 
-async def test_url_is_fetched_without_a_key(world: World, image_host: ImageHost):
+async def test_url_is_fetched_without_a_key(harness: Harness, image_host: ImageHost):
     """An image at a URL is fetched with its signed query unchanged, without any key, and is billed once."""
-    customer = world.customer()
+    customer = harness.customer()
     path = f"/{customer.name}.png?sig=a%2Bb%3D&se=2026-11-20T15%3A00%3A00Z"
     customer.account.will_answer(urls(image_host.url + path))
 
     result = await customer.run(**job())
 
     (image,) = result["output"]["images"]
-    assert (PNG, "image/png") == await blob_of(world, image["blob"])
+    assert (PNG, "image/png") == await blob_of(harness, image["blob"])
     assert ("A grey cat", 5) == (image["revised_prompt"], image["width"])
     assert "url" not in image
     ((requested, headers),) = [request for request in image_host.requests if customer.name in request[0]]
@@ -111,9 +111,9 @@ async def test_url_is_fetched_without_a_key(world: World, image_host: ImageHost)
     assert (1, False) == (record["images"], record["reported"])
 
 
-async def test_url_that_is_throttled_costs_no_second_call(world: World, image_host: ImageHost):
+async def test_url_that_is_throttled_costs_no_second_call(harness: Harness, image_host: ImageHost):
     """If an image's host requests a long wait, the job is requeued, and its next attempt only fetches the image."""
-    customer = world.customer()
+    customer = harness.customer()
     path = f"/{customer.name}.png"
     image_host.answers[path] = [web.Response(status=503, headers={"retry-after": "3600"})]
     customer.account.will_answer(urls(image_host.url + path))
@@ -126,9 +126,9 @@ async def test_url_that_is_throttled_costs_no_second_call(world: World, image_ho
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404])
-async def test_url_that_is_refused_fails_its_image(world: World, image_host: ImageHost, status: int):
+async def test_url_that_is_refused_fails_its_image(harness: Harness, image_host: ImageHost, status: int):
     """A refusal by an image's host fails that image alone, and is not taken for one of the customer's key."""
-    customer = world.customer()
+    customer = harness.customer()
     image_host.answers[f"/{customer.name}.png"] = [web.Response(status=status, headers={"location": image_host.url})]
     customer.account.will_answer(urls(f"{image_host.url}/{customer.name}.png", f"{image_host.url}/other"))
 
@@ -140,9 +140,9 @@ async def test_url_that_is_refused_fails_its_image(world: World, image_host: Ima
     assert (1, 2) == (len(customer.account.received), result["usage"]["images"])
 
 
-async def test_model_of_one_image_a_call_is_called_for_each(world: World):
+async def test_model_of_one_image_a_call_is_called_for_each(harness: Harness):
     """A model that refuses `n` is called once for each image; the result says so, and the next job does it at once."""
-    customer = world.customer(default_model="one-a-call")
+    customer = harness.customer(default_model="one-a-call")
     customer.account.will_answer(*[one_a_call] * 20)
 
     first = await customer.run(job_id="first", **job(n=3))
@@ -157,9 +157,9 @@ async def test_model_of_one_image_a_call_is_called_for_each(world: World):
     assert 5 == len(await customer.usage())
 
 
-async def test_refused_response_format_is_left_out(world: World):
+async def test_refused_response_format_is_left_out(harness: Harness):
     """If a model refuses `response_format`, the call is repeated without it, and the result says so."""
-    customer = world.customer(default_model="no-response-format")
+    customer = harness.customer(default_model="no-response-format")
     refusal = {"code": "unknown_parameter", "message": "Unknown parameter: 'response_format'."}
     customer.account.will_answer(reply({"error": refusal | {"param": "response_format"}}, status=400), images(PNG))
 
@@ -169,9 +169,9 @@ async def test_refused_response_format_is_left_out(world: World):
     assert 1 == len(result["output"]["images"])
 
 
-async def test_later_attempt_makes_only_the_missing_calls(world: World):
+async def test_later_attempt_makes_only_the_missing_calls(harness: Harness):
     """A requeued job keeps its images; its next attempt makes only the calls that are missing."""
-    customer = world.customer(default_model="one-resumed")
+    customer = harness.customer(default_model="one-resumed")
     customer.account.will_answer(one_a_call, images(PNG), error(429, retry_after="3600"), one_a_call)
 
     assert await customer.deliver(job_id="resumed", **job(n=2)) is None
@@ -182,9 +182,9 @@ async def test_later_attempt_makes_only_the_missing_calls(world: World):
     assert (3, 4, 2) == (first_calls, len(customer.account.received), len(await customer.usage()))
 
 
-async def test_one_call_for_all_is_not_repeated(world: World, image_host: ImageHost):
+async def test_one_call_for_all_is_not_repeated(harness: Harness, image_host: ImageHost):
     """A job keeps its one call for all images, even if another job learns meanwhile that the model refuses `n`."""
-    customer = world.customer(default_model="whole")
+    customer = harness.customer(default_model="whole")
     path = f"/{customer.name}.png"
     image_host.answers[path] = [web.Response(status=503, headers={"retry-after": "3600"})]
     customer.account.will_answer(urls(image_host.url + path, image_host.url), *[one_a_call] * 9)
@@ -198,9 +198,9 @@ async def test_one_call_for_all_is_not_repeated(world: World, image_host: ImageH
     assert calls == len(customer.account.received)
 
 
-async def test_step_names_the_blobs(world: World):
+async def test_step_names_the_blobs(harness: Harness):
     """The stored step of a call has the names of its images' blobs, and not their bytes."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(images(pixels(300, 300)))
 
     await customer.run(job_id="steps", **job())
@@ -213,9 +213,9 @@ async def test_step_names_the_blobs(world: World):
     assert f"u_{datetime.now(UTC):%Y-%m}_steps_{incarnation}_whole" == record["RowKey"]
 
 
-async def test_filtered_image_has_its_own_error(world: World):
+async def test_filtered_image_has_its_own_error(harness: Harness):
     """If the content filter stops one of two images, it has an error with the verdicts; the other is a blob."""
-    customer = world.customer()
+    customer = harness.customer()
     filtered = {"content_filter_results": {"violence": {"filtered": True, "severity": "high"}}}
     customer.account.will_answer(reply({"data": [filtered, {"b64_json": base64.b64encode(PNG).decode()}]}))
 
@@ -228,9 +228,9 @@ async def test_filtered_image_has_its_own_error(world: World):
     assert 1 == result["usage"]["images"]
 
 
-async def test_response_without_images_fails_the_job_and_is_recorded(world: World):
+async def test_response_without_images_fails_the_job_and_is_recorded(harness: Harness):
     """A 2xx response without an image fails the job; its call is recorded, without images and a reported usage."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(reply(b"<html>"))
 
     result = await customer.run(**job())

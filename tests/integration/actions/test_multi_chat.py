@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.endpoint import completion, error
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.scripted_model import USAGE, ScriptedModel, call_keys, codes, multi_chat, prompts, texts
 
 
-async def test_answers_are_in_the_order_of_the_prompts(world: World):
+async def test_answers_are_in_the_order_of_the_prompts(harness: Harness):
     """Answers are in the order of the prompts, however long each call takes; a prompt may be a list of messages."""
-    customer = world.customer()
+    customer = harness.customer()
     model = ScriptedModel().serve(customer)
     for index in range(5):
         model.scripts[f"p{index}"] = [completion(f"a{index}", after_s=0.05 * (5 - index))]
@@ -30,9 +30,9 @@ async def test_answers_are_in_the_order_of_the_prompts(world: World):
     assert [{"role": "user", "content": "p0"}] in sent
 
 
-async def test_failing_prompt_does_not_fail_the_others(world: World):
+async def test_failing_prompt_does_not_fail_the_others(harness: Harness):
     """A refused prompt has its error in its place; the job is partial, and has no error of its own."""
-    customer = world.customer()
+    customer = harness.customer()
     ScriptedModel().serve(customer).scripts["1"] = [error(400, "invalid_value", "No such thing.")]
 
     result = await customer.run(**multi_chat(["0", "1", "2"]))
@@ -53,9 +53,9 @@ async def test_failing_prompt_does_not_fail_the_others(world: World):
     assert "error" not in result
 
 
-async def test_job_fails_if_all_prompts_fail(world: World):
+async def test_job_fails_if_all_prompts_fail(harness: Harness):
     """If every prompt fails, the job fails with the first prompt's error; each prompt still has its own."""
-    customer = world.customer()
+    customer = harness.customer()
     model = ScriptedModel().serve(customer)
     model.scripts["0"] = [error(400, "content_filter", "Filtered.", x_request_id="req-0")]
     model.scripts["1"] = [error(400, "invalid_value", "No such thing.")]
@@ -71,9 +71,9 @@ async def test_job_fails_if_all_prompts_fail(world: World):
     assert [] == await customer.usage()
 
 
-async def test_filtered_answer_is_billed_and_filtered_prompt_is_not(world: World):
+async def test_filtered_answer_is_billed_and_filtered_prompt_is_not(harness: Harness):
     """A prompt that the content filter refuses costs nothing; an answer that it stops is billed. Both have failed."""
-    customer = world.customer()
+    customer = harness.customer()
     model = ScriptedModel().serve(customer)
     model.scripts["prompt"] = [error(400, "content_filter")]
     model.scripts["answer"] = [completion("", finish_reason="content_filter")]
@@ -86,9 +86,9 @@ async def test_filtered_answer_is_billed_and_filtered_prompt_is_not(world: World
     assert ["job-1_0001", "job-1_0002"] == await call_keys(customer)
 
 
-async def test_text_cut_within_a_character_is_stored(world: World):
+async def test_text_cut_within_a_character_is_stored(harness: Harness):
     """An answer that ends in half a surrogate pair is stored as a step, and returned with U+FFFD in its place."""
-    customer = world.customer()
+    customer = harness.customer()
     ScriptedModel().serve(customer).scripts["0"] = [completion("a\ud83d")]
 
     result = await customer.run(**multi_chat(["0"]))
@@ -97,9 +97,9 @@ async def test_text_cut_within_a_character_is_stored(world: World):
 
 
 @pytest.mark.parametrize("count", [1, 40])
-async def test_each_call_has_its_usage_record(world: World, count: int):
+async def test_each_call_has_its_usage_record(harness: Harness, count: int):
     """Each prompt has one usage record, whose key no other prompt and no other job has; the result has their sum."""
-    customer = world.customer()
+    customer = harness.customer()
     model = ScriptedModel().serve(customer)
 
     result = await customer.run(**multi_chat(prompts(count), "many"))
@@ -114,16 +114,16 @@ async def test_each_call_has_its_usage_record(world: World, count: int):
     }
 
 
-async def test_a_thousand_prompts(world: World):
+async def test_a_thousand_prompts(harness: Harness):
     """A thousand prompts have a thousand answers in order, in a blob, because they don't fit a message."""
-    customer = world.customer()
+    customer = harness.customer()
     ScriptedModel().serve(customer)
 
     result = await customer.run(**multi_chat(prompts(1000)))
 
     assert ("succeeded", 1000) == (result["status"], result["usage"]["calls"])
     assert "output" not in result
-    blob = world.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
+    blob = harness.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
     stored = json.loads(await (await blob.download_blob()).readall())
     assert [f"About {prompt}" for prompt in prompts(1000)] == texts(stored)
     assert 1000 == len(await customer.usage())

@@ -20,13 +20,13 @@ from shared.storage.base import Row
 from tests.support.endpoint import completion, error
 from tests.support.fakes import Fault
 from tests.support.faulty_tables import FaultyTable, faulty_table
-from tests.support.harness import Customer, World, delivery
+from tests.support.harness import Customer, Harness, delivery
 from tests.support.scripted_model import ScriptedModel, call_key, call_keys, codes, multi_chat, prompts, texts
 
 
-async def test_waiting_job_repeats_no_call(world: World):
+async def test_waiting_job_repeats_no_call(harness: Harness):
     """A job that has to wait is requeued with its answers; its second attempt makes only the missing calls."""
-    customer = world.customer(max_concurrency=4)
+    customer = harness.customer(max_concurrency=4)
     model = ScriptedModel().serve(customer)
     job_prompts = prompts(20)
     model.scripts[job_prompts[9]] = [error(429, retry_after="600")]
@@ -44,9 +44,9 @@ async def test_waiting_job_repeats_no_call(world: World):
     assert model.tokens == result["usage"]["input_tokens"] + result["usage"]["output_tokens"]
 
 
-async def test_refused_prompts_are_called_again(world: World):
+async def test_refused_prompts_are_called_again(harness: Harness):
     """Only answers are stored: a prompt that was refused in the first attempt is called again in the second."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     model.scripts["0"] = [error(400, "invalid_value")] * 2
     model.scripts["2"] = [error(429, retry_after="600")]
@@ -58,27 +58,27 @@ async def test_refused_prompts_are_called_again(world: World):
     assert {"0": 2, "1": 1, "2": 2} == model.calls
 
 
-async def take_over(world: World, customer: Customer, job_id: str) -> Lease:
+async def take_over(harness: Harness, customer: Customer, job_id: str) -> Lease:
     """Claim a job that another worker runs, as if its lease had expired."""
     key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
-    fingerprint = (await world.table.get_entity(*key.values()))["fingerprint"]
-    await world.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
-    lease = await world.services.ledger.claim(
+    fingerprint = (await harness.table.get_entity(*key.values()))["fingerprint"]
+    await harness.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
+    lease = await harness.services.ledger.claim(
         customer.name, job_id, fingerprint=fingerprint, submitted_at=datetime.now(UTC)
     )
     assert isinstance(lease, Lease)
     return lease
 
 
-async def test_lost_lease_ends_the_attempt(world: World):
+async def test_lost_lease_ends_the_attempt(harness: Harness):
     """A worker that lost its lease publishes nothing, soon makes no more calls, and records its last calls as lost."""
-    customer = world.customer(max_concurrency=2)
+    customer = harness.customer(max_concurrency=2)
     job_prompts = prompts(40)
     leases: list[Lease] = []
 
     async def lose_lease(prompt: str) -> None:
         if prompt == job_prompts[10] and not leases:
-            leases.append(await take_over(world, customer, "job-1"))
+            leases.append(await take_over(harness, customer, "job-1"))
 
     model = ScriptedModel(before=lose_lease, after_s=0.02).serve(customer)
 
@@ -90,7 +90,7 @@ async def test_lost_lease_ends_the_attempt(world: World):
     lost = [key for key in await call_keys(customer) if "~" in key]
     assert len(kept) < 15
     assert first_calls == len(kept) + len(lost)
-    await world.services.ledger.release(leases[0], RetryLater("Later.", 1))
+    await harness.services.ledger.release(leases[0], RetryLater("Later.", 1))
     result = await customer.run(**multi_chat(job_prompts))
     assert ("succeeded", 3, 40) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert [f"job-1_{index:04}" for index in range(40)] + lost == await call_keys(customer)
@@ -101,13 +101,13 @@ async def test_lost_lease_ends_the_attempt(world: World):
 class FaultyWorker:
     """A worker whose ledger is on a table with faults, and a customer."""
 
-    world: World
+    harness: Harness
     customer: Customer
     faulty: FaultyTable
 
     async def deliver(self, members: dict[str, Any]) -> dict[str, Any] | None:
         """Process a job, and return its result if there is one."""
-        services = replace(self.world.services, ledger=Ledger(self.faulty.table))
+        services = replace(self.harness.services, ledger=Ledger(self.faulty.table))
         result = await services.worker.process(delivery(json.dumps(self.customer.job(**members)).encode()))
         return None if result is None else json.loads(result)
 
@@ -124,9 +124,9 @@ class FaultyWorker:
 
 
 @pytest.fixture(params=["memory", "azure"])
-def worker(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> FaultyWorker:
+def worker(request: pytest.FixtureRequest, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyWorker:
     """A worker on a table of either kind, one call at a time."""
-    return FaultyWorker(world, world.customer(max_concurrency=1), faulty_table(request.param, world, monkeypatch))
+    return FaultyWorker(harness, harness.customer(max_concurrency=1), faulty_table(request.param, harness, monkeypatch))
 
 
 async def test_step_whose_response_got_lost_is_stored(worker: FaultyWorker):
@@ -167,7 +167,7 @@ async def test_failing_storage_stops_the_calls(worker: FaultyWorker, fault: Faul
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 async def test_later_step_is_stored_with_an_earlier_one(worker: FaultyWorker, fault: Fault):
     """A step that could not be stored is stored together with the next one, so that no call is repeated."""
-    worker.world.connect(worker.customer, max_concurrency=2)
+    worker.harness.connect(worker.customer, max_concurrency=2)
     model = ScriptedModel().serve(worker.customer)
     worker.faulty.faults.extend([None, fault])
 
@@ -188,10 +188,10 @@ async def test_later_step_is_stored_with_an_earlier_one(worker: FaultyWorker, fa
     assert {"slow": 1, "fast": 1, "never": 1} == model.calls
 
 
-async def test_unreadable_steps_end_the_attempt(world: World):
+async def test_unreadable_steps_end_the_attempt(harness: Harness):
     """If stored steps can't be read, the attempt ends after one request to Storage, without a call."""
-    faulty = faulty_table("memory", world, pytest.MonkeyPatch())
-    worker = FaultyWorker(world, world.customer(max_concurrency=1), faulty)
+    faulty = faulty_table("memory", harness, pytest.MonkeyPatch())
+    worker = FaultyWorker(harness, harness.customer(max_concurrency=1), faulty)
     model = ScriptedModel().serve(worker.customer)
     model.scripts["1"] = [error(429, retry_after="600")]
     assert await worker.deliver(multi_chat(["0", "1"])) is None
@@ -212,9 +212,9 @@ async def test_unreadable_steps_end_the_attempt(world: World):
     assert (1, {"0": 1, "1": 1}) == (scans, model.calls)
 
 
-async def test_steps_too_large_for_a_row_are_in_blobs(world: World):
+async def test_steps_too_large_for_a_row_are_in_blobs(harness: Harness):
     """A step of more than 60 KB is stored in a blob until the job is done, and is in the result of a later attempt."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     large = "ö" * MAX_STEP_BYTES
     model.scripts["0"] = [completion(large)]
@@ -226,15 +226,15 @@ async def test_steps_too_large_for_a_row_are_in_blobs(world: World):
     steps = {row["RowKey"]: row for row in await customer.rows() if row["RowKey"].startswith("s_")}
     assert {"s_large~0000": True, "s_large~0001": False} == {key: row["in_blob"] for key, row in steps.items()}
     result = await customer.run(**multi_chat(["0", "1", "2"], "large"))
-    blob = world.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
+    blob = harness.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
     stored = json.loads(await (await blob.download_blob()).readall())
     assert [large, "y" * 20_000, "About 2"] == texts(stored)
     assert {"0": 1, "1": 1, "2": 2} == model.calls
 
 
-async def test_jobs_with_similar_ids_have_their_own_steps(world: World):
+async def test_jobs_with_similar_ids_have_their_own_steps(harness: Harness):
     """Jobs of one customer whose ids begin alike each continue with their own answers."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     ids = ["a", "a_b", "a-b", "a.0000", "a_0000", "a0", "A"]
     for job_id in ids:
@@ -252,9 +252,9 @@ async def test_jobs_with_similar_ids_have_their_own_steps(world: World):
     assert sorted(f"{job_id}_{n:04}" for job_id in ids for n in range(2)) == await call_keys(customer)
 
 
-async def test_wait_beyond_the_deadline_ends_the_job(world: World):
+async def test_wait_beyond_the_deadline_ends_the_job(harness: Harness):
     """If the endpoint requests a longer wait than the deadline allows, the job ends with the answers that it has."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     model.scripts["2"] = [error(429, message="Slow down.", retry_after="30")]
 
@@ -265,9 +265,9 @@ async def test_wait_beyond_the_deadline_ends_the_job(world: World):
     assert (3, 2) == (model.calls.total(), result["usage"]["calls"])
 
 
-async def test_wait_beyond_the_deadline_without_answers_fails_the_job(world: World):
+async def test_wait_beyond_the_deadline_without_answers_fails_the_job(harness: Harness):
     """If no prompt was answered before such a wait, the job fails with the first prompt's error."""
-    customer = world.customer()
+    customer = harness.customer()
     ScriptedModel().serve(customer).scripts["0"] = [error(429, retry_after="30")]
 
     result = await customer.run(**multi_chat(["0"], options={"deadline_s": 20}))
@@ -275,15 +275,15 @@ async def test_wait_beyond_the_deadline_without_answers_fails_the_job(world: Wor
     assert ("failed", "rate_limited", 429) == (result["status"], result["error"]["code"], result["error"]["status"])
 
 
-async def test_deadline_that_passed_in_the_queue_fails_the_job(world: World):
+async def test_deadline_that_passed_in_the_queue_fails_the_job(harness: Harness):
     """A job whose deadline passed while it waited in the queue ends as `timeout`, and makes no more calls."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     model.scripts["1"] = [error(429, retry_after="6")]
     body = json.dumps(customer.job(**multi_chat(["0", "1"], options={"deadline_s": 60}))).encode()
-    assert await world.services.worker.process(delivery(body)) is None
+    assert await harness.services.worker.process(delivery(body)) is None
     key = {"PartitionKey": customer.name, "RowKey": "j_job-1"}
-    await world.table.update_entity(key | {"submitted_at": datetime.now(UTC) - timedelta(seconds=61)})
+    await harness.table.update_entity(key | {"submitted_at": datetime.now(UTC) - timedelta(seconds=61)})
 
     result = await customer.run(body)
 

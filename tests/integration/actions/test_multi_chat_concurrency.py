@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from tests.support.endpoint import Answer, error
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.scripted_model import ScriptedModel, codes, multi_chat, prompts, texts
 
 
 @pytest.mark.parametrize(("secret", "limit"), [({}, 16), ({"max_concurrency": 3}, 3), ({"max_concurrency": 1}, 1)])
-async def test_concurrency_limit_is_reached_and_kept(world: World, secret: dict[str, int], limit: int):
+async def test_concurrency_limit_is_reached_and_kept(harness: Harness, secret: dict[str, int], limit: int):
     """As many calls run at the same time as `max_concurrency` allows, by default 16, and no more."""
-    customer = world.customer(**secret)
+    customer = harness.customer(**secret)
     model = ScriptedModel(after_s=0.03, wait_for=limit).serve(customer)
 
     await customer.run(**multi_chat(prompts(3 * limit)))
@@ -24,9 +24,9 @@ async def test_concurrency_limit_is_reached_and_kept(world: World, secret: dict[
     assert limit == model.max_in_flight
 
 
-async def test_jobs_on_one_connection_share_its_limit(world: World):
+async def test_jobs_on_one_connection_share_its_limit(harness: Harness):
     """Two jobs on one connection have no more calls in flight than one job; another customer has its own limit."""
-    customer, other = world.customer(max_concurrency=4), world.customer(max_concurrency=4)
+    customer, other = harness.customer(max_concurrency=4), harness.customer(max_concurrency=4)
     model = ScriptedModel(after_s=0.03, wait_for=4).serve(customer)
     other_model = ScriptedModel(after_s=0.03, wait_for=4).serve(other)
 
@@ -37,16 +37,16 @@ async def test_jobs_on_one_connection_share_its_limit(world: World):
     assert (4, 4) == (model.max_in_flight, other_model.max_in_flight)
 
 
-async def test_rotated_key_costs_no_call(world: World):
+async def test_rotated_key_costs_no_call(harness: Harness):
     """If the key is refused halfway, and the vault has a new one, the remaining calls are made with that one."""
-    customer = world.customer(max_concurrency=4)
+    customer = harness.customer(max_concurrency=4)
     job_prompts = prompts(24)
-    rotated = world.endpoint.account()
+    rotated = harness.endpoint.account()
 
     async def rotate(prompt: str) -> None:
         if prompt == job_prompts[10]:
-            world.endpoint.accounts.pop(customer.account.key, None)
-            world.connect(replace(customer, account=rotated))
+            harness.endpoint.accounts.pop(customer.account.key, None)
+            harness.connect(replace(customer, account=rotated))
 
     model = ScriptedModel(before=rotate).serve(customer)
     model.serve(replace(customer, account=rotated))
@@ -60,9 +60,9 @@ async def test_rotated_key_costs_no_call(world: World):
     assert 24 == len(await customer.usage()) == result["usage"]["calls"]
 
 
-async def test_revoked_key_keeps_the_answers(world: World):
+async def test_revoked_key_keeps_the_answers(harness: Harness):
     """If the key is refused halfway, and there is no new one, the other calls are not made; answers are billed."""
-    customer = world.customer(max_concurrency=4)
+    customer = harness.customer(max_concurrency=4)
 
     async def revoke(_: str) -> Answer | None:
         return error(401, "401", "Gone.") if model.answered.total() >= 10 else None
@@ -77,7 +77,7 @@ async def test_revoked_key_keeps_the_answers(world: World):
     assert {None, "credential_rejected"} == set(codes(result))
     assert 0 < model.calls.total() - answered <= 4
     assert answered == len(await customer.usage()) == result["usage"]["calls"]
-    assert 2 == world.vault.reads[f"ai--{customer.name}--default"]
+    assert 2 == harness.vault.reads[f"ai--{customer.name}--default"]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ async def test_revoked_key_keeps_the_answers(world: World):
     ],
     ids=["quota", "account", "model", "key"],
 )
-async def test_refusal_of_all_prompts_stops_the_job(world: World, refusal: Answer, code: str):
+async def test_refusal_of_all_prompts_stops_the_job(harness: Harness, refusal: Answer, code: str):
     """A refusal that every prompt would have is met by the calls in flight, and no other call is made."""
-    customer = world.customer(max_concurrency=4)
+    customer = harness.customer(max_concurrency=4)
     model = ScriptedModel().serve(customer)
     for prompt in prompts(1000):
         model.scripts[prompt] = [refusal] * 9
@@ -104,9 +104,9 @@ async def test_refusal_of_all_prompts_stops_the_job(world: World, refusal: Answe
     assert [] == await customer.usage()
 
 
-async def test_exhausted_quota_keeps_the_answers(world: World):
+async def test_exhausted_quota_keeps_the_answers(harness: Harness):
     """Prompts that were answered before the quota was exhausted keep their answers; the others have that error."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     model.scripts["2"] = [error(429, "insufficient_quota")]
 

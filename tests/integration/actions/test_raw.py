@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.endpoint import Answer, Received, images, pixels, reply, reset
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 
 DEPLOYMENTS = {"provider": "azure_openai", "default_model": None}
 
@@ -44,9 +44,9 @@ def form_parts(received: Received) -> list[EmailMessage]:
     return list(message.iter_parts())
 
 
-async def test_get_needs_no_model_and_is_not_billed(world: World):
+async def test_get_needs_no_model_and_is_not_billed(harness: Harness):
     """A job with only a path is a GET with the customer's key. It needs no model, and has no usage record."""
-    customer = world.customer(default_model=None)
+    customer = harness.customer(default_model=None)
     body = {"data": [{"id": "gpt-4o"}], "usage": {"prompt_tokens": 5}}
     shown = {"x-request-id": "r", "x-ratelimit-remaining-tokens": "5", "location": "/y"}
     hidden = {"set-cookie": "a=b", "x-internal": customer.account.key, "server": "s"}
@@ -68,9 +68,9 @@ async def test_get_needs_no_model_and_is_not_billed(world: World):
     assert [] == await customer.usage()
 
 
-async def test_post_is_billed_by_its_reported_usage(world: World):
+async def test_post_is_billed_by_its_reported_usage(harness: Harness):
     """A POST's usage and model are recorded as the provider reports them; its JSON is sent as it was written."""
-    customer = world.customer()
+    customer = harness.customer()
     usage = {"input_tokens": 30, "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}}
     customer.account.will_answer(
         reply({"id": "resp_1", "model": "gpt-5-2025", "usage": usage}, headers={"x-request-id": "r-9"})
@@ -95,9 +95,9 @@ async def test_post_is_billed_by_its_reported_usage(world: World):
     )
 
 
-async def test_other_methods_are_sent_and_not_billed(world: World):
+async def test_other_methods_are_sent_and_not_billed(harness: Harness):
     """PUT, PATCH and DELETE are sent with their body, and have no usage record."""
-    customer, methods = world.customer(), ["PUT", "PATCH", "DELETE"]
+    customer, methods = harness.customer(), ["PUT", "PATCH", "DELETE"]
 
     results = [await run(customer, method=method, json={"a": 1}) for method in methods]
 
@@ -108,9 +108,9 @@ async def test_other_methods_are_sent_and_not_billed(world: World):
     assert [] == await customer.usage()
 
 
-async def test_post_without_a_body_is_billed(world: World):
+async def test_post_without_a_body_is_billed(harness: Harness):
     """A POST needs no body and no content type; it is recorded as a call without a reported usage."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(reply({"status": "cancelled"}))
 
     await run(customer, path="batches/b1/cancel", method="POST")
@@ -121,9 +121,9 @@ async def test_post_without_a_body_is_billed(world: World):
     assert (False, 1) == (record["reported"], record["calls"])
 
 
-async def test_query_and_headers_are_sent(world: World):
+async def test_query_and_headers_are_sent(harness: Harness):
     """A query has strings, numbers, booleans and lists of them; headers are sent beside the connection's own."""
-    customer = world.customer(organization="org-1")
+    customer = harness.customer(organization="org-1")
     query = {"q": "a b&c=d+é/?#%", "limit": 20, "half": 0.5, "all": True, "include[]": ["x", "y"], "none": []}
 
     await run(customer, path="/a%20b/c:d", query=query, headers={"OpenAI-Beta": "assistants=v2", "Accept": "text/csv"})
@@ -136,9 +136,9 @@ async def test_query_and_headers_are_sent(world: World):
     )
 
 
-async def test_text_is_sent_unchanged(world: World):
+async def test_text_is_sent_unchanged(harness: Harness):
     """Text is sent as UTF-8, as text/plain unless the job sets another content type."""
-    customer = world.customer()
+    customer = harness.customer()
 
     await run(customer, data="zwölf\r\n")
     await run(customer, data="<a/>", headers={"Content-Type": "application/xml"}, method="PUT")
@@ -148,9 +148,9 @@ async def test_text_is_sent_unchanged(world: World):
     assert (b"<a/>", "application/xml") == (xml.body, xml.headers["content-type"])
 
 
-async def test_form_without_files_is_url_encoded(world: World):
+async def test_form_without_files_is_url_encoded(harness: Harness):
     """A form without files is URL-encoded."""
-    customer = world.customer()
+    customer = harness.customer()
 
     await run(customer, form={"a": "1 & 2", "b": "ü"})
 
@@ -159,9 +159,9 @@ async def test_form_without_files_is_url_encoded(world: World):
     assert b"a=1+%26+2&b=%C3%BC" == received.body
 
 
-async def test_files_are_parts_of_a_multipart_form(world: World):
+async def test_files_are_parts_of_a_multipart_form(harness: Harness):
     """Fields and files are sent as one multipart form with their exact bytes, and again if the first try failed."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(reset)
     image = pixels()
     files = {
@@ -199,9 +199,9 @@ async def test_files_are_parts_of_a_multipart_form(world: World):
     ("members", "member"),
     [({"headers": {"Api-Key": "mine"}}, "`input.headers.Api-Key`"), ({"query": {"q": "é" * 3000}}, "`input.query`")],
 )
-async def test_invalid_request_is_not_sent(world: World, members: dict[str, Any], member: str):
+async def test_invalid_request_is_not_sent(harness: Harness, members: dict[str, Any], member: str):
     """A job with a reserved header or a too long URL fails without a call, and the error names the member."""
-    customer = world.customer()
+    customer = harness.customer()
 
     result = await run(customer, **members)
 
@@ -210,9 +210,9 @@ async def test_invalid_request_is_not_sent(world: World, members: dict[str, Any]
     assert [] == customer.account.received
 
 
-async def test_endpoint_with_a_deployment_is_not_left(world: World):
+async def test_endpoint_with_a_deployment_is_not_left(harness: Harness):
     """If the connection names a deployment, a path into another one is refused, and so is another model."""
-    customer = world.customer(endpoint=f"{world.endpoint.url}/openai/deployments/own", **DEPLOYMENTS)
+    customer = harness.customer(endpoint=f"{harness.endpoint.url}/openai/deployments/own", **DEPLOYMENTS)
 
     other_path = await run(customer, path="deployments/other/chat/completions")
     other_model = await run(customer, path="chat/completions", json={}, model="other")
@@ -223,13 +223,13 @@ async def test_endpoint_with_a_deployment_is_not_left(world: World):
     assert 1 == len(customer.account.received)
 
 
-async def test_operation_of_a_deployment_needs_a_model(world: World):
+async def test_operation_of_a_deployment_needs_a_model(harness: Harness):
     """In the deployment style, a deployment's operation needs a model, which its record names; other paths don't."""
-    customer = world.customer(endpoint=world.endpoint.url, **DEPLOYMENTS)
+    customer = harness.customer(endpoint=harness.endpoint.url, **DEPLOYMENTS)
     listed = await run(customer, path="models")
     missing = await run(customer, path="chat/completions", json={})
     named = await run(customer, path="chat/completions", json={}, model="mine")
-    world.connect(customer, "other", endpoint=world.endpoint.url, default_model="usual")
+    harness.connect(customer, "other", endpoint=harness.endpoint.url, default_model="usual")
     usual = await customer.run(action="raw", connection="other", input={"path": "chat/completions", "json": {}})
 
     assert "succeeded" == listed["status"]
@@ -244,9 +244,9 @@ async def test_operation_of_a_deployment_needs_a_model(world: World):
     assert b"{}" == customer.account.received[-1].body
 
 
-async def test_response_without_content_succeeds(world: World):
+async def test_response_without_content_succeeds(harness: Harness):
     """A 204 has no output, and its job succeeds, even if JSON is requested."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(answer(b"", status=204))
 
     result = await run(customer, response_type="json")
@@ -256,9 +256,9 @@ async def test_response_without_content_succeeds(world: World):
 
 
 @pytest.mark.parametrize(("content_type", "extension"), [("audio/mpeg", "mp3"), ("", "bin")])
-async def test_binary_response_is_a_blob(world: World, content_type: str, extension: str):
+async def test_binary_response_is_a_blob(harness: Harness, content_type: str, extension: str):
     """A response that is neither JSON nor text is a blob of its exact bytes, named after its media type."""
-    customer = world.customer()
+    customer = harness.customer()
     body = bytes(range(256)) * 400
     customer.account.will_answer(answer(body, content_type))
 
@@ -267,15 +267,15 @@ async def test_binary_response_is_a_blob(world: World, content_type: str, extens
     blob = result["output"]["blob"]
     assert f"{customer.name}/{result['job_id']}/output.{extension}" == blob["name"]
     assert (len(body), content_type or "application/octet-stream") == (blob["size"], blob["content_type"])
-    client = world.blobs.get_blob_client(blob["container"], blob["name"])
+    client = harness.blobs.get_blob_client(blob["container"], blob["name"])
     assert body == await (await client.download_blob()).readall()
     assert 1 == result["usage"]["calls"]
 
 
 @pytest.mark.parametrize("response_type", [None, "binary"])
-async def test_images_are_billed(world: World, response_type: str | None):
+async def test_images_are_billed(harness: Harness, response_type: str | None):
     """Images in a response are counted in the result and in the usage record, also if they are saved as bytes."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(images(pixels(), pixels()))
     options = {} if response_type is None else {"response_type": response_type}
 
@@ -285,9 +285,9 @@ async def test_images_are_billed(world: World, response_type: str | None):
     assert (1, 2, 2) == (result["usage"]["calls"], result["usage"]["images"], record["images"])
 
 
-async def test_streamed_chat_is_joined_and_billed(world: World):
+async def test_streamed_chat_is_joined_and_billed(harness: Harness):
     """A streamed chat has its events and their joined text in the output; the usage in its last event is recorded."""
-    customer = world.customer()
+    customer = harness.customer()
     delta = {"object": "chat.completion.chunk", "model": "gpt-4o-2024", "choices": [{"delta": {"content": "Hello."}}]}
     last = delta | {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}
     stream = "".join(f"data: {json.dumps(event)}\n\n" for event in (delta, last)) + "data: [DONE]\n\n"
@@ -305,8 +305,8 @@ async def test_static_connection_allows_only_operations_that_store_nothing(azuri
     account = endpoint.account()
     static = {"endpoint": f"{endpoint.url}/openai/v1", "provider": "azure_openai", "api_key": account.key}
     settings = {"STATIC_CONNECTION": json.dumps(static), "ALLOW_STATIC_CONNECTION": "*"}
-    async with open_world(azurite, vault, endpoint, **settings) as world:
-        customer = world.customer(connection=None)
+    async with open_harness(azurite, vault, endpoint, **settings) as harness:
+        customer = harness.customer(connection=None)
 
         listed = await run(customer, path="files")
         deleted = await run(customer, path="openai/v1/responses/resp_1", method="DELETE")

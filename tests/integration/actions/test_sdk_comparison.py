@@ -20,7 +20,7 @@ from azure.core.credentials import AzureKeyCredential
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from tests.support.endpoint import Received, images, pixels
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 GA = "2024-10-21"
 PREVIEW = "2025-04-01-preview"
@@ -328,14 +328,16 @@ def parts_of(received: Received, key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("shape", "case"), [*pairs()])
-async def test_requests_are_those_of_the_sdk(world: World, shape: Shape, case: Case):
+async def test_requests_are_those_of_the_sdk(harness: Harness, shape: Shape, case: Case):
     """Method, path, query, every header and the body are the SDK's, except for the listed differences."""
-    customer = world.customer(endpoint=f"{world.endpoint.url}{shape.path}", default_model=DEPLOYMENT, **shape.secret)
-    sdk_account = world.endpoint.account()
+    customer = harness.customer(
+        endpoint=f"{harness.endpoint.url}{shape.path}", default_model=DEPLOYMENT, **shape.secret
+    )
+    sdk_account = harness.endpoint.account()
     if case.action == "image":
         customer.account.will_answer(images(*[pixels()] * case.input.get("n", 1)))
 
-    await call_sdk(shape, case, world.endpoint.url, sdk_account.key)
+    await call_sdk(shape, case, harness.endpoint.url, sdk_account.key)
     result = await customer.run(action=case.action, input=case.input)
 
     assert "succeeded" == result["status"]
@@ -353,14 +355,14 @@ async def test_requests_are_those_of_the_sdk(world: World, shape: Shape, case: C
     assert expected == actual
 
 
-async def test_prompts_are_the_sdks_chats(world: World):
+async def test_prompts_are_the_sdks_chats(harness: Harness):
     """`multi_chat` sends for each prompt what the SDK sends for it as a chat."""
-    customer, sdk_account = world.customer(default_model=DEPLOYMENT), world.endpoint.account()
+    customer, sdk_account = harness.customer(default_model=DEPLOYMENT), harness.endpoint.account()
     parameters = {"temperature": 0.5, "stop": ["\n"]}
     prompts = ["One?", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two?"}]]
 
     await customer.run(action="multi_chat", input={"prompts": prompts, "parameters": parameters})
-    async with AsyncOpenAI(base_url=f"{world.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
+    async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
         for prompt in prompts:
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
             await client.chat.completions.create(model=DEPLOYMENT, messages=messages, **parameters)
@@ -369,12 +371,12 @@ async def test_prompts_are_the_sdks_chats(world: World):
     assert sorted(theirs, key=str) == sorted(ours, key=str)
 
 
-async def test_post_without_a_body_is_the_sdks(world: World):
+async def test_post_without_a_body_is_the_sdks(harness: Harness):
     """A `raw` POST without a body, such as a cancellation, is the SDK's, except that the SDK sets a content type."""
-    customer, sdk_account = world.customer(), world.endpoint.account()
+    customer, sdk_account = harness.customer(), harness.endpoint.account()
 
     await customer.run(action="raw", input={"path": "batches/b1/cancel", "method": "POST"})
-    async with AsyncOpenAI(base_url=f"{world.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
+    async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
         await client.batches.cancel("b1")
 
     (ours,), (theirs,) = customer.account.received, sdk_account.received
@@ -384,13 +386,13 @@ async def test_post_without_a_body_is_the_sdks(world: World):
     assert ["0", "application/json"] == [theirs.headers.get(name) for name in names]
 
 
-async def test_prompt_with_history_is_the_sdks_messages(world: World):
+async def test_prompt_with_history_is_the_sdks_messages(harness: Harness):
     """`system`, `history` and `prompt` are the messages that one would write for the SDK."""
-    customer, sdk_account = world.customer(default_model=DEPLOYMENT), world.endpoint.account()
+    customer, sdk_account = harness.customer(default_model=DEPLOYMENT), harness.endpoint.account()
     history = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
 
     await customer.run(input={"system": "Be brief.", "history": history, "prompt": "And now?"})
-    async with AsyncOpenAI(base_url=f"{world.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
+    async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
         system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "And now?"}
         await client.chat.completions.create(model=DEPLOYMENT, messages=[system, *history, user])
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from shared.actions.text_splitter import estimate_tokens, split
 from tests.support.endpoint import Account, Answer, Received, completion, error
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.long_texts import TOO_LONG, long_text, summarized_text
 
 
@@ -45,10 +45,10 @@ def always(account: Account, rule: Callable[[str], Answer], calls: int = 100) ->
     account.will_answer(*[answer] * calls)
 
 
-async def upload(world: World, name: str, data: bytes) -> str:
+async def upload(harness: Harness, name: str, data: bytes) -> str:
     """Write an input blob, and return its `container/name`."""
-    container = world.environment["INPUT_CONTAINERS"]
-    await world.blobs.get_blob_client(container, name).upload_blob(data, overwrite=True)
+    container = harness.environment["INPUT_CONTAINERS"]
+    await harness.blobs.get_blob_client(container, name).upload_blob(data, overwrite=True)
     return f"{container}/{name}"
 
 
@@ -57,9 +57,9 @@ async def steps(customer: Customer) -> list[str]:
     return sorted(row["RowKey"].partition("~")[2] for row in await customer.rows() if row["RowKey"].startswith("s_"))
 
 
-async def test_short_text_is_one_call(world: World):
+async def test_short_text_is_one_call(harness: Harness):
     """A text that fits is one call, with the job's parameters, and has one usage record."""
-    customer = world.customer()
+    customer = harness.customer()
 
     result = await customer.run(**job("Some text.", parameters={"temperature": 0}))
 
@@ -70,10 +70,10 @@ async def test_short_text_is_one_call(world: World):
     assert 1 == len(await customer.usage())
 
 
-async def test_text_is_read_from_a_blob(world: World):
+async def test_text_is_read_from_a_blob(harness: Harness):
     """`blob` names a text of the customer's own; its byte order mark is not sent."""
-    customer = world.customer()
-    name = await upload(world, f"{customer.name}/report.txt", "\ufeffGrüße".encode())
+    customer = harness.customer()
+    name = await upload(harness, f"{customer.name}/report.txt", "\ufeffGrüße".encode())
 
     result = await customer.run(action="summarize", input={"blob": name})
 
@@ -90,11 +90,11 @@ async def test_text_is_read_from_a_blob(world: World):
         ("{customer}/none", None, "`input.blob` names a blob that does not exist."),
     ],
 )
-async def test_invalid_blob_fails_the_job(world: World, name: str, data: bytes | None, message: str):
+async def test_invalid_blob_fails_the_job(harness: Harness, name: str, data: bytes | None, message: str):
     """A blob that doesn't exist, isn't the customer's, or holds no text fails the job without a call."""
-    customer = world.customer()
+    customer = harness.customer()
     name = name.format(customer=customer.name)
-    blob = f"{world.environment['INPUT_CONTAINERS']}/{name}" if data is None else await upload(world, name, data)
+    blob = f"{harness.environment['INPUT_CONTAINERS']}/{name}" if data is None else await upload(harness, name, data)
 
     result = await customer.run(action="summarize", input={"blob": blob})
 
@@ -102,9 +102,9 @@ async def test_invalid_blob_fails_the_job(world: World, name: str, data: bytes |
     assert [] == customer.account.received
 
 
-async def test_long_text_is_summarized_in_parts(world: World):
+async def test_long_text_is_summarized_in_parts(harness: Harness):
     """Each part of a long text is one call; their summaries, in order, are combined as the job requests."""
-    customer, text = world.customer(), long_text(3)
+    customer, text = harness.customer(), long_text(3)
     always(customer.account, lambda part: completion(paragraphs(part), after_s=0.01))
 
     result = await customer.run(**job(text, style="bullets", max_words=40, language="Dutch", instructions="Amounts."))
@@ -121,9 +121,9 @@ async def test_long_text_is_summarized_in_parts(world: World):
     assert ["c1n", "p", "p0001", "p0002", "p0003"] == await steps(customer)
 
 
-async def test_failed_part_fails_the_job(world: World):
+async def test_failed_part_fails_the_job(harness: Harness):
     """A refused part fails the job with its error. Parts that were answered are billed, and no other call is made."""
-    customer = world.customer(max_concurrency=1)
+    customer = harness.customer(max_concurrency=1)
     customer.account.will_answer(completion(), error(400, "invalid_value", "Not this."))
 
     result = await customer.run(**job(long_text(4)))
@@ -135,9 +135,9 @@ async def test_failed_part_fails_the_job(world: World):
     assert 1 == result["usage"]["calls"] == len(await customer.usage())
 
 
-async def test_filtered_answer_fails_the_job_and_is_recorded(world: World):
+async def test_filtered_answer_fails_the_job_and_is_recorded(harness: Harness):
     """An answer that the content filter stopped fails the job; it is recorded, and what is left of it is the output."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(completion("Half a", finish_reason="content_filter"))
 
     result = await customer.run(**job("Short."))
@@ -147,9 +147,9 @@ async def test_filtered_answer_fails_the_job_and_is_recorded(world: World):
     assert 1 == result["usage"]["calls"] == len(await customer.usage())
 
 
-async def test_later_attempts_make_only_the_missing_calls(world: World):
+async def test_later_attempts_make_only_the_missing_calls(harness: Harness):
     """After waits, and with parts that had to be split, later attempts have the same parts; none is billed twice."""
-    customer, text = world.customer(max_concurrency=1), long_text(3)
+    customer, text = harness.customer(max_concurrency=1), long_text(3)
     fitting = 0
 
     def rule(part: str) -> Answer:
@@ -160,7 +160,7 @@ async def test_later_attempts_make_only_the_missing_calls(world: World):
         return error(429, retry_after="60") if fitting in {3, 5} else completion(f"Of {len(part)}.")
 
     always(customer.account, rule)
-    blob = await upload(world, f"{customer.name}/long", text.encode())
+    blob = await upload(harness, f"{customer.name}/long", text.encode())
 
     messages = [await customer.deliver(job_id="long", action="summarize", input={"blob": blob}) for _ in range(3)]
 
@@ -174,13 +174,13 @@ async def test_later_attempts_make_only_the_missing_calls(world: World):
     assert (3, "succeeded") == (result["attempts"], result["status"])
 
 
-async def test_wait_of_the_last_call_keeps_the_parts(world: World):
+async def test_wait_of_the_last_call_keeps_the_parts(harness: Harness):
     """If the call that combines the summaries has to wait, the next attempt makes only that call."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(completion("One."), completion("Two."), error(429, retry_after="60"))
     members = {
         "action": "summarize",
-        "input": {"blob": await upload(world, f"{customer.name}/late", long_text(2).encode())},
+        "input": {"blob": await upload(harness, f"{customer.name}/late", long_text(2).encode())},
     }
 
     assert await customer.deliver(job_id="late", **members) is None
@@ -191,27 +191,27 @@ async def test_wait_of_the_last_call_keeps_the_parts(world: World):
     assert text_of(first) == text_of(second)
 
 
-async def test_changed_blob_fails_the_job(world: World):
+async def test_changed_blob_fails_the_job(harness: Harness):
     """If the blob changes between two attempts, the parts of both texts are not combined."""
-    customer = world.customer()
-    blob = await upload(world, f"{customer.name}/moving.txt", long_text(2).encode())
+    customer = harness.customer()
+    blob = await upload(harness, f"{customer.name}/moving.txt", long_text(2).encode())
     customer.account.will_answer(*[error(429, retry_after="60")] * 2)
 
     assert await customer.deliver(job_id="moving", action="summarize", input={"blob": blob}) is None
-    await upload(world, f"{customer.name}/moving.txt", long_text(3).encode())
+    await upload(harness, f"{customer.name}/moving.txt", long_text(3).encode())
     result = await customer.run(job_id="moving", action="summarize", input={"blob": blob})
 
     assert ("invalid_job", "`input.blob` was changed while the job ran.") == tuple(result["error"].values())
 
 
-async def test_rotated_key_repeats_no_call(world: World):
+async def test_rotated_key_repeats_no_call(harness: Harness):
     """If the key is rotated between two parts, the summaries that the job has are kept."""
-    customer = world.customer(max_concurrency=1)
-    old, new = customer.account, world.endpoint.account()
+    customer = harness.customer(max_concurrency=1)
+    old, new = customer.account, harness.endpoint.account()
 
     async def rotate(request: web.Request) -> web.StreamResponse:
         customer.account = new
-        world.connect(customer, max_concurrency=1)
+        harness.connect(customer, max_concurrency=1)
         return await error(401)(request)
 
     old.will_answer(completion("One."), rotate)

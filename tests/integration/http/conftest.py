@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.signatures import new_secret
 from tests.support.webhook_sender import Sender
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def sender(world: World) -> AsyncIterator[Sender]:
+async def sender(harness: Harness) -> AsyncIterator[Sender]:
     """The sender of one test. It leaves nothing in the queue that all tests share."""
-    for limit in (world.services.signing._known_reads, world.services.signing._senders_reads):
+    for limit in (harness.services.signing._known_reads, harness.services.signing._senders_reads):
         limit._read_at.clear()  # many quick tests look like a flood of invented names
-    customer, secret = world.customer(), new_secret()
-    world.keep(f"webhook--{customer.name}", secret)
+    customer, secret = harness.customer(), new_secret()
+    harness.put_secret(f"webhook--{customer.name}", secret)
     yield Sender(customer, secret)
-    await world.messages(world.environment["JOBS_QUEUE"])
+    await harness.messages(harness.environment["JOBS_QUEUE"])

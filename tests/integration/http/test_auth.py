@@ -14,7 +14,7 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.http.routes import ROUTES, Route
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import HttpResponse, send
 
 ROLES = ("Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write")
@@ -23,10 +23,10 @@ LONG_ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def entra(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
+async def entra(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """The app behind App Service authentication."""
     settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True"}
-    async with open_world(azurite, vault, endpoint, **settings) as opened:
+    async with open_harness(azurite, vault, endpoint, **settings) as opened:
         yield opened
 
 
@@ -43,21 +43,21 @@ def token(*roles: str, customer: str | None = None, typ: str = "roles") -> dict[
     return encoded({"auth_typ": "aad", "claims": claims, "name_typ": "name", "role_typ": "roles"})
 
 
-async def call(world: World, route: Route, customer: str = "nobody", **headers: str) -> HttpResponse:
+async def call(harness: Harness, route: Route, customer: str = "nobody", **headers: str) -> HttpResponse:
     """The response to a request for things that do not exist."""
     path = route.path.format(customer=customer, job_id="nothing", name="nothing")
-    return await send(world, route.method, path, body=b"{}", headers=headers)
+    return await send(harness, route.method, path, body=b"{}", headers=headers)
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
-async def test_a_key_gives_access_to_every_route(world: World, route: Route):
+async def test_a_key_gives_access_to_every_route(harness: Harness, route: Route):
     """The host has checked the key: no route requires more, and a principal is ignored."""
     for headers in ({}, token()):
-        assert (await call(world, route, **headers)).status not in {401, 403, 503}
+        assert (await call(harness, route, **headers)).status not in {401, 403, 503}
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
-async def test_a_request_without_a_principal_is_refused(entra: World, route: Route):
+async def test_a_request_without_a_principal_is_refused(entra: Harness, route: Route):
     """With Entra, every guarded route responds 401 to a request without a principal."""
     refused = await call(entra, route)
 
@@ -69,7 +69,7 @@ async def test_a_request_without_a_principal_is_refused(entra: World, route: Rou
 
 
 @pytest.mark.parametrize("name", ["openapi", "docs"])
-async def test_documentation_is_open(entra: World, name: str):
+async def test_documentation_is_open(entra: Harness, name: str):
     """Anybody may read the OpenAPI document and its page."""
     (route,) = [route for route in ROUTES if route.name == name]
 
@@ -77,7 +77,7 @@ async def test_documentation_is_open(entra: World, name: str):
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
-async def test_a_role_gives_access_to_its_routes_alone(entra: World, route: Route):
+async def test_a_role_gives_access_to_its_routes_alone(entra: Harness, route: Route):
     """Each route requires one role, and no other is enough; the claim's long name works as well."""
     for role in ROLES:
         for typ in ("roles", LONG_ROLE):
@@ -93,9 +93,9 @@ async def test_a_principal_without_app_service_authentication_is_not_trusted(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ):
     """If App Service authentication is not in front, a principal can be forged: 503, and the log says why."""
-    async with open_world(azurite, vault, endpoint, HTTP_AUTH="entra") as world:
+    async with open_harness(azurite, vault, endpoint, HTTP_AUTH="entra") as harness:
         for route in GUARDED:
-            refused = await call(world, route, **token(*ROLES))
+            refused = await call(harness, route, **token(*ROLES))
             assert (503, "unavailable") == (refused.status, refused.json["code"])
             assert "HTTP_AUTH" in refused.json["detail"]
             assert "Retry-After" not in refused.headers
@@ -126,7 +126,7 @@ async def test_a_principal_without_app_service_authentication_is_not_trusted(
     ],
     ids=range(18),
 )
-async def test_an_invalid_principal_is_refused(entra: World, headers: dict[str, str]):
+async def test_an_invalid_principal_is_refused(entra: Harness, headers: dict[str, str]):
     """401, whatever is invalid about it."""
     for route in GUARDED:
         assert 401 == (await call(entra, route, **headers)).status
@@ -146,7 +146,7 @@ async def test_an_invalid_principal_is_refused(entra: World, headers: dict[str, 
     ],
     ids=range(8),
 )
-async def test_an_invalid_role_claim_is_ignored(entra: World, claim: dict[str, Any]):
+async def test_an_invalid_role_claim_is_ignored(entra: Harness, claim: dict[str, Any]):
     """A claim of another form is not a role: 403, as without it."""
     (route,) = [route for route in ROUTES if route.name == "read_job"]
 
@@ -154,7 +154,7 @@ async def test_an_invalid_role_claim_is_ignored(entra: World, claim: dict[str, A
 
 
 @pytest_asyncio.fixture
-async def two_customers(entra: World) -> tuple[Customer, Customer]:
+async def two_customers(entra: Harness) -> tuple[Customer, Customer]:
     """Two customers, each with a finished job under the same id, and a connection."""
     mine, other = entra.customer(), entra.customer()
     for customer in (mine, other):
@@ -167,7 +167,7 @@ READS = [route for route in GUARDED if "{customer}" in route.path and route.meth
 
 @pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
 async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
-    entra: World, two_customers: tuple[Customer, Customer], route: Route
+    entra: Harness, two_customers: tuple[Customer, Customer], route: Route
 ):
     """
     A tied token gets the same bytes and headers for what another customer has and for what does not exist.
@@ -191,7 +191,7 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
 
 @pytest.mark.parametrize("name", ["read_job", "read_result"])
 async def test_another_customers_job_looks_like_a_missing_one(
-    entra: World, two_customers: tuple[Customer, Customer], name: str
+    entra: Harness, two_customers: tuple[Customer, Customer], name: str
 ):
     """The id of another customer's job reveals no more than an id that does not exist."""
     mine, other = two_customers
@@ -206,7 +206,7 @@ async def test_another_customers_job_looks_like_a_missing_one(
     assert (404, 200) == (theirs.status, own.status)
 
 
-async def test_a_tied_token_submits_for_its_customer_alone(entra: World, two_customers: tuple[Customer, Customer]):
+async def test_a_tied_token_submits_for_its_customer_alone(entra: Harness, two_customers: tuple[Customer, Customer]):
     """A job of its customer is accepted; another customer's is refused and not recorded."""
     mine, other = two_customers
     headers = token("Jobs.Submit", customer=mine.name)
@@ -219,7 +219,7 @@ async def test_a_tied_token_submits_for_its_customer_alone(entra: World, two_cus
     assert [] == [row for row in await other.rows() if row["RowKey"] == "j_new"]
 
 
-async def test_a_token_with_two_customers_is_refused(entra: World, two_customers: tuple[Customer, Customer]):
+async def test_a_token_with_two_customers_is_refused(entra: Harness, two_customers: tuple[Customer, Customer]):
     """It is unclear which customer it is tied to; the same customer twice is clear."""
     mine, other = two_customers
     (route,) = [route for route in ROUTES if route.name == "list_jobs"]
@@ -236,7 +236,7 @@ async def test_a_token_with_two_customers_is_refused(entra: World, two_customers
 
 @pytest.mark.parametrize("value", [{"val": None}, {"val": ["a"]}, {"val": 7}, {"val": {}}, {"val": True}, {}], ids=str)
 async def test_a_customer_claim_that_is_not_a_string_is_refused(
-    entra: World, two_customers: tuple[Customer, Customer], value: dict[str, Any]
+    entra: Harness, two_customers: tuple[Customer, Customer], value: dict[str, Any]
 ):
     """An invalid claim does not give the caller access to every customer: 403."""
     mine, _ = two_customers
@@ -253,11 +253,11 @@ async def test_the_claims_name_is_not_case_sensitive(azurite: Azurite, vault: Va
     role = {"typ": "roles", "val": "Jobs.Read"}
     (route,) = [route for route in ROUTES if route.name == "list_jobs"]
     settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": "extn.Customer"}
-    async with open_world(azurite, vault, endpoint, **settings) as world:
+    async with open_harness(azurite, vault, endpoint, **settings) as harness:
         for name in ("extn.customer", "EXTN.CUSTOMER", "extn.Customer"):
             claims = [role, {"typ": name, "val": "contoso"}]
             statuses = [
-                (await call(world, route, customer, **encoded({"claims": claims}))).status
+                (await call(harness, route, customer, **encoded({"claims": claims}))).status
                 for customer in ("contoso", "x")
             ]
             assert [200, 404] == statuses
@@ -268,8 +268,8 @@ async def test_the_setting_names_the_customer_claim(azurite: Azurite, vault: Vau
     settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": "extn.customer"}
     claims = [{"typ": "roles", "val": "Jobs.Read"}, {"typ": "extn.customer", "val": "contoso"}]
     (route,) = [route for route in ROUTES if route.name == "list_jobs"]
-    async with open_world(azurite, vault, endpoint, **settings) as world:
-        own = await call(world, route, "contoso", **encoded({"claims": claims}))
-        other = await call(world, route, "fabrikam", **encoded({"claims": claims}))
+    async with open_harness(azurite, vault, endpoint, **settings) as harness:
+        own = await call(harness, route, "contoso", **encoded({"claims": claims}))
+        other = await call(harness, route, "fabrikam", **encoded({"claims": claims}))
 
     assert (200, 404) == (own.status, other.status)

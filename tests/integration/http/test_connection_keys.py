@@ -13,7 +13,7 @@ import pytest
 
 from shared.connections.endpoint_url import encode_segment
 from tests.support.endpoint import completion, reply
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_connections import call, members, put, run_test
 from tests.support.log_texts import log_texts as texts
@@ -22,9 +22,9 @@ KEY = "MARKED-0123456789abcdef-KEY"
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer that is not onboarded yet."""
-    return world.customer(connection=None)
+    return harness.customer(connection=None)
 
 
 QUOTED = {"error": {"code": "x", "message": f"You sent {KEY}."}}
@@ -84,12 +84,12 @@ async def test_the_key_is_in_no_response_row_or_log(
 ):
     """Whatever the endpoint quotes, no response, table row, log line or output contains the key."""
     caplog.set_level(logging.DEBUG)
-    customer.world.endpoint.accounts[KEY] = customer.account
+    customer.harness.endpoint.accounts[KEY] = customer.account
     customer.account.will_answer(answer)
     responses = [
         await put(customer, api_key=KEY),
         await call(customer, "GET"),
-        await send(customer.world, "GET", f"customers/{customer.name}/connections"),
+        await send(customer.harness, "GET", f"customers/{customer.name}/connections"),
         await call(customer, "POST", action="/test"),
         await put(customer, api_key=KEY, provider="openai", endpoint="https://evil.example"),
         await call(customer, "DELETE"),
@@ -107,10 +107,10 @@ async def test_the_key_is_in_no_response_row_or_log(
 
 async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
     """403 without Connections.Write; another customer's connections can neither be read nor changed."""
-    world = customer.world
-    app = world.services.http
+    harness = customer.harness
+    app = harness.services.http
     settings = replace(app.settings, http_auth="entra", website_auth_enabled=True)
-    object.__setattr__(world.services, "http", replace(app, settings=settings))
+    object.__setattr__(harness.services, "http", replace(app, settings=settings))
     routes = [("PUT", ""), ("GET", ""), ("DELETE", ""), ("POST", "/test")]
     body = {"api_key": KEY, "endpoint": "https://r.openai.azure.com"}
 
@@ -119,7 +119,7 @@ async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
             await call(customer, method, action=action, headers=headers, json_body=body if method == "PUT" else {})
             for method, action in routes
         ]
-        responses.append(await send(world, "GET", f"customers/{customer.name}/connections", headers=headers))
+        responses.append(await send(harness, "GET", f"customers/{customer.name}/connections", headers=headers))
         return [response.status for response in responses]
 
     try:
@@ -128,7 +128,7 @@ async def test_a_token_needs_the_role_and_its_own_customer(customer: Customer):
         assert 404 == (await call(customer, "GET", headers=principal("Connections.Write"))).status
         own = await statuses(principal("Connections.Write", customer=customer.name))
     finally:
-        del world.services.__dict__["http"]
+        del harness.services.__dict__["http"]
 
     assert [403] * 5 == roleless
     assert [403, 404, 403, 403, 404] == foreign

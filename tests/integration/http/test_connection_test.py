@@ -15,16 +15,16 @@ from shared.errors import StorageUnavailable
 from shared.upstream.client import UpstreamClient
 from tests.support.endpoint import completion, error, reply, reset
 from tests.support.fakes import Fault, MemoryTable
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_connections import call, members, put, resource, run_test
 
 KEY = "MARKED-0123456789abcdef-KEY"
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer that is not onboarded yet."""
-    return world.customer(connection=None)
+    return harness.customer(connection=None)
 
 
 OUTCOMES = {
@@ -116,8 +116,8 @@ async def test_a_test_is_recorded(customer: Customer):
 async def test_a_test_that_can_not_be_recorded_is_not_made(customer: Customer):
     """Storage is written before the endpoint is called: if it is down, nothing is sent."""
     await put(customer)
-    own = replace(resource(customer.world).probe, table=MemoryTable(down=True))
-    connection = await customer.world.services.connections.resolve(customer.name, "default")
+    own = replace(resource(customer.harness).probe, table=MemoryTable(down=True))
+    connection = await customer.harness.services.connections.resolve(customer.name, "default")
 
     with pytest.raises(StorageUnavailable):
         await own.run(connection, None)
@@ -129,8 +129,8 @@ async def test_a_test_has_one_record_whatever_storage_does(customer: Customer, f
     """If a response of Storage is lost, or the second write is refused, one record counts all the same."""
     await put(customer)
     table = MemoryTable(faults=deque(faults))
-    own = replace(resource(customer.world).probe, table=table)
-    connection = await customer.world.services.connections.resolve(customer.name, "default")
+    own = replace(resource(customer.harness).probe, table=table)
+    connection = await customer.harness.services.connections.resolve(customer.name, "default")
     with contextlib.suppress(StorageUnavailable):
         assert (await own.run(connection, None)).ok
 
@@ -172,7 +172,7 @@ async def test_without_a_model_the_list_of_models_is_requested(customer: Custome
 
 async def test_a_model_is_needed_if_there_is_no_list(customer: Customer):
     """Foundry's older route can only be tested with a model: 400 says so."""
-    endpoint = f"{customer.world.endpoint.url}/models"
+    endpoint = f"{customer.harness.endpoint.url}/models"
     await call(
         customer,
         "PUT",
@@ -187,7 +187,7 @@ async def test_a_model_is_needed_if_there_is_no_list(customer: Customer):
 
 async def test_the_endpoints_deployment_is_tested(customer: Customer):
     """The deployment in the endpoint is called, and another one is refused."""
-    url = f"{customer.world.endpoint.url}/openai/deployments/own/chat/completions?api-version=2024-10-21"
+    url = f"{customer.harness.endpoint.url}/openai/deployments/own/chat/completions?api-version=2024-10-21"
     await put(customer, endpoint=url)
     result = await run_test(customer)
     refused = await call(customer, "POST", action="/test", json_body={"model": "another"})
@@ -202,10 +202,10 @@ async def test_the_endpoints_deployment_is_tested(customer: Customer):
 async def test_an_address_that_is_not_allowed_is_reported(customer: Customer):
     """An allowed name that resolves to a forbidden address is refused when connecting; no record stays."""
     await put(customer)
-    connection = await customer.world.services.connections.resolve(customer.name, "default")
-    client = UpstreamClient(customer.world.services.identity, allow_local=False)
+    connection = await customer.harness.services.connections.resolve(customer.name, "default")
+    client = UpstreamClient(customer.harness.services.identity, allow_local=False)
     try:
-        result = await replace(resource(customer.world).probe, client=client).run(connection, None)
+        result = await replace(resource(customer.harness).probe, client=client).run(connection, None)
     finally:
         await client.close()
 

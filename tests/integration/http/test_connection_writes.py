@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.http.connections import MAX_SECRET_BYTES
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_connections import call, members, put
 
@@ -17,9 +17,9 @@ KEY = "MARKED-0123456789abcdef-KEY"
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer that is not onboarded yet."""
-    return world.customer(connection=None)
+    return harness.customer(connection=None)
 
 
 async def test_a_customer_is_onboarded_and_served(customer: Customer):
@@ -32,7 +32,7 @@ async def test_a_customer_is_onboarded_and_served(customer: Customer):
     assert (201, path, 200) == (created.status, created.headers["Location"], again.status)
     assert created.json["version"] != again.json["version"]
     assert ("succeeded", "gpt-5") == (result["status"], result["model"])
-    _, stored = customer.world.vault.secrets.get(f"ai--{customer.name}--default")
+    _, stored = customer.harness.vault.secrets.get(f"ai--{customer.name}--default")
     assert members(customer, default_model="gpt-5") | {"auth": "api_key"} == json.loads(stored.value)
     assert "application/json" == stored.content_type
 
@@ -52,8 +52,8 @@ async def test_this_worker_uses_a_new_version_at_once(customer: Customer):
 
 async def test_a_read_that_began_before_a_put_is_not_cached(customer: Customer):
     """It serves whoever waits for it, and nobody after the PUT."""
-    world, connections = customer.world, customer.world.services.connections
-    world.connect(customer, default_model="old")
+    harness, connections = customer.harness, customer.harness.services.connections
+    harness.connect(customer, default_model="old")
     arrived, proceed = asyncio.Event(), asyncio.Event()
 
     async def delay(request: Any, handler: Any) -> Any:
@@ -63,7 +63,7 @@ async def test_a_read_that_began_before_a_put_is_not_cached(customer: Customer):
             await proceed.wait()
         return response
 
-    world.vault.read_middleware = delay
+    harness.vault.read_middleware = delay
     try:
         reading = asyncio.create_task(connections.resolve(customer.name, "default"))
         await arrived.wait()
@@ -71,7 +71,7 @@ async def test_a_read_that_began_before_a_put_is_not_cached(customer: Customer):
         proceed.set()
         before, after = await reading, await connections.resolve(customer.name, "default")
     finally:
-        world.vault.read_middleware = None
+        harness.vault.read_middleware = None
 
     assert ("old", "new") == (before.default_model, after.default_model)
 
@@ -135,9 +135,9 @@ async def test_an_invalid_body_is_refused(customer: Customer, body: bytes, heade
 
 
 @pytest.mark.parametrize(("name", "valid"), [("Default", False), ("a--b", False), ("x" * 51, False), ("x" * 50, True)])
-async def test_names_are_the_contracts(world: World, name: str, valid: bool):
+async def test_names_are_the_contracts(harness: Harness, name: str, valid: bool):
     """An invalid name is refused; the longest pair of names fits a secret's name."""
-    customer = world.customer(connection=None)
+    customer = harness.customer(connection=None)
     customer.name = f"{customer.name}-{'y' * (49 - len(customer.name))}"
     stored = await put(customer, name)
     shown = await call(customer, "GET", name)
@@ -154,7 +154,7 @@ async def test_a_connection_is_deleted(customer: Customer):
 
     assert (204, b"", 404, 404) == (deleted.status, deleted.body, missing.status, absent.status)
     assert (201, "succeeded") == (again.status, result["status"])
-    assert [] == [name for name in customer.world.vault.secrets.deleted if customer.name in name]
+    assert [] == [name for name in customer.harness.vault.secrets.deleted if customer.name in name]
 
 
 async def test_a_change_can_have_preconditions(customer: Customer):
@@ -189,9 +189,9 @@ async def test_a_change_can_have_preconditions(customer: Customer):
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_disabled_connection_stays_disabled(customer: Customer, deleted: bool):
     """It can't be replaced, nor after it is deleted."""
-    world, name = customer.world, f"ai--{customer.name}--default"
+    harness, name = customer.harness, f"ai--{customer.name}--default"
     await put(customer)
-    world.vault.secrets.update(name, "", {"attributes": {"enabled": False}})
+    harness.vault.secrets.update(name, "", {"attributes": {"enabled": False}})
     if deleted:
         await call(customer, "DELETE")
     refused = await put(customer)
@@ -204,14 +204,14 @@ async def test_a_disabled_connection_stays_disabled(customer: Customer, deleted:
 
 async def test_a_vault_that_may_not_be_written_names_the_role(customer: Customer, caplog: pytest.LogCaptureFixture):
     """503 with the role that the app's identity needs; what does not need the role works."""
-    customer.world.connect(customer, "known")
-    customer.world.vault.read_only = True
+    customer.harness.connect(customer, "known")
+    customer.harness.vault.read_only = True
     try:
         stored, deleted = await put(customer), await call(customer, "DELETE", "known")
         document = await call(customer, "GET", "known")
-        listed = await send(customer.world, "GET", f"customers/{customer.name}/connections")
+        listed = await send(customer.harness, "GET", f"customers/{customer.name}/connections")
     finally:
-        customer.world.vault.read_only = False
+        customer.harness.vault.read_only = False
 
     assert (503, 503, 200, 200) == (stored.status, deleted.status, document.status, listed.status)
     assert "Key Vault Secrets Officer" in stored.json["detail"]

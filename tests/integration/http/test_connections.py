@@ -13,7 +13,7 @@ import pytest
 from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_connections import call, members, resource, run_test
 
@@ -22,9 +22,9 @@ DOCS = Path(__file__).parents[3] / "docs/onboard.md"
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer that is not onboarded yet."""
-    return world.customer(connection=None)
+    return harness.customer(connection=None)
 
 
 ENDPOINTS = [
@@ -48,7 +48,7 @@ async def test_settings_can_be_put_as_they_are_shown(customer: Customer, record:
     document = await call(customer, "GET")
     keyless = {name: value for name, value in record.items() if name == "api_key" and record.get("auth") != "entra"}
     again = await call(customer, "PUT", json_body=document.json["settings"] | keyless)
-    connections = customer.world.services.connections
+    connections = customer.harness.services.connections
 
     assert (201, 200) == (created.status, again.status), again.body
     assert created.json["settings"] == document.json["settings"] == again.json["settings"]
@@ -57,12 +57,12 @@ async def test_settings_can_be_put_as_they_are_shown(customer: Customer, record:
     assert (await connections.resolve(customer.name, "default")).endpoint.url("chat/completions", "m")
 
 
-async def test_a_connection_is_shown_without_its_key(world: World):
+async def test_a_connection_is_shown_without_its_key(harness: Harness):
     """It has settings, version and dates, also if it is a bare key with tags. It has an ETag."""
-    customer = world.customer(connection=None)
+    customer = harness.customer(connection=None)
     tags = {"endpoint": "https://r.openai.azure.com", "default_model": "m", "team": "ours"}
     attributes = {"exp": 4_000_000_000}
-    world.keep(f"ai--{customer.name}--spare", KEY, tags=tags, attributes=attributes)
+    harness.put_secret(f"ai--{customer.name}--spare", KEY, tags=tags, attributes=attributes)
     document = await call(customer, "GET", "spare")
     unchanged = await call(customer, "GET", "spare", headers={"if-none-match": document.headers["ETag"]})
 
@@ -94,7 +94,7 @@ async def test_an_invalid_connection_has_its_error(
     customer: Customer, value: str, attributes: dict[str, Any], code: str
 ):
     """GET and a test report what a job would end with, without a value; nothing is sent."""
-    customer.world.keep(f"ai--{customer.name}--default", value, attributes=attributes)
+    customer.harness.put_secret(f"ai--{customer.name}--default", value, attributes=attributes)
     document = await call(customer, "GET")
     outcome = await run_test(customer)
     job = await customer.run()
@@ -110,34 +110,34 @@ async def test_an_invalid_connection_has_its_error(
     assert KEY not in document.body.decode() + json.dumps(outcome)
 
 
-async def test_connections_are_listed_without_their_values(world: World):
+async def test_connections_are_listed_without_their_values(harness: Harness):
     """All connections of a customer over the vault's pages, and no others; no value is read."""
-    customer = world.customer(connection=None)
+    customer = harness.customer(connection=None)
     names = {f"c{number}" for number in range(30)}
     for name in names:
-        world.connect(customer, name)
-    world.keep(f"ai--{customer.name}x--other", "x")
-    world.keep(f"webhook--{customer.name}", "x")
-    world.vault.secrets.update(f"ai--{customer.name}--c7", "", {"attributes": {"enabled": False}})
-    reads = world.vault.reads.total()
-    listed = await send(world, "GET", f"customers/{customer.name}/connections")
-    nobody = await send(world, "GET", "customers/nobody-at-all/connections")
+        harness.connect(customer, name)
+    harness.put_secret(f"ai--{customer.name}x--other", "x")
+    harness.put_secret(f"webhook--{customer.name}", "x")
+    harness.vault.secrets.update(f"ai--{customer.name}--c7", "", {"attributes": {"enabled": False}})
+    reads = harness.vault.reads.total()
+    listed = await send(harness, "GET", f"customers/{customer.name}/connections")
+    nobody = await send(harness, "GET", "customers/nobody-at-all/connections")
 
     assert sorted(names) == [connection["name"] for connection in listed.json["connections"]]
     assert ["c7"] == [connection["name"] for connection in listed.json["connections"] if not connection["enabled"]]
     assert (200, {"connections": []}) == (nobody.status, nobody.json)
-    assert reads == world.vault.reads.total()
+    assert reads == harness.vault.reads.total()
     assert customer.account.key.encode() not in listed.body
 
 
 @pytest.mark.parametrize(("method", "action"), [("PUT", ""), ("GET", ""), ("DELETE", ""), ("POST", "/test")])
 async def test_a_vault_that_is_down_is_reported(customer: Customer, method: str, action: str):
     """503 with `Retry-After`."""
-    customer.world.vault.outage = True
+    customer.harness.vault.outage = True
     try:
         refused = await call(customer, method, action=action, json_body=members(customer) if method == "PUT" else {})
     finally:
-        customer.world.vault.outage = False
+        customer.harness.vault.outage = False
 
     assert (503, "unavailable") == (refused.status, refused.json["code"])
     assert 0 < int(refused.headers["Retry-After"])
@@ -145,7 +145,7 @@ async def test_a_vault_that_is_down_is_reported(customer: Customer, method: str,
 
 async def test_an_app_without_a_vault_is_reported(customer: Customer):
     """503 with the setting's name."""
-    own = replace(resource(customer.world), vault=None)
+    own = replace(resource(customer.harness), vault=None)
     request = Request("GET", "", {"customer": customer.name, "name": "default"})
 
     with pytest.raises(Problem, match="KEY_VAULT_URL") as refused:
@@ -153,17 +153,17 @@ async def test_an_app_without_a_vault_is_reported(customer: Customer):
     assert (503, "unavailable") == (refused.value.status, refused.value.code)
 
 
-async def test_requests_of_the_docs_have_the_responses_of_the_docs(world: World):
+async def test_requests_of_the_docs_have_the_responses_of_the_docs(harness: Harness):
     """Every request on the page, in its order, has the status and the members on the page."""
-    contoso = world.customer(connection=None)  # under another name: pages share the vault with other tests
+    contoso = harness.customer(connection=None)  # under another name: pages share the vault with other tests
     requests = samples()
 
     assert {"PUT", "GET", "POST", "DELETE"} == {method for method, *_ in requests}
     for method, path, sent, status, expected in requests:
         if path.endswith("/test"):  # the page's endpoint is not ours to call
-            world.connect(contoso)
+            harness.connect(contoso)
         own = path.removeprefix("/api/").replace("contoso", contoso.name)
-        response = await send(world, method, own, json_body=sent or None)
+        response = await send(harness, method, own, json_body=sent or None)
         assert status == response.status, response.body
         if expected:
             assert _shape(expected) <= _shape(response.json)

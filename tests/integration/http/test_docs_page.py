@@ -41,7 +41,7 @@ REQUESTS = (ROOT / "test.http").read_text()
 async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
     """A fresh app with the customer that the pages name."""
     async with serve(azurite, vault, endpoint) as running:
-        running.world.connect(Customer("contoso", endpoint.account(), running.world))
+        running.harness.connect(Customer("contoso", endpoint.account(), running.harness))
         yield running
 
 
@@ -197,7 +197,7 @@ def listed() -> dict[str, Any]:
 
 async def test_default_page_size_is_the_documented_one(app: LiveServer):
     """Without a limit, a page has as many jobs as the document says."""
-    customer = app.world.customer()
+    customer = app.harness.customer()
     for number in range(listed()["default"] + 1):
         await customer.run(job_id=f"n{number}")
     page = (await app.http.get(f"/api/customers/{customer.name}/jobs")).json()

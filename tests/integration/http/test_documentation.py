@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from openapi.static_files import static_files
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.html_reader import read_html
 from tests.support.http_client import send
 
@@ -34,19 +34,19 @@ def response_of(operation_id: str, status: int) -> dict[str, Any]:
     ("path", "file", "media_type"),
     [("openapi.json", "openapi.json", "application/json"), ("docs", "docs.html", "text/html")],
 )
-async def test_files_are_served_with_an_etag(world: World, path: str, file: str, media_type: str):
+async def test_files_are_served_with_an_etag(harness: Harness, path: str, file: str, media_type: str):
     """Anybody gets the file's bytes, and 304 with its `ETag`."""
-    first, second = await send(world, "GET", path), await send(world, "GET", path)
-    unchanged = await send(world, "GET", path, headers={"if-none-match": first.headers["ETag"]})
+    first, second = await send(harness, "GET", path), await send(harness, "GET", path)
+    unchanged = await send(harness, "GET", path, headers={"if-none-match": first.headers["ETag"]})
 
     assert (200, media_type) == (first.status, first.media_type.partition(";")[0])
     assert FILES[file] == first.body == second.body
     assert (304, b"") == (unchanged.status, unchanged.body)
 
 
-async def test_page_loads_and_runs_nothing(world: World):
+async def test_page_loads_and_runs_nothing(harness: Harness):
     """Its policy allows its own style and nothing else, and the page refers to nothing else."""
-    served = await send(world, "GET", "docs")
+    served = await send(harness, "GET", "docs")
     page = read_html(served.body.decode())
     policy = served.headers["Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
@@ -61,9 +61,9 @@ async def test_page_loads_and_runs_nothing(world: World):
     assert "light-dark(" in page.style
 
 
-async def test_responses_are_as_documented(world: World):
+async def test_responses_are_as_documented(harness: Harness):
     """A real job's status, list, result and statement are valid against their schemas."""
-    customer = world.customer()
+    customer = harness.customer()
     await customer.run(job_id="first", metadata={"a": "b"})
     await customer.run(job_id="failed", connection="other")
 
@@ -75,23 +75,23 @@ async def test_responses_are_as_documented(world: World):
         "list_connections": f"customers/{customer.name}/connections",
         "read_connection": f"customers/{customer.name}/connections/default",
     }.items():
-        response = await send(world, "GET", path)
+        response = await send(harness, "GET", path)
         schema = response_of(name, 200)["content"]["application/json"]["schema"]
         assert 200 == response.status
         jsonschema_rs.validate({**schema, "components": DOCUMENT["components"]}, response.json)
 
 
-async def test_retry_after_is_documented(world: World):
+async def test_retry_after_is_documented(harness: Harness):
     """Errors that have `Retry-After` are documented with it: Storage or the vault is down, or a result is missing."""
-    customer = world.customer()
-    await send(world, "POST", "jobs", json_body=customer.job(job_id="new"))
+    customer = harness.customer()
+    await send(harness, "POST", "jobs", json_body=customer.job(job_id="new"))
     await customer.queued()
-    missing = await send(world, "GET", f"jobs/{customer.name}/new/result")
-    world.vault.outage = True
+    missing = await send(harness, "GET", f"jobs/{customer.name}/new/result")
+    harness.vault.outage = True
     try:
-        down = await send(world, "GET", f"customers/{customer.name}/connections/default")
+        down = await send(harness, "GET", f"customers/{customer.name}/connections/default")
     finally:
-        world.vault.outage = False
+        harness.vault.outage = False
 
     for name, response in {"read_result": missing, "read_connection": down}.items():
         assert "Retry-After" in response.headers

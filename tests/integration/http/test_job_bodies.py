@@ -10,20 +10,20 @@ import pytest
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.jobs.inputs import MAX_INPUT_BYTES
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_jobs import post
 
 
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
+@pytest.fixture(name="harness")
+def _harness(own_harness: Harness) -> Harness:
+    return own_harness
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer of one test."""
-    return world.customer()
+    return harness.customer()
 
 
 LISTS = b"[]," * 200_000 + b"[]"
@@ -31,7 +31,7 @@ LISTS = b"[]," * 200_000 + b"[]"
 
 async def test_a_body_above_the_limit_is_refused(customer: Customer):
     """413, with the limit in the message."""
-    refused = await send(customer.world, "POST", "jobs", body=b" " * (MAX_BODY_BYTES + 1))
+    refused = await send(customer.harness, "POST", "jobs", body=b" " * (MAX_BODY_BYTES + 1))
 
     assert (413, "too_large") == (refused.status, refused.json["code"])
     assert str(MAX_BODY_BYTES) in refused.json["detail"]
@@ -63,7 +63,7 @@ async def test_what_the_queue_refuses_is_refused_at_once(customer: Customer, mem
 @pytest.mark.parametrize("blob", ["{inputs}/somebody-else/a.txt", "nowhere/{customer}/a.txt"])
 async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(customer: Customer, blob: str):
     """400 before the job is accepted, with the message of a run."""
-    name = blob.format(inputs=customer.world.environment["INPUT_CONTAINERS"], customer=customer.name)
+    name = blob.format(inputs=customer.harness.environment["INPUT_CONTAINERS"], customer=customer.name)
     refused = await post(customer, action="summarize", input={"blob": name})
     result = await customer.run(action="summarize", input={"blob": name})
 
@@ -83,16 +83,16 @@ async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(customer: Cus
         (b"{}", {"content-encoding": "gzip"}, 415),
     ],
 )
-async def test_a_body_that_is_not_json_is_refused(world: World, body: bytes, headers: dict[str, str], status: int):
+async def test_a_body_that_is_not_json_is_refused(harness: Harness, body: bytes, headers: dict[str, str], status: int):
     """400 or 415 as a problem."""
-    refused = await send(world, "POST", "jobs", body=body, headers=headers)
+    refused = await send(harness, "POST", "jobs", body=body, headers=headers)
 
     assert (status, "application/problem+json") == (refused.status, refused.media_type)
 
 
-async def test_an_empty_body_is_explained(world: World):
+async def test_an_empty_body_is_explained(harness: Harness):
     """Azure's host drops a body that is sent in chunks: the message says so, and not that its JSON is invalid."""
-    refused = await send(world, "POST", "jobs")
+    refused = await send(harness, "POST", "jobs")
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
     assert "Content-Length" in refused.json["detail"]
@@ -110,7 +110,7 @@ async def test_an_empty_body_is_explained(world: World):
 )
 async def test_a_body_of_too_many_lists_is_refused(customer: Customer, body: bytes):
     """400 before it is decoded: as objects, it would take twenty times the memory, and seconds of CPU."""
-    refused = await send(customer.world, "POST", "jobs", body=body)
+    refused = await send(customer.harness, "POST", "jobs", body=body)
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
     assert "more than 200,000 lists and objects" in refused.json["detail"]
@@ -118,11 +118,11 @@ async def test_a_body_of_too_many_lists_is_refused(customer: Customer, body: byt
 
 async def test_a_blob_of_too_many_lists_is_refused(customer: Customer):
     """An input in a blob has the same limit as a body."""
-    container = customer.world.environment["INPUT_CONTAINERS"]
-    blob = customer.world.blobs.get_blob_client(container, f"{customer.name}/in.json")
+    container = customer.harness.environment["INPUT_CONTAINERS"]
+    blob = customer.harness.blobs.get_blob_client(container, f"{customer.name}/in.json")
     await blob.upload_blob(b'{"prompt":"x","parameters":{"stop":[%s]}}' % LISTS)
     job = {"customer": customer.name, "action": "chat", "input_blob": f"{container}/{customer.name}/in.json"}
-    refused = await send(customer.world, "POST", "jobs", json_body=job)
+    refused = await send(customer.harness, "POST", "jobs", json_body=job)
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
     assert "`input` holds more than 200,000 lists and objects" in refused.json["detail"]
@@ -141,7 +141,7 @@ async def test_brackets_in_texts_are_not_counted(customer: Customer, action: str
     """Large inputs are accepted, whatever their texts contain."""
     body = json.dumps({"customer": customer.name, "action": action, "input": job_input}).encode()
     assert MAX_CONTAINERS < body.count(b"[") + body.count(b"{")
-    accepted = await send(customer.world, "POST", "jobs", body=body)
+    accepted = await send(customer.harness, "POST", "jobs", body=body)
     await customer.queued()
 
     assert 202 == accepted.status, accepted.body

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from shared.http.jobs import MAX_PAGE_SIZE
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, send
 from tests.support.http_jobs import post, run_queue
 
 
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
+@pytest.fixture(name="harness")
+def _harness(own_harness: Harness) -> Harness:
+    return own_harness
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer of one test."""
-    return world.customer()
+    return harness.customer()
 
 
 CONTINUATIONS = [{"continuation": text} for text in ("x", "t_1_a", "t_" + "1" * 14, "j_a", "t_" + "1" * 14 + "_a/b")]
@@ -30,7 +30,7 @@ CONTINUATIONS = [{"continuation": text} for text in ("x", "t_1_a", "t_" + "1" * 
 async def listed(customer: Customer, **query: Any) -> HttpResponse:
     """A page of the customer's jobs."""
     texts = {name: str(value) for name, value in query.items()}
-    return await send(customer.world, "GET", f"customers/{customer.name}/jobs", query=texts)
+    return await send(customer.harness, "GET", f"customers/{customer.name}/jobs", query=texts)
 
 
 async def test_jobs_are_listed_newest_first(customer: Customer):
@@ -55,7 +55,7 @@ async def test_a_page_follows_a_deleted_job(customer: Customer):
         await asyncio.sleep(0.002)
     first = await listed(customer, limit=1)
     row = {"PartitionKey": customer.name, "RowKey": first.json["continuation"]}
-    await customer.world.table.delete_entity(row)
+    await customer.harness.table.delete_entity(row)
     second = await listed(customer, continuation=first.json["continuation"])
 
     assert ["j0"] == [job["job_id"] for job in second.json["jobs"]]
@@ -89,5 +89,5 @@ async def test_jobs_from_the_queue_are_listed(customer: Customer):
     await customer.run(job_id="queued-1")
 
     assert ["queued-1"] == [job["job_id"] for job in (await listed(customer)).json["jobs"]]
-    status = await send(customer.world, "GET", f"jobs/{customer.name}/queued-1")
+    status = await send(customer.harness, "GET", f"jobs/{customer.name}/queued-1")
     assert ("succeeded", "chat") == (status.json["status"], status.json["action"])

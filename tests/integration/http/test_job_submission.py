@@ -12,27 +12,27 @@ from shared.errors import StorageUnavailable
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
 from tests.support.endpoint import completion
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_jobs import post, run_queue
 
 
-@pytest.fixture(name="world")
-def _world(own_world: World) -> World:
-    return own_world
+@pytest.fixture(name="harness")
+def _harness(own_harness: Harness) -> Harness:
+    return own_harness
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer of one test."""
-    return world.customer()
+    return harness.customer()
 
 
 async def test_the_same_job_again_is_the_existing_job(customer: Customer):
     """The same id and content, however it is written, is one job and one call; other content is a conflict."""
     first = await post(customer, job_id="twice", input={"prompt": "Hello?"})
     body = json.dumps(customer.job(job_id="twice"), indent=3).encode()
-    again = await send(customer.world, "POST", "jobs", body=body)
+    again = await send(customer.harness, "POST", "jobs", body=body)
     other = await post(customer, job_id="twice", input={"prompt": "Something else?"})
     results = await run_queue(customer)
     after = await post(customer, job_id="twice")
@@ -56,7 +56,7 @@ async def test_a_job_without_an_id_gets_a_new_one(customer: Customer):
 
 async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch):
     """If the queue does not accept the message, the job is not accepted; submitted again, it runs."""
-    queues = type(customer.world.services.queues)
+    queues = type(customer.harness.services.queues)
     working = queues.send
 
     async def fail(*_: Any, **__: Any) -> None:
@@ -124,9 +124,9 @@ async def test_a_job_is_accepted_if_storage_fails_during_the_wait(customer: Cust
 async def test_a_job_in_another_spelling_is_the_same_job(customer: Customer, indent: int | None):
     """Also around the size at which an input goes to a blob, the queue's and HTTP's spellings are one job."""
     job = customer.job(job_id="spelt", input={"prompt": "\u00e9" * 9000, "parameters": {"stop": ["a"] * 6000}})
-    await customer.world.deliver(json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode())
+    await customer.harness.deliver(json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode())
 
-    again = await send(customer.world, "POST", "jobs", body=json.dumps(job, indent=indent).encode())
+    again = await send(customer.harness, "POST", "jobs", body=json.dumps(job, indent=indent).encode())
 
     assert (202, "succeeded") == (again.status, again.json["status"])
 
@@ -136,7 +136,7 @@ async def test_an_input_is_sent_as_it_was_written(customer: Customer, pad: int):
     """Numbers and the order of members stay the same, also if the input goes to a blob."""
     body = '{"z":1e2,"a":12345678901234567890123,"f":0.10,"pad":"%s"}' % ("x" * pad)
     head = f'{{"customer":"{customer.name}","job_id":"raw","action":"raw","input":{{"path":"responses","json":'
-    await send(customer.world, "POST", "jobs", body=f"{head}{body}}}}}".encode())
+    await send(customer.harness, "POST", "jobs", body=f"{head}{body}}}}}".encode())
     await run_queue(customer)
 
     assert body.encode() == customer.account.received[0].body
@@ -144,16 +144,16 @@ async def test_an_input_is_sent_as_it_was_written(customer: Customer, pad: int):
 
 async def test_a_finished_job_whose_input_blob_is_deleted_still_exists(customer: Customer):
     """Submitted again after its input was deleted, it is the existing job, and not an invalid one."""
-    container = customer.world.environment["INPUT_CONTAINERS"]
-    blob = customer.world.blobs.get_blob_client(container, f"{customer.name}/in.json")
+    container = customer.harness.environment["INPUT_CONTAINERS"]
+    blob = customer.harness.blobs.get_blob_client(container, f"{customer.name}/in.json")
     await blob.upload_blob(b'{"prompt": "Hello?"}')
     job = {"customer": customer.name, "action": "chat", "job_id": "b1"}
     job["input_blob"] = f"{container}/{customer.name}/in.json"
-    first = await send(customer.world, "POST", "jobs", json_body=job)
+    first = await send(customer.harness, "POST", "jobs", json_body=job)
     await run_queue(customer)
     await blob.delete_blob()
-    again = await send(customer.world, "POST", "jobs", json_body=job)
-    other = await send(customer.world, "POST", "jobs", json_body=job | {"job_id": "b2"})
+    again = await send(customer.harness, "POST", "jobs", json_body=job)
+    other = await send(customer.harness, "POST", "jobs", json_body=job | {"job_id": "b2"})
 
     assert (202, 202, 400) == (first.status, again.status, other.status)
     assert "succeeded" == again.json["status"]

@@ -13,26 +13,26 @@ from shared.http.auth import Caller
 from shared.http.messages import Request
 from shared.http.problems import Problem
 from tests.support.endpoint import completion
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, send
 
 JSON, CSV = "application/json", "text/csv"
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer of one test."""
-    return world.customer()
+    return harness.customer()
 
 
 async def get(customer: Customer, *, headers: dict[str, str] | None = None, **query: str) -> HttpResponse:
     """The customer's statement."""
-    return await send(customer.world, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
+    return await send(customer.harness, "GET", f"customers/{customer.name}/usage", query=query, headers=headers)
 
 
 async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
     """The default is the current month; other customers' jobs are not in it."""
-    other = customer.world.customer()
+    other = customer.harness.customer()
     customer.account.will_answer(completion(), completion(), completion(after_s=30))
     for model in ("a", "b"):
         await customer.run(model=model)
@@ -143,14 +143,14 @@ async def test_a_statement_in_no_accepted_type_is_refused(customer: Customer):
 
 
 @pytest.mark.parametrize("name", ["No", "a--b", "x" * 51, "..", "ü"])
-async def test_an_invalid_customer_id_is_not_found(world: World, name: str):
+async def test_an_invalid_customer_id_is_not_found(harness: Harness, name: str):
     """404."""
-    assert 404 == (await send(world, "GET", f"customers/{name}/usage")).status
+    assert 404 == (await send(harness, "GET", f"customers/{name}/usage")).status
 
 
 async def test_a_tied_token_reads_its_customers_statement_alone(customer: Customer):
     """Another customer's statement is not found, whether the customer exists or not."""
-    read: Any = customer.world.services.http.handlers["read_usage"]
+    read: Any = customer.harness.services.http.handlers["read_usage"]
     request = Request("GET", "", {"customer": customer.name})
 
     assert 200 == (await read(request, Caller(frozenset({"Billing.Read"}), customer.name))).status

@@ -16,7 +16,7 @@ import pytest
 from local.vault.server import Vault
 from local.vault.server import start as start_vault
 from shared.connections import secret_cache
-from tests.support.harness import World, open_world
+from tests.support.harness import Harness, open_harness
 from tests.support.signatures import new_secret, signed
 from tests.support.webhook_sender import Sender, post_webhook
 
@@ -65,13 +65,13 @@ MALFORMED = {
 
 
 @asynccontextmanager
-async def own_world(tmp_path: Path, world: World, azurite: Any) -> AsyncIterator[tuple[World, Vault]]:
-    """A world with a vault that the test may break."""
+async def own_harness(tmp_path: Path, harness: Harness, azurite: Any) -> AsyncIterator[tuple[Harness, Vault]]:
+    """A harness with a vault that the test may break."""
     async with start_vault(tmp_path) as vault:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("IDENTITY_ENDPOINT", vault.identity_endpoint)
             patch.setenv("IDENTITY_HEADER", vault.identity_header)
-            async with open_world(azurite, vault, world.endpoint) as opened:
+            async with open_harness(azurite, vault, harness.endpoint) as opened:
                 yield opened, vault
 
 
@@ -80,7 +80,7 @@ async def test_invalid_signatures_are_unauthorized(sender: Sender, malform: Call
     """Headers that are missing, malformed or wrong are all 401 with the same message; nothing is recorded."""
     body = json.dumps(sender.job()).encode()
     refused = await post_webhook(
-        sender.customer.world, sender.customer.name, body, malform(signed(sender.secret, body))
+        sender.customer.harness, sender.customer.name, body, malform(signed(sender.secret, body))
     )
 
     assert (401, "unauthorized", REFUSED) == (refused.status, refused.json["code"], refused.json["detail"])
@@ -91,7 +91,7 @@ async def test_a_changed_body_is_unauthorized(sender: Sender):
     """One more space, or bytes that are not text, and the signature is not the body's."""
     body = json.dumps(sender.job()).encode()
     for other in (body + b" ", b"\xff"):
-        refused = await post_webhook(sender.customer.world, sender.customer.name, other, signed(sender.secret, body))
+        refused = await post_webhook(sender.customer.harness, sender.customer.name, other, signed(sender.secret, body))
         assert 401 == refused.status
 
 
@@ -101,7 +101,7 @@ async def test_clocks_may_differ_by_five_minutes(sender: Sender, skew_s: int, st
     body = json.dumps(sender.job()).encode()
     headers = signed(sender.secret, body, at=datetime.now(UTC) + timedelta(seconds=skew_s))
 
-    assert status == (await post_webhook(sender.customer.world, sender.customer.name, body, headers)).status
+    assert status == (await post_webhook(sender.customer.harness, sender.customer.name, body, headers)).status
 
 
 async def test_one_valid_signature_of_several_is_enough(sender: Sender):
@@ -111,7 +111,7 @@ async def test_one_valid_signature_of_several_is_enough(sender: Sender):
     others = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc= v1a,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
     headers["webhook-signature"] = f"{others} {headers['webhook-signature']}"
 
-    assert 202 == (await post_webhook(sender.customer.world, sender.customer.name, body, headers)).status
+    assert 202 == (await post_webhook(sender.customer.harness, sender.customer.name, body, headers)).status
 
 
 @pytest.mark.parametrize("other", ["v1,AAA ", "v1,AAA= ", "v2 ", "v1 ", " ", "v1,a,b ", "v1a,x  ", "v1,é ", "\t"])
@@ -122,13 +122,15 @@ async def test_a_malformed_signature_does_not_hide_a_valid_one(sender: Sender, o
     good = signature["webhook-signature"]
     for text in (f"{other}{good}", f"{good} {other}"):
         headers = {**signature, "webhook-signature": text}
-        assert 202 == (await post_webhook(sender.customer.world, sender.customer.name, body, headers)).status
+        assert 202 == (await post_webhook(sender.customer.harness, sender.customer.name, body, headers)).status
 
 
-async def test_an_empty_body_is_not_a_wrong_signature(world: World, sender: Sender):
+async def test_an_empty_body_is_not_a_wrong_signature(harness: Harness, sender: Sender):
     """An empty body gets the same response for every customer: Azure's host drops a body in chunks."""
     headers = signed(sender.secret, json.dumps(sender.job()).encode())
-    responses = [await post_webhook(world, name, b"", headers) for name in (sender.customer.name, "nobody", "No Name")]
+    responses = [
+        await post_webhook(harness, name, b"", headers) for name in (sender.customer.name, "nobody", "No Name")
+    ]
 
     assert [400] * 3 == [response.status for response in responses]
     assert 1 == len({response.body for response in responses})
@@ -138,7 +140,7 @@ async def test_an_empty_body_is_not_a_wrong_signature(world: World, sender: Send
 async def test_each_of_several_secrets_verifies(sender: Sender):
     """While a secret is rotated, both are in the vault, and either signs."""
     old, new = sender.secret, new_secret()
-    sender.customer.world.keep(f"webhook--{sender.customer.name}", f"{new} {old}")
+    sender.customer.harness.put_secret(f"webhook--{sender.customer.name}", f"{new} {old}")
 
     for secret in (old, new):
         assert 202 == (await Sender(sender.customer, secret).send(sender.job())).status
@@ -150,7 +152,7 @@ async def test_a_rotated_secret_works_at_once(sender: Sender):
     """A signature with a secret that is newer than the cached one has it read again; the old one is no longer valid."""
     assert 202 == (await sender.send(sender.job())).status
     new = Sender(sender.customer, new_secret())
-    sender.customer.world.keep(f"webhook--{sender.customer.name}", new.secret)
+    sender.customer.harness.put_secret(f"webhook--{sender.customer.name}", new.secret)
 
     assert 202 == (await new.send(sender.job())).status
     assert 401 == (await sender.send(sender.job())).status
@@ -161,57 +163,57 @@ async def test_responses_do_not_reveal_which_customers_exist(sender: Sender):
     Unknown customers, invalid names, secrets that are disabled, expired, not yet valid or malformed: all get the
     response for a wrong signature, byte for byte.
     """
-    world, body = sender.customer.world, json.dumps(sender.job()).encode()
+    harness, body = sender.customer.harness, json.dumps(sender.job()).encode()
     names = {"no-such-customer": None, "No Customer": None, "x" * 60: None, "..": None}
     week = 7 * 24 * 3600
     for attributes in ({"enabled": False}, {"exp": int(time.time()) - week}, {"nbf": int(time.time()) + week}):
-        name = world.customer().name
-        world.keep(f"webhook--{name}", sender.secret, attributes=attributes)
+        name = harness.customer().name
+        harness.put_secret(f"webhook--{name}", sender.secret, attributes=attributes)
         names[name] = None
     for value in ("", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!!", sender.secret.removeprefix("whsec_")):
-        name = world.customer().name
-        world.keep(f"webhook--{name}", value)
+        name = harness.customer().name
+        harness.put_secret(f"webhook--{name}", value)
         names[name] = None
     wrong = await Sender(sender.customer, new_secret()).send(body)
 
     for name in names:
-        refused = await post_webhook(world, name, body, signed(sender.secret, body))
+        refused = await post_webhook(harness, name, body, signed(sender.secret, body))
         assert (401, wrong.body, wrong.headers) == (refused.status, refused.body, refused.headers), name
 
 
-async def test_the_vault_is_read_equally_for_every_customer(world: World, sender: Sender):
+async def test_the_vault_is_read_equally_for_every_customer(harness: Harness, sender: Sender):
     """How often the vault is read does not depend on whether there is a secret."""
-    wrong, unknown = Sender(sender.customer, new_secret()), Sender(world.customer(), new_secret())
+    wrong, unknown = Sender(sender.customer, new_secret()), Sender(harness.customer(), new_secret())
 
     for _ in range(3):
         assert (401, 401) == ((await wrong.send(b"{}")).status, (await unknown.send(b"{}")).status)
 
-    assert 1 == world.vault.reads[f"webhook--{sender.customer.name}"]
-    assert 1 == world.vault.reads[f"webhook--{unknown.customer.name}"]
+    assert 1 == harness.vault.reads[f"webhook--{sender.customer.name}"]
+    assert 1 == harness.vault.reads[f"webhook--{unknown.customer.name}"]
 
 
-async def test_invalid_names_do_not_reach_the_vault(world: World):
+async def test_invalid_names_do_not_reach_the_vault(harness: Harness):
     """A path gives no access to the vault's other secrets."""
-    reads = world.vault.reads.total()
+    reads = harness.vault.reads.total()
     for name in ("contoso--x", "a/../b", "UPPER", ""):
-        assert not await world.services.signing.verify(name, b"{}", signed(new_secret(), b"{}"))
+        assert not await harness.services.signing.verify(name, b"{}", signed(new_secret(), b"{}"))
 
-    assert reads == world.vault.reads.total()
+    assert reads == harness.vault.reads.total()
 
 
-async def test_another_customers_secret_is_not_accepted(world: World, sender: Sender):
+async def test_another_customers_secret_is_not_accepted(harness: Harness, sender: Sender):
     """A webhook that one customer's sender signs is not accepted for another customer."""
-    other = world.customer()
-    world.keep(f"webhook--{other.name}", new_secret())
+    other = harness.customer()
+    harness.put_secret(f"webhook--{other.name}", new_secret())
 
     assert 401 == (await Sender(other, sender.secret).send(sender.job())).status
 
 
-async def test_a_vault_that_is_down_is_503(tmp_path: Path, world: World, azurite: Any, monkeypatch):
+async def test_a_vault_that_is_down_is_503(tmp_path: Path, harness: Harness, azurite: Any, monkeypatch):
     """Known and unknown customers get 503 with `Retry-After`; a cached secret still verifies."""
-    async with own_world(tmp_path, world, azurite) as (opened, vault):
+    async with own_harness(tmp_path, harness, azurite) as (opened, vault):
         customer, secret = opened.customer(), new_secret()
-        opened.keep(f"webhook--{customer.name}", secret)
+        opened.put_secret(f"webhook--{customer.name}", secret)
         sender = Sender(customer, secret)
         assert 202 == (await sender.send(sender.job())).status
         monkeypatch.setattr(secret_cache, "REREAD_S", 0.0)
@@ -234,7 +236,7 @@ async def test_the_script_of_the_docs_signs(sender: Sender):
     body = json.dumps(sender.job()).encode()
     headers = names["signed"](sender.secret, "msg_1", body)
 
-    assert 202 == (await post_webhook(sender.customer.world, sender.customer.name, body, headers)).status
+    assert 202 == (await post_webhook(sender.customer.harness, sender.customer.name, body, headers)).status
 
 
 def blocks(language: str) -> list[str]:

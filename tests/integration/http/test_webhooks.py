@@ -25,7 +25,7 @@ async def test_a_signed_job_is_accepted_under_the_webhooks_id(sender: Sender):
         *(accepted.json[name] for name in ("status", "job_id", "customer")),
     )
     assert accepted.headers["Location"].endswith("/msg_p5jXN8AQM9LWM0D4loKWxJek")
-    (result,) = await run_queue(sender.customer.world, sender.customer.name)
+    (result,) = await run_queue(sender.customer.harness, sender.customer.name)
     assert "succeeded" == result["status"]
 
 
@@ -33,7 +33,7 @@ async def test_a_replay_returns_the_same_job(sender: Sender):
     """The same webhook again is the same job and one call, before and after it ran; other content is a conflict."""
     first = await sender.send(sender.job())
     again = await sender.send(sender.job())
-    await run_queue(sender.customer.world, sender.customer.name)
+    await run_queue(sender.customer.harness, sender.customer.name)
     after = await sender.send(sender.job())
     other = await sender.send(sender.job(input={"prompt": "Something else?"}))
 
@@ -46,7 +46,7 @@ async def test_a_replay_returns_the_same_job(sender: Sender):
 async def test_a_result_is_waited_for(sender: Sender):
     """`Prefer: wait` returns the result of a job that has ended."""
     await sender.send(sender.job())
-    await run_queue(sender.customer.world, sender.customer.name)
+    await run_queue(sender.customer.harness, sender.customer.name)
     response = await sender.send(sender.job(), headers={"prefer": "wait=5"})
 
     assert (200, "Hello.") == (response.status, response.json["output"]["text"])
@@ -119,7 +119,7 @@ async def test_a_cloud_event_contains_a_job(sender: Sender):
     assert [(202, "structured"), (202, "binary")] == [
         (response.status, response.json["job_id"]) for response in (first, second)
     ]
-    await run_queue(sender.customer.world, sender.customer.name)
+    await run_queue(sender.customer.harness, sender.customer.name)
     assert ["Hello?", "Hello?"] == [
         request.json["messages"][0]["content"] for request in sender.customer.account.received
     ]

@@ -12,13 +12,13 @@ import pytest
 from shared.storage.base import Table
 from tests.support.fakes import Fault
 from tests.support.faulty_tables import faulty_table
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.ledger_machine import LedgerMachine, run_machine
 
 
-async def test_the_ledger_on_azurite_is_as_its_model(world: World, monkeypatch: pytest.MonkeyPatch):
+async def test_the_ledger_on_azurite_is_as_its_model(harness: Harness, monkeypatch: pytest.MonkeyPatch):
     """Each example has a partition of its own. The machine runs beside the loop that the sockets belong to."""
-    faulty, loop = faulty_table("azure", world, monkeypatch), asyncio.get_running_loop()
+    faulty, loop = faulty_table("azure", harness, monkeypatch), asyncio.get_running_loop()
 
     class OnAzurite(LedgerMachine):
         """On a table of Azurite."""

@@ -7,19 +7,19 @@ import uuid
 
 import pytest
 
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 
 @pytest.mark.parametrize("job_id", ["...", ".a", "a..b", "a.b_c-d"])
-async def test_a_blob_is_below_its_customer(world: World, job_id: str):
+async def test_a_blob_is_below_its_customer(harness: Harness, job_id: str):
     """The blob has the name, below the customer's, and the content type that the result says."""
-    customer = world.customer()
+    customer = harness.customer()
     own = f"{job_id}{uuid.uuid4().hex}"
 
     result = await customer.run(job_id=own, output={"blob": True})
 
     name = f"{customer.name}/{own}/result.json"
-    container = world.blobs.get_container_client(world.environment["RESULTS_CONTAINER"])
+    container = harness.blobs.get_container_client(harness.environment["RESULTS_CONTAINER"])
     blob = container.get_blob_client(name)
     data = await (await blob.download_blob()).readall()
     assert {

@@ -20,12 +20,12 @@ from shared.jobs import attempt
 from shared.jobs.fingerprint import fingerprint
 from shared.upstream import retry
 from tests.support.endpoint import Endpoint, completion, error
-from tests.support.harness import World, decoded, delivery, open_world
+from tests.support.harness import Harness, decoded, delivery, open_harness
 
 
-async def test_a_chat_job_ends_with_a_result(world: World):
+async def test_a_chat_job_ends_with_a_result(harness: Harness):
     """A chat job's result names the job, its answer, usage, connection and times, and repeats its metadata."""
-    customer = world.customer()
+    customer = harness.customer()
 
     result = await customer.run(job_id="job-1", metadata={"order": "7"})
 
@@ -57,9 +57,9 @@ async def test_a_chat_job_ends_with_a_result(world: World):
     } == result
 
 
-async def test_a_usage_record_is_written_with_the_finished_job(world: World):
+async def test_a_usage_record_is_written_with_the_finished_job(harness: Harness):
     """A call leaves one usage record with the provider's own counts, and the job's row is done."""
-    customer = world.customer()
+    customer = harness.customer()
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 50,
@@ -80,26 +80,26 @@ async def test_a_usage_record_is_written_with_the_finished_job(world: World):
     assert ("done", "succeeded") == (row["state"], row["status"])
 
 
-async def test_a_requeued_job_is_in_the_jobs_queue(world: World, monkeypatch: pytest.MonkeyPatch):
+async def test_a_requeued_job_is_in_the_jobs_queue(harness: Harness, monkeypatch: pytest.MonkeyPatch):
     """A job whose endpoint asks for a longer wait than a call sits out is hidden in its queue for that long."""
     monkeypatch.setattr(retry, "MAX_INLINE_WAIT_S", 0.5)
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(error(429, retry_after="2"))
     start = time.monotonic()
 
     published = await customer.deliver(message_id="m-1")
 
     assert published is None
-    job = await requeued(world, customer.name)
+    job = await requeued(harness, customer.name)
     assert "m-1" == job["job_id"]
     assert time.monotonic() - start >= 2
     result = await customer.run(json.dumps(job).encode())
     assert ("succeeded", 2, "m-1") == (result["status"], result["attempts"], result["job_id"])
 
 
-async def requeued(world: World, customer: str) -> dict[str, Any]:
+async def requeued(harness: Harness, customer: str) -> dict[str, Any]:
     """Wait for the customer's message in the jobs queue, and take it out."""
-    queue = world.queues.get_queue_client(world.environment["JOBS_QUEUE"])
+    queue = harness.queues.get_queue_client(harness.environment["JOBS_QUEUE"])
     async with asyncio.timeout(60):
         while True:
             async for message in queue.receive_messages(messages_per_page=32, visibility_timeout=1):
@@ -110,9 +110,9 @@ async def requeued(world: World, customer: str) -> dict[str, Any]:
             await asyncio.sleep(0.1)
 
 
-async def test_a_large_result_is_in_its_blob(world: World):
+async def test_a_large_result_is_in_its_blob(harness: Harness):
     """A result that does not fit a message is in its blob, and the message says where and what."""
-    customer = world.customer()
+    customer = harness.customer()
     customer.account.will_answer(completion("word " * 20_000))
 
     published = await customer.deliver(job_id="large")
@@ -121,7 +121,7 @@ async def test_a_large_result_is_in_its_blob(world: World):
     assert len(published) <= MESSAGE_LIMIT
     result = json.loads(published)
     blob = result["output_blob"]
-    client = world.blobs.get_blob_client(blob["container"], blob["name"])
+    client = harness.blobs.get_blob_client(blob["container"], blob["name"])
     data = await (await client.download_blob()).readall()
     properties = await client.get_blob_properties()
     assert "output" not in result
@@ -131,20 +131,20 @@ async def test_a_large_result_is_in_its_blob(world: World):
     assert "word " * 20_000 == json.loads(data)["output"]["text"]
 
 
-async def test_a_result_goes_to_its_own_queue(world: World):
+async def test_a_result_goes_to_its_own_queue(harness: Harness):
     """A result for an allowed queue is a message there."""
-    customer, special = world.customer(), world.environment["ALLOWED_RESULT_QUEUES"]
+    customer, special = harness.customer(), harness.environment["ALLOWED_RESULT_QUEUES"]
 
     assert await customer.deliver(job_id="special", output={"queue": special}) is None
 
-    assert ["special"] == [json.loads(body)["job_id"] for body in await world.messages(special)]
+    assert ["special"] == [json.loads(body)["job_id"] for body in await harness.messages(special)]
 
 
-async def test_an_input_is_read_from_a_blob(world: World):
+async def test_an_input_is_read_from_a_blob(harness: Harness):
     """`input_blob` names an input that does not fit a message."""
-    customer, prompt = world.customer(), "x" * 200_000
-    container = world.environment["INPUT_CONTAINERS"]
-    client = world.blobs.get_blob_client(container, f"{customer.name}/big.json")
+    customer, prompt = harness.customer(), "x" * 200_000
+    container = harness.environment["INPUT_CONTAINERS"]
+    client = harness.blobs.get_blob_client(container, f"{customer.name}/big.json")
     await client.upload_blob(json.dumps({"prompt": prompt}).encode())
     job = customer.job(input_blob=f"{container}/{customer.name}/big.json")
     del job["input"]
@@ -167,29 +167,29 @@ async def test_an_input_is_read_from_a_blob(world: World):
         {},
     ],
 )
-async def test_a_strange_submission_time_does_no_harm(world: World, submitted_at: Any):
+async def test_a_strange_submission_time_does_no_harm(harness: Harness, submitted_at: Any):
     """Whatever a caller writes into `_envelope`, its job ends with a result."""
-    customer = world.customer()
+    customer = harness.customer()
 
     result = await customer.run(_envelope={"submitted_at": submitted_at})
 
     assert result["status"] == "succeeded" or result["error"]["code"] in {"invalid_job", "timeout"}
 
 
-async def test_a_dead_letter_without_an_id_is_found_by_its_content(world: World):
+async def test_a_dead_letter_without_an_id_is_found_by_its_content(harness: Harness):
     """A job without `job_id` has a new message id in the poison queue, and ends under its first one."""
-    customer = world.customer()
+    customer = harness.customer()
     body = json.dumps(customer.job()).encode()
-    await world.services.ledger.claim(
+    await harness.services.ledger.claim(
         customer.name,
         "first-id",
         fingerprint=fingerprint(decode_job(body, default_id="first-id")),
         submitted_at=datetime.now(UTC),
     )
     expired = {"lease_until": datetime.now(UTC) - timedelta(seconds=1)}
-    await world.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_first-id", **expired})
+    await harness.table.update_entity({"PartitionKey": customer.name, "RowKey": "j_first-id", **expired})
 
-    result = decoded(await world.services.worker.dead_letter(delivery(body)))
+    result = decoded(await harness.services.worker.dead_letter(delivery(body)))
 
     assert ("first-id", "internal", 2) == (result["job_id"], result["error"]["code"], result["attempts"])
     assert [] == customer.account.received
@@ -200,7 +200,7 @@ async def test_a_missing_container_requeues_the_job_and_ends_it(
 ):
     """While the results container is missing a job that needs it is requeued, makes no call, and ends."""
     monkeypatch.setattr(attempt, "STORAGE_WAITS_S", ())
-    async with open_world(azurite, vault, endpoint) as opened:
+    async with open_harness(azurite, vault, endpoint) as opened:
         await opened.blobs.delete_container(opened.environment["RESULTS_CONTAINER"])
         customer = opened.customer()
 

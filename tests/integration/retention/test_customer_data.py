@@ -15,7 +15,7 @@ from local.vault.server import Vault
 from shared.retention.customer_data import CustomerData
 from shared.settings import Settings, read_settings
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
@@ -24,31 +24,33 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def own_world(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
-    """A world of this module's own."""
-    async with open_world(azurite, vault, endpoint) as opened:
+async def own_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+    """A harness of this module's own."""
+    async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 
 def data_of(customer: Customer) -> tuple[CustomerData, Settings]:
     """Return the customer's data on Storage, and the settings; one input container does not exist."""
-    settings = read_settings(customer.world.environment)
+    settings = read_settings(customer.harness.environment)
     settings = replace(settings, input_containers=(*settings.input_containers, "never-made"))
-    services = customer.world.services
+    services = customer.harness.services
     return CustomerData(services.table, services.blobs, settings, customer.name), settings
 
 
-async def test_data_of_real_jobs_is_exported_and_erased(own_world: World, tmp_path: Path):
+async def test_data_of_real_jobs_is_exported_and_erased(own_harness: Harness, tmp_path: Path):
     """On Storage: jobs with steps, blobs and input blobs are exported completely, then nothing is left of them."""
-    customer, other = own_world.customer(), own_world.customer()
+    customer, other = own_harness.customer(), own_harness.customer()
     data, settings = data_of(customer)
     (inputs, _) = settings.input_containers
     text = json.dumps({"prompt": "Hello?"}).encode()
-    await own_world.services.blobs.write(inputs, f"{customer.name}/in put.json", text, "application/json")
+    await own_harness.services.blobs.write(inputs, f"{customer.name}/in put.json", text, "application/json")
     for each in (customer, other):
         await each.run(job_id="blob", output={"blob": True})
         await each.run(job_id="steps", action="multi_chat", input={"prompts": ["One?", "Two?"]})
-    result = await own_world.services.blobs.read(settings.results_container, f"{customer.name}/blob/result.json", 9**9)
+    result = await own_harness.services.blobs.read(
+        settings.results_container, f"{customer.name}/blob/result.json", 9**9
+    )
     rows = {row["RowKey"] for row in await customer.rows()}
 
     exported = await data.export(tmp_path)
@@ -67,4 +69,4 @@ async def test_data_of_real_jobs_is_exported_and_erased(own_world: World, tmp_pa
     assert erased.nothing_left
     assert [] == await customer.rows()
     assert others == await other.rows()
-    assert (await own_world.services.blobs.page(settings.results_container, f"{other.name}/")).blobs
+    assert (await own_harness.services.blobs.page(settings.results_container, f"{other.name}/")).blobs

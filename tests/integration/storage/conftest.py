@@ -10,19 +10,19 @@ from shared.storage.base import Table
 from shared.storage.tables import AzureTable
 from tests.support.fakes import MemoryTable
 from tests.support.faulty_tables import FaultyTable, account_of, faulty_table, table_name
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 
 @pytest.fixture(params=["memory", "azure"])
-def table(request: pytest.FixtureRequest, world: World) -> Table:
+def table(request: pytest.FixtureRequest, harness: Harness) -> Table:
     """A table in memory, and one on Azurite."""
-    return MemoryTable() if request.param == "memory" else AzureTable(account_of(world), table_name(world))
+    return MemoryTable() if request.param == "memory" else AzureTable(account_of(harness), table_name(harness))
 
 
 @pytest.fixture(params=["memory", "azure"])
-def faulty(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
+def faulty(request: pytest.FixtureRequest, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
     """The same, with faults."""
-    return faulty_table(request.param, world, monkeypatch)
+    return faulty_table(request.param, harness, monkeypatch)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from shared.storage.base import BlobProperties, Blobs, BlobTooLarge, ContainerMi
 from shared.storage.blobs import AzureBlobs
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.faulty_tables import account_of
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 
 @pytest.fixture(params=["memory", "azure"])
-def blobs(request: pytest.FixtureRequest, world: World) -> Blobs:
+def blobs(request: pytest.FixtureRequest, harness: Harness) -> Blobs:
     """Blobs in memory, and on Azurite."""
-    return MemoryBlobs() if request.param == "memory" else AzureBlobs(account_of(world))
+    return MemoryBlobs() if request.param == "memory" else AzureBlobs(account_of(harness))
 
 
 @pytest.fixture
@@ -36,31 +36,31 @@ def prefix() -> str:
     return f"p-{uuid.uuid4().hex}"
 
 
-async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """All bytes are kept, and a second write replaces the first."""
-    container = world.environment["RESULTS_CONTAINER"]
+    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/job 1/ä.json", b"first", "application/json")
     await blobs.write(container, f"{prefix}/job 1/ä.json", bytes(range(256)), "application/json")
 
     assert bytes(range(256)) == await blobs.read(container, f"{prefix}/job 1/ä.json", 1000)
 
 
-async def test_a_missing_blob_is_none(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_a_missing_blob_is_none(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """A name that was never written to reads as None."""
-    assert await blobs.read(world.environment["RESULTS_CONTAINER"], f"{prefix}/none", 1000) is None
+    assert await blobs.read(harness.environment["RESULTS_CONTAINER"], f"{prefix}/none", 1000) is None
 
 
-async def test_an_empty_blob_is_empty(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_an_empty_blob_is_empty(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """A blob without bytes is not None."""
-    container = world.environment["RESULTS_CONTAINER"]
+    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
 
     assert await blobs.read(container, f"{prefix}/empty", 1000) == b""
 
 
-async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """A blob of exactly the limit is read; one byte more raises BlobTooLarge with the blob's name."""
-    container = world.environment["RESULTS_CONTAINER"]
+    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/large", b"x" * 1000, "text/plain")
 
     assert b"x" * 1000 == await blobs.read(container, f"{prefix}/large", 1000)
@@ -68,21 +68,21 @@ async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, world: World, prefix
         await blobs.read(container, f"{prefix}/large", 999)
 
 
-async def test_a_blob_has_its_media_type(world: World, prefix: str) -> None:
+async def test_a_blob_has_its_media_type(harness: Harness, prefix: str) -> None:
     """The content type of the write is the blob's own."""
-    container = world.environment["RESULTS_CONTAINER"]
-    await AzureBlobs(account_of(world)).write(container, f"{prefix}/image", b"png", "image/png")
+    container = harness.environment["RESULTS_CONTAINER"]
+    await AzureBlobs(account_of(harness)).write(container, f"{prefix}/image", b"png", "image/png")
 
-    blob = world.blobs.get_blob_client(container, f"{prefix}/image")
+    blob = harness.blobs.get_blob_client(container, f"{prefix}/image")
     properties = await blob.get_blob_properties()
 
     assert "image/png" == properties.content_settings.content_type
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_blobs_are_listed_by_prefix(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_blobs_are_listed_by_prefix(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """The pages have the blobs with the prefix, in order, with their properties."""
-    container, before = world.environment["RESULTS_CONTAINER"], datetime.now(UTC) - timedelta(seconds=2)
+    container, before = harness.environment["RESULTS_CONTAINER"], datetime.now(UTC) - timedelta(seconds=2)
     for name in (f"{prefix}/2/ä #%.json", f"{prefix}/1", f"{prefix}-other/1", f"{prefix}/3"):
         await blobs.write(container, name, b"x" * 7, "text/plain")
 
@@ -109,9 +109,9 @@ async def test_a_missing_container_has_its_own_error(blobs: Blobs) -> None:
         await blobs.page("never-made", "x/")
 
 
-async def test_a_blob_is_read_in_chunks(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_a_blob_is_read_in_chunks(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """A blob of any size is read in chunks; an empty one has no bytes, and a missing one is None."""
-    container, data = world.environment["RESULTS_CONTAINER"], bytes(range(256)) * 1000
+    container, data = harness.environment["RESULTS_CONTAINER"], bytes(range(256)) * 1000
     await blobs.write(container, f"{prefix}/large", data, "text/plain")
     await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
 
@@ -122,13 +122,13 @@ async def test_a_blob_is_read_in_chunks(blobs: Blobs, world: World, prefix: str)
     assert (data, b"", None) == (await read("large"), await read("empty"), await read("none"))
 
 
-async def test_a_blob_is_deleted(blobs: Blobs, world: World, prefix: str) -> None:
+async def test_a_blob_is_deleted(blobs: Blobs, harness: Harness, prefix: str) -> None:
     """The blob and its snapshots are deleted, other blobs are not; deleting it again is no error."""
-    container = world.environment["RESULTS_CONTAINER"]
+    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/1", b"x", "text/plain")
     await blobs.write(container, f"{prefix}/2", b"x", "text/plain")
     if isinstance(blobs, AzureBlobs):
-        await world.blobs.get_blob_client(container, f"{prefix}/1").create_snapshot()
+        await harness.blobs.get_blob_client(container, f"{prefix}/1").create_snapshot()
 
     await blobs.delete(container, f"{prefix}/1")
     await blobs.delete(container, f"{prefix}/1")
@@ -136,7 +136,7 @@ async def test_a_blob_is_deleted(blobs: Blobs, world: World, prefix: str) -> Non
     assert [f"{prefix}/2"] == [blob.name for blob in (await blobs.page(container, f"{prefix}/")).blobs]
 
 
-async def test_the_error_for_a_missing_container_names_it(world: World) -> None:
+async def test_the_error_for_a_missing_container_names_it(harness: Harness) -> None:
     """A failed write has the container, the operation and Storage's error code."""
     with pytest.raises(StorageUnavailable, match="container never-made: write: 404 ContainerNotFound"):
-        await AzureBlobs(account_of(world)).write("never-made", "x", b"x", "text/plain")
+        await AzureBlobs(account_of(harness)).write("never-made", "x", b"x", "text/plain")

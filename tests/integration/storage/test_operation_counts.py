@@ -14,7 +14,7 @@ from aiohttp import web
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint, completion, pixels
-from tests.support.faults import FaultyWorld, open_faulty_world
+from tests.support.faults import FaultyHarness, open_faulty_harness
 from tests.support.harness import Customer
 
 CLAIM = "table transaction insert j"
@@ -66,14 +66,14 @@ _JOBS: dict[str, dict[str, Any]] = {
 
 
 @pytest_asyncio.fixture(scope="module")
-async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyWorld]:
-    """A world whose Storage operations are recorded."""
-    async with open_faulty_world(azurite, vault, endpoint) as opened:
+async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyHarness]:
+    """A harness whose Storage operations are recorded."""
+    async with open_faulty_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("kind", OPERATIONS)
-async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
+async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     """The first attempt of a job of this kind makes these operations, in this order, and no others."""
     customer = faulty.customer()
     customer.account.will_answer(*_answers(kind, faulty, customer))
@@ -88,7 +88,9 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyWorld, kind: str):
     assert OPERATIONS[kind] == [met.name for met in faulty.watch.of(customer.name, "table", "blob", "queue")]
 
 
-def _answers(kind: str, faulty: FaultyWorld, customer: Customer) -> list[Callable[..., Awaitable[web.StreamResponse]]]:
+def _answers(
+    kind: str, faulty: FaultyHarness, customer: Customer
+) -> list[Callable[..., Awaitable[web.StreamResponse]]]:
     if kind == "chat, its answer too large for a message":
         return [completion("x" * 25_000)]  # the output contains it twice: as its text, and in the choices
     if kind == "chat, its answer too large for a row":
@@ -102,7 +104,7 @@ async def _picture(_: web.Request) -> web.StreamResponse:
     return web.Response(body=pixels(), content_type="image/png")
 
 
-def _after(faulty: FaultyWorld, customer: Customer, steps: int) -> Callable[..., Awaitable[web.StreamResponse]]:
+def _after(faulty: FaultyHarness, customer: Customer, steps: int) -> Callable[..., Awaitable[web.StreamResponse]]:
     """Answer once so many steps have been stored."""
 
     async def answer(request: web.Request) -> web.StreamResponse:

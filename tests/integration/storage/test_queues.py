@@ -14,36 +14,36 @@ from shared.storage.base import Queues
 from shared.storage.queues import AzureQueues
 from tests.support.fakes import MemoryQueues
 from tests.support.faulty_tables import account_of
-from tests.support.harness import World
+from tests.support.harness import Harness
 
 WEEK_S = 7 * 24 * 3600
 
 
 @pytest.fixture(params=["memory", "azure"])
-def queues(request: pytest.FixtureRequest, world: World) -> Queues:
+def queues(request: pytest.FixtureRequest, harness: Harness) -> Queues:
     """Queues in memory, and on Azurite."""
-    return MemoryQueues() if request.param == "memory" else AzureQueues(account_of(world))
+    return MemoryQueues() if request.param == "memory" else AzureQueues(account_of(harness))
 
 
 @pytest.fixture
-async def queue(world: World) -> str:
+async def queue(harness: Harness) -> str:
     """A new queue."""
     name = f"q-{uuid.uuid4().hex}"
-    await world.queues.create_queue(name)
+    await harness.queues.create_queue(name)
     return name
 
 
-async def received(queues: Queues, world: World, queue: str) -> list[bytes]:
+async def received(queues: Queues, harness: Harness, queue: str) -> list[bytes]:
     """The messages that can be received now."""
     if isinstance(queues, MemoryQueues):
         return [body for body, delay_s in queues.sent[queue] if not delay_s]
-    return await world.messages(queue)
+    return await harness.messages(queue)
 
 
-async def test_the_error_for_a_missing_queue_names_it(world: World) -> None:
+async def test_the_error_for_a_missing_queue_names_it(harness: Harness) -> None:
     """A failed send has the queue, the operation and Storage's error code."""
     with pytest.raises(StorageUnavailable, match="queue never-made: send: 404 QueueNotFound"):
-        await AzureQueues(account_of(world)).send("never-made", b"x")
+        await AzureQueues(account_of(harness)).send("never-made", b"x")
 
 
 @pytest.mark.parametrize(
@@ -51,30 +51,30 @@ async def test_the_error_for_a_missing_queue_names_it(world: World) -> None:
     [b"{}", bytes(range(256)), "Grüße 🙂 <&>".encode(), b"x" * MESSAGE_LIMIT],
     ids=["small", "bytes", "unicode", "largest"],
 )
-async def test_a_message_is_received_as_it_was_sent(queues: Queues, world: World, body: bytes, queue: str) -> None:
+async def test_a_message_is_received_as_it_was_sent(queues: Queues, harness: Harness, body: bytes, queue: str) -> None:
     """The receiver gets exactly the bytes, up to the maximum size of a message."""
     await queues.send(queue, body)
 
-    assert [body] == await received(queues, world, queue)
+    assert [body] == await received(queues, harness, queue)
 
 
 @pytest.mark.parametrize("delay_s", [0.2, 60, WEEK_S, 1.1 * WEEK_S])
-async def test_a_delayed_message_is_hidden(queues: Queues, world: World, delay_s: float, queue: str) -> None:
+async def test_a_delayed_message_is_hidden(queues: Queues, harness: Harness, delay_s: float, queue: str) -> None:
     """A message with a delay is in the queue, but hidden; a delay beyond Storage's limit is cut."""
     began = time.monotonic()
     await queues.send(queue, b"later", delay_s=delay_s)
-    messages = await received(queues, world, queue)
+    messages = await received(queues, harness, queue)
 
     assert [] == messages or time.monotonic() - began > 1 > delay_s  # whoever looks so late may find it
     if isinstance(queues, AzureQueues) and not messages:
-        properties = await world.queues.get_queue_client(queue).get_queue_properties()
+        properties = await harness.queues.get_queue_client(queue).get_queue_properties()
         assert 1 == properties.approximate_message_count
 
 
-async def test_a_delayed_message_becomes_visible(world: World, queue: str) -> None:
+async def test_a_delayed_message_becomes_visible(harness: Harness, queue: str) -> None:
     """After its delay, rounded up to seconds, the message can be received."""
-    await AzureQueues(account_of(world)).send(queue, b"later", delay_s=0.5)
+    await AzureQueues(account_of(harness)).send(queue, b"later", delay_s=0.5)
 
     await asyncio.sleep(1.1)
 
-    assert [b"later"] == await world.messages(queue)
+    assert [b"later"] == await harness.messages(queue)

@@ -18,7 +18,7 @@ from shared.storage import account as accounts
 from shared.storage.base import Row, RowChanged, RowExists, Table
 from shared.storage.tables import AzureTable
 from tests.support.faulty_tables import account_of
-from tests.support.harness import World
+from tests.support.harness import Harness
 from tests.support.table_rows import keys
 
 
@@ -234,9 +234,9 @@ METHODS: dict[str, Callable[[Table, str], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_the_error_for_a_missing_table_names_it(world: World, method: str) -> None:
+async def test_the_error_for_a_missing_table_names_it(harness: Harness, method: str) -> None:
     """For each method, the error has the table, the operation and Storage's error code."""
-    missing = AzureTable(account_of(world), "neverMade")
+    missing = AzureTable(account_of(harness), "neverMade")
 
     with pytest.raises(StorageUnavailable, match=rf"table neverMade: {method.strip()}: 404 TableNotFound"):
         await METHODS[method](missing, "p")
@@ -244,12 +244,12 @@ async def test_the_error_for_a_missing_table_names_it(world: World, method: str)
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_unreachable_storage_is_unavailable(
-    world: World, monkeypatch: pytest.MonkeyPatch, method: str
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """If nothing listens, every method raises StorageUnavailable and shows no key."""
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a;"
-    nowhere = replace(account_of(world), settings=StorageAccount(Secret(text), "", "", "", ""))
+    nowhere = replace(account_of(harness), settings=StorageAccount(Secret(text), "", "", "", ""))
 
     with pytest.raises(StorageUnavailable, match=f"table jobs: {method.strip()}") as raised:
         await METHODS[method](AzureTable(nowhere, "jobs"), "p")

@@ -37,7 +37,7 @@ from shared.telemetry.base import SILENT, Telemetry
 from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, completion, error, reply
-from tests.support.harness import Customer, World, open_world
+from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import send
 
 ROOT = Path(__file__).parents[3]
@@ -94,16 +94,16 @@ class Collected:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[World]:
-    """A world with queues that no other test puts anything into."""
-    async with open_world(azurite, vault, endpoint) as opened:
+async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+    """A harness with queues that no other test puts anything into."""
+    async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
 
-def with_telemetry(world: World, telemetry: Telemetry) -> World:
-    """The world, with that telemetry."""
+def with_telemetry(harness: Harness, telemetry: Telemetry) -> Harness:
+    """The harness, with that telemetry."""
     own = {"telemetry": telemetry, "limiter": Limiter(), "breakers": Breakers(on_change=telemetry.breaker_changed)}
-    return replace(world, services=replace(world.services, **own))
+    return replace(harness, services=replace(harness.services, **own))
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def collected() -> Iterator[Collected]:
 
 
 @pytest.fixture
-def customer(quiet: World, collected: Collected) -> Customer:
+def customer(quiet: Harness, collected: Collected) -> Customer:
     """A customer of one test, whose jobs are reported."""
     return with_telemetry(quiet, collected.telemetry()).customer()
 
 
 async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
     """Submit a job over HTTP; return its message."""
-    response = await send(customer.world, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+    response = await send(customer.harness, "POST", "jobs", json_body=customer.job(**members), headers=headers)
     assert response.status == 202
     (message,) = await customer.queued()
     return message
@@ -178,7 +178,7 @@ async def test_spans_say_whose_and_what(customer: Customer, collected: Collected
         "customer_ai_jobs.attempt": 1,
         "customer_ai_jobs.status": "succeeded",
     }
-    assert int(customer.world.endpoint.url.rpartition(":")[2]) == call.pop("server.port")
+    assert int(customer.harness.endpoint.url.rpartition(":")[2]) == call.pop("server.port")
     assert call == ours | {
         "customer_ai_jobs.connection": "default",
         "gen_ai.operation.name": "chat",
@@ -220,7 +220,7 @@ async def test_metrics_of_a_job(customer: Customer, collected: Collected):
 
 
 @pytest.mark.parametrize("content", [False, True])
-async def test_content_is_reported_only_if_it_is_on(quiet: World, collected: Collected, content: bool):
+async def test_content_is_reported_only_if_it_is_on(quiet: Harness, collected: Collected, content: bool):
     """Prompts and answers are reported only if the setting is on, and then in the form of the conventions."""
     customer = with_telemetry(quiet, collected.telemetry(content=content)).customer()
     customer.account.will_answer(completion(ANSWER))
@@ -273,7 +273,7 @@ async def test_failed_job_reports_its_code(customer: Customer, collected: Collec
 
 async def test_message_that_is_no_job_is_counted(customer: Customer, collected: Collected):
     """A message that can't be read is a failed job without a span."""
-    await customer.world.deliver(b"nonsense")
+    await customer.harness.deliver(b"nonsense")
 
     expected = {
         "customer_ai_jobs.status": "failed",
@@ -312,7 +312,7 @@ async def test_requeued_job_keeps_its_trace(customer: Customer, collected: Colle
     assert "rate_limited" == collected.spans["job chat"].attributes["customer_ai_jobs.requeue_reason"]
 
 
-async def test_all_attempts_of_a_job_are_one_trace(quiet: World, collected: Collected):
+async def test_all_attempts_of_a_job_are_one_trace(quiet: Harness, collected: Collected):
     """A job from the queue starts a trace with its first attempt, and its message then carries it."""
     sent: list[bytes] = []
 
@@ -320,10 +320,10 @@ async def test_all_attempts_of_a_job_are_one_trace(quiet: World, collected: Coll
         async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:  # noqa: ARG002
             sent.append(body)
 
-    world = with_telemetry(quiet, collected.telemetry())
-    customer = world.customer()
-    customer.world.services = replace(
-        world.services,
+    harness = with_telemetry(quiet, collected.telemetry())
+    customer = harness.customer()
+    customer.harness.services = replace(
+        harness.services,
         queues=RecordingQueues(),  # type: ignore[arg-type]
     )
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
@@ -339,7 +339,7 @@ async def test_all_attempts_of_a_job_are_one_trace(quiet: World, collected: Coll
 
 async def test_throttled_job_is_counted_and_has_no_span(customer: Customer, collected: Collected):
     """A throttled job has no span: thousands of them would be thousands of spans that say nothing."""
-    services = customer.world.services
+    services = customer.harness.services
     with services.limiter.admit(customer.name, "default"):
         services.limiter.of(customer.name, "default").jobs = 1000
         message = await submit(customer)
@@ -398,7 +398,7 @@ async def test_trace_in_a_message_may_be_anything(customer: Customer, collected:
     assert collected.spans["job chat"].parent is None
 
 
-async def test_message_has_no_trace_if_telemetry_is_off(quiet: World):
+async def test_message_has_no_trace_if_telemetry_is_off(quiet: Harness):
     """If telemetry is off, a message carries no trace, whatever the request had."""
     customer = quiet.customer()
 
@@ -472,9 +472,9 @@ def exporter_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 
 
-def telemetry_of(world: World) -> OpenTelemetry:
-    """Return the telemetry of the world's jobs."""
-    telemetry = world.services.telemetry
+def telemetry_of(harness: Harness) -> OpenTelemetry:
+    """Return the telemetry of the harness's jobs."""
+    telemetry = harness.services.telemetry
     assert isinstance(telemetry, OpenTelemetry)
     return telemetry
 
@@ -485,8 +485,8 @@ async def test_telemetry_reaches_application_insights(
 ):
     """With a connection string, a job's spans and metrics arrive by the time the worker ends, and no key does."""
     string = ingestion.connection_string
-    async with open_world(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as world:
-        customer, down = world.customer(), world.customer()
+    async with open_harness(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
+        customer, down = harness.customer(), harness.customer()
         down.account.will_answer(*[error(503)] * FAILURES)
         await customer.run(input={"prompt": QUESTION})
         for _ in range(FAILURES // 2):
@@ -522,14 +522,14 @@ async def test_failing_export_affects_no_job(
     else:
         string = "nonsense"
 
-    async with open_world(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as world:
-        customer = world.customer()
+    async with open_harness(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
+        customer = harness.customer()
         async with asyncio.timeout(30):
             results = []
             for _ in range(3):
                 results.append(await customer.run())
                 if trouble != "hangs":
-                    await asyncio.to_thread(telemetry_of(world).providers[0].force_flush)
+                    await asyncio.to_thread(telemetry_of(harness).providers[0].force_flush)
             if trouble == "hangs":  # and go on while something hangs
                 await ingestion.came.wait()
                 results.append(await customer.run())

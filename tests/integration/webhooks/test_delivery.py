@@ -14,7 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.errors import StorageUnavailable
 from tests.support.callback_receiver import BODY, Receiver, abort, answers_with, open_receiver
-from tests.support.harness import Customer, World
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.signatures import new_secret
 
@@ -26,33 +26,33 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield opened
 
 
-async def take(world: World) -> list[bytes]:
+async def take(harness: Harness) -> list[bytes]:
     """Take the messages of the callbacks queue."""
-    return await world.messages(world.environment["CALLBACKS_QUEUE"])
+    return await harness.messages(harness.environment["CALLBACKS_QUEUE"])
 
 
 @pytest.fixture
-def customer(world: World) -> Customer:
+def customer(harness: Harness) -> Customer:
     """A customer with a signing secret."""
-    customer = world.customer()
-    world.keep(f"webhook--{customer.name}", new_secret())
+    customer = harness.customer()
+    harness.put_secret(f"webhook--{customer.name}", new_secret())
     return customer
 
 
 async def status_of(customer: Customer, job_id: str) -> dict[str, Any] | None:
     """Return the callback in the job's status document."""
-    response = await send(customer.world, "GET", f"jobs/{customer.name}/{job_id}")
+    response = await send(customer.harness, "GET", f"jobs/{customer.name}/{job_id}")
     return response.json.get("callback")
 
 
 async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Receiver):
     """The receiver gets the bytes of the results queue, signed with the customer's secret."""
     secret = new_secret()
-    customer.world.keep(f"webhook--{customer.name}", secret)
+    customer.harness.put_secret(f"webhook--{customer.name}", secret)
     result = await customer.deliver(job_id="order.1", output={"callback": receiver.url})
     assert await status_of(customer, "order.1") is None
-    (message,) = await take(customer.world)
-    await customer.world.services.callbacks.deliver(message)
+    (message,) = await take(customer.harness)
+    await customer.harness.services.callbacks.deliver(message)
 
     ((headers, body),) = receiver.received
     assert result == body
@@ -67,8 +67,8 @@ async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Rec
 async def test_a_job_can_have_only_a_callback(customer: Customer, receiver: Receiver):
     """A job with `queue` off delivers its result by callback."""
     assert await customer.deliver(job_id="quiet", output={"callback": receiver.url, "queue": False}) is None
-    (message,) = await take(customer.world)
-    await customer.world.services.callbacks.deliver(message)
+    (message,) = await take(customer.harness)
+    await customer.harness.services.callbacks.deliver(message)
 
     assert "succeeded" == json.loads(receiver.received[0][1])["status"]
 
@@ -77,12 +77,12 @@ async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiv
     """A job that failed or was cancelled calls back too."""
     await customer.deliver(job_id="failed", model="m", connection="none", output={"callback": receiver.url})
     job = customer.job(job_id="off", output={"callback": receiver.url})
-    assert 202 == (await send(customer.world, "POST", "jobs", json_body=job)).status
-    await send(customer.world, "DELETE", f"jobs/{customer.name}/off")
+    assert 202 == (await send(customer.harness, "POST", "jobs", json_body=job)).status
+    await send(customer.harness, "DELETE", f"jobs/{customer.name}/off")
     for body in await customer.queued():
-        await customer.world.deliver(body)
-    for message in await take(customer.world):
-        await customer.world.services.callbacks.deliver(message)
+        await customer.harness.deliver(body)
+    for message in await take(customer.harness):
+        await customer.harness.services.callbacks.deliver(message)
 
     assert ["connection_not_found", "cancelled"] == [json.loads(body)["error"]["code"] for _, body in receiver.received]
 
@@ -91,19 +91,19 @@ async def test_a_redelivered_job_does_not_call_back_again(customer: Customer, re
     """A delivered callback stays delivered, however often the job's message is redelivered."""
     for _ in range(2):
         await customer.deliver(job_id="twice", output={"callback": receiver.url})
-        for message in await take(customer.world):
-            await customer.world.services.callbacks.deliver(message)
+        for message in await take(customer.harness):
+            await customer.harness.services.callbacks.deliver(message)
 
     assert 1 == len(receiver.received)
 
 
 async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, receiver: Receiver, monkeypatch):
     """If the message could not be sent, the job is requeued, calls no model again, and calls back then."""
-    queues = customer.world.services.queues
+    queues = customer.harness.services.queues
     send = type(queues).send
 
     async def fail(self: Any, queue: str, body: bytes, *, delay_s: float = 0) -> None:
-        if queue == customer.world.environment["CALLBACKS_QUEUE"]:
+        if queue == customer.harness.environment["CALLBACKS_QUEUE"]:
             raise StorageUnavailable("The queue is down.", 0)
         await send(self, queue, body, delay_s=delay_s)
 
@@ -111,9 +111,9 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
     assert await customer.deliver(job_id="later", output={"callback": receiver.url}) is None
     monkeypatch.setattr(type(queues), "send", send)
     (again,) = await customer.queued()
-    assert await customer.world.deliver(again) is not None
-    (message,) = await take(customer.world)
-    await customer.world.services.callbacks.deliver(message)
+    assert await customer.harness.deliver(again) is not None
+    (message,) = await take(customer.harness)
+    await customer.harness.services.callbacks.deliver(message)
 
     assert (1, 1) == (len(receiver.received), len(customer.account.received))
 
@@ -134,7 +134,7 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
 )
 async def test_urls_that_are_not_allowed_are_refused_on_submission(customer: Customer, url: str, says: str):
     """Over HTTP and by queue, before any call, with the member's name and nothing of the URL."""
-    refused = await send(customer.world, "POST", "jobs", json_body=customer.job(output={"callback": url}))
+    refused = await send(customer.harness, "POST", "jobs", json_body=customer.job(output={"callback": url}))
     result = await customer.run(output={"callback": url})
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
@@ -147,7 +147,7 @@ async def test_nothing_of_the_response_or_the_url_leaks(customer: Customer, rece
     """The receiver's text, the URL's query and the secret are in no log, row, message or status."""
     caplog.set_level(logging.DEBUG)
     secret = new_secret()
-    customer.world.keep(f"webhook--{customer.name}", secret)
+    customer.harness.put_secret(f"webhook--{customer.name}", secret)
     url = receiver.url
     answers = [
         answers_with(200),
@@ -160,8 +160,8 @@ async def test_nothing_of_the_response_or_the_url_leaks(customer: Customer, rece
     for number, answer in enumerate(answers):
         receiver.answers.append(answer)
         await customer.deliver(job_id=f"j{number}", output={"callback": url})
-        for message in await take(customer.world):
-            await customer.world.services.callbacks.deliver(message)
+        for message in await take(customer.harness):
+            await customer.harness.services.callbacks.deliver(message)
     assert len(answers) == len(receiver.received)
 
     documents = [str(await status_of(customer, f"j{number}")) for number in range(len(answers))]
