@@ -38,6 +38,17 @@ def test_a_json_escaped_key_is_redacted(escaped: str):
     assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{escaped}"}}'.encode(), Secret(KEYS[1]))
 
 
+def test_a_key_of_letters_and_digits_is_redacted_among_escapes():
+    """The other escapes of the text stay, because the key itself has none."""
+    assert r'{"a": "\/ ***"}' == redact(r'{"a": "\/ ab90123456"}', Secret("Ab90123456"))
+
+
+@pytest.mark.parametrize(("key", "shown"), [("Ab90123", "Ab90123"), ("Ab901234", "***")])
+def test_a_key_is_redacted_from_eight_characters_on(key: str, shown: str):
+    """A shorter key would match ordinary text; a text that is nothing but the key is redacted as well."""
+    assert shown == redact(key, Secret(key))
+
+
 def test_other_text_is_not_changed():
     """Text without the key stays as it is, and a key that is too short is not redacted."""
     assert "nothing of it" == redact("nothing of it", Secret(KEYS[0]))

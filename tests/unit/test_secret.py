@@ -66,6 +66,7 @@ def test_secrets_are_compared_by_their_text():
     assert Secret(MARK) != Secret("other")
     assert Secret(MARK) != MARK
     assert Secret("***") != "***"
+    assert (Secret(MARK) == MARK) is False
 
 
 def test_an_empty_secret_is_false():

@@ -118,6 +118,53 @@ async def test_a_reread_says_whether_the_vault_answered(vault: Vault):
     assert ("v2", 3) == (await vault.get(), vault.reads)
 
 
+async def test_a_reread_after_a_failure_does_not_return_an_expired_secret(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+):
+    """If a secret ends just after a reread, and the vault is down, a reread raises: there may be a new version."""
+    vault.expires_on = datetime(2026, 11, 20, tzinfo=UTC)
+    monkeypatch.setattr(secret_cache, "now", lambda: vault.expires_on - timedelta(seconds=1))
+    await vault.cache.reread("key", vault.load)
+    monkeypatch.setattr(secret_cache, "now", lambda: vault.expires_on)
+    vault.is_down = True
+    await refusal(vault)
+
+    with pytest.raises(VaultUnavailable):
+        await vault.cache.reread("key", vault.load)
+
+    assert 2 == vault.reads
+
+
+async def test_a_read_ends_the_memory_of_a_failure(vault: Vault):
+    """Once the vault answers, a flood of rereads is one read again, as if it had never failed."""
+    vault.is_down = True
+    await refusal(vault)
+    vault.is_down = False
+    vault.now += REREAD_S
+
+    for _ in range(3):
+        await vault.cache.reread("key", vault.load)
+
+    assert 2 == vault.reads
+
+
+async def test_a_forgotten_secret_is_read_again_at_once(vault: Vault):
+    """After `forget` neither the old version is served, however fresh it is, nor an error of the vault."""
+    await vault.get()
+    vault.version = "v2"
+    vault.cache.forget("key")
+    assert vault.cache.peek("key") is None
+    assert "v2" == await vault.get()
+
+    vault.cache.forget("key")
+    vault.is_down = True
+    await refusal(vault)
+    vault.is_down = False
+    vault.cache.forget("key")
+
+    assert ("v2", 4) == (await vault.get(), vault.reads)
+
+
 async def test_a_read_that_was_forgotten_is_not_kept(vault: Vault):
     """Whoever waits for it gets its result; whoever comes after `forget` starts a new read, and that one is kept."""
     vault.gate = asyncio.Event()
