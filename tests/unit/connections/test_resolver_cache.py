@@ -113,6 +113,22 @@ async def test_a_rotated_key_is_found_at_once(connections: Connections, store: M
     assert renewed is await connections.resolve("contoso", "default")
 
 
+async def test_a_forgotten_connection_is_read_again(connections: Connections, store: MemoryCredentials) -> None:
+    """After `forget` the next job gets the new version, and no other connection is read again."""
+    store.put("contoso", version="v1")
+    store.put("contoso", "spare")
+    store.put("fabrikam")
+    for customer, name in store.secrets:
+        await connections.resolve(customer, name)
+    store.put("contoso", version="v2")
+
+    connections.forget("contoso", "default")
+
+    versions = [(await connections.resolve(customer, name)).version for customer, name in store.secrets]
+    assert "v2" == versions[0]
+    assert [2, 1, 1] == [store.reads[key] for key in store.secrets]
+
+
 async def test_an_unchanged_key_is_not_rotated(connections: Connections, store: MemoryCredentials) -> None:
     """If the secret is still the same version, None is returned."""
     store.put("contoso")

@@ -233,6 +233,15 @@ async def test_a_callback_is_signed_with_each_secret():
     assert 2 == len(headers["webhook-signature"].split(" "))
 
 
+@pytest.mark.parametrize("customer", ["", "No Name", "acme--spare", "../acme"])
+async def test_an_invalid_name_is_never_read(customer: str):
+    """No secret of another name, such as a connection's, verifies a webhook: False, without a read."""
+    key = new_secret()
+    store = Secrets({customer: key})
+
+    assert (await Signing(store).verify(customer, b"{}", signed(key, b"{}")), store.reads) == (False, 0)
+
+
 async def test_a_customer_without_a_secret_can_not_sign():
     """The error says so; a secret that is stored meanwhile is used seconds later."""
     store, clock = Secrets({}), Clock()
