@@ -181,6 +181,43 @@ async def test_a_new_key_that_is_refused_too_is_not_read_again_at_once(
     assert 2 == store.reads["contoso", "default"]
 
 
+async def test_a_version_that_is_in_memory_replaces_a_refused_one(
+    connections: Connections, store: MemoryCredentials, clock: ManualClock
+) -> None:
+    """If other jobs have found the new version, or that the secret is disabled, a refused job needs no read."""
+    store.put("contoso", version="v1")
+    refused = await connections.resolve("contoso", "default")
+    store.put("contoso", version="v2")
+    clock.advance(FRESH_S)
+    renewed = await connections.resolve("contoso", "default")
+    assert renewed is await connections.find_rotated(refused)
+
+    store.put("contoso", enabled=False)
+    clock.advance(FRESH_S)
+    for _ in range(2):
+        with pytest.raises(ConnectionDisabled):
+            await connections.resolve("contoso", "default")
+        with pytest.raises(ConnectionDisabled):
+            await connections.find_rotated(refused)
+
+    assert 3 == store.reads["contoso", "default"]
+
+
+async def test_a_refused_connection_that_is_no_longer_in_memory_is_read(
+    connections: Connections, store: MemoryCredentials
+) -> None:
+    """A refused job finds the new version after the old one was forgotten or discarded."""
+    store.put("contoso", version="v1")
+    refused = await connections.resolve("contoso", "default")
+    store.put("contoso", version="v2")
+    connections.forget("contoso", "default")
+
+    renewed = await connections.find_rotated(refused)
+
+    assert renewed is not None
+    assert "v2" == renewed.version
+
+
 async def test_a_refused_key_that_was_disabled_is_an_error(connections: Connections, store: MemoryCredentials) -> None:
     """If the reread finds the secret disabled, that error is raised."""
     store.put("contoso")
@@ -463,3 +500,16 @@ async def test_a_refused_static_connection_is_not_rotated(store: MemoryCredentia
 
     assert await connections.find_rotated(refused) is None
     assert 1 == store.reads["contoso", "default"]
+
+
+async def test_a_job_of_the_static_connection_does_not_change_to_the_customers_own(
+    store: MemoryCredentials, clock: ManualClock
+) -> None:
+    """A job that began on the operator's account never goes on with the key that the customer has stored since."""
+    connections = Connections(settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
+    refused = await connections.resolve("contoso", "default")
+    store.put("contoso")
+    clock.advance(REREAD_S)
+    assert "key_vault" == (await connections.resolve("contoso", "default")).source
+
+    assert await connections.find_rotated(refused) is None
