@@ -1,0 +1,184 @@
+"""The way of one chat job through the code: the frames from its trigger to the HTTP client, and all that it passes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tomllib
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import azure.functions as func
+import pytest
+import pytest_asyncio
+
+import function_app
+from shared.upstream.client import UpstreamClient
+from tests.support.clients import Tokens
+from tests.support.customers import Customer
+from tests.support.endpoint import Endpoint
+from tests.support.workers import Worker, open_worker
+
+ROOT = Path(__file__).parents[3]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+LAYERS = {
+    package.strip(): number for number, layer in enumerate(CONTRACTS[0]["layers"]) for package in layer.split("|")
+}
+PATH = [
+    "function_app:run_job",
+    "shared.jobs.worker:Worker.process",
+    "shared.jobs.executor:Executor.execute",
+    "shared.actions.chat:run",
+    "shared.actions.completion:complete_chat",
+    "shared.jobs.context:ActionContext.call",
+    "shared.upstream.client:UpstreamClient.send",
+]
+
+
+def name_of(frame: FrameType) -> str | None:
+    """Return `module:function` of a frame, or None if its code is not the app's."""
+    path = Path(frame.f_code.co_filename)
+    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in {"shared", "function_app.py"}:
+        return None
+    return f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{frame.f_code.co_qualname}"
+
+
+def stack_of(frame: FrameType | None) -> Iterator[str]:
+    """Return the app's functions on the stack, the innermost first."""
+    while frame is not None:
+        name = name_of(frame)
+        if name is not None:
+            yield name
+        frame = frame.f_back
+
+
+class RecordingClient(UpstreamClient):
+    """The HTTP client, which records the stack of each request."""
+
+    def __init__(self) -> None:
+        super().__init__(Tokens(), allow_local=True)
+        self.stacks: list[list[str]] = []
+
+    async def _exchange(self, *arguments: Any) -> Any:
+        self.stacks.append([*stack_of(inspect.currentframe())][::-1])
+        return await super()._exchange(*arguments)
+
+
+@dataclass
+class Profile:
+    """The calls of the app's functions. A coroutine that is resumed is not called again."""
+
+    calls: list[tuple[str | None, str]] = field(default_factory=list)
+    """The caller, if it is the app's, and the function."""
+    _frames: dict[int, FrameType] = field(default_factory=dict)
+    """By id; kept, so that no later frame has the same id."""
+
+    def record(self, frame: FrameType, event: str, _: Any) -> None:
+        """See sys.setprofile."""
+        name = name_of(frame) if event == "call" and id(frame) not in self._frames else None
+        if name is not None and "<" not in name.rpartition(".")[2]:  # a comprehension is part of its function
+            self._frames[id(frame)] = frame
+            self.calls.append((next(stack_of(frame.f_back), None), name))
+
+    def modules(self) -> set[str]:
+        """Return the modules whose code was run."""
+        return {name.partition(":")[0] for _, name in self.calls}
+
+    def functions(self) -> set[str]:
+        """Return the functions that were run."""
+        return {name for _, name in self.calls}
+
+    def climbs(self) -> set[tuple[str, str]]:
+        """Return the calls into a package of a higher layer than the caller's."""
+        pairs = {(caller, name) for caller, name in self.calls if caller is not None}
+        return {(caller, name) for caller, name in pairs if layer_of(name) < layer_of(caller)}
+
+
+def layer_of(name: str) -> int:
+    """Return the number of a function's layer in import-linter's contract; the highest is 0, the triggers' -1."""
+    return LAYERS[name.split(".")[1].partition(":")[0]] if name.startswith("shared.") else -1
+
+
+@contextmanager
+def profiled() -> Iterator[Profile]:
+    """Profile the calls of the block."""
+    profile = Profile()
+    sys.setprofile(profile.record)
+    try:
+        yield profile
+    finally:
+        sys.setprofile(None)
+
+
+class Results:
+    """The output binding of the trigger."""
+
+    value: bytes | None = None
+
+    def set(self, value: bytes) -> None:
+        """See func.Out."""
+        self.value = value
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client() -> AsyncIterator[RecordingClient]:
+    """A client that records stacks."""
+    client = RecordingClient()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def worker(endpoint: Endpoint, client: RecordingClient, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker, whose services the triggers use."""
+    worker = open_worker(endpoint, client)
+    monkeypatch.setattr(function_app, "services", lambda: worker.services)
+    return worker
+
+
+async def run_job(customer: Customer) -> bytes | None:
+    """Call the trigger with a chat job, as the Functions host does; return what it publishes."""
+    results = Results()
+    message = func.QueueMessage(id=uuid.uuid4().hex, body=customer.body())
+    await function_app.run_job._function.get_user_function()(message, results)
+    return results.value
+
+
+async def test_seven_functions_lie_between_the_trigger_and_the_request(worker: Worker, client: RecordingClient):
+    """A reader who follows a chat job meets these functions, each called by the one before it, and no other."""
+    published = await run_job(worker.customer())
+
+    assert published is not None
+    assert [PATH] == client.stacks
+
+
+async def test_a_chat_job_passes_few_functions(worker: Worker):
+    """
+    From its message to its result a job whose connection is in memory passes so many modules, functions and calls at
+    most. A change that needs more of them is a reason to look for what it could do without.
+    """
+    customer = worker.customer()
+    await run_job(customer)
+
+    with profiled() as profile:
+        published = await run_job(customer)
+
+    assert published is not None
+    assert len(profile.modules()) <= 42
+    assert len(profile.functions()) <= 168
+    assert len(profile.calls) <= 246
+
+
+async def test_calls_lead_downwards_but_for_the_context(worker: Worker):
+    """No package calls one of a higher layer, except that an action uses the context that it gets."""
+    with profiled() as profile:
+        await run_job(worker.customer())
+
+    assert {("shared.actions.completion:complete_chat", "shared.jobs.context:ActionContext")} == {
+        (caller, name.rpartition(".")[0]) for caller, name in profile.climbs()
+    }
