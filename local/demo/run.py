@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
-from local.demo.tables import WIDTH, error_texts, results_table, usage_table, wrapped
+from local.demo.tables import COLUMNS, error_texts, results_table, usage_table, wrapped
 from local.paths import PROJECT
 from local.stack import stack
 from local.stack.customers import Customer, onboard
@@ -49,7 +49,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Run the demo. Returns the exit code: 0 if every job ended as expected."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = COLUMNS
     endpoint, key = arguments.endpoint, os.environ.get(KEY, "")
     if endpoint and not (key and arguments.model):
         console.print(f"--endpoint also needs --model, and the key in the environment variable {KEY}.")

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from local.demo.jobs import FAILING, DemoJob, describe
 
-WIDTH = 80
+COLUMNS = 80
 """Columns of a terminal that is not wider."""
 _COLOURS = {"succeeded": "green", "partial": "yellow", "failed": "red"}
 
@@ -72,7 +72,7 @@ def usage_table(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def wrapped(text: str, *, indent: str = "") -> str:
     """The text in lines of at most 80 columns, all but the first with an indent."""
-    return fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(title: str) -> Table:

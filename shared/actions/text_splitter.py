@@ -88,9 +88,9 @@ def _longest_end(text: str, start: int, max_weight: int) -> int:
 def _boundary(text: str, start: int, full: int) -> int:
     half = start + (full - start + 1) // 2
     for pattern in _BOUNDARIES:
-        ends = [match.end() for match in pattern.finditer(text, max(start, half - 1), full)]
-        if ends and ends[-1] > start:
-            return ends[-1]
+        positions = [match.end() for match in pattern.finditer(text, max(start, half - 1), full)]
+        if positions and positions[-1] > start:
+            return positions[-1]
     for end in range(full, max(start, full - _MAX_CLUSTER_LENGTH), -1):
         if not _is_one_cluster(text[end - 1], text[end]):
             return end

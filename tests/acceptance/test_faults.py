@@ -26,7 +26,17 @@ from shared.jobs import attempt as attempts
 from shared.jobs.message import Delivery
 from shared.storage import account
 from tests.support.endpoint import Endpoint
-from tests.support.faults import JOBS, Deed, FaultyHarness, Met, lost, open_faulty_harness, passed, refused, reset
+from tests.support.faults import (
+    JOBS,
+    Behavior,
+    Exchange,
+    FaultyHarness,
+    lost,
+    open_faulty_harness,
+    passed,
+    refused,
+    reset,
+)
 from tests.support.harness import Customer
 
 ONCE, TWICE, ALIKE, ALL = "once", "twice", "all like it until the next delivery", "the whole service until then"
@@ -42,33 +52,33 @@ class Trouble:
     """What goes wrong for one customer: its outside call of that number, and perhaps others after it."""
 
     number: int
-    deed: Deed
+    behavior: Behavior
     lasts: str
     over: bool = False
     _count: int = 0
-    _first: Met | None = None
+    _first: Exchange | None = None
     _times: int = 0
 
-    def __call__(self, met: Met) -> Deed:
+    def __call__(self, exchange: Exchange) -> Behavior:
         """See `Watch.deeds`."""
         self._count += 1
         if self._count == self.number:
-            self._first = met
-        if self._first is None or self.over or not self._strikes(met, self._first):
+            self._first = exchange
+        if self._first is None or self.over or not self._strikes(exchange, self._first):
             return passed
         self._times += 1
-        return self.deed
+        return self.behavior
 
     @property
     def in_storage(self) -> bool:
         """Whether it is Storage that fails."""
         return self._first is not None and self._first.service in _STORAGE
 
-    def _strikes(self, met: Met, first: Met) -> bool:
+    def _strikes(self, exchange: Exchange, first: Exchange) -> bool:
         if self.lasts == ALL:
-            return met.service == first.service or (met.service in _STORAGE and self.in_storage)
-        most = {ONCE: 1, TWICE: 2}.get(self.lasts, self._times + 1)
-        return met.name == first.name and self._times < most
+            return exchange.service == first.service or (exchange.service in _STORAGE and self.in_storage)
+        limit = {ONCE: 1, TWICE: 2}.get(self.lasts, self._times + 1)
+        return exchange.name == first.name and self._times < limit
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -85,10 +95,10 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
 @pytest.mark.parametrize(
     "lasts", [ONCE, *(pytest.param(lasts, marks=pytest.mark.long) for lasts in (TWICE, ALIKE)), ALL]
 )
-@pytest.mark.parametrize("deed", [refused, reset, lost], ids=lambda deed: deed.__name__)
+@pytest.mark.parametrize("behavior", [refused, reset, lost], ids=lambda behavior: behavior.__name__)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(
-    faulty: FaultyHarness, kind: str, deed: Deed, lasts: str
+    faulty: FaultyHarness, kind: str, behavior: Behavior, lasts: str
 ):
     """
     Whichever call of a job's run is refused, cut off, or done without an answer: the job ends with one
@@ -96,26 +106,26 @@ async def test_a_call_that_fails_loses_nothing_and_buys_nothing_twice(
     """
     clean = faulty.customer()
     await _drive(faulty, clean, kind, lasts)
-    calls = [met.name for met in faulty.watch.of(clean.name)]
+    calls = [exchange.name for exchange in faulty.interceptor.of(clean.name)]
 
-    found = await asyncio.gather(
-        *(_faults(faulty, kind, Trouble(number, deed, lasts), calls) for number in range(1, len(calls) + 1))
+    problems = await asyncio.gather(
+        *(_faults(faulty, kind, Trouble(number, behavior, lasts), calls) for number in range(1, len(calls) + 1))
     )
 
-    assert {} == {f"{number} {calls[number - 1]}": faults for number, faults in enumerate(found, 1) if faults}
+    assert {} == {f"{number} {calls[number - 1]}": faults for number, faults in enumerate(problems, 1) if faults}
 
 
 async def _faults(faulty: FaultyHarness, kind: str, trouble: Trouble, clean: list[str]) -> list[str]:
     """What is not as it should be when a job has gone through this trouble."""
     customer = faulty.customer()
-    faulty.watch.deeds[customer.name] = trouble
+    faulty.interceptor.behaviors[customer.name] = trouble
     try:
-        told = await _drive(faulty, customer, kind, trouble.lasts)
+        relayed = await _drive(faulty, customer, kind, trouble.lasts)
     except TimeoutError as exc:
         return [str(exc)]
-    if len(set(told)) != 1:
-        return [f"{len(set(told))} results were told"]
-    result, rows = json.loads(told[0]), await customer.rows()
+    if len(set(relayed)) != 1:
+        return [f"{len(set(relayed))} results were told"]
+    result, rows = json.loads(relayed[0]), await customer.rows()
     usage = [row for row in rows if row["RowKey"].startswith("u_")]
     (job,) = [row for row in rows if row["RowKey"].startswith("j_")]
     calls = {
@@ -124,10 +134,10 @@ async def _faults(faulty: FaultyHarness, kind: str, trouble: Trouble, clean: lis
     }
     unanswered = [row for row in usage if row["outcome"] == "unanswered"]
     # One record for a run that ended without a word, whatever it may have asked for.
-    deaths = [row for row in unanswered if _DEATH.search(row["RowKey"])]
-    asked = faulty.watch.of(customer.name, "ai")
-    answers = sum(met.told for met in asked)
-    cut = sum(not met.told for met in asked) if trouble.deed is not refused else 0
+    crashes = [row for row in unanswered if _DEATH.search(row["RowKey"])]
+    request = faulty.interceptor.of(customer.name, "ai")
+    answers = sum(exchange.relayed for exchange in request)
+    cut = sum(not exchange.relayed for exchange in request) if trouble.behavior is not refused else 0
     beyond = answers - calls["answered"] - calls["lost"] + cut - len(unanswered)
     expected = {
         "status": (result["status"], "succeeded"),
@@ -137,13 +147,13 @@ async def _faults(faulty: FaultyHarness, kind: str, trouble: Trouble, clean: lis
         "answered": (calls["answered"], sum(name.startswith("ai ") for name in clean)),
         "told": (result["usage"]["calls"], calls["answered"] + calls["lost"]),
         "calls without an answer": (calls["unanswered"], 0),
-        "paid for, and not recorded": (max(0, beyond) if not deaths else 0, 0),
-        "recorded, and not paid for": (max(0, len(unanswered) - len(deaths) - cut, calls["lost"] - answers), 0),
+        "paid for, and not recorded": (max(0, beyond) if not crashes else 0, 0),
+        "recorded, and not paid for": (max(0, len(unanswered) - len(crashes) - cut, calls["lost"] - answers), 0),
         # A run that Storage did not fail has told of all that it asked for.
-        "deaths": (len(deaths) <= (result["attempts"] - 1 if trouble.in_storage else 0), True),
+        "deaths": (len(crashes) <= (result["attempts"] - 1 if trouble.in_storage else 0), True),
         "blobs": (await _blobs_hold(faulty, result), True),
     }
-    return [f"{name}: {found!r}, not {right!r}" for name, (found, right) in expected.items() if found != right]
+    return [f"{name}: {problems!r}, not {right!r}" for name, (problems, right) in expected.items() if problems != right]
 
 
 async def _drive(faulty: FaultyHarness, customer: Customer, kind: str, lasts: str) -> list[bytes]:
@@ -157,23 +167,27 @@ async def _drive(faulty: FaultyHarness, customer: Customer, kind: str, lasts: st
     if kind == "chat told elsewhere":
         members["output"] = {"queue": faulty.harness.environment["ALLOWED_RESULT_QUEUES"]}
     messages = deque([(str(uuid4()), json.dumps(customer.job(**members)).encode())])
-    told: list[bytes] = []
+    relayed: list[bytes] = []
     for _ in range(_MOST_DELIVERIES):
         message_id, body = messages.popleft()
-        seen = len(faulty.watch.met)
+        seen = len(faulty.interceptor.exchanges)
         try:
             answer = await faulty.harness.services.worker.process(Delivery(body, message_id, datetime.now(UTC)))
         except Exception:  # noqa: BLE001  # whatever it is, the host delivers the message again
             messages.appendleft((message_id, body))
             answer = None
-        told += [answer] if answer else []
-        sent = [met for met in faulty.watch.met[seen:] if met.customer == customer.name and met.done]
-        messages += [(str(uuid4()), met.body) for met in sent if met.name == "queue put jobs"]
-        told += [met.body for met in sent if met.name == "queue put special"]
+        relayed += [answer] if answer else []
+        sent = [
+            exchange
+            for exchange in faulty.interceptor.exchanges[seen:]
+            if exchange.customer == customer.name and exchange.done
+        ]
+        messages += [(str(uuid4()), exchange.body) for exchange in sent if exchange.name == "queue put jobs"]
+        relayed += [exchange.body for exchange in sent if exchange.name == "queue put special"]
         if not messages:
-            return told
+            return relayed
         await faulty.end_lease(customer)
-        if isinstance(trouble := faulty.watch.deeds.get(customer.name), Trouble):
+        if isinstance(trouble := faulty.interceptor.behaviors.get(customer.name), Trouble):
             trouble.over = True
     raise TimeoutError(f"No end after {_MOST_DELIVERIES} deliveries.")
 

@@ -220,11 +220,11 @@ async def test_key_is_hidden_at_a_terminal(cli: CliRunner, newcomer: Customer, t
     line = f"customers add {newcomer.name} {endpoint_options(cli.harness)} --no-test --settings local.settings.json"
     reply = typed.format(key=newcomer.account.key)
 
-    exit_code, screen = await asyncio.to_thread(run_at_terminal, line, reply, cli.directory)
+    exit_code, output = await asyncio.to_thread(run_at_terminal, line, reply, cli.directory)
 
-    assert (code, True) == (exit_code, message in screen)
-    assert "Key of" in screen
-    assert newcomer.account.key not in screen
+    assert (code, True) == (exit_code, message in output)
+    assert "Key of" in output
+    assert newcomer.account.key not in output
 
 
 # Makes Ctrl-C a signal. `preexec_fn` could do the same, but Python warns about it if there are threads.
@@ -237,22 +237,22 @@ runpy.run_module("aijobs", run_name="__main__")
 
 def run_at_terminal(line: str, reply: str, directory: Path) -> tuple[int, str]:
     """Run a command at a terminal, reply to its prompt, and return the exit code and what the screen shows."""
-    ours, theirs = pty.openpty()
+    master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, *line.split()],
         cwd=directory,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
         start_new_session=True,
     )
-    os.close(theirs)
-    screen, replied = b"", False
+    os.close(slave)
+    output, replied = b"", False
     with contextlib.suppress(OSError):  # raised once the process has closed its side
-        while data := os.read(ours, 4096):
-            screen += data
-            if b"hidden" in screen and not replied:
-                replied = bool(os.write(ours, reply.encode()))
-    os.close(ours)
-    return process.wait(), screen.decode()
+        while data := os.read(master, 4096):
+            output += data
+            if b"hidden" in output and not replied:
+                replied = bool(os.write(master, reply.encode()))
+    os.close(master)
+    return process.wait(), output.decode()

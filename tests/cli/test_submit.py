@@ -12,7 +12,7 @@ from aiohttp import web
 
 from local.stack.azurite import Azurite
 from tests.support.cli_runner import CliRunner
-from tests.support.faults import Broken, Deed, Forward, Met, Watch, between, passed
+from tests.support.faults import Behavior, Broken, Exchange, Forward, Interceptor, between, passed
 from tests.support.harness import Customer
 
 
@@ -129,26 +129,26 @@ async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: 
     prompts = [f"Number {number}" for number in range(count)]
     cli.write("jobs.csv", "action,input.prompt\n" + "".join(f"chat,{prompt}\n" for prompt in prompts))
     line = f"submit jobs.csv --customer {customer.name}"
-    watch, death = Watch(), asyncio.Event()
+    interceptor, death = Interceptor(), asyncio.Event()
 
-    async def held(_: Met, __: Forward) -> web.StreamResponse:
+    async def held(_: Exchange, __: Forward) -> web.StreamResponse:
         await death.wait()
         raise Broken
 
-    def deed(_: Met) -> Deed:
+    def behavior(_: Exchange) -> Behavior:
         """Stop Storage's answers after some jobs, so that the run is killed there, however fast it is."""
-        sent = sum(met.name == "queue put jobs" for met in watch.of(customer.name))
+        sent = sum(exchange.name == "queue put jobs" for exchange in interceptor.of(customer.name))
         return held if sent > early else passed
 
-    watch.deeds[customer.name] = deed
-    async with between(azurite, watch) as storage:
+    interceptor.behaviors[customer.name] = behavior
+    async with between(azurite, interceptor) as storage:
         behind = cli.with_settings(JobStorage=storage)
         process = await behind.start(line)
         await wait_for_lines(cli.directory / "jobs.csv.submitted", early)
         process.send_signal(signal.SIGKILL)
         await process.communicate()
         death.set()
-        del watch.deeds[customer.name]
+        del interceptor.behaviors[customer.name]
         recorded = len(await recorded_jobs(customer))
         second = await behind.run(line)
         third = await behind.run(line)

@@ -26,9 +26,9 @@ def bounds(struct: type[Struct], member: str) -> tuple[Any, Any]:
     (field,) = [each for each in msgspec.inspect.type_info(struct).fields if each.name == member]
     kinds = [field.type, *getattr(field.type, "types", ())]
     for kind in kinds:
-        for least, most in (("ge", "le"), ("gt", "le"), ("min_length", "max_length")):
-            if getattr(kind, most, None) is not None:
-                return getattr(kind, least, None), getattr(kind, most)
+        for lowest, highest in (("ge", "le"), ("gt", "le"), ("min_length", "max_length")):
+            if getattr(kind, highest, None) is not None:
+                return getattr(kind, lowest, None), getattr(kind, highest)
     return None, None
 
 
@@ -38,8 +38,8 @@ def test_limits_of_the_options_are_the_types():
     shown = dict(re.findall(r"^\| `(\w+)` \| [\w,]+ \| ?([\w, ]*?) ?\|", table, re.MULTILINE))
 
     for name in Options.__struct_fields__:
-        least, most = bounds(Options, name)
-        assert shown[name] in ({""} if most is None else {f"up to {most:,}", f"{least} to {most:,}"}), name
+        lowest, highest = bounds(Options, name)
+        assert shown[name] in ({""} if highest is None else {f"up to {highest:,}", f"{lowest} to {highest:,}"}), name
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_limits_of_the_options_are_the_types():
 def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], member: str):
     """Near a member, the page says how little and how much of it is allowed."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    least, most = bounds(struct, member)
+    lowest, highest = bounds(struct, member)
 
-    assert re.search(rf"`{member}`[^\n]{{1,60}}\b{least} to {most}\b", text)
+    assert re.search(rf"`{member}`[^\n]{{1,60}}\b{lowest} to {highest}\b", text)
 
 
 def test_sizes_are_those_of_the_code():

@@ -48,12 +48,12 @@ def _quoting(key: str) -> list[Answer]:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         usually = await usual(request.path)(request)
-        said = json.loads(usually.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
-        for one in said.get("data", []):
+        response_body = json.loads(usually.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
+        for one in response_body.get("data", []):
             one["revised_prompt"] = f"Your key is {key}."
-        for one in said.get("choices", []):
+        for one in response_body.get("choices", []):
             one["message"]["content"] = f"Your key is {key}."
-        return await reply(said, headers={"x-request-id": key})(request)
+        return await reply(response_body, headers={"x-request-id": key})(request)
 
     return [answer] * 2
 
@@ -127,17 +127,17 @@ async def test_key_stays_inside(harness: Harness, caplog: pytest.LogCaptureFixtu
         job = customer.job(job_id=action, action=action, input=JOBS[action], options=options, output=output)
         deliveries.append(delivery(json.dumps(job).encode()))
 
-    told = await asyncio.gather(*map(worker.process, deliveries))
+    results = await asyncio.gather(*map(worker.process, deliveries))
     first = await _waiting(harness)
     buried = await asyncio.gather(*map(worker.dead_letter, deliveries))
     then = await _waiting(harness)
 
     assert [] == [action for action, customer in customers.items() if not customer.account.received]
-    for results, waiting in ((told, first), (buried, then)):
-        assert results.count(None) == len(waiting["jobs"] + waiting["poison"])
-        assert len(results) - results.count(None) == len(waiting["callbacks"])
+    for published, waiting in ((results, first), (buried, then)):
+        assert published.count(None) == len(waiting["jobs"] + waiting["poison"])
+        assert len(published) - published.count(None) == len(waiting["callbacks"])
     leaks = {
-        "result": [*map(str, told), *map(str, buried)],
+        "result": [*map(str, results), *map(str, buried)],
         "kept": await _kept(harness, [*customers.values()]),
         "queues": [text for waiting in (first, then) for texts in waiting.values() for text in texts],
         "log": log_texts(caplog),
@@ -191,12 +191,12 @@ async def test_crash_is_logged_without_the_text_of_the_exception(harness: Harnes
     customer = harness.customer(api_key=KEY)
     broken = replace(harness.services, connections=_Broken())
 
-    told = await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
+    results = await broken.worker.process(delivery(json.dumps(customer.job()).encode()))
 
-    assert told is not None
-    assert json.loads(told)["error"]["code"] == "internal"
+    assert results is not None
+    assert json.loads(results)["error"]["code"] == "internal"
     assert "job_error" in caplog.text
-    assert KEY not in caplog.text + str(told)
+    assert KEY not in caplog.text + str(results)
 
 
 class _Broken:

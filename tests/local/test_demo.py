@@ -8,7 +8,7 @@ from rich.console import Console
 
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
 from local.demo.run import note_on_repeat
-from local.demo.tables import WIDTH, error_texts, results_table, usage_table
+from local.demo.tables import COLUMNS, error_texts, results_table, usage_table
 
 JOBS = demo_jobs(real=False)
 USAGE = {"input_tokens": 12345, "output_tokens": 6789}
@@ -24,7 +24,7 @@ def failed(*titles: str) -> dict[str, dict[str, Any]]:
 
 def printed(table: Any) -> list[str]:
     """The lines of a table in a terminal of 80 columns."""
-    console = Console(width=WIDTH, highlight=False)
+    console = Console(width=COLUMNS, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -49,7 +49,7 @@ def test_a_failed_job_has_its_code_in_the_table_and_its_message_below():
     assert all(row.endswith(" connection_not_found") for row in rows)
     assert text.startswith("These jobs fail on purpose:\n  unknown member: connection_not_found. Customer")
     assert 2 == " ".join(text.split()).count(LONG)
-    assert [] == [line for line in [*lines, *text.splitlines()] if len(line) > WIDTH]
+    assert [] == [line for line in [*lines, *text.splitlines()] if len(line) > COLUMNS]
 
 
 def test_an_unexpected_error_has_a_heading_of_its_own():

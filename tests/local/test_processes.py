@@ -114,7 +114,7 @@ async def test_a_child_dies_with_a_parent_that_was_killed():
 
 
 async def wait_until_gone(pid):
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while alive(pid):
-        assert time.monotonic() < until, f"Process {pid} still runs."
+        assert time.monotonic() < deadline, f"Process {pid} still runs."
         await asyncio.sleep(0.02)

@@ -42,7 +42,7 @@ async def test_a_killed_host_is_restarted(app):
         killed = {instance: process.pid for instance, process in started.processes.items()}
         for pid in killed.values():
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: all(started.processes[instance].pid != pid for instance, pid in killed.items()))
+        await wait_for(lambda: all(started.processes[instance].pid != pid for instance, pid in killed.items()))
 
         assert await hello(started.url) == "hello"
         assert "Functions host 1 was killed by SIGKILL; restarting it." in lines
@@ -89,7 +89,7 @@ async def hello(url):
         return (await client.get(f"{url}/api/hello")).text
 
 
-async def until(condition):
+async def wait_for(condition):
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "The condition did not hold within 60 s."

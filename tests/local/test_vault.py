@@ -23,15 +23,15 @@ async def client(key_vault):
 
 async def test_a_secret_round_trip(client):
     """Value, tags, content type and times are as they were set, and the id is that of the new version."""
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
-    put = await client.set_secret(NAME, "v", tags={"a": "b"}, content_type="text/plain", expires_on=until)
+    put = await client.set_secret(NAME, "v", tags={"a": "b"}, content_type="text/plain", expires_on=expires)
     got = await client.get_secret(NAME)
 
     assert got.value == "v"
     assert got.properties.tags == {"a": "b"}
     assert got.properties.content_type == "text/plain"
-    assert until == got.properties.expires_on
+    assert expires == got.properties.expires_on
     assert put.id == got.id
     assert got.properties.enabled
 

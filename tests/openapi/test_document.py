@@ -42,12 +42,12 @@ JOB = validator({"$ref": "#/components/schemas/Job"})
 
 def contents() -> list[Any]:
     """The content of every request and response, by media type."""
-    found = []
+    matches = []
     for operation in OPERATION_LIST:
         for status, message in {"request": operation.get("requestBody", {}), **operation["responses"]}.items():
             for content in message.get("content", {}).values():
-                found.append(pytest.param(content, id=f"{operation['operationId']}-{status}"))
-    return found
+                matches.append(pytest.param(content, id=f"{operation['operationId']}-{status}"))
+    return matches
 
 
 def test_files_are_up_to_date():

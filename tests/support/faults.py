@@ -1,10 +1,10 @@
 """
-What stands between the app and all that it calls: Storage's three services, the vault, the AI endpoint.
+A proxy between the app and all that it calls: Storage's three services, the vault, the AI endpoint.
 
-Every request of a customer's job passes a `Watch`, over real HTTP: it is named ("table transaction merge j", "blob put
-result.json", "vault read", "ai chat/completions"), written down, and handed to the deed that the test has
-for it, such as `refused`, `reset`, `lost` or one that holds it until a process is killed. Requests are told
-apart by their customer, so that many jobs run side by side through one proxy.
+Every request of a customer's job passes an `Interceptor`, over real HTTP: it is named ("table transaction merge j",
+"blob put result.json", "vault read", "ai chat/completions"), recorded, and handled by the behavior that the test has for
+it, such as `refused`, `reset`, `lost` or one that holds it until a process is killed. Requests are distinguished by their
+customer, so that many jobs run side by side through one proxy.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(eq=False)
-class Met:
-    """One request that passed by, and what became of it."""
+class Exchange:
+    """One request, and what happened to it."""
 
     customer: str
     name: str
     body: bytes
-    """What it carried; of a queue's message, the message."""
+    """The request's body; for a queue message, the message."""
     done: bool = False
-    """It was let through, and answered with 2xx."""
-    told: bool = False
-    """That answer was given on."""
+    """It was forwarded, and answered with 2xx."""
+    relayed: bool = False
+    """That response was relayed to the app."""
     over: bool = False
-    """Nothing more will come of it."""
+    """Nothing more happens to it."""
 
     @property
     def service(self) -> str:
@@ -80,80 +80,84 @@ class Met:
 
 
 class Broken(Exception):
-    """The connection is to be broken off."""
+    """Break the connection."""
 
 
 Forward = Callable[[], Awaitable[web.StreamResponse]]
-Deed = Callable[[Met, Forward], Awaitable[web.StreamResponse]]
+Behavior = Callable[[Exchange, Forward], Awaitable[web.StreamResponse]]
 
 
-async def passed(_: Met, forward: Forward) -> web.StreamResponse:
-    """Lets it through."""
+async def passed(_: Exchange, forward: Forward) -> web.StreamResponse:
+    """Forward it."""
     return await forward()
 
 
-async def refused(met: Met, _: Forward) -> web.StreamResponse:
-    """Answers 503 in the service's own words; nothing is done."""
-    kind, text = _REFUSALS[met.service]
+async def refused(exchange: Exchange, _: Forward) -> web.StreamResponse:
+    """Answer 503 as the service does; nothing is done."""
+    kind, text = _REFUSALS[exchange.service]
     return web.Response(status=503, text=text, content_type=kind, headers={"x-ms-error-code": "ServerBusy"})
 
 
-async def reset(_: Met, __: Forward) -> web.StreamResponse:
-    """Breaks the connection before anything is done."""
+async def reset(_: Exchange, __: Forward) -> web.StreamResponse:
+    """Break the connection before anything is done."""
     raise Broken
 
 
-async def lost(_: Met, forward: Forward) -> web.StreamResponse:
-    """Has it done, and breaks the connection in place of the answer."""
+async def lost(_: Exchange, forward: Forward) -> web.StreamResponse:
+    """Forward it, and break the connection instead of relaying the response."""
     await forward()
     raise Broken
 
 
 @dataclass
-class Watch:
-    """What has passed, in order, and what is to be done about the requests of a customer's jobs."""
+class Interceptor:
+    """The requests so far, in order, and how those of a customer's jobs are handled."""
 
-    met: list[Met] = field(default_factory=list)
-    deeds: dict[str, Callable[[Met], Deed]] = field(default_factory=dict)
-    """By customer: asked at each request. A request of a customer who has none is let through."""
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    exchanges: list[Exchange] = field(default_factory=list)
+    behaviors: dict[str, Callable[[Exchange], Behavior]] = field(default_factory=dict)
+    """By customer, called for each request. A request of a customer that has none is forwarded."""
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def of(self, customer: str, *services: str) -> list[Met]:
-        """What passed for a customer; of these services only, where some are named."""
-        return [met for met in self.met if met.customer == customer and (not services or met.service in services)]
+    def of(self, customer: str, *services: str) -> list[Exchange]:
+        """Return a customer's requests, only those to these services if any are named."""
+        return [
+            exchange
+            for exchange in self.exchanges
+            if exchange.customer == customer and (not services or exchange.service in services)
+        ]
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Waits until it holds; asked whenever something has passed."""
-        async with self._news:
-            await self._news.wait_for(holds)
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until the condition holds; it is checked after each request and response."""
+        async with self._changed:
+            await self._changed.wait_for(holds)
 
-    async def see(self, request: web.Request, met: Met, forward: Forward) -> web.StreamResponse:
-        """Passes one request by the deed that is there for it."""
+    async def intercept(self, request: web.Request, exchange: Exchange, forward: Forward) -> web.StreamResponse:
+        """Handle one request by the behavior that the test has for it."""
 
-        async def noting() -> web.StreamResponse:
+        async def forward_noted() -> web.StreamResponse:
             response = await forward()
-            met.done = 200 <= response.status < 300
-            await self.tell()
+            exchange.done = 200 <= response.status < 300
+            await self.notify()
             return response
 
-        self.met.append(met)
-        await self.tell()
+        self.exchanges.append(exchange)
+        await self.notify()
         try:
-            response = await self.deeds.get(met.customer, lambda _: passed)(met)(met, noting)
-            met.told = met.done
+            response = await self.behaviors.get(exchange.customer, lambda _: passed)(exchange)(exchange, forward_noted)
+            exchange.relayed = exchange.done
         except Broken:
             response = web.Response()
             if request.transport is not None:  # whoever asked may have died meanwhile
                 request.transport.abort()
         finally:
-            met.over = True
-            await self.tell()
+            exchange.over = True
+            await self.notify()
         return response
 
-    async def tell(self) -> None:
+    async def notify(self) -> None:
         """Lets whoever waits in `until` look again."""
-        async with self._news:
-            self._news.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
 
 
 @dataclass
@@ -161,12 +165,12 @@ class FaultyHarness:
     """A harness whose every call outside is watched."""
 
     harness: Harness
-    watch: Watch
+    interceptor: Interceptor
 
     def customer(self, **secret: Any) -> Customer:
         """A new customer as `Harness.customer` gives it, whose account at the endpoint is watched as well."""
         customer = self.harness.customer(**secret)
-        customer.account.around = _endpoint_watched(self.watch, customer.name)
+        customer.account.around = _endpoint_watched(self.interceptor, customer.name)
         return customer
 
     async def end_lease(self, customer: Customer) -> None:
@@ -181,20 +185,20 @@ class FaultyHarness:
 async def open_faulty_harness(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str
 ) -> AsyncIterator[FaultyHarness]:
-    """A harness as `open_harness` opens it, its app behind the watch; the harness's own clients go round it."""
-    watch = Watch()
-    async with between(azurite, watch) as storage:
-        vault.read_middleware = _vault_watched(watch)
+    """A harness as `open_harness` opens it, its app behind the interceptor; the harness's own clients go round it."""
+    interceptor = Interceptor()
+    async with between(azurite, interceptor) as storage:
+        vault.read_middleware = _vault_watched(interceptor)
         try:
             async with open_harness(azurite, vault, endpoint, JobStorage=storage, **settings) as harness:
-                yield FaultyHarness(harness, watch)
+                yield FaultyHarness(harness, interceptor)
         finally:
             vault.read_middleware = None
 
 
 @contextlib.asynccontextmanager
-async def between(azurite: Azurite, watch: Watch) -> AsyncIterator[str]:
-    """The connection string of a Storage that passes everything by `watch` and on to `azurite`."""
+async def between(azurite: Azurite, interceptor: Interceptor) -> AsyncIterator[str]:
+    """The connection string of a Storage that passes everything by `interceptor` and on to `azurite`."""
     async with contextlib.AsyncExitStack() as stack:
         # What is signed is the path, so requests can be passed on as they are.
         session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
@@ -203,7 +207,7 @@ async def between(azurite: Azurite, watch: Watch) -> AsyncIterator[str]:
         for service in ("blob", "queue", "table"):
             url = URL(getattr(azurite, f"{service}_url"))
             app = web.Application(client_max_size=64 * 1024 * 1024)
-            app.router.add_route("*", "/{path:.*}", _storage_watched(watch, session, service, url.origin()))
+            app.router.add_route("*", "/{path:.*}", _storage_watched(interceptor, session, service, url.origin()))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -227,17 +231,17 @@ def name_of(service: str, method: str, path: str, body: bytes) -> str:
     if service == "blob":
         return f"blob {method.lower()} {'/'.join(rest[2:] or rest)}"
     if first == "$batch":
-        found = _CHANGED.search(body)
-        assert found is not None
-        return f"table transaction {'insert' if found[1] == b'POST' else 'merge'} {found[2].decode()}"
-    if found := _ROW.search(first):
+        match = _CHANGED.search(body)
+        assert match is not None
+        return f"table transaction {'insert' if match[1] == b'POST' else 'merge'} {match[2].decode()}"
+    if match := _ROW.search(first):
         verb = {"GET": "read", "PATCH": "merge"}.get(method, method.lower())
-        return f"table {verb} {found[1]}"
+        return f"table {verb} {match[1]}"
     row = _INSERTED.search(body)
     return f"table insert {row[1].decode()}" if method == "POST" and row else "table query"
 
 
-def _storage_watched(watch: Watch, session: aiohttp.ClientSession, service: str, origin: URL) -> Any:
+def _storage_watched(interceptor: Interceptor, session: aiohttp.ClientSession, service: str, origin: URL) -> Any:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.read()
 
@@ -253,24 +257,24 @@ def _storage_watched(watch: Watch, session: aiohttp.ClientSession, service: str,
         message = _MESSAGE.search(body) if service == "queue" else None
         carried = base64.b64decode(message[1]) if message else body
         name = name_of(service, request.method, request.raw_path, body)
-        found = _CUSTOMER.search(unquote(request.raw_path) + carried.decode(errors="replace"))
-        return await watch.see(request, Met(found[0] if found else "", name, carried), forward)
+        match = _CUSTOMER.search(unquote(request.raw_path) + carried.decode(errors="replace"))
+        return await interceptor.intercept(request, Exchange(match[0] if match else "", name, carried), forward)
 
     return answer
 
 
-def _vault_watched(watch: Watch) -> Any:
+def _vault_watched(interceptor: Interceptor) -> Any:
     async def answer(request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        found = _CUSTOMER.search(request.path)
-        met = Met(found[0] if found else "", "vault read", b"")
-        return await watch.see(request, met, lambda: handler(request))
+        match = _CUSTOMER.search(request.path)
+        exchange = Exchange(match[0] if match else "", "vault read", b"")
+        return await interceptor.intercept(request, exchange, lambda: handler(request))
 
     return answer
 
 
-def _endpoint_watched(watch: Watch, customer: str) -> Any:
+def _endpoint_watched(interceptor: Interceptor, customer: str) -> Any:
     async def answer(request: web.Request, given: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        met = Met(customer, f"ai {request.path.removeprefix('/openai/v1/')}", await request.read())
-        return await watch.see(request, met, lambda: given(request))
+        exchange = Exchange(customer, f"ai {request.path.removeprefix('/openai/v1/')}", await request.read())
+        return await interceptor.intercept(request, exchange, lambda: given(request))
 
     return answer

@@ -143,18 +143,18 @@ class Partition:
         job.attempt += 1
         return after
 
-    def record(self, name: str, lease: Lease, places: Sequence[str]) -> None:
+    def record(self, name: str, lease: Lease, suffixes: Sequence[str]) -> None:
         """Add usage records. The first ones of an attempt include those of crashed attempts."""
-        self.usage.update(usage_keys(name, places))
-        if places and lease.crashed_attempts:
+        self.usage.update(usage_keys(name, suffixes))
+        if suffixes and lease.crashed_attempts:
             self.jobs[name].crashed_attempts = ()
 
-    def end(self, name: str, result_body: bytes, places: Sequence[str]) -> None:
+    def end(self, name: str, result_body: bytes, suffixes: Sequence[str]) -> None:
         """End a job with usage records."""
         job = self.jobs[name]
         job.state, job.result_body = "done", result_body
-        self.usage.update(usage_keys(name, places))
-        if places:
+        self.usage.update(usage_keys(name, suffixes))
+        if suffixes:
             job.crashed_attempts = ()
 
 
@@ -163,9 +163,9 @@ def lease_from(moment: datetime) -> datetime:
     return moment + timedelta(seconds=LEASE_S)
 
 
-def usage_keys(job: str, places: Sequence[str]) -> list[str]:
+def usage_keys(job: str, suffixes: Sequence[str]) -> list[str]:
     """Return the keys of a job's usage records."""
-    return [f"u_2026-11_{job}_{place}" for place in places]
+    return [f"u_2026-11_{job}_{suffix}" for suffix in suffixes]
 
 
 def read_rows(rows: Sequence[Row]) -> dict[str, Any]:

@@ -78,16 +78,16 @@ ONLY_SOME_JOBS_NEED = {
 
 def imports_of(name: str) -> set[str]:
     """The modules that a module of ours imports, within functions and for types included."""
-    found = set()
+    imported = set()
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} imports relatively"
             assert node.module is not None
             within = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (within & set(PATHS)) or {node.module}
-    return found
+            imported |= (within & set(PATHS)) or {node.module}
+    return imported
 
 
 def room(name: str) -> str:
@@ -96,7 +96,7 @@ def room(name: str) -> str:
 
 
 IMPORTS = {name: imports_of(name) for name in TREES}
-OWN = {name: {one for one in found if one.split(".")[0] == "shared"} for name, found in IMPORTS.items()}
+OWN = {name: {module for module in imported if module.split(".")[0] == "shared"} for name, imported in IMPORTS.items()}
 MODULES = [name for name in TREES if name != "shared"]
 
 
@@ -104,7 +104,7 @@ def test_nobody_imports_the_triggers():
     """What is shared knows neither the triggers nor what stands in for Azure on one machine."""
     outer = {"function_app", "local", "tests", "dev", "benchmarks", "aijobs", "openapi"}
 
-    assert set() == {one.split(".")[0] for found in IMPORTS.values() for one in found} & outer
+    assert set() == {module.split(".")[0] for imported in IMPORTS.values() for module in imported} & outer
 
 
 @pytest.mark.parametrize("package", OUTSIDE)
@@ -112,9 +112,9 @@ def test_outside_packages_are_known_to_few(package: str):
     """Each package from outside is imported in its own rooms and nowhere else."""
     users = {
         room(name)
-        for name, found in IMPORTS.items()
-        for one in found
-        if one == package or one.startswith(f"{package}.")
+        for name, imported in IMPORTS.items()
+        for module in imported
+        if module == package or module.startswith(f"{package}.")
     }
 
     assert OUTSIDE[package] == users
@@ -123,11 +123,11 @@ def test_outside_packages_are_known_to_few(package: str):
 def test_nothing_else_from_outside_is_imported():
     """There is no package from outside but those listed here, and the standard library."""
     others = {
-        one
-        for found in IMPORTS.values()
-        for one in found
-        if one.split(".")[0] not in {"shared", *sys.stdlib_module_names}
-        and not any(one == package or one.startswith(f"{package}.") for package in OUTSIDE)
+        module
+        for imported in IMPORTS.values()
+        for module in imported
+        if module.split(".")[0] not in {"shared", *sys.stdlib_module_names}
+        and not any(module == package or module.startswith(f"{package}.") for package in OUTSIDE)
     }
 
     assert set() == others
@@ -183,17 +183,17 @@ Documented = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def public(tree: ast.Module, path: str) -> list[tuple[str, Documented]]:
     """The public functions and classes of a module, and the methods of those classes."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found: list[tuple[str, Documented]] = [(path, tree)]
+    imported: list[tuple[str, Documented]] = [(path, tree)]
     for node in tree.body:
         if isinstance(node, kinds) and not node.name.startswith("_"):
-            found.append((f"{path}.{node.name}", node))
+            imported.append((f"{path}.{node.name}", node))
             if isinstance(node, ast.ClassDef):
-                found += [
+                imported += [
                     (f"{path}.{node.name}.{inner.name}", inner)
                     for inner in node.body
                     if isinstance(inner, kinds) and not inner.name.startswith("_")
                 ]
-    return found
+    return imported
 
 
 def test_what_is_public_is_explained():

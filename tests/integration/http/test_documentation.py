@@ -21,13 +21,13 @@ DOCUMENT: dict[str, Any] = msgspec.json.decode(FILES["openapi.json"])
 
 def response_of(operation_id: str, status: int) -> dict[str, Any]:
     """What the document says of one response."""
-    (found,) = [
+    (functions,) = [
         operation["responses"][str(status)]
         for methods in DOCUMENT["paths"].values()
         for operation in methods.values()
         if operation["operationId"] == operation_id
     ]
-    return dict(found)
+    return dict(functions)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ async def test_files_are_served_with_an_etag(harness: Harness, path: str, file: 
 
 async def test_page_loads_and_runs_nothing(harness: Harness):
     """Its policy allows its own style and nothing else, and the page refers to nothing else."""
-    served = await send(harness, "GET", "docs")
-    page = read_html(served.body.decode())
-    policy = served.headers["Content-Security-Policy"]
+    response = await send(harness, "GET", "docs")
+    page = read_html(response.body.decode())
+    policy = response.headers["Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
 
     assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")

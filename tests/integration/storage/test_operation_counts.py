@@ -80,12 +80,14 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     members = {"job_id": "counted", **_JOBS.get(kind, {})}
     if kind == "a job that is done, delivered again":
         await customer.run(**members)
-        faulty.watch.met.clear()
+        faulty.interceptor.exchanges.clear()
 
     result = await customer.run(**members)
 
     assert result["status"] == ("failed" if kind == "a message that is not a valid job" else "succeeded"), result
-    assert OPERATIONS[kind] == [met.name for met in faulty.watch.of(customer.name, "table", "blob", "queue")]
+    assert OPERATIONS[kind] == [
+        exchange.name for exchange in faulty.interceptor.of(customer.name, "table", "blob", "queue")
+    ]
 
 
 def _answers(
@@ -108,8 +110,11 @@ def _after(faulty: FaultyHarness, customer: Customer, steps: int) -> Callable[..
     """Answer once so many steps have been stored."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        await faulty.watch.until(
-            lambda: sum(met.told and met.name == STEP for met in faulty.watch.of(customer.name)) >= steps
+        await faulty.interceptor.wait_until(
+            lambda: (
+                sum(exchange.relayed and exchange.name == STEP for exchange in faulty.interceptor.of(customer.name))
+                >= steps
+            )
         )
         return await completion()(request)
 

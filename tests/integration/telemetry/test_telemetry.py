@@ -170,16 +170,16 @@ async def test_spans_say_whose_and_what(customer: Customer, collected: Collected
     """A job's span has customer, action, id, attempt and outcome; a call's span what the conventions define."""
     await customer.run(job_id="order-1")
 
-    ours = {"customer_ai_jobs.customer": customer.name}
+    own = {"customer_ai_jobs.customer": customer.name}
     job, call = collected.spans["job chat"].attributes, dict(collected.spans["chat gpt-4o"].attributes)
-    assert dict(job) == ours | {
+    assert dict(job) == own | {
         "customer_ai_jobs.action": "chat",
         "customer_ai_jobs.job_id": "order-1",
         "customer_ai_jobs.attempt": 1,
         "customer_ai_jobs.status": "succeeded",
     }
     assert int(customer.harness.endpoint.url.rpartition(":")[2]) == call.pop("server.port")
-    assert call == ours | {
+    assert call == own | {
         "customer_ai_jobs.connection": "default",
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "azure.ai.openai",
@@ -498,8 +498,8 @@ async def test_telemetry_reaches_application_insights(
     metrics = {base["metrics"][0]["name"] for kind, base in data if kind == "MetricData"}
     assert ("job chat", customer.name) == (job["name"], job["properties"]["customer_ai_jobs.customer"])
     assert ("chat gpt-4o", "GenAI | az.ai.openai") == (call["name"], call["type"])
-    ours = {f"customer_ai_jobs.{name}" for name in ("jobs", "queue_age", "wait_time", "breaker_changes", "cold_start")}
-    assert ours | {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"} == metrics
+    own = {f"customer_ai_jobs.{name}" for name in ("jobs", "queue_age", "wait_time", "breaker_changes", "cold_start")}
+    assert own | {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"} == metrics
     assert [] == [thread.name for thread in threading.enumerate() if "Otel" in thread.name]  # the exporter's own
     assert {"our-app"} == {item["tags"]["ai.cloud.role"] for item in ingestion.items}
     sent = b"".join(ingestion.bodies).decode()

@@ -166,7 +166,7 @@ async def test_nothing_of_the_response_or_the_url_leaks(customer: Customer, rece
 
     documents = [str(await status_of(customer, f"j{number}")) for number in range(len(answers))]
     rows = [str(row) for row in await customer.rows()]
-    ours = [record.getMessage() for record in caplog.records if record.name == "customer_ai_jobs"]
-    everything = "\n".join([*documents, *rows, *ours, *capfd.readouterr()])
+    messages = [record.getMessage() for record in caplog.records if record.name == "customer_ai_jobs"]
+    everything = "\n".join([*documents, *rows, *messages, *capfd.readouterr()])
     assert "callback_delivered" in everything
     assert [] == [mark for mark in (BODY.decode(), "MARKED-TOKEN", secret, secret[6:]) if mark in everything]

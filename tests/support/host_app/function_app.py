@@ -134,10 +134,10 @@ async def cancelled(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
 
 
 @app.timer_trigger(arg_name="timer", schedule="* * * * * *")
-@app.queue_output(arg_name="ticks", queue_name="%PREFIX%ticks", connection=CONNECTION)
-async def tick(timer: func.TimerRequest, ticks: func.Out[bytes]) -> None:
+@app.queue_output(arg_name="output", queue_name="%PREFIX%ticks", connection=CONNECTION)
+async def tick(timer: func.TimerRequest, output: func.Out[bytes]) -> None:
     """Returns the timer's data."""
-    ticks.set(json.dumps({"past_due": timer.past_due}).encode())
+    output.set(json.dumps({"past_due": timer.past_due}).encode())
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")

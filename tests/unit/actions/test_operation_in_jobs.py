@@ -286,9 +286,9 @@ async def test_many_prompts_learn_together(worker: Worker):
     """Of many prompts, those in flight are each refused; the others are right at once, and all report it."""
     customer = worker.customer(max_concurrency=2)
     Model(("temperature",)).serve(customer)
-    asked = {"prompts": [str(n) for n in range(20)], "parameters": {"temperature": 1}}
+    request = {"prompts": [str(n) for n in range(20)], "parameters": {"temperature": 1}}
 
-    result = await worker.run(customer, action="multi_chat", input=asked)
+    result = await worker.run(customer, action="multi_chat", input=request)
 
     assert "succeeded" == result["status"]
     assert [["temperature was left out"]] * 20 == [answer["adapted"] for answer in result["output"]["answers"]]

@@ -203,7 +203,7 @@ async def test_the_operators_suffixes_replace_the_default(store: MemoryCredentia
 
 
 @pytest.mark.parametrize(
-    ("allowed", "customer", "served"),
+    ("allowed", "customer", "is_allowed"),
     [
         ("*", "contoso", True),
         ("true", "contoso", True),
@@ -219,13 +219,13 @@ async def test_the_operators_suffixes_replace_the_default(store: MemoryCredentia
     ],
 )
 async def test_the_static_connection_serves_the_allowed_customers(
-    store: MemoryCredentials, clock: ManualClock, allowed: str, customer: str, served: bool
+    store: MemoryCredentials, clock: ManualClock, allowed: str, customer: str, is_allowed: bool
 ) -> None:
     """Only allowed customers use the operator's account, and the label says so."""
     static = settings(STATIC_CONNECTION=OPERATORS, ALLOW_STATIC_CONNECTION=allowed)
     connections = Connections(static, store, clock=clock)
 
-    if not served:
+    if not is_allowed:
         with pytest.raises(ConnectionNotFound):
             await connections.resolve(customer, "default")
         return

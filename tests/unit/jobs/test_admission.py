@@ -247,19 +247,19 @@ async def test_a_changed_concurrency_takes_effect(harness: LimiterHarness):
 
 async def test_two_concurrencies_at_once_have_a_semaphore_each():
     """While attempts with the old and the new secret overlap, no more calls run than the two allow together."""
-    limiter, running, most = Limiter(), 0, 0
+    limiter, running, peak = Limiter(), 0, 0
 
     async def call(concurrency: int) -> None:
-        nonlocal running, most
+        nonlocal running, peak
         async with limiter.of("a", "default", concurrency).calls:
             running += 1
-            most = max(most, running)
+            peak = max(peak, running)
             await asyncio.sleep(0)
             running -= 1
 
     await asyncio.gather(*(call(2 + 2 * (number % 2)) for number in range(40)))
 
-    assert 4 < most <= 2 + 4
+    assert 4 < peak <= 2 + 4
 
 
 def test_a_throttled_customer_is_logged_once_a_minute(harness: LimiterHarness, caplog: pytest.LogCaptureFixture):

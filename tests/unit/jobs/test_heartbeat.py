@@ -70,10 +70,10 @@ async def test_a_fault_of_ours_does_not_end_the_renewals(caplog: pytest.LogCaptu
 async def test_a_lost_lease_ends_the_renewals() -> None:
     """Once the lease is lost, nothing more is renewed."""
 
-    def lose() -> None:
+    def take_over() -> None:
         raise LeaseLost("Lost.")
 
-    ledger = Renewals(lose)
+    ledger = Renewals(take_over)
 
     async with await started(ledger) as attempt, asyncio.timeout(5):
         while attempt.lease_lost is None:  # noqa: ASYNC110  # the attempt has no event

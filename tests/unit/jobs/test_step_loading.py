@@ -64,17 +64,17 @@ async def steps(blobs: CountingBlobs) -> Steps:
 
 async def test_steps_are_read_once(steps: Steps, blobs: CountingBlobs) -> None:
     """Parts that look for their steps at once share one reading."""
-    found = await asyncio.gather(*(steps.get(f"{number:04}") for number in range(20)))
+    loaded = await asyncio.gather(*(steps.get(f"{number:04}") for number in range(20)))
 
     assert 1 == blobs.reads
-    assert [Step("large")] == [step for step in found if step is not None]
+    assert [Step("large")] == [step for step in loaded if step is not None]
 
 
 async def test_a_failed_reading_is_not_repeated(steps: Steps, blobs: CountingBlobs) -> None:
     """If the steps can't be read, all parts fail at once, and the attempt does not try again for each of them."""
     blobs.down = True
 
-    found = await asyncio.gather(*(steps.get(f"{number:04}") for number in range(20)), return_exceptions=True)
+    loaded = await asyncio.gather(*(steps.get(f"{number:04}") for number in range(20)), return_exceptions=True)
 
-    assert {StorageUnavailable} == {type(error) for error in found}
+    assert {StorageUnavailable} == {type(error) for error in loaded}
     assert 1 == blobs.reads

@@ -155,12 +155,12 @@ def packed(job: dict[str, Any]) -> bytes:
 async def test_a_connections_calls_are_limited(worker: Worker):
     """However many jobs are admitted, no more than `max_concurrency` calls run at once."""
     customer = worker.customer(max_concurrency=3)
-    running, most, full = 0, 0, asyncio.Event()
+    running, peak, full = 0, 0, asyncio.Event()
 
     async def count(request: web.Request, answer: Answer) -> web.StreamResponse:
-        nonlocal running, most
+        nonlocal running, peak
         running += 1
-        most = max(most, running)
+        peak = max(peak, running)
         if running == 3:
             full.set()
         try:
@@ -175,4 +175,4 @@ async def test_a_connections_calls_are_limited(worker: Worker):
     results = await asyncio.gather(*(worker.run(customer, job_id=f"j-{number}") for number in range(12)))
 
     assert {"succeeded"} == {result["status"] for result in results}
-    assert 3 == most
+    assert 3 == peak

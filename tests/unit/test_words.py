@@ -1,0 +1,50 @@
+"""The code uses the field's words: no private word is the name of a variable, a parameter, a function or a class."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("shared", "aijobs", "local", "benchmarks", "openapi", "tests")
+PRIVATE = frozenset(
+    {
+        *("told", "asked", "found", "said", "known", "about", "bury", "put_back", "owe", "lose", "recall"),
+        *("patiently", "withdraw", "most", "stands_for", "prove", "read_back", "taken_over", "nonce", "deaths"),
+        *("NotNow", "Postponed", "LaneFull", "JobBusy", "Reply", "Receipt", "Asked", "Watch", "Looks", "Made", "Sums"),
+        *("Final", "last_try", "ticks", "Bench", "Hold", "Claim", "Tools", "Parts", "Lane", "Lanes", "lane", "lanes"),
+        *("WIDTH", "SLOTS", "KEPT", "PATIENCE_S", "SIT_OUT_S", "MOST_FAILURES", "world", "World", "doorway", "Held"),
+    }
+)
+"""Words that house rules replaced; the glossary has the words that stand for them (docs/glossary.md)."""
+
+
+def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names that a module binds, with their lines."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield node.lineno, name
+            case ast.ClassDef(name=name):
+                yield node.lineno, name
+
+
+def test_no_name_is_a_private_word():
+    """A newcomer finds the words of the field, in tests as well."""
+    files = [
+        ROOT / "function_app.py",
+        ROOT / "dev.py",
+        *(path for each in FOLDERS for path in (ROOT / each).rglob("*.py")),
+    ]
+    private = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in files
+        if "node_modules" not in path.parts
+        for line, name in names(ast.parse(path.read_text(encoding="utf-8")))
+        if name in PRIVATE
+    ]
+
+    assert [] == private
