@@ -52,19 +52,19 @@ async def _send(stack: Stack, *bodies: bytes) -> list[str]:
 
 
 async def _results(stack: Stack, ids: list[str], *, within: float = 90) -> dict[str, dict[str, Any]]:
-    """The results of these jobs; fails where one is missing in time, or told twice."""
-    found: dict[str, dict[str, Any]] = {}
+    """The results of these jobs; fails if one is missing in time, or published twice."""
+    results: dict[str, dict[str, Any]] = {}
     until = time.monotonic() + within
     async with _queue(stack, "results") as queue:
-        while set(ids) - set(found):
-            assert time.monotonic() < until, f"No result of {set(ids) - set(found)}."
+        while set(ids) - set(results):
+            assert time.monotonic() < until, f"No result of {set(ids) - set(results)}."
             async for message in queue.receive_messages(messages_per_page=32):
                 result = json.loads(base64.b64decode(message.content))
-                assert result["job_id"] not in found
-                found[result["job_id"]] = result
+                assert result["job_id"] not in results
+                results[result["job_id"]] = result
                 await queue.delete_message(message)
             await asyncio.sleep(0.05)
-    return found
+    return results
 
 
 async def _waiting(stack: Stack, name: str) -> int:
@@ -118,16 +118,16 @@ async def test_workers_share_a_queue(stack: Stack):
     await _send(stack, *bodies)
     until = time.monotonic() + 90
     async with _queue(stack, "results") as queue:
-        told: Counter[tuple[str, str, str]] = Counter()
-        while len(told) < len(bodies) and time.monotonic() < until:
+        results: Counter[tuple[str, str, str]] = Counter()
+        while len(results) < len(bodies) and time.monotonic() < until:
             async for message in queue.receive_messages(messages_per_page=32):
                 result = json.loads(base64.b64decode(message.content))
-                told[result["customer"], result["job_id"], result["status"]] += 1
+                results[result["customer"], result["job_id"], result["status"]] += 1
                 await queue.delete_message(message)
             await asyncio.sleep(0.05)
 
-    assert {1} == set(told.values())
-    assert len(bodies) == len(told)
+    assert {1} == set(results.values())
+    assert len(bodies) == len(results)
     assert len(bodies) == await _usage(stack) - before == len(await stack.ai.journal(status=200))
 
 
@@ -172,10 +172,10 @@ async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path
         while not [job async for job in table.query_entities("PartitionKey eq 'newcomer' and state eq 'done'")]:
             assert time.monotonic() < until
             await asyncio.sleep(0.1)
-    said = [await runs(*command.split()) for command in commands]
+    output = [await runs(*command.split()) for command in commands]
 
-    assert 2 == len(said)
-    assert "succeeded" in said[0]
+    assert 2 == len(output)
+    assert "succeeded" in output[0]
     assert any("Paris" in file.read_text() for file in (tmp_path / "answers").rglob("*") if file.is_file())
 
 
@@ -258,7 +258,7 @@ def test_demo_that_nobody_answered_bills_nobody():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key", "told"),
+    ("arguments", "key", "message"),
     [
         (["--endpoint", "https://x.openai.azure.com", "--model", "m"], "", "also needs --model, and the key in"),
         (["--endpoint", "https://x.openai.azure.com"], "k", "also needs --model, and the key in"),
@@ -267,12 +267,12 @@ def test_demo_that_nobody_answered_bills_nobody():
         ([], "k", "AI_API_KEY is only for a real endpoint. Add --endpoint, or leave out AI_API_KEY."),
     ],
 )
-def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], key: str, told: str):
+def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], key: str, message: str):
     """An endpoint without its key or model, and these without an endpoint, are told in a sentence; nothing starts."""
     demo = _demo(*arguments, AI_API_KEY=key)
 
     assert 1 == demo.returncode
-    assert told in demo.stdout
+    assert message in demo.stdout
     assert "Starting" not in demo.stdout
 
 
@@ -293,7 +293,7 @@ async def test_demo_can_be_interrupted():
     await asyncio.sleep(1)
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(60):
-        said = await process.stdout.read()
+        output = await process.stdout.read()
         await process.wait()
 
-    assert b"Traceback" not in said
+    assert b"Traceback" not in output

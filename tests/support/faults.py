@@ -2,9 +2,9 @@
 A proxy between the app and all that it calls: Storage's three services, the vault, the AI endpoint.
 
 Every request of a customer's job passes an `Interceptor`, over real HTTP: it is named ("table transaction merge j",
-"blob put result.json", "vault read", "ai chat/completions"), recorded, and handled by the behavior that the test has for
-it, such as `refused`, `reset`, `lost` or one that holds it until a process is killed. Requests are distinguished by their
-customer, so that many jobs run side by side through one proxy.
+"blob put result.json", "vault read", "ai chat/completions"), recorded, and handled by the behavior that the test has
+for it, such as `refused`, `reset`, `lost` or one that holds it until a process is killed. Requests are distinguished
+by their customer, so that many jobs run side by side through one proxy.
 """
 
 from __future__ import annotations
