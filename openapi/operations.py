@@ -49,7 +49,7 @@ OPERATIONS: Mapping[str, Operation] = {
             Parameter(
                 "by",
                 "query",
-                f"What each line of the statement stands for: some of {', '.join(DIMENSIONS)}, separated by commas. "
+                f"What distinguishes the lines: one or more of {', '.join(DIMENSIONS)}, separated by commas. "
                 f"The default is {','.join(DEFAULT_DIMENSIONS)}.",
                 {"type": "string", "pattern": f"^(({_ANY_DIMENSION})(,({_ANY_DIMENSION}))*)?$"},
             ),

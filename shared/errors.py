@@ -64,13 +64,13 @@ class JobConflict(JobError):
 
 
 class DeadlinePassed(JobError):
-    """The job's own deadline passed before it was done."""
+    """The job's own deadline passed before it finished."""
 
     code = "timeout"
 
 
 class JobCancelled(JobError):
-    """The job was cancelled before it was done."""
+    """The job was cancelled before it finished."""
 
     code = "cancelled"
 

@@ -97,7 +97,7 @@ class Context(Protocol):
         """
         Call the operation on the job's connection, with the job's retries, within its concurrency limit.
 
-        Raises UpstreamError, UpstreamRetryLater, ConnectionInvalid if the address may not be called, LeaseLost.
+        Raises UpstreamError, UpstreamRetryLater, ConnectionInvalid if the address is not allowed, LeaseLost.
         """
 
     async def fetch(self, url: str) -> Response:
@@ -162,5 +162,5 @@ class Action(Protocol):
 def action_named(name: str) -> Action:
     """Return the module of an action. Raises InvalidJob for a name that this version does not serve."""
     if name not in _ACTIONS:
-        raise InvalidJob(f"`action` {name} is not served by this version, which serves {', '.join(_ACTIONS)}.")
+        raise InvalidJob(f"`action` {name} is not supported. This version supports {', '.join(_ACTIONS)}.")
     return cast(Action, import_module(f"shared.actions.{name}"))

@@ -117,7 +117,7 @@ async def _part(request: Embed, texts: range, ctx: Context) -> list[Part]:
         return [await ctx.step(key, partial(_call, request, texts, ctx))]
     except RequestRejected as error:
         if not _learn(error, texts, ctx):
-            message = f"Of the texts {texts.start} to {texts.stop - 1}: {error}"
+            message = f"Texts {texts.start} to {texts.stop - 1}: {error}"
             raise RequestRejected(message, error.facts) from error
     return await _halves(request, texts, ctx, learned=True)
 

@@ -98,12 +98,12 @@ async def _generate(request: Image, first: int, count: int, ctx: Context) -> Ste
     generated = parse_images(await ctx.call(operation), count)
     images = []
     for k, image in enumerate(generated.images, first):
-        kept = dict(image)
-        if "data" in kept:
-            kept = await _save(kept.pop("data"), k, ctx) | kept
-        elif "error" in kept:
-            kept |= _failed(kept["error"])
-        images.append(kept)
+        saved = dict(image)
+        if "data" in saved:
+            saved = await _save(saved.pop("data"), k, ctx) | saved
+        elif "error" in saved:
+            saved |= _failed(saved["error"])
+        images.append(saved)
     adapted = {"adapted": operation.adapted} if operation.adapted else {}
     return Step({"images": images, "common": {**generated.common, **adapted}}, [generated.call])
 

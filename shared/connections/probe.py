@@ -124,7 +124,7 @@ def result_for_error(error: JobError, model: str = "") -> ConnectionTest:
     """Return the result of a test that ended with this error."""
     facts = error.facts if isinstance(error, UpstreamError) else UpstreamFacts()
     if isinstance(error, ContentFiltered) or (model and _is_about_model(error, facts)):
-        message = f"The endpoint accepts the key and knows {model}, which did not take the short chat. {error}"
+        message = f"The endpoint accepts the key and has the model {model}, but refused the test chat. {error}"
         return ConnectionTest(ok=True, message=message, status=facts.status, request_id=facts.request_id)
     return ConnectionTest(
         ok=False, code=error.code, message=str(error), status=facts.status, request_id=facts.request_id

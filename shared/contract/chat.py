@@ -82,7 +82,7 @@ def check_parameters(parameters: dict[str, Any]) -> None:
         if name in parameters:
             raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead} instead.")
     if parameters.get("stream"):
-        raise InvalidJob("`input.parameters.stream` can't be true: a job returns its result whole.")
+        raise InvalidJob("`input.parameters.stream` can't be true: a job doesn't stream its result.")
 
 
 def _check_content(message: dict[str, Any], here: str) -> None:

@@ -77,7 +77,7 @@ def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> Conn
     """
     text = value.strip()
     if not _is_unicode(text, *(tags or {}).values()):
-        raise ConnectionInvalid("The connection's secret holds half a character, as of an emoji cut in two.")
+        raise ConnectionInvalid("The connection's secret contains half a surrogate pair, such as half an emoji.")
     if text.startswith("{"):
         return _record(text.encode())
     settings: dict[str, object] = {name: tag.strip() for name, tag in (tags or {}).items() if name in _SETTINGS}

@@ -33,7 +33,7 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "", root: str 
     Raises InvalidJob, whose message begins with the path of the member at fault.
     """
     if has_more_containers(bytes(data), MAX_CONTAINERS):
-        raise InvalidJob(f"{f'`{at}`' if at else root} holds more than {MAX_CONTAINERS:,} lists and objects.")
+        raise InvalidJob(f"{f'`{at}`' if at else root} contains more than {MAX_CONTAINERS:,} lists and objects.")
     try:
         return msgspec.json.decode(data, type=kind)
     except UNREADABLE as exc:
@@ -68,7 +68,7 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def has_more_containers(data: bytes, limit: int) -> bool:
-    """Whether JSON holds more than `limit` lists and objects. Takes linear time and decodes nothing."""
+    """Whether JSON contains more than `limit` lists and objects. Takes linear time and decodes nothing."""
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
     # A text may be full of brackets. Without its escapes a string ends at the next quote; without the two quotes

@@ -14,7 +14,7 @@ _INSTEAD = {
     "prompt": "set `input.prompt` instead",
     "n": "set `input.n` instead",
     "model": "set the job's own `model` instead",
-    "stream": "a job returns its result whole",
+    "stream": "a job doesn't stream its result",
 }
 _PASSED_ON = ("size", "quality", "output_format")
 

@@ -111,7 +111,7 @@ def decode_job_as(kind: type[J], body: bytes, *, default_id: str) -> J:
     job = decode(body, kind)
     _check_input(job)
     if _size(job.metadata) > METADATA_LIMIT:
-        raise InvalidJob(f"`metadata` takes more than {METADATA_LIMIT} bytes.")
+        raise InvalidJob(f"`metadata` is larger than {METADATA_LIMIT} bytes.")
     return job if job.job_id is not None else msgspec.structs.replace(job, job_id=default_id)
 
 

@@ -69,7 +69,9 @@ def refusal(error: Exception, data: bytes | Raw, kind: Any, *, at: str, root: st
     if bytes(data).startswith(_BOM):
         return f"{subject} begins with a byte order mark: leave it out."
     # msgspec calls a string that ends in half a surrogate pair "truncated" as well.
-    fault = str(error).replace("Input data was truncated", "it ends too early, or a string holds half a character")
+    fault = str(error).replace(
+        "Input data was truncated", "it ends too early, or a string contains half a surrogate pair"
+    )
     return f"{subject} is not valid JSON: {fault.removeprefix('JSON is malformed: ')}."
 
 
@@ -100,9 +102,11 @@ def _follow(path: str, data: bytes | Raw, kind: Any) -> tuple[str, list[_Type]]:
             key, types = _refused_value(data, types)
         elif step["index"]:
             key = int(step["index"])
-            types = [inner for one in types if get_origin(one.base) is list for inner in _types(get_args(one.base)[0])]
+            types = [
+                inner for each in types if get_origin(each.base) is list for inner in _types(get_args(each.base)[0])
+            ]
         else:
-            types = [inner for one in types for inner in _member_types(one.base, step["member"])]
+            types = [inner for each in types for inner in _member_types(each.base, step["member"])]
         if key is None:
             break
         followed += f"[{key}]" if isinstance(key, int) else f".{printable(key)}"
@@ -112,7 +116,7 @@ def _follow(path: str, data: bytes | Raw, kind: Any) -> tuple[str, list[_Type]]:
 
 def _refused_value(data: bytes | Raw, types: list[_Type]) -> tuple[str | int | None, list[_Type]]:
     """The first key of an object whose value is refused, and the types that its values may have."""
-    for kind in (get_args(one.base)[1] for one in types if get_origin(one.base) is dict):
+    for kind in (get_args(each.base)[1] for each in types if get_origin(each.base) is dict):
         for key, value in _items(data):
             try:
                 msgspec.json.decode(value, type=kind)
@@ -125,7 +129,7 @@ def _types(kind: Any) -> Iterator[_Type]:
     if get_origin(kind) is Annotated:
         base, *notes = get_args(kind)
         meta = next((note for note in reversed(notes) if isinstance(note, Meta)), None)
-        yield from (_Type(one.base, meta) for one in _types(base))
+        yield from (_Type(each.base, meta) for each in _types(base))
     elif get_origin(kind) in {Union, UnionType}:
         for inner in get_args(kind):
             yield from _types(inner)
@@ -162,7 +166,7 @@ def _path_of_number(data: bytes | Raw, depth: int = 0) -> str:
 def _rule(reason: str, types: list[_Type]) -> str:
     """What the member must be, or nothing if no type says it."""
     if reason.startswith("Invalid enum value"):
-        choices = [str(choice) for one in types if get_origin(one.base) is Literal for choice in get_args(one.base)]
+        choices = [str(choice) for each in types if get_origin(each.base) is Literal for choice in get_args(each.base)]
         return f"one of {', '.join(choices)}"
     if reason == "Invalid base64 encoded string":
         return "base64"
@@ -171,7 +175,7 @@ def _rule(reason: str, types: list[_Type]) -> str:
         return f"{_either(expected.split(' | '))}, not {_ACTUAL.get(actual) or _KINDS.get(actual, actual)}"
     constraint = _CONSTRAINT.match(reason)
     base = constraint and _BASES.get(constraint["kind"])
-    metas = [one.meta for one in types if one.meta is not None and base in {one.base, get_origin(one.base)}]
+    metas = [each.meta for each in types if each.meta is not None and base in {each.base, get_origin(each.base)}]
     return (metas[0].description or _limits(_KINDS[constraint["kind"]], metas[0])) if constraint and metas else ""
 
 

@@ -67,5 +67,5 @@ def _read_by(request: Request) -> tuple[str, ...]:
         return DEFAULT_DIMENSIONS
     names = tuple(name.strip() for name in text.split(","))
     if not set(names) <= set(DIMENSIONS):
-        raise invalid_request(f"`by` must be some of {', '.join(DIMENSIONS)}, separated by commas.")
+        raise invalid_request(f"`by` must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
     return names

@@ -86,7 +86,7 @@ class Executor:
                 assert outcome is not None  # noqa: S101  # without work there is one
                 return await self._finish(attempt, steps, outcome)
         except LeaseLost:
-            await self._settle(attempt)
+            await self._record_usage(attempt)
             raise
 
     async def _outcome_without_run(
@@ -94,7 +94,7 @@ class Executor:
     ) -> Outcome | None:
         lease = attempt.lease
         if lease.cancelled:
-            return failed(JobCancelled("The job was cancelled before it was done."))
+            return failed(JobCancelled("The job was cancelled before it finished."))
         try:
             stored = await steps.get_outcome()
         except StorageUnavailable as exc:
@@ -105,7 +105,8 @@ class Executor:
             return given_up(lease)
         if not attempt.time.allows():
             deadline_s = attempt.job.options.deadline_s
-            return failed(DeadlinePassed(f"The job's deadline of {deadline_s:g} s had passed before it ran."))
+            message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
+            return failed(DeadlinePassed(message))
         return None if isinstance(work, Work) else outcome_of(work, attempt)
 
     async def _open_context(
@@ -203,7 +204,7 @@ class Executor:
         if state != "closed":
             attempt.usage.label = msgspec.structs.replace(label, breaker=state)
 
-    async def _settle(self, attempt: Attempt) -> None:
+    async def _record_usage(self, attempt: Attempt) -> None:
         try:
             await attempt.with_retries(attempt.settle)
         except StorageUnavailable as exc:

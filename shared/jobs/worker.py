@@ -155,7 +155,7 @@ class Worker:
             return False
         if record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.submitted_at):
             return False
-        reason = RetryLater("The host gave its message up, although none of its workers died.", _RESUME_S)
+        reason = RetryLater("The host moved the message to the poison queue, although no worker died.", _RESUME_S)
         delivery = replace(delivery, submitted_at=record.submitted_at)
         await self._requeue(job, delivery, self.services.settings.jobs_queue, reason)
         with suppress(RetryLater):  # it may be running already

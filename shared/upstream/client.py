@@ -104,7 +104,7 @@ class UpstreamClient:
                     request = UpstreamRequest("GET", url)
                     status, headers, body = await self._exchange(self._strict(), request, None, host, timeout_s)
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
-            raise ProviderUnavailable("The endpoint's response names an address that may not be called.") from exc
+            raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
         _check_json(host, status, headers, body, billed=False)
         if not _is_success(status):
             facts = map_error(status, headers, body).facts
@@ -116,7 +116,7 @@ class UpstreamClient:
         Post `body` once, without a credential, to a callback address that a job names.
 
         The address must be public as for `fetch`, even if customers' endpoints may be private, since no list says
-        which. Only the status and the wait are read. Raises ConnectionInvalid if the address may not be called,
+        which. Only the status and the wait are read. Raises ConnectionInvalid if the address is not allowed,
         UpstreamTimeout, ProviderUnavailable.
         """
         host = check_public(url, allow_local=self._allow_local, member="callback")
@@ -129,7 +129,7 @@ class UpstreamClient:
                     await response.aclose()
         except (ConnectionInvalid, httpx.InvalidURL):
             # The session's own message is about a connection's `endpoint`.
-            raise ConnectionInvalid("The `callback` names an address that may not be called.") from None
+            raise ConnectionInvalid("The `callback` names an address that is not allowed.") from None
         return DeliveryReceipt(response.status_code, read_retry_after(response.headers))
 
     def _strict(self) -> httpx.AsyncClient:

@@ -29,13 +29,13 @@ def customer(harness: Harness) -> Customer:
 
 OUTCOMES = {
     "fine": (completion(), None, None, "answers as gpt-4o", "answered"),
-    "an unfit model": (error(400, "OperationNotSupported"), None, 400, "did not take the short chat", None),
-    "a filtered prompt": (error(400, "content_filter"), None, 400, "did not take the short chat", None),
+    "an unfit model": (error(400, "OperationNotSupported"), None, 400, "refused the test chat", None),
+    "a filtered prompt": (error(400, "content_filter"), None, 400, "refused the test chat", None),
     "no chat model at OpenAI": (
         reply({"error": {"message": "Not a chat model.", "param": "model", "code": None}}, status=404),
         None,
         404,
-        "did not take the short chat",
+        "refused the test chat",
         None,
     ),
     "a refused key": (error(401), "credential_rejected", 401, "", None),

@@ -125,7 +125,7 @@ async def test_a_blob_of_too_many_lists_is_refused(customer: Customer):
     refused = await send(customer.harness, "POST", "jobs", json_body=job)
 
     assert (400, "invalid_job") == (refused.status, refused.json["code"])
-    assert "`input` holds more than 200,000 lists and objects" in refused.json["detail"]
+    assert "`input` contains more than 200,000 lists and objects" in refused.json["detail"]
 
 
 @pytest.mark.parametrize(

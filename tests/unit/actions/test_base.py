@@ -23,7 +23,7 @@ def test_each_action_of_the_contract_is_served(name: str):
 
 def test_unknown_action_is_refused():
     """The error for an unknown action names the ones that are served."""
-    with pytest.raises(InvalidJob, match="`action` sing is not served by this version, which serves chat, multi_chat"):
+    with pytest.raises(InvalidJob, match=r"`action` sing is not supported\. This version supports chat, multi_chat"):
         action_named("sing")
 
 

@@ -168,7 +168,7 @@ async def test_refusal_names_the_texts_of_its_call():
     outcome = await run_action(embed, {"texts": numbers(1000)}, ctx)
 
     assert ("failed", 1) == (outcome.status, len(ctx.billed))
-    assert "Of the texts 500 to 999: maximum context length is 8192" == str(outcome.error)
+    assert "Texts 500 to 999: maximum context length is 8192" == str(outcome.error)
 
 
 async def test_refusal_of_a_single_call_is_the_jobs():

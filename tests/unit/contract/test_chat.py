@@ -191,7 +191,7 @@ def test_prompt_may_contain_a_placeholder():
         ),
         (
             {"prompt": "P", "parameters": {"stream": True}},
-            "`input.parameters.stream` can't be true: a job returns its result whole.",
+            "`input.parameters.stream` can't be true: a job doesn't stream its result.",
         ),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
@@ -214,7 +214,7 @@ def test_the_two_forms_are_not_combined(name: str):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "`input` is not valid JSON: it ends too early, or a string holds half a character."),
+        (b"", "`input` is not valid JSON: it ends too early, or a string contains half a surrogate pair."),
         (b"[]", "`input` must be an object, not a list."),
         (b'{"prompt": "\xff"}', "`input` is not valid UTF-8 (byte 0 of a string)."),
         (b'\xef\xbb\xbf{"prompt": "x"}', "`input` begins with a byte order mark: leave it out."),

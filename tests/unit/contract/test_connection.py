@@ -147,14 +147,14 @@ def test_entra_needs_no_key(value: str):
         (secret(monthly_budget=-1), f"{MALFORMED}`monthly_budget` must be a number of at least 0."),
         (
             secret()[:-1],
-            f"{MALFORMED}the value is not valid JSON: it ends too early, or a string holds half a character.",
+            f"{MALFORMED}the value is not valid JSON: it ends too early, or a string contains half a surrogate pair.",
         ),
         (f"{secret()} {MARK}", f"{MALFORMED}the value is not valid JSON: trailing characters (byte 67)."),
         (f"{{{MARK}}}", f"{MALFORMED}the value is not valid JSON: object keys must be strings (byte 1)."),
         (f'{{"endpoint": {"[" * 5000}', f"{MALFORMED}`endpoint` must be a string or null, not a list."),
         (
             f"{MARK}\ud83d",
-            "The connection's secret holds half a character, as of an emoji cut in two.",
+            "The connection's secret contains half a surrogate pair, such as half an emoji.",
         ),
     ],
     ids=range(33),

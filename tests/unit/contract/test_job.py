@@ -78,7 +78,7 @@ def test_metadata_takes_4_kib_and_not_a_byte_more():
 
     assert METADATA_LIMIT == len(msgspec.json.encode(fits))
     assert fits == decoded(metadata=fits).metadata
-    assert "`metadata` takes more than 4096 bytes." == refusal(body(metadata={"a": "é" * 2044 + "b"}))
+    assert "`metadata` is larger than 4096 bytes." == refusal(body(metadata={"a": "é" * 2044 + "b"}))
 
 
 @pytest.mark.parametrize("queue", [True, False, "results", "r-2", "abc", "a" * 63])

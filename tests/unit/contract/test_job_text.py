@@ -20,12 +20,12 @@ from tests.support.job_bodies import SMALLEST, body, decoded, refusal
         pytest.param(b"hello", "The job is not valid JSON: invalid character (byte 0).", id="text"),
         pytest.param(
             b"",
-            "The job is not valid JSON: it ends too early, or a string holds half a character.",
+            "The job is not valid JSON: it ends too early, or a string contains half a surrogate pair.",
             id="empty",
         ),
         pytest.param(
             body()[:-1],
-            "The job is not valid JSON: it ends too early, or a string holds half a character.",
+            "The job is not valid JSON: it ends too early, or a string contains half a surrogate pair.",
             id="cut off",
         ),
         pytest.param(body() + b" {}", "The job is not valid JSON: trailing characters (byte 71).", id="two of them"),

@@ -200,7 +200,7 @@ async def test_a_job_past_its_deadline_makes_no_call(worker: Worker):
 
     result = await worker.run(customer, options={"deadline_s": 5}, submitted_at=now() - timedelta(seconds=6))
 
-    assert ("timeout", "The job's deadline of 5 s had passed before it ran.") == (
+    assert ("timeout", "The job's deadline of 5 s passed before an attempt could start.") == (
         result["error"]["code"],
         result["error"]["message"],
     )

@@ -50,7 +50,7 @@ async def test_a_waiting_job_can_be_cancelled(worker: Worker):
 
     assert ["cancelled", "cancelled"] == states
     assert ("failed", "cancelled", 2) == (result["status"], result["error"]["code"], result["attempts"])
-    assert "The job was cancelled before it was done." == result["error"]["message"]
+    assert "The job was cancelled before it finished." == result["error"]["message"]
     assert (1, 11, 7) == tuple(result["usage"][name] for name in ("calls", "input_tokens", "output_tokens"))
     assert result == again
     assert before == len(customer.account.received)

@@ -507,9 +507,9 @@ async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.Mo
     monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: resolver)
     client = UpstreamClient(Tokens(), allow_private=True)
     try:
-        with pytest.raises(ConnectionInvalid, match="The `callback` names an address that may not be called"):
+        with pytest.raises(ConnectionInvalid, match="The `callback` names an address that is not allowed"):
             await client.post("https://ai.contoso.example/hook", b"{}", {}, timeout_s=5)
-        with pytest.raises(ProviderUnavailable, match="names an address that may not be called"):
+        with pytest.raises(ProviderUnavailable, match="names an address that is not allowed"):
             await client.fetch("https://ai.contoso.example/a.png", timeout_s=5)
     finally:
         await client.close()

@@ -488,7 +488,7 @@ async def test_a_name_with_a_private_address_is_not_called(
         await transport.close()
 
     assert ("failed", 1, 0) == case.state
-    assert "The `callback` names an address that may not be called." == case.record.callback_error
+    assert "The `callback` names an address that is not allowed." == case.record.callback_error
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://localhost/", "https://[::1]/", "http://example.com/"])
