@@ -75,7 +75,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
         yield tag("p", tag("code", kind), ": ", schema_text(content["schema"]))
     yield tag("pre", _request(method, path, operation))
     yield tag("h3", "Responses")
-    yield table(("status", "body", ""), (_response(*one) for one in operation["responses"].items()))
+    yield table(("status", "body", ""), (_response(*each) for each in operation["responses"].items()))
     yield from _examples(operation["responses"])
 
 

@@ -20,7 +20,7 @@ def schema_text(schema: Mapping[str, Any]) -> Html:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return joined([tag("a", name, href=f"#type-{name}"), *_default(schema)])
-    choices = [one for one in schema.get("anyOf", schema.get("oneOf", ())) if one.get("type") != "null"]
+    choices = [each for each in schema.get("anyOf", schema.get("oneOf", ())) if each.get("type") != "null"]
     if choices and "properties" not in schema:
         return joined([choice_text(choices), *_default(schema)])
     return joined([_type(schema), *_limits(schema), *_default(schema)])
@@ -40,7 +40,7 @@ def _type(schema: Mapping[str, Any]) -> Html:
         return joined(["list of ", _inner(schema["items"])])
     if kind == "object" and schema.get("additionalProperties"):
         return joined(["object of ", _inner(schema["additionalProperties"])])
-    return joined([kind if isinstance(kind, str) else " or ".join(one for one in kind if one != "null")])
+    return joined([kind if isinstance(kind, str) else " or ".join(each for each in kind if each != "null")])
 
 
 def _inner(schema: Mapping[str, Any]) -> Html:

@@ -197,7 +197,7 @@ def _add_checks(schemas: dict[str, Schema]) -> None:
 def _leave_out_nulls(schema: Schema) -> None:
     """A response leaves out what it does not know: no member of it is ever null."""
     for name, member in schema.get("properties", {}).items():
-        others = [one for one in member.get("anyOf", ()) if one.get("type") != "null"]
+        others = [each for each in member.get("anyOf", ()) if each.get("type") != "null"]
         if len(others) < len(member.get("anyOf", ())):
             rest = {key: value for key, value in member.items() if key not in {"anyOf", "default"}}
             schema["properties"][name] = {**others[0], **rest} if len(others) == 1 else {"anyOf": others, **rest}
@@ -207,5 +207,5 @@ def _describe(schema: Schema, docs: Mapping[str, str]) -> None:
     """Adds each member's docstring; the rule of its type, such as of a name, becomes the last sentence."""
     for name, text in docs.items():
         member = schema["properties"][name]
-        rules = [one.pop("description") for one in (member, *member.get("anyOf", ())) if "description" in one]
+        rules = [each.pop("description") for each in (member, *member.get("anyOf", ())) if "description" in each]
         member["description"] = " ".join([text, *(f"{rule[:1].upper()}{rule[1:]}." for rule in rules)])

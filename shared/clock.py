@@ -10,6 +10,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def rfc3339(moment: datetime) -> str:
-    """`moment` as RFC 3339 in UTC to the millisecond, such as `2026-11-20T13:12:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def rfc3339(at: datetime) -> str:
+    """`at` as RFC 3339 in UTC to the millisecond, such as `2026-11-20T13:12:00.000Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

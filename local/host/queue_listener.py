@@ -94,7 +94,7 @@ class QueueListener:
 
     async def _process(self, message: QueueMessage) -> None:
         try:
-            await self._settle(message)
+            await self._handle(message)
         except AzureError as exc:
             # In Azure this is an unhandled exception of the host. The message becomes visible again either way.
             _log.warning(
@@ -105,7 +105,7 @@ class QueueListener:
                 self._visibility_timeout,
             )
 
-    async def _settle(self, message: QueueMessage) -> None:
+    async def _handle(self, message: QueueMessage) -> None:
         try:
             body = decode_text(message.content or "", self._settings.message_encoding)
         except NotBase64:

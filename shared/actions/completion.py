@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shared.actions.base import Context
-from shared.actions.operation import never
+from shared.actions.operation import not_final
 from shared.errors import RequestRejected
 from shared.upstream.capabilities import SAMPLING
 from shared.upstream.messages import Response
@@ -37,7 +37,7 @@ async def complete_chat(
     messages: Sequence[Mapping[str, Any]],
     parameters: Mapping[str, Any],
     *,
-    is_final: Callable[[RequestRejected], bool] = never,
+    is_final: Callable[[RequestRejected], bool] = not_final,
 ) -> tuple[Response, list[str]]:
     """
     Return the model's response to `messages`, and how the request was adapted.

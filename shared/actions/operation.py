@@ -20,7 +20,7 @@ _MAX_EFFORT_LENGTH = 20
 """Characters of a `reasoning_effort` that identify it. It is a caller's, and is kept in memory."""
 
 
-def never(_: RequestRejected) -> bool:
+def not_final(_: RequestRejected) -> bool:
     """No refusal is final."""
     return False
 
@@ -44,7 +44,7 @@ class JsonOperation(Operation):
         model: str,
         capabilities: Capabilities,
         droppable: frozenset[str] = frozenset(),
-        is_final: Callable[[RequestRejected], bool] = never,
+        is_final: Callable[[RequestRejected], bool] = not_final,
         strict: bool = False,
     ) -> None:
         endpoint = connection.endpoint

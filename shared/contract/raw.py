@@ -128,7 +128,7 @@ def _json(value: Raw) -> bytes:
 
 def _texts(value: QueryValue | list[QueryValue]) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
+    return [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
 
 
 def _file(name: str, file: bytes | FileInput) -> RawFile:

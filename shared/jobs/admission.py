@@ -139,18 +139,18 @@ class Limiter:
         return own < share and (ahead <= 0 or expected_wait_s <= MAX_EXPECTED_WAIT_S)
 
     def _throttled(self, customer: str, connection: str, limit: ConnectionLimit) -> Throttled:
-        moment = self.clock()
+        at = self.clock()
         # Each comes back after all that were requeued before: not many at once, and few in vain. A little early rather
         # than late: one that is early is requeued once more, one that is late has left the connection idle.
-        returns_at = max(limit.last_return, moment) + _EARLY * limit.job_seconds / max(limit.jobs, 1)
-        delay_s = max(returns_at - moment, _MIN_DELAY_S)
+        returns_at = max(limit.last_return, at) + _EARLY * limit.job_seconds / max(limit.jobs, 1)
+        delay_s = max(returns_at - at, _MIN_DELAY_S)
         if delay_s <= MAX_DELAY_S:
             limit.last_return = returns_at
         else:
             delay_s = random.uniform(0.5, 1) * MAX_DELAY_S  # noqa: S311  # not a secret
         limit.requeued += 1
-        if moment - limit.logged_at > _LOG_EVERY_S:
-            limit.logged_at = moment
+        if at - limit.logged_at > _LOG_EVERY_S:
+            limit.logged_at = at
             log.warning(
                 "%s customer=%s connection=%s jobs=%d requeued=%d",
                 CUSTOMER_THROTTLED,

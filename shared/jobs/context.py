@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from shared.actions.base import Step
-from shared.actions.operation import JsonOperation, never
+from shared.actions.operation import JsonOperation, not_final
 from shared.billing.usage import Call
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName
@@ -86,7 +86,7 @@ class ActionContext:
         body: dict[str, Any],
         *,
         droppable: frozenset[str] = frozenset(),
-        is_final: Callable[[RequestRejected], bool] = never,
+        is_final: Callable[[RequestRejected], bool] = not_final,
     ) -> JsonOperation:
         """See Context."""
         return JsonOperation(

@@ -59,12 +59,12 @@ class Lease:
     """
 
 
-def first_lease(customer: str, job_id: str, submitted_at: datetime, moment: datetime) -> Lease:
-    """Return the lease of a job's first attempt, which starts at `moment`. It has no etag yet."""
-    return Lease(customer, job_id, 1, submitted_at, moment, uuid.uuid4().hex, "", incarnation=new_incarnation())
+def first_lease(customer: str, job_id: str, submitted_at: datetime, at: datetime) -> Lease:
+    """Return the lease of a job's first attempt, which starts at `at`. It has no etag yet."""
+    return Lease(customer, job_id, 1, submitted_at, at, uuid.uuid4().hex, "", incarnation=new_incarnation())
 
 
-def next_lease(row: Row, moment: datetime) -> Lease:
+def next_lease(row: Row, at: datetime) -> Lease:
     """
     Return the lease of another attempt of the job in `row`, which has no owner or one whose worker died.
 
@@ -76,7 +76,7 @@ def next_lease(row: Row, moment: datetime) -> Lease:
         job_id=row.key.removeprefix("j_"),
         attempt=values["attempt"] + 1,
         submitted_at=values["submitted_at"],
-        started_at=values.get("started_at") or moment,
+        started_at=values.get("started_at") or at,
         owner=uuid.uuid4().hex,
         etag=row.etag,
         retries=values.get("retries", 0),
@@ -88,7 +88,7 @@ def next_lease(row: Row, moment: datetime) -> Lease:
         cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
         incarnation=values.get("incarnation", ""),
     )
-    if not is_worker_dead(values["state"], values.get("lease_until"), moment):
+    if not is_worker_dead(values["state"], values.get("lease_until"), at):
         return lease
     other_reason = bool(lease.reason) and not lease.reason.startswith(_DIED)
     reason = f"{_DIED} Before that: {lease.reason}" if other_reason else lease.reason or _DIED
@@ -100,8 +100,8 @@ def next_lease(row: Row, moment: datetime) -> Lease:
     )
 
 
-def lease_values(lease: Lease, moment: datetime, seconds: float) -> dict[str, Any]:
-    """Return the columns of a job's row while `lease`, which starts or is renewed at `moment`, holds."""
+def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
+    """Return the columns of a job's row while `lease`, which starts or is renewed at `at`, holds."""
     return {
         "state": "running",
         "attempt": lease.attempt,
@@ -112,13 +112,13 @@ def lease_values(lease: Lease, moment: datetime, seconds: float) -> dict[str, An
         "cancelled": lease.cancelled,
         "owner": lease.owner,
         "started_at": lease.started_at,
-        **renewal(moment, seconds),
+        **renewal(at, seconds),
     }
 
 
-def renewal(moment: datetime, seconds: float) -> dict[str, Any]:
-    """Return the column that moves the lease's end to `seconds` from `moment`."""
-    return {"lease_until": moment + timedelta(seconds=seconds)}
+def renewal(at: datetime, seconds: float) -> dict[str, Any]:
+    """Return the column that moves the lease's end to `seconds` from `at`."""
+    return {"lease_until": at + timedelta(seconds=seconds)}
 
 
 def own_row(lease: Lease, row: Row | None, new_state: str) -> Row:

@@ -166,19 +166,17 @@ class Ledger:
         return [read_step(row, prefix) async for row in self._table.scan(lease.customer, prefix, f"{prefix}~")]
 
     async def _claim_existing(self, job_id: str, row: Row | None, fingerprint: str) -> Lease | FinishedJob:
-        row, moment = _present(row, job_id), now()
+        row, at = _present(row, job_id), now()
         values = row.values
         check_fingerprint(row, fingerprint)
         if values["state"] == "done":
             return FinishedJob(values["result_body"])
-        if values["state"] == "running" and not is_worker_dead(values["state"], values.get("lease_until"), moment):
-            left_s = (values["lease_until"] - moment).total_seconds()
+        if values["state"] == "running" and not is_worker_dead(values["state"], values.get("lease_until"), at):
+            left_s = (values["lease_until"] - at).total_seconds()
             raise AlreadyRunning(f"Another worker runs job {job_id}.", min(left_s + 1, _BUSY_S))
-        lease = next_lease(row, moment)
+        lease = next_lease(row, at)
         try:
-            etag = await self._table.merge(
-                Row(row.partition, row.key, lease_values(lease, moment, self.lease_s), row.etag)
-            )
+            etag = await self._table.merge(Row(row.partition, row.key, lease_values(lease, at, self.lease_s), row.etag))
         except RowChanged:
             raise AlreadyRunning(f"Another worker has just claimed job {job_id}.", 1) from None
         return replace(lease, etag=etag)

@@ -75,8 +75,8 @@ class JobQueries:
         one runs such a job: it may have died a moment ago.
         """
         rows = [row async for row in self._unfinished(customer, fingerprint)]
-        moment = now()
-        dead = [row for row in rows if is_worker_dead(row.values["state"], row.values.get("lease_until"), moment)]
+        at = now()
+        dead = [row for row in rows if is_worker_dead(row.values["state"], row.values.get("lease_until"), at)]
         if not dead and any(row.values["state"] == "running" for row in rows):
             raise AlreadyRunning("A job with the same content still runs, or its worker died a moment ago.", _BUSY_S)
         # A job that was released because Storage failed, and whose message could then not be requeued.

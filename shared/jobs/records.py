@@ -63,9 +63,9 @@ class JobRecord:
     callback_error: str = ""
 
 
-def is_worker_dead(state: State, lease_until: datetime | None, moment: datetime) -> bool:
+def is_worker_dead(state: State, lease_until: datetime | None, at: datetime) -> bool:
     """Return whether a job is said to run and its lease has expired: its worker has died, or is too slow."""
-    return state == "running" and lease_until is not None and lease_until <= moment
+    return state == "running" and lease_until is not None and lease_until <= at
 
 
 def job_key(job_id: str) -> str:

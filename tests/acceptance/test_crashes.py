@@ -177,7 +177,7 @@ def _rows(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def _is_published(faulty: FaultyHarness, stop: Stop, *, since: int = 0) -> bool:
     """Whether the job's result has been told, by a call after so many."""
     exchange = faulty.interceptor.exchanges[since:]
-    return any(one.name == PUBLISHED and one.relayed and one.customer == stop.customer.name for one in exchange)
+    return any(each.name == PUBLISHED and each.relayed and each.customer == stop.customer.name for each in exchange)
 
 
 async def _clean(faulty: FaultyHarness, kind: str) -> list[str]:

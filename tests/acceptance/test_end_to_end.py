@@ -54,10 +54,10 @@ async def _send(stack: Stack, *bodies: bytes) -> list[str]:
 async def _results(stack: Stack, ids: list[str], *, within: float = 90) -> dict[str, dict[str, Any]]:
     """The results of these jobs; fails if one is missing in time, or published twice."""
     results: dict[str, dict[str, Any]] = {}
-    until = time.monotonic() + within
+    deadline = time.monotonic() + within
     async with _queue(stack, "results") as queue:
         while set(ids) - set(results):
-            assert time.monotonic() < until, f"No result of {set(ids) - set(results)}."
+            assert time.monotonic() < deadline, f"No result of {set(ids) - set(results)}."
             async for message in queue.receive_messages(messages_per_page=32):
                 result = json.loads(base64.b64decode(message.content))
                 assert result["job_id"] not in results
@@ -116,10 +116,10 @@ async def test_workers_share_a_queue(stack: Stack):
     bodies = [_job(customer.id, job_id=f"many-{n}") for n in range(34) for customer in stack.customers]
 
     await _send(stack, *bodies)
-    until = time.monotonic() + 90
+    deadline = time.monotonic() + 90
     async with _queue(stack, "results") as queue:
         results: Counter[tuple[str, str, str]] = Counter()
-        while len(results) < len(bodies) and time.monotonic() < until:
+        while len(results) < len(bodies) and time.monotonic() < deadline:
             async for message in queue.receive_messages(messages_per_page=32):
                 result = json.loads(base64.b64decode(message.content))
                 results[result["customer"], result["job_id"], result["status"]] += 1
@@ -167,10 +167,10 @@ async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path
         return done.stdout
 
     await runs("job.py")
-    until = time.monotonic() + 90
+    deadline = time.monotonic() + 90
     async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
         while not [job async for job in table.query_entities("PartitionKey eq 'newcomer' and state eq 'done'")]:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
     output = [await runs(*command.split()) for command in commands]
 
@@ -244,7 +244,7 @@ async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
 
     assert 0 == demo.returncode, demo.stdout + demo.stderr
     assert f"The answers are from {url}; its owner is billed for them." in " ".join(demo.stdout.split())
-    assert {"our-model"} == {one.json["model"] for one in account.received}
+    assert {"our-model"} == {request.json["model"] for request in account.received}
     assert 7 == len(account.received)
     assert account.key not in demo.stdout + demo.stderr
 

@@ -87,7 +87,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
         patch.setattr(attempts, "STORAGE_WAITS_S", (0.01,) * 3)
-        patch.setattr(secret_cache, "REREAD_S", 0.0)  # a job that is put back comes later than that, but not here
+        patch.setattr(secret_cache, "REREAD_S", 0.0)  # a requeued job comes later than that, but not here
         async with open_faulty_harness(azurite, vault, endpoint) as opened:
             yield opened
 
@@ -161,7 +161,7 @@ async def _drive(faulty: FaultyHarness, customer: Customer, kind: str, lasts: st
     Every result that was told, when no message is left: what is raised is delivered again, and what is put
     back is delivered next. Raises TimeoutError where that does not end.
     """
-    # After a wait of eleven seconds a job is put back: what lasts until the next delivery is not sat out.
+    # After a wait of eleven seconds a job is requeued: what lasts until the next delivery is not waited for.
     options = {"retry_delay_ms": 1 if lasts in {ONCE, TWICE} else 11_000, "exponential_backoff": False}
     members = {"options": options, **KINDS[kind]}
     if kind == "chat told elsewhere":

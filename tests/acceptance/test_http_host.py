@@ -67,7 +67,7 @@ def test_with_entra_no_route_needs_a_key():
 
 def test_each_route_is_a_function_of_its_name():
     """The table of routes and the functions that the host indexes are the same."""
-    triggers = {(name, tuple(one["methods"]), one["route"]) for name, one in http_triggers().items()}
+    triggers = {(name, tuple(trigger["methods"]), trigger["route"]) for name, trigger in http_triggers().items()}
 
     assert {(route.name, (route.method,), route.path) for route in ROUTES} == triggers - {
         ("health", ("GET",), "health")

@@ -135,8 +135,10 @@ def test_files_that_are_installed_together_pin_the_same_versions(python: str):
     """A package in more than one file has one version, or pip would refuse to install them together."""
     app, command_line, tools = (versions(file, python) for file in COMPILED)
 
-    for one, other in [(app, command_line), (app, tools), (command_line, tools)]:
-        assert {} == {name: (one[name], other[name]) for name in one.keys() & other.keys() if one[name] != other[name]}
+    for first, other in [(app, command_line), (app, tools), (command_line, tools)]:
+        assert {} == {
+            name: (first[name], other[name]) for name in first.keys() & other.keys() if first[name] != other[name]
+        }
 
 
 @pytest.mark.parametrize("file", COMPILED)

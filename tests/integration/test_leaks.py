@@ -49,10 +49,10 @@ def _quoting(key: str) -> list[Answer]:
     async def answer(request: web.Request) -> web.StreamResponse:
         usually = await usual(request.path)(request)
         response_body = json.loads(usually.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
-        for one in response_body.get("data", []):
-            one["revised_prompt"] = f"Your key is {key}."
-        for one in response_body.get("choices", []):
-            one["message"]["content"] = f"Your key is {key}."
+        for item in response_body.get("data", []):
+            item["revised_prompt"] = f"Your key is {key}."
+        for choice in response_body.get("choices", []):
+            choice["message"]["content"] = f"Your key is {key}."
         return await reply(response_body, headers={"x-request-id": key})(request)
 
     return [answer] * 2
@@ -73,7 +73,7 @@ WAYS: dict[str, tuple[Way, dict[str, Any]]] = {
     "truncated": (lambda _: [truncated], {"max_retries": 0}),
     "timeout": (lambda _: [completion(after_s=30)], {"max_retries": 0, "timeout_s": 1.5}),
     "retried": (lambda _: [error(500), completion()], {"retry_delay_ms": 1}),
-    "put back": (lambda key: [error(429, message=f"You sent {key}.", retry_after="600")] * 2, {}),
+    "requeued": (lambda key: [error(429, message=f"You sent {key}.", retry_after="600")] * 2, {}),
 }
 
 
@@ -93,14 +93,14 @@ class _Unhidden:
         await self._queues.send(queue, body)
 
 
-async def _kept(harness: Harness, customers: list[Customer]) -> list[str]:
-    """All that is kept of the customers: rows and result blobs."""
-    kept = [repr(row) for customer in customers for row in await customer.rows()]
+async def _stored(harness: Harness, customers: list[Customer]) -> list[str]:
+    """All that is stored for the customers: rows and result blobs."""
+    stored = [repr(row) for customer in customers for row in await customer.rows()]
     container = harness.blobs.get_container_client(harness.environment["RESULTS_CONTAINER"])
     for customer in customers:
         async for name in container.list_blob_names(name_starts_with=customer.name):
-            kept.append(str(await (await container.download_blob(name)).readall()))
-    return kept
+            stored.append(str(await (await container.download_blob(name)).readall()))
+    return stored
 
 
 async def _waiting(harness: Harness) -> dict[str, list[str]]:
@@ -138,7 +138,7 @@ async def test_key_stays_inside(harness: Harness, caplog: pytest.LogCaptureFixtu
         assert len(published) - published.count(None) == len(waiting["callbacks"])
     leaks = {
         "result": [*map(str, results), *map(str, buried)],
-        "kept": await _kept(harness, [*customers.values()]),
+        "stored": await _stored(harness, [*customers.values()]),
         "queues": [text for waiting in (first, then) for texts in waiting.values() for text in texts],
         "log": log_texts(caplog),
         "output": capfd.readouterr(),

@@ -134,7 +134,7 @@ def test_every_action_has_its_job():
     job = SCHEMAS["Job"]
 
     assert set(ACTIONS) == set(INPUTS) == set(job["discriminator"]["mapping"])
-    assert [*job["discriminator"]["mapping"].values()] == [one["$ref"] for one in job["oneOf"]]
+    assert [*job["discriminator"]["mapping"].values()] == [schema["$ref"] for schema in job["oneOf"]]
 
 
 def test_every_member_of_a_request_is_described():
@@ -294,7 +294,9 @@ BAD: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("members", "good"), [*((one, True) for one in GOOD), *((one, False) for one in BAD)])
+@pytest.mark.parametrize(
+    ("members", "good"), [*((members, True) for members in GOOD), *((members, False) for members in BAD)]
+)
 def test_schema_and_decoder_agree(members: dict[str, Any], good: bool):
     """The schema accepts what the decoders accept, and refuses what they refuse by its form."""
     job = {"customer": "contoso", "action": "chat", "input": {"prompt": "Hello?"}} | members

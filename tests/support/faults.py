@@ -273,8 +273,8 @@ def _vault_watched(interceptor: Interceptor) -> Any:
 
 
 def _endpoint_watched(interceptor: Interceptor, customer: str) -> Any:
-    async def answer(request: web.Request, given: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    async def answer(request: web.Request, respond: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         exchange = Exchange(customer, f"ai {request.path.removeprefix('/openai/v1/')}", await request.read())
-        return await interceptor.intercept(request, exchange, lambda: given(request))
+        return await interceptor.intercept(request, exchange, lambda: respond(request))
 
     return answer

@@ -83,9 +83,9 @@ class LedgerContract:
         """Moves the ledger's clock."""
 
         def advance(seconds: float) -> None:
-            moment = ledgers.now() + timedelta(seconds=seconds)
+            time = ledgers.now() + timedelta(seconds=seconds)
             for module in (ledgers, queries):
-                monkeypatch.setattr(module, "now", lambda: moment)
+                monkeypatch.setattr(module, "now", lambda: time)
 
         return advance
 
@@ -258,15 +258,15 @@ class LedgerContract:
 
     async def test_a_row_without_an_incarnation_is_claimed(self, case: Case, advance: Advance):
         """A row with few columns is claimed, renewed and finished as any other."""
-        moment = ledgers.now()
+        time = ledgers.now()
         values = {
             "state": "running",
             "attempt": 1,
             "owner": "older",
             "fingerprint": "fingerprint",
             "submitted_at": SUBMITTED,
-            "started_at": moment,
-            "lease_until": moment,
+            "started_at": time,
+            "lease_until": time,
         }
         row = Row(case.customer, "j_job-1", values)
         await case.table.insert(row, beside=[time_row(case.customer, "job-1", SUBMITTED)])

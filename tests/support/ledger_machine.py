@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.table, self.faults = type(self).open_table()
         self.ledger = Ledger(self.table, lease_s=LEASE_S)
         self.customer = f"c-{uuid.uuid4().hex}"
-        self.moment = START
+        self.time = START
         self.model = Partition()
         self.held: dict[tuple[int, str], Holder] = {}
         self.attempts: dict[str, int] = {}
@@ -93,7 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """The ledger's clock is the machine's."""
         for module in (ledgers, job_updates):
-            self.patch.setattr(module, "now", lambda: self.moment)
+            self.patch.setattr(module, "now", lambda: self.time)
 
     def teardown(self) -> None:
         """Restore the clock."""
@@ -104,7 +104,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 30, LEASE_S - 1, LEASE_S, LEASE_S + 1]))
     def time_passes(self, seconds: int) -> None:
         """Leases may expire."""
-        self.moment += timedelta(seconds=seconds)
+        self.time += timedelta(seconds=seconds)
 
     @rule(worker=workers, job=jobs)
     def worker_dies(self, worker: int, job: str) -> None:
@@ -116,7 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker gets the job's message, or gets it again."""
         before, row = self.model, self.model.jobs.get(job)
         claim = self.ledger.claim(self.customer, job, fingerprint=fingerprint, submitted_at=START)
-        after = self.model.claimed(job, fingerprint, self.moment)
+        after = self.model.claimed(job, fingerprint, self.time)
         outcome = self._do(claim, faults, before if after is None else after)
         if outcome is None:
             return
@@ -130,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert after is None
             assert row is not None
             assert row.lease_until is not None
-            assert 0 < outcome.delay_s <= min(15, (row.lease_until - self.moment).total_seconds() + 1)
+            assert 0 < outcome.delay_s <= min(15, (row.lease_until - self.time).total_seconds() + 1)
         else:
             assert isinstance(outcome, Lease)
             assert after is not None
@@ -163,7 +163,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """All workers get the job's message at once: one gets a lease."""
         if not self._is_free(job):
             return
-        after = self.model.claimed(job, "same", self.moment)
+        after = self.model.claimed(job, "same", self.time)
         outcomes = self._together(
             *(self.ledger.claim(self.customer, job, fingerprint="same", submitted_at=START) for _ in WORKERS)
         )
@@ -180,9 +180,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker completes a job whose lease has expired while another one claims it: one of them succeeds."""
         (worker, job), holder = data.draw(st.sampled_from(sorted(self.held.items(), key=lambda item: item[0])))
         row = self.model.jobs[job]
-        if not self._is_valid(job, holder) or row.lease_holds(self.moment):
+        if not self._is_valid(job, holder) or row.lease_holds(self.time):
             return
-        claimed, completed = self.model.claimed(job, row.fingerprint, self.moment), self.model.copy()
+        claimed, completed = self.model.claimed(job, row.fingerprint, self.time), self.model.copy()
         completed.end(job, b"raced", ["raced"])
         holder.unconfirmed = None
         completion, claim = self._together(
@@ -206,7 +206,7 @@ class LedgerMachine(RuleBasedStateMachine):
         job, holder = self._draw(data)
         after, valid = self.model.copy(), self._is_valid(job, holder)
         if valid:
-            after.jobs[job].lease_until = lease_from(self.moment)
+            after.jobs[job].lease_until = lease_from(self.time)
         outcome = self._do(self.ledger.renew(holder.lease), faults, after, lost=not valid)
         if isinstance(outcome, Lease):
             holder.lease = outcome
@@ -229,7 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return await self.ledger.save_steps(lease, steps, self._rows(job, places), operation_id=operation_id)
 
         def apply(after: Partition) -> None:
-            after.jobs[job].lease_until = lease_from(self.moment)
+            after.jobs[job].lease_until = lease_from(self.time)
             after.steps.update(f"s_{job}~{key}" for key in keys)
             after.record(job, holder.lease, [*keys, *places])
 
@@ -302,7 +302,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def cancel(self, job: str, faults: list[Fault | None]) -> None:
         """Somebody cancels the job."""
         row, after = self.model.jobs.get(job), self.model.copy()
-        died = row is not None and row.state == "running" and not row.lease_holds(self.moment)
+        died = row is not None and row.state == "running" and not row.lease_holds(self.time)
         if row is not None and row.state in {"queued", "waiting"}:
             after.jobs[job].state = "cancelled"  # a release that is repeated is recognized all the same
         elif died:
@@ -422,7 +422,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return job.holder is holder and job.state == "running"
 
     def _is_free(self, name: str) -> bool:
-        return self.model.claimed(name, "same", self.moment) is not None
+        return self.model.claimed(name, "same", self.time) is not None
 
 
 def _end(after: Partition, *, job: str, result_body: bytes, places: Sequence[str]) -> None:

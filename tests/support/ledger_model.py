@@ -55,9 +55,9 @@ class JobModel:
     written_by: Write | None = None
     """The holder's write that changed the row last; None if somebody else's did."""
 
-    def lease_holds(self, moment: datetime) -> bool:
+    def lease_holds(self, at: datetime) -> bool:
         """Return whether its lease has not expired."""
-        return self.lease_until is not None and self.lease_until > moment
+        return self.lease_until is not None and self.lease_until > at
 
 
 @dataclass(eq=False)
@@ -120,18 +120,14 @@ class Partition:
             }
         return rows
 
-    def claimed(self, name: str, fingerprint: str, moment: datetime) -> Partition | None:
+    def claimed(self, name: str, fingerprint: str, at: datetime) -> Partition | None:
         """Return what a claim leaves, or None if the job can't be claimed."""
         after = self.copy()
         job = after.jobs.get(name)
         if job is None:
-            after.jobs[name] = JobModel(fingerprint, lease_until=lease_from(moment))
+            after.jobs[name] = JobModel(fingerprint, lease_until=lease_from(at))
             return after
-        if (
-            job.fingerprint != fingerprint
-            or job.state == "done"
-            or (job.state == "running" and job.lease_holds(moment))
-        ):
+        if job.fingerprint != fingerprint or job.state == "done" or (job.state == "running" and job.lease_holds(at)):
             return None
         if job.state == "running":
             job.failed_attempts += 1
@@ -139,7 +135,7 @@ class Partition:
             before = job.reason.removeprefix(DIED).removeprefix(" Before that: ")
             job.reason = f"{DIED} Before that: {before}" if before else DIED
         job.cancelled = job.cancelled or job.state == "cancelled"
-        job.state, job.holder, job.written_by, job.lease_until = "running", None, None, lease_from(moment)
+        job.state, job.holder, job.written_by, job.lease_until = "running", None, None, lease_from(at)
         job.attempt += 1
         return after
 
@@ -158,9 +154,9 @@ class Partition:
             job.crashed_attempts = ()
 
 
-def lease_from(moment: datetime) -> datetime:
-    """Return the end of a lease that starts, or is renewed, at that moment."""
-    return moment + timedelta(seconds=LEASE_S)
+def lease_from(at: datetime) -> datetime:
+    """Return the end of a lease that starts, or is renewed, at that time."""
+    return at + timedelta(seconds=LEASE_S)
 
 
 def usage_keys(job: str, suffixes: Sequence[str]) -> list[str]:

@@ -16,9 +16,9 @@ def new_secret() -> str:
 
 def signed(secret: str, body: bytes, *, webhook_id: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
     """The headers with which the authors' library signs a body."""
-    moment = at or datetime.now(UTC)
+    sent_at = at or datetime.now(UTC)
     return {
         "webhook-id": webhook_id,
-        "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(secret).sign(webhook_id, moment, body.decode()),
+        "webhook-timestamp": str(int(sent_at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(webhook_id, sent_at, body.decode()),
     }

@@ -13,26 +13,26 @@ from shared.jobs import attempt, ledger
 
 
 class SimulatedTime:
-    """Replaces `asyncio` in the attempt's module. `moment` is the time."""
+    """Replaces `asyncio` in the attempt's module. `time` is its current time."""
 
     def __init__(self) -> None:
-        self.moment = now()
+        self.time = now()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
         """Let the seconds pass, and others run."""
-        self.moment += timedelta(seconds=seconds)
+        self.time += timedelta(seconds=seconds)
         await asyncio.sleep(0.005)
 
     async def wait(self, seconds: float) -> None:
         """Wait until so many seconds have passed."""
-        end = self.moment + timedelta(seconds=seconds)
-        while self.moment < end:  # noqa: ASYNC110  # the attempts move it
+        end = self.time + timedelta(seconds=seconds)
+        while self.time < end:  # noqa: ASYNC110  # the attempts move it
             await asyncio.sleep(0)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Use this time in attempts and in the ledger."""
         monkeypatch.setattr(attempt, "asyncio", self)
-        monkeypatch.setattr(ledger, "now", lambda: self.moment)
+        monkeypatch.setattr(ledger, "now", lambda: self.time)

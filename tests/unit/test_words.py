@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("shared", "aijobs", "local", "benchmarks", "openapi", "tests")
 PRIVATE = frozenset(
     {
-        *("told", "asked", "found", "said", "known", "about", "bury", "put_back", "owe", "lose", "recall"),
+        *("told", "asked", "found", "said", "known", "given", "place", "one", "about", "moment", "never", "until"),
+        *("bury", "put_back", "owe", "lose", "recall", "_tell", "_settle", "_goes_on", "_came_back", "_due", "_owed"),
         *("patiently", "withdraw", "most", "stands_for", "prove", "read_back", "taken_over", "nonce", "deaths"),
         *("NotNow", "Postponed", "LaneFull", "JobBusy", "Reply", "Receipt", "Asked", "Watch", "Looks", "Made", "Sums"),
         *("Final", "last_try", "ticks", "Bench", "Hold", "Claim", "Tools", "Parts", "Lane", "Lanes", "lane", "lanes"),
@@ -28,7 +29,7 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
             case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 yield node.lineno, name
-            case ast.ClassDef(name=name):
+            case ast.ClassDef(name=name) | ast.MatchAs(name=str(name)) | ast.ExceptHandler(name=str(name)):
                 yield node.lineno, name
 
 

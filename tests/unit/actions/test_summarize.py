@@ -57,7 +57,7 @@ def texts(ctx: MemoryContext) -> list[str]:
     ],
 )
 def test_refusals_of_a_texts_length(error: Any, expected: bool):
-    """A refusal of a text's length has OpenAI's code or its words; another error never is one."""
+    """A refusal of a text's length has OpenAI's code or its words; another error not_final is one."""
     assert expected is is_too_long(error)
 
 

@@ -48,10 +48,10 @@ def test_parts_are_the_text_within_the_limit(text: str, limit: int):
 
 
 @given(TEXTS, TEXTS)
-def test_estimate_grows_with_the_text(one: str, other: str):
+def test_estimate_grows_with_the_text(first: str, other: str):
     """A longer text has no fewer tokens, and two texts joined have no more than both by themselves."""
-    assert max(map(estimate_tokens, (one, other))) <= estimate_tokens(one + other)
-    assert estimate_tokens(one + other) <= estimate_tokens(one) + estimate_tokens(other)
+    assert max(map(estimate_tokens, (first, other))) <= estimate_tokens(first + other)
+    assert estimate_tokens(first + other) <= estimate_tokens(first) + estimate_tokens(other)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1), st.integers(2, 30))

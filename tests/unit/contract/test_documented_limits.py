@@ -27,7 +27,7 @@ def schema_of(kind: type[msgspec.Struct], member: str) -> dict[str, Any]:
     """The JSON Schema of a member; of several types that it may have, the one that is not null."""
     _, schemas = msgspec.json.schema_components([kind])
     schema: dict[str, Any] = schemas[kind.__name__]["properties"][member]
-    return next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+    return next((each for each in schema.get("anyOf", ()) if each.get("type") != "null"), schema)
 
 
 def rows(page: Path, first_column: str) -> dict[str, list[str]]:

@@ -51,11 +51,11 @@ async def test_the_lease_is_kept_while_the_attempt_lasts(open_worker: OpenWorker
     customer.account.will_answer(blocking)
     running = asyncio.create_task(worker.run(customer, job_id="long"))
     await blocking.called.wait()
-    fingerprint, start, refused_at = worker.row(customer, "long")["fingerprint"], time.moment, set()
-    while time.moment - start < timedelta(seconds=270):
+    fingerprint, start, refused_at = worker.row(customer, "long")["fingerprint"], time.time, set()
+    while time.time - start < timedelta(seconds=270):
         with pytest.raises(AlreadyRunning):
             await worker.ledger.claim(customer.name, "long", fingerprint=fingerprint, submitted_at=now())
-        refused_at.add(time.moment)
+        refused_at.add(time.time)
     blocking.release.set()
 
     result = await running
@@ -89,7 +89,7 @@ async def test_a_renewal_that_fails_is_repeated(
 
     await blocking.called.wait()
     await time.wait(150)  # both renewals that fail, and two more
-    left = worker.row(customer, "long")["lease_until"] - time.moment
+    left = worker.row(customer, "long")["lease_until"] - time.time
     blocking.release.set()
     result = await running
 

@@ -23,7 +23,7 @@ UNANSWERED = Call(None, outcome="unanswered")
 
 
 @pytest.fixture(autouse=True)
-def moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is the last minute of a month."""
     monkeypatch.setattr(attempt_usage, "now", lambda: MOMENT)
 

@@ -163,8 +163,8 @@ async def test_the_job_with_the_most_failed_attempts_is_found(monkeypatch: pytes
         row = table.rows["acme", f"j_{job_id}"]
         state = {"state": "running" if dead else "waiting", "failed_attempts": failed_attempts}
         await table.merge(Row("acme", row.key, state, row.etag))
-    moment = module.now() + timedelta(days=1)
-    monkeypatch.setattr(module, "now", lambda: moment)
+    tomorrow = module.now() + timedelta(days=1)
+    monkeypatch.setattr(module, "now", lambda: tomorrow)
 
     assert "b" == await JobQueries(table).find_unfinished("acme", "same")
 

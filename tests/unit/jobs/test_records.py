@@ -65,9 +65,9 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.
 
 
 @given(MOMENTS, MOMENTS)
-def test_later_jobs_sort_first(one: datetime, other: datetime):
+def test_later_jobs_sort_first(first: datetime, other: datetime):
     """Keys of the order of time have one length, and the later job's is smaller."""
-    earlier, later = sorted((one, other))
+    earlier, later = sorted((first, other))
 
     assert len(time_key(earlier)) == len(time_key(later)) == 17
     if later - earlier >= timedelta(milliseconds=2):  # a float of seconds is exact to a microsecond

@@ -361,4 +361,4 @@ async def test_a_result_has_its_times_in_order(worker: Worker):
 
     times = [datetime.fromisoformat(result[name]) for name in ("submitted_at", "started_at", "finished_at")]
     assert sorted(times) == times
-    assert {UTC} == {moment.tzinfo for moment in times}
+    assert {UTC} == {each.tzinfo for each in times}
