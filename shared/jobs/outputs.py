@@ -71,7 +71,7 @@ class Outputs:
 
     async def check_writable(self) -> None:
         """
-        Write an empty blob, so that a job whose result needs one is not bought in vain. Raises StorageUnavailable.
+        Write an empty blob, so that no call is billed whose result can't be saved. Raises StorageUnavailable.
 
         A success holds for CHECKED_S.
         """

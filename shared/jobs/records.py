@@ -64,7 +64,7 @@ class JobRecord:
 
 
 def is_worker_dead(state: State, lease_until: datetime | None, at: datetime) -> bool:
-    """Return whether a job is said to run and its lease has expired: its worker has died, or is too slow."""
+    """Return whether a job's row says `running` and its lease has expired: its worker has died, or is too slow."""
     return state == "running" and lease_until is not None and lease_until <= at
 
 

@@ -2,7 +2,7 @@
 The steps of one attempt: parts of a job that are billed by themselves, and stored as soon as they are done.
 
 A step's value and its usage records are written in one transaction before anything else happens, so that a later
-attempt continues after it and buys nothing twice.
+attempt continues after it and makes no call twice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Steps:
         (await self._load())[key] = step
 
     async def save_outcome(self, outcome: Completed) -> None:
-        """Store the job's outcome as a step, so that it is not bought again if its blob can't be written."""
+        """Store the job's outcome as a step, so that its calls are not repeated if its blob can't be written."""
         value = {
             "output": outcome.output,
             "status": outcome.status,

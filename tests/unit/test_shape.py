@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,28 @@ def room(name: str) -> str:
 IMPORTS = {name: imports_of(name) for name in TREES}
 OWN = {name: {module for module in imported if module.split(".")[0] == "shared"} for name, imported in IMPORTS.items()}
 MODULES = [name for name in TREES if name != "shared"]
+
+
+def test_modules_are_short():
+    """A module of the code and its tools has 250 lines at most, and an `__init__.py` none: it costs every start."""
+    folders = ("shared", "aijobs", "local", "benchmarks", "openapi")
+    paths = [path for each in folders for path in (ROOT / each).rglob("*.py") if "node_modules" not in path.parts]
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in [*paths, ROOT / "function_app.py", ROOT / "dev.py"]
+    }
+
+    assert {} == {path: count for path, count in lines.items() if count > (0 if "__init__" in path else 250)}
+
+
+def test_tests_import_no_other_tests():
+    """What tests share is in `tests/support`; no test module imports another, or changes `sys.path`."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    other = re.compile(
+        r"^(?:from|import) tests(?!\.support\b)|^from tests\.support.* import test_|^\s*sys\.path\.", re.MULTILINE
+    )
+
+    assert [] == [str(path.relative_to(ROOT)) for path, text in texts.items() if other.search(text)]
 
 
 def test_nobody_imports_the_triggers():

@@ -96,7 +96,7 @@ async def test_lost_calls_that_storage_does_not_take_are_logged(worker: Worker, 
 
 
 @pytest.mark.parametrize("members", STEPS.values(), ids=STEPS)
-async def test_a_step_whose_response_got_lost_is_not_bought_again(
+async def test_a_step_whose_response_got_lost_is_not_called_again(
     open_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch, members: dict[str, Any]
 ):
     """
