@@ -12,7 +12,15 @@ from aiohttp import web
 
 from local.stack.azurite import Azurite
 from tests.support.cli_runner import CliRunner
-from tests.support.faults import Behavior, Broken, Exchange, Forward, Interceptor, between, passed
+from tests.support.faults import (
+    BreakConnection,
+    FaultProxy,
+    Forward,
+    Handler,
+    ProxiedRequest,
+    forwarded,
+    proxied_storage,
+)
 from tests.support.harness import Customer
 
 
@@ -129,26 +137,26 @@ async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: 
     prompts = [f"Number {number}" for number in range(count)]
     cli.write("jobs.csv", "action,input.prompt\n" + "".join(f"chat,{prompt}\n" for prompt in prompts))
     line = f"submit jobs.csv --customer {customer.name}"
-    interceptor, death = Interceptor(), asyncio.Event()
+    proxy, death = FaultProxy(), asyncio.Event()
 
-    async def held(_: Exchange, __: Forward) -> web.StreamResponse:
+    async def block(_: ProxiedRequest, __: Forward) -> web.StreamResponse:
         await death.wait()
-        raise Broken
+        raise BreakConnection
 
-    def behavior(_: Exchange) -> Behavior:
+    def handler(_: ProxiedRequest) -> Handler:
         """Stop Storage's answers after some jobs, so that the run is killed there, however fast it is."""
-        sent = sum(exchange.name == "queue put jobs" for exchange in interceptor.of(customer.name))
-        return held if sent > early else passed
+        sent = sum(request.name == "queue put jobs" for request in proxy.of(customer.name))
+        return block if sent > early else forwarded
 
-    interceptor.behaviors[customer.name] = behavior
-    async with between(azurite, interceptor) as storage:
+    proxy.handlers[customer.name] = handler
+    async with proxied_storage(azurite, proxy) as storage:
         behind = cli.with_settings(JobStorage=storage)
         process = await behind.start(line)
         await wait_for_lines(cli.directory / "jobs.csv.submitted", early)
         process.send_signal(signal.SIGKILL)
         await process.communicate()
         death.set()
-        del interceptor.behaviors[customer.name]
+        del proxy.handlers[customer.name]
         recorded = len(await recorded_jobs(customer))
         second = await behind.run(line)
         third = await behind.run(line)

@@ -1,10 +1,10 @@
 """
 A proxy between the app and all that it calls: Storage's three services, the vault, the AI endpoint.
 
-Every request of a customer's job passes an `Interceptor`, over real HTTP: it is named ("table transaction merge j",
-"blob put result.json", "vault read", "ai chat/completions"), recorded, and handled by the behavior that the test has
-for it, such as `refused`, `reset`, `lost` or one that holds it until a process is killed. Requests are distinguished
-by their customer, so that many jobs run side by side through one proxy.
+Every request of a customer's jobs passes a FaultProxy, over real HTTP. It has a name ("table transaction merge j",
+"blob put result.json", "vault read", "ai chat/completions"), is recorded, and is handled as the test says: forwarded,
+refused, reset, or held until a process is killed. Requests are told apart by their customer, so that many jobs run side
+by side through one proxy.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, Harness, open_harness
 
 _CUSTOMER = re.compile(r"\bc-[0-9a-f]{12}\b")  # as `Harness.customer` names them
-_OWN = re.compile(r"-[0-9a-f]{8}")  # what `open_harness` puts behind the names of queues
+_OWN = re.compile(r"-[0-9a-f]{8}")  # the end of the names of queues that `open_harness` makes
 _ROW = re.compile(r"RowKey=?'([a-z])_")
 _INSERTED = re.compile(rb'"RowKey": ?"([a-z])_')
 _CHANGED = re.compile(rb"^(POST|PATCH) .*?RowKey(?:='|\": ?\")([a-z])_", re.DOTALL | re.MULTILINE)
 _MESSAGE = re.compile(rb"<MessageText>(.*)</MessageText>", re.DOTALL)
 _XML = '<?xml version="1.0" encoding="utf-8"?><Error><Code>ServerBusy</Code><Message>Busy.</Message></Error>'
-# As the services refuse what they have no time for: 503 `ServerBusy` (learn.microsoft.com/rest/api/storageservices).
+# As a busy service refuses a request: 503 `ServerBusy` (learn.microsoft.com/rest/api/storageservices).
 _REFUSALS = {
     "table": ("application/json", '{"odata.error":{"code":"ServerBusy","message":{"lang":"en-US","value":"Busy."}}}'),
     "blob": ("application/xml", _XML),
@@ -44,7 +44,7 @@ _REFUSALS = {
     "ai": ("application/json", '{"error":{"code":"503","message":"Busy.","type":"error","param":null}}'),
 }
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
-_NOTHING_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")  # they are signed, or are not asked for
+_NOTHING_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")  # they are signed, or not requested
 
 
 JOBS: dict[str, dict[str, Any]] = {
@@ -55,23 +55,23 @@ JOBS: dict[str, dict[str, Any]] = {
     "summarize in parts": {"action": "summarize", "input": {"text": "Some words. " * 3_500}},
     "embed": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
 }
-"""Jobs of every shape that a run has: with steps and without, with blobs and without."""
+"""The members of jobs with steps and without, with blobs and without, beyond those of a chat job."""
 
 
 @dataclass(eq=False)
-class Exchange:
-    """One request, and what happened to it."""
+class ProxiedRequest:
+    """A request that came to the proxy, and what became of it."""
 
     customer: str
     name: str
     body: bytes
-    """The request's body; for a queue message, the message."""
-    done: bool = False
-    """It was forwarded, and answered with 2xx."""
-    relayed: bool = False
-    """That response was relayed to the app."""
-    over: bool = False
-    """Nothing more happens to it."""
+    """For a queue's message, the decoded message."""
+    succeeded: bool = False
+    """It was forwarded, and the response was 2xx."""
+    answered: bool = False
+    """That response was returned."""
+    ended: bool = False
+    """Nothing more will happen to it."""
 
     @property
     def service(self) -> str:
@@ -79,102 +79,102 @@ class Exchange:
         return self.name.partition(" ")[0]
 
 
-class Broken(Exception):
-    """Break the connection."""
+class BreakConnection(Exception):
+    """Raised by a handler to break the connection in place of a response."""
 
 
 Forward = Callable[[], Awaitable[web.StreamResponse]]
-Behavior = Callable[[Exchange, Forward], Awaitable[web.StreamResponse]]
+Handler = Callable[[ProxiedRequest, Forward], Awaitable[web.StreamResponse]]
 
 
-async def passed(_: Exchange, forward: Forward) -> web.StreamResponse:
-    """Forward it."""
+async def forwarded(_: ProxiedRequest, forward: Forward) -> web.StreamResponse:
+    """Forward the request."""
     return await forward()
 
 
-async def refused(exchange: Exchange, _: Forward) -> web.StreamResponse:
-    """Answer 503 as the service does; nothing is done."""
-    kind, text = _REFUSALS[exchange.service]
+async def refused(request: ProxiedRequest, _: Forward) -> web.StreamResponse:
+    """Answer 503 as the service does, without forwarding the request."""
+    kind, text = _REFUSALS[request.service]
     return web.Response(status=503, text=text, content_type=kind, headers={"x-ms-error-code": "ServerBusy"})
 
 
-async def reset(_: Exchange, __: Forward) -> web.StreamResponse:
-    """Break the connection before anything is done."""
-    raise Broken
+async def reset(_: ProxiedRequest, __: Forward) -> web.StreamResponse:
+    """Break the connection without forwarding the request."""
+    raise BreakConnection
 
 
-async def lost(_: Exchange, forward: Forward) -> web.StreamResponse:
-    """Forward it, and break the connection instead of relaying the response."""
+async def lost(_: ProxiedRequest, forward: Forward) -> web.StreamResponse:
+    """Forward the request, and break the connection in place of the response."""
     await forward()
-    raise Broken
+    raise BreakConnection
 
 
 @dataclass
-class Interceptor:
-    """The requests so far, in order, and how those of a customer's jobs are handled."""
+class FaultProxy:
+    """The requests that have come, in order, and how those of a customer's jobs are handled."""
 
-    exchanges: list[Exchange] = field(default_factory=list)
-    behaviors: dict[str, Callable[[Exchange], Behavior]] = field(default_factory=dict)
-    """By customer, called for each request. A request of a customer that has none is forwarded."""
+    requests: list[ProxiedRequest] = field(default_factory=list)
+    handlers: dict[str, Callable[[ProxiedRequest], Handler]] = field(default_factory=dict)
+    """By customer; called with each request. Requests of other customers are forwarded."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def of(self, customer: str, *services: str) -> list[Exchange]:
-        """Return a customer's requests, only those to these services if any are named."""
+    def of(self, customer: str, *services: str) -> list[ProxiedRequest]:
+        """Return a customer's requests, to these services only if any are named."""
         return [
-            exchange
-            for exchange in self.exchanges
-            if exchange.customer == customer and (not services or exchange.service in services)
+            request
+            for request in self.requests
+            if request.customer == customer and (not services or request.service in services)
         ]
 
-    async def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait until the condition holds; it is checked after each request and response."""
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition is true; it is checked whenever something has changed."""
         async with self._changed:
-            await self._changed.wait_for(holds)
+            await self._changed.wait_for(condition)
 
-    async def intercept(self, request: web.Request, exchange: Exchange, forward: Forward) -> web.StreamResponse:
-        """Handle one request by the behavior that the test has for it."""
+    async def handle(self, request: web.Request, proxied: ProxiedRequest, forward: Forward) -> web.StreamResponse:
+        """Record a request, and answer it with its customer's handler."""
 
-        async def forward_noted() -> web.StreamResponse:
+        async def recording() -> web.StreamResponse:
             response = await forward()
-            exchange.done = 200 <= response.status < 300
+            proxied.succeeded = 200 <= response.status < 300
             await self.notify()
             return response
 
-        self.exchanges.append(exchange)
+        self.requests.append(proxied)
         await self.notify()
         try:
-            response = await self.behaviors.get(exchange.customer, lambda _: passed)(exchange)(exchange, forward_noted)
-            exchange.relayed = exchange.done
-        except Broken:
+            response = await self.handlers.get(proxied.customer, lambda _: forwarded)(proxied)(proxied, recording)
+            proxied.answered = proxied.succeeded
+        except BreakConnection:
             response = web.Response()
-            if request.transport is not None:  # whoever asked may have died meanwhile
+            if request.transport is not None:  # the client may have died meanwhile
                 request.transport.abort()
         finally:
-            exchange.over = True
+            proxied.ended = True
             await self.notify()
         return response
 
     async def notify(self) -> None:
-        """Lets whoever waits in `until` look again."""
+        """Have the conditions of `wait_for` checked again."""
         async with self._changed:
             self._changed.notify_all()
 
 
 @dataclass
 class FaultyHarness:
-    """A harness whose every call outside is watched."""
+    """A harness whose app calls everything through a proxy."""
 
     harness: Harness
-    interceptor: Interceptor
+    proxy: FaultProxy
 
     def customer(self, **secret: Any) -> Customer:
-        """A new customer as `Harness.customer` gives it, whose account at the endpoint is watched as well."""
+        """Return a new customer, as `Harness.customer`, whose requests to the endpoint pass the proxy as well."""
         customer = self.harness.customer(**secret)
-        customer.account.around = _endpoint_watched(self.interceptor, customer.name)
+        customer.account.around = _proxied_endpoint(self.proxy, customer.name)
         return customer
 
-    async def end_lease(self, customer: Customer) -> None:
-        """Lets as much time pass for a customer's jobs as a lease takes to end."""
+    async def expire_leases(self, customer: Customer) -> None:
+        """Let as much time pass for a customer's jobs as a lease lasts."""
         for row in await customer.rows():
             if row["RowKey"].startswith("j_") and row["state"] == "running":
                 key = {"PartitionKey": row["PartitionKey"], "RowKey": row["RowKey"]}
@@ -185,29 +185,29 @@ class FaultyHarness:
 async def open_faulty_harness(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str
 ) -> AsyncIterator[FaultyHarness]:
-    """A harness as `open_harness` opens it, its app behind the interceptor; the harness's own clients go round it."""
-    interceptor = Interceptor()
-    async with between(azurite, interceptor) as storage:
-        vault.read_middleware = _vault_watched(interceptor)
+    """Return a harness whose app is behind a proxy; the harness's own clients are not."""
+    proxy = FaultProxy()
+    async with proxied_storage(azurite, proxy) as storage:
+        vault.read_middleware = _proxied_vault(proxy)
         try:
             async with open_harness(azurite, vault, endpoint, JobStorage=storage, **settings) as harness:
-                yield FaultyHarness(harness, interceptor)
+                yield FaultyHarness(harness, proxy)
         finally:
             vault.read_middleware = None
 
 
 @contextlib.asynccontextmanager
-async def between(azurite: Azurite, interceptor: Interceptor) -> AsyncIterator[str]:
-    """The connection string of a Storage that passes everything by `interceptor` and on to `azurite`."""
+async def proxied_storage(azurite: Azurite, proxy: FaultProxy) -> AsyncIterator[str]:
+    """Return the connection string of a Storage whose requests pass the proxy on their way to `azurite`."""
     async with contextlib.AsyncExitStack() as stack:
-        # What is signed is the path, so requests can be passed on as they are.
+        # The signature covers the path and not the host, so requests can be forwarded as they are.
         session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
         await stack.enter_async_context(session)
         urls = {}
         for service in ("blob", "queue", "table"):
             url = URL(getattr(azurite, f"{service}_url"))
             app = web.Application(client_max_size=64 * 1024 * 1024)
-            app.router.add_route("*", "/{path:.*}", _storage_watched(interceptor, session, service, url.origin()))
+            app.router.add_route("*", "/{path:.*}", _proxied_service(proxy, session, service, url.origin()))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -218,7 +218,7 @@ async def between(azurite: Azurite, interceptor: Interceptor) -> AsyncIterator[s
 
 def name_of(service: str, method: str, path: str, body: bytes) -> str:
     """
-    What a request to Storage asks for.
+    Return the name of a request to Storage.
 
     `table insert j`, `table read j`, `table merge j`, `table query`; of a transaction its first change,
     `table transaction merge j`; `blob put` and `blob get` with the blob's name below the job's; `queue put`,
@@ -231,17 +231,17 @@ def name_of(service: str, method: str, path: str, body: bytes) -> str:
     if service == "blob":
         return f"blob {method.lower()} {'/'.join(rest[2:] or rest)}"
     if first == "$batch":
-        match = _CHANGED.search(body)
-        assert match is not None
-        return f"table transaction {'insert' if match[1] == b'POST' else 'merge'} {match[2].decode()}"
-    if match := _ROW.search(first):
+        change = _CHANGED.search(body)
+        assert change is not None
+        return f"table transaction {'insert' if change[1] == b'POST' else 'merge'} {change[2].decode()}"
+    if key := _ROW.search(first):
         verb = {"GET": "read", "PATCH": "merge"}.get(method, method.lower())
-        return f"table {verb} {match[1]}"
+        return f"table {verb} {key[1]}"
     row = _INSERTED.search(body)
     return f"table insert {row[1].decode()}" if method == "POST" and row else "table query"
 
 
-def _storage_watched(interceptor: Interceptor, session: aiohttp.ClientSession, service: str, origin: URL) -> Any:
+def _proxied_service(proxy: FaultProxy, session: aiohttp.ClientSession, service: str, origin: URL) -> Any:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.read()
 
@@ -255,26 +255,26 @@ def _storage_watched(interceptor: Interceptor, session: aiohttp.ClientSession, s
                 return web.Response(status=reply.status, body=await reply.read(), headers=kept)
 
         message = _MESSAGE.search(body) if service == "queue" else None
-        carried = base64.b64decode(message[1]) if message else body
+        content = base64.b64decode(message[1]) if message else body
         name = name_of(service, request.method, request.raw_path, body)
-        match = _CUSTOMER.search(unquote(request.raw_path) + carried.decode(errors="replace"))
-        return await interceptor.intercept(request, Exchange(match[0] if match else "", name, carried), forward)
+        customer = _CUSTOMER.search(unquote(request.raw_path) + content.decode(errors="replace"))
+        return await proxy.handle(request, ProxiedRequest(customer[0] if customer else "", name, content), forward)
 
     return answer
 
 
-def _vault_watched(interceptor: Interceptor) -> Any:
+def _proxied_vault(proxy: FaultProxy) -> Any:
     async def answer(request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        match = _CUSTOMER.search(request.path)
-        exchange = Exchange(match[0] if match else "", "vault read", b"")
-        return await interceptor.intercept(request, exchange, lambda: handler(request))
+        customer = _CUSTOMER.search(request.path)
+        proxied = ProxiedRequest(customer[0] if customer else "", "vault read", b"")
+        return await proxy.handle(request, proxied, lambda: handler(request))
 
     return answer
 
 
-def _endpoint_watched(interceptor: Interceptor, customer: str) -> Any:
-    async def answer(request: web.Request, respond: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        exchange = Exchange(customer, f"ai {request.path.removeprefix('/openai/v1/')}", await request.read())
-        return await interceptor.intercept(request, exchange, lambda: respond(request))
+def _proxied_endpoint(proxy: FaultProxy, customer: str) -> Any:
+    async def answer(request: web.Request, usual: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        name = f"ai {request.path.removeprefix('/openai/v1/')}"
+        return await proxy.handle(request, ProxiedRequest(customer, name, await request.read()), lambda: usual(request))
 
     return answer

@@ -333,15 +333,18 @@ class LedgerContract:
         await case.complete(renewed)
 
     async def test_an_outdated_etag_is_no_lost_lease(self, case: Case):
-        """A lease whose etag is behind, because its own last change was made unseen, can still be released."""
+        """A lease whose etag is behind, because its own last change was made unseen, still renews, saves, releases."""
         lease = await case.lease()
         await case.ledger.save_steps(lease, [StepRecord("0001", b"1", Usage())])  # its response, with the etag, is lost
 
+        renewed = await case.ledger.renew(lease)
+        await case.ledger.save_steps(lease, [StepRecord("0002", b"2", Usage())])
         await case.ledger.release(lease, LATER)
 
+        assert renewed.etag != lease.etag
         again = await case.lease()
         assert (2, 0) == (again.attempt, again.failed_attempts)
-        assert ["0001"] == [step.key for step in await case.ledger.steps(again)]
+        assert ["0001", "0002"] == [step.key for step in await case.ledger.steps(again)]
 
     # Usage records.
 

@@ -80,14 +80,12 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     members = {"job_id": "counted", **_JOBS.get(kind, {})}
     if kind == "a job that is done, delivered again":
         await customer.run(**members)
-        faulty.interceptor.exchanges.clear()
+        faulty.proxy.requests.clear()
 
     result = await customer.run(**members)
 
     assert result["status"] == ("failed" if kind == "a message that is not a valid job" else "succeeded"), result
-    assert OPERATIONS[kind] == [
-        exchange.name for exchange in faulty.interceptor.of(customer.name, "table", "blob", "queue")
-    ]
+    assert OPERATIONS[kind] == [request.name for request in faulty.proxy.of(customer.name, "table", "blob", "queue")]
 
 
 def _answers(
@@ -110,10 +108,9 @@ def _after(faulty: FaultyHarness, customer: Customer, steps: int) -> Callable[..
     """Answer once so many steps have been stored."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        await faulty.interceptor.wait_until(
+        await faulty.proxy.wait_for(
             lambda: (
-                sum(exchange.relayed and exchange.name == STEP for exchange in faulty.interceptor.of(customer.name))
-                >= steps
+                sum(request.answered and request.name == STEP for request in faulty.proxy.of(customer.name)) >= steps
             )
         )
         return await completion()(request)

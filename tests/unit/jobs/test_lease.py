@@ -47,7 +47,23 @@ def test_the_first_lease_is_attempt_1():
     """It starts now, and nothing went before."""
     lease = first_lease("acme", "job-1", SUBMITTED, START)
 
-    assert Lease("acme", "job-1", 1, SUBMITTED, START, lease.owner, "", incarnation=lease.incarnation) == lease
+    assert ("acme", "job-1", 1, SUBMITTED, START, "") == (
+        lease.customer,
+        lease.job_id,
+        lease.attempt,
+        lease.submitted_at,
+        lease.started_at,
+        lease.etag,
+    )
+    assert (0, 0, (), Usage(), "", "", False) == (
+        lease.retries,
+        lease.failed_attempts,
+        lease.crashed_attempts,
+        lease.unrecoverable_usage,
+        lease.reason,
+        lease.reason_code,
+        lease.cancelled,
+    )
 
 
 def test_ids_are_random():
@@ -100,13 +116,18 @@ def test_a_queued_job_starts_now():
 
     lease = next_lease(queued, MOMENT)
 
-    assert (1, MOMENT, 0, (), "") == (
+    assert (1, MOMENT, 0, 0, (), "", "", "", False) == (
         lease.attempt,
         lease.started_at,
+        lease.retries,
         lease.failed_attempts,
         lease.crashed_attempts,
+        lease.reason,
+        lease.reason_code,
         lease.incarnation,
+        lease.cancelled,
     )
+    assert Usage() == lease.unrecoverable_usage
 
 
 def test_a_crash_is_a_failed_attempt():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from shared.errors import JobConflict, RetryLater
+from shared.errors import AlreadyRunning, JobConflict, RetryLater
 from shared.jobs import queries as module
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
@@ -81,6 +81,20 @@ async def test_the_newest_jobs_come_first():
     records, after = await JobQueries(table).newest("acme", after="", limit=10, wanted=lambda _: True)
 
     assert (["b", "c", "a"], "") == ([record.job_id for record in records], after)
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "read"),
+    [(1, range(200), 1), (20, range(200), 20), (100, range(200), 100), (1, [1], 51), (1, [50], 51), (1, [51], 101)],
+)
+async def test_a_page_reads_few_jobs(limit: int, wanted: Sequence[int], read: int):
+    """The first batch is as long as the page. If not all of it is wanted, batches of 50 jobs follow."""
+    table = await table_of(*(f"j{number:03}" for number in range(200)))
+    ids, before = {f"j{number:03}" for number in wanted}, table.operations
+
+    await JobQueries(table).newest("acme", after="", limit=limit, wanted=lambda job: job.job_id in ids)
+
+    assert before + 1 + read == table.operations  # and the scan
 
 
 async def test_a_page_reads_as_many_jobs_as_any_other():
@@ -158,7 +172,7 @@ async def test_a_job_is_found_by_its_content_without_reading_results():
 async def test_the_job_with_the_most_failed_attempts_is_found(monkeypatch: pytest.MonkeyPatch, dead: bool):
     """Of several with the same content, it is the one that is closest to being given up."""
     table = MemoryTable()
-    for job_id, failed_attempts in (("a", 1), ("b", 3), ("c", 2)):
+    for job_id, failed_attempts in (("A", 0), ("a", 1), ("b", 3), ("zz", 2)):
         await claim(table, job_id, fingerprint="same")
         row = table.rows["acme", f"j_{job_id}"]
         state = {"state": "running" if dead else "waiting", "failed_attempts": failed_attempts}
@@ -167,6 +181,26 @@ async def test_the_job_with_the_most_failed_attempts_is_found(monkeypatch: pytes
     monkeypatch.setattr(module, "now", lambda: tomorrow)
 
     assert "b" == await JobQueries(table).find_unfinished("acme", "same")
+
+
+@pytest.mark.parametrize("job_id", ["-", "A", "zz"])
+async def test_a_crashed_job_is_found_whatever_its_id(monkeypatch: pytest.MonkeyPatch, job_id: str):
+    """It is found before any attempt is counted as failed, and wherever its id is in the order of keys."""
+    table = MemoryTable()
+    await claim(table, job_id, fingerprint="same")
+    moment = module.now() + timedelta(days=1)
+    monkeypatch.setattr(module, "now", lambda: moment)
+
+    assert job_id == await JobQueries(table).find_unfinished("acme", "same")
+
+
+async def test_a_job_that_may_run_is_named_in_the_error():
+    """The message says why the dead letter waits."""
+    table = MemoryTable()
+    await claim(table, "a", fingerprint="same")
+
+    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a moment ago"):
+        await JobQueries(table).find_unfinished("acme", "same")
 
 
 @pytest.mark.parametrize(
