@@ -119,7 +119,7 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
         await _wait_for(faulty, lambda: all(_is_published(faulty, point, since=before) for point in points), lines)
 
     problems = {str(point): await _problems(faulty, point, requests) for point in points}
-    assert {} == {where: found for where, found in problems.items() if found}
+    assert {} == {where: wrong for where, wrong in problems.items() if wrong}
 
 
 async def _expire(faulty: FaultyHarness, point: CrashPoint) -> None:

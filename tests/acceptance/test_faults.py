@@ -116,7 +116,7 @@ async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
         )
     )
 
-    assert {} == {f"{number} {requests[number - 1]}": found for number, found in enumerate(problems, 1) if found}
+    assert {} == {f"{number} {requests[number - 1]}": wrong for number, wrong in enumerate(problems, 1) if wrong}
 
 
 async def _problems(faulty: FaultyHarness, kind: str, plan: FaultPlan, expected_requests: list[str]) -> list[str]:
