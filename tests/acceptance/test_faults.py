@@ -78,8 +78,8 @@ class FaultPlan:
     def _applies(self, request: ProxiedRequest, first: ProxiedRequest) -> bool:
         if self.lasts == SERVICE:
             return request.service == first.service or (request.service in _STORAGE and self.in_storage)
-        most = {ONCE: 1, TWICE: 2}.get(self.lasts, self._times + 1)
-        return request.name == first.name and self._times < most
+        limit = {ONCE: 1, TWICE: 2}.get(self.lasts, self._times + 1)
+        return request.name == first.name and self._times < limit
 
 
 @pytest_asyncio.fixture(scope="module")
