@@ -188,8 +188,8 @@ async def test_a_crashed_job_is_found_whatever_its_id(monkeypatch: pytest.Monkey
     """It is found before any attempt is counted as failed, and wherever its id is in the order of keys."""
     table = MemoryTable()
     await claim(table, job_id, fingerprint="same")
-    moment = module.now() + timedelta(days=1)
-    monkeypatch.setattr(module, "now", lambda: moment)
+    tomorrow = module.now() + timedelta(days=1)
+    monkeypatch.setattr(module, "now", lambda: tomorrow)
 
     assert job_id == await JobQueries(table).find_unfinished("acme", "same")
 
@@ -199,7 +199,7 @@ async def test_a_job_that_may_run_is_named_in_the_error():
     table = MemoryTable()
     await claim(table, "a", fingerprint="same")
 
-    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a moment ago"):
+    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a tomorrow ago"):
         await JobQueries(table).find_unfinished("acme", "same")
 
 
