@@ -199,7 +199,7 @@ async def test_a_job_that_may_run_is_named_in_the_error():
     table = MemoryTable()
     await claim(table, "a", fingerprint="same")
 
-    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a tomorrow ago"):
+    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a moment ago"):
         await JobQueries(table).find_unfinished("acme", "same")
 
 
