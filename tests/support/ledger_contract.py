@@ -137,6 +137,8 @@ class LedgerContract:
             record.model,
         )
         assert record == again
+        bare = Job(customer=case.customer, action="embed", job_id="job-2")
+        assert "" == (await case.ledger.submit(bare, fingerprint="fingerprint", submitted_at=earlier)).model
         assert (1, 0, earlier) == (lease.attempt, lease.failed_attempts, lease.submitted_at)
         with pytest.raises(JobConflict):
             await case.ledger.submit(job, fingerprint="other", submitted_at=SUBMITTED)
@@ -218,6 +220,8 @@ class LedgerContract:
         await case.complete(lease)
 
         assert (2, 0, 3, "Later.") == (lease.attempt, lease.failed_attempts, lease.retries, lease.reason)
+        await case.ledger.release(await case.lease("job-2"), LATER)
+        assert 0 == (await case.lease("job-2")).retries
         assert FinishedJob(RESULT) == await case.claim()
 
     async def test_failed_attempts_are_counted(self, case: Case, advance: Advance):
@@ -301,16 +305,29 @@ class LedgerContract:
             await case.complete(first, b"late", calls=calls)
         with pytest.raises(LeaseLost):
             await case.ledger.release(first, LATER)
+        second = await case.ledger.renew(second)
         with pytest.raises(LeaseLost):
             await case.ledger.renew(first)
+        second = await case.ledger.save_steps(second, [StepRecord("0001", b"1", Usage())])
         with pytest.raises(LeaseLost):
-            await case.ledger.save_steps(first, [StepRecord("0001", b"1", Usage())])
+            await case.ledger.save_steps(first, [StepRecord("0002", b"2", Usage())])
         await case.complete(second, calls=calls)
         with pytest.raises(LeaseLost):
             await case.complete(first, b"later", calls=calls)
 
         assert FinishedJob(RESULT) == await case.claim()
         assert calls == len(await case.usage())
+
+    async def test_a_lost_lease_does_not_release_a_released_job(self, case: Case, advance: Advance):
+        """The other worker's release is not taken for the lost lease's own."""
+        first = await case.lease()
+        advance(LEASE_S)
+        await case.ledger.release(await case.lease(), LATER)
+
+        with pytest.raises(LeaseLost):
+            await case.ledger.release(first, LATER, failed=True)
+
+        assert 1 == (await case.values())["failed_attempts"]
 
     async def test_an_expired_lease_still_completes(self, case: Case, advance: Advance):
         """A job that took longer than its lease is finished, if nobody has taken it over meanwhile."""

@@ -176,6 +176,21 @@ def test_throttled_jobs_return_one_after_the_other(harness: LimiterHarness):
     assert delays[0] >= MIN_DELAY_S
 
 
+def test_no_delay_is_shorter_than_a_queue_can_hide_a_message(harness: LimiterHarness):
+    """However short the jobs are, a throttled one is requeued for MIN_DELAY_S."""
+    harness.fill("a", job_seconds=0.01)
+
+    assert MIN_DELAY_S == round(harness.admit("a") or 0, 6)
+
+
+def test_a_throttled_job_returns_a_little_early(harness: LimiterHarness):
+    """It is requeued for three quarters of what the jobs before it take: late, it would leave the connection idle."""
+    harness.limiter.of("a", "default", 1)
+
+    assert 1 == harness.fill("a", job_seconds=16)
+    assert [24, 36] == [harness.admit("a") for _ in range(2)]  # the one that filled it is requeued for 12
+
+
 def test_delays_shrink_once_throttled_jobs_have_returned(harness: LimiterHarness):
     """Jobs that have been requeued and are back do not count."""
     harness.fill("a", job_seconds=16)
@@ -194,6 +209,16 @@ def test_no_delay_is_long(harness: LimiterHarness):
     assert max(delays) <= MAX_DELAY_S
     assert min(delays) >= MIN_DELAY_S
     assert len(set(late)) > 0.9 * len(late) > 4000
+
+
+def test_the_duration_of_jobs_is_a_moving_average(harness: LimiterHarness):
+    """It starts at a second; the last job has a fifth of the weight."""
+    limit = harness.limiter.of("a", "default")
+    before = limit.job_seconds
+    harness.admit("a")
+    harness.end("a", after_s=11)
+
+    assert (1, 3) == (before, limit.job_seconds)
 
 
 def test_the_duration_of_jobs_is_learned(harness: LimiterHarness):
@@ -225,6 +250,7 @@ def test_answered_calls_are_counted_by_model_and_url(harness: LimiterHarness):
     limit = harness.limiter.of("a", "default")
     for number in range(module._MAX_COUNTERS + 1):
         limit.count_answer(("gpt-4o", f"https://a/{number}"))
+    assert module._MAX_COUNTERS + 1 == len(limit.answered)
     limit.count_answer(("gpt-4o", "https://a/0"))
 
     assert {("gpt-4o", "https://a/0"): 1} == limit.answered
@@ -285,7 +311,8 @@ async def test_a_requeued_job_is_held_until_there_is_room(harness: LimiterHarnes
 
     assert not waiting.done()
     harness.end("a")
-    await waiting
+    async with asyncio.timeout(module.MAX_HOLD_S / 2):
+        await waiting
 
     assert harness.admit("a") is None
 
