@@ -64,7 +64,7 @@ async def _read(request: Summarize, ctx: Context) -> str:
     except UnicodeDecodeError as exc:
         raise InvalidJob(f"`input.blob` is not valid UTF-8 (byte {exc.start}).") from exc
     if not text.strip():
-        raise InvalidJob("`input.blob` holds no text.")
+        raise InvalidJob("`input.blob` contains no text.")
     return text
 
 

@@ -86,7 +86,7 @@ class Connections:
             except VaultUnavailable:
                 raise VaultUnavailable(
                     f"The endpoint refused the key of customer {customer}'s connection {name}, and Key Vault does not "
-                    "answer whether there is a new one."
+                    "give the current one."
                 ) from None
         connection = self._use(entry, customer, name)
         return None if connection.version == refused.version else connection

@@ -40,13 +40,13 @@ from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of
 from shared.jobs.steps import Steps
 
 MAX_FAILED_ATTEMPTS = 5
-"""Attempts that may come to nothing before a job is given up."""
+"""Failed attempts after which a job is given up."""
 
 log = logging.getLogger("customer_ai_jobs")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DecodedJob:
     """What a job asks for: its action, and its decoded input."""
 
     action: Action
@@ -59,7 +59,7 @@ class Executor:
 
     services: JobServices
 
-    async def execute(self, job: Job, lease: Lease, work: Work | JobError | RetryLater | None) -> bytes:
+    async def execute(self, job: Job, lease: Lease, work: DecodedJob | JobError | RetryLater | None) -> bytes:
         """
         Run one attempt of the job, and return the result, encoded, once it is stored and its calls are billed.
 
@@ -74,7 +74,7 @@ class Executor:
         try:
             async with attempt:
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
-                while outcome is None and isinstance(work, Work):
+                while outcome is None and isinstance(work, DecodedJob):
                     context = None
                     try:
                         context = await self._open_context(attempt, steps, work, connection)
@@ -90,7 +90,7 @@ class Executor:
             raise
 
     async def _outcome_without_run(
-        self, attempt: Attempt, steps: Steps, work: Work | JobError | RetryLater | None
+        self, attempt: Attempt, steps: Steps, work: DecodedJob | JobError | RetryLater | None
     ) -> Outcome | None:
         lease = attempt.lease
         if lease.cancelled:
@@ -107,10 +107,10 @@ class Executor:
             deadline_s = attempt.job.options.deadline_s
             message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
-        return None if isinstance(work, Work) else outcome_of(work, attempt)
+        return None if isinstance(work, DecodedJob) else outcome_of(work, attempt)
 
     async def _open_context(
-        self, attempt: Attempt, steps: Steps, work: Work, connection: Connection | None
+        self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
     ) -> ActionContext:
         job = attempt.job
         if connection is None:

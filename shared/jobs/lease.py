@@ -42,7 +42,7 @@ class Lease:
     retries: int = 0
     """Retries that earlier attempts have used up."""
     failed_attempts: int = 0
-    """Earlier attempts that came to nothing: the worker died, or Storage did not keep their result."""
+    """Earlier attempts without a result: the worker died, or Storage did not keep their result."""
     crashed_attempts: tuple[int, ...] = ()
     """Attempts whose worker died and that have no usage record yet."""
     unrecoverable_usage: Usage = field(default_factory=Usage)

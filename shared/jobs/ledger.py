@@ -129,7 +129,7 @@ class Ledger:
         Give the lease up, so that the job can be claimed again at once.
 
         The next attempt starts with `retries` used up, with the reason and what all attempts have consumed in vain.
-        `failed`: this attempt came to nothing. `usage` are usage records.
+        `failed`: this attempt had no result. `usage` are usage records.
         """
         values = {
             "state": "waiting",

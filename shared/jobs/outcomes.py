@@ -48,7 +48,7 @@ def deferred(reason: RetryLater) -> Deferred:
 
 
 def given_up(lease: Lease) -> Completed:
-    """Return the outcome of a job whose attempts came to nothing, with the last known reason."""
+    """Return the outcome of a job whose attempts all failed, with the last known reason."""
     number = lease.failed_attempts
     after = f" after {number} failed attempt{'s' if number != 1 else ''}" if number else " by the queue"
     message = f"The job was given up{after}."

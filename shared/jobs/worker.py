@@ -34,7 +34,7 @@ from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
 from shared.jobs.base import JobServices
 from shared.jobs.crash_log import CRASHED, log_crash
 from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
-from shared.jobs.executor import MAX_FAILED_ATTEMPTS, Executor, Work
+from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
 from shared.jobs.message import Delivery, deadline_of, rejected, restore_envelope
@@ -69,7 +69,7 @@ class Worker:
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 with await self._admit(job, delivery):
-                    work = await self._decode_work(job)
+                    work = await self._decode(job)
                     lease = await self._claim(job, delivery)
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
@@ -119,12 +119,12 @@ class Worker:
         log_crash(exc, _name(job, delivery))
         return self._reject(delivery, InternalError(CRASHED))
 
-    async def _decode_work(self, job: QueuedJob) -> Work | JobError | RetryLater:
+    async def _decode(self, job: QueuedJob) -> DecodedJob | JobError | RetryLater:
         """Return what the job asks for. Raises InvalidJob, RetryLater if nothing is on record about the job."""
         try:
             action = action_named(job.action)
             self.services.outputs.check(job.output)
-            return Work(action, action.decode(await self.services.inputs.load(job)))
+            return DecodedJob(action, action.decode(await self.services.inputs.load(job)))
         except (InvalidJob, RetryLater) as error:
             # A blob may be gone by now, or a queue no longer allowed: a job that is on record ends with its result, or
             # with this error. Only a job that can be on record is looked up.

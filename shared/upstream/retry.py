@@ -10,7 +10,7 @@ from shared.errors import RateLimited, UpstreamError
 
 MAX_BACKOFF_S = 60.0
 MAX_INLINE_WAIT_S = 5.0
-"""The longest wait named by a server that the call itself sits out; for a longer one the job is requeued."""
+"""The longest wait named by a server that the call itself waits for; for a longer one the job is requeued."""
 MAX_INLINE_BACKOFF_S = 10.0
 """The same for a backoff: the usual retries of a job stay in one attempt."""
 MAX_DELAY_S = 7 * 24 * 3600.0

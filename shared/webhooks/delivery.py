@@ -66,8 +66,8 @@ class _TooManyCallbacks(RetryLater):
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """The outcome of a try. `waiting`: it is retried after `delay_s` seconds or more."""
+class _TryResult:
+    """The result of a try. `waiting`: it is retried after `delay_s` seconds or more."""
 
     status: _Status
     error: str = ""
@@ -118,7 +118,7 @@ class Callbacks:
             record = await self._find_due(message)
             if record is not None:
                 error = "The callback was given up because the worker died at each try."
-                await self._save(message, _Outcome("failed", error, record.callback_last_status))
+                await self._save(message, _TryResult("failed", error, record.callback_last_status))
         except RetryLater as exc:
             await self._enqueue(self.settings.callbacks_poison_queue, message, exc.delay_s)
 
@@ -128,17 +128,17 @@ class Callbacks:
             return
         if now() - message.first_at > MAX_AGE:
             error = f"Given up after {MAX_AGE.days} days. {record.callback_error}".rstrip()
-            await self._save(message, _Outcome("failed", error, record.callback_last_status))
+            await self._save(message, _TryResult("failed", error, record.callback_last_status))
             return
-        outcome = await self._try(message, record)
-        if outcome.status != "waiting":
-            await self._save(message, outcome)
+        result = await self._try(message, record)
+        if result.status != "waiting":
+            await self._save(message, result)
             return
         # The next try is enqueued before this one is recorded: a crash in between causes a try too many, not too few.
         next_try = msgspec.structs.replace(message, attempt=message.attempt + 1)
-        await self._enqueue(self.settings.callbacks_queue, next_try, outcome.delay_s)
+        await self._enqueue(self.settings.callbacks_queue, next_try, result.delay_s)
         try:
-            await self._save(message, outcome)
+            await self._save(message, result)
         except StorageUnavailable as exc:
             log.warning("%s %s: %s", CALLBACK_NOT_RECORDED, _label(message), exc)  # the next try is recorded
 
@@ -150,21 +150,21 @@ class Callbacks:
         log.info("%s %s", CALLBACK_DROPPED, _label(message))
         return None
 
-    async def _try(self, message: CallbackMessage, record: JobRecord) -> _Outcome:
+    async def _try(self, message: CallbackMessage, record: JobRecord) -> _TryResult:
         result_body = record.result_body or b""
         try:
             signature = await self.signing.sign(message.customer, message_id(record), result_body)
             headers = {"content-type": "application/json", **signature}
             receipt = await self.client.post(message.url, result_body, headers, timeout_s=TIMEOUT_S)
         except (NoSigningSecret, ConnectionInvalid) as exc:
-            return _Outcome("failed", str(exc))
+            return _TryResult("failed", str(exc))
         except UpstreamError as exc:
             return _retry_or_fail(message, str(exc))
         status = receipt.status
         if 200 <= status < 300:  # noqa: PLR2004
-            return _Outcome("delivered", "", status)
+            return _TryResult("delivered", "", status)
         if status == _GONE:
-            return _Outcome("failed", "The receiver wants no more callbacks (410).", status)
+            return _TryResult("failed", "The receiver wants no more callbacks (410).", status)
         retry_after_s = (receipt.retry_after_s or 0) if status in _HONOR_RETRY_AFTER else 0
         if 300 <= status < 400:  # noqa: PLR2004
             error = f"The receiver answered with a redirect ({status}); redirects are not followed."
@@ -172,12 +172,12 @@ class Callbacks:
             error = f"The receiver answered {status}."
         return _retry_or_fail(message, error, status, retry_after_s)
 
-    async def _save(self, message: CallbackMessage, outcome: _Outcome) -> None:
+    async def _save(self, message: CallbackMessage, result: _TryResult) -> None:
         state = CallbackState(
-            status=outcome.status,
+            status=result.status,
             attempts=message.attempt + 1,
-            last_status=outcome.last_status or None,
-            error=outcome.error or None,
+            last_status=result.last_status or None,
+            error=result.error or None,
         )
         await self.updates.save_callback_state(message.customer, message.job_id, state)
         log.log(
@@ -221,11 +221,11 @@ def _is_due(message: CallbackMessage, record: JobRecord) -> bool:
     return message.attempt >= record.callback_attempts
 
 
-def _retry_or_fail(message: CallbackMessage, error: str, last_status: int = 0, retry_after_s: float = 0) -> _Outcome:
+def _retry_or_fail(message: CallbackMessage, error: str, last_status: int = 0, retry_after_s: float = 0) -> _TryResult:
     if message.attempt >= len(RETRY_DELAYS_S):
-        return _Outcome("failed", f"Given up after {message.attempt + 1} tries. {error}", last_status)
+        return _TryResult("failed", f"Given up after {message.attempt + 1} tries. {error}", last_status)
     delay_s = max(RETRY_DELAYS_S[message.attempt], min(retry_after_s, MAX_RETRY_AFTER_S))
-    return _Outcome("waiting", error, last_status, delay_s)
+    return _TryResult("waiting", error, last_status, delay_s)
 
 
 def _label(message: CallbackMessage) -> str:

@@ -105,5 +105,5 @@ def _index(digits: str) -> int:
 
 def _missing(path: str, at: str) -> InvalidJob:
     return InvalidJob(
-        f"The event has no `{printable(path)}`, which `{printable(at)}` of the customer's template names."
+        f"The event has no `{printable(path)}`, which `{printable(at)}` of the customer's template refers to."
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from functools import partial
+from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -45,3 +48,16 @@ def worker(open_worker: OpenWorker) -> Worker:
 def short_storage_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt waits as often as ever for a Storage that does not answer, but not for long."""
     monkeypatch.setattr(attempt, "STORAGE_WAITS_S", (0.001,) * len(attempt.STORAGE_WAITS_S))
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that connects to anything but this machine fails."""
+    connect = socket.socket.connect
+
+    def connect_to_loopback(sock: socket.socket, address: Any) -> None:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and not ip_address(address[0]).is_loopback:
+            pytest.fail(f"A unit test connects to {address[0]}.")
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_to_loopback)

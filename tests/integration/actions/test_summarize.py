@@ -85,7 +85,7 @@ async def test_text_is_read_from_a_blob(harness: Harness):
     ("name", "data", "message"),
     [
         ("{customer}/latin", b"Gr\xfc\xdfe", "`input.blob` is not valid UTF-8 (byte 2)."),
-        ("{customer}/empty", b"\n", "`input.blob` holds no text."),
+        ("{customer}/empty", b"\n", "`input.blob` contains no text."),
         ("other/x", b"text", "`input.blob` must be in "),
         ("{customer}/none", None, "`input.blob` names a blob that does not exist."),
     ],

@@ -136,5 +136,5 @@ async def test_a_job_survives_a_key_rotation_during_an_outage(
     ((body, _),) = worker.requeued()
 
     assert "timeout" == late["error"]["code"]
-    assert "Key Vault does not answer whether there is a new one" in late["error"]["message"]
+    assert "Key Vault does not give the current one" in late["error"]["message"]
     assert "succeeded" == (await worker.run(customer, body))["status"]
