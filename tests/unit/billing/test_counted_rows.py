@@ -21,6 +21,7 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "the second of two was slow": (["~1", "~2", "~2.0"], ["~1"]),
     "the first of ten was slow": (["~1", "~1.0", "~10"], ["~10"]),
     "the tenth was slow": (["~1", "~10", "~10.0"], ["~1"]),
+    "steps whose keys look like a placeholder's and a marker's": (["a", "a.0"], ["a", "a.0"]),
 }
 
 

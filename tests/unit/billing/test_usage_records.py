@@ -14,7 +14,6 @@ from shared.storage.base import Row
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
-UNANSWERED = Call(None, outcome="unanswered")
 
 
 def rows(calls: list[Call], job_id: str = "j", **options: Any) -> list[Row]:
@@ -56,13 +55,20 @@ def test_record_has_the_facts_of_its_call():
     } == row.values
 
 
-@pytest.mark.parametrize(("call", "calls"), [(Call(None, images=2), 1), (UNANSWERED, 0), (MARKER, 0)])
-def test_unreported_usage_is_marked(call: Call, calls: int):
+@pytest.mark.parametrize(
+    ("call", "outcome", "calls"),
+    [
+        (Call(None, images=2), "answered", 1),
+        (Call(None, outcome="unanswered"), "unanswered", 0),
+        (MARKER, "answered", 0),
+    ],
+)
+def test_unreported_usage_is_marked(call: Call, outcome: str, calls: int):
     """A record says if its provider reported no usage. An unanswered call and a marker count zero calls."""
     (row,) = rows([call])
 
-    assert (call is MARKER, calls, 0, call.images) == tuple(
-        row.values[name] for name in ("reported", "calls", "input_tokens", "images")
+    assert (outcome, call is MARKER, calls, 0, call.images) == tuple(
+        row.values[name] for name in ("outcome", "reported", "calls", "input_tokens", "images")
     )
     assert {"answered_by", "request_id"}.isdisjoint(row.values)
 
@@ -88,6 +94,11 @@ def test_same_calls_have_the_same_keys(options: dict[str, str], expected: list[s
     """The same calls of the same job have the same keys each time, so that a record can't be written twice."""
     assert expected == keys(rows([Call(None)] * 3, **options)) == keys(rows([Call(None)] * 3, **options))
     assert [] == rows([], **options)
+
+
+def test_calls_are_numbered_in_decimal():
+    """Calls have four decimal digits in their keys, so that they are sorted by number."""
+    assert ["j_0009", "j_0010", "j_0011"] == keys(rows([Call(None)] * 12))[9:]
 
 
 def test_different_jobs_have_different_keys():
