@@ -33,7 +33,7 @@ from shared.upstream.circuit_breaker import Breakers
 from shared.upstream.client import UpstreamClient
 from tests.support.credential_store import MemoryCredentials
 from tests.support.customers import Customer
-from tests.support.endpoint import Endpoint
+from tests.support.endpoint import Endpoint, error
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryQueues, MemoryTable
 
@@ -120,6 +120,13 @@ class Worker:
     ) -> dict[str, Any] | None:
         """Process a message of the poison queue as its trigger does, and return the result that is published."""
         return _decoded(await self.services.worker.dead_letter(delivery(body, message_id, submitted_at)))
+
+    async def defer(self, customer: Customer, job_id: str) -> bytes:
+        """Have the endpoint ask a job for a long wait; return the job's message, which is requeued."""
+        customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
+        assert await self.deliver(customer, job_id=job_id) is None
+        ((body, _),) = self.requeued()
+        return body
 
     def requeued(self) -> list[tuple[bytes, float]]:
         """Take the messages that it has requeued out of the jobs queue, each with its delay."""

@@ -17,20 +17,11 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.records import State
 from shared.storage.base import Row
 from tests.support.blocking_endpoint import BlockingEndpoint
-from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.workers import Worker
 
 TWO_PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?"]}}
-
-
-async def waiting(worker: Worker, customer: Customer) -> bytes:
-    """Return the message of the job `waits`, whose endpoint has asked for a long wait."""
-    customer.account.will_answer(error(429, message="Slow down.", retry_after="600"))
-    assert await worker.deliver(customer, job_id="waits") is None
-    ((body, _),) = worker.requeued()
-    return body
 
 
 async def test_a_waiting_job_can_be_cancelled(worker: Worker):
@@ -99,7 +90,7 @@ async def test_a_job_whose_worker_died_can_be_cancelled(worker: Worker):
 async def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(worker: Worker):
     """A worker that dies while it ends a cancelled job leaves a job that the next attempt ends alike."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     await worker.services.updates.cancel(customer.name, "waits")
     await worker.crash(customer, "waits", body)
 
@@ -112,7 +103,7 @@ async def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(worker: Worker
 async def test_a_cancelled_job_in_the_poison_queue_is_cancelled(worker: Worker):
     """It ends as cancelled, whichever queue its message comes from."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     await worker.services.updates.cancel(customer.name, "waits")
 
     result = await worker.dead_letter(body)
@@ -124,7 +115,7 @@ async def test_a_cancelled_job_in_the_poison_queue_is_cancelled(worker: Worker):
 async def test_a_cancelled_job_waits_for_storage(worker: Worker):
     """If Storage does not take the end of a cancelled job, the job is requeued and ends as cancelled later."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     await worker.services.updates.cancel(customer.name, "waits")
     worker.table.faults.extend([None, None, Fault.REFUSED])
 

@@ -15,14 +15,6 @@ from tests.support.endpoint import completion, error
 from tests.support.workers import SETTINGS, Worker
 
 
-async def waiting(worker: Worker, customer: Customer, job_id: str = "waits") -> bytes:
-    """Return the message of a job whose endpoint has asked for a long wait."""
-    customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
-    assert await worker.deliver(customer, job_id=job_id) is None
-    ((body, _),) = worker.requeued()
-    return body
-
-
 async def submitted_earlier(worker: Worker, customer: Customer, job_id: str) -> None:
     """Have a job submitted two days earlier, so that its deadline has passed."""
     submitted_at = worker.row(customer, job_id)["submitted_at"] - timedelta(days=2)
@@ -39,7 +31,7 @@ async def dead_letter(worker: Worker, body: bytes, **delivery: Any) -> dict[str,
 async def test_the_last_known_refusal_is_the_result(worker: Worker):
     """A job whose deadline has passed ends with the code and the message of its last attempt."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     await submitted_earlier(worker, customer, "waits")
 
     result = await dead_letter(worker, body)
@@ -67,7 +59,7 @@ async def test_a_crash_is_the_reason_if_there_is_no_other(worker: Worker):
 async def test_crashes_are_named_once(worker: Worker):
     """However often its worker died, the result says so once, and what the endpoint had said before that."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     for _ in range(3):
         await worker.crash(customer, "waits", body)
 
@@ -192,7 +184,7 @@ async def test_a_waiting_job_is_requeued(worker: Worker):
 async def test_a_waiting_job_is_not_requeued_forever(worker: Worker):
     """A job that returns from the poison queue again and again is given up the sixth time."""
     customer = worker.customer()
-    body = await waiting(worker, customer)
+    body = await worker.defer(customer, "waits")
     for _ in range(5):
         assert await worker.dead_letter(body) is None
         ((body, _),) = worker.requeued()
