@@ -12,6 +12,9 @@ import pytest
 
 from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
+from shared.errors import StorageUnavailable
+from shared.jobs.lease import Lease
+from shared.jobs.step_rows import StepRecord
 from tests.support.endpoint import completion, error, reply
 from tests.support.fakes import Fault
 from tests.support.workers import OpenWorker, Worker
@@ -137,6 +140,25 @@ async def test_waits_are_no_failed_attempts(worker: Worker):
     result = await worker.run(customer, body)
 
     assert ("succeeded", 9) == (result["status"], result["attempts"])
+
+
+async def test_a_job_waits_if_its_steps_can_not_be_read(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """An attempt that can't read what earlier ones have stored makes no call, and counts as failed."""
+    customer = worker.customer()
+    body = await worker.defer(customer, "waits")
+    steps = worker.ledger.steps
+
+    async def fail(_: Lease) -> list[StepRecord]:
+        raise StorageUnavailable("The table is down.")
+
+    monkeypatch.setattr(worker.ledger, "steps", fail)
+    assert await worker.deliver(customer, body) is None
+    monkeypatch.setattr(worker.ledger, "steps", steps)
+
+    assert 1 == len(customer.account.received)
+    assert ("waiting", 1) == tuple(worker.row(customer, "waits")[name] for name in ("state", "failed_attempts"))
+    result = await worker.run(customer, body)
+    assert ("succeeded", 3) == (result["status"], result["attempts"])
 
 
 # Results.

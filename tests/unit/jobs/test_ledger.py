@@ -16,7 +16,7 @@ from shared.errors import (
 )
 from shared.jobs.ledger import Ledger
 from shared.jobs.step_rows import StepRecord
-from shared.storage.base import Row, RowExists
+from shared.storage.base import Row, RowChanged, RowExists
 from tests.support.fakes import MemoryTable
 from tests.support.ledger_contract import LATER, SUBMITTED, Advance, Case, LedgerContract
 
@@ -57,6 +57,27 @@ async def test_a_row_that_was_just_deleted_is_waited_for():
     """Between the insert that found the row and its reading, it may be deleted: a moment later the job is new."""
     with pytest.raises(AlreadyRunning) as raised:
         await Ledger(VanishingTable()).claim("contoso", "job-1", fingerprint="fingerprint", submitted_at=SUBMITTED)
+
+    assert 1 == raised.value.delay_s
+
+
+class ChangingTable(MemoryTable):
+    """A table whose rows somebody else changes before each merge."""
+
+    async def merge(self, row: Row, **_: Any) -> str:
+        """Raise RowChanged for every row."""
+        raise RowChanged(row.key)
+
+
+async def test_a_job_that_another_worker_has_just_claimed_is_waited_for():
+    """If another claim comes between the reading of the row and the writing, the job is looked at a second later."""
+    table = ChangingTable()
+    await table.insert(
+        Row("contoso", "j_job-1", {"state": "waiting", "attempt": 1, "fingerprint": "f", "submitted_at": SUBMITTED})
+    )
+
+    with pytest.raises(AlreadyRunning, match="Another worker has just claimed job job-1") as raised:
+        await Ledger(table).claim("contoso", "job-1", fingerprint="f", submitted_at=SUBMITTED)
 
     assert 1 == raised.value.delay_s
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
 from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.endpoint import after
 from tests.support.invalid_jobs import INVALID_JOBS
 from tests.support.workers import Worker, delivery
 
@@ -197,3 +200,53 @@ async def test_a_result_has_its_times_in_order(worker: Worker):
     times = [datetime.fromisoformat(result[name]) for name in ("submitted_at", "started_at", "finished_at")]
     assert sorted(times) == times
     assert {UTC} == {each.tzinfo for each in times}
+
+
+async def test_a_fault_before_the_lease_rejects_the_job(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """No delivery would correct it: the result is `internal`, and the log names the message and the fault's kind."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("A fault in this software.")
+
+    customer = worker.customer()
+    monkeypatch.setattr("shared.jobs.worker.fingerprint", fail)
+    decoded = await worker.run(customer, job_id="mine")
+    monkeypatch.setattr("shared.jobs.worker.decode_queued_job", fail)
+    undecoded = await worker.run(customer, customer.body(), message_id="m-1")
+
+    assert [("mine", "internal"), ("m-1", "internal")] == [
+        (result["job_id"], result["error"]["code"]) for result in (decoded, undecoded)
+    ]
+    assert [f"job_error customer={customer.name} job_id=mine ValueError", "job_error job_id=m-1 ValueError"] == [
+        record.getMessage().partition("\n")[0] for record in caplog.records
+    ]
+
+
+async def test_rejected_and_lost_jobs_are_logged(worker: Worker, caplog: pytest.LogCaptureFixture):
+    """A rejected job has its code in the log; a job that another worker has taken over is named."""
+    caplog.set_level(logging.INFO, "customer_ai_jobs")
+    customer = worker.customer()
+    customer.account.will_answer(after(lambda: worker.take_over(customer, "taken")))
+
+    await worker.run(customer, job_id="wrong", input={"prompt": 7})
+    assert await worker.deliver(customer, job_id="taken") is None
+
+    assert ["job_rejected job_id=wrong code=invalid_job", f"lease_lost customer={customer.name} job_id=taken"] == [
+        record.getMessage() for record in caplog.records
+    ]
+
+
+async def test_a_requeued_job_is_logged(worker: Worker, caplog: pytest.LogCaptureFixture):
+    """The line has the delay and the reason."""
+    customer = worker.customer()
+
+    await worker.defer(customer, "waits")
+
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(
+        rf"job_requeued customer={customer.name} job_id=waits delay_s=3\d\d\d\.\d "
+        r"UpstreamRetryLater: The endpoint limits the customer's rate \(429\): Slow down\.",
+        line,
+    )
