@@ -94,7 +94,7 @@ param entraCustomerClaim string = 'customer'
 param entraClientId string = ''
 
 @description('The name of the vault\'s secret with the operator\'s static connection. Empty: no static connection.')
-param staticConnectionSecret string = ''
+param staticConnectionSecretName string = ''
 
 @description('ALLOW_STATIC_CONNECTION: customers that may use it, separated by commas; *, true or 1: every customer, at your cost.')
 param allowStaticConnection string = ''
@@ -317,9 +317,9 @@ module app 'app/function.bicep' = {
       KEY_VAULT_URL: vault.outputs.uri
       ENTRA_CLIENT_ID: entraClientId
       ENTRA_CUSTOMER_CLAIM: entraCustomerClaim
-      STATIC_CONNECTION: empty(staticConnectionSecret)
+      STATIC_CONNECTION: empty(staticConnectionSecretName)
         ? ''
-        : '@Microsoft.KeyVault(SecretUri=${vault.outputs.uri}secrets/${staticConnectionSecret})'
+        : '@Microsoft.KeyVault(SecretUri=${vault.outputs.uri}secrets/${staticConnectionSecretName})'
       ALLOW_STATIC_CONNECTION: allowStaticConnection
       ALLOWED_ENDPOINT_SUFFIXES: allowedEndpointSuffixes
       ALLOWED_SCOPES: allowedScopes

@@ -197,8 +197,8 @@ def _unavailable(exc: Exception) -> VaultUnavailable:
     if isinstance(exc, ValueError):
         # The SDK raises it if the challenge is for another domain: the token would go to a stranger.
         return VaultUnavailable(
-            "The host in KEY_VAULT_URL does not answer as the Key Vault of that name: it must be the vault's own URL, "
-            "such as https://my-vault.vault.azure.net."
+            "KEY_VAULT_URL is not the URL of a key vault in this app's cloud. It must be the vault's own URL, such as "
+            "https://my-vault.vault.azure.net."
         )
     # Without a status there was no response: no network connection, or no token for the app's identity.
     status = exc.status_code if isinstance(exc, HttpResponseError) else None

@@ -110,7 +110,7 @@ def _fill_template(prompt: str, context: str | None, template: str | None) -> st
         return prompt
     template = _DEFAULT_TEMPLATE if template is None else template
     if context is not None and "@@context" not in template:
-        raise InvalidJob("`input.template` must contain @@context, or the context would be lost.")
+        raise InvalidJob("`input.template` must contain @@context, because `input.context` is set.")
     values = {"context": context or "", "userPrompt": prompt}
     # One pass: a context that itself contains @@userPrompt is text, not a template.
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)

@@ -211,7 +211,7 @@ async def test_a_vault_under_another_name_gets_no_token(own_vault: Vault, transp
         credentials.put("contoso", "default", Secret("new")),
         credentials.delete("contoso", "default"),
     ):
-        with pytest.raises(VaultUnavailable, match="KEY_VAULT_URL does not answer as the Key Vault"):
+        with pytest.raises(VaultUnavailable, match="KEY_VAULT_URL is not the URL of a key vault"):
             await ask
     assert "value" == own_vault.secrets.get(NAME)[1].value
 

@@ -175,7 +175,7 @@ def test_prompt_may_contain_a_placeholder():
         ),
         (
             {"prompt": "P", "template": "@@userPrompt", "context": "C"},
-            "`input.template` must contain @@context, or the context would be lost.",
+            "`input.template` must contain @@context, because `input.context` is set.",
         ),
         (
             {"prompt": "P", "parameters": None},
