@@ -14,7 +14,7 @@ from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.contract.connection import ConnectionRecord
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
-from shared.contract.job import METADATA_LIMIT, Options
+from shared.contract.job import METADATA_LIMIT
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
@@ -30,16 +30,6 @@ def bounds(struct: type[Struct], member: str) -> tuple[Any, Any]:
             if getattr(kind, highest, None) is not None:
                 return getattr(kind, lowest, None), getattr(kind, highest)
     return None, None
-
-
-def test_limits_of_the_options_are_the_types():
-    """The table of options has each option's limits, and none for an option without."""
-    table = (ROOT / "docs/submit.md").read_text(encoding="utf-8").partition("### Options")[2].partition("\n## ")[0]
-    shown = dict(re.findall(r"^\| `(\w+)` \| [\w,]+ \| ?([\w, ]*?) ?\|", table, re.MULTILINE))
-
-    for name in Options.__struct_fields__:
-        lowest, highest = bounds(Options, name)
-        assert shown[name] in ({""} if highest is None else {f"up to {highest:,}", f"{lowest} to {highest:,}"}), name
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,20 @@ from shared.contract.names import BlobName
 from tests.support.job_bodies import SMALLEST, body, decoded, refusal
 
 
+def naming(text: str, *, as_input: bool) -> bytes:
+    """Return a job whose input is in a blob of that name."""
+    members = {name: value for name, value in SMALLEST.items() if name != "input"}
+    named = {"input_blob": text}
+    return json.dumps(members | ({"input": named} if as_input else named)).encode()
+
+
 @pytest.mark.parametrize("as_input", [False, True], ids=["input_blob", "input"])
 @pytest.mark.parametrize(
     "name", ["acme/a.json", "a--b/c--d", "..a", "a..", "a b", "é/ü", "a?b#c", "%2e%2e/x", "n" * 900]
 )
 def test_input_may_be_in_a_blob(as_input: bool, name: str):
     """Both ways of naming a blob yield its container and name as they are written."""
-    members = dict(SMALLEST)
-    del members["input"]
-    text = f"inputs/{name}"
-    members |= {"input": {"input_blob": text}} if as_input else {"input_blob": text}
-
-    job = decode_job(json.dumps(members).encode(), default_id="m-1")
+    job = decode_job(naming(f"inputs/{name}", as_input=as_input), default_id="m-1")
 
     assert BlobName("inputs", name) == named_blob(job)
 
@@ -39,22 +41,15 @@ def test_input_may_be_in_a_blob(as_input: bool, name: str):
 )
 def test_invalid_blob_names_are_refused(as_input: bool, text: str):
     """A name that leads to another blob, or that Storage would read differently, is refused."""
-    members = dict(SMALLEST)
-    del members["input"]
-    members |= {"input": {"input_blob": text}} if as_input else {"input_blob": text}
-    at = "input.input_blob" if as_input else "input_blob"
+    member = "input.input_blob" if as_input else "input_blob"
 
-    assert f"`{at}` must be a blob's `container/name`." == refusal(json.dumps(members).encode())
+    assert f"`{member}` must be a blob's `container/name`." == refusal(naming(text, as_input=as_input))
 
 
-def test_blob_name_must_be_a_string():
-    """A number as the name of a blob is refused in both members."""
+def test_other_values_are_refused():
+    """A number as the name of a blob is refused in both members, and a blob beside an input is ambiguous."""
     assert "`input.input_blob` must be a blob's `container/name`." == refusal(body(input={"input_blob": 3}))
     assert "`input_blob` must be a string, not a whole number." == refusal(body(input_blob=3))
-
-
-def test_input_and_blob_together_are_refused():
-    """A job with an input that also names a blob is ambiguous."""
     assert "`input` and `input_blob` can't be combined: leave one of them out." == refusal(
         body(input_blob="inputs/acme/a.json")
     )

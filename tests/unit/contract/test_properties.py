@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.decoding import has_more_containers
-from shared.contract.job import Job, decode_job, named_blob, salvage
+from shared.contract.job import decode_job, named_blob, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
 from shared.jobs.fingerprint import fingerprint
@@ -38,35 +38,53 @@ def attempt(decode: Callable[[], Any], refusal: type[Exception] = InvalidJob) ->
         return None, str(refused)
 
 
-def check_job(data: bytes) -> Job | None:
-    """The job in `data`, or None if it is refused as it should be."""
+def mutated(members: dict[str, Any], path: tuple[str, ...], value: Any) -> bytes:
+    """Return a JSON object with one member replaced."""
+    inner = members
+    for name in path[:-1]:
+        inner = inner.setdefault(name, {})
+        assume(isinstance(inner, dict))
+    inner[path[-1]] = value
+    return written(members)
+
+
+def damaged(members: dict[str, Any], at: int, damage: bytes) -> bytes:
+    """Return a JSON object with some bytes overwritten."""
+    data = written(members)
+    at %= len(data)
+    return data[:at] + damage + data[at + len(damage) :]
+
+
+CHAT_PATHS = [(name,) for name in ("messages", "prompt", "history", "template", "parameters", "x" * 2000)]
+BYTES = (
+    st.binary(max_size=200)
+    | text.map(lambda value: value.encode("utf-8", "replace"))
+    | anything.map(written)
+    | st.builds(mutated, jobs, st.sampled_from(paths), anything | chats)
+    | st.builds(damaged, jobs, st.integers(0, 10_000), st.binary(max_size=3))
+    | st.builds(mutated, chats, st.sampled_from(CHAT_PATHS), anything)
+)
+
+
+@settings(max_examples=600)
+@given(BYTES)
+@example(b"")
+@example(b"\xef\xbb\xbf{}")
+def test_bytes_are_a_job_or_chat_or_refused(data: bytes):
+    """Whatever the bytes are, such as a damaged job, they are a job or a chat, or are refused in one sentence."""
     job, refused = attempt(lambda: decode_job(data, default_id="m-1"))
     assert len(refused) <= MAX_MESSAGE_CHARS
     if job is None:
         assert refused.endswith(".")
         salvaged = encode_result(Result(**{"job_id": "m-1", **salvage(data)}, status="failed"))
         assert len(salvaged) < 6000
-        return None
-    named_blob(job)
-    fingerprint(job)
-    return job
+    else:
+        named_blob(job)
+        fingerprint(job)
 
-
-def check_chat(data: bytes) -> None:
-    """Checks that `data` is a chat or is refused as it should be."""
     chat, refused = attempt(lambda: decode_chat(data))
     assert isinstance(chat, Chat) != refused.endswith(".")
     assert len(refused) <= MAX_MESSAGE_CHARS
-
-
-@few
-@given(st.binary(max_size=200) | text.map(lambda value: value.encode("utf-8", "replace")))
-@example(b"")
-@example(b"\xef\xbb\xbf{}")
-def test_bytes_are_a_job_or_refused(data: bytes):
-    """Whatever the bytes are, they are a job or are refused in one sentence."""
-    check_job(data)
-    check_chat(data)
 
 
 @few
@@ -83,44 +101,6 @@ def test_lists_are_counted_as_they_are_decoded(value: Any):
         for ascii_only in (True, False):
             data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
             assert (count(value) > limit) == has_more_containers(data, limit)
-
-
-@few
-@given(anything)
-def test_json_is_a_job_or_refused(value: Any):
-    """Whatever the JSON is, it is a job or is refused in one sentence."""
-    check_job(written(value))
-    check_chat(written(value))
-
-
-@few
-@given(jobs, st.sampled_from(paths), anything | chats)
-def test_mutated_jobs_are_jobs_or_refused(members: dict[str, Any], path: tuple[str, ...], value: Any):
-    """A job with any one member replaced by anything is a job or is refused in one sentence."""
-    inner = members
-    for name in path[:-1]:
-        inner = inner.setdefault(name, {})
-        assume(isinstance(inner, dict))
-    inner[path[-1]] = value
-
-    check_job(written(members))
-
-
-@few
-@given(jobs, st.integers(0, 10_000), st.binary(max_size=3))
-def test_damaged_jobs_are_jobs_or_refused(members: dict[str, Any], at: int, damage: bytes):
-    """A job with bytes overwritten anywhere is a job or is refused in one sentence."""
-    data = written(members)
-    at %= len(data)
-
-    check_job(data[:at] + damage + data[at + len(damage) :])
-
-
-@few
-@given(chats, st.sampled_from(["messages", "prompt", "history", "template", "parameters", "x" * 2000]), anything)
-def test_mutated_chats_are_chats_or_refused(members: dict[str, Any], name: str, value: Any):
-    """A chat's input with any one member replaced by anything is a chat or is refused in one sentence."""
-    check_chat(written(members | {name: value}))
 
 
 @few

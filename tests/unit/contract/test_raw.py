@@ -10,34 +10,14 @@ import pytest
 from shared.contract.raw import decode_raw
 from shared.errors import InvalidJob
 
+PATHS = [
+    *("https://evil.example/x", "HTTPS:x", "//evil.example/x", "@evil.example/x", "\\\\evil.example", "", "/"),
+    *("a//b", "a/", "a\\b", "a/../b", "../x", "./x", "a b", "é", "a#b", "a\r\nHost: evil", "a%2", "a/..;x=1/b"),
+    *("a/%2e%2E/b", "a/.%2e", "a/%252e%252e/b", "a%2f..%2fb", "a%5cb", "a%0d%0ab", "a%00"),
+]
 REFUSED = {
-    "full URL": ({"path": "https://evil.example/x"}, "`input.path`"),
-    "upper-case scheme": ({"path": "HTTPS:x"}, "`input.path`"),
-    "network path": ({"path": "//evil.example/x"}, "`input.path`"),
-    "empty segment": ({"path": "a//b"}, "`input.path`"),
-    "trailing slash": ({"path": "a/"}, "`input.path`"),
-    "backslash": ({"path": "\\\\evil.example"}, "`input.path`"),
-    "backslash within": ({"path": "a\\b"}, "`input.path`"),
-    "dots": ({"path": "a/../b"}, "`input.path`"),
-    "dots first": ({"path": "../x"}, "`input.path`"),
-    "one dot": ({"path": "./x"}, "`input.path`"),
-    "encoded dots": ({"path": "a/%2e%2E/b"}, "`input.path`"),
-    "half encoded dots": ({"path": "a/.%2e"}, "`input.path`"),
-    "dots with a parameter": ({"path": "a/..;x=1/b"}, "`input.path`"),
-    "dots encoded twice": ({"path": "a/%252e%252e/b"}, "`input.path`"),
-    "encoded slash": ({"path": "a%2f..%2fb"}, "`input.path`"),
-    "encoded backslash": ({"path": "a%5cb"}, "`input.path`"),
+    **{f"path {path}": ({"path": path}, "`input.path`") for path in PATHS},
     "query": ({"path": "a?b=c"}, "`query`"),
-    "fragment": ({"path": "a#b"}, "`input.path`"),
-    "user name": ({"path": "@evil.example/x"}, "`input.path`"),
-    "line break": ({"path": "a\r\nHost: evil"}, "`input.path`"),
-    "encoded line break": ({"path": "a%0d%0ab"}, "`input.path`"),
-    "encoded null character": ({"path": "a%00"}, "`input.path`"),
-    "space": ({"path": "a b"}, "`input.path`"),
-    "path beyond ASCII": ({"path": "é"}, "`input.path`"),
-    "half an escape": ({"path": "a%2"}, "`input.path`"),
-    "no path": ({"path": ""}, "`input.path`"),
-    "slash alone": ({"path": "/"}, "`input.path`"),
     "method": ({"method": "get"}, "`input.method` must be one of GET, POST, PUT, PATCH, DELETE."),
     "unknown method": ({"method": "TRACE"}, "`input.method`"),
     "response type": ({"response_type": "xml"}, "`input.response_type` must be one of json, text, binary."),
@@ -73,7 +53,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("members", "words"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("members", "words"), REFUSED.values(), ids=map(ascii, REFUSED))
 def test_invalid_input_is_refused(members: dict[str, Any], words: str):
     """An error names the member at fault, and doesn't quote a path or the value of a header."""
     with pytest.raises(InvalidJob) as refused:
