@@ -153,34 +153,6 @@ async def test_the_key_is_in_nothing_that_is_written(
     assert [] == [where for where, texts in leaks.items() if KEY in "\n".join(texts)]
 
 
-@pytest.mark.parametrize(
-    "secret",
-    [
-        f'{{"api_key": "{KEY}", ',
-        f'{{"api_key": "{KEY}", "endpoint": "https://{KEY}@x.openai.azure.com"}}',
-        f'{{"api_key": "{KEY}", "endpoint": "https://x.openai.azure.com?key={KEY}"}}',
-        f'{{"api_key": "{KEY}", "endpoint": "{KEY}"}}',
-        f'{{"api_key": "{KEY}", "provider": "{KEY}"}}',
-        f'{{"api_key": ["{KEY}"]}}',
-        f'{{"api_key": "{KEY}\\n", "endpoint": "https://evil.example", "provider": "openai"}}',
-        KEY,
-    ],
-)
-async def test_the_error_of_an_invalid_secret_has_no_key(
-    harness: Harness, caplog: pytest.LogCaptureFixture, secret: str
-):
-    """It says what is wrong with the secret, without any of its values."""
-    caplog.set_level(logging.DEBUG)
-    customer = harness.customer(connection=None)
-    harness.put_secret(f"ai--{customer.name}--default", secret)
-
-    result = await customer.run()
-
-    assert result["error"]["code"] == "connection_invalid"
-    assert KEY not in json.dumps(result)
-    assert KEY not in "\n".join(log_texts(caplog))
-
-
 async def test_no_repr_has_a_key(harness: Harness):
     """Objects that hold a key don't show it, however they are printed."""
     environment = harness.environment | {"STATIC_CONNECTION": f'{{"api_key": "{KEY}", "provider": "openai"}}'}

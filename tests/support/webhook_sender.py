@@ -49,3 +49,8 @@ async def run_queue(harness: Harness, customer: str) -> list[dict[str, Any]]:
     bodies = [await harness.deliver(body) for body in await harness.messages(harness.environment["JOBS_QUEUE"])]
     results = [json.loads(body) for body in bodies if body is not None]
     return [result for result in results if result["customer"] == customer]
+
+
+def cloud_event(data: Any, **more: Any) -> dict[str, Any]:
+    """A CloudEvent in structured JSON."""
+    return {"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order", "data": data} | more

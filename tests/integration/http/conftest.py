@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
-from tests.support.harness import Harness
+from tests.support.harness import Customer, Harness
 from tests.support.signatures import new_secret
 from tests.support.webhook_sender import Sender
+
+
+@pytest.fixture
+def customer(own_harness: Harness) -> Customer:
+    """A customer of one test with a connection, in a harness whose queues no other module uses."""
+    return own_harness.customer()
+
+
+@pytest.fixture
+def newcomer(harness: Harness) -> Customer:
+    """A customer of one test that is not onboarded yet."""
+    return harness.customer(connection=None)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +17,10 @@ from shared.http.problems import Problem
 from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.http_connections import call, members, resource, run_test
+from tests.support.log_texts import log_texts
 
 KEY = "MARKED-0123456789abcdef-KEY"
 DOCS = Path(__file__).parents[3] / "docs/onboard.md"
-
-
-@pytest.fixture
-def customer(harness: Harness) -> Customer:
-    """A customer that is not onboarded yet."""
-    return harness.customer(connection=None)
 
 
 ENDPOINTS = [
@@ -41,30 +37,29 @@ ENDPOINTS = [
 
 
 @pytest.mark.parametrize("record", ENDPOINTS, ids=str)
-async def test_settings_can_be_put_as_they_are_shown(customer: Customer, record: dict[str, Any]):
+async def test_settings_can_be_put_as_they_are_shown(newcomer: Customer, record: dict[str, Any]):
     """What GET shows, with the key added, is an equivalent connection."""
     record = {"api_key": KEY, "default_model": "m"} | record
-    created = await call(customer, "PUT", json_body=record)
-    document = await call(customer, "GET")
+    created = await call(newcomer, "PUT", json_body=record)
+    document = await call(newcomer, "GET")
     keyless = {name: value for name, value in record.items() if name == "api_key" and record.get("auth") != "entra"}
-    again = await call(customer, "PUT", json_body=document.json["settings"] | keyless)
-    connections = customer.harness.services.connections
+    again = await call(newcomer, "PUT", json_body=document.json["settings"] | keyless)
+    connections = newcomer.harness.services.connections
 
     assert (201, 200) == (created.status, again.status), again.body
     assert created.json["settings"] == document.json["settings"] == again.json["settings"]
     assert {"default_model": "m"}.items() <= document.json["settings"].items()
     assert "api_key" not in document.json["settings"]
-    assert (await connections.resolve(customer.name, "default")).endpoint.url("chat/completions", "m")
+    assert (await connections.resolve(newcomer.name, "default")).endpoint.url("chat/completions", "m")
 
 
-async def test_a_connection_is_shown_without_its_key(harness: Harness):
+async def test_a_connection_is_shown_without_its_key(newcomer: Customer):
     """It has settings, version and dates, also if it is a bare key with tags. It has an ETag."""
-    customer = harness.customer(connection=None)
     tags = {"endpoint": "https://r.openai.azure.com", "default_model": "m", "team": "ours"}
     attributes = {"exp": 4_000_000_000}
-    harness.put_secret(f"ai--{customer.name}--spare", KEY, tags=tags, attributes=attributes)
-    document = await call(customer, "GET", "spare")
-    unchanged = await call(customer, "GET", "spare", headers={"if-none-match": document.headers["ETag"]})
+    newcomer.harness.put_secret(f"ai--{newcomer.name}--spare", KEY, tags=tags, attributes=attributes)
+    document = await call(newcomer, "GET", "spare")
+    unchanged = await call(newcomer, "GET", "spare", headers={"if-none-match": document.headers["ETag"]})
 
     assert ("spare", True, "2096-10-02T07:06:40.000Z") == tuple(
         document.json[name] for name in ("name", "enabled", "expires_on")
@@ -76,77 +71,80 @@ async def test_a_connection_is_shown_without_its_key(harness: Harness):
     assert 304 == unchanged.status
 
 
+def secret(**members: Any) -> str:
+    """The value of a connection with the marked key."""
+    return json.dumps({"api_key": KEY, "endpoint": "https://r.openai.azure.com"} | members)
+
+
 @pytest.mark.parametrize(
     ("value", "attributes", "code"),
     [
-        (KEY, {}, "connection_invalid"),
-        (f'{{"api_key": "{KEY}", "endpoint": "{KEY}"}}', {}, "connection_invalid"),
-        (f'{{"api_key": "{KEY}", "endpoint": "https://a.example/v1", "provider": "openai"}}', {}, "connection_invalid"),
-        (f'{{"api_key": "{KEY}", "endpoint": "https://r.openai.azure.com"}}', {"enabled": False},
-         "connection_disabled"),
-        (f'{{"api_key": "{KEY}", "endpoint": "https://r.openai.azure.com"}}', {"exp": 1_600_000_000},
-         "connection_expired"),
-        (f'{{"api_key": "{KEY}", "endpoint": "https://r.openai.azure.com"}}', {"nbf": 4_000_000_000},
-         "connection_expired"),
+        *((value, {}, "connection_invalid") for value in (KEY, f'{{"api_key": "{KEY}", ', secret(api_key=[KEY]))),
+        *((secret(endpoint=url), {}, "connection_invalid") for url in (KEY, f"https://{KEY}@x.openai.azure.com")),
+        (secret(endpoint=f"https://x.openai.azure.com?key={KEY}"), {}, "connection_invalid"),
+        (secret(provider=KEY), {}, "connection_invalid"),
+        (secret(api_key=f"{KEY}\n", endpoint="https://evil.example", provider="openai"), {}, "connection_invalid"),
+        (secret(), {"enabled": False}, "connection_disabled"),
+        (secret(), {"exp": 1_600_000_000}, "connection_expired"),
+        (secret(), {"nbf": 4_000_000_000}, "connection_expired"),
     ],
-)  # fmt: skip
+)
 async def test_an_invalid_connection_has_its_error(
-    customer: Customer, value: str, attributes: dict[str, Any], code: str
+    newcomer: Customer, caplog: pytest.LogCaptureFixture, value: str, attributes: dict[str, Any], code: str
 ):
-    """GET and a test report what a job would end with, without a value; nothing is sent."""
-    customer.harness.put_secret(f"ai--{customer.name}--default", value, attributes=attributes)
-    document = await call(customer, "GET")
-    outcome = await run_test(customer)
-    job = await customer.run()
+    """GET and a test report what a job would end with; neither they nor the log have a value. Nothing is sent."""
+    caplog.set_level(logging.DEBUG)
+    newcomer.harness.put_secret(f"ai--{newcomer.name}--default", value, attributes=attributes)
+    document = await call(newcomer, "GET")
+    outcome = await run_test(newcomer)
+    job = await newcomer.run()
 
-    assert (200, code, code, code) == (
-        document.status,
-        document.json["error"]["code"],
-        outcome["code"],
-        job["error"]["code"],
-    )
+    assert (200, code) == (document.status, document.json["error"]["code"])
+    assert (code, code) == (outcome["code"], job["error"]["code"])
     assert document.json["enabled"] == attributes.get("enabled", True)
     assert job["error"]["message"] == outcome["message"]
-    assert KEY not in document.body.decode() + json.dumps(outcome)
+    assert KEY not in "\n".join([document.body.decode(), json.dumps([outcome, job]), *log_texts(caplog)])
+    assert [] == newcomer.account.received
 
 
-async def test_connections_are_listed_without_their_values(harness: Harness):
+async def test_connections_are_listed_without_their_values(newcomer: Customer):
     """All connections of a customer over the vault's pages, and no others; no value is read."""
-    customer = harness.customer(connection=None)
+    harness = newcomer.harness
     names = {f"c{number}" for number in range(30)}
     for name in names:
-        harness.connect(customer, name)
-    harness.put_secret(f"ai--{customer.name}x--other", "x")
-    harness.put_secret(f"webhook--{customer.name}", "x")
-    harness.vault.secrets.update(f"ai--{customer.name}--c7", "", {"attributes": {"enabled": False}})
+        harness.connect(newcomer, name)
+    harness.put_secret(f"ai--{newcomer.name}x--other", "x")
+    harness.put_secret(f"webhook--{newcomer.name}", "x")
+    harness.vault.secrets.update(f"ai--{newcomer.name}--c7", "", {"attributes": {"enabled": False}})
     reads = harness.vault.reads.total()
-    listed = await send(harness, "GET", f"customers/{customer.name}/connections")
+    listed = await send(harness, "GET", f"customers/{newcomer.name}/connections")
     nobody = await send(harness, "GET", "customers/nobody-at-all/connections")
 
     assert sorted(names) == [connection["name"] for connection in listed.json["connections"]]
     assert ["c7"] == [connection["name"] for connection in listed.json["connections"] if not connection["enabled"]]
     assert (200, {"connections": []}) == (nobody.status, nobody.json)
     assert reads == harness.vault.reads.total()
-    assert customer.account.key.encode() not in listed.body
+    assert newcomer.account.key.encode() not in listed.body
 
 
-@pytest.mark.parametrize(("method", "action"), [("PUT", ""), ("GET", ""), ("DELETE", ""), ("POST", "/test")])
-async def test_a_vault_that_is_down_is_reported(customer: Customer, method: str, action: str):
+@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE", "POST"])
+async def test_a_vault_that_is_down_is_reported(newcomer: Customer, method: str):
     """503 with `Retry-After`."""
-    customer.harness.vault.outage = True
+    newcomer.harness.vault.outage = True
     try:
-        refused = await call(customer, method, action=action, json_body=members(customer) if method == "PUT" else {})
+        action = "/test" if method == "POST" else ""
+        refused = await call(newcomer, method, action=action, json_body=members(newcomer) if method == "PUT" else {})
     finally:
-        customer.harness.vault.outage = False
+        newcomer.harness.vault.outage = False
 
     assert (503, "unavailable") == (refused.status, refused.json["code"])
     assert 0 < int(refused.headers["Retry-After"])
 
 
-async def test_an_app_without_a_vault_is_reported(customer: Customer):
+async def test_an_app_without_a_vault_is_reported(newcomer: Customer):
     """503 with the setting's name."""
-    own = replace(resource(customer.harness), vault=None)
-    request = Request("GET", "", {"customer": customer.name, "name": "default"})
+    own = replace(resource(newcomer.harness), vault=None)
+    request = Request("GET", "", {"customer": newcomer.name, "name": "default"})
 
     with pytest.raises(Problem, match="KEY_VAULT_URL") as refused:
         await own.read(request, Caller())

@@ -1,30 +1,16 @@
-"""Jobs over HTTP: their status and their result."""
+"""Jobs over HTTP: their status, result and list, and cancelling them."""
 
 from __future__ import annotations
 
-import json
-import logging
+import asyncio
 
 import pytest
 
-from shared.jobs.outputs import Outputs
-from shared.services import build
-from shared.settings import read_settings
-from tests.support.endpoint import completion, error
-from tests.support.harness import Customer, Harness, delivery
-from tests.support.http_client import send
+from shared.http.jobs import MAX_PAGE_SIZE
+from tests.support.endpoint import completion
+from tests.support.harness import Customer
+from tests.support.http_client import HttpResponse, send
 from tests.support.http_jobs import post, run_queue
-
-
-@pytest.fixture(name="harness")
-def _harness(own_harness: Harness) -> Harness:
-    return own_harness
-
-
-@pytest.fixture
-def customer(harness: Harness) -> Customer:
-    """A customer of one test."""
-    return harness.customer()
 
 
 async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):
@@ -48,84 +34,119 @@ async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):
     assert accepted.json["submitted_at"] == result.json["submitted_at"]
 
 
-async def test_a_result_is_complete_over_http(customer: Customer):
-    """The output that did not fit the message is there."""
-    customer.account.will_answer(completion("y" * 60_000))
-    await post(customer, job_id="long")
-    (published,) = await run_queue(customer)
-    result = await send(customer.harness, "GET", f"jobs/{customer.name}/long/result")
-
-    assert "output" not in published
-    assert "y" * 60_000 == result.json["output"]["text"]
-
-
 async def test_status_and_result_have_etags(customer: Customer):
-    """With it, the response is 304 without a body; after a change it is complete again."""
+    """
+    With it, the response is 304 without a body; after a change it is complete again. The result has the output that
+    did not fit the message.
+    """
+    customer.account.will_answer(completion("y" * 60_000))
     await post(customer, job_id="tagged")
     path = f"jobs/{customer.name}/tagged"
     tag = (await send(customer.harness, "GET", path)).headers["ETag"]
     same = await send(customer.harness, "GET", path, headers={"if-none-match": f'"other", W/{tag}'})
-    await run_queue(customer)
+    (published,) = await run_queue(customer)
     changed = await send(customer.harness, "GET", path, headers={"if-none-match": tag})
-    result_tag = (await send(customer.harness, "GET", f"{path}/result")).headers["ETag"]
-    unchanged = await send(customer.harness, "GET", f"{path}/result", headers={"if-none-match": result_tag})
+    result = await send(customer.harness, "GET", f"{path}/result")
+    headers = {"if-none-match": result.headers["ETag"]}
+    unchanged = await send(customer.harness, "GET", f"{path}/result", headers=headers)
 
     assert (304, b"", tag) == (same.status, same.body, same.headers["ETag"])
     assert (200, "succeeded") == (changed.status, changed.json["status"])
+    assert ("output" in published, "y" * 60_000) == (False, result.json["output"]["text"])
     assert (304, b"") == (unchanged.status, unchanged.body)
 
 
-async def test_a_waiting_job_has_its_reason(customer: Customer):
-    """The status of a job that waits for its provider has the error."""
-    customer.account.will_answer(error(429, retry_after="600"))
-    await post(customer, job_id="slow")
-    await run_queue(customer)
-    status = await send(customer.harness, "GET", f"jobs/{customer.name}/slow")
-
-    assert ("waiting", "rate_limited", 1) == (
-        status.json["status"],
-        status.json["error"]["code"],
-        status.json["attempts"],
-    )
-
-
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("job_id", ["nothing", "..", "a%2Fb", "x" * 200, "ü"])
-async def test_unknown_and_invalid_ids_are_not_found(customer: Customer, method: str, job_id: str):
+async def test_unknown_and_invalid_ids_are_not_found(customer: Customer, job_id: str):
     """An unknown id and an invalid one get the same response."""
-    refused = await send(customer.harness, method, f"jobs/{customer.name}/{job_id}")
-
-    assert (404, "not_found", "There is no such job.") == (refused.status, refused.json["code"], refused.json["detail"])
-
-
-async def test_a_job_whose_queue_is_no_longer_allowed_ends(customer: Customer):
-    """It was accepted: it ends as failed, its result goes to the usual queue, and its status says so."""
-    harness = customer.harness
-    await post(customer, job_id="moved", output={"queue": harness.environment["ALLOWED_RESULT_QUEUES"]})
-    (message,) = await customer.queued()
-    changed = build(read_settings({**harness.environment, "ALLOWED_RESULT_QUEUES": ""}))
-    result = await changed.worker.process(delivery(message))
-    await changed.close()
-    status = await send(harness, "GET", f"jobs/{customer.name}/moved")
-
-    assert "invalid_job" == json.loads(result or b"{}")["error"]["code"]
-    assert ("failed", "invalid_job") == (status.json["status"], status.json["error"]["code"])
+    for method in ("GET", "DELETE"):
+        refused = await send(customer.harness, method, f"jobs/{customer.name}/{job_id}")
+        assert (404, "not_found") == (refused.status, refused.json["code"])
+        assert "There is no such job." == refused.json["detail"]
 
 
-async def test_a_fault_in_the_app_ends_the_job_and_keeps_the_record(
-    customer: Customer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    """
-    If closing a job crashes, it is closed as internal, the call that was paid for is on record as lost, and the log
-    says how the job ended, as for any other.
-    """
-    caplog.set_level(logging.INFO, "customer_ai_jobs")
-    await post(customer, job_id="crash")
-    monkeypatch.setattr(Outputs, "inline_body", lambda *_: 1 / 0)
+async def test_a_queued_job_can_be_cancelled(customer: Customer):
+    """It ends as cancelled without a call, however often it is cancelled; one that has ended is a conflict."""
+    await post(customer, job_id="off")
+    path = f"jobs/{customer.name}/off"
+    cancelled = await send(customer.harness, "DELETE", path)
     (result,) = await run_queue(customer)
-    status = await send(customer.harness, "GET", f"jobs/{customer.name}/crash")
+    late = await send(customer.harness, "DELETE", path)
+    calls = [*customer.account.received]
+    await customer.run(job_id="done")
+    ended = await send(customer.harness, "DELETE", f"jobs/{customer.name}/done")
 
-    assert ("internal", "failed", 1) == (result["error"]["code"], status.json["status"], result["usage"]["calls"])
-    assert [("lost", 11)] == [(row["outcome"], row["input_tokens"]) for row in await customer.usage()]
-    (line,) = [text for text in caplog.messages if text.startswith("job_finished ")]
-    assert f"customer={customer.name} job_id=crash action=chat status=failed code=internal " in line
+    assert (200, "cancelled") == (cancelled.status, cancelled.json["status"])
+    assert ("failed", "cancelled") == (result["status"], result["error"]["code"])
+    assert [] == calls
+    assert (200, "cancelled") == (late.status, late.json["status"])
+    assert late.json == (await send(customer.harness, "GET", path)).json
+    assert (409, "conflict") == (ended.status, ended.json["code"])
+
+
+async def listed(customer: Customer, **query: str) -> HttpResponse:
+    """A page of the customer's jobs."""
+    return await send(customer.harness, "GET", f"customers/{customer.name}/jobs", query=query)
+
+
+async def test_jobs_are_listed_newest_first(customer: Customer):
+    """
+    Pages follow each other without a gap or a repetition, although other jobs are submitted meanwhile, and the entry
+    at which one starts is deleted.
+    """
+    for number in range(5):
+        await post(customer, job_id=f"j{number}")
+        await asyncio.sleep(0.002)
+    first = await listed(customer, limit="2")
+    await post(customer, job_id="new")
+    row = {"PartitionKey": customer.name, "RowKey": first.json["continuation"]}
+    await customer.harness.table.delete_entity(row)
+    second = await listed(customer, limit="2", continuation=first.json["continuation"])
+    third = await listed(customer, limit="2", continuation=second.json["continuation"])
+
+    pages = [[job["job_id"] for job in page.json["jobs"]] for page in (first, second, third)]
+    assert [["j4", "j3"], ["j2", "j1"], ["j0"]] == pages
+    assert "continuation" not in third.json
+
+
+async def test_jobs_are_listed_by_status(customer: Customer):
+    """Only those of one status, as in their status documents; jobs from the queue are in the list, too."""
+    await post(customer, job_id="posted")
+    await run_queue(customer)
+    await customer.run(job_id="sent")
+    await post(customer, job_id="queued")
+
+    for status, expected in {"succeeded": {"posted", "sent"}, "queued": {"queued"}, "failed": set()}.items():
+        page = await listed(customer, status=status)
+        assert expected == {job["job_id"] for job in page.json["jobs"]}, status
+        assert {(status, "chat")} >= {(job["status"], job["action"]) for job in page.json["jobs"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("limit", text) for text in ("0", str(MAX_PAGE_SIZE + 1), "²")),
+        *(("continuation", text) for text in ("x", "j_a", "t_", "u_2026-11", "t_00000000000000_a'")),
+        ("status", "lost"),
+    ],
+)
+async def test_an_invalid_query_is_refused(customer: Customer, name: str, value: str):
+    """400 with the parameter's name."""
+    refused = await listed(customer, **{name: value})
+
+    assert (400, "invalid_request") == (refused.status, refused.json["code"])
+    assert f"`{name}`" in refused.json["detail"]
+
+
+async def test_a_continuation_shows_no_other_customer(customer: Customer):
+    """One of another customer's list, or an invented one, shows the customer's own jobs or nothing."""
+    other = customer.harness.customer()
+    for each in (customer, other):
+        await post(each, job_id="first")
+        await post(each, job_id="two")
+    page = await listed(other, limit="1")
+
+    for continuation in (page.json["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
+        response = await listed(customer, continuation=continuation)
+        assert 200 == response.status
+        assert {customer.name} >= {job["customer"] for job in response.json["jobs"]}

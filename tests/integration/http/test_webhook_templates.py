@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ import pytest
 from shared.contract.job import decode_job
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.webhooks.templates import fill
-from tests.support.webhook_sender import Sender, run_queue
+from tests.support.doc_samples import blocks
+from tests.support.webhook_sender import Sender, cloud_event, run_queue
 
-ROOT = Path(__file__).parents[3]
 ORDER = {
     "event": "order.paid",
     "order": {"id": 4711, "lines": [{"sku": "a-1", "count": 2}, {"sku": "b-2", "count": 1}], "note": None},
@@ -28,11 +26,6 @@ TEMPLATE = {
     "input": {"prompt": "Thank {{customer.name}} for {{order.lines.1.sku}} and {{order.lines.0}}."},
     "metadata": {"event": "{{event}}", "by": "{{$headers.webhook-id}}", "braces": "{{{{x}}"},
 }
-
-
-def cloud_event(data: Any, **more: Any) -> dict[str, Any]:
-    """A CloudEvent in structured JSON."""
-    return {"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order", "data": data} | more
 
 
 async def test_a_foreign_event_becomes_a_job(sender: Sender):
@@ -107,7 +100,7 @@ async def test_with_a_template_the_event_itself_is_no_job(sender: Sender):
 
 async def test_the_template_of_the_docs_makes_the_job_of_the_docs(sender: Sender):
     """Template and event, copied from the page, make the job on the page."""
-    event, template, job = (json.loads(block) for block in blocks("json")[:3])
+    event, template, job = (json.loads(block) for block in blocks("docs/webhooks.md", "json")[:3])
     await sender.save_template(template)
     headers = {"webhook-id": "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"}
     filled = fill(json.dumps(template).encode(), json.dumps(event).encode(), headers, limit=MAX_BODY_BYTES)
@@ -116,9 +109,3 @@ async def test_the_template_of_the_docs_makes_the_job_of_the_docs(sender: Sender
     assert job == json.loads(filled)
     assert (202, job["job_id"]) == (accepted.status, accepted.json["job_id"])
     assert decode_job(json.dumps(job | {"customer": "contoso"}).encode(), default_id="x").id == job["job_id"]
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of the page in one language."""
-    text = (ROOT / "docs/webhooks.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

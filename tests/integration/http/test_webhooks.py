@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
 from shared.http.request_parsing import MAX_BODY_BYTES
-from tests.support.webhook_sender import Sender, run_queue
-
-
-def cloud_event(data: Any, **more: Any) -> dict[str, Any]:
-    """A CloudEvent in structured JSON."""
-    return {"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order", "data": data} | more
+from tests.support.webhook_sender import Sender, cloud_event, run_queue
 
 
 async def test_a_signed_job_is_accepted_under_the_webhooks_id(sender: Sender):
-    """202 as for `POST /jobs`; the customer is the path's, the id the webhook's; the job runs like any other."""
+    """202 as for `POST /jobs`; the customer is the path's, the id the webhook's; its result can be waited for."""
     accepted = await sender.send(sender.job(), webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek")
 
     assert (202, "queued", "msg_p5jXN8AQM9LWM0D4loKWxJek", sender.customer.name) == (
@@ -27,6 +21,8 @@ async def test_a_signed_job_is_accepted_under_the_webhooks_id(sender: Sender):
     assert accepted.headers["Location"].endswith("/msg_p5jXN8AQM9LWM0D4loKWxJek")
     (result,) = await run_queue(sender.customer.harness, sender.customer.name)
     assert "succeeded" == result["status"]
+    response = await sender.send(sender.job(), webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", headers={"prefer": "wait=5"})
+    assert (200, "Hello.") == (response.status, response.json["output"]["text"])
 
 
 async def test_a_replay_returns_the_same_job(sender: Sender):
@@ -43,20 +39,11 @@ async def test_a_replay_returns_the_same_job(sender: Sender):
     assert 1 == len(sender.customer.account.received)
 
 
-async def test_a_result_is_waited_for(sender: Sender):
-    """`Prefer: wait` returns the result of a job that has ended."""
-    await sender.send(sender.job())
-    await run_queue(sender.customer.harness, sender.customer.name)
-    response = await sender.send(sender.job(), headers={"prefer": "wait=5"})
+async def test_members_of_the_body_take_precedence(sender: Sender):
+    """A `job_id` in the body is the job's id. A job with its customer, as in the queue, can be sent as it is."""
+    accepted = await sender.send(sender.customer.job(job_id="order-1"))
 
-    assert (200, "Hello.") == (response.status, response.json["output"]["text"])
-
-
-async def test_a_job_id_in_the_body_takes_precedence(sender: Sender):
-    """A `job_id` in the body is the job's id."""
-    accepted = await sender.send(sender.job(job_id="order-1"))
-
-    assert "order-1" == accepted.json["job_id"]
+    assert (202, "order-1") == (accepted.status, accepted.json["job_id"])
 
 
 @pytest.mark.parametrize("webhook_id", ["a/b", "..", "x" * 101, "urn:uuid:1", "ü"])
@@ -100,11 +87,6 @@ async def test_an_invalid_body_is_refused(
 
     assert (status, "application/problem+json") == (refused.status, refused.media_type)
     assert message in refused.json["detail"]
-
-
-async def test_a_body_may_name_the_customer_of_the_path(sender: Sender):
-    """A job with its customer, as in the queue, can be sent as it is."""
-    assert 202 == (await sender.send(sender.customer.job())).status
 
 
 async def test_a_cloud_event_contains_a_job(sender: Sender):

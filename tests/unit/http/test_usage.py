@@ -41,6 +41,6 @@ def test_accept_decides_between_json_and_csv(accept: str, kind: str | None):
     if kind is not None:
         assert kind == negotiate(accept)
         return
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem, match=CSV) as refused:
         negotiate(accept)
     assert (406, "not_acceptable") == (refused.value.status, refused.value.code)

@@ -1,0 +1,157 @@
+"""Authorization: function keys, Entra roles, tokens that are tied to a customer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.http.app import HttpApp
+from shared.http.auth import Caller, read_caller
+from shared.http.messages import Request, Response
+from shared.http.problems import Problem
+from shared.http.routes import ROUTES, Route
+from shared.settings import Settings, read_settings
+from tests.support.principals import encoded, token
+
+KEY = read_settings({"JobStorage": "x"})
+UNPROTECTED = read_settings({"JobStorage": "x", "HTTP_AUTH": "entra"})
+ROLES = ("Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write")
+GUARDED = [route for route in ROUTES if route.role is not None]
+LONG_ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+READER = {"typ": "roles", "val": "Jobs.Read"}
+
+
+def entra(customer_claim: str = "customer") -> Settings:
+    """The settings of an app behind App Service authentication."""
+    setup = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": customer_claim}
+    return read_settings({"JobStorage": "x", **setup})
+
+
+async def call(settings: Settings, route: Route, headers: dict[str, str]) -> tuple[int, Any]:
+    """The status of the response, and the caller that the route's handler got, or else the problem."""
+
+    async def handler(_: Request, caller: Caller) -> Response:
+        callers.append(caller)
+        return Response(200)
+
+    callers: list[Caller] = []
+    response = await HttpApp(settings, {route.name: handler}).handle(route.name, Request("GET", "", headers=headers))
+    if callers:
+        return response.status, callers[0]
+    assert "application/problem+json" == response.media_type
+    return response.status, json.loads(response.body)["code"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+async def test_each_route_has_its_guard(route: Route):
+    """
+    With a key, which the host has checked, a route requires no more, and a principal is ignored. With Entra, it
+    requires its one role, and no other is enough. A route without a role is open to everybody.
+    """
+    if route.role is None:
+        for settings in (KEY, entra(), UNPROTECTED):
+            assert (200, Caller(frozenset())) == await call(settings, route, {})
+        return
+    for headers in ({}, token()):
+        assert (200, Caller()) == await call(KEY, route, headers)
+    assert (401, "unauthorized") == await call(entra(), route, {})
+    for role in ROLES:
+        expected = (200, Caller(frozenset({role}))) if role == route.role else (403, "forbidden")
+        for typ in ("roles", LONG_ROLE):
+            assert expected == await call(entra(), route, token(role, typ=typ))
+    others = [role for role in ROLES if role != route.role]
+    assert (403, "forbidden") == await call(entra(), route, token(*others))
+    assert (403, "forbidden") == await call(entra(), route, token(*ROLES, typ="groups"))
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_a_principal_without_app_service_authentication_is_not_trusted(
+    caplog: pytest.LogCaptureFixture, route: Route
+):
+    """If App Service authentication is not in front, a principal can be forged: 503, and the log says why."""
+    with pytest.raises(Problem, match="HTTP_AUTH") as refused:
+        read_caller(token(*ROLES), UNPROTECTED)
+
+    assert "Retry-After" not in refused.value.headers
+    assert (503, "unavailable") == await call(UNPROTECTED, route, token(*ROLES))
+    assert f"request_failed route={route.name} Problem HTTP_AUTH is entra, but" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        *({"x-ms-client-principal": text} for text in ("", "***", "e30", "é", ",".join([*token().values()] * 2))),
+        *(encoded(principal) for principal in ({}, None, [], "claims", b"\xff\xfe", b'{"claims": ' + b"[" * 9000)),
+        *(encoded({"claims": claims}) for claims in (None, 1, "roles", [1], [["typ", "roles"]], READER)),
+        encoded(b'{"claims": [{"typ": "roles", "val": "\\ud800"}]}'),
+    ],
+    ids=range(19),
+)
+def test_an_invalid_principal_is_refused(headers: dict[str, str]):
+    """401, whatever is invalid about it."""
+    with pytest.raises(Problem) as refused:
+        read_caller(headers, entra())
+
+    assert (401, "unauthorized") == (refused.value.status, refused.value.code)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"typ": "roles"},
+        {"typ": "roles", "val": None},
+        {"typ": "roles", "val": ["Jobs.Read"]},
+        {"typ": ["roles"], "val": "Jobs.Read"},
+        {"typ": None, "val": "Jobs.Read"},
+        {"val": "Jobs.Read"},
+        {"typ": "roles", "val": "jobs.read"},
+        {"typ": "roles", "val": "Jobs.Read Jobs.Submit"},
+    ],
+    ids=str,
+)
+def test_an_invalid_role_claim_is_ignored(claim: dict[str, Any]):
+    """A claim of another form is not a role: 403, as without it."""
+    with pytest.raises(Problem) as refused:
+        read_caller(encoded({"claims": [claim]}), entra()).check_role("Jobs.Read")
+
+    assert (403, "forbidden") == (refused.value.status, refused.value.code)
+
+
+@pytest.mark.parametrize("value", [{"val": None}, {"val": ["a"]}, {"val": 7}, {"val": {}}, {"val": True}, {}], ids=str)
+@pytest.mark.parametrize("others", [[], [{"typ": "customer", "val": "contoso"}]], ids=["alone", "beside a valid one"])
+def test_a_customer_claim_that_is_not_a_string_is_refused(value: dict[str, Any], others: list[Any]):
+    """An invalid claim does not give the caller access to every customer: 403."""
+    with pytest.raises(Problem) as refused:
+        read_caller(encoded({"claims": [READER, *others, {"typ": "customer", **value}]}), entra())
+
+    assert (403, "forbidden") == (refused.value.status, refused.value.code)
+
+
+@pytest.mark.parametrize(
+    ("setting", "claims", "customer"),
+    [
+        ("customer", [], None),
+        ("customer", [("customer", "contoso")], "contoso"),
+        ("customer", [("customer", "contoso"), ("customer", "contoso")], "contoso"),
+        *(("extn.Customer", [(name, "contoso")], "contoso") for name in ("extn.customer", "EXTN.CUSTOMER")),
+        ("extn.customer", [("extn.Customer", "contoso")], "contoso"),
+        ("extn.customer", [("customer", "contoso")], None),
+    ],
+)
+def test_the_setting_names_the_customer_claim(setting: str, claims: list[tuple[str, str]], customer: str | None):
+    """Neither in a token nor in the setting is its name case-sensitive: no spelling gives access to all."""
+    principal = {"claims": [READER, *({"typ": typ, "val": value} for typ, value in claims)]}
+
+    assert Caller(frozenset({"Jobs.Read"}), customer) == read_caller(encoded(principal), entra(setting))
+
+
+def test_a_token_with_two_customers_is_refused():
+    """It is unclear which customer it is tied to, however the claims' names are spelled."""
+    claims = [READER, {"typ": "customer", "val": "contoso"}, {"typ": "Customer", "val": "fabrikam"}]
+
+    with pytest.raises(Problem, match="more than one customer") as refused:
+        read_caller(encoded({"claims": claims}), entra())
+    assert (403, "forbidden") == (refused.value.status, refused.value.code)
