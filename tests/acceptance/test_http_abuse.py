@@ -1,4 +1,4 @@
-"""Abuse of an open port: large and slow bodies, encodings, line breaks, paths, floods, other hosts' addresses."""
+"""Abuse of an open port: large and slow bodies, line breaks, headers, paths, floods."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from shared.http.routes import ROUTES
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
 
-PROBLEM = "application/problem+json"
-
 
 @pytest.fixture
 def customer(live_server: LiveServer) -> Customer:
@@ -25,13 +23,13 @@ def customer(live_server: LiveServer) -> Customer:
     return live_server.harness.customer()
 
 
-async def raw(live_server: LiveServer, text: str | bytes, *, within: float = 60) -> bytes:
+async def raw(live_server: LiveServer, text: bytes) -> bytes:
     """The host's response to exactly these bytes, which end the connection."""
     parts = urlsplit(live_server.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        writer.write(text if isinstance(text, bytes) else text.encode("latin-1"))
-        async with asyncio.timeout(within):
+        writer.write(text)
+        async with asyncio.timeout(60):
             return await reader.read()
     finally:
         writer.close()
@@ -44,19 +42,16 @@ def status(response: bytes) -> int:
 
 
 async def alive(live_server: LiveServer) -> bool:
-    """Whether the app still responds."""
-    return (await live_server.http.get("/api/health")).status_code == 200
+    """Whether the app still responds, to anybody."""
+    response = await live_server.http.get("/api/health")
+    return (200, {"status": "ok"}) == (response.status_code, response.json())
 
 
 async def test_too_large_a_body_is_refused(live_server: LiveServer):
     """Above the limit, and far above it: 413, and the app keeps responding."""
     for size in (MAX_BODY_BYTES + 1, 3 * MAX_BODY_BYTES):
         response = await live_server.http.post("/api/jobs", content=b" " * size)
-        assert (413, "too_large", PROBLEM) == (
-            response.status_code,
-            response.json()["code"],
-            response.headers["content-type"],
-        )
+        assert (413, "too_large") == (response.status_code, response.json()["code"])
     assert await alive(live_server)
 
 
@@ -100,61 +95,34 @@ async def test_slow_bodies_do_not_delay_others(live_server: LiveServer):
         await writer.wait_closed()
 
 
-@pytest.mark.parametrize(
-    ("body", "headers", "expected"),
-    [
-        ('{"customer": "ü"}'.encode("latin-1"), {}, 400),
-        ('{"customer": "contoso"}'.encode("utf-16"), {}, 400),
-        (b'\xef\xbb\xbf{"customer": "contoso"}', {}, 400),
-        (b'{"customer": "\\ud800"}', {}, 400),
-        (b'{"customer": "contoso", "customer": "fabrikam"}', {}, 400),
-        (b"\x1f\x8b\x08\x00", {"Content-Encoding": "gzip"}, 415),
-        (b"{}", {"Content-Encoding": "compress"}, 415),
-        (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
-        (b"<job/>", {"Content-Type": "application/xml"}, 415),
-        (b"{}", {"Content-Type": "text/plain; charset=utf-7"}, 415),
-        (b"{}", {"Content-Type": "application/json; charset=latin-1"}, 400),
-        (b"NaN", {}, 400),
-        (b'{"options": {"timeout_s": 1e999}}', {}, 400),
-    ],
-)
-async def test_other_encodings_are_refused(
-    live_server: LiveServer, body: bytes, headers: dict[str, str], expected: int
-):
-    """Not UTF-8, compressed, a form, not JSON: each is a problem, and nothing is guessed."""
-    response = await live_server.http.post("/api/jobs", content=body, headers=headers)
-
-    assert (expected, PROBLEM) == (response.status_code, response.headers["content-type"])
-
-
 LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSet-Cookie:%20x=y", "a\x00b"]
 
 
-@pytest.mark.parametrize("text", LINES)
 @pytest.mark.parametrize("member", ["job_id", "customer", "connection", "model", "metadata"])
-async def test_a_jobs_members_make_no_header(live_server: LiveServer, customer: Customer, member: str, text: str):
+async def test_a_jobs_members_make_no_header(live_server: LiveServer, customer: Customer, member: str):
     """A line break in a job is refused, or comes back within JSON: it never makes a header or line of a response."""
-    value = {text: text} if member == "metadata" else text
-    response = await live_server.http.post("/api/jobs", json=customer.job(**{member: value}))
-    location = response.headers.get("location", "")
+    for text in LINES:
+        value = {text: text} if member == "metadata" else text
+        response = await live_server.http.post("/api/jobs", json=customer.job(**{member: value}))
 
-    assert response.status_code in {202, 400}
-    assert response.status_code == 202 or member in response.json()["detail"]
-    assert "set-cookie" not in response.headers
-    assert re.fullmatch(r"(/api/jobs/[a-z0-9-]+/[A-Za-z0-9._-]+)?", location)
+        assert response.status_code in {202, 400}
+        assert response.status_code == 202 or member in response.json()["detail"]
+        assert "set-cookie" not in response.headers
+        location = response.headers.get("location", "")
+        assert re.fullmatch(r"(/api/jobs/[a-z0-9-]+/[A-Za-z0-9._-]+)?", location)
 
 
 @pytest.mark.parametrize("name", ["Prefer", "If-None-Match", "Accept", "webhook-id", "x-ms-client-principal"])
 @pytest.mark.parametrize("value", ["\x01", "\x7f", "é", "a" * 7000, ",", ";;;=,=", 'wait="', "wait=" + "9" * 5000])
 async def test_odd_headers_do_no_harm(live_server: LiveServer, name: str, value: str):
     """Whatever a header contains, there is a response, and it repeats nothing of the header."""
-    head = f"{name}: {value}\r\nHost: x\r\nConnection: close\r\n"
-    for line in ("GET /api/jobs/contoso/nothing", "GET /api/customers/contoso/usage"):
-        answer = await raw(live_server, f"{line} HTTP/1.1\r\n{head}\r\n")
+    head = f"{name}: {value}\r\nHost: x\r\nConnection: close\r\n".encode("latin-1")
+    for line in (b"GET /api/jobs/contoso/nothing", b"GET /api/customers/contoso/usage"):
+        answer = await raw(live_server, b"%s HTTP/1.1\r\n%s\r\n" % (line, head))
         assert status(answer) < 500
         assert len(value) < 3 or value.encode("latin-1") not in answer
     job = b'{"customer": "No Customer"}'
-    posted = f"POST /api/jobs HTTP/1.1\r\n{head}Content-Length: {len(job)}\r\n\r\n".encode("latin-1") + job
+    posted = b"POST /api/jobs HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s" % (head, len(job), job)
     assert 400 == status(await raw(live_server, posted))
 
 
@@ -186,23 +154,6 @@ async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, custom
     assert [] == await customer.rows()
 
 
-async def test_a_continuation_shows_no_other_customer(live_server: LiveServer):
-    """One of another customer's list, or an invented one, shows the customer's own jobs or nothing; else 400."""
-    mine, other = live_server.harness.customer(), live_server.harness.customer()
-    for customer in (mine, other):
-        await live_server.http.post("/api/jobs", json=customer.job(job_id="first"))
-        await live_server.http.post("/api/jobs", json=customer.job(job_id="two"))
-    page = (await live_server.http.get(f"/api/customers/{other.name}/jobs?limit=1")).json()
-
-    for continuation in (page["continuation"], "t_00000000000000_a", "t_99999999999999_a"):
-        response = await live_server.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
-        assert 200 == response.status_code
-        assert {mine.name} >= {job["customer"] for job in response.json()["jobs"]}
-    for continuation in ("t_", "j_first", "u_2026-11", "'", "t_00000000000000_a'"):
-        response = await live_server.http.get(f"/api/customers/{mine.name}/jobs", params={"continuation": continuation})
-        assert 400 == response.status_code
-
-
 async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: Customer):
     """Each of three hundred concurrent requests gets its response, and the job in many of them runs once."""
     jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(150)]
@@ -228,69 +179,6 @@ async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: C
             while (await live_server.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process
                 await asyncio.sleep(0.05)
     assert len(own) + 1 == len(customer.account.received)
-
-
-ELSEWHERE = [
-    *("http://169.254.169.254/metadata/identity", "//169.254.169.254/", "https://example.com/", "file:///etc/passwd"),
-    *("../../metadata", "..%2f..%2fmetadata", "%2e%2e/%2e%2e/x", "@169.254.169.254/", "\\\\169.254.169.254\\x"),
-    *("a/../../b", "a?api-version=1", "a#b", "a%0d%0aHost:%20evil", "/", "", "a//b", "http:169.254.169.254"),
-]
-
-
-@pytest.mark.parametrize("path", ELSEWHERE)
-async def test_raw_reaches_no_other_host(live_server: LiveServer, customer: Customer, path: str):
-    """A path that is not below the customer's endpoint is refused when it is submitted; nothing is sent."""
-    job = customer.job(action="raw", input={"path": path})
-    response = await live_server.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
-
-    # One that is a strange but relative path stays below the endpoint.
-    if response.status_code == 200:
-        (received,) = customer.account.received
-        assert received.path.startswith("/openai/v1/")
-        assert path.startswith("@")
-    else:
-        assert (400, "invalid_job") == (response.status_code, response.json()["code"])
-        assert [] == customer.account.received
-
-
-@pytest.mark.parametrize(
-    "name", ["Host", "Authorization", "api-key", "X-Forwarded-Host", "Proxy-Authorization", "Cookie"]
-)
-async def test_raw_can_not_set_credentials(live_server: LiveServer, customer: Customer, name: str):
-    """Headers that authenticate or route a request are refused when it is submitted."""
-    job = customer.job(action="raw", input={"path": "models", "headers": {name: "x"}})
-    response = await live_server.http.post("/api/jobs", json=job)
-
-    assert (400, "invalid_job") == (response.status_code, response.json()["code"])
-    assert f"`input.headers.{name}`" in response.json()["detail"]
-
-
-CALLBACK_URLS = [
-    *("http://169.254.169.254/metadata", "https://169.254.169.254/", "https://[fd00:ec2::254]/", "https://10.0.0.1/"),
-    *("https://168.63.129.16/", "https://[::ffff:169.254.169.254]/", "https://0x7f000001/", "https://2130706433/"),
-    *("https://user:password@example.com/", "file:///etc/passwd", "ftp://example.com/", "//example.com/", "x"),
-    *("https://", "https://exa mple.com/", "https://example.com/\r\nX: y", "javascript:alert(1)", "gopher://x/"),
-]
-
-
-@pytest.mark.parametrize("url", CALLBACK_URLS)
-async def test_callbacks_reach_no_internal_address(live_server: LiveServer, customer: Customer, url: str):
-    """A URL that no callback may have is refused when it is submitted, or never called, and the status says so."""
-    job = customer.job(job_id="called", output={"callback": url})
-    response = await live_server.http.post("/api/jobs", json=job, headers={"Prefer": "wait=60"})
-    if response.status_code == 400:
-        assert "`output.callback`" in response.json()["detail"]
-        assert [] == await customer.rows()
-        return
-    assert (200, "succeeded") == (response.status_code, response.json()["status"])
-    async with asyncio.timeout(60):
-        while True:
-            state = (await live_server.http.get(f"/api/jobs/{customer.name}/called")).json().get("callback", {})
-            if state.get("status") == "failed" or state.get("attempts"):
-                break
-            await asyncio.sleep(0.05)
-    assert "delivered" != state["status"]
-    assert "last_status" not in state
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.role], ids=lambda route: route.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from shared.http.routes import ROUTES, Route
 from tests.support.live_server import LiveServer
 
 ROOT = Path(__file__).parents[2]
+MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
 OPEN = {"health", "openapi", "docs", "receive_webhook"}
 BINDINGS = """
 import json, function_app
@@ -31,47 +31,44 @@ def path_of(route: Route) -> str:
     return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
 
 
+def python(code: str, environment: dict[str, str]) -> str:
+    """What a process that runs this code prints. Bytecode may be written, as on Azure."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def http_triggers(**environment: str) -> dict[str, dict[str, Any]]:
     """The app's HTTP triggers as the host indexes them, by the names of their functions."""
-    done = subprocess.run(
-        [sys.executable, "-c", BINDINGS],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    triggers = {
+    return {
         name: binding
-        for name, function in json.loads(done.stdout).items()
+        for name, function in json.loads(python(BINDINGS, environment)).items()
         for binding in function["bindings"]
         if binding["type"] == "httpTrigger"
     }
-    assert triggers
-    return triggers
 
 
-def test_routes_are_indexed_with_their_levels():
-    """Health, the documentation and webhooks need no function key; everything else does."""
-    levels = {name: trigger["authLevel"].lower() for name, trigger in http_triggers().items()}
+def test_each_route_is_a_function_with_its_level():
+    """
+    The table of routes and the functions that the host indexes are the same. Health, the documentation and webhooks
+    need no function key; everything else does.
+    """
+    triggers = {
+        (name, trigger["authLevel"].lower(), *trigger["methods"], trigger["route"])
+        for name, trigger in http_triggers().items()
+    }
 
-    assert {name for name, level in levels.items() if level == "anonymous"} == OPEN
-    assert {name for name, level in levels.items() if level == "function"} == {route.name for route in ROUTES} - OPEN
-    assert {"anonymous", "function"} == set(levels.values())
+    levels = dict.fromkeys(OPEN, "anonymous")
+    assert {("health", "anonymous", "GET", "health")} | {
+        (route.name, levels.get(route.name, "function"), route.method, route.path) for route in ROUTES
+    } == triggers
 
 
 def test_with_entra_no_route_needs_a_key():
     """App Service authentication is in front of the app, which requires a role."""
     assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(HTTP_AUTH="entra").values()}
-
-
-def test_each_route_is_a_function_of_its_name():
-    """The table of routes and the functions that the host indexes are the same."""
-    triggers = {(name, tuple(trigger["methods"]), trigger["route"]) for name, trigger in http_triggers().items()}
-
-    assert {(route.name, (route.method,), route.path) for route in ROUTES} == triggers - {
-        ("health", ("GET",), "health")
-    }
 
 
 def test_prefix_is_the_hosts():
@@ -86,11 +83,7 @@ async def test_each_route_is_reached(live_server: LiveServer, route: Route):
         response = await live_server.http.request(route.method, path, content=b"{}")
         assert response.status_code < 500
         assert "nosniff" == response.headers["x-content-type-options"]
-        assert response.headers["content-type"].partition(";")[0] in {
-            "application/problem+json",
-            "application/json",
-            "text/html",
-        }
+        assert response.headers["content-type"].partition(";")[0] in MEDIA_TYPES
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
@@ -102,21 +95,15 @@ async def test_other_methods_match_no_route(live_server: LiveServer, route: Rout
         assert (404, b"") == (response.status_code, response.content), method
 
 
-async def test_a_repeated_header_is_joined_with_commas(live_server: LiveServer):
-    """Tags in two headers count like tags in one: 304 for either."""
+async def test_repeated_headers_and_parameters_are_joined_with_commas(live_server: LiveServer):
+    """Tags in two headers count like tags in one: 304 for either. Of a number, the result is none: 400."""
     tag = (await live_server.http.get("/api/openapi.json")).headers["etag"]
-    response = await live_server.http.get(
-        "/api/openapi.json", headers=[("If-None-Match", '"other"'), ("if-none-match", tag)]
-    )
+    headers = [("If-None-Match", '"other"'), ("if-none-match", tag)]
+    response = await live_server.http.get("/api/openapi.json", headers=headers)
+    refused = await live_server.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
 
     assert (304, b"") == (response.status_code, response.content)
-
-
-async def test_a_repeated_parameter_is_refused(live_server: LiveServer):
-    """The host joins the values with a comma, and the result is not a number."""
-    response = await live_server.http.get("/api/customers/contoso/jobs?limit=1&limit=2")
-
-    assert (400, "invalid_request") == (response.status_code, response.json()["code"])
+    assert (400, "invalid_request") == (refused.status_code, refused.json()["code"])
 
 
 async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
@@ -134,25 +121,14 @@ async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
     assert response.content == (await live_server.http.get(response.headers["content-location"])).content
 
 
-async def test_importing_the_app_does_not_load_the_http_code():
-    """What only HTTP needs is imported with the first request. Bytecode may be written here, as on Azure."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "import sys, function_app; print(*sys.modules)",
-        cwd=ROOT,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    loaded = set(output.decode().split())
+def test_importing_the_app_does_not_load_the_http_code():
+    """What only HTTP needs is imported with the first request."""
+    loaded = set(python("import sys, function_app; print(*sys.modules)", {}).split())
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "shared/http").glob("*.py")
         if path.stem not in {"__init__", "messages", "routes"}
     }
 
-    assert 0 == process.returncode
     assert "shared.http.messages" in loaded
     assert set() == modules & loaded

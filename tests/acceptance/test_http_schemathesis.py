@@ -73,10 +73,7 @@ async def test_every_response_is_documented(app: LiveServer, tmp_path: Path, pha
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=tmp_path,
-        env={
-            **os.environ,
-            "NO_PROXY": "127.0.0.1",
-        },
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
