@@ -31,36 +31,35 @@ def small_pages(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def container(harness: Harness) -> str:
+    """The container of results."""
+    return harness.environment["RESULTS_CONTAINER"]
+
+
+@pytest.fixture
 def prefix() -> str:
     """A prefix of names for one test."""
     return f"p-{uuid.uuid4().hex}"
 
 
-async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, harness: Harness, prefix: str) -> None:
-    """All bytes are kept, and a second write replaces the first."""
-    container = harness.environment["RESULTS_CONTAINER"]
+async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, container: str, prefix: str) -> None:
+    """All bytes are read, at once and in chunks; a second write replaces the first; a missing blob is None."""
+    expected = {"none": None, "empty": b"", "job 1/ä.json": bytes(range(256)), "large": bytes(range(256)) * 1000}
     await blobs.write(container, f"{prefix}/job 1/ä.json", b"first", "application/json")
-    await blobs.write(container, f"{prefix}/job 1/ä.json", bytes(range(256)), "application/json")
+    for name, data in expected.items():
+        if data is not None:
+            await blobs.write(container, f"{prefix}/{name}", data, "application/json")
 
-    assert bytes(range(256)) == await blobs.read(container, f"{prefix}/job 1/ä.json", 1000)
+    async def join_chunks(name: str) -> bytes | None:
+        chunks = await blobs.chunks(container, f"{prefix}/{name}")
+        return None if chunks is None else b"".join([chunk async for chunk in chunks])
 
-
-async def test_a_missing_blob_is_none(blobs: Blobs, harness: Harness, prefix: str) -> None:
-    """A name that was never written to reads as None."""
-    assert await blobs.read(harness.environment["RESULTS_CONTAINER"], f"{prefix}/none", 1000) is None
-
-
-async def test_an_empty_blob_is_empty(blobs: Blobs, harness: Harness, prefix: str) -> None:
-    """A blob without bytes is not None."""
-    container = harness.environment["RESULTS_CONTAINER"]
-    await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
-
-    assert await blobs.read(container, f"{prefix}/empty", 1000) == b""
+    assert expected == {name: await blobs.read(container, f"{prefix}/{name}", 256_000) for name in expected}
+    assert expected == {name: await join_chunks(name) for name in expected}
 
 
-async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, harness: Harness, prefix: str) -> None:
+async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, container: str, prefix: str) -> None:
     """A blob of exactly the limit is read; one byte more raises BlobTooLarge with the blob's name."""
-    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/large", b"x" * 1000, "text/plain")
 
     assert b"x" * 1000 == await blobs.read(container, f"{prefix}/large", 1000)
@@ -68,9 +67,8 @@ async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, harness: Harness, pr
         await blobs.read(container, f"{prefix}/large", 999)
 
 
-async def test_a_blob_has_its_media_type(harness: Harness, prefix: str) -> None:
+async def test_a_blob_has_its_media_type(harness: Harness, container: str, prefix: str) -> None:
     """The content type of the write is the blob's own."""
-    container = harness.environment["RESULTS_CONTAINER"]
     await AzureBlobs(account_of(harness)).write(container, f"{prefix}/image", b"png", "image/png")
 
     blob = harness.blobs.get_blob_client(container, f"{prefix}/image")
@@ -80,9 +78,9 @@ async def test_a_blob_has_its_media_type(harness: Harness, prefix: str) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_blobs_are_listed_by_prefix(blobs: Blobs, harness: Harness, prefix: str) -> None:
+async def test_blobs_are_listed_by_prefix(blobs: Blobs, container: str, prefix: str) -> None:
     """The pages have the blobs with the prefix, in order, with their properties."""
-    container, before = harness.environment["RESULTS_CONTAINER"], datetime.now(UTC) - timedelta(seconds=2)
+    before = datetime.now(UTC) - timedelta(seconds=2)
     for name in (f"{prefix}/2/ä #%.json", f"{prefix}/1", f"{prefix}-other/1", f"{prefix}/3"):
         await blobs.write(container, name, b"x" * 7, "text/plain")
 
@@ -109,22 +107,8 @@ async def test_a_missing_container_has_its_own_error(blobs: Blobs) -> None:
         await blobs.page("never-made", "x/")
 
 
-async def test_a_blob_is_read_in_chunks(blobs: Blobs, harness: Harness, prefix: str) -> None:
-    """A blob of any size is read in chunks; an empty one has no bytes, and a missing one is None."""
-    container, data = harness.environment["RESULTS_CONTAINER"], bytes(range(256)) * 1000
-    await blobs.write(container, f"{prefix}/large", data, "text/plain")
-    await blobs.write(container, f"{prefix}/empty", b"", "text/plain")
-
-    async def read(name: str) -> bytes | None:
-        chunks = await blobs.chunks(container, f"{prefix}/{name}")
-        return None if chunks is None else b"".join([chunk async for chunk in chunks])
-
-    assert (data, b"", None) == (await read("large"), await read("empty"), await read("none"))
-
-
-async def test_a_blob_is_deleted(blobs: Blobs, harness: Harness, prefix: str) -> None:
+async def test_a_blob_is_deleted(blobs: Blobs, harness: Harness, container: str, prefix: str) -> None:
     """The blob and its snapshots are deleted, other blobs are not; deleting it again is no error."""
-    container = harness.environment["RESULTS_CONTAINER"]
     await blobs.write(container, f"{prefix}/1", b"x", "text/plain")
     await blobs.write(container, f"{prefix}/2", b"x", "text/plain")
     if isinstance(blobs, AzureBlobs):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from shared.contract.result import MESSAGE_LIMIT
 from shared.storage import tables
 from shared.storage.base import TIMESTAMP, Row, Table
 from tests.support.fakes import MemoryTable
@@ -20,102 +22,66 @@ def small_pages(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         table.page_size = 2
 
 
-async def test_a_scan_returns_the_rows_between_its_bounds_in_order(table: Table, partition: str) -> None:
-    """The first bound is included, the last is not, and rows of other partitions are not returned."""
-    for key in ("u_2", "j_b", "j_", "j_a", "j`", "i_z", "j_Z"):
-        await table.insert(Row(partition, key, {"key": key}))
-    await table.insert(Row(f"{partition}-other", "j_c", {"key": "j_c"}))
-
-    rows = [row async for row in table.scan(partition, "j_", "j`")]
-
-    assert ["j_", "j_Z", "j_a", "j_b"] == [row.key for row in rows]
-    assert all(row.key == row.values["key"] and row.partition == partition and row.etag for row in rows)
-
-
-async def test_a_scan_reads_all_pages(table: Table, partition: str) -> None:
-    """If there are more than the thousand rows of one response, all are returned, each once."""
-    etag = await table.insert(Row(partition, "j_0", {"n": 0}))
-    for part in range(11):
-        row = Row(partition, "j_0", {"n": part}, etag)
-        await table.merge_and_insert(row, [Row(partition, f"u_{part:02}{n:02}", {"n": n}) for n in range(99)])
-        row = await table.read(partition, "j_0")
-        assert row is not None
-        etag = row.etag
-
-    scanned = await keys(table, partition, "u_", "u`")
-
-    assert 11 * 99 == len(scanned)
-    assert sorted(set(scanned)) == scanned
-
-
 @pytest.mark.usefixtures("small_pages")
-async def test_pages_have_the_rows_of_a_scan(table: Table, partition: str) -> None:
-    """The pages have each row between the bounds once, in order; the last page has no continuation token."""
-    await fill(table, partition, "i_z", "j_", "j_Z", "j_a", "j_b", "j_c", "j`", "u_2")
+async def test_a_scan_and_its_pages_have_the_rows_between_their_bounds(table: Table, partition: str) -> None:
+    """
+    The first bound is included, the last is not, and rows of other partitions are not returned. The pages have each
+    row once, in order; the last page has no continuation token.
+    """
+    await fill(table, partition, "u_2", "j_b", "j_", "j_a", "j_c", "j`", "i_z", "j_Z")
     await fill(table, f"{partition}-other", "j_d")
 
+    rows = [row async for row in table.scan(partition, "j_", "j`")]
     pages, after = [], None
     while after != "":
         page = await table.page(partition, "j_", "j`", after=after or "")
-        pages.append([row.key for row in page.rows])
+        pages.append(list(page.rows))
         after = page.after
 
-    assert [["j_", "j_Z"], ["j_a", "j_b"], ["j_c"]] == pages
+    assert ["j_", "j_Z", "j_a", "j_b", "j_c"] == [row.key for row in rows]
+    assert all(row.key == row.values["key"] and row.partition == partition and row.etag for row in rows)
+    assert [rows[:2], rows[2:4], rows[4:]] == pages
 
 
-async def test_a_page_has_a_thousand_rows(table: Table, partition: str) -> None:
-    """More rows take a second page."""
+async def test_a_transaction_and_a_page_have_so_many_rows(table: Table, partition: str) -> None:
+    """A transaction has a result of the maximum size and 99 more rows, a page a thousand, a scan all of them."""
     etag = await table.insert(Row(partition, "j_0", {"n": 0}))
+    result_body = bytes(range(256)) * (MESSAGE_LIMIT // 256)
     for part in range(11):
-        added = [Row(partition, f"u_{part:02}{n:02}", {"n": n}) for n in range(99)]
-        etag = await table.merge_and_insert(Row(partition, "j_0", {"n": part}, etag), added)
+        added = [Row(partition, f"u_{part:02}{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
+        etag = await table.merge_and_insert(Row(partition, "j_0", {"result": result_body}, etag), added)
 
     first = await table.page(partition, "u_", "u`")
     second = await table.page(partition, "u_", "u`", after=first.after)
 
+    assert Row(partition, "j_0", {"n": 0, "result": result_body}, etag) == await table.read(partition, "j_0")
     assert (1000, 89, "") == (len(first.rows), len(second.rows), second.after)
-    assert 1089 == len({row.key for row in (*first.rows, *second.rows)})
+    scanned = await keys(table, partition, "u_", "u`")
+    assert [f"u_{part:02}{n:02}" for part in range(11) for n in range(99)] == scanned
+    assert scanned == [row.key for row in (*first.rows, *second.rows)]
 
 
-async def test_a_page_is_filtered_by_age(table: Table, partition: str) -> None:
-    """Rows match if either column is earlier than its limit; a row without these columns does not match."""
-    day = datetime(2026, 11, 20, tzinfo=UTC)
-    await fill(table, partition, "j_old", finished_at=day - timedelta(microseconds=1), begun_at=day)
-    await fill(table, partition, "j_edge", finished_at=day, begun_at=day)
-    await fill(table, partition, "j_stuck", begun_at=day - timedelta(days=40))
-    await fill(table, partition, "j_none")
+async def test_a_page_is_filtered(table: Table, partition: str) -> None:
+    """
+    Rows match if either column of `older` is earlier than its limit, such as the time at which Storage wrote them last,
+    and all conditions hold. A row without such a column does not match.
+    """
+    day, now = datetime(2026, 11, 20, tzinfo=UTC), datetime.now(UTC)
+    await fill(table, partition, "j_old", finished_at=day - timedelta(microseconds=1), begun_at=day, hash="it's")
+    await fill(table, partition, "j_edge", finished_at=day, begun_at=day, hash="it's", state="waiting")
+    await fill(table, partition, "j_stuck", begun_at=day - timedelta(days=40), hash="it's", state="done")
+    await fill(table, partition, "j_none", hash="other", state="waiting")
 
-    by_one = await table.page(partition, "j_", "j`", older={"finished_at": day})
-    by_either = await table.page(
-        partition, "j_", "j`", older={"finished_at": day, "begun_at": day - timedelta(days=30)}
-    )
+    async def page(**filters: Any) -> list[str]:
+        rows = (await table.page(partition, "j_", "j`", columns=("state",), **filters)).rows
+        assert all(row.etag for row in rows)
+        return [row.key for row in rows]
 
-    assert ["j_old"] == [row.key for row in by_one.rows]
-    assert ["j_old", "j_stuck"] == [row.key for row in by_either.rows]
-
-
-async def test_a_page_is_filtered_by_conditions(table: Table, partition: str) -> None:
-    """Rows match if all conditions hold; a row without such a column does not match."""
-    await fill(table, partition, "j_it", hash="it's", state="waiting")
-    await fill(table, partition, "j_done", hash="it's", state="done")
-    await fill(table, partition, "j_other", hash="other", state="waiting")
-    await fill(table, partition, "j_none")
-
-    page = await table.page(partition, "j_", "j`", where={"hash eq": "it's", "state ne": "done"}, columns=("state",))
-
-    assert ["j_it"] == [row.key for row in page.rows]
-    assert [""] != [row.etag for row in page.rows]
-
-
-async def test_a_page_is_filtered_by_timestamp(table: Table, partition: str) -> None:
-    """The time at which Storage wrote a row last can be a condition."""
-    await fill(table, partition, "s_1", "s_2")
-    now = datetime.now(UTC)
-
-    earlier = await table.page(partition, "s_", "s`", older={TIMESTAMP: now - timedelta(hours=1)})
-    later = await table.page(partition, "s_", "s`", older={TIMESTAMP: now + timedelta(hours=1)})
-
-    assert ([], ["s_1", "s_2"]) == ([row.key for row in earlier.rows], [row.key for row in later.rows])
+    assert ["j_old"] == await page(older={"finished_at": day})
+    assert ["j_old", "j_stuck"] == await page(older={"finished_at": day, "begun_at": day - timedelta(days=30)})
+    assert ["j_edge"] == await page(where={"hash eq": "it's", "state ne": "done"})
+    assert [] == await page(older={TIMESTAMP: now - timedelta(hours=1)})
+    assert ["j_edge", "j_none", "j_old", "j_stuck"] == await page(older={TIMESTAMP: now + timedelta(hours=1)})
 
 
 async def test_a_page_has_the_requested_columns(table: Table, partition: str) -> None:
@@ -157,29 +123,13 @@ async def test_rows_are_deleted(table: Table, partition: str) -> None:
     assert ["w_1"] == await keys(table, partition)
 
 
-async def test_deleting_missing_rows_is_no_error(table: Table, partition: str) -> None:
-    """Rows that do not exist, with or without an etag, do not keep the others from being deleted."""
-    await fill(table, partition, "j_1", "j_2", "j_3")
-    old = "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""
-
-    stay = await table.delete(
-        [
-            Row(partition, "j_1", {}),
-            Row(partition, "none", {}),
-            Row(partition, "nor this", {}, old),
-            Row(partition, "j_2", {}),
-        ]
-    )
-
-    assert ([], ["j_3"]) == (stay, await keys(table, partition))
-
-
-async def test_changed_rows_are_not_deleted(table: Table, partition: str) -> None:
-    """A row with another etag stays and its key is returned; the others are deleted."""
+async def test_missing_and_changed_rows_do_not_keep_others_from_being_deleted(table: Table, partition: str) -> None:
+    """A missing row, with or without an etag, is no error; a row with another etag stays, and its key is returned."""
     old = await table.insert(Row(partition, "j_1", {"n": 1}))
     await table.merge(Row(partition, "j_1", {"n": 2}, old))
-    await fill(table, partition, "j_2", "j_3")
+    await fill(table, partition, "j_2", "j_3", "j_4")
+    missing = [Row(partition, "none", {}), Row(partition, "nor this", {}, old)]
 
-    stay = await table.delete([Row(partition, "j_2", {}), Row(partition, "j_1", {}, old), Row(partition, "j_3", {})])
-
-    assert (["j_1"], ["j_1"]) == (stay, await keys(table, partition))
+    assert [] == await table.delete([Row(partition, "j_2", {}), *missing])
+    assert ["j_1"] == await table.delete([*missing, Row(partition, "j_1", {}, old), Row(partition, "j_3", {})])
+    assert ["j_1", "j_4"] == await keys(table, partition)

@@ -1,4 +1,4 @@
-"""One contract for the table in memory and the one on Azurite: rows, merges, transactions, values, errors."""
+"""One contract for the table in memory and the one on Azurite: concurrent writes, values, errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from shared.contract.result import MESSAGE_LIMIT
 from shared.errors import StorageUnavailable
 from shared.secret import Secret
 from shared.settings import StorageAccount
@@ -22,58 +21,9 @@ from tests.support.harness import Harness
 from tests.support.table_rows import keys
 
 
-async def test_a_row_is_read_as_it_was_inserted(table: Table, partition: str) -> None:
-    """A row has its values, and the etag that the insert returned."""
-    etag = await table.insert(Row(partition, "j_1", {"state": "running", "attempt": 1}))
-
-    row = await table.read(partition, "j_1")
-
-    assert Row(partition, "j_1", {"state": "running", "attempt": 1}, etag) == row
-    assert etag
-
-
-async def test_an_existing_row_is_not_inserted(table: Table, partition: str) -> None:
-    """A second insert raises RowExists and changes nothing."""
-    etag = await table.insert(Row(partition, "j_1", {"n": 1}))
-
-    with pytest.raises(RowExists):
-        await table.insert(Row(partition, "j_1", {"n": 2}))
-
-    assert Row(partition, "j_1", {"n": 1}, etag) == await table.read(partition, "j_1")
-
-
 async def test_a_missing_row_is_none(table: Table, partition: str) -> None:
     """Neither an unknown key nor a row of another partition is found."""
     await table.insert(Row(f"{partition}-other", "j_1", {"n": 1}))
-
-    assert await table.read(partition, "j_1") is None
-
-
-async def test_a_merge_keeps_the_other_columns(table: Table, partition: str) -> None:
-    """A merge at the row's etag changes and adds columns, keeps the others, and returns the new etag."""
-    first = await table.insert(Row(partition, "j_1", {"a": 1, "b": 2}))
-
-    second = await table.merge(Row(partition, "j_1", {"b": 3, "c": "new"}, first))
-
-    assert Row(partition, "j_1", {"a": 1, "b": 3, "c": "new"}, second) == await table.read(partition, "j_1")
-    assert first != second
-
-
-async def test_a_changed_row_is_not_merged(table: Table, partition: str) -> None:
-    """A merge at an old etag raises RowChanged and changes nothing."""
-    first = await table.insert(Row(partition, "j_1", {"n": 1}))
-    second = await table.merge(Row(partition, "j_1", {"n": 2}, first))
-
-    with pytest.raises(RowChanged):
-        await table.merge(Row(partition, "j_1", {"n": 3}, first))
-
-    assert Row(partition, "j_1", {"n": 2}, second) == await table.read(partition, "j_1")
-
-
-async def test_a_deleted_row_is_not_merged(table: Table, partition: str) -> None:
-    """A merge of a row that does not exist raises RowChanged and creates none."""
-    with pytest.raises(RowChanged):
-        await table.merge(Row(partition, "j_1", {"n": 1}, "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""))
 
     assert await table.read(partition, "j_1") is None
 
@@ -94,69 +44,6 @@ async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: s
     row = await table.read(partition, "j_1")
     assert row is not None
     assert {"n": winner} == row.values
-
-
-async def test_a_transaction_writes_all_rows(table: Table, partition: str) -> None:
-    """The row is merged and every other row is added."""
-    etag = await table.insert(Row(partition, "j_1", {"state": "running", "attempt": 1}))
-    records = [Row(partition, f"u_{n}", {"n": n}) for n in range(3)]
-
-    await table.merge_and_insert(Row(partition, "j_1", {"state": "done"}, etag), records)
-
-    row = await table.read(partition, "j_1")
-    assert row is not None
-    assert {"state": "done", "attempt": 1} == row.values
-    assert etag != row.etag
-    assert [0, 1, 2] == [row.values["n"] async for row in table.scan(partition, "u_", "u`")]
-
-
-async def test_a_transaction_takes_a_large_result_and_many_records(table: Table, partition: str) -> None:
-    """A result of the maximum size and the maximum number of rows fit into one transaction."""
-    etag = await table.insert(Row(partition, "j_1", {"state": "running"}))
-    result_body = bytes(range(256)) * (MESSAGE_LIMIT // 256)
-    records = [Row(partition, f"u_{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
-
-    await table.merge_and_insert(Row(partition, "j_1", {"result": result_body}, etag), records)
-
-    row = await table.read(partition, "j_1")
-    assert row is not None
-    assert result_body == row.values["result"]
-    assert 99 == len(await keys(table, partition, "u_", "u`"))
-
-
-async def test_a_transaction_on_a_changed_row_writes_nothing(table: Table, partition: str) -> None:
-    """With an old etag, RowChanged is raised and no row is added."""
-    first = await table.insert(Row(partition, "j_1", {"n": 1}))
-    second = await table.merge(Row(partition, "j_1", {"n": 2}, first))
-
-    with pytest.raises(RowChanged):
-        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, first), [Row(partition, "u_1", {"n": 1})])
-
-    assert Row(partition, "j_1", {"n": 2}, second) == await table.read(partition, "j_1")
-    assert ["j_1"] == await keys(table, partition)
-
-
-async def test_a_transaction_on_a_deleted_row_writes_nothing(table: Table, partition: str) -> None:
-    """Without the row, RowChanged is raised and no row is added."""
-    etag = "W/\"datetime'2026-11-20T00%3A00%3A00.0000000Z'\""
-
-    with pytest.raises(RowChanged):
-        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, etag), [Row(partition, "u_1", {"n": 1})])
-
-    assert [] == await keys(table, partition)
-
-
-async def test_a_transaction_with_an_existing_row_writes_nothing(table: Table, partition: str) -> None:
-    """If one of the added rows exists, RowChanged is raised and nothing is written."""
-    etag = await table.insert(Row(partition, "j_1", {"n": 1}))
-    await table.insert(Row(partition, "u_2", {"n": 2}))
-    records = [Row(partition, f"u_{n}", {"n": n}) for n in (1, 2)]
-
-    with pytest.raises(RowChanged):
-        await table.merge_and_insert(Row(partition, "j_1", {"n": 3}, etag), records)
-
-    assert Row(partition, "j_1", {"n": 1}, etag) == await table.read(partition, "j_1")
-    assert ["j_1", "u_2"] == await keys(table, partition)
 
 
 @pytest.mark.parametrize(
