@@ -1,18 +1,11 @@
-"""Fixtures of the local stack's tests: a Storage and an AI endpoint for the session, a vault for each test."""
+"""Fixtures of the local stack's tests: an AI endpoint for the session, a vault for each test."""
 
 import pytest
 
 from local.stack import ai_endpoint as ai_endpoints
-from local.stack import azurite
 from local.vault import server as vault_server
 
 KEY = "tests-key"
-
-
-@pytest.fixture(scope="session")
-async def storage():
-    async with azurite.start() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -8,67 +8,60 @@ from local.host.message_encoding import NotBase64, decode_text, encode_body, spl
 from local.host.queue_listener import Backoff
 from local.host.trigger_metadata import MessageProperties, queue_metadata
 
-AT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-
-
-def metadata_of(text):
-    metadata = queue_metadata(MessageProperties("the-id", 2, "receipt", AT), text)
-    return {name: (datum.type, datum.value) for name, datum in metadata.items()}
-
-
-def test_properties_have_the_types_of_the_real_host():
-    """Numbers and times are JSON, the others text; a message expires after seven days."""
-    assert metadata_of("hello") == {
-        "DequeueCount": ("json", "2"),
-        "ExpirationTime": ("json", '"2024-05-13T07:08:09+00:00"'),
-        "Id": ("string", "the-id"),
-        "InsertionTime": ("json", '"2024-05-06T07:08:09+00:00"'),
-        "NextVisibleTime": ("json", '"2024-05-06T07:18:09+00:00"'),
-        "PopReceipt": ("string", "receipt"),
-        "QueueTrigger": ("string", "hello"),
-    }
+PROPERTIES = {
+    "DequeueCount": ("json", "2"),
+    "ExpirationTime": ("json", '"2024-05-13T07:08:09+00:00"'),
+    "Id": ("string", "the-id"),
+    "InsertionTime": ("json", '"2024-05-06T07:08:09+00:00"'),
+    "NextVisibleTime": ("json", '"2024-05-06T07:18:09+00:00"'),
+    "PopReceipt": ("string", "receipt"),
+}
 
 
 @pytest.mark.parametrize(
-    ("member", "name", "value"),
+    ("text", "replaced"),
     [
-        ('"dequeueCount": "many"', "DequeueCount", ("string", "many")),
-        ('"DEQUEUECOUNT": 3', "DequeueCount", ("string", "3")),
-        ('"id": true', "Id", ("string", "True")),
-        ('"id": {"a": 1}', "Id", ("json", '{"a": 1}')),
-        ('"id": null', "Id", ("string", "the-id")),
-        ('"id": [1]', "Id", ("string", "the-id")),
+        ("hello", {}),
+        ('{"dequeueCount": "many"}', {"DequeueCount": ("string", "many")}),
+        ('{"DEQUEUECOUNT": 3}', {"DequeueCount": ("string", "3")}),
+        ('{"id": true}', {"Id": ("string", "True")}),
+        ('{"id": {"a": 1}}', {"Id": ("json", '{"a": 1}')}),
+        ('{"id": null}', {}),
+        ('{"id": [1]}', {}),
         # Newtonsoft reads the time and writes it in a form that the worker cannot read.
-        ('"insertionTime": "2024-01-02T05:04:05+02:00"', "InsertionTime", ("string", "01/02/2024 03:04:05")),
-        ('"insertionTime": "yesterday"', "InsertionTime", ("string", "yesterday")),
-        ('"other": 1', "other", ("string", "1")),
+        ('{"insertionTime": "2024-01-02T05:04:05+02:00"}', {"InsertionTime": ("string", "01/02/2024 03:04:05")}),
+        ('{"insertionTime": "yesterday"}', {"InsertionTime": ("string", "yesterday")}),
+        ('{"other": 1}', {"other": ("string", "1")}),
+        *((text, {}) for text in ("[1]", "{broken}", "", '"id"', "[" * 100_000 + "]" * 100_000)),
+        (None, {}),  # with `data_type=BINARY` the host does not parse the body
     ],
+    ids=lambda each: str(each)[:30],
 )
-def test_members_of_a_json_body_replace_properties(member, name, value):
-    """Top-level members, regardless of their case, except for null and arrays."""
-    assert metadata_of("{" + member + "}")[name] == value
+def test_properties_have_the_types_of_the_real_host(text, replaced):
+    """
+    Numbers and times are JSON, the others text; a message expires after seven days. The top-level members of a JSON
+    object replace them, regardless of their case, except for null and arrays.
+    """
+    message = MessageProperties("the-id", 2, "receipt", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC))
+    body = {} if text is None else {"QueueTrigger": ("string", text)}
+
+    metadata = {name: (datum.type, datum.value) for name, datum in queue_metadata(message, text).items()}
+
+    assert metadata == PROPERTIES | body | replaced
 
 
-@pytest.mark.parametrize("text", ["[1]", "{broken}", "", '"id"', "[" * 100_000 + "]" * 100_000])
-def test_other_bodies_replace_nothing(text):
-    """A body that is not a JSON object is no error."""
-    assert metadata_of(text)["Id"] == ("string", "the-id")
-
-
-def test_nothing_is_copied_from_a_binary_body():
-    """With `data_type=BINARY` the host does not parse the body."""
-    assert "QueueTrigger" not in metadata_of(None)
-
-
-def test_base64_round_trip():
-    """As in .NET, white space is ignored."""
-    assert encode_body(b"\xffbytes", "base64") == "/2J5dGVz"
-    assert decode_text(" /2J5\ndGVz ", "base64") == b"\xffbytes"
-
-
-def test_no_encoding_is_utf_8():
+@pytest.mark.parametrize(
+    ("text", "encoding", "body"),
+    [("/2J5dGVz", "base64", b"\xffbytes"), ("é", "none", "é".encode())],
+)
+def test_an_encoding_round_trip(text, encoding, body):
     """With `messageEncoding: none`, the body is the message text."""
-    assert decode_text(encode_body("é".encode(), "none"), "none") == "é".encode()
+    assert (text, body) == (encode_body(body, encoding), decode_text(text, encoding))
+
+
+def test_white_space_in_base64_is_ignored():
+    """As in .NET."""
+    assert decode_text(" /2J5\ndGVz ", "base64") == b"\xffbytes"
 
 
 @pytest.mark.parametrize("text", ["{}", "abc", "é"])

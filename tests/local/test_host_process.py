@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -16,58 +17,46 @@ from tests.support.host_fixtures import APP
 HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
 
 
-@pytest.fixture
-async def failed_start(start_host, tmp_path):
-    """Start a host on an app that it can't run. Returns its output."""
+@pytest.mark.parametrize(
+    ("source", "host_json", "arguments", "expected"),
+    [
+        (
+            HEAD + "import no_such_module\n",
+            "",
+            (),
+            (
+                r".*The app could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
+                r".*function_app\.py\", line 3.*"
+            ),
+        ),
+        (HEAD, "", (), r".*has no functions.*"),  # Azure would start it, and it would do nothing
+        (
+            HEAD,
+            '{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}',
+            (),
+            r".*extensions\.queues\.batchSize must be an integer from 1 to 32\. It is 33.*",
+        ),
+        (HEAD, "", ("--port", "99999"), r"--port must be a number up to 65535 or auto\. It is '99999'\."),
+    ],
+    ids=["import error", "no functions", "host.json", "port"],
+)
+async def test_what_can_not_run_stops_the_start(start_host, tmp_path, source, host_json, arguments, expected):
+    """The output has the worker's message with its traceback, or a sentence with the setting and its valid values."""
+    (tmp_path / "function_app.py").write_text(source)
+    if host_json:
+        (tmp_path / "host.json").write_text(host_json)
 
-    async def start(source=None, host_json=None, **settings):
-        if source is not None:
-            (tmp_path / "function_app.py").write_text(source)
-        if host_json is not None:
-            (tmp_path / "host.json").write_text(host_json)
-        host = await start_host("none-", app=tmp_path, ready=False, **settings)
-        ended = await host.process.ended()
-        await host.process.stop()
-        assert ended == "exited with code 1"
-        return "\n".join(host.lines)
+    host = await start_host("none-", *arguments, app=tmp_path, ready=False)
 
-    return start
-
-
-async def test_an_import_error_is_reported_with_its_traceback(failed_start):
-    """The output has the worker's message and its traceback, with the line."""
-    output = await failed_start(HEAD + "import no_such_module\n")
-
-    assert "The app could not be loaded: ModuleNotFoundError: No module named 'no_such_module'" in output
-    assert 'function_app.py", line 3' in output
-
-
-async def test_an_app_without_functions_is_an_error(failed_start):
-    """Azure would start it, and it would do nothing."""
-    assert "has no functions" in await failed_start(HEAD)
+    assert await host.process.ended() == "exited with code 1"
+    await host.process.stop()
+    assert re.fullmatch(expected, "\n".join(host.lines), re.DOTALL)
 
 
 async def test_a_directory_without_an_app_is_an_error(tmp_path):
     """The message names the directory."""
     with pytest.raises(AppNotLoaded, match=r"There is no function_app\.py in"):
         await Worker.load(tmp_path)
-
-
-async def test_an_invalid_host_json_stops_the_start(failed_start):
-    """The message has the setting's name and its valid values."""
-    output = await failed_start(HEAD, '{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}')
-
-    assert "extensions.queues.batchSize must be an integer from 1 to 32. It is 33" in output
-
-
-async def test_an_invalid_port_is_an_error(start_host, tmp_path):
-    """The message has the valid numbers; there is no traceback."""
-    host = await start_host("none-", "--port", "99999", app=tmp_path, ready=False)
-    ended = await host.process.ended()
-    await host.process.stop()
-
-    assert ended == "exited with code 1"
-    assert host.lines == ["--port must be a number up to 65535 or auto. It is '99999'."]
 
 
 async def test_sigterm_stops_at_once_and_abandons_the_job(start_host, queues):

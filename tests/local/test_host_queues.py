@@ -28,12 +28,16 @@ async def test_output_is_byte_exact(host, queues):
 
 @pytest.mark.usefixtures("host")
 async def test_the_function_gets_the_properties_of_its_message(queues):
-    """Id, dequeue count, times and pop receipt reach the function, which runs in another directory."""
-    await queues.put("shared-properties", b"no JSON")
+    """
+    Id, dequeue count, times and pop receipt reach the function, which runs in another directory. As in Azure, the host
+    copies the members of a JSON body over them.
+    """
+    await queues.put("shared-properties", b"no JSON", b'{"ID": "mine", "dequeuecount": 7}')
 
-    (properties,) = map(json.loads, await queues.take("shared-received"))
-    assert len(properties.pop("id")) == 36
-    assert properties == {
+    received = map(json.loads, await queues.take("shared-received", 2))
+    own, replaced = sorted(received, key=lambda properties: properties["dequeue_count"])
+    assert len(own.pop("id")) == 36
+    assert own == {
         "dequeue_count": 1,
         "life_s": 7 * 24 * 3600,
         "invisible": True,
@@ -41,15 +45,7 @@ async def test_the_function_gets_the_properties_of_its_message(queues):
         "function": "read_properties",
         "in_app_dir": False,
     }
-
-
-@pytest.mark.usefixtures("host")
-async def test_members_of_the_body_replace_the_properties(queues):
-    """As in Azure, the host copies the members of a JSON body over the message's properties."""
-    await queues.put("shared-properties", b'{"ID": "mine", "dequeuecount": 7}')
-
-    (properties,) = map(json.loads, await queues.take("shared-received"))
-    assert (properties["id"], properties["dequeue_count"]) == ("mine", 7)
+    assert replaced == own | {"id": "mine", "dequeue_count": 7}
 
 
 @pytest.mark.usefixtures("host")

@@ -9,9 +9,15 @@ from local.host.errors import HostError
 from local.host.host_json import HostJson, QueueSettings, load_host_json, parse_host_json
 from local.host.routes import Routes, read_route
 
+TRIGGER = {"type": "queueTrigger", "direction": "IN", "name": "m", "queueName": "q", "connection": ""}
+
 
 def parse(environ=None, **sections):
     return parse_host_json({"version": "2.0", **sections}, environ or {})
+
+
+def read_bound(kind, direction):
+    return read_function("f", "1", [json.dumps({"type": kind, "direction": direction, "name": "x"})])
 
 
 def test_without_host_json_the_defaults_apply(tmp_path):
@@ -37,20 +43,13 @@ def test_settings_of_host_json_are_read():
     assert settings == HostJson(QueueSettings(32, 0, 1, 30, 0.5, "none"), "v1", 93784)
 
 
-def test_the_threshold_follows_the_batch_size():
-    """It is half the batch size if it is not set."""
-    assert parse(extensions={"queues": {"batchSize": 5}}).queues.new_batch_threshold == 2
-
-
-def test_minus_one_is_no_function_timeout():
-    """In Azure, -1 means unlimited."""
-    assert parse(functionTimeout="-1").function_timeout is None
-
-
 def test_an_app_setting_overrides_host_json():
-    """The setting's name is not case-sensitive, and its value is a string."""
+    """The setting's name is not case-sensitive. The threshold follows the batch size; -1 is no function timeout."""
     settings = {"azurefunctionsjobhost__EXTENSIONS__queues__BatchSize": "7"}
-    assert parse(settings, extensions={"queues": {"batchSize": 5}}).queues.batch_size == 7
+
+    parsed = parse(settings, extensions={"queues": {"batchSize": 5}}, functionTimeout="-1")
+
+    assert parsed == HostJson(QueueSettings(7, 3, 5, 0, 60, "base64"), "api", None)
 
 
 @pytest.mark.parametrize(
@@ -82,50 +81,34 @@ def test_an_invalid_host_json_is_an_error(tmp_path, text):
         load_host_json(tmp_path / "host.json", {})
 
 
-def test_settings_in_a_name_are_resolved():
-    """A setting may stand anywhere in the name."""
+def test_names_and_connections_are_read_from_the_settings():
+    """A setting may stand anywhere in a name; as in Azure, `AzureWebJobsX` precedes the connection `X`."""
     assert resolve("%A%-jobs-%B%", {"A": "x", "B": "y"}) == "x-jobs-y"
-
-
-def test_a_missing_setting_in_a_name_is_an_error():
-    """The message names the setting."""
-    with pytest.raises(HostError, match="app setting NO_SUCH, which is not set"):
-        resolve("%NO_SUCH%-jobs", {})
-
-
-def test_a_connection_with_an_identity_is_an_error():
-    """The host supports only connection strings, and the message says so."""
-    with pytest.raises(HostError, match="uses an identity"):
-        read_connection("X", {"X__queueServiceUri": "https://x.example"})
-
-
-@pytest.mark.parametrize(("kind", "direction"), [("blobTrigger", "IN"), ("serviceBusTrigger", "IN"), ("blob", "OUT")])
-def test_an_unsupported_binding_is_an_error(kind, direction):
-    """The message has the function's name and the binding's type."""
-    with pytest.raises(HostError, match=f"Function 'f' has a binding of type '{kind}'"):
-        read_function("f", "1", [json.dumps({"type": kind, "direction": direction, "name": "x"})])
-
-
-def test_a_connection_may_have_the_prefix_of_webjobs():
-    """As in Azure, `AzureWebJobsX` precedes `X`."""
     assert read_connection("X", {"X": "plain", "AzureWebJobsX": "prefixed"}) == "prefixed"
     assert read_connection("X", {"X": "plain"}) == "plain"
+    assert read_function("f", "1", [json.dumps(TRIGGER)]).trigger.connection == "AzureWebJobsStorage"
 
 
-def test_a_missing_connection_is_an_error():
-    """The message names the setting."""
-    with pytest.raises(HostError, match="app setting X"):
-        read_connection("X", {})
-
-
-def test_a_function_has_one_trigger():
-    """Two triggers are an error. Without a connection, the host's own is used."""
-    trigger = {"type": "queueTrigger", "direction": "IN", "name": "m", "queueName": "q", "connection": ""}
-    function = read_function("f", "1", [json.dumps(trigger)])
-
-    assert function.trigger.connection == "AzureWebJobsStorage"
-    with pytest.raises(HostError, match="has 2 triggers"):
-        read_function("f", "1", [json.dumps(trigger)] * 2)
+@pytest.mark.parametrize(
+    ("read", "problem"),
+    [
+        (lambda: resolve("%NO_SUCH%-jobs", {}), "app setting NO_SUCH, which is not set"),
+        (lambda: read_connection("X", {"X__queueServiceUri": "https://x.example"}), "uses an identity"),
+        (lambda: read_connection("X", {}), "app setting X"),
+        (lambda: read_function("f", "1", [json.dumps(TRIGGER)] * 2), "has 2 triggers"),
+        (lambda: read_bound("blobTrigger", "IN"), "Function 'f' has a binding of type 'blobTrigger'"),
+        (lambda: read_bound("serviceBusTrigger", "IN"), "Function 'f' has a binding of type 'serviceBusTrigger'"),
+        (lambda: read_bound("blob", "OUT"), "Function 'f' has a binding of type 'blob'"),
+        *(
+            (lambda template=template: read_route("f", template, "api", None), "does not support")
+            for template in ("{id:length(3)}", "a-{id}", "{id=1}")
+        ),
+    ],
+)
+def test_what_the_host_can_not_run_is_an_error(read, problem):
+    """The message names the setting that is missing, or what the host does not support."""
+    with pytest.raises(HostError, match=problem):
+        read()
 
 
 @pytest.mark.parametrize(
@@ -156,10 +139,3 @@ def test_functions_are_tried_in_the_order_of_their_names():
     """As in Azure, a more exact route does not come first."""
     routes = Routes([read_route("b_exact", "jobs/new", "api", None), read_route("a_loose", "jobs/{id}", "api", None)])
     assert routes.find("GET", "/api/jobs/new") == ("a_loose", {"id": "new"})
-
-
-@pytest.mark.parametrize("template", ["{id:length(3)}", "a-{id}", "{id=1}"])
-def test_an_unsupported_route_is_an_error(template):
-    """Azure may support it, so the host says so instead of responding with 404."""
-    with pytest.raises(HostError, match="does not support"):
-        read_route("f", template, "api", None)

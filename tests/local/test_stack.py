@@ -8,6 +8,9 @@ import time
 
 import httpx
 import pytest
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
 
 from local.stack import hosts, stack
 from local.stack.processes import ProcessFailed
@@ -71,10 +74,18 @@ async def test_an_app_that_can_not_be_loaded_stops_the_start(app):
             pass
 
 
-async def test_the_settings_have_the_urls_of_the_parts():
-    """Every setting is a string, and each URL is that of a running part on loopback."""
+async def test_a_stack_has_all_that_its_settings_name():
+    """Each URL is that of a running part on loopback, and each queue, container and table exists."""
     async with stack.start(on_line=str) as running:
-        settings = running.settings()
+        settings, text = running.settings(), running.storage.connection_string
+        async with (
+            QueueServiceClient.from_connection_string(text) as queues,
+            BlobServiceClient.from_connection_string(text) as blobs,
+            TableServiceClient.from_connection_string(text) as tables,
+        ):
+            queue_names = {queue.name async for queue in queues.list_queues()}
+            container_names = {container.name async for container in blobs.list_containers()}
+            table_names = {table.name async for table in tables.list_tables()}
 
         assert running.hosts is None
         assert all(isinstance(value, str) for value in settings.values())
@@ -82,6 +93,9 @@ async def test_the_settings_have_the_urls_of_the_parts():
         assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
         assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
         assert len(running.vault.secrets.live) == 3
+        assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
+        assert {"results", "inputs", "templates"} == container_names
+        assert {settings["JOBS_TABLE"]} == table_names
 
 
 async def hello(url):

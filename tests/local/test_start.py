@@ -101,18 +101,6 @@ async def test_a_second_stack_does_not_start(settings):
         assert json.loads(settings.read_text())["Values"][settings_file.PID_SETTING] == str(first.pid)
 
 
-async def test_other_settings_files_are_not_changed(settings):
-    """A local.settings.json from another source is neither used nor changed."""
-    settings.write_text('{"IsEncrypted": false, "Values": {}}')
-
-    code, output = await failed_start(settings)
-
-    assert code == 1
-    assert "was not written by the local stack, so it is left unchanged." in output
-    assert "Traceback" not in output
-    assert settings.read_text() == '{"IsEncrypted": false, "Values": {}}'
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
 async def test_a_part_that_ends_stops_the_stack(settings):
     """If Storage dies, the stack reports it, exits with 1 and removes its settings."""
@@ -136,21 +124,27 @@ def test_the_file_of_a_killed_stack_is_replaced(settings, number):
     assert not settings.exists()
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "99999", "http"])
-async def test_an_invalid_port_is_an_error(settings, port):
-    """The message is a sentence, and nothing is started."""
-    code, output = await failed_start(settings, "--port", port)
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        *(
+            (("--port", port), 2, f"{port} is not a port: a number from 1 to 65535.")
+            for port in ("0", "65536", "99999", "http")
+        ),
+        (("--workers", "3"), 1, "--workers sets the number of Functions hosts and --no-host starts none"),
+        ((), 1, "was not written by the local stack, so it is left unchanged."),
+    ],
+)
+async def test_an_invalid_start_is_an_error(settings, arguments, code, message):
+    """The message is a sentence, and nothing is started; a settings file from another source is not changed."""
+    settings.write_text('{"IsEncrypted": false, "Values": {}}')
 
-    assert code == 2
-    assert f"{port} is not a port: a number from 1 to 65535." in output
+    ended_with, output = await failed_start(settings, *arguments)
 
-
-async def test_workers_without_hosts_are_an_error(settings):
-    """`--workers` contradicts `--no-host`."""
-    code, output = await failed_start(settings, "--workers", "3")
-
-    assert code == 1
-    assert "--workers sets the number of Functions hosts and --no-host starts none" in output
+    assert code == ended_with
+    assert message in output
+    assert "Traceback" not in output
+    assert settings.read_text() == '{"IsEncrypted": false, "Values": {}}'
 
 
 def test_a_file_that_was_overwritten_stays(settings):
