@@ -121,32 +121,6 @@ async def test_long_text_is_summarized_in_parts(harness: Harness):
     assert ["c1n", "p", "p0001", "p0002", "p0003"] == await steps(customer)
 
 
-async def test_failed_part_fails_the_job(harness: Harness):
-    """A refused part fails the job with its error. Parts that were answered are billed, and no other call is made."""
-    customer = harness.customer(max_concurrency=1)
-    customer.account.will_answer(completion(), error(400, "invalid_value", "Not this."))
-
-    result = await customer.run(**job(long_text(4)))
-
-    assert ("failed", "request_rejected") == (result["status"], result["error"]["code"])
-    assert "Not this." in result["error"]["message"]
-    assert "output" not in result
-    assert 2 == len(customer.account.received)
-    assert 1 == result["usage"]["calls"] == len(await customer.usage())
-
-
-async def test_filtered_answer_fails_the_job_and_is_recorded(harness: Harness):
-    """An answer that the content filter stopped fails the job; it is recorded, and what is left of it is the output."""
-    customer = harness.customer()
-    customer.account.will_answer(completion("Half a", finish_reason="content_filter"))
-
-    result = await customer.run(**job("Short."))
-
-    assert ("failed", "content_filtered") == (result["status"], result["error"]["code"])
-    assert {"text": "Half a", "finish_reason": "content_filter"} == result["output"]
-    assert 1 == result["usage"]["calls"] == len(await customer.usage())
-
-
 async def test_later_attempts_make_only_the_missing_calls(harness: Harness):
     """After waits, and with parts that had to be split, later attempts have the same parts; none is billed twice."""
     customer, text = harness.customer(max_concurrency=1), long_text(3)
@@ -172,51 +146,3 @@ async def test_later_attempts_make_only_the_missing_calls(harness: Harness):
     assert text == "".join(sorted(answered[:-1], key=text.index))
     assert 1 == sum(estimate_tokens(part) > 9000 for part in sent)
     assert (3, "succeeded") == (result["attempts"], result["status"])
-
-
-async def test_wait_of_the_last_call_keeps_the_parts(harness: Harness):
-    """If the call that combines the summaries has to wait, the next attempt makes only that call."""
-    customer = harness.customer()
-    customer.account.will_answer(completion("One."), completion("Two."), error(429, retry_after="60"))
-    members = {
-        "action": "summarize",
-        "input": {"blob": await upload(harness, f"{customer.name}/late", long_text(2).encode())},
-    }
-
-    assert await customer.deliver(job_id="late", **members) is None
-    result = await customer.run(job_id="late", **members)
-
-    first, second = customer.account.received[-2:]
-    assert (4, 3) == (len(customer.account.received), result["usage"]["calls"])
-    assert text_of(first) == text_of(second)
-
-
-async def test_changed_blob_fails_the_job(harness: Harness):
-    """If the blob changes between two attempts, the parts of both texts are not combined."""
-    customer = harness.customer()
-    blob = await upload(harness, f"{customer.name}/moving.txt", long_text(2).encode())
-    customer.account.will_answer(*[error(429, retry_after="60")] * 2)
-
-    assert await customer.deliver(job_id="moving", action="summarize", input={"blob": blob}) is None
-    await upload(harness, f"{customer.name}/moving.txt", long_text(3).encode())
-    result = await customer.run(job_id="moving", action="summarize", input={"blob": blob})
-
-    assert ("invalid_job", "`input.blob` was changed while the job ran.") == tuple(result["error"].values())
-
-
-async def test_rotated_key_repeats_no_call(harness: Harness):
-    """If the key is rotated between two parts, the summaries that the job has are kept."""
-    customer = harness.customer(max_concurrency=1)
-    old, new = customer.account, harness.endpoint.account()
-
-    async def rotate(request: web.Request) -> web.StreamResponse:
-        customer.account = new
-        harness.connect(customer, max_concurrency=1)
-        return await error(401)(request)
-
-    old.will_answer(completion("One."), rotate)
-
-    result = await customer.run(**job(long_text(2)))
-
-    assert ("succeeded", 3) == (result["status"], result["usage"]["calls"])
-    assert (2, 2) == (len(old.received), len(new.received))

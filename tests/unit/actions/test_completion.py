@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.actions import chat
+from shared.actions import chat, multi_chat, summarize
 from shared.actions.completion import CHAT, COMPLETIONS, as_prompt, wants_other
 from shared.errors import RequestRejected, UpstreamFacts
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
@@ -65,16 +65,25 @@ def test_refusals_that_name_the_other_operation(operation: str, status: int, mes
 
 
 async def test_completions_model_is_learned():
-    """A model that refuses chat completions is called with completions, and at once for the next chat."""
-    ctx = MemoryContext(in_turn(refusal(NOT_CHAT), text("One."), text("Two.")))
+    """A model that refuses chats is called with completions, and at once by later chats and summaries."""
+    ctx = MemoryContext(in_turn(refusal(NOT_CHAT), text("One."), text("Two."), text("Three.")))
 
-    outcome = await run_action(chat, HELLO | {"parameters": {"max_completion_tokens": 99}}, ctx)
+    first = await run_action(chat, HELLO | {"parameters": {"max_completion_tokens": 99}}, ctx)
+    second = await run_action(multi_chat, {"prompts": ["Hi"]}, ctx)
+    third = await run_action(summarize, {"text": "Some text."}, ctx)
 
-    assert ["chat/completions became completions"] == outcome.output["adapted"]
-    assert ("One.", "Two.") == (outcome.output["text"], await answer(ctx))
-    assert [CHAT, COMPLETIONS, COMPLETIONS] == paths(ctx)
+    adapted = ["chat/completions became completions"]
+    assert [("One.", adapted), ("Two.", adapted), ("Three.", adapted)] == [
+        (answer["text"], answer["adapted"]) for answer in (first.output, second.output["answers"][0], third.output)
+    ]
+    assert [CHAT, COMPLETIONS, COMPLETIONS, COMPLETIONS] == paths(ctx)
     # Completions have only the older name of this parameter.
     assert {"model": "m", "prompt": "Hello?", "max_tokens": 99} == ctx.bodies[1]
+    assert "Hi" == ctx.bodies[2]["prompt"]
+    assert ctx.bodies[3]["prompt"].startswith("You write summaries.")
+    assert ctx.bodies[3]["prompt"].endswith("\n\nUser: <text>\nSome text.\n</text>\n\nAssistant:")
+    # No retry of the refusal comes first, whatever the job's options say.
+    assert [True, False] == [ctx.called[0].is_final(refusal(words)) for words in (NOT_CHAT, "Invalid value.")]
 
 
 async def test_older_parameter_name_takes_precedence():

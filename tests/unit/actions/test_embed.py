@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +138,7 @@ async def test_npy_of_one_call_is_billed_once():
     assert first == second
     assert {"vectors": 2, "dimensions": 2} == {name: first.output[name] for name in ("vectors", "dimensions")}
     assert ["embeddings.npy"] == list(ctx.blobs)
+    assert [[1, 0.5], [0, 0.5]] == np.load(io.BytesIO(ctx.blobs["embeddings.npy"])).tolist()
     assert ([2], 1, ()) == (sizes(ctx), len(ctx.billed), tuple(first.calls))
 
 
@@ -148,11 +151,14 @@ async def test_refused_number_of_texts_is_learned(message: str, second: list[int
     ctx = MemoryContext(model(10, message))
     await run_action(embed, {"texts": numbers(20)}, ctx)
     ctx.steps.clear()
-    ctx.called.clear()
 
     await run_action(embed, {"texts": numbers(20)}, ctx)
 
-    assert second == sizes(ctx)
+    assert [20, 10, 10, *second] == sizes(ctx)
+    # No retry of the refusal comes first, whatever the job's options say.
+    assert [True, False] == [
+        ctx.called[0].is_final(RequestRejected(words, UpstreamFacts(400))) for words in (message, "Invalid value.")
+    ]
 
 
 async def test_refusal_names_the_texts_of_its_call():

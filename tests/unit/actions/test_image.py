@@ -36,14 +36,30 @@ async def test_models_route_is_refused_before_any_call():
         await run_action(image, {"prompt": "A cat"}, ctx)
 
 
-async def test_fewer_images_than_requested_are_partial():
-    """If a response has fewer images than requested, the missing ones have errors."""
-    ctx = MemoryContext(in_turn(images(1)), pages={IMAGE_URL: response(PNG)})
+FILTERED = {"content_filter_results": {"violence": {"filtered": True}}}
+NO_IMAGE = "provider_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes", "status"),
+    [
+        ({"data": [{"url": IMAGE_URL}]}, [None, NO_IMAGE, NO_IMAGE], "partial"),
+        ({"data": [FILTERED, {"url": IMAGE_URL}, {"url": IMAGE_URL}]}, ["content_filtered", None, None], "partial"),
+        (b"<html>", [NO_IMAGE] * 3, "failed"),
+    ],
+    ids=["fewer", "filtered", "none"],
+)
+async def test_missing_image_has_an_error(answer: Any, codes: list[str | None], status: str):
+    """If a response lacks images, the others are blobs by their number. Without any the job fails; it is billed."""
+    ctx = MemoryContext(in_turn(response(answer)), pages={IMAGE_URL: response(PNG)})
 
     outcome = await run_action(image, {"prompt": "A cat", "n": 3}, ctx)
 
-    assert ("partial", 2, None) == (outcome.status, outcome.output["failed"], outcome.error)
-    assert "The endpoint returned 1 of 3 images." == outcome.output["images"][2]["error"]["message"]
+    assert codes == [item.get("error", {}).get("code") for item in outcome.output["images"]]
+    assert (status, 3 - codes.count(None)) == (outcome.status, outcome.output["failed"])
+    assert (codes[0] if status == "failed" else None) == (outcome.error.code if outcome.error else None)
+    assert [f"image-{k}.png" for k, code in enumerate(codes, 1) if code is None] == list(ctx.blobs)
+    assert [codes.count(None)] == [call.images for call in ctx.billed]
 
 
 @pytest.mark.parametrize("respond", [lambda _: images(2), one_a_call])
@@ -67,8 +83,12 @@ async def test_model_that_generates_one_image_a_call_is_learned():
     await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
 
     assert ("succeeded", ["n became 1, in 2 calls"]) == (outcome.status, outcome.output["adapted"])
-    assert "1024x1024" == outcome.output["size"]
+    assert ("1024x1024", ["image-1.png", "image-2.png"]) == (outcome.output["size"], list(ctx.blobs))
     assert [2, None, None, None, None] == [body.get("n") for body in ctx.bodies]
+    # No retry of the refusal comes first, whatever the job's options say.
+    assert [True, False] == [
+        ctx.called[0].is_final(RequestRejected(words, UpstreamFacts(400))) for words in ("n=1", "Invalid value.")
+    ]
 
 
 async def test_misleading_refusal_of_n_is_not_learned():

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from shared.actions import embed, image
 from shared.actions.operation import JsonOperation
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
-from tests.support.memory_context import MemoryContext, in_turn
+from shared.upstream.capabilities import MAX_AGE_S, SAMPLING, Capabilities
+from shared.upstream.error_mapping import map_error
+from tests.support.manual_clock import ManualClock
+from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 
 REFUSAL = RequestRejected(
     "Unsupported parameter: 'temperature' is not supported with this model.",
     UpstreamFacts(400, detail={"code": "unsupported_parameter", "param": "temperature"}),
 )
-DROPPABLE = frozenset({"temperature"})
+BODY = {"model": "m", "messages": []}
 
 
-def operation(ctx: MemoryContext, **members: Any) -> JsonOperation:
-    """Return a chat with these members."""
-    return ctx.operation("chat/completions", {"temperature": 0, **members}, droppable=DROPPABLE)
+def operation(ctx: MemoryContext, **parameters: Any) -> JsonOperation:
+    """Return a chat with these parameters."""
+    return ctx.operation("chat/completions", {"messages": [], **parameters}, droppable=SAMPLING)
 
 
 def body(operation: JsonOperation) -> dict[str, Any]:
@@ -51,56 +57,147 @@ def test_request_follows_the_endpoints_style(endpoint: str, url: str, headers: d
     assert {"content-type": "application/json"} | headers == request.headers
 
 
-def test_adaptation_is_learned():
-    """A refused parameter is dropped from the request, and from the start in later requests that have it."""
-    ctx = MemoryContext(in_turn())
-    first = operation(ctx)
-
-    assert first.adapt(REFUSAL)
-
-    assert ({"model": "m"}, ["temperature was left out"]) == (body(first), first.adapted)
-    second, other = operation(ctx), ctx.operation("chat/completions", {"top_p": 1})
-    assert ({"model": "m"}, ["temperature was left out"]) == (body(second), second.adapted)
-    assert ({"model": "m", "top_p": 1}, []) == (body(other), other.adapted)
+def refusal(param: str | None, *, code: str = "unsupported_parameter", message: str = "", status: int = 400) -> Any:
+    """Return a refusal of a parameter as OpenAI and Azure OpenAI write it."""
+    message = message or f"Unsupported parameter: '{param}' is not supported with this model."
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+    return map_error(status, {}, json.dumps(body).encode())
 
 
-def test_adaptation_is_learned_for_one_reasoning_effort():
-    """What is learned with one `reasoning_effort` isn't applied to another: models differ in what they take with it."""
-    ctx = MemoryContext(in_turn())
-    operation(ctx, reasoning_effort="high").adapt(REFUSAL)
-
-    assert "temperature" not in body(operation(ctx, reasoning_effort="high"))
-    assert "temperature" in body(operation(ctx, reasoning_effort="none"))
-    assert "temperature" in body(operation(ctx))
+def foundry_refusal(parameter: str) -> Any:
+    """Return a refusal of a parameter as Foundry's older route writes it."""
+    detail = {"loc": ["body", parameter], "input": "1"}
+    body = {"status": 422, "code": "parameter_not_supported", "detail": detail, "message": "Contain invalid values."}
+    return map_error(422, {}, json.dumps(body).encode())
 
 
-def test_strict_operation_is_unchanged():
-    """A strict operation isn't adapted, neither after its own refusal nor by what was learned before."""
-    ctx = MemoryContext(in_turn())
-    operation(ctx).adapt(REFUSAL)
-    ctx.strict = True
-    strict = operation(ctx)
+@pytest.mark.parametrize("parameter", sorted(SAMPLING))
+def test_sampling_parameter_is_left_out(parameter: str):
+    """A refused sampling parameter is dropped, and no other of the same value."""
+    others = {"seed": 7, "x-own": {parameter: 7}}
+    chat = operation(MemoryContext(in_turn()), **others, **{parameter: 7})
 
-    assert not strict.adapt(REFUSAL)
+    assert chat.adapt(refusal(parameter))
 
-    assert ({"model": "m", "temperature": 0}, []) == (body(strict), strict.adapted)
+    assert (BODY | others, [f"{parameter} was left out"]) == (body(chat), chat.adapted)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "adapted"),
+    [
+        ({"max_tokens": 5, "seed": 7}, {"max_completion_tokens": 5, "seed": 7}),
+        ({"max_tokens": 5, "max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+    ],
+)
+def test_older_name_of_a_limit_becomes_the_newer(parameters: dict[str, Any], adapted: dict[str, Any]):
+    """A refused `max_tokens` is sent again under its new name, unless the request has that name, too."""
+    chat = operation(MemoryContext(in_turn()), **parameters)
+
+    assert chat.adapt(refusal("max_tokens"))
+
+    assert (BODY | adapted, ["max_tokens became max_completion_tokens"]) == (body(chat), chat.adapted)
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        ProviderUnavailable("Unsupported parameter: 'temperature'", UpstreamFacts(500)),
-        RequestRejected("No.", UpstreamFacts(400)),
-        RequestRejected("Unsupported parameter: 'seed'", UpstreamFacts(400, detail={"param": "seed"})),
+        refusal("temperature", code="unsupported_value", message="'temperature' does not support 0.2."),
+        refusal(None, code="", message="Unsupported value: 'temperature' does not support 0.2 with this model."),
+        refusal(None, code="", message='Unrecognized request argument supplied: "temperature"'),
+        refusal(None, code="unknown_parameter", message="Unknown parameter: 'temperature'."),
+        foundry_refusal("temperature"),
+    ],
+    ids=["value", "message only", "argument", "unknown", "foundry"],
+)
+def test_every_form_of_refusal_is_understood(error: Any):
+    """`unsupported_value`, Foundry's `detail.loc`, and a message that only quotes the name are refusals of it."""
+    chat = operation(MemoryContext(in_turn()), temperature=0.2)
+
+    assert chat.adapt(error)
+
+    assert BODY == body(chat)
+
+
+@pytest.mark.parametrize(
+    ("error", "parameters"),
+    [
+        (refusal("tools"), {"tools": []}),
+        (refusal("n"), {"n": 2}),
+        (refusal("reasoning_effort", code="unsupported_value"), {"reasoning_effort": "none"}),
+        (refusal("messages"), {}),
+        (refusal("model"), {}),
+        (refusal("temperature"), {}),
+        (refusal("temperature", code="invalid_value", message="'temperature' is above 2."), {"temperature": 3}),
+        (refusal("messages[0].content", code="invalid_type", message="Expected a string."), {"temperature": 1}),
+        (refusal(None, code="context_length_exceeded", message="Too many tokens in 'messages'."), {"max_tokens": 9}),
+        (refusal("temperature", status=404), {"temperature": 1}),
+        (refusal("temperature", status=500), {"temperature": 1}),
+        (foundry_refusal("n"), {"n": 2}),
     ],
 )
-def test_other_errors_adapt_nothing(error: Any):
-    """Only a refusal of a parameter that the request has, and that can be dropped or renamed, changes the request."""
-    chat = operation(MemoryContext(in_turn()))
+def test_other_refusals_adapt_nothing(error: Any, parameters: dict[str, Any]):
+    """A parameter that can't be changed, is missing, or was refused for its value changes nothing."""
+    chat = operation(MemoryContext(in_turn()), **parameters)
 
     assert not chat.adapt(error)
 
-    assert {"model": "m", "temperature": 0} == body(chat)
+    assert (BODY | parameters, []) == (body(chat), chat.adapted)
+
+
+def test_adaptation_is_learned_for_an_hour():
+    """It is applied to later requests that have the parameter, for one model, endpoint and `reasoning_effort`."""
+    clock = ManualClock()
+    ctx = MemoryContext(in_turn(), capabilities=Capabilities(clock=clock))
+    operation(ctx, temperature=0).adapt(REFUSAL)
+    operation(ctx, temperature=0, reasoning_effort="high").adapt(REFUSAL)
+
+    def left_out(ctx: MemoryContext, **parameters: Any) -> bool:
+        later = operation(ctx, temperature=1, **parameters)
+        assert later.adapted == (["temperature was left out"] if "temperature" not in body(later) else [])
+        return "temperature" not in body(later)
+
+    assert [True, True, False] == [left_out(ctx), *(left_out(ctx, reasoning_effort=e) for e in ("high", "none"))]
+    assert not left_out(replace(ctx, model="other"))
+    assert not left_out(replace(ctx, endpoint="https://other.openai.azure.com/openai/v1"))
+    assert [] == operation(ctx, top_p=1).adapted
+    clock.advance(MAX_AGE_S - 1)
+    assert left_out(ctx)
+    clock.advance(2)
+    assert not left_out(ctx)
+
+
+@pytest.mark.parametrize(
+    ("action", "request_", "parameter", "answer"),
+    [
+        (embed, {"texts": ["4"]}, "encoding_format", {"data": [{"embedding": [4]}]}),
+        (image, {"prompt": "A cat"}, "response_format", {"data": [{"b64_json": "AA=="}]}),
+    ],
+    ids=["embed", "image"],
+)
+async def test_encodings_are_left_out(action: ModuleType, request_: dict[str, Any], parameter: str, answer: Any):
+    """`embed` and `image` leave out a refused parameter that only encodes the response, and report it."""
+    error = refusal(parameter, code="unknown_parameter", message=f"Unknown parameter: '{parameter}'.")
+    ctx = MemoryContext(in_turn(error, response(answer)))
+    with pytest.raises(RequestRejected):  # the context in memory makes no second try
+        await run_action(action, request_ | {"parameters": {parameter: "x"}}, ctx)
+    assert ctx.called[0].adapt(error)
+
+    outcome = await run_action(action, request_ | {"parameters": {parameter: "x"}}, ctx)
+
+    assert [f"{parameter} was left out"] == outcome.output["adapted"]
+    assert parameter not in ctx.bodies[1]
+
+
+def test_strict_operation_is_unchanged():
+    """A strict operation isn't adapted, neither after its own refusal nor by what was learned before."""
+    ctx = MemoryContext(in_turn())
+    operation(ctx, temperature=0).adapt(REFUSAL)
+    ctx.strict = True
+    strict = operation(ctx, temperature=0)
+
+    assert not strict.adapt(REFUSAL)
+
+    assert (BODY | {"temperature": 0}, []) == (body(strict), strict.adapted)
 
 
 def test_only_the_callers_refusals_are_final():

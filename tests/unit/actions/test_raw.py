@@ -212,3 +212,7 @@ async def test_static_connection_allows_only_operations_that_store_nothing(reque
 
     with pytest.raises(InvalidJob, match="must be an operation that stores nothing"):
         await run_action(raw, request_, ctx)
+
+    allowed = MemoryContext(in_turn(response({})), source="static")
+    await run_action(raw, {"path": "openai/v1/chat/completions", "json": {}}, allowed)
+    assert 1 == len(allowed.called)

@@ -196,6 +196,16 @@ async def test_truncated_answer_is_reported():
     assert ("succeeded", "length") == (outcome.status, outcome.output["finish_reason"])
 
 
+async def test_failed_part_fails_the_job():
+    """A refused part fails the job with its error. Parts that were answered are billed, and no other call is made."""
+    ctx = MemoryContext(in_turn(completion(), RequestRejected("Not this.", UpstreamFacts(400))), max_concurrency=1)
+
+    outcome = await run_action(summarize, {"text": long_text(4)}, ctx)
+
+    assert ("failed", None, "Not this.") == (outcome.status, outcome.output, str(outcome.error))
+    assert (2, 1) == (len(ctx.called), len(ctx.billed))
+
+
 @pytest.mark.parametrize("other", [UpstreamRetryLater(RateLimited("Slow down."), 60), CredentialRejected("No.")])
 async def test_permanent_failure_ends_the_job_at_once(other: Exception):
     """If one part fails for good, the job doesn't wait for another, and isn't run again with another key."""
