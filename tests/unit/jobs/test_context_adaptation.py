@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
-from shared.errors import (
-    LeaseLost,
-    QuotaExhausted,
-    RequestRejected,
-    UpstreamError,
-    UpstreamFacts,
-    UpstreamRetryLater,
-)
+from shared.errors import LeaseLost, QuotaExhausted, RequestRejected, UpstreamError, UpstreamFacts, UpstreamRetryLater
 from shared.jobs.context import ActionContext
 from shared.secret import Secret
 from shared.upstream.client import UpstreamClient
@@ -45,12 +38,10 @@ class Endpoint:
 
     then: Callable[[], None] = lambda: None
     tries: int = 0
-    timeouts_s: list[float] = field(default_factory=list)
 
-    async def send(self, *_: Any, timeout_s: float) -> Response:
+    async def send(self, *_: Any, **__: Any) -> Response:
         """See UpstreamClient."""
         self.tries += 1
-        self.timeouts_s.append(timeout_s)
         if self.tries == 1:
             self.then()
             raise REFUSED
@@ -78,40 +69,29 @@ async def test_an_adapted_request_is_sent_at_once() -> None:
     assert [ANSWER] == ctx.attempt.usage.responses
 
 
-async def test_a_refusal_that_comes_late_is_left_to_the_next_attempt() -> None:
-    """If the attempt has no time for another try, which would be cut short and billed, the job is requeued."""
+def use_up_time(ctx: ActionContext) -> None:
+    """Leave the attempt less time than a try may take, long before the job's deadline."""
+    ctx.attempt.time.ends_at = time.monotonic() + 60
+
+
+@pytest.mark.parametrize(
+    ("then", "error"),
+    [
+        (use_up_time, UpstreamRetryLater),
+        (lambda ctx: setattr(ctx, "stopped", QuotaExhausted("No credit is left.")), QuotaExhausted),
+        (lambda ctx: setattr(ctx.attempt, "lease_lost", LeaseLost("Lost.")), LeaseLost),
+    ],
+    ids=["no time", "stopped by another call", "lease lost"],
+)
+async def test_no_try_follows_if_no_call_may(then: Callable[[ActionContext], None], error: type[Exception]) -> None:
+    """
+    The adapted request is not sent if the attempt has no time for it, which would cut it short and bill it; nor after a
+    refusal of the whole account, which another call has met meanwhile; nor once another worker has the job.
+    """
     ctx = context(endpoint := Endpoint())
+    endpoint.then = lambda: then(ctx)
 
-    def use_up_time() -> None:
-        ctx.attempt.time.ends_at = time.monotonic() + 60  # less than a try may take, and long before the deadline
-
-    endpoint.then = use_up_time
-
-    with pytest.raises(UpstreamRetryLater):
+    with pytest.raises(error):
         await ctx.call(operation())
 
-    assert 1 == endpoint.tries
-    assert 0 == len(ctx.attempt.usage)
-
-
-async def test_no_try_follows_what_stops_all_calls() -> None:
-    """A refusal of the whole account, which another call has met meanwhile, ends the call."""
-    ctx = context(endpoint := Endpoint())
-    exhausted = QuotaExhausted("No credit is left.")
-    endpoint.then = lambda: setattr(ctx, "stopped", exhausted)
-
-    with pytest.raises(QuotaExhausted):
-        await ctx.call(operation())
-
-    assert 1 == endpoint.tries
-
-
-async def test_no_try_follows_a_lost_lease() -> None:
-    """Once another worker has the job, the adapted request is not sent."""
-    ctx = context(endpoint := Endpoint())
-    endpoint.then = lambda: setattr(ctx.attempt, "lease_lost", LeaseLost("Lost."))
-
-    with pytest.raises(LeaseLost):
-        await ctx.call(operation())
-
-    assert 1 == endpoint.tries
+    assert (1, 0) == (endpoint.tries, len(ctx.attempt.usage))

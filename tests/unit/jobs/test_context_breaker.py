@@ -6,13 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.upstream.circuit_breaker import (
-    FAILURES,
-    OPEN_S,
-    PROBE_S,
-    REFUSALS,
-    Breakers,
-)
+from shared.upstream.circuit_breaker import FAILURES, OPEN_S, PROBE_S, REFUSALS, Breakers
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
@@ -90,21 +84,6 @@ async def test_one_probe_closes_it(worker: Worker, clock: ManualClock):
     assert all("breaker" not in result["connection"] for result in results)
 
 
-async def test_a_failed_probe_is_one_call(worker: Worker, clock: ManualClock):
-    """An endpoint that is still down gets one call, and the breaker is open for longer."""
-    customer = worker.customer()
-    await _open(worker, customer)
-    clock.advance(OPEN_S)
-    customer.account.received.clear()
-    customer.account.will_answer(*[error(500)] * 9)
-
-    assert await worker.deliver(customer, job_id="probe", options=OPTIONS) is None
-
-    ((_, delay_s),) = worker.requeued()
-    assert 1 == len(customer.account.received)
-    assert 2 * OPEN_S <= delay_s <= 2.2 * OPEN_S
-
-
 async def test_a_breaker_that_opens_within_a_job_loses_no_call(worker: Worker, clock: ManualClock):
     """Calls that were answered before it opened are not repeated by the attempt after it has closed."""
     customer = worker.customer(max_concurrency=1)
@@ -171,17 +150,6 @@ async def test_a_key_that_is_rotated_within_a_job_fails_no_job(worker: Worker, c
     assert ("succeeded", 1, 12) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert 12 == len(old.received) + len(new.received)
     assert [("answered", 1, 18)] * 12 == worker.outcomes(customer)
-
-
-async def test_a_job_of_a_restricted_key_does_not_fail_another(worker: Worker):
-    """Jobs that the key has no permission for don't fail jobs that it has permission for."""
-    customer = worker.customer()
-    customer.account.will_answer(*[error(403)] * REFUSALS)
-    for _ in range(REFUSALS):
-        result = await worker.run(customer, action="image", input={"prompt": "A cat."})
-        assert "credential_rejected" == result["error"]["code"]
-
-    assert "succeeded" == (await worker.run(customer))["status"]
 
 
 async def _open(worker: Worker, customer: Customer) -> None:

@@ -115,7 +115,11 @@ def test_endpoint_decides_whether_to_retry(status: int, header: str, transient: 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
-    [(429, "insufficient_quota", QuotaExhausted), (500, "content_filter", ContentFiltered)],
+    [
+        (429, "insufficient_quota", QuotaExhausted),
+        (429, "billing_hard_limit_reached", QuotaExhausted),
+        (500, "content_filter", ContentFiltered),
+    ],
 )
 def test_permanent_failures_are_not_worth_a_retry(status: int, code: str, kind: type[UpstreamError]):
     """An error that waiting can't fix is not retried, whatever the status and the header say."""
