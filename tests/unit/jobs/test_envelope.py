@@ -7,36 +7,50 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
 
 from shared.contract.job import decode_job
+from shared.errors import InvalidJob
 from shared.jobs.envelope import decode_queued_job, encode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from tests.support.job_bodies import COMPLETE, SMALLEST, decoded
+from tests.support.job_strategies import few, jobs
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        pytest.param(SMALLEST, id="smallest"),
-        pytest.param(COMPLETE, id="whole"),
-        pytest.param({"customer": "a", "action": "raw", "input_blob": "inputs/a/b"}, id="blob"),
-        pytest.param(SMALLEST | {"output": {"queue": False}}, id="no queue"),
-        pytest.param(SMALLEST | {"options": {"max_retries": 5}}, id="one option, the others left out"),
-        pytest.param(SMALLEST | {"options": {"timeout_s": 30}}, id="whole seconds"),
-    ],
-)
+@few
+@given(jobs)
+@example(COMPLETE)
+@example({"customer": "a", "action": "raw", "input_blob": "inputs/a/b"})
+@example(SMALLEST | {"options": {"timeout_s": 30}})
 def test_a_requeued_job_is_the_same_job(members: dict[str, Any]):
     """Encoding a job and decoding it again keeps its id, its fingerprint and every member."""
     job = decode_job(json.dumps(members).encode(), default_id="m-1")
 
     again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m-2")
 
-    assert job.id == again.id
-    assert fingerprint(job) == fingerprint(again)
+    assert (job.id, fingerprint(job)) == (again.id, fingerprint(again))
     assert encode_queued_job(job, submitted_at=SUBMITTED) == encode_queued_job(again, submitted_at=SUBMITTED)
     assert (job.output, job.options, job.metadata) == (again.output, again.options, again.metadata)
+    if "input" in members:
+        assert json.loads(bytes(job.input)) == json.loads(bytes(again.input)) == members["input"]
+
+
+@pytest.mark.parametrize("depth", [10, 500, 800, 930, 960, 980, 990, 1000])
+def test_a_job_that_is_decoded_can_be_requeued(depth: int):
+    """A job whose nesting is just shallow enough to be decoded has a fingerprint and can be encoded again."""
+    deep = b'{"customer":"a","action":"chat","input":{"prompt":"x","parameters":{"a":%s}}}' % (
+        b"[" * depth + b"]" * depth
+    )
+
+    try:
+        job = decode_job(deep, default_id="m-1")
+    except InvalidJob:
+        return
+    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m")
+
+    assert fingerprint(job) == fingerprint(again)
 
 
 def test_a_message_has_no_defaults():

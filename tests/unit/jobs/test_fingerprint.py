@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from shared.contract.job import Options, decode_job
+from shared.contract.job import Job, Options, decode_job
 from shared.jobs.fingerprint import fingerprint, is_own_input, move_input
 from tests.support.job_bodies import COMPLETE, SMALLEST, decoded
+from tests.support.job_strategies import few, jobs
 
 
-def test_fingerprint_ignores_how_a_job_is_written():
-    """The id, white space, order, escapes and explicit defaults make no difference."""
-    first = fingerprint(decode_job(json.dumps(COMPLETE).encode(), default_id="m-1"))
-    reverse = {name: COMPLETE[name] for name in reversed(COMPLETE)} | {"job_id": "other"}
-    reverse["input"] = {name: COMPLETE["input"][name] for name in reversed(COMPLETE["input"])}
+def shuffled(members: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """Return the members in another order."""
+    return dict(chance.sample(list(members.items()), len(members)))
 
-    assert first == fingerprint(decode_job(json.dumps(reverse, indent=3).encode(), default_id="m-1"))
-    assert first == fingerprint(decode_job(json.dumps(COMPLETE, ensure_ascii=False).encode(), default_id="m-1"))
-    assert fingerprint(decoded()) == fingerprint(
-        decoded(connection="default", output={"queue": True}, options={"max_retries": 4}, metadata={})
-    )
+
+@few
+@given(jobs, st.randoms(use_true_random=False))
+@example(COMPLETE, random.Random(7))
+def test_fingerprint_ignores_how_a_job_is_written(members: dict[str, Any], chance: random.Random):
+    """The id, white space, order and escapes make no difference."""
+    others = shuffled(members | {"job_id": "other", "input": shuffled(members["input"], chance)}, chance)
+    spaced = json.dumps(others, indent=chance.randint(0, 4), ensure_ascii=chance.random() < 0.5)
+
+    first = fingerprint(decode_job(json.dumps(members).encode(), default_id="m-1"))
+
+    assert first == fingerprint(decode_job(spaced.encode(), default_id="m-2"))
     assert 64 == len(first)
+
+
+def test_fingerprint_ignores_explicit_defaults():
+    """A member that has its default counts as left out."""
+    defaults = {"connection": "default", "output": {"queue": True}, "options": {"max_retries": 4}, "metadata": {}}
+
+    assert fingerprint(decoded()) == fingerprint(decoded(**defaults))
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -88,13 +104,11 @@ def test_a_new_option_changes_no_fingerprint():
 
 def test_fingerprint_of_an_input_in_a_blob_is_that_of_its_name():
     """Two jobs that name the same blob ask for the same, two that name different ones do not."""
+    first, same, other = (
+        fingerprint(Job(customer="acme", action="chat", input_blob=f"inputs/acme/{name}")) for name in "aab"
+    )
 
-    def of_blob(name: str) -> str:
-        members = {"customer": "acme", "action": "chat", "input_blob": name}
-        return fingerprint(decode_job(json.dumps(members).encode(), default_id="m"))
-
-    assert of_blob("inputs/acme/a") == of_blob("inputs/acme/a")
-    assert of_blob("inputs/acme/a") != of_blob("inputs/acme/b")
+    assert first == same != other
 
 
 def test_an_input_that_is_moved_to_a_blob_changes_nothing():

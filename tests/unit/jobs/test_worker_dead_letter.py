@@ -10,15 +10,8 @@ import pytest
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
-from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
 from tests.support.workers import SETTINGS, Worker
-
-
-async def submitted_earlier(worker: Worker, customer: Customer, job_id: str) -> None:
-    """Have a job submitted two days earlier, so that its deadline has passed."""
-    submitted_at = worker.row(customer, job_id)["submitted_at"] - timedelta(days=2)
-    await worker.change_row(customer, job_id, submitted_at=submitted_at)
 
 
 async def dead_letter(worker: Worker, body: bytes, **delivery: Any) -> dict[str, Any]:
@@ -32,7 +25,8 @@ async def test_the_last_known_refusal_is_the_result(worker: Worker):
     """A job whose deadline has passed ends with the code and the message of its last attempt."""
     customer = worker.customer()
     body = await worker.defer(customer, "waits")
-    await submitted_earlier(worker, customer, "waits")
+    submitted_at = worker.row(customer, "waits")["submitted_at"] - timedelta(days=2)
+    await worker.change_row(customer, "waits", submitted_at=submitted_at)
 
     result = await dead_letter(worker, body)
 
@@ -56,20 +50,6 @@ async def test_a_crash_is_the_reason_if_there_is_no_other(worker: Worker):
     assert [] == customer.account.received
 
 
-async def test_crashes_are_named_once(worker: Worker):
-    """However often its worker died, the result says so once, and what the endpoint had said before that."""
-    customer = worker.customer()
-    body = await worker.defer(customer, "waits")
-    for _ in range(3):
-        await worker.crash(customer, "waits", body)
-
-    message = (await dead_letter(worker, body))["error"]["message"]
-
-    assert 1 == message.count("The worker that ran it died.")
-    assert "given up after 3 failed attempts" in message
-    assert "Slow down." in message
-
-
 async def test_a_job_without_an_attempt_ends_with_a_result(worker: Worker):
     """So does a message that never got a lease before the host gave it up."""
     customer = worker.customer()
@@ -81,19 +61,14 @@ async def test_a_job_without_an_attempt_ends_with_a_result(worker: Worker):
 
 
 async def test_a_finished_job_is_replayed(worker: Worker):
-    """A message of a finished job gets its stored result; nothing is called, nothing is overwritten."""
+    """A message of a finished job gets its stored result; one that is no job is rejected, as in the jobs queue."""
     customer = worker.customer()
     result = await worker.run(customer, job_id="done")
+    rejected = await dead_letter(worker, b"\x00\xff", message_id="m-9")
 
     assert result == await worker.dead_letter(customer.body(job_id="done"))
     assert 1 == len(customer.account.received)
-
-
-async def test_a_message_that_is_not_a_job_is_rejected(worker: Worker):
-    """It ends as `invalid_job` under its message's id, as from the jobs queue."""
-    result = await dead_letter(worker, b"\x00\xff", message_id="m-9")
-
-    assert ("m-9", "invalid_job") == (result["job_id"], result["error"]["code"])
+    assert ("m-9", "invalid_job") == (rejected["job_id"], rejected["error"]["code"])
 
 
 async def test_a_job_without_an_id_is_found_by_its_content(worker: Worker):

@@ -12,35 +12,25 @@ from tests.support.workers import SETTINGS, OpenWorker, Worker
 
 
 async def test_results_go_where_the_job_says(worker: Worker):
-    """`output.queue` false publishes nothing; an allowed queue gets the result; any other queue is refused."""
-    customer = worker.customer()
+    """
+    `output.queue` false publishes nothing; an allowed queue gets the result; any other queue is refused. A callback is
+    ordered besides.
+    """
+    customer, url = worker.customer(), "https://example.com/hook"
 
     assert await worker.deliver(customer, output={"queue": False}) is None
     assert await worker.deliver(customer, job_id="special", output={"queue": "special"}) is None
-    default = await worker.run(customer, job_id="default", output={"queue": SETTINGS.results_queue})
+    default = await worker.run(customer, job_id="default", output={"queue": SETTINGS.results_queue, "callback": url})
     refused = await worker.run(customer, output={"queue": SETTINGS.jobs_queue})
 
     ((body, delay_s),) = worker.queues.sent.pop("special")
+    ((order, _),) = worker.queues.sent.pop(SETTINGS.callbacks_queue)
+    callback = json.loads(order)
     assert ("special", 0) == (json.loads(body)["job_id"], delay_s)
-    assert "default" == default["job_id"]
+    assert ("default", "succeeded") == (default["job_id"], default["status"])
+    assert (customer.name, "default", url) == (callback["customer"], callback["job_id"], callback["url"])
     assert "invalid_job" == refused["error"]["code"]
     assert ({}, 3) == (worker.queues.sent, len(customer.account.received))
-
-
-async def test_a_callback_is_ordered_with_the_result(worker: Worker):
-    """A job that names a callback sends a message that orders it, and its result goes to its queue as well."""
-    customer = worker.customer()
-
-    result = await worker.run(customer, job_id="hook", output={"callback": "https://example.com/hook"})
-
-    ((body, _),) = worker.queues.sent[SETTINGS.callbacks_queue]
-    message = json.loads(body)
-    assert "succeeded" == result["status"]
-    assert (customer.name, "hook", "https://example.com/hook") == (
-        message["customer"],
-        message["job_id"],
-        message["url"],
-    )
 
 
 async def test_a_result_whose_queue_is_missing_goes_to_the_default_queue(worker: Worker):
