@@ -1,10 +1,9 @@
-"""The limits that the docs name are those of the contract's types."""
+"""The limits that the docs name are those of the contract's types, of the code and of host.json."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,16 +19,9 @@ from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 from tests.support.doc_samples import ROOT
 
-
-def bounds(struct: type[Struct], member: str) -> tuple[Any, Any]:
-    """The least and the most that a type allows for one of its members; None for none."""
-    (field,) = [each for each in msgspec.inspect.type_info(struct).fields if each.name == member]
-    kinds = [field.type, *getattr(field.type, "types", ())]
-    for kind in kinds:
-        for lowest, highest in (("ge", "le"), ("gt", "le"), ("min_length", "max_length")):
-            if getattr(kind, highest, None) is not None:
-                return getattr(kind, lowest, None), getattr(kind, highest)
-    return None, None
+QUEUES = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
+BATCH, THRESHOLD = QUEUES["batchSize"], QUEUES["newBatchThreshold"]
+WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 @pytest.mark.parametrize(
@@ -44,34 +36,26 @@ def bounds(struct: type[Struct], member: str) -> tuple[Any, Any]:
 def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], member: str):
     """Near a member, the page says how little and how much of it is allowed."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    lowest, highest = bounds(struct, member)
+    schema = msgspec.json.schema_components([struct])[1][struct.__name__]["properties"][member]
+    limits = next(each for each in (schema, *schema.get("anyOf", ())) if {"maximum", "maxItems"} & each.keys())
+    lowest, highest = [limits.get(f"{end}imum", limits.get(f"{end}Items")) for end in ("min", "max")]
 
     assert re.search(rf"`{member}`[^\n]{{1,60}}\b{lowest} to {highest}\b", text)
 
 
-def test_sizes_are_those_of_the_code():
-    """The size of a message and of metadata, and the default concurrency, are the code's."""
-    submit, operate, onboard = [(ROOT / f"docs/{page}.md").read_text() for page in ("submit", "operate", "onboard")]
-
-    assert f"{MESSAGE_LIMIT:,} bytes" in operate
-    assert f"strings, up to {METADATA_LIMIT // 1024} KB" in submit
-    assert f"default {DEFAULT_CONCURRENCY} |" in onboard
-
-
-def test_numbers_of_the_host_are_those_of_host_json():
-    """How often a message is delivered, and how many jobs a worker runs at once, is as host.json says."""
-    queues = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
-    operate, deploy, scale = [(ROOT / f"docs/{page}.md").read_text() for page in ("operate", "deploy", "scale")]
-    batch, threshold = queues["batchSize"], queues["newBatchThreshold"]
-
-    assert f"up to {queues['maxDequeueCount']} times in all" in operate
-    assert f"| jobs at once on a worker | {batch + threshold} (`batchSize` and `newBatchThreshold`" in operate
-    assert f"(`batchSize` and `newBatchThreshold`, {batch} and {threshold})" in deploy
-    assert f"| jobs at once on a worker | {batch + threshold} (`host.json`)" in scale
-
-
-def test_number_of_failed_attempts_is_that_of_the_code():
-    """The page on operating says after how many failed attempts a job is given up."""
-    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-
-    assert f"after {words[MAX_FAILED_ATTEMPTS]} failed attempts" in (ROOT / "docs/operate.md").read_text()
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("operate", f"{MESSAGE_LIMIT:,} bytes"),
+        ("submit", f"strings, up to {METADATA_LIMIT // 1024} KB"),
+        ("onboard", f"default {DEFAULT_CONCURRENCY} |"),
+        ("operate", f"after {WORDS[MAX_FAILED_ATTEMPTS]} failed attempts"),
+        ("operate", f"up to {QUEUES['maxDequeueCount']} times in all"),
+        ("operate", f"| jobs at once on a worker | {BATCH + THRESHOLD} (`batchSize` and `newBatchThreshold`"),
+        ("deploy", f"(`batchSize` and `newBatchThreshold`, {BATCH} and {THRESHOLD})"),
+        ("scale", f"| jobs at once on a worker | {BATCH + THRESHOLD} (`host.json`)"),
+    ],
+)
+def test_numbers_are_those_of_the_code_and_of_host_json(page: str, text: str):
+    """Sizes, the default concurrency, failed attempts, deliveries, and jobs at once on a worker."""
+    assert text in (ROOT / f"docs/{page}.md").read_text()

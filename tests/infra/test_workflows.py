@@ -61,11 +61,10 @@ def test_page_limits_every_environment_of_the_workflow():
 
 
 def test_workflow_runs_the_projects_own_checks_and_the_compiler():
-    """On each supported Python, the project's own checks and all tests run; and the Bicep compiler."""
+    """The project's own checks and all tests run; and the Bicep compiler."""
     text = (ROOT / ".github/workflows/check.yml").read_text()
     flow = yaml.safe_load(text)
 
-    assert ["3.11", "3.12", "3.13"] == flow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert ["python3 dev.py check", "python3 dev.py test --cov", "python3 dev.py test long"] == [
         step["run"] for step in flow["jobs"]["test"]["steps"] if "run" in step
     ]

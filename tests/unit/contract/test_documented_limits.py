@@ -42,7 +42,8 @@ def limits_of(schema: Mapping[str, Any]) -> str:
 
 @pytest.mark.parametrize("field", msgspec.structs.fields(Options), ids=lambda field: field.name)
 def test_options_table_has_default_and_limits(field: msgspec.structs.FieldInfo):
-    """Each option's row has the default and the limits of its type."""
+    """Each option has one row, with the default and the limits of its type; there is no other row."""
+    assert set(Options.__struct_fields__) == set(rows(SUBMIT, "option"))
     default, limits, _ = rows(SUBMIT, "option")[field.name]
     schema = schema_of(Options, field.name)
 
