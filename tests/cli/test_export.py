@@ -32,48 +32,37 @@ async def stored(newcomer: Customer) -> Customer:
 
 
 async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
-    """The commands on the page about retention do what the page says."""
-    assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]
+    """The commands on the page about retention do what the page says, and report the rows, and blobs by container."""
     cli.write_settings()
-    for line in COMMANDS:
-        result = await cli.run_process(line.replace("contoso ", f"{stored.name} "), stdin=f"{stored.name}\n")
+    names = [cli.harness.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
+    counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
 
-        assert (0, "") == (result.code, result.err)
+    results = [
+        await cli.run_process(line.replace("contoso ", f"{stored.name} "), stdin=f"{stored.name}\n")
+        for line in COMMANDS
+    ]
 
+    assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]
+    assert [(0, "")] * 2 == [(result.code, result.err) for result in results]
+    assert f"Exported {stored.name} to contoso-data: {counts}" == results[0].out
+    assert results[1].out.endswith(f"Erased {stored.name}: {counts}")
     assert [] == await stored.rows()
     written = {path.name for path in (cli.directory / "contoso-data").iterdir()}
     assert {"rows.jsonl", "blobs.jsonl", "manifest.json", "blobs"} == written
     assert all(f"`{name}`" in PAGE or f"`{name}/`" in PAGE for name in written)
 
 
-async def test_counts_are_reported(cli: CliRunner, stored: Customer):
-    """Both commands report the rows, and the blobs by container."""
-    exported = await cli.run(f"export {stored.name} --to out")
-    erased = await cli.run(f"erase {stored.name} --yes")
-
-    names = [cli.harness.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
-    counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
-    assert f"Exported {stored.name} to out: {counts}" == exported.out
-    assert f"Erased {stored.name}: {counts}" == erased.out
-
-
 async def test_erase_needs_a_confirmation(cli: CliRunner, stored: Customer):
-    """Anything but the customer's id deletes nothing, and exits with 1."""
-    result = await cli.run(f"erase {stored.name}", stdin="yes\n")
-
-    assert 1 == result.code
-    assert result.out.endswith("Nothing was deleted.\n")
-    assert 1 == len(await stored.rows())
-
-
-async def test_unfinished_jobs_are_reported(cli: CliRunner, stored: Customer):
-    """`erase` says how many of the jobs had not ended."""
+    """Anything but the customer's id deletes nothing, and exits with 1. Jobs that had not ended are counted."""
     await cli.harness.services.table.insert(Row(stored.name, "j_2", {"state": "waiting"}))
 
-    result = await cli.run(f"erase {stored.name} --yes")
+    unconfirmed = await cli.run(f"erase {stored.name}", stdin="yes\n")
+    rows = await stored.rows()
+    confirmed = await cli.run(f"erase {stored.name} --yes")
 
-    assert 0 == result.code
-    assert "Not ended: 1 job." in result.out
+    assert (1, 2) == (unconfirmed.code, len(rows))
+    assert unconfirmed.out.endswith("Nothing was deleted.\n")
+    assert (0, True) == (confirmed.code, "Not ended: 1 job." in confirmed.out)
 
 
 async def test_missing_table_is_one_sentence(cli: CliRunner, stored: Customer):

@@ -42,24 +42,17 @@ def members(line: Line) -> dict[str, Any]:
 
 
 @given(st.lists(OBJECTS, max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_jsonl_round_trip(objects: list[dict[str, Any]], end: str, escaped: bool):
-    """Objects with any characters, written as one line each, are read back with their line numbers."""
+def test_json_round_trip(objects: list[dict[str, Any]], end: str, escaped: bool):
+    """Objects with any characters, one on each line, are read back with their line numbers; and so one or all in JSON."""
     text = "".join(f"{json.dumps(value, ensure_ascii=escaped)}{end}{end}" for value in objects)
 
     lines = list(read_jsonl(text))
 
     assert objects == [members(line) for line in lines]
     assert [1 + 2 * number for number in range(len(objects))] == [line.number for line in lines]
-
-
-@given(st.lists(OBJECTS, min_size=1, max_size=5))
-def test_json_round_trip(objects: list[dict[str, Any]]):
-    """A JSON file holds one job or a list of them."""
-    whole = list(read_json(json.dumps(objects, indent=1)))
-    single = list(read_json(json.dumps(objects[0], indent=1)))
-
-    assert objects == [members(line) for line in whole]
-    assert objects[:1] == [members(line) for line in single]
+    for whole in [objects, *objects[:1]]:
+        read = [members(line) for line in read_json(json.dumps(whole, indent=1, ensure_ascii=escaped))]
+        assert read == (whole if isinstance(whole, list) else [whole])
 
 
 @given(st.data())
@@ -80,10 +73,10 @@ def test_csv_round_trip(data: st.DataObject):
 
     lines = list(read_csv(text))
 
-    expected = [_nested(row) for row in rows if any(_cell(name, value) for name, value in row.items())]
+    full = [(number, nested) for number, row in zip(begins, rows, strict=True) if (nested := _nested(row))]
+    expected = [nested for _, nested in full]
     assert expected == [members(line) for line in lines]
-    full = [n for n, row in zip(begins, rows, strict=True) if any(_cell(name, value) for name, value in row.items())]
-    assert full == [line.number for line in lines]
+    assert [number for number, _ in full] == [line.number for line in lines]
 
 
 def _cell(name: str, value: Any) -> str:

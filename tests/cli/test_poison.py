@@ -58,13 +58,17 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
     assert "is not base64" in result.text
 
 
-async def test_empty_queue_is_one_sentence(cli: CliRunner, poison: str):
-    """An empty queue is reported, and there is nothing to retry."""
+async def test_nothing_to_retry_is_one_sentence(cli: CliRunner, poison: str):
+    """An empty queue is reported. A message that no attempt could run stays in it, and is reported, too."""
     listed = await cli.run("poison list")
-    retried = await cli.run("poison retry --all")
+    empty = await cli.run("poison retry --all")
+    await cli.harness.services.queues.send(poison, b"[]")
+    invalid = await cli.run("poison retry --all")
 
     assert (0, f"{poison} is empty.\n") == (listed.code, listed.out)
-    assert (1, True) == (retried.code, "holds no such message" in retried.err)
+    assert (1, True) == (empty.code, "holds no such message" in empty.err)
+    assert (1, True) == (invalid.code, "is not a valid job and stays" in invalid.err)
+    assert [b"[]"] == await cli.harness.messages(poison)
 
 
 async def test_retried_job_runs(cli: CliRunner, customer: Customer, poison: str):
@@ -96,16 +100,6 @@ async def test_only_selected_jobs_are_retried(cli: CliRunner, customer: Customer
     assert [0, 0] == [first.code, second.code]
     assert ["three"] == [json.loads(body)["job_id"] for body in await cli.harness.messages(poison)]
     assert ["one", "two"] == [json.loads(body)["job_id"] for body in await jobs_queue(cli)]
-
-
-async def test_invalid_job_stays(cli: CliRunner, poison: str):
-    """A message that no attempt could run stays in the poison queue, and is reported."""
-    await cli.harness.services.queues.send(poison, b"[]")
-
-    result = await cli.run("poison retry --all")
-
-    assert (1, True) == (result.code, "is not a valid job and stays" in result.err)
-    assert [b"[]"] == await cli.harness.messages(poison)
 
 
 async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer, poison: str):
