@@ -43,7 +43,7 @@ def members(line: Line) -> dict[str, Any]:
 
 @given(st.lists(OBJECTS, max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_json_round_trip(objects: list[dict[str, Any]], end: str, escaped: bool):
-    """Objects with any characters, one on each line, are read back with their line numbers; and so one or all in JSON."""
+    """Objects with any characters are read back: one on each line, with their numbers, or one or all in JSON."""
     text = "".join(f"{json.dumps(value, ensure_ascii=escaped)}{end}{end}" for value in objects)
 
     lines = list(read_jsonl(text))

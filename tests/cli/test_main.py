@@ -1,18 +1,77 @@
-"""The command line as a whole: errors are sentences, `--help` is quick, and the app doesn't know it."""
+"""The command line as a whole: its arguments, help and version, and that every error is a sentence."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli_runner import CliRunner
+from aijobs import version
+from aijobs.__main__ import main
+from aijobs.parser import make_parser
+from tests.support.cli_runner import ROOT, CliRunner
 
-ROOT = Path(__file__).parents[2]
+KEY = "sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "required: COMMAND"),
+        (KEY, "invalid choice"),
+        (f"customers {KEY}", "invalid choice"),
+        (f"customers add a --auth {KEY}", "invalid choice"),
+        (f"customers add a --max-concurrency {KEY}", "invalid int value"),
+        (f"customers add a --key {KEY}", "a key can't be an argument"),
+        (f"customers add a --api-key={KEY}", "a key can't be an argument"),
+        (f"customers add a {KEY}", "too many arguments"),
+        (f"customers add a -k {KEY}", "too many arguments"),
+        ("customers add a --endpont x", "unknown option: --endpont"),
+        ("submit jobs.csv --at-once 0", "must be a whole number from 1 to 256"),
+        ("watch jobs.csv --every never", "must be a number of seconds from 0.1 to 3600"),
+        ("poison retry", "required"),
+    ],
+)
+def test_mistake_is_explained_without_the_key(capsys: pytest.CaptureFixture[str], line: str, message: str):
+    """A mistake exits with 2, and a value in the wrong place, which may be a key, is not repeated."""
+    with pytest.raises(SystemExit) as exit_info:
+        make_parser().parse_args(line.split())
+
+    assert 2 == exit_info.value.code
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert KEY not in stderr
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser, and those of its commands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from parsers(inner)
+
+
+def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPatch):
+    """Every command has a help text for each argument, and none is wider than a small terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    every = list(parsers(make_parser("python -m aijobs")))
+
+    unexplained = [
+        (parser.prog, action.dest)
+        for parser in every
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    wide = [line for parser in every for line in parser.format_help().splitlines() if len(line) > 80]
+    assert (17, [], []) == (len(every), unexplained, wide)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +117,7 @@ async def test_error_is_one_sentence(cli: CliRunner, line: str, message: str):
 
     assert (1, "", True) == (result.code, result.out, message in result.err)
     assert 1 == len(result.err.splitlines())
-    assert [] == await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
+    assert [] == await cli.queued()
 
 
 def test_command_line_is_apart_from_the_app():
@@ -94,3 +153,29 @@ def test_help_loads_no_sdk():
 
     loaded = {name.split(".")[0] for name in process.stdout.split()}
     assert set() == loaded & {"aiohttp", "azure", "httpx", "msgspec", "rich"}
+
+
+def test_version_of_a_checkout_is_in_pyproject(capsys: pytest.CaptureFixture[str]):
+    """From a checkout, the version is the one in pyproject.toml."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--version"])
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (0, f"aijobs {project['version']}\n") == (exit_info.value.code, capsys.readouterr().out)
+    assert "aijobs.__main__:main" == project["scripts"]["aijobs"]
+
+
+@pytest.mark.parametrize("pyproject", [None, '[project]\nname = "another"\nversion = "1.0"\n'])
+def test_version_of_an_installed_package_is_in_its_metadata(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pyproject: str | None
+):
+    """Without a checkout the package's metadata has the version, and another project's file is ignored."""
+    metadata = tmp_path / "customer_ai_jobs-9.8.7.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: customer-ai-jobs\nVersion: 9.8.7\n")
+    if pyproject is not None:
+        (tmp_path / "pyproject.toml").write_text(pyproject)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(version, "_PYPROJECT", tmp_path / "pyproject.toml")
+
+    assert "9.8.7" == version.project_version()

@@ -36,11 +36,6 @@ async def poison_job(customer: Customer, **members: object) -> None:
     await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
 
 
-async def jobs_queue(cli: CliRunner) -> list[bytes]:
-    """The messages in the jobs queue, taken out of it."""
-    return await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
-
-
 async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison: str):
     """Each message has its customer, its job and the last error, and stays in the queue."""
     await poison_job(customer, job_id="one")
@@ -77,7 +72,7 @@ async def test_retried_job_runs(cli: CliRunner, customer: Customer, poison: str)
     customer.account.will_answer(completion("At last."))
 
     retried = await cli.run(f"poison retry --customer {customer.name}")
-    (body,) = await jobs_queue(cli)
+    (body,) = await cli.queued()
     result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert (0, "") == (retried.code, retried.err)
@@ -99,7 +94,7 @@ async def test_only_selected_jobs_are_retried(cli: CliRunner, customer: Customer
 
     assert [0, 0] == [first.code, second.code]
     assert ["three"] == [json.loads(body)["job_id"] for body in await cli.harness.messages(poison)]
-    assert ["one", "two"] == [json.loads(body)["job_id"] for body in await jobs_queue(cli)]
+    assert ["one", "two"] == [json.loads(body)["job_id"] for body in await cli.queued()]
 
 
 async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer, poison: str):
@@ -109,7 +104,7 @@ async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer,
 
     listed = await cli.run("poison list")
     await cli.run("poison retry --all")
-    (body,) = await jobs_queue(cli)
+    (body,) = await cli.queued()
     result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert "The job has ended" in listed.out

@@ -1,12 +1,96 @@
-"""`results`: whole results in one file, and blobs as files beside it."""
+"""What became of jobs: `watch` shows their states, `results` downloads their results, `usage` is the statement."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 
-from tests.support.cli_runner import CliRunner
-from tests.support.endpoint import completion, images, pixels
+from shared.billing.statement_csv import encode_csv
+from shared.billing.statements import Statements
+from shared.billing.usage import Call
+from shared.billing.usage_records import usage_rows
+from shared.clock import now
+from shared.storage.base import Row
+from tests.support.cli_runner import CliRunner, current_output
+from tests.support.endpoint import completion, error, images, pixels
 from tests.support.harness import Customer
+
+
+async def work(cli: CliRunner) -> None:
+    """Run the jobs in the queue."""
+    for body in await cli.queued():
+        await cli.harness.deliver(body)
+
+
+async def submit_two(cli: CliRunner, customer: Customer) -> None:
+    """Submit two chat jobs in `jobs.csv`."""
+    cli.write("jobs.csv", "action,input.prompt\nchat,one\nchat,two\n")
+    result = await cli.run(f"submit jobs.csv --customer {customer.name}")
+    assert 0 == result.code
+
+
+async def test_few_jobs_have_a_row_each(cli: CliRunner, customer: Customer):
+    """Each job has its state and its error; control characters in an error don't reach the terminal."""
+    await submit_two(cli, customer)
+
+    before = await cli.run("watch jobs.csv --once")
+    customer.account.will_answer(completion(), error(400, "bad", "No \x1b[31mred\x1b[0m please."))
+    await work(cli)
+    after = await cli.run("watch jobs.csv --once")
+
+    assert (0, 2) == (before.code, before.out.count("queued"))
+    assert (1, 1, 1) == (after.code, after.out.count("succeeded"), after.out.count("failed"))
+    assert "request_rejected" in after.out
+    assert "\x1b" not in after.out
+
+
+async def test_many_jobs_are_counted_by_customer(cli: CliRunner, customer: Customer, newcomer: Customer):
+    """Many jobs have a row per customer, and the most frequent errors an example."""
+    lines = [f"{customer.name},chat,{number}" for number in range(21)] + [f"{newcomer.name},chat,x"]
+    cli.write("jobs.csv", "customer,action,input.prompt\n" + "\n".join(lines))
+    await cli.run("submit jobs.csv")
+    await work(cli)
+
+    result = await cli.run("watch jobs.csv --once")
+
+    assert 1 == result.code
+    assert "customer succeeded failed jobs" in result.text
+    assert f"{customer.name} 21 0 21" in result.text
+    assert f"{newcomer.name} 0 1 1" in result.text
+    assert "all 21 1 22" in result.text
+    assert "1 connection_not_found, for example" in result.text
+
+
+async def test_watch_ends_with_the_last_job(cli: CliRunner, customer: Customer):
+    """A pipe gets each change once, and the command ends when no job can change any more."""
+    await submit_two(cli, customer)
+
+    watching = asyncio.create_task(cli.run("watch jobs.csv --every 0.1"))
+    while "2 queued" not in current_output():  # noqa: ASYNC110  # a stream has no event to wait for
+        await asyncio.sleep(0.01)
+    await work(cli)
+    result = await watching
+
+    assert 0 == result.code
+    lines = result.out.splitlines()
+    assert 1 == lines.count("2 queued")
+    assert 2 == len([line for line in lines if customer.name in line and "succeeded" in line])
+
+
+async def test_jobs_are_selected_without_a_file(cli: CliRunner, customer: Customer):
+    """A customer's newest jobs, or those that are named; one that doesn't exist is reported."""
+    await customer.run(job_id="first")
+    await customer.run(job_id="second")
+    line = f"watch --customer {customer.name} --once"
+
+    newest = await cli.run(line)
+    named = await cli.run(f"{line} --job first")
+    unknown = await cli.run(f"{line} --job first --job third")
+
+    assert [0, 0, 1] == [newest.code, named.code, unknown.code]
+    assert newest.out.index("second") < newest.out.index("first")
+    assert "second" not in named.out
+    assert "third not found" in unknown.text
 
 
 async def test_results_are_downloaded_with_their_blobs(cli: CliRunner, customer: Customer):
@@ -19,7 +103,7 @@ async def test_results_are_downloaded_with_their_blobs(cli: CliRunner, customer:
     )
     await cli.run(f"submit jobs.jsonl --customer {customer.name}")
     picture = pixels(16, 16)
-    messages = await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])
+    messages = await cli.queued()
     customer.account.will_answer(completion("x" * 60_000), images(picture))
     by_id = {json.loads(body)["job_id"]: body for body in messages}
     for job_id in ("large", "picture"):
@@ -55,3 +139,24 @@ async def test_results_of_a_customer(cli: CliRunner, customer: Customer):
     assert 0 == result.code
     files = {path.name for path in cli.directory.rglob("*") if path.is_file()}
     assert {"results.jsonl", "local.settings.json"} == files
+
+
+async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
+    """The table has the month's sums, the CSV is the route's, and uncertain records are reported."""
+    services = cli.harness.services
+    await customer.run()
+    await customer.run()
+    label = (await services.connections.resolve(customer.name, "default")).label()
+    (row,) = usage_rows(customer.name, "lost", "chat", "gpt-4o", label, [Call(None, outcome="unanswered")], now())
+    await services.table.insert(Row(row.partition, row.key, row.values))
+    month = f"{now():%Y-%m}"
+
+    table = await cli.run(f"usage {customer.name}")
+    csv = await cli.run(f"usage {customer.name} --month {month} --by model,action --csv")
+    nothing = await cli.run(f"usage {customer.name} --month 2020-01")
+
+    assert "gpt-4o azure_openai customer answered 2 22" in table.text
+    assert "Not `answered`: 1 record." in table.text
+    statement = await Statements(services.table).read(customer.name, month, ("model", "action"))
+    assert encode_csv(statement).decode().replace("\r\n", "\n") == csv.out
+    assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out

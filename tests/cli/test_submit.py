@@ -26,7 +26,7 @@ from tests.support.harness import Customer
 
 async def queued_jobs(cli: CliRunner) -> list[dict[str, object]]:
     """The jobs in the queue, taken out of it."""
-    return [json.loads(body) for body in await cli.harness.messages(cli.harness.environment["JOBS_QUEUE"])]
+    return [json.loads(body) for body in await cli.queued()]
 
 
 async def recorded_jobs(customer: Customer) -> list[str]:

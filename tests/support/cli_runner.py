@@ -58,6 +58,10 @@ class CliRunner:
         file.write_bytes(text.encode())
         return file
 
+    async def queued(self) -> list[bytes]:
+        """Take the messages out of the jobs queue, and return them."""
+        return await self.harness.messages(self.harness.environment["JOBS_QUEUE"])
+
     async def run(self, line: str, *, stdin: str = "") -> CliResult:
         """Run `aijobs LINE` in this process. A line without `--settings` gets the harness's."""
         words = shlex.split(line)
