@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from shared.errors import StorageUnavailable
 from shared.jobs import attempt as attempts
-from shared.storage.base import Row
 from tests.support.endpoint import after
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import Fault
 from tests.support.job_kinds import JOB_KINDS
-from tests.support.simulated_time import SimulatedTime
 from tests.support.workers import Memory, OpenWorker, Worker
 
 STEPS = {name: members for name, members in JOB_KINDS.items() if name != "chat"}
@@ -55,33 +52,16 @@ async def test_a_long_outage_requeues_the_job(worker: Worker):
     assert [("answered", 1, 18), ("unanswered", 0, 0)] == worker.outcomes(customer)
 
 
-@pytest.mark.usefixtures("short_storage_waits")
-async def test_lost_calls_are_recorded_although_storage_fails(worker: Worker):
-    """A read that fails while an attempt without a lease records its calls is repeated; no call is forgotten."""
-    customer = worker.customer()
-
-    async def take_over() -> None:
-        await worker.take_over(customer, "taken")
-        read = worker.table.read
-
-        async def fail_once(partition: str, key: str) -> Row | None:
-            if key.startswith("u_"):
-                worker.table.read = read  # type: ignore[method-assign]
-                raise StorageUnavailable("The table is down.")
-            return await read(partition, key)
-
-        worker.table.read = fail_once  # type: ignore[method-assign]
-
-    customer.account.will_answer(after(take_over))
-
-    await worker.deliver(customer, job_id="taken", **JOB_KINDS["multi_chat"])
-
-    assert [("lost", 1, 18)] == worker.outcomes(customer)
-
-
-@pytest.mark.usefixtures("without_storage_waits")
-async def test_lost_calls_that_storage_does_not_take_are_logged(worker: Worker, caplog: pytest.LogCaptureFixture):
-    """An attempt that has lost its lease and can't record its calls says so: nobody else will."""
+@pytest.mark.parametrize(("waits", "recorded"), [((0.001,), [("lost", 1, 18)]), ((), [])], ids=["one wait", "no wait"])
+async def test_lost_calls_are_recorded_or_logged(
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    waits: tuple[float, ...],
+    recorded: list[tuple[str, int, int]],
+):
+    """An attempt that has lost its lease repeats the record of its calls, or logs that it can't: nobody else will."""
+    monkeypatch.setattr(attempts, "STORAGE_WAITS_S", waits)
     customer = worker.customer()
 
     async def take_over() -> None:
@@ -92,53 +72,20 @@ async def test_lost_calls_that_storage_does_not_take_are_logged(worker: Worker, 
 
     assert await worker.deliver(customer, job_id="taken") is None
 
-    assert f"usage_not_recorded customer={customer.name} job_id=taken: The write was refused." in caplog.text
-
-
-@pytest.mark.parametrize("members", STEPS.values(), ids=STEPS)
-async def test_a_step_whose_response_got_lost_is_not_called_again(
-    open_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch, members: dict[str, Any]
-):
-    """
-    A step is stored, but no response comes for as long as the attempt waits. Then Storage answers again, and the lease
-    is renewed before the job is released. The job is requeued, and ends with the stored step.
-    """
-    due = asyncio.Event()
-
-    class Time(SimulatedTime):
-        """Time in which the lease is due to be renewed only while the step waits to be stored."""
-
-        async def sleep(self, seconds: float) -> None:
-            """See SimulatedTime."""
-            if seconds == worker.ledger.lease_s / 3:
-                await due.wait()
-                due.clear()
-            else:
-                due.set()
-                await asyncio.sleep(0.005)
-
-    monkeypatch.setattr(attempts, "asyncio", Time())
-    monkeypatch.setattr(attempts, "STORAGE_WAITS_S", (1, 1, 1))
-    worker = open_worker()
-    customer = worker.customer()
-    worker.table.faults.extend([None, Fault.LOST, Fault.REFUSED, Fault.REFUSED, Fault.REFUSED])
-
-    assert await worker.deliver(customer, job_id="unseen", **members) is None
-    ((body, _),) = worker.requeued()
-    result = await worker.run(customer, body)
-
-    assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
-    assert [("answered", 1, 18)] == worker.outcomes(customer)
-    assert 1 == len(customer.account.received)
+    assert recorded == worker.outcomes(customer)
+    logged = f"usage_not_recorded customer={customer.name} job_id=taken: The write was refused."
+    assert (logged in caplog.text) == (not recorded)
 
 
 @pytest.mark.usefixtures("without_storage_waits")
-async def test_an_outcome_that_is_stored_late_is_not_recorded_as_lost(worker: Worker):
-    """An outcome that could not be stored at once is stored with the job's release: it was bought once."""
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("members", STEPS.values(), ids=STEPS)
+async def test_a_step_that_is_stored_late_is_not_called_again(worker: Worker, fault: Fault, members: dict[str, Any]):
+    """A step or outcome that can't be stored, or whose response gets lost, is stored once with the job's release."""
     customer = worker.customer()
-    worker.table.faults.extend([None, Fault.REFUSED])
+    worker.table.faults.extend([None, fault])
 
-    assert await worker.deliver(customer, job_id="late", output={"blob": True}) is None
+    assert await worker.deliver(customer, job_id="late", **members) is None
     result = await worker.run(customer, worker.requeued()[0][0])
 
     assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
@@ -181,9 +128,21 @@ async def test_a_result_that_can_not_be_saved_costs_no_second_call(open_worker: 
 
 
 @pytest.mark.usefixtures("without_storage_waits")
-async def test_a_result_that_can_never_be_saved_ends_the_job(open_worker: OpenWorker):
-    """After five failed attempts the job fails with Storage's reason, in a message; what it consumed is recorded."""
-    worker = open_worker(memory=Memory(blobs=RefusingBlobs()))
+@pytest.mark.parametrize(
+    ("down", "reason", "calls"),
+    [(False, "The blob is refused.", 1), (True, "The container is down.", 0)],
+    ids=["noticed after the call", "noticed before the call"],
+)
+async def test_a_result_that_can_never_be_saved_ends_the_job(
+    open_worker: OpenWorker, down: bool, reason: str, calls: int
+):
+    """
+    After five failed attempts the job fails with Storage's reason, in a message; what it consumed is recorded. It makes
+    no call while no blob can be written.
+    """
+    blobs = RefusingBlobs(down=down)
+    blobs.refusing = not down
+    worker = open_worker(memory=Memory(blobs=blobs))
     customer = worker.customer()
 
     published = [await worker.deliver(customer, job_id="unsaved", output={"blob": True}) for _ in range(6)]
@@ -191,22 +150,6 @@ async def test_a_result_that_can_never_be_saved_ends_the_job(open_worker: OpenWo
     assert [None] * 5 == published[:5]
     result = published[5] or {}
     assert ("failed", "internal", 6) == (result["status"], result["error"]["code"], result["attempts"])
-    assert "The job's result could not be saved: The blob is refused." == result["error"]["message"]
-    assert 1 == result["usage"]["calls"]
-    assert [("answered", 1, 18)] == worker.outcomes(customer)
-
-
-@pytest.mark.usefixtures("without_storage_waits")
-async def test_blobs_that_can_not_be_written_are_noticed_before_the_call(worker: Worker):
-    """A job that needs a blob is requeued, and makes no call, while blobs can't be written; then it ends."""
-    customer = worker.customer()
-    worker.memory.blobs.down = True
-
-    published = [await worker.deliver(customer, job_id="unkept", output={"blob": True}) for _ in range(6)]
-
-    assert [None] * 5 == published[:5]
-    assert ("internal", "The job's result could not be saved: The container is down.") == (
-        (published[5] or {})["error"]["code"],
-        (published[5] or {})["error"]["message"],
-    )
-    assert [] == customer.account.received
+    assert f"The job's result could not be saved: {reason}" == result["error"]["message"]
+    assert calls == result["usage"]["calls"] == len(customer.account.received)
+    assert [("answered", 1, 18)] * calls == worker.outcomes(customer)

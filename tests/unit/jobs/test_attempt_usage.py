@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -44,17 +44,10 @@ def places(rows: list[Row]) -> list[str]:
     return [row.key.removeprefix("u_2026-11_job-1_0123abcd_") for row in rows]
 
 
-def test_a_new_attempt_has_no_records():
-    """It is true all the same, although its length is 0."""
-    usage = usage_of()
-
-    assert (0, [], Usage()) == (len(usage), usage.rows(), usage.unrecoverable)
-    assert usage
-
-
-def test_unsettled_calls_are_numbered():
-    """Each has a place of its own under the attempt's number, and counts as unrecoverable."""
+def test_unsettled_calls_are_numbered_and_counted():
+    """Each has a place of its own under the attempt's number, also after those that were written and removed."""
     usage = usage_of(unrecoverable_usage=Usage(calls=5))
+    assert (0, [], True) == (len(usage), usage.rows(), bool(usage))
 
     usage.add_unsettled_calls([UNANSWERED])
     usage.add_unsettled_calls([Call(Usage(calls=1, input_tokens=3), outcome="lost"), UNANSWERED])
@@ -62,17 +55,9 @@ def test_unsettled_calls_are_numbered():
     assert ["~2.1", "~2.2", "~2.3"] == places(usage.rows())
     assert ["unanswered", "lost", "unanswered"] == [row.values["outcome"] for row in usage.rows()]
     assert Usage(calls=6, input_tokens=3) == usage.unrecoverable
-
-
-def test_written_records_are_removed():
-    """The numbers go on after those that were written."""
-    usage = usage_of()
-    usage.add_unsettled_calls([UNANSWERED] * 3)
-
     assert ["~2.1", "~2.2"] == places(usage.rows(2))
     usage.remove(2)
     usage.add_unsettled_calls([UNANSWERED])
-
     assert (2, ["~2.3", "~2.4"]) == (len(usage), places(usage.rows()))
 
 
@@ -92,49 +77,33 @@ def test_discarded_responses_are_lost_calls():
 
 
 def test_crashed_attempts_have_placeholders():
-    """Each is unanswered, and consumed nothing that is known."""
-    usage = usage_of(attempt=4, crashed_attempts=(1, 3))
+    """
+    Each is unanswered, and consumed nothing that is known. The marker of an attempt that was only slow supersedes its
+    placeholder; an attempt that has lost its lease leaves them to the one that took over, and keeps its own records.
+    """
+    slow, heir = usage_of(), usage_of(attempt=4, crashed_attempts=(1, 2))
+    heir.add_unsettled_calls([UNANSWERED])
 
-    usage.add_crashed_attempts()
-
-    assert ["~1", "~3"] == places(usage.rows())
-    assert {("unanswered", 0, False)} == {
-        (row.values["outcome"], row.values["calls"], row.values["reported"]) for row in usage.rows()
-    }
-    assert Usage() == usage.unrecoverable
-
-
-def test_placeholders_that_are_not_written_can_be_discarded():
-    """An attempt that has lost its lease leaves them to the one that took over, and keeps its own records."""
-    usage = usage_of(attempt=3, crashed_attempts=(1,))
-    usage.add_unsettled_calls([UNANSWERED])
-    usage.add_crashed_attempts()
-
-    usage.discard_placeholders()
-
-    assert ["~3.1"] == places(usage.rows())
-
-
-def test_a_marker_supersedes_the_placeholder():
-    """It counts as nothing itself: the attempt was only slow, and all its calls are on record."""
-    slow, heir = usage_of(), usage_of(attempt=3, crashed_attempts=(2,))
     heir.add_crashed_attempts()
-    placeholders = heir.rows()
 
+    own, *placeholders = heir.rows()
+    assert ["~1", "~2"] == places(placeholders)
+    assert {("unanswered", 0, False)} == {
+        (row.values["outcome"], row.values["calls"], row.values["reported"]) for row in placeholders
+    }
+    assert Usage() == heir.unrecoverable
     assert ["~2.0"] == places(slow.markers())
-    assert (placeholders, []) == (counted(placeholders), counted([*placeholders, *slow.markers()]))
+    assert placeholders == counted(placeholders)
+    assert placeholders[:1] == counted([*placeholders, *slow.markers()])
+    heir.discard_placeholders()
+    assert [own] == heir.rows()
 
 
-def test_an_attempt_across_two_months_has_a_marker_in_each(monkeypatch: pytest.MonkeyPatch):
-    """The placeholder is in the month in which the next attempt started."""
-    usage = usage_of()
-    monkeypatch.setattr(attempt_usage, "now", lambda: MOMENT + timedelta(minutes=1))
-
-    assert [f"u_2026-{month}_job-1_0123abcd_~2.0" for month in (11, 12)] == [row.key for row in usage.markers()]
-
-
-def test_records_name_the_connection_once_it_is_resolved():
-    """Before that, they have what the job says, and the customer's own account."""
+def test_a_record_names_what_is_known_at_its_time():
+    """
+    Before the connection is resolved: what the job says, and the customer's own account. A call that was made in one
+    month and is recorded in the next is in the first one's statement.
+    """
     usage = usage_of()
     usage.add_unsettled_calls([UNANSWERED])
     names = ("connection", "source", "provider", "billed_to", "model")
@@ -142,19 +111,13 @@ def test_records_name_the_connection_once_it_is_resolved():
     (before,) = usage.rows()
     usage.label = ConnectionLabel(name="eu", source="static", provider="openai", billed_to="operator")
     usage.model = "gpt-4o"
-    (after,) = usage.rows()
+    later = usage.rows_of([Call(Usage(calls=1))] * 2, datetime(2026, 12, 1, tzinfo=UTC))
 
     assert ("default", "key_vault", "unknown", "customer", "m") == tuple(before.values[name] for name in names)
-    assert ("eu", "static", "openai", "operator", "gpt-4o") == tuple(after.values[name] for name in names)
-
-
-def test_a_record_belongs_to_the_time_of_its_call():
-    """A call that was made in one month and is recorded in the next is in the first one's statement."""
-    usage = usage_of()
-    usage.add_unsettled_calls([UNANSWERED])
-
-    rows = usage.rows_of([Call(Usage(calls=1))] * 2, datetime(2026, 12, 1, tzinfo=UTC))
-
-    assert "u_2026-11_job-1_0123abcd_~2.1" == usage.rows()[0].key
-    assert ["u_2026-12_job-1_0123abcd_0000", "u_2026-12_job-1_0123abcd_0001"] == [row.key for row in rows]
-    assert {"acme"} == {row.partition for row in rows}
+    assert [("eu", "static", "openai", "operator", "gpt-4o")] * 3 == [
+        tuple(row.values[name] for name in names) for row in [*usage.rows(), *later]
+    ]
+    assert ["11_job-1_0123abcd_~2.1", "12_job-1_0123abcd_0000", "12_job-1_0123abcd_0001"] == [
+        row.key.removeprefix("u_2026-") for row in [*usage.rows(), *later]
+    ]
+    assert {"acme"} == {row.partition for row in later}

@@ -1,34 +1,26 @@
-"""The writes of an attempt: one at a time, repeated until they are known to be made, and few in number."""
+"""The writes of an attempt: one at a time, repeated until they are known to be made, few, and in time for its lease."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared.billing.usage import Call
-from shared.billing.usage_records import counted
 from shared.clock import now
-from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import LeaseLost, RateLimited, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.jobs import attempt as module
 from shared.jobs.attempt import Attempt
-from shared.jobs.lease import Lease
-from shared.jobs.ledger import Ledger
 from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord
 from shared.storage.base import Row
+from tests.support.attempts import ANSWERED, LATER, UNANSWERED, keys, outcomes, start, take_over
 from tests.support.fakes import Fault, MemoryTable
-
-JOB = Job(customer="acme", action="multi_chat", job_id="job-1")
-ANSWERED = Call(Usage(calls=1, input_tokens=5))
-UNANSWERED = Call(None, outcome="unanswered")
-LATER = RetryLater("Later.", 1)
+from tests.support.simulated_time import SimulatedTime
 
 
 class ObservedTable(MemoryTable):
@@ -56,44 +48,36 @@ def table() -> ObservedTable:
     return ObservedTable()
 
 
-async def start(table: MemoryTable, *, lease_s: float = 90) -> Attempt:
-    """Return the next attempt of the job."""
-    ledger = Ledger(table, lease_s=lease_s)
-    lease = await ledger.claim("acme", "job-1", fingerprint="f", submitted_at=now())
-    assert isinstance(lease, Lease)
-    attempt = Attempt(JOB, lease, ledger)
-    await attempt.stored_steps()
-    return attempt
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
+    """Time that passes only while attempts sleep."""
+    time = SimulatedTime()
+    time.install(monkeypatch)
+    return time
 
 
-async def expire(table: MemoryTable) -> None:
-    """Let the job's lease expire."""
-    row = table.rows["acme", "j_job-1"]
-    await MemoryTable.merge(table, replace(row, values={"lease_until": now() - timedelta(seconds=1)}))
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt does not wait for Storage."""
+    monkeypatch.setattr(module, "STORAGE_WAITS_S", ())
 
 
-def step(attempt: Attempt, key: str, calls: Sequence[Call] = (ANSWERED,)) -> tuple[StepRecord, Sequence[Call]]:
-    """Return a step of the attempt, and its calls."""
-    usage = sum((call.consumed() for call in calls), Usage())
-    return StepRecord(key, b"1", usage, usage_rows=attempt.step_usage(key, calls)), calls
+async def save(attempt: Attempt, key: str) -> None:
+    """Save a step with one call."""
+    record = StepRecord(key, b"1", ANSWERED.consumed(), usage_rows=attempt.step_usage(key, [ANSWERED]))
+    await attempt.save_step(record, [ANSWERED])
 
 
-def outcomes(table: MemoryTable) -> Counter[str]:
-    """Return how many usage records of each outcome count."""
-    rows = [row for (_, key), row in sorted(table.rows.items()) if key.startswith("u_")]
-    return Counter(row.values["outcome"] for row in counted(rows))
-
-
-def keys(table: MemoryTable, kind: str) -> list[str]:
-    """Return the keys of the rows of a kind."""
-    return [key for _, key in sorted(table.rows) if key.startswith(f"{kind}_")]
+async def complete(attempt: Attempt, calls: Sequence[Call] = ()) -> None:
+    """End the job."""
+    await attempt.complete(b"{}", "succeeded", calls, now())
 
 
 async def test_steps_that_end_together_share_transactions(table: ObservedTable):
     """Each waits until it is stored, whoever stores it."""
     attempt = await start(table)
 
-    await asyncio.gather(*(attempt.save_step(*step(attempt, f"{number:04}")) for number in range(70)))
+    await asyncio.gather(*(save(attempt, f"{number:04}") for number in range(70)))
 
     assert 140 == sum(table.added)
     assert len(table.added) <= 4
@@ -102,20 +86,16 @@ async def test_steps_that_end_together_share_transactions(table: ObservedTable):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 98, 99, 100, 150, 250])
-@pytest.mark.parametrize("end", ["complete", "release"])
-async def test_any_number_of_unanswered_calls_is_recorded(table: ObservedTable, calls: int, end: str):
+@pytest.mark.parametrize(("state", "answered"), [("done", 2), ("waiting", 0)])
+async def test_any_number_of_unanswered_calls_is_recorded(table: ObservedTable, calls: int, state: str, answered: int):
     """What does not fit the last transaction is written before it; each call has one record."""
     attempt = await start(table)
     attempt.usage.add_unsettled_calls([UNANSWERED] * calls)
 
-    if end == "complete":
-        await attempt.complete(b"{}", "succeeded", [ANSWERED] * 2, now())
-    else:
-        await attempt.release(LATER)
+    await (complete(attempt, [ANSWERED] * answered) if state == "done" else attempt.release(LATER))
 
-    expected = Counter({"unanswered": calls, "answered": 2 * (end == "complete")})
-    assert +expected == outcomes(table)
-    assert {"complete": "done", "release": "waiting"}[end] == table.rows["acme", "j_job-1"].values["state"]
+    assert ["answered"] * answered + ["unanswered"] * calls == outcomes(table)
+    assert state == table.rows["acme", "j_job-1"].values["state"]
 
 
 async def test_unanswered_calls_are_recorded_with_the_next_step(table: ObservedTable):
@@ -123,51 +103,93 @@ async def test_unanswered_calls_are_recorded_with_the_next_step(table: ObservedT
     attempt = await start(table)
     attempt.usage.add_unsettled_calls([UNANSWERED] * 3)
 
-    await attempt.save_step(*step(attempt, "0001"))
-    await attempt.save_step(*step(attempt, "0002"))
+    await save(attempt, "0001")
+    await save(attempt, "0002")
 
     assert [3 + 2, 2] == table.added
-    assert Counter(unanswered=3, answered=2) == outcomes(table)
+    assert ["answered"] * 2 + ["unanswered"] * 3 == outcomes(table)
 
 
-async def test_a_renewal_writes_what_waits(table: ObservedTable):
-    """The heartbeat stores unanswered calls and steps; without any, it only renews the lease."""
-    attempt = await start(table, lease_s=0.03)
+async def test_a_renewal_writes_what_waits(table: ObservedTable, time: SimulatedTime):
+    """The heartbeat stores unanswered calls; without any, it only renews the lease, until the block is left."""
+    attempt = await start(table)
     attempt.usage.add_unsettled_calls([UNANSWERED])
 
-    async with attempt, asyncio.timeout(5):
-        while len(table.added) < 3:  # noqa: ASYNC110  # a list has no event
-            await asyncio.sleep(0.001)
+    async with attempt:
+        await time.wait(attempt.ledger.lease_s)
 
-    assert [1, 0, 0] == table.added[:3]
-    assert Counter(unanswered=1) == outcomes(table)
+    assert attempt._heartbeat is not None
+    await asyncio.wait([attempt._heartbeat], timeout=1)
+    assert attempt._heartbeat.cancelled()
+    assert [1, 0] == table.added[:2]
+    assert ["unanswered"] == outcomes(table)
 
 
-async def test_an_attempt_that_has_ended_is_not_renewed(table: ObservedTable):
-    """Its heartbeat ends, even while the block goes on."""
-    attempt = await start(table, lease_s=0.03)
+async def test_a_renewal_that_fails_is_followed_by_another(
+    table: ObservedTable, time: SimulatedTime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """In time, if Storage refuses it or its response gets lost, and after a fault of ours. Each is logged at once."""
+    attempt = await start(table)
+    table.faults.extend([Fault.REFUSED, Fault.LOST])
+    renew = attempt.ledger.renew
+
+    async def fail(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(attempt.ledger, "renew", renew)
+        raise ValueError(b"terces".decode()[::-1])  # not as in the traceback's lines
 
     async with attempt:
-        await attempt.complete(b"{}", "succeeded", [], now())
-        before = list(table.added)
-        await asyncio.sleep(0.05)
+        await time.wait(150)  # both renewals that fail, and two more
+        assert table.rows["acme", "j_job-1"].values["lease_until"] > time.time
+        monkeypatch.setattr(attempt.ledger, "renew", fail)
+        await time.wait(60)
+        assert table.rows["acme", "j_job-1"].values["lease_until"] > time.time
 
-    assert before == table.added
+    job = "customer=acme job_id=job-1"
+    assert [
+        *[(logging.WARNING, f"lease_not_renewed {job}")] * 2,
+        (logging.ERROR, f"job_error {job} ValueError"),
+    ] == [(record.levelno, record.getMessage().partition("\n")[0].partition(":")[0]) for record in caplog.records]
+    assert "secret" not in caplog.text
     assert attempt.lease_lost is None
 
 
 @pytest.mark.parametrize(
-    ("because", "retries", "failed"),
+    ("end", "writes"),
+    [(complete, 1), (lambda attempt: attempt.release(LATER), 1), (None, 2)],
+    ids=["completed", "released", "lost"],
+)
+@pytest.mark.usefixtures("time")
+async def test_renewals_end_with_the_attempt(table: ObservedTable, end: Any, writes: int):
+    """Once the job is completed or released, or the lease is lost, nothing is renewed, even while the block goes on."""
+    attempt = await start(table)
+
+    async with attempt:
+        await (take_over(table) if end is None else end(attempt))
+        assert attempt._heartbeat is not None
+        async with asyncio.timeout(5):
+            await attempt._heartbeat
+
+    assert writes == len(table.added)
+    assert (end is None) == (attempt.lease_lost is not None)
+
+
+@pytest.mark.parametrize(
+    ("because", "retries", "failed", "code"),
     [
-        (LATER, 3, 0),
-        (UpstreamRetryLater(RateLimited("Slow down."), 60, 2), 2, 0),
-        (StorageUnavailable("Storage is down."), 3, 1),
+        (LATER, 3, 0, ""),
+        (UpstreamRetryLater(RateLimited("Slow down."), 60, 2), 2, 0, "rate_limited"),
+        (StorageUnavailable("Storage is down."), 3, 1, ""),
+        (RetryLater("x" * 1001, 1), 3, 0, ""),
     ],
+    ids=["wait", "provider", "Storage", "long reason"],
 )
 async def test_a_release_says_what_the_next_attempt_needs(
-    table: ObservedTable, because: RetryLater, retries: int, failed: int
+    table: ObservedTable, because: RetryLater, retries: int, failed: int, code: str
 ):
-    """Retries that are used up, the reason, and what could not be recovered; only Storage's failure is a failed one."""
+    """
+    Retries that are used up, the reason in up to 1000 characters, its code, and what could not be recovered; only
+    Storage's failure is a failed attempt.
+    """
     first = await start(table)
     await first.ledger.release(first.lease, LATER, retries=3)
     attempt = await start(table)
@@ -176,95 +198,95 @@ async def test_a_release_says_what_the_next_attempt_needs(
     await attempt.release(because)
 
     lease = (await start(table)).lease
-    assert (retries, failed, str(because)) == (lease.retries, lease.failed_attempts, lease.reason)
+    assert (retries, failed, str(because)[:1000], code) == (
+        lease.retries,
+        lease.failed_attempts,
+        lease.reason,
+        lease.reason_code,
+    )
     assert ANSWERED.consumed() == lease.unrecoverable_usage
 
 
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.REFUSED])
+@pytest.mark.parametrize("following", ["step", "renewal", "release"])
 async def test_a_write_without_a_response_is_repeated_before_any_other(
-    table: ObservedTable, monkeypatch: pytest.MonkeyPatch
+    table: ObservedTable, following: str, fault: Fault
 ):
     """It is repeated under its operation id, so it is made once; then the others follow."""
-    monkeypatch.setattr(module, "STORAGE_WAITS_S", ())
-    attempt = await start(table)
-    table.faults.append(Fault.LOST)
+    attempt = await start(table, lease_s=0.03 if following == "renewal" else 90)
+    table.faults.append(fault)
     with pytest.raises(StorageUnavailable):
-        await attempt.save_step(*step(attempt, "0001"))
+        await save(attempt, "0001")
 
-    await attempt.save_step(*step(attempt, "0002"))
+    if following == "step":
+        await save(attempt, "0002")
+    elif following == "release":
+        await attempt.release(LATER)
+    else:
+        async with attempt, asyncio.timeout(5):
+            while len(table.added) < 3:  # noqa: ASYNC110  # a list has no event
+                await asyncio.sleep(0.001)
 
-    assert ["s_job-1~0001", "s_job-1~0002"] == keys(table, "s")
-    assert [2, 2, 2] == table.added
-    assert Counter(answered=2) == outcomes(table)
+    saved = ["0001", "0002"] if following == "step" else ["0001"]
+    assert [f"job-1~{key}" for key in saved] == keys(table, "s")
+    assert [2, 2, 2 * (following == "step")] == table.added[:3]
+    assert ["answered"] * len(saved) == outcomes(table)
+    assert Usage() == attempt.usage.unrecoverable
 
 
+@pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(("fault", "outcome"), [(Fault.LOST, "answered"), (Fault.REFUSED, "lost")])
-async def test_a_write_before_the_lease_was_lost_is_looked_for(
-    table: ObservedTable, monkeypatch: pytest.MonkeyPatch, fault: Fault, outcome: str
-):
+async def test_a_write_before_the_lease_was_lost_is_looked_for(table: ObservedTable, fault: Fault, outcome: str):
     """A step that was stored unseen is answered, and recorded once; one that was not is lost."""
-    monkeypatch.setattr(module, "STORAGE_WAITS_S", ())
     slow = await start(table)
     table.faults.append(fault)
     with pytest.raises(StorageUnavailable):
-        await slow.save_step(*step(slow, "0001"))
-    await expire(table)
-    other = await start(table)
+        await save(slow, "0001")
+    other = await take_over(table)
 
     with pytest.raises(LeaseLost):
         await slow.release(LATER)
     await slow.settle()
-    await other.complete(b"{}", "succeeded", [], now())
+    await complete(other)
 
-    assert Counter([outcome]) == outcomes(table)
+    assert [outcome] == outcomes(table)
     assert (outcome == "answered") == bool(keys(table, "s"))
 
 
 async def test_a_fault_while_a_write_is_sent_is_not_repeated(table: ObservedTable, monkeypatch: pytest.MonkeyPatch):
     """It was never sent. The next write has what it had."""
     attempt = await start(table)
-    save_steps = attempt.ledger.save_steps
 
-    async def fail(*_: Any, **__: Any) -> Lease:
+    async def fail(*_: Any, **__: Any) -> None:
         raise ValueError("A fault in this software.")
 
-    monkeypatch.setattr(attempt.ledger, "save_steps", fail)
-    with pytest.raises(ValueError, match="A fault"):
-        await attempt.save_step(*step(attempt, "0001"))
-    monkeypatch.setattr(attempt.ledger, "save_steps", save_steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt.ledger, "save_steps", fail)
+        with pytest.raises(ValueError, match="A fault"):
+            await save(attempt, "0001")
+    await save(attempt, "0002")
 
-    await attempt.save_step(*step(attempt, "0002"))
-
-    assert ["s_job-1~0001", "s_job-1~0002"] == keys(table, "s")
-    assert Counter(answered=2) == outcomes(table)
+    assert ["job-1~0001", "job-1~0002"] == keys(table, "s")
+    assert ["answered"] * 2 == outcomes(table)
 
 
-async def test_an_attempt_waits_for_storage_a_few_times_in_all(table: ObservedTable, monkeypatch: pytest.MonkeyPatch):
+async def test_an_attempt_waits_for_storage_a_few_times_in_all(
+    table: ObservedTable, time: SimulatedTime, monkeypatch: pytest.MonkeyPatch
+):
     """The waits are those of the attempt, not of each write."""
     waits: list[float] = []
 
-    class Time:
-        """Records how long the attempt sleeps."""
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(asyncio, name)
-
-        async def sleep(self, seconds: float) -> None:
-            """See asyncio.sleep."""
-            waits.append(seconds)
-
-    monkeypatch.setattr(module, "asyncio", Time())
+    monkeypatch.setattr(time, "sleep", sleep)
     attempt = await start(table)
     table.faults.extend([Fault.REFUSED] * 3)
-    await attempt.save_step(*step(attempt, "0001"))
+    await save(attempt, "0001")
     table.faults.extend([Fault.REFUSED] * 3)
     with pytest.raises(StorageUnavailable):
-        await attempt.save_step(*step(attempt, "0002"))
+        await save(attempt, "0002")
 
     assert [1, 2, 4, 8, 15] == waits
-
-
-def test_an_attempt_names_its_job_in_log_lines():
-    """By customer and id."""
-    lease = Lease("acme", "job-1", 1, now(), now(), "owner", "etag")
-
-    assert "customer=acme job_id=job-1" == str(Attempt(JOB, lease, Ledger(MemoryTable())))
+    assert "customer=acme job_id=job-1" == str(attempt)
