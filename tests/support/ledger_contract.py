@@ -10,8 +10,9 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,10 +23,10 @@ from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, St
 from shared.jobs import ledger as ledgers
 from shared.jobs import queries
 from shared.jobs.job_updates import JobUpdates
-from shared.jobs.lease import Lease
+from shared.jobs.lease import Lease, first_lease
 from shared.jobs.ledger import LEASE_S, Ledger
 from shared.jobs.queries import JobQueries
-from shared.jobs.records import FinishedJob, time_row
+from shared.jobs.records import FinishedJob, JobRecord
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row, Table
 from tests.support.fakes import Fault
@@ -97,12 +98,8 @@ class LedgerContract:
 
         values = await case.values()
         left_s = (values.pop("lease_until") - datetime.now(UTC)).total_seconds()
-        assert (case.customer, "job-1", 1, SUBMITTED) == (
-            lease.customer,
-            lease.job_id,
-            lease.attempt,
-            lease.submitted_at,
-        )
+        expected = first_lease(case.customer, "job-1", SUBMITTED, lease.started_at)
+        assert replace(expected, owner=lease.owner, etag=lease.etag, incarnation=lease.incarnation) == lease
         assert {
             "state": "running",
             "attempt": 1,
@@ -123,66 +120,58 @@ class LedgerContract:
     async def test_a_submitted_job_is_claimed_as_it_is(self, case: Case):
         """A job that was submitted over HTTP is queued; its first attempt keeps its submission time and incarnation."""
         job = Job(customer=case.customer, action="embed", job_id="job-1", model="m")
+        bare = Job(customer=case.customer, action="embed", job_id="job-2")
         earlier = SUBMITTED - timedelta(hours=1)
         record = await case.ledger.submit(job, fingerprint="fingerprint", submitted_at=earlier)
         again = await case.ledger.submit(job, fingerprint="fingerprint", submitted_at=SUBMITTED)
+        incarnation = (await case.values())["incarnation"]
 
         lease = await case.lease()
 
-        assert ("queued", 0, earlier, "embed", "m") == (
-            record.state,
-            record.attempt,
-            record.submitted_at,
-            record.action,
-            record.model,
-        )
-        assert record == again
-        bare = Job(customer=case.customer, action="embed", job_id="job-2")
+        expected = JobRecord(case.customer, "job-1", "queued", 0, earlier, "fingerprint", action="embed", model="m")
+        assert [expected] * 2 == [record, again]
         assert "" == (await case.ledger.submit(bare, fingerprint="fingerprint", submitted_at=earlier)).model
-        assert (1, 0, earlier) == (lease.attempt, lease.failed_attempts, lease.submitted_at)
+        assert (1, 0, earlier, incarnation) == (
+            lease.attempt,
+            lease.failed_attempts,
+            lease.submitted_at,
+            lease.incarnation,
+        )
+        assert 8 == len(incarnation)
+        assert incarnation != (await case.values("job-2"))["incarnation"]
         with pytest.raises(JobConflict):
             await case.ledger.submit(job, fingerprint="other", submitted_at=SUBMITTED)
 
     @pytest.mark.parametrize("calls", [0, 1, 3])
-    async def test_a_finished_job_gives_its_result(self, case: Case, calls: int):
-        """However often it is claimed, its result is the same bytes."""
-        result = bytes(range(256)) * 192
-        await case.complete(await case.lease(), result, calls=calls)
+    async def test_a_finished_job_gives_its_result(self, case: Case, advance: Advance, calls: int):
+        """
+        However often it is claimed, its result is the same bytes. Its row says when it was submitted, started and
+        finished, and who finished it.
+        """
+        result, lease = bytes(range(256)) * 192, await case.lease()
+        advance(5)
+        await case.complete(lease, result, calls=calls)
 
         again = [await case.claim() for _ in range(2)]
 
+        values = await case.values()
         assert [FinishedJob(result)] * 2 == again
         assert calls == len(await case.usage())
-
-    async def test_a_finished_job_keeps_its_history(self, case: Case, advance: Advance):
-        """Its row says when it was submitted, started and finished, and who finished it."""
-        lease = await case.lease()
-        advance(5)
-        await case.complete(lease)
-
-        values = await case.values()
-
-        assert ("done", "succeeded", 1, lease.owner) == tuple(
-            values[name] for name in ("state", "status", "attempt", "owner")
+        assert ("done", "succeeded", 1, lease.owner, SUBMITTED) == tuple(
+            values[name] for name in ("state", "status", "attempt", "owner", "submitted_at")
         )
-        assert SUBMITTED == values["submitted_at"]
         assert values["finished_at"] - values["started_at"] >= timedelta(seconds=5)
 
     @pytest.mark.parametrize("done", [False, True], ids=["running", "done"])
     async def test_an_id_of_another_job_is_a_conflict(self, case: Case, done: bool):
-        """The same id with another fingerprint is a conflict, whether the first job runs or is done."""
+        """The same id with another fingerprint is one, if the first job runs or is done; another customer's is not."""
         lease = await case.lease()
         if done:
             await case.complete(lease)
 
         with pytest.raises(JobConflict, match="job-1 belongs to a job of customer c-"):
             await case.claim(fingerprint="other")
-
-    async def test_ids_are_the_customers_own(self, case: Case):
-        """Two customers may use the same id."""
-        await case.complete(await case.lease())
         case.customer = f"{case.customer}-2"
-
         assert 1 == (await case.lease(fingerprint="other")).attempt
 
     async def test_a_running_job_is_not_claimed(self, case: Case, advance: Advance):
@@ -198,43 +187,46 @@ class LedgerContract:
         assert 15 == early.value.delay_s
         assert 10 <= late.value.delay_s <= 11
 
-    async def test_a_job_whose_worker_died_is_claimed_again(self, case: Case, advance: Advance):
-        """After its lease has expired the next one is another attempt of the same job, with its first start."""
-        leases = []
-        for _ in range(3):
-            leases.append(await case.lease())
-            advance(LEASE_S)
+    async def test_a_job_is_claimed_again(self, case: Case, advance: Advance):
+        """
+        At once if it was released, and after its lease has expired if its worker died: another attempt of the same job,
+        with its first start. A crash is a failed attempt, and so is a release because of Storage; a wait is not.
+        """
+        usage = Usage(calls=2, input_tokens=7)
+        leases = [await case.lease()]
+        advance(LEASE_S)
+        leases.append(await case.lease())
+        await case.ledger.release(leases[-1], LATER, failed=True)
+        leases.append(await case.lease())
+        await case.ledger.release(leases[-1], LATER, retries=3, unrecoverable_usage=usage)
+        leases.append(await case.lease())
+        await case.ledger.release(leases[-1], LATER)
+        leases.append(await case.lease())
+        await case.complete(leases[-1])
 
-        assert [1, 2, 3] == [lease.attempt for lease in leases]
-        assert [0, 1, 2] == [lease.failed_attempts for lease in leases]
-        assert [(), (1,), (1, 2)] == [lease.crashed_attempts for lease in leases]
-        assert {(SUBMITTED, leases[0].started_at)} == {(lease.submitted_at, lease.started_at) for lease in leases}
-        assert 3 == len({lease.owner for lease in leases})
-        assert 1 == len({lease.incarnation for lease in leases})
-
-    async def test_a_released_job_is_claimed_at_once(self, case: Case):
-        """Its attempt stays counted; a wait is no failed attempt."""
-        await case.ledger.release(await case.lease(), LATER, retries=3)
-
-        lease = await case.lease()
-        await case.complete(lease)
-
-        assert (2, 0, 3, "Later.") == (lease.attempt, lease.failed_attempts, lease.retries, lease.reason)
-        await case.ledger.release(await case.lease("job-2"), LATER)
-        assert 0 == (await case.lease("job-2")).retries
+        died = "The worker that ran it died."
+        assert [
+            (1, 0, (), 0, "", Usage()),
+            (2, 1, (1,), 0, died, Usage()),
+            (3, 2, (1,), 0, "Later.", Usage()),
+            (4, 2, (1,), 3, "Later.", usage),
+            (5, 2, (1,), 0, "Later.", usage),
+        ] == [
+            (
+                lease.attempt,
+                lease.failed_attempts,
+                lease.crashed_attempts,
+                lease.retries,
+                lease.reason,
+                lease.unrecoverable_usage,
+            )
+            for lease in leases
+        ]
+        assert {(SUBMITTED, leases[0].started_at, leases[0].incarnation)} == {
+            (lease.submitted_at, lease.started_at, lease.incarnation) for lease in leases
+        }
+        assert 5 == len({lease.owner for lease in leases})
         assert FinishedJob(RESULT) == await case.claim()
-
-    async def test_failed_attempts_are_counted(self, case: Case, advance: Advance):
-        """A crash counts, and a release because of Storage; a wait does not."""
-        await case.lease()
-        advance(LEASE_S + 1)
-        crashed = await case.lease()
-        await case.ledger.release(crashed, LATER, failed=True)
-        failed = await case.lease()
-        await case.ledger.release(failed, LATER)
-        waited = await case.lease()
-
-        assert [1, 2, 2] == [lease.failed_attempts for lease in (crashed, failed, waited)]
 
     async def test_of_claims_at_once_one_succeeds(self, case: Case, advance: Advance):
         """Of many workers that claim a job at once, new or left behind, one gets it."""
@@ -248,98 +240,48 @@ class LedgerContract:
 
         await case.complete(lease)
 
-    async def test_every_job_has_an_incarnation(self, case: Case, advance: Advance):
-        """All leases of a job have the one that its row got first; another job has another one."""
-        job = Job(customer=case.customer, action="chat", job_id="job-1")
-        await case.ledger.submit(job, fingerprint="fingerprint", submitted_at=SUBMITTED)
-        first = await case.lease()
-        advance(LEASE_S)
-
-        second, other = await case.lease(), await case.lease("job-2")
-
-        assert first.incarnation == second.incarnation != other.incarnation
-        assert [8, 8] == [len(lease.incarnation) for lease in (first, other)]
-
-    async def test_a_row_without_an_incarnation_is_claimed(self, case: Case, advance: Advance):
-        """A row with few columns is claimed, renewed and finished as any other."""
-        time = ledgers.now()
-        values = {
-            "state": "running",
-            "attempt": 1,
-            "owner": "older",
-            "fingerprint": "fingerprint",
-            "submitted_at": SUBMITTED,
-            "started_at": time,
-            "lease_until": time,
-        }
-        row = Row(case.customer, "j_job-1", values)
-        await case.table.insert(row, beside=[time_row(case.customer, "job-1", SUBMITTED)])
-        advance(1)
-
-        lease = await case.lease()
-        await case.complete(lease)
-
-        assert ("", 2) == (lease.incarnation, lease.attempt)
-        assert FinishedJob(RESULT) == await case.claim()
-
     # Lost leases.
-
-    async def test_a_released_lease_writes_nothing(self, case: Case):
-        """A worker that has released a job can't complete it."""
-        lease = await case.lease()
-        await case.ledger.release(lease, LATER)
-
-        with pytest.raises(LeaseLost):
-            await case.complete(lease)
-
-        assert [] == await case.usage()
 
     @pytest.mark.parametrize("calls", [0, 2])
     async def test_a_lost_lease_writes_nothing(self, case: Case, advance: Advance, calls: int):
-        """A worker whose job was taken over writes neither result, step nor usage, before and after the job's end."""
+        """
+        A worker whose job was taken over or that has released it writes neither result, step nor usage: while another
+        one runs it, after that one has released it, and after the job's end.
+        """
         first = await case.lease()
         advance(LEASE_S)
-        second = await case.lease()
+        released = await case.lease()
 
-        with pytest.raises(LeaseLost, match="job-1"):
-            await case.complete(first, b"late", calls=calls)
+        async def assert_lost(*leases: Lease) -> None:
+            before = await case.values()
+            for lease in leases:
+                for write in (
+                    case.complete(lease, b"late", calls=calls),
+                    case.ledger.release(lease, LATER, failed=True),
+                    case.ledger.renew(lease),
+                    case.ledger.save_steps(lease, [StepRecord("0002", b"2", Usage())]),
+                ):
+                    with pytest.raises(LeaseLost, match="job-1"):
+                        await write
+            assert before == await case.values()
+
+        await assert_lost(first)
+        await case.ledger.release(released, LATER)
+        await assert_lost(first)
         with pytest.raises(LeaseLost):
-            await case.ledger.release(first, LATER)
-        second = await case.ledger.renew(second)
-        with pytest.raises(LeaseLost):
-            await case.ledger.renew(first)
-        second = await case.ledger.save_steps(second, [StepRecord("0001", b"1", Usage())])
-        with pytest.raises(LeaseLost):
-            await case.ledger.save_steps(first, [StepRecord("0002", b"2", Usage())])
-        await case.complete(second, calls=calls)
-        with pytest.raises(LeaseLost):
-            await case.complete(first, b"later", calls=calls)
+            await case.complete(released, calls=calls)
+        last = await case.ledger.renew(await case.lease())
+        last = await case.ledger.save_steps(last, [StepRecord("0001", b"1", Usage())])
+        await assert_lost(first, released)
+        await case.complete(last, calls=calls)
+        await assert_lost(first, released)
 
         assert FinishedJob(RESULT) == await case.claim()
         assert calls == len(await case.usage())
-
-    async def test_a_lost_lease_does_not_release_a_released_job(self, case: Case, advance: Advance):
-        """The other worker's release is not taken for the lost lease's own."""
-        first = await case.lease()
-        advance(LEASE_S)
-        await case.ledger.release(await case.lease(), LATER)
-
-        with pytest.raises(LeaseLost):
-            await case.ledger.release(first, LATER, failed=True)
-
-        assert 1 == (await case.values())["failed_attempts"]
-
-    async def test_an_expired_lease_still_completes(self, case: Case, advance: Advance):
-        """A job that took longer than its lease is finished, if nobody has taken it over meanwhile."""
-        lease = await case.lease()
-        advance(2 * LEASE_S)
-
-        await case.complete(lease)
-
-        assert FinishedJob(RESULT) == await case.claim()
+        assert ["0001"] == [step.key for step in await case.ledger.steps(last)]
 
     async def test_a_renewed_lease_lasts_longer(self, case: Case, advance: Advance):
-        """A renewal counts from its own time."""
+        """A renewal counts from its own time. An expired lease still completes if nobody has taken the job over."""
         lease = await case.lease()
         advance(LEASE_S - 1)
         renewed = await case.ledger.renew(lease)
@@ -347,7 +289,10 @@ class LedgerContract:
 
         with pytest.raises(AlreadyRunning):
             await case.claim()
+        advance(LEASE_S)
         await case.complete(renewed)
+
+        assert FinishedJob(RESULT) == await case.claim()
 
     async def test_an_outdated_etag_is_no_lost_lease(self, case: Case):
         """A lease whose etag is behind, because its own last change was made unseen, still renews, saves, releases."""
@@ -412,47 +357,30 @@ class LedgerContract:
 
     # Responses of Storage that get lost.
 
-    async def test_a_repeated_claim_is_made_once(self, case: Case, advance: Advance):
-        """A claim that Storage receives twice, of a new job or of one left behind, is one attempt, and completes."""
+    @pytest.mark.parametrize("calls", [0, 2])
+    async def test_a_write_that_storage_receives_twice_is_made_once(self, case: Case, advance: Advance, calls: int):
+        """A claim of a job, new or left behind, is one attempt; so is a release; a job is completed and billed once."""
         case.faults.append(Fault.TWICE)
-        first = await case.lease()
+        leases = [await case.lease()]
         advance(LEASE_S)
         case.faults.extend([None, Fault.TWICE])  # the first write is the insert that finds the row
-
-        second = await case.lease()
-        await case.complete(second)
-
-        assert [1, 2] == [first.attempt, second.attempt]
-        assert FinishedJob(RESULT) == await case.claim()
-
-    @pytest.mark.parametrize("calls", [0, 2])
-    async def test_a_repeated_completion_is_made_once(self, case: Case, calls: int):
-        """The job is done and its usage recorded once."""
-        lease = await case.lease()
+        leases.append(await case.lease())
         case.faults.append(Fault.TWICE)
+        await case.ledger.release(leases[-1], LATER)
+        leases.append(await case.lease())
+        case.faults.append(Fault.TWICE)
+        await case.complete(leases[-1], calls=calls)
 
-        await case.complete(lease, calls=calls)
-
+        assert [(1, 0), (2, 1), (3, 1)] == [(lease.attempt, lease.failed_attempts) for lease in leases]
         assert FinishedJob(RESULT) == await case.claim()
         assert calls == len(await case.usage())
-
-    async def test_a_repeated_release_is_made_once(self, case: Case):
-        """The next attempt is the second one."""
-        lease = await case.lease()
-        case.faults.append(Fault.TWICE)
-
-        await case.ledger.release(lease, LATER)
-
-        assert 2 == (await case.lease()).attempt
 
     async def test_a_completion_without_a_response_may_have_been_made(self, case: Case):
         """The worker gets StorageUnavailable; repeated under its operation id it succeeds, and the job is done once."""
         lease = await case.lease()
         case.faults.append(Fault.LOST)
         usage = [Row(case.customer, "u_2026-11_job-1_0000", {"calls": 1})]
-
-        async def complete() -> None:
-            await case.ledger.complete(lease, RESULT, status="succeeded", usage=usage, operation_id="op-1")
+        complete = partial(case.ledger.complete, lease, RESULT, status="succeeded", usage=usage, operation_id="op-1")
 
         with pytest.raises(StorageUnavailable):
             await complete()
@@ -476,33 +404,27 @@ class LedgerContract:
 
     # Queries and updates.
 
-    async def test_a_job_whose_worker_died_is_found_by_its_content(self, case: Case, advance: Advance):
-        """Of a customer's jobs with the same fingerprint, the one whose worker died is found: not done, not waiting."""
+    async def test_an_unfinished_job_is_found_by_its_content(self, case: Case, advance: Advance):
+        """
+        Of a customer's jobs with the same fingerprint: one whose worker died, neither done nor waiting. One that waits
+        because Storage failed is not given up in place of one whose worker may have just died.
+        """
+        find = partial(case.queries.find_unfinished, case.customer, "same")
         await case.complete(await case.lease("done", fingerprint="same"))
         await case.ledger.release(await case.lease("waiting", fingerprint="same"), LATER)
         await case.lease("other", fingerprint="other")
-        assert await case.queries.find_unfinished(case.customer, "same") is None
+        assert await find() is None
+        await case.ledger.release(await case.lease("failed", fingerprint="same"), LATER, failed=True)
+        assert "failed" == await find()
 
         await case.lease("dead", fingerprint="same")
-        with pytest.raises(AlreadyRunning):  # it may still run
-            await case.queries.find_unfinished(case.customer, "same")
-        advance(LEASE_S)
-
-        assert "dead" == await case.queries.find_unfinished(case.customer, "same")
-        assert await case.queries.find_unfinished(f"{case.customer}-2", "same") is None
-
-    async def test_a_job_that_storage_failed_is_found_only_if_none_died(self, case: Case, advance: Advance):
-        """A job that waits because Storage failed is not given up in place of one whose worker may have just died."""
-        await case.ledger.release(await case.lease("waiting", fingerprint="same"), LATER, failed=True)
-        assert "waiting" == await case.queries.find_unfinished(case.customer, "same")
-        await case.lease("dead", fingerprint="same")
-
-        with pytest.raises(AlreadyRunning) as raised:
-            await case.queries.find_unfinished(case.customer, "same")
+        with pytest.raises(AlreadyRunning) as raised:  # it may still run
+            await find()
         advance(LEASE_S)
 
         assert 15 == raised.value.delay_s
-        assert "dead" == await case.queries.find_unfinished(case.customer, "same")
+        assert "dead" == await find()
+        assert await case.queries.find_unfinished(f"{case.customer}-2", "same") is None
 
     async def test_failed_attempts_are_corrected_while_nobody_runs_the_job(self, case: Case):
         """They can be counted up, or reset; those of a running job are its worker's."""

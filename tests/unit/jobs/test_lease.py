@@ -44,32 +44,11 @@ def crashed(**values: Any) -> Row:
 
 
 def test_the_first_lease_is_attempt_1():
-    """It starts now, and nothing went before."""
-    lease = first_lease("acme", "job-1", SUBMITTED, START)
-
-    assert ("acme", "job-1", 1, SUBMITTED, START, "") == (
-        lease.customer,
-        lease.job_id,
-        lease.attempt,
-        lease.submitted_at,
-        lease.started_at,
-        lease.etag,
-    )
-    assert (0, 0, (), Usage(), "", "", False) == (
-        lease.retries,
-        lease.failed_attempts,
-        lease.crashed_attempts,
-        lease.unrecoverable_usage,
-        lease.reason,
-        lease.reason_code,
-        lease.cancelled,
-    )
-
-
-def test_ids_are_random():
-    """No two leases have the same owner, and no two jobs the same incarnation."""
+    """It starts now, and nothing went before. No two leases have the same owner, no two jobs the same incarnation."""
     leases = [first_lease("acme", "job-1", SUBMITTED, START) for _ in range(50)]
 
+    for lease in leases:
+        assert Lease("acme", "job-1", 1, SUBMITTED, START, lease.owner, "", incarnation=lease.incarnation) == lease
     assert 50 == len({lease.owner for lease in leases}) == len({lease.incarnation for lease in leases})
     assert 8 == len(new_incarnation())
 
@@ -111,38 +90,23 @@ def test_the_next_lease_continues_the_job():
 
 
 def test_a_queued_job_starts_now():
-    """A job that was submitted over HTTP has no start yet, and no attempt."""
+    """A job that was submitted over HTTP has no start yet, and no attempt; its row has few columns."""
     queued = Row("acme", "j_job-1", {"state": "queued", "attempt": 0, "submitted_at": SUBMITTED}, "e")
 
     lease = next_lease(queued, MOMENT)
 
-    assert (1, MOMENT, 0, 0, (), "", "", "", False) == (
-        lease.attempt,
-        lease.started_at,
-        lease.retries,
-        lease.failed_attempts,
-        lease.crashed_attempts,
-        lease.reason,
-        lease.reason_code,
-        lease.incarnation,
-        lease.cancelled,
-    )
-    assert Usage() == lease.unrecoverable_usage
+    assert Lease("acme", "job-1", 1, SUBMITTED, MOMENT, lease.owner, "e") == lease
 
 
-def test_a_crash_is_a_failed_attempt():
-    """An attempt whose lease has expired counts as failed, and is among those that need a usage record."""
-    lease = next_lease(crashed(failed_attempts=3, crashed_attempts="1"), MOMENT)
+@pytest.mark.parametrize(
+    ("state", "failed", "crashed_attempts"),
+    [("running", 4, (1, 2)), ("waiting", 3, (1,)), ("queued", 3, (1,)), ("cancelled", 3, (1,))],
+)
+def test_a_crash_is_a_failed_attempt(state: str, failed: int, crashed_attempts: tuple[int, ...]):
+    """An attempt whose lease has expired is one that failed, and needs a usage record; only a job that runs crashes."""
+    lease = next_lease(crashed(state=state, failed_attempts=3, crashed_attempts="1"), MOMENT)
 
-    assert (3, 4, (1, 2)) == (lease.attempt, lease.failed_attempts, lease.crashed_attempts)
-
-
-@pytest.mark.parametrize("state", ["waiting", "queued", "cancelled"])
-def test_an_old_lease_of_a_job_that_nobody_runs_is_no_crash(state: str):
-    """Only a job that runs can have crashed."""
-    lease = next_lease(crashed(state=state), MOMENT)
-
-    assert (0, ()) == (lease.failed_attempts, lease.crashed_attempts)
+    assert (3, failed, crashed_attempts) == (lease.attempt, lease.failed_attempts, lease.crashed_attempts)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +143,7 @@ def test_a_row_says_what_its_lease_says():
 
     values = lease_values(lease, MOMENT, 90)
 
+    assert {"lease_until": MOMENT + timedelta(seconds=30.5)} == renewal(MOMENT, 30.5)
     assert {
         "state": "running",
         "attempt": 4,
@@ -198,8 +163,3 @@ def test_a_row_says_what_its_lease_says():
         again.crashed_attempts,
         again.started_at,
     )
-
-
-def test_a_renewal_counts_from_its_own_time():
-    """It moves the lease's end, and nothing else."""
-    assert {"lease_until": MOMENT + timedelta(seconds=30.5)} == renewal(MOMENT, 30.5)

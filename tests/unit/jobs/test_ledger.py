@@ -1,30 +1,54 @@
-"""The ledger on a table in memory."""
+"""The ledger on a table in memory: its contract, and what only that table can do between two operations."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from shared.contract.documents import CallbackState
 from shared.contract.result import Usage
-from shared.errors import (
-    AlreadyRunning,
-    RateLimited,
-    RetryLater,
-    StorageUnavailable,
-    UpstreamRetryLater,
-)
-from shared.jobs.ledger import Ledger
+from shared.errors import AlreadyRunning, LeaseLost, StorageUnavailable
+from shared.jobs.lease import Lease
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row, RowChanged, RowExists
-from tests.support.fakes import MemoryTable
-from tests.support.ledger_contract import LATER, SUBMITTED, Advance, Case, LedgerContract
+from tests.support.fakes import Fault, MemoryTable
+from tests.support.ledger_contract import LATER, RESULT, Advance, Case, LedgerContract
+
+
+class UncertainTable(MemoryTable):
+    """A table whose row to be changed is gone, changed or the very same, in spite of a refusal."""
+
+    vanishing = changing = refusing = False
+
+    async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
+        """See Table."""
+        if self.vanishing:
+            raise RowExists(row.key)
+        return await super().insert(row, beside=beside, operation_id=operation_id)
+
+    async def merge(self, row: Row, *, operation_id: str = "") -> str:
+        """See Table."""
+        return await self.merge_and_insert(row, (), operation_id=operation_id)
+
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+        """See Table."""
+        if self.changing:
+            raise RowChanged(changed.key)
+        if self.refusing:
+            raise RowChanged(changed.key, self.rows[changed.partition, changed.key])
+        return await super().merge_and_insert(changed, added, operation_id=operation_id)
 
 
 @pytest.fixture
-def case() -> Case:
+def table() -> UncertainTable:
+    """A table in memory."""
+    return UncertainTable()
+
+
+@pytest.fixture
+def case(table: UncertainTable) -> Case:
     """A ledger in memory."""
-    table = MemoryTable()
     return Case(table, table.faults)
 
 
@@ -45,101 +69,49 @@ class TestLedgerInMemory(LedgerContract):
         assert () == (await case.lease()).crashed_attempts
 
 
-class VanishingTable(MemoryTable):
-    """A table whose rows exist when they are inserted, and are gone when they are read."""
-
-    async def insert(self, row: Row, **_: Any) -> str:
-        """Raise RowExists for every row."""
-        raise RowExists(row.key)
-
-
-async def test_a_row_that_was_just_deleted_is_waited_for():
-    """Between the insert that found the row and its reading, it may be deleted: a moment later the job is new."""
-    with pytest.raises(AlreadyRunning) as raised:
-        await Ledger(VanishingTable()).claim("contoso", "job-1", fingerprint="fingerprint", submitted_at=SUBMITTED)
-
-    assert 1 == raised.value.delay_s
-
-
-class ChangingTable(MemoryTable):
-    """A table whose rows somebody else changes before each merge."""
-
-    async def merge(self, row: Row, **_: Any) -> str:
-        """Raise RowChanged for every row."""
-        raise RowChanged(row.key)
-
-
-async def test_a_job_that_another_worker_has_just_claimed_is_waited_for():
-    """If another claim comes between the reading of the row and the writing, the job is looked at a second later."""
-    table = ChangingTable()
-    await table.insert(
-        Row("contoso", "j_job-1", {"state": "waiting", "attempt": 1, "fingerprint": "f", "submitted_at": SUBMITTED})
-    )
-
-    with pytest.raises(AlreadyRunning, match="Another worker has just claimed job job-1") as raised:
-        await Ledger(table).claim("contoso", "job-1", fingerprint="f", submitted_at=SUBMITTED)
-
-    assert 1 == raised.value.delay_s
-
-
-@pytest.mark.parametrize("use", ["claim", "release", "complete", "find_unfinished", "steps"])
-async def test_every_method_raises_if_storage_does_not_answer(case: Case, use: str):
-    """It is StorageUnavailable."""
-    lease = await case.lease()
-    await case.ledger.release(lease, LATER)
-    lease = await case.lease()
-    case.table.down = True
-    uses = {
-        "claim": case.claim,
-        "release": lambda: case.ledger.release(lease, LATER),
-        "complete": lambda: case.complete(lease),
-        "find_unfinished": lambda: case.queries.find_unfinished(case.customer, "fingerprint"),
-        "steps": lambda: case.ledger.steps(lease),
-    }
-
-    with pytest.raises(StorageUnavailable):
-        await uses[use]()
-
-
 @pytest.mark.parametrize(
-    ("because", "reason", "code"),
+    ("attribute", "message"),
     [
-        (RetryLater("Later.", 1), "Later.", ""),
-        (UpstreamRetryLater(RateLimited("Slow down."), 60, 2), "Slow down.", "rate_limited"),
-        (RetryLater("x" * 1001, 1), "x" * 1000, ""),
+        ("vanishing", "The row of job job-1 has just been deleted."),
+        ("changing", "Another worker has just claimed job job-1."),
     ],
 )
-async def test_a_release_keeps_its_reason(case: Case, because: RetryLater, reason: str, code: str):
-    """The next lease has the reason, up to 1000 characters, and its error code if it has one."""
-    await case.ledger.release(await case.lease(), because)
+async def test_a_claim_that_meets_a_change_is_repeated(case: Case, table: UncertainTable, attribute: str, message: str):
+    """If a row is deleted between the insert that found it and its reading, or claimed: the job waits for a second."""
+    await case.ledger.release(await case.lease(), LATER)
+    setattr(table, attribute, True)
 
+    with pytest.raises(AlreadyRunning, match=message) as raised:
+        await case.claim()
+
+    assert 1 == raised.value.delay_s
+
+
+async def test_every_read_raises_if_storage_does_not_answer(case: Case, table: UncertainTable):
+    """It is StorageUnavailable, as it is for writes."""
+    await case.ledger.release(await case.lease(), LATER)
     lease = await case.lease()
+    table.down = True
 
-    assert (reason, code) == (lease.reason, lease.reason_code)
-
-
-async def test_a_release_keeps_what_could_not_be_recovered(case: Case):
-    """It is what all attempts have consumed in vain, unless this one adds nothing."""
-    usage = Usage(calls=2, input_tokens=7)
-    await case.ledger.release(await case.lease(), LATER, unrecoverable_usage=usage)
-    lease = await case.lease()
-    await case.ledger.release(lease, LATER)
-
-    assert usage == lease.unrecoverable_usage == (await case.lease()).unrecoverable_usage
+    for read in (case.claim(), case.queries.find_unfinished(case.customer, "fingerprint"), case.ledger.steps(lease)):
+        with pytest.raises(StorageUnavailable):
+            await read
 
 
-async def test_steps_are_stored_in_order_with_their_usage(case: Case):
+async def test_steps_are_stored_in_order_with_their_usage(case: Case, table: UncertainTable):
     """A later attempt gets the steps of this job, not those of a job whose id begins alike; a first one reads none."""
     usage = Usage(calls=1, input_tokens=3)
     row = Row(case.customer, "u_2026-11_job-1_0002", {"calls": 1})
-    for job_id in ("job-1", "job-1.2"):
+    for job_id, records in (("job-1", [row]), ("job-1.2", [])):
         lease = await case.lease(job_id)
-        operations = case.table.operations
+        operations = table.operations
         assert [] == await case.ledger.steps(lease)
-        assert operations == case.table.operations
-        steps = [StepRecord(f"{number:04}", f"{job_id}".encode(), usage) for number in (2, 1)]
-        if job_id == "job-1":
-            steps[0] = StepRecord("0002", b"job-1", usage, in_blob=True, usage_rows=[row])
+        assert operations == table.operations
+        value = job_id.encode()
+        steps = [
+            StepRecord("0002", value, usage, in_blob=True, usage_rows=records),
+            StepRecord("0001", value, usage),
+        ]
         await case.ledger.release(await case.ledger.save_steps(lease, steps), LATER)
 
     steps = await case.ledger.steps(await case.lease())
@@ -150,21 +122,84 @@ async def test_steps_are_stored_in_order_with_their_usage(case: Case):
     assert [row.key] == await case.usage()
 
 
-async def test_a_transaction_that_is_refused_without_a_conflict_loses_no_lease(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-):
-    """If Storage refuses added rows although none of them exists, the job is not dropped, and can still be ended."""
-    lease = await case.lease()
-    await case.table.insert(Row(case.customer, "u_2026-11_job-1_0000", {"calls": 9}))
-
-    async def read_no_usage(partition: str, key: str) -> Row | None:
-        return None if key.startswith("u_") else await MemoryTable.read(case.table, partition, key)
-
-    monkeypatch.setattr(case.table, "read", read_no_usage)
+@pytest.mark.parametrize("calls", [0, 1])
+async def test_a_refusal_without_a_conflict_loses_no_lease(case: Case, table: UncertainTable, calls: int):
+    """If Storage refuses a change although the row and the lease are the same, the job can still be ended."""
+    lease, table.refusing = await case.lease(), True
 
     with pytest.raises(StorageUnavailable, match="refused a change of job job-1, although nothing conflicts"):
-        await case.complete(lease)
-    monkeypatch.undo()
-    await case.complete(lease)
+        await case.complete(lease, calls=calls)
+    table.refusing = False
+    await case.complete(lease, calls=calls)
 
-    assert "done" == case.table.rows[case.customer, "j_job-1"].values["state"]
+    assert ("done", calls) == ((await case.values())["state"], len(await case.usage()))
+
+
+def release(case: Case, lease: Lease) -> Awaitable[object]:
+    """Release the job under an operation id."""
+    return case.ledger.release(lease, LATER, operation_id="operation")
+
+
+def complete(case: Case, lease: Lease) -> Awaitable[object]:
+    """Complete the job under an operation id."""
+    usage = [Row(case.customer, "u_2026-11_job-1_0000", {"calls": 1})]
+    return case.ledger.complete(lease, RESULT, status="succeeded", usage=usage, operation_id="operation")
+
+
+def cancel(case: Case) -> Awaitable[object]:
+    """Cancel the job."""
+    return case.updates.cancel(case.customer, "job-1")
+
+
+Write = Callable[[Case, Lease], Awaitable[object]]
+Change = Callable[[Case], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    ("write", "change"),
+    [
+        (release, cancel),
+        (release, lambda case: case.updates.add_failed_attempt(case.customer, "job-1")),
+        (
+            complete,
+            lambda case: case.updates.save_callback_state(
+                case.customer, "job-1", CallbackState(status="waiting", attempts=1)
+            ),
+        ),
+    ],
+    ids=["released, then cancelled", "released, then failed attempt added", "completed, then callback saved"],
+)
+async def test_a_write_without_a_response_is_recognized_after_another_change(
+    case: Case, table: UncertainTable, write: Write, change: Change
+):
+    """
+    If somebody without a lease has changed the row before the write is repeated, its operation id is the other's; its
+    owner and its state show that the write was made. It is not made again.
+    """
+    lease = await case.lease()
+    table.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await write(case, lease)
+    await change(case)
+    before = dict(table.rows)
+
+    await write(case, lease)
+
+    assert before == table.rows
+
+
+@pytest.mark.parametrize(
+    ("change", "repeated"), [(Case.lease, release), (cancel, complete)], ids=["release", "completion"]
+)
+async def test_another_write_is_not_taken_for_the_leases_own(
+    case: Case, table: UncertainTable, change: Change, repeated: Write
+):
+    """A released job is not released again once another worker has it, nor completed once it was cancelled."""
+    lease = await case.lease()
+    table.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await release(case, lease)
+    await change(case)
+
+    with pytest.raises(LeaseLost):
+        await repeated(case, lease)

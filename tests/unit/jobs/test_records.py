@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,25 +20,17 @@ MOMENT = SUBMITTED + timedelta(minutes=10)
 def test_a_record_has_the_columns_of_its_row():
     """Columns that the row does not have, or that are empty, have their defaults; others are ignored."""
     values = {"state": "done", "attempt": 2, "submitted_at": SUBMITTED, "fingerprint": "f", "result_body": b"{}"}
-
-    record = read_record(Row("acme", "j_job-1", {**values, "finished_at": MOMENT, "model": None, "owner": "x"}))
-
-    assert JobRecord("acme", "job-1", "done", 2, SUBMITTED, "f", finished_at=MOMENT, result_body=b"{}") == record
-
-
-def test_a_records_callback_is_read():
-    """Its status, its deliveries, and what the receiver answered last."""
-    callback = {
+    callback: dict[str, Any] = {
         "callback_status": "failed",
         "callback_attempts": 7,
         "callback_last_status": 503,
         "callback_error": "Busy.",
     }
-    values = {"state": "done", "attempt": 1, "submitted_at": SUBMITTED, "fingerprint": "f"}
+    row = Row("acme", "j_job-1", {**values, "finished_at": MOMENT, "model": None, "owner": "x"})
+    expected = JobRecord("acme", "job-1", "done", 2, SUBMITTED, "f", finished_at=MOMENT, result_body=b"{}")
 
-    record = read_record(Row("acme", "j_job-1", values | callback))
-
-    assert callback == {name: getattr(record, name) for name in callback}
+    assert expected == read_record(row)
+    assert replace(expected, **callback) == read_record(replace(row, values=row.values | callback))
 
 
 @pytest.mark.parametrize(
@@ -55,12 +49,6 @@ def test_a_worker_is_dead_once_its_lease_has_expired(state: State, lease_until: 
     assert dead is is_worker_dead(state, lease_until, MOMENT)
 
 
-def test_a_jobs_key_is_its_id():
-    """It begins with `j_`."""
-    assert "j_job-1" == job_key("job-1")
-    assert "j_x" == job_id_of(Row("acme", job_key("j_x"), {}))
-
-
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
@@ -74,6 +62,8 @@ def test_later_jobs_sort_first(first: datetime, other: datetime):
         assert time_key(later) < time_key(earlier)
 
 
-def test_an_entry_in_the_order_of_time_names_the_job():
-    """It has no columns."""
+def test_keys_name_the_job():
+    """A job's own begins with `j_`. Its entry in the order of time has no columns."""
+    assert "j_job-1" == job_key("job-1")
+    assert "j_x" == job_id_of(Row("acme", job_key("j_x"), {}))
     assert Row("acme", "t_98204819679999_job-1", {}) == time_row("acme", "job-1", SUBMITTED)
