@@ -26,26 +26,21 @@ from tests.support.workers import Worker, open_worker
 
 
 async def test_a_connection_in_key_vault(harness: Harness) -> None:
-    """Through the real SDK, a secret in the vault is the customer's connection, and is read once."""
-    customer = harness.customer(default_model="gpt-5")
-    resolve = harness.services.connections.resolve
-
-    resolved = await asyncio.gather(*(resolve(customer.name, "default") for _ in range(20)))
-
-    assert customer.account.key == key_of(resolved[0])
-    assert "gpt-5" == resolved[0].default_model
-    assert 1 == harness.vault.reads[f"ai--{customer.name}--default"]
-
-
-async def test_a_bare_key_with_tags_in_key_vault(harness: Harness) -> None:
-    """Through the real SDK, a bare key with tags is a connection, too."""
+    """A bare key with tags in the vault is the customer's connection, is read once, and its rotation is found."""
     customer = harness.customer(connection=None)
-    tags = {"endpoint": f"{harness.endpoint.url}/openai/v1", "provider": "azure_openai"}
-    harness.put_secret(f"ai--{customer.name}--default", customer.account.key, tags=tags)
+    secret = f"ai--{customer.name}--default"
+    tags = {"endpoint": f"{harness.endpoint.url}/openai/v1", "provider": "azure_openai", "default_model": "gpt-5"}
+    harness.put_secret(secret, customer.account.key, tags=tags)
+    connections = harness.services.connections
 
-    resolved = await harness.services.connections.resolve(customer.name, "default")
+    resolved = await asyncio.gather(*(connections.resolve(customer.name, "default") for _ in range(20)))
 
-    assert customer.account.key == key_of(resolved)
+    assert (customer.account.key, "gpt-5") == (key_of(resolved[0]), resolved[0].default_model)
+    assert 1 == harness.vault.reads[secret]
+    harness.connect(customer, api_key="rotated-key")
+    renewed = await connections.find_rotated(resolved[0])
+    assert renewed is not None
+    assert "rotated-key" == key_of(renewed)
 
 
 @pytest.mark.parametrize(
@@ -66,19 +61,6 @@ async def test_a_secrets_attributes_are_enforced(
 
     with pytest.raises(error):
         await harness.services.connections.resolve(customer.name, "default")
-
-
-async def test_a_key_that_is_rotated_in_key_vault_is_found(harness: Harness) -> None:
-    """Through the real SDK, a new version in the vault is found after a refusal."""
-    customer = harness.customer()
-    connections = harness.services.connections
-    refused = await connections.resolve(customer.name, "default")
-    harness.connect(customer, api_key="rotated-key")
-
-    renewed = await connections.find_rotated(refused)
-
-    assert renewed is not None
-    assert "rotated-key" == key_of(renewed)
 
 
 def worker_on(harness: Harness) -> Worker:

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from openai import APIStatusError, AsyncAzureOpenAI, AsyncOpenAI
 
-from shared.connections.endpoint import Endpoint, parse_endpoint
+from shared.connections.endpoint import parse_endpoint
 
 KEY = "k-123"
 GA = "2024-10-21"
@@ -19,56 +19,53 @@ MODELS = {"api-version": "2024-05-01-preview"}
 
 OPERATIONS = ("chat/completions", "embeddings", "images/generations", "completions", "responses")
 
-# pasted, provider argument, the options of the official client, the header in which it sends a key
-DEPLOYMENTS = [
-    (AZURE, None, {"azure_endpoint": AZURE, "api_version": GA}),
-    (f"{AZURE}/openai/", None, {"azure_endpoint": AZURE, "api_version": GA}),
+US = "https://r.cognitiveservices.azure.us"
+LOCAL = "http://127.0.0.1:9000"
+SERVERLESS = "https://x.eastus.models.ai.azure.com"
+AS_API_KEY = {"api_key": "unused", "default_headers": {"api-key": KEY}}
+"""
+AsyncOpenAI by itself would send the key as a bearer, which Azure takes too. `api-key` is what Azure documents for keys
+and what gateways look for, so the client is configured to send it, and must still agree.
+"""
+
+# pasted, provider argument, the official client and its options
+AZURE_CLIENT = [
+    (AZURE, None, {"azure_endpoint": AZURE}),
+    (f"{AZURE}/openai/", None, {"azure_endpoint": AZURE}),
     (
         f"{AZURE}/openai/deployments/D/chat/completions?api-version={PREVIEW}",
         None,
         {"azure_endpoint": AZURE, "azure_deployment": "D", "api_version": PREVIEW},
     ),
-    (
-        "https://r.cognitiveservices.azure.us/openai/deployments/D",
-        None,
-        {
-            "azure_endpoint": "https://r.cognitiveservices.azure.us",
-            "azure_deployment": "D",
-            "api_version": GA,
-        },
-    ),
-    (f"{FOUNDRY}/openai", None, {"azure_endpoint": FOUNDRY, "api_version": GA}),
-    (GATEWAY, "azure_openai", {"azure_endpoint": GATEWAY, "api_version": GA}),
-    (
-        f"{GATEWAY}/openai/deployments/D",
-        "azure_openai",
-        {"azure_endpoint": GATEWAY, "azure_deployment": "D", "api_version": GA},
-    ),
-    ("http://127.0.0.1:9000", "azure_openai", {"azure_endpoint": "http://127.0.0.1:9000", "api_version": GA}),
+    (f"{US}/openai/deployments/D", None, {"azure_endpoint": US, "azure_deployment": "D"}),
+    (f"{FOUNDRY}/openai", None, {"azure_endpoint": FOUNDRY}),
+    (GATEWAY, "azure_openai", {"azure_endpoint": GATEWAY}),
+    (f"{GATEWAY}/openai/deployments/D", "azure_openai", {"azure_endpoint": GATEWAY, "azure_deployment": "D"}),
+    (LOCAL, "azure_openai", {"azure_endpoint": LOCAL}),
 ]
-BASES = [
-    (f"{AZURE}/openai/v1/", None, {"base_url": f"{AZURE}/openai/v1/"}),
+OPENAI_CLIENT = [
+    (f"{AZURE}/openai/v1/", None, AS_API_KEY | {"base_url": f"{AZURE}/openai/v1/"}),
     (
         f"{AZURE}/openai/v1?api-version=preview",
         None,
-        {"base_url": f"{AZURE}/openai/v1/", "version": "preview"},
+        AS_API_KEY | {"base_url": f"{AZURE}/openai/v1/", "default_query": {"api-version": "preview"}},
     ),
-    (FOUNDRY, None, {"base_url": f"{FOUNDRY}/openai/v1"}),
-    (PROJECT, None, {"base_url": f"{PROJECT}/openai/v1"}),
-    (f"{FOUNDRY}/models", None, {"base_url": f"{FOUNDRY}/models", "version": MODELS["api-version"]}),
-    (f"{GATEWAY}/openai/v1", "foundry", {"base_url": f"{GATEWAY}/openai/v1"}),
-]
-# These take the key as a bearer, which is how the official client sends it unasked.
-BEARERS = [
+    (FOUNDRY, None, AS_API_KEY | {"base_url": f"{FOUNDRY}/openai/v1"}),
+    (PROJECT, None, AS_API_KEY | {"base_url": f"{PROJECT}/openai/v1"}),
+    (f"{FOUNDRY}/models", None, AS_API_KEY | {"base_url": f"{FOUNDRY}/models", "default_query": MODELS}),
+    (f"{GATEWAY}/openai/v1", "foundry", AS_API_KEY | {"base_url": f"{GATEWAY}/openai/v1"}),
     ("https://api.openai.com", None, {}),
     (None, "openai", {}),
     ("eu.api.openai.com/v1/chat/completions", None, {"data_residency": "eu"}),
     (f"{GATEWAY}/v1", "openai", {"base_url": f"{GATEWAY}/v1"}),
-    (
-        "https://x.eastus.models.ai.azure.com",
-        None,
-        {"base_url": "https://x.eastus.models.ai.azure.com", "default_query": MODELS},
+    (SERVERLESS, None, {"base_url": SERVERLESS, "default_query": MODELS}),
+]
+SHAPES = [
+    *(
+        (pasted, provider, AsyncAzureOpenAI, {"api_version": GA} | options)
+        for pasted, provider, options in AZURE_CLIENT
     ),
+    *((pasted, provider, AsyncOpenAI, options) for pasted, provider, options in OPENAI_CLIENT),
 ]
 
 
@@ -99,12 +96,6 @@ async def sent(client: AsyncOpenAI, recorder: Recorder, operation: str, model: s
     return recorder.seen[-1]
 
 
-def key_sent(request: httpx2.Request, endpoint: Endpoint) -> bool:
-    """Return whether the key is in the expected header."""
-    expected = f"Bearer {KEY}" if endpoint.key_header == "authorization" else KEY
-    return request.headers.get(endpoint.key_header) == expected
-
-
 @pytest.fixture
 def recorder(monkeypatch):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_VERSION", "AZURE_OPENAI_ENDPOINT", "OPENAI_ORG_ID"):
@@ -113,58 +104,20 @@ def recorder(monkeypatch):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "options"), DEPLOYMENTS)
-async def test_deployment_style_is_what_the_azure_client_sends(pasted, provider, options, operation, recorder):
-    """URL, key header and the body's model are those of AsyncAzureOpenAI."""
+@pytest.mark.parametrize(("pasted", "provider", "client_class", "options"), SHAPES)
+async def test_requests_are_what_the_official_client_sends(
+    pasted, provider, client_class, options, operation, recorder
+):
+    """URL, header of the key and the body's model are those of the official client for that API."""
     endpoint = parse_endpoint(pasted, provider=provider)
     model = options.get("azure_deployment", "my model/1")
-    client = AsyncAzureOpenAI(**options, api_key=KEY, max_retries=0, http_client=recorder.client)
+    options = {"api_key": KEY} | options
+    client = client_class(**options, max_retries=0, http_client=recorder.client)
 
     request = await sent(client, recorder, operation, model)
 
+    is_bearer = client_class is AsyncOpenAI and "default_headers" not in options
     assert str(request.url) == endpoint.url(operation, model)
-    assert key_sent(request, endpoint)
+    assert ("authorization" if is_bearer else "api-key") == endpoint.key_header
+    assert (f"Bearer {KEY}" if is_bearer else KEY) == request.headers[endpoint.key_header]
     assert json.loads(request.content)["model"] == endpoint.model_in_body(model)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "options"), BASES)
-async def test_v1_and_models_are_what_the_client_sends_to_that_base(pasted, provider, options, operation, recorder):
-    """
-    URL and the body's model are those of AsyncOpenAI with that base, and the key goes as `api-key`.
-
-    AsyncOpenAI by itself would send the key as a bearer, which Azure takes too. `api-key` is what Azure
-    documents for keys and what gateways look for, so the client is configured to send it, and must still agree.
-    """
-    endpoint = parse_endpoint(pasted, provider=provider)
-    query = {"api-version": options["version"]} if "version" in options else None
-    client = AsyncOpenAI(
-        base_url=options["base_url"],
-        default_query=query,
-        default_headers={"api-key": KEY},
-        api_key="unused",
-        max_retries=0,
-        http_client=recorder.client,
-    )
-
-    request = await sent(client, recorder, operation, "m")
-
-    assert str(request.url) == endpoint.url(operation, "m")
-    assert endpoint.key_header == "api-key"
-    assert key_sent(request, endpoint)
-    assert json.loads(request.content)["model"] == endpoint.model_in_body("m")
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "options"), BEARERS)
-async def test_openai_is_what_the_client_sends(pasted, provider, options, operation, recorder):
-    """URL, bearer and the body's model are those of AsyncOpenAI."""
-    endpoint = parse_endpoint(pasted, provider=provider)
-    client = AsyncOpenAI(**options, api_key=KEY, max_retries=0, http_client=recorder.client)
-
-    request = await sent(client, recorder, operation, "m")
-
-    assert str(request.url) == endpoint.url(operation, "m")
-    assert endpoint.key_header == "authorization"
-    assert key_sent(request, endpoint)
-    assert json.loads(request.content)["model"] == endpoint.model_in_body("m")

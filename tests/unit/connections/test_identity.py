@@ -84,10 +84,17 @@ def federated(authority: Authority) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("vault")
 async def test_the_managed_identity_has_a_token() -> None:
-    """On Azure, tokens of the app's own tenant come from its managed identity, and are cached."""
-    async with opened() as identity:
+    """
+    On Azure, tokens of the app's own tenant come from its managed identity, one credential for each, and are cached. It
+    can't get tokens of a customer's tenant: without ENTRA_CLIENT_ID the connection is invalid.
+    """
+    async with opened(client_id="one") as identity:
         first = await identity.token(SCOPE, None)
         second = await identity.token(SCOPE, None)
+        with pytest.raises(ConnectionInvalid, match="ENTRA_CLIENT_ID"):
+            await identity.token(SCOPE, TENANT)
+        assert identity.credential() is identity.credential("one")
+        assert identity.credential() is not identity.credential("two")
 
     assert first.reveal().startswith("local-")
     assert first == second
@@ -95,52 +102,22 @@ async def test_the_managed_identity_has_a_token() -> None:
 
 
 @pytest.mark.usefixtures("vault")
-async def test_one_credential_per_identity() -> None:
-    """There is one credential for each user-assigned identity."""
-    async with opened(client_id="one") as identity:
-        assert identity.credential() is identity.credential("one")
-        assert identity.credential() is not identity.credential("two")
-
-
-@pytest.mark.usefixtures("vault")
-async def test_a_foreign_tenant_needs_an_app_registration() -> None:
-    """A managed identity can't get tokens of a customer's tenant: without ENTRA_CLIENT_ID the connection is invalid."""
-    async with opened() as identity:
-        with pytest.raises(ConnectionInvalid, match="ENTRA_CLIENT_ID"):
-            await identity.token(SCOPE, TENANT)
-
-
-@pytest.mark.usefixtures("vault")
 async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(authority: Authority) -> None:
-    """The request names tenant, app registration and scope, and has the identity's own token as its assertion."""
+    """
+    The request names tenant, app registration and scope, and has the identity's own token as its assertion. Each tenant
+    has its own token, which is requested once; jobs that need their first token at the same time all get one.
+    """
     async with opened(**federated(authority)) as identity:
-        token = await identity.token(SCOPE, TENANT)
+        tokens = [await identity.token(SCOPE, tenant) for tenant in (TENANT, "b", TENANT, "b")]
+        at_once = await asyncio.gather(*(identity.token(SCOPE, "c") for _ in range(20)))
 
-    ((path, form),) = authority.requests
-    assert f"/{TENANT}/oauth2/v2.0/token" == path
-    assert "theirs-1" == token.reveal()
+    (path, form), (other, _), *_ = authority.requests
+    assert [f"/{TENANT}/oauth2/v2.0/token", "/b/oauth2/v2.0/token"] == [path, other]
+    assert ["theirs-1", "theirs-2", "theirs-1", "theirs-2"] == [token.reveal() for token in tokens]
+    assert all(int(token.reveal().removeprefix("theirs-")) > 2 for token in at_once)
     assert (APP, "client_credentials", SCOPE) == (form["client_id"], form["grant_type"], form["scope"])
     assert form["client_assertion"].startswith("local-")
     assert "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" == form["client_assertion_type"]
-
-
-@pytest.mark.usefixtures("vault")
-async def test_tokens_are_cached_by_tenant(authority: Authority) -> None:
-    """Each tenant has its own token, requested once."""
-    async with opened(**federated(authority)) as identity:
-        tokens = [await identity.token(SCOPE, tenant) for tenant in ("a", "b", "a", "b")]
-
-    assert ["theirs-1", "theirs-2", "theirs-1", "theirs-2"] == [token.reveal() for token in tokens]
-    assert ["/a/oauth2/v2.0/token", "/b/oauth2/v2.0/token"] == [path for path, _ in authority.requests]
-
-
-@pytest.mark.usefixtures("vault")
-async def test_many_jobs_of_a_tenant_get_a_token(authority: Authority) -> None:
-    """Jobs that need their first token at the same time all get one."""
-    async with opened(**federated(authority)) as identity:
-        tokens = await asyncio.gather(*(identity.token(SCOPE, TENANT) for _ in range(20)))
-
-    assert all(token.reveal().startswith("theirs-") for token in tokens)
 
 
 @pytest.mark.usefixtures("vault")
@@ -151,31 +128,31 @@ async def test_many_jobs_of_a_tenant_get_a_token(authority: Authority) -> None:
         (400, "application/json", f'{{"error": "unauthorized_client", "error_description": "{APP}"}}'),
         (503, "text/html", f"<html>{TENANT} {APP}</html>"),
         (200, "application/json", "{"),
+        "https://localhost:1",
+        None,
     ],
-    ids=["401", "400", "503", "no JSON"],
+    ids=["401", "400", "503", "no JSON", "unreachable", "no managed identity"],
 )
-async def test_a_refusal_by_entra_is_unavailable(authority: Authority, refusal: tuple[int, str, str]) -> None:
-    """If Entra issues no token, the job may be retried; its error names no tenant and no app."""
-    status, kind, text = refusal
-    authority.refusal = web.Response(status=status, content_type=kind, text=text)
+async def test_without_a_token_the_endpoint_is_unavailable(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str, str] | str | None
+) -> None:
+    """If Entra or the managed identity issues no token, the job may be retried; its error names no tenant, no app."""
+    options = federated(authority)
+    if refusal is None:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
+    elif isinstance(refusal, str):
+        options["authority"] = refusal
+    else:
+        status, kind, text = refusal
+        authority.refusal = web.Response(status=status, content_type=kind, text=text)
 
-    async with opened(**federated(authority)) as identity:
+    async with opened(**options) as identity:
         with pytest.raises(ProviderUnavailable, match=r"Entra issued no token") as raised:
-            await identity.token(SCOPE, TENANT)
+            await identity.token(SCOPE, TENANT if refusal else None)
 
     assert raised.value.facts.transient
     assert TENANT not in str(raised.value)
     assert APP not in str(raised.value)
-
-
-@pytest.mark.usefixtures("vault")
-async def test_unreachable_entra_is_unavailable(authority: Authority) -> None:
-    """If Entra can't be reached, the job may be retried."""
-    options = federated(authority) | {"authority": "https://localhost:1"}
-
-    async with opened(**options) as identity:
-        with pytest.raises(ProviderUnavailable, match="Entra issued no token"):
-            await identity.token(SCOPE, TENANT)
 
 
 @pytest.mark.usefixtures("vault")
@@ -187,16 +164,6 @@ async def test_an_invalid_tenant_is_the_connections_fault(authority: Authority, 
             await identity.token(SCOPE, tenant)
 
     assert [] == authority.requests
-
-
-async def test_an_app_without_an_identity_gets_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the endpoint of the managed identity refuses, there is no token for now."""
-    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
-    monkeypatch.setenv("IDENTITY_HEADER", "x")
-
-    async with opened(retry_total=0) as identity:
-        with pytest.raises(ProviderUnavailable, match="Entra issued no token"):
-            await identity.token(SCOPE, None)
 
 
 def test_azure_identity_is_imported_on_first_use() -> None:
