@@ -22,40 +22,48 @@ SHIPPED = [
 ]
 
 
-def properties(file: str, kind: str) -> dict[str, Any]:
-    """The constant properties of the first resource of a type in a module."""
+@pytest.mark.parametrize(
+    ("file", "kind", "expected"),
+    [
+        (
+            "storage.bicep",
+            "Microsoft.Storage/storageAccounts@",
+            {
+                "allowSharedKeyAccess": False,
+                "allowBlobPublicAccess": False,
+                "allowCrossTenantReplication": False,
+                "minimumTlsVersion": "TLS1_2",
+                "supportsHttpsTrafficOnly": True,
+            },
+        ),
+        (
+            "vault.bicep",
+            "Microsoft.KeyVault/vaults@",
+            {
+                "enableRbacAuthorization": True,
+                "enableSoftDelete": True,
+                "softDeleteRetentionInDays": 90,
+                "enablePurgeProtection": True,
+            },
+        ),
+        (
+            "vault.bicep",
+            "Microsoft.Insights/diag",
+            {"logs": [{"categoryGroup": "audit", "enabled": True}], "logAnalyticsDestinationType": "Dedicated"},
+        ),
+        ("monitoring.bicep", "Microsoft.Insights/components@", {"DisableLocalAuth": True}),
+        ("monitoring.bicep", "Microsoft.Oper", {"features": {"disableLocalAuth": True}}),
+    ],
+)
+def test_resources_are_locked(file: str, kind: str, expected: dict[str, Any]):
+    """
+    Storage accounts: no shared keys, no public blobs, TLS 1.2, https. The vault: roles, soft delete for 90 days, purge
+    protection, and reads logged into a table of their own, AZKVAuditLogs. Telemetry accepts no key.
+    """
     body = next(body for type_, body in read(INFRA / "app" / file).resources() if type_.startswith(kind))
-    return value(members_of(body)["properties"], {})
+    properties = value(members_of(body)["properties"], {})
 
-
-def test_storage_accepts_no_key_and_no_anonymous_reader():
-    """Storage accounts: no shared keys, no public blobs, TLS 1.2, https."""
-    assert {
-        "allowSharedKeyAccess": False,
-        "allowBlobPublicAccess": False,
-        "allowCrossTenantReplication": False,
-        "minimumTlsVersion": "TLS1_2",
-        "supportsHttpsTrafficOnly": True,
-    }.items() <= properties("storage.bicep", "Microsoft.Storage/storageAccounts@").items()
-
-
-def test_vault_uses_roles_and_can_not_be_purged():
-    """The vault: roles, soft delete for 90 days, purge protection, and reads logged into a table of their own."""
-    assert {
-        "enableRbacAuthorization": True,
-        "enableSoftDelete": True,
-        "softDeleteRetentionInDays": 90,
-        "enablePurgeProtection": True,
-    }.items() <= properties("vault.bicep", "Microsoft.KeyVault/vaults@").items()
-    logging = properties("vault.bicep", "Microsoft.Insights/diag")
-    assert [{"categoryGroup": "audit", "enabled": True}] == logging["logs"]
-    assert "Dedicated" == logging["logAnalyticsDestinationType"]  # AZKVAuditLogs
-
-
-def test_telemetry_accepts_no_key():
-    """Neither Application Insights nor the workspace accepts a key."""
-    assert properties("monitoring.bicep", "Microsoft.Insights/components@")["DisableLocalAuth"] is True
-    assert properties("monitoring.bicep", "Microsoft.Oper")["features"] == {"disableLocalAuth": True}
+    assert expected == {name: properties.get(name) for name in expected}
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)

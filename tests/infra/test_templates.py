@@ -18,58 +18,44 @@ FILES = sorted(INFRA.rglob("*.bicep*"))
 TEMPLATES = [file for file in FILES if file.suffix == ".bicep"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(INFRA)))
-def test_every_file_is_bicep(file: Path):
-    """Every file of the templates parses, without an error or a missing token."""
-    assert [] == read(file).syntax_errors()
-
-
-@pytest.mark.parametrize("source", [b"param a string =\n", b"resource x 'A@1' = {\n  name: 'a'\n", b"var a = [1, 2\n"])
-def test_parser_finds_syntax_errors(source: bytes):
-    """A file that isn't Bicep has syntax errors."""
-    assert [] != Bicep(Path("broken.bicep"), source).syntax_errors()
-
-
-def test_bicep_in_the_docs_parses(tmp_path: Path):
-    """Each block of Bicep in the docs parses, too."""
-    blocks = [
-        block
-        for page in sorted((ROOT / "docs").rglob("*.md"))
-        for block in re.findall(r"^```bicep\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    ]
+def test_every_file_is_bicep():
+    """Every file of the templates, and each block of Bicep in the docs, parses without an error or a missing token."""
+    pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"^```bicep\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
     assert blocks
-    for number, block in enumerate(blocks):
-        file = tmp_path / f"{number}.bicep"
-        file.write_text(block, encoding="utf-8")
-        assert [] == read(file).syntax_errors()
+
+    assert [] == [error for file in FILES for error in read(file).syntax_errors()]
+    assert [] == [error for block in blocks for error in Bicep(Path("docs.bicep"), block.encode()).syntax_errors()]
 
 
-def test_parser_finds_a_missing_brace_anywhere():
-    """A module without one of its closing braces has syntax errors."""
+def test_parser_finds_syntax_errors():
+    """A file that isn't Bicep, and a module without one of its closing braces, has syntax errors."""
+    sources = [b"param a string =\n", b"resource x 'A@1' = {\n  name: 'a'\n", b"var a = [1, 2\n"]
     for file in FILES:
         source = file.read_bytes()
-        for start in [brace.start() for brace in re.finditer(rb"^\s*[}\]]$", source, re.MULTILINE)][:5]:
-            without = source[:start] + source[start + len(re.match(rb"\s*[}\]]", source[start:])[0]) :]  # type: ignore[index]
-            assert [] != Bicep(file, without).syntax_errors()
+        braces = [brace.span() for brace in re.finditer(rb"^\s*[}\]]$", source, re.MULTILINE)][:5]
+        sources += [source[:start] + source[end:] for start, end in braces]
+
+    assert [] == [source for source in sources if not Bicep(Path("broken.bicep"), source).syntax_errors()]
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.name)
-def test_modules_exist_and_get_their_parameters(file: Path):
-    """A module that is used exists, gets every parameter without a default, and none that it doesn't have."""
-    for module in read(file).modules():
-        template = read(module.file)
-
-        assert template.required() <= set(module.params)
-        assert set(module.params) <= set(template.declarations("parameter"))
-
-
-@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.name)
-def test_resources_have_only_members_of_resources(file: Path):
-    """A resource has a name, and no member that resources don't have: a typo is found without the compiler."""
+def test_names_in_a_template_are_right(file: Path):
+    """
+    A module that is used exists and gets every parameter without a default, and none that it doesn't have. A resource
+    has a name, and no member that resources don't have. Parameters and variables occur outside their own declarations.
+    """
+    bicep = read(file)
+    text = re.sub(r"//.*", "", bicep.source.decode())
     allowed = {"parent", "scope", "name", "location", "tags", "kind", "sku", "identity", "properties", "dependsOn"}
+    names = [*bicep.declarations("parameter"), *bicep.declarations("variable")]
 
-    for kind, body in read(file).resources():
+    for module in bicep.modules():
+        template = read(module.file)
+        assert template.required() <= set(module.params) <= set(template.declarations("parameter"))
+    for kind, body in bicep.resources():
         assert {"name"} <= set(members_of(body)) <= allowed, kind
+    assert [] == [name for name in names if len(re.findall(rf"\b{name}\b", text)) < 2]
 
 
 def test_outputs_that_are_used_exist():
@@ -81,34 +67,17 @@ def test_outputs_that_are_used_exist():
     assert [] == [(symbol, name) for symbol, name in used if name not in outputs.get(symbol, set())]
 
 
-@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.name)
-def test_every_parameter_and_variable_is_used(file: Path):
-    """Every parameter and variable occurs outside its own declaration, so setting it has an effect."""
-    bicep = read(file)
-    text = re.sub(r"//.*", "", bicep.source.decode())
-
-    assert [] == [
-        name
-        for kind in ("parameter", "variable")
-        for name in bicep.declarations(kind)
-        if len(re.findall(rf"\b{name}\b", text)) < 2
-    ]
-
-
-def test_parameters_are_described():
-    """Every parameter of main.bicep has a description."""
-    assert set(MAIN.declarations("parameter")) == set(MAIN.descriptions())
-
-
 def test_azd_parameters_have_the_templates_defaults():
-    """main.parameters.json has every parameter, takes each from the environment, and has the same defaults."""
+    """Every parameter of main.bicep has a description; main.parameters.json takes each from the environment or has the
+    same default.
+    """
     parameters = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
     expected = {
         name: str(text).lower() if isinstance(text, bool) else str(text) for name, text in MAIN.defaults().items()
     }
     matches = {name: re.fullmatch(r"\$\{([A-Z_]+)(?:=(.*))?\}", each["value"]) for name, each in parameters.items()}
 
-    assert set(MAIN.declarations("parameter")) == set(parameters)
+    assert set(MAIN.declarations("parameter")) == set(MAIN.descriptions()) == set(parameters)
     assert expected == {name: match[2] for name, match in matches.items() if match and match[2] is not None}
     assert MAIN.required() == {name for name, match in matches.items() if match and match[2] is None}
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.bicep import read
-
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 DEPLOY = (ROOT / ".github/workflows/deploy.yml").read_text()
@@ -34,19 +32,17 @@ def test_workflow_signs_in_with_a_federated_credential():
 
 
 def test_workflow_shows_changes_before_it_makes_them():
-    """The preview comes first; the deployment waits for it."""
-    jobs = yaml.safe_load(DEPLOY)["jobs"]
+    """
+    The preview comes first, and the deployment waits for it. One deployment runs at a time; a run that waits for its
+    reviewer doesn't delay the previews of later ones.
+    """
+    flow = yaml.safe_load(DEPLOY)
+    jobs = flow["jobs"]
 
     assert "azd provision --preview --no-prompt" in [step.get("run") for step in jobs["preview"]["steps"]]
     assert "preview" == jobs["deploy"]["needs"]
-
-
-def test_waiting_deployment_blocks_only_deployments():
-    """One deployment at a time; a run that waits for its reviewer doesn't delay the previews of later ones."""
-    flow = yaml.safe_load(DEPLOY)
-
     assert "concurrency" not in flow
-    assert ["deploy"] == [name for name, job in flow["jobs"].items() if "concurrency" in job]
+    assert ["deploy"] == [name for name, job in jobs.items() if "concurrency" in job]
 
 
 def test_page_limits_every_environment_of_the_workflow():
@@ -72,8 +68,5 @@ def test_workflow_runs_the_projects_own_checks_and_the_compiler():
 
 
 def test_page_says_that_the_compiler_did_not_run():
-    """The page lists what was not run, such as the compiler; the syntax of the template is tested here."""
-    page = (ROOT / "docs/deploy.md").read_text()
-
-    assert "## What was not run" in page
-    assert read(ROOT / "infra/main.bicep").syntax_errors() == []
+    """The page lists what was not run, such as the compiler."""
+    assert "## What was not run" in (ROOT / "docs/deploy.md").read_text()

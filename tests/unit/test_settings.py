@@ -21,123 +21,47 @@ def read(**environment: str) -> Settings:
     return read_settings(REQUIRED | environment)
 
 
-def refusal(environment: dict[str, str]) -> str:
-    """The message for an invalid environment. It must not show a secret."""
-    with pytest.raises(SettingInvalid) as raised:
-        read_settings(environment)
-    assert "MARK" not in str(raised.value)
-    return str(raised.value)
-
-
-def test_settings_have_defaults():
-    """Only storage is required; what is not switched on is off."""
-    assert (
-        Settings(
-            job_storage=StorageAccount(Secret(REQUIRED["JobStorage"]), "", "", "", ""),
-            key_vault_url="",
-            key_vault_ca_file="",
-            azure_client_id="",
-            entra_client_id="",
-            static_connection=Secret(""),
-            allow_static_connection="",
-            allowed_endpoint_suffixes=(),
-            allow_local_endpoints=False,
-            allow_private_endpoints=False,
-            jobs_queue="jobs",
-            results_queue="results",
-            callbacks_queue="callbacks",
-            allowed_result_queues=(),
-            results_container="results",
-            input_containers=("inputs",),
-            jobs_table="jobs",
-        )
-        == read()
-    )
+NAMES = {
+    "key_vault_url": ("", " HTTPS://v.vault.azure.net/ ", "HTTPS://v.vault.azure.net/"),
+    "key_vault_ca_file": ("", "/ca.pem", "/ca.pem"),
+    "azure_client_id": ("", "a", "a"),
+    "entra_client_id": ("", "e", "e"),
+    "static_connection": (Secret(""), '{"api_key": "MARK"}', Secret('{"api_key": "MARK"}')),
+    "allow_static_connection": ("", "acme", "acme"),
+    "allowed_endpoint_suffixes": ((), "contoso.com, openai.azure.com;", ("contoso.com", "openai.azure.com")),
+    "allow_local_endpoints": (False, "true", True),
+    "allow_private_endpoints": (False, "1", True),
+    "jobs_queue": ("jobs", "j", "j"),
+    "poison_queue": ("jobs-poison", "", "j-poison"),
+    "results_queue": ("results", "r", "r"),
+    "callbacks_queue": ("callbacks", "c", "c"),
+    "allowed_result_queues": ((), "x;y", ("x", "y")),
+    "results_container": ("results", "rc", "rc"),
+    "input_containers": (("inputs",), "i1,i2", ("i1", "i2")),
+    "jobs_table": ("jobs", "t", "t"),
+}
+"""By setting in lower case: its default, and a text with the value that it means."""
 
 
 def test_every_setting_is_read():
-    """Each setting is in its field, without surrounding white space."""
-    settings = read(
-        KEY_VAULT_URL=" HTTPS://v.vault.azure.net/ ",
-        KEY_VAULT_CA_FILE="/ca.pem",
-        AZURE_CLIENT_ID="a",
-        ENTRA_CLIENT_ID="e",
-        STATIC_CONNECTION='{"api_key": "MARK"}',
-        ALLOW_STATIC_CONNECTION="acme",
-        ALLOWED_ENDPOINT_SUFFIXES="contoso.com, openai.azure.com;",
-        ALLOW_LOCAL_ENDPOINTS="true",
-        ALLOW_PRIVATE_ENDPOINTS="1",
-        JOBS_QUEUE="j",
-        RESULTS_QUEUE="r",
-        CALLBACKS_QUEUE="c",
-        ALLOWED_RESULT_QUEUES="x;y",
-        RESULTS_CONTAINER="rc",
-        INPUT_CONTAINERS="i1,i2",
-        JOBS_TABLE="t",
-    )
+    """Only storage is required. Each setting is in its field, without surrounding white space; no repr has a secret."""
+    settings = read(**{name.upper(): text for name, (_, text, _) in NAMES.items()})
 
-    assert (
-        Settings(
-            job_storage=settings.job_storage,
-            key_vault_url="HTTPS://v.vault.azure.net/",
-            key_vault_ca_file="/ca.pem",
-            azure_client_id="a",
-            entra_client_id="e",
-            static_connection=Secret('{"api_key": "MARK"}'),
-            allow_static_connection="acme",
-            allowed_endpoint_suffixes=("contoso.com", "openai.azure.com"),
-            allow_local_endpoints=True,
-            allow_private_endpoints=True,
-            jobs_queue="j",
-            results_queue="r",
-            callbacks_queue="c",
-            allowed_result_queues=("x", "y"),
-            results_container="rc",
-            input_containers=("i1", "i2"),
-            jobs_table="t",
-        )
-        == settings
-    )
-    assert "j-poison" == settings.poison_queue
-
-
-def test_settings_show_no_secret():
-    """Their repr contains neither the key of the storage account nor the static connection."""
-    assert "MARK" not in repr(read(STATIC_CONNECTION="MARK"))
-
-
-def test_storage_can_be_urls_and_an_identity():
-    """Three URLs replace the connection string, with a client id if one is set."""
-    settings = read_settings(URIS | {"JobStorage__clientId": "id-1"})
-
-    assert StorageAccount(None, *URIS.values(), "id-1") == settings.job_storage
+    assert {name: default for name, (default, _, _) in NAMES.items()} == {name: getattr(read(), name) for name in NAMES}
+    assert {name: value for name, (_, _, value) in NAMES.items()} == {name: getattr(settings, name) for name in NAMES}
+    assert "MARK" not in repr(settings)
 
 
 @pytest.mark.parametrize(
-    "environment",
+    ("environment", "account"),
     [
-        {},
-        {"JobStorage": ""},
-        {"JobStorage": "  "},
-        *({name: uri for name, uri in URIS.items() if name != missing} for missing in URIS),
-        URIS | {"JobStorage__tableServiceUri": " "},
-        {"AzureWebJobsStorage": "UseDevelopmentStorage=true"},
+        (REQUIRED, StorageAccount(Secret(REQUIRED["JobStorage"]), "", "", "", "")),
+        (URIS | {"JobStorage__clientId": "id-1"}, StorageAccount(None, *URIS.values(), "id-1")),
     ],
 )
-def test_storage_settings_must_be_complete(environment: dict[str, str]):
-    """Without a connection string, all three URLs are required."""
-    assert (
-        "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri "
-        "and JobStorage__tableServiceUri must all be set." == refusal(environment)
-    )
-
-
-@pytest.mark.parametrize("url", ["http://v.vault.azure.net", "v.vault.azure.net", "https:/v", "ftp://v"])
-def test_vault_is_https(url: str):
-    """A vault URL without https is refused."""
-    assert "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net." == refusal(
-        REQUIRED | {"KEY_VAULT_URL": url}
-    )
+def test_storage_is_a_connection_string_or_urls(environment: dict[str, str], account: StorageAccount):
+    """Three URLs replace the connection string, with a client id if one is set."""
+    assert account == read_settings(environment).job_storage
 
 
 @pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
@@ -153,20 +77,43 @@ def test_flags_are_read(name: str, text: str, flag: bool):
     assert flag == getattr(read(**{name: text}), name.lower())
 
 
-@pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
-@pytest.mark.parametrize("text", ["maybe", "2", "tru", "*", "yes,no"])
-def test_other_values_of_a_flag_are_refused(name: str, text: str):
-    """A value that is neither yes nor no is an error, not a default."""
-    assert f"{name} must be true or false." == refusal(REQUIRED | {name: text})
+INCOMPLETE = (
+    "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri "
+    "and JobStorage__tableServiceUri must all be set."
+)
+URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net."
 
 
-@pytest.mark.parametrize("name", ["RESULTS_QUEUE", "CALLBACKS_QUEUE"])
-@pytest.mark.parametrize("queue", ["work", "work-poison"])
-def test_no_other_queue_can_be_the_jobs_queue(name: str, queue: str):
-    """Results in the jobs queue would be read as jobs, in a loop."""
-    assert f"{name} must be a queue other than work and work-poison, which are for jobs." == refusal(
-        REQUIRED | {"JOBS_QUEUE": "work", name: queue}
-    )
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"JobStorage": ""}, INCOMPLETE),
+        ({"JobStorage": "  "}, INCOMPLETE),
+        *(({"JobStorage": ""} | URIS | {missing: ""}, INCOMPLETE) for missing in URIS),
+        ({"JobStorage": ""} | URIS | {"JobStorage__tableServiceUri": " "}, INCOMPLETE),
+        ({"JobStorage": "", "AzureWebJobsStorage": "UseDevelopmentStorage=true"}, INCOMPLETE),
+        *(({"KEY_VAULT_URL": url}, URL) for url in ("http://v.azure.net", "v.vault.azure.net", "https:/v", "ftp://v")),
+        *(
+            ({name: text}, f"{name} must be true or false.")
+            for name in ("ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS")
+            for text in ("maybe", "2", "tru", "*", "yes,no")
+        ),
+        *(
+            (
+                {"JOBS_QUEUE": "work", name: queue},
+                f"{name} must be a queue other than work and work-poison, which are for jobs.",
+            )
+            for name in ("RESULTS_QUEUE", "CALLBACKS_QUEUE")  # results among the jobs would be read as jobs
+            for queue in ("work", "work-poison")
+        ),
+    ],
+)
+def test_invalid_settings_are_refused(environment: dict[str, str], message: str):
+    """The message names the setting and what is valid, and shows no secret. An invalid value is not a default."""
+    with pytest.raises(SettingInvalid) as raised:
+        read_settings(REQUIRED | environment)
+
+    assert message == str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +95,6 @@ def room(name: str) -> str:
 
 
 IMPORTS = {name: imports_of(name) for name in TREES}
-OWN = {name: {module for module in imported if module.split(".")[0] == "shared"} for name, imported in IMPORTS.items()}
-MODULES = [name for name in TREES if name != "shared"]
 
 
 def test_modules_are_short():
@@ -123,37 +119,16 @@ def test_tests_import_no_other_tests():
     assert [] == [str(path.relative_to(ROOT)) for path, text in texts.items() if other.search(text)]
 
 
-def test_nobody_imports_the_triggers():
-    """What is shared knows neither the triggers nor what stands in for Azure on one machine."""
-    outer = {"function_app", "local", "tests", "dev", "benchmarks", "aijobs", "openapi"}
+def test_outside_packages_are_known_to_few():
+    """Each package from outside is imported in its own rooms; nothing else but the standard library is imported."""
+    users: dict[str, set[str]] = {}
+    for name, imported in IMPORTS.items():
+        for module in imported:
+            if module.split(".")[0] not in {"shared", *sys.stdlib_module_names}:
+                package = next((each for each in OUTSIDE if f"{module}.".startswith(f"{each}.")), module)
+                users.setdefault(package, set()).add(room(name))
 
-    assert set() == {module.split(".")[0] for imported in IMPORTS.values() for module in imported} & outer
-
-
-@pytest.mark.parametrize("package", OUTSIDE)
-def test_outside_packages_are_known_to_few(package: str):
-    """Each package from outside is imported in its own rooms and nowhere else."""
-    users = {
-        room(name)
-        for name, imported in IMPORTS.items()
-        for module in imported
-        if module == package or module.startswith(f"{package}.")
-    }
-
-    assert OUTSIDE[package] == users
-
-
-def test_nothing_else_from_outside_is_imported():
-    """There is no package from outside but those listed here, and the standard library."""
-    others = {
-        module
-        for imported in IMPORTS.values()
-        for module in imported
-        if module.split(".")[0] not in {"shared", *sys.stdlib_module_names}
-        and not any(module == package or module.startswith(f"{package}.") for package in OUTSIDE)
-    }
-
-    assert set() == others
+    assert OUTSIDE == users
 
 
 def test_few_modules_reveal_secrets():
@@ -200,23 +175,12 @@ def test_cold_start_loads_only_what_every_job_needs():
     assert set() == loaded & ONLY_SOME_JOBS_NEED
 
 
-Documented = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-
-
-def public(tree: ast.Module, path: str) -> list[tuple[str, Documented]]:
-    """The public functions and classes of a module, and the methods of those classes."""
+def public(node: ast.AST, path: str) -> list[tuple[str, ast.AST]]:
+    """A module with its public functions and classes, and the methods of those classes."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    imported: list[tuple[str, Documented]] = [(path, tree)]
-    for node in tree.body:
-        if isinstance(node, kinds) and not node.name.startswith("_"):
-            imported.append((f"{path}.{node.name}", node))
-            if isinstance(node, ast.ClassDef):
-                imported += [
-                    (f"{path}.{node.name}.{inner.name}", inner)
-                    for inner in node.body
-                    if isinstance(inner, kinds) and not inner.name.startswith("_")
-                ]
-    return imported
+    inside = node.body if isinstance(node, ast.Module | ast.ClassDef) else []
+    inner = [each for each in inside if isinstance(each, kinds) and each.name[0] != "_"]
+    return [(path, node), *(pair for each in inner for pair in public(each, f"{path}.{each.name}"))]
 
 
 def test_what_is_public_is_explained():
