@@ -14,7 +14,7 @@ from shared.jobs import attempt as attempts
 from tests.support import endpoint as endpoints
 from tests.support.harness import Harness, open_harness
 
-pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server_fixtures"]
+pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server"]
 
 # By default an example, and generating it, must take less than 200 ms. A busy machine needs longer.
 settings.register_profile("no deadline", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

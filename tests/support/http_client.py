@@ -11,7 +11,7 @@ from local.host.routes import Routes, read_route
 from shared.contract.documents import API_PREFIX
 from shared.http.messages import Request
 from shared.http.routes import ROUTES
-from tests.support.harness import Harness
+from tests.support.harness import Customer, Harness
 
 _ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
 
@@ -50,3 +50,15 @@ async def send(
     request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lower_case, content)
     response = await harness.services.http.handle(name, request)
     return HttpResponse(response.status, response.body, response.media_type, response.headers)
+
+
+async def post(customer: Customer, /, **members: Any) -> HttpResponse:
+    """The response to submitting a job of the customer."""
+    headers = members.pop("headers", {})
+    return await send(customer.harness, "POST", "jobs", json_body=customer.job(**members), headers=headers)
+
+
+async def run_queue(customer: Customer) -> list[dict[str, Any]]:
+    """Runs the customer's messages as the trigger does. Returns the results."""
+    results = [await customer.harness.deliver(body) for body in await customer.queued()]
+    return [json.loads(result) for result in results if result is not None]

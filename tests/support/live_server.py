@@ -1,4 +1,4 @@
-"""A live server: the app in a Functions host process, with the tests' Storage, vault and endpoint."""
+"""The app in a Functions host process, with the tests' Storage, vault and endpoint. Loaded with `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.stack.processes import Process
@@ -50,3 +51,10 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
                 yield LiveServer(harness, match[1], http, lines)
         finally:
             await process.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def live_server(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
+    """The session's live server."""
+    async with serve(azurite, vault, endpoint) as running:
+        yield running

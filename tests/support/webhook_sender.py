@@ -44,13 +44,6 @@ async def post_webhook(harness: Harness, customer: str, body: bytes, headers: Ma
     return await send(harness, "POST", f"webhooks/{customer}", body=body, headers=headers)
 
 
-async def run_queue(harness: Harness, customer: str) -> list[dict[str, Any]]:
-    """Runs the messages of the jobs queue as the trigger does. Returns the customer's results."""
-    bodies = [await harness.deliver(body) for body in await harness.messages(harness.environment["JOBS_QUEUE"])]
-    results = [json.loads(body) for body in bodies if body is not None]
-    return [result for result in results if result["customer"] == customer]
-
-
 def cloud_event(data: Any, **more: Any) -> dict[str, Any]:
     """A CloudEvent in structured JSON."""
     return {"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order", "data": data} | more

@@ -10,8 +10,7 @@ from shared.contract.decoding import MAX_CONTAINERS
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.jobs.inputs import MAX_INPUT_BYTES
 from tests.support.harness import Customer, Harness
-from tests.support.http_client import send
-from tests.support.http_jobs import post
+from tests.support.http_client import post, send
 
 LISTS = b"[]," * 200_000 + b"[]"
 TOO_MANY = "more than 200,000 lists and objects"

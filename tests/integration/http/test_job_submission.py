@@ -13,8 +13,7 @@ from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
-from tests.support.http_client import send
-from tests.support.http_jobs import post, run_queue
+from tests.support.http_client import post, run_queue, send
 
 
 async def test_the_same_job_again_is_the_existing_job(customer: Customer):

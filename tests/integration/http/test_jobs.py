@@ -9,8 +9,7 @@ import pytest
 from shared.http.jobs import MAX_PAGE_SIZE
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
-from tests.support.http_client import HttpResponse, send
-from tests.support.http_jobs import post, run_queue
+from tests.support.http_client import HttpResponse, post, run_queue, send
 
 
 async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):

@@ -11,7 +11,8 @@ from shared.contract.job import decode_job
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.webhooks.templates import fill
 from tests.support.doc_samples import blocks
-from tests.support.webhook_sender import Sender, cloud_event, run_queue
+from tests.support.http_client import run_queue
+from tests.support.webhook_sender import Sender, cloud_event
 
 ORDER = {
     "event": "order.paid",
@@ -32,7 +33,7 @@ async def test_a_foreign_event_becomes_a_job(sender: Sender):
     """The customer's template makes a job of an event from a system that does not know the app."""
     await sender.save_template(TEMPLATE)
     accepted = await sender.send(ORDER)
-    (result,) = await run_queue(sender.customer.harness, sender.customer.name)
+    (result,) = await run_queue(sender.customer)
 
     assert (202, "order-4711") == (accepted.status, accepted.json["job_id"])
     assert {"event": "order.paid", "by": "msg_1", "braces": "{{x}}"} == result["metadata"]
@@ -48,7 +49,7 @@ async def test_a_template_can_use_the_whole_cloud_event(sender: Sender):
         {"action": "chat", "input": {"prompt": "{{data.text}}"}, "metadata": {"type": "{{type}}", "id": "{{id}}"}}
     )
     accepted = await sender.send(cloud_event({"text": "Hi."}), webhook_id="evt")
-    (result,) = await run_queue(sender.customer.harness, sender.customer.name)
+    (result,) = await run_queue(sender.customer)
 
     assert (202, "evt") == (accepted.status, accepted.json["job_id"])
     assert {"type": "com.example.order", "id": "4711"} == result["metadata"]
@@ -92,7 +93,7 @@ async def test_with_a_template_the_event_itself_is_no_job(sender: Sender):
     """The template alone decides what the job is, also if an event looks like a job."""
     await sender.save_template({"action": "chat", "input": {"prompt": "Always this."}})
     await sender.send(sender.job(input={"prompt": "Something else."}, options={"max_retries": 20}))
-    await run_queue(sender.customer.harness, sender.customer.name)
+    await run_queue(sender.customer)
 
     (received,) = sender.customer.account.received
     assert "Always this." == received.json["messages"][0]["content"]

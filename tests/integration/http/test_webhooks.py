@@ -7,7 +7,8 @@ import re
 import pytest
 
 from shared.http.request_parsing import MAX_BODY_BYTES
-from tests.support.webhook_sender import Sender, cloud_event, run_queue
+from tests.support.http_client import run_queue
+from tests.support.webhook_sender import Sender, cloud_event
 
 
 async def test_a_signed_job_is_accepted_under_the_webhooks_id(sender: Sender):
@@ -19,7 +20,7 @@ async def test_a_signed_job_is_accepted_under_the_webhooks_id(sender: Sender):
         *(accepted.json[name] for name in ("status", "job_id", "customer")),
     )
     assert accepted.headers["Location"].endswith("/msg_p5jXN8AQM9LWM0D4loKWxJek")
-    (result,) = await run_queue(sender.customer.harness, sender.customer.name)
+    (result,) = await run_queue(sender.customer)
     assert "succeeded" == result["status"]
     response = await sender.send(sender.job(), webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", headers={"prefer": "wait=5"})
     assert (200, "Hello.") == (response.status, response.json["output"]["text"])
@@ -29,7 +30,7 @@ async def test_a_replay_returns_the_same_job(sender: Sender):
     """The same webhook again is the same job and one call, before and after it ran; other content is a conflict."""
     first = await sender.send(sender.job())
     again = await sender.send(sender.job())
-    await run_queue(sender.customer.harness, sender.customer.name)
+    await run_queue(sender.customer)
     after = await sender.send(sender.job())
     other = await sender.send(sender.job(input={"prompt": "Something else?"}))
 
@@ -101,7 +102,7 @@ async def test_a_cloud_event_contains_a_job(sender: Sender):
     assert [(202, "structured"), (202, "binary")] == [
         (response.status, response.json["job_id"]) for response in (first, second)
     ]
-    await run_queue(sender.customer.harness, sender.customer.name)
+    await run_queue(sender.customer)
     assert ["Hello?", "Hello?"] == [
         request.json["messages"][0]["content"] for request in sender.customer.account.received
     ]
