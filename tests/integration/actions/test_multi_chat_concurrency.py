@@ -102,15 +102,3 @@ async def test_refusal_of_all_prompts_stops_the_job(harness: Harness, refusal: A
     assert ("failed", code) == (result["status"], result["error"]["code"])
     assert model.calls.total() <= 4
     assert [] == await customer.usage()
-
-
-async def test_exhausted_quota_keeps_the_answers(harness: Harness):
-    """Prompts that were answered before the quota was exhausted keep their answers; the others have that error."""
-    customer = harness.customer(max_concurrency=1)
-    model = ScriptedModel().serve(customer)
-    model.scripts["2"] = [error(429, "insufficient_quota")]
-
-    result = await customer.run(**multi_chat([str(number) for number in range(6)]))
-
-    assert ("partial", 4, 3) == (result["status"], result["output"]["failed"], model.calls.total())
-    assert [None, None, *["quota_exhausted"] * 4] == codes(result)

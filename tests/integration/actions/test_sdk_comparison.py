@@ -8,8 +8,7 @@ occur.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,13 +282,6 @@ def pairs() -> Iterator[Any]:
             yield pytest.param(shape, case, id=f"{shape.name}: {case.action} {case.name}", marks=marks)
 
 
-@asynccontextmanager
-async def inference_client(kind: type[Any], url: str, key: str) -> AsyncIterator[Any]:
-    """Open a client of Foundry's older route."""
-    async with kind(endpoint=url, credential=AzureKeyCredential(key), retry_total=0) as client:
-        yield client
-
-
 async def call_sdk(shape: Shape, case: Case, url: str, key: str) -> None:
     """Make the case's request with the provider's SDK."""
     if shape.client is None:
@@ -299,7 +291,8 @@ async def call_sdk(shape: Shape, case: Case, url: str, key: str) -> None:
         extras = {key: value for key, value in case.members.items() if key not in own}
         if (response_format := named.get("response_format")) is not None:  # that SDK requires a class of its own
             named["response_format"] = JsonSchemaFormat(**response_format["json_schema"])
-        async with inference_client(kind, f"{url}{shape.path}", key) as client:
+        inference: Any = kind(endpoint=f"{url}{shape.path}", credential=AzureKeyCredential(key), retry_total=0)
+        async with inference as client:
             await getattr(client, name)(**named, model=DEPLOYMENT, model_extras=extras or None)
         return
     async with shape.client(url, key) as client:
@@ -355,16 +348,20 @@ async def test_requests_are_those_of_the_sdk(harness: Harness, shape: Shape, cas
     assert expected == actual
 
 
+HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
 async def test_prompts_are_the_sdks_chats(harness: Harness):
-    """`multi_chat` sends for each prompt what the SDK sends for it as a chat."""
+    """A prompt of `multi_chat`, or one with `system` and `history`, is sent as the SDK sends its messages."""
     customer, sdk_account = harness.customer(default_model=DEPLOYMENT), harness.endpoint.account()
     parameters = {"temperature": 0.5, "stop": ["\n"]}
-    prompts = ["One?", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two?"}]]
+    one, two = ({"role": "user", "content": text} for text in ("One?", "Two?"))
 
-    await customer.run(action="multi_chat", input={"prompts": prompts, "parameters": parameters})
+    await customer.run(action="multi_chat", input={"prompts": ["One?", [SYSTEM, two]], "parameters": parameters})
+    await customer.run(input={"system": "Be brief.", "history": HISTORY, "prompt": "Two?", "parameters": parameters})
     async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
-        for prompt in prompts:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        for messages in ([one], [SYSTEM, two], [SYSTEM, *HISTORY, two]):
             await client.chat.completions.create(model=DEPLOYMENT, messages=messages, **parameters)
 
     ours, theirs = ([received.json for received in account.received] for account in (customer.account, sdk_account))
@@ -384,16 +381,3 @@ async def test_post_without_a_body_is_the_sdks(harness: Harness):
     names = ("content-length", "content-type")
     assert ["0", None] == [ours.headers.get(name) for name in names]
     assert ["0", "application/json"] == [theirs.headers.get(name) for name in names]
-
-
-async def test_prompt_with_history_is_the_sdks_messages(harness: Harness):
-    """`system`, `history` and `prompt` are the messages that one would write for the SDK."""
-    customer, sdk_account = harness.customer(default_model=DEPLOYMENT), harness.endpoint.account()
-    history = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
-
-    await customer.run(input={"system": "Be brief.", "history": history, "prompt": "And now?"})
-    async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
-        system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "And now?"}
-        await client.chat.completions.create(model=DEPLOYMENT, messages=[system, *history, user])
-
-    assert sdk_account.received[0].json == customer.account.received[0].json
