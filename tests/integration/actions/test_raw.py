@@ -48,9 +48,7 @@ async def test_get_needs_no_model_and_is_not_billed(harness: Harness):
     """A job with only a path is a GET with the customer's key. It needs no model, and has no usage record."""
     customer = harness.customer(default_model=None)
     body = {"data": [{"id": "gpt-4o"}], "usage": {"prompt_tokens": 5}}
-    shown = {"x-request-id": "r", "x-ratelimit-remaining-tokens": "5", "location": "/y"}
-    hidden = {"set-cookie": "a=b", "x-internal": customer.account.key, "server": "s"}
-    customer.account.will_answer(reply(body, headers=shown | hidden))
+    customer.account.will_answer(reply(body))
 
     result = await run(customer, path="models")
 
@@ -61,8 +59,6 @@ async def test_get_needs_no_model_and_is_not_billed(harness: Harness):
     output = result["output"]
     assert ("succeeded", 200, "application/json") == (result["status"], output["status"], output["content_type"])
     assert body == output["json"]
-    assert "application/json" in output["headers"].pop("content-type")
-    assert shown == output["headers"]
     assert 0 == result["usage"]["calls"]
     assert "model" not in result
     assert [] == await customer.usage()

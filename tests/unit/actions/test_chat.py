@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.actions.chat import parse_chat
 from shared.errors import ContentFiltered, ProviderUnavailable
 from tests.support.memory_context import response
-
-
-def test_text_of_completions_is_in_the_choice():
-    """Completions, the older operation, have the text in the choice; the output is that of a chat."""
-    outcome = parse_chat(response({"choices": [{"text": "Hello."}]}), ["a became b"])
-
-    assert outcome.output is not None
-    assert ("Hello.", ["a became b"]) == (outcome.output["text"], outcome.output["adapted"])
 
 
 @pytest.mark.parametrize(
@@ -30,13 +24,23 @@ def test_response_without_choices_fails_and_is_billed(body: bytes):
     assert [(None, "req-1")] == [(call.tokens, call.request_id) for call in outcome.calls]
 
 
-@pytest.mark.parametrize("message", [None, "x", {}, {"content": None}, {"content": []}])
-def test_choice_without_text_has_none(message: object):
-    """`text` is null if the first choice's content is missing or is no string."""
-    outcome = parse_chat(response({"choices": [{"message": message}]}))
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        *(({"message": message}, None) for message in (None, "x", {}, {"content": None}, {"content": []})),
+        pytest.param({"text": "Hello."}, "Hello.", id="completions, the older operation"),
+    ],
+)
+def test_text_is_that_of_the_first_choice(choice: dict[str, Any], text: str | None):
+    """`text` is null if the first choice's content is missing or is no string. Adaptations are beside it."""
+    outcome = parse_chat(response({"choices": [choice]}), ["a became b"])
 
-    assert outcome.output is not None
-    assert outcome.output["text"] is None
+    assert {
+        "text": text,
+        "finish_reason": None,
+        "choices": [choice],
+        "adapted": ["a became b"],
+    } == outcome.output
 
 
 @pytest.mark.parametrize(
@@ -56,10 +60,8 @@ def test_filtered_choices_decide_the_status(reasons: list[str], status: str):
     outcome = parse_chat(response({"choices": choices}))
 
     assert (status, 1) == (outcome.status, len(outcome.calls))
-    if status == "succeeded":
-        assert outcome.error is None
-    else:
-        assert isinstance(outcome.error, ContentFiltered)
+    assert (status != "succeeded") is isinstance(outcome.error, ContentFiltered)
+    if isinstance(outcome.error, ContentFiltered):
         assert verdict == outcome.error.facts.detail["content_filter_result"]
 
 

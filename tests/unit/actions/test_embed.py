@@ -119,27 +119,19 @@ async def test_each_text_is_embedded_once(count: int, limit: int, attempts: list
     assert count == sum(call.consumed().input_tokens for call in [*ctx.billed, *outcome.calls])
 
 
-async def test_one_call_needs_no_step():
-    """A single call is recorded with the job, unless its blob has to be written after it."""
+async def test_one_call_is_a_step_only_for_a_file():
+    """A single call is recorded with the job; with `format: npy` it is a step, so its blob costs no second call."""
     ctx = MemoryContext(model())
 
     outcome = await run_action(embed, {"texts": ["1", "0"]}, ctx)
-
     assert ({}, 1) == (ctx.steps, len(outcome.calls))
 
-
-async def test_npy_of_one_call_is_billed_once():
-    """With `format: npy`, a single call is a step, so a later attempt that writes the blob makes no call."""
-    ctx = MemoryContext(model())
-    request = {"texts": ["1", "0"], "format": "npy"}
-
-    first, second = [await run_action(embed, request, ctx) for _ in range(2)]
-
+    first, second = [await run_action(embed, {"texts": ["1", "0"], "format": "npy"}, ctx) for _ in range(2)]
     assert first == second
-    assert {"vectors": 2, "dimensions": 2} == {name: first.output[name] for name in ("vectors", "dimensions")}
+    assert {"vectors": 2, "dimensions": 2, "blob": first.output["blob"]} == first.output
     assert ["embeddings.npy"] == list(ctx.blobs)
     assert [[1, 0.5], [0, 0.5]] == np.load(io.BytesIO(ctx.blobs["embeddings.npy"])).tolist()
-    assert ([2], 1, ()) == (sizes(ctx), len(ctx.billed), tuple(first.calls))
+    assert ([2, 2], 1, ()) == (sizes(ctx), len(ctx.billed), tuple(first.calls))
 
 
 @pytest.mark.parametrize(

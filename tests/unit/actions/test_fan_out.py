@@ -42,8 +42,9 @@ async def test_failed_part_does_not_end_the_others():
 
 
 def test_answered_parts_are_completed():
-    """Without an exception that concerns the whole job, the outcome is the completed one."""
+    """The outcome is the completed one. It says if a part's key was refused: another one may help."""
     assert COMPLETED == joined("a", "b", InvalidJob("No."))
+    assert joined("a", REJECTED).rejected is REJECTED
 
 
 def test_longest_wait_defers_the_job():
@@ -53,11 +54,6 @@ def test_longest_wait_defers_the_job():
     assert isinstance(outcome, Deferred)
     assert (60, 2) == (outcome.reason.delay_s, outcome.reason.retries)
     assert COMPLETED == outcome.fallback
-
-
-def test_rejected_key_is_reported():
-    """If a part's key was refused, the outcome says so, so that the job can be run again with another key."""
-    assert joined("a", REJECTED).rejected is REJECTED
 
 
 def test_other_exceptions_are_raised():

@@ -69,21 +69,18 @@ def test_golden_responses_exist():
 
 @pytest.mark.parametrize("path", RESPONSES, ids=lambda path: path.stem)
 def test_golden_responses_have_the_sdks_types(path: Path):
-    """A golden response has the types of the provider's SDK, and only the undocumented members that it lists."""
-    sample = golden(path)
+    """
+    A golden response has the types of the provider's SDK, and only the undocumented members that it lists.
 
-    assert set(sample["undocumented"]) == undocumented(parsed_by_sdk(sample["action"], sample["body"]))
-
-
-@pytest.mark.parametrize("path", RESPONSES, ids=lambda path: path.stem)
-def test_sdks_types_refuse_other_responses(path: Path):
-    """The SDK's types refuse a golden response in which a member is missing or has another type."""
+    The types are strict: without a member, or with one of another type, they refuse it.
+    """
     sample = golden(path)
     action, body = sample["action"], sample["body"]
     (items,) = (name for name in ("choices", "data") if name in body)
     changes = [{"created" if "created" in body else "model": []}, {"usage": {"prompt_tokens": "7"}}]
     changes += [{items: [{"message": 1, "url": 1}]}] if action != "embed" else []
 
+    assert set(sample["undocumented"]) == undocumented(parsed_by_sdk(action, body))
     for change in changes:
         with pytest.raises(ValidationError):
             parsed_by_sdk(action, body | change)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions.image_response import parse_images, refuses_n
-from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.contract.result import Usage
+from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from tests.support.image_samples import PNG
 from tests.support.memory_context import response
 
@@ -51,48 +52,31 @@ def test_images_and_common_members_are_read():
 
     assert [{"data": PNG}, {"url": "https://x/1.png", "revised_prompt": "A grey cat"}] == generated.images
     assert {"size": "1x1", "quality": "hd", "output_format": "png", "background": "opaque"} == generated.common
-    assert (9, 272, 2) == (
-        generated.call.consumed().input_tokens,
-        generated.call.consumed().output_tokens,
-        generated.call.consumed().images,
-    )
+    assert Usage(calls=1, input_tokens=9, output_tokens=272, images=2) == generated.call.consumed()
 
 
 @pytest.mark.parametrize(
-    ("item", "detail"),
+    ("item", "kind", "detail"),
     [
-        ({"content_filter_results": VERDICT}, {"content_filter_result": VERDICT}),
-        ({"error": {"code": "contentFilter"}}, {}),
-        ({"error": {"code": "moderation_blocked"}, "content_filter_results": 7}, {}),
+        ({"content_filter_results": VERDICT}, ContentFiltered, {"content_filter_result": VERDICT}),
+        ({"error": {"code": "contentFilter"}}, ContentFiltered, {}),
+        ({"error": {"code": "moderation_blocked"}, "content_filter_results": 7}, ContentFiltered, {}),
+        (7, ProviderUnavailable, {}),
+        ({}, ProviderUnavailable, {}),
+        ({"b64_json": "&"}, ProviderUnavailable, {}),
+        ({"b64_json": ""}, ProviderUnavailable, {}),
+        ({"url": ""}, ProviderUnavailable, {}),
+        ({"error": {"code": "server_error"}}, ProviderUnavailable, {}),
+        ({"content_filter_results": {"violence": {"filtered": False}, "hate": 1}}, ProviderUnavailable, {}),
     ],
 )
-def test_filtered_image_is_content_filtered(item: dict[str, Any], detail: dict[str, Any]):
-    """An image that the content filter stopped has an error of its own, with the verdicts; the others are kept."""
-    first, second = parse_images(response({"data": [item, {"b64_json": B64}]}), 2).images
+def test_item_without_an_image_is_an_error(item: Any, kind: type[UpstreamError], detail: dict[str, Any]):
+    """The content filter's has the verdicts; any other is the provider's failure. Only the others are counted."""
+    generated = parse_images(response({"data": [item, {"b64_json": B64}]}), 2)
 
-    assert isinstance(first["error"], ContentFiltered)
-    assert detail == first["error"].facts.detail
-    assert {"data": PNG} == second
-
-
-@pytest.mark.parametrize(
-    "item",
-    [
-        7,
-        {},
-        {"b64_json": "&"},
-        {"b64_json": ""},
-        {"url": ""},
-        {"error": {"code": "server_error"}},
-        {"content_filter_results": {"violence": {"filtered": False}, "hate": 1}},
-    ],
-)
-def test_item_without_an_image_is_an_error(item: Any):
-    """An item without an image is the provider's failure, and is not counted."""
-    generated = parse_images(response({"data": [item]}), 1)
-
-    assert [ProviderUnavailable] == [type(image["error"]) for image in generated.images]
-    assert 0 == generated.call.images
+    first, second = generated.images
+    assert (kind, detail) == (type(first["error"]), first["error"].facts.detail)
+    assert ({"data": PNG}, 1) == (second, generated.call.images)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"data": 3}'])
