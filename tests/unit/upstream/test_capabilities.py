@@ -33,16 +33,14 @@ def test_the_least_recently_used_keys_are_forgotten():
     assert [False, False, True, True] == remembered
 
 
-@pytest.mark.parametrize("status", [401, 404, 429, 500])
-def test_only_a_refused_request_is_read(status: int):
-    """Another error that quotes a parameter asks for no adaptation."""
-    body = {"error": {"code": "unsupported_parameter", "param": "temperature", "message": "Unsupported: 'temperature'"}}
+@pytest.mark.parametrize("status", [401, 404, 429, 500, None])
+def test_only_a_refused_request_is_read(status: int | None):
+    """Another error that quotes a parameter, or one without a status, asks for no adaptation."""
+    message = "Unsupported parameter: 'temperature'"
+    body = {"error": {"code": "unsupported_parameter", "param": "temperature", "message": message}}
+    error = map_error(status, {}, json.dumps(body).encode()) if status else ProviderUnavailable(message)
 
-    adaptation = read_adaptation(
-        map_error(status, {}, json.dumps(body).encode()), {"temperature": 1}, droppable=SAMPLING
-    )
-
-    assert adaptation is None
+    assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None
 
 
 BODIES = st.dictionaries(
@@ -68,10 +66,3 @@ def test_an_adaptation_removes_one_parameter(body: dict[str, int], detail: dict[
             name: value for name, value in adapted.items() if name in body
         }
         assert set(adapted) - set(body) <= {adaptation.new_name}
-
-
-def test_an_unavailable_provider_asks_for_no_adaptation():
-    """An error without a status, such as a broken connection, asks for no adaptation."""
-    error = ProviderUnavailable("Unsupported parameter: 'temperature'")
-
-    assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None

@@ -40,6 +40,7 @@ RESPONSES = {
     "400": RequestRejected("No.", UpstreamFacts(status=400)),
     "429": RateLimited("Slower.", UpstreamFacts(status=429, transient=True)),
     "filtered": ContentFiltered("No.", UpstreamFacts(status=400)),
+    "403": CredentialRejected("No permission.", UpstreamFacts(status=403)),
     "500 for good": ProviderUnavailable("No.", UpstreamFacts(status=500)),
 }
 
@@ -83,7 +84,10 @@ def case() -> Case:
 
 @pytest.mark.parametrize("outcome", [DOWN, SLOW], ids=["down", "slow"])
 def test_it_opens_after_failed_tries_in_a_row(case: Case, outcome: UpstreamError):
-    """After FAILURES failed tries in a row it is open; one fewer does nothing."""
+    """
+    After FAILURES failed tries in a row it is open; one fewer does nothing. If the job has no retry left, the reason
+    itself is raised.
+    """
     case.fail(outcome, FAILURES - 1)
     assert "closed" == case.breaker.state
 
@@ -92,13 +96,20 @@ def test_it_opens_after_failed_tries_in_a_row(case: Case, outcome: UpstreamError
     error = case.prevents_a_try(retries=2)
     assert "open" == case.breaker.state
     assert (OPEN_S, 3) == (error.delay_s, error.retries)
-    assert ("provider_unavailable", {"breaker": "open"}) == (error.reason.code, error.reason.facts.detail)
     assert "failed 8 times in a row, so it is not called for 10 s" in str(error)
+    with pytest.raises(ProviderUnavailable) as raised:
+        case.attempt(retries=4)
+    for reason in (error.reason, raised.value):
+        assert ("provider_unavailable", {"breaker": "open"}) == (reason.code, reason.facts.detail)
+        assert reason.facts.status is None
 
 
 @pytest.mark.parametrize("outcome", [*RESPONSES.values(), None], ids=[*RESPONSES, "success"])
 def test_any_response_resets_it(case: Case, outcome: UpstreamError | None):
-    """Any response, also 4xx or 429, resets the count; any number of them does not open it."""
+    """
+    Any response, also 4xx or 429, resets the count; any number of them does not open it. A 403 refuses one operation or
+    model: jobs that the key has permission for continue.
+    """
     for _ in range(3):
         case.fail(times=FAILURES - 1)
         for _ in range(2 * FAILURES):
@@ -106,17 +117,6 @@ def test_any_response_resets_it(case: Case, outcome: UpstreamError | None):
                 case.attempt(outcome)
 
     assert "closed" == case.breaker.state
-
-
-def test_a_job_without_retries_left_ends(case: Case):
-    """If no retry is left, the reason itself is raised; its detail names the breaker."""
-    case.fail()
-
-    with pytest.raises(ProviderUnavailable) as raised:
-        case.attempt(retries=4)
-
-    assert {"breaker": "open"} == raised.value.facts.detail
-    assert raised.value.facts.status is None
 
 
 def test_it_is_open_for_longer_each_time(case: Case):
@@ -149,23 +149,19 @@ def test_it_keeps_working_however_long_the_endpoint_is_down(case: Case):
 
 
 def test_one_call_probes(case: Case):
-    """When its time is over, one call probes the endpoint; others wait for its outcome."""
+    """
+    When its time is over, one call probes the endpoint. A job that waits for its outcome made no try, so it keeps its
+    retries.
+    """
     case.fail()
     case.advance(OPEN_S)
     with case.breaker.attempt(0, 4):
         error = case.prevents_a_try()
         assert (PROBE_S, {"breaker": "half_open"}) == (error.delay_s, error.reason.facts.detail)
+        assert [4] * 10 == [case.prevents_a_try(retries=4).retries for _ in range(10)]
 
     case.attempt()
     assert "closed" == case.breaker.state
-
-
-def test_a_slow_probe_costs_other_jobs_no_retries(case: Case):
-    """A job that waits for another's probe made no try, so it keeps its retries."""
-    case.fail()
-    case.advance(OPEN_S)
-    with case.breaker.attempt(0, 4):
-        assert [4] * 10 == [case.prevents_a_try(retries=4).retries for _ in range(10)]
 
 
 @pytest.mark.parametrize("end", [asyncio.CancelledError, RuntimeError, KeyboardInterrupt])
@@ -213,36 +209,24 @@ def test_a_refused_key_opens_it(case: Case):
     assert "closed" == case.breaker.state
 
 
-def test_a_missing_permission_does_not_open_it(case: Case):
-    """A 403 refuses one operation or model: jobs that the key has permission for continue."""
-    case.fail(CredentialRejected("No permission.", UpstreamFacts(status=403)), 10 * REFUSALS)
-
-    case.attempt()
-
-
-def test_a_new_version_has_a_breaker_of_its_own():
-    """A rotated secret, another connection and another customer are tried at once."""
+def test_a_new_version_has_a_breaker_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """
+    A rotated secret, another connection and another customer are tried at once. Beyond MAX_ENTRIES, the least recently
+    used breakers are forgotten.
+    """
+    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
     breakers = Breakers(clock=ManualClock())
     case = Case(ManualClock(), breakers.of("acme", "default", "v1"))
     case.fail(REFUSED, REFUSALS)
-
     for other in (("acme", "default", "v2"), ("acme", "eu", "v1"), ("other", "default", "v1")):
         assert "closed" == breakers.of(*other).state
+
+    for numbers in (range(6), range(9, 18)):
+        assert case.breaker is breakers.of("acme", "default", "v1")
+        for number in numbers:
+            breakers.of(f"c{number}", "default", "v1")
+
     assert case.breaker is breakers.of("acme", "default", "v1")
-
-
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    """The least recently used breakers are forgotten."""
-    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
-    breakers = Breakers(clock=ManualClock())
-    first = breakers.of("first", "default", "v1")
-    for number in range(9):
-        breakers.of(f"c{number}", "default", "v1")
-    assert first is breakers.of("first", "default", "v1")
-    for number in range(9, 18):
-        breakers.of(f"c{number}", "default", "v1")
-
-    assert first is breakers.of("first", "default", "v1")
     assert 10 == len(breakers._breakers)
 
 

@@ -30,26 +30,6 @@ async def fetch(client: UpstreamClient, url: str) -> Response:
     return await context_of(client, "http://127.0.0.1", ApiKey("api-key", Secret("k"))).fetch(url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://images.example.com/a.png",
-        "https://10.0.0.5/a.png",
-        "https://169.254.169.254/metadata",
-        "https://localhost.localdomain@evil.example/a",
-        "ftp://images.example.com/a.png",
-        "file:///etc/passwd",
-        "data:image/png;base64,AAAA",
-        "https://" + "a" * 70_000,
-    ],
-)
-async def test_forbidden_urls_are_not_fetched(url: str):
-    """Only https to a public name is fetched: no plain http, no IP address, no other scheme."""
-    async with open_client() as client:
-        with pytest.raises(ProviderUnavailable):
-            await client.fetch(url, timeout_s=5)
-
-
 async def test_loopback_is_fetched_only_if_it_is_allowed(image_host: ImageHost):
     """A URL on this machine is fetched if ALLOW_LOCAL_ENDPOINTS is on, and refused otherwise."""
     async with open_client() as client:
@@ -59,17 +39,12 @@ async def test_loopback_is_fetched_only_if_it_is_allowed(image_host: ImageHost):
             await fetch(client, f"{image_host.url}/x")
 
 
-async def test_transient_failure_is_retried(image_host: ImageHost):
-    """A fetch that failed temporarily is tried again."""
+async def test_temporary_failure_is_retried(image_host: ImageHost):
+    """A fetch that failed temporarily is tried again; for a wait that is too long for a call, the job is requeued."""
     image_host.answers["/flaky"] = [web.Response(status=503, headers={"retry-after-ms": "1"})]
-    async with open_client() as client:
-        assert PNG == (await fetch(client, f"{image_host.url}/flaky")).body
-
-
-async def test_long_wait_requeues_the_job(image_host: ImageHost):
-    """If the host requests a longer wait than a call can wait, the job is requeued for that time."""
     image_host.answers["/later"] = [web.Response(status=503, headers={"retry-after": "90"})]
     async with open_client() as client:
+        assert PNG == (await fetch(client, f"{image_host.url}/flaky")).body
         with pytest.raises(UpstreamRetryLater) as wait:
             await fetch(client, f"{image_host.url}/later")
 

@@ -72,30 +72,17 @@ async def closing(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def test_public_address_is_called(open_client: OpenClient, network: Network, account: Account):
-    """A name with a public address is called at that address only."""
-    await call(open_client(PUBLIC), account)
-
-    assert [PUBLIC] == network.called
-    assert NAME == account.received[0].headers["host"]
-
-
 @pytest.mark.parametrize("address", FORBIDDEN)
 async def test_forbidden_address_is_not_called(
     open_client: OpenClient, network: Network, account: Account, address: str
 ):
-    """A name with a private, local, metadata or platform address is refused before anything is connected."""
+    """
+    A name with a private, local, metadata or platform address is refused before anything is connected, also if it was
+    public at the first call and is not at a later connection.
+    """
     with pytest.raises(ConnectionInvalid):
         await call(open_client(address), account)
-
     assert [] == network.called
-
-
-@pytest.mark.parametrize("address", FORBIDDEN)
-async def test_name_that_resolves_to_a_forbidden_address_later_is_refused(
-    open_client: OpenClient, network: Network, account: Account, address: str
-):
-    """A name that is public at the first call and not at a later connection is refused at that one."""
     client = open_client(PUBLIC, address)
     account.will_answer(closing)
 
@@ -120,46 +107,45 @@ async def test_new_connection_goes_to_an_address_that_was_checked(
     assert [PUBLIC, PUBLIC] == network.called
 
 
-@pytest.mark.parametrize("address", ["10.0.0.5", "169.254.169.254", "127.0.0.1", "[::1]", "[::ffff:10.0.0.5]"])
+LITERAL = ["10.0.0.5", "169.254.169.254", "127.0.0.1", "[::1]", "[::ffff:10.0.0.5]"]
+DISGUISED = ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "①②⑦.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [*((address, ConnectionInvalid) for address in LITERAL), *((address, JobError) for address in DISGUISED)],
+)
 async def test_literal_address_is_checked_on_connection(
-    open_client: OpenClient, network: Network, account: Account, address: str
+    open_client: OpenClient, network: Network, account: Account, address: str, fault: type[JobError]
 ):
-    """An IP address in a URL, which no name server resolves, is refused by the socket itself."""
-    with pytest.raises(ConnectionInvalid):
-        await call(open_client(PUBLIC), account, f"http://{address}/v1/x")
+    """
+    An IP address in a URL, which no name server resolves, is refused by the socket itself; a host that some resolvers
+    read as one is refused, or is a name like any other.
+    """
+    resolved = "10.0.0.5" if address in DISGUISED else PUBLIC
+    with pytest.raises(fault):
+        await call(open_client(resolved), account, f"http://{address}/v1/x")
 
     assert [] == network.called
 
 
-@pytest.mark.parametrize("address", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "①②⑦.0.0.1"])
-async def test_disguised_address_is_not_called(
-    open_client: OpenClient, network: Network, account: Account, address: str
+PLATFORM = ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
+
+
+@pytest.mark.parametrize(
+    ("switch", "address", "other"),
+    [("allow_private", "10.0.0.5", "127.0.0.1"), ("allow_local", "127.0.0.1", "10.0.0.5")],
+)
+async def test_private_and_local_addresses_are_called_if_switched_on(
+    open_client: OpenClient, network: Network, account: Account, switch: str, address: str, other: str
 ):
-    """A host that some resolvers read as a local address is refused, or is a name like any other."""
-    with pytest.raises(JobError):
-        await call(open_client("10.0.0.5"), account, f"http://{address}/v1/x")
-
-    assert [] == network.called
-
-
-async def test_private_addresses_are_called_if_switched_on(open_client: OpenClient, network: Network, account: Account):
-    """ALLOW_PRIVATE_ENDPOINTS allows private addresses, but neither this machine nor the platform."""
-    await call(open_client("10.0.0.5", allow_private=True), account)
-    for address in ("127.0.0.1", "169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"):
+    """ALLOW_PRIVATE_ENDPOINTS and ALLOW_LOCAL_ENDPOINTS allow one each, and neither of them the platform."""
+    await call(open_client(address, **{switch: True}), account)
+    for forbidden in (other, *PLATFORM):
         with pytest.raises(ConnectionInvalid):
-            await call(open_client(address, allow_private=True), account)
+            await call(open_client(forbidden, **{switch: True}), account)
 
-    assert ["10.0.0.5"] == network.called
-
-
-async def test_this_machine_is_called_if_switched_on(open_client: OpenClient, network: Network, account: Account):
-    """ALLOW_LOCAL_ENDPOINTS allows loopback, but neither private addresses nor the platform."""
-    await call(open_client("127.0.0.1", allow_local=True), account)
-    for address in ("10.0.0.5", "169.254.169.254", "168.63.129.16"):
-        with pytest.raises(ConnectionInvalid):
-            await call(open_client(address, allow_local=True), account)
-
-    assert ["127.0.0.1"] == network.called
+    assert [address] == network.called
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -170,23 +156,19 @@ async def test_redirect_is_not_followed(
     """A redirect is a refused request, wherever it points; nothing is sent to the new location."""
     account.will_answer(error(status, location=location))
 
-    with pytest.raises(RequestRejected, match="redirect"):
+    with pytest.raises(RequestRejected, match="redirect") as raised:
         await call(open_client(PUBLIC), account)
 
+    assert "elsewhere" not in str(raised.value)
     assert ([PUBLIC], 1) == (network.called, len(account.received))
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        *(
-            f"http://{NAME}/a.png",
-            "https://10.0.0.5/a.png",
-            "https://169.254.169.254/a",
-            "https://127.1/",
-            "ftp://x.y/z",
-        ),
+        *(f"http://{NAME}/a.png", "https://10.0.0.5/a.png", "https://169.254.169.254/a", "https://127.1/"),
         *("https://[fd00::5]/", "https://localhost/", "http://127.0.0.1:8080/", f"https://u:p@{NAME}/", "//x", ""),
+        *("ftp://x.y/z", "file:///etc/passwd", "data:image/png;base64,AAAA", f"https://{'a' * 70_000}"),
         f"https://{NAME}/resolves-to-a-private-address",
     ],
 )
@@ -198,16 +180,17 @@ async def test_forbidden_address_in_a_response_is_not_fetched(open_client: OpenC
     assert [] == network.called
 
 
-async def test_proxies_of_the_environment_are_not_used(
+async def test_public_address_is_called(
     open_client: OpenClient, network: Network, account: Account, monkeypatch: pytest.MonkeyPatch
 ):
-    """A proxy would connect in place of the app, to addresses that nobody has checked."""
+    """A name with a public address is called at that address only, and not by a proxy, which would connect for us."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://10.9.9.9:3128")
 
     await call(open_client(PUBLIC), account)
 
     assert [PUBLIC] == network.called
+    assert NAME == account.received[0].headers["host"]
 
 
 async def test_credential_of_a_request_is_never_sent(open_client: OpenClient, network: Network, account: Account):
@@ -220,29 +203,10 @@ async def test_credential_of_a_request_is_never_sent(open_client: OpenClient, ne
     assert [PUBLIC] == network.called
 
 
-ENDPOINTS = {
-    "plain http": f"http://{NAME}",
-    "no suffix allowed": "https://ai.contoso.example/openai/v1",
-    "suffix within the name": f"https://{NAME}.contoso.example",
-    "suffix without its dot": "https://evilopenai.azure.com",
-    "user name": f"https://{NAME}@contoso.example",
-    "this machine": "http://127.0.0.1:8080/openai/v1",
-    "this machine by name": "https://localhost/openai/v1",
-    "private address": "https://10.0.0.5/openai/v1",
-    "metadata address": "https://169.254.169.254/openai/v1",
-    "IPv6 address": "https://[fd00::5]/openai/v1",
-    "short address": "https://127.1/openai/v1",
-    "address as a number": "https://2852039166/openai/v1",
-    "backslash": f"https://contoso.example\\.{NAME}",
-    "fragment": f"https://contoso.example#.{NAME}",
-    "allowed name, metadata address": f"https://{NAME}",
-}
-
-
 @pytest.mark.parametrize(
     ("url", "action"),
-    [*((url, "chat") for url in ENDPOINTS.values()), (f"https://{NAME}", "raw")],
-    ids=[*ENDPOINTS, "allowed name, metadata address, raw"],
+    [("https://ai.contoso.example/openai/v1", "chat"), (f"https://{NAME}", "chat"), (f"https://{NAME}", "raw")],
+    ids=["no suffix allowed", "allowed name, metadata address", "allowed name, metadata address, raw"],
 )
 async def test_job_on_a_forbidden_endpoint_fails(
     open_client: OpenClient, network: Network, endpoint: Endpoint, url: str, action: str

@@ -24,6 +24,7 @@ from shared.errors import (
 from shared.upstream.error_mapping import map_error, read_request_id, read_retry_after
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
+assert len(GOLDEN) == 36
 
 
 def body(code: object, message: object = "No.") -> bytes:
@@ -51,11 +52,6 @@ def test_golden_errors_are_mapped(path: Path):
     assert "MARK" not in str(error)
 
 
-def test_there_are_golden_errors():
-    """All golden error files are found."""
-    assert 36 == len(GOLDEN)
-
-
 @pytest.mark.parametrize("code", ["401", "content_filter", "insufficient_quota", "model_not_found", "x", None])
 @pytest.mark.parametrize("status", [401, 403])
 def test_text_of_a_refused_credential_is_never_quoted(status: int, code: str | None):
@@ -70,47 +66,29 @@ def test_text_of_a_refused_credential_is_never_quoted(status: int, code: str | N
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "transient"),
+    ("kind", "statuses"),
     [
-        (300, RequestRejected, False),
-        (304, RequestRejected, False),
-        (400, RequestRejected, False),
-        (404, RequestRejected, False),
-        (405, RequestRejected, False),
-        (408, UpstreamTimeout, True),
-        (409, RequestRejected, True),
-        (413, RequestRejected, False),
-        (422, RequestRejected, False),
-        (424, RequestRejected, False),
-        (429, RateLimited, True),
-        (500, ProviderUnavailable, True),
-        (503, ProviderUnavailable, True),
-        (529, ProviderUnavailable, True),
-        (599, ProviderUnavailable, True),
+        (RequestRejected, [300, 304, 400, 404, 405, 409, 413, 422, 424]),
+        (UpstreamTimeout, [408]),
+        (RateLimited, [429]),
+        (ProviderUnavailable, [500, 503, 529, 599]),
     ],
 )
-def test_status_alone_is_mapped(status: int, kind: type[UpstreamError], transient: bool):
-    """A response without a body is mapped by its status."""
-    error = map_error(status, {}, b"")
+def test_status_alone_is_mapped(kind: type[UpstreamError], statuses: list[int]):
+    """
+    A response without a body is mapped by its status. `x-should-retry` precedes the status in whether it is worth a
+    retry; a value that is neither true nor false is ignored.
+    """
+    for status in statuses:
+        error = map_error(status, {}, b"")
+        transient = kind is not RequestRejected or status == 409
+        by_header = {"": transient, "maybe": transient, "false": False, "true": True}
 
-    assert (kind, transient, {}) == (type(error), error.facts.transient, error.facts.detail)
-    assert str(error).endswith(".")
-
-
-@pytest.mark.parametrize(
-    ("status", "header", "transient"),
-    [
-        (500, "false", False),
-        (429, "false", False),
-        (400, "true", True),
-        (500, "true", True),
-        (500, "maybe", True),
-        (400, "", False),
-    ],
-)
-def test_endpoint_decides_whether_to_retry(status: int, header: str, transient: bool):
-    """`x-should-retry` precedes the status; a value that is neither true nor false is ignored."""
-    assert transient == map_error(status, {"x-should-retry": header}, b"").facts.transient
+        assert (kind, transient, {}) == (type(error), error.facts.transient, error.facts.detail)
+        assert str(error).endswith(".")
+        assert by_header == {
+            value: map_error(status, {"x-should-retry": value}, b"").facts.transient for value in by_header
+        }
 
 
 @pytest.mark.parametrize(
@@ -180,24 +158,20 @@ def test_request_id_is_the_providers(headers: dict[str, str], expected: str | No
     assert expected == read_request_id(headers)
 
 
-def test_long_texts_are_quoted_on_one_line_and_cut():
-    """A provider's text is quoted on one line, 500 characters of it."""
-    error = map_error(400, {}, body("x", "a\n\n b\t" + "c" * 600))
-
-    assert f"The endpoint refused the request (400): a b {'c' * 496}…" == str(error)
-
-
-@pytest.mark.parametrize("message", [None, "", " \n", 7, ["x"], {"x": 1}])
-def test_a_message_that_is_no_text_is_not_quoted(message: object):
-    """Without a message there is only our own sentence."""
-    assert "The endpoint refused the request (400)." == str(map_error(400, {}, body("x", message)))
-
-
-def test_a_message_cut_within_a_character_is_quoted():
-    """A message that ends in half a surrogate pair is quoted, with U+FFFD in its place."""
-    data = rb'{"error": {"code": "x", "message": "No \ud83d"}}'
-
-    assert "The endpoint refused the request (400): No \ufffd" == str(map_error(400, {}, data)).rstrip(".")
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("a\n\n b\t" + "c" * 600, f": a b {'c' * 496}…"),
+        ("No \ud83d.", ": No \ufffd."),
+        *((message, ".") for message in (None, "", " \n", 7, ["x"], {"x": 1})),
+    ],
+)
+def test_the_message_of_a_provider_is_quoted(text: object, quoted: str):
+    """
+    It is quoted on one line, 500 characters of it, with U+FFFD in place of half a surrogate pair. Without a text there
+    is only our own sentence.
+    """
+    assert f"The endpoint refused the request (400){quoted}" == str(map_error(400, {}, body("x", text)))
 
 
 @pytest.mark.parametrize(

@@ -36,22 +36,12 @@ def waits(used: int, **options: object) -> list[float]:
 
 
 def test_temporary_failures_are_retried_as_often_as_the_job_says():
-    """A temporary failure is retried `max_retries` times, and not once more."""
-    retried = [decide(TEMPORARY, used, max_retries=3) is not None for used in range(5)]
-
-    assert [True, True, True, False, False] == retried
-
-
-def test_a_state_counts_its_retries():
-    """One call with three retries gets three, each counted."""
+    """A temporary failure is retried `max_retries` times, each counted, and not once more."""
     state = RetryState(Options(max_retries=3))
     retried = [state.decide(TEMPORARY) is not None for _ in range(5)]
 
     assert ([True, True, True, False, False], 3) == (retried, state.used)
-
-
-def test_without_retries_the_first_failure_is_the_last():
-    """With no retries allowed there is no second try, even if the server names a wait."""
+    assert retried == [decide(TEMPORARY, used, max_retries=3) is not None for used in range(5)]
     assert decide(TEMPORARY, max_retries=0) is None
     assert decide(LIMITED, max_retries=0) is None
 
@@ -77,53 +67,50 @@ def test_the_servers_wait_wins(seconds: float, exponential: bool):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "inline"), [(0, True), (MAX_INLINE_WAIT_S, True), (MAX_INLINE_WAIT_S + 0.1, False)]
+    ("seconds", "inline", "wait"),
+    [
+        (0, True, 0),
+        (MAX_INLINE_WAIT_S, True, MAX_INLINE_WAIT_S),
+        (MAX_INLINE_WAIT_S + 0.1, False, MAX_INLINE_WAIT_S + 0.1),
+        (30 * 86_400, False, MAX_DELAY_S),
+    ],
 )
-def test_a_long_wait_is_not_waited_in_the_call(seconds: float, inline: bool):
-    """The call sits out a short wait; for a longer one the job is requeued."""
-    decision = decide(RateLimited("x", replace(LIMITED.facts, retry_after_s=seconds)))
-
-    assert decision is not None
-    assert (inline, seconds) == (decision.inline, decision.wait_s)
+def test_a_long_wait_is_not_waited_in_the_call(seconds: float, inline: bool, wait: float):
+    """The call sits out a short wait; for a longer one the job is requeued, for a week at most."""
+    assert Retry(wait, inline) == decide(RateLimited("x", replace(LIMITED.facts, retry_after_s=seconds)))
 
 
-@pytest.mark.parametrize(("delay_ms", "inline"), [(10_000, True), (10_001, False)])
-def test_a_long_backoff_is_not_waited_in_the_call(delay_ms: int, inline: bool):
-    """The same holds for a job's own long delay."""
-    decision = decide(TEMPORARY, retry_delay_ms=delay_ms, exponential_backoff=False)
+@pytest.mark.parametrize("used", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("delay_ms", "inline"), [(0, True), (1, True), (1500, True), (10_000, True), (10_001, False), (300_000, False)]
+)
+def test_without_backoff_each_wait_is_the_same(delay_ms: int, inline: bool, used: int):
+    """Without backoff the delay is what the job says, each time; a long one is not waited in the call either."""
+    decision = decide(TEMPORARY, used, retry_delay_ms=delay_ms, exponential_backoff=False)
 
-    assert decision is not None
-    assert inline == decision.inline
-
-
-def test_no_wait_is_longer_than_a_queue_can_hide_a_message():
-    """A server that names a month gets a week."""
-    assert wait_s(RateLimited("x", replace(LIMITED.facts, retry_after_s=30 * 86_400))) == MAX_DELAY_S
+    assert Retry(delay_ms / 1000, inline) == decision
 
 
-@pytest.mark.parametrize(("seconds", "progress", "counts"), [(0, False, True), (5, False, True), (5, True, False)])
-def test_a_short_wait_is_not_a_retry_while_other_calls_are_answered(seconds: float, progress: bool, counts: bool):
-    """Calls that share a deployment's limit wait for their turn, whatever retries are left."""
+@pytest.mark.parametrize(
+    ("seconds", "progress", "counts"),
+    [
+        (0, False, True),
+        (5, False, True),
+        (5, True, False),
+        (MAX_INLINE_WAIT_S + 1, False, False),
+        (MAX_INLINE_WAIT_S + 1, True, False),
+    ],
+)
+def test_a_wait_that_the_server_names_may_be_no_retry(seconds: float, progress: bool, counts: bool):
+    """
+    Calls that share a deployment's limit wait for their turn, whatever retries are left, while others are answered; for
+    a long wait the job is requeued until its deadline. About an endpoint that fails, answers to others say nothing.
+    """
     error = RateLimited("x", replace(LIMITED.facts, retry_after_s=seconds))
 
     assert counts == counts_as_retry(error, progress=progress)
     assert (None if counts else seconds) == wait_s(error, 4, max_retries=4, progress=progress)
-
-
-def test_a_wait_for_a_failing_endpoint_is_a_retry():
-    """That other calls are answered says nothing about one that fails."""
-    error = ProviderUnavailable("x", replace(LIMITED.facts, status=503))
-
-    assert counts_as_retry(error, progress=True)
-
-
-@pytest.mark.parametrize("progress", [False, True])
-def test_a_long_wait_that_the_server_names_is_not_a_retry(progress: bool):
-    """The job is requeued for it until its deadline."""
-    error = RateLimited("x", replace(LIMITED.facts, retry_after_s=MAX_INLINE_WAIT_S + 1))
-
-    assert not counts_as_retry(error, progress=progress)
-    assert MAX_INLINE_WAIT_S + 1 == wait_s(error, 4, max_retries=4, progress=progress)
+    assert counts_as_retry(ProviderUnavailable("x", replace(LIMITED.facts, status=503)), progress=progress)
 
 
 @pytest.mark.parametrize(("server_waits", "limit"), [(1, 0.2), (3, 0.8), (7, 12.8), (60, MINUTE)])
@@ -142,13 +129,6 @@ def test_the_wait_of_a_permanent_refusal_is_the_jobs():
     options = {"retry_on_all_errors": True, "exponential_backoff": False}
 
     assert (1.0, None) == (wait_s(error, 3, **options), wait_s(error, 4, **options))
-
-
-@pytest.mark.parametrize("used", [0, 1, 3])
-@pytest.mark.parametrize("delay_ms", [0, 1, 1500, 300_000])
-def test_without_backoff_each_wait_is_the_same(delay_ms: int, used: int):
-    """Without backoff the delay is what the job says, each time."""
-    assert delay_ms / 1000 == wait_s(TEMPORARY, used, retry_delay_ms=delay_ms, exponential_backoff=False)
 
 
 @pytest.mark.parametrize(
