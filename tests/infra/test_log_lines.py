@@ -28,14 +28,26 @@ def messages(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.name == NAMESPACE]
 
 
-async def test_finished_job_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
-    """The line of a finished job has its customer, status, code, tokens and time."""
-    customer = harness.customer()
+async def test_lines_of_jobs_are_extracted(harness: Harness, log: pytest.LogCaptureFixture):
+    """
+    A finished job's line has its customer, status, code, tokens and time; that of a job that is requeued because its
+    endpoint limits the rate the reason and delay; that of a breaker that opened its customer and connection.
+    """
+    customer, refused = harness.customer(), harness.customer(api_key="wrong")
+    limited, down = harness.customer(), harness.customer()
+    limited.account.will_answer(error(429, message="Slow down: wait.", retry_after="600"))
+    down.account.will_answer(*[error(503)] * 8)
     await customer.run(job_id="a.job")
+    await refused.run()
+    await limited.deliver()
+    for _ in range(8):
+        await down.deliver(options={"max_retries": 0})
 
-    (row,) = extract(alert_query("jobs-failing"), messages(log))
-
-    assert int(row.pop("run_ms")) >= 0
+    finished, rejected, requeued, opened = [
+        {row["customer"]: row for row in extract(alert_query(name), messages(log))}
+        for name in ("jobs-failing", "connections-refused", "customers-rate-limited", "endpoints-down")
+    ]
+    assert int(finished[customer.name].pop("run_ms")) >= 0
     assert {
         "customer": customer.name,
         "job_id": "a.job",
@@ -46,50 +58,14 @@ async def test_finished_job_is_extracted(harness: Harness, log: pytest.LogCaptur
         "calls": "1",
         "input_tokens": "11",
         "output_tokens": "7",
-    } == row
-
-
-async def test_rejected_credential_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
-    """A job whose key is rejected has its customer and code."""
-    customer = harness.customer(api_key="wrong")
-    await customer.run()
-
-    (row,) = extract(alert_query("connections-refused"), messages(log))
-
-    assert (customer.name, "failed", "credential_rejected") == (row["customer"], row["status"], row["code"])
+    } == finished[customer.name]
+    assert ["failed", "credential_rejected"] == [rejected[refused.name][name] for name in ("status", "code")]
     assert '"credential_rejected"' in alert_query("connections-refused")
-
-
-async def test_rate_limited_customer_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
-    """A job that is requeued because its endpoint limits the rate has its customer, reason and delay."""
-    customer = harness.customer()
-    customer.account.will_answer(error(429, message="Slow down: wait.", retry_after="600"))
-    await customer.deliver()
-
-    (row,) = extract(alert_query("customers-rate-limited"), messages(log))
-
-    assert (customer.name, "UpstreamRetryLater") == (row["customer"], row["reason"])
-    assert "(429)" in row["error"]
+    row = requeued[limited.name]
+    assert ("UpstreamRetryLater", True) == (row["reason"], "(429)" in row["error"])
     assert float(row["delay_s"]) >= 600
-
-
-async def test_open_breaker_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
-    """A breaker that opened has its customer and connection."""
-    customer = harness.customer()
-    customer.account.will_answer(*[error(503)] * 8)
-    for _ in range(8):
-        await customer.deliver(options={"max_retries": 0})
-
-    (row,) = extract(alert_query("endpoints-down"), messages(log))
-
-    assert {
-        "customer": customer.name,
-        "connection": "default",
-        "for_s": "10",
-        "failures": "8",
-        "refusals": "0",
-        "code": "provider_unavailable",
-    } == row
+    breaker = {"for_s": "10", "failures": "8", "refusals": "0", "code": "provider_unavailable"}
+    assert {down.name: {"customer": down.name, "connection": "default"} | breaker} == opened
 
 
 async def test_throttled_customer_is_extracted(log: pytest.LogCaptureFixture):

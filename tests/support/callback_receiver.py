@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from tests.support.loopback import Answer, serve
+
 BODY = b"MARKED-BODY-OF-THE-RECEIVER"
 """The body of every response but 204."""
 
@@ -49,11 +50,6 @@ async def abort(request: web.Request) -> web.StreamResponse:
 async def open_receiver() -> AsyncIterator[Receiver]:
     """Serve a receiver on a free loopback port."""
     receiver = Receiver()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", receiver.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/callback?token=MARKED-TOKEN"
-    yield receiver
-    await runner.cleanup()
+    async with serve(receiver.answer) as url:
+        receiver.url = f"{url}/callback?token=MARKED-TOKEN"
+        yield receiver

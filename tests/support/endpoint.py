@@ -19,6 +19,8 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from tests.support.loopback import Answer, serve
+
 
 @dataclass(frozen=True)
 class Received:
@@ -36,7 +38,6 @@ class Received:
         return json.loads(self.body)
 
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Around = Callable[[web.Request, Answer], Awaitable[web.StreamResponse]]
 
 
@@ -201,14 +202,5 @@ async def endless(request: web.Request) -> web.StreamResponse:
 async def start() -> AsyncIterator[Endpoint]:
     """Return the endpoint, on a free loopback port, until the end of the block."""
     endpoint = Endpoint("")
-    app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_route("*", "/{path:.*}", endpoint.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serve(endpoint.answer, client_max_size=64 * 1024 * 1024) as endpoint.url:
         yield endpoint
-    finally:
-        await runner.cleanup()

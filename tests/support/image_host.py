@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tests.support.image_samples import PNG
+from tests.support.loopback import serve
 
 
 class ImageHost:
@@ -30,13 +31,5 @@ class ImageHost:
 async def open_image_host() -> AsyncIterator[ImageHost]:
     """Serve images until the block ends."""
     host = ImageHost()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", host.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serve(host.answer) as host.url:
         yield host
-    finally:
-        await runner.cleanup()

@@ -37,8 +37,10 @@ from shared.telemetry.base import SILENT, Telemetry
 from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, completion, error, reply
+from tests.support.fakes import MemoryQueues
 from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import send
+from tests.support.loopback import serve
 
 ROOT = Path(__file__).parents[3]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -66,25 +68,21 @@ class Collected:
         """The spans by their names."""
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
+    def metrics(self, name: str) -> list[Any]:
+        """Return a metric's points."""
+        data = self.reader.get_metrics_data()
+        resources = data.resource_metrics if data else ()
+        metrics = [metric for resource in resources for scope in resource.scope_metrics for metric in scope.metrics]
+        return [point for metric in metrics if metric.name == name for point in metric.data.data_points]
+
     def points(self, name: str) -> list[tuple[Mapping[str, Any], Any]]:
         """Return a metric's points: attributes, and a counter's value or a histogram's sum."""
-        data = self.reader.get_metrics_data()
-        return [
-            (dict(point.attributes), getattr(point, "sum", None) if hasattr(point, "sum") else point.value)
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
+        points = self.metrics(name)
+        return [(dict(point.attributes), point.sum if hasattr(point, "sum") else point.value) for point in points]
 
     def count(self, name: str) -> int:
         """Return how many values a histogram has recorded."""
-        data = self.reader.get_metrics_data()
-        metrics = [
-            metric for resource in data.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics
-        ]
-        return sum(point.count for metric in metrics if metric.name == name for point in metric.data.data_points)
+        return sum(point.count for point in self.metrics(name))
 
     def as_text(self) -> str:
         """Return everything as text."""
@@ -138,30 +136,22 @@ def span_id(span: ReadableSpan) -> str:
     return f"{span.context.span_id:016x}"
 
 
-async def test_one_trace_from_the_request_through_the_queue_to_the_call(customer: Customer, collected: Collected):
-    """The caller's span, the request, the job and the call are one trace, each the parent of the next."""
-    await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT}, job_id="one"))
+@pytest.mark.parametrize(("traceparent", "parent"), [(TRACEPARENT, (TRACE, PARENT)), ("nonsense", None)])
+async def test_one_trace_from_the_request_through_the_queue_to_the_call(
+    customer: Customer, collected: Collected, traceparent: str, parent: tuple[str, str] | None
+):
+    """
+    The caller's span, the request, the job and the call are one trace, each the parent of the next. A request without
+    a valid traceparent starts a trace of its own. The customer's endpoint gets no trace header.
+    """
+    await customer.deliver(await submit(customer, {"traceparent": traceparent, "tracestate": "a=b"}, job_id="one"))
 
     request, job, call = (collected.spans[name] for name in ("POST /api/jobs", "job chat", "chat gpt-4o"))
-    assert (TRACE, PARENT) == ids(request)
-    assert (TRACE, span_id(request)) == ids(job)
-    assert (TRACE, span_id(job)) == ids(call)
+    trace = f"{request.context.trace_id:032x}"
+    assert (parent or (trace, "")) == ids(request)
+    assert (trace, span_id(request)) == ids(job)
+    assert (trace, span_id(job)) == ids(call)
     assert [SpanKind.SERVER, SpanKind.CONSUMER, SpanKind.CLIENT] == [span.kind for span in (request, job, call)]
-
-
-async def test_request_without_a_trace_begins_one(customer: Customer, collected: Collected):
-    """A request without a valid traceparent starts a trace of its own."""
-    await customer.deliver(await submit(customer, {"traceparent": "nonsense"}))
-
-    request, job = collected.spans["POST /api/jobs"], collected.spans["job chat"]
-    assert (request.context.trace_id, span_id(request)) == (job.context.trace_id, ids(job)[1])
-    assert request.parent is None
-
-
-async def test_endpoints_get_no_trace_headers(customer: Customer):
-    """The customer's endpoint gets no trace header."""
-    await customer.deliver(await submit(customer, {"traceparent": TRACEPARENT, "tracestate": "a=b"}))
-
     (received,) = customer.account.received
     assert {"traceparent", "tracestate", "baggage"}.isdisjoint(received.headers)
 
@@ -204,15 +194,9 @@ async def test_metrics_of_a_job(customer: Customer, collected: Collected):
     ((attributes, age),) = collected.points("customer_ai_jobs.queue_age")
     assert who | what == attributes
     assert 0 <= age < 60
-    tokens = {
-        attributes["gen_ai.token.type"]: (
-            count,
-            attributes["customer_ai_jobs.customer"],
-            attributes["gen_ai.request.model"],
-        )
-        for attributes, count in collected.points("gen_ai.client.token.usage")
-    }
-    assert {"input": (22, customer.name, "gpt-4o"), "output": (14, customer.name, "gpt-4o")} == tokens
+    named = ("gen_ai.token.type", "customer_ai_jobs.customer", "gen_ai.request.model")
+    tokens = [(count, *(by[name] for name in named)) for by, count in collected.points("gen_ai.client.token.usage")]
+    assert [(14, "output", customer.name, "gpt-4o"), (22, "input", customer.name, "gpt-4o")] == sorted(tokens)
     ((attributes, seconds),) = collected.points("gen_ai.client.operation.duration")
     assert (customer.name, "chat") == (attributes["customer_ai_jobs.customer"], attributes["gen_ai.operation.name"])
     assert 0 < seconds < 60
@@ -275,11 +259,8 @@ async def test_message_that_is_no_job_is_counted(customer: Customer, collected: 
     """A message that can't be read is a failed job without a span."""
     await customer.harness.deliver(b"nonsense")
 
-    expected = {
-        "customer_ai_jobs.status": "failed",
-        "error.type": "invalid_job",
-        "customer_ai_jobs.code": "invalid_job",
-    }
+    code = "invalid_job"
+    expected = {"customer_ai_jobs.status": "failed", "error.type": code, "customer_ai_jobs.code": code}
     assert ([(expected, 1)], {}) == (collected.points("customer_ai_jobs.jobs"), collected.spans)
 
 
@@ -314,22 +295,15 @@ async def test_requeued_job_keeps_its_trace(customer: Customer, collected: Colle
 
 async def test_all_attempts_of_a_job_are_one_trace(quiet: Harness, collected: Collected):
     """A job from the queue starts a trace with its first attempt, and its message then carries it."""
-    sent: list[bytes] = []
-
-    class RecordingQueues:
-        async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:  # noqa: ARG002
-            sent.append(body)
-
+    queues = MemoryQueues()
     harness = with_telemetry(quiet, collected.telemetry())
+    harness.services = replace(harness.services, queues=queues)
     customer = harness.customer()
-    customer.harness.services = replace(
-        harness.services,
-        queues=RecordingQueues(),  # type: ignore[arg-type]
-    )
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
     await customer.deliver(job_id="one")
-    await customer.deliver(sent[0])
-    await customer.deliver(sent[1])
+    for _ in range(2):
+        ((message, _),) = queues.sent.pop(harness.services.settings.jobs_queue)
+        await customer.deliver(message)
 
     first, *later = [span for span in collected.exporter.get_finished_spans() if span.name == "job chat"]
     assert [1, 2, 3] == [span.attributes["customer_ai_jobs.attempt"] for span in (first, *later)]
@@ -449,17 +423,10 @@ class Ingestion:
 async def ingestion() -> AsyncIterator[Ingestion]:
     """An ingestion endpoint on loopback."""
     ingestion = Ingestion()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", ingestion.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    ingestion.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield ingestion
-    if ingestion.silent is not None:
-        ingestion.silent.set()
-    await runner.cleanup()
+    async with serve(ingestion.answer) as ingestion.url:
+        yield ingestion
+        if ingestion.silent is not None:
+            ingestion.silent.set()
 
 
 @pytest.fixture
