@@ -113,7 +113,9 @@ async def test_a_deadline_counts_although_the_job_was_never_claimed(worker: Work
     assert [] == customer.account.received
 
 
-@pytest.mark.parametrize("submitted_at", [rfc3339(now() + timedelta(days=3)), "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize(
+    "submitted_at", [rfc3339(now() + timedelta(days=3)), "0001-01-01T00:00:00+14:00"], ids=["future", "past"]
+)
 async def test_a_caller_can_not_lengthen_a_deadline(worker: Worker, submitted_at: str):
     """A job with a submission time in the future, or before any deadline, ends when it would have without it."""
     customer = worker.customer()
