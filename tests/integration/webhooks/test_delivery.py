@@ -64,18 +64,10 @@ async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Rec
         Webhook(new_secret()).verify(body, headers)
 
 
-async def test_a_job_can_have_only_a_callback(customer: Customer, receiver: Receiver):
-    """A job with `queue` off delivers its result by callback."""
-    assert await customer.deliver(job_id="quiet", output={"callback": receiver.url, "queue": False}) is None
-    (message,) = await take(customer.harness)
-    await customer.harness.services.callbacks.deliver(message)
-
-    assert "succeeded" == json.loads(receiver.received[0][1])["status"]
-
-
 async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiver: Receiver):
-    """A job that failed or was cancelled calls back too."""
-    await customer.deliver(job_id="failed", model="m", connection="none", output={"callback": receiver.url})
+    """A job that failed or was cancelled calls back too, also if it publishes its result nowhere else."""
+    output = {"callback": receiver.url, "queue": False}
+    assert await customer.deliver(job_id="failed", model="m", connection="none", output=output) is None
     job = customer.job(job_id="off", output={"callback": receiver.url})
     assert 202 == (await send(customer.harness, "POST", "jobs", json_body=job)).status
     await send(customer.harness, "DELETE", f"jobs/{customer.name}/off")
@@ -85,16 +77,6 @@ async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiv
         await customer.harness.services.callbacks.deliver(message)
 
     assert ["connection_not_found", "cancelled"] == [json.loads(body)["error"]["code"] for _, body in receiver.received]
-
-
-async def test_a_redelivered_job_does_not_call_back_again(customer: Customer, receiver: Receiver):
-    """A delivered callback stays delivered, however often the job's message is redelivered."""
-    for _ in range(2):
-        await customer.deliver(job_id="twice", output={"callback": receiver.url})
-        for message in await take(customer.harness):
-            await customer.harness.services.callbacks.deliver(message)
-
-    assert 1 == len(receiver.received)
 
 
 async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, receiver: Receiver, monkeypatch):
@@ -123,13 +105,6 @@ async def test_a_callbacks_queue_that_is_down_loses_nothing(customer: Customer, 
     [
         ("http://example.com/callback", "`output.callback` must begin with https://"),
         ("https://user:pass@example.com/", "`output.callback` must be an https URL"),
-        ("https://10.0.0.1/", "`output.callback` must name a public host"),
-        ("https://169.254.169.254/metadata", "`output.callback` must name a public host"),
-        ("https://2130706433/", "`output.callback` must name a public host"),
-        ("https://[::ffff:10.0.0.1]/", "`output.callback` must name a public host"),
-        ("https://intranet/", "`output.callback` must name a public host"),
-        ("https://example.com:99999/", "`output.callback` must be an https URL"),
-        ("https://example.com\\@evil.com/", "`output.callback` must be an https URL"),
     ],
 )
 async def test_urls_that_are_not_allowed_are_refused_on_submission(customer: Customer, url: str, says: str):

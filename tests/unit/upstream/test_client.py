@@ -379,14 +379,22 @@ async def test_an_invalid_url_is_an_invalid_connection(client: UpstreamClient, a
 
 
 async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient, account: Account):
-    """Only the status and the wait of the answer are read, whatever else it has."""
-    account.will_answer(reply({}, status=503, headers={"retry-after": "7"}))
-    url = f"{account.base}/hook?key={account.key}"
+    """
+    It has its own headers, and no credential or cookie. Only the status and the wait of the answer are read, whatever
+    else it has; a redirect is not followed.
+    """
+    headers = {"retry-after": "7", "location": f"{account.base}/elsewhere", "set-cookie": "a=b; Path=/"}
+    account.will_answer(reply({}, status=503, headers=headers), reply({}, status=307, headers=headers))
+    url, own = f"{account.base}/hook?key={account.key}", {"authorization": f"Bearer {account.key}"}
 
-    receipt = await client.post(url, b"{}", {"authorization": f"Bearer {account.key}"}, timeout_s=5)
+    receipts = [await client.post(url, body, own, timeout_s=5) for body in (b"1", b"2")]
 
-    assert (503, 7) == (receipt.status, receipt.retry_after_s)
-    assert [("POST", "/hook", b"{}")] == [(call.method, call.path, call.body) for call in account.received]
+    assert [(503, 7), (307, 7)] == [(receipt.status, receipt.retry_after_s) for receipt in receipts]
+    received = [(call.method, call.path, call.body) for call in account.received]
+    assert [("POST", "/hook", b"1"), ("POST", "/hook", b"2")] == received
+    for call in account.received:
+        assert own["authorization"] == call.headers["authorization"]
+        assert not {"cookie", "api-key"} & set(call.headers)
 
 
 @pytest.mark.parametrize(
