@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,7 +15,6 @@ from shared.jobs import job_updates
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.records import State
 from shared.storage.base import Row
-from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.endpoint import completion, error
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.workers import Worker
@@ -49,27 +47,28 @@ async def test_a_waiting_job_can_be_cancelled(worker: Worker):
     assert "done" == await worker.services.updates.cancel(customer.name, "waits")
 
 
-async def test_an_unknown_job_can_not_be_cancelled(worker: Worker):
-    """For a job that does not exist, and for another customer's, the result is None."""
-    customer, other = worker.customer(), worker.customer()
-    await worker.run(other, job_id="theirs")
+@pytest.mark.usefixtures("without_storage_waits")
+@pytest.mark.parametrize("then", ["its worker dies", "it is dead-lettered", "Storage fails"])
+async def test_a_cancelled_job_stays_cancelled(worker: Worker, then: str):
+    """
+    If the worker that ends it dies, if its message is in the poison queue, or if Storage does not take its end at once:
+    without a further call.
+    """
+    customer = worker.customer()
+    body = await worker.defer(customer, "waits")
+    await worker.services.updates.cancel(customer.name, "waits")
+    if then == "its worker dies":
+        await worker.crash(customer, "waits", body)
+    elif then == "Storage fails":
+        worker.table.faults.extend([None, None, Fault.REFUSED])
+        assert await worker.deliver(customer, body) is None
+        ((body, _),) = worker.requeued()
+        await worker.expire_lease(customer, "waits")
 
-    assert await worker.services.updates.cancel(customer.name, "unknown") is None
-    assert await worker.services.updates.cancel(customer.name, "theirs") is None
+    result = await (worker.dead_letter(body) if then == "it is dead-lettered" else worker.run(customer, body)) or {}
 
-
-async def test_a_running_job_is_not_cancelled(worker: Worker):
-    """It is too late for a job that runs: it ends as it would have."""
-    customer, blocking = worker.customer(), BlockingEndpoint()
-    customer.account.will_answer(blocking)
-    running = asyncio.create_task(worker.run(customer, job_id="runs"))
-    await blocking.called.wait()
-
-    state = await worker.services.updates.cancel(customer.name, "runs")
-    blocking.release.set()
-
-    assert "running" == state
-    assert "succeeded" == (await running)["status"]
+    assert ("cancelled", 2 if then == "it is dead-lettered" else 3) == (result["error"]["code"], result["attempts"])
+    assert 1 == len(customer.account.received)
 
 
 async def test_a_job_whose_worker_died_can_be_cancelled(worker: Worker):
@@ -85,47 +84,6 @@ async def test_a_job_whose_worker_died_can_be_cancelled(worker: Worker):
     assert ("cancelled", "running", True) == (state, row["state"], row["cancelled"])
     assert ("cancelled", 2) == (result["error"]["code"], result["attempts"])
     assert [("unanswered", 0, 0)] == worker.outcomes(customer)
-
-
-async def test_a_cancelled_job_stays_cancelled_if_its_worker_dies(worker: Worker):
-    """A worker that dies while it ends a cancelled job leaves a job that the next attempt ends alike."""
-    customer = worker.customer()
-    body = await worker.defer(customer, "waits")
-    await worker.services.updates.cancel(customer.name, "waits")
-    await worker.crash(customer, "waits", body)
-
-    result = await worker.run(customer, body)
-
-    assert ("cancelled", 3) == (result["error"]["code"], result["attempts"])
-    assert 1 == len(customer.account.received)
-
-
-async def test_a_cancelled_job_in_the_poison_queue_is_cancelled(worker: Worker):
-    """It ends as cancelled, whichever queue its message comes from."""
-    customer = worker.customer()
-    body = await worker.defer(customer, "waits")
-    await worker.services.updates.cancel(customer.name, "waits")
-
-    result = await worker.dead_letter(body)
-
-    assert "cancelled" == (result or {})["error"]["code"]
-
-
-@pytest.mark.usefixtures("without_storage_waits")
-async def test_a_cancelled_job_waits_for_storage(worker: Worker):
-    """If Storage does not take the end of a cancelled job, the job is requeued and ends as cancelled later."""
-    customer = worker.customer()
-    body = await worker.defer(customer, "waits")
-    await worker.services.updates.cancel(customer.name, "waits")
-    worker.table.faults.extend([None, None, Fault.REFUSED])
-
-    assert await worker.deliver(customer, body) is None
-    ((body, _),) = worker.requeued()
-    await worker.expire_lease(customer, "waits")
-    result = await worker.run(customer, body)
-
-    assert "cancelled" == result["error"]["code"]
-    assert 1 == len(customer.account.received)
 
 
 class RacingTable(MemoryTable):
@@ -150,22 +108,22 @@ async def updates_of(state: State, **values: Any) -> tuple[JobUpdates, RacingTab
     return JobUpdates(table), table
 
 
-async def test_a_job_that_is_claimed_meanwhile_is_not_cancelled():
-    """A cancellation that meets a change reads the row again and decides anew."""
+@pytest.mark.parametrize(
+    ("races", "values", "state"),
+    [
+        (1, {"state": "running", "lease_until": now() + timedelta(hours=1)}, "running"),
+        (3, {"state": "waiting"}, "cancelled"),
+    ],
+    ids=["claimed", "released"],
+)
+async def test_a_cancellation_that_meets_a_change_decides_anew(races: int, values: dict[str, Any], state: str):
+    """A job that runs by then goes on unchanged; one that waits is cancelled. One that does not exist is None."""
     updates, table = await updates_of("queued")
-    table.races, table.values = 1, {"state": "running", "lease_until": now() + timedelta(seconds=90)}
+    table.races, table.values = races, values
 
-    assert "running" == await updates.cancel("acme", "job-1")
-    assert "running" == table.rows["acme", "j_job-1"].values["state"]
-
-
-async def test_a_job_that_is_released_meanwhile_is_cancelled():
-    """It waits by then, so the cancellation succeeds."""
-    updates, table = await updates_of("queued")
-    table.races, table.values = 3, {"state": "waiting"}
-
-    assert "cancelled" == await updates.cancel("acme", "job-1")
-    assert {"state": "cancelled", "fingerprint": "f"} == table.rows["acme", "j_job-1"].values
+    assert state == await updates.cancel("acme", "job-1")
+    assert {"fingerprint": "f"} | values | {"state": state} == table.rows["acme", "j_job-1"].values
+    assert [None, None] == [await updates.cancel("acme", "job-2"), await updates.cancel("other", "job-1")]
 
 
 @pytest.mark.parametrize("change", [JobUpdates.reset_failed_attempts, JobUpdates.add_failed_attempt])

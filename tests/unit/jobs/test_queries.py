@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,23 +98,18 @@ async def test_a_page_reads_few_jobs(limit: int, wanted: Sequence[int], read: in
     assert before + 1 + read == table.operations  # and the scan
 
 
-async def test_a_page_reads_as_many_jobs_as_any_other():
-    """A page of one job reads as many jobs as a longer one, to find one that is wanted."""
-    table = await table_of(*(f"j{number:03}" for number in range(MAX_READ - 20)))
-
-    assert ([], "") == await JobQueries(table).newest("acme", after="", limit=1, wanted=lambda _: False)
-
-
-async def test_a_page_ends_although_no_job_is_wanted():
-    """After MAX_READ jobs the page ends, empty, and names where the next one starts, which finds the rest."""
+@pytest.mark.parametrize(("limit", "last"), [(50, "j0999"), (1, "j1000")])
+async def test_a_page_ends_although_no_job_is_wanted(limit: int, last: str):
+    """After MAX_READ jobs, if it is for one job, too; it names where the next one starts, which finds the rest."""
     table = await table_of(*(f"j{number:04}" for number in range(MAX_READ + 20)))
-    queries = JobQueries(table)
+    newest = partial(JobQueries(table).newest, "acme", limit=limit, wanted=lambda job: job.job_id == "j1010")
 
-    records, after = await queries.newest("acme", after="", limit=50, wanted=lambda job: job.job_id == "j1010")
-    rest, end = await queries.newest("acme", after=after, limit=50, wanted=lambda job: job.job_id == "j1010")
+    records, after = await newest(after="")
+    rest, end = await newest(after=after)
 
-    assert ([], True) == (records, after.endswith("_j0999"))
-    assert (["j1010"], "") == ([job.job_id for job in rest], end)
+    assert ([], True) == (records, after.endswith(f"_{last}"))
+    assert ["j1010"] == [job.job_id for job in rest]
+    assert end == ("" if limit == 50 else after.replace(last, "j1010"))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 60])
@@ -168,39 +164,31 @@ async def test_a_job_is_found_by_its_content_without_reading_results():
     assert [] == table.bounds
 
 
-@pytest.mark.parametrize("dead", [True, False], ids=["died", "storage failed"])
-async def test_the_job_with_the_most_failed_attempts_is_found(monkeypatch: pytest.MonkeyPatch, dead: bool):
-    """Of several with the same content, it is the one that is closest to being given up."""
+@pytest.mark.parametrize("state", ["running", "waiting"], ids=["died", "storage failed"])
+@pytest.mark.parametrize(
+    ("failed_attempts", "found"),
+    [({"A": 0, "a": 1, "b": 3, "zz": 2}, "b"), ({"-": None}, "-"), ({"A": None}, "A"), ({"zz": None}, "zz")],
+)
+async def test_the_job_with_the_most_failed_attempts_is_found(
+    monkeypatch: pytest.MonkeyPatch, state: str, failed_attempts: dict[str, int | None], found: str
+):
+    """
+    Of several with the same content, the one that is closest to being given up. A crashed one is found before any
+    attempt is counted as failed, wherever its id is in the order of keys.
+    """
     table = MemoryTable()
-    for job_id, failed_attempts in (("A", 0), ("a", 1), ("b", 3), ("zz", 2)):
+    for job_id, number in failed_attempts.items():
         await claim(table, job_id, fingerprint="same")
         row = table.rows["acme", f"j_{job_id}"]
-        state = {"state": "running" if dead else "waiting", "failed_attempts": failed_attempts}
-        await table.merge(Row("acme", row.key, state, row.etag))
+        await table.merge(Row("acme", row.key, {"state": state, "failed_attempts": number}, row.etag))
+    if state == "running":
+        with pytest.raises(AlreadyRunning, match="same content still runs, or its worker died a moment ago"):
+            await JobQueries(table).find_unfinished("acme", "same")
     tomorrow = module.now() + timedelta(days=1)
     monkeypatch.setattr(module, "now", lambda: tomorrow)
 
-    assert "b" == await JobQueries(table).find_unfinished("acme", "same")
-
-
-@pytest.mark.parametrize("job_id", ["-", "A", "zz"])
-async def test_a_crashed_job_is_found_whatever_its_id(monkeypatch: pytest.MonkeyPatch, job_id: str):
-    """It is found before any attempt is counted as failed, and wherever its id is in the order of keys."""
-    table = MemoryTable()
-    await claim(table, job_id, fingerprint="same")
-    tomorrow = module.now() + timedelta(days=1)
-    monkeypatch.setattr(module, "now", lambda: tomorrow)
-
-    assert job_id == await JobQueries(table).find_unfinished("acme", "same")
-
-
-async def test_a_job_that_may_run_is_named_in_the_error():
-    """The message says why the dead letter waits."""
-    table = MemoryTable()
-    await claim(table, "a", fingerprint="same")
-
-    with pytest.raises(AlreadyRunning, match="A job with the same content still runs, or its worker died a moment ago"):
-        await JobQueries(table).find_unfinished("acme", "same")
+    expected = found if state == "running" or failed_attempts[found] else None
+    assert expected == await JobQueries(table).find_unfinished("acme", "same")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.clock import now
@@ -27,9 +29,9 @@ def done(status: str = "succeeded", code: str | None = None, **values: Any) -> J
     return record("done", result_body=encode_result(result), **values)
 
 
-def test_a_queued_job_has_a_link_to_itself():
-    """It has no result yet; what the job does not say is left out."""
-    assert JobDocument(
+def test_a_job_has_links_to_itself_and_its_result():
+    """It has no result until it is finished; its model is then the one that it ran on. What is empty is left out."""
+    queued = JobDocument(
         job_id="job-1",
         customer="acme",
         status="queued",
@@ -37,24 +39,19 @@ def test_a_queued_job_has_a_link_to_itself():
         submitted_at="2026-11-20T13:12:00.000Z",
         action="chat",
         links={"self": PATH},
-    ) == document_of(record(attempt=0, action="chat"))
-
-
-def test_a_finished_job_has_a_link_to_its_result():
-    """Its model is the one that it ran on, and its times are in the document."""
-    finished = done(
-        model="requested", started_at=SUBMITTED + timedelta(seconds=1), finished_at=SUBMITTED + timedelta(seconds=2)
     )
-
-    document = document_of(finished)
-
-    assert {"self": PATH, "result": f"{PATH}/result"} == document.links
-    assert ("succeeded", "gpt-4o", "2026-11-20T13:12:01.000Z", "2026-11-20T13:12:02.000Z") == (
-        document.status,
-        document.model,
-        document.started_at,
-        document.finished_at,
+    finished = msgspec.structs.replace(
+        queued,
+        status="succeeded",
+        model="gpt-4o",
+        started_at="2026-11-20T13:12:01.000Z",
+        finished_at="2026-11-20T13:12:02.000Z",
+        links={"self": PATH, "result": f"{PATH}/result"},
     )
+    times = {"started_at": SUBMITTED + timedelta(seconds=1), "finished_at": SUBMITTED + timedelta(seconds=2)}
+
+    assert queued == document_of(record(attempt=0, action="chat"))
+    assert finished == document_of(done(attempt=0, action="chat", model="requested", **times))
 
 
 @pytest.mark.parametrize(
@@ -102,21 +99,15 @@ def test_the_error_says_why_a_job_failed_or_waits(job: JobRecord, error: ErrorBo
 
 
 @pytest.mark.parametrize(
-    ("values", "callback"),
+    ("columns", "callback"),
     [
-        ({}, None),
-        ({"callback_status": "delivered", "callback_attempts": 1}, CallbackState(status="delivered", attempts=1)),
-        (
-            {
-                "callback_status": "failed",
-                "callback_attempts": 7,
-                "callback_last_status": 503,
-                "callback_error": "Busy.",
-            },
-            CallbackState(status="failed", attempts=7, last_status=503, error="Busy."),
-        ),
+        ((), None),
+        (("delivered", 1), CallbackState(status="delivered", attempts=1)),
+        (("failed", 7, 503, "Busy."), CallbackState(status="failed", attempts=7, last_status=503, error="Busy.")),
     ],
 )
-def test_the_callback_is_in_the_document(values: dict[str, Any], callback: CallbackState | None):
+def test_the_callback_is_in_the_document(columns: Sequence[Any], callback: CallbackState | None):
     """If a delivery was tried: how often, and how the receiver answered."""
-    assert callback == document_of(done(**values)).callback
+    names = ("callback_status", "callback_attempts", "callback_last_status", "callback_error")
+
+    assert callback == document_of(done(**dict(zip(names, columns, strict=False)))).callback
