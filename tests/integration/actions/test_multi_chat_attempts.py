@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from shared.errors import AlreadyRunning, RetryLater
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
-from shared.storage.base import Row
-from tests.support.endpoint import completion, error
+from tests.support.endpoint import error
 from tests.support.fakes import Fault
-from tests.support.faulty_tables import FaultyTable, faulty_table
+from tests.support.faulty_tables import faulty_table
 from tests.support.harness import Customer, Harness, delivery
-from tests.support.scripted_model import ScriptedModel, call_key, call_keys, codes, multi_chat, prompts, texts
+from tests.support.scripted_model import ScriptedModel, call_keys, codes, multi_chat, prompts, texts
 
 
 async def test_waiting_job_repeats_no_call(harness: Harness):
@@ -49,12 +44,17 @@ async def test_waiting_job_repeats_no_call(harness: Harness):
     assert model.tokens == result["usage"]["input_tokens"] + result["usage"]["output_tokens"]
 
 
+async def expire_lease(harness: Harness, customer: Customer, job_id: str) -> None:
+    """Let the lease of a job expire."""
+    key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
+    await harness.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
+
+
 async def take_over(harness: Harness, customer: Customer, job_id: str) -> Lease:
     """Claim a job that another worker runs, as if its lease had expired."""
-    key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
-    fingerprint = (await harness.table.get_entity(*key.values()))["fingerprint"]
+    fingerprint = (await harness.table.get_entity(customer.name, f"j_{job_id}"))["fingerprint"]
     while True:
-        await harness.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
+        await expire_lease(harness, customer, job_id)
         try:
             lease = await harness.services.ledger.claim(
                 customer.name, job_id, fingerprint=fingerprint, submitted_at=datetime.now(UTC)
@@ -94,96 +94,31 @@ async def test_lost_lease_ends_the_attempt(harness: Harness):
     assert 40 - len(kept) == model.calls.total() - first_calls
 
 
-@dataclass(repr=False)
-class FaultyWorker:
-    """A worker whose ledger is on a table with faults, and a customer."""
-
-    harness: Harness
-    customer: Customer
-    faulty: FaultyTable
-
-    async def deliver(self, members: dict[str, Any]) -> dict[str, Any] | None:
-        """Process a job, and return its result if there is one."""
-        services = replace(self.harness.services, ledger=Ledger(self.faulty.table))
-        result = await services.worker.process(delivery(json.dumps(self.customer.job(**members)).encode()))
-        return None if result is None else json.loads(result)
-
-    async def usage(self) -> list[str]:
-        """Return the keys of the customer's usage records, as `call_key`."""
-        return [call_key(row.key) async for row in self.faulty.table.scan(self.customer.name, "u_", "u`")]
-
-    async def expire_lease(self) -> None:
-        """Let the lease of the customer's job expire."""
-        row = await self.faulty.table.read(self.customer.name, "j_job-1")
-        assert row is not None
-        expired = {"lease_until": datetime.now(UTC) - timedelta(seconds=1)}
-        await self.faulty.table.merge(Row(row.partition, row.key, expired, row.etag))
-
-
-@pytest.fixture(params=["memory", "azure"])
-def worker(request: pytest.FixtureRequest, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyWorker:
-    """A worker on a table of either kind, one call at a time."""
-    return FaultyWorker(harness, harness.customer(max_concurrency=1), faulty_table(request.param, harness, monkeypatch))
-
-
-async def test_step_whose_response_got_lost_is_stored(worker: FaultyWorker):
-    """If Storage's response to a step got lost and the write was sent again, the job continues normally."""
-    model = ScriptedModel().serve(worker.customer)
-    worker.faulty.faults.extend([None, None, Fault.TWICE])
-
-    result = await worker.deliver(multi_chat(prompts(6)))
-
-    assert result is not None
-    assert ("succeeded", 6, 6) == (result["status"], result["usage"]["calls"], model.calls.total())
-    assert [f"job-1_{index:04}" for index in range(6)] == await worker.usage()
-
-
 @pytest.mark.usefixtures("without_storage_waits")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-async def test_failing_storage_stops_the_calls(worker: FaultyWorker, fault: Fault):
+async def test_failing_storage_stops_the_calls(harness: Harness, monkeypatch: pytest.MonkeyPatch, fault: Fault):
     """While steps can't be stored, hardly any more calls are made; the next attempt makes only the missing ones."""
-    model = ScriptedModel(after_s=0.1).serve(worker.customer)  # longer than a write takes
-    worker.faulty.faults.extend([None, None, None, *[fault] * 3])
+    customer = harness.customer(max_concurrency=1)
+    model = ScriptedModel(after_s=0.1).serve(customer)  # longer than a write takes
+    faulty = faulty_table("azure", harness, monkeypatch)
+    faulty.faults.extend([None, None, None, *[fault] * 3])
+    worker = replace(harness.services, ledger=Ledger(faulty.table)).worker
 
-    assert await worker.deliver(multi_chat(prompts(50))) is None
+    assert await worker.process(delivery(customer.body(**multi_chat(prompts(50))))) is None
 
     first_calls = model.calls.total()
-    kept = await worker.usage()
+    kept = await call_keys(customer)
     assert 2 <= len(kept) <= first_calls < 30
     model.after_s = 0
-    worker.faulty.faults.clear()
-    await worker.expire_lease()  # its release may have failed as well
-    result = await worker.deliver(multi_chat(prompts(50)))
-    assert result is not None
+    faulty.faults.clear()
+    await expire_lease(harness, customer, "job-1")  # its release may have failed as well
+    result = await customer.run(**multi_chat(prompts(50)))
     assert ("succeeded", 2, 50) == (result["status"], result["attempts"], result["usage"]["calls"])
     assert 50 - len(kept) == model.calls.total() - first_calls
     # If the release failed as well, the attempt counts as one that crashed.
-    assert [f"job-1_{index:04}" for index in range(50)] == [key for key in await worker.usage() if key != "job-1_~1"]
-
-
-@pytest.mark.usefixtures("without_storage_waits")
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-async def test_later_step_is_stored_with_an_earlier_one(worker: FaultyWorker, fault: Fault):
-    """A step that could not be stored is stored together with the next one, so that no call is repeated."""
-    worker.harness.connect(worker.customer, max_concurrency=2)
-    model = ScriptedModel().serve(worker.customer)
-    worker.faulty.faults.extend([None, fault])
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        while worker.faulty.faults:  # noqa: ASYNC110  # a deque has no event
-            await asyncio.sleep(0.01)
-        return await completion("At last.")(request)
-
-    model.scripts |= {"slow": [slow], "never": [completion("At last.")]}
-
-    assert await worker.deliver(multi_chat(["slow", "fast", "never"])) is None
-
-    assert {"slow": 1, "fast": 1} == model.calls
-    assert [f"job-1_{index:04}" for index in range(2)] == await worker.usage()
-    result = await worker.deliver(multi_chat(["slow", "fast", "never"]))
-    assert result is not None
-    assert ["At last.", "About fast", "At last."] == texts(result)
-    assert {"slow": 1, "fast": 1, "never": 1} == model.calls
+    assert [f"job-1_{index:04}" for index in range(50)] == [
+        key for key in await call_keys(customer) if key != "job-1_~1"
+    ]
 
 
 async def test_jobs_with_similar_ids_have_their_own_steps(harness: Harness):
@@ -223,8 +158,8 @@ async def test_deadline_that_passed_in_the_queue_fails_the_job(harness: Harness)
     customer = harness.customer(max_concurrency=1)
     model = ScriptedModel().serve(customer)
     model.scripts["1"] = [error(429, retry_after="6")]
-    body = json.dumps(customer.job(**multi_chat(["0", "1"], options={"deadline_s": 60}))).encode()
-    assert await harness.services.worker.process(delivery(body)) is None
+    body = customer.body(**multi_chat(["0", "1"], options={"deadline_s": 60}))
+    assert await customer.deliver(body) is None
     key = {"PartitionKey": customer.name, "RowKey": "j_job-1"}
     await harness.table.update_entity(key | {"submitted_at": datetime.now(UTC) - timedelta(seconds=61)})
 
