@@ -90,12 +90,7 @@ def codes(result: dict[str, Any]) -> list[str | None]:
     return [answer.get("error", {}).get("code") for answer in result["output"]["answers"]]
 
 
-def call_key(key: str) -> str:
-    """Return a usage record's key without its month and the job's incarnation."""
-    job_id, _, suffix = key.split("_", 2)[2].rsplit("_", 2)
-    return f"{job_id}_{suffix}"
-
-
 async def call_keys(customer: Customer) -> list[str]:
-    """Return the keys of the customer's usage records, as `call_key`."""
-    return sorted(call_key(row["RowKey"]) for row in await customer.usage())
+    """Return the keys of the customer's usage records, without their month and the jobs' incarnations."""
+    keys = [row["RowKey"].split("_", 2)[2].rsplit("_", 2) for row in await customer.usage()]
+    return sorted(f"{job_id}_{suffix}" for job_id, _, suffix in keys)

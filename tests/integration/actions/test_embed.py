@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.support.endpoint import Answer, error, reply
+from tests.support.endpoint import Answer, reply
 from tests.support.harness import Harness
 
 
@@ -47,20 +47,3 @@ async def test_texts_become_vectors_in_one_call(harness: Harness):
     (record,) = await customer.usage()
     assert (3, "m-1", True) == (record["input_tokens"], record["answered_by"], record["reported"])
     assert not [row for row in await customer.rows() if row["RowKey"].startswith("s_")]
-
-
-async def test_later_attempt_makes_only_the_missing_calls(harness: Harness):
-    """A requeued job keeps the calls that were answered, whatever limit is learned before its next attempt."""
-    customer = harness.customer(default_model="resumed")
-    customer.account.will_answer(model(), error(429, retry_after="3600"), *[model()] * 9)
-
-    assert await customer.deliver(job_id="resumed", **job(numbers(1000))) is None
-    first_calls = len(customer.account.received)
-    capabilities = harness.services.capabilities
-    capabilities.learn_batch_limit(300, f"{harness.endpoint.url}/openai/v1", "resumed", "embeddings")
-    result = await customer.run(job_id="resumed", **job(numbers(1000)))
-
-    assert list(range(1000)) == [row[0] for row in result["output"]["embeddings"]]
-    sizes = [len(received.json["input"]) for received in customer.account.received]
-    assert (2, [500, 500, 250, 250]) == (first_calls, sizes)
-    assert (3, 1000, 3) == (result["usage"]["calls"], result["usage"]["input_tokens"], len(await customer.usage()))

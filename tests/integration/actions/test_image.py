@@ -122,24 +122,3 @@ async def test_url_that_is_refused_fails_its_image(harness: Harness, image_host:
     assert "provider_unavailable" == result["output"]["images"][0]["error"]["code"]
     assert "image/png" == result["output"]["images"][1]["blob"]["content_type"]
     assert (1, 2) == (len(customer.account.received), result["usage"]["images"])
-
-
-async def test_url_that_is_throttled_costs_no_second_call(harness: Harness, image_host: ImageHost):
-    """
-    If an image's host requests a long wait, the job is requeued, and its next attempt only fetches the image.
-
-    That holds even if another job learns meanwhile that the model refuses `n`.
-    """
-    customer = harness.customer(default_model="whole")
-    path = f"/{customer.name}.png"
-    image_host.answers[path] = [web.Response(status=503, headers={"retry-after": "3600"})]
-    customer.account.will_answer(urls(image_host.url + path, image_host.url))
-
-    assert await customer.deliver(job_id="whole", **job(n=2)) is None
-    harness.services.capabilities.learn_batch_limit(
-        1, f"{harness.endpoint.url}/openai/v1", "whole", "images/generations"
-    )
-    result = await customer.run(job_id="whole", **job(n=2))
-
-    assert ("succeeded", 2, 2) == (result["status"], result["attempts"], len(result["output"]["images"]))
-    assert (1, 1) == (len(customer.account.received), len(await customer.usage()))

@@ -1,13 +1,15 @@
-"""`multi_chat` from the message to the result: answers, errors and usage records."""
+"""`multi_chat` from the message to the result: answers, errors, usage records, and calls side by side."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
 
-from tests.support.endpoint import completion, error
+import pytest
+
+from tests.support.endpoint import Answer, completion, error
 from tests.support.harness import Harness
-from tests.support.scripted_model import USAGE, ScriptedModel, call_key, call_keys, codes, multi_chat, prompts, texts
+from tests.support.scripted_model import USAGE, ScriptedModel, call_keys, codes, multi_chat, prompts, texts
 
 
 async def test_each_prompt_has_its_own_answer(harness: Harness):
@@ -72,9 +74,64 @@ async def test_a_thousand_prompts(harness: Harness):
     stored = json.loads(await (await blob.download_blob()).readall())
     assert [f"About {prompt}" for prompt in prompts(1000)] == texts(stored)
     records = await customer.usage()
-    assert [f"many_{index:04}" for index in range(1000)] == sorted(call_key(record["RowKey"]) for record in records)
+    assert [f"many_{index:04}" for index in range(1000)] == await call_keys(customer)
     assert {f"{datetime.now(UTC):%Y-%m}"} == {record["RowKey"].split("_")[1] for record in records}
     assert model.tokens == result["usage"]["input_tokens"] + result["usage"]["output_tokens"]
     assert {name: result["usage"][name] for name in USAGE} == {
         name: sum(record[name] for record in records) for name in USAGE
     }
+
+
+@pytest.mark.parametrize(("secret", "limit"), [({}, 16), ({"max_concurrency": 3}, 3), ({"max_concurrency": 1}, 1)])
+async def test_concurrency_limit_is_reached_and_kept(harness: Harness, secret: dict[str, int], limit: int):
+    """As many calls run at the same time as `max_concurrency` allows, by default 16, and no more."""
+    customer = harness.customer(**secret)
+    model = ScriptedModel(after_s=0.03, wait_for=limit).serve(customer)
+
+    await customer.run(**multi_chat(prompts(3 * limit)))
+
+    assert limit == model.max_in_flight
+
+
+async def test_revoked_key_keeps_the_answers(harness: Harness):
+    """If the key is refused halfway, and there is no new one, the other calls are not made; answers are billed."""
+    customer = harness.customer(max_concurrency=4)
+
+    async def revoke(_: str) -> Answer | None:
+        return error(401, "401", "Gone.") if model.answered.total() >= 10 else None
+
+    model = ScriptedModel(before=revoke).serve(customer)
+
+    result = await customer.run(**multi_chat(prompts(50)))
+
+    answered = model.answered.total()
+    assert 10 <= answered < 14
+    assert ("partial", 50 - answered) == (result["status"], result["output"]["failed"])
+    assert {None, "credential_rejected"} == set(codes(result))
+    assert 0 < model.calls.total() - answered <= 4
+    assert answered == len(await customer.usage()) == result["usage"]["calls"]
+    assert 2 == harness.vault.reads[f"ai--{customer.name}--default"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (error(429, "insufficient_quota"), "quota_exhausted"),
+        (error(403, "account_deactivated"), "account_blocked"),
+        (error(404, "DeploymentNotFound"), "model_not_found"),
+        (error(401, "invalid_api_key"), "credential_rejected"),
+    ],
+    ids=["quota", "account", "model", "key"],
+)
+async def test_refusal_of_all_prompts_stops_the_job(harness: Harness, refusal: Answer, code: str):
+    """A refusal that every prompt would have is met by the calls in flight, and no other call is made."""
+    customer = harness.customer(max_concurrency=4)
+    model = ScriptedModel().serve(customer)
+    for prompt in prompts(1000):
+        model.scripts[prompt] = [refusal] * 9
+
+    result = await customer.run(**multi_chat(prompts(1000)))
+
+    assert ("failed", code) == (result["status"], result["error"]["code"])
+    assert model.calls.total() <= 4
+    assert [] == await customer.usage()

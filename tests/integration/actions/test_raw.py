@@ -14,8 +14,6 @@ from aiohttp import web
 from tests.support.endpoint import Answer, Received, pixels, reply, reset
 from tests.support.harness import Customer, Harness
 
-DEPLOYMENTS = {"provider": "azure_openai", "default_model": None}
-
 
 def answer(body: bytes, content_type: str = "", *, status: int = 200) -> Answer:
     """Answer with bytes of any media type, or of none."""
@@ -30,10 +28,9 @@ def answer(body: bytes, content_type: str = "", *, status: int = 200) -> Answer:
     return respond
 
 
-async def run(customer: Customer, *, model: str | None = None, **members: Any) -> dict[str, Any]:
+async def run(customer: Customer, **members: Any) -> dict[str, Any]:
     """Return the result of a raw job; `members` are its input's."""
-    job = {} if model is None else {"model": model}
-    return await customer.run(action="raw", input={"path": "things"} | members, **job)
+    return await customer.run(action="raw", input={"path": "things"} | members)
 
 
 def form_parts(received: Received) -> list[EmailMessage]:
@@ -174,31 +171,6 @@ async def test_files_are_parts_of_a_multipart_form(harness: Harness):
             audio_part.get_payload(decode=True),
         )
     assert 2 == len(customer.account.received)
-
-
-async def test_operation_of_a_deployment_needs_a_model(harness: Harness):
-    """In the deployment style, a deployment's operation needs a model, which its record names; other paths don't."""
-    customer = harness.customer(endpoint=harness.endpoint.url, **DEPLOYMENTS)
-    harness.connect(customer, "usual", endpoint=harness.endpoint.url, default_model="usual")
-    harness.connect(customer, "own", endpoint=f"{harness.endpoint.url}/openai/deployments/own", **DEPLOYMENTS)
-    operation = {"path": "chat/completions", "json": {}}
-
-    listed = await run(customer, path="models")
-    missing = await run(customer, **operation)
-    named = await run(customer, **operation, model="mine")
-    usual = await customer.run(action="raw", connection="usual", input=operation)
-    own = await customer.run(
-        action="raw", connection="own", input=operation | {"path": "deployments/%6fwn/chat/completions"}
-    )
-
-    assert "succeeded" == listed["status"]
-    assert ("invalid_job", True) == (missing["error"]["code"], "`model` is missing" in missing["error"]["message"])
-    assert ["mine", "usual", "own"] == [named["model"], usual["model"], own["model"]]
-    assert ["/openai/models"] + [
-        f"/openai/deployments/{name}/chat/completions" for name in ("mine", "usual", "own")
-    ] == [received.path for received in customer.account.received]
-    assert {"mine", "usual", "own"} == {record["model"] for record in await customer.usage()}
-    assert b"{}" == customer.account.received[-1].body
 
 
 @pytest.mark.parametrize(("content_type", "extension"), [("audio/mpeg", "mp3"), ("", "bin")])

@@ -8,7 +8,7 @@ import pytest
 
 from shared.actions import image
 from shared.actions.base import Deferred
-from shared.errors import ConnectionInvalid, RequestRejected, UpstreamFacts
+from shared.errors import ConnectionInvalid, RateLimited, RequestRejected, UpstreamFacts, UpstreamRetryLater
 from shared.upstream.messages import Operation, Response
 from tests.support.image_samples import PNG
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
@@ -132,3 +132,24 @@ async def test_throttled_image_defers_the_job():
     assert isinstance(deferred, Deferred)
     assert ("partial", "succeeded") == (deferred.fallback.status, outcome.status)
     assert (3, 2) == (len(ctx.called), len(ctx.billed))
+
+
+class ThrottledPages(dict[str, Response]):
+    """A host of images that wants the job to wait."""
+
+    def __missing__(self, url: str) -> Response:
+        raise UpstreamRetryLater(RateLimited("Slow down."), 60)
+
+
+async def test_url_that_is_throttled_costs_no_second_call():
+    """A later attempt only fetches the image, even if another job learns meanwhile that the model refuses `n`."""
+    ctx = MemoryContext(in_turn(images(2)), pages=ThrottledPages())
+
+    deferred = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+    ctx.pages = {IMAGE_URL: response(PNG)}
+    ctx.learn_batch_limit("images/generations", 1)
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert isinstance(deferred, Deferred)
+    assert ("failed", "succeeded", 2) == (deferred.fallback.status, outcome.status, len(outcome.output["images"]))
+    assert 1 == len(ctx.called) == len(ctx.billed)

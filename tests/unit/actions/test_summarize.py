@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from shared.errors import (
 from shared.upstream.messages import Operation, Response
 from tests.support.long_texts import TOO_LONG, long_text, summarized_text
 from tests.support.memory_context import MemoryContext, Respond, completion, in_turn, response, run_action
+from tests.support.workers import Worker
 
 REFUSAL = RequestRejected(TOO_LONG["message"], UpstreamFacts(400))
 
@@ -113,6 +115,50 @@ async def test_summaries_are_combined_over_levels():
     systems = [body["messages"][0]["content"] for body in ctx.bodies]
     assert "consecutive parts of a longer text" in systems[4]
     assert "Make them one summary" in systems[-1]
+
+
+async def test_parts_are_combined_as_the_job_requests():
+    """Each part of a long text is one call; their summaries, in order, are combined in the job's style and length."""
+    text, ctx = long_text(3), MemoryContext(model(lambda part: f"Of {re.findall('[0-9]+', part)}"))
+    options = {"style": "bullets", "max_words": 40, "language": "Dutch", "parameters": {"temperature": 0}}
+
+    outcome = await run_action(summarize, {"text": text, **options}, ctx)
+
+    *parts, last = texts(ctx)
+    assert text == "".join(parts)
+    assert "\n\n".join(f"Of {re.findall('[0-9]+', part)}" for part in parts) == last
+    assert [("part", False, True)] * 3 + [("summaries", True, True)] == [
+        (
+            "part" if "one part of a longer text" in system else "summaries",
+            "bullet points" in system and "at most 40 words" in system,
+            "Write in Dutch." in system,
+        )
+        for system in (body["messages"][0]["content"] for body in ctx.bodies)
+    ]
+    assert [0] * 4 == [body["temperature"] for body in ctx.bodies]
+    assert {"text": outcome.output["text"], "parts": 3, "levels": 1, "finish_reason": "stop"} == outcome.output
+    assert ["c1n", "p", "p0001", "p0002", "p0003"] == sorted(ctx.steps)
+    assert 4 == len(ctx.billed)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("\ufeffGrüße".encode(), None),
+        (b"Gr\xfc\xdfe", "`input.blob` is not valid UTF-8 (byte 2)."),
+        (b"\n", "`input.blob` contains no text."),
+    ],
+)
+async def test_text_is_read_from_a_blob(worker: Worker, data: bytes, message: str | None):
+    """`blob` names a text, whose byte order mark is not sent; a blob without a text fails the job without a call."""
+    customer = worker.customer()
+    await worker.memory.blobs.write("inputs", f"{customer.name}/a.txt", data, "text/plain")
+
+    result = await worker.run(customer, action="summarize", input={"blob": f"inputs/{customer.name}/a.txt"})
+
+    assert message == result.get("error", {}).get("message")
+    sent = [summarized_text(received.json) for received in customer.account.received]
+    assert (["Grüße"] if message is None else []) == sent
 
 
 async def test_summaries_that_do_not_shrink_fail_the_job():
