@@ -20,15 +20,19 @@ NOT_SET = {
 
 
 def test_every_setting_that_the_code_reads_is_set():
-    """The template sets everything that the code reads, except `NOT_SET`, and nothing that nothing reads."""
+    """
+    The template sets everything that the code reads, except `NOT_SET`, and nothing that nothing reads or that Flex
+    Consumption has elsewhere (learn.microsoft.com, "functions-app-settings"). The connection that the triggers name,
+    and the host's own, are set with the app's identity, without a key.
+    """
     template, code = set(settings_of_template()), settings_in_code()
-    for_host = {
-        "JobStorage__credential",
-        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
-    }
+    for_host = {"JobStorage__credential", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"}
+    connections = set(re.findall(r'connection="(\w+)"', (ROOT / "function_app.py").read_text()))
 
     assert code - set(NOT_SET) == template & code
     assert set(NOT_SET) <= code
+    assert {"JobStorage"} == connections
+    assert {"JobStorage__clientId", "JobStorage__credential"} <= template
     assert template - code == for_host | {
         f"AzureWebJobsStorage__{part}" for part in ("credential", "clientId", "blobServiceUri", "tableServiceUri")
     }
@@ -45,31 +49,6 @@ def test_settings_of_the_template_are_valid_and_are_the_defaults():
         if name != "static_connection" and getattr(default, name) != getattr(template, name)
     }
     assert {"key_vault_url", "azure_client_id", "applicationinsights_connection_string"} == differing
-
-
-def test_connections_of_the_triggers_use_the_identity():
-    """The connection that the triggers name is set with the app's own identity, without a key."""
-    template = set(settings_of_template())
-    connections = set(re.findall(r'connection="(\w+)"', (ROOT / "function_app.py").read_text()))
-
-    assert {"JobStorage"} == connections
-    for name in [*connections, "AzureWebJobsStorage"]:
-        assert {f"{name}__credential", f"{name}__clientId"} <= template
-        assert name not in template
-
-
-def test_template_sets_nothing_that_flex_consumption_rejects():
-    """Flex Consumption has these elsewhere than in app settings (learn.microsoft.com, "functions-app-settings")."""
-    rejected = {
-        "FUNCTIONS_WORKER_RUNTIME",
-        "FUNCTIONS_EXTENSION_VERSION",
-        "SCM_DO_BUILD_DURING_DEPLOYMENT",
-        "ENABLE_ORYX_BUILD",
-    }
-
-    assert not [
-        name for name in settings_of_template() if name in rejected or name.startswith(("WEBSITE_", "WEBSITES_"))
-    ]
 
 
 def test_queues_containers_and_the_table_are_created():

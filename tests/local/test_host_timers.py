@@ -28,16 +28,19 @@ async def test_a_timer_function_runs_manually(http, queues):
     assert await queues.length("shared-ticks") == 0
 
 
-@pytest.mark.parametrize("name", ["none", "echo", "plain"])
-async def test_other_functions_do_not_run_manually(http, name):
-    """A function with another trigger is a 404 there."""
-    assert (await http.post(f"/admin/functions/{name}", headers=JSON, content=b"{}")).status_code == 404
+@pytest.mark.parametrize(
+    ("method", "name", "headers", "status"),
+    [
+        *(("POST", name, JSON, 404) for name in ("none", "echo", "plain")),  # no function, and other triggers
+        ("POST", "tick", {}, 415),
+        ("GET", "tick", JSON, 404),
+    ],
+)
+async def test_other_requests_run_nothing(http, method, name, headers, status):
+    """As in Azure, a manual run is a POST with a JSON media type for a timer function."""
+    response = await http.request(method, f"/admin/functions/{name}", headers=headers, content=b"{}")
 
-
-async def test_manual_runs_need_json(http):
-    """As in Azure, the request must be a POST with a JSON media type."""
-    assert (await http.post("/admin/functions/tick", content=b"{}")).status_code == 415
-    assert (await http.get("/admin/functions/tick")).status_code == 404
+    assert response.status_code == status
 
 
 async def test_a_timer_function_that_fails_is_logged(http, host):

@@ -36,10 +36,17 @@ async def test_a_process_is_returned_when_it_is_ready():
     assert not alive(process.pid)
 
 
-async def test_a_process_that_ends_early_is_an_error_with_its_last_lines():
-    """The message has the process's name, its exit code and its last output."""
-    with pytest.raises(ProcessFailed, match=r"(?s)^It exited with code 3 before it was ready\..*no luck"):
-        async with running("It", python("print('no luck'); raise SystemExit(3)"), ready=["never"]):
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (python("print('no luck'); raise SystemExit(3)"), r"(?s)^It exited with code 3 before it was ready\..*no luck"),
+        (["/no/such"], r"^It could not be started: /no/such: No such file or directory\.$"),
+    ],
+)
+async def test_a_process_that_does_not_start_is_an_error(command, message):
+    """The message is a sentence with the process's name, and its exit code and last output if it has run."""
+    with pytest.raises(ProcessFailed, match=message):
+        async with running("It", command, ready=["never"]):
             pass
 
 
@@ -55,13 +62,6 @@ async def test_a_process_that_is_never_ready_is_stopped():
         message = str(failed.value)
 
     assert not alive(int(message.split()[-1]))
-
-
-async def test_a_missing_program_is_an_error():
-    """The message is a sentence without a traceback."""
-    with pytest.raises(ProcessFailed, match=r"^It could not be started: /no/such: No such file or directory\.$"):
-        async with running("It", ["/no/such"], ready=["x"]):
-            pass
 
 
 async def test_a_process_that_ignores_sigterm_is_killed():

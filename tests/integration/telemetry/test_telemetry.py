@@ -156,8 +156,12 @@ async def test_one_trace_from_the_request_through_the_queue_to_the_call(
     assert {"traceparent", "tracestate", "baggage"}.isdisjoint(received.headers)
 
 
-async def test_spans_say_whose_and_what(customer: Customer, collected: Collected):
-    """A job's span has customer, action, id, attempt and outcome; a call's span what the conventions define."""
+async def test_spans_and_metrics_of_a_job(customer: Customer, collected: Collected):
+    """
+    A job's span has customer, action, id, attempt and outcome; a call's span what the conventions define. A job records
+    its outcome, age, tokens and duration, by customer and model; the first one the cold start.
+    """
+    await customer.run(job_id="order-0")
     await customer.run(job_id="order-1")
 
     own = {"customer_ai_jobs.customer": customer.name}
@@ -182,12 +186,6 @@ async def test_spans_say_whose_and_what(customer: Customer, collected: Collected
         "gen_ai.usage.output_tokens": 7,
         "server.address": "127.0.0.1",
     }
-
-
-async def test_metrics_of_a_job(customer: Customer, collected: Collected):
-    """A job records its outcome, age, tokens and duration, by customer and model; the first one the cold start."""
-    await customer.run()
-    await customer.run()
 
     who, what = {"customer_ai_jobs.customer": customer.name}, {"customer_ai_jobs.action": "chat"}
     assert [(who | what | {"customer_ai_jobs.status": "succeeded"}, 2)] == collected.points("customer_ai_jobs.jobs")
