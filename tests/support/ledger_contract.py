@@ -310,19 +310,6 @@ class LedgerContract:
 
     # Usage records.
 
-    async def test_a_job_and_its_usage_are_written_together(self, case: Case):
-        """If the usage records can't be written, the job is not finished either, and can be finished later."""
-        lease = await case.lease()
-        case.faults.append(Fault.REFUSED)
-
-        with pytest.raises(StorageUnavailable):
-            await case.complete(lease, calls=2)
-        assert ("running", []) == ((await case.values())["state"], await case.usage())
-        await case.complete(lease, calls=2)
-
-        assert FinishedJob(RESULT) == await case.claim()
-        assert 2 == len(await case.usage())
-
     async def test_a_usage_record_that_exists_keeps_no_job_from_its_end(
         self, case: Case, caplog: pytest.LogCaptureFixture
     ):
@@ -375,20 +362,23 @@ class LedgerContract:
         assert FinishedJob(RESULT) == await case.claim()
         assert calls == len(await case.usage())
 
-    async def test_a_completion_without_a_response_may_have_been_made(self, case: Case):
-        """The worker gets StorageUnavailable; repeated under its operation id it succeeds, and the job is done once."""
+    @pytest.mark.parametrize(("fault", "state", "written"), [(Fault.REFUSED, "running", 0), (Fault.LOST, "done", 2)])
+    async def test_a_completion_without_a_response_can_be_repeated(
+        self, case: Case, fault: Fault, state: str, written: int
+    ):
+        """The job and its usage records are written together or not at all; repeated under its id, they are once."""
         lease = await case.lease()
-        case.faults.append(Fault.LOST)
-        usage = [Row(case.customer, "u_2026-11_job-1_0000", {"calls": 1})]
+        case.faults.append(fault)
+        usage = [Row(case.customer, f"u_2026-11_job-1_{n:04}", {"calls": 1}) for n in range(2)]
         complete = partial(case.ledger.complete, lease, RESULT, status="succeeded", usage=usage, operation_id="op-1")
 
         with pytest.raises(StorageUnavailable):
             await complete()
-        assert FinishedJob(RESULT) == await case.claim()
+        assert (state, written) == ((await case.values())["state"], len(await case.usage()))
         await complete()
 
         assert FinishedJob(RESULT) == await case.claim()
-        assert 1 == len(await case.usage())
+        assert 2 == len(await case.usage())
 
     async def test_a_claim_without_a_response_lasts_for_one_lease(self, case: Case, advance: Advance):
         """A claim whose worker never learned of it delays the job by a lease, no longer."""

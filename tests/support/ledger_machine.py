@@ -120,21 +120,20 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome = self._do(claim, faults, before if after is None else after)
         if outcome is None:
             return
-        if isinstance(outcome, JobConflict):
-            assert row is not None
-            assert fingerprint != row.fingerprint
-        elif isinstance(outcome, FinishedJob):
-            assert row is not None
-            assert ("done", row.result_body) == (row.state, outcome.result_body)
-        elif isinstance(outcome, AlreadyRunning):
-            assert after is None
-            assert row is not None
-            assert row.lease_until is not None
-            assert 0 < outcome.delay_s <= min(15, (row.lease_until - self.time).total_seconds() + 1)
-        else:
-            assert isinstance(outcome, Lease)
+        if isinstance(outcome, Lease):
             assert after is not None
             self._hold(worker, job, outcome)
+            return
+        assert row is not None
+        if isinstance(outcome, JobConflict):
+            assert fingerprint != row.fingerprint
+        elif isinstance(outcome, FinishedJob):
+            assert ("done", row.result_body) == (row.state, outcome.result_body)
+        else:
+            assert isinstance(outcome, AlreadyRunning)
+            assert after is None
+            assert row.lease_until is not None
+            assert 0 < outcome.delay_s <= min(15, (row.lease_until - self.time).total_seconds() + 1)
 
     @rule(job=jobs, fingerprint=st.sampled_from(["same", "same", "other"]), faults=faults)
     def submit(self, job: str, fingerprint: str, faults: list[Fault | None]) -> None:
@@ -149,30 +148,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert fingerprint != row.fingerprint
         elif outcome is not None:
             assert isinstance(outcome, JobRecord)
-            now = self.model.jobs[job]
-            assert (now.state, now.attempt, now.fingerprint, now.result_body) == (
-                outcome.state,
-                outcome.attempt,
-                outcome.fingerprint,
-                outcome.result_body,
-            )
-
-    @precondition(lambda self: any(self._is_free(job) for job in JOBS))
-    @rule(job=jobs, data=st.data())
-    def workers_race(self, job: str, data: st.DataObject) -> None:
-        """All workers get the job's message at once: one gets a lease."""
-        if not self._is_free(job):
-            return
-        after = self.model.claimed(job, "same", self.time)
-        outcomes = self._together(
-            *(self.ledger.claim(self.customer, job, fingerprint="same", submitted_at=START) for _ in WORKERS)
-        )
-        leases = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
-        assert 1 == len(leases)
-        assert len(WORKERS) - 1 == sum(isinstance(outcome, AlreadyRunning) for outcome in outcomes)
-        assert after is not None
-        self.model = after
-        self._hold(data.draw(workers), job, leases[0])
+            for member in ("state", "attempt", "fingerprint", "result_body"):
+                assert getattr(self.model.jobs[job], member) == getattr(outcome, member)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -420,9 +397,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _is_valid(self, name: str, holder: Holder) -> bool:
         job = self.model.jobs[name]
         return job.holder is holder and job.state == "running"
-
-    def _is_free(self, name: str) -> bool:
-        return self.model.claimed(name, "same", self.time) is not None
 
 
 def _end(after: Partition, *, job: str, result_body: bytes, places: Sequence[str]) -> None:

@@ -24,14 +24,11 @@ from shared.storage.base import Row
 LEASE_S = 90
 START = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 DIED = "The worker that ran it died."
-_DEFAULTS = {
-    "failed_attempts": 0,
-    "crashed_attempts": "",
-    "reason": "",
-    "reason_code": "",
-    "cancelled": False,
-    "retries": 0,
+_COLUMNS = {
+    "state": None, "attempt": None, "fingerprint": None, "lease_until": None, "result_body": None,
+    "failed_attempts": 0, "reason": "", "reason_code": "", "cancelled": False, "retries": 0,
 }
+"""Columns of a job's row that the model has as they are, and what a row without them means."""
 
 
 @dataclass
@@ -104,19 +101,9 @@ class Partition:
         entries = {time_row(customer, name, START).key for name in self.jobs}
         rows: dict[str, Any] = {key: {} for key in self.steps | self.usage | entries}
         for name, job in self.jobs.items():
-            rows[f"j_{name}"] = {
-                "state": job.state,
-                "attempt": job.attempt,
-                "failed_attempts": job.failed_attempts,
+            rows[f"j_{name}"] = {column: getattr(job, column) for column in _COLUMNS} | {
                 "crashed_attempts": ",".join(map(str, job.crashed_attempts)),
-                "reason": job.reason,
-                "reason_code": job.reason_code,
-                "cancelled": job.cancelled,
-                "retries": job.retries,
                 "unrecoverable_usage": job.unrecoverable_usage,
-                "lease_until": job.lease_until,
-                "result_body": job.result_body,
-                "fingerprint": job.fingerprint,
             }
         return rows
 
@@ -170,11 +157,9 @@ def read_rows(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         values, contents[row.key] = row.values, {}
         if row.key.startswith("j_"):
-            contents[row.key] = {name: values.get(name, default) for name, default in _DEFAULTS.items()} | {
-                **{name: values[name] for name in ("state", "attempt", "fingerprint")},
-                "lease_until": values.get("lease_until"),
+            contents[row.key] = {name: values.get(name, default) for name, default in _COLUMNS.items()} | {
+                "crashed_attempts": values.get("crashed_attempts", ""),
                 "unrecoverable_usage": msgspec.json.decode(values.get("unrecoverable_usage", "{}"), type=Usage),
-                "result_body": values.get("result_body"),
             }
     return contents
 
