@@ -25,8 +25,16 @@ LEASE_S = 90
 START = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 DIED = "The worker that ran it died."
 _COLUMNS = {
-    "state": None, "attempt": None, "fingerprint": None, "lease_until": None, "result_body": None,
-    "failed_attempts": 0, "reason": "", "reason_code": "", "cancelled": False, "retries": 0,
+    "state": None,
+    "attempt": None,
+    "fingerprint": None,
+    "lease_until": None,
+    "result_body": None,
+    "failed_attempts": 0,
+    "reason": "",
+    "reason_code": "",
+    "cancelled": False,
+    "retries": 0,
 }
 """Columns of a job's row that the model has as they are, and what a row without them means."""
 

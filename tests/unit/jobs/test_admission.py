@@ -7,7 +7,6 @@ import json
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -149,33 +148,25 @@ def test_a_customer_without_jobs_takes_no_share(harness: LimiterHarness):
     assert {} == harness.limiter._jobs
 
 
-def test_throttled_jobs_return_one_after_the_other(harness: LimiterHarness):
-    """Each is requeued for longer than the one before, always by as much; those that are back do not count."""
-    harness.fill("a", job_seconds=16)
-    delays = [harness.admit("a") or 0 for _ in range(100)]
-
-    (step,) = {round(later - earlier, 6) for earlier, later in pairwise(delays[1:])}
-    assert 0.5 * 16 / DEFAULT_CONCURRENCY <= step <= 16 / DEFAULT_CONCURRENCY
-    assert delays[0] >= MIN_DELAY_S
-    harness.clock.advance(max(delays))
-    assert (harness.admit("a") or 0) <= delays[0]
-
-
 @pytest.mark.parametrize(
-    ("concurrency", "seconds", "delays"),
-    [(1, 16, [24, 36]), (DEFAULT_CONCURRENCY, 0.01, [MIN_DELAY_S] * 2)],  # the one that filled the first: 12
+    ("concurrency", "seconds", "first", "step"),
+    [(1, 16, 24, 12), (DEFAULT_CONCURRENCY, 16, 24 / 18, 12 / 18), (DEFAULT_CONCURRENCY, 0.01, MIN_DELAY_S, 0)],
 )
-def test_a_throttled_job_returns_a_little_early(
-    harness: LimiterHarness, concurrency: int, seconds: float, delays: list[float]
+def test_throttled_jobs_return_one_after_the_other(
+    harness: LimiterHarness, concurrency: int, seconds: float, first: float, step: float
 ):
     """
-    It is requeued for three quarters of what the jobs before it take: late, it would leave the connection idle. But a
-    queue can't hide it for less than MIN_DELAY_S.
+    Each is requeued for longer than the one before, by three quarters of what a job takes of the limit: late, it would
+    leave the connection idle. A queue can't hide it for less than MIN_DELAY_S. Jobs that are back do not count.
     """
     harness.limiter.of("a", "default", concurrency)
-    harness.fill("a", job_seconds=seconds)
+    harness.fill("a", job_seconds=seconds)  # the one that found no room is the first to return
 
-    assert delays == [round(harness.admit("a") or 0, 6) for _ in range(2)]
+    delays = [harness.admit("a") or 0 for _ in range(8)]
+
+    assert pytest.approx([first + number * step for number in range(8)]) == delays
+    harness.clock.advance(max(delays))
+    assert (harness.admit("a") or 0) <= delays[0]
 
 
 def test_no_delay_is_long(harness: LimiterHarness):

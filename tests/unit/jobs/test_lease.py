@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,38 +56,14 @@ def test_the_first_lease_is_attempt_1():
 
 def test_the_next_lease_continues_the_job():
     """It has the row's etag, the job's first start, and what earlier attempts have left."""
-    lease = next_lease(
-        row(
-            attempt=3,
-            retries=2,
-            failed_attempts=1,
-            crashed_attempts="1,2",
-            unrecoverable_usage='{"calls": 2, "input_tokens": 7}',
-            reason="Slow down.",
-            reason_code="rate_limited",
-        ),
-        MOMENT,
-    )
+    same: dict[str, Any] = {"retries": 2, "failed_attempts": 1, "reason": "Slow down.", "reason_code": "rate_limited"}
+    usage = Usage(calls=2, input_tokens=7)
+    columns = {"crashed_attempts": "1,2", "unrecoverable_usage": '{"calls": 2, "input_tokens": 7}'}
 
-    assert (
-        Lease(
-            "acme",
-            "job-1",
-            4,
-            SUBMITTED,
-            START,
-            lease.owner,
-            'W/"7"',
-            retries=2,
-            failed_attempts=1,
-            crashed_attempts=(1, 2),
-            unrecoverable_usage=Usage(calls=2, input_tokens=7),
-            reason="Slow down.",
-            reason_code="rate_limited",
-            incarnation="0123abcd",
-        )
-        == lease
-    )
+    lease = next_lease(row(attempt=3, **same, **columns), MOMENT)
+
+    expected = Lease("acme", "job-1", 4, SUBMITTED, START, lease.owner, 'W/"7"', **same, incarnation="0123abcd")
+    assert replace(expected, crashed_attempts=(1, 2), unrecoverable_usage=usage) == lease
 
 
 def test_a_queued_job_starts_now():
