@@ -92,26 +92,23 @@ def test_missing_usage_is_none(usage: object):
 
 @pytest.mark.parametrize("count", [-1, 1.5, "7", True, [7], {"n": 7}, 2**31, 10**30, float("inf"), float("nan")])
 def test_invalid_count_is_none(count: object):
-    """If a count is not a whole number that a table can hold, the usage is missing; an invalid detail counts zero."""
+    """
+    If a count is not a whole number that a table can hold, the usage is missing; an invalid detail, or details that are
+    no object, count zero.
+    """
     details = {
         "prompt_tokens_details": {"cached_tokens": count},
         "completion_tokens_details": {"reasoning_tokens": count},
     }
+    no_objects = {"prompt_tokens_details": count, "completion_tokens_details": count}
 
     assert read_usage({"prompt_tokens": count, "completion_tokens": 2}) is None
     assert read_usage({"prompt_tokens": 7, "completion_tokens": count}) is None
     assert read_usage({"prompt_tokens": 7, "output_tokens": count}) is None
-    assert Usage(calls=1, input_tokens=7, output_tokens=2) == read_usage(
-        {"prompt_tokens": 7, "completion_tokens": 2, **details}
-    )
-
-
-@pytest.mark.parametrize("details", [7, "x", [], True])
-def test_invalid_details_count_zero(details: object):
-    """Details that are no object count zero."""
-    assert Usage(calls=1, input_tokens=7) == read_usage(
-        {"prompt_tokens": 7, "prompt_tokens_details": details, "completion_tokens_details": details}
-    )
+    for invalid in (details, no_objects):
+        assert Usage(calls=1, input_tokens=7, output_tokens=2) == read_usage(
+            {"prompt_tokens": 7, "completion_tokens": 2} | invalid
+        )
 
 
 @pytest.mark.parametrize(
