@@ -19,12 +19,8 @@ from shared.jobs.lease import Lease
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import StepRecord
 from tests.support.endpoint import completion, error
-from tests.support.fakes import Fault
 from tests.support.job_kinds import JOB_KINDS
 from tests.support.workers import Worker
-
-TWO_PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?"]}}
-
 
 # Deadlines.
 
@@ -76,27 +72,6 @@ async def test_a_job_is_given_up_after_five_crashes(worker: Worker):
     assert ("Slow down." in message, 1) == (True, message.count("The worker that ran it died."))
     assert 1 == len(customer.account.received)
     assert [("unanswered", 0, 0)] * 5 == worker.outcomes(customer)
-
-
-@pytest.mark.usefixtures("without_storage_waits")
-async def test_a_job_that_storage_fails_five_times_is_given_up(worker: Worker):
-    """It ends with Storage's reason, and what it had consumed is counted."""
-    customer = worker.customer()
-    body = customer.body(job_id="unkept", **TWO_PROMPTS)
-    for attempt in range(5):
-        worker.table.faults.extend([None] * (1 if attempt == 0 else 2) + [Fault.REFUSED] * 2)
-        assert await worker.deliver(customer, body) is None
-        ((body, _),) = worker.requeued()
-        worker.table.faults.clear()
-        if "running" == worker.row(customer, "unkept")["state"]:
-            await worker.expire_lease(customer, "unkept")
-    before = len(customer.account.received)
-
-    result = await worker.run(customer, body)
-
-    assert ("failed", "internal") == (result["status"], result["error"]["code"])
-    assert "given up after 5 failed attempts" in result["error"]["message"]
-    assert before == len(customer.account.received)
 
 
 async def test_waits_are_no_failed_attempts(worker: Worker):

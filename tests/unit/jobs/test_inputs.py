@@ -9,7 +9,7 @@ import pytest
 
 from shared.contract.job import Job, decode_job
 from shared.contract.names import BlobName
-from shared.errors import InvalidJob, StorageUnavailable
+from shared.errors import InvalidJob
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.settings import read_settings
 from tests.support.fake_blobs import MemoryBlobs
@@ -64,12 +64,6 @@ async def test_other_blobs_are_refused(container: str, name: str):
     assert "`input.blob` must be in inputs or uploads, and its name must begin with acme/." == str(raised.value)
 
 
-async def test_a_missing_blob_is_an_invalid_job():
-    """The error names the member."""
-    with pytest.raises(InvalidJob, match="`input_blob` names a blob that does not exist"):
-        await Inputs(SETTINGS, MemoryBlobs()).load(job(input_blob="inputs/acme/a.json"))
-
-
 async def test_a_blob_that_is_too_large_is_an_invalid_job():
     """It may have MAX_INPUT_BYTES, and not one more."""
     blobs = MemoryBlobs()
@@ -80,9 +74,3 @@ async def test_a_blob_that_is_too_large_is_an_invalid_job():
     assert MAX_INPUT_BYTES == len(await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES}"), at="x"))
     with pytest.raises(InvalidJob, match="is larger than"):
         await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES + 1}"), at="x")
-
-
-async def test_blobs_that_do_not_answer_are_no_invalid_job():
-    """The job waits."""
-    with pytest.raises(StorageUnavailable):
-        await Inputs(SETTINGS, MemoryBlobs(down=True)).load(job(input_blob="inputs/acme/a.json"))

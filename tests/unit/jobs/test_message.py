@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contract.job import MAX_DEADLINE_S, Options
+from shared.contract.job import MAX_DEADLINE_S
 from shared.errors import InvalidJob
 from shared.jobs.envelope import Envelope, QueuedJob
-from shared.jobs.message import Delivery, deadline_of, rejected, restore_envelope
+from shared.jobs.message import Delivery, rejected, restore_envelope
 
 DELIVERED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 DELIVERY = Delivery(b"{}", "m-1", DELIVERED)
@@ -22,14 +22,10 @@ def job(submitted_at: datetime | None = None, **members: object) -> QueuedJob:
     return QueuedJob(customer="acme", action="chat", envelope=envelope, **members)  # type: ignore[arg-type]
 
 
-def test_a_message_without_an_envelope_is_as_it_was_delivered():
-    """A job that comes for the first time was submitted when its message was."""
-    assert (job(), DELIVERY) == restore_envelope(job(), DELIVERY)
-
-
 @pytest.mark.parametrize(
     ("envelope", "submitted_at", "requeued"),
     [
+        (None, DELIVERED, False),
         (DELIVERED - timedelta(hours=1), DELIVERED - timedelta(hours=1), True),
         (DELIVERED - timedelta(seconds=1.1), DELIVERED - timedelta(seconds=1.1), True),
         (DELIVERED - timedelta(seconds=1), DELIVERED - timedelta(seconds=1), False),
@@ -40,7 +36,7 @@ def test_a_message_without_an_envelope_is_as_it_was_delivered():
         (datetime(1, 1, 1, tzinfo=UTC), DELIVERED - LONGEST, True),
     ],
 )
-def test_the_first_submission_time_is_bounded(envelope: datetime, submitted_at: datetime, requeued: bool):
+def test_the_first_submission_time_is_bounded(envelope: datetime | None, submitted_at: datetime, requeued: bool):
     """
     The envelope's time counts, unless it is later than the delivery or earlier than any deadline reaches back: anybody
     can write it. A job that was in the queue for longer than a second was requeued.
@@ -48,11 +44,6 @@ def test_the_first_submission_time_is_bounded(envelope: datetime, submitted_at: 
     sent = job(envelope)
 
     assert (sent, Delivery(b"{}", "m-1", submitted_at, requeued)) == restore_envelope(sent, DELIVERY)
-
-
-def test_a_deadline_counts_from_the_submission():
-    """It is `deadline_s` seconds later."""
-    assert DELIVERED + timedelta(seconds=0.5) == deadline_of(job(options=Options(deadline_s=0.5)), DELIVERED)
 
 
 def test_a_rejected_job_repeats_what_is_valid():
@@ -71,8 +62,3 @@ def test_a_rejected_job_repeats_what_is_valid():
     )
     assert "2026-11-20T13:12:00.000Z" == result.submitted_at
     assert result.started_at == result.finished_at is not None
-
-
-def test_a_rejected_message_without_an_id_has_its_messages_id():
-    """What can't be read at all is found by the id of its message."""
-    assert "m-1" == rejected(DELIVERY, InvalidJob("x")).job_id

@@ -35,29 +35,23 @@ async def test_the_last_known_refusal_is_the_result(worker: Worker):
     assert "Slow down." in result["error"]["message"]
 
 
-async def test_a_crash_is_the_reason_if_there_is_no_other(worker: Worker):
-    """The result of a job whose worker died says so, as `internal`; what may have been billed is recorded."""
+@pytest.mark.parametrize(("attempts", "outcomes"), [(1, []), (2, [("unanswered", 0, 0)])], ids=["no lease", "crash"])
+async def test_a_job_without_a_known_refusal_is_internal(
+    worker: Worker, attempts: int, outcomes: list[tuple[str, int, int]]
+):
+    """So ends a job that never got a lease, and one whose worker died, which it says; what may be billed is recorded."""
     customer = worker.customer()
-    body = customer.body(job_id="crashed")
-    await worker.crash(customer, "crashed", body)
+    body = customer.body(job_id="job")
+    if attempts > 1:
+        await worker.crash(customer, "job", body)
 
     result = await dead_letter(worker, body)
 
-    assert ("crashed", "internal") == (result["job_id"], result["error"]["code"])
-    assert "given up after 1 failed attempt. " in result["error"]["message"]
-    assert "The worker that ran it died." in result["error"]["message"]
-    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
+    error = result["error"]
+    assert ("job", "internal", attempts) == (result["job_id"], error["code"], result["attempts"])
+    assert (attempts > 1) == ("given up after 1 failed attempt. The last known reason: The worker" in error["message"])
+    assert outcomes == worker.outcomes(customer)
     assert [] == customer.account.received
-
-
-async def test_a_job_without_an_attempt_ends_with_a_result(worker: Worker):
-    """So does a message that never got a lease before the host gave it up."""
-    customer = worker.customer()
-
-    result = await dead_letter(worker, customer.body(job_id="unknown"))
-
-    assert ("internal", 1) == (result["error"]["code"], result["attempts"])
-    assert [] == customer.account.received + worker.usage(customer)
 
 
 async def test_a_finished_job_is_replayed(worker: Worker):
