@@ -12,7 +12,12 @@ from tests.support.memory_context import response
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"{}", b'{"choices": {}}', b'{"choices": []}', b'{"choices": [1]}']
+    "body",
+    [
+        *(b"", b"<html>", b"\xff\xfe", b"null", b"[]", b"{}", b'{"error": {"message": "But 200."}}'),
+        *(b'{"choices": [', b'{"choices": {}}', b'{"choices": []}', b'{"choices": [1]}', b"[" * 100_000),
+    ],
+    ids=lambda body: body[:20].decode(errors="replace"),
 )
 def test_response_without_choices_fails_and_is_billed(body: bytes):
     """A 2xx response that is not a chat completion fails the job; the call is recorded without tokens."""

@@ -128,14 +128,9 @@ async def test_a_response_that_is_not_read_to_its_end_may_be_billed(
     assert (code, status, tries) == (result_error["code"], result_error.get("status"), len(customer.account.received))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b'{"choices": [', b"\xff\xfe", b"null", b'{"error": {"message": "But 200."}}', b"[" * 100_000],
-    ids=["cut", "no text", "null", "error", "deep"],
-)
-async def test_an_unreadable_response_is_a_call(worker: Worker, body: bytes):
+async def test_an_unreadable_response_is_a_call(worker: Worker):
     """A 2xx that is no completion fails the job without a retry; its usage record has no reported tokens."""
-    customer = always(worker.customer(), reply(body, headers={"x-request-id": "req-n"}))
+    customer = always(worker.customer(), reply(b"[" * 100_000, headers={"x-request-id": "req-n"}))
 
     result = await worker.run(customer, options=QUICK)
 

@@ -93,31 +93,27 @@ async def test_a_requested_blob_is_written_besides_the_message():
     assert "output" not in json.loads(just_fits)
 
 
-async def test_a_huge_error_detail_is_left_out_of_the_message():
-    """A provider's detail of any size is in the blob; the message has the code, the sentence and the status."""
-    blobs = MemoryBlobs()
-    error = ErrorBody(code="request_rejected", message="No.", status=400, detail={"code": "x" * 200_000})
-    full = result(status="failed", error=error, output={"text": "y" * 100_000})
-
-    published = await Outputs(settings(), blobs).save(job(), full)
-
-    assert len(published) <= MESSAGE_LIMIT
-    assert {"code": "request_rejected", "message": "No.", "status": 400} == json.loads(published)["error"]
-    assert [encode_result(full)] == [data for data, _ in blobs.blobs.values()]
-
-
 async def test_the_largest_result_fits_a_message():
-    """A result with the longest names, metadata and sentences fits a message once it is shortened."""
+    """
+    A result with the longest names, metadata and sentences fits a message without its output and a provider's detail of
+    any size, which are in the blob; the error's code, sentence, status and request id remain.
+    """
+    blobs = MemoryBlobs()
+    error = {"code": "x", "message": "é" * 1000, "status": 400, "request_id": "r" * 8000}
     full = result(
         job_id="j" * 100,
         customer="c" * 50,
         model="m" * 200,
         metadata={"a": "\x01" * 680},
         output={"text": "x" * MESSAGE_LIMIT},
-        error=ErrorBody(code="x", message="é" * 1000, request_id="r" * 8000, detail={"a": "x" * 99_999}),
+        error=ErrorBody(**error, detail={"a": "x" * 99_999}),
     )
 
-    assert len(await Outputs(settings(), MemoryBlobs()).save(job("j" * 100), full)) <= MESSAGE_LIMIT
+    published = await Outputs(settings(), blobs).save(job("j" * 100), full)
+
+    assert len(published) <= MESSAGE_LIMIT
+    assert error == json.loads(published)["error"]
+    assert [encode_result(full)] == [data for data, _ in blobs.blobs.values()]
 
 
 @pytest.mark.parametrize("queue", [True, False, "results", "special", "more"])

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
@@ -17,7 +16,7 @@ from shared.jobs import admission
 from shared.jobs.admission import ConnectionLimit
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
-from tests.support.endpoint import Answer, completion
+from tests.support.scripted_model import ScriptedModel
 from tests.support.workers import Worker
 
 
@@ -124,24 +123,9 @@ def packed(job: dict[str, Any]) -> bytes:
 async def test_a_connections_calls_are_limited(worker: Worker):
     """However many jobs are admitted, no more than `max_concurrency` calls run at once."""
     customer = worker.customer(max_concurrency=3)
-    running, peak, full = 0, 0, asyncio.Event()
-
-    async def count(request: web.Request, answer: Answer) -> web.StreamResponse:
-        nonlocal running, peak
-        running += 1
-        peak = max(peak, running)
-        if running == 3:
-            full.set()
-        try:
-            await asyncio.wait_for(full.wait(), 30)
-            return await answer(request)
-        finally:
-            running -= 1
-
-    customer.account.around = count
-    customer.account.will_answer(*[completion(after_s=0.02)] * 20)
+    model = ScriptedModel(after_s=0.02, wait_for=3).serve(customer)
 
     results = await asyncio.gather(*(worker.run(customer, job_id=f"j-{number}") for number in range(12)))
 
     assert {"succeeded"} == {result["status"] for result in results}
-    assert 3 == peak
+    assert 3 == model.max_in_flight

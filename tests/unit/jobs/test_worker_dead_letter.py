@@ -39,7 +39,7 @@ async def test_the_last_known_refusal_is_the_result(worker: Worker):
 async def test_a_job_without_a_known_refusal_is_internal(
     worker: Worker, attempts: int, outcomes: list[tuple[str, int, int]]
 ):
-    """So ends a job that never got a lease, and one whose worker died, which it says; what may be billed is recorded."""
+    """A job that never got a lease, or whose worker died, ends so; what may be billed is recorded."""
     customer = worker.customer()
     body = customer.body(job_id="job")
     if attempts > 1:
@@ -63,19 +63,6 @@ async def test_a_finished_job_is_replayed(worker: Worker):
     assert result == await worker.dead_letter(customer.body(job_id="done"))
     assert 1 == len(customer.account.received)
     assert ("m-9", "invalid_job") == (rejected["job_id"], rejected["error"]["code"])
-
-
-async def test_a_job_without_an_id_is_found_by_its_content(worker: Worker):
-    """The host gives the message a new id: the result, and the callback, have the one that the job had before."""
-    customer = worker.customer()
-    body = customer.body(output={"callback": "https://example.com/hook"})
-    await worker.crash(customer, "first-id", body)
-
-    result = await dead_letter(worker, body, message_id="poison-9")
-
-    ((callback, _),) = worker.queues.sent[SETTINGS.callbacks_queue]
-    assert ("first-id", 2) == (result["job_id"], result["attempts"])
-    assert "first-id" == json.loads(callback)["job_id"]
 
 
 async def test_a_job_without_an_id_waits_for_its_lease(worker: Worker):
@@ -107,10 +94,13 @@ async def test_after_its_deadline_a_message_waits_for_no_other_job(worker: Worke
 
 
 @pytest.mark.parametrize("has_row", [True, False])
-async def test_a_job_has_one_result(worker: Worker, has_row: bool):
-    """If its result can't be published at once, that result is published later, and no other one is made."""
+async def test_a_job_without_an_id_has_one_result(worker: Worker, has_row: bool):
+    """
+    The host gives the message a new id: the result, and the callback, have the one that the job with its content had
+    before. If the result can't be published at once, it is published later, and no other one is made.
+    """
     customer = worker.customer()
-    body = customer.body(output={"queue": "special"})
+    body = customer.body(output={"queue": "special", "callback": "https://example.com/hook"})
     if has_row:
         await worker.crash(customer, "first-id", body)
     worker.queues.missing = frozenset({"special"})
@@ -120,8 +110,10 @@ async def test_a_job_has_one_result(worker: Worker, has_row: bool):
     worker.queues.missing = frozenset()
     assert await worker.dead_letter(again, "poison-10") is None
 
-    ((published, _),) = worker.queues.sent["special"]
-    assert ("first-id" if has_row else "poison-9") == json.loads(published)["job_id"]
+    published, callback = (json.loads(worker.queues.sent[name][0][0]) for name in ("special", SETTINGS.callbacks_queue))
+    job_id = "first-id" if has_row else "poison-9"
+    assert (job_id, 1 + has_row, job_id) == (published["job_id"], published["attempts"], callback["job_id"])
+    assert {1} == {len(messages) for messages in worker.queues.sent.values()}
     assert 1 == sum(key.startswith("j_") for partition, key in worker.table.rows if partition == customer.name)
 
 
