@@ -155,3 +155,19 @@ def test_a_token_with_two_customers_is_refused():
     with pytest.raises(Problem, match="more than one customer") as refused:
         read_caller(encoded({"claims": claims}), entra())
     assert (403, "forbidden") == (refused.value.status, refused.value.code)
+
+
+def test_a_tied_caller_acts_for_its_customer_alone():
+    """What another customer has is not found, in the words for what does not exist; changes are forbidden: 403."""
+    tied = Caller(frozenset(), "contoso")
+    for caller, customer in ((Caller(), "fabrikam"), (Caller(frozenset()), "fabrikam"), (tied, "contoso")):
+        caller.check_reads(customer, "job")
+        caller.check_writes(customer)
+
+    with pytest.raises(Problem, match="There is no such job") as hidden:
+        tied.check_reads("fabrikam", "job")
+    with pytest.raises(Problem, match="another customer") as forbidden:
+        tied.check_writes("fabrikam")
+    assert [(404, "not_found"), (403, "forbidden")] == [
+        (each.value.status, each.value.code) for each in (hidden, forbidden)
+    ]
