@@ -162,10 +162,16 @@ class LedgerMachine(RuleBasedStateMachine):
         claimed, completed = self.model.claimed(job, row.fingerprint, self.time), self.model.copy()
         completed.end(job, b"raced", ["raced"])
         holder.unconfirmed = None
-        completion, claim = self._together(
-            self.ledger.complete(holder.lease, b"raced", status="succeeded", usage=self._rows(job, ["raced"])),
-            self.ledger.claim(self.customer, job, fingerprint=row.fingerprint, submitted_at=START),
-        )
+
+        async def race() -> list[Any]:
+            usage = self._rows(job, ["raced"])
+            return await asyncio.gather(
+                self.ledger.complete(holder.lease, b"raced", status="succeeded", usage=usage),
+                self.ledger.claim(self.customer, job, fingerprint=row.fingerprint, submitted_at=START),
+                return_exceptions=True,
+            )
+
+        completion, claim = self.run(race())
         if isinstance(claim, Lease):
             assert isinstance(completion, LeaseLost)
             assert claimed is not None
@@ -202,9 +208,6 @@ class LedgerMachine(RuleBasedStateMachine):
             StepRecord(key, f'"{key}"'.encode(), Usage(calls=1), usage_rows=self._rows(job, [key])) for key in keys
         ]
 
-        async def send(lease: Lease, operation_id: str) -> Lease:
-            return await self.ledger.save_steps(lease, steps, self._rows(job, places), operation_id=operation_id)
-
         def apply(after: Partition) -> None:
             after.jobs[job].lease_until = lease_from(self.time)
             after.steps.update(f"s_{job}~{key}" for key in keys)
@@ -214,6 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
             holder.stored.update(keys)
             del holder.unsaved[: len(keys)], holder.unrecorded[: len(places)]
 
+        send = partial(self.ledger.save_steps, steps=steps, usage=self._rows(job, places))
         self._write(job, holder, faults, Write(send, apply, confirmed))
 
     @precondition(lambda self: self.held)
@@ -233,10 +237,6 @@ class LedgerMachine(RuleBasedStateMachine):
             "unrecoverable_usage": lease.unrecoverable_usage + Usage(calls=calls),
         }
 
-        async def send(lease: Lease, operation_id: str) -> None:
-            usage = self._rows(job, places)
-            await self.ledger.release(lease, because, failed=failed, usage=usage, operation_id=operation_id, **values)
-
         def apply(after: Partition) -> None:
             row = after.jobs[job]
             row.state, row.reason, row.failed_attempts = "waiting", str(because), lease.failed_attempts + failed
@@ -244,6 +244,8 @@ class LedgerMachine(RuleBasedStateMachine):
             row.retries, row.unrecoverable_usage = values["retries"], values["unrecoverable_usage"]
             after.record(job, holder.lease, places)
 
+        usage = self._rows(job, places)
+        send = partial(self.ledger.release, because=because, failed=failed, usage=usage, **values)
         self._write(job, holder, faults, Write(send, apply))
 
     @precondition(lambda self: self.held)
@@ -256,12 +258,9 @@ class LedgerMachine(RuleBasedStateMachine):
         attempt = holder.lease.attempt
         result_body = f"result of attempt {attempt}".encode()
         places = [*holder.unrecorded, *(f"a{attempt}{number:04}" for number in range(calls))]
-
-        async def send(lease: Lease, operation_id: str) -> None:
-            usage = self._rows(job, places)
-            await self.ledger.complete(lease, result_body, status="succeeded", usage=usage, operation_id=operation_id)
-
-        self._write(job, holder, faults, Write(send, partial(_end, job=job, result_body=result_body, places=places)))
+        usage = self._rows(job, places)
+        send = partial(self.ledger.complete, result_body=result_body, status="succeeded", usage=usage)
+        self._write(job, holder, faults, Write(send, lambda after: after.end(job, result_body, places)))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), calls=st.integers(1, 2))
@@ -284,8 +283,6 @@ class LedgerMachine(RuleBasedStateMachine):
             after.jobs[job].state = "cancelled"  # a release that is repeated is recognized all the same
         elif died:
             after.jobs[job].cancelled, after.jobs[job].written_by = True, None
-        else:
-            after = self.model.copy()
         state = self._do(JobUpdates(self.table).cancel(self.customer, job), faults, after)
         if not any(fault in {Fault.REFUSED, Fault.LOST} for fault in faults):
             assert ("cancelled" if died else after.jobs[job].state if row else None) == state
@@ -330,7 +327,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if valid and not made:
             write.apply(after)
             after.jobs[job].written_by = write
-        outcome = self._do(write.send(holder.lease, write.operation_id), faults, after, lost=not (valid or made))
+        outcome = self._do(
+            write.send(holder.lease, operation_id=write.operation_id), faults, after, lost=not (valid or made)
+        )
         if isinstance(outcome, Lease | None) and not self.unanswered:
             holder.lease, holder.unconfirmed = outcome or holder.lease, None
             write.confirmed()
@@ -357,12 +356,6 @@ class LedgerMachine(RuleBasedStateMachine):
         if not isinstance(outcome, Exception):
             self.model = after
         return outcome
-
-    def _together(self, *uses: Coroutine[Any, Any, Any]) -> list[Any]:
-        async def gathered() -> list[Any]:
-            return await asyncio.gather(*uses, return_exceptions=True)
-
-        return self.run(gathered())
 
     def _hold(self, worker: int, name: str, lease: Lease) -> None:
         """Give a worker its lease, and let it read the stored steps, as an attempt does."""
@@ -397,10 +390,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _is_valid(self, name: str, holder: Holder) -> bool:
         job = self.model.jobs[name]
         return job.holder is holder and job.state == "running"
-
-
-def _end(after: Partition, *, job: str, result_body: bytes, places: Sequence[str]) -> None:
-    after.end(job, result_body, places)
 
 
 def run_machine(machine: type[LedgerMachine], *, examples: int, steps: int) -> None:

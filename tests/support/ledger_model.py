@@ -69,7 +69,7 @@ class JobModel:
 class Write:
     """One write of a holder, which it repeats under the same id until it knows that it was made."""
 
-    send: Callable[[Lease, str], Coroutine[Any, Any, Lease | None]]
+    send: Callable[..., Coroutine[Any, Any, Lease | None]]
     apply: Callable[[Partition], None]
     """Changes the model as the write changes the table."""
     confirmed: Callable[[], None] = lambda: None
