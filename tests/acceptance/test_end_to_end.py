@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,7 @@ async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": stack.settings()}))
 
     async def runs(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        environment = _environment(PYTHONPATH=str(ROOT))
-        done = await asyncio.to_thread(
-            subprocess.run, command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = await asyncio.to_thread(_python, *arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout
 
@@ -174,16 +171,12 @@ def _environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "AI_API_KEY"} | more
 
 
-def _demo(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "local", "demo", *arguments],
-        cwd=ROOT,
-        env=_environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
+def _python(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
+    command, environment = [sys.executable, *arguments], _environment(**more)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=270, check=False)
+
+
+_demo = partial(_python, "-m", "local", "demo")
 
 
 @pytest.mark.timeout(300)  # a stack of its own, and every job of the demo: ten seconds on a quiet machine

@@ -80,9 +80,8 @@ async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.
     """Without the officer's role, everything works except changes to connections."""
     monkeypatch.setattr(cli.harness.vault, "read_only", True)
 
-    result = await cli.run("doctor")
+    result = await cli.expect("doctor")
 
-    assert 0 == result.code
     assert "Key Vault Secrets Officer" in finding(result, "Key Vault: change")
 
 
@@ -104,9 +103,8 @@ async def test_forbidden_vault_has_its_own_remedy(
 
     monkeypatch.setattr(cli.harness.vault, "read_middleware", forbid)
 
-    result = await cli.run("doctor")
+    result = await cli.expect("doctor", 1)
 
-    assert 1 == result.code
     assert message in finding(result, "Key Vault")
 
 
@@ -117,9 +115,7 @@ async def test_clock_is_compared_with_storage(
     """A clock that is minutes off is an error, which says in which direction."""
     monkeypatch.setattr(doctor, "now", lambda: clock.now() + timedelta(seconds=skew_s))
 
-    result = await cli.run("doctor")
-
-    assert (code, True) == (result.code, message in finding(result, "clock"))
+    assert message in finding(await cli.expect("doctor", code), "clock")
 
 
 async def test_poison_messages_are_a_warning(cli: CliRunner):
@@ -127,10 +123,7 @@ async def test_poison_messages_are_a_warning(cli: CliRunner):
     poison = f"{cli.harness.environment['JOBS_QUEUE']}-poison"
     await cli.harness.services.queues.send(poison, b"[]")
 
-    result = await cli.run("doctor")
-
-    assert 0 == result.code
-    assert "`poison list` shows them" in finding(result, f"queue {poison}")
+    assert "`poison list` shows them" in finding(await cli.expect("doctor"), f"queue {poison}")
 
 
 async def test_missing_login_is_one_finding(cli: CliRunner):

@@ -56,19 +56,16 @@ async def test_erase_needs_a_confirmation(cli: CliRunner, stored: Customer):
     """Anything but the customer's id deletes nothing, and exits with 1. Jobs that had not ended are counted."""
     await cli.harness.services.table.insert(Row(stored.name, "j_2", {"state": "waiting"}))
 
-    unconfirmed = await cli.run(f"erase {stored.name}", stdin="yes\n")
-    rows = await stored.rows()
-    confirmed = await cli.run(f"erase {stored.name} --yes")
-
-    assert (1, 2) == (unconfirmed.code, len(rows))
+    unconfirmed = await cli.expect(f"erase {stored.name}", 1, stdin="yes\n")
     assert unconfirmed.out.endswith("Nothing was deleted.\n")
-    assert (0, True) == (confirmed.code, "Not ended: 1 job." in confirmed.out)
+    assert 2 == len(await stored.rows())
+
+    await cli.expect(f"erase {stored.name} --yes", out="Not ended: 1 job.")
 
 
 async def test_missing_table_is_one_sentence(cli: CliRunner, stored: Customer):
     """A table that doesn't exist is named, with the setting to check."""
-    result = await cli.with_settings(JOBS_TABLE="neverMade").run(f"erase {stored.name} --yes")
+    message = "table neverMade: query: 404 TableNotFound"
+    result = await cli.with_settings(JOBS_TABLE="neverMade").expect(f"erase {stored.name} --yes", 1, err=message)
 
-    assert (1, 1) == (result.code, result.err.count("\n"))
-    assert "table neverMade: query: 404 TableNotFound" in result.err
-    assert "Check JOBS_TABLE" in result.err
+    assert (1, True) == (result.err.count("\n"), "Check JOBS_TABLE" in result.err)

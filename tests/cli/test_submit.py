@@ -39,15 +39,13 @@ async def test_one_job_runs(cli: CliRunner, customer: Customer):
     line = f"submit --customer {customer.name} --action chat --prompt Hello? --job-id first"
 
     first = await cli.run(line)
-    again = await cli.run(line)
+    await cli.expect(line)
     (result, _) = [await cli.harness.deliver(json.dumps(job).encode()) for job in await queued_jobs(cli)]
-    done = await cli.run(line)
+    await cli.expect(line, out="was submitted before; its state is done")
 
     assert (0, f"Submitted job first of {customer.name}.\n", "") == (first.code, first.out, first.err)
-    assert 0 == again.code
     assert "succeeded" == json.loads(result or b"")["status"]
     assert 1 == len(customer.account.received)
-    assert (0, True) == (done.code, "was submitted before; its state is done" in done.out)
     assert [] == await queued_jobs(cli)
 
 
@@ -58,13 +56,10 @@ async def test_invalid_line_stops_the_whole_file(cli: CliRunner, customer: Custo
         "action,input.prompt,output.queue\nchat,one,\nchat,,\ndance,three,\nchat,four,elsewhere\nchat,five,\n",
     )
 
-    result = await cli.run(f"submit jobs.csv --customer {customer.name}")
+    result = await cli.expect(f"submit jobs.csv --customer {customer.name}", 1, err="ALLOWED_RESULT_QUEUES")
 
-    assert 1 == result.code
-    assert "jobs.csv, line 3: `input` is missing." in result.err
-    assert "jobs.csv, line 4: `action`" in result.err
-    assert "jobs.csv, line 5: `output.queue`" in result.err
-    assert "ALLOWED_RESULT_QUEUES" in result.err
+    for number, text in {3: "`input` is missing.", 4: "`action`", 5: "`output.queue`"}.items():
+        assert f"jobs.csv, line {number}: {text}" in result.err
     assert "Nothing was submitted: 3 invalid lines, 2 valid jobs." in result.err
     assert [] == await recorded_jobs(customer)
     assert [] == await queued_jobs(cli)
@@ -87,18 +82,15 @@ async def test_second_run_submits_only_new_jobs(cli: CliRunner, customer: Custom
     cli.write("jobs.csv", text)
     line = f"submit jobs.csv --customer {customer.name}"
 
-    first = await cli.run(line)
+    await cli.expect(line, out="Submitted 3 jobs.")
     cli.write("jobs.csv", text.replace("chat,one\n", "chat,zero\nchat,one\n", 1))
-    second = await cli.run(line)
+    await cli.expect(line, out="Submitted 1 job (3 submitted before).")
     jobs = await queued_jobs(cli)
     for job in jobs:
         await cli.harness.deliver(json.dumps(job).encode())
     (cli.directory / "jobs.csv.submitted").unlink()
-    third = await cli.run(line)
+    await cli.expect(line, out="Submitted 0 jobs (4 submitted before).")
 
-    assert "Submitted 3 jobs." in first.out
-    assert "Submitted 1 job (3 submitted before)." in second.out
-    assert "Submitted 0 jobs (4 submitted before)." in third.out
     assert 4 == len(jobs) == len(await recorded_jobs(customer)) == len(customer.account.received)
     assert [] == await queued_jobs(cli)
 
@@ -108,11 +100,8 @@ async def test_id_of_another_job_is_rejected_with_its_line(cli: CliRunner, custo
     cli.write("jobs.csv", "action,job_id,input.prompt\nchat,a,one\nchat,b,two\n")
     await cli.run(f"submit --customer {customer.name} --action chat --prompt Other --job-id b")
 
-    result = await cli.run(f"submit jobs.csv --customer {customer.name}")
-
-    assert 1 == result.code
-    assert "jobs.csv, line 3: The id b belongs to a job" in result.err
-    assert "Submitted 1 job." in result.out
+    message = "jobs.csv, line 3: The id b belongs to a job"
+    await cli.expect(f"submit jobs.csv --customer {customer.name}", 1, out="Submitted 1 job.", err=message)
 
 
 async def test_run_continues_after_storage_failed(cli: CliRunner, customer: Customer):
@@ -120,14 +109,11 @@ async def test_run_continues_after_storage_failed(cli: CliRunner, customer: Cust
     cli.write("jobs.jsonl", '{"action": "chat", "input": {"prompt": "one"}}\n')
     line = f"submit jobs.jsonl --customer {customer.name}"
 
-    stopped = await cli.with_settings(JOBS_QUEUE="never-made").run(line)
-    continued = await cli.run(line)
+    stopped = await cli.with_settings(JOBS_QUEUE="never-made").expect(line, 1, err="Not submitted: 1 job.")
+    await cli.expect(line, out="Submitted 1 job.")
 
-    assert 1 == stopped.code
-    assert "Not submitted: 1 job." in stopped.err
     assert "QueueNotFound" in stopped.err
     assert "Check the names of the queues." in stopped.err
-    assert (0, True) == (continued.code, "Submitted 1 job." in continued.out)
     assert 1 == len(await queued_jobs(cli))
 
 
@@ -158,12 +144,10 @@ async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: 
         death.set()
         del proxy.handlers[customer.name]
         recorded = len(await recorded_jobs(customer))
-        second = await behind.run(line)
-        third = await behind.run(line)
+        await behind.expect(line)
+        await behind.expect(line, out=f"Submitted 0 jobs ({count} submitted before).")
 
     assert early <= recorded < count
-    assert 0 == second.code
-    assert f"Submitted 0 jobs ({count} submitted before)." in third.out
     jobs = await queued_jobs(cli)
     assert count == len(await recorded_jobs(customer))
     messages = Counter(job["input"]["prompt"] for job in jobs)  # type: ignore[index]

@@ -82,6 +82,12 @@ class CliRunner:
         assert "Traceback" not in err.getvalue()
         return CliResult(code, out.getvalue(), err.getvalue())
 
+    async def expect(self, line: str, code: int = 0, *, out: str = "", err: str = "", stdin: str = "") -> CliResult:
+        """Run a command as `run`, and check its exit code, and that its streams contain these texts."""
+        result = await self.run(line, stdin=stdin)
+        assert (code, True, True) == (result.code, out in result.out, err in result.err), (result.out, result.err)
+        return result
+
     async def start(self, line: str, *python: str, **environment: str) -> asyncio.subprocess.Process:
         """
         Start `python -m aijobs LINE` with Python's own options and little else in the environment.

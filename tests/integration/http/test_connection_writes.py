@@ -37,53 +37,45 @@ async def test_a_customer_is_onboarded_and_served(newcomer: Customer):
     assert "application/json" == stored.content_type
 
 
-@pytest.mark.parametrize(
-    ("others", "message"),
-    [
-        ({"api_key": None}, "`api_key`"),
-        ({KEY: "x"}, "a member that the contract does not name"),
-        ({"endpoint": f"https://{KEY}@x.openai.azure.com"}, "`endpoint`"),
-        ({"endpoint": "https://evil.example/v1", "provider": "openai"}, "ALLOWED_ENDPOINT_SUFFIXES"),
-        ({"auth": "entra", "scope": "https://vault.azure.net/.default"}, "`scope`"),
-        ({"monthly_budget": KEY}, "`monthly_budget`"),
-        ({"enabled": False}, "`enabled` is not a known member"),
-    ],
-)
-async def test_an_invalid_connection_is_not_stored(newcomer: Customer, others: dict[str, Any], message: str):
-    """422 with the message of a failed job, which names the member and no value; nothing is stored."""
-    record = {
-        name: value for name, value in members(newcomer, **({"api_key": KEY} | others)).items() if value is not None
-    }
-    refused = await call(newcomer, "PUT", json_body=record)
-
-    assert (422, "connection_invalid") == (refused.status, refused.json["code"])
-    assert message in refused.json["detail"]
-    assert KEY.encode() not in refused.body
-    assert 404 == (await call(newcomer, "GET")).status
+def record(**others: Any) -> bytes:
+    """A connection with the marked key."""
+    return json.dumps({"endpoint": "https://r.openai.azure.com", "api_key": KEY} | others).encode()
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "status"),
+    ("body", "headers", "status", "message"),
     [
-        (KEY.encode(), {}, 400),
-        (f'"{KEY}"'.encode(), {}, 400),
-        (b"", {}, 400),
-        (b"[]", {}, 400),
-        (b'{"api_key": "\xff"}', {}, 400),
-        (b"{", {}, 422),
-        (b'{"a":' * 30_000, {}, 413),
-        (b'{"a":' * 5_000, {}, 422),
-        (b"{" + b" " * MAX_SECRET_BYTES, {}, 413),
-        (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415),
-        (b"{}", {"content-encoding": "gzip"}, 415),
+        (record(api_key=None), {}, 422, "`api_key`"),
+        (record(**{KEY: "x"}), {}, 422, "a member that the contract does not name"),
+        (record(endpoint=f"https://{KEY}@x.openai.azure.com"), {}, 422, "`endpoint`"),
+        (record(endpoint="https://evil.example/v1", provider="openai"), {}, 422, "ALLOWED_ENDPOINT_SUFFIXES"),
+        (record(auth="entra", scope="https://vault.azure.net/.default"), {}, 422, "`scope`"),
+        (record(monthly_budget=KEY), {}, 422, "`monthly_budget`"),
+        (record(enabled=False), {}, 422, "`enabled` is not a known member"),
+        *((body, {}, 400, "must be a JSON object") for body in (KEY.encode(), f'"{KEY}"'.encode(), b"[]")),
+        (b"", {}, 400, "Content-Length"),
+        (b'{"api_key": "\xff"}', {}, 400, "not valid UTF-8"),
+        *((body, {}, 422, "malformed") for body in (b"{", b'{"a":' * 5_000)),
+        *((body, {}, 413, "the limit of a secret") for body in (b'{"a":' * 30_000, b"{" + b" " * MAX_SECRET_BYTES)),
+        (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415, "must be application/json"),
+        (b"{}", {"content-encoding": "gzip"}, 415, "compressed"),
     ],
+    ids=range(18),
 )
-async def test_an_invalid_body_is_refused(newcomer: Customer, body: bytes, headers: dict[str, str], status: int):
-    """A bare key is invalid over HTTP; a body that is not a record, or too large, is refused without quoting it."""
+async def test_an_invalid_connection_is_not_stored(
+    newcomer: Customer, body: bytes, headers: dict[str, str], status: int, message: str
+):
+    """
+    422 with the message of a failed job, which names the member and no value. A body that is not a record, or too
+    large, is refused without quoting it; over HTTP, so is a bare key. Nothing is stored.
+    """
     refused = await call(newcomer, "PUT", body=body, headers=headers)
 
     assert (status, "application/problem+json") == (refused.status, refused.media_type)
+    assert (status == 422) == (refused.json["code"] == "connection_invalid")
+    assert message in refused.json["detail"]
     assert KEY.encode() not in refused.body
+    assert 404 == (await call(newcomer, "GET")).status
 
 
 @pytest.mark.parametrize(("name", "valid"), [("Default", False), ("a--b", False), ("x" * 51, False), ("x" * 50, True)])

@@ -67,14 +67,8 @@ async def test_a_template_can_use_the_whole_cloud_event(sender: Sender):
         ({"action": "a {{event"}, "`action` of the customer's template has an invalid placeholder"),
         ({"action": "{{event}}", "input": {}}, "`action` must be one of"),
         ({"action": "chat", "input": {"prompt": "{{order.id}}"}}, "`input.prompt`"),
-        (
-            {"action": "chat", "input": {"prompt": "x"}, "customer": "{{event}}"},
-            "`customer` must be the customer in the path",
-        ),
-        (
-            {"action": "chat", "input": {"prompt": "x"}, "_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}},
-            "`_envelope",
-        ),
+        (TEMPLATE | {"customer": "{{event}}"}, "`customer` must be the customer in the path"),
+        (TEMPLATE | {"_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}}, "`_envelope"),
         (b"{", "`template` is not valid JSON"),
         (b"[]", "`template`"),
     ],
