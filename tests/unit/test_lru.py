@@ -11,12 +11,22 @@ KEYS = st.sampled_from("abcdefg")
 STEPS = st.lists(st.tuples(st.sampled_from(["get", "set", "pop", "in"]), KEYS, st.integers()), max_size=60)
 
 
+def test_the_least_recently_used_entry_goes_first():
+    """Reading and replacing an entry use it; a look at whether it is there does not."""
+    lru = LRU[str, int](3)
+    for key, value in (("read", 1), ("looked at", 2), ("replaced", 3)):
+        lru.set(key, value)
+
+    assert (1, True) == (lru.get("read"), "looked at" in lru)
+    lru.set("replaced", 4)
+    lru.set("new", 5)
+
+    assert (1, None, 4, 5) == tuple(lru.get(key) for key in ("read", "looked at", "replaced", "new"))
+
+
 @given(STEPS, st.integers(1, 5))
 def test_it_is_a_dictionary_of_the_last_entries(steps: list[tuple[str, str, int]], max_entries: int):
-    """
-    Whatever is done, it holds what a plain list in the order of use holds, cut to its size. Reading and replacing an
-    entry use it; a look at whether it is there does not.
-    """
+    """Whatever is done, it holds what a plain list in the order of use holds, cut to its size."""
     lru, model = LRU[str, int](max_entries), list[tuple[str, int]]()
     for step, key, value in steps:
         expected = dict(model).get(key)
