@@ -6,18 +6,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
 from local.vault.secret_store import VaultError
 from local.vault.server import Vault
 from shared.connections import secret_cache
-from shared.errors import (
-    ConnectionDisabled,
-    ConnectionExpired,
-    ConnectionFault,
-)
 from tests.support.credential_store import (
     key_of,
 )
@@ -41,26 +36,6 @@ async def test_a_connection_in_key_vault(harness: Harness) -> None:
     renewed = await connections.find_rotated(resolved[0])
     assert renewed is not None
     assert "rotated-key" == key_of(renewed)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "error"),
-    [
-        ({"enabled": False}, ConnectionDisabled),
-        ({"exp": 1_600_000_000}, ConnectionExpired),
-        ({"nbf": 4_000_000_000}, ConnectionExpired),
-    ],
-    ids=["disabled", "expired", "not yet valid"],
-)
-async def test_a_secrets_attributes_are_enforced(
-    harness: Harness, attributes: dict[str, Any], error: type[ConnectionFault]
-) -> None:
-    """Through the real SDK, the attributes of a secret raise their own errors."""
-    customer = harness.customer(connection=None)
-    harness.put_secret(f"ai--{customer.name}--default", "sk-key-of-somebody", attributes=attributes)
-
-    with pytest.raises(error):
-        await harness.services.connections.resolve(customer.name, "default")
 
 
 def worker_on(harness: Harness) -> Worker:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,29 +126,30 @@ def test_an_invalid_retention_is_refused(name: str, value: str):
         settings(**{name: value})
 
 
-async def test_a_finished_job_stays_as_long_as_a_message_of_it_may_wait(data: Data):
+POSITION = {"jobs_before": AT - 30 * DAY, "usage_before": "", "customer": "contoso", "phase": "usage", "after": ""}
+
+
+@pytest.mark.parametrize(
+    ("days", "position", "young", "old"),
+    [("1", None, 7.9, 8.1), ("30", POSITION | {"sweep": "of an older version"}, 38, 39)],
+    ids=["a short retention", "a pass of an older version"],
+)
+async def test_a_finished_job_stays_as_long_as_a_message_of_it_may_wait(
+    data: Data, days: str, position: dict[str, Any] | None, young: float, old: float
+):
     """
     However short its retention, a finished job stays until any deadline that it can have has passed, so that a
-    requeued second message of it replays the result and calls no model.
+    requeued second message of it replays the result and calls no model. A position without a cutoff for submissions
+    removes jobs older than any deadline before its cutoff for jobs.
     """
-    for job_id, ago in (("young", 7.9 * DAY), ("old", 8.1 * DAY)):
-        await data.done("contoso", job_id, ago, blobs=1)
+    for job_id, ago in (("young", young), ("old", old)):
+        await data.done("contoso", job_id, ago * DAY, blobs=1)
+    if position is not None:
+        await data.table.insert(Row("~sweep", "position", position))
 
-    await data.sweep(RETAIN_JOBS_DAYS="1").run(AT)
+    await data.sweep(RETAIN_JOBS_DAYS=days).run(AT)
 
     assert ["contoso/j_young", "contoso/young/image-0.png"] == data.left
-
-
-async def test_a_pass_of_an_older_version_continues(data: Data):
-    """A position without a cutoff for submissions removes jobs older than any deadline before its cutoff for jobs."""
-    for job_id, ago in (("young", 38 * DAY), ("old", 39 * DAY)):
-        await data.done("contoso", job_id, ago)
-    values = {"jobs_before": AT - 30 * DAY, "usage_before": "", "customer": "contoso", "phase": "usage", "after": ""}
-    await data.table.insert(Row("~sweep", "position", values | {"sweep": "of an older version"}))
-
-    await data.sweep().run(AT)
-
-    assert ["contoso/j_young"] == data.left
 
 
 async def test_an_expired_job_is_removed_as_a_whole(data: Data):
@@ -330,27 +332,23 @@ async def test_a_sweep_continues_where_the_last_one_stopped(data: Data):
 
 
 async def test_a_pass_keeps_its_cutoff(data: Data):
-    """Rows that expire during a pass wait for the next one, since their blobs were not removed."""
+    """
+    Rows that expire during a pass wait for the next one, since their blobs were not removed. A retention that was made
+    longer meanwhile takes effect at once.
+    """
     await data.done("contoso", "old", 31 * DAY, blobs=1)
     await data.done("contoso", "young", 29.5 * DAY, blobs=1)
+    everything = data.left
+    assert "incomplete" == await data.sweep().run(AT, seconds=0)
+    assert "complete" == await data.sweep(RETAIN_JOBS_DAYS="60").run(AT)
+    assert everything == data.left
+
     for _ in range(2):  # usage, blobs
         assert "incomplete" == await data.sweep().run(AT, seconds=0)
-
     assert "complete" == await data.sweep().run(AT + DAY)
-
     assert ["contoso/j_young", "contoso/young/image-0.png"] == data.left
     await data.sweep().run(AT + DAY)
     assert [] == data.left
-
-
-async def test_a_longer_retention_takes_effect_at_once(data: Data):
-    """A pass that began with a shorter retention continues with the longer one."""
-    await data.done("contoso", "job", 31 * DAY, blobs=1)
-    assert "incomplete" == await data.sweep().run(AT, seconds=0)
-
-    assert "complete" == await data.sweep(RETAIN_JOBS_DAYS="60").run(AT)
-
-    assert ["contoso/j_job", "contoso/job/image-0.png"] == data.left
 
 
 async def test_a_pass_a_day_is_enough(data: Data):
