@@ -30,6 +30,11 @@ class HttpResponse:
         """The body, decoded."""
         return json.loads(self.body)
 
+    def assert_problem(self, status: int, code: str, text: str = "") -> None:
+        """Fail unless this is a problem with this status and code, and with this text in its detail."""
+        assert (status, code, "application/problem+json") == (self.status, self.json["code"], self.media_type)
+        assert text in self.json["detail"]
+
 
 async def send(
     harness: Harness,

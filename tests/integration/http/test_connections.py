@@ -137,7 +137,7 @@ async def test_a_vault_that_is_down_is_reported(newcomer: Customer, method: str)
     finally:
         newcomer.harness.vault.outage = False
 
-    assert (503, "unavailable") == (refused.status, refused.json["code"])
+    refused.assert_problem(503, "unavailable")
     assert 0 < int(refused.headers["Retry-After"])
 
 

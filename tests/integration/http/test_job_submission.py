@@ -30,8 +30,7 @@ async def test_the_same_job_again_is_the_existing_job(customer: Customer):
 
     assert (202, 202, 202) == (first.status, again.status, after.status)
     assert first.json["submitted_at"] == again.json["submitted_at"]
-    assert (409, "conflict") == (other.status, other.json["code"])
-    assert "application/problem+json" == other.media_type
+    other.assert_problem(409, "conflict")
     assert 1 == len({json.dumps(result) for result in results})
     assert 1 == len(customer.account.received)
     assert "succeeded" == after.json["status"]
@@ -53,7 +52,7 @@ async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monk
     accepted = await post(customer, job_id="once")
     (result,) = await run_queue(customer)
 
-    assert (503, "unavailable") == (refused.status, refused.json["code"])
+    refused.assert_problem(503, "unavailable")
     assert 0 < int(refused.headers["Retry-After"])
     assert (202, "succeeded") == (accepted.status, result["status"])
 

@@ -60,8 +60,7 @@ async def test_unknown_and_invalid_ids_are_not_found(customer: Customer, job_id:
     """An unknown id and an invalid one get the same response."""
     for method in ("GET", "DELETE"):
         refused = await send(customer.harness, method, f"jobs/{customer.name}/{job_id}")
-        assert (404, "not_found") == (refused.status, refused.json["code"])
-        assert "There is no such job." == refused.json["detail"]
+        refused.assert_problem(404, "not_found", "There is no such job.")
 
 
 async def test_a_queued_job_can_be_cancelled(customer: Customer):
@@ -80,7 +79,7 @@ async def test_a_queued_job_can_be_cancelled(customer: Customer):
     assert [] == calls
     assert (200, "cancelled") == (late.status, late.json["status"])
     assert late.json == (await send(customer.harness, "GET", path)).json
-    assert (409, "conflict") == (ended.status, ended.json["code"])
+    ended.assert_problem(409, "conflict")
 
 
 async def listed(customer: Customer, **query: str) -> HttpResponse:
@@ -133,8 +132,7 @@ async def test_an_invalid_query_is_refused(customer: Customer, name: str, value:
     """400 with the parameter's name."""
     refused = await listed(customer, **{name: value})
 
-    assert (400, "invalid_request") == (refused.status, refused.json["code"])
-    assert f"`{name}`" in refused.json["detail"]
+    refused.assert_problem(400, "invalid_request", f"`{name}`")
 
 
 async def test_a_continuation_shows_no_other_customer(customer: Customer):

@@ -58,7 +58,7 @@ async def test_invalid_signatures_are_unauthorized(sender: Sender, changes: dict
     changed = {**headers, **{name: text and text.format(signature=signature) for name, text in changes.items()}}
     refused = await post(sender, body, {name: text for name, text in changed.items() if text is not None})
 
-    assert (401, "unauthorized", REFUSED) == (refused.status, refused.json["code"], refused.json["detail"])
+    refused.assert_problem(401, "unauthorized", REFUSED)
     assert [] == await sender.customer.rows()
 
 
@@ -145,7 +145,7 @@ async def test_a_vault_that_is_down_is_503(harness: Harness, sender: Sender):
     finally:
         harness.vault.outage = False
 
-    assert (503, "unavailable") == (unknown.status, unknown.json["code"])
+    unknown.assert_problem(503, "unavailable")
     assert 0 < int(unknown.headers["Retry-After"])
     assert (503, unknown.body) == (wrong.status, wrong.body)
     assert 202 == right.status

@@ -78,8 +78,7 @@ async def test_the_job_of_a_template_is_checked_like_any_other(sender: Sender, t
     await sender.save_template(template)
     refused = await sender.send(ORDER)
 
-    assert (400, "invalid_job") == (refused.status, refused.json["code"])
-    assert message in refused.json["detail"]
+    refused.assert_problem(400, "invalid_job", message)
     assert [] == await sender.customer.rows()
 
 
