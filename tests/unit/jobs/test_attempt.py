@@ -76,29 +76,6 @@ async def test_a_response_after_a_lost_lease_is_recorded_as_lost(worker: Worker,
     assert 1 == len(customer.account.received)
 
 
-@pytest.mark.parametrize(
-    ("answer", "recorded"), [(None, [("lost", 1, 18)]), (error(400), [])], ids=["billed", "billed nothing"]
-)
-async def test_a_slow_attempt_supersedes_its_placeholder(
-    worker: Worker, answer: Answer | None, recorded: list[tuple[str, int, int]]
-):
-    """An attempt that was taken for dead records what its call was billed, in place of what its heir has recorded."""
-    customer, slow = worker.customer(), BlockingEndpoint(answer)
-    customer.account.will_answer(slow)
-    first = asyncio.create_task(worker.deliver(customer, job_id="taken"))
-    await slow.called.wait()
-    await worker.expire_lease(customer, "taken")
-    result = await worker.another().run(customer, job_id="taken")
-    between = worker.outcomes(customer)
-
-    slow.release.set()
-
-    assert await first is None
-    assert ("succeeded", 2, 1) == (result["status"], result["attempts"], result["usage"]["calls"])
-    assert [("answered", 1, 18), ("unanswered", 0, 0)] == between
-    assert [("answered", 1, 18), *recorded] == worker.outcomes(customer)
-
-
 async def test_no_further_call_is_made_with_a_lost_lease(worker: Worker):
     """
     The first response that can't be stored shows that another worker has the job: one more call may be in flight then,

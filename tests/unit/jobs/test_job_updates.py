@@ -48,42 +48,38 @@ async def test_a_waiting_job_can_be_cancelled(worker: Worker):
 
 
 @pytest.mark.usefixtures("without_storage_waits")
-@pytest.mark.parametrize("then", ["its worker dies", "it is dead-lettered", "Storage fails"])
-async def test_a_cancelled_job_stays_cancelled(worker: Worker, then: str):
+@pytest.mark.parametrize(
+    ("event", "attempts", "recorded"),
+    [
+        ("its worker had died", 3, 1),
+        ("its worker dies", 3, 1),
+        ("Storage fails", 3, 1),
+        ("it is dead-lettered", 2, 0),
+    ],
+)
+async def test_a_cancelled_job_stays_cancelled(worker: Worker, event: str, attempts: int, recorded: int):
     """
-    If the worker that ends it dies, if its message is in the poison queue, or if Storage does not take its end at once:
-    without a further call.
+    If the worker that ran it, or that ends it, dies, if its message is in the poison queue, or if Storage does not take
+    its end at once: without a further call. An attempt that crashed or failed has its record.
     """
     customer = worker.customer()
     body = await worker.defer(customer, "waits")
-    await worker.services.updates.cancel(customer.name, "waits")
-    if then == "its worker dies":
+    if event == "its worker had died":
         await worker.crash(customer, "waits", body)
-    elif then == "Storage fails":
+
+    assert "cancelled" == await worker.services.updates.cancel(customer.name, "waits")
+    if event == "its worker dies":
+        await worker.crash(customer, "waits", body)
+    elif event == "Storage fails":
         worker.table.faults.extend([None, None, Fault.REFUSED])
         assert await worker.deliver(customer, body) is None
         ((body, _),) = worker.requeued()
         await worker.expire_lease(customer, "waits")
+    result = await (worker.dead_letter(body) if event == "it is dead-lettered" else worker.run(customer, body)) or {}
 
-    result = await (worker.dead_letter(body) if then == "it is dead-lettered" else worker.run(customer, body)) or {}
-
-    assert ("cancelled", 2 if then == "it is dead-lettered" else 3) == (result["error"]["code"], result["attempts"])
+    assert ("cancelled", attempts) == (result["error"]["code"], result["attempts"])
     assert 1 == len(customer.account.received)
-
-
-async def test_a_job_whose_worker_died_can_be_cancelled(worker: Worker):
-    """It stays `running`, so that its next attempt records the crash, and ends as cancelled."""
-    customer = worker.customer()
-    body = customer.body(job_id="crashed")
-    await worker.crash(customer, "crashed", body)
-
-    state = await worker.services.updates.cancel(customer.name, "crashed")
-    row = worker.row(customer, "crashed")
-    result = await worker.run(customer, body)
-
-    assert ("cancelled", "running", True) == (state, row["state"], row["cancelled"])
-    assert ("cancelled", 2) == (result["error"]["code"], result["attempts"])
-    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
+    assert [("unanswered", 0, 0)] * recorded == worker.outcomes(customer)
 
 
 class RacingTable(MemoryTable):
@@ -124,6 +120,15 @@ async def test_a_cancellation_that_meets_a_change_decides_anew(races: int, value
     assert state == await updates.cancel("acme", "job-1")
     assert {"fingerprint": "f"} | values | {"state": state} == table.rows["acme", "j_job-1"].values
     assert [None, None] == [await updates.cancel("acme", "job-2"), await updates.cancel("other", "job-1")]
+
+
+async def test_a_job_whose_worker_died_stays_running():
+    """Its next attempt records the crash, and ends as cancelled."""
+    died = {"lease_until": now() - timedelta(seconds=1)}
+    updates, table = await updates_of("running", **died)
+
+    assert "cancelled" == await updates.cancel("acme", "job-1")
+    assert {"state": "running", "fingerprint": "f", "cancelled": True, **died} == table.rows["acme", "j_job-1"].values
 
 
 @pytest.mark.parametrize("change", [JobUpdates.reset_failed_attempts, JobUpdates.add_failed_attempt])
