@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from aijobs.parser import make_parser
 from shared.errors import JobError
 from tests.support.cli_runner import ROOT, CliRunner
+from tests.support.doc_samples import blocks
 from tests.support.harness import Customer, Harness
 
 PAGE = (ROOT / "docs/cli.md").read_text()
@@ -56,7 +57,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     harness = cli.harness
     cli.write("key.txt", newcomer.account.key)
     cli.write("new-key.txt", harness.endpoint.account().key)
-    (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (table,) = blocks("docs/cli.md", "csv")
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
 
     for line, expected in samples():

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
+from tests.support.doc_samples import ROOT, blocks
 from tests.support.harness import Customer
 
-PAGE = (Path(__file__).parents[2] / "docs/retention.md").read_text()
+PAGE = (ROOT / "docs/retention.md").read_text()
 COMMANDS = [
     line.removeprefix("python -m aijobs ")
-    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    for block in blocks("docs/retention.md", "")
     for line in block.splitlines()
     if line.startswith("python -m aijobs")
 ]

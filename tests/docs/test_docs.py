@@ -24,7 +24,7 @@ from shared.contract.raw import FileInput, RawInput
 from shared.contract.result import Result
 from shared.contract.summarize import SummarizeInput
 from shared.settings import read_settings
-from tests.support.doc_samples import ACTIONS, ROOT, blocks
+from tests.support.doc_samples import ACTIONS, ROOT, blocks, members_of
 from tests.support.endpoint import completion
 from tests.support.harness import Harness
 
@@ -48,7 +48,7 @@ async def test_jobs_in_the_docs_run(harness: Harness, page: Path):
 
     assert {"succeeded"} == {result["status"] for result in results}
     for shown in (sample["output"] for _, sample in samples if "output" in sample and "action" not in sample):
-        assert _shape(shown) <= _shape(results[0]["output"])
+        assert members_of(shown) <= members_of(results[0]["output"])
 
 
 async def test_result_in_the_docs_is_the_real_one(harness: Harness):
@@ -60,15 +60,9 @@ async def test_result_in_the_docs_is_the_real_one(harness: Harness):
     result = await customer.run(metadata={"order": "4711"})
 
     optional = {"id", "created", "model"}
-    assert _shape(shown) == {path for path in _shape(result) if path.rpartition(".")[2] not in optional} | {"model"}
-
-
-def _shape(value: Any, at: str = "") -> set[str]:
-    if isinstance(value, dict):
-        return {f"{at}.{name}".strip(".") for name in value} | set().union(
-            *(_shape(inner, f"{at}.{name}") for name, inner in value.items())
-        )
-    return set().union(*(_shape(inner, at) for inner in value)) if isinstance(value, list) else set()
+    assert members_of(shown) == {path for path in members_of(result) if path.rpartition(".")[2] not in optional} | {
+        "model"
+    }
 
 
 def test_result_members_are_described():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,6 +15,15 @@ ACTIONS = sorted((ROOT / "docs/actions").glob("*.md"))
 def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of a page in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def members_of(value: Any, at: str = "") -> set[str]:
+    """The paths of all members of a JSON value; those of a list's items have the list's path."""
+    if isinstance(value, dict):
+        return {f"{at}.{name}".strip(".") for name in value} | set().union(
+            *(members_of(inner, f"{at}.{name}") for name, inner in value.items())
+        )
+    return set().union(*(members_of(inner, at) for inner in value)) if isinstance(value, list) else set()
 
 
 JOBS = [
