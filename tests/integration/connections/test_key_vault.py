@@ -191,31 +191,29 @@ async def test_a_vault_under_another_name_gets_no_token(own_vault: Vault, transp
     assert "value" == own_vault.secrets.get(NAME)[1].value
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_failed_try_is_retried(own_vault: Vault, credentials: KeyVaultCredentials, status: int) -> None:
-    """After one failed response, the same read succeeds."""
-    own_vault.secrets.put(NAME, "value")
-    own_vault.fail_next(status)
-
-    credential = await credentials.get("contoso", "default")
-
-    assert credential is not None
-    assert 2 == own_vault.reads[NAME]
-
-
-@pytest.mark.parametrize(("status", "tries"), [(403, 1), (429, 3), (503, 3)])
-async def test_a_failing_vault_is_unavailable(
-    own_vault: Vault, credentials: KeyVaultCredentials, transport: RecordingTransport, status: int, tries: int
+@pytest.mark.parametrize(
+    ("status", "failures", "tries"), [(403, 1, 1), (429, 1, 2), (500, 1, 2), (503, 1, 2), (429, 9, 3), (503, 9, 3)]
+)
+async def test_a_failed_try_is_retried(
+    own_vault: Vault,
+    credentials: KeyVaultCredentials,
+    transport: RecordingTransport,
+    status: int,
+    failures: int,
+    tries: int,
 ) -> None:
     """
-    After three tries within about a second the read fails, with the vault's status. A 403 for a missing role is the
-    operator's to correct: it is not retried, but the job waits, and does not fail.
+    After one failed response, the same read succeeds; after three tries within about a second it fails, with the
+    vault's status. A 403 for a missing role is not retried: the job waits until the operator has granted it.
     """
     own_vault.secrets.put(NAME, "value")
-    own_vault.fail_next(status, times=10)
+    own_vault.fail_next(status, times=failures)
 
-    with pytest.raises(VaultUnavailable, match=f"Key Vault answered {status}"):
-        await credentials.get("contoso", "default")
+    if failures < tries:
+        assert await credentials.get("contoso", "default") is not None
+    else:
+        with pytest.raises(VaultUnavailable, match=f"Key Vault answered {status}"):
+            await credentials.get("contoso", "default")
 
     assert tries == own_vault.reads[NAME]
     assert sum(transport.waits) < 1.5

@@ -13,66 +13,59 @@ from shared.contract.result import Usage
 LARGEST = 2**31 - 1
 
 
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        pytest.param(
-            {
-                "prompt_tokens": 100,
-                "completion_tokens": 50,
-                "total_tokens": 150,
-                "prompt_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 5, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 30, "accepted_prediction_tokens": 1},
-            },
-            Usage(calls=1, input_tokens=100, output_tokens=50, cached_tokens=80, reasoning_tokens=30),
-            id="chat completions",
-        ),
-        pytest.param(
-            {
-                "input_tokens": 100,
-                "output_tokens": 50,
-                "total_tokens": 150,
-                "input_tokens_details": {"cached_tokens": 80, "text_tokens": 20, "image_tokens": 80},
-                "output_tokens_details": {"reasoning_tokens": 30},
-            },
-            Usage(calls=1, input_tokens=100, output_tokens=50, cached_tokens=80, reasoning_tokens=30),
-            id="Responses and images",
-        ),
-        pytest.param({"prompt_tokens": 7, "total_tokens": 7}, Usage(calls=1, input_tokens=7), id="embeddings"),
-        pytest.param(
-            {"prompt_tokens": 7, "input_tokens": 8, "completion_tokens": 2, "output_tokens": 3},
-            Usage(calls=1, input_tokens=7, output_tokens=2),
-            id="both names",
-        ),
-        pytest.param(
-            {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": None, "output_tokens": 2},
-            Usage(calls=1, input_tokens=7, output_tokens=2),
-            id="one of two names is null",
-        ),
-        pytest.param(
-            {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": None},
-            Usage(calls=1, input_tokens=7, output_tokens=2),
-            id="details are null",
-        ),
-        pytest.param(
-            {
-                "prompt_tokens": 7,
-                "completion_tokens": 2,
-                "prompt_tokens_details": 1,
-                "input_tokens_details": {"cached_tokens": 3},
-            },
-            Usage(calls=1, input_tokens=7, output_tokens=2, cached_tokens=3),
-            id="details under the other name",
-        ),
-        pytest.param({"prompt_tokens": 0, "completion_tokens": 0}, Usage(calls=1), id="zero"),
-        pytest.param({"prompt_tokens": LARGEST}, Usage(calls=1, input_tokens=LARGEST), id="largest number of a table"),
-        pytest.param(
-            {"prompt_tokens": 7.0, "completion_tokens": 2.0},
-            Usage(calls=1, input_tokens=7, output_tokens=2),
-            id="whole numbers with a decimal point",
-        ),
-    ],
-)
+def used(input_tokens: int = 0, output_tokens: int = 0, cached_tokens: int = 0, reasoning_tokens: int = 0) -> Usage:
+    """Return the usage of a call."""
+    return Usage(
+        calls=1,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        reasoning_tokens=reasoning_tokens,
+    )
+
+
+USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
+    "chat completions": (
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 5, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 30, "accepted_prediction_tokens": 1},
+        },
+        used(100, 50, 80, 30),
+    ),
+    "Responses and images": (
+        {
+            "input_tokens": 100,
+            "output_tokens": 50,
+            "total_tokens": 150,
+            "input_tokens_details": {"cached_tokens": 80, "text_tokens": 20, "image_tokens": 80},
+            "output_tokens_details": {"reasoning_tokens": 30},
+        },
+        used(100, 50, 80, 30),
+    ),
+    "embeddings": ({"prompt_tokens": 7, "total_tokens": 7}, used(7)),
+    "both names": (
+        {"prompt_tokens": 7, "input_tokens": 8, "completion_tokens": 2, "output_tokens": 3},
+        used(7, 2),
+    ),
+    "one of two names is null": (
+        {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": None, "output_tokens": 2},
+        used(7, 2),
+    ),
+    "details are null": ({"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": None}, used(7, 2)),
+    "details under the other name": (
+        {"prompt_tokens": 7, "prompt_tokens_details": 1, "input_tokens_details": {"cached_tokens": 3}},
+        used(7, cached_tokens=3),
+    ),
+    "zero": ({"prompt_tokens": 0, "completion_tokens": 0}, used()),
+    "largest number of a table": ({"prompt_tokens": LARGEST}, used(LARGEST)),
+    "whole numbers with a decimal point": ({"prompt_tokens": 7.0, "completion_tokens": 2.0}, used(7, 2)),
+}
+
+
+@pytest.mark.parametrize(("usage", "expected"), USAGES.values(), ids=USAGES)
 def test_usage_has_the_providers_counts(usage: dict[str, Any], expected: Usage):
     """Both ways of naming have the provider's counts; cached and reasoning tokens are not added again."""
     assert expected == read_usage(usage)
