@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -37,15 +37,6 @@ class Token:
         if self._failure is not None:
             raise self._failure
         return AccessToken("local", int(time.time()) + 3600)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing to close."""
 
 
 @pytest_asyncio.fixture
