@@ -12,8 +12,9 @@ import pytest
 
 from shared.billing.usage_records import counted
 from shared.connections import probe
+from shared.contract.documents import ConnectionTest
 from shared.errors import StorageUnavailable
-from shared.upstream.client import UpstreamClient
+from tests.support.clients import open_client
 from tests.support.endpoint import completion, error, reply, reset
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Customer
@@ -86,26 +87,26 @@ async def test_a_test_is_recorded(newcomer: Customer):
     assert ("req-1", "gpt-4o-2024-08-06") == (first["request_id"], first["answered_by"])
 
 
+async def run_probe(customer: Customer, **parts: Any) -> ConnectionTest:
+    """The outcome of testing a new connection, with other parts of the probe."""
+    await put(customer)
+    connection = await customer.harness.services.connections.resolve(customer.name, "default")
+    return await replace(resource(customer.harness).probe, **parts).run(connection, None)
+
+
 async def test_a_test_that_can_not_be_recorded_is_not_made(newcomer: Customer):
     """Storage is written before the endpoint is called: if it is down, nothing is sent."""
-    await put(newcomer)
-    own = replace(resource(newcomer.harness).probe, table=MemoryTable(down=True))
-    connection = await newcomer.harness.services.connections.resolve(newcomer.name, "default")
-
     with pytest.raises(StorageUnavailable):
-        await own.run(connection, None)
+        await run_probe(newcomer, table=MemoryTable(down=True))
     assert [] == newcomer.account.received
 
 
 @pytest.mark.parametrize("faults", [[Fault.TWICE], [None, Fault.TWICE], [None, Fault.LOST], [None, Fault.REFUSED]])
 async def test_a_test_has_one_record_whatever_storage_does(newcomer: Customer, faults: list[Fault | None]):
     """If a response of Storage is lost, or the second write is refused, one record counts all the same."""
-    await put(newcomer)
     table = MemoryTable(faults=deque(faults))
-    own = replace(resource(newcomer.harness).probe, table=table)
-    connection = await newcomer.harness.services.connections.resolve(newcomer.name, "default")
     with contextlib.suppress(StorageUnavailable):
-        assert (await own.run(connection, None)).ok
+        assert (await run_probe(newcomer, table=table)).ok
 
     (row,) = counted(row for _, row in sorted(table.rows.items()))
     assert ("unanswered" if Fault.REFUSED in faults else "answered") == row.values["outcome"]
@@ -169,13 +170,8 @@ async def test_the_endpoints_deployment_is_tested(newcomer: Customer):
 
 async def test_an_address_that_is_not_allowed_is_reported(newcomer: Customer):
     """An allowed name that resolves to a forbidden address is refused when connecting; no record stays."""
-    await put(newcomer)
-    connection = await newcomer.harness.services.connections.resolve(newcomer.name, "default")
-    client = UpstreamClient(newcomer.harness.services.identity, allow_local=False)
-    try:
-        result = await replace(resource(newcomer.harness).probe, client=client).run(connection, None)
-    finally:
-        await client.close()
+    async with open_client(allow_local=False) as client:
+        result = await run_probe(newcomer, client=client)
 
     assert "connection_invalid" == result.code
     assert "not allowed" in result.message
