@@ -6,13 +6,12 @@ import ast
 import re
 import tomllib
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from docs import dependencies
+from tests.support.doc_samples import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 (WALK,) = re.findall(r"^## One job, seven functions\n(.*?)^## ", GUIDE, re.MULTILINE | re.DOTALL)

@@ -24,11 +24,10 @@ from shared.contract.raw import FileInput, RawInput
 from shared.contract.result import Result
 from shared.contract.summarize import SummarizeInput
 from shared.settings import read_settings
-from tests.support.doc_samples import ACTIONS, ROOT, blocks, members_of
+from tests.support.doc_samples import ACTIONS, PAGES, ROOT, blocks, members_of, prose, section
 from tests.support.endpoint import completion
 from tests.support.harness import Harness
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONTRACT_ONLY = {"customer_unknown", "budget_exceeded", "cancelled"}
 
 
@@ -73,7 +72,7 @@ def test_result_members_are_described():
 
 def test_error_codes_are_all_listed():
     """The table of error codes has every code that a result can bear, and no other."""
-    page = (ROOT / "docs/operate.md").read_text().partition("## Error codes")[2].partition("##")[0]
+    page = section("docs/operate.md", "Error codes")
     shown = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
     raised = {
         cls.code
@@ -140,8 +139,7 @@ async def test_credential_store_in_the_docs_serves(harness: Harness):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     """Every link to a file of the project leads to one, and to a heading that it has."""
-    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
         if "://" in target:
             continue
         path, _, heading = target.partition("#")

@@ -13,9 +13,8 @@ from shared.actions import base
 from shared.actions.base import Action, Context
 from shared.contract.job import ACTIONS
 from shared.jobs.ledger import Ledger
-from tests.support.doc_samples import ROOT
+from tests.support.doc_samples import PAGES, ROOT, prose, section
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GLOSSARY = ROOT / "docs/glossary.md"
 ROWS = re.findall(r"^\| ([\w, -]+) \| (.+) \|(?: ([\w, -]+))? \|$", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE)
 TERMS = [row for row in ROWS if row[0] not in {"term", "---"}]
@@ -24,11 +23,6 @@ CODE = "\n".join(
     path.read_text(encoding="utf-8")
     for path in [ROOT / "function_app.py", ROOT / "host.json", *(ROOT / "shared").rglob("*.py")]
 )
-
-
-def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
-    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_files_and_tests_that_pages_name_exist():
@@ -100,7 +94,7 @@ def test_readme_links_to_every_page():
 
 def test_members_of_an_action_and_its_context_exist():
     """The page on extending names members that an action has, and that its context offers."""
-    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8").partition("## Another action")[2].partition("\n## ")[0]
+    page = section("docs/extend.md", "Another action")
     members = set(re.findall(r"^\| `(?:async )?(\w+)[`(]", page, re.MULTILINE))
     used = set(re.findall(r"\bctx\.(\w+)", page))
 

@@ -14,7 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.support.doc_samples import ROOT, section
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPILED = ["requirements.txt", "aijobs/requirements.txt", "local/requirements.txt"]
 PINNED = [*COMPILED, "local/requirements-worker.txt", "local/requirements-node.txt"]
@@ -160,7 +161,7 @@ def test_commands_and_tiers_exist(file: str):
 
 def test_every_package_of_the_app_is_a_place_for_a_change():
     """The table of CONTRIBUTING.md sends somebody to every package of `shared/`, and to the other top packages."""
-    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where does my change go?")[2].partition("\n## ")[0]
+    table = section("CONTRIBUTING.md", "Where does my change go?")
     packages = [path.parent.name for path in (ROOT / "shared").glob("*/__init__.py")]
 
     assert len(packages) > 8

@@ -7,13 +7,12 @@ import inspect
 import json
 import re
 from dataclasses import fields
-from pathlib import Path
 
 from local.stack import stack
 from shared.settings import Settings, StorageAccount, read_settings
 from tests.support.app_settings import settings_in_code
+from tests.support.doc_samples import ROOT
 
-ROOT = Path(__file__).parents[2]
 HOSTS_OWN = {"AzureWebJobsStorage"}
 AZURES_OWN = {"WEBSITE_AUTH_ENABLED"}
 """Set by Azure alone."""

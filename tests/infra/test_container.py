@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import yaml
 
 from tests.support.app_settings import settings_in_code
 from tests.support.bicep_settings import settings_of_template
+from tests.support.doc_samples import ROOT
 
-ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "container/kubernetes"
 HOST = json.loads((ROOT / "host.json").read_text())
 

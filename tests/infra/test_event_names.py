@@ -6,20 +6,17 @@ import ast
 import inspect
 import re
 from itertools import pairwise
-from pathlib import Path
 
 from shared import event_names
-from tests.support import infra_queries, kql
+from tests.support import doc_samples, infra_queries, kql
 
-ROOT = Path(__file__).parents[2]
+ROOT = doc_samples.ROOT
 
 
-def names(prefixes: tuple[str, ...]) -> dict[str, str]:
-    """The constants of `event_names` that begin with one of these, and their values; by default the log events."""
-    constants = {name: each for name, each in vars(event_names).items() if name.isupper()}
-    if prefixes:
-        return {name: each for name, each in constants.items() if name.startswith(prefixes)}
-    return {name: each for name, each in constants.items() if not name.startswith(("METRIC_", "ATTR_", "NAMESPACE"))}
+NAMES = {name: text for name, text in vars(event_names).items() if name.isupper() and name != "NAMESPACE"}
+METRICS = {text for name, text in NAMES.items() if name.startswith("METRIC_")}
+ATTRIBUTES = {text for name, text in NAMES.items() if name.startswith("ATTR_")}
+EVENTS = sorted({*NAMES.values()} - METRICS - ATTRIBUTES)
 
 
 def meanings() -> dict[str, str]:
@@ -35,7 +32,6 @@ def meanings() -> dict[str, str]:
     }
 
 
-EVENTS = sorted(names(()).values())
 MEANINGS = meanings()
 ALERTS = {each["name"]: each["query"] for each in infra_queries.LOG_ALERTS}
 CHARTS = {each["title"]: each["query"] for each in infra_queries.CHARTS}
@@ -63,7 +59,7 @@ def test_infra_has_no_name_of_ours_that_is_not_a_constant():
 
     assert len(written) > 5
     assert set() == written - set(EVENTS)
-    assert set() == metrics - set(names(("METRIC_", "ATTR_")).values())
+    assert set() == metrics - METRICS - ATTRIBUTES
 
 
 def test_the_code_uses_every_name_and_only_by_its_constant():
@@ -71,8 +67,7 @@ def test_the_code_uses_every_name_and_only_by_its_constant():
     sources = {path: path.read_text() for path in (ROOT / "shared").rglob("*.py") if path.name != "event_names.py"}
     code = "\n".join(sources.values())
 
-    every = {**names(()), **names(("METRIC_", "ATTR_"))}
-    assert [] == [name for name in every if not re.search(rf"\b{name}\b", code)]
+    assert [] == [name for name in NAMES if not re.search(rf"\b{name}\b", code)]
     assert [] == [event for event in EVENTS if re.search(rf"""["']{event}\b""", code)]
     assert [] == re.findall(r"""\blog\.(?:info|warning|error)\(\s*f?"(?!%s )[^"]*""", code)
 
@@ -101,7 +96,7 @@ def test_docs_name_events_that_exist():
         written = set(re.findall(rf"`((?:{families})_[a-z_]+)`", text))
 
         assert set() == written - set(EVENTS) - {"job_id"}, page
-    logs = (ROOT / "docs/operate.md").read_text().partition("## Logs")[2].partition("\n## ")[0]
+    logs = doc_samples.section("docs/operate.md", "Logs")
     assert set() == set(re.findall(r"^([a-z]+(?:_[a-z]+)+) ", logs, re.MULTILINE)) - set(EVENTS)
 
 
@@ -111,12 +106,12 @@ def test_docs_name_metrics_and_attributes_that_exist():
     written = {name for page in pages for name in re.findall(r"\bcustomer_ai_jobs\.[a-z_]+", page.read_text())}
 
     assert len(written) > 5
-    assert set() == written - set(names(("METRIC_", "ATTR_")).values())
+    assert set() == written - METRICS - ATTRIBUTES
 
 
 def test_docs_list_every_event_with_its_meaning():
     """The table of log events on the page about telemetry has each event, in the words of the module."""
-    section = (ROOT / "docs/telemetry.md").read_text().partition("## Log events")[2].partition("\n## ")[0]
+    section = doc_samples.section("docs/telemetry.md", "Log events")
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
 
     assert {event: MEANINGS[event] for event in EVENTS} == dict(rows)
@@ -124,12 +119,10 @@ def test_docs_list_every_event_with_its_meaning():
 
 def test_docs_list_every_metric_with_its_meaning():
     """The table of metrics has each metric, in the words of the module, and only attributes that exist."""
-    section = (ROOT / "docs/telemetry.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    section = doc_samples.section("docs/telemetry.md", "Metrics")
     rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*) \|$", section, re.MULTILINE)
     attributes = {f"customer_ai_jobs{name}" for _, _, by in rows for name in re.findall(r"`(\.\w+)`", by)}
 
-    assert {metric: MEANINGS[metric] for metric in names(("METRIC_",)).values()} == {
-        name: text for name, text, _ in rows
-    }
+    assert {metric: MEANINGS[metric] for metric in METRICS} == {name: text for name, text, _ in rows}
     assert 3 == len(attributes)
-    assert set() == attributes - set(names(("ATTR_",)).values())
+    assert set() == attributes - ATTRIBUTES

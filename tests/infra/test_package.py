@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.doc_samples import ROOT
 
 
 def test_azd_finds_the_app_by_its_tag():

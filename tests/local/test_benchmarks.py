@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from local.paths import PROJECT
 
 
 @pytest.mark.long
@@ -21,7 +21,7 @@ def test_a_benchmark_measures_both_sides(name: str, tmp_path: Path):
 
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--rounds", "1", "--json", str(file)],
-        cwd=ROOT,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=420,

@@ -2,14 +2,7 @@
 
 import asyncio
 
-import httpx
 import pytest
-
-
-@pytest.fixture
-async def http(host):
-    async with httpx.AsyncClient(base_url=host.url, trust_env=False, timeout=60) as client:
-        yield client
 
 
 async def test_the_function_gets_its_request(http):

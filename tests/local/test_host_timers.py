@@ -3,19 +3,13 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from local.paths import PROJECT
+
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def http(host):
-    async with httpx.AsyncClient(base_url=host.url, trust_env=False, timeout=60) as client:
-        yield client
 
 
 async def test_a_timer_function_runs_manually(http, queues):
@@ -56,14 +50,14 @@ async def test_the_docs_command_runs_the_retention_sweep(start_host, azurite):
     """The command on the page, with the local host's URL, runs the app's own sweep."""
     from azure.data.tables.aio import TableClient  # noqa: PLC0415
 
-    (line,) = re.findall(r"^curl .*/admin/.*$", (ROOT / "docs/retention.md").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^curl .*/admin/.*$", (PROJECT / "docs/retention.md").read_text(), re.MULTILINE)
     words = shlex.split(line)
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     settings = {"JOBS_QUEUE": "swept-jobs", "RESULTS_QUEUE": "swept-results", "JOBS_TABLE": "swept"}
     table = TableClient.from_connection_string(azurite.connection_string, "swept")
     async with table, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await table.create_table()
-        host = await start_host("swept-", "--port", "auto", app=ROOT, **settings)
+        host = await start_host("swept-", "--port", "auto", app=PROJECT, **settings)
         url = words[words.index("POST") + 1].replace("https://APP.azurewebsites.net", host.url)
         response = await client.request("POST", url, headers=headers, content=words[words.index("-d") + 1])
 

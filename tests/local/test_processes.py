@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from local.paths import PROJECT
 from local.stack.processes import ProcessFailed, running
-
-PROJECT = Path(__file__).parents[2]
 
 
 def python(code):

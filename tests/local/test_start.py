@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from azure.storage.queue.aio import QueueServiceClient
 
+from local.paths import PROJECT
 from local.stack import node, settings_file
 from local.stack.processes import running
 
-PROJECT = Path(__file__).parents[2]
 READY = r"^Ctrl-C stops everything"
 
 

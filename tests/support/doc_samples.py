@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-
-
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ACTIONS = sorted((ROOT / "docs/actions").glob("*.md"))
 
 
@@ -24,6 +23,16 @@ def members_of(value: Any, at: str = "") -> set[str]:
             *(members_of(inner, f"{at}.{name}") for name, inner in value.items())
         )
     return set().union(*(members_of(inner, at) for inner in value)) if isinstance(value, list) else set()
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def section(page: str, heading: str) -> str:
+    """The section of a page below a heading of the second level."""
+    return (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 JOBS = [
