@@ -62,19 +62,11 @@ def run(*arguments, path=DEV, **options):
 
 def test_only_the_standard_library_is_imported():
     """A fresh machine has no other packages."""
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(ast.parse(DEV.read_text()))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
+    nodes = [*ast.walk(ast.parse(DEV.read_text()))]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
 
-    assert imported <= sys.stdlib_module_names
+    assert {name.partition(".")[0] for name in modules} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
