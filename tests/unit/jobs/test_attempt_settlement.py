@@ -9,7 +9,7 @@ import pytest
 
 from shared.billing.usage import Call
 from shared.contract.result import Usage
-from shared.errors import StorageUnavailable
+from shared.errors import LeaseLost, StorageUnavailable
 from shared.jobs import attempt as attempts
 from shared.jobs import attempt_usage, ledger
 from shared.jobs.attempt import Attempt
@@ -72,7 +72,10 @@ async def test_a_slow_attempt_keeps_its_earlier_records(table: MemoryTable) -> N
     slow = await start(table)
     await save(slow, [UNANSWERED])
     heir = await take_over(table)
-    slow.usage.add_unsettled_calls([ANSWERED, UNANSWERED])
+    step = StepRecord("0002", b"2", Usage(), usage_rows=slow.step_usage("0002", [ANSWERED]))
+    with pytest.raises(LeaseLost):
+        await slow.save_step(step, [ANSWERED])
+    slow.usage.add_unsettled_calls([UNANSWERED])
 
     for fault in (Fault.LOST, Fault.REFUSED):  # wherever Storage fails, a repetition leaves the same records
         table.faults.extend([None, fault])
@@ -81,7 +84,7 @@ async def test_a_slow_attempt_keeps_its_earlier_records(table: MemoryTable) -> N
     await slow.settle()
     await complete(heir)
 
-    assert ["answered", "answered", "unanswered", "unanswered"] == outcomes(table)
+    assert ["answered", "lost", "unanswered", "unanswered"] == outcomes(table)
 
 
 @pytest.mark.parametrize("heir_at", [timedelta(0), timedelta(minutes=9)])
