@@ -38,19 +38,17 @@ async def test_every_url_form_is_served(client, url):
 
 
 async def test_any_prompt_gets_an_answer_with_token_counts(client):
-    """A prompt without a fixture gets the catch-all answer; a token is counted for every four characters."""
-    response = (await client.post(PATH, json=chat("x" * 40))).json()
+    """
+    A prompt without a fixture gets the catch-all answer; a token is counted for every four characters. With
+    `response_format`, the answer is a JSON object.
+    """
+    text = (await client.post(PATH, json=chat("x" * 40))).json()
+    json_object = (await client.post(PATH, json=chat("anything", response_format={"type": "json_object"}))).json()
 
-    answer = response["choices"][0]["message"]["content"]
-    assert response["usage"]["prompt_tokens"] == 10
-    assert -(-len(answer) // 4) == response["usage"]["completion_tokens"]
-
-
-async def test_a_json_object_can_be_requested(client):
-    """With `response_format`, the answer is a JSON object."""
-    response = (await client.post(PATH, json=chat("anything", response_format={"type": "json_object"}))).json()
-
-    assert response["choices"][0]["message"]["content"].startswith('{"answer":')
+    answer = text["choices"][0]["message"]["content"]
+    assert text["usage"]["prompt_tokens"] == 10
+    assert -(-len(answer) // 4) == text["usage"]["completion_tokens"]
+    assert json_object["choices"][0]["message"]["content"].startswith('{"answer":')
 
 
 @pytest.mark.parametrize(

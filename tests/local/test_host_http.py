@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 
 async def test_the_function_gets_its_request(http):
     """Method, URL, route parameters, query and headers reach the function; its status is returned."""
@@ -21,19 +19,10 @@ async def test_the_function_gets_its_request(http):
     }
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("DELETE", "/api/items/tool/1"),  # the route has no such method, which is a 404 in Azure
-        ("GET", "/api/items/t00l/1"),  # not {kind:alpha}
-        ("GET", "/api/items/tool"),
-        ("GET", "/items/tool/1"),  # without the prefix
-        ("GET", "/"),
-    ],
-)
-async def test_a_request_without_a_route_is_not_found(http, method, path):
+async def test_a_request_without_a_route_is_not_found(http):
     """As in Azure, a wrong method is a 404, too."""
-    assert (await http.request(method, path)).status_code == 404
+    assert (await http.delete("/api/items/tool/1")).status_code == 404
+    assert (await http.get("/")).status_code == 404
 
 
 async def test_bodies_are_unchanged(http):

@@ -126,6 +126,8 @@ def test_what_the_host_can_not_run_is_an_error(read, problem):
         ("jobs/{id}", "/api/jobs", None),
         ("jobs/{id}", "/api/jobs/1/2", None),
         ("jobs/{id:int}", "/api/jobs/x", None),
+        ("jobs/{id:alpha}", "/api/jobs/tool", {"id": "tool"}),
+        ("jobs/{id:alpha}", "/api/jobs/t00l", None),
         ("jobs", "/jobs", None),
     ],
 )
