@@ -125,12 +125,8 @@ class LedgerContract:
         expected = JobRecord(case.customer, "job-1", "queued", 0, earlier, "fingerprint", action="embed", model="m")
         assert [expected] * 2 == [record, again]
         assert "" == (await case.ledger.submit(bare, fingerprint="fingerprint", submitted_at=earlier)).model
-        assert (1, 0, earlier, incarnation) == (
-            lease.attempt,
-            lease.failed_attempts,
-            lease.submitted_at,
-            lease.incarnation,
-        )
+        first = first_lease(case.customer, "job-1", earlier, lease.started_at)
+        assert replace(first, owner=lease.owner, etag=lease.etag, incarnation=incarnation) == lease
         assert 8 == len(incarnation)
         assert incarnation != (await case.values("job-2"))["incarnation"]
         with pytest.raises(JobConflict):
@@ -195,32 +191,21 @@ class LedgerContract:
         leases = [await case.lease()]
         advance(LEASE_S)
         leases.append(await case.lease())
-        await case.ledger.release(leases[-1], LATER, failed=True)
-        leases.append(await case.lease())
-        await case.ledger.release(leases[-1], LATER, retries=3, unrecoverable_usage=usage)
-        leases.append(await case.lease())
-        await case.ledger.release(leases[-1], LATER)
-        leases.append(await case.lease())
+        releases: list[dict[str, Any]] = [{"failed": True}, {"retries": 3, "unrecoverable_usage": usage}, {}]
+        for values in releases:
+            await case.ledger.release(leases[-1], LATER, **values)
+            leases.append(await case.lease())
         await case.complete(leases[-1])
 
         died = "The worker that ran it died."
+        names = ("attempt", "failed_attempts", "crashed_attempts", "retries", "reason", "unrecoverable_usage")
         assert [
             (1, 0, (), 0, "", Usage()),
             (2, 1, (1,), 0, died, Usage()),
             (3, 2, (1,), 0, "Later.", Usage()),
             (4, 2, (1,), 3, "Later.", usage),
             (5, 2, (1,), 0, "Later.", usage),
-        ] == [
-            (
-                lease.attempt,
-                lease.failed_attempts,
-                lease.crashed_attempts,
-                lease.retries,
-                lease.reason,
-                lease.unrecoverable_usage,
-            )
-            for lease in leases
-        ]
+        ] == [tuple(getattr(lease, name) for name in names) for lease in leases]
         assert {(SUBMITTED, leases[0].started_at, leases[0].incarnation)} == {
             (lease.submitted_at, lease.started_at, lease.incarnation) for lease in leases
         }
