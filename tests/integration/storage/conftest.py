@@ -25,5 +25,5 @@ def table(faulty: FaultyTable) -> Table:
 
 @pytest.fixture
 def partition() -> str:
-    """A partition for one test."""
+    """A partition of the table, or a prefix of blobs, for one test."""
     return f"p-{uuid.uuid4().hex}"

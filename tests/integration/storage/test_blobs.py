@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,66 +35,60 @@ def container(harness: Harness) -> str:
     return harness.environment["RESULTS_CONTAINER"]
 
 
-@pytest.fixture
-def prefix() -> str:
-    """A prefix of names for one test."""
-    return f"p-{uuid.uuid4().hex}"
-
-
-async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, container: str, prefix: str) -> None:
+async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, container: str, partition: str) -> None:
     """All bytes are read, at once and in chunks; a second write replaces the first; a missing blob is None."""
     expected = {"none": None, "empty": b"", "job 1/ä.json": bytes(range(256)), "large": bytes(range(256)) * 1000}
-    await blobs.write(container, f"{prefix}/job 1/ä.json", b"first", "application/json")
+    await blobs.write(container, f"{partition}/job 1/ä.json", b"first", "application/json")
     for name, data in expected.items():
         if data is not None:
-            await blobs.write(container, f"{prefix}/{name}", data, "application/json")
+            await blobs.write(container, f"{partition}/{name}", data, "application/json")
 
     async def join_chunks(name: str) -> bytes | None:
-        chunks = await blobs.chunks(container, f"{prefix}/{name}")
+        chunks = await blobs.chunks(container, f"{partition}/{name}")
         return None if chunks is None else b"".join([chunk async for chunk in chunks])
 
-    assert expected == {name: await blobs.read(container, f"{prefix}/{name}", 256_000) for name in expected}
+    assert expected == {name: await blobs.read(container, f"{partition}/{name}", 256_000) for name in expected}
     assert expected == {name: await join_chunks(name) for name in expected}
 
 
-async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, container: str, prefix: str) -> None:
+async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, container: str, partition: str) -> None:
     """A blob of exactly the limit is read; one byte more raises BlobTooLarge with the blob's name."""
-    await blobs.write(container, f"{prefix}/large", b"x" * 1000, "text/plain")
+    await blobs.write(container, f"{partition}/large", b"x" * 1000, "text/plain")
 
-    assert b"x" * 1000 == await blobs.read(container, f"{prefix}/large", 1000)
-    with pytest.raises(BlobTooLarge, match=f"{prefix}/large is larger than 999 bytes"):
-        await blobs.read(container, f"{prefix}/large", 999)
+    assert b"x" * 1000 == await blobs.read(container, f"{partition}/large", 1000)
+    with pytest.raises(BlobTooLarge, match=f"{partition}/large is larger than 999 bytes"):
+        await blobs.read(container, f"{partition}/large", 999)
 
 
-async def test_a_blob_has_its_media_type(harness: Harness, container: str, prefix: str) -> None:
+async def test_a_blob_has_its_media_type(harness: Harness, container: str, partition: str) -> None:
     """The content type of the write is the blob's own."""
-    await AzureBlobs(account_of(harness)).write(container, f"{prefix}/image", b"png", "image/png")
+    await AzureBlobs(account_of(harness)).write(container, f"{partition}/image", b"png", "image/png")
 
-    blob = harness.blobs.get_blob_client(container, f"{prefix}/image")
+    blob = harness.blobs.get_blob_client(container, f"{partition}/image")
     properties = await blob.get_blob_properties()
 
     assert "image/png" == properties.content_settings.content_type
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_blobs_are_listed_by_prefix(blobs: Blobs, container: str, prefix: str) -> None:
+async def test_blobs_are_listed_by_prefix(blobs: Blobs, container: str, partition: str) -> None:
     """The pages have the blobs with the prefix, in order, with their properties."""
     before = datetime.now(UTC) - timedelta(seconds=2)
-    for name in (f"{prefix}/2/ä #%.json", f"{prefix}/1", f"{prefix}-other/1", f"{prefix}/3"):
+    for name in (f"{partition}/2/ä #%.json", f"{partition}/1", f"{partition}-other/1", f"{partition}/3"):
         await blobs.write(container, name, b"x" * 7, "text/plain")
 
-    first = await blobs.page(container, f"{prefix}/")
-    second = await blobs.page(container, f"{prefix}/", first.after)
+    first = await blobs.page(container, f"{partition}/")
+    second = await blobs.page(container, f"{partition}/", first.after)
 
     listed = [*first.blobs, *second.blobs]
-    assert ([f"{prefix}/1", f"{prefix}/2/ä #%.json"], [f"{prefix}/3"]) == (
+    assert ([f"{partition}/1", f"{partition}/2/ä #%.json"], [f"{partition}/3"]) == (
         [blob.name for blob in first.blobs],
         [blob.name for blob in second.blobs],
     )
     assert "" == second.after
-    assert BlobProperties(f"{prefix}/1", 7, listed[0].modified, "text/plain") == listed[0]
+    assert BlobProperties(f"{partition}/1", 7, listed[0].modified, "text/plain") == listed[0]
     assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=2) for blob in listed)
-    assert [] == (await blobs.page(container, f"{prefix}/4")).blobs
+    assert [] == (await blobs.page(container, f"{partition}/4")).blobs
 
 
 async def test_a_missing_container_has_its_own_error(blobs: Blobs) -> None:
@@ -107,17 +100,17 @@ async def test_a_missing_container_has_its_own_error(blobs: Blobs) -> None:
         await blobs.page("never-made", "x/")
 
 
-async def test_a_blob_is_deleted(blobs: Blobs, harness: Harness, container: str, prefix: str) -> None:
+async def test_a_blob_is_deleted(blobs: Blobs, harness: Harness, container: str, partition: str) -> None:
     """The blob and its snapshots are deleted, other blobs are not; deleting it again is no error."""
-    await blobs.write(container, f"{prefix}/1", b"x", "text/plain")
-    await blobs.write(container, f"{prefix}/2", b"x", "text/plain")
+    await blobs.write(container, f"{partition}/1", b"x", "text/plain")
+    await blobs.write(container, f"{partition}/2", b"x", "text/plain")
     if isinstance(blobs, AzureBlobs):
-        await harness.blobs.get_blob_client(container, f"{prefix}/1").create_snapshot()
+        await harness.blobs.get_blob_client(container, f"{partition}/1").create_snapshot()
 
-    await blobs.delete(container, f"{prefix}/1")
-    await blobs.delete(container, f"{prefix}/1")
+    await blobs.delete(container, f"{partition}/1")
+    await blobs.delete(container, f"{partition}/1")
 
-    assert [f"{prefix}/2"] == [blob.name for blob in (await blobs.page(container, f"{prefix}/")).blobs]
+    assert [f"{partition}/2"] == [blob.name for blob in (await blobs.page(container, f"{partition}/")).blobs]
 
 
 async def test_the_error_for_a_missing_container_names_it(harness: Harness) -> None:

@@ -91,13 +91,6 @@ class Collected:
         return "\n".join([*spans, data.to_json() if data else ""])
 
 
-@pytest_asyncio.fixture(scope="module")
-async def quiet(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
-    """A harness with queues that no other test puts anything into."""
-    async with open_harness(azurite, vault, endpoint) as opened:
-        yield opened
-
-
 def with_telemetry(harness: Harness, telemetry: Telemetry) -> Harness:
     """The harness, with that telemetry."""
     own = {"telemetry": telemetry, "limiter": Limiter(), "breakers": Breakers(on_change=telemetry.breaker_changed)}
@@ -113,9 +106,9 @@ def collected() -> Iterator[Collected]:
 
 
 @pytest.fixture
-def customer(quiet: Harness, collected: Collected) -> Customer:
+def customer(own_harness: Harness, collected: Collected) -> Customer:
     """A customer of one test, whose jobs are reported."""
-    return with_telemetry(quiet, collected.telemetry()).customer()
+    return with_telemetry(own_harness, collected.telemetry()).customer()
 
 
 async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
@@ -202,9 +195,9 @@ async def test_spans_and_metrics_of_a_job(customer: Customer, collected: Collect
 
 
 @pytest.mark.parametrize("content", [False, True])
-async def test_content_is_reported_only_if_it_is_on(quiet: Harness, collected: Collected, content: bool):
+async def test_content_is_reported_only_if_it_is_on(own_harness: Harness, collected: Collected, content: bool):
     """Prompts and answers are reported only if the setting is on, and then in the form of the conventions."""
-    customer = with_telemetry(quiet, collected.telemetry(content=content)).customer()
+    customer = with_telemetry(own_harness, collected.telemetry(content=content)).customer()
     customer.account.will_answer(completion(ANSWER))
 
     await customer.run(input={"prompt": QUESTION, "system": "Be brief."})
@@ -291,10 +284,10 @@ async def test_requeued_job_keeps_its_trace(customer: Customer, collected: Colle
     assert "rate_limited" == collected.spans["job chat"].attributes["customer_ai_jobs.requeue_reason"]
 
 
-async def test_all_attempts_of_a_job_are_one_trace(quiet: Harness, collected: Collected):
+async def test_all_attempts_of_a_job_are_one_trace(own_harness: Harness, collected: Collected):
     """A job from the queue starts a trace with its first attempt, and its message then carries it."""
     queues = MemoryQueues()
-    harness = with_telemetry(quiet, collected.telemetry())
+    harness = with_telemetry(own_harness, collected.telemetry())
     harness.services = replace(harness.services, queues=queues)
     customer = harness.customer()
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
@@ -370,13 +363,13 @@ async def test_trace_in_a_message_may_be_anything(customer: Customer, collected:
     assert collected.spans["job chat"].parent is None
 
 
-async def test_message_has_no_trace_if_telemetry_is_off(quiet: Harness):
+async def test_message_has_no_trace_if_telemetry_is_off(own_harness: Harness):
     """If telemetry is off, a message carries no trace, whatever the request had."""
-    customer = quiet.customer()
+    customer = own_harness.customer()
 
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
 
-    assert quiet.services.telemetry is SILENT
+    assert own_harness.services.telemetry is SILENT
     assert {"submitted_at"} == set(json.loads(message)["_envelope"])
 
 
