@@ -3,64 +3,73 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from shared.actions.raw_response import RawOutput, extension, read_response
+from shared.actions.raw_response import extension, read_response
 from tests.support.memory_context import response
 
 EVENTS = "text/event-stream"
+
+
+def parsed(media_type: str, output: Any = (), json_values: Any = (), **marks: bool) -> dict[str, Any]:
+    """Return what is read of a response."""
+    members = {"media_type": media_type, "output": dict(output), "json_values": [*json_values]}
+    return members | {"binary": False, "malformed": False} | marks
+
+
 JSON, TEXT, OCTETS, MP3 = "application/json", "text/plain", "application/octet-stream", "audio/mpeg"
 A, INVALID, STREAM = b'{"a": 1}', b'{"a": ', b"data: {}\n\n"
 CUT = rb'{"a": "a\ud83d"}'
 # The body, its content type, what the job requests, and what is read of it.
 RESPONSES = {
-    "json": (A, JSON, None, RawOutput(JSON, {"json": {"a": 1}}, [{"a": 1}])),
-    "json requested": (b"[1]", TEXT, "json", RawOutput(TEXT, {"json": [1]}, [[1]])),
-    "json requested as it is": (A, JSON, "json", RawOutput(JSON, {"json": {"a": 1}}, [{"a": 1}])),
-    "json null": (b"null", JSON, None, RawOutput(JSON, {"json": None}, [None])),
-    "json by suffix": (b"[1]", "a/b+json; charset=utf-8", None, RawOutput("a/b+json", {"json": [1]}, [[1]])),
-    "json as text": (A, JSON, "text", RawOutput(JSON, {"text": '{"a": 1}'}, [{"a": 1}])),
-    "json as bytes": (A, JSON, "binary", RawOutput(JSON, {}, [{"a": 1}], binary=True)),
-    "json cut within a character": (CUT, JSON, None, RawOutput(JSON, {"json": {"a": "a\ufffd"}}, [{"a": "a\ufffd"}])),
-    "invalid json": (INVALID, JSON, None, RawOutput(JSON, {"text": '{"a": '}, malformed=True)),
-    "invalid json requested": (INVALID, JSON, "json", RawOutput(JSON, {"text": '{"a": '}, malformed=True)),
-    "text": ("é".encode(), TEXT, None, RawOutput(TEXT, {"text": "é"})),
-    "text as bytes": (A, TEXT, "binary", RawOutput(TEXT, binary=True)),
-    "text in its charset": (b"\xe9", "text/csv; charset=ISO-8859-1", None, RawOutput("text/csv", {"text": "é"})),
+    "json": (A, JSON, None, parsed(JSON, {"json": {"a": 1}}, [{"a": 1}])),
+    "json requested": (b"[1]", TEXT, "json", parsed(TEXT, {"json": [1]}, [[1]])),
+    "json requested as it is": (A, JSON, "json", parsed(JSON, {"json": {"a": 1}}, [{"a": 1}])),
+    "json null": (b"null", JSON, None, parsed(JSON, {"json": None}, [None])),
+    "json by suffix": (b"[1]", "a/b+json; charset=utf-8", None, parsed("a/b+json", {"json": [1]}, [[1]])),
+    "json as text": (A, JSON, "text", parsed(JSON, {"text": '{"a": 1}'}, [{"a": 1}])),
+    "json as bytes": (A, JSON, "binary", parsed(JSON, {}, [{"a": 1}], binary=True)),
+    "json cut within a character": (CUT, JSON, None, parsed(JSON, {"json": {"a": "a\ufffd"}}, [{"a": "a\ufffd"}])),
+    "invalid json": (INVALID, JSON, None, parsed(JSON, {"text": '{"a": '}, malformed=True)),
+    "invalid json requested": (INVALID, JSON, "json", parsed(JSON, {"text": '{"a": '}, malformed=True)),
+    "text": ("é".encode(), TEXT, None, parsed(TEXT, {"text": "é"})),
+    "text as bytes": (A, TEXT, "binary", parsed(TEXT, binary=True)),
+    "text in its charset": (b"\xe9", "text/csv; charset=ISO-8859-1", None, parsed("text/csv", {"text": "é"})),
     "text in an unknown charset": (
         b"a\xff",
         'text/plain; charset="nonsense"',
         None,
-        RawOutput(TEXT, {"text": "a\ufffd"}),
+        parsed(TEXT, {"text": "a\ufffd"}),
     ),
     "lines of JSON": (
         b'{"a": 1}\n{}',
         "application/jsonl",
         None,
-        RawOutput("application/jsonl", {"text": '{"a": 1}\n{}'}),
+        parsed("application/jsonl", {"text": '{"a": 1}\n{}'}),
     ),
-    "xml": (b"<a/>", "application/atom+xml", None, RawOutput("application/atom+xml", {"text": "<a/>"})),
-    "bytes": (A, MP3, None, RawOutput(MP3, binary=True)),
-    "bytes with a parameter": (A, "IMAGE/PNG; x=y", None, RawOutput("image/png", binary=True)),
-    "bytes of no type": (A, "", None, RawOutput(OCTETS, binary=True)),
-    "bytes as text": (b"WEBVTT", OCTETS, "text", RawOutput(OCTETS, {"text": "WEBVTT"})),
-    "no content": (b"", "", None, RawOutput(OCTETS)),
-    "no content, json requested": (b"", "", "json", RawOutput(OCTETS)),
-    "empty json": (b"", JSON, None, RawOutput(JSON)),
-    "empty, json requested": (b"", JSON, "json", RawOutput(JSON)),
-    "empty, text requested": (b"", TEXT, "text", RawOutput(TEXT)),
-    "empty, binary requested": (b"", MP3, "binary", RawOutput(MP3)),
+    "xml": (b"<a/>", "application/atom+xml", None, parsed("application/atom+xml", {"text": "<a/>"})),
+    "bytes": (A, MP3, None, parsed(MP3, binary=True)),
+    "bytes with a parameter": (A, "IMAGE/PNG; x=y", None, parsed("image/png", binary=True)),
+    "bytes of no type": (A, "", None, parsed(OCTETS, binary=True)),
+    "bytes as text": (b"WEBVTT", OCTETS, "text", parsed(OCTETS, {"text": "WEBVTT"})),
+    "no content": (b"", "", None, parsed(OCTETS)),
+    "no content, json requested": (b"", "", "json", parsed(OCTETS)),
+    "empty json": (b"", JSON, None, parsed(JSON)),
+    "empty, json requested": (b"", JSON, "json", parsed(JSON)),
+    "empty, text requested": (b"", TEXT, "text", parsed(TEXT)),
+    "empty, binary requested": (b"", MP3, "binary", parsed(MP3)),
     "events": (
         b": ping\n\n" + STREAM + b"data: a\n\n",
         EVENTS,
         None,
-        RawOutput(EVENTS, {"events": [{}, "a"]}, [{}, "a"]),
+        parsed(EVENTS, {"events": [{}, "a"]}, [{}, "a"]),
     ),
-    "events, json requested": (STREAM, EVENTS, "json", RawOutput(EVENTS, {"events": [{}]}, [{}])),
-    "events as text": (STREAM, EVENTS, "text", RawOutput(EVENTS, {"text": "data: {}\n\n"}, [{}])),
-    "events as bytes": (STREAM, EVENTS, "binary", RawOutput(EVENTS, {}, [{}], binary=True)),
+    "events, json requested": (STREAM, EVENTS, "json", parsed(EVENTS, {"events": [{}]}, [{}])),
+    "events as text": (STREAM, EVENTS, "text", parsed(EVENTS, {"text": "data: {}\n\n"}, [{}])),
+    "events as bytes": (STREAM, EVENTS, "binary", parsed(EVENTS, {}, [{}], binary=True)),
 }
 
 
@@ -69,13 +78,13 @@ RESPONSES = {
     RESPONSES.values(),
     ids=[name.replace(" ", "_") for name in RESPONSES],
 )
-def test_output_follows_the_media_type(body: bytes, content_type: str, response_type: str | None, expected: RawOutput):
+def test_output_follows_the_media_type(body: bytes, content_type: str, response_type: str | None, expected: Any):
     """
     JSON is output as JSON, text as text, events as a list, and anything else is bytes, unless the job requests a type.
 
     An empty body has no output; invalid JSON is malformed. The JSON is available for its usage in any case.
     """
-    assert expected == read_response(response(body, content_type=content_type), response_type)
+    assert expected == asdict(read_response(response(body, content_type=content_type), response_type))
 
 
 def chunk(content: Any = None, index: int = 0, **members: Any) -> bytes:
