@@ -66,33 +66,26 @@ def test_refusals_that_name_the_other_operation(operation: str, status: int, mes
 
 async def test_completions_model_is_learned():
     """A model that refuses chats is called with completions, and at once by later chats and summaries."""
-    ctx = MemoryContext(in_turn(refusal(NOT_CHAT), text("One."), text("Two."), text("Three.")))
+    ctx = MemoryContext(in_turn(refusal(NOT_CHAT), *map(text, ("One.", "Two.", "Three.", "Four."))))
 
     first = await run_action(chat, HELLO | {"parameters": {"max_completion_tokens": 99}}, ctx)
     second = await run_action(multi_chat, {"prompts": ["Hi"]}, ctx)
     third = await run_action(summarize, {"text": "Some text."}, ctx)
+    await answer(ctx, parameters={"max_completion_tokens": 99, "max_tokens": 5})
 
     adapted = ["chat/completions became completions"]
     assert [("One.", adapted), ("Two.", adapted), ("Three.", adapted)] == [
-        (answer["text"], answer["adapted"]) for answer in (first.output, second.output["answers"][0], third.output)
+        (output["text"], output["adapted"]) for output in (first.output, second.output["answers"][0], third.output)
     ]
-    assert [CHAT, COMPLETIONS, COMPLETIONS, COMPLETIONS] == paths(ctx)
-    # Completions have only the older name of this parameter.
+    assert [CHAT, *[COMPLETIONS] * 4] == paths(ctx)
+    # Completions have only the older name of this parameter, which takes precedence.
     assert {"model": "m", "prompt": "Hello?", "max_tokens": 99} == ctx.bodies[1]
+    assert {"model": "m", "prompt": "Hello?", "max_tokens": 5} == ctx.bodies[4]
     assert "Hi" == ctx.bodies[2]["prompt"]
     assert ctx.bodies[3]["prompt"].startswith("You write summaries.")
     assert ctx.bodies[3]["prompt"].endswith("\n\nUser: <text>\nSome text.\n</text>\n\nAssistant:")
     # No retry of the refusal comes first, whatever the job's options say.
     assert [True, False] == [ctx.called[0].is_final(refusal(words)) for words in (NOT_CHAT, "Invalid value.")]
-
-
-async def test_older_parameter_name_takes_precedence():
-    """If a job sets both names of the token limit, completions get the value of the older one."""
-    ctx = MemoryContext(in_turn(refusal(NOT_CHAT), text("One.")))
-
-    await answer(ctx, parameters={"max_completion_tokens": 99, "max_tokens": 5})
-
-    assert {"model": "m", "prompt": "Hello?", "max_tokens": 5} == ctx.bodies[1]
 
 
 async def test_deployment_that_became_a_chat_model_is_learned():

@@ -58,19 +58,12 @@ def test_messages_are_passed_on():
 
 
 def test_prompt_follows_system_and_history():
-    """The second form makes messages: system, history, and the prompt as the user's last message."""
-    decoded = chat(prompt="And you?", system="Be kind.", history=[HELLO, {"role": "assistant", "content": "Hi."}])
+    """The second form makes messages: system and history, if there are any, and the prompt as the user's last."""
+    system, answer = {"role": "system", "content": "Be kind."}, {"role": "assistant", "content": "Hi."}
 
-    assert [
-        {"role": "system", "content": "Be kind."},
-        HELLO,
-        {"role": "assistant", "content": "Hi."},
-        {"role": "user", "content": "And you?"},
-    ] == decoded.messages
-
-
-def test_prompt_alone_is_one_message():
-    """A prompt alone, or with an empty history, is one message without a system message."""
+    assert [system, HELLO, answer, {"role": "user", "content": "And you?"}] == (
+        chat(prompt="And you?", system="Be kind.", history=[HELLO, answer]).messages
+    )
     assert [HELLO] == chat(prompt="Hello?").messages
     assert [HELLO] == chat(prompt="Hello?", history=[]).messages
     assert [HELLO] == chat(prompt="Hello?", system=None, history=None, context=None, template=None).messages

@@ -59,23 +59,38 @@ def test_bare_key_with_tags_is_equivalent():
     assert decode_connection(json.dumps(COMPLETE)) == decode_connection(MARK, tags)
 
 
-@pytest.mark.parametrize("tags", [None, {}, {"owner": "kari", "CredentialId": "x", "Endpoint": "https://x"}])
-def test_bare_key_alone_is_a_connection(tags: dict[str, str] | None):
-    """A key without settings is a connection, and the tags of the vault's owner are ignored."""
-    assert {"api_key": MARK, "auth": "api_key"} == members_of(decode_connection(MARK, tags))
+BARE = {"api_key": MARK, "auth": "api_key"}
+ENTRA = {"auth": "entra", "endpoint": ENDPOINT}
 
 
-def test_tags_beside_json_are_ignored():
-    """A secret in JSON is the complete record: no tag is mixed into it."""
-    record = decode_connection(secret(), {"endpoint": "https://other", "auth": "entra", "max_concurrency": "x"})
-
-    assert {"endpoint": ENDPOINT, "api_key": MARK, "auth": "api_key"} == members_of(record)
-
-
-def test_no_tag_is_the_key():
-    """A tag named api_key, which everybody who may list secrets can read, is not used as the key."""
-    assert MARK == decode_connection(MARK, {"api_key": "other"}).api_key
-    assert NO_KEY == refusal("", {"api_key": "k"})
+@pytest.mark.parametrize(
+    ("value", "tags", "members"),
+    [
+        *((MARK, tags, BARE) for tags in (None, {}, {"owner": "kari", "CredentialId": "x", "Endpoint": "https://x"})),
+        pytest.param(MARK, {"api_key": "other"}, BARE, id="a tag, which many may list, is not the key"),
+        pytest.param(
+            secret(),
+            {"endpoint": "https://other", "auth": "entra", "max_concurrency": "x"},
+            {"endpoint": ENDPOINT, **BARE},
+            id="no tag is mixed into JSON",
+        ),
+        *((value, ENTRA, ENTRA) for value in ("", " ", json.dumps(ENTRA))),
+        *(
+            (MARK, {name: text}, {**BARE, name: number})
+            for name, text, number in (
+                ("max_concurrency", "8", 8),
+                ("max_concurrency", " 1000 ", 1000),
+                ("monthly_budget", "0", 0),
+                ("monthly_budget", "250", 250),
+                ("monthly_budget", "99.50", 99.5),
+                ("monthly_budget", "1e3", 1000),
+            )
+        ),
+    ],
+)
+def test_value_and_tags_make_a_connection(value: str, tags: dict[str, str] | None, members: dict[str, Any]):
+    """A bare key has its settings in tags, and other tags are ignored; JSON is complete; with Entra there is no key."""
+    assert members == members_of(decode_connection(value, tags))
 
 
 @pytest.mark.parametrize("wrap", [" {} ", "\n{}\n", "\t{}\r\n"])
@@ -86,14 +101,6 @@ def test_white_space_around_values_is_removed(wrap: str):
     for name in ("api_key", "organization", "project", "default_model", "tenant_id"):
         assert "a" == getattr(decode_connection(secret(**{name: wrap.replace("{}", "a")})), name)
     assert "a" == decode_connection(MARK, {"default_model": wrap.replace("{}", "a")}).default_model
-
-
-@pytest.mark.parametrize("value", ["", " ", json.dumps({"auth": "entra", "endpoint": ENDPOINT})])
-def test_entra_needs_no_key(value: str):
-    """With Entra a connection has no key, in JSON or as tags of an empty value."""
-    record = decode_connection(value, {"auth": "entra", "endpoint": ENDPOINT})
-
-    assert {"endpoint": ENDPOINT, "auth": "entra"} == members_of(record)
 
 
 NO_KEY = "The connection's secret has no `api_key`, and its `auth` is not `entra`."
@@ -113,8 +120,8 @@ BUDGET = "`monthly_budget` must be a number of at least 0."
     ],
 )
 def test_value_without_a_key_or_beyond_unicode_is_refused(value: str, message: str):
-    """A connection has a key unless it authenticates with Entra, and no half of a surrogate pair."""
-    assert message == refusal(value)
+    """A connection has a key unless it authenticates with Entra, and no half of a surrogate pair. A tag is no key."""
+    assert message == refusal(value, {"api_key": "k"})
 
 
 @pytest.mark.parametrize(
@@ -157,22 +164,6 @@ def test_value_without_a_key_or_beyond_unicode_is_refused(value: str, message: s
 def test_errors_name_the_member_and_never_show_the_value(value: str, message: str):
     """An invalid connection is refused with the member at fault and nothing of the secret."""
     assert f"The connection's secret is malformed: {message}" == refusal(value)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "number"),
-    [
-        ("max_concurrency", "8", 8),
-        ("max_concurrency", " 1000 ", 1000),
-        ("monthly_budget", "0", 0),
-        ("monthly_budget", "250", 250),
-        ("monthly_budget", "99.50", 99.5),
-        ("monthly_budget", "1e3", 1000),
-    ],
-)
-def test_numbers_in_tags_are_parsed(name: str, text: str, number: float):
-    """A tag is always text; a number in it is parsed."""
-    assert number == getattr(decode_connection(MARK, {name: text}), name)
 
 
 @pytest.mark.parametrize(
