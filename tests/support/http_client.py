@@ -13,7 +13,8 @@ from shared.http.messages import Request
 from shared.http.routes import ROUTES
 from tests.support.harness import Customer, Harness
 
-_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
+HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
+"""The app's routes, as the local host matches them by method and path."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ async def send(
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
     """The response to a request below `/api`. Fails if no route matches it."""
-    match = _ROUTES.find(method, f"{API_PREFIX}/{path}")
+    match = HOST_ROUTES.find(method, f"{API_PREFIX}/{path}")
     assert match is not None, f"no route matches {method} {path}"
     name, params = match
     content = body if json_body is None else json.dumps(json_body).encode()

@@ -31,6 +31,7 @@ from shared.webhooks import delivery as callbacks
 from shared.webhooks import signing
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
+from tests.support.http_client import HOST_ROUTES
 from tests.support.live_server import LiveServer, serve
 
 ROOT = Path(__file__).parents[3]
@@ -48,24 +49,11 @@ async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterat
 
 def test_every_route_has_a_sample_request():
     """test.http has a request for each route, and for health."""
-    requests = {
-        (method, path.partition("?")[0])
-        for method, path in re.findall(r"^([A-Z]+) \{\{host\}\}(\S+)", REQUESTS, re.MULTILINE)
-    }
-    patterns = {
-        (route.method, re.compile(f"{API_PREFIX}/{re.sub(r'{[a-z_]+}', '[a-z0-9.-]+', route.path)}"))
-        for route in ROUTES
-    }
-    matched = {
-        path for method, path in requests for other, pattern in patterns if method == other and pattern.fullmatch(path)
-    }
+    requests = re.findall(r"^([A-Z]+) \{\{host\}\}([^?\s]+)", REQUESTS, re.MULTILINE)
+    matches = {request: HOST_ROUTES.find(*request) for request in requests}
 
-    assert [] == [
-        pattern.pattern
-        for other, pattern in patterns
-        if not any(method == other and pattern.fullmatch(path) for method, path in requests)
-    ]
-    assert {path for _, path in requests} == matched | {f"{API_PREFIX}/health"}
+    assert {route.name for route in ROUTES} == {match[0] for match in matches.values() if match is not None}
+    assert [("GET", f"{API_PREFIX}/health")] == [request for request, match in matches.items() if match is None]
 
 
 async def test_every_sample_request_has_the_status_in_its_title(app: LiveServer):

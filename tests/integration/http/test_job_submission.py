@@ -16,6 +16,11 @@ from tests.support.harness import Customer
 from tests.support.http_client import post, run_queue, send
 
 
+async def fail(*_: Any, **__: Any) -> None:
+    """Storage that is down."""
+    raise StorageUnavailable("Storage is down.")
+
+
 async def test_the_same_job_again_is_the_existing_job(customer: Customer):
     """
     The same id and content, however it is written, is one job and one call; other content is a conflict. Two jobs
@@ -40,15 +45,9 @@ async def test_the_same_job_again_is_the_existing_job(customer: Customer):
 
 async def test_a_crash_before_the_message_loses_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch):
     """If the queue does not accept the message, the job is not accepted; submitted again, it runs."""
-    queues = type(customer.harness.services.queues)
-    working = queues.send
-
-    async def fail(*_: Any, **__: Any) -> None:
-        raise StorageUnavailable("The queue is down.")
-
-    monkeypatch.setattr(queues, "send", fail)
-    refused = await post(customer, job_id="once")
-    monkeypatch.setattr(queues, "send", working)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(customer.harness.services.queues), "send", fail)
+        refused = await post(customer, job_id="once")
     accepted = await post(customer, job_id="once")
     (result,) = await run_queue(customer)
 
@@ -87,10 +86,6 @@ async def test_a_result_is_waited_for(customer: Customer):
 
 async def test_a_job_is_accepted_if_storage_fails_during_the_wait(customer: Customer, monkeypatch: pytest.MonkeyPatch):
     """It is in the queue by then: 202 with its last status, because an error would make the caller submit it again."""
-
-    async def fail(*_: Any) -> None:
-        raise StorageUnavailable("Storage is down.")
-
     customer.account.will_answer(completion("y" * 60_000))
     await post(customer, job_id="long")
     await run_queue(customer)
