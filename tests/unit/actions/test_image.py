@@ -28,14 +28,6 @@ def one_a_call(operation: Operation) -> Response:
     return images(1, size="1024x1024")
 
 
-async def test_models_route_is_refused_before_any_call():
-    """Foundry's models route has no images: the job fails at once, and the error names the right endpoint."""
-    ctx = MemoryContext(in_turn(), endpoint="https://r.services.ai.azure.com/models")
-
-    with pytest.raises(ConnectionInvalid, match="/openai/v1"):
-        await run_action(image, {"prompt": "A cat"}, ctx)
-
-
 FILTERED = {"content_filter_results": {"violence": {"filtered": True}}}
 NO_IMAGE = "provider_unavailable"
 
@@ -102,23 +94,25 @@ async def test_misleading_refusal_of_n_is_not_learned():
     assert ctx.batch_limit("images/generations") is None
 
 
-async def test_strict_job_sends_n_unchanged():
-    """A strict job fails if the model refuses `n`, even if that was learned before."""
-    ctx = MemoryContext(one_a_call, strict=True)
-    ctx.learn_batch_limit("images/generations", 1)
+@pytest.mark.parametrize(
+    ("respond", "options", "error", "calls"),
+    [
+        (in_turn(), {"endpoint": "https://r.services.ai.azure.com/models"}, (ConnectionInvalid, "/openai/v1"), 0),
+        (one_a_call, {"strict": True}, (RequestRejected, "n=1"), 1),
+        (in_turn(RequestRejected("The size 1x1 is wrong.", UpstreamFacts(400))), {}, (RequestRejected, "The size"), 1),
+    ],
+    ids=["models route", "strict", "other refusal"],
+)
+async def test_other_errors_are_final(respond: Any, options: Any, error: tuple[type[Exception], str], calls: int):
+    """Foundry's models route has no images. A strict job sends `n` even if its refusal was learned before."""
+    ctx = MemoryContext(respond, **options)
+    if ctx.strict:
+        ctx.learn_batch_limit("images/generations", 1)
 
-    with pytest.raises(RequestRejected, match="n=1"):
+    with pytest.raises(error[0], match=error[1]):
         await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
 
-    assert [2] == [body["n"] for body in ctx.bodies]
-
-
-async def test_other_refusal_is_final():
-    """A refusal that isn't about `n` fails the job after one call."""
-    ctx = MemoryContext(in_turn(RequestRejected("The size 1x1 is not one of this model's.", UpstreamFacts(400))))
-
-    with pytest.raises(RequestRejected, match="The size 1x1"):
-        await run_action(image, {"prompt": "A cat", "n": 3, "size": "1x1"}, ctx)
+    assert [2] * calls == [body["n"] for body in ctx.bodies]
 
 
 async def test_throttled_image_defers_the_job():

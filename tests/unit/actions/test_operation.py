@@ -71,77 +71,57 @@ def foundry_refusal(parameter: str) -> Any:
     return map_error(422, {}, json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("parameter", sorted(SAMPLING))
-def test_sampling_parameter_is_left_out(parameter: str):
-    """A refused sampling parameter is dropped, and no other of the same value."""
-    others = {"seed": 7, "x-own": {parameter: 7}}
-    chat = operation(MemoryContext(in_turn()), **others, **{parameter: 7})
-
-    assert chat.adapt(refusal(parameter))
-
-    assert (BODY | others, [f"{parameter} was left out"]) == (body(chat), chat.adapted)
+RENAMED = ["max_tokens became max_completion_tokens"]
+# Every form of refusal that is understood: its `param`, its `code`, Foundry's `detail.loc`, or only the quoted name.
+OF_TEMPERATURE = [
+    refusal("temperature", code="unsupported_value", message="'temperature' does not support 0.2."),
+    refusal(None, code="", message="Unsupported value: 'temperature' does not support 0.2 with this model."),
+    refusal(None, code="", message='Unrecognized request argument supplied: "temperature"'),
+    refusal(None, code="unknown_parameter", message="Unknown parameter: 'temperature'."),
+    foundry_refusal("temperature"),
+]
+OTHERS = [
+    (refusal("tools"), {"tools": []}),
+    (refusal("n"), {"n": 2}),
+    (refusal("reasoning_effort", code="unsupported_value"), {"reasoning_effort": "none"}),
+    (refusal("messages"), {}),
+    (refusal("model"), {}),
+    (refusal("temperature"), {}),
+    (refusal("temperature", code="invalid_value", message="'temperature' is above 2."), {"temperature": 3}),
+    (refusal("messages[0].content", code="invalid_type", message="Expected a string."), {"temperature": 1}),
+    (refusal(None, code="context_length_exceeded", message="Too many tokens in 'messages'."), {"max_tokens": 9}),
+    (refusal("temperature", status=404), {"temperature": 1}),
+    (refusal("temperature", status=500), {"temperature": 1}),
+    (foundry_refusal("n"), {"n": 2}),
+]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "adapted"),
+    ("error", "parameters", "adapted_parameters", "adapted"),
     [
-        ({"max_tokens": 5, "seed": 7}, {"max_completion_tokens": 5, "seed": 7}),
-        ({"max_tokens": 5, "max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        *(
+            (refusal(name), {name: 7, "seed": 7, "x": {name: 7}}, {"seed": 7, "x": {name: 7}}, [f"{name} was left out"])
+            for name in sorted(SAMPLING)
+        ),
+        (refusal("max_tokens"), {"max_tokens": 5, "seed": 7}, {"max_completion_tokens": 5, "seed": 7}, RENAMED),
+        (refusal("max_tokens"), {"max_tokens": 5, "max_completion_tokens": 9}, {"max_completion_tokens": 9}, RENAMED),
+        *((error, {"temperature": 0.2}, {}, ["temperature was left out"]) for error in OF_TEMPERATURE),
+        *((error, parameters, parameters, []) for error, parameters in OTHERS),
     ],
 )
-def test_older_name_of_a_limit_becomes_the_newer(parameters: dict[str, Any], adapted: dict[str, Any]):
-    """A refused `max_tokens` is sent again under its new name, unless the request has that name, too."""
+def test_refused_parameter_is_renamed_or_left_out(
+    error: Any, parameters: dict[str, Any], adapted_parameters: dict[str, Any], adapted: list[str]
+):
+    """
+    A refused sampling parameter is left out, and `max_tokens` gets its new name, unless the request has that, too.
+
+    A parameter that can't be changed, is missing, or was refused for its value changes nothing.
+    """
     chat = operation(MemoryContext(in_turn()), **parameters)
 
-    assert chat.adapt(refusal("max_tokens"))
+    assert bool(adapted) is chat.adapt(error)
 
-    assert (BODY | adapted, ["max_tokens became max_completion_tokens"]) == (body(chat), chat.adapted)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        refusal("temperature", code="unsupported_value", message="'temperature' does not support 0.2."),
-        refusal(None, code="", message="Unsupported value: 'temperature' does not support 0.2 with this model."),
-        refusal(None, code="", message='Unrecognized request argument supplied: "temperature"'),
-        refusal(None, code="unknown_parameter", message="Unknown parameter: 'temperature'."),
-        foundry_refusal("temperature"),
-    ],
-    ids=["value", "message only", "argument", "unknown", "foundry"],
-)
-def test_every_form_of_refusal_is_understood(error: Any):
-    """`unsupported_value`, Foundry's `detail.loc`, and a message that only quotes the name are refusals of it."""
-    chat = operation(MemoryContext(in_turn()), temperature=0.2)
-
-    assert chat.adapt(error)
-
-    assert BODY == body(chat)
-
-
-@pytest.mark.parametrize(
-    ("error", "parameters"),
-    [
-        (refusal("tools"), {"tools": []}),
-        (refusal("n"), {"n": 2}),
-        (refusal("reasoning_effort", code="unsupported_value"), {"reasoning_effort": "none"}),
-        (refusal("messages"), {}),
-        (refusal("model"), {}),
-        (refusal("temperature"), {}),
-        (refusal("temperature", code="invalid_value", message="'temperature' is above 2."), {"temperature": 3}),
-        (refusal("messages[0].content", code="invalid_type", message="Expected a string."), {"temperature": 1}),
-        (refusal(None, code="context_length_exceeded", message="Too many tokens in 'messages'."), {"max_tokens": 9}),
-        (refusal("temperature", status=404), {"temperature": 1}),
-        (refusal("temperature", status=500), {"temperature": 1}),
-        (foundry_refusal("n"), {"n": 2}),
-    ],
-)
-def test_other_refusals_adapt_nothing(error: Any, parameters: dict[str, Any]):
-    """A parameter that can't be changed, is missing, or was refused for its value changes nothing."""
-    chat = operation(MemoryContext(in_turn()), **parameters)
-
-    assert not chat.adapt(error)
-
-    assert (BODY | parameters, []) == (body(chat), chat.adapted)
+    assert (BODY | adapted_parameters, adapted) == (body(chat), chat.adapted)
 
 
 def test_adaptation_is_learned_for_an_hour():
