@@ -183,22 +183,25 @@ async def test_a_forgotten_secret_is_read_again_at_once(vault: Vault):
     assert ("v2", 4) == (await vault.get(), vault.reads["key"])
 
 
-async def test_a_read_that_was_forgotten_is_not_kept(vault: Vault):
-    """Whoever waits for it gets its result; whoever comes after `forget` starts a new read, and that one is kept."""
-    vault.gate = asyncio.Event()
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_read_that_was_forgotten_is_not_kept(vault: Vault, fails: bool):
+    """Whoever waits for it gets its outcome; whoever comes after `forget` starts a read, and that one is kept."""
+    gate = vault.gate = asyncio.Event()
     old = asyncio.create_task(vault.get())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     vault.cache.forget("key")
-    vault.version = "v2"
-    new = asyncio.create_task(vault.get())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    vault.gate, vault.version = None, "v2"
+    new = await vault.get()
 
-    vault.gate.set()
-    results = await asyncio.gather(old, new)
+    vault.is_down = fails
+    gate.set()
+    (outcome,) = await asyncio.gather(old, return_exceptions=True)
+    vault.is_down = False
 
-    assert (["v1", "v2"], "v2", 2) == (results, await vault.get(), vault.reads["key"])
+    assert (isinstance(outcome, VaultUnavailable) if fails else outcome == "v1", new) == (True, "v2")
+    assert ("v2", 2) == (await vault.get(), vault.reads["key"])
+    assert "v2" == (await vault.cache.reread("key", vault.load)).value
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch):
