@@ -161,11 +161,11 @@ async def test_a_job_is_found_by_its_content_without_reading_results():
 
 @pytest.mark.parametrize("state", ["running", "waiting"], ids=["died", "storage failed"])
 @pytest.mark.parametrize(
-    ("failed_attempts", "found"),
+    ("failed_attempts", "closest"),
     [({"A": 0, "a": 1, "b": 3, "zz": 2}, "b"), ({"-": None}, "-"), ({"A": None}, "A"), ({"zz": None}, "zz")],
 )
 async def test_the_job_with_the_most_failed_attempts_is_found(
-    monkeypatch: pytest.MonkeyPatch, state: str, failed_attempts: dict[str, int | None], found: str
+    monkeypatch: pytest.MonkeyPatch, state: str, failed_attempts: dict[str, int | None], closest: str
 ):
     """
     Of several with the same content, the one that is closest to being given up. A crashed one is found before any
@@ -182,7 +182,7 @@ async def test_the_job_with_the_most_failed_attempts_is_found(
     tomorrow = module.now() + timedelta(days=1)
     monkeypatch.setattr(module, "now", lambda: tomorrow)
 
-    expected = found if state == "running" or failed_attempts[found] else None
+    expected = closest if state == "running" or failed_attempts[closest] else None
     assert expected == await JobQueries(table).find_unfinished("acme", "same")
 
 
