@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.billing.usage import Call, read_usage
+from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.image import Image
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
@@ -42,7 +42,7 @@ def parse_images(response: Response, count: int) -> GeneratedImages:
     images += [{"error": missing}] * (count - len(images))
     common = {name: body[name] for name in _COMMON_MEMBERS if isinstance(body.get(name), str)}
     generated = sum("error" not in image for image in images)
-    return GeneratedImages(images, common, Call(read_usage(body.get("usage")), None, response.request_id, generated))
+    return GeneratedImages(images, common, replace(call_of_answer(body, response.request_id), images=generated))
 
 
 def refuses_n(error: RequestRejected) -> bool:

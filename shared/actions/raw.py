@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 
 from shared.actions.base import Completed, Context, Step
 from shared.actions.raw_response import RawOutput, extension, read_response
-from shared.billing.usage import Call, call_of_answer
+from shared.billing.usage import call_of_values
 from shared.connections.endpoint import Endpoint
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
@@ -136,7 +135,7 @@ def raw_outcome(request: RawRequest, response: Response, read: RawOutput, blob: 
     }
     if blob is not None:
         output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
-    calls = [call_of(read.json_values, response.request_id)] if request.method == "POST" else []
+    calls = [call_of_values(read.json_values, response.request_id)] if request.method == "POST" else []
     if not read.malformed:
         return Completed(output, calls)
     error = ProviderUnavailable(
@@ -144,17 +143,3 @@ def raw_outcome(request: RawRequest, response: Response, read: RawOutput, blob: 
         UpstreamFacts(status=response.status, request_id=response.request_id),
     )
     return Completed(output, calls, "failed", error)
-
-
-def call_of(values: Iterable[Any], request_id: str | None) -> Call:
-    """
-    Return the call that JSON values describe: the last `usage` and `model` among them, and all their images.
-
-    An event of the Responses API has both in its `response`.
-    """
-    call = Call(None, None, request_id)
-    for value in values:
-        for part in (value, value.get("response")) if isinstance(value, dict) else ():
-            last = call_of_answer(part, request_id)
-            call = Call(last.tokens or call.tokens, last.model or call.model, request_id, call.images + last.images)
-    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from mimetypes import MimeTypes
 from typing import Any
@@ -21,6 +22,8 @@ _EXTENSIONS = {
 }
 _TEXTS = {"application/xml", "application/jsonl", "application/x-ndjson", "application/x-subrip", "application/yaml"}
 _EVENTS = "text/event-stream"
+_FIRST_LINE_OF_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|:)")
+_FIRST_OF_JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[^\x00-\x20]")
 _OCTETS = "application/octet-stream"
 
 
@@ -46,21 +49,19 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     media_type = content_type.partition(";")[0].strip().lower() or _OCTETS
     if not response.body:  # as of a 204, or of a 202 whose headers say where to poll
         return RawOutput(media_type)
-    if media_type == _EVENTS:
-        events = read_events(response.body)
-        if response_type in {None, "json"}:
-            return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
-    else:
-        events = []
-    values = _json_values(response.body) if response_type == "json" or is_json(media_type) else []
+    events = read_events(response.body) if media_type == _EVENTS or _looks_like_events(response.body) else []
+    if media_type == _EVENTS and response_type in {None, "json"}:
+        return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
+    # Whatever the label says: what the call consumed is read from it.
+    values = events or _json_values(response.body)
     match response_type or _default_type(media_type):
-        case "json" if values:
-            return RawOutput(media_type, {"json": values[0]}, events or values)
+        case "json" if values and not events:
+            return RawOutput(media_type, {"json": values[0]}, values)
         case "binary":
-            return RawOutput(media_type, {}, events or values, binary=True)
+            return RawOutput(media_type, {}, values, binary=True)
         case kind:
             output = {"text": _text(response.body, content_type)}
-            return RawOutput(media_type, output, events or values, malformed=kind == "json")
+            return RawOutput(media_type, output, values, malformed=kind == "json")
 
 
 def is_json(media_type: str) -> bool:
@@ -80,7 +81,13 @@ def _default_type(media_type: str) -> str:
     return "text" if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXTS else "binary"
 
 
+def _looks_like_events(body: bytes) -> bool:
+    return _FIRST_LINE_OF_EVENTS.match(body) is not None
+
+
 def _json_values(body: bytes) -> list[Any]:
+    if not _FIRST_OF_JSON.match(body):
+        return []  # such as audio: decoding it would only fail
     try:
         return [json_value(body)]
     except UNREADABLE:

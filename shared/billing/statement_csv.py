@@ -29,8 +29,12 @@ def encode_csv(statement: Statement) -> bytes:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if not isinstance(value, str):
-        return value
+        return value  # None is an empty cell
     # A spreadsheet may skip characters that don't print, such as a byte order mark.
     visible = next((char for char in value if char.isprintable() and not char.isspace()), "")
     needs_quote = value[:1] == "'" or value[:1] in _FORMULA or visible in _FORMULA

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from shared.contract.decoding import json_object
-from shared.contract.result import Usage
+import msgspec
 
-_MAX_COUNT = 2**31 - 1
-"""Of a table's whole number. A larger count is not a count."""
+from shared.billing.provider_usage import read_usage
+from shared.contract.decoding import json_object
+from shared.contract.usage import Processing, Usage
+
 _IMAGE_MEMBERS = frozenset({"b64_json", "url"})
+_MAX_TIER_LENGTH = 40
+_MAX_PROVIDER_USAGE = 1024
+"""Bytes of the provider's own object that a record keeps."""
 
 CallOutcome = Literal["answered", "lost", "unanswered"]
 """
 `answered`: the job has the response. `lost`: the call was answered, and so billed, but its response could not be kept.
-`unanswered`: the call was cut short, or its worker died; it may have been billed.
+`unanswered`: the call may have been billed. It was cut short, its worker died, or it was refused as providers charge.
 """
 
 
@@ -24,56 +28,61 @@ CallOutcome = Literal["answered", "lost", "unanswered"]
 class Call:
     """One upstream call that was billed, or may have been."""
 
-    tokens: Usage | None
+    usage: Usage | None = None
     """None: the provider did not report it."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     request_id: str | None = None
-    images: int = 0
+    images: int | None = None
     """Images in the response. They are counted in it, since no provider's usage reports them."""
     outcome: CallOutcome = "answered"
+    service_tier: str | None = None
+    """The tier that served."""
+    processing: Processing = "standard"
+    provider_usage: bytes | None = None
+    """The provider's own usage object as JSON, at most 1 KB."""
 
     def consumed(self) -> Usage:
         """Return what is known of the consumption: what the provider reported, nothing for an unanswered call."""
         if self.outcome == "unanswered":
             return Usage()
-        return (self.tokens or Usage(calls=1)) + Usage(images=self.images)
+        about = Usage(images=self.images, service_tier=self.service_tier, processing=self.processing)
+        return (self.usage or Usage(calls=1)) + about
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """
-    Return the `usage` object of a chat completion, or None if there is none or a count in it is not a whole number.
-
-    `completion_tokens` includes the reasoning, and `prompt_tokens` the cached tokens: nothing is added up
-    (platform.openai.com/docs/api-reference/chat/object).
-    """
-    if not isinstance(usage, dict):
-        return None
-    input_tokens = _count(usage, "prompt_tokens", "input_tokens")
-    output_tokens = _count(usage, "completion_tokens", "output_tokens")
-    if input_tokens is None or (output_tokens is None and _has(usage, "completion_tokens", "output_tokens")):
-        return None  # a count is never invented
-    input_details = _object(usage, "prompt_tokens_details", "input_tokens_details")
-    output_details = _object(usage, "completion_tokens_details", "output_tokens_details")
-    return Usage(
-        calls=1,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens or 0,
-        cached_tokens=_count(input_details, "cached_tokens") or 0,
-        reasoning_tokens=_count(output_details, "reasoning_tokens") or 0,
-    )
+UNANSWERED = Call(outcome="unanswered")
 
 
 def call_of_answer(body: Any, request_id: str | None) -> Call:
-    """Return the call that a response's JSON describes: its `usage`, its `model`, the images in its `data`."""
-    members = body if isinstance(body, dict) else {}
-    model, data = members.get("model"), members.get("data")
-    items = data if isinstance(data, list) else []
+    """Return the call that a response's JSON describes: its `usage`, `model`, `service_tier`, the images in `data`."""
+    return call_of_values([body], request_id)
+
+
+def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
+    """
+    Return the call that a response's JSON values describe, such as the events of a stream.
+
+    The last of each member counts, and all images. Members of a usage object that a later one lacks are kept, because
+    Anthropic's stream tells the input at its start and the output at its end. Usage also stands in the `response` of an
+    event of the Responses API, in the `message` of Anthropic's, and in a choice (Kimi's stream).
+    """
+    usage: dict[str, Any] = {}
+    model = tier = None
+    images: int | None = None
+    for part in (part for value in values for part in _parts(value)):
+        usage |= _usage_of(part)
+        model = _text(part.get("model")) or model
+        tier = _text(part.get("service_tier")) or tier
+        found = _images(part.get("data"))
+        images = found if images is None else images + (found or 0)
+    tier = tier or _text(usage.get("service_tier"))
     return Call(
-        read_usage(members.get("usage")),
-        model if isinstance(model, str) and model else None,
+        read_usage(usage),
+        model,
         request_id,
-        images=sum(isinstance(item, dict) and any(item.get(name) for name in _IMAGE_MEMBERS) for item in items),
+        images,
+        service_tier=tier[:_MAX_TIER_LENGTH] if tier else None,
+        provider_usage=_limited(usage),
     )
 
 
@@ -92,18 +101,43 @@ def total(calls: Sequence[Call]) -> Usage:
     return sum((call.consumed() for call in calls), Usage())
 
 
-def _object(usage: dict[str, Any], *names: str) -> dict[str, Any]:
-    return next((value for name in names if isinstance(value := usage.get(name), dict)), {})
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield from (part for part in (value, value.get("response"), value.get("message")) if isinstance(part, dict))
 
 
-def _has(usage: dict[str, Any], *names: str) -> bool:
-    return any(usage.get(name) is not None for name in names)
+def _usage_of(part: dict[str, Any]) -> dict[str, Any]:
+    usage = part.get("usage")
+    if isinstance(usage, dict):
+        return usage
+    choices = part.get("choices")
+    of_choices = (choice.get("usage") for choice in _list(choices) if isinstance(choice, dict))
+    return next((usage for usage in of_choices if isinstance(usage, dict)), {})
 
 
-def _count(usage: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = usage.get(name)
-        # Some gateways write 7.0.
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
-            return int(value) if value == int(value) else None
+def _images(data: Any) -> int | None:
+    """The images among a response's `data`; None if it has no such list or it holds something else."""
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        return None
+    if data and not any(_IMAGE_MEMBERS & item.keys() for item in data):
+        return None
+    return sum(any(item.get(name) for name in _IMAGE_MEMBERS) for item in data)
+
+
+def _limited(usage: dict[str, Any]) -> bytes | None:
+    """The object as JSON; one that is too long without its last members."""
+    members = dict(usage)
+    while members:
+        encoded = msgspec.json.encode(members)
+        if len(encoded) <= _MAX_PROVIDER_USAGE:
+            return encoded
+        members.popitem()
     return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,27 +1,37 @@
 """
 Usage records: one row for each call, in the customer's partition. Append-only: no worker changes another's. Pure.
 
+A record belongs to the day of the transaction that wrote it, and its key begins with that day:
+`u_{day}_{job_id}_{incarnation}_{call}`.
+
 An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: a call that was under way
 may have been billed. If the attempt was only slow, it appends its own records later, and then a marker that says that
-all its calls are on record. A placeholder counts unless its attempt has the marker; that rule is applied when records
-are read (`CountedRows`).
+all its calls are on record: the placeholder's key with `m_` in front, and maybe another day. A placeholder counts
+unless its attempt has a marker; that rule is applied when records are read (`CountedRows`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from shared.billing.usage import Call
-from shared.contract.result import ConnectionLabel, Usage
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row
 
+MAX_MARKER_DISTANCE = timedelta(days=62)
+"""
+Between a placeholder and its marker. Both are written between the start of an attempt and the end of its job, and no
+job waits for longer than 32 days.
+"""
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
-MARKER = Call(Usage())
-"""The call of a marker. It consumed nothing, and is not counted."""
-_MARKER_SUFFIX = ".0"
+_LABELS = ("service_tier", "processing", "deployment_scope")
 
 
 def placeholder_suffix(attempt: int) -> str:
@@ -30,95 +40,116 @@ def placeholder_suffix(attempt: int) -> str:
 
 
 def call_suffix(attempt: int, number: int) -> str:
-    """
-    Return how the key of an attempt's record of a call ends that belongs to no step.
-
-    Numbers count from 1; 0 is the marker's.
-    """
+    """Return how the key of an attempt's record of a call ends that belongs to no step. Numbers count from 1."""
     return f"~{attempt}.{number}"
 
 
-def marker_suffix(attempt: int) -> str:
-    """Return how the key of the marker ends that all calls of an attempt are on record: right after its placeholder."""
-    return f"~{attempt}{_MARKER_SUFFIX}"
+@dataclass(frozen=True, slots=True)
+class RecordLabels:
+    """What all usage records of a job have in common."""
+
+    customer: str
+    job_id: str
+    action: str
+    model: str
+    connection: ConnectionLabel
+    deployment_scope: str | None = None
+    incarnation: str = ""
+
+    def key(self, kind: str, at: datetime, ending: str) -> str:
+        """Return the key of a record (`u`) or marker (`m`)."""
+        return "_".join((kind, f"{at:%Y-%m-%d}", self.job_id, *filter(None, (self.incarnation,)), ending))
 
 
-def usage_rows(
-    customer: str,
-    job_id: str,
-    action: str,
-    model: str,
-    label: ConnectionLabel,
-    calls: Sequence[Call],
-    at: datetime,
-    *,
-    incarnation: str = "",
-    suffix: str = "",
-) -> list[Row]:
+def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
     """
-    Return a usage record for each call: `u_{month}_{job_id}_{incarnation}_{number}`.
+    Return a usage record for each call, written `at`: `u_{day}_{job_id}_{incarnation}_{number}`.
 
     A `suffix`, such as a step's key, replaces the number; the second and later calls then have `.1`, `.2` … after it.
     The key identifies the call, so that a record can't be written twice.
     """
     rows = []
     for number, call in enumerate(calls):
-        consumed = call.consumed()
-        values: dict[str, Any] = {
-            "job_id": job_id,
-            "action": action,
-            "model": model,
-            "connection": label.name,
-            "source": label.source,
-            "provider": label.provider,
-            "billed_to": label.billed_to,
-            "at": at,
-            "outcome": call.outcome,
-            # Whether zeros are counts: a provider may report none. Images are always counted.
-            "reported": call.tokens is not None,
-            **{name: getattr(consumed, name) for name in Usage.__struct_fields__},
-        }
-        values |= {"answered_by": call.model[:_MAX_NAME_LENGTH]} if call.model else {}
-        values |= {"request_id": call.request_id[:_MAX_NAME_LENGTH]} if call.request_id else {}
         ending = f"{number:04}" if not suffix else f"{suffix}.{number}" if number else suffix
-        parts = ("u", f"{at:%Y-%m}", job_id, *([incarnation] if incarnation else []), ending)
-        rows.append(Row(customer, "_".join(parts), values))
+        rows.append(Row(labels.customer, labels.key("u", at, ending), _values(labels, call, at)))
     return rows
 
 
-class CountedRows:
-    """Selects the usage records that count from all records, which it reads page by page in the order of their keys."""
+def marker_row(labels: RecordLabels, attempt: int, at: datetime) -> Row:
+    """Return the marker that all calls of an attempt are on record."""
+    return Row(labels.customer, labels.key("m", at, placeholder_suffix(attempt)), {"at": at})
 
-    def __init__(self) -> None:
-        self._placeholder: Row | None = None
-        """The last record read, if it is a placeholder. It counts unless its marker is the next record."""
+
+def counts_of(row: Row) -> Usage:
+    """Return what a usage record counts."""
+    values = row.values
+    return Usage(
+        calls=values.get("calls", 0),
+        **{name: values.get(name) for name in (*COUNTS, *_LABELS, "consistent")},
+        derived=tuple(filter(None, values.get("derived", "").split(","))),
+    )
+
+
+def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
+    label = labels.connection
+    consumed = msgspec.structs.asdict(call.consumed() + Usage(deployment_scope=labels.deployment_scope))
+    texts = {
+        "answered_by": (call.model or "")[:_MAX_NAME_LENGTH],
+        "request_id": (call.request_id or "")[:_MAX_NAME_LENGTH],
+        "derived": ",".join(consumed.pop("derived")),
+        "provider_usage": (call.provider_usage or b"").decode(),
+    }
+    return {
+        "job_id": labels.job_id,
+        "action": labels.action,
+        "model": labels.model,
+        "connection": label.name,
+        "source": label.source,
+        "provider": label.provider,
+        "billed_to": label.billed_to,
+        "at": at,
+        "outcome": call.outcome,
+        "reported": call.usage is not None,
+        **{name: value for name, value in consumed.items() if value is not None},
+        **{name: text for name, text in texts.items() if text},
+    }
+
+
+@dataclass(slots=True)
+class CountedRows:
+    """Selects the usage records that count from all records, which it reads page by page."""
+
+    placeholders: list[Row] = field(default_factory=list)
+    """Those read so far."""
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the records of one page that count. A placeholder at its end is returned with the next page."""
+        """Return the records of one page that count, without placeholders."""
         counted: list[Row] = []
         for row in rows:
             suffix = row.key.rpartition("_")[2]
-            if self._placeholder is not None and row.key != f"{self._placeholder.key}{_MARKER_SUFFIX}":
-                counted.append(self._placeholder)
-            self._placeholder = row if _is_placeholder(suffix) else None
-            if self._placeholder is None and not _is_marker(suffix):
-                counted.append(row)
+            (self.placeholders if suffix.startswith("~") and "." not in suffix else counted).append(row)
         return counted
 
-    def rest(self) -> list[Row]:
-        """Return the placeholder at the end of the last page, if it counts."""
-        return [] if self._placeholder is None else [self._placeholder]
+    def rest(self, markers: Iterable[Row]) -> list[Row]:
+        """Return the placeholders that count: those whose attempt has none of the markers."""
+        superseded = {_attempt_of(row) for row in markers}
+        return [row for row in self.placeholders if _attempt_of(row) not in superseded]
+
+
+def marker_range(first: date, last: date) -> tuple[str, str]:
+    """Return the range of keys of the markers that placeholders of the days from `first` to `last` may have."""
+    return f"m_{first - MAX_MARKER_DISTANCE}", f"m_{last + MAX_MARKER_DISTANCE}`"
 
 
 def counted(rows: Iterable[Row]) -> list[Row]:
-    """Return the records that count. `rows`: all records, in the order of their keys."""
+    """Return the records that count, in the order of their keys. `rows`: all records and markers of a customer."""
+    rows = list(rows)
     reader = CountedRows()
-    return [*reader.read(rows), *reader.rest()]
+    counting = reader.read(row for row in rows if row.key.startswith("u_"))
+    counting += reader.rest(row for row in rows if row.key.startswith("m_"))
+    return sorted(counting, key=lambda row: row.key)
 
 
-def _is_placeholder(suffix: str) -> bool:
-    return suffix.startswith("~") and "." not in suffix
-
-
-def _is_marker(suffix: str) -> bool:
-    return suffix.startswith("~") and suffix.endswith(_MARKER_SUFFIX)
+def _attempt_of(row: Row) -> str:
+    """The part of a placeholder's or marker's key that identifies the attempt: all after its day."""
+    return row.key[len("u_2026-11-29_") :]

@@ -28,6 +28,7 @@ class Connection:
     organization: str | None = None
     project: str | None = None
     default_model: str | None = None
+    deployment_scope: str | None = None
     max_concurrency: int | None = None
     monthly_budget: float | None = None
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from shared.billing.usage import Call, call_of_answer
-from shared.billing.usage_records import MARKER, call_suffix, marker_suffix, placeholder_suffix, usage_rows
+from shared.billing.usage import UNANSWERED, Call, call_of_answer
+from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
@@ -145,25 +144,35 @@ class _Record:
     connection: Connection
     model: str
     job_id: str = field(default_factory=lambda: f"connection-test-{uuid.uuid4().hex}")
-    at: datetime = field(default_factory=now)
 
     async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
-        await self.table.insert(self._row(Call(None, outcome="unanswered"), placeholder_suffix(1)))
+        await self.table.insert(self._row(UNANSWERED, placeholder_suffix(1)))
 
     async def add_answered(self, call: Call) -> None:
         """Record the response, and the marker that supersedes the first record (see billing.usage_records)."""
-        await self.table.insert(self._row(call, call_suffix(1, 1)), beside=[self._row(MARKER, marker_suffix(1))])
+        await self.table.insert(self._row(call, call_suffix(1, 1)), beside=[self._marker()])
 
     async def add_refused(self) -> None:
         """Record with the marker alone that the call was refused, and so is not billed."""
-        await self.table.insert(self._row(MARKER, marker_suffix(1)))
+        await self.table.insert(self._marker())
+
+    def _labels(self) -> RecordLabels:
+        connection = self.connection
+        return RecordLabels(
+            connection.customer,
+            self.job_id,
+            "chat",
+            self.model,
+            connection.label(),
+            connection.deployment_scope,
+        )
+
+    def _marker(self) -> Row:
+        return marker_row(self._labels(), 1, now())
 
     def _row(self, call: Call, suffix: str) -> Row:
-        connection, model = self.connection, self.model
-        (row,) = usage_rows(
-            connection.customer, self.job_id, "chat", model, connection.label(), [call], self.at, suffix=suffix
-        )
+        (row,) = usage_rows(self._labels(), [call], now(), suffix=suffix)
         return row
 
 

@@ -153,6 +153,7 @@ class Connections:
             organization=record.organization,
             project=record.project,
             default_model=record.default_model,
+            deployment_scope=record.deployment_scope,
             max_concurrency=record.max_concurrency,
             monthly_budget=record.monthly_budget,
         )

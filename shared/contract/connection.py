@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.contract.decoding import decode
+from shared.contract.usage import DeploymentScope
 from shared.errors import ConnectionInvalid, InvalidJob
 
 Provider = Literal["azure_openai", "foundry", "openai"]
@@ -52,6 +53,8 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The OpenAI project, sent as a header."""
     default_model: str | None = None
     """The model of jobs that name none."""
+    deployment_scope: DeploymentScope | None = None
+    """Where the deployment processes data, for usage records: its price depends on it."""
     max_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """How many calls one worker makes at the same time."""
     monthly_budget: Annotated[float, Meta(ge=0)] | None = None

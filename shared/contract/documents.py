@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.contract.names import ModelName
 from shared.contract.result import ErrorBody
+from shared.contract.usage import Counts
 
 API_PREFIX = "/api"
 """`routePrefix` in host.json."""
@@ -73,6 +74,7 @@ class ConnectionSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     organization: str | None = None
     project: str | None = None
     default_model: str | None = None
+    deployment_scope: str | None = None
     max_concurrency: int | None = None
     monthly_budget: float | None = None
 
@@ -127,22 +129,21 @@ class ConnectionTest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Missing if no request was sent."""
 
 
-class UsageTotals(Struct, frozen=True, kw_only=True):
-    """Usage records, added up."""
+class UsageTotals(Counts, frozen=True, kw_only=True):
+    """Usage records, added up. A count is null if no record has it."""
 
     records: int = 0
     calls: int = 0
     """Responses from the endpoint; records of unanswered calls have none."""
     unreported: int = 0
     """Calls among them whose provider reported no usage."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    images: int = 0
+    derived: tuple[str, ...] = ()
+    """Names of counts of which a part was computed from the provider's total."""
+    consistent: bool | None = None
+    """False if the provider's own counts contradict each other in a record; null if no record has any."""
 
 
-class StatementLine(Struct, frozen=True, kw_only=True):
+class StatementLine(UsageTotals, frozen=True, kw_only=True):
     """Usage records with the same labels, added up as in UsageTotals. Of the first five labels it has those in `by`."""
 
     month: str | UnsetType = UNSET
@@ -155,14 +156,10 @@ class StatementLine(Struct, frozen=True, kw_only=True):
     provider: str
     billed_to: str
     outcome: str
-    records: int
-    calls: int
-    unreported: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    images: int
+    service_tier: str | None = None
+    """The tier that served."""
+    processing: str | None = None
+    deployment_scope: str | None = None
 
 
 class StatementTotals(Struct, frozen=True, kw_only=True):

@@ -7,24 +7,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from shared.contract.usage import Usage
+
 MESSAGE_LIMIT = 49_152
 """Bytes that fit a queue message, which holds 64 KiB of base64 (docs/architecture.md)."""
 
 Status = Literal["succeeded", "partial", "failed"]
-
-
-class Usage(Struct, frozen=True, kw_only=True):
-    """What upstream calls consumed, as the provider counted. Cached tokens are input, reasoning tokens output."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    images: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.__struct_fields__})
 
 
 class OutputBlob(Struct, frozen=True, kw_only=True):
@@ -79,7 +67,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def encode_result(result: Result) -> bytes:
-    """The result as UTF-8 JSON. It always has `usage`, `metadata` and `attempts`; other members only if known."""
+    """The result as UTF-8 JSON. It always has a whole `usage`, `metadata` and `attempts`; others only if known."""
     members = msgspec.to_builtins(result)
     members.setdefault("metadata", {})
     members.setdefault("attempts", 0)

@@ -21,7 +21,7 @@ from shared.billing.usage import Call, as_lost
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.job import Job
-from shared.contract.result import Usage
+from shared.contract.usage import Usage
 from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import LEASE_NOT_RENEWED
 from shared.jobs.attempt_usage import AttemptUsage
@@ -95,6 +95,7 @@ class Attempt:
     def use(self, connection: Connection, *, needs_model: bool) -> None:
         """Continue with this connection. Raises InvalidJob if a model is needed and none follows from it."""
         self.usage.label, self.connection_version = connection.label(), connection.version
+        self.usage.deployment_scope = connection.deployment_scope
         self.usage.model = connection.model_for(self.job.model, needed=needs_model)
 
     async def stored_steps(self) -> list[StepRecord]:
@@ -141,7 +142,7 @@ class Attempt:
         """End the job with its result and its calls' usage records. Raises as `save_step`."""
         async with self._writing:
             await self._write_all(room=len(calls))
-            usage = self.usage.rows()
+            usage = self.usage.rows(at=at)
             rows = [*usage, *self.usage.rows_of(calls, at)]
             await self._write(
                 partial(self.ledger.complete, result_body=result_body, status=status, usage=rows), usage=len(usage)
@@ -162,9 +163,7 @@ class Attempt:
         for _, calls in self._unsaved:
             self.usage.add_unsettled_calls(as_lost(calls))
         self._unsaved.clear()
-        self.usage.discard_placeholders()
-        await self.ledger.append_usage([*self.usage.rows(), *self.usage.markers()])
-        self.usage.remove(len(self.usage))
+        await self.ledger.append_usage(self.usage.settlement())
 
     async def with_retries(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Return what `work` returns, repeated while Storage does not answer and the attempt has waits left."""

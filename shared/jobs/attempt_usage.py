@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared.billing.usage import Call, lost_call, total
-from shared.billing.usage_records import MARKER, call_suffix, marker_suffix, placeholder_suffix, usage_rows
+from shared.billing.usage import UNANSWERED, Call, lost_call, total
+from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.contract.job import Job
-from shared.contract.result import ConnectionLabel, Usage
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import Usage
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
 from shared.upstream.messages import Response
 
-_CRASHED = Call(None, outcome="unanswered")
+_CRASHED = replace(UNANSWERED)
+"""The call of a placeholder, told from others by its identity."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class AttemptUsage:
     lease: Lease
     label: ConnectionLabel | None = None
     """What they say about the connection, once it is resolved."""
+    deployment_scope: str | None = None
     model: str | None = None
     billed: Usage = field(default_factory=Usage)
     """What the job's stored steps have consumed; their usage records are written."""
@@ -33,14 +36,13 @@ class AttemptUsage:
     """What all attempts have consumed whose responses could not be kept."""
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
-    _pending: list[tuple[str, Call, datetime]] = field(default_factory=list)
-    """Calls that belong to no step and have no record yet: suffix of the key, call, time."""
+    _pending: list[tuple[str, Call]] = field(default_factory=list)
+    """Calls that belong to no step and have no record yet, each with the suffix of its key."""
+    _settlement: list[Row] | None = None
     _number: int = 0
-    _started_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.unrecoverable = self.lease.unrecoverable_usage
-        self._started_at = now()
 
     def __len__(self) -> int:
         """Return how many records are to be written."""
@@ -51,10 +53,9 @@ class AttemptUsage:
 
     def add_unsettled_calls(self, calls: Sequence[Call]) -> None:
         """Add calls whose responses the job does not have."""
-        at = now()
         for call in calls:
             self._number += 1
-            self._pending.append((call_suffix(self.lease.attempt, self._number), call, at))
+            self._pending.append((call_suffix(self.lease.attempt, self._number), call))
         self.unrecoverable += total(calls)
 
     def add_lost_responses(self, responses: list[Response]) -> None:
@@ -68,42 +69,46 @@ class AttemptUsage:
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died."""
-        at = now()
-        self._pending += [(placeholder_suffix(attempt), _CRASHED, at) for attempt in self.lease.crashed_attempts]
+        self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
-    def discard_placeholders(self) -> None:
-        """Discard the placeholders that are not written: whoever has taken the job over writes them."""
-        self._pending = [record for record in self._pending if record[1] is not _CRASHED]
+    def settlement(self) -> list[Row]:
+        """
+        Return the records and the marker of an attempt that has lost its lease: always the same ones.
 
-    def markers(self) -> list[Row]:
-        """Return the marker that all calls of this attempt are on record: for each month that it may be wanted in."""
-        months = {f"{at:%Y-%m}": at for at in (self._started_at, now())}
-        suffix = marker_suffix(self.lease.attempt)
-        return [row for at in months.values() for row in self.rows_of([MARKER], at, suffix=suffix)]
+        Placeholders are not among them: whoever has taken the job over writes them.
+        """
+        if self._settlement is None:
+            self._pending = [record for record in self._pending if record[1] is not _CRASHED]
+            at = now()
+            self._settlement = [*self.rows(at=at), marker_row(self._labels(), self.lease.attempt, at)]
+            self._pending = []
+        return self._settlement
 
     def remove(self, number: int) -> None:
         """Remove the first records, which are written."""
         del self._pending[:number]
 
-    def rows(self, limit: int | None = None) -> list[Row]:
-        """Return the records that are to be written as rows, the first `limit` of them."""
-        return [row for suffix, call, at in self._pending[:limit] for row in self.rows_of([call], at, suffix=suffix)]
+    def rows(self, limit: int | None = None, *, at: datetime | None = None) -> list[Row]:
+        """Return the records that are to be written as rows, the first `limit` of them; their day is that of `at`."""
+        at = at or now()
+        return [row for suffix, call in self._pending[:limit] for row in self.rows_of([call], at, suffix=suffix)]
 
     def rows_of(self, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
         """Return other calls of the job as rows."""
+        return usage_rows(self._labels(), calls, at, suffix=suffix)
+
+    def _labels(self) -> RecordLabels:
         job = self.job
         # If even the connection was never resolved, the job's own name for it is used.
         label = self.label or ConnectionLabel(
             name=job.connection, source="key_vault", provider="unknown", billed_to="customer"
         )
-        return usage_rows(
+        return RecordLabels(
             job.customer,
             job.id,
             job.action,
             self.model or job.model or "",
             label,
-            calls,
-            at,
-            incarnation=self.lease.incarnation,
-            suffix=suffix,
+            self.deployment_scope,
+            self.lease.incarnation,
         )

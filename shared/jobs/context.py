@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.actions.base import Step
 from shared.actions.operation import JsonOperation, not_final
-from shared.billing.usage import Call
+from shared.billing.usage import UNANSWERED
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob
@@ -119,7 +119,7 @@ class ActionContext:
                         break
                     except UpstreamError as error:
                         if error.facts.unanswered and operation.is_billed:
-                            self.attempt.usage.add_unsettled_calls([Call(None, outcome="unanswered")])
+                            self.attempt.usage.add_unsettled_calls([UNANSWERED])
                         if operation.adapt(error):
                             self._check_may_call(retries)
                             continue

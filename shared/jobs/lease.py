@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from shared.contract.result import Usage
+from shared.contract.usage import Usage
 from shared.errors import LeaseLost
 from shared.jobs.records import is_worker_dead
 from shared.storage.base import Row

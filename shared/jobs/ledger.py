@@ -19,7 +19,7 @@ import msgspec
 
 from shared.clock import now
 from shared.contract.job import Job
-from shared.contract.result import Usage
+from shared.contract.usage import Usage
 from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import USAGE_RECORD_EXISTS
 from shared.jobs.lease import (

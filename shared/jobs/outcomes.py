@@ -9,6 +9,7 @@ from shared.billing.usage import total
 from shared.clock import rfc3339
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import Result
+from shared.contract.usage import Usage
 from shared.errors import (
     DeadlinePassed,
     InternalError,
@@ -75,7 +76,7 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         model=usage.model or job.model,
         metadata=job.metadata,
         output=outcome.output,
-        usage=total(outcome.calls) + usage.billed + usage.unrecoverable,
+        usage=_labelled(total(outcome.calls) + usage.billed + usage.unrecoverable, usage.deployment_scope),
         error=None if outcome.error is None else error_body(outcome.error),
         connection=usage.label,
         attempts=lease.attempt,
@@ -83,3 +84,7 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         started_at=rfc3339(lease.started_at),
         finished_at=rfc3339(at),
     )
+
+
+def _labelled(usage: Usage, deployment_scope: str | None) -> Usage:
+    return usage + Usage(deployment_scope=deployment_scope) if usage.calls else usage

@@ -1,7 +1,7 @@
 """
 What the jobs table holds about a job: its row, and its entry in the order of time. Pure.
 
-`j_{job_id}` is a job, `s_{job_id}~{step}` a step of it (see step_rows), `u_{month}_{job_id}_{incarnation}_{call}` a
+`j_{job_id}` is a job, `s_{job_id}~{step}` a step of it (see step_rows), `u_{day}_{job_id}_{incarnation}_{call}` a
 usage record (see billing.usage_records), `t_{time}_{job_id}` its entry in the order of time; all in the customer's
 partition.
 """

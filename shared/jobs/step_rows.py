@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.contract.result import Usage
+from shared.contract.usage import Usage
 from shared.storage.base import Row
 
 MAX_STEP_BYTES = 60_000
@@ -46,11 +46,11 @@ def step_prefix(job_id: str) -> str:
 
 def step_row(customer: str, job_id: str, step: StepRecord) -> Row:
     """Return a step as a row."""
-    values = {"value": step.value, "in_blob": step.in_blob, **msgspec.structs.asdict(step.usage)}
+    values = {"value": step.value, "in_blob": step.in_blob, "usage": msgspec.json.encode(step.usage).decode()}
     return Row(customer, f"{step_prefix(job_id)}{step.key}", values)
 
 
 def read_step(row: Row, prefix: str) -> StepRecord:
     """Return the step in a row whose key begins with `prefix`."""
-    usage = Usage(**{name: row.values[name] for name in Usage.__struct_fields__})
+    usage = msgspec.json.decode(row.values["usage"], type=Usage)
     return StepRecord(row.key.removeprefix(prefix), row.values["value"], usage, in_blob=row.values["in_blob"])

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+from shared.billing.usage_records import marker_range
 from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
@@ -150,6 +151,15 @@ class Removal:
             return ""
         page = await self.table.page(customer, "u_", f"u_{self.cutoff.usage_before}", columns=(), after=after)
         self.removed.usage += await delete_rows(self.table, [_any_version(row) for row in page.rows])
+        return page.after
+
+    async def remove_markers(self, customer: str, after: str) -> str:
+        """Remove the markers whose placeholders, which may be younger, are all removed."""
+        if not self.cutoff.usage_before:
+            return ""
+        first, _ = marker_range(*[date.fromisoformat(f"{self.cutoff.usage_before}-01")] * 2)
+        page = await self.table.page(customer, "m_", first, columns=(), after=after)
+        await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
 
     async def _to_delete(self, row: Row) -> Row | None:

@@ -33,7 +33,7 @@ _MIN_ADVANCE = timedelta(hours=12)
 _MAX_SKIPPED_IN_A_ROW = 3
 """Customers in a row for whom Storage fails, before the sweep stops."""
 _PARTITION, _KEY = "~sweep", "position"
-_PHASES = ("usage", "blobs", "jobs")
+_PHASES = ("usage", "markers", "blobs", "jobs")
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -128,7 +128,12 @@ class Sweep:
 
     async def _remove_page(self, position: Position) -> Position:
         removal = Removal(self.table, self.blobs, self.settings.results_container, position.cutoff, self.removed)
-        phases = {"usage": removal.remove_usage, "blobs": removal.remove_blobs, "jobs": removal.remove_jobs}
+        phases = {
+            "usage": removal.remove_usage,
+            "markers": removal.remove_markers,
+            "blobs": removal.remove_blobs,
+            "jobs": removal.remove_jobs,
+        }
         after = await phases[position.phase](position.customer, position.after)
         if after:
             return replace(position, after=after)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from opentelemetry.trace import StatusCode, get_current_span
 
 from shared import event_names as names
-from shared.billing.usage import read_usage
+from shared.billing.provider_usage import read_usage
 from shared.contract.decoding import UNREADABLE
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.telemetry.metrics import Attributes, Metrics
@@ -101,6 +101,8 @@ class CallSpan(CallObserver):
             attributes["gen_ai.response.finish_reasons"] = reasons
         if (usage := read_usage(response.usage)) is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+                if tokens is None:
+                    continue
                 attributes[f"gen_ai.usage.{kind}_tokens"] = tokens
                 self._metrics.tokens.record(tokens, self._attributes | {"gen_ai.token.type": kind})
         if self._content:

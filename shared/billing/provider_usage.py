@@ -1,0 +1,157 @@
+"""
+Reads a provider's `usage` object. Pure; a count is never estimated.
+
+The shapes are those of OpenAI (chat completions, Responses, embeddings, images, transcriptions), Azure OpenAI and
+Foundry, Anthropic, and of gateways in front of them; `tests/data/usage.json` has examples with their sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.contract.usage import COUNTS, Usage
+
+_MAX_COUNT = 2**31 - 1
+"""Of a table's whole number. A larger count is not a count."""
+_INPUT = ("prompt_tokens", "input_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens")
+_CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+_REASONING = ("reasoning_tokens", "thinking_tokens")
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """
+    Return what a `usage` object tells, or None if it tells nothing.
+
+    `input_tokens` is everything that went in: Anthropic's excludes what was read from or written to a cache, which is
+    added. `output_tokens` is everything that came out: reasoning that stands beside it is added if the total says so. A
+    side that is missing is the total without the other side, and named in `derived`. Counts that contradict each other
+    are kept, with `consistent` false.
+    """
+    if not isinstance(usage, Mapping):
+        return None
+    usage = _unwrapped(usage)
+    into, out = _object(usage, *_INPUT_DETAILS), _object(usage, *_OUTPUT_DETAILS)
+    total = _count(usage, "total_tokens")
+    cached = _first(_count(into, *_CACHED), _count(usage, *_CACHED))
+    written, written_long = _cache_writes(usage, into)
+    input_tokens = _count(usage, *_INPUT)
+    if _excludes_cache(usage) and input_tokens is not None:
+        input_tokens += (cached or 0) + (written or 0) + (written_long or 0)
+    reasoning = _first(_count(out, *_REASONING), _count(usage, *_REASONING))
+    output_tokens = _count(usage, *_OUTPUT)
+    if _is_beside(input_tokens, output_tokens, reasoning, total):
+        output_tokens = (output_tokens or 0) + (reasoning or 0)
+    input_tokens, output_tokens, derived = _derive(input_tokens, output_tokens, total)
+    result = Usage(
+        calls=1,
+        input_tokens=input_tokens,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_long_tokens=written_long,
+        output_tokens=output_tokens,
+        reasoning_tokens=reasoning,
+        total_tokens=total,
+        audio_input_tokens=_count(into, "audio_tokens"),
+        audio_output_tokens=_count(out, "audio_tokens"),
+        image_input_tokens=_count(into, "image_tokens"),
+        image_output_tokens=_count(out, "image_tokens"),
+        seconds=_seconds(usage),
+        derived=derived,
+    )
+    if all(getattr(result, name) is None for name in COUNTS):
+        return None
+    return msgspec.structs.replace(result, consistent=_is_consistent(result))
+
+
+def _unwrapped(usage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Cohere has the tokens of a call in a member of their own, beside those that it bills."""
+    inner = usage.get("tokens")
+    return {**usage, **inner} if isinstance(inner, Mapping) else usage
+
+
+def _cache_writes(usage: Mapping[str, Any], into: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens written to a cache for the ordinary, and for the longer, time to live."""
+    by_ttl = _object(usage, "cache_creation")
+    short, long = _count(by_ttl, "ephemeral_5m_input_tokens"), _count(by_ttl, "ephemeral_1h_input_tokens")
+    written = _first(_count(into, *_CACHE_WRITES), _count(usage, *_CACHE_WRITES))
+    if short is None and long is not None and written is not None and written >= long:
+        short = written - long
+    return _first(short, written), _first(long, _count(into, "cache_write_long_tokens"))
+
+
+def _excludes_cache(usage: Mapping[str, Any]) -> bool:
+    """Whether it is Anthropic's: `input_tokens` beside the cache's, and no details of the input."""
+    return (
+        any(name in usage for name in ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
+        and usage.get("prompt_tokens") is None
+        and not _object(usage, *_INPUT_DETAILS)
+    )
+
+
+def _is_beside(input_tokens: int | None, output_tokens: int | None, reasoning: int | None, total: int | None) -> bool:
+    """Whether the total counts reasoning in addition to the output (Grok on Foundry)."""
+    if input_tokens is None or not reasoning or total is None:
+        return False
+    return output_tokens is not None and input_tokens + output_tokens + reasoning == total
+
+
+def _derive(
+    input_tokens: int | None, output_tokens: int | None, total: int | None
+) -> tuple[int | None, int | None, tuple[str, ...]]:
+    if total is None or (input_tokens is None) == (output_tokens is None):
+        return input_tokens, output_tokens, ()
+    if output_tokens is None:
+        assert input_tokens is not None  # noqa: S101
+        missing = total - input_tokens
+        return (input_tokens, missing, ("output_tokens",)) if missing >= 0 else (input_tokens, None, ())
+    missing = total - output_tokens
+    return (missing, output_tokens, ("input_tokens",)) if missing >= 0 else (None, output_tokens, ())
+
+
+def _is_consistent(usage: Usage) -> bool:
+    """Whether every part is within its whole, and the total is the sum."""
+    return (
+        _fit(usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.cache_write_long_tokens)
+        and _fit(usage.input_tokens, usage.audio_input_tokens, usage.image_input_tokens)
+        and _fit(usage.output_tokens, usage.reasoning_tokens)
+        and _fit(usage.output_tokens, usage.audio_output_tokens, usage.image_output_tokens)
+        and (
+            None in (usage.total_tokens, usage.input_tokens, usage.output_tokens)
+            or usage.total_tokens == (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        )
+    )
+
+
+def _fit(whole: int | None, *parts: int | None) -> bool:
+    return whole is None or sum(part or 0 for part in parts) <= whole
+
+
+def _object(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    return next((value for name in names if isinstance(value := usage.get(name), Mapping)), {})
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first of the members that is a whole number; some gateways write 7.0."""
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
+            return int(value) if value == int(value) else None
+    return None
+
+
+def _seconds(usage: Mapping[str, Any]) -> float | None:
+    """The duration of a transcription that is charged by it: `{"type": "duration", "seconds": 27}`."""
+    value = usage.get("seconds")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
+    return round(float(value), 3) if is_number else None
