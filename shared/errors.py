@@ -125,6 +125,8 @@ class UpstreamFacts:
     """The same request may succeed a little later."""
     unanswered: bool = False
     """The request was sent and no complete response came back: it may have been served, and billed."""
+    no_socket: bool = False
+    """The app had no connection for the request, which says nothing about the endpoint."""
     detail: dict[str, Any] = field(default_factory=dict)
     """What the response has besides its message, such as a content filter's verdicts."""
 

@@ -107,6 +107,9 @@ class Context(Protocol):
         Raises ProviderUnavailable, UpstreamTimeout, UpstreamRetryLater.
         """
 
+    async def is_metered(self, metered_as: str) -> bool:
+        """Return whether a stored response or batch has a usage record (see Call). Raises StorageUnavailable."""
+
     def batch_limit(self, operation: str) -> int | None:
         """Return the most items that one call of an operation takes, if a refusal has shown it; else None."""
 

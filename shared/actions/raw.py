@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from shared.actions.base import Completed, Context, Step
 from shared.actions.raw_response import RawOutput, extension, read_response
-from shared.billing.usage import call_of_values
+from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
@@ -77,10 +78,28 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
 async def _call(request: RawRequest, operation: Operation, ctx: Context) -> Completed:
     response = await ctx.call(operation)
     read = read_response(response, request.response_type)
+    calls = await _calls(request, read, response, ctx)
     blob = None
     if read.binary:
         blob = await ctx.save_blob(f"output.{extension(read.media_type)}", response.body, read.media_type)
-    return raw_outcome(request, response, read, blob)
+    return raw_outcome(response, read, blob, calls)
+
+
+async def _calls(request: RawRequest, read: RawOutput, response: Response, ctx: Context) -> list[Call]:
+    """
+    The billed call that the request was, or whose response it has fetched.
+
+    A POST is a call. What another method returns is one if it is a response or batch that is stored at the provider,
+    has its usage, and was not recorded before.
+    """
+    call = call_of_values(read.json_values, response.request_id)
+    if request.method != "POST":
+        if not call.metered_as:
+            return []
+        call = as_fetched(call)
+    if call.metered_as and request.path.strip("/") != "responses" and await ctx.is_metered(call.metered_as):
+        return []
+    return [call]
 
 
 async def _call_as_step(request: RawRequest, operation: Operation, ctx: Context) -> Step:
@@ -117,9 +136,11 @@ def raw_url(request: RawRequest, endpoint: Endpoint, model: str) -> str:
     return url
 
 
-def raw_outcome(request: RawRequest, response: Response, read: RawOutput, blob: OutputBlob | None) -> Completed:
+def raw_outcome(
+    response: Response, read: RawOutput, blob: OutputBlob | None = None, calls: Sequence[Call] = ()
+) -> Completed:
     """
-    Return a response as an outcome. A POST is a billed call; any other method is not.
+    Return a response as an outcome.
 
     A response that should be JSON and isn't fails the job; its text is in the output nevertheless.
     """
@@ -135,7 +156,6 @@ def raw_outcome(request: RawRequest, response: Response, read: RawOutput, blob: 
     }
     if blob is not None:
         output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
-    calls = [call_of_values(read.json_values, response.request_id)] if request.method == "POST" else []
     if not read.malformed:
         return Completed(output, calls)
     error = ProviderUnavailable(

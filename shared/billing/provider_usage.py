@@ -153,5 +153,6 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
 def _seconds(usage: Mapping[str, Any]) -> float | None:
     """The duration of a transcription that is charged by it: `{"type": "duration", "seconds": 27}`."""
     value = usage.get("seconds")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
-    return round(float(value), 3) if is_number else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
+        return round(float(value), 3)
+    return None

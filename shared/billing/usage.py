@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from shared.contract.decoding import json_object
 from shared.contract.usage import Processing, Usage
 
 _IMAGE_MEMBERS = frozenset({"b64_json", "url"})
+_STORED = frozenset({"response", "batch"})
 _MAX_TIER_LENGTH = 40
 _MAX_PROVIDER_USAGE = 1024
 """Bytes of the provider's own object that a record keeps."""
@@ -41,6 +43,11 @@ class Call:
     processing: Processing = "standard"
     provider_usage: bytes | None = None
     """The provider's own usage object as JSON, at most 1 KB."""
+    metered_as: str = ""
+    """
+    Identifies a response or batch that is stored at the provider, and whose usage this is. It is recorded once, however
+    often it is fetched.
+    """
 
     def consumed(self) -> Usage:
         """Return what is known of the consumption: what the provider reported, nothing for an unanswered call."""
@@ -69,21 +76,32 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
     usage: dict[str, Any] = {}
     model = tier = None
     images: int | None = None
+    stored = kind = ""
     for part in (part for value in values for part in _parts(value)):
         usage |= _usage_of(part)
         model = _text(part.get("model")) or model
         tier = _text(part.get("service_tier")) or tier
+        if part.get("object") in _STORED and (identifier := _text(part.get("id"))):
+            stored, kind = identifier, part["object"]
         found = _images(part.get("data"))
         images = found if images is None else images + (found or 0)
     tier = tier or _text(usage.get("service_tier"))
+    reported = read_usage(usage)
     return Call(
-        read_usage(usage),
+        reported,
         model,
         request_id,
         images,
         service_tier=tier[:_MAX_TIER_LENGTH] if tier else None,
+        processing="batch" if kind == "batch" else "standard",
         provider_usage=_limited(usage),
+        metered_as=f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}" if stored and reported else "",
     )
+
+
+def as_fetched(call: Call) -> Call:
+    """Return a call that fetched what another call had made: it has the usage of that call, and is none itself."""
+    return call if call.usage is None else replace(call, usage=msgspec.structs.replace(call.usage, calls=0))
 
 
 def lost_call(body: bytes, request_id: str | None) -> Call:

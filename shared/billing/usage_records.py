@@ -29,6 +29,8 @@ MAX_MARKER_DISTANCE = timedelta(days=62)
 Between a placeholder and its marker. Both are written between the start of an attempt and the end of its job, and no
 job waits for longer than 32 days.
 """
+RECORD = "record"
+"""The column of an `m_` row with the key of the usage record that was written with it."""
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
 _LABELS = ("service_tier", "processing", "deployment_scope")
@@ -66,13 +68,22 @@ def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suf
     Return a usage record for each call, written `at`: `u_{day}_{job_id}_{incarnation}_{number}`.
 
     A `suffix`, such as a step's key, replaces the number; the second and later calls then have `.1`, `.2` … after it.
-    The key identifies the call, so that a record can't be written twice.
+    The key identifies the call, so that a record can't be written twice. A call that is `metered_as` something has a
+    second row, `m_{metered_as}`, which names the record.
     """
     rows = []
     for number, call in enumerate(calls):
         ending = f"{number:04}" if not suffix else f"{suffix}.{number}" if number else suffix
-        rows.append(Row(labels.customer, labels.key("u", at, ending), _values(labels, call, at)))
+        key = labels.key("u", at, ending)
+        rows.append(Row(labels.customer, key, _values(labels, call, at)))
+        if call.metered_as:
+            rows.append(Row(labels.customer, metered_key(call.metered_as), {"at": at, RECORD: key}))
     return rows
+
+
+def metered_key(metered_as: str) -> str:
+    """Return the key of the row that says that a stored response or batch has a usage record."""
+    return f"m_{metered_as}"
 
 
 def marker_row(labels: RecordLabels, attempt: int, at: datetime) -> Row:

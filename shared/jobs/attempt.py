@@ -36,8 +36,8 @@ STORAGE_WAITS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits of one attempt, in total, for a Storage that does not keep what was billed."""
 OUTCOME_STEP = "outcome"
 """The step that holds a job's whole outcome while its blob is written; no action has a step with this key."""
-_MAX_USAGE_BESIDE_STEPS = 40
-"""Usage records of calls without a response that one transaction has beside steps."""
+_MAX_CALLS_BESIDE_STEPS = 20
+"""Calls without a response, of one or two rows each, that one transaction records beside steps."""
 _T = TypeVar("_T")
 
 log = logging.getLogger("customer_ai_jobs")
@@ -124,7 +124,6 @@ class Attempt:
         """Give the job up, to be run again. Raises as `save_step`."""
         async with self._writing:
             await self._write_all(room=0)
-            usage = self.usage.rows()
             await self._write(
                 partial(
                     self.ledger.release,
@@ -132,20 +131,21 @@ class Attempt:
                     retries=because.retries if isinstance(because, UpstreamRetryLater) else self.lease.retries,
                     failed=isinstance(because, StorageUnavailable),
                     unrecoverable_usage=self.usage.unrecoverable,
-                    usage=usage,
+                    usage=self.usage.rows(),
                 ),
-                usage=len(usage),
+                usage=len(self.usage),
             )
             self._ended = True
 
     async def complete(self, result_body: bytes, status: str, calls: Sequence[Call], at: datetime) -> None:
         """End the job with its result and its calls' usage records. Raises as `save_step`."""
         async with self._writing:
-            await self._write_all(room=len(calls))
-            usage = self.usage.rows(at=at)
-            rows = [*usage, *self.usage.rows_of(calls, at)]
+            rows = self.usage.rows_of(calls, at)
+            await self._write_all(room=len(rows))
+            usage = [*self.usage.rows(at=at), *rows]
             await self._write(
-                partial(self.ledger.complete, result_body=result_body, status=status, usage=rows), usage=len(usage)
+                partial(self.ledger.complete, result_body=result_body, status=status, usage=usage),
+                usage=len(self.usage),
             )
             self._ended = True
 
@@ -199,13 +199,14 @@ class Attempt:
     async def _write_all(self, *, room: int) -> None:
         """Leave to be written only what fits one write beside `room` rows."""
         await self._repeat_unconfirmed()
-        while self._unsaved or (len(self.usage) and len(self.usage) + room > MAX_ADDED_ROWS):
+        while self._unsaved or (len(self.usage) and 2 * len(self.usage) + room > MAX_ADDED_ROWS):
             await self._write_some()
 
     async def _write_some(self) -> None:
         """Write as many steps and usage records as fit; if there are none, only renew the lease."""
         await self._repeat_unconfirmed()
-        usage = self.usage.rows(_MAX_USAGE_BESIDE_STEPS)
+        calls = min(len(self.usage), _MAX_CALLS_BESIDE_STEPS)
+        usage = self.usage.rows(calls)
         steps = fitting([step for step, _ in self._unsaved], beside=len(usage))
         if not (steps or usage):
             # Not repeated if its answer gets lost: the ledger accepts a row that only this lease has changed.
@@ -213,7 +214,7 @@ class Attempt:
             return
         rows = [*usage, *(row for step in steps for row in step.usage_rows)]
         save = partial(self.ledger.save_steps, steps=steps, usage=usage)
-        await self._write(save, steps=len(steps), usage=len(usage), rows=rows)
+        await self._write(save, steps=len(steps), usage=calls, rows=rows)
 
     async def _write(
         self, send: Callable[..., Awaitable[Lease | None]], *, steps: int = 0, usage: int = 0, rows: Sequence[Row] = ()

@@ -45,7 +45,7 @@ class AttemptUsage:
         self.unrecoverable = self.lease.unrecoverable_usage
 
     def __len__(self) -> int:
-        """Return how many records are to be written."""
+        """Return how many calls have no record yet."""
         return len(self._pending)
 
     def __bool__(self) -> bool:
@@ -85,11 +85,11 @@ class AttemptUsage:
         return self._settlement
 
     def remove(self, number: int) -> None:
-        """Remove the first records, which are written."""
+        """Remove the first calls, whose records are written."""
         del self._pending[:number]
 
     def rows(self, limit: int | None = None, *, at: datetime | None = None) -> list[Row]:
-        """Return the records that are to be written as rows, the first `limit` of them; their day is that of `at`."""
+        """Return the rows of the calls that have no record yet, of the first `limit`; their day is that of `at`."""
         at = at or now()
         return [row for suffix, call in self._pending[:limit] for row in self.rows_of([call], at, suffix=suffix)]
 

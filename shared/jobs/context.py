@@ -144,6 +144,10 @@ class ActionContext:
                 except UpstreamError as error:
                     await self._wait(error, retries)
 
+    async def is_metered(self, metered_as: str) -> bool:
+        """See Context."""
+        return await self.attempt.ledger.is_metered(self.attempt.job.customer, metered_as)
+
     def batch_limit(self, operation: str) -> int | None:
         """See Context."""
         return self.services.capabilities.batch_limit(*self._key(operation))

@@ -7,7 +7,6 @@ lost its lease changes nothing. Changes of jobs that nobody runs are in `job_upd
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +16,11 @@ from uuid import uuid4
 
 import msgspec
 
+from shared.billing.usage_records import metered_key
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.usage import Usage
-from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
-from shared.event_names import USAGE_RECORD_EXISTS
+from shared.errors import AlreadyRunning, JobConflict, RetryLater, UpstreamRetryLater
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
     Lease,
@@ -34,6 +33,7 @@ from shared.jobs.lease import (
 )
 from shared.jobs.records import FinishedJob, JobRecord, is_worker_dead, job_id_of, job_key, read_record, time_row
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
+from shared.jobs.usage_conflicts import append_usage, is_same, without_conflicts
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table
 
@@ -150,13 +150,15 @@ class Ledger:
 
     async def append_usage(self, rows: Sequence[Row]) -> None:
         """Insert usage records of an attempt that has lost its lease; those that exist stay as they are."""
-        for row in rows:
-            with contextlib.suppress(RowExists):
-                await self._table.insert(row)
+        await append_usage(self._table, rows)
 
     async def is_written(self, row: Row) -> bool:
         """Return whether the table has this very usage record: another attempt's may have the same key."""
-        return _is_same(row, await self._table.read(row.partition, row.key))
+        return is_same(row, await self._table.read(row.partition, row.key))
+
+    async def is_metered(self, customer: str, metered_as: str) -> bool:
+        """Return whether a stored response or batch has a usage record (see `billing.usage.Call`)."""
+        return await self._table.read(customer, metered_key(metered_as)) is not None
 
     async def steps(self, lease: Lease) -> list[StepRecord]:
         """Return the steps that earlier attempts have stored. Reads nothing for a first attempt."""
@@ -197,27 +199,12 @@ class Ledger:
                 if current.values["state"] != "running":
                     return replace(lease, etag=current.etag)
                 if current.etag == lease.etag:
-                    added = await self._without_conflicts(lease, added)
+                    added = await without_conflicts(self._table, lease, added)
                 lease = replace(lease, etag=current.etag)  # the job may have been cancelled meanwhile
             else:
                 if "crashed_attempts" in values:
                     lease = replace(lease, crashed_attempts=())
                 return replace(lease, etag=etag)
-
-    async def _without_conflicts(self, lease: Lease, added: Sequence[Row]) -> list[Row]:
-        """Return the rows without those that are written already, and under another key those whose key is taken."""
-        existing = [await self._table.read(row.partition, row.key) for row in added]
-        if not any(existing):
-            # The lease holds, so its job must not be dropped.
-            raise StorageUnavailable(f"Storage refused a change of job {lease.job_id}, although nothing conflicts.")
-        rows: list[Row] = []
-        for row, other in zip(added, existing, strict=True):
-            if other is None:
-                rows.append(row)
-            elif not _is_same(row, other):  # a fault of ours: the job must end all the same, with all that it has cost
-                log.error("%s customer=%s job_id=%s key=%s", USAGE_RECORD_EXISTS, lease.customer, lease.job_id, row.key)
-                rows.append(replace(row, key=f"{row.key}_{lease.owner[:8]}"))
-        return rows
 
 
 def check_fingerprint(row: Row, fingerprint: str) -> None:
@@ -230,7 +217,3 @@ def _present(row: Row | None, job_id: str) -> Row:
     if row is None:  # deleted since the insert found it: a moment later it can be inserted
         raise AlreadyRunning(f"The row of job {job_id} has just been deleted.", 1)
     return row
-
-
-def _is_same(row: Row, other: Row | None) -> bool:
-    return other is not None and all(other.values.get(name) == value for name, value in row.values.items())

@@ -87,7 +87,8 @@ class Breaker:
         try:
             yield
         except UpstreamError as error:
-            self._count(error)
+            if not error.facts.no_socket:
+                self._count(error)
             raise
         else:
             self._close()

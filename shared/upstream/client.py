@@ -12,19 +12,18 @@ import asyncio
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from shared.contract.decoding import has_more_containers
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.secret import Secret, redact
+from shared.upstream.content_encoding import NotDecodable, TooLarge, decode_body
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id, read_retry_after
-from shared.upstream.guarded_session import open_guarded_session
+from shared.upstream.guarded_session import observe_sending, open_guarded_session
 from shared.upstream.messages import (
     Access,
     ApiKey,
@@ -38,12 +37,8 @@ from shared.upstream.messages import (
 CONNECT_S = 10.0
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """Of a response body, decompressed."""
-MAX_JSON_CONTAINERS = 2_000_000
-"""Lists and objects in a JSON response, which take up to 0.4 GB in Python. Logprobs fill the 64 MiB with fewer."""
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set only here: a request's own, in whatever case, are not sent."""
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""aiohttp's errors, since the adapter also reports a connection that broke off later as `ConnectTimeout`."""
 
 
 class UpstreamClient:
@@ -71,10 +66,9 @@ class UpstreamClient:
         host = ""
         try:
             host = _without_key(httpx.URL(request.url).host, access)
-            with _mapped_errors(host, timeout_s) as exchange:
+            with _mapped_errors(host, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
-                    exchange.begun = True
                     status, headers, body = await self._exchange(self._client, request, header, host, timeout_s)
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
@@ -83,7 +77,6 @@ class UpstreamClient:
         # Some gateways quote what they were sent.
         headers = {name: redact(text, secret) for name, text in headers.items()}
         body = redact(body, secret)
-        _check_json(host, status, headers, body, billed=True)
         if not _is_success(status):
             raise map_error(status, headers, body)
         return Response(status, headers, body, read_request_id(headers))
@@ -105,7 +98,6 @@ class UpstreamClient:
                     status, headers, body = await self._exchange(self._strict(), request, None, host, timeout_s)
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
-        _check_json(host, status, headers, body, billed=False)
         if not _is_success(status):
             facts = map_error(status, headers, body).facts
             raise ProviderUnavailable(f"{host} did not return the file ({status}).", facts)
@@ -162,19 +154,10 @@ class UpstreamClient:
         outgoing.read()  # otherwise a form is encoded piece by piece, and sent in as many writes
         response = await client.send(outgoing, stream=True)
         try:
-            if "," in response.headers.get("content-encoding", ""):
-                # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
-                raise _unreadable(f"{host} answered with more than one content encoding.", response)
-            chunks: list[bytes] = []
-            size = 0
-            async for chunk in response.aiter_bytes():
-                size += len(chunk)
-                if size > MAX_RESPONSE_BYTES:
-                    raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response)
-                chunks.append(chunk)
+            body = await _read_body(host, response)
         finally:
             await response.aclose()
-        return response.status_code, dict(response.headers), b"".join(chunks)
+        return response.status_code, dict(response.headers), body
 
     async def _credential(self, access: Access) -> tuple[Secret, tuple[str, str]]:
         if isinstance(access, EntraAccess):
@@ -204,12 +187,28 @@ def _is_success(status: int) -> bool:
     return 200 <= status < 300  # noqa: PLR2004
 
 
-def _check_json(host: str, status: int, headers: Mapping[str, str], body: bytes, *, billed: bool) -> None:
-    if "json" in headers.get("content-type", "") and has_more_containers(body, MAX_JSON_CONTAINERS):
-        raise ProviderUnavailable(
-            f"{host} answered with JSON of more than {MAX_JSON_CONTAINERS:,} lists and objects.",
-            UpstreamFacts(status=status, unanswered=billed and _is_success(status)),
-        )
+async def _read_body(host: str, response: httpx.Response) -> bytes:
+    encoding = response.headers.get("content-encoding", "")
+    if "," in encoding:
+        # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
+        raise _unreadable(f"{host} answered with more than one content encoding.", response)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise TooLarge
+            chunks.append(chunk)
+        return decode_body(chunks, encoding, limit=MAX_RESPONSE_BYTES)
+    except TooLarge:
+        raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response) from None
+    except NotDecodable:
+        if not response.is_success:
+            return b""  # its status says enough
+        raise _unreadable(
+            f"{host} answered with a body that is not {encoding}, as its header says.", response
+        ) from None
 
 
 def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:
@@ -221,27 +220,30 @@ def _without_key(text: str, access: Access) -> str:
     return redact(text, access.key) if isinstance(access, ApiKey) else text
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """A request in progress."""
-
-    begun: bool = False
-    """It may have been sent, and may be billed."""
-
-
 @contextmanager
-def _mapped_errors(host: str, timeout_s: float) -> Iterator[_Exchange]:
+def _mapped_errors(host: str, timeout_s: float) -> Iterator[None]:
     """Raise whatever prevents a response as one of our errors."""
-    exchange = _Exchange()
-    try:
-        yield exchange
-    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
-        facts = UpstreamFacts(transient=True, unanswered=exchange.begun)
-        raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-        # The adapter passes some of aiohttp's errors through, and reports others as what they are not.
-        cause = exc.__cause__ or exc
-        facts = UpstreamFacts(transient=True, unanswered=exchange.begun and not isinstance(cause, _NOT_SENT))
-        raise ProviderUnavailable(
-            f"{host} could not be reached, or closed the connection early ({type(cause).__name__}).", facts
-        ) from exc
+    with observe_sending() as sending:
+        try:
+            yield
+        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+            if not sending.begun:
+                facts = UpstreamFacts(transient=True, no_socket=True)
+                raise UpstreamTimeout(
+                    f"The app had no connection to {host} within {timeout_s:.3g} s, and sent nothing.", facts
+                ) from exc
+            facts = UpstreamFacts(transient=True, unanswered=True)
+            raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            # The adapter passes some of aiohttp's errors through, and reports others as what they are not.
+            cause = exc.__cause__ or exc
+            if isinstance(cause, aiohttp.http_exceptions.HttpProcessingError):
+                # What aiohttp quotes after the colon is the response's.
+                reason = cause.message.partition(":")[0].strip() or "it is malformed"
+                raise ProviderUnavailable(
+                    f"{host} sent a response that is not valid HTTP ({reason}).", UpstreamFacts(unanswered=True)
+                ) from exc
+            facts = UpstreamFacts(transient=True, unanswered=sending.begun)
+            raise ProviderUnavailable(
+                f"{host} could not be reached, or closed the connection early ({type(cause).__name__}).", facts
+            ) from exc

@@ -8,8 +8,14 @@ Storage and Key Vault.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -18,6 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
 from shared.errors import ConnectionInvalid
+from shared.upstream.lenient_http import MAX_HEADER_BYTES, MAX_HEADERS, LenientResponseHandler
 
 KEEPALIVE_S = 60
 MAX_CONNECTIONS = 256
@@ -31,6 +38,7 @@ _FORBIDDEN_NETWORKS = tuple(
         "fe80::/10",
         "fec0::/10",  # site local, deprecated: Python considers it public
         "fd00:ec2::254/128",
+        "fd20:ce::254/128",
         "100.100.100.200/32",  # other clouds' metadata, in ranges that are merely private, or
         "192.0.0.0/24",  # public to a Python before 3.11.10
     )
@@ -78,12 +86,50 @@ def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.C
         keepalive_timeout=KEEPALIVE_S,
         enable_cleanup_closed=False,
     )
+    factory: Any = partial(LenientResponseHandler, loop=asyncio.get_running_loop())
+    connector._factory = factory  # noqa: SLF001
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        max_headers=MAX_HEADERS,
+        trace_configs=[_trace()],
         skip_auto_headers=("content-type",),  # otherwise a POST without a body gets `application/octet-stream`
     )
+
+
+@dataclass(slots=True)
+class Sending:
+    """Whether a request has begun to be sent, and so may be billed."""
+
+    begun: bool = False
+
+
+_sending: ContextVar[Sending] = ContextVar("_sending")
+
+
+@contextmanager
+def observe_sending() -> Iterator[Sending]:
+    """Observe the request that is sent within the block."""
+    sending = Sending()
+    token = _sending.set(sending)
+    try:
+        yield sending
+    finally:
+        _sending.reset(token)
+
+
+def _trace() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_note_sending)
+    return trace
+
+
+async def _note_sending(*_: object) -> None:
+    if (sending := _sending.get(None)) is not None:
+        sending.begun = True
 
 
 class GuardedResolver(AbstractResolver):

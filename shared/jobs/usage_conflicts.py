@@ -1,0 +1,63 @@
+"""Usage records that Storage refused to insert, because they or others with their keys exist."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shared.billing.usage_records import RECORD
+from shared.errors import StorageUnavailable
+from shared.event_names import USAGE_RECORD_EXISTS
+from shared.jobs.lease import Lease
+from shared.storage.base import Row, RowExists, Table
+
+log = logging.getLogger("customer_ai_jobs")
+
+
+async def without_conflicts(table: Table, lease: Lease, added: Sequence[Row]) -> list[Row]:
+    """
+    Return the rows without those that are written already, and under another key those whose key is taken.
+
+    The usage of a stored response that another job has recorded meanwhile is left out. Raises StorageUnavailable.
+    """
+    existing = [await table.read(row.partition, row.key) for row in added]
+    if not any(existing):
+        # The lease holds, so its job must not be dropped.
+        raise StorageUnavailable(f"Storage refused a change of job {lease.job_id}, although nothing conflicts.")
+    metered = _metered(added, existing)
+    rows: list[Row] = []
+    for row, other in zip(added, existing, strict=True):
+        if row.key in metered or row.values.get(RECORD) in metered:
+            continue
+        if other is None:
+            rows.append(row)
+        elif not is_same(row, other):  # a fault of ours: the job must end all the same, with all that it has cost
+            log.error("%s customer=%s job_id=%s key=%s", USAGE_RECORD_EXISTS, lease.customer, lease.job_id, row.key)
+            rows.append(replace(row, key=f"{row.key}_{lease.owner[:8]}"))
+    return rows
+
+
+async def append_usage(table: Table, rows: Sequence[Row]) -> None:
+    """Insert usage records one by one; those that exist stay as they are. Raises StorageUnavailable."""
+    stored = [row for row in rows if RECORD in row.values]
+    metered = _metered(stored, [await table.read(row.partition, row.key) for row in stored])
+    for row in rows:
+        if row.key not in metered and row.values.get(RECORD) not in metered:
+            with contextlib.suppress(RowExists):
+                await table.insert(row)
+
+
+def is_same(row: Row, other: Row | None) -> bool:
+    """Return whether `other` has all values of `row`."""
+    return other is not None and all(other.values.get(name) == value for name, value in row.values.items())
+
+
+def _metered(rows: Sequence[Row], existing: Sequence[Row | None]) -> set[str]:
+    """The keys of usage records whose response or batch has another record."""
+    return {
+        row.values[RECORD]
+        for row, other in zip(rows, existing, strict=True)
+        if RECORD in row.values and other is not None and other.values[RECORD] != row.values[RECORD]
+    }
