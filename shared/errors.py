@@ -124,7 +124,7 @@ class UpstreamFacts:
     transient: bool = False
     """The same request may succeed a little later."""
     unanswered: bool = False
-    """The request was sent and no complete response came back: it may have been served, and billed."""
+    """The call may have been billed: it was sent and cut short, or refused in a way that providers charge."""
     no_socket: bool = False
     """The app had no connection for the request, which says nothing about the endpoint."""
     detail: dict[str, Any] = field(default_factory=dict)

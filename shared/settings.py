@@ -54,6 +54,8 @@ class Settings:
 
     static_connection: Secret = field(default_factory=lambda: Secret(""))
     allow_static_connection: str = ""
+    static_models: tuple[str, ...] = ()
+    """Models that the operator's own connection may be used for; empty: all."""
 
     allowed_endpoint_suffixes: tuple[str, ...] = ()
     """Host suffixes that the endpoints of connections may have; empty: those of Azure and OpenAI."""

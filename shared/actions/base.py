@@ -21,6 +21,7 @@ from shared.connections.connection import Connection
 from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob, Status
 from shared.errors import CredentialRejected, InvalidJob, JobError, RequestRejected, RetryLater
+from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.messages import Operation, Response
 
 _ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
@@ -71,8 +72,15 @@ class Context(Protocol):
         """The job's connection."""
 
     @property
+    def capabilities(self) -> ModelCapabilities:
+        """What the connection's model takes, as far as refusals have shown it."""
+
+    @property
     def model(self) -> str:
         """The model that the job runs on. Raises InvalidJob if there is none; see `Action.NEEDS_MODEL`."""
+
+    def name_model(self, model: str) -> None:
+        """Name the model that the job runs on, if only its input tells it: records and result then show it."""
 
     @property
     def strict(self) -> bool:
@@ -109,18 +117,6 @@ class Context(Protocol):
 
     async def is_metered(self, metered_as: str) -> bool:
         """Return whether a stored response or batch has a usage record (see Call). Raises StorageUnavailable."""
-
-    def batch_limit(self, operation: str) -> int | None:
-        """Return the most items that one call of an operation takes, if a refusal has shown it; else None."""
-
-    def learn_batch_limit(self, operation: str, limit: int) -> None:
-        """Remember the most items that one call takes, for jobs on the same endpoint and model."""
-
-    def operation_for(self, operation: str) -> str:
-        """Return the operation that the model takes instead, if a refusal has shown it; else `operation`."""
-
-    def learn_operation_for(self, operation: str, other: str) -> None:
-        """Remember that the model takes `other` instead, for jobs on the same endpoint and model."""
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """

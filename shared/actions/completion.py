@@ -49,7 +49,7 @@ async def complete_chat(
     prompt = as_prompt(messages)
     if prompt is not None and not ctx.strict:
         bodies[COMPLETIONS] = {"prompt": prompt, **_for_completions(parameters)}
-    learned = ctx.operation_for(CHAT)
+    learned = ctx.capabilities.operation_for(CHAT)
     name = learned if learned in bodies else CHAT
     other = _OTHER[name]
 
@@ -66,7 +66,7 @@ async def complete_chat(
             raise
     operation = ctx.operation(other, bodies[other], droppable=SAMPLING, is_final=is_final)
     response = await ctx.call(operation)
-    ctx.learn_operation_for(CHAT, other)
+    ctx.capabilities.learn_operation_for(CHAT, other)
     return response, _adapted(other, operation.adapted)
 
 

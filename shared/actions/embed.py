@@ -65,7 +65,7 @@ def keeps_blobs(request: Embed) -> bool:
 async def run(request: Embed, ctx: Context) -> Outcome:
     """See Action."""
     whole, learned = range(len(request.texts)), False
-    if await ctx.get_step("whole") or fits(request.texts, ctx.batch_limit(_OPERATION)):
+    if await ctx.get_step("whole") or fits(request.texts, ctx.capabilities.batch_limit(_OPERATION)):
         try:
             if request.format == "npy":  # its blob is written once the vectors are stored
                 step = await ctx.step("whole", partial(_call, request, whole, ctx))
@@ -111,7 +111,7 @@ def first_failure(parts: Sequence[Part]) -> Completed:
 
 async def _part(request: Embed, texts: range, ctx: Context) -> list[Part]:
     key = f"{texts.start:04}x{len(texts):04}"
-    if not (await ctx.get_step(key) or fits(_texts(request, texts), ctx.batch_limit(_OPERATION))):
+    if not (await ctx.get_step(key) or fits(_texts(request, texts), ctx.capabilities.batch_limit(_OPERATION))):
         return await _halves(request, texts, ctx)
     try:
         return [await ctx.step(key, partial(_call, request, texts, ctx))]
@@ -135,7 +135,7 @@ def _learn(error: RequestRejected, texts: range, ctx: Context) -> bool:
     if not _can_halve(texts, error):
         return False
     if _TOO_MANY.search(str(error)):
-        ctx.learn_batch_limit(_OPERATION, len(halves(texts)[0]))
+        ctx.capabilities.learn_batch_limit(_OPERATION, len(halves(texts)[0]))
     return True
 
 

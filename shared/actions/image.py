@@ -72,7 +72,7 @@ async def _call(request: Image, ctx: Context) -> list[Part]:
     """Return the step of one call for all images or, if the model generates one a call, the steps of `n` calls."""
     refused = False
     may_split = request.n > 1 and not ctx.strict
-    if not may_split or ctx.batch_limit(_OPERATION) != 1 or await ctx.get_step("whole"):
+    if not may_split or ctx.capabilities.batch_limit(_OPERATION) != 1 or await ctx.get_step("whole"):
         try:
             return [await ctx.step("whole", partial(_generate, request, 1, request.n, ctx))]
         except RequestRejected as error:
@@ -83,7 +83,9 @@ async def _call(request: Image, ctx: Context) -> list[Part]:
         ctx.step(f"{k:02}", partial(_generate, request, k, 1, ctx)) for k in range(1, request.n + 1)
     )
     if refused and not all(isinstance(part, Exception) for part in parts):
-        ctx.learn_batch_limit(_OPERATION, 1)  # only after it has helped: the words of a refusal can mislead
+        ctx.capabilities.learn_batch_limit(
+            _OPERATION, 1
+        )  # only after it has helped: the words of a refusal can mislead
     return parts
 
 

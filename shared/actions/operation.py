@@ -54,7 +54,12 @@ class JsonOperation(Operation):
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
         # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none).
         effort = body.get("reasoning_effort")
-        self._key = (endpoint.base, model, name, *(() if effort is None else (str(effort)[:_MAX_EFFORT_LENGTH],)))
+        self._key = (
+            *connection.identity,
+            model,
+            name,
+            *(() if effort is None else (str(effort)[:_MAX_EFFORT_LENGTH],)),
+        )
         for adaptation in () if strict else capabilities.adaptations(*self._key):
             if adaptation.parameter in self.body:
                 self._change(adaptation)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from shared.actions.base import Completed, Context, Step
 from shared.actions.raw_response import RawOutput, extension, read_response
 from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
+from shared.contract.decoding import json_object
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
 from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
@@ -27,10 +29,14 @@ _SHOWN_HEADERS = {
     *("x-request-id", "apim-request-id", "x-ms-request-id"),
 }
 _SHOWN_HEADER_PREFIX = "x-ratelimit-"
-_STATELESS_OPERATIONS = {
-    *("chat/completions", "completions", "embeddings", "images/generations", "images/edits", "moderations"),
-    *("audio/speech", "audio/transcriptions", "audio/translations"),
+_STREAMED_OPERATIONS = {"chat/completions", "completions"}
+_METERED_OPERATIONS = {
+    *_STREAMED_OPERATIONS,
+    *("embeddings", "images/generations", "images/edits", "audio/transcriptions"),
 }
+"""Operations that store nothing at the provider, and whose responses tell what they consumed."""
+_METERED_FORMATS = {"", "json", "verbose_json"}
+"""Of a transcription: the others are text alone."""
 _MAX_URL = 16_384
 """Characters. No server takes more, and the HTTP client refuses it beyond 65,536."""
 
@@ -49,12 +55,14 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
     """See Action."""
     connection = ctx.connection
     request = replace(request, path=path_below(request.path, connection.endpoint))
-    if connection.source == "static" and (request.method != "POST" or request.path not in _STATELESS_OPERATIONS):
-        raise InvalidJob(
-            "`input.path` must be an operation that stores nothing, such as a POST to chat/completions: this customer "
-            "uses the static connection, whose account holds what other customers' jobs have stored there."
-        )
+    if connection.source == "static":
+        request = metered_request(request)
     model = ctx.model if connection.endpoint.has_model_in_url(request.path) else ""
+    if not model and (named := request.model):
+        connection.check_model(named)
+        ctx.name_model(named)
+    elif not model and connection.allowed_models:
+        raise InvalidJob("The body of `input` needs a `model`: this customer uses the operator's connection.")
     operation = Operation(
         UpstreamRequest(
             method=request.method,
@@ -105,6 +113,34 @@ async def _calls(request: RawRequest, read: RawOutput, response: Response, ctx: 
 async def _call_as_step(request: RawRequest, operation: Operation, ctx: Context) -> Step:
     outcome = await _call(request, operation, ctx)
     return Step(outcome.output, outcome.calls)
+
+
+def metered_request(request: RawRequest) -> RawRequest:
+    """
+    Return a request on the operator's account so that its response tells what it consumed.
+
+    Raises InvalidJob if no response would.
+    """
+    if request.method != "POST" or request.path not in _METERED_OPERATIONS:
+        raise InvalidJob(
+            f"`input.path` must be one of {', '.join(sorted(_METERED_OPERATIONS))}, with POST: this customer uses the "
+            "operator's connection, where an operation must store nothing and tell what it consumes."
+        )
+    if request.form.get("response_format", "") not in _METERED_FORMATS:
+        raise InvalidJob(
+            "`input.form.response_format` must be json or verbose_json: this customer uses the operator's connection, "
+            "and the other formats don't tell what they consume."
+        )
+    if not request.content:
+        return request
+    body = json_object(request.content)
+    if not body:
+        raise InvalidJob("`input.json` must be an object: this customer uses the operator's connection.")
+    if not body.get("stream") or request.path not in _STREAMED_OPERATIONS:
+        return request
+    options = body.get("stream_options")
+    options = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    return replace(request, content=msgspec.json.encode({**body, "stream_options": options}))
 
 
 def path_below(path: str, endpoint: Endpoint) -> str:

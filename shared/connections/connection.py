@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.connections.endpoint import Endpoint
+from shared.contract.job import Options
 from shared.contract.result import ConnectionLabel
 from shared.errors import InvalidJob
 from shared.secret import redact
 from shared.upstream.messages import Access, ApiKey
 
+MAX_STATIC_TIMEOUT_S = 240
+MAX_STATIC_RETRIES = 5
 DEFAULT_CONCURRENCY = 16
 """Calls at the same time, if the connection does not set `max_concurrency`."""
 
@@ -31,11 +34,18 @@ class Connection:
     deployment_scope: str | None = None
     max_concurrency: int | None = None
     monthly_budget: float | None = None
+    allowed_models: tuple[str, ...] = ()
+    """Models that it may be used for; empty: all."""
 
     @property
     def concurrency(self) -> int:
         """How many calls a worker makes on this connection at the same time."""
         return self.max_concurrency or DEFAULT_CONCURRENCY
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What is learned from its endpoint belongs to: customer, name, endpoint."""
+        return self.customer, self.name, self.endpoint.base
 
     def label(self) -> ConnectionLabel:
         """Return what results and usage records show of it."""
@@ -56,7 +66,27 @@ class Connection:
         model = deployment or requested or (self.default_model if needed else "")
         if needed and not model:
             raise InvalidJob(f"`model` is missing, and the connection {self.name} has no `default_model`.")
+        if model:
+            self.check_model(model)
         return model or ""
+
+    def check_model(self, model: str) -> None:
+        """Raise InvalidJob if the connection may not be used for this model."""
+        if self.allowed_models and model not in self.allowed_models:
+            raise InvalidJob(
+                f"`model` must be one of {', '.join(self.allowed_models)}: this customer uses the operator's "
+                "connection, which is for no other."
+            )
+
+    def check_options(self, options: Options) -> None:
+        """Raise InvalidJob if a job with these options may not use the connection: the operator pays for each try."""
+        if self.source == "key_vault":
+            return
+        for name, limit in (("timeout_s", MAX_STATIC_TIMEOUT_S), ("max_retries", MAX_STATIC_RETRIES)):
+            if getattr(options, name) > limit:
+                raise InvalidJob(
+                    f"`options.{name}` must be at most {limit}: this customer uses the operator's connection."
+                )
 
     def without_key(self, text: str) -> str:
         """Return a text with the key redacted: somebody may have pasted the key into another setting."""

@@ -86,7 +86,7 @@ class ConnectionProbe:
             raise _unexpected(response, "a list of models")
 
     async def _chat(self, connection: Connection, model: str, deadline: float) -> None:
-        key = (connection.endpoint.base, model, CHAT)
+        key = (*connection.identity, model, CHAT)
         body: dict[str, Any] = {
             "model": connection.endpoint.model_in_body(model),
             "messages": [{"role": "user", "content": "ping"}],

@@ -156,6 +156,7 @@ class Connections:
             deployment_scope=record.deployment_scope,
             max_concurrency=record.max_concurrency,
             monthly_budget=record.monthly_budget,
+            allowed_models=self._settings.static_models if source == "static" else (),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from shared.contract.decoding import decode
+from shared.contract.decoding import decode, json_object
 from shared.contract.headers import caller_headers
 from shared.contract.paths import relative_path
 from shared.contract.refusals import printable
@@ -78,6 +78,12 @@ class RawRequest(Struct, frozen=True, kw_only=True):
     form: dict[str, str]
     files: dict[str, RawFile]
     response_type: str | None
+
+    @property
+    def model(self) -> str:
+        """The model that the body or form names; empty if it names none."""
+        named = self.form.get("model") or (json_object(self.content).get("model") if self.content else None)
+        return named.strip() if isinstance(named, str) else ""
 
 
 def decode_raw(data: Raw | bytes) -> RawRequest:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
+from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.circuit_breaker import Breaker
 from shared.upstream.messages import Operation, Response, UpstreamRequest
 from shared.upstream.retry import RetryState
@@ -68,12 +69,21 @@ class ActionContext:
         return self.services.breakers.of(connection.customer, connection.name, connection.version)
 
     @property
+    def capabilities(self) -> ModelCapabilities:
+        """See Context."""
+        return self.services.capabilities.of(*self.connection.identity, self.model)
+
+    @property
     def model(self) -> str:
         """See Context."""
         usage = self.attempt.usage
         if not usage.model:  # the action needs one only for some of its jobs, and this is one of them
             usage.model = self.connection.model_for(self.attempt.job.model)
         return usage.model
+
+    def name_model(self, model: str) -> None:
+        """See Context."""
+        self.attempt.usage.model = model
 
     @property
     def strict(self) -> bool:
@@ -119,7 +129,8 @@ class ActionContext:
                         break
                     except UpstreamError as error:
                         if error.facts.unanswered and operation.is_billed:
-                            self.attempt.usage.add_unsettled_calls([UNANSWERED])
+                            unanswered = replace(UNANSWERED, request_id=error.facts.request_id)
+                            self.attempt.usage.add_unsettled_calls([unanswered])
                         if operation.adapt(error):
                             self._check_may_call(retries)
                             continue
@@ -147,22 +158,6 @@ class ActionContext:
     async def is_metered(self, metered_as: str) -> bool:
         """See Context."""
         return await self.attempt.ledger.is_metered(self.attempt.job.customer, metered_as)
-
-    def batch_limit(self, operation: str) -> int | None:
-        """See Context."""
-        return self.services.capabilities.batch_limit(*self._key(operation))
-
-    def learn_batch_limit(self, operation: str, limit: int) -> None:
-        """See Context."""
-        self.services.capabilities.learn_batch_limit(limit, *self._key(operation))
-
-    def operation_for(self, operation: str) -> str:
-        """See Context."""
-        return self.services.capabilities.operation_for(operation, *self._key(operation))
-
-    def learn_operation_for(self, operation: str, other: str) -> None:
-        """See Context."""
-        self.services.capabilities.learn_operation(other, *self._key(operation))
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Context."""
@@ -243,6 +238,3 @@ class ActionContext:
         if self.stopped is not None:
             raise self.stopped
         self.attempt.time.check(retries.used)
-
-    def _key(self, operation: str) -> tuple[str, str, str]:
-        return self.connection.endpoint.base, self.model, operation

@@ -115,6 +115,7 @@ class Executor:
         job = attempt.job
         if connection is None:
             connection = await self.services.connections.resolve(job.customer, job.connection)
+        connection.check_options(job.options)
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):
             await self.services.outputs.check_writable()

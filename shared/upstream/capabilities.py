@@ -87,7 +87,8 @@ class Capabilities:
     """
     What a worker has learned from refusals, each under a key.
 
-    A key is an endpoint, a model, an operation, and whatever else it depends on, such as the reasoning effort.
+    A key is a customer, its connection and endpoint, a model, an operation, and whatever else it depends on, such as
+    the reasoning effort. What one customer's endpoint refuses changes no other customer's requests.
     `clock` returns seconds. Beyond MAX_ENTRIES, the least recently used key is forgotten.
     """
 
@@ -121,6 +122,34 @@ class Capabilities:
     def learn_operation(self, operation: str, *key: str) -> None:
         """Remember that the model takes `operation` in place of the operation in the key."""
         self._operations.set(key, operation)
+
+    def of(self, *key: str) -> ModelCapabilities:
+        """Return what was learned of one connection's model. `key`: the connection's identity, and the model."""
+        return ModelCapabilities(self, key)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCapabilities:
+    """What a worker has learned about one model of one connection, by operation. See Capabilities."""
+
+    capabilities: Capabilities
+    key: tuple[str, ...]
+
+    def batch_limit(self, operation: str) -> int | None:
+        """Return the most items that one call of an operation takes, if a refusal has shown it; else None."""
+        return self.capabilities.batch_limit(*self.key, operation)
+
+    def learn_batch_limit(self, operation: str, limit: int) -> None:
+        """Remember the most items that one call takes."""
+        self.capabilities.learn_batch_limit(limit, *self.key, operation)
+
+    def operation_for(self, operation: str) -> str:
+        """Return the operation that the model takes instead, if a refusal has shown it; else `operation`."""
+        return self.capabilities.operation_for(operation, *self.key, operation)
+
+    def learn_operation_for(self, operation: str, other: str) -> None:
+        """Remember that the model takes `other` instead."""
+        self.capabilities.learn_operation(other, *self.key, operation)
 
 
 class _Memory(Generic[T]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -48,6 +49,12 @@ _NETWORK = re.compile(
 )
 _UNSUPPORTED_REGION = "unsupported_country_region_territory"
 _TRANSIENT = {408, 409, 429}
+# Refusals that providers charge, or may: Microsoft's cost page names a 408, and a 400 by the content filter or the
+# input limit; a gateway's 502 and 504 can come after the provider has charged
+# (learn.microsoft.com/azure/foundry/concepts/manage-costs).
+_CHARGED = {408, 502, 504}
+_TOO_LONG = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
+_INPUT_LIMIT = re.compile(r"maximum context length|context window|input (?:is too long|tokens exceed)", re.IGNORECASE)
 _QUOTE_LIMIT = 500
 """Characters of a provider's text that a message quotes."""
 
@@ -63,10 +70,13 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
         transient=_is_transient(status, headers),
         detail=_detail(error),
     )
-    kind, opening = _classify(status, codes, str(error.get("message") or ""))
+    message = str(error.get("message") or "")
+    kind, opening = _classify(status, codes, message)
     permanent = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
     if issubclass(kind, permanent) and facts.transient:
-        facts = UpstreamFacts(status, facts.request_id, None, transient=False, detail=facts.detail)
+        facts = replace(facts, retry_after_s=None, transient=False)
+    if status in _CHARGED or kind is ContentFiltered or codes & _TOO_LONG or _INPUT_LIMIT.search(message):
+        facts = replace(facts, unanswered=True)
     return kind(opening + _quote(kind, error), facts)
 
 
