@@ -146,7 +146,7 @@ def _totals(dimensions: Sequence[str], sums: dict[_Group, _Sum]) -> StatementTot
     for group, line in sums.items():
         by_outcome.setdefault(group[outcome], _Sum()).add_sum(line)
     totals = {name: UsageTotals(**line.measures()) for name, line in by_outcome.items()}
-    no_usage = UsageTotals()
+    no_usage = UsageTotals(records=0, calls=0, unreported=0)
     return StatementTotals(
         answered=totals.get("answered", no_usage),
         lost=totals.get("lost", no_usage),

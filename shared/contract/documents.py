@@ -129,21 +129,21 @@ class ConnectionTest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Missing if no request was sent."""
 
 
-class UsageTotals(Counts, frozen=True, kw_only=True):
-    """Usage records, added up. A count is null if no record has it."""
+class UsageTotals(Counts, frozen=True, kw_only=True, omit_defaults=True):
+    """Usage records, added up. A count is missing if no record has it."""
 
-    records: int = 0
-    calls: int = 0
+    records: int
+    calls: int
     """Responses from the endpoint; records of unanswered calls have none."""
-    unreported: int = 0
+    unreported: int
     """Calls among them whose provider reported no usage."""
     derived: tuple[str, ...] = ()
     """Names of counts of which a part was computed from the provider's total."""
     consistent: bool | None = None
-    """False if the provider's own counts contradict each other in a record; null if no record has any."""
+    """False if the provider's own counts contradict each other in a record; missing if no record has any."""
 
 
-class StatementLine(UsageTotals, frozen=True, kw_only=True):
+class StatementLine(UsageTotals, frozen=True, kw_only=True, omit_defaults=True):
     """Usage records with the same labels, added up as in UsageTotals. Of the first five labels it has those in `by`."""
 
     month: str | UnsetType = UNSET

@@ -71,5 +71,5 @@ def encode_result(result: Result) -> bytes:
     members = msgspec.to_builtins(result)
     members.setdefault("metadata", {})
     members.setdefault("attempts", 0)
-    members["usage"] = msgspec.structs.asdict(result.usage)
+    members["usage"] = {"calls": result.usage.calls, **msgspec.to_builtins(result.usage)}
     return msgspec.json.encode(members)

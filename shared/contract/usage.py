@@ -12,11 +12,11 @@ MIXED = "mixed"
 """The label of a sum over calls with different ones."""
 
 
-class Counts(Struct, frozen=True, kw_only=True):
+class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What calls consumed. Null: the provider did not say; 0: it said zero.
+    What calls consumed. A count that the provider did not tell is missing; 0 means that it told zero.
 
-    A sum adds up the counts that are known; it is null if none is.
+    A sum adds up the counts that are known, and is missing if none is.
     """
 
     input_tokens: int | None = None
@@ -44,7 +44,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     characters: int | None = None
 
 
-class Usage(Counts, frozen=True, kw_only=True):
+class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
     """What upstream calls consumed, as the provider counted it."""
 
     calls: int = 0
