@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from shared.billing.statements import DIMENSIONS
 from shared.billing.usage import Call
-from shared.billing.usage_records import usage_rows
-from shared.contract.result import ConnectionLabel, Usage
+from shared.billing.usage_records import RecordLabels, usage_rows
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import Usage
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
 
 MONTH = "2026-11"
 
-_counts = st.integers(0, 2**31 - 1)
+_counts = st.none() | st.integers(0, 2**31 - 1)
 _usages = st.none() | st.builds(
     Usage,
     calls=st.just(1),
@@ -24,9 +25,16 @@ _usages = st.none() | st.builds(
     output_tokens=_counts,
     cached_tokens=_counts,
     reasoning_tokens=_counts,
+    seconds=st.none() | st.integers(0, 10**6).map(lambda ms: ms / 1000),
+    derived=st.sampled_from([(), ("output_tokens",)]),
+    consistent=st.booleans(),
 )
 _calls = st.builds(
-    Call, _usages, images=st.integers(0, 10), outcome=st.sampled_from(["answered", "lost", "unanswered"])
+    Call,
+    _usages,
+    images=st.none() | st.integers(0, 10),
+    outcome=st.sampled_from(["answered", "lost", "unanswered"]),
+    service_tier=st.sampled_from([None, "default", "priority"]),
 )
 _labels = st.builds(
     ConnectionLabel,
@@ -51,7 +59,7 @@ def records_of(jobs: list[tuple[Any, ...]], customer: str = "acme") -> list[Row]
     return [
         row
         for number, (model, action, label, calls, at) in enumerate(jobs)
-        for row in usage_rows(customer, f"job{number}", action, model, label, calls, at)
+        for row in usage_rows(RecordLabels(customer, f"job{number}", action, model, label), calls, at)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,19 +16,21 @@ from shared.billing.statements import (
     DEFAULT_DIMENSIONS,
     DIMENSIONS,
     FIXED_DIMENSIONS,
-    MEASURES,
     Statements,
     is_month,
 )
-from shared.billing.usage import Call
-from shared.billing.usage_records import MARKER, usage_rows
+from shared.billing.usage import UNANSWERED, Call
+from shared.billing.usage_records import RecordLabels, marker_row, usage_rows
 from shared.contract.documents import Statement, UsageTotals
-from shared.contract.result import ConnectionLabel, Usage
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row, RowPage
 from tests.support.fakes import MemoryTable
 from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of, table_of
 
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
+LABELS = RecordLabels("acme", "a", "chat", "m", LABEL)
+SUMMED = ("records", "calls", "unreported", *COUNTS)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -36,54 +39,82 @@ async def read(rows: list[Row], by: list[str] | None = None) -> Statement:
     return await Statements(await table_of(rows)).read("acme", MONTH, DEFAULT_DIMENSIONS if by is None else by)
 
 
-def records(calls: list[Call], at: datetime = NOVEMBER, **options: str) -> list[Row]:
-    """Return the usage records of a job's calls."""
-    return usage_rows("acme", "a", "chat", "m", LABEL, calls, at, **options)
-
-
 @settings(max_examples=60)
 @given(jobs=st.lists(JOBS, max_size=6), by=dimensions)
 async def test_lines_sum_up_all_records(jobs: list[tuple[Any, ...]], by: list[str]):
     """For any dimensions, lines are distinct and sorted, and sum up only the customer's records of the month."""
     rows = records_of(jobs)
     stray = {"at": NOVEMBER, "calls": 1}
-    others = [Row("acme", f"u_{month}_job0_0000", stray) for month in ("2026-10", "2026-12")]
+    others = [Row("acme", f"u_{day}_job0_0000", stray) for day in ("2026-10-31", "2026-12-01")]
     others += [Row("acme", "j_job0", {}), *records_of(jobs, "acmf")]
     expected = Counter[str]()
     for row in rows:
         unreported = 0 if row.values["reported"] else row.values["calls"]
         expected.update({"records": 1, "unreported": unreported})
-        expected.update({name: row.values[name] for name in MEASURES if name in row.values})
+        expected.update({name: row.values[name] for name in SUMMED if name in row.values})
 
     statement = await read([*rows, *others], by)
 
     names = [name for name in DIMENSIONS if name in by]
     assert ("acme", MONTH, names) == (statement.customer, statement.month, statement.by)
-    groups = [tuple(getattr(line, name) for name in (*names, *FIXED_DIMENSIONS)) for line in statement.lines]
+    groups = [tuple(getattr(line, name) or "" for name in (*names, *FIXED_DIMENSIONS)) for line in statement.lines]
     assert sorted(set(groups)) == groups
-    for name in MEASURES:
-        assert expected[name] == sum(getattr(line, name) for line in statement.lines)
+    for name in SUMMED:
+        assert expected[name] == pytest.approx(sum(getattr(line, name) or 0 for line in statement.lines))
     for outcome in ("answered", "lost", "unanswered"):
         lines = [line for line in statement.lines if line.outcome == outcome]
-        sums = {name: sum(getattr(line, name) for line in lines) for name in MEASURES}
-        assert UsageTotals(**sums) == getattr(statement.totals, outcome)
+        totals = getattr(statement.totals, outcome)
+        for name in SUMMED:
+            known = [count for line in lines if (count := getattr(line, name)) is not None]
+            assert (getattr(totals, name) is None) == (name in COUNTS and not known)
+            assert (getattr(totals, name) or 0) == pytest.approx(sum(known))
+        assert {name for line in lines for name in line.derived} == set(totals.derived)
+        assert (totals.consistent is False) == any(line.consistent is False for line in lines)
 
 
 async def test_line_has_the_sums_of_its_records():
     """Each measure of a line is the sum over its records; `unreported` counts calls without a reported usage."""
-    usage = Usage(calls=1, input_tokens=50, output_tokens=40, cached_tokens=30, reasoning_tokens=20)
-    calls = [Call(usage, images=1), Call(usage), Call(None, images=2), Call(usage, outcome="lost")]
-    calls += [Call(None, outcome="unanswered")]
+    usage = Usage(calls=1, input_tokens=50, output_tokens=40, cached_tokens=30, reasoning_tokens=0, consistent=True)
+    calls = [Call(usage, images=1), Call(usage), Call(images=2), Call(usage, outcome="lost"), UNANSWERED]
+    names = (
+        "records",
+        "calls",
+        "unreported",
+        "input_tokens",
+        "cached_tokens",
+        "reasoning_tokens",
+        "total_tokens",
+        "images",
+    )
 
-    statement = await read(records(calls))
+    statement = await read(usage_rows(LABELS, calls, NOVEMBER))
 
     values = {
-        "answered": (3, 3, 1, 100, 80, 60, 40, 3),
-        "lost": (1, 1, 0, 50, 40, 30, 20, 0),
-        "unanswered": (1, 0, 0, 0, 0, 0, 0, 0),
+        "answered": (3, 3, 1, 100, 60, 0, None, 3),
+        "lost": (1, 1, 0, 50, 30, 0, None, None),
+        "unanswered": (1, 0, 0, None, None, None, None, None),
     }
-    assert values == {line.outcome: tuple(getattr(line, name) for name in MEASURES) for line in statement.lines}
-    assert values == {outcome: msgspec.structs.astuple(getattr(statement.totals, outcome)) for outcome in values}
+    assert values == {line.outcome: tuple(getattr(line, name) for name in names) for line in statement.lines}
+    assert values == {
+        outcome: tuple(getattr(getattr(statement.totals, outcome), name) for name in names) for outcome in values
+    }
+
+
+async def test_what_has_another_price_has_another_line():
+    """Calls of another tier, processing or deployment scope are never summed up in one line."""
+    calls = [Call(Usage(calls=1, input_tokens=5), service_tier=tier) for tier in (None, "default", "priority")]
+    rows = usage_rows(LABELS, [*calls, Call(Usage(calls=1), processing="batch")], NOVEMBER)
+    rows += usage_rows(replace(LABELS, job_id="b", deployment_scope="regional"), calls[:1], NOVEMBER)
+
+    statement = await read(rows, [])
+
+    assert [
+        (None, "batch", None),
+        (None, "standard", None),
+        (None, "standard", "regional"),
+        ("default", "standard", None),
+        ("priority", "standard", None),
+    ] == [(line.service_tier, line.processing, line.deployment_scope) for line in statement.lines]
 
 
 @pytest.mark.parametrize(
@@ -99,37 +130,54 @@ async def test_lines_have_the_requested_dimensions(by: list[str] | None, expecte
     """A line has the requested dimensions, by default all but the month, and always the account and the outcome."""
     at = datetime(2026, 11, 9, 23, 59, 59, 999_000, tzinfo=UTC)
 
-    statement = await read(records([Call(None)], at), by)
+    statement = await read(usage_rows(LABELS, [Call()], at), by)
 
     (line,) = msgspec.to_builtins(statement.lines)
-    fixed = {"source": "key_vault", "provider": "openai", "billed_to": "customer", "outcome": "answered"}
-    assert expected | fixed == {name: value for name, value in line.items() if name not in MEASURES}
+    fixed = {
+        "source": "key_vault",
+        "provider": "openai",
+        "billed_to": "customer",
+        "outcome": "answered",
+        "processing": "standard",
+    }
+    assert expected | fixed == {name: value for name, value in line.items() if name not in SUMMED}
     assert [name for name in DIMENSIONS if name in expected] == statement.by
 
 
-@pytest.mark.parametrize(("suffixes", "outcomes"), [(["~1"], ["unanswered"]), (["~1", "~1.0", "~1.1"], ["answered"])])
-async def test_only_records_that_count_are_summed(suffixes: list[str], outcomes: list[str]):
-    """The placeholder of a crashed attempt is summed unless the attempt has a marker, which is never summed."""
-    calls = {"~1": Call(None, outcome="unanswered"), "~1.0": MARKER, "~1.1": Call(None)}
-    rows = [row for suffix in suffixes for row in records([calls[suffix]], suffix=suffix)]
+async def test_missing_values_have_defaults():
+    """A record without an outcome was answered, without a name it has an empty name, and a missing count is unknown."""
+    statement = await read([Row("acme", "u_2026-11-01_a_0000", {"at": NOVEMBER, "calls": 1, "input_tokens": 5})])
+
+    (line,) = statement.lines
+    assert ("", "", "answered", 1, 1, 5, None) == (
+        line.model,
+        line.billed_to,
+        line.outcome,
+        line.records,
+        line.unreported,
+        line.input_tokens,
+        line.output_tokens,
+    )
+
+
+async def test_month_without_usage_has_no_lines():
+    """A month without records has no lines, and totals without counts."""
+    statement = await read([])
+
+    assert [] == statement.lines
+    assert [UsageTotals(records=0, calls=0, unreported=0)] * 3 == list(msgspec.structs.astuple(statement.totals))
+
+
+@pytest.mark.parametrize(("marked_at", "outcomes"), [(None, ["unanswered"]), ("2026-10-31", []), ("2026-12-02", [])])
+async def test_only_records_that_count_are_summed(marked_at: str | None, outcomes: list[str]):
+    """The placeholder of a crashed attempt is summed unless the attempt has a marker, of whatever month."""
+    rows = usage_rows(LABELS, [UNANSWERED], NOVEMBER, suffix="~1")
+    if marked_at is not None:
+        rows.append(marker_row(LABELS, 1, datetime.fromisoformat(f"{marked_at}T12:00:00+00:00")))
 
     statement = await read(rows)
 
     assert outcomes == [line.outcome for line in statement.lines]
-    assert 1 == sum(line.records for line in statement.lines)
-
-
-async def test_missing_values_have_defaults():
-    """A record without an outcome was answered, without a count it has zero, without a name an empty name."""
-    statement = await read([Row("acme", "u_2026-11_a_0000", {"at": NOVEMBER, "calls": 1, "input_tokens": 5})])
-
-    (line,) = statement.lines
-    measures = dict.fromkeys(MEASURES, 0) | {"records": 1, "calls": 1, "unreported": 1, "input_tokens": 5}
-    names = dict.fromkeys(("model", "action", "connection", "source", "provider", "billed_to"), "")
-    expected = {"day": "2026-11-01", "outcome": "answered"} | names | measures
-    assert expected == {
-        name: value for name, value in msgspec.structs.asdict(line).items() if value is not msgspec.UNSET
-    }
 
 
 class RecordingTable(MemoryTable):
@@ -146,12 +194,13 @@ class RecordingTable(MemoryTable):
 async def test_records_are_read_page_by_page():
     """Records are read a page at a time, with only the needed columns, so that memory doesn't grow with them."""
     calls = [Call(Usage(calls=1), request_id="r")] * 2500
-    table = await table_of(records(calls), RecordingTable())
+    table = await table_of(usage_rows(LABELS, calls, NOVEMBER), RecordingTable())
 
     statement = await Statements(table).read("acme", MONTH)
 
     assert (2500, 1, 3) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
-    assert {"request_id", "job_id", "answered_by"}.isdisjoint(table.columns)
+    assert 0 == table.counts["scan"]  # markers are read only if there is a placeholder
+    assert {"request_id", "job_id", "answered_by", "provider_usage"}.isdisjoint(table.columns)
 
 
 @pytest.mark.parametrize(

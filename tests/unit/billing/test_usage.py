@@ -1,150 +1,164 @@
-"""What calls consumed: read as the provider counted it, and summed."""
+"""What calls consumed: read from responses of any shape, and summed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.billing.usage import Call, as_lost, call_of_answer, lost_call, read_usage, total
-from shared.contract.result import Usage
+from shared.billing.usage import UNANSWERED, Call, as_fetched, as_lost, call_of_answer, call_of_values, lost_call, total
+from shared.contract.usage import COUNTS, Usage
 
-LARGEST = 2**31 - 1
-
-
-def used(input_tokens: int = 0, output_tokens: int = 0, cached_tokens: int = 0, reasoning_tokens: int = 0) -> Usage:
-    """Return the usage of a call."""
-    return Usage(
-        calls=1,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached_tokens,
-        reasoning_tokens=reasoning_tokens,
-    )
-
-
-USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
-    "chat completions": (
-        {
-            "prompt_tokens": 100,
-            "completion_tokens": 50,
-            "total_tokens": 150,
-            "prompt_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 5, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 30, "accepted_prediction_tokens": 1},
-        },
-        used(100, 50, 80, 30),
-    ),
-    "Responses and images": (
-        {
-            "input_tokens": 100,
-            "output_tokens": 50,
-            "total_tokens": 150,
-            "input_tokens_details": {"cached_tokens": 80, "text_tokens": 20, "image_tokens": 80},
-            "output_tokens_details": {"reasoning_tokens": 30},
-        },
-        used(100, 50, 80, 30),
-    ),
-    "embeddings": ({"prompt_tokens": 7, "total_tokens": 7}, used(7)),
-    "both names": (
-        {"prompt_tokens": 7, "input_tokens": 8, "completion_tokens": 2, "output_tokens": 3},
-        used(7, 2),
-    ),
-    "one of two names is null": (
-        {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": None, "output_tokens": 2},
-        used(7, 2),
-    ),
-    "details are null": ({"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": None}, used(7, 2)),
-    "details under the other name": (
-        {"prompt_tokens": 7, "prompt_tokens_details": 1, "input_tokens_details": {"cached_tokens": 3}},
-        used(7, cached_tokens=3),
-    ),
-    "zero": ({"prompt_tokens": 0, "completion_tokens": 0}, used()),
-    "largest number of a table": ({"prompt_tokens": LARGEST}, used(LARGEST)),
-    "whole numbers with a decimal point": ({"prompt_tokens": 7.0, "completion_tokens": 2.0}, used(7, 2)),
-}
-
-
-@pytest.mark.parametrize(("usage", "expected"), USAGES.values(), ids=USAGES)
-def test_usage_has_the_providers_counts(usage: dict[str, Any], expected: Usage):
-    """Both ways of naming have the provider's counts; cached and reasoning tokens are not added again."""
-    assert expected == read_usage(usage)
-
-
-@pytest.mark.parametrize(
-    "usage",
-    [
-        *(None, [], "7", 7, True),
-        *({}, {"total_tokens": 7}, {"tokens": 7}, {"prompt_tokens": None}, {"completion_tokens": 7}),
-    ],
+TOLD = Usage(calls=1, input_tokens=5, consistent=True)
+CALL = Call(TOLD, "gpt-4o", "req-1", provider_usage=b'{"prompt_tokens":5}')
+NOTHING = Call(request_id="req-1")
+_maybe = st.none() | st.integers(0, 100)
+_sums = st.builds(
+    Usage,
+    calls=st.integers(0, 3),
+    service_tier=st.sampled_from([None, "default", "priority"]),
+    processing=st.sampled_from([None, "standard", "batch"]),
+    derived=st.sampled_from([(), ("output_tokens",), ("input_tokens", "output_tokens")]),
+    consistent=st.sampled_from([None, True, False]),
+    **dict.fromkeys(COUNTS, _maybe),
 )
-def test_missing_usage_is_none(usage: object):
-    """A usage without a count of input tokens is missing, not zero."""
-    assert read_usage(usage) is None
-
-
-@pytest.mark.parametrize("count", [-1, 1.5, "7", True, [7], {"n": 7}, 2**31, 10**30, float("inf"), float("nan")])
-def test_invalid_count_is_none(count: object):
-    """
-    If a count is not a whole number that a table can hold, the usage is missing; an invalid detail, or details that are
-    no object, count zero.
-    """
-    details = {
-        "prompt_tokens_details": {"cached_tokens": count},
-        "completion_tokens_details": {"reasoning_tokens": count},
-    }
-    no_objects = {"prompt_tokens_details": count, "completion_tokens_details": count}
-
-    assert read_usage({"prompt_tokens": count, "completion_tokens": 2}) is None
-    assert read_usage({"prompt_tokens": 7, "completion_tokens": count}) is None
-    assert read_usage({"prompt_tokens": 7, "output_tokens": count}) is None
-    for invalid in (details, no_objects):
-        assert Usage(calls=1, input_tokens=7, output_tokens=2) == read_usage(
-            {"prompt_tokens": 7, "completion_tokens": 2} | invalid
-        )
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"usage": {"prompt_tokens": 5}, "model": "gpt-4o"}, Call(Usage(calls=1, input_tokens=5), "gpt-4o", "req-1")),
-        ({"data": [{"b64_json": "AA=="}, {"url": "https://x"}]}, Call(None, None, "req-1", images=2)),
+        ({"usage": {"prompt_tokens": 5}, "model": "gpt-4o"}, CALL),
         (
-            {"data": [{"b64_json": "", "url": "https://x"}, {"b64_json": ""}, {"embedding": [1]}, "url", 7, None]},
-            Call(None, None, "req-1", images=1),
+            {"usage": {"prompt_tokens": 5}, "model": "gpt-4o", "service_tier": "priority"},
+            replace(CALL, service_tier="priority"),
         ),
-        ({"usage": 7, "model": "", "data": {"url": "https://x"}}, Call(None, None, "req-1")),
-        ({"model": 7}, Call(None, None, "req-1")),
-        (None, Call(None, None, "req-1")),
-        ([{"usage": {"prompt_tokens": 5}}], Call(None, None, "req-1")),
+        ({"data": [{"b64_json": "AA=="}, {"url": "https://x"}]}, replace(NOTHING, images=2)),
+        (
+            {"data": [{"b64_json": "", "url": "https://x"}, {"b64_json": ""}, {"embedding": [1]}]},
+            replace(NOTHING, images=1),
+        ),
+        ({"data": [{"embedding": [1]}]}, NOTHING),
+        ({"data": []}, replace(NOTHING, images=0)),
+        ({"usage": 7, "model": "", "data": {"url": "https://x"}, "service_tier": 7}, NOTHING),
+        ({"model": 7, "data": [7]}, NOTHING),
+        (None, NOTHING),
+        ([{"usage": {"prompt_tokens": 5}}], NOTHING),
     ],
 )
 def test_call_is_read_from_the_response(body: object, expected: Call):
-    """A response's call has its usage, its model and its images; a usage or model that is invalid is None."""
+    """A response's call has its usage, model, tier and images; what is missing or invalid is unknown."""
     assert expected == call_of_answer(body, "req-1")
+
+
+STREAMS = {
+    "OpenAI": [
+        {"model": "gpt-4o", "usage": None},
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}},
+    ],
+    "Kimi": [
+        {"choices": [{"delta": {}}]},
+        {"model": "kimi", "choices": [{"usage": {"prompt_tokens": 5, "completion_tokens": 3}}]},
+    ],
+    "Responses": [
+        {"type": "response.created", "response": {"id": "r", "object": "response", "usage": None}},
+        {
+            "type": "response.completed",
+            "response": {"id": "r", "object": "response", "usage": {"input_tokens": 5, "output_tokens": 3}},
+        },
+    ],
+    "Anthropic": [
+        {"type": "message_start", "message": {"model": "claude", "usage": {"input_tokens": 5, "output_tokens": 1}}},
+        {"type": "message_delta", "usage": {"output_tokens": 3}},
+    ],
+    "xAI, which sends sums": [{"usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
+def test_usage_is_read_from_a_stream(events: list[object]):
+    """The counts of a stream are read wherever its events have them; the last of each counts."""
+    usage = call_of_values(["", None, *events, "text"], None).usage
+
+    assert usage is not None
+    assert (1, 5, 3) == (usage.calls, usage.input_tokens, usage.output_tokens)
+
+
+def test_stored_responses_and_batches_have_an_identity():
+    """A stored response or batch is metered as itself once its usage is told; fetching it is no call."""
+    response = {"object": "response", "id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 3}}
+    batch = {**response, "object": "batch", "id": "batch_1"}
+    calls = [call_of_answer(body, None) for body in (response, batch)]
+
+    assert ["response-", "batch-"] == [call.metered_as[:-40] for call in calls]
+    assert ["standard", "batch"] == [call.processing for call in calls]
+    assert "" == call_of_answer(response | {"usage": None}, None).metered_as
+    assert "" == call_of_answer(response | {"object": "chat.completion"}, None).metered_as
+    assert [(0, 5), (0, 5)] == [
+        (usage.calls, usage.input_tokens) for usage in (as_fetched(call).consumed() for call in calls)
+    ]
+    assert NOTHING == as_fetched(NOTHING)
+
+
+def test_the_providers_own_object_is_kept():
+    """It is kept as the provider wrote it, at most 1 KB: of a larger one the last members are left out."""
+    usage = {"prompt_tokens": 5, "cost": 0.0125, "server_tool_use": {"web_search_requests": 2}}
+
+    kept = call_of_answer({"usage": usage}, None).provider_usage
+    cut = call_of_answer({"usage": usage | {"x": "y" * 2000}}, None).provider_usage
+
+    assert kept is not None
+    assert (usage, kept) == (msgspec.json.decode(kept), cut)
+    assert None is call_of_answer({"usage": {"x": "y" * 2000}}, None).provider_usage
 
 
 def test_lost_calls_keep_what_they_consumed():
     """A call whose response could not be kept is `lost`, with the consumption that its response reported."""
-    body = b'{"model": "gpt-4o", "usage": {"prompt_tokens": 5, "completion_tokens": 3}}'
-    answered = Call(Usage(calls=1, input_tokens=5, output_tokens=3), "gpt-4o", "req-1", images=2)
-    lost = replace(answered, outcome="lost")
+    lost = lost_call(b'{"model": "gpt-4o", "usage": {"prompt_tokens": 5}}', "req-1")
 
-    assert replace(lost, images=0) == lost_call(body, "req-1")
-    assert [lost, lost] == as_lost([answered, lost])
-    assert answered.consumed() == lost.consumed()
+    assert replace(CALL, outcome="lost") == lost
+    assert [lost, lost] == as_lost([CALL, lost])
+    assert CALL.consumed() == lost.consumed()
+    assert NOTHING == replace(lost_call(b"<html>", "req-1"), outcome="answered")
 
 
 def test_total_is_the_sum_over_calls():
-    """Each member is summed. A call without a reported usage has one call and its images; an unanswered one nothing."""
+    """A call without a reported usage counts as one call with its images; an unanswered one as nothing."""
     calls = [
-        Call(Usage(calls=1, input_tokens=5, output_tokens=3, cached_tokens=2)),
-        Call(None, images=2),
-        Call(Usage(calls=1, input_tokens=7, reasoning_tokens=1), images=1, outcome="lost"),
-        Call(Usage(calls=1, input_tokens=100), images=1, outcome="unanswered"),
+        Call(Usage(calls=1, input_tokens=5, output_tokens=3, cached_tokens=2, consistent=True), service_tier="default"),
+        Call(images=2, service_tier="default"),
+        Call(Usage(calls=1, input_tokens=7, derived=("output_tokens",), seconds=0.1), outcome="lost"),
+        Call(Usage(calls=1, seconds=0.2), processing="batch"),
+        replace(UNANSWERED, usage=Usage(calls=1, input_tokens=100), images=1),
     ]
 
-    assert Usage(calls=3, input_tokens=12, output_tokens=3, cached_tokens=2, reasoning_tokens=1, images=3) == total(
-        calls
-    )
+    assert Usage(
+        calls=4,
+        input_tokens=12,
+        output_tokens=3,
+        cached_tokens=2,
+        images=2,
+        seconds=0.3,
+        service_tier="default",
+        processing="mixed",
+        derived=("output_tokens",),
+        consistent=True,
+    ) == total(calls)
     assert Usage() == total([])
+
+
+@given(st.lists(_sums, max_size=4), st.randoms())
+def test_sums_depend_on_no_order(usages: list[Usage], random: object):
+    """Usage sums up to the same in any order; unknown is not zero, and one contradiction is never lost."""
+    shuffled = usages[:]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+
+    result = sum(usages, Usage())
+
+    assert result == sum(shuffled, Usage())
+    for name in COUNTS:
+        known = [count for usage in usages if (count := getattr(usage, name)) is not None]
+        assert getattr(result, name) == (sum(known) if known else None)
+    assert (result.consistent is False) == any(usage.consistent is False for usage in usages)

@@ -1,38 +1,64 @@
-"""Usage records: their values and their keys."""
+"""Usage records: their values, their keys, and which of them count."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.billing.usage import Call
-from shared.billing.usage_records import MARKER, usage_rows
-from shared.contract.result import ConnectionLabel, Usage
+from shared.billing.usage import UNANSWERED, Call
+from shared.billing.usage_records import (
+    MAX_MARKER_DISTANCE,
+    CountedRows,
+    RecordLabels,
+    call_suffix,
+    counted,
+    counts_of,
+    marker_range,
+    marker_row,
+    placeholder_suffix,
+    usage_rows,
+)
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import Usage
 from shared.storage.base import Row
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
 
 
-def rows(calls: list[Call], job_id: str = "j", **options: Any) -> list[Row]:
-    """Return the records of a job's calls."""
-    return usage_rows("acme", job_id, "chat", "m", LABEL, calls, AT, **options)
+def labels(job_id: str = "j", **values: Any) -> RecordLabels:
+    """Return the labels of a job's records."""
+    return RecordLabels("acme", job_id, "chat", "m", LABEL, **values)
 
 
 def keys(records: list[Row]) -> list[str]:
-    """Return the records' keys without their month."""
-    return [row.key.removeprefix("u_2026-11_") for row in records]
+    """Return the records' keys without their day."""
+    return [row.key.removeprefix("u_2026-11-30_") for row in records]
 
 
 def test_record_has_the_facts_of_its_call():
-    """A record is in the customer's partition, and has the account, the outcome and all counts of its call."""
-    usage = Usage(calls=1, input_tokens=5, output_tokens=4, cached_tokens=3, reasoning_tokens=2)
+    """A record is in the customer's partition, and has the account, the outcome and all that is known of its call."""
+    usage = Usage(
+        calls=1,
+        input_tokens=5,
+        cached_tokens=3,
+        output_tokens=4,
+        reasoning_tokens=0,
+        total_tokens=9,
+        seconds=1.5,
+        derived=("output_tokens",),
+        consistent=True,
+    )
+    call = Call(usage, "gpt-4.1-2025-04-14", "req-1", 1, "lost", "priority", "batch", b'{"a":1}', "response-1f")
 
-    (row,) = rows([Call(usage, "gpt-4.1-2025-04-14", "req-1", images=1, outcome="lost")], "job-1")
+    row, stored = usage_rows(labels("job-1", deployment_scope="data_zone"), [call], AT)
 
-    assert ("acme", "u_2026-11_job-1_0000", "") == (row.partition, row.key, row.etag)
+    assert ("acme", "u_2026-11-30_job-1_0000", "") == (row.partition, row.key, row.etag)
     assert {
         "job_id": "job-1",
         "action": "chat",
@@ -46,69 +72,123 @@ def test_record_has_the_facts_of_its_call():
         "reported": True,
         "calls": 1,
         "input_tokens": 5,
-        "output_tokens": 4,
         "cached_tokens": 3,
-        "reasoning_tokens": 2,
+        "output_tokens": 4,
+        "reasoning_tokens": 0,
+        "total_tokens": 9,
         "images": 1,
+        "seconds": 1.5,
+        "service_tier": "priority",
+        "processing": "batch",
+        "deployment_scope": "data_zone",
+        "derived": "output_tokens",
+        "consistent": True,
+        "provider_usage": '{"a":1}',
         "answered_by": "gpt-4.1-2025-04-14",
         "request_id": "req-1",
     } == row.values
+    assert call.consumed() + Usage(deployment_scope="data_zone") == counts_of(row)
+    assert Row("acme", "m_response-1f", {"at": AT, "record": row.key}) == stored
 
 
-@pytest.mark.parametrize(
-    ("call", "outcome", "calls"),
-    [
-        (Call(None, images=2), "answered", 1),
-        (Call(None, outcome="unanswered"), "unanswered", 0),
-        (MARKER, "answered", 0),
-    ],
-)
+@pytest.mark.parametrize(("call", "outcome", "calls"), [(Call(images=2), "answered", 1), (UNANSWERED, "unanswered", 0)])
 def test_unreported_usage_is_marked(call: Call, outcome: str, calls: int):
-    """A record says if its provider reported no usage. An unanswered call and a marker count zero calls."""
-    (row,) = rows([call])
+    """A record says if its provider reported no usage, and has no counts then. An unanswered call counts zero calls."""
+    (row,) = usage_rows(labels(), [call], AT)
 
-    assert (outcome, call is MARKER, calls, 0, call.images) == tuple(
-        row.values[name] for name in ("outcome", "reported", "calls", "input_tokens", "images")
+    assert (outcome, False, calls, call.images) == tuple(
+        row.values.get(name) for name in ("outcome", "reported", "calls", "images")
     )
-    assert {"answered_by", "request_id"}.isdisjoint(row.values)
+    assert {"input_tokens", "output_tokens", "answered_by", "request_id", "derived", "provider_usage"}.isdisjoint(
+        row.values
+    )
 
 
 @pytest.mark.parametrize("length", [1, 200, 201, 40_000])
 def test_long_names_are_cut(length: int):
     """Of a model's name and a request id, a record has the first 200 characters: a table refuses very long ones."""
-    (row,) = rows([Call(None, "m" * length, "r" * length)])
+    (row,) = usage_rows(labels(), [Call(None, "m" * length, "r" * length)], AT)
 
     assert ("m" * min(length, 200), "r" * min(length, 200)) == (row.values["answered_by"], row.values["request_id"])
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("incarnation", "suffix", "expected"),
     [
-        ({}, ["j_0000", "j_0001", "j_0002"]),
-        ({"incarnation": "0a1b"}, ["j_0a1b_0000", "j_0a1b_0001", "j_0a1b_0002"]),
-        ({"suffix": "p0001"}, ["j_p0001", "j_p0001.1", "j_p0001.2"]),
-        ({"incarnation": "0a1b", "suffix": "~1"}, ["j_0a1b_~1", "j_0a1b_~1.1", "j_0a1b_~1.2"]),
+        ("", "", ["j_0000", "j_0001", "j_0002"]),
+        ("0a1b", "", ["j_0a1b_0000", "j_0a1b_0001", "j_0a1b_0002"]),
+        ("", "p0001", ["j_p0001", "j_p0001.1", "j_p0001.2"]),
+        ("0a1b", "~1", ["j_0a1b_~1", "j_0a1b_~1.1", "j_0a1b_~1.2"]),
     ],
 )
-def test_same_calls_have_the_same_keys(options: dict[str, str], expected: list[str]):
-    """
-    The same calls of the same job have the same keys each time, so that a record can't be written twice. Their four
-    decimal digits sort them by number.
-    """
-    assert expected == keys(rows([Call(None)] * 3, **options)) == keys(rows([Call(None)] * 3, **options))
-    assert options or ["j_0009", "j_0010", "j_0011"] == keys(rows([Call(None)] * 12))[9:]
-    assert [] == rows([], **options)
+def test_same_calls_have_the_same_keys(incarnation: str, suffix: str, expected: list[str]):
+    """The same calls of the same job have the same keys each time, so that a record can't be written twice."""
+    rows = usage_rows(labels(incarnation=incarnation), [Call()] * 3, AT, suffix=suffix)
+
+    assert (expected, rows) == (
+        keys(rows),
+        usage_rows(labels(incarnation=incarnation), [Call()] * 3, AT, suffix=suffix),
+    )
+    assert ["j_0009", "j_0010"] == keys(usage_rows(labels(), [Call()] * 11, AT))[9:]
 
 
 def test_different_jobs_have_different_keys():
     """Records of two jobs never have the same key, whatever their ids, also if an id is used again after its job."""
-    jobs = ["j", "j_0000", "j_0001", "j_0000_0000", "2026-11", "_"]
+    jobs = ["j", "j_0000", "j_0001", "j_0000_0000", "2026-11-30", "_"]
 
     all_keys = [
         key
-        for job in jobs
-        for incarnation in ("0a1b2c3d", "00000000", "")
-        for key in keys(rows([Call(None)] * 2, job, incarnation=incarnation))
+        for job, incarnation in itertools.product(jobs, ("0a1b2c3d", "00000000", ""))
+        for key in keys(usage_rows(labels(job, incarnation=incarnation), [Call()] * 2, AT))
     ]
 
     assert len(jobs) * 6 == len(set(all_keys))
+
+
+_attempts = st.tuples(
+    st.sampled_from(["job-1", "job-1.0", "job-1~", "x_y"]), st.sampled_from(["a", "b"]), st.integers(1, 12)
+)
+_days = st.integers(0, MAX_MARKER_DISTANCE.days).map(lambda days: AT - timedelta(days=days))
+_records = st.lists(
+    st.tuples(_attempts, st.sampled_from(["call", "step", "placeholder", "marker"]), _days), max_size=20
+)
+
+
+@given(_records, st.integers(1, 5))
+def test_a_placeholder_counts_unless_its_attempt_has_a_marker(records: list[tuple[Any, ...]], size: int):
+    """A marker, of whatever day, never counts, and every other record does, wherever a page ends."""
+    rows, expected = {}, set()
+    for (job, incarnation, attempt), kind, at in records:
+        job_labels = labels(job, incarnation=incarnation)
+        suffix = {"call": call_suffix(attempt, 1), "step": "0001.1", "placeholder": placeholder_suffix(attempt)}.get(
+            kind
+        )
+        row = (
+            marker_row(job_labels, attempt, at)
+            if suffix is None
+            else usage_rows(job_labels, [Call()], at, suffix=suffix)[0]
+        )
+        rows[row.key] = row
+        settled = any(other[:2] == ((job, incarnation, attempt), "marker") for other in records)
+        if suffix is not None and not (kind == "placeholder" and settled):
+            expected.add(row.key)
+
+    reader, read = CountedRows(), []
+    usage = sorted(key for key in rows if key.startswith("u_"))
+    for start in range(0, len(usage), size):
+        read += reader.read([rows[key] for key in usage[start : start + size]])
+    read += reader.rest(row for key, row in rows.items() if key.startswith("m_"))
+
+    assert expected == {row.key for row in read}
+    assert sorted(expected) == [row.key for row in counted(rows.values())]
+
+
+@pytest.mark.parametrize("days", [-62, 0, 62])
+def test_the_range_of_markers_has_those_of_all_placeholders(days: int):
+    """Within 62 days before and after its placeholder, a marker is in the range of keys that is read for it."""
+    first, last = marker_range(date(2026, 11, 1), date(2026, 11, 30))
+
+    for day in (date(2026, 11, 1), date(2026, 11, 30)):
+        at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC) + timedelta(days=days)
+        assert first <= marker_row(labels("zzz"), 1, at).key < last
+    assert not first <= "m_response-1f" < last
