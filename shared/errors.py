@@ -125,8 +125,8 @@ class UpstreamFacts:
     """The same request may succeed a little later."""
     unanswered: bool = False
     """The call may have been billed: it was sent and cut short, or refused in a way that providers charge."""
-    no_socket: bool = False
-    """The app had no connection for the request, which says nothing about the endpoint."""
+    unsent: bool = False
+    """The app had no free connection or token for it in time, which says nothing about the endpoint."""
     detail: dict[str, Any] = field(default_factory=dict)
     """What the response has besides its message, such as a content filter's verdicts."""
 

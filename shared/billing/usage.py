@@ -11,7 +11,7 @@ import msgspec
 
 from shared.billing.provider_usage import read_usage
 from shared.contract.decoding import json_object
-from shared.contract.usage import Processing, Usage
+from shared.contract.usage import Processing, Usage, add
 
 _IMAGE_MEMBERS = frozenset({"b64_json", "url"})
 _STORED = frozenset({"response", "batch"})
@@ -53,8 +53,8 @@ class Call:
         """Return what is known of the consumption: what the provider reported, nothing for an unanswered call."""
         if self.outcome == "unanswered":
             return Usage()
-        about = Usage(images=self.images, service_tier=self.service_tier, processing=self.processing)
-        return (self.usage or Usage(calls=1)) + about
+        rest = Usage(images=self.images, service_tier=self.service_tier, processing=self.processing)
+        return (self.usage or Usage(calls=1)) + rest
 
 
 UNANSWERED = Call(outcome="unanswered")
@@ -83,8 +83,7 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
         tier = _text(part.get("service_tier")) or tier
         if part.get("object") in _STORED and (identifier := _text(part.get("id"))):
             stored, kind = identifier, part["object"]
-        found = _images(part.get("data"))
-        images = found if images is None else images + (found or 0)
+        images = add(images, _images(part.get("data")))
     tier = tier or _text(usage.get("service_tier"))
     reported = read_usage(usage)
     return Call(

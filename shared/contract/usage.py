@@ -84,9 +84,9 @@ def add(count: float | None, other: float | None) -> Any:
     return total if isinstance(total, int) else round(total, 6)
 
 
-def all_consistent(one: bool | None, other: bool | None) -> bool | None:
-    """Return False if one of two is False, None if neither is known, else True."""
-    return min((value for value in (one, other) if value is not None), default=None)
+def all_consistent(left: bool | None, right: bool | None) -> bool | None:
+    """Return False if either is False, None if both are None, else True."""
+    return min((value for value in (left, right) if value is not None), default=None)
 
 
 def _common(label: str | None, other: str | None) -> str | None:

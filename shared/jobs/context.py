@@ -128,9 +128,7 @@ class ActionContext:
                             )
                         break
                     except UpstreamError as error:
-                        if error.facts.unanswered and operation.is_billed:
-                            unanswered = replace(UNANSWERED, request_id=error.facts.request_id)
-                            self.attempt.usage.add_unsettled_calls([unanswered])
+                        self._record_unanswered(operation, error)
                         if operation.adapt(error):
                             self._check_may_call(retries)
                             continue
@@ -143,6 +141,10 @@ class ActionContext:
         if operation.is_billed:
             _unsaved_responses.get(self.attempt.usage.responses).append(response)
         return response
+
+    def _record_unanswered(self, operation: Operation, error: UpstreamError) -> None:
+        if error.facts.unanswered and operation.is_billed:
+            self.attempt.usage.add_unsettled_calls([replace(UNANSWERED, request_id=error.facts.request_id)])
 
     async def fetch(self, url: str) -> Response:
         """See Context."""

@@ -87,7 +87,7 @@ class Breaker:
         try:
             yield
         except UpstreamError as error:
-            if not error.facts.no_socket:
+            if not error.facts.unsent:
                 self._count(error)
             raise
         else:

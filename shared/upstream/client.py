@@ -228,9 +228,9 @@ def _mapped_errors(host: str, timeout_s: float) -> Iterator[None]:
             yield
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
             if not sending.begun:
-                facts = UpstreamFacts(transient=True, no_socket=True)
+                facts = UpstreamFacts(transient=True, unsent=True)
                 raise UpstreamTimeout(
-                    f"The app had no connection to {host} within {timeout_s:.3g} s, and sent nothing.", facts
+                    f"The request to {host} could not be sent within {timeout_s:.3g} s.", facts
                 ) from exc
             facts = UpstreamFacts(transient=True, unanswered=True)
             raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc

@@ -92,8 +92,8 @@ def test_no_count_is_invented(usage: dict[str, Any]):
     assert not result.derived or result.total_tokens is not None
     sides = {"input_tokens": ("prompt_tokens", "input_tokens"), "output_tokens": ("completion_tokens", "output_tokens")}
     for side, members in sides.items():
-        told = any(usage.get(member) is not None for member in members)
-        assert side not in counts or side in result.derived or told
+        is_told = any(usage.get(member) is not None for member in members)
+        assert side not in counts or side in result.derived or is_told
     if result.consistent:
         parts = [counts.get(name, 0) for name in ("cached_tokens", "cache_write_tokens", "cache_write_long_tokens")]
         assert "input_tokens" not in counts or counts["input_tokens"] - sum(parts) >= 0

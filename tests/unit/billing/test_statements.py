@@ -65,9 +65,9 @@ async def test_lines_sum_up_all_records(jobs: list[tuple[Any, ...]], by: list[st
         lines = [line for line in statement.lines if line.outcome == outcome]
         totals = getattr(statement.totals, outcome)
         for name in SUMMED:
-            known = [count for line in lines if (count := getattr(line, name)) is not None]
-            assert (getattr(totals, name) is None) == (name in COUNTS and not known)
-            assert (getattr(totals, name) or 0) == pytest.approx(sum(known))
+            counts = [count for line in lines if (count := getattr(line, name)) is not None]
+            assert (getattr(totals, name) is None) == (name in COUNTS and not counts)
+            assert (getattr(totals, name) or 0) == pytest.approx(sum(counts))
         assert {name for line in lines for name in line.derived} == set(totals.derived)
         assert (totals.consistent is False) == any(line.consistent is False for line in lines)
 

@@ -159,6 +159,6 @@ def test_sums_depend_on_no_order(usages: list[Usage], random: object):
 
     assert result == sum(shuffled, Usage())
     for name in COUNTS:
-        known = [count for usage in usages if (count := getattr(usage, name)) is not None]
-        assert getattr(result, name) == (sum(known) if known else None)
+        counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
+        assert getattr(result, name) == (sum(counts) if counts else None)
     assert (result.consistent is False) == any(usage.consistent is False for usage in usages)
