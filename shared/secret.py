@@ -8,9 +8,14 @@ from collections.abc import Iterable
 from typing import AnyStr, Never
 from urllib.parse import quote
 
-_REDACT_FROM = 8
-"""Characters. A shorter key would match ordinary text."""
-_JSON_ESCAPE = r"\\+(?:/|u00(2[013-9a-f]|3[a-f]|40|5[bd-f]|60|7[b-e]))"
+_SHORT = 8
+"""Characters. A shorter key is only found as a whole word, since it could be a part of ordinary ones."""
+_SHORTEST = 4
+_PLACEHOLDER = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+){0,5}")
+"""What local servers are given for a key, such as `lm-studio`: words, which no provider makes keys of."""
+_MAX_PLACEHOLDER = 24
+# A run of backslashes is only tried at its start: each start within it would walk to its end again.
+_JSON_ESCAPE = r"(?<!\\)\\+(?:/|u00(2[013-9a-f]|3[a-f]|40|5[bd-f]|60|7[b-e]))"
 """Characters of keys besides letters and digits; not the quote and the backslash, which JSON itself needs."""
 _IN_TEXT = re.compile(_JSON_ESCAPE, re.IGNORECASE)
 _IN_BYTES = re.compile(_JSON_ESCAPE.encode(), re.IGNORECASE)
@@ -55,16 +60,27 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     """
     Return `text` with `***` in place of the secret.
 
-    The secret is also found in another case, as in a host, and URL-encoded or JSON-escaped.
+    The secret is also found in another case, as in a host, URL-encoded or JSON-escaped, and in bytes as UTF-16. A key
+    that is a placeholder (see _PLACEHOLDER), or has fewer than four characters, is not secret. Takes linear time.
     """
     key = secret.reveal()
-    if not _REDACT_FROM <= len(key) <= len(text):
+    if not _SHORTEST <= len(key) <= len(text) or _is_placeholder(key):
         return text
-    spellings = dict.fromkeys((key, quote(key, safe=""), quote(key, safe=_IN_PATHS)))
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    spellings = dict.fromkeys((key, escaped, quote(key, safe=""), quote(key, safe=_IN_PATHS)))
     if isinstance(text, bytes):
         encoded = [spelling.encode() for spelling in spellings]
-        return _replace(_unescape(text, key.encode(), _IN_BYTES), encoded, b"***")
-    return _replace(_unescape(text, key, _IN_TEXT), spellings, "***")
+        encoded += [key.encode(encoding) for encoding in ("utf-16-le", "utf-16-be")]
+        return _replace(
+            _unescape(text, key.encode(), _IN_BYTES), encoded, b"***", rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
+        )
+    return _replace(_unescape(text, key, _IN_TEXT), spellings, "***", r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
+
+
+def _is_placeholder(key: str) -> bool:
+    if len(key) < _SHORT and (key.isdecimal() or key.isalpha()):
+        return True  # a number or a word of an answer
+    return len(key) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(key) is not None
 
 
 def _unescape(text: AnyStr, key: AnyStr, escape: re.Pattern[AnyStr]) -> AnyStr:
@@ -80,9 +96,11 @@ def _character(match: re.Match[AnyStr]) -> AnyStr:
     return escape[:0] + (bytes([number]) if isinstance(escape, bytes) else chr(number))
 
 
-def _replace(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr) -> AnyStr:
+def _replace(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr, before: AnyStr, after: AnyStr) -> AnyStr:
     lowered = text.lower()  # most texts contain no key, which this finds out faster than the substitution
     for spelling in spellings:
         if spelling.lower() in lowered:
-            text = re.sub(re.escape(spelling), stars, text, flags=re.IGNORECASE)
+            pattern = re.escape(spelling)
+            pattern = before + pattern + after if len(spelling) < _SHORT else pattern
+            text = re.sub(pattern, stars, text, flags=re.IGNORECASE)
     return text

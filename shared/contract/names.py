@@ -12,7 +12,7 @@ from shared.errors import InvalidJob
 # `\Z`, because `$` also matches before a line break at the end.
 _NAME = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"
 _NAME_LENGTH = 50
-_JOB_ID = r"^(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}\Z"
+_JOB_ID = r"^[A-Za-z0-9._-]{0,99}[A-Za-z0-9_-]\Z"
 _BLOB_PATH = r"^[a-z0-9](?![a-z0-9-]*--)[a-z0-9-]{1,61}[a-z0-9](?=/[^\x00-\x1f\\]{1,900}\Z)(/(?!\.{0,2}(/|\Z))[^/]+)+\Z"
 
 NAME_RULE = "1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit"
@@ -26,10 +26,13 @@ JobId = Annotated[
     Meta(
         max_length=100,
         pattern=_JOB_ID,
-        description="1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`",
+        description="1 to 100 letters, digits, `.`, `_` or `-`, and not ending in `.`",
     ),
 ]
-"""A job's id. It is a segment of paths, in which `.` and `..` would leave the customer's own folder."""
+"""
+A job's id. It is a segment of the paths of blobs, from which Storage drops a dot at the end: two jobs would share blobs
+(learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata).
+"""
 
 ModelName = Annotated[
     str,
@@ -77,7 +80,7 @@ def is_name(text: object) -> bool:
 
 
 def is_job_id(text: object) -> bool:
-    """Whether `text` is a job's id: letters, digits, `.`, `_`, `-`, 1 to 100 characters, not `.` or `..`."""
+    """Whether `text` is a job's id: 1 to 100 letters, digits, `.`, `_` or `-`, not ending in `.`."""
     return isinstance(text, str) and _is_job_id(text) is not None
 
 

@@ -43,15 +43,44 @@ def test_a_json_escaped_key_is_redacted(escaped: str):
     [
         ("Ab90123456", r'{"a": "\/ ab90123456"}', r'{"a": "\/ ***"}'),  # the other escapes stay: the key has none
         ("Ab901234", "Ab901234", "***"),
-        ("Ab90123", "Ab90123", "Ab90123"),  # a key of less than eight characters would match ordinary text
+        ("Ab9-3", "Ab9-3, not xAb9-3 or Ab9-30", "***, not xAb9-3 or Ab9-30"),  # a short key only as a whole word
         ("prompt", "a prompt", "a prompt"),
+        ("1234567", '{"n": 1234567}', '{"n": 1234567}'),
+        ("A9z", "A9z", "A9z"),
+        ("lm-studio", "the words lm-studio", "the words lm-studio"),
+        ("sk-no-key-required", "sk-no-key-required", "sk-no-key-required"),
+        ('aB"9\\key', r'{"a": "aB\"9\\key"} aB"9\key', r'{"a": "***"} ***'),
         (KEYS[0], "nothing of it", "nothing of it"),
         (KEYS[0], b"\xff of it", b"\xff of it"),
     ],
 )
 def test_other_text_is_not_changed(key: str, text: str | bytes, shown: str | bytes):
-    """Only a key of eight characters or more is redacted, also if it is all of the text."""
+    """Only the key is redacted, also if it is all of the text; a number, a word and a placeholder are no keys."""
     assert shown == redact(text, Secret(key))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_key_in_utf_16_is_redacted(encoding: str):
+    """A body in UTF-16 shows no key either."""
+    assert KEYS[0].encode("utf-16-le")[2:] not in redact(f"at {KEYS[0]}.".encode(encoding), Secret(KEYS[0]))
+
+
+@pytest.mark.parametrize("piece", ["\\", "\\u002", "\\/", "aB+/=:cD012", "%", "\\\\u002bx"])
+@pytest.mark.parametrize("key", KEYS)
+def test_redaction_takes_linear_time(key: str, piece: str):
+    """Twice as much hostile text takes about twice as long."""
+
+    def seconds(size: int) -> float:
+        text = (piece * size)[:size]
+        times = []
+        for _ in range(3):
+            begun = time.process_time()
+            redact(text, Secret(key))
+            redact(text.encode(), Secret(key))
+            times.append(time.process_time() - begun)
+        return min(times)
+
+    assert seconds(400_000) < 3 * seconds(200_000) + 0.02
 
 
 async def _send(account: Account, host: str, *, timeout_s: float = 30) -> Response:
