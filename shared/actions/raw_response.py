@@ -23,7 +23,7 @@ _EXTENSIONS = {
 _TEXTS = {"application/xml", "application/jsonl", "application/x-ndjson", "application/x-subrip", "application/yaml"}
 _EVENTS = "text/event-stream"
 _FIRST_LINE_OF_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|:)")
-_FIRST_OF_JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[^\x00-\x20]")
+_JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
 _OCTETS = "application/octet-stream"
 
 
@@ -53,7 +53,8 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     if media_type == _EVENTS and response_type in {None, "json"}:
         return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
     # Whatever the label says: what the call consumed is read from it.
-    values = events or _json_values(response.body)
+    is_labelled = response_type == "json" or is_json(media_type)
+    values = events or (_json_values(response.body) if is_labelled or _JSON_START.match(response.body) else [])
     match response_type or _default_type(media_type):
         case "json" if values and not events:
             return RawOutput(media_type, {"json": values[0]}, values)
@@ -86,8 +87,6 @@ def _looks_like_events(body: bytes) -> bool:
 
 
 def _json_values(body: bytes) -> list[Any]:
-    if not _FIRST_OF_JSON.match(body):
-        return []  # such as audio: decoding it would only fail
     try:
         return [json_value(body)]
     except UNREADABLE:

@@ -19,7 +19,7 @@ from shared.connections.endpoint import parse_endpoint
 from shared.contract.result import OutputBlob
 from shared.errors import RateLimited, UpstreamRetryLater
 from shared.secret import Secret
-from shared.upstream.capabilities import Capabilities
+from shared.upstream.capabilities import Capabilities, ModelCapabilities
 from shared.upstream.messages import ApiKey, Operation, Response
 
 Respond = Callable[[Operation], Response]
@@ -72,7 +72,18 @@ class MemoryContext:
     blobs: dict[str, bytes] = field(default_factory=dict)
     called: list[Operation] = field(default_factory=list)
     """The operations that were called, in order."""
-    capabilities: Capabilities = field(default_factory=Capabilities)
+    learned: Capabilities = field(default_factory=Capabilities)
+    metered: set[str] = field(default_factory=set)
+    """Stored responses that have a usage record."""
+
+    @property
+    def capabilities(self) -> ModelCapabilities:
+        """See Context."""
+        return self.learned.of(*self.connection.identity, self.model)
+
+    def name_model(self, model: str) -> None:
+        """See Context."""
+        self.model = model
 
     @property
     def connection(self) -> Connection:
@@ -100,7 +111,7 @@ class MemoryContext:
             body,
             connection=self.connection,
             model=self.model,
-            capabilities=self.capabilities,
+            capabilities=self.learned,
             strict=self.strict,
             **options,
         )
@@ -118,21 +129,9 @@ class MemoryContext:
         """See Context."""
         return self.pages[url]
 
-    def batch_limit(self, operation: str) -> int | None:
+    async def is_metered(self, metered_as: str) -> bool:
         """See Context."""
-        return self.capabilities.batch_limit(self.model, operation)
-
-    def learn_batch_limit(self, operation: str, limit: int) -> None:
-        """See Context."""
-        self.capabilities.learn_batch_limit(limit, self.model, operation)
-
-    def operation_for(self, operation: str) -> str:
-        """See Context."""
-        return self.capabilities.operation_for(operation, self.model, operation)
-
-    def learn_operation_for(self, operation: str, other: str) -> None:
-        """See Context."""
-        self.capabilities.learn_operation(other, self.model, operation)
+        return metered_as in self.metered
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Context."""

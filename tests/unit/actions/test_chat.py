@@ -26,7 +26,7 @@ def test_response_without_choices_fails_and_is_billed(body: bytes):
     assert ("failed", None) == (outcome.status, outcome.output)
     assert isinstance(outcome.error, ProviderUnavailable)
     assert (201, "req-1") == (outcome.error.facts.status, outcome.error.facts.request_id)
-    assert [(None, "req-1")] == [(call.tokens, call.request_id) for call in outcome.calls]
+    assert [(None, "req-1")] == [(call.usage, call.request_id) for call in outcome.calls]
 
 
 @pytest.mark.parametrize(

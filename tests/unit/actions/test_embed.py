@@ -113,7 +113,7 @@ async def test_each_text_is_embedded_once(count: int, limit: int, attempts: list
         if isinstance(outcome, Deferred):
             assert (60, "rate_limited") == (outcome.reason.delay_s, outcome.fallback.error.code)
         if learned:  # by another job meanwhile
-            ctx.learn_batch_limit("embeddings", learned)
+            ctx.capabilities.learn_batch_limit("embeddings", learned)
 
     assert isinstance(outcome, Completed)
     assert outcome.output is not None

@@ -104,7 +104,7 @@ async def test_golden_responses_become_the_expected_result(path: Path):
     result = {
         "status": outcome.status,
         "output": outcome.output,
-        "usage": msgspec.to_builtins(total([*outcome.calls, *ctx.billed])),
+        "usage": json.loads(msgspec.json.encode(total([*outcome.calls, *ctx.billed]))),
     }
     assert sample["expected"] == result | (
         {"error": msgspec.to_builtins(error_body(outcome.error))} if outcome.error else {}

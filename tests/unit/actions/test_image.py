@@ -91,7 +91,7 @@ async def test_misleading_refusal_of_n_is_not_learned():
     outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
 
     assert ("failed", "request_rejected") == (outcome.status, outcome.error.code)
-    assert ctx.batch_limit("images/generations") is None
+    assert ctx.capabilities.batch_limit("images/generations") is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_other_errors_are_final(respond: Any, options: Any, error: tuple[t
     """Foundry's models route has no images. A strict job sends `n` even if its refusal was learned before."""
     ctx = MemoryContext(respond, **options)
     if ctx.strict:
-        ctx.learn_batch_limit("images/generations", 1)
+        ctx.capabilities.learn_batch_limit("images/generations", 1)
 
     with pytest.raises(error[0], match=error[1]):
         await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
@@ -141,7 +141,7 @@ async def test_url_that_is_throttled_costs_no_second_call():
 
     deferred = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
     ctx.pages = {IMAGE_URL: response(PNG)}
-    ctx.learn_batch_limit("images/generations", 1)
+    ctx.capabilities.learn_batch_limit("images/generations", 1)
     outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
 
     assert isinstance(deferred, Deferred)

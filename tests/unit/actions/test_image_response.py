@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions.image_response import parse_images, refuses_n
-from shared.contract.result import Usage
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from tests.support.image_samples import PNG
 from tests.support.memory_context import response
@@ -52,7 +51,8 @@ def test_images_and_common_members_are_read():
 
     assert [{"data": PNG}, {"url": "https://x/1.png", "revised_prompt": "A grey cat"}] == generated.images
     assert {"size": "1x1", "quality": "hd", "output_format": "png", "background": "opaque"} == generated.common
-    assert Usage(calls=1, input_tokens=9, output_tokens=272, images=2) == generated.call.consumed()
+    usage = generated.call.consumed()
+    assert (1, 9, 272, 2) == (usage.calls, usage.input_tokens, usage.output_tokens, usage.images)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_response_without_images_is_billed(body: bytes):
     generated = parse_images(response(body), 2)
 
     assert ["The endpoint returned 0 of 2 images."] * 2 == [str(image["error"]) for image in generated.images]
-    assert (None, 0, "req-1") == (generated.call.tokens, generated.call.images, generated.call.request_id)
+    assert (None, 0, "req-1") == (generated.call.usage, generated.call.images, generated.call.request_id)
 
 
 @pytest.mark.parametrize(

@@ -71,4 +71,4 @@ async def test_each_answer_has_its_status_and_error():
     ] == [(answer["status"], answer.get("error", {}).get("code")) for answer in outcome.output["answers"]]
     assert ("partial", 2) == (outcome.status, outcome.output["failed"])
     assert ["0000", "0001", "0002", "0003"] == list(ctx.steps)
-    assert [True, True, True, False] == [call.tokens is not None for call in ctx.billed]
+    assert [True, True, True, False] == [call.usage is not None for call in ctx.billed]

@@ -127,7 +127,7 @@ def test_refused_parameter_is_renamed_or_left_out(
 def test_adaptation_is_learned_for_an_hour():
     """It is applied to later requests that have the parameter, for one model, endpoint and `reasoning_effort`."""
     clock = ManualClock()
-    ctx = MemoryContext(in_turn(), capabilities=Capabilities(clock=clock))
+    ctx = MemoryContext(in_turn(), learned=Capabilities(clock=clock))
     operation(ctx, temperature=0).adapt(REFUSAL)
     operation(ctx, temperature=0, reasoning_effort="high").adapt(REFUSAL)
 

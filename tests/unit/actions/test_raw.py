@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions import raw
-from shared.actions.raw import call_of, path_below, raw_url
-from shared.billing.usage import Call
+from shared.actions.raw import path_below, raw_url
 from shared.connections.endpoint import parse_endpoint
 from shared.contract.raw import decode_raw
-from shared.contract.result import Usage
 from shared.errors import InvalidJob
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 
@@ -114,30 +112,6 @@ def test_path_may_repeat_the_endpoints(endpoint: str, path: str, expected: str):
     assert expected == path_below(path, parse_endpoint(endpoint))
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([], Call(None, None, "req-1")),
-        ([7, {}], Call(None, None, "req-1")),
-        (
-            [{"model": "a", "usage": {"prompt_tokens": 1}}, {"usage": {"prompt_tokens": 2}}, {"usage": None}],
-            Call(Usage(calls=1, input_tokens=2), "a", "req-1"),
-        ),
-        (
-            [{"response": {"model": "gpt-5", "usage": {"input_tokens": 2, "output_tokens": 1}}}],
-            Call(Usage(calls=1, input_tokens=2, output_tokens=1), "gpt-5", "req-1"),
-        ),
-        (
-            [{"data": [{"url": "https://x/1.png"}, {"error": 1}]}, {"data": [{"b64_json": "AA=="}]}],
-            Call(None, None, "req-1", images=2),
-        ),
-    ],
-)
-def test_call_has_the_last_usage_and_all_images(values: list[Any], expected: Call):
-    """A call has the last usage and model in the JSON, also in a `response` object, and all images."""
-    assert expected == call_of(values, "req-1")
-
-
 @pytest.mark.parametrize(("method", "calls"), [("GET", 0), ("PUT", 0), ("PATCH", 0), ("DELETE", 0), ("POST", 1)])
 async def test_only_posts_are_billed(method: str, calls: int):
     """A POST is a billed call; other methods are not. A path that repeats the endpoint's own is sent once."""
@@ -174,7 +148,7 @@ async def test_invalid_json_fails_the_job_and_is_billed():
 
     assert ("failed", "provider_unavailable") == (outcome.status, outcome.error.code)
     assert (200, "req-1") == (outcome.error.facts.status, outcome.error.facts.request_id)
-    assert ('{"a": ', [None]) == (outcome.output["text"], [call.tokens for call in outcome.calls])
+    assert ('{"a": ', [None]) == (outcome.output["text"], [call.usage for call in outcome.calls])
 
 
 async def test_binary_response_is_billed_once():
@@ -189,22 +163,76 @@ async def test_binary_response_is_billed_once():
     assert ((), [5]) == (first.calls, [call.consumed().input_tokens for call in ctx.billed])
 
 
+METERED = "audio/transcriptions, chat/completions, completions, embeddings, images/edits, images/generations"
+
+
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "reason"),
     [
-        {"path": "files"},
-        {"path": "openai/v1/responses/resp_1", "method": "DELETE"},
-        {"path": "chat/completions", "query": {"limit": 100}},
-        {"path": "responses", "json": {}},
+        ({"path": "files"}, METERED),
+        ({"path": "openai/v1/responses/resp_1", "method": "DELETE"}, METERED),
+        ({"path": "chat/completions", "query": {"limit": 100}}, METERED),
+        ({"path": "responses", "json": {}}, METERED),
+        ({"path": "moderations", "json": {"input": "x"}}, METERED),
+        ({"path": "audio/speech", "json": {"input": "x"}}, METERED),
+        ({"path": "chat/completions", "data": "text"}, "`input.json` must be an object"),
+        ({"path": "chat/completions", "json": [1]}, "`input.json` must be an object"),
+        ({"path": "audio/transcriptions", "form": {"response_format": "srt"}}, "must be json or verbose_json"),
     ],
 )
-async def test_static_connection_allows_only_operations_that_store_nothing(request_: dict[str, Any]):
-    """On the static connection, a job can neither read nor delete what other customers' jobs have stored."""
+async def test_static_connection_allows_only_metered_operations(request_: dict[str, Any], reason: str):
+    """On the operator's account a job can't use what others have stored there, nor what does not tell its usage."""
     ctx = MemoryContext(in_turn(), source="static")
 
-    with pytest.raises(InvalidJob, match="must be an operation that stores nothing"):
+    with pytest.raises(InvalidJob, match=reason):
         await run_action(raw, request_, ctx)
 
-    allowed = MemoryContext(in_turn(response({})), source="static")
-    await run_action(raw, {"path": "openai/v1/chat/completions", "json": {}}, allowed)
-    assert 1 == len(allowed.called)
+
+@pytest.mark.parametrize(
+    ("source", "body", "sent"),
+    [
+        ("static", {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        (
+            "static",
+            {"stream": True, "stream_options": {"include_usage": False, "x": 1}},
+            {"stream": True, "stream_options": {"include_usage": True, "x": 1}},
+        ),
+        ("static", {"stream": False}, {"stream": False}),
+        ("key_vault", {"stream": True}, {"stream": True}),
+    ],
+)
+async def test_streams_on_the_operators_account_tell_their_usage(
+    source: str, body: dict[str, Any], sent: dict[str, Any]
+):
+    """A stream on the operator's account is asked for its usage; the customer's own request is sent as it is."""
+    ctx = MemoryContext(in_turn(response({})), source=source)  # type: ignore[arg-type]
+
+    await run_action(raw, {"path": "openai/v1/chat/completions", "json": body}, ctx)
+
+    assert [sent] == ctx.bodies
+
+
+async def test_the_model_in_the_body_is_on_record():
+    """A job that names its model only in its body has it in result and records."""
+    ctx = MemoryContext(in_turn(*[response({})] * 2), model="")
+
+    await run_action(raw, {"path": "chat/completions", "json": {"model": "gpt-4o"}}, ctx)
+    assert "gpt-4o" == ctx.model
+    await run_action(raw, {"path": "images/edits", "form": {"model": "gpt-image-2"}}, ctx)
+    assert "gpt-image-2" == ctx.model
+
+
+async def test_a_stored_response_is_metered_once():
+    """Its usage is recorded when it is first fetched, not as a call, and never again; what has no usage is not."""
+    body = {"object": "response", "id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 3}}
+    answers = [body | {"usage": None}, body, body]
+    ctx = MemoryContext(in_turn(*(response(answer, content_type="application/json") for answer in answers)))
+    get = {"path": "responses/resp_1"}
+
+    outcomes = [await run_action(raw, get, ctx) for _ in range(2)]
+    (call,) = outcomes[1].calls
+    ctx.metered.add(call.metered_as)
+    outcomes.append(await run_action(raw, get, ctx))
+
+    assert [0, 1, 0] == [len(outcome.calls) for outcome in outcomes]
+    assert (0, 5, 3) == (call.usage.calls, call.usage.input_tokens, call.usage.output_tokens)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
-from shared.contract.decoding import json_object
+from shared.contract.decoding import MAX_FOREIGN_CONTAINERS, json_object, json_value
 
 
 @pytest.mark.parametrize(
@@ -26,7 +29,34 @@ def test_half_a_surrogate_pair_is_the_replacement_character(written: str, read: 
     assert {"a": read, read: 1} == json_object(f'{{"a": "{written}", "{written}": 1}}'.encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"null", b"[1]", b'"a"', b"{", b'{"a": "\xff"}', b"[" * 100_000, b'{"\\ud8'])
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": NaN, "b": [-Infinity, Infinity], "c": 1}', {"a": None, "b": [None, None], "c": 1}),
+        (b'{"a": "x\ny\x01\t"}', {"a": "x\ny\x01\t"}),
+        (b'{"a": "x\xff\xc3"}', {"a": "x\ufffd\ufffd"}),
+        (b'{"a": "\\ud83d \\ud83d\\ude00 \\\\ud83d", "b": NaN}', {"a": "\ufffd 😀 \\ud83d", "b": None}),
+        ('{"a": "ü"}'.encode("utf-16"), {"a": "ü"}),
+        ('{"a": "ü"}'.encode("utf-16-be"), {"a": "ü"}),
+    ],
+)
+def test_what_was_paid_for_is_kept_through_odd_bytes(data: bytes, value: dict[str, Any]):
+    """A provider's JSON is read although it has bytes that JSON does not allow, and what they damage is replaced."""
+    assert value == json_object(data) == json_value(data)
+
+
+def test_json_of_too_many_objects_is_not_decoded():
+    """Wherever a provider's JSON is decoded, one that would fill the memory is refused, unless it is only text."""
+    limit = MAX_FOREIGN_CONTAINERS
+
+    assert limit == len(json_value(b"[" + b"[]," * (limit - 2) + b"[]]")) + 1
+    with pytest.raises(msgspec.DecodeError, match="2,000,000 lists"):
+        json_value(b"[" + b"[]," * limit + b"[]]")
+    assert "[" * limit + "[" == json_value(b'"[' + b"[" * limit + b'"')
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"[1]", b'"a"', b"{", b"[" * 100_000, b'{"\\ud8'])
 def test_anything_but_an_object_is_an_empty_object(data: bytes):
     """Bytes that are not JSON, or not an object, are read as an empty object."""
     assert {} == json_object(data)

@@ -15,7 +15,7 @@ RULES = {
     "action": "must be one of chat, multi_chat, image, summarize, embed, raw.",
     "customer": NAME_RULE,
     "connection": NAME_RULE,
-    "job_id": "must be 1 to 100 letters, digits, `.`, `_` or `-`, and not `.` or `..`.",
+    "job_id": "must be 1 to 100 letters, digits, `.`, `_` or `-`, and not ending in `.`.",
     "model": "must be the name of a model or deployment, 1 to 200 characters.",
     "output.queue": (
         "must be true, false or the name of a queue: 3 to 63 lower-case letters, digits and single hyphens."
@@ -31,7 +31,7 @@ VALID: dict[str, list[Any]] = {
     "action": [*ACTIONS],
     "customer": NAMES,
     "connection": NAMES,
-    "job_id": ["a", "A.b_c-9", "...", "-", "_", ".a", "0" * 100],
+    "job_id": ["a", "A.b_c-9", ".a.-", "-", "_", ".a", "0" * 100],
     "model": ["org/Mixtral 8x7B:v0.1 é"],
     "output.queue": [True, False, "results", "r-2", "abc", "a" * 63],
     "output.callback": ["https://example.com/done?a=b"],
@@ -48,7 +48,7 @@ INVALID: dict[str, list[Any]] = {
     "action": ["", "Chat", "chat ", "sing", "chat\n"],
     "customer": INVALID_NAMES,
     "connection": INVALID_NAMES,
-    "job_id": ["", "a b", "a/b", "a\\b", "a#b", "a?b", "é", "a\n", "0" * 101, ".", ".."],
+    "job_id": ["", "a b", "a/b", "a\\b", "a#b", "a?b", "é", "a\n", "0" * 101, ".", "..", "a.", "." * 100],
     "model": ["", " ", "\t\n", "m" * 201],
     "output.queue": ["", "ab", "Results", "a--b", "-ab", "ab-", "a_b", "a" * 64, "a/b", "abc\n"],
     "output.callback": [

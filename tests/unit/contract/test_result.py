@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared.clock import rfc3339
-from shared.contract.result import ErrorBody, Result, Usage, encode_result
+from shared.contract.result import ErrorBody, Result, encode_result
 
 NO_USAGE = {
     "calls": 0,
@@ -38,10 +38,24 @@ COMPLETE: dict[str, Any] = {
     "usage": {
         "calls": 2,
         "input_tokens": 5,
-        "output_tokens": 4,
         "cached_tokens": 3,
-        "reasoning_tokens": 2,
+        "cache_write_tokens": 1,
+        "cache_write_long_tokens": 1,
+        "output_tokens": 4,
+        "reasoning_tokens": 0,
+        "total_tokens": 9,
+        "audio_input_tokens": 0,
+        "audio_output_tokens": 0,
+        "image_input_tokens": 0,
+        "image_output_tokens": 0,
         "images": 1,
+        "seconds": 1.5,
+        "characters": 7,
+        "service_tier": "flex",
+        "processing": "standard",
+        "deployment_scope": "global",
+        "derived": ["output_tokens"],
+        "consistent": False,
     },
     "error": {
         "code": "content_filtered",
@@ -75,19 +89,9 @@ def test_what_is_not_known_is_left_out(members: dict[str, Any]):
     """Usage, metadata and attempts are always present; other members, such as an empty output, only if known."""
     result = Result(job_id="m-1", status="failed", **members)
 
-    assert {"job_id": "m-1", "status": "failed", "metadata": {}, "usage": NO_USAGE, "attempts": 0} | (
+    assert {"job_id": "m-1", "status": "failed", "metadata": {}, "usage": {"calls": 0}, "attempts": 0} | (
         {"error": {"code": "invalid_job", "message": "No."}} if "error" in members else members
     ) == json.loads(encode_result(result))
-
-
-def test_usage_adds_member_by_member():
-    """Two usages are added member by member."""
-    usage = Usage(**COMPLETE["usage"])
-
-    assert usage == usage + Usage()
-    assert Usage(calls=3, input_tokens=6, output_tokens=4, cached_tokens=3, reasoning_tokens=2, images=3) == (
-        usage + Usage(calls=1, input_tokens=1, images=2)
-    )
 
 
 @pytest.mark.parametrize(
