@@ -53,8 +53,12 @@ class Call:
         """Return what is known of the consumption: what the provider reported, nothing for an unanswered call."""
         if self.outcome == "unanswered":
             return Usage()
-        rest = Usage(images=self.images, service_tier=self.service_tier, processing=self.processing)
-        return (self.usage or Usage(calls=1)) + rest
+        return msgspec.structs.replace(
+            self.usage or Usage(calls=1),
+            images=self.images,
+            service_tier=self.service_tier,
+            processing=self.processing,
+        )
 
 
 UNANSWERED = Call(outcome="unanswered")

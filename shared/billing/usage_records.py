@@ -103,7 +103,7 @@ def counts_of(row: Row) -> Usage:
 
 def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
     label = labels.connection
-    consumed = msgspec.structs.asdict(call.consumed() + Usage(deployment_scope=labels.deployment_scope))
+    consumed = msgspec.structs.asdict(call.consumed()) | {"deployment_scope": labels.deployment_scope}
     texts = {
         "answered_by": (call.model or "")[:_MAX_NAME_LENGTH],
         "request_id": (call.request_id or "")[:_MAX_NAME_LENGTH],

@@ -61,6 +61,10 @@ class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
     """False if the provider's own counts contradict each other; they are kept as it told them."""
 
     def __add__(self, other: Usage) -> Usage:
+        if other == NO_USAGE:  # most jobs make one call
+            return self
+        if self == NO_USAGE:
+            return other
         return Usage(
             calls=self.calls + other.calls,
             service_tier=_common(self.service_tier, other.service_tier),
@@ -72,6 +76,7 @@ class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+NO_USAGE = Usage()
 COUNTS: tuple[str, ...] = Counts.__struct_fields__
 """Names of the counts that can be added up."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from shared.actions.base import Completed, Deferred, Outcome, failed
 from shared.billing.usage import total
 from shared.clock import rfc3339
@@ -87,4 +89,4 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
 
 
 def _labelled(usage: Usage, deployment_scope: str | None) -> Usage:
-    return usage + Usage(deployment_scope=deployment_scope) if usage.calls else usage
+    return msgspec.structs.replace(usage, deployment_scope=deployment_scope) if usage.calls else usage

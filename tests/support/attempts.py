@@ -46,8 +46,7 @@ async def take_over(table: MemoryTable) -> Attempt:
 
 def outcomes(table: MemoryTable) -> list[str]:
     """Return the outcomes of the usage records that count, sorted."""
-    rows = [row for (_, key), row in sorted(table.rows.items()) if key.startswith("u_")]
-    return sorted(row.values["outcome"] for row in counted(rows))
+    return sorted(row.values["outcome"] for row in counted(table.rows.values()))
 
 
 def keys(table: MemoryTable, kind: str) -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Any
 
 from azure.data.tables.aio import TableClient
@@ -49,8 +48,7 @@ class Customer(customers.Customer):
 
     async def usage(self) -> list[dict[str, Any]]:
         """Return the customer's usage records that count, in the order of their keys."""
-        records = sorted((row for row in await self.rows() if row["RowKey"].startswith("u_")), key=itemgetter("RowKey"))
-        return [dict(row.values) for row in counted(Row(self.name, row["RowKey"], row) for row in records)]
+        return [dict(row.values) for row in counted(Row(self.name, row["RowKey"], row) for row in await self.rows())]
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return all rows of the customer's partition."""

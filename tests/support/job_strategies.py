@@ -29,7 +29,7 @@ names = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,8}){0,2}", fullmatch=True)
 jobs = st.fixed_dictionaries(
     {"customer": names, "action": st.sampled_from(["chat", "embed", "raw"]), "input": chats},
     optional={
-        "job_id": st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", fullmatch=True),
+        "job_id": st.from_regex(r"[A-Za-z0-9._-]{0,20}[A-Za-z0-9_-]", fullmatch=True),
         "connection": names,
         "model": text.filter(str.strip),
         "output": st.fixed_dictionaries({}, optional={"queue": st.booleans(), "blob": st.booleans()}),

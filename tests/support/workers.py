@@ -144,13 +144,13 @@ class Worker:
     def usage(self, customer: Customer) -> list[dict[str, Any]]:
         """Return the customer's usage records that count, in the order of their keys."""
         rows = sorted(self.table.rows.items())
-        records = [row for (partition, key), row in rows if partition == customer.name and key[:2] == "u_"]
-        return [dict(row.values) for row in counted(records)]
+        return [dict(row.values) for row in counted(row for (partition, _), row in rows if partition == customer.name)]
 
     def outcomes(self, customer: Customer) -> list[tuple[str, int, int]]:
         """Return the outcome, the calls and the tokens of each usage record that counts."""
         return sorted(
-            (row["outcome"], row["calls"], row["input_tokens"] + row["output_tokens"]) for row in self.usage(customer)
+            (row["outcome"], row["calls"], row.get("input_tokens", 0) + row.get("output_tokens", 0))
+            for row in self.usage(customer)
         )
 
     async def claim(self, customer: Customer, job_id: str, body: bytes) -> Lease:

@@ -29,7 +29,7 @@ OUTSIDE = {
     "httpx": {"upstream"},
     "httpx_aiohttp": {"upstream"},
     "imagesize": {"actions"},
-    "msgspec": {"actions", "connections", "contract", "http", "jobs", "telemetry", "webhooks"},
+    "msgspec": {"actions", "billing", "connections", "contract", "http", "jobs", "telemetry", "webhooks"},
     "opentelemetry": {"telemetry"},
     "standardwebhooks": {"webhooks"},
     "werkzeug": {"http"},

@@ -12,14 +12,6 @@ import pytest
 from shared.clock import rfc3339
 from shared.contract.result import ErrorBody, Result, encode_result
 
-NO_USAGE = {
-    "calls": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "cached_tokens": 0,
-    "reasoning_tokens": 0,
-    "images": 0,
-}
 COMPLETE: dict[str, Any] = {
     "job_id": "job-1",
     "status": "partial",

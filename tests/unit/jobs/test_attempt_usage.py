@@ -41,7 +41,7 @@ def response(prompt_tokens: int) -> Response:
 
 def places(rows: list[Row]) -> list[str]:
     """What is in the rows' keys after the incarnation."""
-    return [row.key.removeprefix("u_2026-11_job-1_0123abcd_") for row in rows]
+    return [row.key.removeprefix("u_2026-11-30_job-1_0123abcd_") for row in rows]
 
 
 def test_unsettled_calls_are_numbered_and_counted():
@@ -54,7 +54,7 @@ def test_unsettled_calls_are_numbered_and_counted():
 
     assert ["~2.1", "~2.2", "~2.3"] == places(usage.rows())
     assert ["unanswered", "lost", "unanswered"] == [row.values["outcome"] for row in usage.rows()]
-    assert Usage(calls=6, input_tokens=3) == usage.unrecoverable
+    assert Usage(calls=6, input_tokens=3, processing="standard") == usage.unrecoverable
     assert ["~2.1", "~2.2"] == places(usage.rows(2))
     usage.remove(2)
     usage.add_unsettled_calls([UNANSWERED])
@@ -73,7 +73,8 @@ def test_discarded_responses_are_lost_calls():
         (row.values["outcome"], row.values["input_tokens"], row.values["answered_by"], row.values["request_id"])
         for row in usage.rows()
     ]
-    assert Usage(calls=2, input_tokens=23, output_tokens=2) == usage.unrecoverable
+    unrecoverable = usage.unrecoverable
+    assert (2, 23, 2) == (unrecoverable.calls, unrecoverable.input_tokens, unrecoverable.output_tokens)
 
 
 def test_crashed_attempts_have_placeholders():
@@ -92,11 +93,11 @@ def test_crashed_attempts_have_placeholders():
         (row.values["outcome"], row.values["calls"], row.values["reported"]) for row in placeholders
     }
     assert Usage() == heir.unrecoverable
-    assert ["~2.0"] == places(slow.markers())
+    (marker,) = slow.settlement()
+    assert "m_2026-11-30_job-1_0123abcd_~2" == marker.key
     assert placeholders == counted(placeholders)
-    assert placeholders[:1] == counted([*placeholders, *slow.markers()])
-    heir.discard_placeholders()
-    assert [own] == heir.rows()
+    assert placeholders[:1] == counted([*placeholders, marker])
+    assert [own.key, "m_2026-11-30_job-1_0123abcd_~4"] == [row.key for row in heir.settlement()]
 
 
 def test_a_record_names_what_is_known_at_its_time():
@@ -117,7 +118,7 @@ def test_a_record_names_what_is_known_at_its_time():
     assert [("eu", "static", "openai", "operator", "gpt-4o")] * 3 == [
         tuple(row.values[name] for name in names) for row in [*usage.rows(), *later]
     ]
-    assert ["11_job-1_0123abcd_~2.1", "12_job-1_0123abcd_0000", "12_job-1_0123abcd_0001"] == [
+    assert ["11-30_job-1_0123abcd_~2.1", "12-01_job-1_0123abcd_0000", "12-01_job-1_0123abcd_0001"] == [
         row.key.removeprefix("u_2026-") for row in [*usage.rows(), *later]
     ]
     assert {"acme"} == {row.partition for row in later}

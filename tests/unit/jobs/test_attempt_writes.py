@@ -82,7 +82,7 @@ async def test_steps_that_end_together_share_transactions(table: ObservedTable):
     assert 140 == sum(table.added)
     assert len(table.added) <= 4
     assert 70 == len(keys(table, "s")) == len(keys(table, "u"))
-    assert Usage(calls=70, input_tokens=350) == attempt.usage.billed
+    assert Usage(calls=70, input_tokens=350, processing="standard") == attempt.usage.billed
 
 
 @pytest.mark.parametrize("calls", [0, 1, 98, 99, 100, 150, 250])

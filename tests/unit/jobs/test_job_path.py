@@ -140,9 +140,9 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
 
     functions = {name for _, name in calls}
     assert 1 == len(published)
-    assert len({name.partition(":")[0] for name in functions}) <= 42
-    assert len(functions) <= 168
-    assert len(calls) <= 246
+    assert len({name.partition(":")[0] for name in functions}) <= 47
+    assert len(functions) <= 201
+    assert len(calls) <= 298
 
 
 async def test_calls_lead_downwards_but_for_the_context(worker: Worker):

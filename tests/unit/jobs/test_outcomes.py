@@ -57,7 +57,8 @@ def test_an_error_of_the_job_fails_it(attempt: Attempt):
     error = InvalidJob("`input` is wrong.")
 
     assert failed(error) == outcome_of(error, attempt)
-    assert Usage(calls=1, input_tokens=11, output_tokens=7) == attempt.usage.unrecoverable
+    unrecoverable = attempt.usage.unrecoverable
+    assert (1, 11, 7) == (unrecoverable.calls, unrecoverable.input_tokens, unrecoverable.output_tokens)
     assert ([], ["lost"]) == (attempt.usage.responses, [row.values["outcome"] for row in attempt.usage.rows()])
 
 
@@ -142,7 +143,7 @@ def test_a_new_key_may_help_if_the_key_was_refused(outcome: Completed | Deferred
 def test_a_result_has_what_all_attempts_consumed(attempt: Attempt):
     """It is the sum of its own calls, of stored steps, and of what could not be recovered."""
     attempt.usage.label = ConnectionLabel(name="eu", source="static", provider="openai", billed_to="operator")
-    attempt.usage.model = "gpt-4o"
+    attempt.usage.model, attempt.usage.deployment_scope = "gpt-4o", "global"
     attempt.usage.billed = Usage(calls=10)
     attempt.usage.unrecoverable = Usage(calls=100)
     error = ContentFiltered("Stopped.", UpstreamFacts(status=200, request_id="r", detail={"x": 1}))
@@ -159,7 +160,7 @@ def test_a_result_has_what_all_attempts_consumed(attempt: Attempt):
             model="gpt-4o",
             metadata={"a": "b"},
             output={"text": ""},
-            usage=Usage(calls=111, input_tokens=2),
+            usage=Usage(calls=111, input_tokens=2, processing="standard", deployment_scope="global"),
             error=ErrorBody(code="content_filtered", message="Stopped.", status=200, request_id="r", detail={"x": 1}),
             connection=attempt.usage.label,
             attempts=1,
