@@ -139,6 +139,12 @@ def _add_connection_members(parser: Parser) -> None:
     parser.add_argument("--organization", metavar="ID", help="OpenAI organization")
     parser.add_argument("--project", metavar="ID", help="OpenAI project")
     parser.add_argument("--default-model", metavar="NAME", help="model of jobs without one")
+    parser.add_argument(
+        "--deployment-scope",
+        choices=("global", "data_zone", "regional"),
+        metavar="SCOPE",
+        help="global, data_zone or regional: where the deployment processes data; usage records show it, because prices depend on it",
+    )
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="concurrent calls per worker")
     parser.add_argument("--monthly-budget", type=float, metavar="AMOUNT", help="budget of the connection per month")
 

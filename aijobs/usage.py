@@ -16,6 +16,7 @@ from shared.contract.documents import Statement
 
 _NUMBERS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "images")
 _LABELS = ("provider", "billed_to", "outcome")
+_USUAL = frozenset({None, "default", "standard"})
 
 
 async def usage(args: argparse.Namespace) -> int:
@@ -41,17 +42,26 @@ def _print(statement: Statement) -> None:
     if not statement.lines:
         echo(f"{statement.customer} has no usage in {statement.month}.")
         return
-    columns = (*statement.by, *_LABELS, *_NUMBERS)
+    special = [
+        name
+        for name in ("service_tier", "processing", "deployment_scope")
+        if any(getattr(line, name) not in _USUAL for line in statement.lines)
+    ]
+    columns = (*statement.by, *_LABELS, *special, *_NUMBERS)
     print_table(
         make_table(
             [name.replace("_", " ") for name in columns],
-            [[getattr(line, name) for name in columns] for line in statement.lines],
+            [[_cell(getattr(line, name)) for name in columns] for line in statement.lines],
             numeric=frozenset(name.replace("_", " ") for name in _NUMBERS),
         )
     )
     unreported = sum(line.unreported for line in statement.lines)
     if unreported:
-        echo(f"The provider reported no usage for {plural(unreported, 'call')}; the table counts zero.")
+        echo(f"The provider reported no usage for {plural(unreported, 'call')}; their tokens are not in the table.")
     uncertain = statement.totals.lost.records + statement.totals.unanswered.records
     if uncertain:
         echo(f"Not `answered`: {plural(uncertain, 'record')}. The provider may still charge for these calls.")
+
+
+def _cell(value: object) -> object:
+    return "-" if value is None else value

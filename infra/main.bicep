@@ -99,6 +99,9 @@ param staticConnectionSecretName string = ''
 @description('ALLOW_STATIC_CONNECTION: customers that may use it, separated by commas; *, true or 1: every customer, at your cost.')
 param allowStaticConnection string = ''
 
+@description('STATIC_MODELS: the models that the static connection may be used for, separated by commas. Empty: all.')
+param staticModels string = ''
+
 // Network
 
 @description('ALLOWED_ENDPOINT_SUFFIXES: hosts that connections may point at, separated by commas. Empty: Azure\'s and OpenAI\'s.')
@@ -321,6 +324,7 @@ module app 'app/function.bicep' = {
         ? ''
         : '@Microsoft.KeyVault(SecretUri=${vault.outputs.uri}secrets/${staticConnectionSecretName})'
       ALLOW_STATIC_CONNECTION: allowStaticConnection
+      STATIC_MODELS: staticModels
       ALLOWED_ENDPOINT_SUFFIXES: allowedEndpointSuffixes
       ALLOWED_SCOPES: allowedScopes
       ALLOW_PRIVATE_ENDPOINTS: string(allowPrivateEndpoints)

@@ -191,8 +191,8 @@ class Executor:
             code or "-",
             attempt.lease.attempt,
             result.usage.calls,
-            result.usage.input_tokens,
-            result.usage.output_tokens,
+            result.usage.input_tokens or 0,  # unknown ones add nothing to the sums of the log's queries
+            result.usage.output_tokens or 0,
             (ended_at - attempt.lease.started_at) / timedelta(milliseconds=1),
         )
         return result_body

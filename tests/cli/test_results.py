@@ -7,8 +7,8 @@ import json
 
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
-from shared.billing.usage import Call
-from shared.billing.usage_records import usage_rows
+from shared.billing.usage import UNANSWERED
+from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.clock import now
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner, current_output
@@ -140,7 +140,7 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     await customer.run()
     await customer.run()
     label = (await services.connections.resolve(customer.name, "default")).label()
-    (row,) = usage_rows(customer.name, "lost", "chat", "gpt-4o", label, [Call(None, outcome="unanswered")], now())
+    (row,) = usage_rows(RecordLabels(customer.name, "lost", "chat", "gpt-4o", label), [UNANSWERED], now())
     await services.table.insert(Row(row.partition, row.key, row.values))
     month = f"{now():%Y-%m}"
 

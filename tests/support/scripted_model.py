@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.support.endpoint import Answer, completion
 from tests.support.harness import Customer
 
-USAGE = ("calls", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+USAGE = ("calls", "input_tokens", "output_tokens")
 
 
 @dataclass(repr=False)

@@ -43,7 +43,7 @@ async def test_texts_become_vectors_in_one_call(harness: Harness):
     (received,) = customer.account.received
     assert "/openai/v1/embeddings" == received.path
     assert {"model": "gpt-4o", "input": ["2", "0", "1"], "dimensions": 2, "user": "u"} == received.json
-    assert {"calls": 1, "input_tokens": 3, "output_tokens": 0}.items() <= result["usage"].items()
+    assert (1, 3) == (result["usage"]["calls"], result["usage"]["input_tokens"])
     (record,) = await customer.usage()
     assert (3, "m-1", True) == (record["input_tokens"], record["answered_by"], record["reported"])
     assert not [row for row in await customer.rows() if row["RowKey"].startswith("s_")]

@@ -79,7 +79,7 @@ async def test_images_become_blobs(harness: Harness):
     (record,) = await customer.usage()
     assert (2, 272, True) == (record["images"], record["output_tokens"], record["reported"])
     rows = {row["RowKey"]: row for row in await customer.rows()}
-    assert f"u_{datetime.now(UTC):%Y-%m}_drawn_{rows['j_drawn']['incarnation']}_whole" == record["RowKey"]
+    assert f"u_{datetime.now(UTC):%Y-%m-%d}_drawn_{rows['j_drawn']['incarnation']}_whole" == record["RowKey"]
     assert ["s_drawn~whole"] == [key for key in rows if key.startswith("s_")]
     stored = json.loads(rows["s_drawn~whole"]["value"])["images"]  # the names of the blobs, and not their bytes
     assert [{"index": index} | image for index, image in enumerate(stored)] == output["images"]

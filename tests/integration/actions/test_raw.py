@@ -83,7 +83,7 @@ async def test_post_is_billed_by_its_reported_usage(harness: Harness):
         result["usage"][name] for name in ("calls", "input_tokens", "output_tokens", "reasoning_tokens")
     )
     (record,) = await customer.usage()
-    assert ("", "gpt-5-2025", True, "r-9") == tuple(
+    assert ("gpt-5", "gpt-5-2025", True, "r-9") == tuple(
         record.get(name) for name in ("model", "answered_by", "reported", "request_id")
     )
 

@@ -25,7 +25,7 @@ LISTS = b'{"choices": [' + b"[]," * 2_000_000 + b"[]]}"
 OUTCOMES = {
     "fine": (completion(), None, None, "answers as gpt-4o", "answered"),
     "an unfit model": (error(400, "OperationNotSupported"), None, 400, "refused the test chat", None),
-    "a filtered prompt": (error(400, "content_filter"), None, 400, "refused the test chat", None),
+    "a filtered prompt": (error(400, "content_filter"), None, 400, "refused the test chat", "unanswered"),
     "no chat model at OpenAI": (reply(NO_CHAT_MODEL, status=404), None, 404, "refused the test chat", None),
     "a refused key": (error(401), "credential_rejected", 401, "", None),
     "a key without the right": (error(403), "credential_rejected", 403, "", None),
@@ -35,7 +35,7 @@ OUTCOMES = {
     "a redirect": (error(302), "request_rejected", 302, "", None),
     "a web page": (reply(b"<html></html>"), "provider_unavailable", 200, "not with a chat completion", "answered"),
     "another service": (reply({"a": 1}), "provider_unavailable", 200, "not with a chat completion", "answered"),
-    "millions of lists": (reply(LISTS), "provider_unavailable", 200, "lists and objects", "unanswered"),
+    "millions of lists": (reply(LISTS), "provider_unavailable", 200, "not with a chat completion", "answered"),
     "no quota": (error(429, "insufficient_quota"), "quota_exhausted", 429, "", None),
     "a limit": (error(429, retry_after="600"), "rate_limited", 429, "", None),
     "a block": (error(403, "AccountBlocked"), "account_blocked", 403, "", None),

@@ -36,9 +36,9 @@ async def test_a_statement_has_what_the_jobs_consumed(customer: Customer):
     assert [
         (today, "a", "answered", 1, 11, 7),
         (today, "b", "answered", 1, 11, 7),
-        (today, "b", "unanswered", 0, 0, 0),
+        (today, "b", "unanswered", 0, None, None),
     ] == [
-        tuple(line[name] for name in ("day", "model", "outcome", "calls", "input_tokens", "output_tokens"))
+        tuple(line.get(name) for name in ("day", "model", "outcome", "calls", "input_tokens", "output_tokens"))
         for line in statement["lines"]
     ]
     assert (2, 22, 1, 0) == (
@@ -70,7 +70,8 @@ async def test_csv_is_a_file(customer: Customer):
     name = f"usage-{customer.name}-{datetime.now(UTC):%Y-%m}.csv"
     assert f'attachment; filename="{name}"' == file.headers["Content-Disposition"]
     assert ["model", "source", "provider"] == header[:3]
-    assert [f"'{model}", "key_vault", "azure_openai", "customer", "answered", "1"] == line[:6]
+    assert [f"'{model}", "key_vault", "azure_openai", "customer", "answered"] == line[:5]
+    assert ("1", "11", "7") == tuple(line[header.index(name)] for name in ("calls", "input_tokens", "output_tokens"))
 
 
 async def test_a_statement_has_an_etag(customer: Customer):

@@ -43,7 +43,7 @@ async def test_a_chat_job_ends_with_a_result(harness: Harness):
         "status": "succeeded",
         "metadata": {"order": "7"},
         "attempts": 1,
-        "usage": {"calls": 1, **counts, "images": 0},
+        "usage": {"calls": 1, **counts, "processing": "standard", "consistent": True},
         "connection": {
             "name": "default",
             "source": "key_vault",
@@ -53,7 +53,7 @@ async def test_a_chat_job_ends_with_a_result(harness: Harness):
     } == result
     (record,) = await customer.usage()
     (row,) = [row for row in await customer.rows() if row["RowKey"] == "j_job-1"]
-    assert f"u_{times[2]:%Y-%m}_job-1_{row['incarnation']}_0000" == record["RowKey"]
+    assert f"u_{times[2]:%Y-%m-%d}_job-1_{row['incarnation']}_0000" == record["RowKey"]
     expected = counts | {"calls": 1, "reported": True, "billed_to": "customer", "request_id": "req-1"}
     assert expected == {name: record[name] for name in expected}
     assert ("done", "succeeded") == (row["state"], row["status"])

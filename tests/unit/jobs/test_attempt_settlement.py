@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -109,3 +110,20 @@ async def test_a_slow_attempt_is_recorded_once_across_months(
 
     assert ["answered", "answered"] == outcomes(table)
     assert any(key.startswith("2027-04") and key.endswith("~1.1") for key in keys(table, "u"))
+
+
+async def test_a_repeated_settlement_records_each_call(table: MemoryTable) -> None:
+    """If Storage fails in the middle, the repetition leaves no call out, also if a write was under way before."""
+    slow = await start(table)
+    await take_over(table)
+    slow.usage.add_unsettled_calls([replace(ANSWERED, outcome="lost")] * 3)
+    step = StepRecord("0001", b"1", ANSWERED.consumed(), usage_rows=slow.step_usage("0001", [ANSWERED]))
+    with pytest.raises(LeaseLost):
+        await slow.save_step(step, [ANSWERED])
+    table.faults.extend([None, Fault.REFUSED])
+    with pytest.raises(StorageUnavailable):
+        await slow.settle()
+
+    await slow.settle()
+
+    assert ["lost"] * 4 == outcomes(table)
