@@ -143,7 +143,7 @@ def _add_connection_members(parser: Parser) -> None:
         "--deployment-scope",
         choices=("global", "data_zone", "regional"),
         metavar="SCOPE",
-        help="global, data_zone or regional: where the deployment processes data; usage records show it, because prices depend on it",
+        help="global, data_zone or regional: where the deployment processes data, on which its price depends",
     )
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="concurrent calls per worker")
     parser.add_argument("--monthly-budget", type=float, metavar="AMOUNT", help="budget of the connection per month")
