@@ -30,7 +30,7 @@ def results_table(jobs: Sequence[DemoJob], results: Mapping[str, dict[str, Any]]
             each.job["customer"],
             each.title,
             f"[{colour}]{result['status']}[/{colour}]",
-            f"{usage['input_tokens']} + {usage['output_tokens']}" if usage["input_tokens"] else "-",
+            f"{usage['input_tokens']} + {usage['output_tokens'] or 0}" if usage["input_tokens"] else "-",
             Text(describe(result), no_wrap=True, overflow="ellipsis"),
         )
     return table
@@ -64,7 +64,7 @@ def usage_table(records: Sequence[Mapping[str, Any]]) -> Table:
     for record in records:
         line = sums[record["PartitionKey"], record["model"], record["billed_to"]]
         for column, name in enumerate(measures):
-            line[column] += record[name]
+            line[column] += record.get(name, 0)
     for key, line in sorted(sums.items()):
         table.add_row(*key, *map(str, line))
     return table

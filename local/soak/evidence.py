@@ -16,7 +16,8 @@ from local.soak.plan import CallKey, PlannedJob, parse_tag
 Row = Mapping[str, Any]
 
 _REQUEST_ID = re.compile(r"soak-\d{7}")
-_MARKER = re.compile(r"_~\d+\.0$")
+_PLACEHOLDER = re.compile(r"_~\d+$")
+_DAY = len("u_2026-11-29_")
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ class Evidence:
         return {key: list(_answers(message.result, self.blobs)) for key, message in self.results.items()}
 
 
-def counted_records(rows: Sequence[Row]) -> list[Row]:
-    """
-    The usage records that count (docs/bill.md): no marker, whose key ends in `~`, an attempt's number and `.0`, and no
-    record of an attempt that has one.
-    """
-    markers = {(row["PartitionKey"], row["RowKey"]) for row in rows if _MARKER.search(row["RowKey"])}
-    superseded = {(customer, key.removesuffix(".0")) for customer, key in markers}
-    return [row for row in rows if (row["PartitionKey"], row["RowKey"]) not in markers | superseded]
+def counted_records(rows: Sequence[Row], markers: Sequence[Row]) -> list[Row]:
+    """The usage records that count (docs/bill.md): no placeholder of an attempt that has a marker."""
+    settled = {(row["PartitionKey"], row["RowKey"][_DAY:]) for row in markers}
+    return [
+        row
+        for row in rows
+        if not _PLACEHOLDER.search(row["RowKey"]) or (row["PartitionKey"], row["RowKey"][_DAY:]) not in settled
+    ]
 
 
 def outcome_of(row: Row) -> str:

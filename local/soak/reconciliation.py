@@ -122,7 +122,7 @@ def differing_tokens(evidence: Evidence) -> list[str]:
     sent: defaultdict[str, Counter[str]] = defaultdict(Counter)
     recorded: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in evidence.billed:
-        recorded[row["PartitionKey"]].update({name: row[name] for name in TOKENS})
+        recorded[row["PartitionKey"]].update({name: row.get(name, 0) for name in TOKENS})
         if entry := evidence.billable.get(str(row.get("request_id"))):
             sent[entry.customer].update({name: getattr(entry, name) for name in TOKENS})
     return [
@@ -137,12 +137,12 @@ def differing_usage(evidence: Evidence) -> list[str]:
     """Results whose `usage` is not the sum of the job's records."""
     sums: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     for row in evidence.usage:
-        sums[job_key_of(row)].update({name: row[name] for name in ("calls", *TOKENS)})
+        sums[job_key_of(row)].update({name: row.get(name, 0) for name in ("calls", *TOKENS)})
     return [
-        f"{_name(key)}: its result has {message.result['usage'].get(name, 0)} {name}, its records {sums[key][name]}"
+        f"{_name(key)}: its result has {message.result['usage'].get(name) or 0} {name}, its records {sums[key][name]}"
         for key, message in evidence.results.items()
         for name in ("calls", *TOKENS)
-        if message.result["usage"].get(name, 0) != sums[key][name]
+        if (message.result["usage"].get(name) or 0) != sums[key][name]
     ]
 
 

@@ -130,7 +130,8 @@ class Soak:
         """All evidence until now."""
         messages = list(self.storage.messages)
         blobs = await self.storage.read_blobs(blob for each in messages for blob in blobs_of(each.result))
-        usage, jobs = counted_records(await self.storage.rows("u")), await self.storage.rows("j")
+        usage = counted_records(await self.storage.rows("u"), await self.storage.rows("m"))
+        jobs = await self.storage.rows("j")
         kills, entries = list(self.killer.killed.values()), self.endpoint.journal.entries
         return Evidence(self.planned, messages, entries, usage, jobs, blobs, kills, self.log.errors)
 

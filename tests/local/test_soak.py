@@ -257,11 +257,11 @@ def test_an_unused_call_needs_a_record(requests, records, kills, accounted):
 
 def test_a_slow_attempt_has_no_record_of_a_crash():
     """The marker of an attempt that was only slow counts as no answer, and its own records instead of the attempt's."""
-    lost = row(0, request_id="soak-0000008", outcome="lost", RowKey=f"u_2026-11_{CHAT[1]}_~1.1")
-    marker = unanswered(CHAT, "~1.0") | {"outcome": "answered"}
+    lost = row(0, request_id="soak-0000008", outcome="lost", RowKey=f"u_2026-11-20_{CHAT[1]}_~1.1")
+    marker = {"PartitionKey": CHAT[0], "RowKey": f"m_2026-11-21_{CHAT[1]}_~1"}
     placeholders = [unanswered(CHAT, "~1"), unanswered(CHAT, "~10"), unanswered(IMAGE, "~1")]
 
-    counted = counted_records([*placeholders, marker, lost])
+    counted = counted_records([*placeholders, lost], [marker])
 
     assert [*placeholders[1:], lost] == counted
 

@@ -12,6 +12,7 @@ import pytest
 from shared.clock import rfc3339
 from shared.contract.result import ErrorBody, Result, encode_result
 
+NO_USAGE = {"calls": 0} | dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"))
 COMPLETE: dict[str, Any] = {
     "job_id": "job-1",
     "status": "partial",
@@ -81,7 +82,7 @@ def test_what_is_not_known_is_left_out(members: dict[str, Any]):
     """Usage, metadata and attempts are always present; other members, such as an empty output, only if known."""
     result = Result(job_id="m-1", status="failed", **members)
 
-    assert {"job_id": "m-1", "status": "failed", "metadata": {}, "usage": {"calls": 0}, "attempts": 0} | (
+    assert {"job_id": "m-1", "status": "failed", "metadata": {}, "usage": NO_USAGE, "attempts": 0} | (
         {"error": {"code": "invalid_job", "message": "No."}} if "error" in members else members
     ) == json.loads(encode_result(result))
 
