@@ -36,7 +36,7 @@ def row(number, **more):
     customer, job_id, index = CALLS[number]
     return {
         "PartitionKey": customer,
-        "RowKey": f"u_2026-11_{job_id}_{index:04}",
+        "RowKey": f"u_2026-11-20_{job_id}_{index:04}",
         "job_id": job_id,
         "request_id": f"soak-000000{number}",
         "calls": 1,
@@ -51,7 +51,7 @@ def unanswered(key, suffix="~1.1"):
     zeros = dict.fromkeys(("calls", "input_tokens", "output_tokens", "cached_tokens"), 0)
     return {
         "PartitionKey": key[0],
-        "RowKey": f"u_2026-11_{key[1]}_{suffix}",
+        "RowKey": f"u_2026-11-20_{key[1]}_{suffix}",
         "job_id": key[1],
         "outcome": "unanswered",
         **zeros,
