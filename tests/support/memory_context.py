@@ -60,6 +60,8 @@ class MemoryContext:
 
     respond: Respond
     endpoint: str = "https://r.openai.azure.com/openai/v1"
+    customer: str = "contoso"
+    connection_name: str = "default"
     source: Literal["key_vault", "static"] = "key_vault"
     strict: bool = False
     max_concurrency: int | None = None
@@ -91,7 +93,13 @@ class MemoryContext:
         access = ApiKey("api-key", Secret("k"))
         endpoint = parse_endpoint(self.endpoint)
         return Connection(
-            "contoso", "default", self.source, "v1", endpoint, access, max_concurrency=self.max_concurrency
+            self.customer,
+            self.connection_name,
+            self.source,
+            "v1",
+            endpoint,
+            access,
+            max_concurrency=self.max_concurrency,
         )
 
     @property

@@ -125,7 +125,7 @@ def test_refused_parameter_is_renamed_or_left_out(
 
 
 def test_adaptation_is_learned_for_an_hour():
-    """It is applied to later requests that have the parameter, for one model, endpoint and `reasoning_effort`."""
+    """It is applied to later requests that have the parameter, of the same connection, model, endpoint and effort."""
     clock = ManualClock()
     ctx = MemoryContext(in_turn(), learned=Capabilities(clock=clock))
     operation(ctx, temperature=0).adapt(REFUSAL)
@@ -139,6 +139,8 @@ def test_adaptation_is_learned_for_an_hour():
     assert [True, True, False] == [left_out(ctx), *(left_out(ctx, reasoning_effort=e) for e in ("high", "none"))]
     assert not left_out(replace(ctx, model="other"))
     assert not left_out(replace(ctx, endpoint="https://other.openai.azure.com/openai/v1"))
+    assert not left_out(replace(ctx, customer="fabrikam"))
+    assert not left_out(replace(ctx, connection_name="spare"))
     assert [] == operation(ctx, top_p=1).adapted
     clock.advance(MAX_AGE_S - 1)
     assert left_out(ctx)

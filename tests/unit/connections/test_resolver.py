@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from shared.connections.resolver import Connections
+from shared.contract.job import Options
 from shared.contract.result import ConnectionLabel
 from shared.errors import (
     ConnectionDisabled,
@@ -204,6 +207,33 @@ async def test_the_static_connection_serves_the_allowed_customers(
     for customer, name in (("contoso", "spare"), ("fabrikam", "default")):
         with pytest.raises(ConnectionNotFound, match=f"{customer} has no connection named {name}"):
             await connections.resolve(customer, name)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        ("gpt-4o", {}, None),
+        ("gpt-5", {}, "`model` must be one of gpt-4o, gpt-4o-mini: this customer uses the operator's connection"),
+        ("gpt-4o", {"timeout_s": 240.5}, "`options.timeout_s` must be at most 240"),
+        ("gpt-4o", {"max_retries": 6}, "`options.max_retries` must be at most 5"),
+        ("gpt-4o", {"timeout_s": 240, "max_retries": 5}, None),
+    ],
+)
+async def test_the_operators_account_has_bounds(
+    store: MemoryCredentials, clock: ManualClock, model: str, options: dict[str, Any], reason: str | None
+) -> None:
+    """On the operator's account only the listed models run, and only so long and so often; others have no bounds."""
+    named = {"STATIC_CONNECTION": OPERATORS, "ALLOW_STATIC_CONNECTION": "*", "STATIC_MODELS": "gpt-4o, gpt-4o-mini"}
+    connection = await Connections(settings(**named), store, clock=clock).resolve("fabrikam", "default")
+    own = replace(connection, source="key_vault", allowed_models=())
+
+    def use(connection: Connection) -> None:
+        connection.model_for(model)
+        connection.check_options(Options(**options))
+
+    use(own)
+    with pytest.raises(InvalidJob, match=re.escape(reason)) if reason else nullcontext():
+        use(connection)
 
 
 async def test_a_customers_own_connection_replaces_the_static_one(store: MemoryCredentials, clock: ManualClock) -> None:
