@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shared.connections.connection import Connection
 from shared.connections.resolver import Connections
 from shared.contract.job import Options
 from shared.contract.result import ConnectionLabel
