@@ -197,12 +197,12 @@ class Callbacks:
 
 def message_id(record: JobRecord) -> str:
     """
-    Return the `webhook-id` of a job's callback: the same at each try, and different for each customer's job.
+    Return the id of a job's callback: the same at each try, and different for each customer's job.
 
     It is not the job's id: that can contain full stops, and a receiver may serve several customers with equal ids.
     """
     job = f"{record.customer}/{record.job_id}/{rfc3339(record.submitted_at)}"
-    return f"msg_{hashlib.sha256(job.encode()).hexdigest()[:32]}"
+    return hashlib.sha256(job.encode()).hexdigest()[:32]
 
 
 def _decode(body: bytes) -> CallbackMessage | None:

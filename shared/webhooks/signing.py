@@ -40,7 +40,12 @@ made-up names use up neither what Key Vault allows the jobs nor what customers n
 """
 _MAX_SENDERS_NAMES = 1000
 """Names from senders that are remembered: more than can be read within REREAD_S."""
-_SIGNATURE = "webhook-signature"
+_ID, _SIGNATURE = "webhook-id", "webhook-signature"
+_OUTGOING = "callback_"
+"""
+How the `webhook-id` of everything that the app signs begins. The id is signed too, and what begins so does not verify:
+a secret is shared with the customer, so a result could otherwise come back as a webhook.
+"""
 _is_signature = re.compile(r"v1,[A-Za-z0-9+/]{43}=").fullmatch
 """Base64 of an HMAC-SHA256. Other versions of the signature are ignored."""
 _PREFIX = "whsec_"
@@ -94,9 +99,9 @@ class Signing:
         """
         Return whether one of the customer's secrets signed this, with a timestamp within five minutes from now.
 
-        The names of `headers` are in lower case. Raises VaultUnavailable if the secret can't be read.
+        What `sign` has signed does not verify. The names of `headers` are in lower case. Raises VaultUnavailable if the secret can't be read.
         """
-        if not is_name(customer):
+        if not is_name(customer) or headers.get(_ID, "").lstrip().startswith(_OUTGOING):
             return self._verify((), body, headers)
         began = self._clock()
         if self._verify(await self._known_keys(customer), body, headers):
@@ -113,15 +118,17 @@ class Signing:
         """
         Return the headers that sign `body` with all secrets of the customer. Raises NoSigningSecret, VaultUnavailable.
 
-        `message_id` must not contain a full stop: the specification joins the signed parts with them.
+        The `webhook-id` is `callback_` and `message_id`, which must not contain a full stop: the specification joins
+        the signed parts with them.
         """
         entry = await self._cache.get(customer, partial(self._load_known, customer))
         at = now()
         if problem := _problem(entry, at):
             raise NoSigningSecret(problem)
-        signatures = (key.sign(message_id, at, body.decode()) for key in entry.value.keys)
+        webhook_id = f"{_OUTGOING}{message_id}"
+        signatures = (key.sign(webhook_id, at, body.decode()) for key in entry.value.keys)
         return {
-            "webhook-id": message_id,
+            _ID: webhook_id,
             "webhook-timestamp": str(int(at.timestamp())),
             _SIGNATURE: " ".join(signatures),
         }

@@ -57,11 +57,31 @@ async def test_the_result_is_posted_and_signed(customer: Customer, receiver: Rec
     ((headers, body),) = receiver.received
     assert result == body
     assert json.loads(body) == Webhook(secret).verify(body, headers)
-    assert re.fullmatch(r"msg_[0-9a-f]{32}", headers["webhook-id"])
+    assert re.fullmatch(r"callback_[0-9a-f]{32}", headers["webhook-id"])
     assert ("application/json", "customer-ai-jobs") == (headers["content-type"], headers["user-agent"])
     assert {"status": "delivered", "attempts": 1, "last_status": 204} == await status_of(customer, "order.1")
     with pytest.raises(WebhookVerificationError):
         Webhook(new_secret()).verify(body, headers)
+
+
+async def test_a_callback_is_never_a_webhook(customer: Customer, receiver: Receiver):
+    """
+    A callback that is sent back as a webhook, whatever the customer's template makes of results, is a wrong signature:
+    no job, so no further call.
+    """
+    harness = customer.harness
+    template = {"action": "chat", "model": "m", "input": {"prompt": "{{output.text}}"}}
+    container = harness.blobs.get_container_client(harness.environment["TEMPLATES_CONTAINER"])
+    await container.upload_blob(f"{customer.name}/webhook.json", json.dumps(template).encode())
+    await customer.deliver(job_id="echo", output={"callback": receiver.url})
+    (message,) = await take(harness)
+    await harness.services.callbacks.deliver(message)
+    ((headers, body),) = receiver.received
+    lower_case = {name.lower(): value for name, value in headers.items()}
+    response = await send(harness, "POST", f"webhooks/{customer.name}", body=body, headers=lower_case)
+
+    response.assert_problem(401, "unauthorized")
+    assert ([], 1) == (await customer.queued(), len(customer.account.received))
 
 
 async def test_a_failed_and_a_cancelled_job_call_back(customer: Customer, receiver: Receiver):

@@ -187,6 +187,28 @@ async def test_a_callback_is_signed_with_each_secret():
     assert 2 == len(headers["webhook-signature"].split(" "))
 
 
+@pytest.mark.parametrize("webhook_id", ["{id}", " {id}", "{id}.{time}", "{id}.{time}.{body}"])
+async def test_what_the_app_has_signed_is_no_webhook(webhook_id: str):
+    """
+    Everything that `sign` signs has an id that begins `callback_`, and does not verify, however its parts are divided.
+
+    Neither does what the customer signs under such an id. Nothing is read for it.
+    """
+    key, body = new_secret(), b"1700000000.{}"
+    store = Secrets({"acme": key})
+    signing = Signing(store)
+    headers = await signing.sign("acme", "1", body)
+    parts = {"id": headers["webhook-id"], "time": headers["webhook-timestamp"], "body": body.decode()}
+    changed = headers | {"webhook-id": webhook_id.format(**parts)}
+
+    assert "callback_1" == headers["webhook-id"]
+    for text in (body, b"{}"):
+        assert not await signing.verify("acme", text, changed)
+        assert not await signing.verify("acme", text, signed(key, text, webhook_id=changed["webhook-id"].strip()))
+    assert 1 == store.reads
+    assert await signing.verify("acme", body, signed(key, body, webhook_id="recall_callback_1"))
+
+
 @pytest.mark.parametrize("customer", ["", "No Name", "acme--spare", "../acme"])
 async def test_an_invalid_name_is_never_read(customer: str):
     """No secret of another name, such as a connection's, verifies a webhook: False, without a read."""
