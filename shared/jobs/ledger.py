@@ -55,7 +55,14 @@ class Ledger:
         self.lease_s = lease_s
 
     async def claim(
-        self, customer: str, job_id: str, *, fingerprint: str, submitted_at: datetime, action: str = ""
+        self,
+        customer: str,
+        job_id: str,
+        *,
+        fingerprint: str,
+        submitted_at: datetime,
+        action: str = "",
+        callback_url: str | None = None,
     ) -> Lease | FinishedJob:
         """
         Return a lease on the job with that id and fingerprint, or its result if it is done.
@@ -69,6 +76,7 @@ class Ledger:
             "submitted_at": submitted_at,
             "action": action,
             "incarnation": lease.incarnation,
+            **({"callback_url": callback_url} if callback_url else {}),
         }
         values = lease_values(lease, now(), self.lease_s) | fixed
         entry = time_row(customer, job_id, submitted_at)
@@ -93,6 +101,7 @@ class Ledger:
             "action": job.action,
             "model": job.model or "",
             "incarnation": new_incarnation(),
+            **({"callback_url": job.output.callback} if job.output.callback else {}),
         }
         row = Row(job.customer, job_key(job.id), values)
         try:

@@ -18,7 +18,7 @@ _LATEST_MS = 10**14 - 1
 """Milliseconds since 1970, in the year 5138: subtracting from it sorts the newest first."""
 
 State = Literal["queued", "running", "waiting", "cancelled", "done"]
-_CALLBACK_COLUMNS = ("callback_status", "callback_attempts", "callback_last_status", "callback_error")
+_CALLBACK_COLUMNS = ("callback_url", "callback_status", "callback_attempts", "callback_last_status", "callback_error")
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", *_CALLBACK_COLUMNS),
@@ -55,6 +55,8 @@ class JobRecord:
     """Cancelled, although the row may still say `running`: the worker had died."""
     failed_attempts: int = 0
     """See Lease."""
+    callback_url: str = ""
+    """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""
     """Empty if no delivery was tried."""
     callback_attempts: int = 0

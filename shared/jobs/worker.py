@@ -177,6 +177,7 @@ class Worker:
             fingerprint=fingerprint(job),
             submitted_at=delivery.submitted_at,
             action=job.action,
+            callback_url=job.output.callback,
         )
 
     async def _publish(self, job: Job, delivery: Delivery, queue: str, result_body: bytes) -> bytes | None:
@@ -199,7 +200,7 @@ class Worker:
                     raise
                 to_default = True  # the queue may not exist
         if output.callback is not None:
-            message = CallbackMessage(customer=job.customer, job_id=job.id, url=output.callback, first_at=now())
+            message = CallbackMessage(customer=job.customer, job_id=job.id, first_at=now())
             await queues.send(settings.callbacks_queue, encode_callback(message))
         return result_body if to_default else None
 

@@ -145,7 +145,7 @@ class Callbacks:
     async def _find_due(self, message: CallbackMessage) -> JobRecord | None:
         """Return the job's record, or None if this try is not needed any more. Raises StorageUnavailable."""
         record = await self.queries.get(message.customer, message.job_id)
-        if record is not None and record.result_body is not None and _is_due(message, record):
+        if record is not None and record.result_body is not None and record.callback_url and _is_due(message, record):
             return record
         log.info("%s %s", CALLBACK_DROPPED, _label(message))
         return None
@@ -155,7 +155,7 @@ class Callbacks:
         try:
             signature = await self.signing.sign(message.customer, message_id(record), result_body)
             headers = {"content-type": "application/json", **signature}
-            receipt = await self.client.post(message.url, result_body, headers, timeout_s=TIMEOUT_S)
+            receipt = await self.client.post(record.callback_url, result_body, headers, timeout_s=TIMEOUT_S)
         except (NoSigningSecret, ConnectionInvalid) as exc:
             return _TryResult("failed", str(exc))
         except UpstreamError as exc:

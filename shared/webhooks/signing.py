@@ -99,7 +99,8 @@ class Signing:
         """
         Return whether one of the customer's secrets signed this, with a timestamp within five minutes from now.
 
-        What `sign` has signed does not verify. The names of `headers` are in lower case. Raises VaultUnavailable if the secret can't be read.
+        What `sign` has signed does not verify. The names of `headers` are in lower case. Raises VaultUnavailable if
+        the secret can't be read.
         """
         if not is_name(customer) or headers.get(_ID, "").lstrip().startswith(_OUTGOING):
             return self._verify((), body, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from standardwebhooks import WebhookVerificationError
 
+from shared.clock import now, rfc3339
 from shared.connections.store import StoredCredential
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import StorageUnavailable, VaultUnavailable
@@ -70,16 +72,19 @@ class CallbackCase:
     table: MemoryTable
     queues: MemoryQueues
     store: Store
-    url: str
 
     def message(self, **members: Any) -> CallbackMessage:
         """Return the message of the job's first try."""
-        defaults = {"customer": "acme", "job_id": "order.1", "url": self.url, "first_at": datetime.now(UTC)}
+        defaults = {"customer": "acme", "job_id": "order.1", "first_at": datetime.now(UTC)}
         return CallbackMessage(**(defaults | members))
 
     async def deliver(self, **members: Any) -> None:
         """Deliver a message, as the trigger does."""
         await self.callbacks.deliver(encode_callback(self.message(**members)))
+
+    async def set_url(self, url: str) -> None:
+        """Change the address in the job's row."""
+        await self.table.merge(replace(self.table.rows["acme", job_key("order.1")], values={"callback_url": url}))
 
     async def next(self) -> float:
         """Deliver the message that waits in the queue; return the seconds it would have waited."""
@@ -110,13 +115,12 @@ async def case(client: UpstreamClient, receiver: Receiver) -> CallbackCase:
     """The case of one test."""
     table, queues, store = MemoryTable(), MemoryQueues(), Store()
     values = {"state": "done", "attempt": 1, "fingerprint": "h", "submitted_at": SUBMITTED, "result_body": RESULT}
-    await table.insert(Row("acme", job_key("order.1"), values))
+    await table.insert(Row("acme", job_key("order.1"), values | {"callback_url": receiver.url}))
     return CallbackCase(
         Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, Signing(store), client),
         table,
         queues,
         store,
-        receiver.url,
     )
 
 
@@ -217,12 +221,30 @@ async def test_what_can_not_be_posted_fails_at_once(case: CallbackCase, receiver
 
     case.store.value = value
     case = replace(case, callbacks=replace(case.callbacks, signing=Signing(case.store)))  # on another worker
-    await case.deliver(url="https://10.0.0.1/")
+    await case.set_url("https://10.0.0.1/")
+    await case.deliver()
     assert case.record.callback_error.startswith("The `callback` must name a public host in full")
     assert (("failed", 1, 0), [], []) == (case.state, case.waiting, receiver.received)
 
+    await case.set_url(receiver.url)
     await case.deliver()
     assert ("delivered", 1, 204) == case.state
+
+
+async def test_a_message_names_no_address(case: CallbackCase, receiver: Receiver):
+    """
+    Where a result goes stands in the job's row. A message that somebody else wrote has the callback of that very job
+    delivered, or nothing: its own address is ignored, and a job without a callback has none.
+    """
+    forged = {"customer": "acme", "job_id": "order.1", "first_at": rfc3339(now()), "url": "http://127.0.0.1:1/"}
+    await case.callbacks.deliver(json.dumps(forged).encode())
+    assert ("delivered", 1, 204) == case.state
+
+    await case.set_url("")
+    await case.callbacks.deliver(json.dumps(forged | {"attempt": 1}).encode())
+    for wrong in ({"attempt": -100}, {"customer": "acme/x"}, {"job_id": "order.1'"}, {"first_at": "2026-11-20"}):
+        await case.callbacks.deliver(json.dumps(forged | wrong).encode())
+    assert (1, []) == (len(receiver.received), case.waiting)
 
 
 async def test_a_vault_or_storage_that_is_down_costs_no_try(case: CallbackCase, receiver: Receiver):
@@ -249,7 +271,9 @@ async def test_a_crash_between_the_next_try_and_the_record_makes_one_chain(case:
     case.table.faults.append(None)
     await case.deliver()
     row = case.table.rows["acme", job_key("order.1")]
-    forgotten = {name: value for name, value in row.values.items() if not name.startswith("callback")}
+    forgotten = {
+        name: value for name, value in row.values.items() if not name.startswith("callback") or name == "callback_url"
+    }
     case.table.rows["acme", job_key("order.1")] = replace(row, values=forgotten)
     await case.deliver()
     first, second = [body for body, _ in case.queues.sent.pop("callbacks")]
