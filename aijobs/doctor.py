@@ -84,10 +84,9 @@ async def _check_storage(services: Services) -> list[Finding]:
     for name in (
         settings.jobs_queue,
         settings.poison_queue,
-        settings.results_queue,
         settings.callbacks_queue,
         settings.callbacks_poison_queue,
-        *settings.allowed_result_queues,
+        *settings.result_queues(),
     ):
         finding, time = await _check_queue(services, name)
         storage_time = storage_time or time

@@ -44,7 +44,7 @@ async def _submit_one(args: argparse.Namespace) -> int:
     members = _encode_members({"job_id": args.job_id or uuid.uuid4().hex})
     line = Line(1, {**members, **_input_member(args)})
     async with open_services(args.settings) as services:
-        plan = make_plan([line], _defaults(args), "", _output_check(services))
+        plan = make_plan([line], _defaults(args), "", services.outputs.check)
         if plan.errors:
             raise InvalidJob(plan.errors[0][1])
         (planned,) = plan.jobs
@@ -64,7 +64,7 @@ async def _submit_file(args: argparse.Namespace) -> int:
         )
     lines = read_job_file(args.file)
     async with open_services(args.settings) as services:
-        plan = make_plan(lines, _defaults(args), batch, _output_check(services))
+        plan = make_plan(lines, _defaults(args), batch, services.outputs.check)
         if not _report_plan(args, plan):
             return 1
         if args.check:
@@ -162,11 +162,6 @@ class _Run:
 
 def _submissions(services: Services) -> Submissions:
     return Submissions(services.settings, services.ledger, services.queries, services.queues, services.outputs)
-
-
-def _output_check(services: Services) -> Callable[[Job], None]:
-    outputs = services.outputs
-    return lambda job: outputs.check(job.output)
 
 
 def _defaults(args: argparse.Namespace) -> dict[str, str]:

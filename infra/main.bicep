@@ -110,7 +110,7 @@ param allowedEndpointSuffixes string = ''
 @description('ALLOWED_SCOPES: further scopes of Entra tokens that connections may name, separated by commas.')
 param allowedScopes string = ''
 
-@description('ALLOWED_RESULT_QUEUES: further queues that a job may name for its result, separated by commas. They are made.')
+@description('ALLOWED_RESULT_QUEUES: customer=queue pairs, or queues for all, that jobs may name for results, separated by commas. They are made.')
 param allowedResultQueues string = ''
 
 @description('Places the app in a virtual network, with private endpoints for Storage and Key Vault.')
@@ -155,7 +155,10 @@ var packageContainer = 'app-package'
 var jobsQueue = 'jobs'
 var resultsQueue = 'results'
 var callbacksQueue = 'callbacks'
-var moreResultQueues = empty(allowedResultQueues) ? [] : map(split(allowedResultQueues, ','), name => trim(name))
+// An entry is a queue, or a customer=queue pair.
+var moreResultQueues = empty(allowedResultQueues)
+  ? []
+  : map(split(allowedResultQueues, ','), entry => trim(last(split(entry, '='))))
 // The host would create a poison queue when it needs one, but its role covers only queues that exist. A poison queue has
 // a trigger as well, but no poison queue of its own: a message that fails there becomes visible again.
 var queues = union(
@@ -328,7 +331,7 @@ module app 'app/function.bicep' = {
       ALLOWED_ENDPOINT_SUFFIXES: allowedEndpointSuffixes
       ALLOWED_SCOPES: allowedScopes
       ALLOW_PRIVATE_ENDPOINTS: string(allowPrivateEndpoints)
-      ALLOWED_RESULT_QUEUES: join(moreResultQueues, ',')
+      ALLOWED_RESULT_QUEUES: allowedResultQueues
       RESULTS_CONTAINER: resultsContainer
       INPUT_CONTAINERS: join(inputContainers, ',')
       TEMPLATES_CONTAINER: templatesContainer

@@ -7,6 +7,7 @@ A test compares the lists in README.md and local.settings.sample.json with these
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -22,6 +23,7 @@ _NO = {"0", "false", "no", "off"}
 _ALL = {"*", "true", "1"}
 _NONE = {"", "false", "0"}
 _CHOICES = {"http_auth": ("key", "entra")}
+_is_result_queue = re.compile(r"([a-z0-9]+(-[a-z0-9]+)*=)?[a-z0-9]+(-[a-z0-9]+)*").fullmatch
 _RANGES = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
 
 
@@ -68,6 +70,7 @@ class Settings:
     results_queue: str = "results"
     callbacks_queue: str = "callbacks"
     allowed_result_queues: tuple[str, ...] = ()
+    """Queues that jobs may name for their results: `customer=queue` for one customer's, `queue` for everybody's."""
     results_container: str = "results"
     input_containers: tuple[str, ...] = ("inputs",)
     templates_container: str = "templates"
@@ -108,6 +111,12 @@ class Settings:
         """Whether all customers without a connection may use the operator's own."""
         return self.allow_static_connection.strip().lower() in _ALL
 
+    def result_queues(self, customer: str = "") -> tuple[str, ...]:
+        """Return the queues that a job of this customer may name for its result; without a customer: of any."""
+        pairs = (entry.rpartition("=") for entry in self.allowed_result_queues)
+        allowed = (queue for owner, _, queue in pairs if not customer or owner in {"", customer})
+        return tuple(dict.fromkeys((self.results_queue, *allowed)))
+
     def allows_static(self, customer: str) -> bool:
         """Return whether this customer may use the operator's own connection if it has none."""
         if self.static_for_all:
@@ -147,6 +156,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     vault = settings.key_vault_url
     if vault and not vault.lower().startswith("https://"):
         raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
+    for entry in settings.allowed_result_queues:
+        if not _is_result_queue(entry):
+            raise SettingInvalid(
+                "ALLOWED_RESULT_QUEUES must be pairs such as contoso=contoso-results, or queues for all customers, "
+                f"separated by commas: {entry} is neither."
+            )
     jobs, poison, results = settings.jobs_queue, settings.poison_queue, settings.results_queue
     callbacks, dead_callbacks = settings.callbacks_queue, settings.callbacks_poison_queue
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):

@@ -125,7 +125,7 @@ class JobsResource:
         """Raises for every job that the queue would refuse: the same decoders, the same messages."""
         if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > MAX_INPUT_BYTES:
             raise Problem(413, "too_large", f"`input` is larger than {MAX_INPUT_BYTES} bytes.")
-        self.outputs.check(job.output)
+        self.outputs.check(job)
         job_input = action_named(job.action).decode(await self.inputs.load(job))
         if isinstance(job_input, Summarize) and isinstance(job_input.source, BlobName):
             # Whether the blob exists shows when the job runs: nothing of it is needed here.

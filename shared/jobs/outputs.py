@@ -33,12 +33,13 @@ class Outputs:
         self._blobs = blobs
         self._checked_until = float("-inf")
 
-    def check(self, output: Output) -> None:
-        """Raise InvalidJob if a job names a queue, or a callback address, that is not allowed."""
-        if isinstance(output.queue, str) and output.queue not in self._queues():
+    def check(self, job: Job) -> None:
+        """Raise InvalidJob if the job names a queue, or a callback address, that is not allowed to its customer."""
+        output = job.output
+        if isinstance(output.queue, str) and output.queue not in (allowed := self._queues(job.customer)):
             raise InvalidJob(
                 f"`output.queue` {output.queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows "
-                f"{', '.join(self._queues())}."
+                f"{', '.join(allowed)}."
             )
         if output.callback is not None:
             try:
@@ -48,13 +49,13 @@ class Outputs:
             except ConnectionInvalid as exc:
                 raise InvalidJob(str(exc)) from None
 
-    def allowed(self, output: Output) -> Output:
-        """Return the output, or the default one if it is no longer allowed: the job was accepted before."""
+    def allowed(self, job: Job) -> Output:
+        """Return the job's output, or the default one if it is no longer allowed: the job was accepted before."""
         try:
-            self.check(output)
+            self.check(job)
         except InvalidJob:
-            return Output(blob=output.blob)
-        return output
+            return Output(blob=job.output.blob)
+        return job.output
 
     def inline_body(self, job: Job, result: Result) -> bytes | None:
         """Return the result as it is published, or None if it needs a blob."""
@@ -119,7 +120,7 @@ class Outputs:
         )
         return result_body if data is None else data
 
-    def _queues(self) -> tuple[str, ...]:
+    def _queues(self, customer: str) -> tuple[str, ...]:
         settings = self._settings
         own = {
             settings.jobs_queue,
@@ -127,7 +128,7 @@ class Outputs:
             settings.callbacks_queue,
             settings.callbacks_poison_queue,
         }
-        return tuple(name for name in (settings.results_queue, *settings.allowed_result_queues) if name not in own)
+        return tuple(name for name in settings.result_queues(customer) if name not in own)
 
 
 def _shortened(result: Result) -> Result:

@@ -123,7 +123,7 @@ class Worker:
         """Return what the job asks for. Raises InvalidJob, RetryLater if nothing is on record about the job."""
         try:
             action = action_named(job.action)
-            self.services.outputs.check(job.output)
+            self.services.outputs.check(job)
             return DecodedJob(action, action.decode(await self.services.inputs.load(job)))
         except (InvalidJob, RetryLater) as error:
             # A blob may be gone by now, or a queue no longer allowed: a job that is on record ends with its result, or
@@ -190,7 +190,7 @@ class Worker:
 
     async def _send_result(self, job: Job, delivery: Delivery, result_body: bytes) -> bytes | None:
         settings, queues = self.services.settings, self.services.queues
-        output = self.services.outputs.allowed(job.output)
+        output = self.services.outputs.allowed(job)
         to_default = output.queue is True or output.queue == settings.results_queue
         if isinstance(output.queue, str) and not to_default:
             try:

@@ -35,7 +35,7 @@ NAMES = {
     "poison_queue": ("jobs-poison", "", "j-poison"),
     "results_queue": ("results", "r", "r"),
     "callbacks_queue": ("callbacks", "c", "c"),
-    "allowed_result_queues": ((), "x;y", ("x", "y")),
+    "allowed_result_queues": ((), "x;acme=y", ("x", "acme=y")),
     "results_container": ("results", "rc", "rc"),
     "input_containers": (("inputs",), "i1,i2", ("i1", "i2")),
     "jobs_table": ("jobs", "t", "t"),
@@ -81,6 +81,10 @@ INCOMPLETE = (
     "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri "
     "and JobStorage__tableServiceUri must all be set."
 )
+QUEUES = (
+    "ALLOWED_RESULT_QUEUES must be pairs such as contoso=contoso-results, or queues for all customers, separated by "
+    "commas:"
+)
 URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net."
 
 
@@ -106,6 +110,13 @@ URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.az
             for name in ("RESULTS_QUEUE", "CALLBACKS_QUEUE")  # results among the jobs would be read as jobs
             for queue in ("work", "work-poison")
         ),
+        *(
+            (
+                {"ALLOWED_RESULT_QUEUES": f"special, {entry}"},
+                f"{QUEUES} {entry} is neither.",
+            )
+            for entry in ("=q", "acme=", "a=b=c", "Acme=q", "acme=Q", "acme = q", "acme:q", "q_1", "acme--x=q", "*=q")
+        ),
     ],
 )
 def test_invalid_settings_are_refused(environment: dict[str, str], message: str):
@@ -114,6 +125,26 @@ def test_invalid_settings_are_refused(environment: dict[str, str], message: str)
         read_settings(REQUIRED | environment)
 
     assert message == str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("customer", "queues"),
+    [
+        ("acme", ("r", "all", "acme-q")),
+        ("fabrikam", ("r", "all", "fab-q", "shared")),
+        ("contoso", ("r", "all", "shared")),
+        *((name, ("r", "all")) for name in ("acm", "acme2", "acme-q", "all")),
+        ("", ("r", "all", "acme-q", "fab-q", "shared")),
+    ],
+)
+def test_result_queues_belong_to_customers(customer: str, queues: tuple[str, ...]):
+    """A pair allows its queue to its customer's jobs, a queue alone is for all; without a customer, all are listed."""
+    settings = read(
+        RESULTS_QUEUE="r",
+        ALLOWED_RESULT_QUEUES="all,acme=acme-q,fabrikam=fab-q,contoso=shared,fabrikam=shared,acme=all",
+    )
+
+    assert queues == settings.result_queues(customer)
 
 
 @pytest.mark.parametrize(

@@ -118,19 +118,23 @@ async def test_the_largest_result_fits_a_message():
 
 @pytest.mark.parametrize("queue", [True, False, "results", "special", "more"])
 def test_allowed_queues(queue: object):
-    """The results queue and those that the setting names are allowed, and no queue at all."""
-    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,more"), MemoryBlobs())
+    """The results queue, those that the setting names for all or for the customer, and no queue at all, are allowed."""
+    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,acme=more"), MemoryBlobs())
 
-    assert outputs.check(Output(queue=queue)) is None
+    assert outputs.check(job(queue=queue)) is None
 
 
-@pytest.mark.parametrize("queue", ["other", "jobs", "jobs-poison", "callbacks", "special-2"])
+@pytest.mark.parametrize("queue", ["other", "jobs", "jobs-poison", "callbacks", "special-2", "theirs", "acme"])
 def test_other_queues_are_refused(queue: str):
-    """The error lists the queues that are allowed. The app's own queues never are, even if the setting names them."""
-    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,jobs,jobs-poison,callbacks"), MemoryBlobs())
+    """
+    The error lists the queues that the customer may name, and no other customer's. The app's own queues are never
+    among them, even if the setting names them.
+    """
+    names = "special,jobs,jobs-poison,acme=callbacks,acme2=theirs,acm=theirs,fabrikam=acme"
+    outputs = Outputs(settings(ALLOWED_RESULT_QUEUES=names), MemoryBlobs())
 
     with pytest.raises(InvalidJob) as raised:
-        outputs.check(Output(queue=queue))
+        outputs.check(job(queue=queue))
 
     assert (
         f"`output.queue` {queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows results, "
@@ -154,11 +158,11 @@ def test_callbacks_are_under_the_egress_policy(callback: str, allow_local: bool,
 
     if words:
         with pytest.raises(InvalidJob, match=words):
-            outputs.check(Output(callback=callback))
-        assert Output(blob=True) == outputs.allowed(Output(callback=callback, queue="x", blob=True))
+            outputs.check(job(callback=callback))
+        assert Output(blob=True) == outputs.allowed(job(callback=callback, queue="xyz", blob=True))
     else:
-        outputs.check(Output(callback=callback))
-        assert Output(callback=callback) == outputs.allowed(Output(callback=callback))
+        outputs.check(job(callback=callback))
+        assert Output(callback=callback) == outputs.allowed(job(callback=callback))
 
 
 async def test_blobs_are_checked_once_in_a_while(monkeypatch: pytest.MonkeyPatch):
