@@ -306,6 +306,7 @@ module app 'app/function.bicep' = {
       AzureWebJobsStorage__clientId: identity.outputs.clientId
       AzureWebJobsStorage__blobServiceUri: hostStorage.outputs.blobUri
       AzureWebJobsStorage__tableServiceUri: hostStorage.outputs.tableUri
+      FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '16842752' // the largest body that the app takes
       APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
       APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.outputs.clientId};Authorization=AAD'
       JobStorage__credential: 'managedidentity'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
 from typing import AnyStr, Never
 from urllib.parse import quote
 
@@ -14,12 +13,8 @@ _SHORTEST = 4
 _PLACEHOLDER = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+){0,5}")
 """What local servers are given for a key, such as `lm-studio`: words, which no provider makes keys of."""
 _MAX_PLACEHOLDER = 24
-# A run of backslashes is only tried at its start: each start within it would walk to its end again.
-_JSON_ESCAPE = r"(?<!\\)\\+(?:/|u00(2[013-9a-f]|3[a-f]|40|5[bd-f]|60|7[b-e]))"
-"""Characters of keys besides letters and digits; not the quote and the backslash, which JSON itself needs."""
-_IN_TEXT = re.compile(_JSON_ESCAPE, re.IGNORECASE)
-_IN_BYTES = re.compile(_JSON_ESCAPE.encode(), re.IGNORECASE)
-_IN_PATHS = "!$&'()*+,;=:@"
+_JSON_ESCAPED = '"/\\'
+"""Characters that JSON has its own escapes for, of those that keys have."""
 
 
 class Secret:
@@ -66,15 +61,15 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     key = secret.reveal()
     if not _SHORTEST <= len(key) <= len(text) or _is_placeholder(key):
         return text
-    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
-    spellings = dict.fromkeys((key, escaped, quote(key, safe=""), quote(key, safe=_IN_PATHS)))
+    lowered, core = text.lower(), _core(key).lower()
     if isinstance(text, bytes):
-        encoded = [spelling.encode() for spelling in spellings]
-        encoded += [key.encode(encoding) for encoding in ("utf-16-le", "utf-16-be")]
-        return _replace(
-            _unescape(text, key.encode(), _IN_BYTES), encoded, b"***", rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
-        )
-    return _replace(_unescape(text, key, _IN_TEXT), spellings, "***", r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
+        if core.encode() in lowered:  # most texts do not contain it, and need no more
+            text = re.sub(_pattern(key).encode(), b"***", text)
+        for encoding in ("utf-16-le", "utf-16-be"):
+            if core.encode(encoding) in lowered:
+                text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
+        return text
+    return re.sub(_pattern(key), "***", text) if core in lowered else text
 
 
 def _is_placeholder(key: str) -> bool:
@@ -83,24 +78,30 @@ def _is_placeholder(key: str) -> bool:
     return len(key) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(key) is not None
 
 
-def _unescape(text: AnyStr, key: AnyStr, escape: re.Pattern[AnyStr]) -> AnyStr:
-    """Return `text` without its JSON escapes, of any depth, if the key is found that way; else `text` itself."""
-    if key.isalnum() or not escape.search(text):
-        return text
-    unescaped = escape.sub(_character, text)
-    return unescaped if key.lower() in unescaped.lower() else text
+def _core(key: str) -> str:
+    """The longest part of the key that is the same in every encoding. A text without it does not contain the key."""
+    return max(re.findall(r"[A-Za-z0-9]+", key), key=len, default="")
 
 
-def _character(match: re.Match[AnyStr]) -> AnyStr:
-    number, escape = int(match[1] or b"2f", 16), match[0]
-    return escape[:0] + (bytes([number]) if isinstance(escape, bytes) else chr(number))
+def _pattern(key: str) -> str:
+    """A pattern of the key as it is, URL-encoded or JSON-escaped to whatever depth, in any case."""
+    characters = [_spellings(character) for character in key]
+    # A run of backslashes is only tried at its start: each start within it would walk to its end again.
+    characters[0] = rf"(?<!\\){characters[0]}" if not key[0].isalnum() else characters[0]
+    whole = "".join(characters)
+    return f"(?i){whole}" if len(key) >= _SHORT else f"(?i)(?<![A-Za-z0-9]){whole}(?![A-Za-z0-9])"
 
 
-def _replace(text: AnyStr, spellings: Iterable[AnyStr], stars: AnyStr, before: AnyStr, after: AnyStr) -> AnyStr:
-    lowered = text.lower()  # most texts contain no key, which this finds out faster than the substitution
-    for spelling in spellings:
-        if spelling.lower() in lowered:
-            pattern = re.escape(spelling)
-            pattern = before + pattern + after if len(spelling) < _SHORT else pattern
-            text = re.sub(pattern, stars, text, flags=re.IGNORECASE)
-    return text
+def _spellings(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
+    escapes = "".join(rf"\\u{unit:04x}" for unit in _utf_16_units(character)).replace(r"\\", r"\\++", 1)
+    spelled = [re.escape(character), re.escape(quote(character, safe="")), escapes]
+    if character in _JSON_ESCAPED:
+        spelled.insert(0, rf"\\++{re.escape(character)}" if character != "\\" else r"\\++")
+    return f"(?:{'|'.join(dict.fromkeys(spelled))})"
+
+
+def _utf_16_units(character: str) -> list[int]:
+    data = character.encode("utf-16-be")
+    return [int.from_bytes(data[start : start + 2]) for start in range(0, len(data), 2)]

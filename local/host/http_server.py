@@ -8,6 +8,7 @@ As in Core Tools, no key is needed. Knows nothing of the worker: `run` runs a fu
 """
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from local.host.bindings import HTTP_TRIGGER, Function
 from local.host.routes import Routes, read_route
 from local.host.worker import HttpResponse, Invocation
 
-MAX_BODY_SIZE = 100 * 1024 * 1024  # FUNCTIONS_REQUEST_BODY_SIZE_LIMIT's default
+MAX_BODY_SIZE = int(os.environ.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT") or 100 * 1024 * 1024)
 
 _log = logging.getLogger("host.http")
 

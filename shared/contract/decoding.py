@@ -20,14 +20,16 @@ MAX_FOREIGN_CONTAINERS = 2_000_000
 """
 As MAX_CONTAINERS, in a provider's JSON, where they take up to 0.4 GB in Python. Logprobs fill 64 MiB with fewer.
 """
-_MARKS = b'"[{'
-_NO_MARKS = bytes(set(range(256)) - set(_MARKS))
+MAX_MEMBERS = 500_000
+"""Members of all objects in one JSON text."""
+MAX_FOREIGN_MEMBERS = 3_000_000
+"""As MAX_MEMBERS, in a provider's JSON."""
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 # A pair of surrogates, any other escape but of a code unit, or half a pair.
 _ESCAPED_TEXT = re.compile(
     r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
-_STRING_OR_OPENING = re.compile(rb'"[^"]*"?|([^"]+)')
+_STRING_OR_MARKS = re.compile(rb'"[^"]*"?|([^"]+)')
 
 
 def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "", root: str = "The job") -> T:
@@ -36,8 +38,9 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], *, at: str = "", root: str 
 
     Raises InvalidJob, whose message begins with the path of the member at fault.
     """
-    if has_more_containers(bytes(data), MAX_CONTAINERS):
-        raise InvalidJob(f"{f'`{at}`' if at else root} contains more than {MAX_CONTAINERS:,} lists and objects.")
+    excess = find_excess(bytes(data), containers=MAX_CONTAINERS, members=MAX_MEMBERS)
+    if excess:
+        raise InvalidJob(f"{f'`{at}`' if at else root} contains more than {excess}.")
     try:
         return msgspec.json.decode(data, type=kind)
     except UNREADABLE as exc:
@@ -56,8 +59,9 @@ def json_value(data: bytes) -> Any:
     NaN or Infinity, which become None. Half a surrogate pair, which is left if a text was cut within a character, is
     read as U+FFFD.
     """
-    if has_more_containers(data, MAX_FOREIGN_CONTAINERS):
-        raise msgspec.DecodeError(f"The JSON has more than {MAX_FOREIGN_CONTAINERS:,} lists and objects.")
+    excess = find_excess(data, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
+    if excess:
+        raise msgspec.DecodeError(f"The JSON has more than {excess}.")
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -85,17 +89,28 @@ def json_object(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def has_more_containers(data: bytes, limit: int) -> bool:
-    """Whether JSON contains more than `limit` lists and objects. Takes linear time and decodes nothing."""
-    if data.count(b"[") + data.count(b"{") <= limit:
+def find_excess(data: bytes, *, containers: int, members: int) -> str:
+    """
+    Return what JSON has more of than it may, in words; empty if nothing. Decodes nothing, and takes linear time.
+
+    As Python objects, lists, objects and members take many times the memory of their text.
+    """
+    if _has_more(data, b"[{", containers):
+        return f"{containers:,} lists and objects"
+    return f"{members:,} members" if _has_more(data, b":", members) else ""
+
+
+def _has_more(data: bytes, marks: bytes, limit: int) -> bool:
+    """Whether there are more than `limit` of these characters outside strings."""
+    if sum(data.count(mark) for mark in marks) <= limit:
         return False
-    # A text may be full of brackets. Without its escapes a string ends at the next quote; without the two quotes
-    # of what now is empty, or stands side by side, each quote that is left still begins or ends a string, and
-    # between two strings something is opened: the loop is short.
-    marks = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARKS).replace(b'""', b"")
-    opened = 0
-    for match in _STRING_OR_OPENING.finditer(marks):
-        opened += len(match[1] or b"")
-        if opened > limit:
+    # A text may be full of them. Without its escapes a string ends at the next quote; without the two quotes of what
+    # now is empty, or stands side by side, each quote that is left still begins or ends a string.
+    others = bytes(set(range(256)) - {*marks, *b'"'})
+    rest = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, others).replace(b'""', b"")
+    number = 0
+    for match in _STRING_OR_MARKS.finditer(rest):
+        number += len(match[1] or b"")
+        if number > limit:
             return True
     return False

@@ -13,7 +13,7 @@ from shared.settings import Settings, StorageAccount, read_settings
 from tests.support.app_settings import settings_in_code
 from tests.support.doc_samples import ROOT
 
-HOSTS_OWN = {"AzureWebJobsStorage"}
+HOSTS_OWN = {"AzureWebJobsStorage", "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"}
 AZURES_OWN = {"WEBSITE_AUTH_ENABLED"}
 """Set by Azure alone."""
 SAMPLE: dict[str, str] = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]

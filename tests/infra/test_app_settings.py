@@ -27,6 +27,7 @@ def test_every_setting_that_the_code_reads_is_set():
     """
     template, code = set(settings_of_template()), settings_in_code()
     for_host = {"JobStorage__credential", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"}
+    for_host.add("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT")
     connections = set(re.findall(r'connection="(\w+)"', (ROOT / "function_app.py").read_text()))
 
     assert code - set(NOT_SET) == template & code

@@ -19,7 +19,7 @@ from local.vault.server import Vault
 from openapi.document import document
 from shared.connections import probe, secret_cache
 from shared.contract import job as jobs
-from shared.contract.decoding import MAX_CONTAINERS
+from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS
 from shared.contract.documents import API_PREFIX
 from shared.contract.names import JobId, Name
 from shared.http import connections, webhooks
@@ -148,6 +148,7 @@ def test_table_has_the_limits_of_the_code():
     limits = {
         "the body of a job or of a webhook's event": f"{reading.MAX_BODY_BYTES:,} bytes",
         "lists and objects in a body, or in a blob with a job's input": f"{MAX_CONTAINERS:,}",
+        "members of all objects in it": f"{MAX_MEMBERS:,}",
         "a customer's webhook template": f"{webhooks.MAX_TEMPLATE_BYTES:,} bytes",
         "the body of a connection": f"{connections.MAX_SECRET_BYTES:,} bytes",
         "a customer's id, a connection's name": f"{limit_of(Name)} characters",

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.contract.decoding import MAX_FOREIGN_CONTAINERS, json_object, json_value
+from shared.contract.decoding import MAX_FOREIGN_CONTAINERS, MAX_FOREIGN_MEMBERS, json_object, json_value
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,8 @@ def test_json_of_too_many_objects_is_not_decoded():
     with pytest.raises(msgspec.DecodeError, match="2,000,000 lists"):
         json_value(b"[" + b"[]," * limit + b"[]]")
     assert "[" * limit + "[" == json_value(b'"[' + b"[" * limit + b'"')
+    with pytest.raises(msgspec.DecodeError, match="3,000,000 members"):
+        json_value(b'{"a":1' + b',"a":1' * MAX_FOREIGN_MEMBERS + b"}")
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[1]", b'"a"', b"{", b"[" * 100_000, b'{"\\ud8'])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.decoding import has_more_containers
+from shared.contract.decoding import find_excess
 from shared.contract.job import decode_job, named_blob, salvage
 from shared.contract.result import Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob
@@ -87,20 +87,34 @@ def test_bytes_are_a_job_or_chat_or_refused(data: bytes):
     assert len(refused) <= MAX_MESSAGE_CHARS
 
 
+odd_texts = text | st.sampled_from(['"', "\\\\", '\\\\"[', "[{", "{}", ":", '\\":'])
+
+
 @few
 @given(
-    st.recursive(text | st.sampled_from(['"', "\\\\", '\\\\"[', "[{", "{}"]), lambda inner: st.lists(inner, max_size=9))
+    st.recursive(odd_texts, lambda inner: st.lists(inner, max_size=9) | st.dictionaries(odd_texts, inner, max_size=5))
 )
 def test_lists_are_counted_as_they_are_decoded(value: Any):
-    """Whatever brackets, quotes and backslashes texts contain, only lists and objects are counted."""
+    """Whatever brackets, colons, quotes and backslashes texts contain, only lists, objects and members are counted."""
 
-    def count(item: Any) -> int:
-        return 1 + sum(map(count, item)) if isinstance(item, list) else 0
+    def count(item: Any) -> tuple[int, int]:
+        inner = (
+            [count(each) for each in (item.values() if isinstance(item, dict) else item)] if is_container(item) else []
+        )
+        members = len(item) if isinstance(item, dict) else 0
+        return sum(each[0] for each in inner) + is_container(item), sum(each[1] for each in inner) + members
 
-    for limit in range(count(value) + 2):
-        for ascii_only in (True, False):
-            data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
-            assert (count(value) > limit) == has_more_containers(data, limit)
+    containers, members = count(value)
+    for ascii_only in (True, False):
+        data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
+        for limit in range(max(containers, members) + 2):
+            assert (containers > limit) == bool(find_excess(data, containers=limit, members=9999))
+            assert (members > limit) == bool(find_excess(data, containers=9999, members=limit))
+
+
+def is_container(item: Any) -> bool:
+    """Return whether it is a list or an object."""
+    return isinstance(item, list | dict)
 
 
 @few
