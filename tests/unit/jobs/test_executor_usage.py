@@ -7,9 +7,10 @@ import contextlib
 
 import pytest
 
+from shared.jobs.ledger import Ledger
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
-from tests.support.endpoint import Answer, completion, error, reply, reset, truncated
+from tests.support.endpoint import Answer, after, completion, error, reply, reset, truncated
 from tests.support.job_kinds import JOB_KINDS
 from tests.support.workers import Worker
 
@@ -87,3 +88,40 @@ async def crash_in_call(worker: Worker, customer: Customer) -> bytes:
         await running
     await worker.expire_lease(customer, "crashed")
     return body
+
+
+STORED = {"object": "response", "id": "resp_1", "usage": {"input_tokens": 30, "output_tokens": 4, "total_tokens": 34}}
+FETCH = {"action": "raw", "input": {"path": "responses/resp_1", "method": "GET"}}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_stored_response_is_recorded_once(worker: Worker, monkeypatch: pytest.MonkeyPatch, at_once: bool):
+    """However often it is fetched, and if two jobs fetch it at the same time, its tokens are on record once."""
+    customer = worker.customer()
+    pending = reply(STORED | {"status": "queued", "usage": None})
+    customer.account.will_answer(pending, pending, *[reply(STORED)] * 3)
+    if at_once:  # neither sees what the other writes
+        monkeypatch.setattr(Ledger, "is_metered", never)
+
+    created = await worker.run(customer, action="raw", input={"path": "responses", "json": {"background": True}})
+    fetched = [await worker.run(customer, **FETCH, job_id=f"fetch-{number}") for number in range(4)]
+
+    assert {"succeeded"} == {result["status"] for result in [created, *fetched]}
+    assert [("answered", 0, 34), ("answered", 1, 0)] == worker.outcomes(customer)
+    assert [None, 30] == [result["usage"]["input_tokens"] for result in fetched[:2]]
+
+
+async def never(*_: object) -> bool:
+    """Return False."""
+    return False
+
+
+async def test_a_stored_response_whose_job_was_lost_is_recorded_once(worker: Worker):
+    """If the job that created it lost its lease, its record and a later fetch's don't both count."""
+    customer = worker.customer()
+    customer.account.will_answer(after(lambda: worker.take_over(customer, "slow"), reply(STORED)), reply(STORED))
+
+    assert await worker.deliver(customer, action="raw", input={"path": "responses", "json": {}}, job_id="slow") is None
+    await worker.run(customer, **FETCH)
+
+    assert [("lost", 1, 34)] == worker.outcomes(customer)
