@@ -33,7 +33,7 @@ _EVERY_ERROR = {500: "`internal`: a fault in the app; the app's log describes it
 _GUARDED_ERRORS = {
     401: "`unauthorized`: the request has no valid token. If it lacks a function key, or has a wrong one, Azure's host "
     "responds by itself, without a body.",
-    403: "`forbidden`: the token lacks the role, or is tied to another customer.",
+    403: "`forbidden`: the token lacks the role, is tied to another customer, or reaches none.",
     503: "`unavailable`: Storage or Key Vault does not respond.",
 }
 _DESCRIPTION = """\

@@ -17,7 +17,8 @@ from shared.http.request_parsing import MAX_WAIT_S
 _WAIT = Parameter(
     "Prefer",
     "header",
-    f"`wait=N` (RFC 7240): wait up to N seconds for the result, {MAX_WAIT_S:g} at most.",
+    f"`wait=N` (RFC 7240): wait up to N seconds for the result, {MAX_WAIT_S:g} at most. Ignored for a caller that "
+    "lacks the role Jobs.Read, and on webhooks if callers have tokens.",
     {"type": "string", "examples": ["wait=30"]},
 )
 _SIGNATURE = (
@@ -106,7 +107,8 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
     "receive_webhook": Operation(
         "Submits a job that is signed with the customer's secret as the Standard Webhooks specification says. The body "
         "is a job without `customer`, or with the customer of the path; or a CloudEvent whose `data` is a job; or any "
-        "event, if the customer has a template. The same `webhook-id` again returns the same job.",
+        "event, if the customer has a template. The same `webhook-id` again returns the same job. An id that begins "
+        "`callback_`, as those of the app's own messages do, is refused like a wrong signature.",
         {202: _ACCEPTED, 200: _RESULT},
         {
             **_REJECTED,

@@ -18,8 +18,8 @@ from shared.settings import Settings
 from shared.telemetry.base import SILENT, Telemetry
 
 Handler = Callable[[Request, Caller], Awaitable[Response]]
-_HEADERS = {"X-Content-Type-Options": "nosniff"}
-"""Of every response."""
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Of every response, unless it says otherwise: no cache keeps customers' data."""
 
 log = logging.getLogger("customer_ai_jobs")
 

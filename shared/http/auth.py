@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from shared.contract.names import NAME_RULE, is_name
 from shared.http.problems import Problem, not_found
 from shared.http.routes import Role
 from shared.settings import Settings
@@ -31,30 +32,37 @@ class Caller:
     roles: frozenset[str] | None = None
     """None: may do everything."""
     customer: str | None = None
-    """The one customer that the caller is tied to; None: may act for every customer."""
+    """The one customer that the caller is tied to; None: to none, so it needs the role Customers.All."""
+
+    def has_role(self, role: Role) -> bool:
+        """Whether the caller may do what needs this role."""
+        return self.roles is None or role in self.roles
 
     def check_role(self, role: Role) -> None:
         """Raises Problem 403."""
-        if self.roles is not None and role not in self.roles:
+        if not self.has_role(role):
             raise Problem(403, "forbidden", f"The token lacks the role {role}, which this request needs.")
 
     def check_reads(self, customer: str, what: str) -> None:
         """Raises Problem 404 for what another customer has, in the words for what does not exist."""
-        if self.customer is not None and customer != self.customer:
+        if not self._reaches(customer):
             raise not_found(what)
 
     def check_writes(self, customer: str) -> None:
         """Raises Problem 403."""
-        if self.customer is not None and customer != self.customer:
+        if not self._reaches(customer):
             raise Problem(403, "forbidden", "The token is tied to another customer.")
+
+    def _reaches(self, customer: str) -> bool:
+        return self.has_role("Customers.All") if self.customer is None else customer == self.customer
 
 
 def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
     """
     The sender of a request with these headers.
 
-    Raises Problem: 401 if nobody is signed in, 503 if the authentication that the settings name is not in front of
-    the app.
+    Raises Problem: 401 if nobody is signed in, 403 if the token reaches no customer, 503 if the authentication that the
+    settings name is not in front of the app.
     """
     if settings.http_auth == "key":
         return Caller()
@@ -66,13 +74,17 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
     # In any case: a claim that is overlooked would leave the caller tied to nobody.
     claim = settings.entra_customer_claim.casefold()
     values = [value for name, value in claims if name.casefold() == claim]
-    if not all(isinstance(value, str) for value in values):
-        # Ignored, it would tie the caller to nobody, and so let it see every customer.
-        raise Problem(403, "forbidden", "The token names its customer with a value that is not a string.")
+    if not all(is_name(value) for value in values):
+        # Ignored, it would tie the caller to nobody, and Customers.All would let it see every customer.
+        raise Problem(403, "forbidden", f"The token's claim {settings.entra_customer_claim} is not {NAME_RULE}.")
     customers = set(values)
     if len(customers) > 1:
         raise Problem(403, "forbidden", "The token names more than one customer.")
-    return Caller(roles, next(iter(customers), None))
+    caller = Caller(roles, next(iter(customers), None))
+    if caller.customer is None and not caller.has_role("Customers.All"):
+        message = f"The token reaches no customer: it needs the claim {settings.entra_customer_claim}, or the role "
+        raise Problem(403, "forbidden", f"{message}Customers.All.")
+    return caller
 
 
 def _claims(principal: str) -> list[tuple[str, Any]]:

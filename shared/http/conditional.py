@@ -15,7 +15,7 @@ _NOT_MODIFIED = 304
 
 def with_etag(request: Request, response: Response) -> Response:
     """The response with an `ETag` over its body, or 304 without a body if `If-None-Match` names that tag."""
-    headers = {**response.headers, "ETag": quote_etag(_etag(response)), "Cache-Control": "private, no-cache"}
+    headers = {**response.headers, "ETag": quote_etag(_etag(response))}
     if _is_excluded(request, response):
         return Response(_NOT_MODIFIED, b"", response.media_type, headers)
     return replace(response, headers=headers)

@@ -34,7 +34,7 @@ from shared.http.conditional import has_precondition, meets_preconditions, with_
 from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
-from shared.http.request_parsing import check_body
+from shared.http.request_parsing import check_body, check_media_type
 from shared.secret import Secret
 
 MAX_SECRET_BYTES = 25 * 1024
@@ -168,6 +168,7 @@ def _read_record(request: Request) -> Secret:
 
 
 def _read_test_request(request: Request) -> ConnectionTestRequest:
+    check_media_type(request)
     if not request.body and "transfer-encoding" not in request.headers:
         return ConnectionTestRequest()
     check_body(request)

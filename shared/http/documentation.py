@@ -18,6 +18,8 @@ from shared.http.conditional import with_etag
 from shared.http.messages import JSON, Request, Response
 
 _FOLDER = Path(__file__).parent / "static"
+_CACHED = {"Cache-Control": "no-cache"}
+"""Nothing in them is a customer's: everybody may keep them, and asks with the ETag whether they have changed."""
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -36,13 +38,13 @@ class DocumentationResource:
 
 @cache
 def _openapi() -> Response:
-    return Response(200, (_FOLDER / "openapi.json").read_bytes(), JSON)
+    return Response(200, (_FOLDER / "openapi.json").read_bytes(), JSON, _CACHED)
 
 
 @cache
 def _page() -> Response:
     page = (_FOLDER / "docs.html").read_bytes()
-    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
+    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer", **_CACHED}
     return Response(200, page, "text/html; charset=utf-8", headers)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.actions.base import action_named
-from shared.contract.documents import ENDED, STATES, JobPage
+from shared.contract.documents import ENDED, STATES, JobDocument, JobPage
 from shared.contract.job import Job, decode_job, named_blob
 from shared.contract.names import BlobName, is_job_id, is_name
 from shared.contract.result import Result
@@ -53,11 +53,15 @@ class JobsResource:
         check_body(request, code="invalid_job")
         job = decode_job(request.body, default_id=uuid.uuid4().hex)
         caller.check_writes(job.customer)
-        return await self.accept(request, job)
+        return await self.accept(request, job, reads_results=caller.has_role("Jobs.Read"))
 
-    async def accept(self, request: Request, job: Job) -> Response:
-        """Check, record and queue a decoded job, wherever it came from. The response is that of `submit`."""
-        wait_s = read_wait(request)
+    async def accept(self, request: Request, job: Job, *, reads_results: bool) -> Response:
+        """
+        Check, record and queue a decoded job, wherever it came from. The response is that of `submit`.
+
+        A sender that reads no results does not get this one either: `Prefer: wait` is ignored.
+        """
+        wait_s = read_wait(request) if reads_results else None
         try:
             await self._check(job)
         except (InvalidJob, RetryLater):
@@ -75,7 +79,7 @@ class JobsResource:
                 if record.result_body is not None:
                     return await self._result(record, record.result_body, {"Preference-Applied": f"wait={wait_s:g}"})
         headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}
-        return json_response(document_of(record), status=202, headers=headers)
+        return json_response(_document(record, reads_results), status=202, headers=headers)
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /jobs/{customer}/{job_id}`."""
@@ -96,7 +100,7 @@ class JobsResource:
         state = await self.updates.cancel(record.customer, record.job_id)
         if state is None:
             raise not_found("job")
-        document = document_of(await self._find(request, caller))
+        document = _document(await self._find(request, caller), caller.has_role("Jobs.Read"))
         if state != "cancelled" and document.status != "cancelled":
             reason = "is running" if state == "running" else "has ended"
             raise Problem(409, "conflict", f"The job {reason}: only a job that has not started can be cancelled.")
@@ -156,6 +160,12 @@ class JobsResource:
         if result.output is None and result.output_blob is not None:
             body = await self.outputs.read_result(result, body)
         return Response(200, body, headers={**headers, "Content-Location": f"{job_path(record)}/result"})
+
+
+def _document(record: JobRecord, reads_results: bool) -> JobDocument:
+    """The status document, without the error, a part of the result, for a sender that reads no results."""
+    document = document_of(record)
+    return document if reads_results else msgspec.structs.replace(document, error=None)
 
 
 def _has_status(record: JobRecord, status: str | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from shared.http.messages import JSON, Request
+import re
+
+from shared.http.messages import Request
 from shared.http.problems import Problem, invalid_request
 from shared.jobs.inputs import MAX_INPUT_BYTES
 
@@ -11,6 +13,8 @@ MAX_BODY_BYTES = MAX_INPUT_BYTES + 65_536
 MAX_WAIT_S = 200.0
 """The limit of `Prefer: wait`. Azure's front end gives up after 230 s (functions-scale, "Timeout")."""
 _MAX_DIGITS = 9
+# `application/json`, or a type that ends in `+json`, as CloudEvents has (RFC 6839); no list of types.
+_is_json = re.compile(r"(application/|[a-z0-9!#$&^_.-]+/[a-z0-9!#$&^_.+-]+\+)json", re.IGNORECASE).fullmatch
 
 
 def check_body(request: Request, *, code: str = "invalid_request") -> None:
@@ -19,12 +23,23 @@ def check_body(request: Request, *, code: str = "invalid_request") -> None:
         raise Problem(413, "too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "unsupported_media_type", "The body must not be compressed.")
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if media_type != JSON and not media_type.endswith("+json"):
-        raise Problem(415, "unsupported_media_type", "The body must be application/json.")
+    check_media_type(request)
     if not request.body:
         # Azure's host reads a body only if the request has its length (its GrpcMessageConversionExtensions).
         raise Problem(400, code, "The body is empty: send it with Content-Length, not in chunks.")
+
+
+def check_media_type(request: Request) -> None:
+    """
+    Raises Problem 415 for a body that is not declared as JSON, and for another type without a body.
+
+    A browser asks before it sends another site what is declared as JSON. Anything else, also a body without a type, any
+    page can have it send in the name of its reader.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if not _is_json(media_type) and (media_type or request.body):
+        message = "The body must be application/json, or of a type that ends in +json: set the header `Content-Type`."
+        raise Problem(415, "unsupported_media_type", message)
 
 
 def read_wait(request: Request) -> float | None:

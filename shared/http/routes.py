@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write"]
+Role = Literal["Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write", "Customers.All"]
+"""The roles of Entra tokens. None includes another."""
 
 
 @dataclass(frozen=True, slots=True)

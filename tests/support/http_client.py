@@ -17,6 +17,10 @@ HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [
 """The app's routes, as the local host matches them by method and path."""
 
 
+DOCUMENTATION = {"openapi", "docs"}
+"""Routes without customers' data."""
+
+
 @dataclass(frozen=True)
 class HttpResponse:
     """A response."""
@@ -47,14 +51,24 @@ async def send(
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
-    """The response to a request below `/api`. Fails if no route matches it."""
+    """
+    The response to a request below `/api`. Fails if no route matches it.
+
+    A body is JSON unless a header says otherwise; an empty `content-type` is not sent. Fails if a cache may keep the
+    response, unless it is the documentation.
+    """
     match = HOST_ROUTES.find(method, f"{API_PREFIX}/{path}")
     assert match is not None, f"no route matches {method} {path}"
     name, params = match
     content = body if json_body is None else json.dumps(json_body).encode()
-    lower_case = {name.lower(): value for name, value in (headers or {}).items()}
+    lower_case = {"content-type": "application/json"} if content else {}
+    lower_case |= {name.lower(): value for name, value in (headers or {}).items()}
+    if not lower_case.get("content-type"):
+        lower_case.pop("content-type", None)
     request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lower_case, content)
     response = await harness.services.http.handle(name, request)
+    caching = "no-cache" if name in DOCUMENTATION else "no-store"
+    assert caching == response.headers["Cache-Control"], f"a cache may keep the response of {name}"
     return HttpResponse(response.status, response.body, response.media_type, response.headers)
 
 

@@ -1,4 +1,4 @@
-"""Tokens that are tied to a customer: what another customer has looks as if it did not exist."""
+"""Tokens: what another customer has looks as if it did not exist, and a result needs the role Jobs.Read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest_asyncio
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.http.routes import ROUTES, Route
-from tests.support.endpoint import Endpoint
+from tests.support.endpoint import Endpoint, error
 from tests.support.harness import Customer, Harness, open_harness
-from tests.support.http_client import HttpResponse, send
+from tests.support.http_client import HttpResponse, run_queue, send
 from tests.support.principals import token
+from tests.support.signatures import new_secret
+from tests.support.webhook_sender import Sender
 
 WRITES = {"put_connection", "delete_connection", "test_connection"}
 
@@ -76,3 +78,65 @@ async def test_a_tied_token_submits_for_its_customer_alone(entra: Harness, two_c
 
     assert (202, 403, "forbidden") == (accepted.status, refused.status, refused.json["code"])
     assert [] == [row for row in await other.rows() if row["RowKey"] == "j_new"]
+
+
+WAIT = {"prefer": "wait=1"}
+ENDS = {"an answer": None, "an error": error(400, message="MARKED, said the endpoint.")}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("again", [{}, WAIT], ids=["at once", "with a wait"])
+async def test_a_result_needs_the_role_for_it(entra: Harness, end: str, again: dict[str, str]):
+    """
+    Who may only submit gets the status of a job, submitted for the first time or again, and nothing of its result: the
+    answer, or what the endpoint says. `Prefer: wait` is ignored, and nothing waits.
+    """
+    customer = entra.customer()
+    customer.account.will_answer(*filter(None, [ENDS[end]]))
+    submit = token("Jobs.Submit", customer=customer.name)
+    both = token("Jobs.Submit", "Jobs.Read", customer=customer.name)
+    job = customer.job(job_id="secret")
+    responses = [await send(entra, "POST", "jobs", json_body=job, headers=submit | WAIT)]
+    (result,) = await run_queue(customer)
+    responses += [await send(entra, "POST", "jobs", json_body=job, headers=submit | again)]
+    status, answer = [await send(entra, "POST", "jobs", json_body=job, headers=both | more) for more in ({}, WAIT)]
+
+    secret_text = str(result["output"]["text"] if end == "an answer" else result["error"]["message"])
+    assert [(202, "queued"), (202, result["status"])] == [(each.status, each.json["status"]) for each in responses]
+    for response in responses:
+        assert "error" not in response.json
+        assert secret_text.encode() not in response.body
+        assert "Preference-Applied" not in response.headers
+    assert (202, result.get("error")) == (status.status, status.json.get("error"))
+    assert (200, result) == (answer.status, answer.json)
+    for path in (f"jobs/{customer.name}/secret/result", f"jobs/{customer.name}/secret"):
+        (await send(entra, "GET", path, headers=submit)).assert_problem(403, "forbidden", "Jobs.Read")
+
+
+async def test_a_cancellation_does_not_report_why_a_job_waits(entra: Harness):
+    """Why a job waits is the endpoint's sentence, which needs the role for results."""
+    seen = []
+    for roles in (("Jobs.Submit",), ("Jobs.Submit", "Jobs.Read")):
+        customer = entra.customer()
+        customer.account.will_answer(error(429, message="MARKED", retry_after="3600"))
+        assert await customer.deliver(job_id="slow") is None
+        headers = token(*roles, customer=customer.name)
+        cancelled = await send(entra, "DELETE", f"jobs/{customer.name}/slow", headers=headers)
+        assert (200, "cancelled") == (cancelled.status, cancelled.json["status"])
+        seen.append("MARKED" in cancelled.body.decode())
+    await entra.messages(entra.environment["JOBS_QUEUE"])
+
+    assert [False, True] == seen
+
+
+async def test_a_signature_reads_no_result(entra: Harness):
+    """With tokens, who signs webhooks gets the job's status and no result, however often the webhook is sent."""
+    customer, secret = entra.customer(), new_secret()
+    entra.put_secret(f"webhook--{customer.name}", secret)
+    sender = Sender(customer, secret)
+    first = await sender.send(sender.job(), headers=WAIT)
+    (result,) = await run_queue(customer)
+    again = await sender.send(sender.job(), headers=WAIT)
+
+    assert [(202, "queued"), (202, "succeeded")] == [(each.status, each.json["status"]) for each in (first, again)]
+    assert result["output"]["text"].encode() not in again.body

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from shared.contract.decoding import MAX_CONTAINERS
 from shared.http.request_parsing import MAX_BODY_BYTES
+from shared.http.routes import ROUTES, Route
 from shared.jobs.inputs import MAX_INPUT_BYTES
 from tests.support.harness import Customer, Harness
 from tests.support.http_client import post, send
 
+NOT_JSON = (
+    *("", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "application/xml"),
+    *(
+        "text/plain; charset=utf-7",
+        "text/plain;a=application/json",
+        "text/plain, application/json",
+        "text/plain,a/b+json",
+    ),
+    *("application/json2", "text/json", "application/jsonl", "application/json+x", "+json", "json", "/json", "a/+json"),
+)
+"""Types of a body that is not declared as JSON, among them what a browser sends to another site without asking it."""
+JSON_TYPES = (
+    *(
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/cloudevents+json",
+        "application/vnd.x.v1+json",
+    ),
+    "application/json ;charset=latin-1",
+)
 LISTS = b"[]," * 200_000 + b"[]"
 TOO_MANY = "more than 200,000 lists and objects"
 
@@ -32,15 +54,15 @@ TOO_MANY = "more than 200,000 lists and objects"
         (b'{"options": {"timeout_s": 1e999}}', {}, 400, "number out of range"),
         (b"{}", {"content-type": "application/json; charset=latin-1"}, 400, "is missing"),
         *((b"{}", {"content-encoding": text}, 415, "compressed") for text in ("gzip", "compress")),
-        (b"a=b", {"content-type": "application/x-www-form-urlencoded"}, 415, "application/json"),
-        (b"<job/>", {"content-type": "application/xml"}, 415, "application/json"),
-        (b"{}", {"content-type": "text/plain; charset=utf-7"}, 415, "application/json"),
+        *((b"{}", {"content-type": text}, 415, "must be application/json") for text in NOT_JSON),
+        *((b"", {"content-type": text}, 415, "must be application/json") for text in NOT_JSON if text),
+        *((b"{}", {"content-type": text}, 400, "is missing") for text in JSON_TYPES),
         (b'{"input":{"prompt":"x","parameters":{"stop":[%s]}}}' % LISTS, {}, 400, TOO_MANY),
         (b'{"metadata":[%s]}' % LISTS.replace(b"[]", b"{}"), {}, 400, TOO_MANY),
         (b'{"input":{"json":[%s]}}' % LISTS.replace(b"[]", b'["["]'), {}, 400, TOO_MANY),
         (LISTS, {}, 400, TOO_MANY),
     ],
-    ids=range(21),
+    ids=itertools.count(),
 )
 async def test_a_body_that_is_no_job_is_refused(
     harness: Harness, body: bytes, headers: dict[str, str], status: int, message: str
@@ -53,6 +75,18 @@ async def test_a_body_that_is_no_job_is_refused(
 
     code = {400: "invalid_job", 413: "too_large", 415: "unsupported_media_type"}[status]
     refused.assert_problem(status, code, message)
+
+
+@pytest.mark.parametrize(
+    "route", [each for each in ROUTES if each.method in {"POST", "PUT"}], ids=lambda each: each.name
+)
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+async def test_every_body_is_declared_as_json(harness: Harness, route: Route, media_type: str):
+    """On each route that takes a body: a browser would send anything else in the name of a signed-in reader."""
+    path = route.path.format(customer=harness.customer().name, name="default")
+    refused = await send(harness, route.method, path, body=b"{}", headers={"content-type": media_type})
+
+    refused.assert_problem(415, "unsupported_media_type", "must be application/json")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,16 +11,17 @@ from shared.http.app import HttpApp
 from shared.http.auth import Caller, read_caller
 from shared.http.messages import Request, Response
 from shared.http.problems import Problem
-from shared.http.routes import ROUTES, Route
+from shared.http.routes import ROUTES, Role, Route
 from shared.settings import Settings, read_settings
 from tests.support.principals import encoded, token
 
 KEY = read_settings({"JobStorage": "x"})
 UNPROTECTED = read_settings({"JobStorage": "x", "HTTP_AUTH": "entra"})
-ROLES = ("Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write")
+ROLES = get_args(Role)
 GUARDED = [route for route in ROUTES if route.role is not None]
 LONG_ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
 READER = {"typ": "roles", "val": "Jobs.Read"}
+ALL = {"typ": "roles", "val": "Customers.All"}
 
 
 def entra(customer_claim: str = "customer") -> Settings:
@@ -58,12 +59,25 @@ async def test_each_route_has_its_guard(route: Route):
         assert (200, Caller()) == await call(KEY, route, headers)
     assert (401, "unauthorized") == await call(entra(), route, {})
     for role in ROLES:
-        expected = (200, Caller(frozenset({role}))) if role == route.role else (403, "forbidden")
+        expected = (200, Caller(frozenset({role}), "acme")) if role == route.role else (403, "forbidden")
         for typ in ("roles", LONG_ROLE):
-            assert expected == await call(entra(), route, token(role, typ=typ))
+            assert expected == await call(entra(), route, token(role, typ=typ, customer="acme"))
     others = [role for role in ROLES if role != route.role]
+    assert (403, "forbidden") == await call(entra(), route, token(*others, customer="acme"))
+    assert (403, "forbidden") == await call(entra(), route, token(*ROLES, typ="groups", customer="acme"))
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_a_token_without_a_customer_reaches_nobody(route: Route):
+    """Without the claim, all other roles together give access to no customer; Customers.All gives it, to every one."""
+    others = [role for role in ROLES if role != "Customers.All"]
+    everything = (200, Caller(frozenset({"Customers.All", route.role})))
+
     assert (403, "forbidden") == await call(entra(), route, token(*others))
-    assert (403, "forbidden") == await call(entra(), route, token(*ROLES, typ="groups"))
+    assert (403, "forbidden") == await call(entra("extn.customer"), route, token(*others, customer="acme"))
+    assert everything == await call(entra(), route, token("Customers.All", str(route.role)))
+    with pytest.raises(Problem, match=r"needs the claim customer, or the role Customers\.All"):
+        read_caller(token(*others), entra())
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
@@ -115,17 +129,27 @@ def test_an_invalid_principal_is_refused(headers: dict[str, str]):
 def test_an_invalid_role_claim_is_ignored(claim: dict[str, Any]):
     """A claim of another form is not a role: 403, as without it."""
     with pytest.raises(Problem) as refused:
-        read_caller(encoded({"claims": [claim]}), entra()).check_role("Jobs.Read")
+        read_caller(encoded({"claims": [claim, {"typ": "customer", "val": "acme"}]}), entra()).check_role("Jobs.Read")
 
     assert (403, "forbidden") == (refused.value.status, refused.value.code)
 
 
-@pytest.mark.parametrize("value", [{"val": None}, {"val": ["a"]}, {"val": 7}, {"val": {}}, {"val": True}, {}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            {"val": value}
+            for value in (None, ["a"], 7, {}, True, "", " ", "Contoso", "contoso ", "*", "a--b", "a" * 51)
+        ),
+        {},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("others", [[], [{"typ": "customer", "val": "contoso"}]], ids=["alone", "beside a valid one"])
-def test_a_customer_claim_that_is_not_a_string_is_refused(value: dict[str, Any], others: list[Any]):
-    """An invalid claim does not give the caller access to every customer: 403."""
-    with pytest.raises(Problem) as refused:
-        read_caller(encoded({"claims": [READER, *others, {"typ": "customer", **value}]}), entra())
+def test_a_customer_claim_that_is_no_customers_id_is_refused(value: dict[str, Any], others: list[Any]):
+    """An invalid claim does not give the caller access to every customer, whatever its roles: 403."""
+    with pytest.raises(Problem, match="claim customer is not 1 to 50 lower-case letters") as refused:
+        read_caller(encoded({"claims": [READER, ALL, *others, {"typ": "customer", **value}]}), entra())
 
     assert (403, "forbidden") == (refused.value.status, refused.value.code)
 
@@ -143,9 +167,11 @@ def test_a_customer_claim_that_is_not_a_string_is_refused(value: dict[str, Any],
 )
 def test_the_setting_names_the_customer_claim(setting: str, claims: list[tuple[str, str]], customer: str | None):
     """Neither in a token nor in the setting is its name case-sensitive: no spelling gives access to all."""
-    principal = {"claims": [READER, *({"typ": typ, "val": value} for typ, value in claims)]}
+    principal = {"claims": [READER, ALL, *({"typ": typ, "val": value} for typ, value in claims)]}
 
-    assert Caller(frozenset({"Jobs.Read"}), customer) == read_caller(encoded(principal), entra(setting))
+    assert Caller(frozenset({"Jobs.Read", "Customers.All"}), customer) == read_caller(
+        encoded(principal), entra(setting)
+    )
 
 
 def test_a_token_with_two_customers_is_refused():
@@ -159,15 +185,17 @@ def test_a_token_with_two_customers_is_refused():
 
 def test_a_tied_caller_acts_for_its_customer_alone():
     """What another customer has is not found, in the words for what does not exist; changes are forbidden: 403."""
-    tied = Caller(frozenset(), "contoso")
-    for caller, customer in ((Caller(), "fabrikam"), (Caller(frozenset()), "fabrikam"), (tied, "contoso")):
+    operator = Caller(frozenset({"Customers.All"}))
+    tied = [Caller(roles, "contoso") for roles in (frozenset(), frozenset({"Customers.All"}))]
+    for caller, customer in ((Caller(), "fabrikam"), (operator, "fabrikam"), *((each, "contoso") for each in tied)):
         caller.check_reads(customer, "job")
         caller.check_writes(customer)
 
-    with pytest.raises(Problem, match="There is no such job") as hidden:
-        tied.check_reads("fabrikam", "job")
-    with pytest.raises(Problem, match="another customer") as forbidden:
-        tied.check_writes("fabrikam")
-    assert [(404, "not_found"), (403, "forbidden")] == [
-        (each.value.status, each.value.code) for each in (hidden, forbidden)
-    ]
+    for caller in (*tied, Caller(frozenset(ROLES) - {"Customers.All"})):
+        with pytest.raises(Problem, match="There is no such job") as hidden:
+            caller.check_reads("fabrikam", "job")
+        with pytest.raises(Problem, match="another customer") as forbidden:
+            caller.check_writes("fabrikam")
+        assert [(404, "not_found"), (403, "forbidden")] == [
+            (each.value.status, each.value.code) for each in (hidden, forbidden)
+        ]

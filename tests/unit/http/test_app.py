@@ -1,0 +1,48 @@
+"""What the HTTP app adds to every response, and what it refuses on every route."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.http.app import HttpApp
+from shared.http.auth import Caller
+from shared.http.documentation import DocumentationResource
+from shared.http.messages import Request, Response
+from shared.http.problems import not_found
+from shared.http.routes import ROUTES, Route
+from shared.settings import read_settings
+
+KEY = read_settings({"JobStorage": "x"})
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        *(Response(status, headers={"ETag": "x"}) for status in (200, 201, 202, 204, 304)),
+        *(not_found("job"), InvalidJob("x"), StorageUnavailable("x"), ValueError("x")),
+    ],
+    ids=repr,
+)
+async def test_no_cache_keeps_a_response(route: Route, outcome: Response | Exception):
+    """Whatever a route responds, its response is stored by nobody and is what its media type says."""
+
+    async def handler(_: Request, __: Caller) -> Response:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    response = await HttpApp(KEY, {route.name: handler}).handle(route.name, Request(route.method, ""))
+
+    assert ("no-store", "nosniff") == tuple(
+        response.headers[name] for name in ("Cache-Control", "X-Content-Type-Options")
+    )
+
+
+async def test_the_documentation_may_be_kept():
+    """It has no customers' data, and an ETag that says whether it has changed."""
+    resource = DocumentationResource()
+    for name, handler in (("openapi", resource.openapi), ("docs", resource.page)):
+        response = await HttpApp(KEY, {name: handler}).handle(name, Request("GET", ""))
+        assert "no-cache" == response.headers["Cache-Control"]
