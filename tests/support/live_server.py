@@ -47,7 +47,8 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
         )
         try:
             (match,) = await process.ready([r"^host ready (\S+)"], within=90)
-            async with httpx.AsyncClient(base_url=match[1], trust_env=False, timeout=90) as http:
+            json = {"Content-Type": "application/json"}  # of bodies that a test sends as bytes
+            async with httpx.AsyncClient(base_url=match[1], headers=json, trust_env=False, timeout=90) as http:
                 yield LiveServer(harness, match[1], http, lines)
         finally:
             await process.stop()
