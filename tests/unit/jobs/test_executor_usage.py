@@ -101,7 +101,7 @@ async def test_a_stored_response_is_recorded_once(worker: Worker, monkeypatch: p
     pending = reply(STORED | {"status": "queued", "usage": None})
     customer.account.will_answer(pending, pending, *[reply(STORED)] * 3)
     if at_once:  # neither sees what the other writes
-        monkeypatch.setattr(Ledger, "is_metered", never)
+        monkeypatch.setattr(Ledger, "is_metered", always_false)
 
     created = await worker.run(customer, action="raw", input={"path": "responses", "json": {"background": True}})
     fetched = [await worker.run(customer, **FETCH, job_id=f"fetch-{number}") for number in range(4)]
@@ -111,7 +111,7 @@ async def test_a_stored_response_is_recorded_once(worker: Worker, monkeypatch: p
     assert [None, 30] == [result["usage"]["input_tokens"] for result in fetched[:2]]
 
 
-async def never(*_: object) -> bool:
+async def always_false(*_: object) -> bool:
     """Return False."""
     return False
 
