@@ -1,9 +1,9 @@
 """
 A customer's share of this worker: how many of its jobs are admitted, and how many calls a connection has in flight.
 
-A job that finds no room is requeued, for about as long as the jobs before it will take: so one customer's full queue
-passes through a worker quickly, and another's single job waits seconds. A requeued job that still finds no room is held
-for a moment: a worker whose slots are taken fetches no further messages, and leaves them to one that has room.
+A job that finds no room is held for a moment. If there is still none, or too many jobs are held, it is requeued, for
+about as long as the jobs before it will take: so one customer's full queue passes through a worker quickly, and
+another's single job, behind it, is run at once. The host never hands over so many jobs that it stops fetching.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.event_names import CUSTOMER_THROTTLED
 from shared.lru import LRU
+from shared.shares import Shares
 
 WORKER_CONCURRENCY = 64
-"""Jobs that the host hands to a worker at once: host.json's `batchSize` and `newBatchThreshold` together."""
+"""Jobs that a worker runs at once."""
 MAX_EXPECTED_WAIT_S = 2.0
 """A job that will not wait longer than this for a call is admitted."""
 MAX_DELAY_S = 120.0
 """The longest that a job is requeued for: by then there may be more workers."""
 MAX_HOLD_S = 5.0
-"""The longest that a requeued job is held until there is room: the pause of an idle host's polling."""
-MAX_HELD = 16
-"""Jobs that are held at once: the other slots requeue new messages."""
+"""The longest that a job is held until there is room."""
+MAX_HELD = 160
+"""
+Jobs that are held at once. With those that run, they are no more than host.json's `newBatchThreshold`: as long as no
+more jobs than that are in its hands, the host fetches further messages, and another customer's job is among them.
+"""
 MAX_ENTRIES = 10_000
 """Connections whose limits a worker keeps."""
 _MAX_COUNTERS = 1000
@@ -79,9 +83,8 @@ class Limiter:
 
     clock: Callable[[], float] = time.monotonic
     _limits: LRU[tuple[str, str], ConnectionLimit] = field(default_factory=lambda: LRU(MAX_ENTRIES))
-    _jobs: Counter[str] = field(default_factory=Counter)
-    """Admitted jobs, by customer."""
-    _held: int = 0
+    _jobs: Shares = field(default_factory=lambda: Shares(WORKER_CONCURRENCY))
+    _held: Shares = field(default_factory=lambda: Shares(MAX_HELD))
     _job_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, whenever a job ends."""
 
@@ -104,39 +107,33 @@ class Limiter:
         if not self._has_room(customer, limit):
             raise self._throttled(customer, connection, limit)
         limit.jobs += 1
-        self._jobs[customer] += 1
+        self._jobs.add(customer)
         started_at = self.clock()
         try:
             yield
         finally:
             limit.jobs -= 1
-            self._jobs[customer] -= 1
-            if not self._jobs[customer]:
-                del self._jobs[customer]
+            self._jobs.give_back(customer)
             limit.job_seconds += _LAST_JOB_WEIGHT * (self.clock() - started_at - limit.job_seconds)
             self._job_ended.set()
             self._job_ended = asyncio.Event()
 
     async def wait_for_room(self, customer: str, connection: str) -> None:
-        """Hold a requeued job until there is room: some seconds at most, and not many jobs at once."""
-        if self._held >= MAX_HELD:
+        """Hold a job until there is room: some seconds at most, and not many jobs at once."""
+        if self._has_room(customer, self.of(customer, connection)):
             return
-        self._held += 1
-        try:
-            with contextlib.suppress(TimeoutError):
+        with self._held.tried(customer) as is_held, contextlib.suppress(TimeoutError):
+            if is_held:
                 async with asyncio.timeout(MAX_HOLD_S):
                     while not self._has_room(customer, self.of(customer, connection)):
                         await self._job_ended.wait()
-        finally:
-            self._held -= 1
 
     def _has_room(self, customer: str, limit: ConnectionLimit) -> bool:
-        # Half of what the others leave, so that there is always room for one more customer.
-        own = self._jobs.get(customer, 0)
-        share = max(1, (WORKER_CONCURRENCY - sum(self._jobs.values()) + own) // 2)
         ahead = limit.jobs - limit.concurrency + 1
         expected_wait_s = ahead * limit.job_seconds / limit.concurrency
-        return own < share and (ahead <= 0 or expected_wait_s <= MAX_EXPECTED_WAIT_S)
+        # A customer without a job gets one in any case: the host hands over no more than a worker can run.
+        is_in_share = not self._jobs.taken[customer] or self._jobs.has_room(customer)
+        return is_in_share and (ahead <= 0 or expected_wait_s <= MAX_EXPECTED_WAIT_S)
 
     def _throttled(self, customer: str, connection: str, limit: ConnectionLimit) -> Throttled:
         at = self.clock()

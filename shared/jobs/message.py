@@ -12,9 +12,6 @@ from shared.contract.result import Result
 from shared.errors import JobError
 from shared.jobs.envelope import QueuedJob
 
-_NOT_REQUEUED = timedelta(seconds=1)
-"""A message that was requeued was hidden for longer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -40,9 +37,7 @@ def restore_envelope(job: QueuedJob, delivery: Delivery) -> tuple[QueuedJob, Del
         return job, delivery
     earliest = delivery.submitted_at - timedelta(seconds=MAX_DEADLINE_S)
     submitted_at = max(min(delivery.submitted_at, job.envelope.submitted_at), earliest)
-    # A job that was submitted over HTTP has an envelope, too, and is delivered at once.
-    requeued = delivery.submitted_at - submitted_at > _NOT_REQUEUED
-    return job, replace(delivery, submitted_at=submitted_at, requeued=requeued, traceparent=job.envelope.traceparent)
+    return job, replace(delivery, submitted_at=submitted_at, traceparent=job.envelope.traceparent)
 
 
 def deadline_of(job: Job, submitted_at: datetime) -> datetime:

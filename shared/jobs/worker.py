@@ -164,7 +164,7 @@ class Worker:
 
     async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
         deadline, limiter = deadline_of(job, delivery.submitted_at), self.services.limiter
-        if delivery.requeued and now() < deadline:
+        if now() < deadline:
             await limiter.wait_for_room(job.customer, job.connection)
         if now() >= deadline:
             return nullcontext()  # nothing is called any more; it only ends

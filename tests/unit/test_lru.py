@@ -42,3 +42,20 @@ def test_it_is_a_dictionary_of_the_last_entries(steps: list[tuple[str, str, int]
             model += [(key, expected)] if step == "get" and expected is not None else []
         assert len(model) == len(lru)
         assert all(name in lru for name, _ in model)
+
+
+def test_a_customer_has_a_share_of_the_entries():
+    """
+    A key that is a tuple begins with its customer. However many keys one makes up, it discards its own least recently
+    used entries: those of a hundred others stay.
+    """
+    lru = LRU[tuple[str, ...], int](10_000)
+    for number in range(99):
+        lru.set((f"c{number}", "default"), number)
+    for number in range(10_001):
+        lru.set(("hostile", f"x{number}"), number)
+        lru.get(("hostile", "x0"))
+
+    assert all((f"c{number}", "default") in lru for number in range(99))
+    assert (True, False, True) == tuple(("hostile", name) in lru for name in ("x0", "x1", "x10000"))
+    assert 99 + 100 == len(lru)

@@ -23,27 +23,26 @@ def job(submitted_at: datetime | None = None, **members: object) -> QueuedJob:
 
 
 @pytest.mark.parametrize(
-    ("envelope", "submitted_at", "requeued"),
+    ("envelope", "submitted_at"),
     [
-        (None, DELIVERED, False),
-        (DELIVERED - timedelta(hours=1), DELIVERED - timedelta(hours=1), True),
-        (DELIVERED - timedelta(seconds=1.1), DELIVERED - timedelta(seconds=1.1), True),
-        (DELIVERED - timedelta(seconds=1), DELIVERED - timedelta(seconds=1), False),
-        (DELIVERED, DELIVERED, False),
-        (DELIVERED + timedelta(days=3), DELIVERED, False),
-        (DELIVERED - LONGEST, DELIVERED - LONGEST, True),
-        (DELIVERED - LONGEST - timedelta(seconds=1), DELIVERED - LONGEST, True),
-        (datetime(1, 1, 1, tzinfo=UTC), DELIVERED - LONGEST, True),
+        (None, DELIVERED),
+        (DELIVERED - timedelta(hours=1), DELIVERED - timedelta(hours=1)),
+        (DELIVERED - timedelta(seconds=1), DELIVERED - timedelta(seconds=1)),
+        (DELIVERED, DELIVERED),
+        (DELIVERED + timedelta(days=3), DELIVERED),
+        (DELIVERED - LONGEST, DELIVERED - LONGEST),
+        (DELIVERED - LONGEST - timedelta(seconds=1), DELIVERED - LONGEST),
+        (datetime(1, 1, 1, tzinfo=UTC), DELIVERED - LONGEST),
     ],
 )
-def test_the_first_submission_time_is_bounded(envelope: datetime | None, submitted_at: datetime, requeued: bool):
+def test_the_first_submission_time_is_bounded(envelope: datetime | None, submitted_at: datetime):
     """
     The envelope's time counts, unless it is later than the delivery or earlier than any deadline reaches back: anybody
-    can write it. A job that was in the queue for longer than a second was requeued.
+    can write it.
     """
     sent = job(envelope)
 
-    assert (sent, Delivery(b"{}", "m-1", submitted_at, requeued)) == restore_envelope(sent, DELIVERY)
+    assert (sent, Delivery(b"{}", "m-1", submitted_at)) == restore_envelope(sent, DELIVERY)
 
 
 def test_a_rejected_job_repeats_what_is_valid():
