@@ -1,5 +1,5 @@
 // The Functions app on Flex Consumption. Each function with a queue trigger scales on its own; the HTTP functions
-// scale together. host.json sets how many jobs a worker runs at once: `batchSize` + `newBatchThreshold`.
+// scale together. Azure plans an instance for as many messages as host.json says: `batchSize` + `newBatchThreshold`.
 param name string
 param planName string
 param location string

@@ -32,7 +32,7 @@ MAX_DELAY_S = 120.0
 """The longest that a job is requeued for: by then there may be more workers."""
 MAX_HOLD_S = 5.0
 """The longest that a job is held until there is room."""
-MAX_HELD = 160
+MAX_HELD = 64
 """
 Jobs that are held at once. With those that run, they are no more than host.json's `newBatchThreshold`: as long as no
 more jobs than that are in its hands, the host fetches further messages, and another customer's job is among them.

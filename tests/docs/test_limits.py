@@ -16,6 +16,7 @@ from shared.contract.image import ImageInput
 from shared.contract.job import METADATA_LIMIT
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.result import MESSAGE_LIMIT
+from shared.jobs.admission import MAX_HELD, WORKER_CONCURRENCY
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 from tests.support.doc_samples import ROOT
 
@@ -51,9 +52,11 @@ def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], me
         ("onboard", f"default {DEFAULT_CONCURRENCY} |"),
         ("operate", f"after {WORDS[MAX_FAILED_ATTEMPTS]} failed attempts"),
         ("operate", f"up to {QUEUES['maxDequeueCount']} times in all"),
-        ("operate", f"| jobs at once on a worker | {BATCH + THRESHOLD} (`batchSize` and `newBatchThreshold`"),
+        ("operate", f"| jobs at once on a worker | {WORKER_CONCURRENCY}, and {MAX_HELD} more"),
+        ("operate", f"(`newBatchThreshold`, {THRESHOLD}, is the sum)"),
         ("deploy", f"(`batchSize` and `newBatchThreshold`, {BATCH} and {THRESHOLD})"),
-        ("scale", f"| jobs at once on a worker | {BATCH + THRESHOLD} (`host.json`)"),
+        ("scale", f"| jobs at once on a worker | {WORKER_CONCURRENCY} |"),
+        ("scale", f"one for {BATCH + THRESHOLD} messages"),
     ],
 )
 def test_numbers_are_those_of_the_code_and_of_host_json(page: str, text: str):

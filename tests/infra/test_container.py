@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.jobs.admission import WORKER_CONCURRENCY
 from tests.support.app_settings import settings_in_code
 from tests.support.bicep_settings import settings_of_template
 from tests.support.doc_samples import ROOT
 
 KUBERNETES = ROOT / "container/kubernetes"
-HOST = json.loads((ROOT / "host.json").read_text())
 
 
 def manifests(*, kind: str) -> list[dict[str, Any]]:
@@ -61,16 +60,15 @@ def test_pods_run_as_the_workload_identity():
 
 
 def test_keda_adds_a_pod_for_as_many_jobs_as_one_runs():
-    """KEDA plans a worker for as many messages as host.json lets it run at once, in queues that exist."""
+    """KEDA plans a worker for as many messages as it runs at once, in queues that exist."""
     (scaled,) = manifests(kind="ScaledObject")
     (deployment,) = manifests(kind="Deployment")
-    queues = HOST["extensions"]["queues"]
     triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
 
     assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
     assert "replicas" not in deployment["spec"]
     assert ["jobs", "callbacks"] == [trigger["queueName"] for trigger in triggers]
-    assert {str(queues["batchSize"] + queues["newBatchThreshold"])} == {trigger["queueLength"] for trigger in triggers}
+    assert {str(WORKER_CONCURRENCY)} == {trigger["queueLength"] for trigger in triggers}
     assert scaled["spec"]["minReplicaCount"] >= 1  # the timer, and HTTP
 
 
