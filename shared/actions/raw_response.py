@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from mimetypes import MimeTypes
 from typing import Any
 
-from shared.actions.sse import read_events
-from shared.contract.decoding import UNREADABLE, json_value
+from shared.actions.sse import json_values, looks_like_events, looks_like_json, read_events
 from shared.upstream.messages import Response
 
 # Media types of speech and images for which the standard library has no extension, or not on every machine.
@@ -22,8 +20,6 @@ _EXTENSIONS = {
 }
 _TEXTS = {"application/xml", "application/jsonl", "application/x-ndjson", "application/x-subrip", "application/yaml"}
 _EVENTS = "text/event-stream"
-_FIRST_LINE_OF_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|:)")
-_JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
 _OCTETS = "application/octet-stream"
 
 
@@ -49,12 +45,12 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     media_type = content_type.partition(";")[0].strip().lower() or _OCTETS
     if not response.body:  # as of a 204, or of a 202 whose headers say where to poll
         return RawOutput(media_type)
-    events = read_events(response.body) if media_type == _EVENTS or _looks_like_events(response.body) else []
+    events = read_events(response.body) if media_type == _EVENTS or looks_like_events(response.body) else []
     if media_type == _EVENTS and response_type in {None, "json"}:
         return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
     # Whatever the label says: what the call consumed is read from it.
     is_labelled = response_type == "json" or is_json(media_type)
-    values = events or (_json_values(response.body) if is_labelled or _JSON_START.match(response.body) else [])
+    values = events or (json_values(response.body) if is_labelled or looks_like_json(response.body) else [])
     match response_type or _default_type(media_type):
         case "json" if values and not events:
             return RawOutput(media_type, {"json": values[0]}, values)
@@ -80,17 +76,6 @@ def _default_type(media_type: str) -> str:
     if is_json(media_type):
         return "json"
     return "text" if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXTS else "binary"
-
-
-def _looks_like_events(body: bytes) -> bool:
-    return _FIRST_LINE_OF_EVENTS.match(body) is not None
-
-
-def _json_values(body: bytes) -> list[Any]:
-    try:
-        return [json_value(body)]
-    except UNREADABLE:
-        return []
 
 
 def _text(body: bytes, content_type: str) -> str:

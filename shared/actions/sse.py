@@ -1,5 +1,5 @@
 """
-Read a complete event stream: bytes to the data of its events. Pure.
+Read a complete event stream, or JSON, whatever it is labelled as: bytes to their JSON values. Pure.
 
 The rules are those of html.spec.whatwg.org/multipage/server-sent-events.html, "Interpreting an event stream".
 """
@@ -11,8 +11,35 @@ from typing import Any
 
 from shared.contract.decoding import UNREADABLE, json_value
 
+_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|:)")
+_OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """`str.splitlines` also breaks lines at characters that an event may contain."""
+
+
+def values_of(body: bytes) -> list[Any]:
+    """Return the JSON in a response whose label does not tell: the data of its events, or one value, or nothing."""
+    if looks_like_events(body):
+        return read_events(body)
+    return json_values(body) if looks_like_json(body) else []
+
+
+def looks_like_events(body: bytes) -> bool:
+    """Return whether a body begins as an event stream does."""
+    return _FIRST_LINE.match(body) is not None
+
+
+def looks_like_json(body: bytes) -> bool:
+    """Return whether a body begins as a list or an object."""
+    return _OPENING.match(body) is not None
+
+
+def json_values(body: bytes) -> list[Any]:
+    """Return the value of a JSON text in a list, which is empty if it can't be read."""
+    try:
+        return [json_value(body)]
+    except UNREADABLE:
+        return []
 
 
 def read_events(body: bytes) -> list[Any]:

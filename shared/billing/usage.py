@@ -10,7 +10,6 @@ from typing import Any, Literal
 import msgspec
 
 from shared.billing.provider_usage import read_usage
-from shared.contract.decoding import json_object
 from shared.contract.usage import Processing, Usage, add
 
 _IMAGE_MEMBERS = frozenset({"b64_json", "url"})
@@ -105,11 +104,6 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
 def as_fetched(call: Call) -> Call:
     """Return a call that fetched what another call had made: it has the usage of that call, and is none itself."""
     return call if call.usage is None else replace(call, usage=msgspec.structs.replace(call.usage, calls=0))
-
-
-def lost_call(body: bytes, request_id: str | None) -> Call:
-    """Return the call whose response was `body`, which could not be kept."""
-    return replace(call_of_answer(json_object(body), request_id), outcome="lost")
 
 
 def as_lost(calls: Sequence[Call]) -> list[Call]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared.billing.usage import UNANSWERED, Call, lost_call, total
+from shared.actions.sse import values_of
+from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
 from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.contract.job import Job
@@ -60,7 +61,8 @@ class AttemptUsage:
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""
-        self.add_unsettled_calls([lost_call(response.body, response.request_id) for response in responses])
+        calls = [call_of_values(values_of(response.body), response.request_id) for response in responses]
+        self.add_unsettled_calls(as_lost(calls))
         responses.clear()
 
     def discard_responses(self) -> None:

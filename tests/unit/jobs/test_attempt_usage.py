@@ -62,9 +62,13 @@ def test_unsettled_calls_are_numbered_and_counted():
 
 
 def test_discarded_responses_are_lost_calls():
-    """Each has what its provider reported; the responses are forgotten, so that they are not recorded twice."""
+    """
+    Each has what its provider reported, in JSON or in a stream; the responses are forgotten, so that they are not
+    recorded twice.
+    """
     usage = usage_of()
-    usage.responses += [response(11), response(12)]
+    streamed = response(12)
+    usage.responses += [response(11), replace(streamed, body=b"data: " + streamed.body + b"\n\ndata: [DONE]\n\n")]
 
     usage.discard_responses()
     usage.discard_responses()
