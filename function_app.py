@@ -23,6 +23,8 @@ BINARY = func.DataType.BINARY
 # Six times a night: if there is much to delete, each run continues where the previous one stopped.
 SWEEPS = "0 17 0-5 * * *"
 
+EACH_MINUTE = "0 * * * * *"
+
 app = func.FunctionApp()
 
 
@@ -50,6 +52,12 @@ async def deliver_callback(message: func.QueueMessage) -> None:
 async def dead_letter_callback(message: func.QueueMessage) -> None:
     """End a callback whose message the host has given up; the job's status document shows that."""
     await services().callbacks.dead_letter(message.get_body())
+
+
+@app.timer_trigger(arg_name="timer", schedule=EACH_MINUTE, use_monitor=False)
+async def wake_jobs(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
+    """Send the messages of the jobs that have waited for more than two minutes and are due (docs/scale.md)."""
+    await services().schedule.send_due()
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

@@ -21,7 +21,6 @@ from aijobs.submit_plan import MAX_BATCH_NAME, PlannedJob, SubmitPlan, is_batch_
 from shared.contract.job import Job
 from shared.errors import AlreadyRunning, InvalidJob, JobConflict, RetryLater
 from shared.jobs.submission import Submissions
-from shared.services import Services
 
 _MAX_ERRORS = 20
 """Errors of a file that are printed one by one."""
@@ -48,7 +47,7 @@ async def _submit_one(args: argparse.Namespace) -> int:
         if plan.errors:
             raise InvalidJob(plan.errors[0][1])
         (planned,) = plan.jobs
-        record = await _submissions(services).submit(planned.job)
+        record = await services.submissions.submit(planned.job)
     if record.state == "queued":
         echo(f"Submitted job {record.job_id} of {record.customer}.")
     else:
@@ -74,7 +73,7 @@ async def _submit_file(args: argparse.Namespace) -> int:
         with SubmissionLog(args.file, batch=batch, deployment=deployment) as log:
             logged = {(entry.customer, entry.job_id) for entry in log.entries}
             pending = [planned for planned in plan.jobs if planned.key not in logged]
-            run = _Run(_submissions(services), log, pending, already_submitted=len(plan.jobs) - len(pending))
+            run = _Run(services.submissions, log, pending, already_submitted=len(plan.jobs) - len(pending))
             return await run.submit_all(args)
 
 
@@ -158,10 +157,6 @@ class _Run:
                 return (await self.submissions.submit(job)).state
             await asyncio.sleep(1)
         return (await self.submissions.submit(job)).state
-
-
-def _submissions(services: Services) -> Submissions:
-    return Submissions(services.settings, services.ledger, services.queries, services.queues, services.outputs)
 
 
 def _defaults(args: argparse.Namespace) -> dict[str, str]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from shared.http.app import HttpApp
     from shared.jobs.job_updates import JobUpdates
     from shared.jobs.queries import JobQueries
+    from shared.jobs.schedule import Schedule
+    from shared.jobs.submission import Submissions
     from shared.webhooks.delivery import Callbacks
     from shared.webhooks.signing import Signing
 
@@ -84,6 +86,20 @@ class Services:
         return JobUpdates(self.table)
 
     @cached_property
+    def schedule(self) -> Schedule:
+        """When waiting jobs continue."""
+        from shared.jobs.schedule import Schedule  # noqa: PLC0415
+
+        return Schedule(self.table, self.queues, self.settings.jobs_queue)
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        """Puts jobs on record that have no attempt yet. No job from the queue needs it, unless it is to run later."""
+        from shared.jobs.submission import Submissions  # noqa: PLC0415
+
+        return Submissions(self.ledger, self.queries, self.schedule, self.outputs, self.telemetry)
+
+    @cached_property
     def worker(self) -> Worker:
         """Runs the jobs."""
         return Worker(self)
@@ -113,7 +129,7 @@ class Services:
         """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it
 
-        await Sweep(self.table, self.blobs, self.settings).run()
+        await Sweep(self.table, self.blobs, self.settings, self.schedule).run()
 
     async def close(self) -> None:
         """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""

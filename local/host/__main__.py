@@ -6,8 +6,8 @@ A Functions host for one machine: runs a function app on Microsoft's own Python 
 App settings are environment variables. Each process is one instance; several may listen to the same queues. In Azure
 an instance is two processes, host and worker, which communicate over gRPC. Here both share one process and one event
 loop, so a function that blocks the loop also blocks polling and the renewal of messages, and a worker that dies ends
-its host; a supervisor restarts it. Timers do not run by themselves: `POST /admin/functions/NAME`, with
-`Content-Type: application/json`, runs one.
+its host; a supervisor restarts it. Timers do not run by themselves, except those of each minute:
+`POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
 """
 
 import argparse

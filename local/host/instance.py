@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from functools import partial
 from typing import NoReturn
 
@@ -22,6 +23,9 @@ from local.host.watchdog import Watchdog
 from local.host.worker import Invocation, Worker
 
 EXIT_TIMEOUT = 124  # as timeout(1) exits
+
+EACH_MINUTE = "0 * * * * *"
+"""The only schedule on which timers run by themselves here. With several instances, each runs them."""
 
 _log = logging.getLogger("host.functions")
 
@@ -56,6 +60,7 @@ class Host:
             except OSError as exc:
                 raise HostError(f"The host can't listen on port {port} of loopback: {exc.strerror}.") from exc
         listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
+        listening += [asyncio.create_task(self._run_each_minute(timer)) for timer in self._timers(EACH_MINUTE)]
         print(f"host ready {url}".rstrip(), flush=True)
         await asyncio.gather(*listening)
         await asyncio.Event().wait()
@@ -109,6 +114,15 @@ class Host:
                 await _hang(exc)
             ok = await self._finish(function, invocation)
         return invocation if ok else Invocation(invocation.id, ok=False)
+
+    def _timers(self, schedule: str) -> list[Function]:
+        timers = [function for function in self._worker.functions.values() if function.trigger.type == TIMER_TRIGGER]
+        return [timer for timer in timers if timer.trigger.settings["schedule"] == schedule]
+
+    async def _run_each_minute(self, function: Function) -> None:
+        while True:
+            await asyncio.sleep(60 - time.time() % 60)
+            await self._run_timer(function)
 
     def _start_timer(self, name: str) -> bool:
         functions = {function.name.lower(): function for function in self._worker.functions.values()}

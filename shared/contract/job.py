@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from shared.clock import now, rfc3339
 from shared.contract.decoding import UNREADABLE, decode
 from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, QueueName, parse_blob_name
 from shared.errors import InvalidJob
@@ -20,6 +22,8 @@ METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
 MAX_DEADLINE_S = 604_800
 """Seven days."""
+MAX_RUN_AHEAD = timedelta(days=30)
+"""How far ahead a job's `run_at` may be when it is submitted."""
 
 # The egress policy decides which hosts may be called; plain http is for one's own machine alone.
 CallbackUrl = Annotated[
@@ -60,7 +64,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strict: bool = False
     """Sends parameters exactly as they are: if the model refuses one, the job fails instead of being adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] = 86_400.0
-    """Seconds after submission at which the job ends as failed."""
+    """Seconds after submission, or after `run_at`, at which the job ends as failed."""
+    run_at: Annotated[datetime, Meta(tz=True)] | None = None
+    """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,7 +105,9 @@ def decode_job(body: bytes, *, default_id: str) -> Job:
 
     Raises InvalidJob with the path of the member at fault.
     """
-    return decode_job_as(Job, body, default_id=default_id)
+    job = decode_job_as(Job, body, default_id=default_id)
+    check_run_at(job)
+    return job
 
 
 def decode_job_as(kind: type[J], body: bytes, *, default_id: str) -> J:
@@ -113,6 +121,13 @@ def decode_job_as(kind: type[J], body: bytes, *, default_id: str) -> J:
     if _size(job.metadata) > METADATA_LIMIT:
         raise InvalidJob(f"`metadata` is larger than {METADATA_LIMIT} bytes.")
     return job if job.job_id is not None else msgspec.structs.replace(job, job_id=default_id)
+
+
+def check_run_at(job: Job, *, skew: timedelta = timedelta()) -> None:
+    """Raise InvalidJob if the job's `run_at` is too far ahead, by more than `skew`."""
+    latest = now() + MAX_RUN_AHEAD
+    if job.options.run_at is not None and job.options.run_at > latest + skew:
+        raise InvalidJob(f"`options.run_at` is more than 30 days ahead: it may be {rfc3339(latest)} at the latest.")
 
 
 def named_blob(job: Job) -> BlobName | None:

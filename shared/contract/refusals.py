@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 from msgspec import Meta, Raw
 
+_TIME = "a time with an offset, such as 2026-12-01T09:00:00Z (RFC 3339)"
 _KINDS = {
     "str": "a string",
     "bytes": "a string",
@@ -25,6 +26,7 @@ _KINDS = {
     "object": "an object",
     "array": "a list",
     "null": "null",
+    "datetime": _TIME,
 }
 _ACTUAL = {"float": "a decimal number"}
 _UNITS = {"a string": "characters", "a list": "items"}
@@ -170,6 +172,8 @@ def _rule(reason: str, types: list[_Type]) -> str:
         return f"one of {', '.join(choices)}"
     if reason == "Invalid base64 encoded string":
         return "base64"
+    if reason in {"Invalid RFC3339 encoded datetime", "Expected `datetime` with a timezone component"}:
+        return _TIME
     if mismatch := _MISMATCH.match(reason):
         expected, actual = mismatch.groups()
         return f"{_either(expected.split(' | '))}, not {_ACTUAL.get(actual) or _KINDS.get(actual, actual)}"

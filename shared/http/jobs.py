@@ -27,6 +27,7 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries, is_continuation
 from shared.jobs.records import JobRecord
+from shared.jobs.schedule import Schedule
 from shared.jobs.status import document_of, job_path
 from shared.jobs.submission import Submissions
 
@@ -47,6 +48,7 @@ class JobsResource:
     inputs: Inputs
     outputs: Outputs
     submissions: Submissions
+    schedule: Schedule
 
     async def submit(self, request: Request, caller: Caller) -> Response:
         """`POST /jobs`: 202 with the status document, or 200 with the result if it is waited for and ready."""
@@ -100,6 +102,8 @@ class JobsResource:
         state = await self.updates.cancel(record.customer, record.job_id)
         if state is None:
             raise not_found("job")
+        if state == "cancelled":  # so that it ends now, if it waits in the schedule
+            await self.schedule.wake(record.customer, record.job_id)
         document = _document(await self._find(request, caller), caller.has_role("Jobs.Read"))
         if state != "cancelled" and document.status != "cancelled":
             reason = "is running" if state == "running" else "has ended"

@@ -14,7 +14,6 @@ from shared.http.jobs import JobsResource
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
-from shared.jobs.submission import Submissions
 from shared.storage.base import Blobs, Table
 from shared.webhooks.signing import Signing
 
@@ -42,10 +41,14 @@ class HttpServices(JobServices, Protocol):
 def make_http_app(services: HttpServices) -> HttpApp:
     """Return the HTTP app on these services."""
     settings, table = services.settings, services.table
-    submissions = Submissions(
-        settings, services.ledger, services.queries, services.queues, services.outputs, services.telemetry
+    jobs = JobsResource(
+        services.updates,
+        services.queries,
+        services.inputs,
+        services.outputs,
+        services.submissions,
+        services.schedule,
     )
-    jobs = JobsResource(services.updates, services.queries, services.inputs, services.outputs, submissions)
     webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)

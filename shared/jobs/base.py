@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from shared.jobs.ledger import Ledger
     from shared.jobs.outputs import Outputs
     from shared.jobs.queries import JobQueries
+    from shared.jobs.schedule import Schedule
+    from shared.jobs.submission import Submissions
     from shared.settings import Settings
     from shared.storage.base import Queues
     from shared.telemetry.base import Telemetry
@@ -29,7 +31,7 @@ class JobServices(Protocol):
 
     @property
     def queues(self) -> Queues:
-        """The queues that jobs are requeued to and results are sent to."""
+        """The queues that results and messages of poison queues are sent to."""
 
     @property
     def ledger(self) -> Ledger:
@@ -42,6 +44,14 @@ class JobServices(Protocol):
     @property
     def updates(self) -> JobUpdates:
         """Changes to the rows of jobs that nobody runs."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """When waiting jobs continue."""
+
+    @property
+    def submissions(self) -> Submissions:
+        """Puts jobs on record that have no attempt yet."""
 
     @property
     def connections(self) -> Connections:

@@ -6,14 +6,16 @@ The envelope is not part of the public contract: a job over HTTP, by webhook or 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from shared.clock import rfc3339
-from shared.contract.job import Job, decode_job_as, explicit_members
+from shared.contract.job import Job, check_run_at, decode_job_as, explicit_members
+
+_CLOCK_SKEW = timedelta(days=1)
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
@@ -33,7 +35,11 @@ class QueuedJob(Job, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def decode_queued_job(body: bytes, *, default_id: str) -> QueuedJob:
     """Return the job in a message. Raises InvalidJob with the path of the member at fault."""
-    return decode_job_as(QueuedJob, body, default_id=default_id)
+    job = decode_job_as(QueuedJob, body, default_id=default_id)
+    if job.options.run_at is not None:
+        # What a worker has accepted is not refused by another one, whose clock may be slower.
+        check_run_at(job, skew=_CLOCK_SKEW if job.envelope else timedelta())
+    return job
 
 
 def encode_queued_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:

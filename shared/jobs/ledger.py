@@ -186,8 +186,11 @@ class Ledger:
             left_s = (values["lease_until"] - at).total_seconds()
             raise AlreadyRunning(f"Another worker runs job {job_id}.", min(left_s + 1, _BUSY_S))
         lease = next_lease(row, at)
+        new_values = lease_values(lease, at, self.lease_s)
+        if values.get("wakeup"):  # it does not wait in the schedule any more
+            new_values["wakeup"] = b""
         try:
-            etag = await self._table.merge(Row(row.partition, row.key, lease_values(lease, at, self.lease_s), row.etag))
+            etag = await self._table.merge(Row(row.partition, row.key, new_values, row.etag))
         except RowChanged:
             raise AlreadyRunning(f"Another worker has just claimed job {job_id}.", 1) from None
         return replace(lease, etag=etag)

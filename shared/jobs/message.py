@@ -42,7 +42,13 @@ def restore_envelope(job: QueuedJob, delivery: Delivery) -> tuple[QueuedJob, Del
 
 def deadline_of(job: Job, submitted_at: datetime) -> datetime:
     """Return when the job ends as failed, if it has not ended before."""
-    return submitted_at + timedelta(seconds=job.options.deadline_s)
+    start = submitted_at if job.options.run_at is None else starts_at(job, submitted_at)
+    return start + timedelta(seconds=job.options.deadline_s)
+
+
+def starts_at(job: Job, submitted_at: datetime) -> datetime:
+    """Return when the job may start: at its `run_at`, or when it was submitted."""
+    return max(submitted_at, job.options.run_at or submitted_at)
 
 
 def rejected(delivery: Delivery, error: JobError) -> Result:

@@ -3,7 +3,7 @@ What the jobs table holds about a job: its row, and its entry in the order of ti
 
 `j_{job_id}` is a job, `s_{job_id}~{step}` a step of it (see step_rows), `u_{day}_{job_id}_{incarnation}_{call}` a
 usage record (see billing.usage_records), `t_{time}_{job_id}` its entry in the order of time; all in the customer's
-partition.
+partition. A job that waits for long also has an entry in the schedule (see schedule).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ State = Literal["queued", "running", "waiting", "cancelled", "done"]
 _CALLBACK_COLUMNS = ("callback_url", "callback_status", "callback_attempts", "callback_last_status", "callback_error")
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
-    *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", *_CALLBACK_COLUMNS),
+    *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup"),
+    *_CALLBACK_COLUMNS,
 )
 
 
@@ -55,6 +56,10 @@ class JobRecord:
     """Cancelled, although the row may still say `running`: the worker had died."""
     failed_attempts: int = 0
     """See Lease."""
+    due_at: datetime | None = None
+    """When a job that waits in the schedule is due, or was for the last time."""
+    wakeup: bytes = b""
+    """The queue message that continues the job, while it waits in the schedule (see `jobs.schedule`)."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""

@@ -31,6 +31,7 @@ def document_of(record: JobRecord) -> JobDocument:
         model=(result.model if result is not None else None) or record.model or None,
         started_at=None if record.started_at is None else rfc3339(record.started_at),
         finished_at=None if record.finished_at is None else rfc3339(record.finished_at),
+        due_at=_due_at(record),
         error=error,
         callback=_callback(record),
         links=links,
@@ -46,6 +47,11 @@ def _status(record: JobRecord, result: Result | None) -> JobState:
     # A job whose worker has died waits for another attempt.
     dead = is_worker_dead(record.state, record.lease_until, now())
     return "waiting" if dead or record.state == "done" else record.state
+
+
+def _due_at(record: JobRecord) -> str | None:
+    waits = record.state in {"queued", "waiting"} and record.wakeup
+    return rfc3339(record.due_at) if waits and record.due_at is not None else None
 
 
 def _callback(record: JobRecord) -> CallbackState | None:

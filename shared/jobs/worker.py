@@ -70,6 +70,8 @@ class Worker:
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 with await self._admit(job, delivery):
                     work = await self._decode(job)
+                    if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
+                        return None
                     lease = await self._claim(job, delivery)
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
@@ -224,7 +226,10 @@ class Worker:
         # With jitter, and not long after the deadline, at which the job ends unless something is still unavailable.
         jittered_s = delay.delay_s * random.uniform(1, 1.1)  # noqa: S311
         delay_s = min(jittered_s, max(left_s, 1.0) if left_s > 0 else math.inf)
-        await self.services.queues.send(queue, body, delay_s=delay_s)
+        if queue == self.services.settings.poison_queue:
+            await self.services.queues.send(queue, body, delay_s=delay_s)
+        else:
+            await self.services.schedule.send(job.customer, job.id, body, delay_s=delay_s)
         self.services.telemetry.job_requeued(job, delay, delay_s)
         if not isinstance(delay, Throttled):  # the limiter logs that itself, once for many jobs
             log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _name(job), delay_s, type(delay).__name__, delay)

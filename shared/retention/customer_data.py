@@ -19,9 +19,10 @@ from typing import Any
 from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import InvalidJob
-from shared.retention.expiry import delete_rows, gather_limited
+from shared.jobs.schedule import erase_entries
 from shared.settings import Settings
 from shared.storage.base import BlobPage, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
+from shared.storage.bulk import delete_rows, gather_limited
 
 _ALL_KEYS = ("", "~")
 _ROUNDS = 3
@@ -97,6 +98,9 @@ class CustomerData:
                 await delete_rows(self._table, [Row(row.partition, row.key, {}) for row in page.rows])
                 deleted += len(page.rows)
                 counts.rows += len(page.rows)
+            entries = await erase_entries(self._table, self.customer)
+            deleted += entries
+            counts.rows += entries
             if not deleted:
                 counts.nothing_left = True
                 break

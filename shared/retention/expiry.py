@@ -7,11 +7,10 @@ its month. Knows the keys of rows (see `jobs.records`), but not the sweep's time
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from shared.billing.usage_records import marker_range
 from shared.clock import now
@@ -19,7 +18,8 @@ from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
 from shared.settings import Settings
-from shared.storage.base import MAX_TRANSACTION_ROWS, TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
+from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
+from shared.storage.bulk import delete_rows, gather_limited
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """As a cutoff: everything is kept."""
@@ -29,9 +29,6 @@ _LONGEST_DEADLINE = timedelta(seconds=MAX_DEADLINE_S)
 """A job that has not ended by then will never end."""
 MAX_REQUEUE_AGE = _LONGEST_DEADLINE + _CLOCK_SKEW
 """After a job's submission, no requeued message of it is processed any more."""
-_MAX_REQUESTS = 16
-"""Requests to Storage at the same time."""
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,9 @@ class Cutoff:
         )
 
     def exceeds(self, other: Cutoff, by: timedelta) -> bool:
-        """Return whether it is later than `other`: for jobs by `by` or more, or for usage by a month or more."""
-        return self.jobs_before - other.jobs_before >= by or self.usage_before > other.usage_before
+        """Return whether it is later than `other`: for usage by a month or more, for anything else by `by` or more."""
+        moved = max(self.jobs_before - other.jobs_before, self.submitted_before - other.submitted_before)
+        return moved >= by or self.usage_before > other.usage_before
 
 
 KEEP_EVERYTHING = Cutoff(EPOCH, "", EPOCH)
@@ -133,6 +131,7 @@ class Removal:
                 "finished_at",
                 "submitted_at",
                 "lease_until",
+                "due_at",
                 TIMESTAMP,
             ),  # without TIMESTAMP, Azure returns no etag
             after=after,
@@ -187,33 +186,12 @@ class Removal:
         finished, submitted, lease = (values.get(name) for name in ("finished_at", "submitted_at", "lease_until"))
         if submitted is None:
             return False
+        submitted = max(submitted, values.get("due_at") or submitted)  # it may have been submitted to run later
         if finished is not None:
             return bool(finished < self.cutoff.jobs_before and submitted < self.cutoff.submitted_before)
         if lease is not None and lease > now():
             return False
         return bool(submitted < self.cutoff.jobs_before - _LONGEST_DEADLINE)
-
-
-async def delete_rows(table: Table, rows: Sequence[Row]) -> int:
-    """Delete any number of rows of one partition; return how many were deleted. Raises StorageUnavailable."""
-    batches = [rows[start : start + MAX_TRANSACTION_ROWS] for start in range(0, len(rows), MAX_TRANSACTION_ROWS)]
-    changed = await gather_limited(table.delete(batch) for batch in batches)
-    return len(rows) - sum(map(len, changed))
-
-
-async def gather_limited(awaitables: Iterable[Awaitable[_T]]) -> list[_T]:
-    """Await all, a few at a time; return their results. Raises the first exception after all have ended."""
-    semaphore = asyncio.Semaphore(_MAX_REQUESTS)
-
-    async def run(awaitable: Awaitable[_T]) -> _T:
-        async with semaphore:
-            return await awaitable
-
-    outcomes = await asyncio.gather(*(run(awaitable) for awaitable in awaitables), return_exceptions=True)
-    error = next((outcome for outcome in outcomes if isinstance(outcome, BaseException)), None)
-    if error is not None:
-        raise error
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 def _time_entry(row: Row) -> Row:

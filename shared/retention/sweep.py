@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from shared.clock import now
 from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
 from shared.event_names import SWEEP_FINISHED
+from shared.jobs.schedule import Schedule
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
 from shared.storage.base import Blobs, Row, RowConflict, Table
@@ -32,8 +35,10 @@ _MIN_ADVANCE = timedelta(hours=12)
 """How much further than the last pass a new one must reach, so that several sweeps a day are one pass a day."""
 _MAX_SKIPPED_IN_A_ROW = 3
 """Customers in a row for whom Storage fails, before the sweep stops."""
+_OVERDUE = timedelta(hours=1)
+"""How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
-_PHASES = ("usage", "markers", "blobs", "jobs")
+_PHASES = ("schedule", "usage", "markers", "blobs", "jobs")
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -61,6 +66,7 @@ class Sweep:
     table: Table
     blobs: Blobs
     settings: Settings
+    schedule: Schedule
     removed: Removed = field(default_factory=Removed)
     customers: int = 0
     """Customers that it has finished."""
@@ -128,13 +134,14 @@ class Sweep:
 
     async def _remove_page(self, position: Position) -> Position:
         removal = Removal(self.table, self.blobs, self.settings.results_container, position.cutoff, self.removed)
-        phases = {
+        phases: dict[str, Callable[..., Awaitable[str]]] = {
+            "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
             "usage": removal.remove_usage,
             "markers": removal.remove_markers,
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
         }
-        after = await phases[position.phase](position.customer, position.after)
+        after = await phases[position.phase](position.customer, after=position.after)
         if after:
             return replace(position, after=after)
         if position.phase != _PHASES[-1]:

@@ -1,5 +1,6 @@
 """Timers of the host, run manually as in Azure: a real host process, Microsoft's worker engine."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -13,13 +14,21 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def test_a_timer_function_runs_manually(http, queues):
-    """The response is immediate, the function gets a timer's data; it never runs by its own schedule."""
+    """The response is immediate, the function gets a timer's data; it does not run by its own schedule."""
     response = await http.post("/admin/functions/Tick", headers=JSON, content=b"{}")
 
     assert (response.status_code, response.content) == (202, b"")
     (tick,) = await queues.take("shared-ticks")
     assert json.loads(tick) == {"past_due": False}
     assert await queues.length("shared-ticks") == 0
+
+
+@pytest.mark.long
+async def test_a_timer_of_each_minute_runs_by_itself(queues, host):  # noqa: ARG001  # the host runs
+    """So that what waits in the app's schedule is woken here, too."""
+    async with asyncio.timeout(70):
+        while not await queues.length("shared-minutes"):  # noqa: ASYNC110  # another process sends it
+            await asyncio.sleep(1)
 
 
 @pytest.mark.parametrize(

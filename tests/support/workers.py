@@ -125,7 +125,12 @@ class Worker:
         """Have the endpoint ask a job for a long wait; return the job's message, which is requeued."""
         customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
         assert await self.deliver(customer, job_id=job_id) is None
-        ((body, _),) = self.requeued()
+        return self.wakeup(customer, job_id)
+
+    def wakeup(self, customer: Customer, job_id: str) -> bytes:
+        """Return the message that continues a job that waits in the schedule."""
+        body: bytes = self.row(customer, job_id)["wakeup"]
+        assert body
         return body
 
     def requeued(self) -> list[tuple[bytes, float]]:

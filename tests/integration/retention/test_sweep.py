@@ -36,7 +36,8 @@ async def test_data_of_real_jobs_is_removed(own_harness: Harness, caplog: pytest
     assert ["succeeded", "succeeded"] == [large["status"], many["status"]]
     kinds = {row["RowKey"][0] for row in await customer.rows()}
     assert {"j", "s", "t", "u"} == kinds
-    stores = own_harness.services.table, own_harness.services.blobs, read_settings(own_harness.environment)
+    services = own_harness.services
+    stores = services.table, services.blobs, read_settings(own_harness.environment), services.schedule
     name, container = large["output_blob"]["name"], large["output_blob"]["container"]
     steps = sum(row["RowKey"].startswith("s_") for row in await customer.rows())
     blobs = len((await stores[1].page(container, f"{customer.name}/")).blobs)
@@ -71,7 +72,8 @@ async def test_an_id_is_free_again_after_its_time(
     job, whose usage records are beside those of the first job, if these still exist.
     """
     customer = own_harness.customer()
-    stores = own_harness.services.table, own_harness.services.blobs, read_settings(own_harness.environment)
+    services = own_harness.services
+    stores = services.table, services.blobs, read_settings(own_harness.environment), services.schedule
     await customer.run(job_id="once", **members)
     await customer.run(job_id="once", **members)
     assert 1 == len(await customer.usage())
@@ -96,7 +98,10 @@ async def test_pages_on_storage_continue(own_harness: Harness, monkeypatch: pyte
         values = {"state": "done", "finished_at": at - 40 * DAY, "submitted_at": at - 40 * DAY}
         await table.insert(Row("c-paged", f"j_{number}", values))
     runs = 0
-    while await Sweep(table, own_harness.services.blobs, own).run(at, seconds=0) != "complete":
+    while (
+        await Sweep(table, own_harness.services.blobs, own, own_harness.services.schedule).run(at, seconds=0)
+        != "complete"
+    ):
         runs += 1
 
     assert runs > 4

@@ -140,6 +140,13 @@ async def tick(timer: func.TimerRequest, output: func.Out[bytes]) -> None:
     output.set(json.dumps({"past_due": timer.past_due}).encode())
 
 
+@app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+@app.queue_output(arg_name="output", queue_name="%PREFIX%minutes", connection=CONNECTION)
+async def each_minute(timer: func.TimerRequest, output: func.Out[bytes]) -> None:  # noqa: ARG001
+    """Sends a message each minute."""
+    output.set(b"{}")
+
+
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
 async def fail_tick(timer: func.TimerRequest) -> None:  # noqa: ARG001
     """Fails."""

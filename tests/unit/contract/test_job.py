@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from shared.contract.job import ACTIONS, METADATA_LIMIT, Options, Output
+from shared.clock import now, rfc3339
+from shared.contract.job import ACTIONS, MAX_RUN_AHEAD, METADATA_LIMIT, Options, Output
 from tests.support.job_bodies import body, decoded, refusal
 
 NAME_RULE = "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
@@ -84,6 +86,31 @@ def test_invalid_values_are_refused_with_the_rule(path: str, value: Any):
     assert f"`{path}` {RULES[path]}" == refusal(body(**members(path, value)))
 
 
+TIME_RULE = "must be a time with an offset, such as 2026-12-01T09:00:00Z (RFC 3339)"
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        *((text, f"{TIME_RULE}.") for text in ("2026-12-01T09:00:00", "2026-12-01", "", "2026-13-01T00:00:00Z")),
+        (1_800_000_000, f"{TIME_RULE} or null, not a whole number."),
+        (rfc3339(now() + MAX_RUN_AHEAD + timedelta(hours=1)), "is more than 30 days ahead: it may be "),
+        ("9999-12-31T23:59:59.999999Z", "is more than 30 days ahead: it may be "),
+    ],
+)
+def test_a_time_without_offset_or_too_far_ahead_is_refused(value: Any, rule: str):
+    """`run_at` is a time that means the same everywhere."""
+    assert refusal(body(options={"run_at": value})).startswith(f"`options.run_at` {rule}")
+
+
+@pytest.mark.parametrize("hours", [-(24 * 365 * 2000), -1, 1, 24 * 30 - 1])
+def test_any_other_time_is_taken(hours: int):
+    """Also one that has passed."""
+    run_at = now() + timedelta(hours=hours)
+
+    assert run_at == decoded(options={"run_at": run_at.isoformat()}).options.run_at
+
+
 def test_metadata_takes_4_kib_and_not_a_byte_more():
     """Metadata is measured as UTF-8 JSON: 4,096 bytes are accepted, one more is not."""
     fits = {"a": "é" * 2044}
@@ -99,4 +126,4 @@ def test_members_that_are_left_out_have_defaults():
 
     assert ("m-1", "default", None, {}) == (job.id, job.connection, job.model, job.metadata)
     assert (Output(queue=True, blob=False, callback=None), Options()) == (job.output, job.options)
-    assert (120, 4, 1000, True, False, False, 86_400) == msgspec.structs.astuple(job.options)
+    assert (120, 4, 1000, True, False, False, 86_400, None) == msgspec.structs.astuple(job.options)

@@ -81,7 +81,7 @@ async def test_waits_are_no_failed_attempts(worker: Worker):
     body = customer.body(job_id="patient", options={"max_retries": 1})
     for _ in range(8):
         assert await worker.deliver(customer, body) is None
-        ((body, _),) = worker.requeued()
+        body = worker.wakeup(customer, "patient")
 
     result = await worker.run(customer, body)
 

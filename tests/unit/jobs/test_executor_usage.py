@@ -69,7 +69,7 @@ async def test_each_crashed_attempt_leaves_one_record(worker: Worker):
 
     assert await worker.deliver(customer, body) is None
     between = worker.outcomes(customer)
-    result = await worker.run(customer, worker.requeued()[0][0])
+    result = await worker.run(customer, worker.wakeup(customer, "crashed"))
 
     assert [("unanswered", 0, 0)] * 2 == between
     assert ("succeeded", 4, 1) == (result["status"], result["attempts"], result["usage"]["calls"])

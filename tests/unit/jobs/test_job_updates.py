@@ -30,7 +30,7 @@ async def test_a_waiting_job_can_be_cancelled(worker: Worker):
     customer = worker.customer(max_concurrency=1)
     customer.account.will_answer(completion(), error(429, retry_after="600"))
     assert await worker.deliver(customer, job_id="waits", **TWO_PROMPTS) is None
-    ((body, _),) = worker.requeued()
+    body = worker.wakeup(customer, "waits")
     before = len(customer.account.received)
 
     states = [await worker.services.updates.cancel(customer.name, "waits") for _ in range(2)]

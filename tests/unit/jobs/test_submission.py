@@ -28,7 +28,7 @@ class Traced(Telemetry):
 def submissions(worker: Worker, **parts: Any) -> Submissions:
     """The submissions of an app with that worker."""
     services = worker.services
-    return Submissions(services.settings, services.ledger, services.queries, services.queues, services.outputs, **parts)
+    return Submissions(services.ledger, services.queries, services.schedule, services.outputs, **parts)
 
 
 def job_of(customer: Customer, **members: Any) -> Job:

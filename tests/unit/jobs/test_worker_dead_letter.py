@@ -124,7 +124,7 @@ async def test_a_waiting_job_is_requeued(worker: Worker):
     """
     customer = worker.customer()
     body = customer.body(job_id="waits")
-    customer.account.will_answer(*[error(429, retry_after="3600")] * 5)
+    customer.account.will_answer(*[error(429, retry_after="100")] * 5)
     worker.queues.down = True
     for _ in range(5):
         with pytest.raises(StorageUnavailable):

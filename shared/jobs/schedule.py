@@ -1,0 +1,161 @@
+"""
+The schedule: jobs that wait for more than two minutes have no message in the queue, but a row each in order of time.
+
+The host scales by the number of messages, hidden ones included (docs/scale.md). So the message that continues a job
+that waits for longer is kept in the job's row (`wakeup`), and an entry in the schedule says when it is due. A timer
+sends what is due. An entry is written before the job's row, and a message may be sent twice: the ledger makes sure that
+the job runs once. Whoever sends a job's message wakes it before its time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zlib import crc32
+
+from shared.clock import now
+from shared.errors import StorageUnavailable
+from shared.event_names import JOBS_WOKEN
+from shared.jobs.records import job_id_of, job_key
+from shared.storage.base import Queues, Row, RowChanged, RowExists, Table
+from shared.storage.bulk import delete_rows, gather_limited
+
+MAX_HIDDEN_S = 120.0
+"""The longest wait as a hidden message."""
+PARTITIONS = tuple(f"~schedule-{number}" for number in range(4))
+"""No customer's id begins so. All entries of a customer are in one partition."""
+SEND_S = 45.0
+"""Seconds for which one run sends what is due; the next run, a minute later, continues."""
+_MILLISECOND = timedelta(milliseconds=1)
+
+log = logging.getLogger("customer_ai_jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the jobs of all customers continue. Every method raises StorageUnavailable."""
+
+    table: Table
+    queues: Queues
+    jobs_queue: str
+
+    async def send(self, customer: str, job_id: str, message: bytes, *, delay_s: float) -> None:
+        """Send the message that continues the job after `delay_s`: hidden until then, or by the schedule."""
+        if delay_s > MAX_HIDDEN_S:
+            await self.add(customer, job_id, now() + timedelta(seconds=delay_s), message)
+        else:
+            await self.queues.send(self.jobs_queue, message, delay_s=delay_s)
+
+    async def add(self, customer: str, job_id: str, due_at: datetime, message: bytes) -> None:
+        """
+        Have the job wait until `due_at`, when `message` continues it. Repeating it does no harm.
+
+        A cancelled job continues at once, to end. A job that another message has continued meanwhile does not wait.
+        """
+        due_at -= timedelta(microseconds=due_at.microsecond % 1000)  # as exact as an entry's key
+        while True:
+            row = await self.table.read(customer, job_key(job_id))
+            if row is None:  # erased: there is nothing to keep the message in
+                await self.queues.send(self.jobs_queue, message, delay_s=MAX_HIDDEN_S)
+                return
+            if row.values["state"] not in {"queued", "waiting", "cancelled"}:
+                return
+            if row.values["state"] == "cancelled":
+                await self.queues.send(self.jobs_queue, message)
+                return
+            with suppress(RowExists):
+                await self.table.insert(_entry(customer, job_id, due_at))
+            try:
+                await self.table.merge(Row(customer, row.key, {"wakeup": message, "due_at": due_at}, row.etag))
+            except RowChanged:  # by a worker that has just claimed it, or by its cancellation
+                continue
+            break
+        if now() >= due_at:  # Storage was slow, and the entry may have been taken already
+            await self.wake(customer, job_id)
+
+    async def wake(self, customer: str, job_id: str, *, due_by: datetime | None = None) -> bool:
+        """
+        Send the message of a job that waits in the schedule; with `due_by`, only if it is due by then.
+
+        Return whether it was sent. The job's entry stays, and its time passes without effect.
+        """
+        row = await self.table.read(customer, job_key(job_id))
+        if row is None or not row.values.get("wakeup"):
+            return False
+        if due_by is not None and row.values["due_at"] > due_by:
+            return False
+        await self.queues.send(self.jobs_queue, row.values["wakeup"])
+        return True
+
+    async def send_due(self, at: datetime | None = None, *, seconds: float = SEND_S) -> None:
+        """Send the messages of the jobs that are due, the earliest of each partition first."""
+        at, deadline = at or now(), time.monotonic() + seconds
+        await gather_limited(self._send_due(partition, at, deadline) for partition in PARTITIONS)
+
+    async def wake_overdue(self, customer: str, before: datetime, after: str = "") -> str:
+        """
+        Wake the customer's jobs that were due before a time and still wait: their entry or their message got lost.
+
+        Takes one page of jobs, from the continuation token `after`; returns the token of the next one, or "".
+        """
+        older, where, columns = {"due_at": before}, {"state ne": "done"}, ("due_at", "wakeup")
+        page = await self.table.page(customer, "j_", "j`", older=older, where=where, columns=columns, after=after)
+        overdue = [job_id_of(row) for row in page.rows if row.values.get("wakeup")]
+        _log_woken(await gather_limited(self._try_to_wake(customer, job_id, before) for job_id in overdue), "overdue")
+        return page.after
+
+    async def _send_due(self, partition: str, at: datetime, deadline: float) -> None:
+        after = ""
+        while time.monotonic() < deadline:
+            page = await self.table.page(partition, "", _key(at + _MILLISECOND), after=after)
+            jobs = [(row.values["customer"], row.values["job_id"]) for row in page.rows]
+            woken = await gather_limited(self._try_to_wake(customer, job_id, at) for customer, job_id in jobs)
+            _log_woken(woken, "due")
+            done = [row for row, sent in zip(page.rows, woken, strict=True) if sent is not None]
+            await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in done])
+            after = page.after
+            if not after:
+                return
+
+    async def _try_to_wake(self, customer: str, job_id: str, due_by: datetime) -> bool | None:
+        """As `wake`; None if Storage failed, so that one job does not hold up the others."""
+        try:
+            return await self.wake(customer, job_id, due_by=due_by)
+        except StorageUnavailable:
+            return None
+
+
+async def erase_entries(table: Table, customer: str) -> int:
+    """Delete the customer's entries; return how many there were. Raises StorageUnavailable."""
+    deleted, after = 0, ""
+    while True:
+        page = await table.page(_partition(customer), "", "~", where={"customer eq": customer}, columns=(), after=after)
+        deleted += await delete_rows(table, [Row(row.partition, row.key, {}) for row in page.rows])
+        after = page.after
+        if not after:
+            return deleted
+
+
+def _entry(customer: str, job_id: str, due_at: datetime) -> Row:
+    values = {"customer": customer, "job_id": job_id}
+    return Row(_partition(customer), f"{_key(due_at)}_{customer}_{job_id}", values)
+
+
+def _partition(customer: str) -> str:
+    return PARTITIONS[crc32(customer.encode()) % len(PARTITIONS)]
+
+
+def _key(at: datetime) -> str:
+    """Return the beginning of the keys of entries that are due then: milliseconds since 1970."""
+    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:014}"
+
+
+def _log_woken(woken: list[bool | None], reason: str) -> None:
+    sent, failed = woken.count(True), woken.count(None)
+    if sent or failed:
+        log.log(
+            logging.WARNING if failed else logging.INFO, "%s %s sent=%d failed=%d", JOBS_WOKEN, reason, sent, failed
+        )

@@ -1,0 +1,35 @@
+"""Many requests to Storage: a few at a time, and deletions in transactions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
+
+from shared.storage.base import MAX_TRANSACTION_ROWS, Row, Table
+
+_MAX_REQUESTS = 16
+"""Requests to Storage at the same time."""
+_T = TypeVar("_T")
+
+
+async def delete_rows(table: Table, rows: Sequence[Row]) -> int:
+    """Delete any number of rows of one partition; return how many were deleted. Raises StorageUnavailable."""
+    batches = [rows[start : start + MAX_TRANSACTION_ROWS] for start in range(0, len(rows), MAX_TRANSACTION_ROWS)]
+    changed = await gather_limited(table.delete(batch) for batch in batches)
+    return len(rows) - sum(map(len, changed))
+
+
+async def gather_limited(awaitables: Iterable[Awaitable[_T]]) -> list[_T]:
+    """Await all, a few at a time; return their results. Raises the first exception after all have ended."""
+    semaphore = asyncio.Semaphore(_MAX_REQUESTS)
+
+    async def run(awaitable: Awaitable[_T]) -> _T:
+        async with semaphore:
+            return await awaitable
+
+    outcomes = await asyncio.gather(*(run(awaitable) for awaitable in awaitables), return_exceptions=True)
+    error = next((outcome for outcome in outcomes if isinstance(outcome, BaseException)), None)
+    if error is not None:
+        raise error
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
