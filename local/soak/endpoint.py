@@ -70,6 +70,9 @@ class FaultyEndpoint:
         entry.input_tokens = 7 + len(prompt) // 4
         entry.output_tokens = chance.randint(1, 200)
         entry.cached_tokens = chance.choice([0, entry.input_tokens // 2])
+        entry.cache_write_tokens = chance.choice([0, entry.input_tokens // 3])
+        entry.reasoning_tokens = chance.choice([0, entry.output_tokens // 2])
+        entry.service_tier = chance.choice(["default", "flex", "priority"])
         await asyncio.sleep(SLOW_S if fault == "slow" else chance.uniform(*self.duration_s))
         self.journal.close(entry, fault.partition(" long")[0] or "answered")
         if fault.startswith("reset"):
@@ -99,8 +102,13 @@ def _completion(call: CallKey, entry: Entry) -> dict[str, Any]:
             "prompt_tokens": entry.input_tokens,
             "completion_tokens": entry.output_tokens,
             "total_tokens": entry.input_tokens + entry.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": entry.cached_tokens},
+            "prompt_tokens_details": {
+                "cached_tokens": entry.cached_tokens,
+                "cache_write_tokens": entry.cache_write_tokens,
+            },
+            "completion_tokens_details": {"reasoning_tokens": entry.reasoning_tokens},
         },
+        "service_tier": entry.service_tier,
     }
 
 
@@ -109,10 +117,19 @@ def _image(entry: Entry) -> dict[str, Any]:
         "input_tokens": entry.input_tokens,
         "output_tokens": entry.output_tokens,
         "total_tokens": entry.input_tokens + entry.output_tokens,
-        "input_tokens_details": {"cached_tokens": entry.cached_tokens},
+        "input_tokens_details": {
+            "cached_tokens": entry.cached_tokens,
+            "cache_write_tokens": entry.cache_write_tokens,
+        },
+        "output_tokens_details": {"reasoning_tokens": entry.reasoning_tokens},
     }
     image = base64.b64encode(make_png(entry.request_id)).decode()
-    return {"created": 1763640000, "data": [{"b64_json": image}], "usage": usage}
+    return {
+        "created": 1763640000,
+        "data": [{"b64_json": image}],
+        "usage": usage,
+        "service_tier": entry.service_tier,
+    }
 
 
 def make_png(text: str) -> bytes:

@@ -24,6 +24,9 @@ class Entry:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    service_tier: str = ""
     ended: float = 0.0
 
     @property

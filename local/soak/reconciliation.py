@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from local.soak.evidence import Evidence, blobs_of, job_key_of, outcome_of
 from local.soak.journal import Entry
 
-TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
+TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 EXPECTED_CODES = frozenset({"rate_limited", "provider_unavailable", "timeout"})
 """The error codes that the endpoint's faults can cause."""
 
@@ -118,18 +118,19 @@ def unused_calls(evidence: Evidence) -> tuple[list[Entry], list[str]]:
 
 
 def differing_tokens(evidence: Evidence) -> list[str]:
-    """Customers whose recorded tokens are not those of the endpoint's answers."""
-    sent: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    recorded: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    """Customers whose recorded tokens, by the tier that served, are not those of the endpoint's answers."""
+    sent: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    recorded: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     for row in evidence.billed:
-        recorded[row["PartitionKey"]].update({name: row.get(name, 0) for name in TOKENS})
+        tier = row["PartitionKey"], row.get("service_tier", "")
+        recorded[tier].update({name: row.get(name, 0) for name in TOKENS})
         if entry := evidence.billable.get(str(row.get("request_id"))):
-            sent[entry.customer].update({name: getattr(entry, name) for name in TOKENS})
+            sent[entry.customer, entry.service_tier].update({name: getattr(entry, name) for name in TOKENS})
     return [
-        f"{customer}: the records have {recorded[customer][name]} {name}, the endpoint has {sent[customer][name]}"
-        for customer in sorted({*sent, *recorded})
+        f"{_name(tier)}: the records have {recorded[tier][name]} {name}, the endpoint has {sent[tier][name]}"
+        for tier in sorted({*sent, *recorded})
         for name in TOKENS
-        if recorded[customer][name] != sent[customer][name]
+        if recorded[tier][name] != sent[tier][name]
     ]
 
 

@@ -152,6 +152,11 @@ INVALID = {
         changed(usage=SOUND.usage[1:]),
         {"answers without a usage record", "unused calls without a record"},
     ),
+    "a record with another tier": (with_row(0, service_tier="flex"), {"customers with other tokens"}),
+    "a record without the tokens written to a cache": (
+        with_entry(0, cache_write_tokens=3),
+        {"customers with other tokens"},
+    ),
     "a record with other tokens": (
         with_row(1, output_tokens=1),
         {"customers with other tokens", "results with other usage"},
