@@ -11,13 +11,14 @@ from shared.http.routes import ROUTES, Route
 from shared.jobs.message import Delivery
 from shared.services import services
 from shared.settings import binding_queues, callback_queues
+from shared.storage.message_text import decode_text, encode_text
 
 JOBS, POISON, RESULTS = binding_queues(os.environ)
 CALLBACKS, DEAD_CALLBACKS = callback_queues(os.environ)
 ENTRA = os.environ.get("HTTP_AUTH", "").strip() == "entra"
 
-# As text, the host would refuse a message that is not UTF-8, and copy a JSON object's members over the trigger's
-# metadata, where `dequeueCount` or `insertionTime` make it unreadable before our code runs.
+# As text, the host would copy a JSON object's members over the trigger's metadata: an `id` would replace the message's,
+# and an `insertionTime` make it unreadable before our code runs.
 BINARY = func.DataType.BINARY
 
 # Six times a night: if there is much to delete, each run continues where the previous one stopped.
@@ -45,13 +46,13 @@ async def dead_letter_job(message: func.QueueMessage, results: func.Out[bytes]) 
 @app.queue_trigger(arg_name="message", queue_name=CALLBACKS, connection="JobStorage", data_type=BINARY)
 async def deliver_callback(message: func.QueueMessage) -> None:
     """Make one try of a callback."""
-    await services().callbacks.deliver(message.get_body())
+    await services().callbacks.deliver(decode_text(message.get_body()))
 
 
 @app.queue_trigger(arg_name="message", queue_name=DEAD_CALLBACKS, connection="JobStorage", data_type=BINARY)
 async def dead_letter_callback(message: func.QueueMessage) -> None:
     """End a callback whose message the host has given up; the job's status document shows that."""
-    await services().callbacks.dead_letter(message.get_body())
+    await services().callbacks.dead_letter(decode_text(message.get_body()))
 
 
 @app.timer_trigger(arg_name="timer", schedule=EACH_MINUTE, use_monitor=False)
@@ -90,7 +91,7 @@ async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG00
 
 def delivery(message: func.QueueMessage) -> Delivery:
     """Return the message as the worker takes it."""
-    return Delivery(message.get_body(), message.id or uuid4().hex, message.insertion_time or now())
+    return Delivery(decode_text(message.get_body()), message.id or uuid4().hex, message.insertion_time or now())
 
 
 def http_request(request: func.HttpRequest) -> Request:
@@ -106,6 +107,6 @@ def http_response(response: Response) -> func.HttpResponse:
 
 
 def publish(results: func.Out[bytes], result_body: bytes | None) -> None:
-    """Set the binding to the result: as bytes, because the host would parse a string and write it again."""
+    """Set the binding to the message with the result: the host sends it as it is."""
     if result_body is not None:
-        results.set(result_body)
+        results.set(encode_text(result_body).encode())

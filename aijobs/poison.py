@@ -17,7 +17,7 @@ from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.settings import open_services
 from shared.clock import rfc3339
 from shared.errors import AlreadyRunning, InvalidJob
-from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
+from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.records import JobRecord
 from shared.services import Services
@@ -82,8 +82,6 @@ async def retry(args: argparse.Namespace) -> int:
 
 
 async def _read(services: Services, message: Message) -> _PoisonedJob:
-    if message.body is None:
-        return _PoisonedJob(message, None, None, "The message is not base64 and can't be decoded.")
     try:
         job = decode_queued_job(message.body, default_id=message.id)
     except InvalidJob as exc:
@@ -144,4 +142,4 @@ async def _prepare(services: Services, poisoned: _PoisonedJob) -> bytes:
                 await services.updates.reset_failed_attempts(record.customer, record.job_id)
             except AlreadyRunning:
                 raise CommandError("A worker is running the job at the moment. Try again later.") from None
-    return encode_queued_job(job, submitted_at=submitted_at)
+    return await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None)

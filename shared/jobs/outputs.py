@@ -8,11 +8,11 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contract.job import Job, Output
+from shared.contract.job import Job, Output, named_blob
 from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob, StorageUnavailable
 from shared.jobs.envelope import encode_queued_job
-from shared.jobs.fingerprint import move_input
+from shared.jobs.fingerprint import move_input, without_white_space
 from shared.settings import Settings
 from shared.storage.base import Blobs
 from shared.upstream.egress_policy import check_public
@@ -101,8 +101,11 @@ class Outputs:
         body = encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
         if len(body) <= MESSAGE_LIMIT:
             return body
-        job, name, data = move_input(job, self._settings.results_container)
-        await self.write(job, name, data, _JSON)
+        if named_blob(job) is not None:
+            job = without_white_space(job)
+        else:
+            job, name, data = move_input(job, self._settings.results_container)
+            await self.write(job, name, data, _JSON)
         return encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
 
     async def read_own_blob(self, job: Job, name: str) -> bytes:

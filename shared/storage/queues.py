@@ -5,7 +5,6 @@ only a job that is requeued, or whose result goes to another queue, needs it.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from shared.storage.account import Account, storage_error
+from shared.storage.message_text import encode_text
 
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueServiceClient
@@ -24,7 +24,7 @@ _MAX_DELAY_S = 7 * 24 * 3600
 
 
 class AzureQueues:
-    """See `Queues`. Messages are sent as base64, as host.json's `messageEncoding` says."""
+    """See `Queues`. Messages are sent as base64."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -41,7 +41,7 @@ class AzureQueues:
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
         """See `Queues`."""
         client = self._service.get_queue_client(queue)
-        text, hidden_s = b64encode(body).decode(), min(ceil(delay_s), _MAX_DELAY_S)
+        text, hidden_s = encode_text(body), min(ceil(delay_s), _MAX_DELAY_S)
         try:
             await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_NO_EXPIRY)
         except AzureError as exc:

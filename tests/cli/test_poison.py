@@ -37,11 +37,13 @@ async def poison_job(customer: Customer, **members: object) -> None:
 
 
 async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison: str):
-    """Each message has its customer, its job and the last error, and stays in the queue."""
+    """Each message, base64 or plain, has its customer, its job and the last error, and stays in the queue."""
     await poison_job(customer, job_id="one")
     await poison_job(customer, input={"prompt": "Without an id."})
     await cli.harness.services.queues.send(poison, b"[]")
-    await cli.harness.queues.get_queue_client(poison).send_message("not base64!")
+    queue = cli.harness.queues.get_queue_client(poison)
+    await queue.send_message(json.dumps(customer.job(job_id="plain")))
+    await queue.send_message("not a job!")
 
     result = await cli.run("poison list")
     again = await cli.run("poison list")
@@ -50,7 +52,8 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
     assert f"{customer.name} one chat waiting The endpoint broke off." in result.text
     assert f"{customer.name} message-1 chat waiting" in result.text
     assert "The job must be an object" in result.text
-    assert "is not base64" in result.text
+    assert f"{customer.name} plain chat No attempt was recorded." in result.text
+    assert "The job is not valid JSON" in result.text
 
 
 async def test_nothing_to_retry_is_one_sentence(cli: CliRunner, poison: str):

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import Raw
 
-from shared.contract.job import Job, Output, decode_job
+from shared.contract.job import Job, Output, decode_job, named_blob
 from shared.contract.result import MESSAGE_LIMIT, ErrorBody, Result, encode_result
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs import outputs as outputs_module
@@ -26,7 +28,7 @@ SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
 
 def settings(**environment: str) -> Settings:
-    return read_settings({"JobStorage": "x", "RESULTS_CONTAINER": "own-results"} | environment)
+    return read_settings({"JobStorage": "UseDevelopmentStorage=true", "RESULTS_CONTAINER": "own-results"} | environment)
 
 
 def job(job_id: str = "job-1", prompt: str = "x", **output: Any) -> Job:
@@ -214,3 +216,17 @@ async def test_an_input_that_does_not_fit_a_message_goes_to_a_blob(larger: bool)
     assert fingerprint(sent) == fingerprint(received)
     assert bytes(sent.input) == bytes(await inputs.load(received))
     assert {SUBMITTED} == {received.envelope.submitted_at}
+
+
+async def test_white_space_in_an_input_that_names_a_blob_is_left_out():
+    """A message has room for 64 KiB of plain JSON: the next one, which is base64, still names the same blob."""
+    spaced = Raw(b'{"input_blob":' + b" " * MESSAGE_LIMIT + b'"inputs/acme/a"}')
+    sent = msgspec.structs.replace(job(), input=spaced)
+    blobs = MemoryBlobs()
+
+    body = await Outputs(settings(), blobs).message_of(sent, submitted_at=SUBMITTED, traceparent=None)
+
+    received = decode_queued_job(body, default_id="")
+    assert {} == blobs.blobs
+    assert (len(body) < 1000, fingerprint(sent)) == (True, fingerprint(received))
+    assert named_blob(sent) == named_blob(received)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -93,13 +94,16 @@ async def test_a_job_ends_at_its_deadline_while_it_is_held(worker: Worker):
     assert [] == worker.requeued()
 
 
-async def test_a_job_of_full_size_is_requeued_in_a_smaller_message(worker: Worker):
-    """If the envelope does not fit the message, the input goes to a blob of the job's own."""
+@pytest.mark.parametrize(("encode", "largest"), [(base64.b64encode, MESSAGE_LIMIT), (bytes, 65_536)])
+async def test_a_job_of_full_size_is_requeued_in_a_smaller_message(
+    worker: Worker, encode: Callable[[bytes], bytes], largest: int
+):
+    """If the job does not fit the next message, which is base64, its input goes to a blob of the job's own."""
     customer = worker.customer()
     limit = fill(worker, customer)
-    size = MESSAGE_LIMIT - len(packed(customer.job(job_id="full", input={"prompt": ""})))
+    size = largest - len(packed(customer.job(job_id="full", input={"prompt": ""})))
     body = packed(customer.job(job_id="full", input={"prompt": "x" * size}))
-    assert 65_536 == len(base64.b64encode(body))
+    assert 65_536 == len(encode(body))
 
     published = await worker.deliver(customer, body)
 
