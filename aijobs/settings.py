@@ -53,7 +53,6 @@ async def open_services(file: Path | None, *, vault: bool = False) -> AsyncItera
         raise CommandError("The settings name no Key Vault: KEY_VAULT_URL is not set.")
     if settings.key_vault_ca_file and not _exists(settings.key_vault_ca_file):
         raise CommandError("The file in KEY_VAULT_CA_FILE does not exist: the local stack was stopped or restarted.")
-    _check_storage(settings)
     services = build(settings)
     try:
         yield services
@@ -75,20 +74,6 @@ def require_vault(services: Services) -> KeyVaultCredentials:
     """Return the vault of services that were opened with `vault=True`."""
     assert services.vault is not None  # noqa: S101  # checked by `open_services`
     return services.vault
-
-
-def _check_storage(settings: Settings) -> None:
-    text = settings.job_storage.connection_string
-    if text is None:
-        return
-    parts = dict(part.strip().partition("=")[::2] for part in text.reveal().split(";"))
-    has_credential = bool({"AccountKey", "SharedAccessSignature"} & set(parts))
-    has_address = bool({"AccountName", "TableEndpoint"} & set(parts))
-    if "UseDevelopmentStorage" not in parts and not (has_credential and has_address):
-        raise CommandError(
-            "JobStorage is not the connection string of a storage account: it needs an AccountName and an AccountKey. "
-            "`az storage account show-connection-string` prints it."
-        )
 
 
 def _exists(file: str) -> bool:

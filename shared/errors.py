@@ -1,5 +1,5 @@
 """
-Every error that ends or delays a job, with the contract's code, and an operator's wrong setting.
+Every error that ends or delays a job, with the contract's code.
 
 JobError                      ends a job with a failed result
 ├── InvalidJob                invalid_job
@@ -26,12 +26,12 @@ JobError                      ends a job with a failed result
     └── UpstreamTimeout       timeout
 RetryLater                    the job is valid, but not now: it is requeued with a delay
 ├── StorageUnavailable        Storage did not do what was requested
+├── SettingInvalid            an app setting is wrong; the operator has to correct it
 ├── VaultUnavailable          Key Vault did not answer, and nothing in memory is fresh enough
 ├── AlreadyRunning            another worker runs this job
 ├── Throttled                 the customer has enough jobs on this worker for now
 └── UpstreamRetryLater        the endpoint needs more time than a call can wait; keeps the endpoint's error
 LeaseLost                     another worker has taken over this job: publish nothing, that worker will
-SettingInvalid                an app setting is wrong; the operator has to correct it
 
 An exception that only one module handles is defined where it is raised (RowExists in `storage.base`, VaultForbids in
 `connections.key_vault`, NoSigningSecret in `webhooks.signing`).
@@ -212,6 +212,13 @@ class StorageUnavailable(RetryLater):
         super().__init__(message, delay_s)
 
 
+class SettingInvalid(RetryLater):
+    """An app setting is missing or malformed. The message names it, and what is valid."""
+
+    def __init__(self, message: str, delay_s: float = 60) -> None:
+        super().__init__(message, delay_s)
+
+
 class VaultUnavailable(RetryLater):
     """Key Vault did not answer."""
 
@@ -239,7 +246,3 @@ class UpstreamRetryLater(RetryLater):
 
 class LeaseLost(Exception):
     """Another worker has taken the job over; this one may write nothing more for it."""
-
-
-class SettingInvalid(Exception):
-    """An app setting is missing or malformed."""

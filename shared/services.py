@@ -19,12 +19,13 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
+from shared.errors import SettingInvalid
 from shared.jobs.admission import Limiter
 from shared.jobs.inputs import Inputs
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.worker import Worker
-from shared.settings import Settings, read_settings
+from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
@@ -129,6 +130,7 @@ class Services:
         """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it
 
+        self.settings.check()
         await Sweep(self.table, self.blobs, self.settings, self.schedule).run()
 
     async def close(self) -> None:
@@ -141,7 +143,7 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """
-    Return the services that `settings` describe. Sends nothing yet. Needs a running loop.
+    Return the services that `settings` describe. Sends nothing yet. Needs a running loop. Raises SettingInvalid.
 
     To keep customers' credentials elsewhere, pass `Connections` another CredentialStore here.
     """
@@ -179,10 +181,18 @@ def build(settings: Settings) -> Services:
 
 
 def services(environment: Mapping[str, str] = os.environ) -> Services:
-    """Return this process's services, built on the first call. Raises SettingInvalid."""
+    """
+    Return this process's services, built on the first call.
+
+    If a setting is wrong, their settings have a `fault`: they only requeue messages and refuse requests, until a later
+    call finds it corrected.
+    """
     global _services  # noqa: PLW0603  # one a process is the point
-    if _services is None:
-        _services = build(read_settings(environment))
+    if _services is None or _services.settings.fault:
+        try:
+            _services = build(read_settings(environment))
+        except SettingInvalid as exc:
+            _services = _services or build(settings_with_fault(environment, exc))
     return _services
 
 

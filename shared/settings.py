@@ -7,23 +7,32 @@ A test compares the lists in README.md and local.settings.sample.json with these
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.errors import SettingInvalid
 from shared.secret import Secret
+from shared.setting_values import (
+    check_connection_string,
+    check_name,
+    check_result_queues,
+    check_storage_urls,
+    check_table_name,
+    check_vault_url,
+    flag,
+    integer,
+    split,
+)
 
 LEASE_S = 90
 """Default of LEASE_SECONDS."""
-_YES = {"1", "true", "yes", "on"}
-_NO = {"0", "false", "no", "off"}
 # Values of ALLOW_STATIC_CONNECTION. Anything else is a list of customer ids.
 _ALL = {"*", "true", "1"}
 _NONE = {"", "false", "0"}
 _CHOICES = {"http_auth": ("key", "entra")}
-_is_result_queue = re.compile(r"([a-z0-9]+(-[a-z0-9]+)*=)?[a-z0-9]+(-[a-z0-9]+)*").fullmatch
+_NAMES = ("jobs_queue", "results_queue", "callbacks_queue", "results_container", "templates_container")
+"""Settings that name a queue or container."""
 _RANGES = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
 
 
@@ -96,6 +105,9 @@ class Settings:
     telemetry_content: bool = False
     """Whether telemetry contains prompts and completions."""
 
+    fault: str = ""
+    """What is wrong with a setting. If anything is, only Storage and the names of `settings_with_fault` are as set."""
+
     @property
     def poison_queue(self) -> str:
         """The poison queue of the jobs queue."""
@@ -117,12 +129,17 @@ class Settings:
         allowed = (queue for owner, _, queue in pairs if not customer or owner in {"", customer})
         return tuple(dict.fromkeys((self.results_queue, *allowed)))
 
+    def check(self) -> None:
+        """Raise SettingInvalid if a setting is wrong."""
+        if self.fault:
+            raise SettingInvalid(self.fault)
+
     def allows_static(self, customer: str) -> bool:
         """Return whether this customer may use the operator's own connection if it has none."""
         if self.static_for_all:
             return True
         allowed = self.allow_static_connection.strip()
-        return allowed.lower() not in _NONE and customer in _split(allowed)
+        return allowed.lower() not in _NONE and customer in split(allowed)
 
 
 _DEFAULTS = Settings(job_storage=StorageAccount(None, "", "", "", ""))
@@ -151,17 +168,28 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     Raises SettingInvalid, whose message names the setting and what is valid.
     """
-    values = {field.name: _read(environment, field.name) for field in fields(Settings) if field.name != "job_storage"}
+    names = [field.name for field in fields(Settings) if field.name not in {"job_storage", "fault"}]
+    values = {name: _read(environment, name) for name in names}
     settings = Settings(job_storage=_storage(environment), **values)
-    vault = settings.key_vault_url
-    if vault and not vault.lower().startswith("https://"):
-        raise SettingInvalid("KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net.")
-    for entry in settings.allowed_result_queues:
-        if not _is_result_queue(entry):
-            raise SettingInvalid(
-                "ALLOWED_RESULT_QUEUES must be pairs such as contoso=contoso-results, or queues for all customers, "
-                f"separated by commas: {entry} is neither."
-            )
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    storage = settings.job_storage
+    if storage.connection_string is not None:
+        check_connection_string("JobStorage", storage.connection_string.reveal())
+    else:
+        uris = (storage.queue_service_uri, storage.blob_service_uri, storage.table_service_uri)
+        check_storage_urls("JobStorage", *uris)
+    if settings.key_vault_url:
+        check_vault_url("KEY_VAULT_URL", settings.key_vault_url)
+    for field_name in _NAMES:
+        check_name(field_name.upper(), getattr(settings, field_name))
+    for container in settings.input_containers:
+        check_name("INPUT_CONTAINERS", container)
+    check_result_queues("ALLOWED_RESULT_QUEUES", settings.allowed_result_queues)
+    check_table_name("JOBS_TABLE", settings.jobs_table)
     jobs, poison, results = settings.jobs_queue, settings.poison_queue, settings.results_queue
     callbacks, dead_callbacks = settings.callbacks_queue, settings.callbacks_poison_queue
     for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
@@ -171,7 +199,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingInvalid(
             f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which are for callbacks."
         )
-    return settings
+
+
+def settings_with_fault(environment: Mapping[str, str], fault: SettingInvalid) -> Settings:
+    """Return what is needed to requeue messages until `fault` is corrected, and defaults for everything else."""
+    names = ("azure_client_id", "jobs_queue", "callbacks_queue", "results_container")
+    values = {name: _read(environment, name) for name in names}
+    return Settings(job_storage=_storage(environment), fault=str(fault), **values)
 
 
 def _read(environment: Mapping[str, str], field_name: str) -> Any:
@@ -181,11 +215,11 @@ def _read(environment: Mapping[str, str], field_name: str) -> Any:
     if not text:
         return default
     if isinstance(default, bool):
-        return _flag(name, text)
+        return flag(name, text)
     if isinstance(default, int):
-        return _integer(name, text, *_RANGES[field_name])
+        return integer(name, text, *_RANGES[field_name])
     if isinstance(default, tuple):
-        return _split(text)
+        return split(text)
     if isinstance(default, Secret):
         return Secret(text)
     values = _CHOICES.get(field_name)
@@ -199,35 +233,10 @@ def _storage(environment: Mapping[str, str]) -> StorageAccount:
         return environment.get(f"JobStorage__{name}", "").strip()
 
     connection_string = environment.get("JobStorage", "").strip()
-    account = StorageAccount(
+    return StorageAccount(
         connection_string=Secret(connection_string) if connection_string else None,
         queue_service_uri=part("queueServiceUri"),
         blob_service_uri=part("blobServiceUri"),
         table_service_uri=part("tableServiceUri"),
         client_id=part("clientId"),
     )
-    uris = (account.queue_service_uri, account.blob_service_uri, account.table_service_uri)
-    if account.connection_string is None and not all(uris):
-        raise SettingInvalid(
-            "JobStorage must be a connection string, or JobStorage__queueServiceUri, "
-            "JobStorage__blobServiceUri and JobStorage__tableServiceUri must all be set."
-        )
-    return account
-
-
-def _flag(name: str, text: str) -> bool:
-    if text.lower() in _YES:
-        return True
-    if text.lower() in _NO:
-        return False
-    raise SettingInvalid(f"{name} must be true or false.")
-
-
-def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not minimum <= int(text) <= maximum:  # noqa: PLR2004
-        raise SettingInvalid(f"{name} must be a whole number from {minimum} to {maximum}.")
-    return int(text)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part for part in (piece.strip() for piece in text.replace(";", ",").split(",")) if part)

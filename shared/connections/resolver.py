@@ -24,6 +24,7 @@ from shared.errors import (
     ConnectionFault,
     ConnectionInvalid,
     ConnectionNotFound,
+    SettingInvalid,
     VaultUnavailable,
 )
 from shared.secret import Secret
@@ -53,8 +54,9 @@ class Connections:
         """
         Return the customer's connection of that name.
 
-        Raises ConnectionNotFound, ConnectionDisabled, ConnectionExpired or ConnectionInvalid, and VaultUnavailable
-        if the vault does not answer and no connection in memory may be used.
+        Raises ConnectionNotFound, ConnectionDisabled, ConnectionExpired or ConnectionInvalid, VaultUnavailable if the
+        vault does not answer and no connection in memory may be used, and SettingInvalid if the operator's own
+        connection, which the customer may use, is invalid.
         """
         try:
             entry = await self._cache.get((customer, name), partial(self._load, customer, name))
@@ -123,7 +125,10 @@ class Connections:
         text = self._settings.static_connection
         if name != "default" or not text or not self._settings.allows_static(customer):
             raise ConnectionNotFound(f"Customer {customer} has no connection named {name}.")
-        return self._connect(decode_connection(text.reveal()), customer, name, "static", "static")
+        try:
+            return self._connect(decode_connection(text.reveal()), customer, name, "static", "static")
+        except ConnectionInvalid as exc:
+            raise SettingInvalid(f"STATIC_CONNECTION is not a valid connection. {exc}") from None
 
     def _connect(
         self,

@@ -55,6 +55,7 @@ class HttpApp:
         return Response(response.status, response.body, response.media_type, {**_HEADERS, **response.headers})
 
     async def _call_handler(self, route: Route, request: Request) -> Response:
+        self.settings.check()
         if route.role is None:
             return await self.handlers[route.name](request, Caller(frozenset()))
         caller = read_caller(request.headers, self.settings)

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from shared.contract.documents import ProblemDocument
-from shared.errors import ConnectionFault, InvalidJob, JobConflict, JobError, RetryLater, UpstreamError
+from shared.errors import (
+    ConnectionFault,
+    InvalidJob,
+    JobConflict,
+    JobError,
+    RetryLater,
+    SettingInvalid,
+    UpstreamError,
+)
 from shared.http.messages import Response, json_response
 
 PROBLEM_JSON = "application/problem+json"
@@ -42,6 +50,8 @@ def problem_for(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RetryLater):
+        if isinstance(error, SettingInvalid):  # which does not pass by itself
+            return Problem(503, "unavailable", str(error))
         headers = {"Retry-After": str(max(1, round(error.delay_s)))}
         return Problem(503, "unavailable", "Storage or Key Vault does not respond: try again later.", headers)
     if isinstance(error, JobError):

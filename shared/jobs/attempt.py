@@ -121,7 +121,12 @@ class Attempt:
         self.usage.billed += step.usage
 
     async def release(self, because: RetryLater) -> None:
-        """Give the job up, to be run again. Raises as `save_step`."""
+        """
+        Give the job up, to be run again. Raises as `save_step`.
+
+        A wait is no failed attempt, unless Storage kept nothing of what this attempt has called: that may be paid for
+        at each attempt, so the ledger counts it.
+        """
         async with self._writing:
             await self._write_all(room=0)
             await self._write(
@@ -129,7 +134,7 @@ class Attempt:
                     self.ledger.release,
                     because=because,
                     retries=because.retries if isinstance(because, UpstreamRetryLater) else self.lease.retries,
-                    failed=isinstance(because, StorageUnavailable),
+                    failed=isinstance(because, StorageUnavailable) and self.usage.has_lost,
                     unrecoverable_usage=self.usage.unrecoverable,
                     usage=self.usage.rows(),
                 ),

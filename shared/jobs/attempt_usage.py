@@ -52,6 +52,11 @@ class AttemptUsage:
     def __bool__(self) -> bool:
         return True
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether this attempt has made calls whose responses the job does not have."""
+        return self._number > 0
+
     def add_unsettled_calls(self, calls: Sequence[Call]) -> None:
         """Add calls whose responses the job does not have."""
         for call in calls:

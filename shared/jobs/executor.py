@@ -101,13 +101,14 @@ class Executor:
             return deferred(exc)
         if stored is not None:
             return stored
-        if work is None or lease.failed_attempts >= MAX_FAILED_ATTEMPTS:
+        is_given_up, in_time = work is None or lease.failed_attempts >= MAX_FAILED_ATTEMPTS, attempt.time.allows()
+        if is_given_up and (in_time or lease.failed_attempts or lease.reason):
             return given_up(lease)
-        if not attempt.time.allows():
+        if not in_time:
             deadline_s = attempt.job.options.deadline_s
             message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
-        return None if isinstance(work, DecodedJob) else outcome_of(work, attempt)
+        return outcome_of(work, attempt) if isinstance(work, Exception) else None
 
     async def _open_context(
         self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
@@ -165,7 +166,7 @@ class Executor:
                 save = partial(self.services.outputs.save, attempt.job, result)
                 result_body = await attempt.with_retries(save)
         except StorageUnavailable as exc:
-            if attempt.lease.failed_attempts < MAX_FAILED_ATTEMPTS:
+            if attempt.time.allows_saving() and attempt.lease.failed_attempts < MAX_FAILED_ATTEMPTS:
                 await attempt.release(exc)
                 raise
             result = result_of(attempt, failed(InternalError(f"The job's result could not be saved: {exc}")), now())

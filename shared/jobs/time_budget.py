@@ -14,6 +14,8 @@ from shared.jobs.message import deadline_of
 ATTEMPT_S = 540.0
 """Seconds that one attempt may spend upstream: well within host.json's `functionTimeout`."""
 _RESUME_S = 1.0
+_SAVE_FOR_S = 600.0
+"""Seconds beyond its deadline for which a job's outcome is tried to be saved: it may have been paid for."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,10 @@ class TimeBudget:
     def allows(self, wait_s: float = 0) -> bool:
         """Return whether the job's deadline is more than `wait_s` seconds away."""
         return wait_s < self.seconds_left()
+
+    def allows_saving(self) -> bool:
+        """Return whether the job's outcome may still be saved by a later attempt."""
+        return self.seconds_left() > -_SAVE_FOR_S
 
     def timeout_s(self) -> float:
         """Return the seconds that a try which starts now may take."""

@@ -19,7 +19,7 @@ from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.job import Job, named_blob
-from shared.contract.result import encode_result
+from shared.contract.result import MESSAGE_LIMIT, encode_result
 from shared.errors import (
     AlreadyRunning,
     InternalError,
@@ -27,6 +27,7 @@ from shared.errors import (
     JobError,
     LeaseLost,
     RetryLater,
+    SettingInvalid,
     StorageUnavailable,
     Throttled,
 )
@@ -68,6 +69,8 @@ class Worker:
                 job = decode_queued_job(delivery.body, default_id=delivery.message_id)
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
+                if self.services.settings.fault:
+                    raise SettingInvalid(self.services.settings.fault)
                 with await self._admit(job, delivery):
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
@@ -86,7 +89,7 @@ class Worker:
         As `process`, for a message of the poison queue: its job is given up, unless it only waits.
 
         The ledger gives a job up after MAX_FAILED_ATTEMPTS, long before the host does. So what comes here is a message
-        that could not be processed or requeued while Storage or the app's settings were faulty.
+        that could not be requeued because Storage was faulty, or with which a worker died before each claim.
         """
         job: QueuedJob | None = None
         queue = self.services.settings.poison_queue
@@ -95,6 +98,8 @@ class Worker:
                 job = decode_queued_job(delivery.body, default_id=delivery.message_id)
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
+                if self.services.settings.fault:
+                    raise SettingInvalid(self.services.settings.fault)
                 job = await self._with_own_id(job, delivery)
                 if await self._resume_waiting(job, delivery):
                     return None
@@ -152,16 +157,19 @@ class Worker:
 
     async def _resume_waiting(self, job: Job, delivery: Delivery) -> bool:
         """Requeue a job that only waits: nothing but its way back into the queue had failed. Return whether it was."""
-        record = await self.services.queries.get_same(job.customer, job.id, fingerprint(job))
-        if record is None or record.state not in {"queued", "waiting"}:
+        services, digest = self.services, fingerprint(job)
+        record = await services.queries.get_same(job.customer, job.id, digest)
+        if record is None:  # no attempt could begin
+            record = await services.ledger.submit(job, fingerprint=digest, submitted_at=delivery.submitted_at)
+        if record.state not in {"queued", "waiting"}:
             return False
         if record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.submitted_at):
             return False
         reason = RetryLater("The host moved the message to the poison queue, although no worker died.", _RESUME_S)
         delivery = replace(delivery, submitted_at=record.submitted_at)
-        await self._requeue(job, delivery, self.services.settings.jobs_queue, reason)
+        await self._requeue(job, delivery, services.settings.jobs_queue, reason)
         with suppress(RetryLater):  # it may be running already
-            await self.services.updates.add_failed_attempt(job.customer, job.id)
+            await services.updates.add_failed_attempt(job.customer, job.id)
         return True
 
     async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
@@ -218,8 +226,11 @@ class Worker:
         traceparent = self.services.telemetry.requeue_traceparent(delivery.traceparent, delay)
         submitted_at = delivery.submitted_at
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
-            job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
-            body = encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
+            # That is the host's id, not the one that the job had.
+            nameless = msgspec.structs.replace(job, job_id=None)
+            body = encode_queued_job(nameless, submitted_at=submitted_at, traceparent=traceparent)
+            if len(body) > MESSAGE_LIMIT:  # and a blob would belong to no job: the host delivers the message again
+                raise delay
         else:
             body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left_s = (deadline_of(job, submitted_at) - now()).total_seconds()

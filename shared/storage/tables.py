@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -42,12 +43,14 @@ class AzureTable:
     r"""See `Table`. A key can't contain `/`, `\\`, `#` or `?`; a bytes value is at most 64 KiB."""
 
     def __init__(self, account: Account, name: str) -> None:
-        self._name = name
-        settings, options = account.settings, account.options()
+        self._account, self._name = account, name
+
+    @cached_property
+    def _client(self) -> TableClient:
+        settings, options = self._account.settings, self._account.options()
         if settings.connection_string is not None:
-            self._client = TableClient.from_connection_string(settings.connection_string.reveal(), name, **options)
-        else:
-            self._client = TableClient(settings.table_service_uri, name, credential=account.identity(), **options)
+            return TableClient.from_connection_string(settings.connection_string.reveal(), self._name, **options)
+        return TableClient(settings.table_service_uri, self._name, credential=self._account.identity(), **options)
 
     async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
         """See `Table`."""

@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
-from shared.errors import ConnectionInvalid
+from shared.errors import ConnectionInvalid, SettingInvalid
 from shared.upstream.lenient_http import MAX_HEADER_BYTES, MAX_HEADERS, LenientResponseHandler
 
 KEEPALIVE_S = 60
@@ -54,12 +54,15 @@ def open_session(ca_file: str = "") -> aiohttp.ClientSession:
     Return a session for the Azure SDKs, which decode bodies themselves. Needs a running loop.
 
     The certificate authorities in `ca_file` are trusted besides the system's. If the SDKs got the file instead,
-    they would create a TLS context for each request.
+    they would create a TLS context for each request. Raises SettingInvalid if the file can't be read.
     """
     connector = None
     if ca_file:
         tls = ssl.create_default_context()
-        tls.load_verify_locations(ca_file)
+        try:
+            tls.load_verify_locations(ca_file)
+        except OSError:
+            raise SettingInvalid("KEY_VAULT_CA_FILE must be a file that exists, with certificates in PEM.") from None
         connector = aiohttp.TCPConnector(ssl=tls)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 

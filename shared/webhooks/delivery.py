@@ -97,6 +97,7 @@ class Callbacks:
         if message is None:
             return
         try:
+            self.settings.check()
             if self._in_flight[message.customer] >= MAX_CONCURRENCY:
                 raise _TooManyCallbacks("The customer has too many callbacks in flight on this worker.", _THROTTLE_S)
             self._in_flight[message.customer] += 1
@@ -115,6 +116,7 @@ class Callbacks:
         if message is None:
             return
         try:
+            self.settings.check()
             record = await self._find_due(message)
             if record is not None:
                 error = "The callback was given up because the worker died at each try."

@@ -46,8 +46,12 @@ def _queue(stack: Stack, name: str) -> QueueClient:
 
 
 async def _send(stack: Stack, *bodies: bytes) -> list[str]:
+    return await _send_texts(stack, *(base64.b64encode(body).decode() for body in bodies))
+
+
+async def _send_texts(stack: Stack, *texts: str) -> list[str]:
     async with _queue(stack, "jobs") as queue:
-        sent = await asyncio.gather(*(queue.send_message(base64.b64encode(body).decode()) for body in bodies))
+        sent = await asyncio.gather(*(queue.send_message(text) for text in texts))
     return [message.id for message in sent]
 
 
@@ -94,15 +98,21 @@ async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
 
 
 async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
-    """Every kind of bad message gets one result at once; none is retried, none reaches the poison queue."""
+    """
+    Every kind of bad message, in base64 or plain, gets one result at once, under its message id: none is retried, none
+    reaches the poison queue, and no member of plain JSON replaces what the host says about the message.
+    """
     hostile = b'{"dequeueCount": "many", "insertionTime": "2026-11-20T00:00:00Z", "id": 1, "customer": "contoso"}'
     bodies = [body for body, _ in INVALID_JOBS.values() if body] + [hostile, _job("nobody")]
 
-    ids = await _send(stack, *bodies)
+    plain = [body.decode() for body in bodies if body.isascii() and body.decode().isprintable()]
+    assert len(plain) > len(bodies) / 2
+
+    ids = [*await _send(stack, *bodies), *await _send_texts(stack, *plain, "not a job")]
     results = await _results(stack, ids)
 
     codes = Counter(result["error"]["code"] for result in results.values())
-    assert {"invalid_job": len(bodies) - 1, "connection_not_found": 1} == codes
+    assert {"invalid_job": len(ids) - 2, "connection_not_found": 2} == codes
     async with asyncio.timeout(60):  # the host deletes a message after it has told the result
         while await _waiting(stack, "jobs"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -129,14 +139,30 @@ async def _usage(stack: Stack) -> int:
         return sum([row["calls"] async for row in rows])
 
 
-async def test_poison_message_is_answered(stack: Stack):
-    """What the host put into the poison queue is answered with a failed result."""
+async def test_poison_messages_are_answered(stack: Stack):
+    """What the host put into the poison queue, in base64 or plain, is answered with a failed result."""
+    late = _job("contoso", job_id="late", _envelope={"submitted_at": "2026-11-20T00:00:00Z"}, options={"deadline_s": 1})
     async with _queue(stack, "jobs-poison") as queue:
-        await queue.send_message(base64.b64encode(_job("contoso", job_id="gave-up")).decode())
+        await queue.send_message(base64.b64encode(late).decode())
+        await queue.send_message(late.decode().replace("late", "later"))
+        sent = await queue.send_message("{not a job")
 
-    results = await _results(stack, ["gave-up"])
+    results = await _results(stack, ["late", "later", sent.id])
 
-    assert ("failed", "internal") == (results["gave-up"]["status"], results["gave-up"]["error"]["code"])
+    assert {"late": "timeout", "later": "timeout", sent.id: "invalid_job"} == {
+        job_id: result["error"]["code"] for job_id, result in results.items()
+    }
+
+
+async def test_plain_json_runs_like_base64(stack: Stack):
+    """A message in plain JSON runs, up to 64 KiB of it, though as base64 it would not fit when it is requeued."""
+    texts = [_job("contoso", input={"prompt": "x" * size}).decode() for size in (10, 65_000)]
+    assert len(texts[1].encode()) < 65_536
+
+    ids = await _send_texts(stack, *texts)
+    results = await _results(stack, ids)
+
+    assert {"succeeded"} == {result["status"] for result in results.values()}
 
 
 async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path):

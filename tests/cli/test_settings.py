@@ -32,7 +32,7 @@ def test_formats_of_tools_are_equal(tmp_path: Path, form: str):
     """`azd env get-values` and `az functionapp config appsettings list` lead to the same as local.settings.json."""
     values = {
         "JobStorage": "AccountName=a;AccountKey=a2V5;EndpointSuffix=core.windows.net",
-        "JOBS_QUEUE": "j",
+        "JOBS_QUEUE": "our-jobs",
         "STATIC_CONNECTION": '{"endpoint": "https://api.openai.com/v1", "api_key": "sk 1"}',
     }
     usual, other = tmp_path / "local.settings.json", tmp_path / "app.settings"

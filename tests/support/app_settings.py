@@ -12,7 +12,7 @@ def settings_in_code() -> set[str]:
     class Recorder(dict[str, str]):
         def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
             names.add(name)
-            return "x" if name == "JobStorage" else default
+            return "UseDevelopmentStorage=true" if name == "JobStorage" else default
 
     read_settings(Recorder())
     binding_queues(Recorder())

@@ -9,6 +9,10 @@ from shared.secret import Secret
 from shared.settings import Settings, StorageAccount, binding_queues, read_settings
 
 REQUIRED = {"JobStorage": "UseDevelopmentStorage=true;AccountKey=MARK"}
+NO_CONNECTION_STRING = (
+    "JobStorage is not the connection string of a storage account: it needs an AccountName and an AccountKey. "
+    "`az storage account show-connection-string` prints it."
+)
 URIS = {
     "JobStorage__queueServiceUri": "https://s.queue.core.windows.net",
     "JobStorage__blobServiceUri": "https://s.blob.core.windows.net",
@@ -31,14 +35,14 @@ NAMES = {
     "allowed_endpoint_suffixes": ((), "contoso.com, openai.azure.com;", ("contoso.com", "openai.azure.com")),
     "allow_local_endpoints": (False, "true", True),
     "allow_private_endpoints": (False, "1", True),
-    "jobs_queue": ("jobs", "j", "j"),
-    "poison_queue": ("jobs-poison", "", "j-poison"),
-    "results_queue": ("results", "r", "r"),
-    "callbacks_queue": ("callbacks", "c", "c"),
+    "jobs_queue": ("jobs", "our-jobs", "our-jobs"),
+    "poison_queue": ("jobs-poison", "", "our-jobs-poison"),
+    "results_queue": ("results", "r-1", "r-1"),
+    "callbacks_queue": ("callbacks", "c-1", "c-1"),
     "allowed_result_queues": ((), "x;acme=y", ("x", "acme=y")),
-    "results_container": ("results", "rc", "rc"),
-    "input_containers": (("inputs",), "i1,i2", ("i1", "i2")),
-    "jobs_table": ("jobs", "t", "t"),
+    "results_container": ("results", "results2", "results2"),
+    "input_containers": (("inputs",), "in1,in2", ("in1", "in2")),
+    "jobs_table": ("jobs", "OurJobs", "OurJobs"),
 }
 """By setting in lower case: its default, and a text with the value that it means."""
 
@@ -78,14 +82,15 @@ def test_flags_are_read(name: str, text: str, flag: bool):
 
 
 INCOMPLETE = (
-    "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri "
-    "and JobStorage__tableServiceUri must all be set."
+    "JobStorage must be a connection string, or JobStorage__queueServiceUri, JobStorage__blobServiceUri and "
+    "JobStorage__tableServiceUri must all be set, to URLs."
 )
 QUEUES = (
     "ALLOWED_RESULT_QUEUES must be pairs such as contoso=contoso-results, or queues for all customers, separated by "
     "commas:"
 )
-URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.azure.net."
+URL = "KEY_VAULT_URL must be a URL such as https://my-vault.vault.azure.net, without a path."
+NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens, which begins and ends with a letter or"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,32 @@ URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.az
         *(({"JobStorage": ""} | URIS | {missing: ""}, INCOMPLETE) for missing in URIS),
         ({"JobStorage": ""} | URIS | {"JobStorage__tableServiceUri": " "}, INCOMPLETE),
         ({"JobStorage": "", "AzureWebJobsStorage": "UseDevelopmentStorage=true"}, INCOMPLETE),
-        *(({"KEY_VAULT_URL": url}, URL) for url in ("http://v.azure.net", "v.vault.azure.net", "https:/v", "ftp://v")),
+        ({"JobStorage": ""} | URIS | {"JobStorage__queueServiceUri": "s.queue.core.windows.net"}, INCOMPLETE),
+        ({"JobStorage": "AccountName=s;AccountKye=MARK"}, NO_CONNECTION_STRING),
+        *(
+            ({"KEY_VAULT_URL": url}, URL)
+            for url in (
+                "http://v.azure.net",
+                "v.vault.azure.net",
+                "https:/v",
+                "ftp://v",
+                "https://",
+                "https://v/secrets",
+            )
+        ),
+        *(
+            ({name: text}, f"{name} {NAME} digit.")
+            for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE", "RESULTS_CONTAINER", "TEMPLATES_CONTAINER")
+            for text in ("Work", "a_b", "a--b", "-ab", "ab-", "ab", "a" * 64)
+        ),
+        ({"INPUT_CONTAINERS": "inputs,In"}, f"INPUT_CONTAINERS {NAME} digit."),
+        *(
+            (
+                {"JOBS_TABLE": text},
+                "JOBS_TABLE must be a name of 3 to 63 letters and digits, which begins with a letter.",
+            )
+            for text in ("my-jobs", "1st", "ab")
+        ),
         *(
             ({name: text}, f"{name} must be true or false.")
             for name in ("ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS")
@@ -113,7 +143,7 @@ URL = "KEY_VAULT_URL must begin with https://, such as https://my-vault.vault.az
         *(
             (
                 {"ALLOWED_RESULT_QUEUES": f"special, {entry}"},
-                f"{QUEUES} {entry} is neither.",
+                f"{QUEUES} entry 2 is neither.",
             )
             for entry in ("=q", "acme=", "a=b=c", "Acme=q", "acme=Q", "acme = q", "acme:q", "q_1", "acme--x=q", "*=q")
         ),

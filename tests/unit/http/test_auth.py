@@ -15,8 +15,8 @@ from shared.http.routes import ROUTES, Role, Route
 from shared.settings import Settings, read_settings
 from tests.support.principals import encoded, token
 
-KEY = read_settings({"JobStorage": "x"})
-UNPROTECTED = read_settings({"JobStorage": "x", "HTTP_AUTH": "entra"})
+KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
+UNPROTECTED = read_settings({"JobStorage": "UseDevelopmentStorage=true", "HTTP_AUTH": "entra"})
 ROLES = get_args(Role)
 GUARDED = [route for route in ROUTES if route.role is not None]
 LONG_ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
@@ -27,7 +27,7 @@ ALL = {"typ": "roles", "val": "Customers.All"}
 def entra(customer_claim: str = "customer") -> Settings:
     """The settings of an app behind App Service authentication."""
     setup = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True", "ENTRA_CUSTOMER_CLAIM": customer_claim}
-    return read_settings({"JobStorage": "x", **setup})
+    return read_settings({"JobStorage": "UseDevelopmentStorage=true", **setup})
 
 
 async def call(settings: Settings, route: Route, headers: dict[str, str]) -> tuple[int, Any]:

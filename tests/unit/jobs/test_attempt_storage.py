@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.jobs import attempt as attempts
-from tests.support.endpoint import after
+from tests.support.endpoint import after, completion
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import Fault
 from tests.support.job_kinds import JOB_KINDS
@@ -94,15 +96,32 @@ async def test_a_step_that_is_stored_late_is_not_called_again(worker: Worker, fa
 
 
 class RefusingBlobs(MemoryBlobs):
-    """Blobs that refuse results while `refusing`."""
+    """Blobs that refuse results, or what `refused` ends with, while `refusing`."""
 
     refusing = True
+    refused = "result.json"
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
         """See Blobs."""
-        if self.refusing and name.endswith("result.json"):
+        if self.refusing and name.endswith(self.refused):
             raise StorageUnavailable("The blob is refused.")
         await super().write(container, name, data, content_type)
+
+
+@pytest.mark.usefixtures("without_storage_waits")
+async def test_an_attempt_whose_answer_got_lost_is_counted(open_worker: OpenWorker):
+    """It may be paid for again at each attempt, so the job is given up after five of these, whatever its deadline."""
+    blobs = RefusingBlobs()
+    blobs.refused = "outcome.json"
+    worker = open_worker(memory=Memory(blobs=blobs))
+    customer = worker.customer()
+    customer.account.will_answer(*[completion("word " * 20_000)] * 5)
+
+    published = [await worker.deliver(customer, job_id="lost") for _ in range(6)]
+
+    assert [None] * 5 == published[:5]
+    assert "given up after 5 failed attempts" in (published[5] or {})["error"]["message"]
+    assert ["lost"] * 5 == [outcome for outcome, _, _ in worker.outcomes(customer)]
 
 
 @pytest.mark.usefixtures("without_storage_waits")
@@ -137,19 +156,25 @@ async def test_a_result_that_can_never_be_saved_ends_the_job(
     open_worker: OpenWorker, down: bool, reason: str, calls: int
 ):
     """
-    After five failed attempts the job fails with Storage's reason, in a message; what it consumed is recorded. It makes
-    no call while no blob can be written.
+    However often it is tried, until ten minutes after its deadline; then the job fails with Storage's reason, in a
+    message, and what it consumed is recorded. It makes no call while no blob can be written.
     """
     blobs = RefusingBlobs(down=down)
     blobs.refusing = not down
     worker = open_worker(memory=Memory(blobs=blobs))
     customer = worker.customer()
+    members: dict[str, Any] = {"job_id": "unsaved", "output": {"blob": True}}
+    submitted_at = now() - timedelta(days=1)  # the deadline
 
-    published = [await worker.deliver(customer, job_id="unsaved", output={"blob": True}) for _ in range(6)]
+    published = [await worker.deliver(customer, **members) for _ in range(7)]
+    assert ("waiting", 0) == tuple(worker.row(customer, "unsaved")[name] for name in ("state", "failed_attempts"))
+    await worker.change_row(customer, "unsaved", submitted_at=submitted_at)
+    published.append(await worker.deliver(customer, **members))
+    await worker.change_row(customer, "unsaved", submitted_at=submitted_at - timedelta(seconds=601))
+    result = await worker.run(customer, **members)
 
-    assert [None] * 5 == published[:5]
-    result = published[5] or {}
-    assert ("failed", "internal", 6) == (result["status"], result["error"]["code"], result["attempts"])
+    assert [None] * 8 == published
+    assert ("failed", "internal", 9) == (result["status"], result["error"]["code"], result["attempts"])
     assert f"The job's result could not be saved: {reason}" == result["error"]["message"]
     assert calls == result["usage"]["calls"] == len(customer.account.received)
     assert [("answered", 1, 18)] * calls == worker.outcomes(customer)

@@ -14,7 +14,7 @@ from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.settings import read_settings
 from tests.support.fake_blobs import MemoryBlobs
 
-SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,uploads"})
+SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true", "INPUT_CONTAINERS": "inputs,uploads"})
 OWN_INPUT = f"acme/job-1/input-{'0' * 32}.json"
 
 

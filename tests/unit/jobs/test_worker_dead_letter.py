@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.clock import now
-from shared.errors import StorageUnavailable
+from shared.clock import now, rfc3339
+from shared.contract.result import MESSAGE_LIMIT
+from shared.errors import AlreadyRunning, StorageUnavailable
 from tests.support.endpoint import completion, error
 from tests.support.workers import SETTINGS, Worker
 
@@ -35,23 +36,43 @@ async def test_the_last_known_refusal_is_the_result(worker: Worker):
     assert "Slow down." in result["error"]["message"]
 
 
-@pytest.mark.parametrize(("attempts", "outcomes"), [(1, []), (2, [("unanswered", 0, 0)])], ids=["no lease", "crash"])
-async def test_a_job_without_a_known_refusal_is_internal(
-    worker: Worker, attempts: int, outcomes: list[tuple[str, int, int]]
-):
-    """A job that never got a lease, or whose worker died, ends so; what may be billed is recorded."""
+async def test_a_job_without_a_known_refusal_is_internal(worker: Worker):
+    """A job whose worker died ends so; what may be billed is recorded."""
     customer = worker.customer()
     body = customer.body(job_id="job")
-    if attempts > 1:
-        await worker.crash(customer, "job", body)
+    await worker.crash(customer, "job", body)
 
     result = await dead_letter(worker, body)
 
     error = result["error"]
-    assert ("job", "internal", attempts) == (result["job_id"], error["code"], result["attempts"])
-    assert (attempts > 1) == ("given up after 1 failed attempt. The last known reason: The worker" in error["message"])
-    assert outcomes == worker.outcomes(customer)
+    assert ("job", "internal", 2) == (result["job_id"], error["code"], result["attempts"])
+    assert "given up after 1 failed attempt. The last known reason: The worker" in error["message"]
+    assert [("unanswered", 0, 0)] == worker.outcomes(customer)
     assert [] == customer.account.received
+
+
+@pytest.mark.parametrize("members", [{"job_id": "job"}, {}], ids=["id", "no id"])
+async def test_a_job_that_no_attempt_could_begin_runs(worker: Worker, members: dict[str, Any]):
+    """Nothing is on record about it: it is put on record, as if it came over HTTP, and goes back to the jobs queue."""
+    customer = worker.customer()
+    submitted_at = now() - timedelta(hours=1)
+
+    assert await worker.dead_letter(customer.body(**members), "poison-1", submitted_at) is None
+    ((body, _),) = worker.requeued()
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", members.get("job_id", "poison-1")) == (result["status"], result["job_id"])
+    assert rfc3339(submitted_at) == result["submitted_at"]
+
+
+async def test_a_job_that_never_begins_ends_at_its_deadline(worker: Worker):
+    """Whatever kept it from its first attempt, its deadline counts; it is no fault of the app that ended it."""
+    customer = worker.customer()
+
+    result = await dead_letter(worker, customer.body(job_id="late"), submitted_at=now() - timedelta(days=2))
+
+    assert ("timeout", 0) == (result["error"]["code"], len(customer.account.received))
+    assert "deadline of 86400 s passed before an attempt could start" in result["error"]["message"]
 
 
 async def test_a_finished_job_is_replayed(worker: Worker):
@@ -82,6 +103,18 @@ async def test_a_job_without_an_id_waits_for_its_lease(worker: Worker):
     assert ("done", "waiting") == tuple(worker.row(customer, job_id)["state"] for job_id in ("dead", "waits"))
 
 
+async def test_a_large_job_without_an_id_stays_in_the_poison_queue(worker: Worker):
+    """Plain JSON that does not fit base64, and whose blob would belong to no job: the host delivers it again."""
+    customer = worker.customer()
+    body = customer.body(input={"prompt": "x" * MESSAGE_LIMIT})
+    await worker.claim(customer, "runs", body)
+
+    with pytest.raises(AlreadyRunning):
+        await worker.dead_letter(body, "poison-1")
+
+    assert ({}, {}) == (dict(worker.queues.sent), worker.memory.blobs.blobs)
+
+
 async def test_after_its_deadline_a_message_waits_for_no_other_job(worker: Worker):
     """A job with the same content that runs just now does not delay it any more."""
     customer = worker.customer()
@@ -100,12 +133,14 @@ async def test_a_job_without_an_id_has_one_result(worker: Worker, has_row: bool)
     before. If the result can't be published at once, it is published later, and no other one is made.
     """
     customer = worker.customer()
-    body = customer.body(output={"queue": "special", "callback": "https://example.com/hook"})
+    body = customer.body(
+        output={"queue": "special", "callback": "https://example.com/hook"}, options={"deadline_s": 60}
+    )
     if has_row:
         await worker.crash(customer, "first-id", body)
     worker.queues.missing = frozenset({"special"})
 
-    assert await worker.dead_letter(body, "poison-9") is None
+    assert await worker.dead_letter(body, "poison-9", now() - timedelta(minutes=2)) is None
     ((again, _),) = worker.queues.sent.pop(SETTINGS.poison_queue)
     worker.queues.missing = frozenset()
     assert await worker.dead_letter(again, "poison-10") is None
@@ -142,19 +177,20 @@ async def test_a_waiting_job_is_requeued(worker: Worker):
     assert [("answered", 1, 18)] == worker.outcomes(customer)
 
 
-async def test_a_waiting_job_is_not_requeued_forever(worker: Worker):
-    """A job that returns from the poison queue again and again is given up the sixth time."""
+@pytest.mark.parametrize(("attempts", "code"), [(1, "rate_limited"), (0, "internal")])
+async def test_a_waiting_job_is_not_requeued_forever(worker: Worker, attempts: int, code: str):
+    """A job that returns from the poison queue again and again is given up the sixth time, if it began or not."""
     customer = worker.customer()
-    body = await worker.defer(customer, "waits")
+    body = await worker.defer(customer, "waits") if attempts else customer.body(job_id="waits")
     for _ in range(5):
         assert await worker.dead_letter(body) is None
         ((body, _),) = worker.requeued()
 
     result = await dead_letter(worker, body)
 
-    assert ("waits", "rate_limited") == (result["job_id"], result["error"]["code"])
+    assert ("waits", code) == (result["job_id"], result["error"]["code"])
     assert "given up after 5 failed attempts" in result["error"]["message"]
-    assert 1 == len(customer.account.received)
+    assert attempts == len(customer.account.received)
 
 
 async def test_a_job_that_is_given_up_has_the_usage_of_its_steps(worker: Worker):

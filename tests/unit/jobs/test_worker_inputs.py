@@ -49,7 +49,7 @@ async def test_an_input_that_is_missing_is_an_invalid_job(worker: Worker):
 
 
 async def test_a_job_whose_input_can_not_be_read_now_waits(worker: Worker):
-    """While blobs do not answer the job is requeued; it is claimed, so that its deadline and attempts count."""
+    """While blobs do not answer the job is requeued. It is claimed, so that its deadline counts, but not as failed."""
     customer = worker.customer()
     body = await with_blob(worker, customer)
     worker.memory.blobs.down = True
@@ -59,4 +59,4 @@ async def test_a_job_whose_input_can_not_be_read_now_waits(worker: Worker):
     ((_, delay_s),) = worker.requeued()
     row = worker.row(customer, "job")
     assert 60 <= delay_s <= 66
-    assert ("waiting", 1, 1) == (row["state"], row["attempt"], row["failed_attempts"])
+    assert ("waiting", 1, 0) == (row["state"], row["attempt"], row["failed_attempts"])

@@ -17,7 +17,7 @@ from shared.storage.base import Row
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
 
-SETTINGS = read_settings({"JobStorage": "x", "INPUT_CONTAINERS": "inputs,more,results"})
+SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true", "INPUT_CONTAINERS": "inputs,more,results"})
 MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
 
 

@@ -32,7 +32,7 @@ RESULTS = "results"
 
 def settings(**values: str) -> Settings:
     """Return the app's settings, with the default retention unless `values` has another."""
-    return read_settings({"JobStorage": "x"} | values)
+    return read_settings({"JobStorage": "UseDevelopmentStorage=true"} | values)
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Store:
         return None if self.value is None else StoredCredential(Secret(self.value), "1")
 
 
-SETTINGS = read_settings({"JobStorage": "x", "ALLOW_LOCAL_ENDPOINTS": "1"})
+SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true", "ALLOW_LOCAL_ENDPOINTS": "1"})
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 RESULT = b'{"job_id":"order.1","status":"succeeded","output":{"text":"\xc3\xa4"}}'
 
