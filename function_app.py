@@ -58,7 +58,7 @@ async def dead_letter_callback(message: func.QueueMessage) -> None:
 @app.timer_trigger(arg_name="timer", schedule=EACH_MINUTE, use_monitor=False)
 async def wake_jobs(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
     """Send the messages of the jobs that have waited for more than two minutes and are due (docs/scale.md)."""
-    await services().schedule.send_due()
+    await services().wake_jobs()
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

@@ -121,7 +121,7 @@ def _summary(running: Any, path: Path) -> str:
         "Customers, each with its own connection in Key Vault:",
         *(f"  {customer.id:<14}  {customer.kind}" for customer in running.customers),
         "",
-        "Send jobs, in base64, to the queue `jobs`; their results arrive in `results`. The README has a script.",
+        "Send jobs, as JSON, to the queue `jobs`; their results arrive in `results`. The README has a script.",
         "",
         "Ctrl-C stops everything.",
     ]

@@ -126,6 +126,11 @@ class Services:
 
         return Signing(self.vault)
 
+    async def wake_jobs(self) -> None:
+        """Sends the messages of the jobs that the schedule says are due."""
+        self.settings.check()
+        await self.schedule.send_due()
+
     async def retention_sweep(self) -> None:
         """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it

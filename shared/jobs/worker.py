@@ -27,7 +27,6 @@ from shared.errors import (
     JobError,
     LeaseLost,
     RetryLater,
-    SettingInvalid,
     StorageUnavailable,
     Throttled,
 )
@@ -69,8 +68,7 @@ class Worker:
                 job = decode_queued_job(delivery.body, default_id=delivery.message_id)
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
-                if self.services.settings.fault:
-                    raise SettingInvalid(self.services.settings.fault)
+                self.services.settings.check()
                 with await self._admit(job, delivery):
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
@@ -98,8 +96,7 @@ class Worker:
                 job = decode_queued_job(delivery.body, default_id=delivery.message_id)
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
-                if self.services.settings.fault:
-                    raise SettingInvalid(self.services.settings.fault)
+                self.services.settings.check()
                 job = await self._with_own_id(job, delivery)
                 if await self._resume_waiting(job, delivery):
                     return None

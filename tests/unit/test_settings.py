@@ -160,17 +160,17 @@ def test_invalid_settings_are_refused(environment: dict[str, str], message: str)
 @pytest.mark.parametrize(
     ("customer", "queues"),
     [
-        ("acme", ("r", "all", "acme-q")),
-        ("fabrikam", ("r", "all", "fab-q", "shared")),
-        ("contoso", ("r", "all", "shared")),
-        *((name, ("r", "all")) for name in ("acm", "acme2", "acme-q", "all")),
-        ("", ("r", "all", "acme-q", "fab-q", "shared")),
+        ("acme", ("res", "all", "acme-q")),
+        ("fabrikam", ("res", "all", "fab-q", "shared")),
+        ("contoso", ("res", "all", "shared")),
+        *((name, ("res", "all")) for name in ("acm", "acme2", "acme-q", "all")),
+        ("", ("res", "all", "acme-q", "fab-q", "shared")),
     ],
 )
 def test_result_queues_belong_to_customers(customer: str, queues: tuple[str, ...]):
     """A pair allows its queue to its customer's jobs, a queue alone is for all; without a customer, all are listed."""
     settings = read(
-        RESULTS_QUEUE="r",
+        RESULTS_QUEUE="res",
         ALLOWED_RESULT_QUEUES="all,acme=acme-q,fabrikam=fab-q,contoso=shared,fabrikam=shared,acme=all",
     )
 

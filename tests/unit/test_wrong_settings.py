@@ -157,7 +157,7 @@ async def test_what_is_no_job_needs_no_setting(name: str):
 @pytest.mark.parametrize(("name", "queue"), [("deliver_callback", "callbacks"), ("dead_letter_callback", None)])
 async def test_a_callback_waits(wrong: Worker, name: str, queue: str | None):
     """The same message comes again: no try was made."""
-    message = CallbackMessage(customer="acme", job_id="job", url="https://example.com/hook", first_at=now())
+    message = CallbackMessage(customer="acme", job_id="job", first_at=now())
     body = encode_callback(message)
 
     await trigger(name, encode_text(body))
@@ -178,10 +178,12 @@ async def test_requests_are_told_which_setting_is_wrong(wrong: Worker, route: An
     assert "Retry-After" not in response.headers  # it does not pass by itself
 
 
-async def test_no_sweep_is_made(wrong: Worker):
-    """With a retention that nobody has chosen, it might delete too much."""
+@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs"])
+@pytest.mark.usefixtures("wrong")
+async def test_timers_do_nothing(timer: str):
+    """With a retention that nobody has chosen, too much might be deleted; the log names the setting each time."""
     with pytest.raises(SettingInvalid, match="LEASE_SECONDS"):
-        await wrong.services.retention_sweep()
+        await getattr(function_app, timer)._function.get_user_function()(None)
 
 
 async def test_a_wrong_static_connection_stops_only_whom_it_serves(open_worker: OpenWorker):

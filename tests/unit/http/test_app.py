@@ -13,7 +13,7 @@ from shared.http.problems import not_found
 from shared.http.routes import ROUTES, Route
 from shared.settings import read_settings
 
-KEY = read_settings({"JobStorage": "x"})
+KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
