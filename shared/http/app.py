@@ -12,8 +12,9 @@ from shared.contract.documents import API_PREFIX
 from shared.event_names import REQUEST_FAILED
 from shared.http.auth import Caller, read_caller
 from shared.http.messages import Request, Response
-from shared.http.problems import problem_for, problem_response
+from shared.http.problems import Problem, problem_for, problem_response
 from shared.http.routes import ROUTES, Route
+from shared.jobs.crash_log import log_text
 from shared.settings import Settings
 from shared.telemetry.base import SILENT, Telemetry
 
@@ -49,7 +50,8 @@ class HttpApp:
                 # Our own sentence if a service is down or the operator has to act. The text of any other error may
                 # be the caller's: only the place where it was raised is logged.
                 is_ours = problem.code == "unavailable"
-                why = f" {exc}" if is_ours else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
+                sentence = str(exc) if isinstance(exc, Problem) else log_text(exc)
+                why = f" {sentence}" if is_ours else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
                 log.error("%s route=%s %s%s", REQUEST_FAILED, route.name, type(exc).__name__, why)  # noqa: TRY400
             response = problem_response(problem)
         return Response(response.status, response.body, response.media_type, {**_HEADERS, **response.headers})

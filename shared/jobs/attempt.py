@@ -25,7 +25,7 @@ from shared.contract.usage import Usage
 from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.event_names import LEASE_NOT_RENEWED
 from shared.jobs.attempt_usage import AttemptUsage
-from shared.jobs.crash_log import log_crash
+from shared.jobs.crash_log import log_crash, log_text
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord, fitting
@@ -194,7 +194,7 @@ class Attempt:
                 try:
                     await self._write_some()
                 except StorageUnavailable as exc:
-                    log.warning("%s %s: %s", LEASE_NOT_RENEWED, self, exc)
+                    log.warning("%s %s: %s", LEASE_NOT_RENEWED, self, log_text(exc))
                 except LeaseLost as exc:
                     self.lease_lost = exc
                     return

@@ -34,7 +34,7 @@ from shared.event_names import JOB_FINISHED, USAGE_NOT_RECORDED
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.crash_log import CRASHED, log_crash
+from shared.jobs.crash_log import CRASHED, log_crash, log_text
 from shared.jobs.lease import Lease
 from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of, result_of
 from shared.jobs.steps import Steps
@@ -210,4 +210,4 @@ class Executor:
         try:
             await attempt.with_retries(attempt.settle)
         except StorageUnavailable as exc:
-            log.error("%s %s: %s", USAGE_NOT_RECORDED, attempt, exc)  # noqa: TRY400  # the sentence says it all
+            log.error("%s %s: %s", USAGE_NOT_RECORDED, attempt, log_text(exc))  # noqa: TRY400  # the sentence says it all

@@ -32,7 +32,7 @@ from shared.errors import (
 )
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
 from shared.jobs.base import JobServices
-from shared.jobs.crash_log import CRASHED, log_crash
+from shared.jobs.crash_log import CRASHED, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
@@ -79,8 +79,10 @@ class Worker:
                     else:
                         result_body = await Executor(self.services).execute(job, lease, work)
             except Exception as exc:  # noqa: BLE001  # see _handle
-                return await self._handle(exc, job, delivery, queue)
-            return await self._publish(job, delivery, queue, result_body)
+                failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
+            else:
+                return await self._publish(job, delivery, queue, result_body)
+            return await self._handle(failure, job, delivery, queue)
 
     async def dead_letter(self, delivery: Delivery) -> bytes | None:
         """
@@ -106,8 +108,10 @@ class Worker:
                 else:
                     result_body = await Executor(self.services).execute(job, lease, None)
             except Exception as exc:  # noqa: BLE001  # see _handle
-                return await self._handle(exc, job, delivery, queue)
-            return await self._publish(job, delivery, queue, result_body)
+                failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
+            else:
+                return await self._publish(job, delivery, queue, result_body)
+            return await self._handle(failure, job, delivery, queue)
 
     async def _handle(self, exc: Exception, job: Job | None, delivery: Delivery, queue: str) -> bytes | None:
         """Requeue the job, leave it to another worker, or return a failed result."""
@@ -240,7 +244,8 @@ class Worker:
             await self.services.schedule.send(job.customer, job.id, body, delay_s=delay_s)
         self.services.telemetry.job_requeued(job, delay, delay_s)
         if not isinstance(delay, Throttled):  # the limiter logs that itself, once for many jobs
-            log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _name(job), delay_s, type(delay).__name__, delay)
+            reason = type(delay).__name__, log_text(delay)
+            log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _name(job), delay_s, *reason)
 
 
 def _name(job: Job | None, delivery: Delivery | None = None) -> str:

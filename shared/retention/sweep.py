@@ -20,6 +20,7 @@ from shared.clock import now
 from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
 from shared.event_names import SWEEP_FINISHED
+from shared.jobs.crash_log import log_text
 from shared.jobs.schedule import Schedule
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
@@ -86,7 +87,8 @@ class Sweep:
             async with asyncio.timeout(seconds + _LAST_PAGE_S):
                 outcome = await self._run(at or now(), started_at + seconds)
         except (StorageUnavailable, TimeoutError) as exc:
-            outcome, error = "storage_error", str(exc) or "Storage took too long."
+            outcome = "storage_error"
+            error = log_text(exc) if isinstance(exc, StorageUnavailable) else "Storage took too long."
         except Overtaken:
             outcome = "overtaken"
         removed = self.removed

@@ -5,6 +5,7 @@ One call as a span and as metrics, named after the semantic conventions for gene
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from shared import event_names as names
 from shared.billing.provider_usage import read_usage
 from shared.contract.decoding import UNREADABLE
 from shared.telemetry.base import CallObserver, RequestInfo
-from shared.telemetry.metrics import Attributes, Metrics
+from shared.telemetry.metrics import OTHER, Attributes, Metrics
 
 _OPERATIONS = {
     "chat/completions": "chat",
@@ -34,6 +35,11 @@ _PROVIDERS = {"azure_openai": "azure.ai.openai", "foundry": "azure.ai.inference"
 _SYSTEMS = {"azure_openai": "az.ai.openai", "foundry": "az.ai.inference", "openai": "openai"}
 """Values of the older attribute, by which Application Insights recognizes a call of a model."""
 _PORTS = {"https": 443, "http": 80}
+_MAX_REASONS = 16
+# What an endpoint sends is taken for a name only if no sentence of an answer can look like it.
+_is_model = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}").fullmatch
+_is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
+_is_word = re.compile(r"[A-Za-z_]{1,40}").fullmatch
 
 
 class _Choice(Struct):
@@ -58,13 +64,14 @@ class CallSpan(CallObserver):
         self._metrics, self._request, self._content = metrics, request, content
         address = urlsplit(request.url)
         self.operation = _operation(address.path)
+        self.model = _model(request.model)
         self._attributes: Attributes = {
             names.ATTR_CUSTOMER: request.customer,
             "gen_ai.operation.name": self.operation,
             "gen_ai.provider.name": _PROVIDERS[request.provider],
             "server.address": address.hostname or "",
             "server.port": address.port or _PORTS.get(address.scheme, 0),
-            **({"gen_ai.request.model": request.model} if request.model else {}),
+            **({"gen_ai.request.model": self.model} if self.model else {}),
         }
         self.tries = 0
         self._started_at = time.monotonic()
@@ -72,7 +79,7 @@ class CallSpan(CallObserver):
         self._waited_s = 0.0
 
     def first_attributes(self) -> Attributes:
-        """Return the span's attributes at its start: those of the metrics, and the connection."""
+        """Return the span's attributes at its start: those that metrics have, too, and the connection."""
         more = {"gen_ai.system": _SYSTEMS[self._request.provider], names.ATTR_CONNECTION: self._request.connection}
         return self._attributes | more
 
@@ -93,18 +100,19 @@ class CallSpan(CallObserver):
             response = msgspec.json.decode(body, type=_Response)
         except UNREADABLE:
             return
-        attributes: Attributes = {"gen_ai.response.model": response.model} if response.model else {}
+        attributes: Attributes = {"gen_ai.response.model": _model(response.model)} if response.model else {}
         self._attributes |= attributes
-        if response.id:
+        if response.id and _is_id(response.id):
             attributes["gen_ai.response.id"] = response.id
-        if reasons := [choice.finish_reason for choice in response.choices if choice.finish_reason]:
-            attributes["gen_ai.response.finish_reasons"] = reasons
+        reasons = [choice.finish_reason for choice in response.choices[:_MAX_REASONS] if choice.finish_reason]
+        if reasons:
+            attributes["gen_ai.response.finish_reasons"] = [each if _is_word(each) else OTHER for each in reasons]
         if (usage := read_usage(response.usage)) is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is None:
                     continue
                 attributes[f"gen_ai.usage.{kind}_tokens"] = tokens
-                self._metrics.tokens.record(tokens, self._attributes | {"gen_ai.token.type": kind})
+                self._metrics.tokens.record(tokens, self._metric_attributes() | {"gen_ai.token.type": kind})
         if self._content:
             attributes |= _content(self._request.body, response)
         get_current_span().set_attributes(attributes)
@@ -117,11 +125,29 @@ class CallSpan(CallObserver):
 
     def end(self) -> None:
         """Report that the call is over; no further try follows."""
-        self._metrics.call_duration.record(time.monotonic() - self._started_at, self._attributes)
+        attributes = self._metric_attributes()
+        self._metrics.call_duration.record(time.monotonic() - self._started_at, attributes)
         if self.tries > 1:
             get_current_span().set_attribute(names.ATTR_TRIES, self.tries)
-            waited_in = {names.ATTR_CUSTOMER: self._request.customer, names.ATTR_WAITED_IN: "call"}
+            waited_in = {names.ATTR_CUSTOMER: attributes[names.ATTR_CUSTOMER], names.ATTR_WAITED_IN: "call"}
             self._metrics.wait_time.record(self._waited_s, waited_in)
+
+    def _metric_attributes(self) -> Attributes:
+        """Return the attributes with a bounded variety of what customers and endpoints choose."""
+        customer, labels = self._request.customer, self._metrics.labels
+        attributes = self._attributes | {names.ATTR_CUSTOMER: labels.customer(customer)}
+        for name in ("gen_ai.request.model", "gen_ai.response.model"):
+            if name in attributes:
+                attributes[name] = labels.text(customer, name, attributes[name])
+        server = f"{attributes['server.address']}:{attributes['server.port']}"
+        if labels.text(customer, "server", server) == OTHER:
+            attributes |= {"server.address": OTHER, "server.port": 0}
+        return attributes
+
+
+def _model(name: str) -> str:
+    """Return the name of a model; OTHER for a text that is none: a caller or an endpoint can send anything."""
+    return name if not name or _is_model(name) else OTHER
 
 
 def _operation(path: str) -> str:

@@ -18,6 +18,40 @@ _WAIT_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 
 Attributes = dict[str, Any]
 
+OTHER = "_OTHER"
+"""What stands for a text that is one too many, or that can't be a name; the semantic conventions' own word for it."""
+MAX_CUSTOMERS = 1000
+"""Customers that the metrics of a worker distinguish."""
+MAX_TEXTS = 20
+"""Models, responding models and addresses, each, that they distinguish of a customer."""
+
+
+class Labels:
+    """
+    Bounds the variety of the texts that callers and endpoints choose, and that metrics are counted by.
+
+    Each combination costs memory and a row a minute. Of each customer the first texts stand for themselves, so that
+    none uses up what another has.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, dict[str, set[str]]] = {}
+
+    def customer(self, customer: str) -> str:
+        """Return the customer's id, or OTHER."""
+        if customer not in self._texts and len(self._texts) < MAX_CUSTOMERS:
+            self._texts[customer] = {}
+        return customer if customer in self._texts else OTHER
+
+    def text(self, customer: str, kind: str, text: str) -> str:
+        """Return a text of one kind, or OTHER."""
+        if self.customer(customer) == OTHER:
+            return OTHER
+        texts = self._texts[customer].setdefault(kind, set())
+        if text not in texts and len(texts) < MAX_TEXTS:
+            texts.add(text)
+        return text if text in texts else OTHER
+
 
 class Metrics:
     """The instruments, each named after its constant in `event_names`."""
@@ -37,6 +71,7 @@ class Metrics:
         self.breaker_changes = meter.create_counter(names.METRIC_BREAKER_CHANGES, "{change}")
         self._cold_start = histogram(names.METRIC_COLD_START, "s", _WAIT_SECONDS)
         self._warm = False
+        self.labels = Labels()
 
     def record_cold_start(self) -> None:
         """Record the seconds since the app was loaded, the first time that this is called."""

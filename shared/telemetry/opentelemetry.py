@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -33,6 +34,7 @@ class OpenTelemetry(Telemetry):
     """Reports to a tracer provider and a meter provider. `content`: with prompts and answers."""
 
     def __init__(self, tracers: TracerProvider, meters: MeterProvider, *, content: bool = False) -> None:
+        tracers.sampler = _OwnSampler(tracers.sampler)
         self.providers = (tracers, meters)
         self._content = content
         self._tracer, self._metrics = tracers.get_tracer(names.NAMESPACE), Metrics(meters)
@@ -69,14 +71,14 @@ class OpenTelemetry(Telemetry):
                 yield
             finally:
                 # A throttled job did nothing; a span that never ends is never exported.
-                if not (span.attributes or {}).get(_THROTTLED):
+                if not (getattr(span, "attributes", None) or {}).get(_THROTTLED):  # one that is not sampled has none
                     span.end()
 
     def attempt_started(self, job: Job, attempt: int, age_s: float) -> None:
         """See Telemetry."""
         get_current_span().set_attribute(names.ATTR_ATTEMPT, attempt)
         if attempt == 1:
-            attributes = {names.ATTR_CUSTOMER: job.customer, names.ATTR_ACTION: job.action}
+            attributes = {**self._by(job.customer), names.ATTR_ACTION: job.action}
             self._metrics.queue_age.record(max(age_s, 0), attributes)
 
     def job_requeued(self, job: Job, reason: Exception, delay_s: float) -> None:
@@ -85,8 +87,8 @@ class OpenTelemetry(Telemetry):
         get_current_span().set_attribute(names.ATTR_REQUEUE_REASON, code)
         if isinstance(reason, Throttled):
             get_current_span().set_attribute(_THROTTLED, True)
-        self._metrics.requeues.add(1, {names.ATTR_CUSTOMER: job.customer, names.ATTR_REQUEUE_REASON: code})
-        self._metrics.wait_time.record(delay_s, {names.ATTR_CUSTOMER: job.customer, names.ATTR_WAITED_IN: "queue"})
+        self._metrics.requeues.add(1, {**self._by(job.customer), names.ATTR_REQUEUE_REASON: code})
+        self._metrics.wait_time.record(delay_s, {**self._by(job.customer), names.ATTR_WAITED_IN: "queue"})
 
     def requeue_traceparent(self, traceparent: str | None, reason: Exception) -> str | None:
         """See Telemetry."""
@@ -101,15 +103,15 @@ class OpenTelemetry(Telemetry):
         span.set_attributes(outcome)
         if status == "failed":
             span.set_status(StatusCode.ERROR)
-        job = {names.ATTR_CUSTOMER: customer, names.ATTR_ACTION: action}
-        self._metrics.jobs.add(1, {name: text for name, text in job.items() if text} | outcome)
+        job = {**(self._by(customer) if customer else {}), **({names.ATTR_ACTION: action} if action else {})}
+        self._metrics.jobs.add(1, job | outcome)
         self._metrics.record_cold_start()
 
     @contextmanager
     def call(self, request: RequestInfo) -> Iterator[CallSpan]:
         """See Telemetry."""
         call = CallSpan(self._metrics, request, content=self._content)
-        name = f"{call.operation} {request.model}".strip()
+        name = f"{call.operation} {call.model}".strip()
         with self._span(name, SpanKind.CLIENT, call.first_attributes()) as span:
             try:
                 yield call
@@ -123,7 +125,8 @@ class OpenTelemetry(Telemetry):
 
     def breaker_changed(self, customer: str, connection: str, state: str) -> None:
         """See Telemetry."""
-        attributes = {names.ATTR_CUSTOMER: customer, names.ATTR_CONNECTION: connection, names.ATTR_STATE: state}
+        connection = self._metrics.labels.text(customer, "connection", connection)
+        attributes = {**self._by(customer), names.ATTR_CONNECTION: connection, names.ATTR_STATE: state}
         self._metrics.breaker_changes.add(1, attributes)
 
     def close(self) -> None:
@@ -131,10 +134,34 @@ class OpenTelemetry(Telemetry):
         for provider in self.providers:
             provider.shutdown()
 
+    def _by(self, customer: str) -> Attributes:
+        return {names.ATTR_CUSTOMER: self._metrics.labels.customer(customer)}
+
     def _span(self, name: str, kind: SpanKind, attributes: Attributes, parent: Context | None = None) -> Any:
         return self._tracer.start_as_current_span(
             name, parent, kind, attributes, record_exception=False, set_status_on_exception=False, end_on_exit=False
         )
+
+
+class _OwnSampler(Sampler):
+    """
+    The operator's sampler, which decides by the trace's id: the flag in a caller's `traceparent` doesn't count.
+
+    Otherwise a caller could have its requests and jobs leave no trace.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def should_sample(self, parent_context: Context | None, *args: Any, **kwargs: Any) -> SamplingResult:
+        """See Sampler."""
+        if get_current_span(parent_context).get_span_context().is_remote:
+            parent_context = Context()  # as for a trace that starts here
+        return self._sampler.should_sample(parent_context, *args, **kwargs)
+
+    def get_description(self) -> str:
+        """See Sampler."""
+        return self._sampler.get_description()
 
 
 def _context(traceparent: str | None) -> Context:

@@ -29,6 +29,7 @@ from shared.event_names import (
     CALLBACK_UNREADABLE,
     CALLBACK_WAITING,
 )
+from shared.jobs.crash_log import log_text
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
@@ -142,7 +143,7 @@ class Callbacks:
         try:
             await self._save(message, result)
         except StorageUnavailable as exc:
-            log.warning("%s %s: %s", CALLBACK_NOT_RECORDED, _label(message), exc)  # the next try is recorded
+            log.warning("%s %s: %s", CALLBACK_NOT_RECORDED, _label(message), log_text(exc))  # the next try is recorded
 
     async def _find_due(self, message: CallbackMessage) -> JobRecord | None:
         """Return the job's record, or None if this try is not needed any more. Raises StorageUnavailable."""

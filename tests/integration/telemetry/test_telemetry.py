@@ -29,11 +29,13 @@ from opentelemetry.trace import SpanKind
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import Limiter
 from shared.jobs.envelope import decode_queued_job
 from shared.telemetry.azure_monitor import _EXPORTER_EXTRAS
 from shared.telemetry.base import SILENT, Telemetry
+from shared.telemetry.metrics import MAX_TEXTS, OTHER
 from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, completion, error, reply
@@ -44,7 +46,7 @@ from tests.support.loopback import serve
 
 ROOT = Path(__file__).parents[3]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+TRACEPARENT, UNSAMPLED = (f"00-{TRACE}-{PARENT}-{flags}" for flags in ("01", "00"))
 QUESTION, ANSWER = "Which-question-was-it?", "Such-was-the-answer."
 AT_ONCE = {"max_retries": 1, "retry_delay_ms": 0, "exponential_backoff": False}
 
@@ -129,13 +131,16 @@ def span_id(span: ReadableSpan) -> str:
     return f"{span.context.span_id:016x}"
 
 
-@pytest.mark.parametrize(("traceparent", "parent"), [(TRACEPARENT, (TRACE, PARENT)), ("nonsense", None)])
+@pytest.mark.parametrize(
+    ("traceparent", "parent"), [(TRACEPARENT, (TRACE, PARENT)), (UNSAMPLED, (TRACE, PARENT)), ("nonsense", None)]
+)
 async def test_one_trace_from_the_request_through_the_queue_to_the_call(
     customer: Customer, collected: Collected, traceparent: str, parent: tuple[str, str] | None
 ):
     """
-    The caller's span, the request, the job and the call are one trace, each the parent of the next. A request without
-    a valid traceparent starts a trace of its own. The customer's endpoint gets no trace header.
+    The caller's span, the request, the job and the call are one trace, each the parent of the next, whether the caller
+    samples its own or not. A request without a valid traceparent starts a trace of its own. The customer's endpoint
+    gets no trace header.
     """
     await customer.deliver(await submit(customer, {"traceparent": traceparent, "tracestate": "a=b"}, job_id="one"))
 
@@ -361,6 +366,53 @@ async def test_trace_in_a_message_may_be_anything(customer: Customer, collected:
     await customer.run(_envelope=envelope, options={"deadline_s": 604_800})
 
     assert collected.spans["job chat"].parent is None
+
+
+async def test_trace_in_a_message_switches_nothing_off(customer: Customer, collected: Collected):
+    """A message whose trace is not sampled has its spans all the same."""
+    await customer.run(_envelope={"submitted_at": rfc3339(now()), "traceparent": UNSAMPLED})
+
+    assert {"job chat", "chat gpt-4o"} == set(collected.spans)
+    assert (TRACE, PARENT) == ids(collected.spans["job chat"])
+
+
+@pytest.mark.parametrize("traceparent", [TRACEPARENT, UNSAMPLED, "nonsense"])
+@pytest.mark.parametrize(("sampler", "spans"), [("always_off", 0), ("parentbased_traceidratio", 0), ("always_on", 3)])
+async def test_the_operator_alone_samples(
+    own_harness: Harness, collected: Collected, monkeypatch, traceparent: str, sampler: str, spans: int
+):
+    """
+    OTEL_TRACES_SAMPLER decides, whatever a caller's flag says: for the request, the job and the call alike. Jobs that
+    are not sampled run like any other.
+    """
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    if "ratio" in sampler:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    customer = with_telemetry(own_harness, collected.telemetry()).customer()
+    result = await customer.deliver(await submit(customer, {"traceparent": traceparent}))
+
+    assert result is not None
+    assert "succeeded" == json.loads(result)["status"]
+    assert spans == len(collected.exporter.get_finished_spans())
+
+
+async def test_texts_that_callers_and_endpoints_choose_are_bounded(customer: Customer, collected: Collected):
+    """
+    However many models a caller names, or an endpoint reports, a customer's metrics distinguish a few; the rest is
+    `_OTHER`, and so is a sentence. What is consumed is counted all the same.
+    """
+    number = MAX_TEXTS + 5
+    customer.account.will_answer(*[completion(model=f"answered-{each}") for each in range(number)])
+    for each in range(number):
+        await customer.run(model=f"model-{each}")
+    await customer.run(model="Which model answers questions?")
+
+    points = collected.points("gen_ai.client.token.usage")
+    for name in ("gen_ai.request.model", "gen_ai.response.model"):
+        texts = {attributes[name] for attributes, _ in points}
+        assert (MAX_TEXTS + 1, True) == (len(texts), OTHER in texts), name
+    assert (number + 1) * 18 == sum(tokens for _, tokens in points)
+    assert "Which model" not in collected.as_text()
 
 
 async def test_message_has_no_trace_if_telemetry_is_off(own_harness: Harness):

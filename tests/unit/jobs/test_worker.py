@@ -185,6 +185,6 @@ async def test_what_becomes_of_a_message_is_logged(worker: Worker, caplog: pytes
     assert f"lease_lost customer={customer.name} job_id=taken" == lost
     assert re.fullmatch(
         rf"job_requeued customer={customer.name} job_id=waits delay_s=3\d\d\d\.\d "
-        r"UpstreamRetryLater: The endpoint limits the customer's rate \(429\): Slow down\.",
+        r"UpstreamRetryLater: rate_limited \(429\)",
         requeued,
     )
