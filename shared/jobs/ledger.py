@@ -7,7 +7,6 @@ lost its lease changes nothing. Changes of jobs that nobody runs are in `job_upd
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -38,8 +37,6 @@ from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table
 
 _BUSY_S = 15.0
-
-log = logging.getLogger("customer_ai_jobs")
 
 
 class Ledger:
