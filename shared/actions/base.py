@@ -80,7 +80,7 @@ class Context(Protocol):
         """The model that the job runs on. Raises InvalidJob if there is none; see `Action.NEEDS_MODEL`."""
 
     def name_model(self, model: str) -> None:
-        """Name the model that the job runs on, if only its input tells it: records and result then show it."""
+        """Name the model that the job runs on, if only its input names it: records and result then show it."""
 
     @property
     def strict(self) -> bool:

@@ -1,7 +1,7 @@
 """
 One conversation, by the operation that the model takes: chat completions, or the completions of older models.
 
-A model's name doesn't tell which (see capabilities): chat completions are called first, and the other operation if the
+A model's name doesn't say which (see capabilities): chat completions are called first, and the other operation if the
 provider answers that the model needs it. That is kept for a while. `chat.parse_chat` reads the responses of both.
 """
 

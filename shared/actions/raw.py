@@ -34,7 +34,7 @@ _METERED_OPERATIONS = {
     *_STREAMED_OPERATIONS,
     *("embeddings", "images/generations", "images/edits", "audio/transcriptions"),
 }
-"""Operations that store nothing at the provider, and whose responses tell what they consumed."""
+"""Operations that store nothing at the provider, and whose responses report what they consumed."""
 _METERED_FORMATS = {"", "json", "verbose_json"}
 """Of a transcription: the others are text alone."""
 _MAX_URL = 16_384
@@ -117,19 +117,19 @@ async def _call_as_step(request: RawRequest, operation: Operation, ctx: Context)
 
 def metered_request(request: RawRequest) -> RawRequest:
     """
-    Return a request on the operator's account so that its response tells what it consumed.
+    Return a request on the operator's account so that its response reports what it consumed.
 
     Raises InvalidJob if no response would.
     """
     if request.method != "POST" or request.path not in _METERED_OPERATIONS:
         raise InvalidJob(
             f"`input.path` must be one of {', '.join(sorted(_METERED_OPERATIONS))}, with POST: this customer uses the "
-            "operator's connection, where an operation must store nothing and tell what it consumes."
+            "operator's connection, where an operation must store nothing and report what it consumes."
         )
     if request.form.get("response_format", "") not in _METERED_FORMATS:
         raise InvalidJob(
             "`input.form.response_format` must be json or verbose_json: this customer uses the operator's connection, "
-            "and the other formats don't tell what they consume."
+            "and the other formats don't report what they consume."
         )
     if not request.content:
         return request

@@ -18,7 +18,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def values_of(body: bytes) -> list[Any]:
-    """Return the JSON in a response whose label does not tell: the data of its events, or one value, or nothing."""
+    """Return the JSON in a response whose label does not say: the data of its events, or one value, or nothing."""
     if looks_like_events(body):
         return read_events(body)
     return json_values(body) if looks_like_json(body) else []

@@ -27,7 +27,7 @@ _REASONING = ("reasoning_tokens", "thinking_tokens")
 
 def read_usage(usage: Any) -> Usage | None:
     """
-    Return what a `usage` object tells, or None if it tells nothing.
+    Return what a `usage` object reports, or None if it reports nothing.
 
     `input_tokens` is everything that went in: Anthropic's excludes what was read from or written to a cache, which is
     added. `output_tokens` is everything that came out: reasoning that stands beside it is added if the total says so. A

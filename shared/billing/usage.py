@@ -73,7 +73,7 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
     Return the call that a response's JSON values describe, such as the events of a stream.
 
     The last of each member counts, and all images. Members of a usage object that a later one lacks are kept, because
-    Anthropic's stream tells the input at its start and the output at its end. Usage also stands in the `response` of an
+    Anthropic's stream reports the input at its start and the output at its end. Usage is also in the `response` of an
     event of the Responses API, in the `message` of Anthropic's, and in a choice (Kimi's stream).
     """
     usage: dict[str, Any] = {}

@@ -19,7 +19,7 @@ _USUAL_COUNTS = {
     "cached_tokens": None,
     "reasoning_tokens": None,
 }
-"""Counts that are always present, so that whoever reads results needs no default: null if no provider told them."""
+"""Counts that are always present, so that whoever reads results needs no default: null if no provider reported them."""
 
 Status = Literal["succeeded", "partial", "failed"]
 

@@ -1,4 +1,4 @@
-"""The counts of usage records, results and statements: what calls consumed, as the provider told it."""
+"""The counts of usage records, results and statements: what calls consumed, as the provider reported it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIXED = "mixed"
 
 class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What calls consumed. A count that the provider did not tell is missing; 0 means that it told zero.
+    What calls consumed. A count that the provider did not report is missing; 0 means that it reported zero.
 
     A sum adds up the counts that are known, and is missing if none is.
     """
@@ -58,7 +58,7 @@ class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
     derived: tuple[str, ...] = ()
     """Names of counts that were computed from the provider's total."""
     consistent: bool | None = None
-    """False if the provider's own counts contradict each other; they are kept as it told them."""
+    """False if the provider's own counts contradict each other; they are kept as it reported them."""
 
     def __add__(self, other: Usage) -> Usage:
         if other == NO_USAGE:  # most jobs make one call

@@ -18,7 +18,7 @@ from shared.storage.base import Row
 from shared.upstream.messages import Response
 
 _CRASHED = replace(UNANSWERED)
-"""The call of a placeholder, told from others by its identity."""
+"""The call of a placeholder, recognized by its identity."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What tells two jobs with one id apart: a hash of what they ask for, wherever their input is."""
+"""What distinguishes two jobs with one id: a hash of what they ask for, wherever their input is."""
 
 from __future__ import annotations
 

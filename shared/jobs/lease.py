@@ -54,8 +54,8 @@ class Lease:
     cancelled: bool = False
     incarnation: str = ""
     """
-    Tells the job from an earlier one with the same id: after its retention an id is free again, while usage records
-    stay.
+    Distinguishes the job from an earlier one with the same id: after its retention an id is free again, while usage
+    records stay.
     """
 
 

@@ -113,7 +113,7 @@ async def test_nothing_that_cannot_succeed_is_tried_five_times(stack: Stack):
 
     codes = Counter(result["error"]["code"] for result in results.values())
     assert {"invalid_job": len(ids) - 2, "connection_not_found": 2} == codes
-    async with asyncio.timeout(60):  # the host deletes a message after it has told the result
+    async with asyncio.timeout(60):  # the host deletes a message after it has sent the result
         while await _waiting(stack, "jobs"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (0, 0) == (await _waiting(stack, "results"), await _waiting(stack, "jobs-poison"))
@@ -226,7 +226,7 @@ def test_demo_shows_every_outcome():
 
 
 async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
-    """The same jobs on an endpoint of somebody's own, such as a gateway: they succeed, and its owner is told of."""
+    """The same jobs on another endpoint, such as a gateway: they succeed, and the output says who is billed."""
     account = endpoint.account()
     url = f"{endpoint.url}/openai/v1"
 

@@ -181,7 +181,7 @@ METERED = "audio/transcriptions, chat/completions, completions, embeddings, imag
     ],
 )
 async def test_static_connection_allows_only_metered_operations(request_: dict[str, Any], reason: str):
-    """On the operator's account a job can't use what others have stored there, nor what does not tell its usage."""
+    """On the operator's account a job can't use what others have stored there, nor what does not report its usage."""
     ctx = MemoryContext(in_turn(), source="static")
 
     with pytest.raises(InvalidJob, match=reason):

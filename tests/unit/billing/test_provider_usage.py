@@ -1,4 +1,4 @@
-"""A provider's usage object, in all the shapes that are known, as the counts that it tells."""
+"""A provider's usage object, in all the shapes that are known, as the counts that it reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _usages = st.dictionaries(
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=[golden["name"] for golden in GOLDEN])
 def test_counts_are_those_that_the_provider_tells(golden: dict[str, Any]):
-    """Each known shape has the counts that were worked out by hand; what it does not tell is unknown, not 0."""
+    """Each known shape has the counts that were worked out by hand; what it does not report is unknown, not 0."""
     usage = read_usage(golden["usage"])
 
     assert usage is not None
@@ -82,7 +82,7 @@ def test_what_is_no_count_is_unknown(count: object):
 
 @given(_usages)
 def test_no_count_is_invented(usage: dict[str, Any]):
-    """No count is negative; without a total none is derived; only told members have counts; parts fit or are marked."""
+    """No count is negative; without a total none is derived; only reported members count; parts fit or are marked."""
     result = read_usage(usage)
 
     if result is None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from shared.billing.usage import UNANSWERED, Call, as_fetched, as_lost, call_of_answer, call_of_values, total
 from shared.contract.usage import COUNTS, Usage
 
-TOLD = Usage(calls=1, input_tokens=5, consistent=True)
-CALL = Call(TOLD, "gpt-4o", "req-1", provider_usage=b'{"prompt_tokens":5}')
+REPORTED = Usage(calls=1, input_tokens=5, consistent=True)
+CALL = Call(REPORTED, "gpt-4o", "req-1", provider_usage=b'{"prompt_tokens":5}')
 NOTHING = Call(request_id="req-1")
 _maybe = st.none() | st.integers(0, 100)
 _sums = st.builds(
@@ -87,7 +87,7 @@ def test_usage_is_read_from_a_stream(events: list[object]):
 
 
 def test_stored_responses_and_batches_have_an_identity():
-    """A stored response or batch is metered as itself once its usage is told; fetching it is no call."""
+    """A stored response or batch is metered as itself once its usage is reported; fetching it is no call."""
     response = {"object": "response", "id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 3}}
     batch = {**response, "object": "batch", "id": "batch_1"}
     calls = [call_of_answer(body, None) for body in (response, batch)]
