@@ -74,7 +74,7 @@ ANSWERS: dict[str, tuple[Answers, dict[str, Any]]] = {
     "truncated": (lambda _: [truncated], {"max_retries": 0}),
     "timeout": (lambda _: [completion(after_s=30)], {"max_retries": 0, "timeout_s": 0.5}),
     "retried": (lambda _: [error(500), completion()], {"retry_delay_ms": 1}),
-    "requeued": (lambda key: [error(429, message=f"You sent {key}.", retry_after="600")] * 2, {}),
+    "requeued": (lambda key: [error(429, message=f"You sent {key}.", retry_after="100")] * 2, {}),
 }
 
 
