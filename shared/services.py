@@ -91,7 +91,7 @@ class Services:
         """When waiting jobs continue."""
         from shared.jobs.schedule import Schedule  # noqa: PLC0415
 
-        return Schedule(self.table, self.queues, self.settings.jobs_queue)
+        return Schedule(self.table, self.queues, self.settings.jobs_queue, self.settings.callbacks_queue)
 
     @cached_property
     def submissions(self) -> Submissions:
@@ -117,7 +117,9 @@ class Services:
         """Delivers callbacks. A job only sends the message that asks for one."""
         from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
 
-        return Callbacks(self.settings, self.queries, self.updates, self.queues, self.signing, self.client)
+        return Callbacks(
+            self.settings, self.queries, self.updates, self.queues, self.schedule, self.signing, self.client
+        )
 
     @cached_property
     def signing(self) -> Signing:

@@ -13,7 +13,7 @@ from typing import Any
 from shared.clock import now
 from shared.contract.documents import CallbackState
 from shared.errors import AlreadyRunning
-from shared.jobs.records import State, is_worker_dead, job_key
+from shared.jobs.records import NO_WAKEUP, State, is_worker_dead, job_key
 from shared.storage.base import Row, RowChanged, Table
 
 _MAX_WRITES = 5
@@ -71,6 +71,7 @@ class JobUpdates:
             "callback_attempts": state.attempts,
             "callback_last_status": state.last_status or 0,
             "callback_error": (state.error or "")[:_MAX_ERROR_LENGTH],
+            **({} if state.status == "waiting" else NO_WAKEUP),
         }
         for _ in range(_MAX_WRITES):
             row = await self.table.read(customer, job_key(job_id))

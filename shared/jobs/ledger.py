@@ -30,7 +30,16 @@ from shared.jobs.lease import (
     own_row,
     renewal,
 )
-from shared.jobs.records import FinishedJob, JobRecord, is_worker_dead, job_id_of, job_key, read_record, time_row
+from shared.jobs.records import (
+    NO_WAKEUP,
+    FinishedJob,
+    JobRecord,
+    is_worker_dead,
+    job_id_of,
+    job_key,
+    read_record,
+    time_row,
+)
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
 from shared.jobs.usage_conflicts import append_usage, is_same, without_conflicts
 from shared.settings import LEASE_S
@@ -185,7 +194,7 @@ class Ledger:
         lease = next_lease(row, at)
         new_values = lease_values(lease, at, self.lease_s)
         if values.get("wakeup"):  # it does not wait in the schedule any more
-            new_values["wakeup"] = b""
+            new_values |= NO_WAKEUP
         try:
             etag = await self._table.merge(Row(row.partition, row.key, new_values, row.etag))
         except RowChanged:

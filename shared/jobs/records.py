@@ -19,6 +19,8 @@ _LATEST_MS = 10**14 - 1
 
 State = Literal["queued", "running", "waiting", "cancelled", "done"]
 _CALLBACK_COLUMNS = ("callback_url", "callback_status", "callback_attempts", "callback_last_status", "callback_error")
+NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
+"""The columns of a job of which nothing waits in the schedule any more."""
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup"),
@@ -59,7 +61,7 @@ class JobRecord:
     due_at: datetime | None = None
     """When a job that waits in the schedule is due, or was for the last time."""
     wakeup: bytes = b""
-    """The queue message that continues the job, while it waits in the schedule (see `jobs.schedule`)."""
+    """The message that continues the job or its callback, while that waits in the schedule (see `jobs.schedule`)."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""

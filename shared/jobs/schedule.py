@@ -4,7 +4,8 @@ The schedule: jobs that wait for more than two minutes have no message in the qu
 The host scales by the number of messages, hidden ones included (docs/scale.md). So the message that continues a job
 that waits for longer is kept in the job's row (`wakeup`), and an entry in the schedule says when it is due. A timer
 sends what is due. An entry is written before the job's row, and a message may be sent twice: the ledger makes sure that
-the job runs once. Whoever sends a job's message wakes it before its time.
+the job runs once. Whoever sends a job's message wakes it before its time. A callback that waits for its next try is
+kept in the same way: its job is done by then.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from zlib import crc32
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import JOBS_WOKEN
-from shared.jobs.records import job_id_of, job_key
+from shared.jobs.records import State, job_id_of, job_key
 from shared.storage.base import Queues, Row, RowChanged, RowExists, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
@@ -30,6 +32,12 @@ PARTITIONS = tuple(f"~schedule-{number}" for number in range(4))
 SEND_S = 45.0
 """Seconds for which one run sends what is due; the next run, a minute later, continues."""
 _MILLISECOND = timedelta(milliseconds=1)
+Waiting = Literal["job", "callback"]
+"""What waits: a job, or the callback of one that is done."""
+_STATES: dict[Waiting, frozenset[State]] = {
+    "job": frozenset({"queued", "waiting", "cancelled"}),
+    "callback": frozenset({"done"}),
+}
 
 log = logging.getLogger("customer_ai_jobs")
 
@@ -41,17 +49,20 @@ class Schedule:
     table: Table
     queues: Queues
     jobs_queue: str
+    callbacks_queue: str
 
-    async def send(self, customer: str, job_id: str, message: bytes, *, delay_s: float) -> None:
+    async def send(self, customer: str, job_id: str, message: bytes, *, delay_s: float, waits: Waiting = "job") -> None:
         """Send the message that continues the job after `delay_s`: hidden until then, or by the schedule."""
         if delay_s > MAX_HIDDEN_S:
-            await self.add(customer, job_id, now() + timedelta(seconds=delay_s), message)
+            await self.add(customer, job_id, now() + timedelta(seconds=delay_s), message, waits=waits)
         else:
-            await self.queues.send(self.jobs_queue, message, delay_s=delay_s)
+            await self.queues.send(self._queue(waits), message, delay_s=delay_s)
 
-    async def add(self, customer: str, job_id: str, due_at: datetime, message: bytes) -> None:
+    async def add(
+        self, customer: str, job_id: str, due_at: datetime, message: bytes, *, waits: Waiting = "job"
+    ) -> None:
         """
-        Have the job wait until `due_at`, when `message` continues it. Repeating it does no harm.
+        Have the job, or its callback, wait until `due_at`, when `message` continues it. Repeating it does no harm.
 
         A cancelled job continues at once, to end. A job that another message has continued meanwhile does not wait.
         """
@@ -59,17 +70,18 @@ class Schedule:
         while True:
             row = await self.table.read(customer, job_key(job_id))
             if row is None:  # erased: there is nothing to keep the message in
-                await self.queues.send(self.jobs_queue, message, delay_s=MAX_HIDDEN_S)
+                await self.queues.send(self._queue(waits), message, delay_s=MAX_HIDDEN_S)
                 return
-            if row.values["state"] not in {"queued", "waiting", "cancelled"}:
+            if row.values["state"] not in _STATES[waits]:
                 return
             if row.values["state"] == "cancelled":
                 await self.queues.send(self.jobs_queue, message)
                 return
             with suppress(RowExists):
                 await self.table.insert(_entry(customer, job_id, due_at))
+            values = {"waits": waits, "wakeup": message, "due_at": due_at}
             try:
-                await self.table.merge(Row(customer, row.key, {"wakeup": message, "due_at": due_at}, row.etag))
+                await self.table.merge(Row(customer, row.key, values, row.etag))
             except RowChanged:  # by a worker that has just claimed it, or by its cancellation
                 continue
             break
@@ -78,7 +90,7 @@ class Schedule:
 
     async def wake(self, customer: str, job_id: str, *, due_by: datetime | None = None) -> bool:
         """
-        Send the message of a job that waits in the schedule; with `due_by`, only if it is due by then.
+        Send the message of what waits in the schedule of a job; with `due_by`, only if it is due by then.
 
         Return whether it was sent. The job's entry stays, and its time passes without effect.
         """
@@ -87,7 +99,7 @@ class Schedule:
             return False
         if due_by is not None and row.values["due_at"] > due_by:
             return False
-        await self.queues.send(self.jobs_queue, row.values["wakeup"])
+        await self.queues.send(self._queue(row.values["waits"]), row.values["wakeup"])
         return True
 
     async def send_due(self, at: datetime | None = None, *, seconds: float = SEND_S) -> None:
@@ -97,13 +109,13 @@ class Schedule:
 
     async def wake_overdue(self, customer: str, before: datetime, after: str = "") -> str:
         """
-        Wake the customer's jobs that were due before a time and still wait: their entry or their message got lost.
+        Wake what was due before a time and still waits of the customer's jobs: its entry or its message got lost.
 
         Takes one page of jobs, from the continuation token `after`; returns the token of the next one, or "".
         """
-        older, where, columns = {"due_at": before}, {"state ne": "done"}, ("due_at", "wakeup")
+        older, where, columns = {"due_at": before}, {"waits ne": ""}, ()
         page = await self.table.page(customer, "j_", "j`", older=older, where=where, columns=columns, after=after)
-        overdue = [job_id_of(row) for row in page.rows if row.values.get("wakeup")]
+        overdue = [job_id_of(row) for row in page.rows]
         _log_woken(await gather_limited(self._try_to_wake(customer, job_id, before) for job_id in overdue), "overdue")
         return page.after
 
@@ -119,6 +131,9 @@ class Schedule:
             after = page.after
             if not after:
                 return
+
+    def _queue(self, waits: Waiting) -> str:
+        return self.jobs_queue if waits == "job" else self.callbacks_queue
 
     async def _try_to_wake(self, customer: str, job_id: str, due_by: datetime) -> bool | None:
         """As `wake`; None if Storage failed, so that one job does not hold up the others."""

@@ -1,8 +1,8 @@
 """
 Callbacks: delivers a job's result, signed, to the URL that the job names, and retries until the receiver takes it.
 
-Each try is a message of its own in the callbacks queue, hidden until the try is due. The callback's state is part of
-the job's row.
+Each try is a message of its own in the callbacks queue. Until the try is due, it is hidden there for two minutes at
+most; for longer it waits in the schedule. The callback's state is part of the job's row.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from shared.jobs.crash_log import log_text
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
+from shared.jobs.schedule import Schedule
 from shared.settings import Settings
 from shared.storage.base import Queues
 from shared.upstream.client import UpstreamClient
@@ -84,6 +85,7 @@ class Callbacks:
     queries: JobQueries
     updates: JobUpdates
     queues: Queues
+    schedule: Schedule
     signing: Signing
     client: UpstreamClient
     _in_flight: Counter[str] = field(default_factory=Counter)
@@ -195,7 +197,11 @@ class Callbacks:
 
     async def _enqueue(self, queue: str, message: CallbackMessage, delay_s: float) -> None:
         delay_s *= random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
-        await self.queues.send(queue, encode_callback(message), delay_s=delay_s)
+        body = encode_callback(message)
+        if queue == self.settings.callbacks_queue:
+            await self.schedule.send(message.customer, message.job_id, body, delay_s=delay_s, waits="callback")
+        else:
+            await self.queues.send(queue, body, delay_s=delay_s)
 
 
 def message_id(record: JobRecord) -> str:

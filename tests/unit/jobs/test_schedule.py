@@ -170,6 +170,25 @@ async def test_a_job_that_waits_again_has_its_new_time(worker: Worker):
     assert 1 == len(await send_due(worker, 3 * HOUR))
 
 
+async def test_callbacks_wait_in_the_schedule_too(worker: Worker):
+    """The callback of a job that is done goes into its own queue when it is due, and is found if it got lost."""
+    customer, schedule = worker.customer(), worker.services.schedule
+    name, queue = customer.name, worker.services.settings.callbacks_queue
+    await worker.run(customer, job_id="done")
+
+    await schedule.send(name, "done", b"soon", delay_s=60, waits="callback")
+    await schedule.send(name, "done", b"later", delay_s=300, waits="callback")
+    await schedule.send(name, "done", b"a job's", delay_s=300)  # it can't be continued
+    hidden, waiting = worker.queues.sent.pop(queue), len(entries(worker))
+    await schedule.send_due(now() + HOUR)
+    sent = worker.queues.sent.pop(queue)
+    await schedule.wake_overdue(name, now() + HOUR)
+
+    assert ([(b"soon", 60)], 1, [(b"later", 0)], []) == (hidden, waiting, sent, entries(worker))
+    assert [(b"later", 0)] == worker.queues.sent.pop(queue)
+    assert [] == worker.requeued()
+
+
 @pytest.mark.parametrize("lost", ["the entry", "the message"])
 async def test_the_sweep_finds_a_lost_wake_up(worker: Worker, lost: str, caplog: pytest.LogCaptureFixture):
     """Even if all data is kept forever, it looks once a day, and sends what was due an hour ago or more."""
@@ -179,7 +198,7 @@ async def test_the_sweep_finds_a_lost_wake_up(worker: Worker, lost: str, caplog:
         await worker.table.delete([entry for entry in entries(worker) if entry.values["job_id"] == "lost"])
     else:
         await send_due(worker, 2 * HOUR)
-        await worker.change_row(customer, "waits", wakeup=b"")
+        await worker.change_row(customer, "waits", waits="", wakeup=b"")
     await worker.change_row(customer, "lost", due_at=now() - 1.1 * HOUR)
     services = worker.services
 
@@ -268,7 +287,7 @@ class Paged(MemoryTable):
 async def test_what_is_due_is_sent_in_pages_while_there_is_time(worker: Worker):
     """A run with no time left sends nothing more; the next one goes on. All entries of a customer are together."""
     table, customer = Paged(page_size=2), worker.customer()
-    schedule = Schedule(table, worker.queues, "jobs")
+    schedule = Schedule(table, worker.queues, "jobs", "callbacks")
     for number in range(5):
         row = Row(customer.name, f"j_job-{number}", {"state": "waiting"})
         await table.insert(row)

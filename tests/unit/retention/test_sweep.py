@@ -72,7 +72,7 @@ class Data:
 
     def sweep(self, **values: str) -> Sweep:
         """Return a sweep of it."""
-        return Sweep(self.table, self.blobs, settings(**values), Schedule(self.table, self.queues, "jobs"))
+        return Sweep(self.table, self.blobs, settings(**values), Schedule(self.table, self.queues, "jobs", "callbacks"))
 
     @property
     def left(self) -> list[str]:

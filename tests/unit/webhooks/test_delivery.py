@@ -23,6 +23,7 @@ from shared.errors import StorageUnavailable, VaultUnavailable
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, read_record
+from shared.jobs.schedule import Schedule
 from shared.secret import Secret
 from shared.settings import read_settings
 from shared.storage.base import Row
@@ -88,14 +89,22 @@ class CallbackCase:
 
     async def next(self) -> float:
         """Deliver the message that waits in the queue; return the seconds it would have waited."""
-        ((body, delay_s),) = self.queues.sent["callbacks"]
-        self.queues.sent["callbacks"].clear()
+        await self._wake()
+        ((body, delay_s),) = self.queues.sent.pop("callbacks")
         await self.callbacks.deliver(body)
         return delay_s
 
-    @property
-    def waiting(self) -> list[tuple[CallbackMessage | None, float]]:
-        """The messages in the queue, and the seconds they wait."""
+    async def _wake(self) -> None:
+        """Send what waits in the schedule, as its timer does in time; it keeps its delay here."""
+        record = self.record
+        await self.callbacks.schedule.send_due(now() + timedelta(days=9))
+        sent = self.queues.sent["callbacks"]
+        if record.wakeup and record.due_at is not None and sent:
+            sent[-1] = (record.wakeup, (record.due_at - now()).total_seconds())
+
+    async def waiting(self) -> list[tuple[CallbackMessage | None, float]]:
+        """Take what waits in the schedule into the queue; return the queue's messages, and the seconds they wait."""
+        await self._wake()
         return [(decode_callback(body), delay_s) for body, delay_s in self.queues.sent["callbacks"]]
 
     @property
@@ -114,10 +123,11 @@ class CallbackCase:
 async def case(client: UpstreamClient, receiver: Receiver) -> CallbackCase:
     """The case of one test."""
     table, queues, store = MemoryTable(), MemoryQueues(), Store()
+    schedule = Schedule(table, queues, "jobs", "callbacks")
     values = {"state": "done", "attempt": 1, "fingerprint": "h", "submitted_at": SUBMITTED, "result_body": RESULT}
     await table.insert(Row("acme", job_key("order.1"), values | {"callback_url": receiver.url}))
     return CallbackCase(
-        Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, Signing(store), client),
+        Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, schedule, Signing(store), client),
         table,
         queues,
         store,
@@ -134,7 +144,7 @@ async def test_a_failing_receiver_is_retried_for_a_day(case: CallbackCase, recei
     for delay, wait in zip(RETRY_DELAYS_S, waits, strict=True):
         assert delay <= wait <= 1.1 * delay
     assert 17 * 3600 < sum(RETRY_DELAYS_S) < 24 * 3600
-    assert [] == case.waiting
+    assert [] == await case.waiting()
     assert ("failed", 7, 500) == case.state
     assert "Given up after 7 tries. The receiver answered 500." == case.record.callback_error
     assert 1 == len({headers["webhook-id"] for headers, _ in receiver.received})
@@ -152,7 +162,7 @@ async def test_a_receiver_that_recovers_gets_it(case: CallbackCase, receiver: Re
 
     assert ("delivered", 3, 204) == case.state
     assert "" == case.record.callback_error
-    assert (3, []) == (len(receiver.received), case.waiting)
+    assert (3, []) == (len(receiver.received), await case.waiting())
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299, 410])
@@ -168,7 +178,7 @@ async def test_a_2xx_or_gone_ends_it(case: CallbackCase, receiver: Receiver, sta
 
     outcome, error = ("failed", "The receiver wants no more callbacks (410).") if status == 410 else ("delivered", "")
     assert ((outcome, 1, status), error) == (case.state, case.record.callback_error)
-    assert (1, []) == (len(receiver.received), case.waiting)
+    assert (1, []) == (len(receiver.received), await case.waiting())
 
 
 @pytest.mark.parametrize(
@@ -189,7 +199,7 @@ async def test_a_receiver_may_ask_for_time(
     await case.deliver()
     await case.deliver()  # the result is published again, which starts no second chain of tries
 
-    ((message, delay_s),) = case.waiting
+    ((message, delay_s),) = await case.waiting()
     assert message is not None
     assert (1, 1) == (message.attempt, len(receiver.received))
     assert min_s <= delay_s <= max_s
@@ -224,7 +234,7 @@ async def test_what_can_not_be_posted_fails_at_once(case: CallbackCase, receiver
     await case.set_url("https://10.0.0.1/")
     await case.deliver()
     assert case.record.callback_error.startswith("The `callback` must name a public host in full")
-    assert (("failed", 1, 0), [], []) == (case.state, case.waiting, receiver.received)
+    assert (("failed", 1, 0), [], []) == (case.state, await case.waiting(), receiver.received)
 
     await case.set_url(receiver.url)
     await case.deliver()
@@ -244,7 +254,7 @@ async def test_a_message_names_no_address(case: CallbackCase, receiver: Receiver
     await case.callbacks.deliver(json.dumps(forged | {"attempt": 1}).encode())
     for wrong in ({"attempt": -100}, {"customer": "acme/x"}, {"job_id": "order.1'"}, {"first_at": "2026-11-20"}):
         await case.callbacks.deliver(json.dumps(forged | wrong).encode())
-    assert (1, []) == (len(receiver.received), case.waiting)
+    assert (1, []) == (len(receiver.received), await case.waiting())
 
 
 async def test_a_vault_or_storage_that_is_down_costs_no_try(case: CallbackCase, receiver: Receiver):
@@ -261,7 +271,7 @@ async def test_a_vault_or_storage_that_is_down_costs_no_try(case: CallbackCase, 
         await case.deliver()
     case.table.down = False
 
-    assert [3, 3] == [message.attempt for message, _ in case.waiting if message]
+    assert [3, 3] == [message.attempt for message, _ in await case.waiting() if message]
     assert ([], "") == (receiver.received, case.record.callback_status)
 
 
@@ -281,7 +291,7 @@ async def test_a_crash_between_the_next_try_and_the_record_makes_one_chain(case:
     await case.callbacks.deliver(second)
 
     assert 3 == len(receiver.received)
-    assert [2] == [message.attempt for message, _ in case.waiting if message]
+    assert [2] == [message.attempt for message, _ in await case.waiting() if message]
 
 
 async def test_a_state_that_is_not_saved_stops_nothing(case: CallbackCase, receiver: Receiver, monkeypatch):
@@ -296,7 +306,7 @@ async def test_a_state_that_is_not_saved_stops_nothing(case: CallbackCase, recei
     await case.deliver()
     await case.next()
     monkeypatch.setattr(MemoryTable, "merge", merge)
-    assert [1] == [message.attempt for message, _ in case.waiting if message]
+    assert [1] == [message.attempt for message, _ in await case.waiting() if message]
     await case.next()
 
     assert ("delivered", 2, 204) == case.state
@@ -311,7 +321,7 @@ async def test_an_unreadable_message_is_dropped(case: CallbackCase, receiver: Re
     await case.callbacks.dead_letter(of_deleted if body is None else body)
 
     assert body is None or f"callback_unreadable bytes={len(body)}" in caplog.text
-    assert ([], []) == (receiver.received, case.waiting)
+    assert ([], []) == (receiver.received, await case.waiting())
     assert [("acme", job_key("order.1"))] == list(case.table.rows)
 
 
@@ -352,9 +362,9 @@ async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, rece
     in_flight = [asyncio.create_task(case.deliver()) for _ in range(MAX_CONCURRENCY)]
     await started.wait()
     await case.deliver()
-    assert [0] == [message.attempt for message, _ in case.waiting if message]
+    assert [0] == [message.attempt for message, _ in await case.waiting() if message]
     await case.deliver(customer="another")
-    assert 1 == len(case.waiting)
+    assert 1 == len(await case.waiting())
     release.set()
     await asyncio.gather(*in_flight)
 
