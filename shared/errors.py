@@ -15,7 +15,8 @@ JobError                      ends a job with a failed result
 │   └── ConnectionInvalid     connection_invalid
 └── UpstreamError             what the customer's AI endpoint did; knows status and request id
     ├── CredentialRejected    credential_rejected
-    │   └── NetworkRefused    credential_rejected
+    │   ├── NetworkRefused    credential_rejected
+    │   └── PermissionRefused credential_rejected
     ├── AccountBlocked        account_blocked
     ├── ModelNotFound         model_not_found
     ├── RequestRejected       request_rejected
@@ -147,6 +148,10 @@ class CredentialRejected(UpstreamError):
 
 class NetworkRefused(CredentialRejected):
     """The endpoint does not accept calls from the app's network, whatever the key."""
+
+
+class PermissionRefused(CredentialRejected):
+    """The key or token is accepted, but lacks the permission for this operation or model; others may work."""
 
 
 class AccountBlocked(UpstreamError):

@@ -34,7 +34,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.upstream.error_mapping import shorten
+from shared.upstream.error_body import shorten
 
 PART_TOKENS = 12_000
 """

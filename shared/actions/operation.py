@@ -90,5 +90,5 @@ class JsonOperation(Operation):
         return True
 
     def _change(self, adaptation: Adaptation) -> None:
+        self.adapted += adaptation.changes(self.body)
         self.body = adaptation.apply(self.body)
-        self.adapted.append(str(adaptation))

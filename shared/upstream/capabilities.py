@@ -38,9 +38,15 @@ SAMPLING = frozenset(
     }
 )
 RENAMED = {"max_tokens": "max_completion_tokens"}
-_CODES = frozenset({"unsupported_parameter", "unsupported_value", "parameter_not_supported", "unknown_parameter"})
+_CODES = frozenset(
+    {"unsupported_parameter", "unsupported_value", "parameter_not_supported", "unknown_parameter", "extra_forbidden"}
+)
 _QUOTED = re.compile(r"(?:[Uu]nsupported|[Uu]nknown|[Uu]nrecognized)[^'\"`]{0,60}['\"`]([A-Za-z_.]{1,60})['\"`]")
-_REFUSED = frozenset({400, 422})
+# OpenAI, with 403: "You are not allowed to request logprobs from this model."
+_NOT_ALLOWED = re.compile(r"not allowed to request ['\"`]?([A-Za-z_.]{1,60})", re.IGNORECASE)
+_REFUSED = frozenset({400, 403, 422})
+_COMPANIONS = {"logprobs": ("top_logprobs",)}
+"""Parameters that are refused without another one, and so go with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +56,21 @@ class Adaptation:
     parameter: str
     new_name: str | None = None
 
-    def __str__(self) -> str:
-        return f"{self.parameter} became {self.new_name}" if self.new_name else f"{self.parameter} was left out"
+    def changes(self, body: dict[str, Any]) -> list[str]:
+        """Return what `apply` does to `body`, in words."""
+        if self.new_name:
+            return [f"{self.parameter} became {self.new_name}"]
+        return [f"{name} was left out" for name in self._names() if name in body]
 
     def apply(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return `body` without the parameter, with its value under the new name if there is one."""
-        adapted = {name: value for name, value in body.items() if name != self.parameter}
+        adapted = {name: value for name, value in body.items() if name not in self._names()}
         if self.new_name is not None:
             adapted.setdefault(self.new_name, body[self.parameter])
         return adapted
+
+    def _names(self) -> tuple[str, ...]:
+        return (self.parameter, *_COMPANIONS.get(self.parameter, ()))
 
 
 def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: frozenset[str]) -> Adaptation | None:
@@ -71,7 +83,7 @@ def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: fr
     if facts.status not in _REFUSED:
         return None
     parameter = facts.detail.get("param")
-    quoted = _QUOTED.search(str(error))
+    quoted = _QUOTED.search(str(error)) or _NOT_ALLOWED.search(str(error))
     if facts.detail.get("code") not in _CODES and quoted is None:
         return None
     if not isinstance(parameter, str) or parameter not in body:

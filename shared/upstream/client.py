@@ -22,7 +22,7 @@ from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts,
 from shared.secret import Secret, redact
 from shared.upstream.content_encoding import NotDecodable, TooLarge, decode_body
 from shared.upstream.egress_policy import check_public
-from shared.upstream.error_mapping import map_error, read_request_id, read_retry_after
+from shared.upstream.error_mapping import map_error, read_request_id
 from shared.upstream.guarded_session import observe_sending, open_guarded_session
 from shared.upstream.messages import (
     Access,
@@ -33,6 +33,7 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
+from shared.upstream.server_wait import read_retry_after
 
 CONNECT_S = 10.0
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024

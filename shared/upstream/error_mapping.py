@@ -1,27 +1,22 @@
 """
-Maps an AI endpoint's error response to an error with the contract's code.
+Maps an AI endpoint's refusal to an error with the contract's code, by its status, its codes and its sentence. Pure.
 
-Pure. Knows the error bodies of OpenAI, Azure OpenAI and Foundry's `/models`, from their documentation and SDKs:
-`{"error": {code, message, type, innererror}}`, `{status, code, message, detail: {loc}}` and
-`{statusCode, message}`. Never quotes the text of a 401: providers repeat the key in it.
+A status alone says little: a 403 can be about the network, a permission, a quota, a parameter or the prompt. The text
+about a refused key is never quoted, because providers repeat a part of the key in it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
-from shared.contract.decoding import json_object
 from shared.errors import (
     AccountBlocked,
     ContentFiltered,
     CredentialRejected,
     ModelNotFound,
     NetworkRefused,
+    PermissionRefused,
     ProviderUnavailable,
     QuotaExhausted,
     RateLimited,
@@ -30,6 +25,8 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamTimeout,
 )
+from shared.upstream.error_body import Refusal, read_refusal
+from shared.upstream.server_wait import read_rate_limit_reset, read_retry_after, read_wait_in_text
 
 _FILTERED = {
     "content_filter",
@@ -42,12 +39,38 @@ _FILTERED = {
 _NO_MODEL = {"deploymentnotfound", "model_not_found", "modelnotfound", "unknown_model", "no_model_name"}
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked"}
-# Azure: 403 with the code AccessDenied or 403, "Access denied due to Virtual Network/Firewall rules.", "Public
-# access is disabled. Please configure private endpoint."
-_NETWORK = re.compile(
-    r"virtual network|firewall rule|public (?:network )?access is disabled|configure private endpoint", re.IGNORECASE
-)
 _UNSUPPORTED_REGION = "unsupported_country_region_territory"
+_NO_PERMISSION = {"permissiondenied", "permission_denied", "permission_error", "insufficient_permissions"}
+_RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "too_many_requests"}
+_WRONG_REQUEST = ("invalid", "unsupported", "bad")
+"""How the code of an answered error begins if the request is its reason."""
+# Azure: 403 with the code AccessDenied or 403, "Access denied due to Virtual Network/Firewall rules.", "Public
+# access is disabled. Please configure private endpoint." OpenAI: 401 ip_not_authorized, "Your request IP does not
+# match the configured IP allowlist for your project or organization."
+_NETWORK = re.compile(
+    r"virtual network|firewall rule|public (?:network )?access is disabled|configure private endpoint|IP allowlist",
+    re.IGNORECASE,
+)
+# OpenAI: 401 or 403, "You have insufficient permissions for this operation. Missing scopes: model.request." Entra: 401
+# or 403, "The principal … lacks the required data action …".
+_PERMISSION = re.compile(r"missing scopes?\b|insufficient permissions?|lacks the required", re.IGNORECASE)
+# API Management: 403, "Token quota is exceeded. Try again in 50 seconds.", "Out of call volume quota. Quota will be
+# replenished in 00:00:50."
+_QUOTA = re.compile(
+    r"quota (?:is |was |has been )?exceeded|out of [a-z ]{1,40}quota|quota will be replenished|rate limit",
+    re.IGNORECASE,
+)
+# OpenRouter: 403, "… requires moderation on …. Your input was flagged for "violence"".
+_FLAGGED = re.compile(
+    r"\b(?:input|prompt|content) (?:was|is|has been) flagged|content[ _-](?:policy|filter)", re.IGNORECASE
+)
+# OpenAI: 403, "You are not allowed to request logprobs from this model."
+_PARAMETER = re.compile(r"not allowed to request", re.IGNORECASE)
+_WRONG_KEY = re.compile(
+    r"(?:invalid|incorrect|wrong|expired|revoked|unknown)[^.]{0,30}\b(?:key|token|credential)"
+    r"|\b(?:key|token|credential)[^.]{0,30}\b(?:invalid|incorrect|wrong|expired|revoked|not valid)",
+    re.IGNORECASE,
+)
 _TRANSIENT = {408, 409, 429}
 # Refusals that providers charge, or may: Microsoft's cost page names a 408, and a 400 by the content filter or the
 # input limit; a gateway's 502 and 504 can come after the provider has charged
@@ -55,29 +78,49 @@ _TRANSIENT = {408, 409, 429}
 _CHARGED = {408, 502, 504}
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
 _INPUT_LIMIT = re.compile(r"maximum context length|context window|input (?:is too long|tokens exceed)", re.IGNORECASE)
-_QUOTE_LIMIT = 500
-"""Characters of a provider's text that a message quotes."""
+_PERMANENT = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
+_STATUS_DIGITS = 3
+
+_Kind = tuple[type[UpstreamError], str]
+"""The error's class, and how its message begins."""
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
     """Return the error for a response other than 2xx. Header names are in lower case."""
-    error = _read_error(body)
-    codes = {str(code).lower() for code in (error.get("code"), error.get("type"), _inner(error).get("code")) if code}
+    refusal, wait_s = read_refusal(body), read_retry_after(headers)
+    kind, opening = _classify(status, refusal, names_wait=wait_s is not None)
+    transient = _is_transient(status, headers)
+    if kind is RateLimited:
+        transient = transient or status == 403  # noqa: PLR2004
+        waits = (wait_s, read_rate_limit_reset(headers), read_wait_in_text(refusal.message))
+        wait_s = next((wait for wait in waits if wait is not None), None)
+    elif issubclass(kind, _PERMANENT) and transient:
+        wait_s, transient = None, False
     facts = UpstreamFacts(
         status=status,
         request_id=read_request_id(headers),
-        retry_after_s=read_retry_after(headers),
-        transient=_is_transient(status, headers),
-        detail=_detail(error),
+        retry_after_s=wait_s,
+        transient=transient,
+        unanswered=_may_be_charged(status, kind, refusal),
+        detail=refusal.detail,
     )
-    message = str(error.get("message") or "")
-    kind, opening = _classify(status, codes, message)
-    permanent = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
-    if issubclass(kind, permanent) and facts.transient:
-        facts = replace(facts, retry_after_s=None, transient=False)
-    if status in _CHARGED or kind is ContentFiltered or codes & _TOO_LONG or _INPUT_LIMIT.search(message):
-        facts = replace(facts, unanswered=True)
-    return kind(opening + _quote(kind, error), facts)
+    return kind(opening + _quote(kind, refusal), facts)
+
+
+def map_answered_error(status: int, request_id: str | None, refusal: Refusal) -> UpstreamError:
+    """
+    Return the error for a refusal that came as an answer: in a 2xx response, or as an event of its stream.
+
+    It is not retried, because the call was answered. Its code may be a status.
+    """
+    own_status = next((int(code) for code in refusal.codes if code.isdecimal() and len(code) == _STATUS_DIGITS), 0)
+    kind, _ = _classify(own_status, refusal)
+    if kind is RequestRejected and not own_status:
+        kind = RateLimited if refusal.codes & _RATE_LIMIT else ProviderUnavailable
+        if any(code.startswith(_WRONG_REQUEST) for code in refusal.codes):
+            kind = RequestRejected
+    facts = UpstreamFacts(status=status, request_id=request_id, detail=refusal.detail)
+    return kind(f"The endpoint answered {status} with an error{_quote(kind, refusal)}", facts)
 
 
 def read_request_id(headers: Mapping[str, str]) -> str | None:
@@ -85,34 +128,10 @@ def read_request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id") or headers.get("x-ms-request-id")
 
 
-def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait, or None; a header in milliseconds precedes `retry-after`."""
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        milliseconds = _number(headers.get(name))
-        if milliseconds is not None:
-            return milliseconds / 1000
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    if seconds is not None or text is None:
-        return seconds
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def shorten(text: str) -> str:
-    """Return a provider's or a model's text on one line and cut, so that an error message can quote it."""
-    line = " ".join(text.split())
-    return line[:_QUOTE_LIMIT] + ("…" if len(line) > _QUOTE_LIMIT else "")
-
-
-def _classify(status: int, codes: set[str], message: str) -> tuple[type[UpstreamError], str]:  # noqa: PLR0911, C901  # a table
+def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Kind:  # noqa: PLR0911, C901  # a table
+    codes, message = refusal.codes, refusal.message
     if status == 401:  # noqa: PLR2004
-        return CredentialRejected, "The endpoint refused the connection's credential (401)"
+        return _classify_unauthorized(refusal)
     if codes & _FILTERED:
         return ContentFiltered, "The provider's content policy stopped the prompt"
     if codes & _BLOCKED or (status == 403 and "temporarily blocked" in message.lower()):  # noqa: PLR2004
@@ -123,13 +142,8 @@ def _classify(status: int, codes: set[str], message: str) -> tuple[type[Upstream
         return QuotaExhausted, "The customer's account has no quota or credit left"
     if _UNSUPPORTED_REGION in codes:
         return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
-    if status == 403 and _NETWORK.search(message):  # noqa: PLR2004
-        return NetworkRefused, (
-            "The endpoint's network rules block this app (403); the owner of the resource must allow the network that "
-            "the app calls from"
-        )
     if status == 403:  # noqa: PLR2004
-        return CredentialRejected, "The connection's credential has no permission for this operation (403)"
+        return _classify_forbidden(refusal, names_wait=names_wait)
     if status == 429:  # noqa: PLR2004
         return RateLimited, "The endpoint limits the customer's rate (429)"
     if status == 408:  # noqa: PLR2004
@@ -141,6 +155,42 @@ def _classify(status: int, codes: set[str], message: str) -> tuple[type[Upstream
     return RequestRejected, f"The endpoint refused the request ({status})"
 
 
+def _classify_unauthorized(refusal: Refusal) -> _Kind:
+    if "ip_not_authorized" in refusal.codes or _NETWORK.search(refusal.message):
+        return _network_refused(401)
+    if refusal.codes & _NO_PERMISSION or _PERMISSION.search(refusal.message):
+        return _permission_refused(401)
+    return CredentialRejected, "The endpoint refused the connection's credential (401)"
+
+
+def _classify_forbidden(refusal: Refusal, *, names_wait: bool) -> _Kind:  # noqa: PLR0911  # a table
+    message = refusal.message
+    if _NETWORK.search(message):
+        return _network_refused(403)
+    if refusal.codes & _NO_PERMISSION or _PERMISSION.search(message):
+        return _permission_refused(403)
+    if names_wait or _QUOTA.search(message):
+        return RateLimited, "The endpoint limits the customer's rate or quota (403)"
+    if _FLAGGED.search(message):
+        return ContentFiltered, "The provider's content policy stopped the prompt"
+    if _PARAMETER.search(message):
+        return RequestRejected, "The endpoint refused the request (403)"
+    if _WRONG_KEY.search(message):
+        return CredentialRejected, "The endpoint refused the connection's credential (403)"
+    return _permission_refused(403)
+
+
+def _network_refused(status: int) -> _Kind:
+    return NetworkRefused, (
+        f"The endpoint's network rules block this app ({status}); the owner of the resource must allow the network "
+        "that the app calls from"
+    )
+
+
+def _permission_refused(status: int) -> _Kind:
+    return PermissionRefused, f"The connection's credential has no permission for this operation ({status})"
+
+
 def _is_transient(status: int, headers: Mapping[str, str]) -> bool:
     should_retry = headers.get("x-should-retry")
     if should_retry in {"true", "false"}:
@@ -148,41 +198,10 @@ def _is_transient(status: int, headers: Mapping[str, str]) -> bool:
     return status in _TRANSIENT or status >= 500  # noqa: PLR2004
 
 
-def _quote(kind: type[UpstreamError], error: Mapping[str, Any]) -> str:
-    message = error.get("message")
-    if issubclass(kind, CredentialRejected) or not isinstance(message, str) or not message.strip():
-        return "."
-    return f": {shorten(message)}"
+def _may_be_charged(status: int, kind: type[UpstreamError], refusal: Refusal) -> bool:
+    too_long = bool(refusal.codes & _TOO_LONG or _INPUT_LIMIT.search(refusal.message))
+    return status in _CHARGED or kind is ContentFiltered or too_long
 
 
-def _read_error(body: bytes) -> dict[str, Any]:
-    document = json_object(body)
-    error = document.get("error")
-    if isinstance(error, str):
-        return {**document, "message": document.get("message") or error}
-    return error if isinstance(error, dict) else document
-
-
-def _inner(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = error.get("innererror") or error.get("inner_error")
-    return inner if isinstance(inner, dict) else {}
-
-
-def _detail(error: Mapping[str, Any]) -> dict[str, Any]:
-    detail = {name: error[name] for name in ("code", "type", "param") if isinstance(error.get(name), str)}
-    location = error["detail"].get("loc") if isinstance(error.get("detail"), dict) else None
-    if isinstance(location, list) and location[:1] == ["body"] and location[1:]:
-        detail.setdefault("param", ".".join(str(part) for part in location[1:]))
-    for source in (_inner(error), error):
-        verdicts = source.get("content_filter_result") or source.get("content_filter_results")  # Azure's images API
-        if isinstance(verdicts, dict):
-            return {**detail, "content_filter_result": verdicts}
-    return detail
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
+def _quote(kind: type[UpstreamError], refusal: Refusal) -> str:
+    return "." if kind in {CredentialRejected, NetworkRefused} else refusal.quote

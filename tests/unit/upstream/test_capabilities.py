@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,30 @@ def test_only_a_refused_request_is_read(status: int | None):
     assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "left_out"),
+    [
+        (
+            403,
+            {"error": {"message": "You are not allowed to request logprobs from this model.", "code": None}},
+            "logprobs",
+        ),
+        (403, {"error": {"message": "You are not allowed to sample from this model."}}, None),
+        (403, {"error": {"message": "You have no access to `temperature`."}}, None),
+        (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "top_p"], "msg": "Extra inputs …"}]}, "top_p"),
+        (422, {"detail": [{"type": "missing", "loc": ["body", "top_p"], "msg": "Field required"}]}, None),
+    ],
+)
+def test_a_refused_parameter_is_read_whatever_the_refusals_shape(status: int, body: Any, left_out: str | None):
+    """OpenAI refuses `logprobs` with a 403, and FastAPI names a parameter by its location."""
+    request = {"temperature": 1, "top_p": 1, "logprobs": True, "top_logprobs": 2, "sample": 1}
+
+    error = map_error(status, {}, json.dumps(body).encode())
+    adaptation = read_adaptation(error, request, droppable=SAMPLING) if isinstance(error, RequestRejected) else None
+
+    assert left_out == (adaptation.parameter if adaptation else None)
+
+
 BODIES = st.dictionaries(
     st.sampled_from([*sorted(SAMPLING), *RENAMED, *RENAMED.values(), "n", "messages"]), st.integers()
 )
@@ -52,17 +77,22 @@ DETAILS = st.fixed_dictionaries(
 
 
 @given(BODIES, DETAILS, st.text() | st.sampled_from([f"Unsupported: '{name}'" for name in ("n", *sorted(SAMPLING))]))
-def test_an_adaptation_removes_one_parameter(body: dict[str, int], detail: dict[str, str], text: str):
-    """Whatever a refusal says, an adaptation removes one parameter of the body and changes no other value."""
+def test_an_adaptation_removes_what_was_refused(body: dict[str, int], detail: dict[str, str], text: str):
+    """
+    Whatever a refusal says, an adaptation removes one parameter of the body, with what can't be sent without it, and
+    changes no other value.
+    """
     error = RequestRejected(text, UpstreamFacts(400, detail=detail))
 
     adaptation = read_adaptation(error, body, droppable=SAMPLING)
 
     if adaptation is not None:
         adapted = adaptation.apply(body)
+        removed = {adaptation.parameter} | ({"top_logprobs"} if adaptation.parameter == "logprobs" else set())
+        assert len(removed & set(body)) == len(adaptation.changes(body))
         assert adaptation.parameter in body
         assert adaptation.parameter not in adapted
-        assert {name: value for name, value in body.items() if name != adaptation.parameter} == {
+        assert {name: value for name, value in body.items() if name not in removed} == {
             name: value for name, value in adapted.items() if name in body
         }
         assert set(adapted) - set(body) <= {adaptation.new_name}
