@@ -62,7 +62,8 @@ class Connections:
             entry = await self._cache.get((customer, name), partial(self._load, customer, name))
         except VaultUnavailable as exc:
             raise VaultUnavailable(
-                f"{exc} The worker has no version of customer {customer}'s connection {name} that it may use instead."
+                f"{exc} The worker has no version of customer {customer}'s connection {name} that it may use instead.",
+                exc.delay_s,
             ) from None
         return self._use(entry, customer, name)
 
@@ -74,22 +75,25 @@ class Connections:
         """
         Return the connection with the key that has replaced a refused one; None if there is no other version.
 
-        The secret is read again at most every REREAD_S, however many of its jobs are refused. Raises
+        The secret is read again, every REFUSED_PAUSE_S at most, however many of its jobs are refused. Raises
         ConnectionNotFound, ConnectionDisabled, ConnectionExpired or ConnectionInvalid if that has become of it, and
         VaultUnavailable if the vault does not answer.
         """
         if refused.source == "static":
             return None
         customer, name = key = (refused.customer, refused.name)
-        entry = self._cache.peek(key)
-        if entry is None or (isinstance(entry.value, Connection) and entry.value.version == refused.version):
-            try:
-                entry = await self._cache.reread(key, partial(self._load, customer, name))
-            except VaultUnavailable:
-                raise VaultUnavailable(
-                    f"The endpoint refused the key of customer {customer}'s connection {name}, and Key Vault does not "
-                    "give the current one."
-                ) from None
+
+        def is_refused(value: _Resolved) -> bool:
+            return isinstance(value, Connection) and value.version == refused.version
+
+        try:
+            entry = await self._cache.reread(key, partial(self._load, customer, name), is_refused=is_refused)
+        except VaultUnavailable as exc:
+            raise VaultUnavailable(
+                f"The endpoint refused the key of customer {customer}'s connection {name}, and Key Vault does not "
+                f"give the current one: {exc}",
+                exc.delay_s,
+            ) from None
         connection = self._use(entry, customer, name)
         return None if connection.version == refused.version else connection
 

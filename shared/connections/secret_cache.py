@@ -2,19 +2,22 @@
 Secrets in memory, as whoever uses them parsed them.
 
 A secret is read once at a time, however many wait for it. It is used for FRESH_S, and for STALE_S while the vault
-does not answer, but never outside its own dates.
+does not answer, but never outside its own dates. One that its endpoint refuses is read again before a job fails for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from itertools import count
+from typing import Generic, TypeVar
 
 from shared.clock import now
+from shared.connections.single_flight import SingleFlight
 from shared.connections.store import StoredCredential
 from shared.errors import VaultUnavailable
 from shared.lru import LRU
@@ -27,9 +30,14 @@ OUTAGE_S = 30.0
 """Time between two reads of a secret that is served while the vault does not answer."""
 REREAD_S = 5.0
 """
-Time between two reads of a secret that is missing, unusable, outside its dates, refused by its endpoint, or that the
-vault did not answer for: a corrected secret serves soon, and a flood of jobs does not become a flood of reads. It
-counts for one secret, not for the vault, because a role may be granted on a single secret.
+Time between two reads of a secret that is missing, unusable, outside its dates, or that the vault did not answer for: a
+corrected secret serves soon, and a flood of jobs does not become a flood of reads. It counts for one secret, not for
+the vault, because a role may be granted on a single secret.
+"""
+REFUSED_PAUSE_S = 1.0
+"""
+Time between two reads of a secret that its endpoint refuses. Jobs wait for the next one: what was read before a refusal
+does not show whether the secret has been rotated since.
 """
 MAX_ENTRIES = 10_000
 """Secrets kept in memory by one cache."""
@@ -51,6 +59,8 @@ class Entry(Generic[V]):
     was_valid: bool = True
     """Whether it was within its dates when it was read."""
     reread_at: float = float("-inf")
+    number: int = 0
+    """The reads and refusals of all secrets are numbered in their order."""
 
     def is_valid(self) -> bool:
         """Whether it is within its dates now."""
@@ -59,32 +69,6 @@ class Entry(Generic[V]):
 
 Load = Callable[[], Awaitable[Entry[V]]]
 """Reads one secret and parses it. Raises VaultUnavailable."""
-
-
-class SingleFlight(Generic[K, V]):
-    """One task for each key at a time: whoever comes while it runs gets its result."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[K, asyncio.Task[V | VaultUnavailable]] = {}
-
-    async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """Return what `work` returns, or what it returns for those who came first. Raises VaultUnavailable."""
-        task = self._tasks.get(key)
-        if task is None:
-            task = self._tasks[key] = asyncio.create_task(_settled(work()))
-            task.add_done_callback(lambda done: self._tasks.get(key) is done and self._tasks.pop(key))
-        result = await asyncio.shield(task)  # a caller that is cancelled does not cancel the others' task
-        if isinstance(result, VaultUnavailable):
-            raise _copy(result)  # a shared exception would collect the tracebacks of all callers
-        return result
-
-    def forget(self, key: K) -> None:
-        """Let the next caller start a new task; the one that runs goes on for those who wait for it."""
-        self._tasks.pop(key, None)
-
-    def is_current(self, key: K) -> bool:
-        """Whether the task that calls this is the one of `key`, and was not forgotten."""
-        return self._tasks.get(key) is asyncio.current_task()
 
 
 class SecretCache(Generic[K, V]):
@@ -96,6 +80,8 @@ class SecretCache(Generic[K, V]):
         self._failures = LRU[K, tuple[float, VaultUnavailable]](MAX_ENTRIES)
         """Secrets that the vault did not answer for since they were last read, and when."""
         self._reads = SingleFlight[K, Entry[V]]()
+        self._rereads = SingleFlight[K, Entry[V]]()
+        self._numbers = count(1)
 
     def peek(self, key: K) -> Entry[V] | None:
         """Return the entry as it was last read, of whatever age, or None."""
@@ -118,17 +104,16 @@ class SecretCache(Generic[K, V]):
                 raise
             return entry
 
-    async def reread(self, key: K, load: Load[V]) -> Entry[V]:
+    async def reread(self, key: K, load: Load[V], *, is_refused: Callable[[V], bool]) -> Entry[V]:
         """
-        Return the entry, read again even if it is fresh, but at most every REREAD_S.
+        Return the entry if it is another one than the one that was refused just now; else read it from now on.
 
-        Raises VaultUnavailable if the vault does not answer whether the secret has changed.
+        Secrets are so read every REFUSED_PAUSE_S at most, for all who wait. Raises VaultUnavailable if the vault does
+        not answer whether the secret has changed.
         """
-        entry = self._entries.get(key)
-        just_reread = entry is not None and self._clock() - entry.reread_at < REREAD_S
-        if entry is None or not just_reread or key in self._failures:
-            entry = await self._read(key, load, pause_s=REREAD_S)
-            entry.reread_at = self._clock()
+        number, entry = next(self._numbers), self._entries.get(key)
+        while entry is None or (is_refused(entry.value) and entry.number < number):
+            entry = await self._rereads.run(key, partial(self._reread_now, key, load))
         return entry
 
     def put(self, key: K, entry: Entry[V]) -> Entry[V]:
@@ -157,26 +142,24 @@ class SecretCache(Generic[K, V]):
     async def _read(self, key: K, load: Load[V], *, pause_s: float) -> Entry[V]:
         failed = self._failures.get(key)
         if failed is not None and self._clock() - failed[0] < pause_s:
-            raise _copy(failed[1])
+            raise copy.copy(failed[1])
         return await self._reads.run(key, partial(self._read_now, key, load))
 
+    async def _reread_now(self, key: K, load: Load[V]) -> Entry[V]:
+        entry = self._entries.get(key)
+        if entry is not None and (pause_s := entry.reread_at + REFUSED_PAUSE_S - self._clock()) > 0:
+            await asyncio.sleep(pause_s)
+        entry = await self._read(key, load, pause_s=REREAD_S)
+        entry.reread_at = self._clock()
+        return entry
+
     async def _read_now(self, key: K, load: Load[V]) -> Entry[V]:
+        number = next(self._numbers)
         try:
             entry = await load()
+            entry.number = number
         except VaultUnavailable as exc:
             if self._reads.is_current(key):
-                self._failures.set(key, (self._clock(), _copy(exc)))
+                self._failures.set(key, (self._clock(), copy.copy(exc)))
             raise
         return self.put(key, entry) if self._reads.is_current(key) else entry
-
-
-async def _settled(work: Coroutine[Any, Any, V]) -> V | VaultUnavailable:
-    # Returned, not raised: a task whose callers have all gone would log an exception that nobody retrieved.
-    try:
-        return await work
-    except VaultUnavailable as exc:
-        return exc
-
-
-def _copy(exc: VaultUnavailable) -> VaultUnavailable:
-    return VaultUnavailable(str(exc), exc.delay_s)

@@ -13,6 +13,7 @@ from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import Result
 from shared.contract.usage import Usage
 from shared.errors import (
+    CredentialRejected,
     DeadlinePassed,
     InternalError,
     JobError,
@@ -62,9 +63,12 @@ def given_up(lease: Lease) -> Completed:
 
 
 def is_key_rejected(outcome: Outcome) -> bool:
-    """Return whether a new key may change the outcome."""
-    rejected = outcome.rejected if isinstance(outcome, Completed) else None
-    return rejected is not None and not isinstance(rejected, NetworkRefused)
+    """Return whether a new key may change the outcome, also that of a job that waits because its key was refused."""
+    if isinstance(outcome, Completed):
+        rejected: JobError | None = outcome.rejected
+    else:
+        rejected = outcome.reason.reason if isinstance(outcome.reason, UpstreamRetryLater) else None
+    return isinstance(rejected, CredentialRejected) and not isinstance(rejected, NetworkRefused)
 
 
 def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:

@@ -1,9 +1,10 @@
 """
 A circuit breaker for each connection: an endpoint that keeps failing is not called for a while, then probed.
 
-After FAILURES failed tries in a row the breaker opens, and calls fail without being sent. When its time is over it
+After FAILURES failed tries in a row the breaker opens, and calls wait without being sent. When its time is over it
 is half-open: one call probes the endpoint, and its outcome closes the breaker or opens it for longer. A key that the
-endpoint keeps refusing opens it too; a new version of the secret has a breaker of its own, so it is tried at once.
+endpoint keeps refusing opens it too, unless the endpoint only refuses one operation; a new version of the secret has a
+breaker of its own, so it is tried at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Literal
 
 from shared.errors import (
     CredentialRejected,
+    NetworkRefused,
+    PermissionRefused,
     ProviderUnavailable,
     UpstreamError,
     UpstreamFacts,
@@ -39,7 +42,6 @@ PROBE_S = 5.0
 """Seconds that other calls wait while one probes the endpoint."""
 MAX_ENTRIES = 10_000
 """Breakers that a worker remembers."""
-_UNAUTHORIZED = 401
 
 BreakerState = Literal["closed", "open", "half_open"]
 OnChange = Callable[[str, str, BreakerState], None]
@@ -80,8 +82,8 @@ class Breaker:
         """
         Wrap one try of a call that has used `retries` of its `max_retries` retries.
 
-        If the breaker prevents the try, raises UpstreamRetryLater if the job can wait; otherwise CredentialRejected
-        or ProviderUnavailable.
+        If the breaker prevents the try, raises UpstreamRetryLater if the job can wait; otherwise the reason itself,
+        CredentialRejected or ProviderUnavailable.
         """
         is_probe = self._admit(retries, max_retries)
         try:
@@ -106,26 +108,25 @@ class Breaker:
             log.info("%s %s", BREAKER_HALF_OPEN, self.label)
             self.on_change("half_open")
             return True
-        if self.refusals:
-            raise CredentialRejected(
-                f"The endpoint refused this connection's key {self.refusals} times in a row, so it was not called.",
-                UpstreamFacts(detail={"breaker": state}),
-            )
         assert self.open_until is not None  # noqa: S101  # it is not closed
         wait = max(self.open_until - self.clock(), 0) or PROBE_S
-        reason = ProviderUnavailable(
-            f"The endpoint failed {self.failures} times in a row, so it is not called for {wait:.0f} s.",
-            UpstreamFacts(transient=True, detail={"breaker": state}),
-        )
+        reason = self._reason(wait, state)
         if state == "half_open":  # another call probes; this one was not made, so it has used no retry
             raise UpstreamRetryLater(reason, wait, retries)
-        if retries >= max_retries:
+        if retries >= max(max_retries, 1):  # even a job without retries waits once: it was not tried
             raise reason
         raise UpstreamRetryLater(reason, wait, retries + 1)
 
+    def _reason(self, wait_s: float, state: BreakerState) -> UpstreamError:
+        facts = UpstreamFacts(transient=True, detail={"breaker": state})
+        if self.refusals:
+            times = f"refused this connection's key {self.refusals} times"
+            return CredentialRejected(f"The endpoint {times} in a row, so it is not called for {wait_s:.0f} s.", facts)
+        times = f"failed {self.failures} times"
+        return ProviderUnavailable(f"The endpoint {times} in a row, so it is not called for {wait_s:.0f} s.", facts)
+
     def _count(self, error: UpstreamError) -> None:
-        if isinstance(error, CredentialRejected) and error.facts.status == _UNAUTHORIZED:
-            # Not 403: a key may be allowed one model or operation, and not another.
+        if _is_key_refused(error):
             self.refusals, self.failures = self.refusals + 1, 0
             if self.refusals >= REFUSALS:
                 self._open(REFUSED_S, error)
@@ -158,6 +159,11 @@ class Breaker:
             self.on_change("closed")
         self.failures = self.refusals = self.times_opened = 0
         self.open_until = None
+
+
+def _is_key_refused(error: Exception | None) -> bool:
+    """Return whether `error` is about the key itself: not about the network, nor about one operation or model."""
+    return isinstance(error, CredentialRejected) and not isinstance(error, NetworkRefused | PermissionRefused)
 
 
 def _ignore(_customer: str, _connection: str, _state: BreakerState) -> None:

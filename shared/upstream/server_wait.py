@@ -49,9 +49,9 @@ def read_rate_limit_reset(headers: Mapping[str, str]) -> float | None:
     waits = {
         name.removeprefix(_RESET): read_duration(text) for name, text in headers.items() if name.startswith(_RESET)
     }
-    known = {limit: wait_s for limit, wait_s in waits.items() if wait_s is not None}
-    reached = [wait_s for limit, wait_s in known.items() if _number(headers.get(_REMAINING + limit)) == 0]
-    return max(reached or known.values(), default=None)
+    readable = {limit: wait_s for limit, wait_s in waits.items() if wait_s is not None}
+    reached = [wait_s for limit, wait_s in readable.items() if _number(headers.get(_REMAINING + limit)) == 0]
+    return max(reached or readable.values(), default=None)
 
 
 def read_wait_in_text(message: str) -> float | None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from shared.clock import now
 from shared.connections import secret_cache
-from shared.connections.secret_cache import Entry, SecretCache, SingleFlight
+from shared.connections.secret_cache import Entry, SecretCache
+from shared.connections.single_flight import SingleFlight
 from shared.connections.store import StoredCredential
 from shared.contract.names import is_name
 from shared.errors import ConnectionDisabled, VaultUnavailable

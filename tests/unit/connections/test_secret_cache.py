@@ -46,10 +46,14 @@ class Vault:
         """The version that the cache returns."""
         return (await self.cache.get(key, lambda: self.load(key))).value
 
+    async def reread(self, refused: str = "v1") -> str:
+        """The version that the cache returns after its endpoint has refused a version."""
+        return (await self.cache.reread("key", self.load, is_refused=lambda version: version == refused)).value
+
     async def refusals(self, number: int = 3, *, reread: bool = False) -> list[VaultUnavailable]:
         """The errors of that many calls, at the same time."""
-        call = self.cache.reread if reread else self.cache.get
-        errors = await asyncio.gather(*(call("key", self.load) for _ in range(number)), return_exceptions=True)
+        call = self.reread if reread else self.get
+        errors = await asyncio.gather(*(call() for _ in range(number)), return_exceptions=True)
         assert all(isinstance(error, VaultUnavailable) for error in errors)
         return [error for error in errors if isinstance(error, VaultUnavailable)]
 
@@ -58,6 +62,7 @@ class Vault:
 def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
     """A vault with a secret, and an empty cache, at a time before ENDS."""
     monkeypatch.setattr(secret_cache, "now", lambda: ENDS - timedelta(microseconds=1))
+    monkeypatch.setattr(secret_cache, "REFUSED_PAUSE_S", 0.01)
     return Vault()
 
 
@@ -123,17 +128,18 @@ async def test_an_outage_is_bridged_for_a_while(vault: Vault):
 
 
 async def test_a_reread_says_whether_the_vault_answered(vault: Vault):
-    """It reads a fresh entry again, once in REREAD_S; if it fails, it raises, and `get` serves what there is."""
+    """It reads a refused entry again, however fresh; if that fails, it raises, and `get` serves what there is."""
     await vault.get()
     vault.version = "v2"
     for _ in range(3):
-        assert "v2" == (await vault.cache.reread("key", vault.load)).value
+        assert "v2" == await vault.reread()
     assert 2 == vault.reads["key"]
 
-    vault.now += REREAD_S
-    vault.is_down = True
+    vault.version, vault.is_down = "v1", True
+    await vault.reread()
     for _ in range(3):
-        await vault.refusals(1, reread=True)
+        with pytest.raises(VaultUnavailable):
+            await vault.reread("v2")
 
     assert ("v2", 3) == (await vault.get(), vault.reads["key"])
 
@@ -143,7 +149,7 @@ async def test_a_reread_after_a_failure_does_not_return_an_expired_secret(
 ):
     """If a secret ends just after a reread, and the vault is down, a reread raises: there may be a new version."""
     vault.expires_on = ENDS
-    await vault.cache.reread("key", vault.load)
+    await vault.reread()
     monkeypatch.setattr(secret_cache, "now", lambda: ENDS)
     vault.is_down = True
     await vault.refusals(1)
@@ -160,8 +166,7 @@ async def test_a_read_ends_the_memory_of_a_failure(vault: Vault):
     vault.is_down = False
     vault.now += REREAD_S
 
-    for _ in range(3):
-        await vault.cache.reread("key", vault.load)
+    await asyncio.gather(*(vault.reread() for _ in range(3)))
 
     assert 2 == vault.reads["key"]
 
@@ -201,7 +206,7 @@ async def test_a_read_that_was_forgotten_is_not_kept(vault: Vault, fails: bool):
 
     assert (isinstance(outcome, VaultUnavailable) if fails else outcome == "v1", new) == (True, "v2")
     assert ("v2", 2) == (await vault.get(), vault.reads["key"])
-    assert "v2" == (await vault.cache.reread("key", vault.load)).value
+    assert "v2" == await vault.reread()
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch):

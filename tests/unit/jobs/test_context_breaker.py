@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from shared.upstream.circuit_breaker import FAILURES, OPEN_S, PROBE_S, REFUSALS, Breakers
+from shared.connections import secret_cache
+from shared.upstream.circuit_breaker import FAILURES, OPEN_S, PROBE_S, REFUSALS, REFUSED_S, Breakers
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
-from tests.support.endpoint import completion, error
+from tests.support.endpoint import Answer, completion, error
 from tests.support.manual_clock import ManualClock
 from tests.support.workers import OpenWorker, Worker
 
@@ -21,8 +22,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def worker(open_worker: OpenWorker, clock: ManualClock) -> Worker:
-    """A worker whose breakers use the clock."""
+def worker(open_worker: OpenWorker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker whose breakers use the clock, and who reads a refused secret again after a short while."""
+    monkeypatch.setattr(secret_cache, "REFUSED_PAUSE_S", 0.02)
     return open_worker(breakers=Breakers(clock=clock))
 
 
@@ -102,27 +104,103 @@ async def test_a_breaker_that_opens_within_a_job_loses_no_call(worker: Worker, c
 
 
 async def test_a_revoked_key_is_not_tried_for_each_job(worker: Worker):
-    """Of many jobs whose key was revoked few reach the endpoint; all fail at once with `credential_rejected`."""
+    """
+    Of many jobs whose key was revoked few reach the endpoint. The others wait until it may be tried again, and end with
+    `credential_rejected` when their retries are used up.
+    """
     customer = worker.customer()
     customer.account.will_answer(*[error(401)] * 200)
+    bodies = [customer.body(job_id=f"job-{number}", options={"max_retries": 2}) for number in range(40)]
 
-    results = await asyncio.gather(*(worker.run(customer, job_id=f"job-{number}") for number in range(16)))
-    results += [await worker.run(customer, job_id=f"later-{number}") for number in range(34)]
+    results = [*await asyncio.gather(*(worker.deliver(customer, body) for body in bodies))]
+    waiting = worker.requeued()
+    while waiting:
+        assert all(delay_s <= 1.1 * REFUSED_S for _, delay_s in waiting)
+        results += [*await asyncio.gather(*(worker.deliver(customer, body) for body, _ in waiting))]
+        waiting = worker.requeued()
 
-    assert {("credential_rejected", 1)} == {(result["error"]["code"], result["attempts"]) for result in results}
+    ended = [result for result in results if result is not None]
+    assert ["credential_rejected"] * 40 == [result["error"]["code"] for result in ended]
+    assert {1, 3} == {result["attempts"] for result in ended}
     assert len(customer.account.received) <= 16 + REFUSALS
-    assert "open" == results[-1]["connection"]["breaker"]
     assert [] == worker.usage(customer)
+
+
+@pytest.mark.parametrize("max_retries", [0, 3])
+async def test_jobs_wait_until_a_refused_key_is_accepted_again(worker: Worker, clock: ManualClock, max_retries: int):
+    """
+    An endpoint that refuses a right key for a while fails no job that comes meanwhile: behind the open breaker all are
+    requeued, then one probes the key while the others wait for it.
+    """
+    customer = worker.customer()
+    customer.account.will_answer(*[error(401)] * REFUSALS)
+    for _ in range(REFUSALS):
+        assert "credential_rejected" == (await worker.run(customer))["error"]["code"]
+    options = {"max_retries": max_retries}
+
+    behind = [await worker.deliver(customer, job_id=f"job-{number}", options=options) for number in range(4)]
+    (probe, _), *others = worker.requeued()
+    clock.advance(REFUSED_S)
+    blocking = BlockingEndpoint()
+    customer.account.will_answer(blocking)
+    probing = asyncio.create_task(worker.run(customer, probe))
+    await blocking.called.wait()
+    during = [await worker.deliver(customer, body) for body, _ in others]
+    messages = worker.requeued()
+    blocking.release.set()
+    results = [await probing, *[await worker.run(customer, body) for body, _ in messages]]
+
+    assert [None] * 7 == [*behind, *during]
+    assert all(PROBE_S <= delay_s <= 1.1 * PROBE_S for _, delay_s in messages)
+    assert ["succeeded"] * 4 == [result["status"] for result in results]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(401, message="You have insufficient permissions for this operation. Missing scopes: images.write."),
+        error(401, code="PermissionDenied", message="The principal lacks the required data action."),
+        error(403, message="Your organization must be verified to use this model."),
+    ],
+    ids=["scopes", "data action", "verification"],
+)
+async def test_a_missing_permission_stops_no_other_job(worker: Worker, refusal: Answer):
+    """Its jobs end with the provider's own sentence, and the breaker stays closed for the connection's other work."""
+    customer = worker.customer()
+    customer.account.will_answer(*[refusal] * 2 * REFUSALS)
+
+    refused = await asyncio.gather(*(worker.run(customer, job_id=f"job-{number}") for number in range(2 * REFUSALS)))
+    other = await worker.run(customer)
+
+    assert {"credential_rejected"} == {result["error"]["code"] for result in refused}
+    assert all(
+        any(words in result["error"]["message"] for words in ("Missing scopes", "data action", "must be verified"))
+        for result in refused
+    )
+    assert "succeeded" == other["status"]
+    assert "breaker" not in other["connection"]
+
+
+async def test_a_key_rotated_just_after_its_first_refusal_fails_no_further_job(worker: Worker):
+    """The next job reads the secret again, however recently that was done for the one before."""
+    customer = worker.customer()
+    await worker.run(customer)
+    del worker.endpoint.accounts[customer.account.key]
+    first = await worker.run(customer)
+    customer.account = worker.endpoint.account()
+    worker.connect(customer)
+
+    second = await worker.run(customer)
+
+    assert ("credential_rejected", "succeeded") == (first["error"]["code"], second["status"])
 
 
 async def test_a_new_key_is_tried_at_once(worker: Worker):
     """A secret that is corrected while the old key's breaker is open serves the next job."""
     customer = worker.customer(api_key="a-key-of-nobody")
-    connections = worker.services.connections
     for _ in range(REFUSALS):
         assert "credential_rejected" == (await worker.run(customer))["error"]["code"]
     worker.connect(customer)
-    connections._cache._entries.get((customer.name, "default")).reread_at = float("-inf")  # REREAD_S later
 
     result = await worker.run(customer)
 

@@ -39,11 +39,11 @@ async def test_a_rotated_key_fails_no_job(worker: Worker):
 
 @pytest.mark.parametrize(
     ("answer", "reads"),
-    [(error(401), 2), (error(403, message="Access denied due to Virtual Network/Firewall rules."), 1)],
+    [(error(401), 3), (error(403, message="Access denied due to Virtual Network/Firewall rules."), 1)],
     ids=["key", "network"],
 )
-async def test_a_refused_key_is_read_again_once(worker: Worker, answer: Answer, reads: int):
-    """A key that stays refused fails the jobs, and is read once more; if the network is refused, it would not help."""
+async def test_a_refused_key_is_read_again(worker: Worker, answer: Answer, reads: int):
+    """A key that stays refused is read again for each job that it fails; a refused network is no reason to."""
     customer = worker.customer()
     customer.account.answers[:] = [answer] * 3
 

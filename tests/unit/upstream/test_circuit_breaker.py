@@ -12,6 +12,8 @@ import pytest
 from shared.errors import (
     ContentFiltered,
     CredentialRejected,
+    NetworkRefused,
+    PermissionRefused,
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
@@ -40,9 +42,19 @@ RESPONSES = {
     "400": RequestRejected("No.", UpstreamFacts(status=400)),
     "429": RateLimited("Slower.", UpstreamFacts(status=429, transient=True)),
     "filtered": ContentFiltered("No.", UpstreamFacts(status=400)),
-    "403": CredentialRejected("No permission.", UpstreamFacts(status=403)),
+    "permission, 403": PermissionRefused("No permission.", UpstreamFacts(status=403)),
+    "permission, 401": PermissionRefused("Missing scopes.", UpstreamFacts(status=401)),
+    "network": NetworkRefused("Not from here.", UpstreamFacts(status=401)),
     "500 for good": ProviderUnavailable("No.", UpstreamFacts(status=500)),
 }
+
+
+OPENS = {
+    ProviderUnavailable: (FAILURES, OPEN_S, "provider_unavailable", "The endpoint failed"),
+    UpstreamTimeout: (FAILURES, OPEN_S, "provider_unavailable", "The endpoint failed"),
+    CredentialRejected: (REFUSALS, REFUSED_S, "credential_rejected", "The endpoint refused this connection's key"),
+}
+"""How often each happens before the breaker opens, for how long, and with what code and words."""
 
 
 @dataclass
@@ -82,33 +94,36 @@ def case() -> Case:
     return Case(clock, Breakers(clock=clock).of("acme", "default", "v1"))
 
 
-@pytest.mark.parametrize("outcome", [DOWN, SLOW], ids=["down", "slow"])
+@pytest.mark.parametrize("outcome", [DOWN, SLOW, REFUSED], ids=["down", "slow", "refused"])
 def test_it_opens_after_failed_tries_in_a_row(case: Case, outcome: UpstreamError):
     """
-    After FAILURES failed tries in a row it is open; one fewer does nothing. If the job has no retry left, the reason
-    itself is raised.
+    After FAILURES failed tries in a row, or REFUSALS refused keys, it is open; one fewer does nothing. A job waits,
+    even one without retries once; if it has no retry left, the reason itself is raised.
     """
-    case.fail(outcome, FAILURES - 1)
+    times, seconds, code, message = OPENS[type(outcome)]
+    case.fail(outcome, times - 1)
     assert "closed" == case.breaker.state
 
     case.fail(outcome, 1)
 
     error = case.prevents_a_try(retries=2)
     assert "open" == case.breaker.state
-    assert (OPEN_S, 3) == (error.delay_s, error.retries)
-    assert "failed 8 times in a row, so it is not called for 10 s" in str(error)
-    with pytest.raises(ProviderUnavailable) as raised:
+    assert (seconds, 3) == (error.delay_s, error.retries)
+    assert f"{message} {times} times in a row, so it is not called for {seconds:.0f} s." in str(error)
+    with pytest.raises(UpstreamRetryLater):
+        case.attempt(retries=0, max_retries=0)
+    with pytest.raises(UpstreamError) as raised:
         case.attempt(retries=4)
     for reason in (error.reason, raised.value):
-        assert ("provider_unavailable", {"breaker": "open"}) == (reason.code, reason.facts.detail)
+        assert (code, {"breaker": "open"}) == (reason.code, reason.facts.detail)
         assert reason.facts.status is None
 
 
 @pytest.mark.parametrize("outcome", [*RESPONSES.values(), None], ids=[*RESPONSES, "success"])
 def test_any_response_resets_it(case: Case, outcome: UpstreamError | None):
     """
-    Any response, also 4xx or 429, resets the count; any number of them does not open it. A 403 refuses one operation or
-    model: jobs that the key has permission for continue.
+    Any response, also 4xx or 429, resets the count; any number of them does not open it. A missing permission concerns
+    one operation or model: jobs that the key has permission for continue.
     """
     for _ in range(3):
         case.fail(times=FAILURES - 1)
@@ -148,13 +163,15 @@ def test_it_keeps_working_however_long_the_endpoint_is_down(case: Case):
     assert "half_open" == case.breaker.state
 
 
-def test_one_call_probes(case: Case):
+@pytest.mark.parametrize("outcome", [DOWN, REFUSED], ids=["down", "refused"])
+def test_one_call_probes(case: Case, outcome: UpstreamError):
     """
-    When its time is over, one call probes the endpoint. A job that waits for its outcome made no try, so it keeps its
-    retries.
+    When its time is over, one call probes the endpoint, or its key. A job that waits for its outcome made no try, so it
+    keeps its retries.
     """
-    case.fail()
-    case.advance(OPEN_S)
+    times, seconds, *_ = OPENS[type(outcome)]
+    case.fail(outcome, times)
+    case.advance(seconds)
     with case.breaker.attempt(0, 4):
         error = case.prevents_a_try()
         assert (PROBE_S, {"breaker": "half_open"}) == (error.delay_s, error.reason.facts.detail)
@@ -191,14 +208,14 @@ def test_calls_under_way_when_it_opens_do_not_prolong_it(case: Case):
     assert "closed" == case.breaker.state
 
 
-def test_a_refused_key_opens_it(case: Case):
-    """After REFUSALS refusals in a row jobs fail at once; later one call probes with the key."""
+def test_a_refused_key_is_probed(case: Case):
+    """After REFUSALS refusals in a row jobs wait for REFUSED_S each time; then one call probes with the key."""
     case.fail(REFUSED, REFUSALS)
     for _ in range(2):
-        with pytest.raises(CredentialRejected) as raised, case.breaker.attempt(0, 4):
-            pytest.fail("The call was made.")
-        assert {"breaker": "open"} == raised.value.facts.detail
-        assert "refused this connection's key" in str(raised.value)
+        assert (REFUSED_S, "credential_rejected") == (
+            case.prevents_a_try().delay_s,
+            case.prevents_a_try().reason.code,
+        )
         case.advance(REFUSED_S - 0.1)
         assert "open" == case.breaker.state
         case.advance(0.1)
