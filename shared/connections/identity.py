@@ -7,16 +7,22 @@ needs it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.connections.single_flight import SingleFlight
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts
 from shared.secret import Secret
 
 if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken
     from azure.core.credentials_async import AsyncTokenCredential
 
+TOKEN_TIMEOUT_S = 30.0
+"""Seconds for a token, the SDK's retries included: all calls that need it wait for the same request."""
 _EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
 # An id or a domain name. azure-identity inserts it into the URL without encoding.
 _is_tenant = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}").fullmatch
@@ -33,6 +39,7 @@ class Identity:
         self._own: dict[str, AsyncTokenCredential] = {}
         self._foreign: dict[str, AsyncTokenCredential] = {}
         self._assertion = ""
+        self._requests: SingleFlight[tuple[str, str | None], AccessToken] = SingleFlight()
 
     def credential(self, client_id: str = "") -> AsyncTokenCredential:
         """Return the app's own credential: its managed identity on Azure, the developer's login elsewhere."""
@@ -47,20 +54,26 @@ class Identity:
 
         A managed identity can't get tokens of another tenant. There, an app registration that the customer has
         consented to gets them, with the identity's own token as its assertion (workload identity federation).
-        Raises ConnectionInvalid if ENTRA_CLIENT_ID is not set or `tenant_id` is invalid, ProviderUnavailable if
-        Entra refuses.
+        A token is requested once, however many need it at the same time; azure-identity keeps it. Raises
+        ConnectionInvalid if ENTRA_CLIENT_ID is not set or `tenant_id` is invalid, ProviderUnavailable if Entra refuses.
         """
+        return Secret((await self._shared_token(scope, tenant_id)).token)
+
+    async def _shared_token(self, scope: str, tenant_id: str | None) -> AccessToken:
+        return await self._requests.run((scope, tenant_id), partial(self._request_token, scope, tenant_id))
+
+    async def _request_token(self, scope: str, tenant_id: str | None) -> AccessToken:
         from azure.core.exceptions import AzureError  # noqa: PLC0415
 
         try:
-            credential = await self._in_tenant(tenant_id) if tenant_id else self.credential()
-            token = await credential.get_token(scope)
-        except AzureError as exc:
+            async with asyncio.timeout(TOKEN_TIMEOUT_S):
+                credential = await self._in_tenant(tenant_id) if tenant_id else self.credential()
+                return await credential.get_token(scope)
+        except (AzureError, TimeoutError) as exc:
             # Entra's own message names tenants and apps. It is logged, but not shown in a result.
             raise ProviderUnavailable(
                 f"Entra issued no token for {scope} ({type(exc).__name__}).", UpstreamFacts(transient=True)
             ) from exc
-        return Secret(token.token)
 
     async def close(self) -> None:
         """Close all credentials."""
@@ -83,7 +96,7 @@ class Identity:
         if not _is_tenant(tenant_id):
             raise ConnectionInvalid("The connection's `tenant_id` must be the id or a domain name of an Entra tenant.")
         # azure-identity gets the assertion by a synchronous call, so it is fetched (or taken from its cache) before.
-        self._assertion = (await self.credential().get_token(_EXCHANGE_SCOPE)).token
+        self._assertion = (await self._shared_token(_EXCHANGE_SCOPE, None)).token
         if tenant_id not in self._foreign:
             from azure.identity.aio import ClientAssertionCredential  # noqa: PLC0415
 

@@ -6,19 +6,25 @@ import asyncio
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 import trustme
 from aiohttp import web
+from azure.core.credentials import AccessToken
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import ClientAuthenticationError
 
+from shared.connections import identity as identity_module
 from shared.connections.identity import Identity
 from shared.errors import ConnectionInvalid, ProviderUnavailable
+from shared.secret import Secret
 
 SCOPE = "https://ai.azure.com/.default"
 TENANT = "11111111-2222-3333-4444-555555555555"
@@ -105,7 +111,7 @@ async def test_the_managed_identity_has_a_token() -> None:
 async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(authority: Authority) -> None:
     """
     The request names tenant, app registration and scope, and has the identity's own token as its assertion. Each tenant
-    has its own token, which is requested once; jobs that need their first token at the same time all get one.
+    has its own token, which is requested once, also for jobs that need their first token at the same time.
     """
     async with opened(**federated(authority)) as identity:
         tokens = [await identity.token(SCOPE, tenant) for tenant in (TENANT, "b", TENANT, "b")]
@@ -114,10 +120,60 @@ async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(autho
     (path, form), (other, _), *_ = authority.requests
     assert [f"/{TENANT}/oauth2/v2.0/token", "/b/oauth2/v2.0/token"] == [path, other]
     assert ["theirs-1", "theirs-2", "theirs-1", "theirs-2"] == [token.reveal() for token in tokens]
-    assert all(int(token.reveal().removeprefix("theirs-")) > 2 for token in at_once)
+    assert {"theirs-3"} == {token.reveal() for token in at_once}
+    assert 3 == len(authority.requests)
     assert (APP, "client_credentials", SCOPE) == (form["client_id"], form["grant_type"], form["scope"])
     assert form["client_assertion"].startswith("local-")
     assert "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" == form["client_assertion_type"]
+
+
+class SlowCredential:
+    """A credential that counts its requests, issues a token a while later, or never."""
+
+    def __init__(self, *, after_s: float = 0.02, failure: Exception | None = None) -> None:
+        self.requests: Counter[str] = Counter()
+        self._after_s, self._failure = after_s, failure
+
+    async def get_token(self, scope: str) -> AccessToken:
+        """The token of a scope."""
+        self.requests[scope] += 1
+        await asyncio.sleep(self._after_s)
+        if self._failure is not None:
+            raise self._failure
+        return AccessToken(f"token-{self.requests[scope]}", 0)
+
+    async def close(self) -> None:
+        """Does nothing."""
+
+
+@pytest.mark.parametrize("failure", [None, ClientAuthenticationError("No.")], ids=["issued", "refused"])
+async def test_jobs_that_need_a_token_at_once_share_a_request(failure: Exception | None) -> None:
+    """64 jobs make one request for each scope; all get its token or an error of their own. The next job makes one."""
+    credential = SlowCredential(failure=failure)
+    async with opened() as identity:
+        identity._own[""] = cast(AsyncTokenCredential, credential)
+        outcomes = await asyncio.gather(
+            *(identity.token(f"scope-{number % 2}", None) for number in range(64)), return_exceptions=True
+        )
+        await asyncio.gather(identity.token("scope-0", None), return_exceptions=True)
+
+    assert {"scope-0": 2, "scope-1": 1} == credential.requests
+    if failure is None:
+        assert ["token-1"] * 64 == [outcome.reveal() for outcome in outcomes if isinstance(outcome, Secret)]
+    else:
+        assert 64 == len({id(outcome) for outcome in outcomes if isinstance(outcome, ProviderUnavailable)})
+
+
+async def test_a_token_that_is_never_issued_holds_no_job_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who share the request end with it; the next job requests again."""
+    monkeypatch.setattr(identity_module, "TOKEN_TIMEOUT_S", 0.05)
+    credential = SlowCredential(after_s=60)
+    async with opened() as identity:
+        identity._own[""] = cast(AsyncTokenCredential, credential)
+        for requests in (1, 2):
+            with pytest.raises(ProviderUnavailable, match=r"Entra issued no token for scope \(TimeoutError\)"):
+                await identity.token("scope", None)
+            assert requests == credential.requests["scope"]
 
 
 @pytest.mark.usefixtures("vault")
