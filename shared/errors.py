@@ -205,30 +205,25 @@ class UpstreamTimeout(UpstreamError):
 class RetryLater(Exception):
     """The job is valid, but can't run now. `delay_s`: the seconds to wait before the next attempt."""
 
-    def __init__(self, message: str, delay_s: float) -> None:
+    usual_delay_s: ClassVar[float] = 60
+
+    def __init__(self, message: str, delay_s: float | None = None) -> None:
         super().__init__(message)
-        self.delay_s = delay_s
+        self.delay_s = self.usual_delay_s if delay_s is None else delay_s
 
 
 class StorageUnavailable(RetryLater):
     """Storage did not do what was requested."""
 
-    def __init__(self, message: str, delay_s: float = 60) -> None:
-        super().__init__(message, delay_s)
-
 
 class SettingInvalid(RetryLater):
     """An app setting is missing or malformed. The message names it, and what is valid."""
-
-    def __init__(self, message: str, delay_s: float = 60) -> None:
-        super().__init__(message, delay_s)
 
 
 class VaultUnavailable(RetryLater):
     """Key Vault did not answer."""
 
-    def __init__(self, message: str, delay_s: float = 30) -> None:
-        super().__init__(message, delay_s)
+    usual_delay_s = 30
 
 
 class AlreadyRunning(RetryLater):

@@ -20,6 +20,7 @@ from azure.keyvault.secrets import KeyVaultSecret, SecretProperties
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.connections.store import StoredCredential
+from shared.connections.vault_policy import VaultPolicy
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.secret import Secret
 
@@ -69,8 +70,7 @@ class KeyVaultCredentials:
         transport: AsyncHttpTransport[Any, Any],
         private_ca: bool = False,
     ) -> None:
-        # The SDK's default, ten retries, takes too long within a job.
-        options: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "retry_backoff_max": 2}
+        options: dict[str, Any] = {"retry_policy": VaultPolicy()}
         if private_ca:
             # A vault with a private certificate authority does not have a name under vault.azure.net either.
             options["verify_challenge_resource"] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -210,17 +211,43 @@ async def test_a_failed_try_is_retried(
     assert sum(transport.waits) < 1.5
 
 
-@pytest.mark.parametrize("fault", ["slow", "asks to wait"])
-async def test_a_read_has_a_timeout(
-    own_vault: Vault, credentials: KeyVaultCredentials, monkeypatch: pytest.MonkeyPatch, fault: str
+async def test_a_limited_read_is_not_slept_away(
+    own_vault: Vault, credentials: KeyVaultCredentials, transport: RecordingTransport
 ) -> None:
-    """If the vault is slow or asks the client to wait, a read ends after READ_TIMEOUT_S."""
+    """
+    If the vault limits the requests, the read fails at once with its sentence and its wait, of which nothing is slept
+    away. So does every other request until that is over; then they are sent again.
+    """
+    own_vault.secrets.put(NAME, "value")
+    own_vault.fail_next(429, retry_after=2)
+    errors = []
+
+    for ask in (
+        credentials.get("contoso", "default"),
+        credentials.get("contoso", "default"),
+        credentials.put("contoso", "spare", Secret("new")),
+    ):
+        with pytest.raises(VaultUnavailable) as raised:
+            await ask
+        errors.append(raised.value)
+    await asyncio.sleep(2)
+    credential = await credentials.get("contoso", "default")
+
+    assert {"Key Vault answered 429: it limits the requests: A test injected this failure."} == set(map(str, errors))
+    assert 2 == errors[0].delay_s
+    assert all(0 < error.delay_s < 2 for error in errors[1:])
+    assert [] == transport.waits
+    assert credential is not None
+    assert 2 == own_vault.reads[NAME]
+
+
+async def test_a_read_has_a_timeout(
+    own_vault: Vault, credentials: KeyVaultCredentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the vault is slow, a read ends after READ_TIMEOUT_S."""
     monkeypatch.setattr(key_vault, "READ_TIMEOUT_S", 0.3)
     own_vault.secrets.put(NAME, "value")
-    if fault == "slow":
-        own_vault.delay = 30
-    else:
-        own_vault.fail_next(429, times=5, retry_after=30)
+    own_vault.delay = 30
     begun = time.monotonic()
 
     with pytest.raises(VaultUnavailable, match=r"did not answer \(TimeoutError\)"):
