@@ -81,7 +81,7 @@ async def _steps() -> dict[str, float]:
     )
 
     async def call() -> None:
-        await worker.client.send(request, connection.access, timeout_s=60)
+        await worker.client.send(request, connection.access, customer=customer(0), timeout_s=60)
 
     async def claim() -> None:
         await worker.ledger.claim("bench-steps", uuid.uuid4().hex, fingerprint="", submitted_at=now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -24,23 +24,23 @@ class LRU(Generic[K, V]):
     def __init__(self, max_entries: int) -> None:
         self.max_entries = max_entries
         self._entries: OrderedDict[K, V] = OrderedDict()
-        self._by_customer: dict[Hashable, OrderedDict[K, None]] = {}
+        self._counts = Counter[Hashable]()
+        """Entries of each customer."""
 
     def get(self, key: K) -> V | None:
         """Return the value, or None. The entry counts as used."""
         if key in self._entries:
             self._entries.move_to_end(key)
-            self._by_customer[_customer(key)].move_to_end(key)
         return self._entries.get(key)
 
     def set(self, key: K, value: V) -> None:
         """Add or replace an entry, and discard the least recently used one if there are too many."""
-        own = self._by_customer.setdefault(_customer(key), OrderedDict())
-        self._entries[key], own[key] = value, None
+        customer = _customer(key)
+        self._counts[customer] += key not in self._entries
+        self._entries[key] = value
         self._entries.move_to_end(key)
-        own.move_to_end(key)
-        if len(own) > max(self.max_entries // CUSTOMERS, 1):
-            self.pop(next(iter(own)))
+        if self._counts[customer] > max(self.max_entries // CUSTOMERS, 1):
+            self.pop(next(each for each in self._entries if _customer(each) == customer))
         elif len(self._entries) > self.max_entries:
             self.pop(next(iter(self._entries)))
 
@@ -48,9 +48,9 @@ class LRU(Generic[K, V]):
         """Remove an entry and return its value, or None."""
         if key in self._entries:
             customer = _customer(key)
-            del self._by_customer[customer][key]
-            if not self._by_customer[customer]:
-                del self._by_customer[customer]
+            self._counts[customer] -= 1
+            if not self._counts[customer]:
+                del self._counts[customer]
         return self._entries.pop(key, None)
 
     def __len__(self) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -32,10 +32,10 @@ class Shares:
 
     def take(self, customer: str, amount: int = 1) -> bool:
         """Take so much if there is room, and return whether there was."""
-        if not self.has_room(customer, amount):
-            return False
-        self.add(customer, amount)
-        return True
+        is_taken = self.has_room(customer, amount)
+        if is_taken:
+            self.add(customer, amount)
+        return is_taken
 
     def add(self, customer: str, amount: int = 1) -> None:
         """Take so much, whether there is room or not."""
@@ -48,11 +48,13 @@ class Shares:
         self._used -= amount
         if not self.taken[customer]:
             del self.taken[customer]
-        self._grant()
+        if self._waiting:
+            self._grant()
 
     async def wait(self, customer: str, amount: int = 1) -> None:
         """Take so much as soon as there is room. `amount` is at most `total`."""
-        if not self._waiting and self.take(customer, amount):
+        if not self._waiting and self.has_room(customer, amount):
+            self.add(customer, amount)
             return
         turn = _Turn(customer, amount, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
@@ -76,15 +78,6 @@ class Shares:
         finally:
             if is_taken:
                 self.give_back(customer)
-
-    @asynccontextmanager
-    async def awaited(self, customer: str) -> AsyncIterator[None]:
-        """Take one for the block as soon as there is room."""
-        await self.wait(customer)
-        try:
-            yield
-        finally:
-            self.give_back(customer)
 
     def _grant(self) -> None:
         for turn in tuple(self._waiting):

@@ -29,7 +29,7 @@ NEEDS_MODEL = True
 MAX_TEXTS = 512
 """
 Texts a call. Providers take 2,048, but return about 22 bytes of JSON for each number: with 3,072 dimensions, that would
-exceed `client.MAX_RESPONSE_BYTES`.
+exceed `response_body.MAX_RESPONSE_BYTES`.
 """
 MAX_TOKENS = 300_000
 """Tokens a call, over all its texts (platform.openai.com/docs/api-reference/embeddings/create)."""

@@ -116,7 +116,7 @@ class ConnectionProbe:
 
     async def _send(self, connection: Connection, request: UpstreamRequest, deadline: float) -> Response:
         timeout_s = max(deadline - time.monotonic(), 0.1)
-        return await self.client.send(request, connection.access, timeout_s=timeout_s)
+        return await self.client.send(request, connection.access, customer=connection.customer, timeout_s=timeout_s)
 
 
 def result_for_error(error: JobError, model: str = "") -> ConnectionTest:

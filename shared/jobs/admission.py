@@ -101,7 +101,7 @@ class Limiter:
         return limit
 
     @contextmanager
-    def admit(self, customer: str, connection: str) -> Iterator[None]:
+    def admit(self, customer: str, connection: str) -> Iterator[ConnectionLimit]:
         """Count one job for the block. Raises Throttled if there is no room for it on this worker."""
         limit = self.of(customer, connection)
         if not self._has_room(customer, limit):
@@ -110,7 +110,7 @@ class Limiter:
         self._jobs.add(customer)
         started_at = self.clock()
         try:
-            yield
+            yield limit
         finally:
             limit.jobs -= 1
             self._jobs.give_back(customer)

@@ -113,6 +113,7 @@ class ActionContext:
     async def call(self, operation: Operation) -> Response:
         """See Context."""
         limit, retries = self._limit(), self._retries()
+        customer, access = self.connection.customer, self.connection.access
         async with limit.calls:
             self._check_may_call(retries)
             counter = (self.attempt.usage.model or "", operation.request.url)
@@ -124,7 +125,7 @@ class ActionContext:
                     try:
                         with self.breaker.attempt(retries.used, retries.options.max_retries), observer.observe_try():
                             response = await self.services.client.send(
-                                operation.request, self.connection.access, timeout_s=self.attempt.time.timeout_s()
+                                operation.request, access, customer=customer, timeout_s=self.attempt.time.timeout_s()
                             )
                         break
                     except UpstreamError as error:
@@ -153,7 +154,9 @@ class ActionContext:
             self.attempt.time.check(self.attempt.lease.retries)
             while True:
                 try:
-                    return await self.services.client.fetch(url, timeout_s=self.attempt.time.timeout_s())
+                    return await self.services.client.fetch(
+                        url, customer=self.connection.customer, timeout_s=self.attempt.time.timeout_s()
+                    )
                 except UpstreamError as error:
                     await self._wait(error, retries)
 

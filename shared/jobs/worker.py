@@ -173,7 +173,7 @@ class Worker:
             await services.updates.add_failed_attempt(job.customer, job.id)
         return True
 
-    async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[None]:
+    async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[object]:
         deadline, limiter = deadline_of(job, delivery.submitted_at), self.services.limiter
         if now() < deadline:
             await limiter.wait_for_room(job.customer, job.connection)

@@ -1,9 +1,10 @@
 """
 The HTTP client to customers' AI endpoints: one exchange a call, bounded in time and size, every failure mapped.
 
-The only module that imports httpx, and the only one that sends a key to an endpoint: in the authentication header. One
-client serves all customers. Its transport is aiohttp, because httpx's own connection pool walks its whole list of
-connections at every change (docs/architecture.md has the figures). It does not retry; `jobs.context` does.
+With `response_body` the only module that imports httpx, and the only one that sends a key to an endpoint: in the
+authentication header. One client serves all customers. Its transport is aiohttp, because httpx's own connection pool
+walks its whole list of connections at every change (docs/architecture.md has the figures). It does not retry;
+`jobs.context` does.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from httpx_aiohttp import AiohttpTransport
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.secret import Secret, redact
-from shared.upstream.content_encoding import NotDecodable, TooLarge, decode_body
+from shared.shares import Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
-from shared.upstream.guarded_session import observe_sending, open_guarded_session
+from shared.upstream.guarded_session import MAX_CONNECTIONS, observe_sending, open_guarded_session
 from shared.upstream.messages import (
     Access,
     ApiKey,
@@ -33,11 +34,10 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
+from shared.upstream.response_body import MAX_LARGE_BYTES, Reservation, read_body
 from shared.upstream.server_wait import read_retry_after
 
 CONNECT_S = 10.0
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""Of a response body, decompressed."""
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set only here: a request's own, in whatever case, are not sent."""
 
@@ -51,6 +51,8 @@ class UpstreamClient:
         self._allow_local = allow_local
         self._allow_private = allow_private
         self._public: httpx.AsyncClient | None = None
+        self._sockets = Shares(MAX_CONNECTIONS)
+        self._memory = Shares(MAX_LARGE_BYTES)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -58,9 +60,11 @@ class UpstreamClient:
         if self._public is not None:
             await self._public.aclose()
 
-    async def send(self, request: UpstreamRequest, access: Access, *, timeout_s: float) -> Response:
+    async def send(self, request: UpstreamRequest, access: Access, *, customer: str, timeout_s: float) -> Response:
         """
         Send `request` once, with the credential of `access`, and return the 2xx response.
+
+        If the customer has its share of the worker's sockets, it waits for one of them.
 
         Raises UpstreamError; ConnectionInvalid if the address is not one that may be called.
         """
@@ -70,7 +74,9 @@ class UpstreamClient:
             with _mapped_errors(host, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
-                    status, headers, body = await self._exchange(self._client, request, header, host, timeout_s)
+                    status, headers, body, memory = await self._exchange(
+                        self._client, request, header, host, customer, timeout_s
+                    )
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
         except ConnectionInvalid as exc:
@@ -80,9 +86,9 @@ class UpstreamClient:
         body = redact(body, secret)
         if not _is_success(status):
             raise map_error(status, headers, body)
-        return Response(status, headers, body, read_request_id(headers))
+        return Response(status, headers, body, read_request_id(headers), memory)
 
-    async def fetch(self, url: str, *, timeout_s: float) -> Response:
+    async def fetch(self, url: str, *, customer: str, timeout_s: float) -> Response:
         """
         Get what is at an address that a provider's response names, such as an image's, without any credential.
 
@@ -96,15 +102,19 @@ class UpstreamClient:
             with _mapped_errors(host, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     request = UpstreamRequest("GET", url)
-                    status, headers, body = await self._exchange(self._strict(), request, None, host, timeout_s)
+                    status, headers, body, memory = await self._exchange(
+                        self._strict(), request, None, host, customer, timeout_s
+                    )
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
         if not _is_success(status):
             facts = map_error(status, headers, body).facts
             raise ProviderUnavailable(f"{host} did not return the file ({status}).", facts)
-        return Response(status, headers, body, read_request_id(headers))
+        return Response(status, headers, body, read_request_id(headers), memory)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> DeliveryReceipt:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, customer: str, timeout_s: float
+    ) -> DeliveryReceipt:
         """
         Post `body` once, without a credential, to a callback address that a job names.
 
@@ -118,8 +128,12 @@ class UpstreamClient:
             with _mapped_errors(host, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
-                    response = await self._strict().send(request, stream=True)
-                    await response.aclose()
+                    await self._sockets.wait(customer)
+                    try:
+                        response = await self._strict().send(request, stream=True)
+                        await response.aclose()
+                    finally:
+                        self._sockets.give_back(customer)
         except (ConnectionInvalid, httpx.InvalidURL):
             # The session's own message is about a connection's `endpoint`.
             raise ConnectionInvalid("The `callback` names an address that is not allowed.") from None
@@ -139,8 +153,9 @@ class UpstreamClient:
         request: UpstreamRequest,
         credential: tuple[str, str] | None,
         host: str,
+        customer: str,
         timeout_s: float,
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> tuple[int, dict[str, str], bytes, Reservation | None]:
         files = {name: (part.filename, part.content, part.content_type) for name, part in request.files.items()}
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
         outgoing = client.build_request(
@@ -153,12 +168,16 @@ class UpstreamClient:
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
         )
         outgoing.read()  # otherwise a form is encoded piece by piece, and sent in as many writes
-        response = await client.send(outgoing, stream=True)
+        await self._sockets.wait(customer)
         try:
-            body = await _read_body(host, response)
+            response = await client.send(outgoing, stream=True)
+            try:
+                body, memory = await read_body(host, response, self._memory, customer)
+            finally:
+                await response.aclose()
         finally:
-            await response.aclose()
-        return response.status_code, dict(response.headers), body
+            self._sockets.give_back(customer)
+        return response.status_code, dict(response.headers), body, memory
 
     async def _credential(self, access: Access) -> tuple[Secret, tuple[str, str]]:
         if isinstance(access, EntraAccess):
@@ -186,34 +205,6 @@ def _open_client(*, allow_local: bool, allow_private: bool) -> httpx.AsyncClient
 
 def _is_success(status: int) -> bool:
     return 200 <= status < 300  # noqa: PLR2004
-
-
-async def _read_body(host: str, response: httpx.Response) -> bytes:
-    encoding = response.headers.get("content-encoding", "")
-    if "," in encoding:
-        # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
-        raise _unreadable(f"{host} answered with more than one content encoding.", response)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise TooLarge
-            chunks.append(chunk)
-        return decode_body(chunks, encoding, limit=MAX_RESPONSE_BYTES)
-    except TooLarge:
-        raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response) from None
-    except NotDecodable:
-        if not response.is_success:
-            return b""  # its status says enough
-        raise _unreadable(
-            f"{host} answered with a body that is not {encoding}, as its header says.", response
-        ) from None
-
-
-def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:
-    return ProviderUnavailable(message, UpstreamFacts(status=response.status_code, unanswered=response.is_success))
 
 
 def _without_key(text: str, access: Access) -> str:

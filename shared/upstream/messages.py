@@ -70,6 +70,8 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
     request_id: str | None
+    memory: object = field(default=None, compare=False, repr=False)
+    """Of a large body: counted as taken until the response is gone (see `response_body`)."""
 
 
 @dataclass(frozen=True, slots=True)

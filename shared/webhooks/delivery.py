@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -29,6 +28,7 @@ from shared.event_names import (
     CALLBACK_UNREADABLE,
     CALLBACK_WAITING,
 )
+from shared.jobs.admission import Limiter
 from shared.jobs.crash_log import log_text
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
@@ -47,9 +47,8 @@ MAX_AGE = timedelta(days=7)
 """When a callback fails whatever it waits for: longer than all its tries take."""
 TIMEOUT_S = 15.0
 """Of one try; the specification recommends 15 to 30 seconds."""
-MAX_CONCURRENCY = 8
-"""Callbacks of a customer that a worker delivers at once, so that a receiver that hangs does not delay others."""
-_THROTTLE_S = 20.0
+_LANE = "(callbacks)"
+"""Where a customer's callbacks are admitted: no connection has this name."""
 _GONE = 410
 _HONOR_RETRY_AFTER = (429, 503)
 
@@ -61,10 +60,6 @@ _EVENTS: dict[_Status, str] = {
 }
 
 log = logging.getLogger("customer_ai_jobs")
-
-
-class _TooManyCallbacks(RetryLater):
-    """The customer has MAX_CONCURRENCY callbacks in flight on this worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,8 @@ class Callbacks:
     schedule: Schedule
     signing: Signing
     client: UpstreamClient
-    _in_flight: Counter[str] = field(default_factory=Counter)
+    limiter: Limiter = field(default_factory=Limiter)
+    """Of callbacks alone: a receiver that hangs delays neither other customers' callbacks nor jobs."""
 
     async def deliver(self, body: bytes) -> None:
         """
@@ -101,15 +97,10 @@ class Callbacks:
             return
         try:
             self.settings.check()
-            if self._in_flight[message.customer] >= MAX_CONCURRENCY:
-                raise _TooManyCallbacks("The customer has too many callbacks in flight on this worker.", _THROTTLE_S)
-            self._in_flight[message.customer] += 1
-            try:
-                await self._deliver(message)
-            finally:
-                self._in_flight[message.customer] -= 1
-                if not self._in_flight[message.customer]:
-                    del self._in_flight[message.customer]
+            await self.limiter.wait_for_room(message.customer, _LANE)
+            with self.limiter.admit(message.customer, _LANE) as limit:
+                async with limit.calls:
+                    await self._deliver(message)
         except RetryLater as exc:  # no try was made, so the same message comes again
             await self._enqueue(self.settings.callbacks_queue, message, exc.delay_s)
 
@@ -160,7 +151,9 @@ class Callbacks:
         try:
             signature = await self.signing.sign(message.customer, message_id(record), result_body)
             headers = {"content-type": "application/json", **signature}
-            receipt = await self.client.post(record.callback_url, result_body, headers, timeout_s=TIMEOUT_S)
+            receipt = await self.client.post(
+                record.callback_url, result_body, headers, customer=message.customer, timeout_s=TIMEOUT_S
+            )
         except (NoSigningSecret, ConnectionInvalid) as exc:
             return _TryResult("failed", str(exc))
         except UpstreamError as exc:

@@ -26,6 +26,6 @@ async def test_an_untrusted_certificate_ends_the_call(vault: Vault, monkeypatch:
     request = UpstreamRequest("POST", "https://contoso.openai.azure.com/v1/x", b"{}")
     async with open_client(allow_local=False) as client:
         with pytest.raises(ProviderUnavailable, match="CertificateError"):
-            await client.send(request, ApiKey("api-key", Secret("k")), timeout_s=5)
+            await client.send(request, ApiKey("api-key", Secret("k")), customer="acme", timeout_s=5)
 
     assert [ADDRESS] == network.called

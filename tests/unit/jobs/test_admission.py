@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
 from shared.jobs import admission as module
-from shared.jobs.admission import MAX_DELAY_S, MAX_EXPECTED_WAIT_S, MAX_HELD, WORKER_CONCURRENCY, Limiter
+from shared.jobs.admission import (
+    MAX_DELAY_S,
+    MAX_EXPECTED_WAIT_S,
+    MAX_HELD,
+    WORKER_CONCURRENCY,
+    ConnectionLimit,
+    Limiter,
+)
 from tests.support.manual_clock import ManualClock
 
 HOST = json.loads((Path(__file__).parents[3] / "host.json").read_text(encoding="utf-8"))
@@ -31,7 +38,7 @@ class LimiterHarness:
     """A limiter, its clock, and the jobs that it has admitted."""
 
     clock: ManualClock = field(default_factory=ManualClock)
-    jobs: dict[str, list[AbstractContextManager[None]]] = field(default_factory=dict)
+    jobs: dict[str, list[AbstractContextManager[ConnectionLimit]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(clock=self.clock)

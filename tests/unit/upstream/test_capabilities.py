@@ -25,11 +25,9 @@ def test_the_least_recently_used_keys_are_forgotten():
     """Beyond MAX_ENTRIES, the least recently used keys are forgotten."""
     capabilities = Capabilities()
     for number in range(MAX_ENTRIES + 2):
-        capabilities.learn(Adaptation("temperature"), "https://r.openai.azure.com", f"m-{number}", "chat/completions")
+        capabilities.learn(Adaptation("temperature"), f"c{number}", "default", "m", "chat/completions")
 
-    remembered = [
-        bool(capabilities.adaptations("https://r.openai.azure.com", f"m-{n}", "chat/completions")) for n in range(4)
-    ]
+    remembered = [bool(capabilities.adaptations(f"c{n}", "default", "m", "chat/completions")) for n in range(4)]
 
     assert [False, False, True, True] == remembered
 

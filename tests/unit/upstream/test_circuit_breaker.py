@@ -232,6 +232,7 @@ def test_a_new_version_has_a_breaker_of_its_own(monkeypatch: pytest.MonkeyPatch)
     used breakers are forgotten.
     """
     monkeypatch.setattr(module, "MAX_ENTRIES", 10)
+    monkeypatch.setattr("shared.lru.CUSTOMERS", 2)
     breakers = Breakers(clock=ManualClock())
     case = Case(ManualClock(), breakers.of("acme", "default", "v1"))
     case.fail(REFUSED, REFUSALS)

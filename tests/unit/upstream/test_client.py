@@ -58,7 +58,9 @@ async def send(
 ) -> Response:
     """Send one request with the account's key."""
     request = UpstreamRequest("POST", url or f"{account.base}/v1/x", b'{"a": 1}', {"content-type": "application/json"})
-    return await client.send(request, access or ApiKey("api-key", Secret(account.key)), timeout_s=timeout_s)
+    return await client.send(
+        request, access or ApiKey("api-key", Secret(account.key)), customer="acme", timeout_s=timeout_s
+    )
 
 
 def encoded(body: bytes, encoding: str) -> Answer:
@@ -250,7 +252,7 @@ async def test_a_response_that_can_not_be_read_may_be_billed(
     No whole response came back, or one that can't be decoded, or beyond the limit of decompressed bytes: the error says
     whether another try may help and whether it may be billed. The client stays usable.
     """
-    monkeypatch.setattr("shared.upstream.client.MAX_RESPONSE_BYTES", 8 * 1024 * 1024)
+    monkeypatch.setattr("shared.upstream.response_body.MAX_RESPONSE_BYTES", 8 * 1024 * 1024)
     account.will_answer(answer)
 
     with pytest.raises(ProviderUnavailable, match=words) as raised:
@@ -468,7 +470,7 @@ async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient,
     account.will_answer(reply({}, status=503, headers=headers), reply({}, status=307, headers=headers))
     url, own = f"{account.base}/hook?key={account.key}", {"authorization": f"Bearer {account.key}"}
 
-    receipts = [await client.post(url, body, own, timeout_s=5) for body in (b"1", b"2")]
+    receipts = [await client.post(url, body, own, customer="acme", timeout_s=5) for body in (b"1", b"2")]
 
     assert [(503, 7), (307, 7)] == [(receipt.status, receipt.retry_after_s) for receipt in receipts]
     received = [(call.method, call.path, call.body) for call in account.received]
@@ -494,7 +496,7 @@ async def test_a_callback_goes_to_a_public_address(url: str, message: str):
     """The error names the job's member. Plain http and loopback are for the local stack alone."""
     async with open_client(allow_local=False) as client:
         with pytest.raises(ConnectionInvalid, match=message):
-            await client.post(url, b"{}", {}, timeout_s=5)
+            await client.post(url, b"{}", {}, customer="acme", timeout_s=5)
 
 
 async def test_an_exchange_that_fails_names_no_more_than_the_host(client: UpstreamClient, account: Account):
@@ -503,9 +505,9 @@ async def test_an_exchange_that_fails_names_no_more_than_the_host(client: Upstre
     url = f"{account.base}/hook?key={account.key}&token=MARKED-TOKEN"
     headers = {"authorization": f"Bearer {account.key}"}
     with pytest.raises(UpstreamTimeout) as late:
-        await client.post(url, b"", headers, timeout_s=0.05)
+        await client.post(url, b"", headers, customer="acme", timeout_s=0.05)
     with pytest.raises(ProviderUnavailable) as broken:
-        await client.post(url, b"", headers, timeout_s=5)
+        await client.post(url, b"", headers, customer="acme", timeout_s=5)
 
     assert "MARKED" not in f"{late.value}{broken.value}"
 
@@ -517,9 +519,9 @@ async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.Mo
     client = UpstreamClient(Tokens(), allow_private=True)
     try:
         with pytest.raises(ConnectionInvalid, match="The `callback` names an address that is not allowed"):
-            await client.post("https://ai.contoso.example/hook", b"{}", {}, timeout_s=5)
+            await client.post("https://ai.contoso.example/hook", b"{}", {}, customer="acme", timeout_s=5)
         with pytest.raises(ProviderUnavailable, match="names an address that is not allowed"):
-            await client.fetch("https://ai.contoso.example/a.png", timeout_s=5)
+            await client.fetch("https://ai.contoso.example/a.png", customer="acme", timeout_s=5)
     finally:
         await client.close()
 
@@ -527,7 +529,7 @@ async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.Mo
 async def test_a_file_is_fetched_without_a_credential(client: UpstreamClient, endpoint: Endpoint):
     """Its address is in a provider's response; a refusal says nothing about the customer's key."""
     with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1 did not return the file \(401\)") as raised:
-        await client.fetch(f"{endpoint.url}/a.png", timeout_s=5)
+        await client.fetch(f"{endpoint.url}/a.png", customer="acme", timeout_s=5)
 
     assert (401, False) == (raised.value.facts.status, raised.value.facts.unanswered)
 

@@ -62,7 +62,7 @@ async def call(client: UpstreamClient, account: Account, url: str = f"http://{NA
     """One call with the account's key. The network has no certificates, so it is a plain one."""
     request = UpstreamRequest("POST", url, b"{}", headers)
     access = ApiKey("api-key", Secret(account.key))
-    return await client.send(request, access, timeout_s=5)
+    return await client.send(request, access, customer="acme", timeout_s=5)
 
 
 async def closing(request: web.Request) -> web.StreamResponse:
@@ -175,7 +175,7 @@ async def test_redirect_is_not_followed(
 async def test_forbidden_address_in_a_response_is_not_fetched(open_client: OpenClient, network: Network, url: str):
     """A URL in a provider's response is fetched under the same rules, except for the suffix."""
     with pytest.raises(ProviderUnavailable, match="names an address that is not allowed"):
-        await open_client("10.0.0.5").fetch(url, timeout_s=5)
+        await open_client("10.0.0.5").fetch(url, customer="acme", timeout_s=5)
 
     assert [] == network.called
 

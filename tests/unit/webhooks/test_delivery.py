@@ -17,9 +17,11 @@ from aiohttp import web
 from standardwebhooks import WebhookVerificationError
 
 from shared.clock import now, rfc3339
+from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.connections.store import StoredCredential
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import StorageUnavailable, VaultUnavailable
+from shared.jobs import admission
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, read_record
@@ -29,7 +31,7 @@ from shared.settings import read_settings
 from shared.storage.base import Row
 from shared.upstream.client import UpstreamClient
 from shared.webhooks import delivery as module
-from shared.webhooks.delivery import MAX_AGE, MAX_CONCURRENCY, RETRY_DELAYS_S, Callbacks
+from shared.webhooks.delivery import MAX_AGE, RETRY_DELAYS_S, Callbacks
 from shared.webhooks.signing import Signing
 from tests.support.callback_receiver import Receiver, abort, answers_with, open_receiver
 from tests.support.endpoint import completion, endless
@@ -349,8 +351,12 @@ async def test_every_callback_ends(case: CallbackCase, receiver: Receiver):
     assert sum(RETRY_DELAYS_S) * 1.1 < MAX_AGE.total_seconds()
 
 
-async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, receiver: Receiver):
-    """A worker delivers a few of a customer's callbacks at once; further ones are requeued, which is no try."""
+async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, receiver: Receiver, monkeypatch):
+    """
+    A worker delivers as many of a customer's callbacks at once as calls of a connection; further ones are held for a
+    moment, then requeued, which is no try. Those of other customers are delivered meanwhile.
+    """
+    monkeypatch.setattr(admission, "MAX_HOLD_S", 0.05)
     started, release = asyncio.Event(), asyncio.Event()
 
     async def wait(_: web.Request) -> web.StreamResponse:
@@ -358,8 +364,10 @@ async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, rece
         await release.wait()
         return web.Response()
 
-    receiver.answers += [wait] * MAX_CONCURRENCY
-    in_flight = [asyncio.create_task(case.deliver()) for _ in range(MAX_CONCURRENCY)]
+    case.callbacks.limiter.of("acme", module._LANE).job_seconds = module.TIMEOUT_S
+    receiver.answers += [wait] * DEFAULT_CONCURRENCY
+    count = DEFAULT_CONCURRENCY + 2  # two more wait for no more than two seconds
+    in_flight = [asyncio.create_task(case.deliver()) for _ in range(count)]
     await started.wait()
     await case.deliver()
     assert [0] == [message.attempt for message, _ in await case.waiting() if message]
@@ -368,8 +376,8 @@ async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, rece
     release.set()
     await asyncio.gather(*in_flight)
 
-    assert MAX_CONCURRENCY == len(receiver.received)
-    assert not case.callbacks._in_flight
+    assert DEFAULT_CONCURRENCY == len(receiver.received)
+    assert {} == case.callbacks.limiter._jobs.taken
 
 
 def test_message_ids():

@@ -1,0 +1,139 @@
+"""The body of a response: read and decoded, bounded in size, and in the memory that all of a worker's bodies take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Iterable
+
+import httpx
+
+from shared.errors import ProviderUnavailable, UpstreamFacts
+from shared.shares import Shares
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""Of a response body, decompressed."""
+MAX_LARGE_BYTES = 256 * 1024 * 1024
+"""Of all large bodies that a worker keeps at a time: one customer's are half of that at most."""
+SMALL_BYTES = 1024 * 1024
+"""Smaller bodies are not counted: there are as many as there are calls."""
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+_AUTOMATIC = zlib.MAX_WBITS | 32
+"""A gzip or a zlib header."""
+
+
+class TooLarge(Exception):
+    """The decoded body is larger than allowed."""
+
+
+class NotDecodable(Exception):
+    """The body is not encoded as it says."""
+
+
+class Reservation:
+    """Memory that a large body takes. It is given back when nothing refers to this object any more."""
+
+    def __init__(self, shares: Shares, customer: str, amount: int) -> None:
+        self._shares, self._customer, self._amount = shares, customer, amount
+        self._loop = asyncio.get_running_loop()
+
+    def shrink(self, amount: int) -> None:
+        """Keep only so much."""
+        if amount < self._amount:
+            self._shares.give_back(self._customer, self._amount - amount)
+            self._amount = amount
+
+    def __del__(self) -> None:
+        # Whatever thread this is, and whether or not the loop has ended.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._shares.give_back, self._customer, self._amount)
+
+
+async def read_body(
+    host: str, response: httpx.Response, memory: Shares, customer: str
+) -> tuple[bytes, Reservation | None]:
+    """
+    Read a response and return its decoded body; if it is large, with the memory that it takes. Keep that as long as it.
+
+    If there is no memory for it, the rest waits in the socket. Raises ProviderUnavailable if the body can't be read,
+    httpx.HTTPError if it breaks off.
+    """
+    encoding = response.headers.get("content-encoding", "")
+    if "," in encoding:
+        # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
+        raise _unreadable(f"{host} answered with more than one content encoding.", response)
+    chunks: list[bytes] = []
+    size, reservation = 0, None
+    try:
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise TooLarge
+            if size > SMALL_BYTES and reservation is None:
+                reservation = await _reserve(memory, customer, _declared_size(response))
+            chunks.append(chunk)
+        if reservation is None:
+            try:
+                return decode_body(chunks, encoding, limit=SMALL_BYTES), None
+            except TooLarge:
+                reservation = await _reserve(memory, customer, MAX_RESPONSE_BYTES)
+        body = decode_body(chunks, encoding, limit=MAX_RESPONSE_BYTES)
+    except TooLarge:
+        raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response) from None
+    except NotDecodable:
+        if not response.is_success:
+            return b"", None  # its status says enough
+        raise _unreadable(
+            f"{host} answered with a body that is not {encoding}, as its header says.", response
+        ) from None
+    reservation.shrink(len(body))
+    return body, reservation
+
+
+def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:
+    return ProviderUnavailable(message, UpstreamFacts(status=response.status_code, unanswered=response.is_success))
+
+
+async def _reserve(memory: Shares, customer: str, amount: int) -> Reservation:
+    await memory.wait(customer, amount)
+    return Reservation(memory, customer, amount)
+
+
+def _declared_size(response: httpx.Response) -> int:
+    text = response.headers.get("content-length", "")
+    is_exact = text.isdecimal() and not {"transfer-encoding", "content-encoding"} & response.headers.keys()
+    return min(int(text), MAX_RESPONSE_BYTES) if is_exact else MAX_RESPONSE_BYTES
+
+
+def decode_body(chunks: Iterable[bytes], encoding: str, *, limit: int) -> bytes:
+    """
+    Return the body in `chunks`, of at most `limit` bytes.
+
+    A body that is not compressed at all, although `encoding` says so, is returned as it is: some gateways decompress
+    and keep the label. Raises TooLarge, NotDecodable.
+    """
+    pieces = list(chunks)
+    if encoding.strip().lower() not in _COMPRESSED:
+        return b"".join(pieces)
+    # Some servers send `deflate` without its header.
+    for window in (_AUTOMATIC, -zlib.MAX_WBITS) if encoding.strip().lower() == "deflate" else (_AUTOMATIC,):
+        try:
+            return _decompressed(pieces, window, limit)
+        except zlib.error:
+            continue
+    body = b"".join(pieces)
+    if body[:16].isascii():
+        return body
+    raise NotDecodable
+
+
+def _decompressed(pieces: list[bytes], window: int, limit: int) -> bytes:
+    decompressor = zlib.decompressobj(window)
+    decoded, size = [], 0
+    for piece in pieces:
+        decoded.append(decompressor.decompress(piece, limit + 1 - size))
+        size += len(decoded[-1])
+        if size > limit:
+            raise TooLarge
+    return b"".join(decoded)

@@ -1,0 +1,97 @@
+"""A customer's share of a worker's sockets, and of the memory for large answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from shared.errors import UpstreamTimeout
+from shared.secret import Secret
+from shared.upstream import client as client_module
+from shared.upstream.client import UpstreamClient
+from shared.upstream.messages import ApiKey, Response, UpstreamRequest
+from tests.support.blocking_endpoint import BlockingEndpoint
+from tests.support.clients import open_client
+from tests.support.endpoint import Account, reply
+
+MIB = 1024 * 1024
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamClient]:
+    """A client with eight sockets, and room for 64 MiB of large answers."""
+    monkeypatch.setattr(client_module, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(client_module, "MAX_LARGE_BYTES", 64 * MIB)
+    async with open_client() as opened:
+        yield opened
+
+
+async def send(client: UpstreamClient, account: Account, customer: str, timeout_s: float = 30) -> Response:
+    """Send one request of a customer."""
+    request = UpstreamRequest("POST", f"{account.base}/v1/x", b"{}")
+    return await client.send(request, ApiKey("api-key", Secret(account.key)), customer=customer, timeout_s=timeout_s)
+
+
+async def test_no_customer_takes_every_socket(client: UpstreamClient, account: Account):
+    """
+    One customer's calls take half of the sockets, and wait for them; another customer's call goes through. A call that
+    did not get one in time was not sent.
+    """
+    blocking = BlockingEndpoint()
+    account.will_answer(*[blocking] * 4, reply(b"{}"))
+    hanging = [asyncio.create_task(send(client, account, "a")) for _ in range(40)]
+    while len(account.received) < 4:  # noqa: ASYNC110  # a list has no event
+        await asyncio.sleep(0.01)
+
+    assert b"{}" == (await send(client, account, "b")).body
+    with pytest.raises(UpstreamTimeout, match="could not be sent") as raised:
+        await send(client, account, "a", timeout_s=0.1)
+    assert raised.value.facts.unsent
+    assert 5 == len(account.received)
+    for task in hanging[4:]:
+        task.cancel()
+    blocking.release.set()
+    await asyncio.gather(*hanging[:4])
+
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert {} == client._sockets.taken
+
+
+LARGE = {
+    "declared": reply(b"x" * 12 * MIB),
+    "compressed": reply(gzip.compress(b"x" * 12 * MIB), headers={"content-encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+async def test_large_answers_wait_for_memory(
+    client: UpstreamClient, account: Account, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """
+    A customer's large answers take half of the memory for them, whether their size is declared or shows only when they
+    are decompressed, for as long as they are in use. Another customer's goes through, and small ones are not counted.
+    """
+    monkeypatch.setattr("shared.upstream.response_body.MAX_RESPONSE_BYTES", 16 * MIB)
+    first = 2 if kind == "declared" else 1
+    account.will_answer(*[LARGE[kind]] * (first + 2), reply(b"{}"), LARGE[kind])
+    kept = [await send(client, account, "a") for _ in range(first)]
+    waiting = [asyncio.create_task(send(client, account, "a")) for _ in range(2)]
+    while len(account.received) < first + 2:  # noqa: ASYNC110  # a list has no event
+        await asyncio.sleep(0.01)
+    small, other = await send(client, account, "a"), await send(client, account, "b")
+
+    assert (b"{}", 12 * MIB) == (small.body, len(other.body))
+    assert 12 * MIB == client._memory.taken["b"]
+    assert 12 * MIB * first <= client._memory.taken["a"] <= 32 * MIB
+    assert not all(task.done() for task in waiting)
+    kept.clear()
+    del other
+    assert [12 * MIB] * 2 == [len((await task).body) for task in waiting]
+    waiting.clear()
+    await asyncio.sleep(0.05)
+
+    assert {} == client._memory.taken
