@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from shared.connections.connection import DEFAULT_CONCURRENCY
+from shared.webhooks.delivery import TIMEOUT_S
 from tests.support.simulated_worker import CPU_S, SimulatedJob, SimulatedWorker, simulate
 
 
@@ -33,3 +36,28 @@ def test_a_backlog_uses_its_whole_share_and_delays_nobody(count: int, call_s: fl
     assert backlog_s <= 1.25 * max(waves * call_s, count * CPU_S)
     assert quiet.seconds - call_s <= max(1, 1.25 * count * CPU_S)
     assert worker.requeued <= 10 * count
+
+
+@pytest.mark.parametrize("is_beside_hanging", [False, True])
+def test_a_callback_is_delivered_as_it_comes(is_beside_hanging: bool):
+    """
+    Callbacks are admitted as jobs are. One to a receiver that answers at once is delivered within two seconds, also
+    while another customer's receiver lets hundreds run into their timeout.
+    """
+    worker = SimulatedWorker()
+    hanging = [SimulatedJob("hanging", TIMEOUT_S) for _ in range(300)]
+    quick = [SimulatedJob("quick", 0.03) for _ in range(200)]
+
+    async def run() -> None:
+        worker.send(*(hanging if is_beside_hanging else []))
+        host = asyncio.create_task(worker.until_empty())
+        for job in quick:  # as their jobs end, fifty a second
+            worker.send(job)
+            await asyncio.sleep(0.02)
+        await host
+
+    simulate(run())
+
+    seconds = sorted(job.seconds for job in quick)
+    assert seconds[len(seconds) * 99 // 100 - 1] <= 2
+    assert seconds[len(seconds) // 2] <= 1
