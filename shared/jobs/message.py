@@ -62,3 +62,10 @@ def rejected(delivery: Delivery, error: JobError) -> Result:
         started_at=at,
         finished_at=at,
     )
+
+
+def log_name(job: Job | None, delivery: Delivery | None = None) -> str:
+    """Return how a log line names the job; a message that is not a job has only its id."""
+    if job is None:
+        return f"job_id={delivery.message_id if delivery else '-'}"
+    return f"customer={job.customer} job_id={job.id}"

@@ -37,7 +37,7 @@ from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
-from shared.jobs.message import Delivery, deadline_of, rejected, restore_envelope
+from shared.jobs.message import Delivery, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob
 
 _RESUME_S = 60.0
@@ -119,12 +119,12 @@ class Worker:
             await self._requeue(job, delivery, queue, exc)
             return None
         if isinstance(exc, LeaseLost):
-            log.warning("%s %s", LEASE_LOST, _name(job, delivery))
+            log.warning("%s %s", LEASE_LOST, log_name(job, delivery))
             return None
         if isinstance(exc, JobError):  # before the lease: the job has no row, and its id stays free
             return self._reject(delivery, exc)
         # A fault of ours, which no further delivery would correct.
-        log_crash(exc, _name(job, delivery))
+        log_crash(exc, log_name(job, delivery))
         return self._reject(delivery, InternalError(CRASHED))
 
     async def _decode(self, job: QueuedJob) -> DecodedJob | JobError | RetryLater:
@@ -245,10 +245,4 @@ class Worker:
         self.services.telemetry.job_requeued(job, delay, delay_s)
         if not isinstance(delay, Throttled):  # the limiter logs that itself, once for many jobs
             reason = type(delay).__name__, log_text(delay)
-            log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, _name(job), delay_s, *reason)
-
-
-def _name(job: Job | None, delivery: Delivery | None = None) -> str:
-    if job is None:
-        return f"job_id={delivery.message_id if delivery else '-'}"
-    return f"customer={job.customer} job_id={job.id}"
+            log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, log_name(job), delay_s, *reason)
