@@ -36,6 +36,10 @@ _GUARDED_ERRORS = {
     403: "`forbidden`: the token lacks the role, is tied to another customer, or reaches none.",
     503: "`unavailable`: Storage or Key Vault does not respond.",
 }
+_ENTRA = (
+    "A token for App Service authentication, with the roles in its claims; none includes another. It reaches the "
+    "customer that a claim of it names, or every customer if it names none and has the role Customers.All."
+)
 _DESCRIPTION = """\
 Run AI jobs on each customer's own subscription: submit them, follow them, and read what they used.
 
@@ -63,7 +67,7 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
                 "code": {"type": "apiKey", "in": "query", "name": "code"},
-                "entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": _ENTRA},
             },
         },
     }

@@ -7,7 +7,7 @@ members become descriptions. Added here is what the decoders check in code, as f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from shared.contract.job import ACTIONS, Job
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.names import BlobPath
 from shared.contract.raw import FileInput, RawInput
+from shared.contract.result import USUAL_COUNTS
 from shared.contract.summarize import SummarizeInput
 
 Schema = dict[str, Any]
@@ -60,7 +61,7 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
         msgspec.json.schema_components(kinds, ref_template=REFS + "{name}") for kinds in (taken, [*taken, *responses])
     )
     for name in schemas.keys() - of_requests.keys():
-        _leave_out_nulls(schemas[name])
+        _leave_out_nulls(schemas[name], nullable=USUAL_COUNTS if name == "Usage" else ())
     for kind in _structs([*taken, *responses]):
         if kind.__name__ in schemas:
             _describe(schemas[kind.__name__], member_docs(kind))
@@ -194,9 +195,11 @@ def _add_checks(schemas: dict[str, Schema]) -> None:
         ]
 
 
-def _leave_out_nulls(schema: Schema) -> None:
-    """A response leaves out what it does not know: no member of it is ever null."""
+def _leave_out_nulls(schema: Schema, *, nullable: Collection[str]) -> None:
+    """A response leaves out what it does not know: no member of it is ever null, but the counts that it always has."""
     for name, member in schema.get("properties", {}).items():
+        if name in nullable:
+            continue
         others = [each for each in member.get("anyOf", ()) if each.get("type") != "null"]
         if len(others) < len(member.get("anyOf", ())):
             rest = {key: value for key, value in member.items() if key not in {"anyOf", "default"}}

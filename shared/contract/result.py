@@ -12,7 +12,7 @@ from shared.contract.usage import Usage
 MESSAGE_LIMIT = 49_152
 """Bytes that fit a queue message, which holds 64 KiB of base64 (docs/architecture.md)."""
 
-_USUAL_COUNTS = {
+USUAL_COUNTS = {
     "calls": 0,
     "input_tokens": None,
     "output_tokens": None,
@@ -80,5 +80,5 @@ def encode_result(result: Result) -> bytes:
     members = msgspec.to_builtins(result)
     members.setdefault("metadata", {})
     members.setdefault("attempts", 0)
-    members["usage"] = _USUAL_COUNTS | msgspec.to_builtins(result.usage)
+    members["usage"] = USUAL_COUNTS | msgspec.to_builtins(result.usage)
     return msgspec.json.encode(members)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import get_args
 
+from shared.http.routes import Role
 from shared.settings import read_settings
 from tests.support.bicep import read, value
 from tests.support.bicep_settings import INFRA, MAIN, ROOT, readable_settings
@@ -102,3 +105,19 @@ def test_security_page_has_the_roles():
         "KeyVaultSecretsOfficer",
     ]
     assert sorted(app + [("the operator", titles[role]) for role in operator]) == shown
+
+
+def test_app_roles_are_the_codes():
+    """The roles of tokens, as an app registration takes them, are those that the code knows, each with its own id."""
+    roles = json.loads((INFRA / "app-roles.json").read_text())
+    keys = {"allowedMemberTypes", "description", "displayName", "id", "isEnabled", "value"}
+    page = (ROOT / "docs/http.md").read_text()
+
+    assert (
+        list(get_args(Role))
+        == [role["value"] for role in roles]
+        == re.findall(r"^\| `(\w+\.\w+)` \|", page, re.MULTILINE)
+    )
+    assert {frozenset(role) for role in roles} == {frozenset(keys)}
+    assert len(roles) == len({role["id"] for role in roles})
+    assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", role["id"]) for role in roles)
