@@ -156,6 +156,19 @@ var logAlerts = [
     every: 'PT1H'
     window: 'P1D'
   }
+  {
+    name: 'wake-ups-missing'
+    title: 'Jobs that wait are not woken'
+    severity: 2
+    query: loadTextContent('../queries/wake-ups-missing.kql')
+    column: ''
+    aggregation: 'Count'
+    dimensions: []
+    operator: 'LessThan'
+    threshold: 1
+    every: 'PT15M'
+    window: 'PT1H'
+  }
 ]
 
 // Azure's own metrics.

@@ -52,7 +52,7 @@ def test_functions_in_queries_exist():
         r'"(\w+)"', " ".join(re.findall(r"Name in \(([^)]*)\)", TEXTS))
     )
 
-    assert {"run_job", "dead_letter_job", "dead_letter_callback", "retention_sweep"} == set(named)
+    assert {"run_job", "dead_letter_job", "dead_letter_callback", "retention_sweep", "wake_jobs"} == set(named)
     assert set(named) <= functions
 
 
