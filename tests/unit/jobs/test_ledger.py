@@ -87,6 +87,18 @@ async def test_a_claim_that_meets_a_change_is_repeated(case: Case, table: Uncert
     assert 1 == raised.value.delay_s
 
 
+async def test_the_lease_on_a_deleted_job_is_lost(case: Case, table: UncertainTable):
+    """A job whose row is deleted while it runs is not written any more, nor is its usage."""
+    lease = await case.lease()
+    table.rows.clear()
+
+    for write in (case.ledger.renew(lease), case.complete(lease, calls=1)):
+        with pytest.raises(LeaseLost, match="job-1"):
+            await write
+
+    assert {} == table.rows
+
+
 async def test_every_read_raises_if_storage_does_not_answer(case: Case, table: UncertainTable):
     """It is StorageUnavailable, as it is for writes."""
     await case.ledger.release(await case.lease(), LATER)
