@@ -25,8 +25,11 @@ ENDS = datetime(2026, 11, 20, tzinfo=UTC)
 class Secrets:
     """Signing secrets by customer; counts reads, and can be down."""
 
-    def __init__(self, values: dict[str, str], *, expires_on: datetime | None = None) -> None:
+    def __init__(
+        self, values: dict[str, str], *, not_before: datetime | None = None, expires_on: datetime | None = None
+    ) -> None:
         self.values = values
+        self.not_before = not_before
         self.expires_on = expires_on
         self.reads = 0
         self.down = False
@@ -37,7 +40,9 @@ class Secrets:
         if self.down:
             raise VaultUnavailable("The vault is down.")
         value = self.values.get(customer)
-        return None if value is None else StoredCredential(Secret(value), "1", expires_on=self.expires_on)
+        if value is None:
+            return None
+        return StoredCredential(Secret(value), "1", not_before=self.not_before, expires_on=self.expires_on)
 
 
 async def test_an_expired_secret_is_not_read_for_every_callback(monkeypatch: pytest.MonkeyPatch):
@@ -68,6 +73,16 @@ async def test_an_expired_secret_is_not_read_for_every_callback(monkeypatch: pyt
         clock.advance(REREAD_S)
     store.expires_on = ENDS + timedelta(days=30)
     assert await signing.sign("acme", "msg_4", b"{}")
+
+
+async def test_a_secret_that_is_not_valid_yet_signs_nothing():
+    """The refusal says so; what it would sign does not verify either."""
+    key = new_secret()
+    signing = Signing(Secrets({"acme": key}, not_before=datetime.now(UTC) + timedelta(days=1)))
+
+    with pytest.raises(NoSigningSecret, match="is not valid yet"):
+        await signing.sign("acme", "msg_1", b"{}")
+    assert not await signing.verify("acme", b"{}", signed(key, b"{}"))
 
 
 async def test_a_secret_is_read_every_few_minutes():
