@@ -210,6 +210,14 @@ async def test_the_static_connection_serves_the_allowed_customers(
             await connections.resolve(customer, name)
 
 
+async def test_without_a_static_connection_every_customer_needs_one(clock: ManualClock) -> None:
+    """Allowing all customers the operator's connection does not make one."""
+    connections = Connections(settings(ALLOW_STATIC_CONNECTION="*"), None, clock=clock)
+
+    with pytest.raises(ConnectionNotFound, match="contoso has no connection named default"):
+        await connections.resolve("contoso", "default")
+
+
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
