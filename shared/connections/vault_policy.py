@@ -1,4 +1,4 @@
-"""How Key Vault's limit of requests is met: its sentence is told, and the wait that it asks for is not slept away."""
+"""Key Vault's rate limit: a refusal keeps the vault's own sentence, and a long wait requeues the job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOO_MANY_REQUESTS = 429
 
 class VaultPolicy(AsyncRetryPolicy[Any, Any]):
     """
-    The SDK's retries, few and quick: its own, ten, take too long within a job, and it sleeps for as long as it is told.
+    The SDK's retries, few and quick: its own, ten, take too long within a job, and it sleeps as long as it is asked.
 
     Once the vault has refused a request by its limit, none is sent until the wait that it named is over: the limit
     counts for all secrets.
