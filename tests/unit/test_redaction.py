@@ -86,7 +86,8 @@ def test_redaction_takes_linear_time(key: str, piece: str):
 async def _send(account: Account, host: str, *, timeout_s: float = 30) -> Response:
     request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', host)}/v1/x", b"{}")
     async with open_client() as transport:
-        return await transport.send(request, ApiKey("api-key", Secret(account.key)), timeout_s=timeout_s)
+        access = ApiKey("api-key", Secret(account.key))
+        return await transport.send(request, access, customer="contoso", timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize(
