@@ -9,17 +9,18 @@ from pathlib import Path
 
 from aijobs.console import interruptible
 from aijobs.diagnostics import CommandError
+from shared.contract.pasted import unquote
 from shared.secret import Secret
 
 
 def read_key(file: Path | None, purpose: str) -> Secret:
     """
-    Return the key without surrounding white space. `purpose` completes the prompt, "Key of …".
+    Return the key without surrounding white space and quotes. `purpose` completes the prompt, "Key of …".
 
     Raises CommandError. Its message doesn't name the file: the file's name may be a key, typed in the wrong place.
     """
     text = _prompt(purpose) if file is None else _read(file)
-    key = text.strip()
+    key = unquote(text)
     if not key:
         raise CommandError("No key was given.")
     if "\n" in key:

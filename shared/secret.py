@@ -1,4 +1,4 @@
-"""A key that can't be shown by accident, and its redaction from texts."""
+"""A key that can't be shown by accident, its redaction from texts, and what may stand in its place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _PLACEHOLDER = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+){0,5}")
 _MAX_PLACEHOLDER = 24
 _JSON_ESCAPED = '"/\\'
 """Characters that JSON has its own escapes for, of those that keys have."""
+_REFERENCE = re.compile(r"\s*@Microsoft\.(?:KeyVault|AppConfiguration)\s*\(", re.IGNORECASE)
 
 
 class Secret:
@@ -49,6 +50,11 @@ class Secret:
 
     def __reduce__(self) -> Never:
         raise TypeError("A secret can't be pickled.")
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is a reference to a secret: Azure replaces it in app settings alone, and only if it can."""
+    return _REFERENCE.match(text) is not None
 
 
 def redact(text: AnyStr, secret: Secret) -> AnyStr:

@@ -27,6 +27,7 @@ from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.single_flight import SingleFlight
 from shared.connections.store import StoredCredential
 from shared.contract.names import is_name
+from shared.contract.pasted import unquote
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.event_names import SIGNING_SECRET_INVALID
 from shared.lru import LRU
@@ -183,7 +184,8 @@ class Signing:
         except ConnectionDisabled:
             value = _SigningKeys((), "The customer's signing secret is disabled.", exists=True)
         if secret is not None:
-            texts = secret.value.reveal().split() if secret.enabled else []
+            words = unquote(secret.value.reveal()).split() if secret.enabled else []
+            texts = [word.strip("\"'") for word in words]
             keys = _keys(texts)
             problem = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
             if len(keys) < max(len(texts), 1):

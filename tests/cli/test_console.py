@@ -77,11 +77,12 @@ def test_invalid_key_is_rejected(monkeypatch: pytest.MonkeyPatch, stdin: io.Stri
     assert message == str(error.value)
 
 
-def test_white_space_around_a_key_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The line break after a key is not part of it, whether the key comes from stdin or from a file with a mark."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("sk-1\n"))
+@pytest.mark.parametrize("form", ["{}\n", "\ufeff{}\r\n", '"{}"', " '{}'\n"], ids=ascii)
+def test_what_is_around_a_key_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str):
+    """A line break, a byte order mark and quotes are not part of a key, whether from stdin or from a file."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(form.format("sk-1")))
     file = tmp_path / "key.txt"
-    file.write_bytes(b"\xef\xbb\xbfsk-2\r\n")
+    file.write_text(form.format("sk-2"), encoding="utf-8")
 
     assert [Secret("sk-1"), Secret("sk-2")] == [read_key(None, "contoso"), read_key(file, "contoso")]
 

@@ -243,6 +243,13 @@ async def test_secrets_have_the_specifications_length(value: str):
         assert await Signing(Secrets({"acme": text})).verify("acme", b"{}", signed(value, b"{}"))
 
 
+@pytest.mark.parametrize("form", ["\ufeff{}\r\n", '"{}"', "'{}' '{}'", "\xef\xbb\xbf\u201c{} {}\u201d"], ids=ascii)
+async def test_a_byte_order_mark_and_quotes_are_no_part_of_a_secret(form: str, caplog: pytest.LogCaptureFixture):
+    """What an editor or a shell wrote around secrets does not make them invalid."""
+    assert await Signing(Secrets({"acme": form.replace("{}", KEY)})).verify("acme", b"{}", signed(KEY, b"{}"))
+    assert "signing_secret_invalid" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "value",
     [
