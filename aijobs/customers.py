@@ -1,5 +1,5 @@
 """
-Customers' connections in Key Vault: add, test, rotate, remove.
+Customers' connections in Key Vault: add, bind, test, rotate, remove.
 
 A new key passes the decoder and the checks that jobs use, and a test call, before it is stored.
 """
@@ -17,6 +17,8 @@ from aijobs.settings import require_vault
 from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
 from shared.connections.connection import Connection
+from shared.connections.entra_binding import EntraBinding, bound_tags, owners_tags
+from shared.connections.key_vault import MAX_TAGS
 from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import check_dates
 from shared.connections.secret_cache import FRESH_S
@@ -51,12 +53,16 @@ async def add(args: argparse.Namespace) -> int:
             )
         key = None if args.auth == "entra" else read_key(args.key_file, f"{customer}'s connection {name}")
         value = _encode_new(args, key)
-        connection = services.connections.open(StoredCredential(value, ""), customer, name)
+        connection = services.connections.open_unbound(StoredCredential(value, ""), customer, name)
         if not await _is_accepted(services, connection, args):
             return 1
-        facts = await vault.put(customer, name, value)
+        use = EntraBinding.of(connection)
+        tags = owners_tags(existing[0]) if existing is not None else {}
+        facts = await vault.put(customer, name, value, tags=tags | (use.tags() if use is not None else {}))
     address = connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
     echo(f"Stored {customer}'s connection {name}, version {facts.version}: {address}.")
+    if use is not None:
+        echo(f"It may use the app's identity for {use}.")
     if existing is not None:
         echo(f"Workers may use the previous version for up to {_CACHED}.")
     return 0
@@ -91,6 +97,30 @@ async def rotate(args: argparse.Namespace) -> int:
         f"Calls in progress end with the old key. Other jobs use the new one within {_CACHED}, and at once if the "
         f"endpoint rejects the old one. Keep the old key valid for {_CACHED}, then revoke it; no job fails."
     )
+    return 0
+
+
+async def bind(args: argparse.Namespace) -> int:
+    """Run `customers bind CUSTOMER`: let a stored connection use the app's identity. Return 1 if not confirmed."""
+    customer, name = _check_names(args)
+    async with open_vault(args) as services:
+        vault = require_vault(services)
+        stored = await vault.get_with_info(customer, name)
+        if stored is None:
+            raise CommandError(f"Customer {customer} has no connection named {name}.")
+        secret, facts = stored
+        use = EntraBinding.of(services.connections.open_unbound(secret, customer, name))
+        if use is None:
+            raise CommandError(f"{customer}'s connection {name} has a key: its `auth` is not entra.")
+        question = f"This lets {customer}'s connection {name} use the app's identity for {use}."
+        if not args.yes and not confirm(question, customer):
+            echo("Nothing was changed.")
+            return 1
+        tags = bound_tags(secret, use)
+        if len(tags) > MAX_TAGS:
+            raise CommandError(f"With these, the secret would have {len(tags)} tags; Key Vault allows {MAX_TAGS}.")
+        await vault.set_tags(customer, name, facts.version, tags)
+    echo(f"{customer}'s connection {name} may use the app's identity for {use}. Workers use it within seconds.")
     return 0
 
 

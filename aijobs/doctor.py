@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal
 
 from aijobs.console import echo, make_table, plural, print_table
 from aijobs.diagnostics import SIGN_IN, CommandError, with_remedy
+from aijobs.egress_check import check_bindings, check_egress
+from aijobs.finding import Finding
 from aijobs.queues import open_queue
 from aijobs.settings import open_services, read_app_settings
 from shared.clock import now
+from shared.connections.entra_binding import EntraBinding
 from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import Connections
+from shared.connections.store import SecretInfo
 from shared.errors import JobError, RetryLater, SettingInvalid
 from shared.services import Services
 from shared.settings import Settings
@@ -32,16 +35,6 @@ NO_CUSTOMER = "~doctor"
 """A partition, and a prefix of names, that can't be a customer's."""
 _ERRORS = (JobError, RetryLater, CommandError, SettingInvalid)
 _LOGIN = "login"
-Verdict = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check."""
-
-    check: str
-    verdict: Verdict
-    message: str
 
 
 async def doctor(args: argparse.Namespace) -> int:
@@ -54,6 +47,7 @@ async def doctor(args: argparse.Namespace) -> int:
     else:
         findings += await _check_services(args, settings)
         findings.append(await _check_static_connection(settings))
+        findings += check_egress(settings)
     print_table(make_table(("check", "", "finding"), [(each.check, each.verdict, each.message) for each in findings]))
     errors = sum(finding.verdict == "error" for finding in findings)
     warnings = sum(finding.verdict == "warning" for finding in findings)
@@ -156,8 +150,11 @@ async def _check_vault(services: Services) -> list[Finding]:
         await vault.get_with_info("doctor", "no-customer")
         return "Secrets can be read."
 
+    secrets: list[tuple[str, SecretInfo]] = []
+
     async def list_all() -> str:
-        customers = {customer async for customer, _ in vault.list_all()}
+        secrets.extend([item async for item in vault.list_all()])
+        customers = {customer for customer, _ in secrets}
         return f"Secrets can be listed: {plural(len(customers), 'customer')} with connections."
 
     async def change() -> str:
@@ -170,7 +167,7 @@ async def _check_vault(services: Services) -> list[Finding]:
         findings.append(await _run_check("Key Vault: list", list_all, user))
         officer = "`customers add`, `rotate` and `remove` need the role Key Vault Secrets Officer."
         findings.append(await _run_check("Key Vault: change", change, officer))
-    return findings
+    return findings + check_bindings(services.settings, secrets)
 
 
 async def _check_static_connection(settings: Settings) -> Finding:
@@ -190,7 +187,9 @@ async def _check_static_connection(settings: Settings) -> Finding:
 
     async def resolve() -> str:
         connection = await Connections(settings, None).resolve(customer, "default")
-        return f"It is valid; its provider is {connection.endpoint.provider}."
+        use = EntraBinding.of(connection)
+        identity = "" if use is None else f" It uses the app's identity for {use}."
+        return f"It is valid; its provider is {connection.endpoint.provider}.{identity}"
 
     finding = await _run_check(check, resolve)
     if finding.verdict == "ok" and settings.static_for_all:

@@ -104,17 +104,19 @@ def _add_customers(commands: Any) -> None:
     parser = _add_command(commands, "customers", "manage customers' connections in Key Vault")
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = _add_command(inner, "add", "test a connection and store it", "customers.add")
+    bind = _add_command(inner, "bind", "let a keyless connection use the app's identity", "customers.bind")
     rotate = _add_command(inner, "rotate", "replace the key of a connection", "customers.rotate")
     test = _add_command(inner, "test", "test a connection with a small call", "customers.test")
     remove = _add_command(inner, "remove", "remove a customer's connections", "customers.remove")
     listing = _add_command(inner, "list", "list customers and their connections", "vault_listing.list_all")
-    for each in (add, rotate, test, remove):
+    for each in (add, bind, rotate, test, remove):
         each.add_argument("customer", metavar="CUSTOMER", help="customer id")
     listing.add_argument("customer", metavar="CUSTOMER", nargs="?", help="show this customer's connections in detail")
-    for each in (add, rotate, test):
+    for each in (add, bind, rotate, test):
         each.add_argument("--connection", default="default", metavar="NAME", help="connection name (default: default)")
     remove.add_argument("--connection", metavar="NAME", help="remove only this connection (default: all)")
-    remove.add_argument("--yes", action="store_true", help="remove without asking for confirmation")
+    for each in (bind, remove):
+        each.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     _add_connection_members(add)
     add.add_argument("--replace", action="store_true", help="replace the whole connection if it exists")
     for each in (add, rotate):
@@ -122,7 +124,7 @@ def _add_customers(commands: Any) -> None:
         each.add_argument("--no-test", action="store_true", help="store the connection without testing it")
     for each in (add, rotate, test):
         each.add_argument("--model", metavar="NAME", help="model to test with (default: the connection's own)")
-    _add_settings(add, rotate, test, remove, listing)
+    _add_settings(add, bind, rotate, test, remove, listing)
 
 
 def _add_connection_members(parser: Parser) -> None:

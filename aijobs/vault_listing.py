@@ -11,6 +11,7 @@ from aijobs.console import echo, make_table, print_table
 from aijobs.diagnostics import CommandError
 from aijobs.settings import open_services, require_vault
 from shared.clock import now, rfc3339
+from shared.connections.entra_binding import check_bound
 from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import check_dates
 from shared.contract.names import NAME_RULE, is_name
@@ -62,11 +63,12 @@ async def _row(services: Services, customer: str, name: str) -> tuple[str | None
         if secret is None:
             return _error_row(name, "The connection was removed a moment ago.")
         stored, facts = secret
-        connection = services.connections.open(stored, customer, name)
+        connection = services.connections.open_unbound(stored, customer, name)
     except ConnectionFault as exc:
         return _error_row(name, f"{exc.code}: {exc}")
     error = ""
     try:
+        check_bound(connection, stored.tags)
         check_dates(stored, customer, name, now())
     except ConnectionFault as exc:
         error = f"{exc.code}: {exc}"

@@ -110,6 +110,9 @@ param allowedEndpointSuffixes string = ''
 @description('ALLOWED_SCOPES: further scopes of Entra tokens that connections may name, separated by commas.')
 param allowedScopes string = ''
 
+@description('ALLOWED_ENTRA_HOSTS: further hosts that the app\'s Entra tokens may be sent to, in full, separated by commas.')
+param allowedEntraHosts string = ''
+
 @description('ALLOWED_RESULT_QUEUES: customer=queue pairs, or queues for all, that jobs may name for results, separated by commas. They are made.')
 param allowedResultQueues string = ''
 
@@ -331,6 +334,7 @@ module app 'app/function.bicep' = {
       STATIC_MODELS: staticModels
       ALLOWED_ENDPOINT_SUFFIXES: allowedEndpointSuffixes
       ALLOWED_SCOPES: allowedScopes
+      ALLOWED_ENTRA_HOSTS: allowedEntraHosts
       ALLOW_PRIVATE_ENDPOINTS: string(allowPrivateEndpoints)
       ALLOWED_RESULT_QUEUES: allowedResultQueues
       RESULTS_CONTAINER: resultsContainer

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from shared.errors import SettingInvalid
+from shared.secret import is_reference
 
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
@@ -35,6 +36,15 @@ def integer(setting: str, text: str, minimum: int, maximum: int) -> int:
 def split(text: str) -> tuple[str, ...]:
     """Return the parts of a list, which commas or semicolons separate."""
     return tuple(part for part in (piece.strip() for piece in text.replace(";", ",").split(",")) if part)
+
+
+def check_resolved(setting: str, text: str) -> None:
+    """Check that a value is not a reference to a secret, which Azure leaves in its place if it can't resolve it."""
+    if is_reference(text):
+        raise SettingInvalid(
+            f"{setting} is a reference to a secret that Azure has not resolved: check that the secret exists, and that "
+            "the app's identity may read it. The portal shows the reason beside the setting."
+        )
 
 
 def check_name(setting: str, name: str) -> None:

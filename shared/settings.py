@@ -16,6 +16,7 @@ from shared.secret import Secret
 from shared.setting_values import (
     check_connection_string,
     check_name,
+    check_resolved,
     check_result_queues,
     check_storage_urls,
     check_table_name,
@@ -31,6 +32,7 @@ LEASE_S = 90
 _ALL = {"*", "true", "1"}
 _NONE = {"", "false", "0"}
 _CHOICES = {"http_auth": ("key", "entra")}
+_STORAGE = ("JobStorage", *(f"JobStorage__{name}ServiceUri" for name in ("queue", "blob", "table")))
 _NAMES = ("jobs_queue", "results_queue", "callbacks_queue", "results_container", "templates_container")
 """Settings that name a queue or container."""
 _RANGES = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
@@ -72,6 +74,8 @@ class Settings:
     """Host suffixes that the endpoints of connections may have; empty: those of Azure and OpenAI."""
     allowed_scopes: tuple[str, ...] = ()
     """Scopes that connections may request Entra tokens for, besides those of AI services."""
+    allowed_entra_hosts: tuple[str, ...] = ()
+    """Hosts that the app's own Entra tokens may be sent to, besides those of Microsoft's AI services."""
     allow_local_endpoints: bool = False
     allow_private_endpoints: bool = False
 
@@ -169,6 +173,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises SettingInvalid, whose message names the setting and what is valid.
     """
     names = [field.name for field in fields(Settings) if field.name not in {"job_storage", "fault"}]
+    required = (*_STORAGE, *(name.upper() for name in names if name != "static_connection"))
+    for name in required:  # the static connection concerns its own jobs alone, which check it
+        check_resolved(name, environment.get(name, ""))
     values = {name: _read(environment, name) for name in names}
     settings = Settings(job_storage=_storage(environment), **values)
     _check(settings)

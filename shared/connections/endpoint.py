@@ -110,7 +110,7 @@ class Endpoint:
     deployment: str | None  # the one in the pasted URL
     api_version: str | None
     key_header: str  # "api-key", or "authorization", whose value is then "Bearer KEY"
-    scope: str | None  # of an Entra token; None if the API takes none
+    scope: str | None  # the usual one of an Entra token; None if the API takes no tokens
     host: str  # lower case, no port, no brackets
     is_version_explicit: bool = field(default=False, compare=False)  # the connection names the API version
 
@@ -154,13 +154,12 @@ def parse_endpoint(
     *,
     provider: str | None = None,
     api_version: str | None = None,
-    scope: str | None = None,
     api_key_prefix_is_openai: bool = False,
 ) -> Endpoint:
     """
     Parse a connection's `endpoint`. Raises ConnectionInvalid.
 
-    `provider`, `api_version` and `scope` are the connection's own members, and take precedence over the text.
+    `provider` and `api_version` are the connection's own members, and take precedence over the text.
     `api_key_prefix_is_openai`: its key begins with `sk-`, so the text may be empty. Whether the app may send requests
     to the host is not checked here; see `check_allowed`.
     """
@@ -184,7 +183,7 @@ def parse_endpoint(
         deployment=deployment,
         api_version=version or _DEFAULT_VERSIONS.get(style),
         key_header=family.key_header,
-        scope=scope or (_scope(style, suffix) if family.entra else None),
+        scope=_scope(style, suffix) if family.entra else None,
         host=host,
         is_version_explicit=version is not None,
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -19,7 +17,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.keyvault.secrets import KeyVaultSecret, SecretProperties
 from azure.keyvault.secrets.aio import SecretClient
 
-from shared.connections.store import StoredCredential
+from shared.connections.store import SecretInfo, StoredCredential
 from shared.connections.vault_policy import VaultPolicy
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.secret import Secret
@@ -30,6 +28,8 @@ CHANGE_TIMEOUT_S = 60.0
 """Seconds for a change. Deleting and recovering a secret take long."""
 LIST_TIMEOUT_S = 180.0
 """Seconds for a list, which reads the properties of all secrets of the vault. HTTP responses are due within 230 s."""
+MAX_TAGS = 15
+"""Tags that a secret may have."""
 _RETRY_S = 0.5
 _FORBIDDEN = 403
 _DISABLED_MESSAGE = "Operation get is not allowed on a disabled secret"
@@ -37,19 +37,6 @@ _DISABLED_MESSAGE = "Operation get is not allowed on a disabled secret"
 
 class VaultForbids(Exception):
     """Key Vault does not allow the app's identity to do this. The operator has to grant the role."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecretInfo:
-    """A connection's secret, without its value. A list has no versions."""
-
-    connection: str
-    enabled: bool
-    version: str = ""
-    not_before: datetime | None = None
-    expires_on: datetime | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class KeyVaultCredentials:
@@ -130,6 +117,11 @@ class KeyVaultCredentials:
                     await asyncio.sleep(_RETRY_S)
                 else:
                     return _info(written.properties, connection)
+
+    async def set_tags(self, customer: str, connection: str, version: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of one version, whichever is the newest by then. Raises VaultForbids, VaultUnavailable."""
+        async with _mapped_errors("change a secret", CHANGE_TIMEOUT_S):
+            await self._client.update_secret_properties(_name(customer, connection), version, tags=dict(tags))
 
     async def _recover(self, name: str) -> bool:
         """Recover the deleted secret. Return whether it is enabled."""
@@ -246,4 +238,5 @@ def _info(properties: SecretProperties, connection: str) -> SecretInfo:
         expires_on=properties.expires_on,
         created_at=properties.created_on,
         updated_at=properties.updated_on,
+        tags=properties.tags or {},
     )

@@ -7,7 +7,7 @@ The operator's static connection serves only customers who have no connection of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.connections.endpoint import Endpoint, parse_endpoint
+from shared.connections.entra_binding import check_bound
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.store import CredentialStore, StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
@@ -28,8 +29,9 @@ from shared.errors import (
     VaultUnavailable,
 )
 from shared.secret import Secret
+from shared.setting_values import check_resolved
 from shared.settings import Settings
-from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed, check_scope
+from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed, check_entra_endpoint, check_scope
 from shared.upstream.messages import Access, ApiKey, EntraAccess
 
 _Resolved = Connection | ConnectionFault | None
@@ -103,6 +105,16 @@ class Connections:
 
         Raises ConnectionDisabled, ConnectionInvalid.
         """
+        connection = self.open_unbound(secret, customer, name)
+        check_bound(connection, secret.tags)
+        return connection
+
+    def open_unbound(self, secret: StoredCredential, customer: str, name: str) -> Connection:
+        """
+        Return the connection that a secret describes, even if its tags don't allow it the app's identity.
+
+        To describe or bind it, never to use it. Raises ConnectionDisabled, ConnectionInvalid.
+        """
         if not secret.enabled:
             raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
         record = decode_connection(secret.value.reveal(), secret.tags)
@@ -129,6 +141,7 @@ class Connections:
         text = self._settings.static_connection
         if name != "default" or not text or not self._settings.allows_static(customer):
             raise ConnectionNotFound(f"Customer {customer} has no connection named {name}.")
+        check_resolved("STATIC_CONNECTION", text.reveal())
         try:
             return self._connect(decode_connection(text.reveal()), customer, name, "static", "static")
         except ConnectionInvalid as exc:
@@ -147,7 +160,6 @@ class Connections:
             record.endpoint,
             provider=record.provider,
             api_version=record.api_version,
-            scope=record.scope,
             api_key_prefix_is_openai=key.startswith("sk-"),
         )
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
@@ -158,7 +170,7 @@ class Connections:
             source=source,
             version=version,
             endpoint=endpoint,
-            access=_access(record, endpoint, key, self._settings.allowed_scopes),
+            access=_access(record, endpoint, key, self._settings),
             organization=record.organization,
             project=record.project,
             default_model=record.default_model,
@@ -173,15 +185,17 @@ def _copy(exc: ConnectionFault) -> ConnectionFault:
     return type(exc)(str(exc))  # an exception in a cache would keep and collect tracebacks
 
 
-def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, scopes: Sequence[str]) -> Access:
+def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, settings: Settings) -> Access:
     if record.auth == "api_key":
         return ApiKey(endpoint.key_header, Secret(key))
-    if endpoint.scope is None:
+    scope = record.scope or endpoint.scope
+    if scope is None:
         raise ConnectionInvalid(
             "The connection's `auth` can't be entra, because its endpoint takes no Entra tokens; it needs an `api_key`."
         )
-    check_scope(endpoint.scope, allowed=scopes)
-    return EntraAccess(endpoint.scope, record.tenant_id)
+    check_entra_endpoint(endpoint.base, allowed=settings.allowed_entra_hosts)
+    check_scope(scope, allowed=settings.allowed_scopes)
+    return EntraAccess(scope, record.tenant_id or None)
 
 
 def check_dates(secret: StoredCredential, customer: str, name: str, at: datetime) -> None:

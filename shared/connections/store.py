@@ -30,6 +30,20 @@ class StoredCredential:
         return not self.is_early(at) and (self.expires_on is None or at < self.expires_on)
 
 
+@dataclass(frozen=True, slots=True)
+class SecretInfo:
+    """A connection's secret, without its value. A list has no versions."""
+
+    connection: str
+    enabled: bool
+    version: str = ""
+    not_before: datetime | None = None
+    expires_on: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 class CredentialStore(Protocol):
     """Where customers' connections are kept. Key Vault is one; another is one class with this method."""
 

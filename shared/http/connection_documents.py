@@ -9,9 +9,9 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.connections.endpoint_url import encode_segment
-from shared.connections.key_vault import SecretInfo
+from shared.connections.entra_binding import check_bound
 from shared.connections.resolver import Connections, check_dates
-from shared.connections.store import StoredCredential
+from shared.connections.store import SecretInfo, StoredCredential
 from shared.contract.documents import ConnectionDocument, ConnectionSettings
 from shared.contract.result import ErrorBody
 from shared.errors import ConnectionFault
@@ -21,10 +21,12 @@ from shared.upstream.messages import EntraAccess
 def describe_stored(
     connections: Connections, customer: str, facts: SecretInfo, credential: StoredCredential
 ) -> ConnectionDocument:
-    """A stored connection with its settings, or with the error that a job would end with."""
+    """A stored connection with its settings, if they are valid, and with the error that a job would end with."""
     settings, error = None, None
     try:
-        settings = _settings(connections.open(credential, customer, facts.connection))
+        connection = connections.open_unbound(credential, customer, facts.connection)
+        settings = _settings(connection)
+        check_bound(connection, credential.tags)
         check_dates(credential, customer, facts.connection, now())
     except ConnectionFault as exc:
         error = _error(exc)

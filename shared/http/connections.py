@@ -6,6 +6,7 @@ A connection is decoded and checked before it is stored, in the same way as when
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -13,6 +14,8 @@ from urllib.parse import quote
 import msgspec
 
 from shared.clock import now
+from shared.connections.connection import Connection
+from shared.connections.entra_binding import kept_tags
 from shared.connections.key_vault import KeyVaultCredentials, VaultForbids
 from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import Connections, check_dates
@@ -55,21 +58,21 @@ class ConnectionsResource:
         """`PUT …/connections/{name}`: store a new version; 201 if the connection is new, 412 for a precondition."""
         customer, name = _names_to_write(request, caller)
         value = _read_record(request)
-        candidate = StoredCredential(value, "")
-        self.connections.open(candidate, customer, name)
+        connection = self.connections.open_unbound(StoredCredential(value, ""), customer, name)
         vault = self._vault()
         try:
             stored = await vault.get_with_info(customer, name)
             current = None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])
             _check_preconditions(request, current)
-            facts = await vault.put(customer, name, value)
+            tags = self._kept_tags(stored[0], connection) if stored else {}
+            facts = await vault.put(customer, name, value, tags=tags)
         except ConnectionDisabled as exc:  # who disabled it did so for callers of this route, too
             raise ConnectionDisabled(f"{exc} It has to be enabled in Key Vault first.") from None
         except VaultForbids as exc:
             raise _forbidden(exc) from None
         self.connections.forget(customer, name)
         log.info("%s customer=%s connection=%s version=%s", CONNECTION_SAVED, customer, name, facts.version)
-        document = describe_stored(self.connections, customer, facts, candidate)
+        document = describe_stored(self.connections, customer, facts, StoredCredential(value, "", tags=tags))
         if current is None:
             path = f"{API_PREFIX}/customers/{quote(customer)}/connections/{quote(name)}"
             return json_response(document, status=201, headers={"Location": path})
@@ -144,6 +147,12 @@ class ConnectionsResource:
             return describe_disabled(customer, name, exc)
         return None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])
 
+    def _kept_tags(self, old: StoredCredential, after: Connection) -> dict[str, str]:
+        before = None
+        with contextlib.suppress(ConnectionFault):
+            before = self.connections.open(old, after.customer, after.name)
+        return kept_tags(old, before, after)
+
     def _vault(self) -> KeyVaultCredentials:
         if self.vault is None:
             raise Problem(503, "unavailable", "The app has no Key Vault: its setting KEY_VAULT_URL is not set.")
@@ -157,7 +166,7 @@ def _read_record(request: Request) -> Secret:
         raise Problem(413, "too_large", message)
     check_body(request)
     try:
-        text = request.body.decode()
+        text = request.body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise invalid_request("The body is not valid UTF-8.") from None
     if not text.lstrip().startswith("{"):  # as a secret's value, it would be a bare key

@@ -27,6 +27,12 @@ DEFAULT_ALLOWED_SUFFIXES: tuple[str, ...] = (
     "api.openai.com",
 )
 
+# Where the app's own Entra token may go: Microsoft's servers, whoever the resource there belongs to. A test compares
+# this with the hosts that `connections.endpoint` recognizes.
+ENTRA_SUFFIXES: tuple[str, ...] = tuple(
+    suffix for suffix in DEFAULT_ALLOWED_SUFFIXES if suffix not in ("api.cognitive.microsoft.com", "api.openai.com")
+)
+
 # The scopes that the app may request an Entra token for. The token is the app's own, and valid at every resource of
 # its audience: a token for the vault or for Storage, sent to an endpoint that a secret names, would expose every
 # customer to that endpoint.
@@ -93,6 +99,43 @@ def check_scope(scope: str, *, allowed: Sequence[str]) -> None:
         raise ConnectionInvalid(
             "The connection's `scope` must be that of an AI service, or be listed in the app setting ALLOWED_SCOPES."
         )
+
+
+def check_entra_endpoint(url: str, *, allowed: Sequence[str]) -> None:
+    """
+    Check that the app's own token may be sent to `url`, which `check_allowed` allows: an allowed suffix is enough for
+    a customer's key, which is the customer's own, but not for the token.
+
+    The host must be one of Microsoft's AI services or one of `allowed`, on port 443, or on this machine. Raises
+    ConnectionInvalid.
+    """
+    match = _URL.fullmatch(url)
+    host = normalize_host(match["host"]) if match else ""
+    if _is_loopback(host):
+        return
+    if match and match["port"] not in (None, "443"):
+        raise ConnectionInvalid("With `auth` entra, the `endpoint` must be on port 443: leave the port out.")
+    if not is_entra_host(host, allowed=allowed):
+        raise ConnectionInvalid(
+            "With `auth` entra, the `endpoint` must have a host of Microsoft's AI services, or one that the app "
+            "setting ALLOWED_ENTRA_HOSTS names in full."
+        )
+
+
+def is_entra_host(host: str, *, allowed: Sequence[str]) -> bool:
+    """Whether a host, in lower case, is one of Microsoft's AI services, or one of `allowed`."""
+    return any(host.endswith(f".{suffix}") for suffix in ENTRA_SUFFIXES) or host in map(normalize_host, allowed)
+
+
+def normalize_host(text: str) -> str:
+    """Return a host as somebody wrote it in lower case, as IDNA, without the port 443 and a dot at its end."""
+    host = text.strip().lower().removesuffix(":443").rstrip(".")
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host
 
 
 def _is_loopback(host: str) -> bool:

@@ -64,11 +64,15 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
         if "poison retry" in line:
             body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
             await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
+        if "customers bind" in line:
+            record = '{"endpoint": "https://contoso-ai.openai.azure.com", "auth": "entra"}'
+            harness.put_secret(f"ai--{newcomer.name}--keyless", record)
         words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{harness.endpoint.url}/openai/v1")
         words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
         async with worker(harness):
-            result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else "")
+            typed = (cli.directory / stdin).read_text() if stdin else newcomer.name
+            result = await cli.run(words, stdin=typed)
 
         assert (0, "") == (result.code, result.err), line
         assert {_shape(shown) for shown in expected} <= {_shape(printed) for printed in result.out.splitlines()}

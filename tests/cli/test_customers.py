@@ -64,11 +64,74 @@ async def test_invalid_connection_is_not_stored(cli: CliRunner, newcomer: Custom
 
 async def test_connection_without_a_key_is_not_tested(cli: CliRunner, newcomer: Customer):
     """With `entra` no key is read, and there is no test: it would use the operator's login."""
-    line = f"customers add {newcomer.name} --auth entra --endpoint https://x.openai.azure.com/openai/v1"
+    line = f"customers add {newcomer.name} --auth entra --endpoint https://{newcomer.name}.openai.azure.com"
 
     await cli.expect(line, out="is not tested", stdin="something")
 
     assert {"endpoint", "auth"} == set(json.loads(stored(newcomer) or ""))
+
+
+def tags_of(customer: Customer) -> dict[str, str]:
+    """The tags of a customer's default connection."""
+    return customer.harness.vault.secrets.live[f"ai--{customer.name}--default"].versions[-1].tags
+
+
+@pytest.mark.parametrize(
+    ("options", "tags"),
+    [
+        ("", {}),
+        ("--scope https://ai.azure.com/.default", {}),
+        ("--tenant-id Contoso.com", {"entra_tenant": "contoso.com"}),
+        (
+            "--scope https://cognitiveservices.azure.com/.default",
+            {"entra_scope": "https://cognitiveservices.azure.com/.default"},
+        ),
+    ],
+)
+async def test_operators_connection_without_a_key_is_bound(
+    cli: CliRunner, newcomer: Customer, options: str, tags: dict[str, str]
+):
+    """`add` sets the tags that allow the app's identity for this endpoint; `--replace` keeps the owner's own tags."""
+    host = f"{newcomer.name}.openai.azure.com"
+    line = f"customers add {newcomer.name} --auth entra --endpoint https://{host.upper()}/openai/v1 {options}"
+    cli.harness.put_secret(f"ai--{newcomer.name}--default", "x", tags={"Team": "blue", "Entra_Host": "y"})
+
+    await cli.expect(f"{line} --replace", out=f"use the app's identity for {host}")
+
+    assert {"Team": "blue", "entra_host": host} | tags == tags_of(newcomer)
+    assert (await cli.harness.services.connections.resolve(newcomer.name, "default")).access
+
+
+async def test_connection_is_bound_after_a_confirmation(cli: CliRunner, newcomer: Customer):
+    """`bind` shows host, scope and tenant, and changes the tags of that version alone once the id is typed."""
+    host = f"{newcomer.name}.openai.azure.com"
+    value = json.dumps({"endpoint": f"https://{host}", "auth": "entra", "tenant_id": "contoso.com"})
+    cli.harness.put_secret(f"ai--{newcomer.name}--default", value, tags={"Team": "blue", "ENTRA_HOST": "y"})
+    line = f"customers bind {newcomer.name}"
+
+    await cli.expect(line, 1, out=f"{host}, the usual scope, contoso.com", stdin="no\n")
+    assert {"Team": "blue", "ENTRA_HOST": "y"} == tags_of(newcomer)
+    assert "bind" in (await cli.expect(f"customers list {newcomer.name}")).text
+    await cli.expect(line, stdin=f"{newcomer.name}\n")
+
+    assert {"Team": "blue", "entra_host": host, "entra_tenant": "contoso.com"} == tags_of(newcomer)
+    assert "bind" not in (await cli.expect(f"customers list {newcomer.name}")).text
+    assert 1 == len(cli.harness.vault.secrets.live[f"ai--{newcomer.name}--default"].versions)
+    await cli.expect(f"{line} --yes")
+
+
+async def test_what_can_not_be_bound_is_named(cli: CliRunner, customer: Customer):
+    """A missing connection, one with a key, one for a stranger's host, and a secret full of tags."""
+    cli.harness.connect(customer, "stranger", endpoint="https://ai.contoso.com", auth="entra")
+    tags = {f"t{number}": "x" for number in range(15)}
+    value = json.dumps({"endpoint": "https://x.openai.azure.com", "auth": "entra"})
+    cli.harness.put_secret(f"ai--{customer.name}--full", value, tags=tags)
+    line = f"customers bind {customer.name} --yes"
+
+    await cli.expect(f"{line} --connection none", 1, err="no connection named none")
+    await cli.expect(line, 1, err="has a key")
+    await cli.expect(f"{line} --connection stranger", 1, err="ALLOWED_E")
+    await cli.expect(f"{line} --connection full", 1, err="16 tags")
 
 
 async def test_existing_connection_needs_replace(cli: CliRunner, customer: Customer):

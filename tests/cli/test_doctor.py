@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from datetime import timedelta
 from typing import NoReturn
@@ -13,7 +14,7 @@ from aijobs import doctor
 from local.vault.secret_store import VaultError
 from shared import clock
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
-from tests.support.harness import Harness
+from tests.support.harness import Customer, Harness
 
 
 def finding(result: CliResult, check: str) -> str:
@@ -60,6 +61,17 @@ async def count_messages(harness: Harness) -> list[int]:
         ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "a,b"}, "static connection ok", "openai"),
         ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "true"}, "static connection warning", "every"),
         ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "static connection error", "malformed"),
+        (
+            {
+                "STATIC_CONNECTION": '{"endpoint": "https://x.openai.azure.com", "auth": "entra"}',
+                "ALLOW_STATIC_CONNECTION": "a",
+            },
+            "static connection ok",
+            "app's identity for x.openai.azure.com",
+        ),
+        ({"ALLOWED_ENDPOINT_SUFFIXES": "com"}, "ALLOWED_ENDPOINT_SUFFIXES error com:", "anybody"),
+        ({"ALLOWED_SCOPES": "https://vault.azure.net/.default"}, "ALLOWED_SCOPES error https", "opens the app's own"),
+        ({"ALLOWED_ENTRA_HOSTS": "*.contoso.com"}, "ALLOWED_ENTRA_HOSTS error *.contoso.com:", "not a host"),
     ],
 )
 async def test_settings_are_checked(cli: CliRunner, settings: dict[str, str], verdict: str, message: str):
@@ -69,11 +81,33 @@ async def test_settings_are_checked(cli: CliRunner, settings: dict[str, str], ve
     """
     result = await cli.with_settings(**settings).run("doctor")
 
-    check = verdict.rpartition(" ")[0]
+    check = re.split(" (?:ok|warning|error)", verdict)[0]
     assert finding(result, check).startswith(verdict)
     assert message in result.text
     assert "THE-KEY" not in result.text
     assert int("error" in verdict) == result.code
+
+
+async def test_uses_of_the_identity_are_listed(cli: CliRunner, newcomer: Customer):
+    """Each binding has a row with its host; one that two customers share, or that can't work, is named as such."""
+    customers = [newcomer, *(cli.harness.customer(connection=None) for _ in range(3))]
+    hosts = ["own.openai.azure.com", *["shared.openai.azure.com"] * 2, "ai.example.com"]
+    secrets = {
+        f"ai--{each.name}--default": {"Entra_Host": host, "entra_tenant": "contoso.com"}
+        for each, host in zip(customers, hosts, strict=True)
+    } | {f"ai--{newcomer.name}--odd": {"entra_host": "a", "Entra_Host": "b"}}
+    for name, tags in secrets.items():
+        cli.harness.put_secret(name, "x", tags=tags)
+
+    result = await cli.expect("doctor", 1, out="ALLOWED_ENTRA_HOSTS")
+    for name in secrets:
+        cli.harness.vault.secrets.delete(name)
+
+    rows = [finding(result, f"identity: {each.name}/default") for each in customers]
+    assert ["ok", "warning", "warning", "error"] == [row.split()[2] for row in rows]
+    assert "own.openai.azure.com, the usual scope, contoso.com" in rows[0]
+    assert f"So may {customers[2].name}" in rows[1]
+    assert "twice" in finding(result, f"identity: {newcomer.name}/odd")
 
 
 async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):

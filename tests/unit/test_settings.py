@@ -32,6 +32,7 @@ NAMES = {
     "entra_client_id": ("", "e", "e"),
     "static_connection": (Secret(""), '{"api_key": "MARK"}', Secret('{"api_key": "MARK"}')),
     "allow_static_connection": ("", "acme", "acme"),
+    "allowed_entra_hosts": ((), "ai.contoso.com; x.example", ("ai.contoso.com", "x.example")),
     "allowed_endpoint_suffixes": ((), "contoso.com, openai.azure.com;", ("contoso.com", "openai.azure.com")),
     "allow_local_endpoints": (False, "true", True),
     "allow_private_endpoints": (False, "1", True),
@@ -79,6 +80,24 @@ def test_storage_is_a_connection_string_or_urls(environment: dict[str, str], acc
 def test_flags_are_read(name: str, text: str, flag: bool):
     """The usual words for yes and no set a flag, in any case."""
     assert flag == getattr(read(**{name: text}), name.lower())
+
+
+REFERENCE = "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/MARK)"
+
+
+@pytest.mark.parametrize("name", ["JobStorage", *URIS, *(name.upper() for name in NAMES)])
+def test_a_reference_that_azure_did_not_resolve_is_named(name: str):
+    """A setting that is still a reference is refused by its name; only the static connection's own jobs wait for it."""
+    if name in ("STATIC_CONNECTION", "POISON_QUEUE"):
+        assert read(**{name: REFERENCE})
+        return
+
+    with pytest.raises(
+        SettingInvalid, match=f"{name} is a reference to a secret that Azure has not resolved"
+    ) as raised:
+        read(**{name: f" {REFERENCE.lower()}"})
+
+    assert "mark" not in str(raised.value)
 
 
 INCOMPLETE = (

@@ -36,9 +36,11 @@ ENDPOINTS = [
 
 @pytest.mark.parametrize("record", ENDPOINTS, ids=str)
 async def test_settings_can_be_put_as_they_are_shown(newcomer: Customer, record: dict[str, Any]):
-    """What GET shows, with the key added, is an equivalent connection."""
+    """What GET shows, with the key added, is an equivalent connection; one without a key stays bound."""
     record = {"api_key": KEY, "default_model": "m"} | record
     created = await call(newcomer, "PUT", json_body=record)
+    tags = {"entra_host": "r.openai.azure.com", "entra_tenant": "contoso.com"}
+    newcomer.harness.vault.secrets.update(f"ai--{newcomer.name}--default", "", {"tags": tags})
     document = await call(newcomer, "GET")
     keyless = {name: value for name, value in record.items() if name == "api_key" and record.get("auth") != "entra"}
     again = await call(newcomer, "PUT", json_body=document.json["settings"] | keyless)

@@ -6,7 +6,7 @@ import pytest
 
 from shared.connections.endpoint import _PROVIDER_HOSTS, Endpoint, parse_endpoint
 from shared.errors import ConnectionInvalid
-from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, ENTRA_SUFFIXES, check_allowed
 
 GA = "2024-10-21"
 MODELS = "2024-05-01-preview"
@@ -125,10 +125,7 @@ def test_every_shape_is_parsed_however_it_was_pasted(row):
 
 @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
 def test_members_of_the_connection_take_precedence(row):
-    """
-    The API version in a pasted query replaces the default, and the connection's own replaces both. Its own Entra scope
-    replaces the default, also for an API without one.
-    """
+    """The API version in a pasted query replaces the default, and the connection's own replaces both."""
     pasted, own_provider, *_, chat = row
     text = f"{pasted}/chat/completions?api-version=2025-04-01-preview"
 
@@ -138,8 +135,6 @@ def test_members_of_the_connection_take_precedence(row):
     bare = chat.partition("?")[0]
     assert f"{bare}?api-version=2025-04-01-preview" == with_version.url("chat/completions", "m")
     assert f"{bare}?api-version=preview" == overridden.url("chat/completions", "m")
-
-    assert parse_endpoint(pasted, provider=own_provider, scope="api://gw/.default").scope == "api://gw/.default"
 
 
 @pytest.mark.parametrize("text", [None, "", "  ", '""'])
@@ -340,6 +335,11 @@ def test_invalid_api_version_of_the_connection_is_refused():
 def test_provider_hosts_are_those_allowed_by_default():
     """Every host that identifies its provider is on the default allow-list, and no other is."""
     assert sorted(_PROVIDER_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
+
+
+def test_tokens_go_only_to_provider_hosts_that_take_them():
+    """The hosts that may get the app's own token are exactly Microsoft's AI services that take Entra tokens."""
+    assert sorted(suffix for suffix, family in _PROVIDER_HOSTS.items() if family.entra) == sorted(ENTRA_SUFFIXES)
 
 
 LOCAL = [

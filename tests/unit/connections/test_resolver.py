@@ -23,6 +23,7 @@ from shared.errors import (
     ConnectionInvalid,
     ConnectionNotFound,
     InvalidJob,
+    SettingInvalid,
 )
 from shared.secret import Secret
 from shared.upstream.messages import Access, ApiKey, EntraAccess
@@ -81,7 +82,7 @@ TAGS = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2",
         ("sk-long", {}, "https://api.openai.com/v1", ApiKey("authorization", Secret("sk-long")), None, 16),
         (
             json.dumps({"endpoint": ENDPOINT, "auth": "entra", "tenant_id": "contoso.onmicrosoft.com"}),
-            {},
+            {"entra_host": "contoso.openai.azure.com", "entra_tenant": "contoso.onmicrosoft.com"},
             ENDPOINT,
             EntraAccess("https://ai.azure.com/.default", "contoso.onmicrosoft.com"),
             None,
@@ -102,7 +103,7 @@ async def test_the_forms_of_a_secret(
 ) -> None:
     """
     A secret that is only the key, as rotation functions write it, has its settings in its tags; a key that begins with
-    `sk-` needs none; with `auth` entra there is a scope and the customer's tenant, without a key.
+    `sk-` needs none; with `auth` entra, as its tags allow, there is a scope and the customer's tenant, without a key.
     """
     store.put("contoso", value=value, tags=tags)
 
@@ -243,6 +244,19 @@ async def test_the_operators_account_has_bounds(
     use(own)
     with pytest.raises(InvalidJob, match=re.escape(reason)) if reason else nullcontext():
         use(connection)
+
+
+async def test_jobs_wait_for_a_static_connection_that_azure_did_not_resolve(
+    store: MemoryCredentials, clock: ManualClock
+) -> None:
+    """The reference itself is never taken for a key: its jobs wait for the setting, and no other customer's do."""
+    text = "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/operators)"
+    connections = Connections(settings(STATIC_CONNECTION=text, ALLOW_STATIC_CONNECTION="*"), store, clock=clock)
+    store.put("contoso")
+
+    with pytest.raises(SettingInvalid, match="STATIC_CONNECTION is a reference"):
+        await connections.resolve("fabrikam", "default")
+    assert KEY == key_of(await connections.resolve("contoso", "default"))
 
 
 async def test_a_customers_own_connection_replaces_the_static_one(store: MemoryCredentials, clock: ManualClock) -> None:
