@@ -16,7 +16,9 @@ from openapi.shared_parts import (
     NO_CONNECTION,
     NO_CUSTOMER,
     NOT_MODIFIED,
+    RETRIABLE,
     TOO_LARGE,
+    TOO_MANY,
 )
 from shared.contract.connection import ConnectionRecord
 from shared.contract.documents import ConnectionDocument, ConnectionList, ConnectionTest, ConnectionTestRequest
@@ -31,8 +33,9 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
             200: Response("The connections.", {JSON: ConnectionList}, ("ETag",), example=examples.CONNECTIONS),
             304: NOT_MODIFIED,
         },
-        {404: NO_CUSTOMER},
+        {404: NO_CUSTOMER, 429: TOO_MANY},
         (IF_NONE_MATCH,),
+        retriable=RETRIABLE,
     ),
     "put_connection": Operation(
         "Stores a new version of the whole connection, which the next job uses. No response ever contains the key.",
@@ -53,10 +56,12 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
             415: COMPRESSED,
             422: "`connection_invalid`: no job could use the connection; `detail` says why. "
             "`connection_disabled`: the connection is disabled in Key Vault.",
+            429: TOO_MANY,
         },
         parameters=(IF_MATCH, IF_ABSENT),
         body=ConnectionRecord,
         body_example=examples.CONNECTION_RECORD,
+        retriable=RETRIABLE,
     ),
     "read_connection": Operation(
         "Returns the connection's settings as the app reads them, and in `error` what a job would now end with.",
@@ -64,14 +69,16 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
             200: Response("The connection.", {JSON: ConnectionDocument}, ("ETag",), example=examples.CONNECTION),
             304: NOT_MODIFIED,
         },
-        {404: NO_CONNECTION},
+        {404: NO_CONNECTION, 429: TOO_MANY},
         (IF_NONE_MATCH,),
+        retriable=RETRIABLE,
     ),
     "delete_connection": Operation(
         "Deletes the connection. It can be recovered for as long as the vault's retention of deleted secrets lasts.",
         {204: Response("The connection is deleted.")},
-        {400: BAD_NAME, 404: NO_CONNECTION, 412: _CHANGED},
+        {400: BAD_NAME, 404: NO_CONNECTION, 412: _CHANGED, 429: TOO_MANY},
         parameters=(IF_MATCH, IF_ABSENT),
+        retriable=RETRIABLE,
     ),
     "test_connection": Operation(
         "Makes one cheap call without retries: one token from the model, or the list of models if no model is known.",
@@ -82,7 +89,9 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
             404: NO_CONNECTION,
             413: TOO_LARGE,
             415: COMPRESSED,
+            429: TOO_MANY,
         },
+        retriable=RETRIABLE,
         body=ConnectionTestRequest,
         body_required=False,
         body_example={"model": "gpt-4o"},

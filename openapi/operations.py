@@ -13,7 +13,7 @@ from openapi import examples
 from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
 from openapi.operation import Operation, Parameter, Response
-from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
+from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, RETRIABLE, TOO_MANY
 from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS
 from shared.contract.documents import Statement
 from shared.http.usage import CSV
@@ -38,6 +38,7 @@ OPERATIONS: Mapping[str, Operation] = {
             400: BAD_QUERY,
             404: NO_CUSTOMER,
             406: "`not_acceptable`: `Accept` allows neither JSON nor CSV.",
+            429: TOO_MANY,
         },
         (
             Parameter(
@@ -56,6 +57,7 @@ OPERATIONS: Mapping[str, Operation] = {
             IF_NONE_MATCH,
         ),
         query_example="month=2026-11&by=model",
+        retriable=RETRIABLE,
     ),
     **CONNECTION_OPERATIONS,
     "openapi": Operation(

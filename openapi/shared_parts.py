@@ -42,5 +42,8 @@ BAD_QUERY = "`invalid_request`: a query parameter is invalid."
 BAD_NAME = "`invalid_request`: a name in the path is invalid."
 NO_CUSTOMER = "`not_found`: no customer can have this id, or the token is tied to another customer."
 NO_CONNECTION = "`not_found`: the customer has no such connection in Key Vault."
+TOO_MANY = "`rate_limited`: the customer has its share of such requests in flight: repeat this one after `Retry-After`."
+RETRIABLE = frozenset({429, 503})
+"""The errors with `Retry-After` of an operation that has TOO_MANY."""
 TOO_LARGE = f"`too_large`: the body is larger than {MAX_BODY_BYTES} bytes."
 COMPRESSED = "`unsupported_media_type`: the body is compressed, or its `Content-Type` is missing or not JSON."

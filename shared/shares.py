@@ -70,14 +70,14 @@ class Shares:
             raise
 
     @contextmanager
-    def tried(self, customer: str) -> Iterator[bool]:
-        """Take one for the block if there is room; the value is whether there was."""
-        is_taken = self.take(customer)
+    def tried(self, customer: str, amount: int = 1) -> Iterator[bool]:
+        """Take so much for the block if there is room; the value is whether there was."""
+        is_taken = self.take(customer, amount)
         try:
             yield is_taken
         finally:
             if is_taken:
-                self.give_back(customer)
+                self.give_back(customer, amount)
 
     def _grant(self) -> None:
         for turn in tuple(self._waiting):

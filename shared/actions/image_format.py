@@ -8,6 +8,9 @@ from dataclasses import dataclass
 # Reads PNG, JPEG, GIF and the three forms of WebP. It takes 6 ms to import, so only jobs with images import it.
 import imagesize  # type: ignore[import-untyped]  # annotated, but not marked as typed
 
+MAX_HEADER_BYTES = 256 * 1024
+"""The size is looked for in so many bytes. A JPEG's can stand behind long metadata, and a hostile one's anywhere."""
+
 # The signatures of the WHATWG's "MIME Sniffing" standard, section 6.1.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", 0, "image/png", "png"),
@@ -39,7 +42,7 @@ def inspect_image(data: bytes) -> ImageInfo:
 def _measure(data: bytes) -> tuple[int, int] | tuple[None, None]:
     try:
         # The size of the stored pixels; a viewer may rotate them.
-        width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
+        width, height = imagesize.get(io.BytesIO(data[:MAX_HEADER_BYTES]), exif_rotation=False)
     except Exception:  # noqa: BLE001  # the library doesn't document what it raises for a broken file
         return None, None
     return (width, height) if width > 0 and height > 0 else (None, None)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,6 +22,7 @@ from shared.http.conditional import with_etag
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, read_number, read_wait
+from shared.http.shares import MAX_WAITS
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.outputs import Outputs
@@ -30,6 +31,7 @@ from shared.jobs.records import JobRecord
 from shared.jobs.schedule import Schedule
 from shared.jobs.status import document_of, job_path
 from shared.jobs.submission import Submissions
+from shared.shares import Shares
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
@@ -49,6 +51,8 @@ class JobsResource:
     outputs: Outputs
     submissions: Submissions
     schedule: Schedule
+    waits: Shares = field(default_factory=lambda: Shares(MAX_WAITS))
+    """Beyond its customer's share, a request is not kept waiting: `Prefer` is no demand."""
 
     async def submit(self, request: Request, caller: Caller) -> Response:
         """`POST /jobs`: 202 with the status document, or 200 with the result if it is waited for and ready."""
@@ -76,8 +80,9 @@ class JobsResource:
             record = await self.submissions.submit(job)
         if wait_s is not None:
             # The job is accepted by now. An error would make a caller without a job id of its own submit it again.
-            with contextlib.suppress(RetryLater):
-                record = await self._wait(record, wait_s)
+            with contextlib.suppress(RetryLater), self.waits.tried(job.customer) as is_waited_for:
+                if is_waited_for:
+                    record = await self._wait(record, wait_s)
                 if record.result_body is not None:
                     return await self._result(record, record.result_body, {"Preference-Applied": f"wait={wait_s:g}"})
         headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}

@@ -11,9 +11,11 @@ from shared.http.app import Handler, HttpApp
 from shared.http.connections import ConnectionsResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
+from shared.http.shares import LIST_WEIGHT, MAX_STATEMENTS, MAX_TRIALS, MAX_VAULT_REQUESTS, within_share
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
+from shared.shares import Shares
 from shared.storage.base import Blobs, Table
 from shared.webhooks.signing import Signing
 
@@ -54,6 +56,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     connections = ConnectionsResource(services.connections, services.vault, probe)
     usage = UsageResource(Statements(table))
     documentation = DocumentationResource()
+    vault_requests = Shares(MAX_VAULT_REQUESTS)
     handlers: dict[str, Handler] = {
         "submit_job": jobs.submit,
         "read_job": jobs.read,
@@ -61,12 +64,12 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "cancel_job": jobs.cancel,
         "list_jobs": jobs.list,
         "receive_webhook": webhooks.receive,
-        "read_usage": usage.read,
-        "list_connections": connections.list,
-        "put_connection": connections.put,
-        "read_connection": connections.read,
-        "delete_connection": connections.delete,
-        "test_connection": connections.test,
+        "read_usage": within_share(usage.read, Shares(MAX_STATEMENTS)),
+        "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),
+        "put_connection": within_share(connections.put, vault_requests),
+        "read_connection": within_share(connections.read, vault_requests),
+        "delete_connection": within_share(connections.delete, vault_requests),
+        "test_connection": within_share(connections.test, Shares(MAX_TRIALS)),
         "openapi": documentation.openapi,
         "docs": documentation.page,
     }

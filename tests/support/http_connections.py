@@ -45,4 +45,4 @@ async def run_test(customer: Customer, name: str = "default", **request: Any) ->
 def resource(harness: Harness) -> ConnectionsResource:
     """The resource that handles the routes of connections."""
     handler: Any = harness.services.http.handlers["put_connection"]
-    return handler.__self__
+    return handler.__wrapped__.__self__

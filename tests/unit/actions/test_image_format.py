@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import imagesize
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.actions.image_format import ImageInfo, inspect_image
+from shared.actions.image_format import MAX_HEADER_BYTES, ImageInfo, inspect_image
 from tests.support.image_samples import GIF, JPEG, PNG, WEBP_EXTENDED, WEBP_LOSSLESS, WEBP_LOSSY
 
 
@@ -44,6 +46,25 @@ def test_broken_images_raise_nothing(image: bytes, length: int, rest: bytes):
     info = inspect_image(image[:length] + rest)
 
     assert (info.width is None) == (info.height is None)
+
+
+def test_only_the_beginning_is_searched(monkeypatch: pytest.MonkeyPatch):
+    """The size is read from the first 256 KiB, however large the image is; one whose size stands behind has none."""
+    lengths = list[int]()
+    get = imagesize.get
+
+    def observe(stream: io.BytesIO, **options: Any) -> Any:
+        lengths.append(len(stream.getvalue()))
+        return get(stream, **options)
+
+    monkeypatch.setattr("imagesize.get", observe)
+    segment = b"\xff\xe1\xff\xff" + bytes(0xFFFD)
+    hidden = JPEG[:2] + segment * 5 + JPEG[2:]
+
+    assert ImageInfo("image/png", "png", 5, 3) == inspect_image(PNG + bytes(64 * 1024 * 1024))
+    assert ImageInfo("image/jpeg", "jpeg", 640, 480) == inspect_image(JPEG[:2] + segment * 3 + JPEG[2:])
+    assert ImageInfo("image/jpeg", "jpeg") == inspect_image(hidden)
+    assert max(lengths) == MAX_HEADER_BYTES == 256 * 1024
 
 
 def test_error_of_the_library_leaves_the_size_unknown(monkeypatch: pytest.MonkeyPatch):
