@@ -22,11 +22,9 @@ from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import JOBS_WOKEN
 from shared.jobs.records import State, job_id_of, job_key
-from shared.storage.base import Queues, Row, RowChanged, RowExists, Table
+from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, RowExists, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
-MAX_HIDDEN_S = 120.0
-"""The longest wait as a hidden message."""
 PARTITIONS = tuple(f"~schedule-{number}" for number in range(4))
 """No customer's id begins so. All entries of a customer are in one partition."""
 SEND_S = 45.0
@@ -57,6 +55,14 @@ class Schedule:
             await self.add(customer, job_id, now() + timedelta(seconds=delay_s), message, waits=waits)
         else:
             await self.queues.send(self._queue(waits), message, delay_s=delay_s)
+
+    async def send_at(self, customer: str, job_id: str, message: bytes, *, due_at: datetime) -> None:
+        """As `send`, at a time. Repeating it leaves one entry."""
+        delay_s = max((due_at - now()).total_seconds(), 0)
+        if delay_s > MAX_HIDDEN_S:
+            await self.add(customer, job_id, due_at, message)
+        else:
+            await self.queues.send(self.jobs_queue, message, delay_s=delay_s)
 
     async def add(
         self, customer: str, job_id: str, due_at: datetime, message: bytes, *, waits: Waiting = "job"

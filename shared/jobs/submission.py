@@ -6,7 +6,6 @@ accepted, and submitting it again doubles nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from shared.clock import now
 from shared.contract.job import Job
@@ -40,32 +39,26 @@ class Submissions:
         """
         submitted_at, traceparent = now(), self.telemetry.job_submitted(job)
         record = await self.ledger.submit(job, fingerprint=fingerprint(job), submitted_at=submitted_at)
-        if record.state == "cancelled":  # it ends at once
-            await self._send(job, record, traceparent, wait_s=0)
-        if record.state == "queued":
-            await self._send(job, record, traceparent, wait_s=_wait_s(job, record.submitted_at))
+        if record.state in {"queued", "cancelled"}:
+            await self._send(job, record, traceparent)
         return record
 
     async def hold_back(self, job: Job, delivery: Delivery) -> bool:
         """Have a job from the queue wait if its `run_at` is to come. Return whether it waits."""
-        wait_s = _wait_s(job, delivery.submitted_at)
-        if not wait_s:
+        if starts_at(job, delivery.submitted_at) <= now():
             return False
         record = await self.ledger.submit(job, fingerprint=fingerprint(job), submitted_at=delivery.submitted_at)
         if record.state != "queued":  # it was cancelled, so it ends at once
             return False
-        await self._send(job, record, delivery.traceparent, wait_s)
+        await self._send(job, record, delivery.traceparent)
         return True
 
     async def find(self, job: Job) -> JobRecord | None:
         """Return the record of the job, if it exists."""
         return await self.queries.get_same(job.customer, job.id, fingerprint(job))
 
-    async def _send(self, job: Job, record: JobRecord, traceparent: str | None, wait_s: float) -> None:
+    async def _send(self, job: Job, record: JobRecord, traceparent: str | None) -> None:
         body = await self.outputs.message_of(job, submitted_at=record.submitted_at, traceparent=traceparent)
-        await self.schedule.send(job.customer, job.id, body, delay_s=wait_s)
-
-
-def _wait_s(job: Job, submitted_at: datetime) -> float:
-    """Return the seconds until the job may start."""
-    return max((starts_at(job, submitted_at) - now()).total_seconds(), 0)
+        # A cancelled job ends at once.
+        due_at = starts_at(job, record.submitted_at) if record.state == "queued" else record.submitted_at
+        await self.schedule.send_at(job.customer, job.id, body, due_at=due_at)

@@ -173,8 +173,12 @@ class Blobs(Protocol):
         """Delete the blob and its snapshots. A blob that is gone is no error."""
 
 
+MAX_HIDDEN_S = 120.0
+"""The longest delay of a message: the host scales by hidden messages, too (docs/scale.md)."""
+
+
 class Queues(Protocol):
     """Queues to send to. Raises StorageUnavailable if Storage did not answer."""
 
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
-        """Send a message of exactly these bytes. It becomes visible after `delay_s`."""
+        """Send a message of exactly these bytes. It becomes visible after `delay_s`, at most MAX_HIDDEN_S."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from shared.storage.account import Account, storage_error
+from shared.storage.base import MAX_HIDDEN_S
 from shared.storage.message_text import encode_text
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 _NO_EXPIRY = -1
 """A message's time to live. With the default, seven days, a message that waits longer would be lost."""
-_MAX_DELAY_S = 7 * 24 * 3600
-"""Queue Storage's limit (learn.microsoft.com/rest/api/storageservices/put-message)."""
 
 
 class AzureQueues:
@@ -41,7 +40,7 @@ class AzureQueues:
     async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
         """See `Queues`."""
         client = self._service.get_queue_client(queue)
-        text, hidden_s = encode_text(body), min(ceil(delay_s), _MAX_DELAY_S)
+        text, hidden_s = encode_text(body), ceil(min(delay_s, MAX_HIDDEN_S))
         try:
             await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_NO_EXPIRY)
         except AzureError as exc:

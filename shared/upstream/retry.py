@@ -14,7 +14,7 @@ MAX_INLINE_WAIT_S = 5.0
 MAX_INLINE_BACKOFF_S = 10.0
 """The same for a backoff: the usual retries of a job stay in one attempt."""
 MAX_DELAY_S = 7 * 24 * 3600.0
-"""The longest that a queue can hide a message; an endpoint that asks for more gets this."""
+"""As long as the longest deadline: an endpoint that asks for more gets this."""
 _MIN_BACKOFF_S = 0.1
 
 

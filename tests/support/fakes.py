@@ -13,6 +13,7 @@ from enum import Enum
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.storage.base import (
+    MAX_HIDDEN_S,
     TIMESTAMP,
     Row,
     RowChanged,
@@ -195,4 +196,5 @@ class MemoryQueues:
         """See `Queues`."""
         if self.down or queue in self.missing:
             raise StorageUnavailable("The queue is down.")
+        assert delay_s <= MAX_HIDDEN_S, "A message must not be hidden for so long."
         self.sent[queue].append((body, delay_s))

@@ -16,11 +16,11 @@ import pytest
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job
 from shared.errors import StorageUnavailable
-from shared.jobs.schedule import MAX_HIDDEN_S, PARTITIONS, Schedule
+from shared.jobs.schedule import PARTITIONS, Schedule
 from shared.jobs.status import document_of
 from shared.retention.customer_data import CustomerData
 from shared.retention.sweep import Sweep
-from shared.storage.base import Row, RowPage
+from shared.storage.base import MAX_HIDDEN_S, Row, RowPage
 from tests.support.customers import Customer
 from tests.support.endpoint import error
 from tests.support.fakes import Fault, MemoryTable
