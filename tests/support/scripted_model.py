@@ -57,7 +57,7 @@ class ScriptedModel:
             await asyncio.sleep(self.after_s)
             instead = await self.before(prompt) if self.before else None
             script = self.scripts[prompt]
-            answer = instead or (script.pop(0) if script else self._about(prompt))
+            answer = instead or (script.pop(0) if script else self._default_answer(prompt))
             response = await answer(request)
         finally:
             self._in_flight -= 1
@@ -65,7 +65,7 @@ class ScriptedModel:
             self.answered[prompt] += 1
         return response
 
-    def _about(self, prompt: str) -> Answer:
+    def _default_answer(self, prompt: str) -> Answer:
         self.tokens += 100 + len(prompt)
         return completion(f"About {prompt}", usage={"prompt_tokens": 100, "completion_tokens": len(prompt)})
 
