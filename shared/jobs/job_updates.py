@@ -59,9 +59,12 @@ class JobUpdates:
             await self._set_failed_attempts(row, 0)
 
     async def add_failed_attempt(self, customer: str, job_id: str) -> None:
-        """Count a failed attempt of a job that waits to be run. Raises as `reset_failed_attempts`."""
+        """Count a failed attempt of a job that nobody runs. Raises as `reset_failed_attempts`."""
         row = await self.table.read(customer, job_key(job_id))
-        if row is not None and row.values["state"] in {"queued", "waiting"}:
+        if row is None:
+            return
+        state: State = row.values["state"]
+        if state in {"queued", "waiting"} or is_worker_dead(state, row.values.get("lease_until"), now()):
             await self._set_failed_attempts(row, row.values.get("failed_attempts", 0) + 1)
 
     async def save_callback_state(self, customer: str, job_id: str, state: CallbackState) -> None:

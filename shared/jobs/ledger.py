@@ -19,7 +19,7 @@ from shared.billing.usage_records import metered_key
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.usage import Usage
-from shared.errors import AlreadyRunning, JobConflict, RetryLater, UpstreamRetryLater
+from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
     Lease,
@@ -150,6 +150,7 @@ class Ledger:
             "state": "waiting",
             "retries": retries,
             "failed_attempts": lease.failed_attempts + failed,
+            "storage_failed": isinstance(because, StorageUnavailable),
             "reason": str(because)[:MAX_REASON_LENGTH],
             "reason_code": because.reason.code if isinstance(because, UpstreamRetryLater) else "",
             "unrecoverable_usage": msgspec.json.encode(unrecoverable_usage or lease.unrecoverable_usage).decode(),

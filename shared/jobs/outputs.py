@@ -101,6 +101,8 @@ class Outputs:
         body = encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
         if len(body) <= MESSAGE_LIMIT:
             return body
+        if job.job_id is None:  # a blob would belong to no job, so the host has to deliver its message again
+            raise StorageUnavailable("A job in plain JSON without a `job_id` does not fit a message in base64.")
         if named_blob(job) is not None:
             job = without_white_space(job)
         else:

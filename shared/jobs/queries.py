@@ -80,14 +80,15 @@ class JobQueries:
         if not dead and any(row.values["state"] == "running" for row in rows):
             raise AlreadyRunning("A job with the same content still runs, or its worker died a moment ago.", _BUSY_S)
         # A job that was released because Storage failed, and whose message could then not be requeued.
-        failed = [row for row in rows if row.values["state"] == "waiting" and row.values.get("failed_attempts")]
+        reasons = ("storage_failed", "failed_attempts")
+        failed = [row for row in rows if row.values["state"] == "waiting" and any(map(row.values.get, reasons))]
         if not (dead or failed):
             return None
         return job_id_of(max(dead or failed, key=lambda row: row.values.get("failed_attempts") or 0))
 
     async def _unfinished(self, customer: str, fingerprint: str) -> AsyncIterator[Row]:
         where = {"fingerprint eq": fingerprint, "state ne": "done"}
-        columns, after = ("state", "lease_until", "failed_attempts"), ""
+        columns, after = ("state", "lease_until", "failed_attempts", "storage_failed"), ""
         while True:
             page = await self.table.page(customer, "j_", "j`", where=where, columns=columns, after=after)
             for row in page.rows:

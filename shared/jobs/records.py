@@ -77,6 +77,12 @@ def is_worker_dead(state: State, lease_until: datetime | None, at: datetime) -> 
     return state == "running" and lease_until is not None and lease_until <= at
 
 
+def may_continue(record: JobRecord, at: datetime) -> bool:
+    """Return whether a job is neither done nor cancelled, and nobody runs it."""
+    is_dead = is_worker_dead(record.state, record.lease_until, at)
+    return (is_dead or record.state in {"queued", "waiting"}) and not record.cancelled
+
+
 def job_key(job_id: str) -> str:
     """Return the key of a job's row."""
     return f"j_{job_id}"

@@ -19,7 +19,7 @@ from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.job import Job, named_blob
-from shared.contract.result import MESSAGE_LIMIT, encode_result
+from shared.contract.result import encode_result
 from shared.errors import (
     AlreadyRunning,
     InternalError,
@@ -33,12 +33,12 @@ from shared.errors import (
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
 from shared.jobs.base import JobServices
 from shared.jobs.crash_log import CRASHED, log_crash, log_text
-from shared.jobs.envelope import QueuedJob, decode_queued_job, encode_queued_job
+from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
 from shared.jobs.message import Delivery, deadline_of, log_name, rejected, restore_envelope
-from shared.jobs.records import FinishedJob
+from shared.jobs.records import FinishedJob, may_continue
 
 _RESUME_S = 60.0
 _OWN_QUEUE_FOR = timedelta(minutes=10)
@@ -86,7 +86,7 @@ class Worker:
 
     async def dead_letter(self, delivery: Delivery) -> bytes | None:
         """
-        As `process`, for a message of the poison queue: its job is given up, unless it only waits.
+        As `process`, for a message of the poison queue: its job ends if it is given up or late, else it is requeued.
 
         The ledger gives a job up after MAX_FAILED_ATTEMPTS, long before the host does. So what comes here is a message
         that could not be requeued because Storage was faulty, or with which a worker died before each claim.
@@ -100,7 +100,7 @@ class Worker:
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 self.services.settings.check()
                 job = await self._with_own_id(job, delivery)
-                if await self._resume_waiting(job, delivery):
+                if await self._resume(job, delivery):
                     return None
                 lease = await self._claim(job, delivery)
                 if isinstance(lease, FinishedJob):
@@ -156,17 +156,16 @@ class Worker:
             return job
         return msgspec.structs.replace(job, job_id=own_id or job.id)
 
-    async def _resume_waiting(self, job: Job, delivery: Delivery) -> bool:
-        """Requeue a job that only waits: nothing but its way back into the queue had failed. Return whether it was."""
+    async def _resume(self, job: Job, delivery: Delivery) -> bool:
+        """Requeue a job that may still run, up to MAX_FAILED_ATTEMPTS times. Return whether it was requeued."""
         services, digest = self.services, fingerprint(job)
         record = await services.queries.get_same(job.customer, job.id, digest)
         if record is None:  # no attempt could begin
             record = await services.ledger.submit(job, fingerprint=digest, submitted_at=delivery.submitted_at)
-        if record.state not in {"queued", "waiting"}:
+        is_given_up = record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.submitted_at)
+        if is_given_up or not may_continue(record, now()):
             return False
-        if record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.submitted_at):
-            return False
-        reason = RetryLater("The host moved the message to the poison queue, although no worker died.", _RESUME_S)
+        reason = RetryLater("The host moved the message to the poison queue before the job had ended.", _RESUME_S)
         delivery = replace(delivery, submitted_at=record.submitted_at)
         await self._requeue(job, delivery, services.settings.jobs_queue, reason)
         with suppress(RetryLater):  # it may be running already
@@ -227,13 +226,8 @@ class Worker:
         traceparent = self.services.telemetry.requeue_traceparent(delivery.traceparent, delay)
         submitted_at = delivery.submitted_at
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
-            # That is the host's id, not the one that the job had.
-            nameless = msgspec.structs.replace(job, job_id=None)
-            body = encode_queued_job(nameless, submitted_at=submitted_at, traceparent=traceparent)
-            if len(body) > MESSAGE_LIMIT:  # and a blob would belong to no job: the host delivers the message again
-                raise delay
-        else:
-            body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
+            job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
+        body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left_s = (deadline_of(job, submitted_at) - now()).total_seconds()
         # With jitter, and not long after the deadline, at which the job ends unless something is still unavailable.
         jittered_s = delay.delay_s * random.uniform(1, 1.1)  # noqa: S311

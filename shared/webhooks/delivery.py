@@ -105,7 +105,7 @@ class Callbacks:
             await self._enqueue(self.settings.callbacks_queue, message, exc.delay_s)
 
     async def dead_letter(self, body: bytes) -> None:
-        """End a callback that the host gave up because the worker died at each try. Raises as `deliver`."""
+        """Count a try for a message that the host gave up, and enqueue the next one if any. Raises as `deliver`."""
         message = _decode(body)
         if message is None:
             return
@@ -113,8 +113,8 @@ class Callbacks:
             self.settings.check()
             record = await self._find_due(message)
             if record is not None:
-                error = "The callback was given up because the worker died at each try."
-                await self._save(message, _TryResult("failed", error, record.callback_last_status))
+                error = "The worker died at each delivery, or the next one could not be enqueued."
+                await self._conclude(message, _retry_or_fail(message, error, record.callback_last_status))
         except RetryLater as exc:
             await self._enqueue(self.settings.callbacks_poison_queue, message, exc.delay_s)
 
@@ -126,7 +126,10 @@ class Callbacks:
             error = f"Given up after {MAX_AGE.days} days. {record.callback_error}".rstrip()
             await self._save(message, _TryResult("failed", error, record.callback_last_status))
             return
-        result = await self._try(message, record)
+        await self._conclude(message, await self._try(message, record))
+
+    async def _conclude(self, message: CallbackMessage, result: _TryResult) -> None:
+        """Record a try, and enqueue the next one if there is one."""
         if result.status != "waiting":
             await self._save(message, result)
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import AlreadyRunning, JobConflict, RetryLater
+from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable
 from shared.jobs import queries as module
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
@@ -151,11 +151,13 @@ async def test_a_job_is_found_by_its_content_without_reading_results():
         await ledger.complete(lease, b"large", status="succeeded", usage=[])
     for job_id in ("one", "two"):
         lease = await claim(table, job_id, fingerprint="same")
-        await ledger.release(lease, RetryLater("Later.", 1), failed=job_id == "two")
+        await ledger.release(lease, (StorageUnavailable if job_id == "two" else RetryLater)("Later.", 1))
 
     assert "two" == await JobQueries(table).find_unfinished("acme", "same")
     assert ["j_one", "j_two"] == [row.key for row in table.page_rows]
-    assert {"state", "lease_until", "failed_attempts"} == {name for row in table.page_rows for name in row.values}
+    assert {"state", "lease_until", "failed_attempts", "storage_failed"} == {
+        name for row in table.page_rows for name in row.values
+    }
     assert [] == table.bounds
 
 

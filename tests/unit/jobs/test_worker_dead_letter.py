@@ -10,7 +10,7 @@ import pytest
 
 from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
-from shared.errors import AlreadyRunning, StorageUnavailable
+from shared.errors import StorageUnavailable
 from tests.support.endpoint import completion, error
 from tests.support.workers import SETTINGS, Worker
 
@@ -37,10 +37,11 @@ async def test_the_last_known_refusal_is_the_result(worker: Worker):
 
 
 async def test_a_job_without_a_known_refusal_is_internal(worker: Worker):
-    """A job whose worker died ends so; what may be billed is recorded."""
+    """A late job whose worker died ends so; what may be billed is recorded."""
     customer = worker.customer()
     body = customer.body(job_id="job")
     await worker.crash(customer, "job", body)
+    await worker.change_row(customer, "job", submitted_at=now() - timedelta(days=2))
 
     result = await dead_letter(worker, body)
 
@@ -49,6 +50,30 @@ async def test_a_job_without_a_known_refusal_is_internal(worker: Worker):
     assert "given up after 1 failed attempt. The last known reason: The worker" in error["message"]
     assert [("unanswered", 0, 0)] == worker.outcomes(customer)
     assert [] == customer.account.received
+
+
+async def test_a_job_whose_worker_died_runs_again(worker: Worker):
+    """The crash and the poison queue count as two of its five failed attempts; it is not given up before."""
+    customer = worker.customer()
+    body = customer.body(job_id="job")
+    await worker.crash(customer, "job", body)
+
+    assert await worker.dead_letter(body) is None
+    ((body, _),) = worker.requeued()
+    assert ("running", 1) == tuple(worker.row(customer, "job")[name] for name in ("state", "failed_attempts"))
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", 2) == (result["status"], worker.row(customer, "job")["failed_attempts"])
+
+
+async def test_a_job_that_was_cancelled_after_a_crash_ends(worker: Worker):
+    """Nobody waits for it any more."""
+    customer = worker.customer()
+    body = customer.body(job_id="job")
+    await worker.crash(customer, "job", body)
+    await worker.services.updates.cancel(customer.name, "job")
+
+    assert "cancelled" == (await dead_letter(worker, body))["error"]["code"]
 
 
 @pytest.mark.parametrize("members", [{"job_id": "job"}, {}], ids=["id", "no id"])
@@ -87,7 +112,7 @@ async def test_a_finished_job_is_replayed(worker: Worker):
 
 
 async def test_a_job_without_an_id_waits_for_its_lease(worker: Worker):
-    """Of two jobs with the same content, the one whose worker died ends, once its lease has expired."""
+    """Of two jobs with the same content, the one whose worker died runs again, once its lease has expired."""
     customer = worker.customer()
     body = customer.body()
     customer.account.will_answer(error(429, retry_after="300"))
@@ -97,9 +122,11 @@ async def test_a_job_without_an_id_waits_for_its_lease(worker: Worker):
     assert await worker.dead_letter(body, "poison-1") is None
     ((again, _),) = worker.queues.sent.pop(SETTINGS.poison_queue)
     await worker.expire_lease(customer, "dead")
-    result = await dead_letter(worker, again, message_id="poison-2")
+    assert await worker.dead_letter(again, "poison-2") is None
+    ((body, _),) = [sent for sent in worker.requeued() if b'"dead"' in sent[0]]
+    result = await worker.run(customer, body)
 
-    assert ("dead", "internal") == (result["job_id"], result["error"]["code"])
+    assert ("dead", "succeeded") == (result["job_id"], result["status"])
     assert ("done", "waiting") == tuple(worker.row(customer, job_id)["state"] for job_id in ("dead", "waits"))
 
 
@@ -109,7 +136,7 @@ async def test_a_large_job_without_an_id_stays_in_the_poison_queue(worker: Worke
     body = customer.body(input={"prompt": "x" * MESSAGE_LIMIT})
     await worker.claim(customer, "runs", body)
 
-    with pytest.raises(AlreadyRunning):
+    with pytest.raises(StorageUnavailable, match="does not fit a message"):
         await worker.dead_letter(body, "poison-1")
 
     assert ({}, {}) == (dict(worker.queues.sent), worker.memory.blobs.blobs)
@@ -138,6 +165,7 @@ async def test_a_job_without_an_id_has_one_result(worker: Worker, has_row: bool)
     )
     if has_row:
         await worker.crash(customer, "first-id", body)
+        await worker.change_row(customer, "first-id", submitted_at=now() - timedelta(minutes=2))
     worker.queues.missing = frozenset({"special"})
 
     assert await worker.dead_letter(body, "poison-9", now() - timedelta(minutes=2)) is None

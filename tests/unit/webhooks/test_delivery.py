@@ -327,16 +327,20 @@ async def test_an_unreadable_message_is_dropped(case: CallbackCase, receiver: Re
     assert [("acme", job_key("order.1"))] == list(case.table.rows)
 
 
-async def test_poison_ends_as_failed(case: CallbackCase, receiver: Receiver):
-    """A callback that the host gave up is `failed`, unless a later try waits or it was delivered."""
+async def test_a_poison_message_is_a_try(case: CallbackCase, receiver: Receiver):
+    """A message that the host gave up counts as a try, unless a later one waits or it was delivered; the last fails."""
     receiver.answers.append(answers_with(500))
     await case.deliver()
     await case.callbacks.dead_letter(encode_callback(case.message(attempt=0)))
     assert ("waiting", 1, 500) == case.state
-    await case.callbacks.dead_letter(encode_callback(case.message(attempt=1)))
+    case.queues.sent.clear()
 
-    assert ("failed", 2, 500) == case.state
-    assert "the worker died at each try" in case.record.callback_error
+    for attempt in range(1, len(RETRY_DELAYS_S) + 1):
+        assert "waiting" == case.state[0]
+        await case.callbacks.dead_letter(encode_callback(case.message(attempt=attempt)))
+
+    assert ("failed", len(RETRY_DELAYS_S) + 1, 500) == case.state
+    assert "The worker died at each delivery" in case.record.callback_error
     case.table.down = True
     await case.callbacks.dead_letter(encode_callback(case.message(attempt=1)))
     assert 1 == len(case.queues.sent["callbacks-poison"])
