@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec import Raw
 
+from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context
-from shared.actions.completion import complete_chat
+from shared.actions.completion import complete_chat, content_text
 from shared.billing.usage import call_of_answer
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
+from shared.upstream.error_body import read_refusal
 from shared.upstream.messages import Response
 
 NEEDS_MODEL = True
@@ -39,12 +41,15 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     Return a 2xx response as an outcome: `text` (of the first choice), `finish_reason`, the `choices` as they came, and
     how parameters were `adapted`.
 
-    An answer that the content filter stopped is an error that was billed, and keeps its details.
+    An answer that the content filter stopped is an error that was billed, and keeps its details; so is an error that
+    comes as an answer.
     """
     body = json_object(response.body)
     choices, call = _choices(body), call_of_answer(body, response.request_id)
+    has_error = not choices or body.get("error") or any(choice.get("error") for choice in choices)
+    answered = answered_error([body], response) if has_error else None
     if not choices:
-        return Completed(None, [call], "failed", _no_completion(response))
+        return Completed(None, [call], "failed", answered or _no_completion(response))
     output = {
         "text": _text(choices[0]),
         "finish_reason": choices[0].get("finish_reason"),
@@ -55,6 +60,8 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
         output["prompt_filter_results"] = verdicts
     if adapted:
         output["adapted"] = list(adapted)
+    if answered is not None:
+        return Completed(output, [call], "failed", answered)
     filtered = sum(choice.get("finish_reason") == "content_filter" for choice in choices)
     if not filtered:
         return Completed(output, [call])
@@ -75,8 +82,7 @@ def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
 def _text(choice: dict[str, Any]) -> str | None:
     message = choice.get("message")
     # Completions, the older operation, have the text in the choice itself.
-    content = message.get("content") if isinstance(message, dict) else choice.get("text")
-    return content if isinstance(content, str) else None
+    return content_text(message.get("content") if isinstance(message, dict) else choice.get("text"))
 
 
 def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -88,6 +94,7 @@ def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _no_completion(response: Response) -> ProviderUnavailable:
     return ProviderUnavailable(
-        f"The endpoint answered {response.status} with something that is not a chat completion.",
+        f"The endpoint answered {response.status} with something that is not a chat completion"
+        f"{read_refusal(response.body).quote}",
         UpstreamFacts(status=response.status, request_id=response.request_id),
     )

@@ -30,6 +30,7 @@ _OTHER_WANTED = {
 }
 _OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
 _WITHOUT_LABEL = frozenset({"system", "developer"})
+_TEXTS = frozenset({"text", "output_text"})
 
 
 async def complete_chat(
@@ -49,7 +50,7 @@ async def complete_chat(
     prompt = as_prompt(messages)
     if prompt is not None and not ctx.strict:
         bodies[COMPLETIONS] = {"prompt": prompt, **_for_completions(parameters)}
-    learned = ctx.capabilities.operation_for(CHAT)
+    learned = ctx.capabilities.replacement_for(CHAT)
     name = learned if learned in bodies else CHAT
     other = _OTHER[name]
 
@@ -66,7 +67,7 @@ async def complete_chat(
             raise
     operation = ctx.operation(other, bodies[other], droppable=SAMPLING, is_final=is_final)
     response = await ctx.call(operation)
-    ctx.capabilities.learn_operation_for(CHAT, other)
+    ctx.capabilities.learn_replacement(CHAT, other)
     return response, _adapted(other, operation.adapted)
 
 
@@ -94,6 +95,18 @@ def as_prompt(messages: Sequence[Mapping[str, Any]]) -> str | None:
         for role, text in zip(roles, texts, strict=True)
     ]
     return "\n\n".join([*lines, "Assistant:"])
+
+
+def content_text(content: Any) -> str | None:
+    """Return the text of a message's content: that itself, or its text parts joined; None if it has none."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [
+        part.get("text") for part in parts if isinstance(part, dict) and str(part.get("type", "text")) in _TEXTS
+    ]  # neither what the model thinks nor what it calls
+    pieces = [text for text in texts if isinstance(text, str)]
+    return "".join(pieces) if pieces else None
 
 
 def _adapted(operation: str, parameters: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Outcome, Step
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
@@ -23,6 +24,7 @@ from shared.contract.decoding import json_object
 from shared.contract.embed import Embed, Format, decode_embed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.upstream.error_body import read_refusal
 
 NEEDS_MODEL = True
 
@@ -156,7 +158,9 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
     rows = parse_vectors(response_body, len(texts))
     if rows is None:
         facts = UpstreamFacts(status=response.status, request_id=response.request_id)
-        error = ProviderUnavailable("The endpoint did not return one vector for each text.", facts)
+        error = answered_error([response_body], response) or ProviderUnavailable(
+            f"The endpoint did not return one vector for each text{read_refusal(response.body).quote}", facts
+        )
         return Step({"error": msgspec.to_builtins(error_body(error))}, [call])
     return Step({"rows": rows, "adapted": operation.adapted}, [call])
 

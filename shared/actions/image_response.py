@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shared.actions.answer import answered_error
 from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.image import Image
@@ -38,7 +39,9 @@ def parse_images(response: Response, count: int) -> GeneratedImages:
     body = json_object(response.body)
     items = body["data"] if isinstance(body.get("data"), list) else []
     images = [_read_image(item if isinstance(item, dict) else {}, response) for item in items[:count]]
-    missing = ProviderUnavailable(f"The endpoint returned {len(items)} of {count} images.", response_facts(response))
+    missing = answered_error([body], response) or ProviderUnavailable(
+        f"The endpoint returned {len(items)} of {count} images.", response_facts(response)
+    )
     images += [{"error": missing}] * (count - len(images))
     common = {name: body[name] for name in _COMMON_MEMBERS if isinstance(body.get(name), str)}
     generated = sum("error" not in image for image in images)
@@ -81,4 +84,6 @@ def _no_image(item: dict[str, Any], response: Response) -> UpstreamError:
     if filtered or (isinstance(error, dict) and _NAMES_POLICY.search(str(error.get("code")))):
         detail = {"content_filter_result": verdicts} if isinstance(verdicts, dict) else {}
         return ContentFiltered("The provider's content policy stopped this image.", response_facts(response, detail))
-    return ProviderUnavailable("The endpoint's response has no data for this image.", response_facts(response))
+    return answered_error([item], response) or ProviderUnavailable(
+        "The endpoint's response has no data for this image.", response_facts(response)
+    )

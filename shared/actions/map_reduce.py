@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from shared.actions.base import Completed, Context, Step
 from shared.actions.chat import parse_chat
 from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, side_by_side
-from shared.actions.summary_prompts import summary_messages
+from shared.actions.summary_prompts import refuses_system, summary_messages, without_system
 from shared.actions.text_splitter import estimate_tokens, split
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.summarize import Summarize
@@ -35,6 +36,7 @@ from shared.errors import (
     UpstreamFacts,
 )
 from shared.upstream.error_body import shorten
+from shared.upstream.messages import Response
 
 PART_TOKENS = 12_000
 """
@@ -48,6 +50,7 @@ MIN_SPLIT_TOKENS = 600
 _TOKENS_PER_WORD = 15
 """Estimated tokens of a part for each word of its summary, which so has about an eighth of the part's words."""
 _MIN_WORDS = 50
+_SYSTEM, _USER = "system message", "user message"
 # OpenAI and Azure: 400 `context_length_exceeded`, "This model's maximum context length is 8192 tokens. …".
 # Gateways and other models keep the message and drop the code.
 _TOO_LONG = re.compile(r"maximum context length|context window", re.IGNORECASE)
@@ -113,7 +116,7 @@ class Summaries:
                 return tokens >= MIN_SPLIT_TOKENS and is_too_long(error)
 
             try:
-                response, adapted = await complete_chat(self.ctx, messages, self.request.parameters, is_final=can_split)
+                response, adapted = await self._complete(messages, can_split)
             except JobError as error:
                 if can_split(error):
                     # For two parts, not three: each may be a little more than half, since parts end at boundaries.
@@ -125,6 +128,22 @@ class Summaries:
             if "error" in step.value:
                 self._failure = error_from_body(step.value["error"])
             return step
+
+    async def _complete(
+        self, messages: list[dict[str, Any]], is_final: Callable[[RequestRejected], bool]
+    ) -> tuple[Response, list[str]]:
+        """Call the model. Our own system message goes into the user's if the model refuses its role."""
+        complete = partial(complete_chat, self.ctx, parameters=self.request.parameters)
+        capabilities = self.ctx.capabilities
+        if capabilities.replacement_for(_SYSTEM) == _SYSTEM:
+            try:
+                return await complete(messages, is_final=lambda error: refuses_system(error) or is_final(error))
+            except RequestRejected as error:
+                if not refuses_system(error):
+                    raise
+        response, adapted = await complete(without_system(messages), is_final=is_final)
+        capabilities.learn_replacement(_SYSTEM, _USER)
+        return response, ["the system message became a part of the user message", *adapted]
 
 
 def _split(text: str, size: int) -> Step:

@@ -11,11 +11,13 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Step
 from shared.actions.raw_response import RawOutput, extension, read_response
 from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
 from shared.contract.decoding import json_object
+from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.result import OutputBlob
 from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
@@ -80,7 +82,8 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
     step = await ctx.step(
         "whole", partial(_call_as_step, request, operation, ctx)
     )  # its blob is written before the step is stored
-    return Completed(step.value)
+    error = step.value.get("error")
+    return Completed(step.value["output"], (), step.value["status"], error and error_from_body(error))
 
 
 async def _call(request: RawRequest, operation: Operation, ctx: Context) -> Completed:
@@ -112,7 +115,8 @@ async def _calls(request: RawRequest, read: RawOutput, response: Response, ctx: 
 
 async def _call_as_step(request: RawRequest, operation: Operation, ctx: Context) -> Step:
     outcome = await _call(request, operation, ctx)
-    return Step(outcome.output, outcome.calls)
+    error = None if outcome.error is None else msgspec.to_builtins(error_body(outcome.error))
+    return Step({"output": outcome.output, "status": outcome.status, "error": error}, outcome.calls)
 
 
 def metered_request(request: RawRequest) -> RawRequest:
@@ -178,7 +182,8 @@ def raw_outcome(
     """
     Return a response as an outcome.
 
-    A response that should be JSON and isn't fails the job; its text is in the output nevertheless.
+    An error that comes as an answer, and a response that should be JSON and isn't, fail the job; the output has them
+    nevertheless.
     """
     output: dict[str, Any] = {
         "status": response.status,
@@ -192,10 +197,10 @@ def raw_outcome(
     }
     if blob is not None:
         output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
-    if not read.malformed:
-        return Completed(output, calls)
-    error = ProviderUnavailable(
-        f"The endpoint answered {response.status} with a body that should be JSON and is not.",
-        UpstreamFacts(status=response.status, request_id=response.request_id),
-    )
-    return Completed(output, calls, "failed", error)
+    error = answered_error(read.json_values, response)
+    if read.malformed:
+        error = ProviderUnavailable(
+            f"The endpoint answered {response.status} with a body that should be JSON and is not.",
+            UpstreamFacts(status=response.status, request_id=response.request_id),
+        )
+    return Completed(output, calls, "succeeded" if error is None else "failed", error)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from mimetypes import MimeTypes
 from typing import Any
 
+from shared.actions.completion import content_text
 from shared.actions.sse import json_values, looks_like_events, looks_like_json, read_events
 from shared.upstream.messages import Response
 
@@ -92,9 +93,9 @@ def _joined_text(events: list[Any]) -> dict[str, str]:
     pieces = []
     for choice in (choice for chunk in chunks for choice in _objects(chunk.get("choices"))):
         delta = choice.get("delta")
-        content = delta.get("content") if isinstance(delta, dict) else None
-        if choice.get("index", 0) == 0 and isinstance(content, str):
-            pieces.append(content)
+        text = content_text(delta.get("content")) if isinstance(delta, dict) else None
+        if choice.get("index", 0) == 0 and text is not None:
+            pieces.append(text)
     return {"text": "".join(pieces)} if chunks else {}
 
 

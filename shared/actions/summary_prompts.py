@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import Any
 
 from shared.contract.summarize import Summarize
+from shared.errors import RequestRejected
 
 _TEXT = "You write summaries. The user's message holds {content} between <{tag}> and </{tag}>."
 _DATA = (
@@ -18,6 +20,16 @@ _COMBINE = "Make them one summary of the whole text."
 _PART = (
     "Your summary will be combined with those of the other parts, so keep the facts: names, numbers, dates, "
     "decisions, and how they belong together. Use at most {words} words."
+)
+_REFUSED = frozenset({400, 404, 422})
+# OpenAI: "Unsupported value: 'messages[0].role' does not support 'system' with this model." Google: "Developer
+# instruction is not enabled for models/gemma-…". Chat templates: "System role not supported", "Conversation roles must
+# alternate user/assistant/user/assistant/…". Anthropic: "Unexpected role \"system\"."
+_REFUSES_SYSTEM = re.compile(
+    r"(?:system|developer) (?:role|message|prompt|instruction)s?\b.{0,40}\b(?:not|un)"
+    r"|role.{0,60}['\"`](?:system|developer)['\"`]|['\"`](?:system|developer)['\"`].{0,60}role"
+    r"|roles must alternate",
+    re.IGNORECASE,
 )
 _STYLES = {
     "paragraph": "Write running prose.",
@@ -54,6 +66,17 @@ def summary_messages(
         {"role": "system", "content": " ".join(instructions)},
         {"role": "user", "content": f"<{tag}>\n{text}\n</{tag}>"},
     ]
+
+
+def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages as a single one of the user's, for a model that takes no system message."""
+    return [{"role": "user", "content": "\n\n".join(message["content"] for message in messages)}]
+
+
+def refuses_system(error: RequestRejected) -> bool:
+    """Return whether a provider refused the request for its system message."""
+    about_role = "role" in str(error.facts.detail.get("param") or "")
+    return error.facts.status in _REFUSED and (about_role or _REFUSES_SYSTEM.search(str(error)) is not None)
 
 
 def _tag(text: str) -> str:

@@ -107,7 +107,7 @@ class Capabilities:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._adaptations = _Memory[dict[str, Adaptation]](clock)
         self._batch_limits = _Memory[int](clock)
-        self._operations = _Memory[str](clock)
+        self._replacements = _Memory[str](clock)
 
     def adaptations(self, *key: str) -> list[Adaptation]:
         """Return the adaptations of requests to that key, in the order in which they were learned."""
@@ -127,13 +127,13 @@ class Capabilities:
         lowest = self.batch_limit(*key)
         self._batch_limits.set(key, limit if lowest is None else min(limit, lowest))
 
-    def operation_for(self, operation: str, *key: str) -> str:
-        """Return the operation that the model takes in place of `operation`: itself, unless another was learned."""
-        return self._operations.get(key) or operation
+    def replacement_for(self, name: str, *key: str) -> str:
+        """Return the operation or role that the model takes in place of `name`: itself, unless another was learned."""
+        return self._replacements.get((*key, name)) or name
 
-    def learn_operation(self, operation: str, *key: str) -> None:
-        """Remember that the model takes `operation` in place of the operation in the key."""
-        self._operations.set(key, operation)
+    def learn_replacement(self, name: str, other: str, *key: str) -> None:
+        """Remember that the model takes another operation or role in place of `name`."""
+        self._replacements.set((*key, name), other)
 
     def of(self, *key: str) -> ModelCapabilities:
         """Return what was learned of one connection's model. `key`: the connection's identity, and the model."""
@@ -155,13 +155,13 @@ class ModelCapabilities:
         """Remember the most items that one call takes."""
         self.capabilities.learn_batch_limit(limit, *self.key, operation)
 
-    def operation_for(self, operation: str) -> str:
-        """Return the operation that the model takes instead, if a refusal has shown it; else `operation`."""
-        return self.capabilities.operation_for(operation, *self.key, operation)
+    def replacement_for(self, name: str) -> str:
+        """Return the operation or role that the model takes instead, if a refusal has shown it; else `name`."""
+        return self.capabilities.replacement_for(name, *self.key)
 
-    def learn_operation_for(self, operation: str, other: str) -> None:
+    def learn_replacement(self, name: str, other: str) -> None:
         """Remember that the model takes `other` instead."""
-        self.capabilities.learn_operation(other, *self.key, operation)
+        self.capabilities.learn_replacement(name, other, *self.key)
 
 
 class _Memory(Generic[T]):

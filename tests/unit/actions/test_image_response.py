@@ -66,7 +66,7 @@ def test_images_and_common_members_are_read():
         ({"b64_json": "&"}, ProviderUnavailable, {}),
         ({"b64_json": ""}, ProviderUnavailable, {}),
         ({"url": ""}, ProviderUnavailable, {}),
-        ({"error": {"code": "server_error"}}, ProviderUnavailable, {}),
+        ({"error": {"code": "server_error"}}, ProviderUnavailable, {"code": "server_error"}),
         ({"content_filter_results": {"violence": {"filtered": False}, "hate": 1}}, ProviderUnavailable, {}),
     ],
 )
