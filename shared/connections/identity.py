@@ -37,7 +37,7 @@ class Identity:
         self._entra_client_id = entra_client_id
         self._options = options
         self._own: dict[str, AsyncTokenCredential] = {}
-        self._foreign: dict[str, AsyncTokenCredential] = {}
+        self._foreign: AsyncTokenCredential | None = None
         self._assertion = ""
         self._requests: SingleFlight[tuple[str, str | None], AccessToken] = SingleFlight()
 
@@ -67,8 +67,9 @@ class Identity:
 
         try:
             async with asyncio.timeout(TOKEN_TIMEOUT_S):
-                credential = await self._in_tenant(tenant_id) if tenant_id else self.credential()
-                return await credential.get_token(scope)
+                if tenant_id:
+                    return await (await self._of_other_tenants(tenant_id)).get_token(scope, tenant_id=tenant_id)
+                return await self.credential().get_token(scope)
         except (AzureError, TimeoutError) as exc:
             # Entra's own message names tenants and apps. It is logged, but not shown in a result.
             raise ProviderUnavailable(
@@ -77,8 +78,9 @@ class Identity:
 
     async def close(self) -> None:
         """Close all credentials."""
-        for credential in (*self._own.values(), *self._foreign.values()):
-            await credential.close()
+        for credential in (*self._own.values(), self._foreign):
+            if credential is not None:
+                await credential.close()
 
     def _make_own(self, client_id: str) -> AsyncTokenCredential:
         from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential  # noqa: PLC0415
@@ -87,7 +89,8 @@ class Identity:
             return ManagedIdentityCredential(client_id=client_id or None, **self._options)
         return DefaultAzureCredential(managed_identity_client_id=client_id or None, **self._options)
 
-    async def _in_tenant(self, tenant_id: str) -> AsyncTokenCredential:
+    async def _of_other_tenants(self, tenant_id: str) -> AsyncTokenCredential:
+        """Return the one credential for all tenants but the app's own, so that no list of tenants takes memory."""
         if not self._entra_client_id:
             raise ConnectionInvalid(
                 "The connection has a `tenant_id`, which requires the app setting ENTRA_CLIENT_ID: the id of the app "
@@ -97,10 +100,14 @@ class Identity:
             raise ConnectionInvalid("The connection's `tenant_id` must be the id or a domain name of an Entra tenant.")
         # azure-identity gets the assertion by a synchronous call, so it is fetched (or taken from its cache) before.
         self._assertion = (await self._shared_token(_EXCHANGE_SCOPE, None)).token
-        if tenant_id not in self._foreign:
+        if self._foreign is None:
             from azure.identity.aio import ClientAssertionCredential  # noqa: PLC0415
 
-            self._foreign[tenant_id] = ClientAssertionCredential(
-                tenant_id, self._entra_client_id, lambda: self._assertion, **self._options
+            self._foreign = ClientAssertionCredential(
+                "organizations",  # each token names its tenant
+                self._entra_client_id,
+                lambda: self._assertion,
+                additionally_allowed_tenants=["*"],
+                **self._options,
             )
-        return self._foreign[tenant_id]
+        return self._foreign

@@ -113,11 +113,8 @@ def test_app_roles_are_the_codes():
     keys = {"allowedMemberTypes", "description", "displayName", "id", "isEnabled", "value"}
     page = (ROOT / "docs/http.md").read_text()
 
-    assert (
-        list(get_args(Role))
-        == [role["value"] for role in roles]
-        == re.findall(r"^\| `(\w+\.\w+)` \|", page, re.MULTILINE)
-    )
+    assert list(get_args(Role)) == [role["value"] for role in roles]
+    assert set(get_args(Role)) <= set(re.findall(r"`(\w+\.\w+)`", page))
     assert {frozenset(role) for role in roles} == {frozenset(keys)}
     assert len(roles) == len({role["id"] for role in roles})
     assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", role["id"]) for role in roles)

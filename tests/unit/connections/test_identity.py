@@ -20,6 +20,7 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import ClientAuthenticationError
+from azure.identity.aio import ClientAssertionCredential
 
 from shared.connections import identity as identity_module
 from shared.connections.identity import Identity
@@ -174,6 +175,29 @@ async def test_a_token_that_is_never_issued_holds_no_job_forever(monkeypatch: py
             with pytest.raises(ProviderUnavailable, match=r"Entra issued no token for scope \(TimeoutError\)"):
                 await identity.token("scope", None)
             assert requests == credential.requests["scope"]
+
+
+@pytest.mark.usefixtures("vault")
+async def test_any_number_of_tenants_takes_one_credential(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tenant is asked for its own token, and leaves nothing behind but the token."""
+    made = []
+
+    class Credential(ClientAssertionCredential):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            made.append(args[0])
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr("azure.identity.aio.ClientAssertionCredential", Credential)
+    tenants = [f"tenant-{number}.example.com" for number in range(50)]
+    async with opened(**federated(authority)) as identity:
+        tokens = [(await identity.token(SCOPE, tenant)).reveal() for tenant in tenants * 2]
+
+    assert 1 == len(made)
+    assert tokens[:50] == tokens[50:]
+    assert 50 == len(set(tokens))
+    assert [f"/{tenant}/oauth2/v2.0/token" for tenant in tenants] == [path for path, _ in authority.requests]
 
 
 @pytest.mark.usefixtures("vault")
