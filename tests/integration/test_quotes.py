@@ -56,6 +56,7 @@ def refusal(status: int) -> Answer:
 ANSWERS: dict[str, Answer] = {
     "a success": quoting,
     **{str(status): refusal(status) for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504)},
+    "a wait": reply({"error": {"message": MARK}}, status=429, headers={"retry-after": "60"}),
     "a long wait": reply({"error": {"message": MARK}}, status=429, headers={"retry-after": "600"}),
     "a text": reply(MARK.encode()),
     "a refusal that is a text": reply(MARK.encode(), status=400),
@@ -95,7 +96,7 @@ async def test_an_exception_for_the_host_quotes_nothing(harness: Harness):
     queues = MemoryQueues(down=True)
     worker = replace(harness.services, queues=queues).worker
     customer = harness.customer()
-    customer.account.will_answer(ANSWERS["a long wait"])
+    customer.account.will_answer(ANSWERS["a wait"])
     with pytest.raises(Exception, match="queue") as raised:
         await worker.process(delivery(json.dumps(customer.job()).encode()))
 
