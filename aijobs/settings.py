@@ -19,6 +19,7 @@ from typing import Any
 
 from aijobs.diagnostics import CommandError
 from shared.connections.key_vault import KeyVaultCredentials
+from shared.secret import is_reference
 from shared.services import Services, build
 from shared.settings import Settings, read_settings
 
@@ -31,7 +32,6 @@ OUTPUTS = {
     "JOB_TABLE_URI": "JobStorage__tableServiceUri",
 }
 """The settings that outputs of the template (infra/main.bicep) stand for, in a file that azd wrote."""
-_REFERENCE = "@Microsoft.KeyVault("
 
 
 class SettingsFileError(CommandError):
@@ -82,7 +82,7 @@ def _exists(file: str) -> bool:
 
 def _without_references(values: Mapping[str, str]) -> Mapping[str, str]:
     # Only Azure resolves a reference. Here it would be read as the value itself: a connection string or a key.
-    references = [name for name, value in values.items() if value.strip().startswith(_REFERENCE)]
+    references = [name for name, value in values.items() if is_reference(value)]
     if "JobStorage" in references:
         raise SettingsFileError(
             "JobStorage is a Key Vault reference, which only the app in Azure resolves. Set it to the connection "

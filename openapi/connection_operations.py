@@ -38,7 +38,8 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
         retriable=RETRIABLE,
     ),
     "put_connection": Operation(
-        "Stores a new version of the whole connection, which the next job uses. No response ever contains the key.",
+        "Stores a new version of the whole connection, which the next job uses. One with `auth` entra has an `error` "
+        "until the operator has allowed its host, scope and tenant. No response ever contains the key.",
         {
             200: Response("The connection is replaced.", {JSON: ConnectionDocument}, links=_LINKS),
             201: Response(
