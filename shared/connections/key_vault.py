@@ -79,6 +79,10 @@ class KeyVaultCredentials:
         secret = await self._read(f"webhook--{customer}", disabled)
         return None if secret is None else _stored(secret)
 
+    async def signing_customers(self) -> list[str]:
+        """See SigningStore."""
+        return [customer async for prefix, customer, _ in self._list() if prefix == "webhook" and customer]
+
     async def _read(self, name: str, disabled: ConnectionDisabled) -> KeyVaultSecret | None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
@@ -154,12 +158,16 @@ class KeyVaultCredentials:
 
     async def list_all(self) -> AsyncIterator[tuple[str, SecretInfo]]:
         """As `list`, with the connections of all customers, each with its customer."""
+        async for prefix, rest, properties in self._list():
+            customer, _, connection = rest.partition("--")
+            if prefix == "ai" and customer and connection:
+                yield customer, _info(properties, connection)
+
+    async def _list(self) -> AsyncIterator[tuple[str, str, SecretProperties]]:
         async with _mapped_errors("list secrets", LIST_TIMEOUT_S):
-            async for properties in self._client.list_properties_of_secrets():
-                prefix, _, rest = (properties.name or "").lower().partition("--")  # as Key Vault compares names
-                customer, _, connection = rest.partition("--")
-                if prefix == "ai" and customer and connection:
-                    yield customer, _info(properties, connection)
+            async for each in self._client.list_properties_of_secrets():
+                prefix, _, rest = (each.name or "").lower().partition("--")  # as Key Vault compares names
+                yield prefix, rest, each
 
 
 def _name(customer: str, connection: str) -> str:

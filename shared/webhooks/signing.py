@@ -14,31 +14,31 @@ import logging
 import re
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from shared.clock import now
 from shared.connections import secret_cache
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.single_flight import SingleFlight
-from shared.connections.store import StoredCredential
 from shared.contract.names import is_name
 from shared.contract.pasted import unquote
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.event_names import SIGNING_SECRET_INVALID
 from shared.lru import LRU
+from shared.webhooks.signing_reads import Prefetch, ReadLimit
+from shared.webhooks.signing_store import SigningStore
 
 if TYPE_CHECKING:
     from standardwebhooks import Webhook
 
-READS_A_SECOND = 50
+MAX_KEYS = 3
 """
-Reads of the vault for customers that the worker knows, and as many again for senders whose signature does not verify:
-made-up names use up neither what Key Vault allows the jobs nor what customers need.
+Secrets of a customer that are tried and signed with. As many are tried for every name, whether it has three, one or
+none: the time that this takes says nothing about the customer.
 """
 _MAX_SENDERS_NAMES = 1000
 """Names from senders that are remembered: more than can be read within REREAD_S."""
@@ -61,17 +61,6 @@ class NoSigningSecret(Exception):
     """The customer has no secret to sign with; the message says why."""
 
 
-class SigningStore(Protocol):
-    """Where customers' signing secrets are kept."""
-
-    async def signing_secret(self, customer: str) -> StoredCredential | None:
-        """
-        Return the newest version, or None if there is none.
-
-        Raises ConnectionDisabled if it is disabled and can't be read, VaultUnavailable.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class _SigningKeys:
     """A customer's signing keys, or why there are none."""
@@ -90,12 +79,13 @@ class Signing:
         self._clock = clock
         self._cache = SecretCache[str, _SigningKeys](clock=clock)
         """Of customers that have a secret, or that something is signed for: no made-up name gets here."""
-        self._known_reads = _ReadLimit(clock)
-        self._senders_reads = _ReadLimit(clock)
+        self._known_reads = ReadLimit(clock)
+        self._senders_reads = ReadLimit(clock)
         self._senders_flights: SingleFlight[str, tuple[Webhook, ...]] = SingleFlight()
         self._senders_names = LRU[str, float](_MAX_SENDERS_NAMES)
         """Names whose secret was read because a signature did not verify, and when."""
-        self._random_key = secrets.token_bytes(_KEY_BYTES[-1])
+        self._prefetch = Prefetch(store, self._prefetched, clock)
+        self._random_keys = [secrets.token_bytes(_KEY_BYTES[-1]) for _ in range(MAX_KEYS)]
 
     async def verify(self, customer: str, body: bytes, headers: Mapping[str, str]) -> bool:
         """
@@ -137,13 +127,13 @@ class Signing:
         }
 
     def _verify(self, keys: tuple[Webhook, ...], body: bytes, headers: Mapping[str, str]) -> bool:
-        """Try every key. Without keys, try a random one, so that timing doesn't reveal whether there is a customer."""
+        """Try every key, and random ones to make them MAX_KEYS, so that timing doesn't reveal anything about them."""
         from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415  # jobs do not need it
 
         # The library stops at the first malformed signature, whatever follows it.
         signatures = " ".join(text for text in headers.get(_SIGNATURE, "").split() if _is_signature(text))
         verified = False
-        for key in keys or (Webhook(self._random_key),):
+        for key in (*keys, *map(Webhook, self._random_keys))[:MAX_KEYS]:
             try:
                 key.verify(body, {**headers, _SIGNATURE: signatures}, json_parse=False)
             except (WebhookVerificationError, ValueError):  # ValueError: the body is not text
@@ -163,7 +153,11 @@ class Signing:
 
     async def _read_for_sender(self, customer: str, not_before: float) -> tuple[Webhook, ...]:
         """Return the keys as they were read since `not_before`, or as they are read now."""
-        self._senders_reads.count()
+        try:
+            self._senders_reads.count()
+        except VaultUnavailable:
+            self._prefetch.begin()
+            raise
         entry = self._cache.peek(customer)
         if entry is None or entry.read_at < not_before:
             is_known = entry is not None
@@ -172,6 +166,12 @@ class Signing:
                 self._cache.put(customer, entry)
         self._senders_names.set(customer, self._clock())
         return _usable(entry)
+
+    async def _prefetched(self, customer: str) -> None:
+        if self._cache.peek(customer) is None:
+            entry = await self._load(customer)
+            if entry.value.exists:
+                self._cache.put(customer, entry)
 
     async def _load_known(self, customer: str) -> Entry[_SigningKeys]:
         self._known_reads.count()
@@ -186,28 +186,14 @@ class Signing:
         if secret is not None:
             words = unquote(secret.value.reveal()).split() if secret.enabled else []
             texts = [word.strip("\"'") for word in words]
-            keys = _keys(texts)
+            keys = _keys(texts)[:MAX_KEYS]
             problem = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
             if len(keys) < max(len(texts), 1):
-                invalid = problem or f"{len(texts) - len(keys)} of {len(texts)} are not `whsec_` and base64."
+                count = f"{len(texts) - len(keys)} of {len(texts)}"
+                invalid = problem or f"{count} are not `whsec_` and base64, or are beyond the first {MAX_KEYS}."
                 log.warning("%s customer=%s: %s", SIGNING_SECRET_INVALID, customer, invalid)
             value = _SigningKeys(keys, problem, exists=True)
         return Entry(value, secret, is_usable=bool(value.keys))
-
-
-class _ReadLimit:
-    """At most READS_A_SECOND reads within a second."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._read_at = deque[float](maxlen=READS_A_SECOND)
-
-    def count(self) -> None:
-        """Count one read. Raises VaultUnavailable if it is one too many."""
-        read_at = self._clock()
-        if len(self._read_at) == READS_A_SECOND and read_at - self._read_at[0] < 1:
-            raise VaultUnavailable("Too many signing secrets are being read. Try again in 2 seconds.", 2)
-        self._read_at.append(read_at)
 
 
 def _usable(entry: Entry[_SigningKeys]) -> tuple[Webhook, ...]:

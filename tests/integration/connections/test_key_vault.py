@@ -113,6 +113,17 @@ async def test_each_connection_has_its_own_secret(own_vault: Vault, credentials:
     assert await credentials.get("contoso", "default") is None
 
 
+async def test_secrets_are_listed_by_their_kind(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
+    """Customers with a signing secret, and connections with their customers; other secrets are neither."""
+    for name in (NAME, "ai--fabrikam--eu", "webhook--contoso", "Webhook--Fabrikam", "webhook", "events--contoso--eu"):
+        own_vault.secrets.put(name, "value")
+
+    connections = [(customer, facts.connection) async for customer, facts in credentials.list_all()]
+
+    assert ["contoso", "fabrikam"] == sorted(await credentials.signing_customers())
+    assert [("contoso", "default"), ("fabrikam", "eu")] == sorted(connections)
+
+
 def answering(message: str, inner: str | None) -> ReadMiddleware:
     """Make the vault answer every read with a 403, in Key Vault's words."""
 

@@ -22,13 +22,13 @@ from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS
 from shared.contract.documents import API_PREFIX
 from shared.contract.names import JobId, Name
-from shared.http import connections, webhooks
+from shared.http import connections, shares, webhooks
 from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MAX_READ
 from shared.webhooks import delivery as callbacks
-from shared.webhooks import signing
+from shared.webhooks import signing_reads
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
 from tests.support.http_client import HOST_ROUTES
@@ -155,13 +155,17 @@ def test_table_has_the_limits_of_the_code():
         "a job's id": f"{limit_of(JobId)} characters",
         "a job's `metadata`": f"{jobs.METADATA_LIMIT:,} bytes",
         "a callback's URL": f"{limit_of(jobs.CallbackUrl):,} characters",
-        "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s",
+        "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s; a worker keeps {shares.MAX_WAITS} requests waiting, a "
+        f"customer's {shares.MAX_WAITS // 2} at most, and answers further ones 202 at once",
+        "requests for connections that a worker answers at once": f"{shares.MAX_VAULT_REQUESTS}, a customer's "
+        f"{shares.MAX_VAULT_REQUESTS // 2} (a list counts as {shares.LIST_WEIGHT}); tests of connections likewise; "
+        f"statements {shares.MAX_STATEMENTS}, a customer's {shares.MAX_STATEMENTS // 2}",
         "`Retry-After` of a job that has not ended": f"{job_routes.RETRY_AFTER_S} s",
         "`limit` of a list": f"{listed()['default']}, up to {job_routes.MAX_PAGE_SIZE}",
         "jobs that are read for one page of a list with `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
-        "reads of signing secrets by a worker": f"{signing.READS_A_SECOND} a second for known customers, "
-        f"{signing.READS_A_SECOND} for all other names; then 503",
+        "reads of signing secrets by a worker": f"{signing_reads.READS_A_SECOND} a second for known customers, "
+        f"{signing_reads.READS_A_SECOND} for all other names; then 503",
         "how long a signing secret is cached": f"{secret_cache.FRESH_S:g} s; "
         f"{secret_cache.STALE_S:,.0f} s while the vault is down",
         "the response to a callback": f"within {callbacks.TIMEOUT_S:g} s",

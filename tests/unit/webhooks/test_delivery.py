@@ -55,6 +55,10 @@ class Store:
     value: str | None = field(default_factory=new_secret)
     down: bool = False
 
+    async def signing_customers(self) -> list[str]:
+        """See `signing_store.SigningStore`."""
+        return []
+
     async def signing_secret(self, _: str) -> StoredCredential | None:
         """See `signing.SigningStore`."""
         if self.down:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
@@ -15,7 +16,9 @@ from shared.connections.store import StoredCredential
 from shared.errors import VaultUnavailable
 from shared.secret import Secret
 from shared.webhooks import signing as signing_module
-from shared.webhooks.signing import READS_A_SECOND, NoSigningSecret, Signing
+from shared.webhooks import signing_reads
+from shared.webhooks.signing import MAX_KEYS, NoSigningSecret, Signing
+from shared.webhooks.signing_reads import PREFETCH_S, READS_A_SECOND
 from tests.support.manual_clock import ManualClock
 from tests.support.signatures import new_secret, signed
 
@@ -33,6 +36,11 @@ class Secrets:
         self.expires_on = expires_on
         self.reads = 0
         self.down = False
+        self.listed = list[str]()
+
+    async def signing_customers(self) -> list[str]:
+        """See SigningStore."""
+        return self.listed
 
     async def signing_secret(self, customer: str) -> StoredCredential | None:
         """See SigningStore."""
@@ -191,6 +199,79 @@ async def test_a_flood_does_not_reveal_who_is_known():
         clock.advance(400)
         reads = store.reads
         assert ("False", reads + 1) == (await outcome(name), store.reads), name
+
+
+async def test_a_flood_does_not_lock_out_customers_that_are_not_in_memory(monkeypatch: pytest.MonkeyPatch):
+    """
+    As soon as made-up names take all reads for senders, the worker reads the secrets that the vault lists, slowly and
+    once in ten minutes: from then on a valid signature of any customer verifies without a read.
+    """
+    monkeypatch.setattr(signing_reads, "_PREFETCHES_A_SECOND", 10_000)
+    keys = {f"c{number}": new_secret() for number in range(30)}
+    store, clock = Secrets(dict(keys)), ManualClock()
+    store.listed = [*keys, "deleted"]
+    secrets = Signing(store, clock=clock)
+    for number in range(READS_A_SECOND):
+        assert not await secrets.verify(f"x{number}", b"{}", {})
+    with pytest.raises(VaultUnavailable, match="Too many"):
+        await secrets.verify("x", b"{}", {})
+    task = secrets._prefetch._task
+    assert task is not None
+    await task
+
+    assert READS_A_SECOND + len(keys) + 1 == store.reads
+    for customer, key in keys.items():
+        assert await secrets.verify(customer, b"{}", signed(key, b"{}"))
+    assert READS_A_SECOND + len(keys) + 1 == store.reads
+    for seconds, is_same in ((1, True), (PREFETCH_S, False)):
+        clock.advance(seconds)
+        await flood(secrets, clock, 1)
+        assert is_same == (secrets._prefetch._task is task)
+
+
+async def test_a_vault_that_lists_nothing_stops_no_webhook():
+    """If the vault does not answer, or forbids the list, senders get the same answers as without it."""
+    store, clock = Secrets({}), ManualClock()
+    secrets = Signing(store, clock=clock)
+
+    async def fail() -> list[str]:
+        raise VaultUnavailable("The vault is down.")
+
+    store.signing_customers = fail  # type: ignore[method-assign]
+    await flood(secrets, clock, 1)
+    task = secrets._prefetch._task
+    assert task is not None
+    await task
+
+    clock.advance(2)
+    assert not await secrets.verify("nobody", b"{}", {})
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, MAX_KEYS, MAX_KEYS + 1])
+async def test_as_many_secrets_are_tried_for_every_customer(count: int, monkeypatch: pytest.MonkeyPatch):
+    """A webhook costs the same number of HMACs whether its customer has no, one or three; a fourth is not used."""
+    keys = [new_secret() for _ in range(count)]
+    store = Secrets({"acme": " ".join(keys)} if keys else {})
+    secrets, tried = Signing(store, clock=ManualClock()), list[Webhook]()
+    sign = Webhook.sign
+
+    def observe(self: Webhook, *arguments: Any, **options: Any) -> str:
+        tried.append(self)
+        return sign(self, *arguments, **options)
+
+    for key in [*keys, new_secret()]:
+        headers = signed(key, b"{}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Webhook, "sign", observe)
+            is_valid = await secrets.verify("acme", b"{}", headers)
+        assert (key in keys[:MAX_KEYS]) == is_valid
+        assert 0 == len(tried) % MAX_KEYS
+    tried.clear()
+    headers = signed(new_secret(), b"{}")
+    monkeypatch.setattr(Webhook, "sign", observe)
+
+    assert not await secrets.verify("acme", b"{}", headers)
+    assert MAX_KEYS == len(tried)
 
 
 async def test_a_callback_is_signed_with_each_secret():
