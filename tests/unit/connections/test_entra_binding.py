@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import EntraBinding, bound_tags, kept_tags
@@ -14,7 +18,7 @@ from shared.connections.secret_cache import REREAD_S
 from shared.connections.store import StoredCredential
 from shared.errors import ConnectionInvalid, SettingInvalid
 from shared.secret import Secret
-from shared.upstream.messages import EntraAccess
+from shared.upstream.messages import ApiKey, EntraAccess
 from tests.support.credential_store import KEY, MemoryCredentials, settings
 from tests.support.manual_clock import ManualClock
 
@@ -237,6 +241,58 @@ def test_a_replacement_keeps_the_tags_of_the_same_host_scope_and_tenant(
     assert OWNERS | kept == tags
     if kept:
         connections.open(secret(tags, **new_members), "contoso", "default")
+
+
+RECORDS = st.fixed_dictionaries(
+    {
+        "endpoint": st.sampled_from([ENDPOINT, f"https://{HOST}", "https://fabrikam.openai.azure.com/openai/v1"]),
+        "auth": st.sampled_from(["entra", "entra", "entra", "api_key"]),
+    },
+    optional={
+        "scope": st.sampled_from([AI, COGNITIVE]),
+        "tenant_id": st.sampled_from(["a.com", "b.com"]),
+        "default_model": st.sampled_from(["m", "n"]),
+    },
+)
+
+
+def target(connection: Connection) -> tuple[str, object]:
+    """What a connection uses the identity for: host, scope and tenant."""
+    return connection.endpoint.host, connection.access
+
+
+@given(st.lists(RECORDS | st.just("bind") | st.just("delete"), max_size=12))
+def test_only_what_the_operator_bound_last_is_ever_used(changes: list[dict[str, Any] | str]) -> None:
+    """
+    Whatever is put and deleted over HTTP, a connection uses the identity only for the host, scope and tenant that the
+    operator bound, and that were not changed since.
+    """
+    connections = Connections(settings(), MemoryCredentials())
+    stored: StoredCredential | None = None
+    bound: tuple[str, object] | None = None
+    for change in changes:
+        if change == "delete":
+            stored = bound = None
+        elif isinstance(change, dict):
+            after = connections.open_unbound(secret(**change, api_key=KEY), "contoso", "default")
+            before = None
+            if stored is not None:
+                with contextlib.suppress(ConnectionInvalid):
+                    before = connections.open(stored, "contoso", "default")
+            tags = {} if stored is None else kept_tags(stored, before, after)
+            stored = secret(tags, **change, api_key=KEY)
+            bound = bound if bound == target(after) else None
+        elif stored is not None:
+            shown = connections.open_unbound(stored, "contoso", "default")
+            if (use := EntraBinding.of(shown)) is not None:
+                stored, bound = replace(stored, tags=bound_tags(stored, use)), target(shown)
+        if stored is None or isinstance(connections.open_unbound(stored, "contoso", "default").access, ApiKey):
+            continue
+        if bound is None:
+            with pytest.raises(ConnectionInvalid, match="customers bind"):
+                connections.open(stored, "contoso", "default")
+        else:
+            assert bound == target(connections.open(stored, "contoso", "default"))
 
 
 @pytest.mark.parametrize("members", [{}, {"scope": COGNITIVE}, {"tenant_id": "A.com"}, {"scope": AI}])
