@@ -196,10 +196,8 @@ async def test_default_page_size_is_the_documented_one(app: LiveServer):
 
 
 def test_table_has_the_roles_of_the_routes():
-    """The table of roles has each role that a route requires, and the one that opens all customers."""
-    required = {route.role for route in ROUTES if route.role}
-
-    assert required | {"Customers.All"} == {row[0].strip("`") for row in rows("### Entra")}
+    """The table of roles has each role that a route requires."""
+    assert {route.role for route in ROUTES if route.role} == {row[0].strip("`") for row in rows("### Entra")}
 
 
 def test_table_has_the_errors_of_the_document():
