@@ -153,6 +153,19 @@ def test_triggers_know_few_rooms():
     assert {"shared.clock", "shared.services", "shared.settings"} | messages == froms - {"uuid"}
 
 
+def test_the_host_looks_into_no_message():
+    """As text, plain JSON would replace what the host says of its message: `id`, `dequeueCount`, `insertionTime`."""
+    tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    triggers = [call for call in calls if ast.unparse(call.func) == "app.queue_trigger"]
+
+    assert 4 == len(triggers)
+    for trigger in triggers:
+        assert {"data_type": "BINARY"}.items() <= {
+            each.arg: ast.unparse(each.value) for each in trigger.keywords
+        }.items()
+
+
 def test_the_ledger_gives_up_long_before_the_host():
     """A job ends under its own id; the poison queue is a backstop for messages that never got a lease."""
     queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
