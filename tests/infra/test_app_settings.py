@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from shared.settings import binding_queues, callback_queues, read_settings
 from tests.support.app_settings import settings_in_code
 from tests.support.bicep import value
@@ -74,6 +76,20 @@ def test_queues_containers_and_the_table_are_created():
     assert containers == set(value(params["containers"], names))
     assert [app.jobs_table] == value(params["tables"], names)
     assert list(app.input_containers) == value(params["expiringContainers"], names)
+
+
+@pytest.mark.parametrize(
+    "allowed", ["special", "contoso=contoso-results", "special, contoso=contoso-results,fabrikam=shared,acme=shared"]
+)
+def test_result_queues_of_customers_are_created(allowed: str):
+    """Each queue that ALLOWED_RESULT_QUEUES names, for all or for a customer, is created once."""
+    names = MAIN.variables(**{**MAIN.defaults(), "allowedResultQueues": allowed})
+    app = read_settings(readable_settings() | {"ALLOWED_RESULT_QUEUES": allowed})
+
+    created = names["queues"]
+    assert len(created) == len(set(created))
+    assert {*app.result_queues(), app.jobs_queue} <= set(created)
+    assert len(app.result_queues()) + 4 == len(created)
 
 
 def test_always_ready_is_off_and_names_a_function():

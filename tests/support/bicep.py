@@ -7,9 +7,9 @@ It isn't a compiler: it doesn't know types, and a value that only a deployment k
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,9 @@ def value(node: Node | None, names: Mapping[str, Any]) -> Any:
             result = {name: value(each, names) for name, each in members(node).items()}
         case "ternary_expression":
             result = value(node.named_children[1 if value(node.named_children[0], names) else 2], names)
+        case "lambda_expression":
+            parameter, body = node.named_children
+            result = partial(_apply, body, names, _text(parameter))
         case "call_expression":
             result = _call(_text(_child(node, "identifier")), [value(each, names) for each in _arguments(node)], names)
     return result
@@ -139,18 +142,30 @@ def members(node: Node | None) -> dict[str, Node]:
     return {_text(pair.named_children[0]).strip("'"): pair.named_children[1] for pair in pairs}
 
 
+def _apply(body: Node, names: Mapping[str, Any], parameter: str, argument: Any) -> Any:
+    """The value of a lambda's body for one argument."""
+    return value(body, {**names, parameter: argument})
+
+
 def _call(function: str, arguments: list[Any], names: Mapping[str, Any]) -> Any:
     if function == "loadTextContent":
         return (names[""] / arguments[0]).read_text()
-    if function == "union":
-        return list(dict.fromkeys(item for items in arguments for item in items or []))
-    if function == "empty":
-        return not arguments[0]
-    if function == "join":
-        return arguments[1].join(arguments[0])
-    if function == "string":
-        return str(arguments[0]).lower() if isinstance(arguments[0], bool) else str(arguments[0])
-    return None
+    try:
+        return _FUNCTIONS[function](*arguments)
+    except (KeyError, TypeError, AttributeError):  # another function, or an argument that only a deployment knows
+        return None
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "union": lambda *lists: list(dict.fromkeys(item for items in lists for item in items or [])),
+    "empty": lambda text: not text,
+    "join": lambda texts, separator: separator.join(texts),
+    "split": lambda text, separator: text.split(separator),
+    "map": lambda items, function: [function(item) for item in items],
+    "last": lambda items: items[-1],
+    "trim": lambda text: text.strip(),
+    "string": lambda item: str(item).lower() if isinstance(item, bool) else str(item),
+}
 
 
 def _piece(node: Node, names: Mapping[str, Any]) -> str:
