@@ -187,6 +187,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def renew(self, data: st.DataObject, faults: list[Fault | None]) -> None:
         """A worker renews its lease. That is not repeated: the ledger accepts a row that only this lease changed."""
         job, holder = self._draw(data)
+        if holder.unconfirmed is not None and not self._repeat_unconfirmed(job, holder):
+            return
         after, valid = self.model.copy(), self._is_valid(job, holder)
         if valid:
             after.jobs[job].lease_until = lease_from(self.time)
