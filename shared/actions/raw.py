@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Step
 from shared.actions.raw_response import RawOutput, extension, read_response
+from shared.actions.sse import read_error_events
 from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
 from shared.contract.decoding import json_object
@@ -197,7 +198,8 @@ def raw_outcome(
     }
     if blob is not None:
         output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
-    error = answered_error(read.json_values, response)
+    named_errors = read_error_events(response.body) if read.json_values else []
+    error = answered_error([*read.json_values, *named_errors], response)
     if read.malformed:
         error = ProviderUnavailable(
             f"The endpoint answered {response.status} with a body that should be JSON and is not.",

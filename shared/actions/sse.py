@@ -15,6 +15,7 @@ _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """`str.splitlines` also breaks lines at characters that an event may contain."""
+_ERROR_LINE = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
 
 def values_of(body: bytes) -> list[Any]:
@@ -47,20 +48,35 @@ def read_events(body: bytes) -> list[Any]:
     return [_decoded(data) for data in event_data(body) if data != "[DONE]"]
 
 
+def read_error_events(body: bytes) -> list[Any]:
+    """Return the data of each event whose name is `error`, each as the `error` of an object."""
+    if _ERROR_LINE.search(body) is None:
+        return []
+    return [{"error": _decoded(data)} for name, data in _named_data(body) if name == "error"]
+
+
 def event_data(body: bytes) -> list[str]:
     """Return the data of each event that has any, in order. An event that the end of the stream cuts off is omitted."""
-    events: list[str] = []
+    return [data for _, data in _named_data(body)]
+
+
+def _named_data(body: bytes) -> list[tuple[str, str]]:
+    """As `event_data`, each with the name of its event; empty if it has none."""
+    events: list[tuple[str, str]] = []
     data_lines: list[str] = []
+    event = ""
     text = body.decode(errors="replace").removeprefix("\ufeff")
     *lines, _ = _LINE_END.split(text)  # an unfinished last line doesn't count
     for line in lines:
         name, _, value = line.partition(":")
         if not line:
             if data_lines:
-                events.append("\n".join(data_lines))
-            data_lines = []
+                events.append((event, "\n".join(data_lines)))
+            data_lines, event = [], ""
         elif name == "data":
             data_lines.append(value.removeprefix(" "))
+        elif name == "event":
+            event = value.removeprefix(" ")
     return events
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.actions.sse import event_data, read_events
+from shared.actions.sse import event_data, read_error_events, read_events
 
 STREAMS = {
     "nothing": (b"", []),
@@ -45,6 +45,28 @@ def test_json_data_is_decoded():
     cut_within_a_character = rb'data: {"a": "b\ud83d"}' + b"\n\n"
 
     assert [{"a": [1, None]}, '{"a":', 7, "bye", {"a": "b\ufffd"}] == read_events(stream + cut_within_a_character)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_events_named_error_are_errors(end: str):
+    """The name of an event says so if its data doesn't; no other event is one, nor one that has no data."""
+    lines = [
+        "event: add",
+        "data: {}",
+        "",
+        'data: {"message": "No."}',
+        "event:error",
+        "",
+        "event: error",
+        "data: Bye.",
+        "",
+    ]
+    lines += ["event: error", "", "data: a", "", "event: errors", "data: b", "", "data: event: error", ""]
+    stream = "".join(line + end for line in lines).encode()
+
+    assert [{"error": {"message": "No."}}, {"error": "Bye."}] == read_error_events(stream)
+    assert [] == read_error_events(b"data: a\n\n")
+    assert [{"error": "x"}] == read_error_events(b"event: error\ndata: x\n\n")
 
 
 LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
