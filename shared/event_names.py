@@ -26,7 +26,10 @@ JOB_REJECTED: Final = "job_rejected"
 JOB_ERROR: Final = "job_error"
 """A job met a fault of ours. The line has the kind of the exception and the place in the code."""
 CUSTOMER_THROTTLED: Final = "customer_throttled"
-"""A customer uses its share of a worker, so its jobs are requeued; at most one line a minute and connection."""
+"""
+A customer uses its share of a worker, so its jobs are requeued; at most one line a minute and connection (its callbacks
+are `(callbacks)`).
+"""
 LEASE_LOST: Final = "lease_lost"
 """Another worker has taken over the job; this attempt stops."""
 LEASE_NOT_RENEWED: Final = "lease_not_renewed"
