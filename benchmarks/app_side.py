@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.blocks import cpu_ms, serve
-from benchmarks.messages import MODEL, conversation, customer, message
+from benchmarks.messages import MODEL, conversation, customer, message, status_of
 from benchmarks.process import log_as_a_worker
 from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
@@ -30,7 +30,7 @@ async def run() -> None:
 
     async def work(number: int) -> None:
         invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        if not invocation.ok or b'"status":"succeeded"' not in invocation.outputs["results"]:
+        if not invocation.ok or status_of(invocation.outputs["results"]) != "succeeded":
             raise RuntimeError(f"A job failed: {invocation}")
 
     async def rejected() -> None:

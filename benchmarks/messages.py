@@ -1,5 +1,6 @@
 """The jobs and the settings of both sides of a benchmark. Imports only quick modules."""
 
+import base64
 import json
 from typing import Any
 
@@ -25,3 +26,10 @@ def message(number: int) -> bytes:
 def conversation() -> list[Any]:
     """The messages of the chat."""
     return [{"role": "system", "content": "You are brief."}, {"role": "user", "content": PROMPT}]
+
+
+def status_of(published: bytes) -> str:
+    """Return the status in a result that an app has published, as JSON or as base64 of it."""
+    text = published if published.startswith(b"{") else base64.b64decode(published)
+    status: str = json.loads(text)["status"]
+    return status
