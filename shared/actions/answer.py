@@ -31,16 +31,23 @@ def answered_error(values: Iterable[Any], response: Response) -> UpstreamError |
 def _refusal(value: Any) -> Refusal | None:
     if isinstance(value, list):  # Google's gateways
         value = value[0] if value and isinstance(value[0], dict) and "error" in value[0] else None
-    if not isinstance(value, dict) or str(value.get("object") or "error") not in _ANSWERS:
+    if not isinstance(value, dict):
         return None
-    if (within := _refusal(value.get("response"))) is not None:  # an event of the Responses API
-        return within
-    errors = [value.get("error"), *_errors_of_choices(value.get("choices"))]
-    if value.get("type") == "error" or value.get("object") == "error":
-        errors.append(value)
+    within = value.get("response")  # of an event of the Responses API
+    parts = [part for part in (value, within) if isinstance(part, dict)]
+    return next((refusal for part in parts if (refusal := _refusal_of(part)) is not None), None)
+
+
+def _refusal_of(part: dict[str, Any]) -> Refusal | None:
+    kind = part.get("object") or "error"
+    if not isinstance(kind, str) or kind not in _ANSWERS:
+        return None
+    errors = [part.get("error"), *_errors_of_choices(part.get("choices"))]
+    if part.get("type") == "error" or part.get("object") == "error":
+        errors.append(part)
     refusals = (refusal_of(error) for error in errors if error)
     refusal = next((refusal for refusal in refusals if refusal.message or refusal.codes), None)
-    if refusal is None and value.get("object") == "response" and value.get("status") == "failed":
+    if refusal is None and kind == "response" and part.get("status") == "failed":
         return Refusal("its `status` is failed.")
     return refusal
 

@@ -30,7 +30,7 @@ _OTHER_WANTED = {
 }
 _OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
 _WITHOUT_LABEL = frozenset({"system", "developer"})
-_TEXTS = frozenset({"text", "output_text"})
+_TEXTS = ("text", "output_text")
 
 
 async def complete_chat(
@@ -102,9 +102,8 @@ def content_text(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = [
-        part.get("text") for part in parts if isinstance(part, dict) and str(part.get("type", "text")) in _TEXTS
-    ]  # neither what the model thinks nor what it calls
+    # Neither what the model thinks nor what it calls.
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in _TEXTS]
     pieces = [text for text in texts if isinstance(text, str)]
     return "".join(pieces) if pieces else None
 

@@ -72,9 +72,9 @@ def refusal_of(value: Any) -> Refusal:
         return Refusal(value[:_MAX_MESSAGE])
     error = _innermost(value)
     inner = _object(error.get("innererror") or error.get("inner_error"))
-    codes = (*(error.get(name) for name in _CODES), inner.get("code"))
-    message = _message(error)[:_MAX_MESSAGE]
-    return Refusal(message, frozenset(str(code).lower() for code in codes if code), _detail(error, inner))
+    values = (*(error.get(name) for name in _CODES), inner.get("code"))
+    codes = frozenset(str(value).lower() for value in values if value and isinstance(value, str | int))
+    return Refusal(_message(error)[:_MAX_MESSAGE], codes, _detail(error, inner))
 
 
 def shorten(text: str) -> str:
@@ -108,6 +108,10 @@ def _message(error: Mapping[str, Any]) -> str:
     problems = [problem for problem in error["detail"] if isinstance(problem, dict)] if _has_list(error) else []
     if problems:
         return "; ".join(_problem(problem) for problem in problems[:_MAX_ITEMS])
+    return _sentence(error)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
     texts = (_first_text(error.get(name)) for name in _MESSAGES)
     return next((text for text in texts if text.strip()), "")
 
@@ -117,7 +121,7 @@ def _has_list(error: Mapping[str, Any]) -> bool:
 
 
 def _problem(problem: Mapping[str, Any]) -> str:
-    location, message = ".".join(_path(problem.get("loc"))), _message(problem)
+    location, message = ".".join(_path(problem.get("loc"))), _sentence(problem)
     return f"{location}: {message}" if location else message
 
 

@@ -73,7 +73,8 @@ def read_duration(text: str) -> float | None:
     text = text.strip()
     if _GO_DURATION.fullmatch(text) is None:
         return None
-    return sum(float(number) * _GO_UNITS_S[unit] for number, unit in _GO_PART.findall(text))
+    seconds = sum(float(number) * _GO_UNITS_S[unit] for number, unit in _GO_PART.findall(text))
+    return seconds if seconds < _EPOCH_S else None
 
 
 def _number(text: str | None) -> float | None:

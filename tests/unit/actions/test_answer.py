@@ -20,6 +20,7 @@ from shared.errors import (
     RequestRejected,
     UpstreamError,
 )
+from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Response
 from tests.support.endpoint import reply
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
@@ -102,6 +103,25 @@ def test_its_code_decides_the_kind(error: dict[str, Any], kind: type[UpstreamErr
 
     assert kind is type(mapped)
     assert (kind is not CredentialRejected) is (WORDS in str(mapped))
+
+
+def nested(name: str, innermost: Any, *, in_list: bool = False) -> Any:
+    """Return 450 objects, each in the one before."""
+    for _ in range(450):
+        innermost = {name: [innermost] if in_list else innermost}
+    return innermost
+
+
+@pytest.mark.parametrize(
+    "name", ["response", "error", "errors", "detail", "message", "choices", "innererror", "code", "object", "type"]
+)
+@pytest.mark.parametrize("in_list", [False, True])
+def test_deep_objects_are_read(name: str, in_list: bool):
+    """However deep a response nests what could be its error, reading it ends, as a refusal and as an answer."""
+    value = nested(name, {"error": ERROR}, in_list=in_list)
+
+    answered_error([value], response(b""))
+    assert isinstance(map_error(400, {}, json.dumps(value).encode()), RequestRejected)
 
 
 def test_a_failed_response_without_words_is_an_error():

@@ -56,7 +56,15 @@ def test_a_future_date_is_the_time_until_then(zone: str):
     [
         *(("40s", 40), ("1m30s", 90), ("250ms", 0.25), ("1h2m3.5s", 3723.5), ("0s", 0), ("6m0s", 360), ("1d", None)),
         *(("7", 7), ("0.5", 0.5), ("100us", 0.0001), ("100µs", 0.0001), ("5ns", 5e-9), ("-1s", None), ("", None)),
-        *(("s", None), ("1m 30s", None), ("soon", None), ("1764424800", None), ("1764424800000", None), (" 2s ", 2)),
+        *(
+            ("s", None),
+            ("1m 30s", None),
+            ("soon", None),
+            ("9" * 400 + "s", None),
+            ("1764424800", None),
+            ("1764424800000", None),
+            (" 2s ", 2),
+        ),
     ],
 )
 def test_durations_are_read_as_go_writes_them(text: str, seconds: float | None):
