@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from shared.contract.documents import API_PREFIX
-from shared.event_names import REQUEST_FAILED
+from shared.event_names import NAMESPACE, REQUEST_FAILED
 from shared.http.auth import Caller, read_caller
 from shared.http.messages import Request, Response
 from shared.http.problems import Problem, problem_for, problem_response
@@ -22,7 +22,7 @@ Handler = Callable[[Request, Caller], Awaitable[Response]]
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Of every response, unless it says otherwise: no cache keeps customers' data."""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from shared.contract.documents import (
 )
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
-from shared.event_names import CONNECTION_DELETED, CONNECTION_SAVED
+from shared.event_names import CONNECTION_DELETED, CONNECTION_SAVED, NAMESPACE
 from shared.http.auth import Caller
 from shared.http.conditional import has_precondition, meets_preconditions, with_etag
 from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
@@ -43,7 +43,7 @@ from shared.secret import Secret
 MAX_SECRET_BYTES = 25 * 1024
 """learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates"""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from shared.connections.connection import DEFAULT_CONCURRENCY
 from shared.errors import Throttled
-from shared.event_names import CUSTOMER_THROTTLED
+from shared.event_names import CUSTOMER_THROTTLED, NAMESPACE
 from shared.lru import LRU
 from shared.shares import Shares
 
@@ -48,7 +48,7 @@ _LAST_JOB_WEIGHT = 0.2
 """Of the last job, in the moving average of how long jobs take."""
 _LOG_EVERY_S = 60.0
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(slots=True)

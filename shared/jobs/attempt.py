@@ -23,7 +23,7 @@ from shared.connections.connection import Connection
 from shared.contract.job import Job
 from shared.contract.usage import Usage
 from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
-from shared.event_names import LEASE_NOT_RENEWED
+from shared.event_names import LEASE_NOT_RENEWED, NAMESPACE
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.crash_log import log_crash, log_text
 from shared.jobs.lease import Lease
@@ -40,7 +40,7 @@ _MAX_CALLS_BESIDE_STEPS = 20
 """Calls without a response, of one or two rows each, that one transaction records beside steps."""
 _T = TypeVar("_T")
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(slots=True)

@@ -6,11 +6,11 @@ import logging
 import traceback
 
 from shared.errors import RetryLater, UpstreamError, UpstreamRetryLater
-from shared.event_names import JOB_ERROR
+from shared.event_names import JOB_ERROR, NAMESPACE
 
 CRASHED = "The job failed because of a fault in this software. Its log has the details."
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 def log_crash(exc: Exception, job: str) -> None:

@@ -30,7 +30,7 @@ from shared.errors import (
     RetryLater,
     StorageUnavailable,
 )
-from shared.event_names import JOB_FINISHED, USAGE_NOT_RECORDED
+from shared.event_names import JOB_FINISHED, NAMESPACE, USAGE_NOT_RECORDED
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.context import ActionContext
@@ -42,7 +42,7 @@ from shared.jobs.steps import Steps
 MAX_FAILED_ATTEMPTS = 5
 """Failed attempts after which a job is given up."""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

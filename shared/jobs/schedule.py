@@ -20,7 +20,7 @@ from zlib import crc32
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
-from shared.event_names import JOBS_WOKEN
+from shared.event_names import JOBS_WOKEN, NAMESPACE
 from shared.jobs.records import State, job_id_of, job_key
 from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, RowExists, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -37,7 +37,7 @@ _STATES: dict[Waiting, frozenset[State]] = {
     "callback": frozenset({"done"}),
 }
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from shared.billing.usage_records import RECORD
 from shared.errors import StorageUnavailable
-from shared.event_names import USAGE_RECORD_EXISTS
+from shared.event_names import NAMESPACE, USAGE_RECORD_EXISTS
 from shared.jobs.lease import Lease
 from shared.storage.base import Row, RowExists, Table
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 async def without_conflicts(table: Table, lease: Lease, added: Sequence[Row]) -> list[Row]:

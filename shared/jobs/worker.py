@@ -30,7 +30,7 @@ from shared.errors import (
     StorageUnavailable,
     Throttled,
 )
-from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST
+from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
 from shared.jobs.base import JobServices
 from shared.jobs.crash_log import CRASHED, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, decode_queued_job
@@ -44,7 +44,7 @@ _RESUME_S = 60.0
 _OWN_QUEUE_FOR = timedelta(minutes=10)
 """How long beyond its deadline a job's own results queue is tried, before the result goes to the default one."""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

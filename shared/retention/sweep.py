@@ -19,7 +19,7 @@ from typing import Any
 from shared.clock import now
 from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
-from shared.event_names import SWEEP_FINISHED
+from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
 from shared.jobs.schedule import Schedule
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
@@ -41,7 +41,7 @@ _OVERDUE = timedelta(hours=1)
 _PARTITION, _KEY = "~sweep", "position"
 _PHASES = ("schedule", "usage", "markers", "blobs", "jobs")
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ _EXPORTER_EXTRAS = (
 _NOISY_LOGGERS = ("azure.monitor.opentelemetry", "opentelemetry.sdk")
 _DELTA: dict[type, AggregationTemporality] = dict.fromkeys((Counter, Histogram), AggregationTemporality.DELTA)
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 def open_telemetry(connection_string: Secret, *, content: bool) -> OpenTelemetry:

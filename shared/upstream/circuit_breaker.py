@@ -27,7 +27,7 @@ from shared.errors import (
     UpstreamRetryLater,
     UpstreamTimeout,
 )
-from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN
+from shared.event_names import BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN, NAMESPACE
 from shared.lru import LRU
 
 FAILURES = 8
@@ -47,7 +47,7 @@ BreakerState = Literal["closed", "open", "half_open"]
 OnChange = Callable[[str, str, BreakerState], None]
 """Called with customer, connection and the new state of its breaker."""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(slots=True)

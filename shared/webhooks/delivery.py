@@ -27,6 +27,7 @@ from shared.event_names import (
     CALLBACK_NOT_RECORDED,
     CALLBACK_UNREADABLE,
     CALLBACK_WAITING,
+    NAMESPACE,
 )
 from shared.jobs.admission import Limiter
 from shared.jobs.crash_log import log_text
@@ -59,7 +60,7 @@ _EVENTS: dict[_Status, str] = {
     "failed": CALLBACK_FAILED,
 }
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from shared.connections.single_flight import SingleFlight
 from shared.contract.names import is_name
 from shared.contract.pasted import unquote
 from shared.errors import ConnectionDisabled, VaultUnavailable
-from shared.event_names import SIGNING_SECRET_INVALID
+from shared.event_names import NAMESPACE, SIGNING_SECRET_INVALID
 from shared.lru import LRU
 from shared.webhooks.signing_reads import Prefetch, ReadLimit
 from shared.webhooks.signing_store import SigningStore
@@ -54,7 +54,7 @@ _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
 """The specification's (standardwebhooks.com, "Signature scheme")."""
 
-log = logging.getLogger("customer_ai_jobs")
+log = logging.getLogger(NAMESPACE)
 
 
 class NoSigningSecret(Exception):
