@@ -119,6 +119,17 @@ def test_it_opens_after_failed_tries_in_a_row(case: Case, outcome: UpstreamError
         assert reason.facts.status is None
 
 
+def test_what_was_never_sent_does_not_count(case: Case):
+    """A call that the app had no connection for says nothing about the endpoint, however often that happens."""
+    case.fail(DOWN, FAILURES - 1)
+
+    case.fail(UpstreamTimeout("No connection was free.", UpstreamFacts(transient=True, unsent=True)), 2 * FAILURES)
+    assert "closed" == case.breaker.state
+
+    case.fail(DOWN, 1)
+    assert "open" == case.breaker.state
+
+
 @pytest.mark.parametrize("outcome", [*RESPONSES.values(), None], ids=[*RESPONSES, "success"])
 def test_any_response_resets_it(case: Case, outcome: UpstreamError | None):
     """
