@@ -39,6 +39,7 @@ from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
 from shared.jobs.message import Delivery, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob, may_continue
+from shared.storage.base import MAX_HIDDEN_S
 
 _RESUME_S = 60.0
 _OWN_QUEUE_FOR = timedelta(minutes=10)
@@ -232,6 +233,10 @@ class Worker:
         # With jitter, and not long after the deadline, at which the job ends unless something is still unavailable.
         jittered_s = delay.delay_s * random.uniform(1, 1.1)  # noqa: S311
         delay_s = min(jittered_s, max(left_s, 1.0) if left_s > 0 else math.inf)
+        if isinstance(delay, Throttled):
+            # Nothing was claimed: the job may still be on record as running, or as done with its result unpublished,
+            # and the schedule keeps no message of such a job.
+            delay_s = min(delay_s, MAX_HIDDEN_S)
         if queue == self.services.settings.poison_queue:
             await self.services.queues.send(queue, body, delay_s=delay_s)
         else:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from shared.clock import now, rfc3339
 from shared.contract.job import decode_job
 from shared.errors import StorageUnavailable
+from shared.jobs import admission
 from shared.jobs.schedule import PARTITIONS, Schedule
 from shared.jobs.status import document_of
 from shared.retention.customer_data import CustomerData
@@ -415,3 +417,22 @@ async def test_ten_thousand_waiting_jobs_leave_the_queue_empty(worker: Worker):
     assert 10_000 == delivered == len(entries(worker))
     assert len(worker.requeued()) < 100
     assert 10_000 == len(await send_due(worker, 2 * HOUR))
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["its worker died", "its result is to be published"])
+async def test_a_message_that_finds_no_room_stays_in_the_queue(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, died: bool
+):
+    """However long the wait: the schedule keeps no message of a job that runs or is done."""
+    customer = worker.customer()
+    body = customer.body(job_id="busy")
+    await (worker.crash(customer, "busy", body) if died else worker.deliver(customer, body))
+    limit = worker.services.limiter.of(customer.name, "default")
+    limit.jobs, limit.job_seconds = 100, 1e6
+    monkeypatch.setattr(admission, "MAX_HOLD_S", 0.001)
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+    assert await worker.deliver(customer, body) is None
+
+    (requeued,) = worker.requeued()
+    assert requeued[1] <= MAX_HIDDEN_S
