@@ -81,8 +81,8 @@ def _cache_writes(usage: Mapping[str, Any], into: Mapping[str, Any]) -> tuple[in
     by_ttl = _object(usage, "cache_creation")
     short, long = _count(by_ttl, "ephemeral_5m_input_tokens"), _count(by_ttl, "ephemeral_1h_input_tokens")
     written = _first(_count(into, *_CACHE_WRITES), _count(usage, *_CACHE_WRITES))
-    if short is None and long is not None and written is not None and written >= long:
-        short = written - long
+    if written is not None and written > (short or 0) + (long or 0):
+        short = written - (long or 0)  # some gateways leave out a part, or write 0 for both
     return _first(short, written), _first(long, _count(into, "cache_write_long_tokens"))
 
 
@@ -138,15 +138,19 @@ def _object(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
+    """The first that is not zero, since some gateways write zeros in the members of other APIs; else 0, if one is."""
+    told = [count for count in counts if count is not None]
+    return next(filter(None, told), told[0] if told else None)
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the members that is a whole number; some gateways write 7.0."""
-    for name in names:
-        value = usage.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
-            return int(value) if value == int(value) else None
+    return _first(*(_whole(usage.get(name)) for name in names))
+
+
+def _whole(value: Any) -> int | None:
+    """Some gateways write 7.0."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
+        return int(value) if value == int(value) else None
     return None
 
 

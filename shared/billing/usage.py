@@ -12,8 +12,11 @@ import msgspec
 from shared.billing.provider_usage import read_usage
 from shared.contract.usage import Processing, Usage, add
 
+_PARTS = ("response", "message", "x_groq")
 _IMAGE_MEMBERS = frozenset({"b64_json", "url"})
 _STORED = frozenset({"response", "batch"})
+_UNFINISHED = frozenset({"validating", "queued", "in_progress", "finalizing", "cancelling"})
+"""States of what is stored at the provider, in which it may report zeros (OpenAI's batches do)."""
 _MAX_TIER_LENGTH = 40
 _MAX_PROVIDER_USAGE = 1024
 """Bytes of the provider's own object that a record keeps."""
@@ -74,21 +77,24 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
 
     The last of each member counts, and all images. Members of a usage object that a later one lacks are kept, because
     Anthropic's stream reports the input at its start and the output at its end. Usage is also in the `response` of an
-    event of the Responses API, in the `message` of Anthropic's, and in a choice (Kimi's stream).
+    event of the Responses API, in the `message` of Anthropic's, in `x_groq`, and in a choice (Kimi's stream). What a
+    stored response or batch reports before it has finished is not its usage.
     """
     usage: dict[str, Any] = {}
     model = tier = None
     images: int | None = None
     stored = kind = ""
+    finished = True
     for part in (part for value in values for part in _parts(value)):
-        usage |= _usage_of(part)
+        usage |= {name: value for name, value in _usage_of(part).items() if value is not None or name not in usage}
         model = _text(part.get("model")) or model
         tier = _text(part.get("service_tier")) or tier
         if part.get("object") in _STORED and (identifier := _text(part.get("id"))):
             stored, kind = identifier, part["object"]
+            finished = _text(part.get("status")) not in _UNFINISHED
         images = add(images, _images(part.get("data")))
     tier = tier or _text(usage.get("service_tier"))
-    reported = read_usage(usage)
+    reported = read_usage(usage) if finished else None
     return Call(
         reported,
         model,
@@ -118,7 +124,8 @@ def total(calls: Sequence[Call]) -> Usage:
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
-        yield from (part for part in (value, value.get("response"), value.get("message")) if isinstance(part, dict))
+        parts = (value, *map(value.get, _PARTS))
+        yield from (part for part in parts if isinstance(part, dict))
 
 
 def _usage_of(part: dict[str, Any]) -> dict[str, Any]:

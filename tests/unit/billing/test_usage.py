@@ -73,6 +73,11 @@ STREAMS = {
         {"type": "message_start", "message": {"model": "claude", "usage": {"input_tokens": 5, "output_tokens": 1}}},
         {"type": "message_delta", "usage": {"output_tokens": 3}},
     ],
+    "Anthropic, whose later event has nulls": [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}},
+        {"type": "message_delta", "usage": {"input_tokens": None, "output_tokens": 3}},
+    ],
+    "Groq": [{"choices": []}, {"x_groq": {"id": "req", "usage": {"prompt_tokens": 5, "completion_tokens": 3}}}],
     "xAI, which sends sums": [{"usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2, 3)],
 }
 
@@ -100,6 +105,24 @@ def test_stored_responses_and_batches_have_an_identity():
         (usage.calls, usage.input_tokens) for usage in (as_fetched(call).consumed() for call in calls)
     ]
     assert NOTHING == as_fetched(NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "states", "end"),
+    [
+        ("batch", ["validating", "in_progress", "finalizing", "cancelling"], "completed"),
+        ("response", ["queued", "in_progress"], "incomplete"),
+    ],
+)
+def test_what_has_not_finished_has_no_usage_yet(kind: str, states: list[str], end: str):
+    """OpenAI's batches report zeros from the start: metered then, they would not be metered when they are done."""
+    zeros, counts = {"input_tokens": 0, "total_tokens": 0}, {"input_tokens": 5, "total_tokens": 8}
+    calls = [call_of_answer({"object": kind, "id": "1", "status": state, "usage": zeros}, None) for state in states]
+    ended = call_of_answer({"object": kind, "id": "1", "status": end, "usage": counts}, None)
+
+    assert {(None, "")} == {(call.usage, call.metered_as) for call in calls}
+    assert ended.usage is not None
+    assert (5, f"{kind}-") == (ended.usage.input_tokens, ended.metered_as[:-40])
 
 
 def test_the_providers_own_object_is_kept():
