@@ -3,7 +3,7 @@ Reads responses that other HTTP clients read and aiohttp refuses: what was paid 
 
 aiohttp's parser refuses a response with `Content-Length` beside `Transfer-Encoding`, or with the same `Content-Length`
 twice. RFC 9112, section 6.3, has the first be overridden, and lets the second be read. Both are repaired before the
-parser sees them.
+parser sees them. The encoding `identity`, which is none, gives way to the length.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _START = b"HTTP/1."
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
 _LENGTH = re.compile(rb"(?i)\r?\ncontent-length[ \t]*:[ \t]*([^\r\n]*)")
-_ENCODING = re.compile(rb"(?i)\ntransfer-encoding[ \t]*:")
+_ENCODING = re.compile(rb"(?i)\r?\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)")
 
 
 class LenientResponseHandler(ResponseHandler):
@@ -86,7 +86,10 @@ class _RepairingParser:
 
 def _repaired(head: bytes) -> bytes:
     lengths = _LENGTH.findall(head)
-    if lengths and _ENCODING.search(head):
+    encodings = b",".join(_ENCODING.findall(head)).lower()
+    if lengths and encodings.strip() == b"identity":
+        head = _ENCODING.sub(b"", head)  # older servers say so of a body that only has a length
+    elif lengths and encodings:
         return _LENGTH.sub(b"", head)
     if len(lengths) > 1 and len(set(lengths)) == 1:
         return _LENGTH.sub(b"", head, count=len(lengths) - 1)

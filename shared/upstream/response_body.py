@@ -60,7 +60,7 @@ async def read_body(
     httpx.HTTPError if it breaks off.
     """
     encoding = response.headers.get("content-encoding", "")
-    if "," in encoding:
+    if "," in encoding and response.is_success:
         # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
         raise _unreadable(f"{host} answered with more than one content encoding.", response)
     chunks: list[bytes] = []

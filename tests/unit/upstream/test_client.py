@@ -288,6 +288,7 @@ READABLE: dict[str, bytes] = {
     "length before chunks": OK + LENGTH + CHUNKED + b"\r\n" + IN_CHUNKS,
     "chunks before length": OK + CHUNKED + LENGTH + b"\r\n" + IN_CHUNKS,
     "wrong length beside chunks": OK + b"Content-Length : 5\r\n".replace(b" :", b":") + CHUNKED + b"\r\n" + IN_CHUNKS,
+    "length beside no encoding": OK + LENGTH + b"Transfer-Encoding: identity\r\n\r\n" + JSON,
     "length twice": OK + LENGTH * 2 + b"\r\n" + JSON,
     "long header": OK + LENGTH + b"x: " + b"x" * 100_000 + b"\r\n\r\n" + JSON,
     "many headers": OK + LENGTH + b"".join(b"x-%d: x\r\n" % n for n in range(900)) + b"\r\n" + JSON,
@@ -340,6 +341,28 @@ async def test_what_other_clients_read_is_read(client: UpstreamClient, account: 
                 await send(client, account, url=url)
         else:
             assert JSON == (await send(client, account, url=url)).body
+
+
+async def test_a_length_beside_no_encoding_ends_an_answer(account: Account):
+    """The encoding `identity` does not make the answer last until the connection is closed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(READABLE["length beside no encoding"])
+        await reader.read(10)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, open_client() as client:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
+        assert JSON == (await send(client, account, url=url, timeout_s=10)).body
+
+
+async def test_a_refusal_is_one_whatever_its_encodings(client: UpstreamClient, account: Account):
+    """Its status counts: it is no answer that was paid for and can't be read."""
+    async with raw_server(b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip, gzip\r\n" + LENGTH + b"\r\n" + JSON) as url:
+        with pytest.raises(RequestRejected):
+            await send(client, account, url=url)
 
 
 @pytest.mark.parametrize(("text", "words", "facts"), NOT_HTTP.values(), ids=NOT_HTTP)
