@@ -91,10 +91,11 @@ def _core(key: str) -> str:
 
 def _pattern(key: str) -> str:
     """A pattern of the key as it is, URL-encoded or JSON-escaped to whatever depth, in any case."""
-    characters = [_spellings(character) for character in key]
     # A run of backslashes is only tried at its start: each start within it would walk to its end again.
-    characters[0] = rf"(?<!\\){characters[0]}" if not key[0].isalnum() else characters[0]
-    whole = "".join(characters)
+    first = _spellings(key[0]).replace(r"\\++", r"(?<!\\)\\++")
+    if key[0] == "\\":
+        first = rf"(?<!\\){first}"
+    whole = first + "".join(_spellings(character) for character in key[1:])
     return f"(?i){whole}" if len(key) >= _SHORT else f"(?i)(?<![A-Za-z0-9]){whole}(?![A-Za-z0-9])"
 
 

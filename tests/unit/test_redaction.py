@@ -16,6 +16,7 @@ from tests.support.clients import Resolver, open_client
 from tests.support.endpoint import Account, Endpoint, completion, reply
 
 KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]
+ODD_KEYS = ["_Ab9-Key-0123456789", '"b+/=:cD0123', "\\\\Ab90123456", "/\\Ab90123456"]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -50,6 +51,7 @@ def test_a_json_escaped_key_is_redacted(escaped: str):
         ("lm-studio", "the words lm-studio", "the words lm-studio"),
         ("sk-no-key-required", "sk-no-key-required", "sk-no-key-required"),
         ('aB"9\\key', r'{"a": "aB\"9\\key"} aB"9\key', r'{"a": "***"} ***'),
+        ("_Ab9-key-01234", r"a\_Ab9-key-01234 \\\_Ab9-key-01234", r"a\*** \\\***"),  # as Markdown escapes it
         (KEYS[0], "nothing of it", "nothing of it"),
         (KEYS[0], b"\xff of it", b"\xff of it"),
     ],
@@ -66,7 +68,7 @@ def test_a_key_in_utf_16_is_redacted(encoding: str):
 
 
 @pytest.mark.parametrize("piece", ["\\", "\\u002", "\\/", "aB+/=:cD012", "%", "\\\\u002bx"])
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, *ODD_KEYS])
 def test_redaction_takes_linear_time(key: str, piece: str):
     """Twice as much hostile text takes about twice as long."""
 
