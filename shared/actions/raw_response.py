@@ -7,7 +7,7 @@ from mimetypes import MimeTypes
 from typing import Any
 
 from shared.actions.completion import content_text
-from shared.actions.sse import json_values, looks_like_events, looks_like_json, read_events
+from shared.actions.sse import are_readable, json_values, looks_like_events, looks_like_json, read_events
 from shared.upstream.messages import Response
 
 # Media types of speech and images for which the standard library has no extension, or not on every machine.
@@ -46,8 +46,9 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     media_type = content_type.partition(";")[0].strip().lower() or _OCTETS
     if not response.body:  # as of a 204, or of a 202 whose headers say where to poll
         return RawOutput(media_type)
-    events = read_events(response.body) if media_type == _EVENTS or looks_like_events(response.body) else []
-    if media_type == _EVENTS and response_type in {None, "json"}:
+    is_labelled_stream = media_type == _EVENTS and are_readable(response.body)
+    events = read_events(response.body) if is_labelled_stream or looks_like_events(response.body) else []
+    if is_labelled_stream and response_type in {None, "json"}:
         return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)
     # Whatever the label says: what the call consumed is read from it.
     is_labelled = response_type == "json" or is_json(media_type)

@@ -9,12 +9,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shared.contract.decoding import UNREADABLE, json_value
+from shared.contract.decoding import (
+    MAX_FOREIGN_CONTAINERS,
+    MAX_FOREIGN_MEMBERS,
+    UNREADABLE,
+    find_excess,
+    json_value,
+)
 
-_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry):|:)")
-_OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
+_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*+(?:(?:data|event|id|retry):|:)")
+_OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[\[{]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """`str.splitlines` also breaks lines at characters that an event may contain."""
+_MAX_LINES = 1_000_000
+"""Of a stream: reading it takes up to three microseconds for each. One of 64 MiB that a model wrote has fewer."""
 _ERROR_LINE = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
 
@@ -26,8 +34,15 @@ def values_of(body: bytes) -> list[Any]:
 
 
 def looks_like_events(body: bytes) -> bool:
-    """Return whether a body begins as an event stream does."""
-    return _FIRST_LINE.match(body) is not None
+    """Return whether a body begins as an event stream does, and can be read as one."""
+    return _FIRST_LINE.match(body) is not None and are_readable(body)
+
+
+def are_readable(body: bytes) -> bool:
+    """Return whether reading a stream takes a bounded time, and its events a bounded memory."""
+    if body.count(b"\n") + body.count(b"\r") > _MAX_LINES:
+        return False
+    return not find_excess(body, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
 
 
 def looks_like_json(body: bytes) -> bool:
@@ -44,8 +59,12 @@ def json_values(body: bytes) -> list[Any]:
 
 
 def read_events(body: bytes) -> list[Any]:
-    """Return each event's data: decoded if it is JSON, else as text. `[DONE]`, which only ends a stream, is omitted."""
-    return [_decoded(data) for data in event_data(body) if data != "[DONE]"]
+    """
+    Return each event's data: decoded if it is JSON, else as text. `[DONE]`, which only ends a stream, is omitted.
+
+    An object that is whole counts although the blank line after it is missing: it may hold the usage.
+    """
+    return [_decoded(data) for _, data in _named_data(body, keep_whole=True) if data != "[DONE]"]
 
 
 def read_error_events(body: bytes) -> list[Any]:
@@ -60,13 +79,13 @@ def event_data(body: bytes) -> list[str]:
     return [data for _, data in _named_data(body)]
 
 
-def _named_data(body: bytes) -> list[tuple[str, str]]:
+def _named_data(body: bytes, *, keep_whole: bool = False) -> list[tuple[str, str]]:
     """As `event_data`, each with the name of its event; empty if it has none."""
     events: list[tuple[str, str]] = []
     data_lines: list[str] = []
     event = ""
     text = body.decode(errors="replace").removeprefix("\ufeff")
-    *lines, _ = _LINE_END.split(text)  # an unfinished last line doesn't count
+    *lines, rest = _LINE_END.split(text)  # an unfinished last line doesn't count
     for line in lines:
         name, _, value = line.partition(":")
         if not line:
@@ -77,6 +96,11 @@ def _named_data(body: bytes) -> list[tuple[str, str]]:
             data_lines.append(value.removeprefix(" "))
         elif name == "event":
             event = value.removeprefix(" ")
+    if keep_whole:
+        name, _, value = rest.partition(":")
+        last = "\n".join([*data_lines, *((value.removeprefix(" "),) if name == "data" else ())])
+        if isinstance(_decoded(last), dict):
+            events.append((event, last))
     return events
 
 

@@ -23,6 +23,7 @@ def parsed(media_type: str, output: Any = (), json_values: Any = (), **marks: bo
 JSON, TEXT, OCTETS, MP3 = "application/json", "text/plain", "application/octet-stream", "audio/mpeg"
 A, INVALID, STREAM = b'{"a": 1}', b'{"a": ', b"data: {}\n\n"
 CUT = rb'{"a": "a\ud83d"}'
+EVENTS_CUT = parsed(EVENTS, {"events": [{}, {"a": 1}]}, [{}, {"a": 1}])
 # The body, its content type, what the job requests, and what is read of it.
 RESPONSES = {
     "json": (A, JSON, None, parsed(JSON, {"json": {"a": 1}}, [{"a": 1}])),
@@ -71,6 +72,7 @@ RESPONSES = {
         None,
         parsed(EVENTS, {"events": [{}, "a"]}, [{}, "a"]),
     ),
+    "events without the last line end": (STREAM + b'data: {"a": 1}', EVENTS, "json", EVENTS_CUT),
     "events, json requested": (STREAM, EVENTS, "json", parsed(EVENTS, {"events": [{}]}, [{}])),
     "events as text": (STREAM, EVENTS, "text", parsed(EVENTS, {"text": "data: {}\n\n"}, [{}])),
     "events as bytes": (STREAM, EVENTS, "binary", parsed(EVENTS, {}, [{}], binary=True)),
@@ -89,6 +91,12 @@ def test_output_follows_the_media_type(body: bytes, content_type: str, response_
     An empty body has no output; invalid JSON is malformed. The JSON is available for its usage in any case.
     """
     assert expected == asdict(read_response(response(body, content_type=content_type), response_type))
+
+
+@pytest.mark.parametrize("body", [b"\n" * 1_100_000, b"data: {}\n\n" * 600_000, b"data: [[],[],[],[]]\n\n" * 450_000])
+def test_a_stream_of_too_much_is_text(body: bytes):
+    """It takes no time and no memory as events; the text is kept."""
+    assert body.decode() == read_response(response(body, content_type=EVENTS), None).output["text"]
 
 
 def chunk(content: Any = None, index: int = 0, **members: Any) -> bytes:

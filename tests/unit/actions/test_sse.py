@@ -47,6 +47,16 @@ def test_json_data_is_decoded():
     assert [{"a": [1, None]}, '{"a":', 7, "bye", {"a": "b\ufffd"}] == read_events(stream + cut_within_a_character)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n", b"\n: bye", b"\n: bye\n\n"])
+def test_an_object_that_is_whole_counts_without_a_blank_line(end: bytes):
+    """Some gateways end a stream without one, and its last event has the usage. What is cut off is no object."""
+    stream = b"data: a\n\n"
+
+    assert ["a", {"usage": 1}] == read_events(stream + b'data: {"usage": 1}' + end)
+    assert ["a"] == read_events(stream + b'data: {"usage":')
+    assert ["a"] == read_events(stream + b"data: [DONE]")
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_events_named_error_are_errors(end: str):
     """The name of an event says so if its data doesn't; no other event is one, nor one that has no data."""
