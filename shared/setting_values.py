@@ -38,6 +38,11 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(part for part in (piece.strip() for piece in text.replace(";", ",").split(",")) if part)
 
 
+def without_empty_parts(connection_string: str) -> str:
+    """Return a connection string as all SDKs read it: the host's takes two semicolons in a row, Python's don't."""
+    return ";".join(part.strip() for part in connection_string.split(";") if part.strip())
+
+
 def check_resolved(setting: str, text: str) -> None:
     """Check that a value is not a reference to a secret, which Azure leaves in its place if it can't resolve it."""
     if is_reference(text):
@@ -88,11 +93,12 @@ def check_storage_urls(setting: str, *urls: str) -> None:
 
 
 def check_connection_string(setting: str, text: str) -> None:
-    """Check the connection string of a storage account."""
-    parts = dict(part.strip().partition("=")[::2] for part in text.split(";"))
-    has_credential = bool({"AccountKey", "SharedAccessSignature"} & set(parts))
-    has_address = bool({"AccountName", "TableEndpoint"} & set(parts))
-    if "UseDevelopmentStorage" not in parts and not (has_credential and has_address):
+    """Check the connection string of a storage account, as `without_empty_parts` returns it."""
+    names = {part.partition("=")[0].lower() for part in text.split(";")}
+    has_credential = bool({"accountkey", "sharedaccesssignature"} & names)
+    has_address = bool({"accountname", "tableendpoint"} & names)
+    is_complete = "usedevelopmentstorage" in names or (has_credential and has_address)
+    if not is_complete or not all("=" in part for part in text.split(";")):
         raise SettingInvalid(
             f"{setting} is not the connection string of a storage account: it needs an AccountName and an AccountKey. "
             "`az storage account show-connection-string` prints it."

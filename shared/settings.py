@@ -24,6 +24,7 @@ from shared.setting_values import (
     flag,
     integer,
     split,
+    without_empty_parts,
 )
 
 LEASE_S = 90
@@ -239,7 +240,7 @@ def _storage(environment: Mapping[str, str]) -> StorageAccount:
     def part(name: str) -> str:
         return environment.get(f"JobStorage__{name}", "").strip()
 
-    connection_string = environment.get("JobStorage", "").strip()
+    connection_string = without_empty_parts(environment.get("JobStorage", ""))
     return StorageAccount(
         connection_string=Secret(connection_string) if connection_string else None,
         queue_service_uri=part("queueServiceUri"),

@@ -69,6 +69,19 @@ def test_storage_is_a_connection_string_or_urls(environment: dict[str, str], acc
     assert account == read_settings(environment).job_storage
 
 
+@pytest.mark.parametrize(
+    ("text", "read_as"),
+    [
+        ("UseDevelopmentStorage=true;", "UseDevelopmentStorage=true"),
+        ("AccountName=s;; AccountKey=MARK;\n", "AccountName=s;AccountKey=MARK"),
+        ("accountname=s;accountkey=MARK", "accountname=s;accountkey=MARK"),
+    ],
+)
+def test_what_the_host_takes_as_a_connection_string_is_taken(text: str, read_as: str):
+    """Python's SDKs refuse empty parts: then the host would deliver jobs, and every one would fail."""
+    assert Secret(read_as) == read(JobStorage=text).job_storage.connection_string
+
+
 @pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
 @pytest.mark.parametrize(
     ("text", "flag"),
@@ -122,6 +135,7 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
         ({"JobStorage": "", "AzureWebJobsStorage": "UseDevelopmentStorage=true"}, INCOMPLETE),
         ({"JobStorage": ""} | URIS | {"JobStorage__queueServiceUri": "s.queue.core.windows.net"}, INCOMPLETE),
         ({"JobStorage": "AccountName=s;AccountKye=MARK"}, NO_CONNECTION_STRING),
+        ({"JobStorage": "AccountName=s;AccountKey=MARK;core.windows.net"}, NO_CONNECTION_STRING),
         *(
             ({"KEY_VAULT_URL": url}, URL)
             for url in (
