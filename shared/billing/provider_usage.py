@@ -139,8 +139,8 @@ def _object(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _first(*counts: int | None) -> int | None:
     """The first that is not zero, since some gateways write zeros in the members of other APIs; else 0, if one is."""
-    told = [count for count in counts if count is not None]
-    return next(filter(None, told), told[0] if told else None)
+    values = [count for count in counts if count is not None]
+    return next(filter(None, values), values[0] if values else None)
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
