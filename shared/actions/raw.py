@@ -40,6 +40,8 @@ _METERED_OPERATIONS = {
 """Operations that store nothing at the provider, and whose responses report what they consumed."""
 _METERED_FORMATS = {"", "json", "verbose_json"}
 """Of a transcription: the others are text alone."""
+_READ_FIELDS = {"model", "response_format", "stream"}
+"""Fields that decide what a request costs: a file of the same name could take the place of the one that is checked."""
 _MAX_URL = 16_384
 """Characters. No server takes more, and the HTTP client refuses it beyond 65,536."""
 
@@ -131,6 +133,10 @@ def metered_request(request: RawRequest) -> RawRequest:
             f"`input.path` must be one of {', '.join(sorted(_METERED_OPERATIONS))}, with POST: this customer uses the "
             "operator's connection, where an operation must store nothing and report what it consumes."
         )
+    if not request.files.keys().isdisjoint(_READ_FIELDS):
+        raise InvalidJob(
+            "`input.files` can't have a model, a response_format or a stream: they are fields of the form."
+        )
     if request.form.get("response_format", "") not in _METERED_FORMATS:
         raise InvalidJob(
             "`input.form.response_format` must be json or verbose_json: this customer uses the operator's connection, "
@@ -141,11 +147,11 @@ def metered_request(request: RawRequest) -> RawRequest:
     body = json_object(request.content)
     if not body:
         raise InvalidJob("`input.json` must be an object: this customer uses the operator's connection.")
-    if not body.get("stream") or request.path not in _STREAMED_OPERATIONS:
-        return request
-    options = body.get("stream_options")
-    options = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    return replace(request, content=msgspec.json.encode({**body, "stream_options": options}))
+    if body.get("stream") and request.path in _STREAMED_OPERATIONS:
+        options = body.get("stream_options")
+        body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    # Encoded anew: of members with the same name, some servers read another than we do.
+    return replace(request, content=msgspec.json.encode(body))
 
 
 def path_below(path: str, endpoint: Endpoint) -> str:

@@ -178,6 +178,7 @@ METERED = "audio/transcriptions, chat/completions, completions, embeddings, imag
         ({"path": "chat/completions", "data": "text"}, "`input.json` must be an object"),
         ({"path": "chat/completions", "json": [1]}, "`input.json` must be an object"),
         ({"path": "audio/transcriptions", "form": {"response_format": "srt"}}, "must be json or verbose_json"),
+        ({"path": "images/edits", "form": {"model": "a"}, "files": {"model": "YQ=="}}, "can't have a model"),
     ],
 )
 async def test_static_connection_allows_only_metered_operations(request_: dict[str, Any], reason: str):
@@ -210,6 +211,18 @@ async def test_streams_on_the_operators_account_tell_their_usage(
     await run_action(raw, {"path": "openai/v1/chat/completions", "json": body}, ctx)
 
     assert [sent] == ctx.bodies
+
+
+async def test_a_request_on_the_operators_account_has_each_member_once():
+    """Of two models in one body, the endpoint can't take another than the one that was checked."""
+    body = b'{"path": "chat/completions", "json": {"model": "other", "model": "allowed", "x": 1.50}}'
+    static, own = (MemoryContext(in_turn(response({})), source=source) for source in ("static", "key_vault"))
+
+    for ctx in (static, own):
+        await raw.run(raw.decode(body), ctx)
+
+    assert b'{"model":"allowed","x":1.5}' == static.called[0].request.content
+    assert b'{"model": "other", "model": "allowed", "x": 1.50}' == own.called[0].request.content
 
 
 async def test_the_model_in_the_body_is_on_record():
