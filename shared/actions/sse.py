@@ -71,7 +71,7 @@ def read_error_events(body: bytes) -> list[Any]:
     """Return the data of each event whose name is `error`, each as the `error` of an object."""
     if _ERROR_LINE.search(body) is None:
         return []
-    return [{"error": _decoded(data)} for name, data in _named_data(body) if name == "error"]
+    return [{"error": _decoded(data)} for name, data in _named_data(body, keep_whole=True) if name == "error"]
 
 
 def event_data(body: bytes) -> list[str]:

@@ -77,6 +77,7 @@ def test_events_named_error_are_errors(end: str):
     assert [{"error": {"message": "No."}}, {"error": "Bye."}] == read_error_events(stream)
     assert [] == read_error_events(b"data: a\n\n")
     assert [{"error": "x"}] == read_error_events(b"event: error\ndata: x\n\n")
+    assert [{"error": {"message": "No."}}] == read_error_events(b'event: error\ndata: {"message": "No."}')
 
 
 LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
