@@ -19,7 +19,7 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.contract.documents import CallbackState
-from shared.errors import ConnectionInvalid, RetryLater, StorageUnavailable, UpstreamError
+from shared.errors import ConnectionInvalid, RetryLater, StorageUnavailable, Throttled, UpstreamError
 from shared.event_names import (
     CALLBACK_DELIVERED,
     CALLBACK_DROPPED,
@@ -36,7 +36,7 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.jobs.schedule import Schedule
 from shared.settings import Settings
-from shared.storage.base import Queues
+from shared.storage.base import MAX_HIDDEN_S, Queues
 from shared.upstream.client import UpstreamClient
 from shared.webhooks.signing import NoSigningSecret, Signing
 
@@ -48,6 +48,8 @@ MAX_AGE = timedelta(days=7)
 """When a callback fails whatever it waits for: longer than all its tries take."""
 TIMEOUT_S = 15.0
 """Of one try; the specification recommends 15 to 30 seconds."""
+_MAX_QUEUED_S = 0.9 * MAX_HIDDEN_S
+"""With its jitter, a delay that the queue can hide a message for."""
 _LANE = "(callbacks)"
 """Where a customer's callbacks are admitted: no connection has this name."""
 _GONE = 410
@@ -103,7 +105,9 @@ class Callbacks:
                 async with limit.calls:
                     await self._deliver(message)
         except RetryLater as exc:  # no try was made, so the same message comes again
-            await self._enqueue(self.settings.callbacks_queue, message, exc.delay_s)
+            # In the schedule, a message without room could replace a later try, if it was delivered twice.
+            delay_s = min(exc.delay_s, _MAX_QUEUED_S) if isinstance(exc, Throttled) else exc.delay_s
+            await self._enqueue(self.settings.callbacks_queue, message, delay_s)
 
     async def dead_letter(self, body: bytes) -> None:
         """Count a try for a message that the host gave up, and enqueue the next one if any. Raises as `deliver`."""

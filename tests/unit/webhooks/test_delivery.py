@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from shared.jobs.records import JobRecord, job_key, read_record
 from shared.jobs.schedule import Schedule
 from shared.secret import Secret
 from shared.settings import read_settings
-from shared.storage.base import Row
+from shared.storage.base import MAX_HIDDEN_S, Row
 from shared.upstream.client import UpstreamClient
 from shared.webhooks import delivery as module
 from shared.webhooks.delivery import MAX_AGE, RETRY_DELAYS_S, Callbacks
@@ -423,3 +424,26 @@ def test_the_pages_delays_are_the_codes():
     shown = [float(number) * units[unit] for number, unit in re.findall(r"\| (\d+) (s|min|h) \|", text)]
 
     assert list(RETRY_DELAYS_S) == shown
+
+
+async def test_a_message_without_room_replaces_no_later_try(
+    case: CallbackCase, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """A message that is delivered twice, the second time to a busy worker, waits in the queue."""
+    receiver.answers = [answers_with(500)] * 2
+    await case.set_url(receiver.url)
+    await case.deliver()
+    await case.next()
+    later = case.record.wakeup
+    limit = case.callbacks.limiter.of("acme", module._LANE)
+    limit.jobs, limit.job_seconds = 100, 1e6
+    monkeypatch.setattr(admission, "MAX_HOLD_S", 0.001)
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+    await case.deliver()
+
+    assert later
+    assert (later, [True]) == (
+        case.record.wakeup,
+        [delay_s <= MAX_HIDDEN_S for _, delay_s in case.queues.sent["callbacks"]],
+    )
