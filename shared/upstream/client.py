@@ -24,7 +24,7 @@ from shared.secret import Secret, redact
 from shared.shares import Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
-from shared.upstream.guarded_session import MAX_CONNECTIONS, observe_sending, open_guarded_session
+from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending, open_guarded_session
 from shared.upstream.messages import (
     Access,
     ApiKey,
@@ -46,7 +46,8 @@ class UpstreamClient:
     """The only way out to customers' endpoints. Make it within the running loop, and `close` it at the end."""
 
     def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
-        self._client = _open_client(allow_local=allow_local, allow_private=allow_private)
+        self._lookups = Shares(MAX_LOOKUPS)
+        self._client = _open_client(self._lookups, allow_local=allow_local, allow_private=allow_private)
         self._tokens = tokens
         self._allow_local = allow_local
         self._allow_private = allow_private
@@ -71,7 +72,7 @@ class UpstreamClient:
         host = ""
         try:
             host = _without_key(httpx.URL(request.url).host, access)
-            with _mapped_errors(host, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
                     status, headers, body, memory = await self._exchange(
@@ -99,7 +100,7 @@ class UpstreamClient:
         try:
             check_public(url, allow_local=self._allow_local)
             host = httpx.URL(url).host
-            with _mapped_errors(host, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     request = UpstreamRequest("GET", url)
                     status, headers, body, memory = await self._exchange(
@@ -125,7 +126,7 @@ class UpstreamClient:
         host = check_public(url, allow_local=self._allow_local, member="callback")
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
-            with _mapped_errors(host, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
                     await self._sockets.wait(customer)
@@ -144,7 +145,7 @@ class UpstreamClient:
         if not self._allow_private:
             return self._client
         if self._public is None:
-            self._public = _open_client(allow_local=self._allow_local, allow_private=False)
+            self._public = _open_client(self._lookups, allow_local=self._allow_local, allow_private=False)
         return self._public
 
     async def _exchange(
@@ -188,8 +189,8 @@ class UpstreamClient:
         return access.key, (access.header, access.key.reveal())
 
 
-def _open_client(*, allow_local: bool, allow_private: bool) -> httpx.AsyncClient:
-    session = open_guarded_session(allow_local=allow_local, allow_private=allow_private)
+def _open_client(lookups: Shares, *, allow_local: bool, allow_private: bool) -> httpx.AsyncClient:
+    session = open_guarded_session(allow_local=allow_local, allow_private=allow_private, lookups=lookups)
     # The session has its own TLS context. The one that the adapter requires is left empty, which trusts nobody:
     # httpx's default would cost a cold start 20 ms and never be used.
     transport = AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
@@ -213,9 +214,9 @@ def _without_key(text: str, access: Access) -> str:
 
 
 @contextmanager
-def _mapped_errors(host: str, timeout_s: float) -> Iterator[None]:
+def _mapped_errors(host: str, customer: str, timeout_s: float) -> Iterator[None]:
     """Raise whatever prevents a response as one of our errors."""
-    with observe_sending() as sending:
+    with observe_sending(customer) as sending:
         try:
             yield
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:

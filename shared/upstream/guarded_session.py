@@ -9,6 +9,7 @@ Storage and Key Vault.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -24,11 +25,18 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
 from shared.errors import ConnectionInvalid, SettingInvalid
+from shared.shares import Shares
 from shared.upstream.lenient_http import MAX_HEADER_BYTES, MAX_HEADERS, LenientResponseHandler
 
 KEEPALIVE_S = 60
 MAX_CONNECTIONS = 256
 """Sockets that a worker holds open to customers' endpoints; an idle TLS connection costs about 0.3 MB."""
+MAX_LOOKUPS = max(min(32, (os.cpu_count() or 1) + 4) - 2, 2)
+"""
+Names that are looked up at once: each takes one of the event loop's threads until the name server answers. Two of them
+are left for the vault and Storage.
+"""
+MAX_LOOKUP_WAIT_S = 10.0
 
 _FORBIDDEN_NETWORKS = tuple(
     ip_network(text)
@@ -67,13 +75,13 @@ def open_session(ca_file: str = "") -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
 
-def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.ClientSession:
+def open_guarded_session(*, allow_local: bool, allow_private: bool, lookups: Shares) -> aiohttp.ClientSession:
     """
     Return a session that connects only to IP addresses that may be called. Needs a running loop.
 
     Its requests raise ConnectionInvalid for any other address.
     """
-    resolver = GuardedResolver(allow_local=allow_local, allow_private=allow_private)
+    resolver = GuardedResolver(allow_local=allow_local, allow_private=allow_private, lookups=lookups)
 
     def open_guarded_socket(target: AddrInfo) -> socket.socket:
         family, kind, protocol, _, address = target
@@ -105,8 +113,9 @@ def open_guarded_session(*, allow_local: bool, allow_private: bool) -> aiohttp.C
 
 @dataclass(slots=True)
 class Sending:
-    """Whether a request has begun to be sent, and so may be billed."""
+    """A customer's request, and whether it has begun to be sent, and so may be billed."""
 
+    customer: str
     begun: bool = False
 
 
@@ -114,9 +123,9 @@ _sending: ContextVar[Sending] = ContextVar("_sending")
 
 
 @contextmanager
-def observe_sending() -> Iterator[Sending]:
-    """Observe the request that is sent within the block."""
-    sending = Sending()
+def observe_sending(customer: str) -> Iterator[Sending]:
+    """Observe the customer's request that is sent within the block."""
+    sending = Sending(customer)
     token = _sending.set(sending)
     try:
         yield sending
@@ -142,10 +151,20 @@ class GuardedResolver(AbstractResolver):
     It checks the very addresses that the connector then connects to, so a name that resolves to something else
     a moment later does not get around it. Literal addresses in a URL never reach a resolver:
     `egress_policy.check_allowed` refuses them, and so do the session's sockets.
+
+    A name server may take its time, and a callback's may be anybody's: each customer has its share of the lookups.
     """
 
-    def __init__(self, *, allow_local: bool, allow_private: bool, inner: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        allow_local: bool,
+        allow_private: bool,
+        inner: AbstractResolver | None = None,
+        lookups: Shares | None = None,
+    ) -> None:
         self._inner = inner or DefaultResolver()
+        self._lookups = lookups or Shares(MAX_LOOKUPS)
         self._allow_local = allow_local
         self._allow_private = allow_private
 
@@ -153,7 +172,18 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the host's addresses if all are allowed. Raises ConnectionInvalid, or OSError if DNS fails."""
-        addresses = await self._inner.resolve(host, port, family)
+        sending = _sending.get(None)
+        customer = sending.customer if sending else ""
+        try:
+            async with asyncio.timeout(MAX_LOOKUP_WAIT_S):
+                await self._lookups.wait(customer)
+        except TimeoutError:
+            raise OSError(None, "too many names are being looked up") from None
+        try:
+            # aiohttp lets this go on when nobody waits for it any more, as its thread does.
+            addresses = await self._inner.resolve(host, port, family)
+        finally:
+            self._lookups.give_back(customer)
         for address in addresses:
             if not is_allowed_address(address["host"], local=self._allow_local, private=self._allow_private):
                 raise ConnectionInvalid(

@@ -1,21 +1,24 @@
-"""A customer's share of a worker's sockets, and of the memory for large answers."""
+"""A customer's share of a worker's sockets and lookups of names, and of the memory for large answers."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiohttp.abc import ResolveResult
 
-from shared.errors import UpstreamTimeout
+from shared.errors import ProviderUnavailable, UpstreamTimeout
 from shared.secret import Secret
 from shared.upstream import client as client_module
+from shared.upstream import guarded_session
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.blocking_endpoint import BlockingEndpoint
-from tests.support.clients import open_client
+from tests.support.clients import Resolver, open_client
 from tests.support.endpoint import Account, reply
 
 MIB = 1024 * 1024
@@ -95,3 +98,44 @@ async def test_large_answers_wait_for_memory(
     await asyncio.sleep(0.05)
 
     assert {} == client._memory.taken
+
+
+class SlowNames(Resolver):
+    """A resolver whose server answers nothing for names of `slow.example`."""
+
+    def __init__(self, addresses: dict[str, list[str]]) -> None:
+        super().__init__(addresses)
+        self.hanging = 0
+        self.end = asyncio.Event()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of the name, or wait for the end."""
+        if host.endswith(".slow.example"):
+            self.hanging += 1
+            await self.end.wait()
+        return await super().resolve(host, port, family)
+
+
+async def test_no_customer_takes_every_lookup(account: Account, monkeypatch: pytest.MonkeyPatch):
+    """Callbacks to names that no server answers for, of which anybody can have many, hold up no other customer."""
+    names = SlowNames({"fast.example": ["127.0.0.1"]})
+    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: names)
+    monkeypatch.setattr(guarded_session, "MAX_LOOKUP_WAIT_S", 0.2)
+    monkeypatch.setattr(client_module, "MAX_LOOKUPS", 8)
+    account.will_answer(reply(b"{}"))
+    async with open_client() as client:
+        callbacks = [
+            client.post(f"https://{n}.slow.example/", b"{}", {}, customer="a", timeout_s=30) for n in range(20)
+        ]
+        hanging = [asyncio.create_task(callback) for callback in callbacks]
+        done, _ = await asyncio.wait(hanging, timeout=2)
+        request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', 'fast.example')}/v1/x", b"{}")
+        access = ApiKey("api-key", Secret(account.key))
+
+        assert b"{}" == (await client.send(request, access, customer="b", timeout_s=30)).body
+        assert (4, 16) == (names.hanging, len(done))
+        names.end.set()
+        ends = await asyncio.gather(*hanging, return_exceptions=True)
+        assert {ProviderUnavailable} == {type(end) for end in ends}
