@@ -230,9 +230,12 @@ class Worker:
             job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
         body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left_s = (deadline_of(job, submitted_at) - now()).total_seconds()
-        # With jitter, and not long after the deadline, at which the job ends unless something is still unavailable.
-        jittered_s = delay.delay_s * random.uniform(1, 1.1)  # noqa: S311
-        delay_s = min(jittered_s, max(left_s, 1.0) if left_s > 0 else math.inf)
+        # With jitter that leaves time before the deadline, if there is any after the wait; and not long after the
+        # deadline, at which the job ends unless something is still unavailable.
+        jitter_s = delay.delay_s * random.uniform(0, 0.1)  # noqa: S311
+        if delay.delay_s < left_s:
+            jitter_s = min(jitter_s, (left_s - delay.delay_s) / 2)
+        delay_s = min(delay.delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)
         if isinstance(delay, Throttled):
             # Nothing was claimed: the job may still be on record as running, or as done with its result unpublished,
             # and the schedule keeps no message of such a job.

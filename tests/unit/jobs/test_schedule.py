@@ -436,3 +436,14 @@ async def test_a_message_that_finds_no_room_stays_in_the_queue(
 
     (requeued,) = worker.requeued()
     assert requeued[1] <= MAX_HIDDEN_S
+
+
+async def test_jitter_does_not_use_up_the_deadline(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A job whose deadline is a little later than the wait that its endpoint asked for continues before it."""
+    customer = worker.customer()
+    customer.account.will_answer(error(429, message="Slow down.", retry_after="3500"))
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+    assert await worker.deliver(customer, job_id="tight", options={"deadline_s": 3600}) is None
+
+    assert 3500 < (worker.row(customer, "tight")["due_at"] - now()).total_seconds() < 3560
