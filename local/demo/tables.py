@@ -60,13 +60,14 @@ def usage_table(records: Sequence[Mapping[str, Any]]) -> Table:
     measures = ("calls", "input_tokens", "output_tokens", "images")
     for name in measures:
         table.add_column(name.replace("_", "\n"), justify="right")
-    sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0] * len(measures))
+    sums: dict[tuple[str, str, str], list[int | None]] = defaultdict(lambda: [None] * len(measures))
     for record in records:
         line = sums[record["PartitionKey"], record["model"], record["billed_to"]]
         for column, name in enumerate(measures):
-            line[column] += record.get(name, 0)
+            if name in record:
+                line[column] = (line[column] or 0) + record[name]
     for key, line in sorted(sums.items()):
-        table.add_row(*key, *map(str, line))
+        table.add_row(*key, *("-" if count is None else str(count) for count in line))
     return table
 
 
