@@ -14,10 +14,10 @@ _REMAINING = "x-ratelimit-remaining-"
 _GO_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|μs|ns)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
-# "Please try again in 1m30s", "Try again in 24 seconds", "Quota will be replenished in 00:00:50".
+# "Please try again in 1m30s", "Try again in 24 seconds", "Quota will be replenished in 00:00:50" (5.00:00:50 has days).
 _IN_TEXT = re.compile(
     r"(?i:try again|retry|replenished) (?:in|after) "
-    r"(?:([0-9]{1,4}):([0-9]{2}):([0-9]{2})|([0-9]+(?:\.[0-9]+)?(?: seconds?\b|[a-z][0-9a-z.]*)))"
+    r"(?:(?:([0-9]{1,3})\.)?([0-9]{1,4}):([0-9]{2}):([0-9]{2})|([0-9]+(?:\.[0-9]+)?(?: seconds?\b|[a-z][0-9a-z.]*)))"
 )
 
 
@@ -28,7 +28,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         if milliseconds is not None:
             return milliseconds / 1000
     text = headers.get("retry-after")
-    seconds = _number(text)
+    seconds = None if text is None else read_duration(text)  # some gateways write `30s`
     if seconds is not None or text is None:
         return seconds
     try:
@@ -59,9 +59,9 @@ def read_wait_in_text(message: str) -> float | None:
     match = _IN_TEXT.search(message)
     if match is None:
         return None
-    hours, minutes, seconds, duration = match.groups()
+    days, hours, minutes, seconds, duration = match.groups()
     if duration is None:
-        return int(hours) * 3600.0 + int(minutes) * 60 + int(seconds)
+        return int(days or 0) * 86_400.0 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return read_duration(duration.partition(" ")[0].rstrip("."))
 
 
