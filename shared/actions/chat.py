@@ -10,7 +10,8 @@ from msgspec import Raw
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context
 from shared.actions.completion import complete_chat, content_text
-from shared.billing.usage import call_of_answer
+from shared.actions.sse import values_of
+from shared.billing.usage import call_of_values
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
@@ -45,7 +46,9 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     comes as an answer.
     """
     body = json_object(response.body)
-    choices, call = _choices(body), call_of_answer(body, response.request_id)
+    # Some gateways stream whether or not that was requested.
+    values = [body] if body else values_of(response.body)
+    choices, call = _choices(body), call_of_values(values, response.request_id)
     has_error = not choices or body.get("error") or any(choice.get("error") for choice in choices)
     answered = answered_error([body], response) if has_error else None
     if not choices:

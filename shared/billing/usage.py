@@ -89,8 +89,8 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
         usage |= {name: value for name, value in _usage_of(part).items() if value is not None or name not in usage}
         model = _text(part.get("model")) or model
         tier = _text(part.get("service_tier")) or tier
-        if part.get("object") in _STORED and (identifier := _text(part.get("id"))):
-            stored, kind = identifier, part["object"]
+        if (stored_as := _text(part.get("object"))) in _STORED and (identifier := _text(part.get("id"))):
+            stored, kind = identifier, stored_as or ""
             finished = _text(part.get("status")) not in _UNFINISHED
         images = add(images, _images(part.get("data")))
     tier = tier or _text(usage.get("service_tier"))

@@ -79,3 +79,12 @@ def test_text_cut_within_a_character_is_kept():
     assert outcome.output is not None
     assert "a\ufffd" == outcome.output["text"]
     assert [(1, 9)] == [(call.consumed().input_tokens, call.consumed().output_tokens) for call in outcome.calls]
+
+
+def test_the_usage_of_a_stream_that_nobody_requested_is_on_record():
+    """Some gateways always stream: that is no chat completion, but it was paid for."""
+    body = b'data: {"choices": []}\n\ndata: {"usage": {"prompt_tokens": 5, "completion_tokens": 3}}\n\ndata: [DONE]\n\n'
+    outcome = parse_chat(response(body))
+
+    assert "failed" == outcome.status
+    assert [(5, 3)] == [(call.usage.input_tokens, call.usage.output_tokens) for call in outcome.calls if call.usage]

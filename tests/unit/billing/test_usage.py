@@ -107,6 +107,23 @@ def test_stored_responses_and_batches_have_an_identity():
     assert NOTHING == as_fetched(NOTHING)
 
 
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.sampled_from(["", "batch", "response", "completed"]),
+        lambda values: (
+            st.lists(values, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["object", "id", "status", "usage", "model", "response", "data", "choices"]), values
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_json_can_be_read(value: object):
+    """A gateway's own shapes, such as an `object` that is one, don't fail what was paid for."""
+    assert call_of_values([value, {"usage": {"prompt_tokens": 5}}], None).outcome == "answered"
+
+
 @pytest.mark.parametrize(
     ("kind", "states", "end"),
     [
