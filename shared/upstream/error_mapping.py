@@ -73,13 +73,17 @@ _WRONG_KEY = re.compile(
 )
 _TRANSIENT = {408, 409, 429}
 # Refusals that providers charge, or may: Microsoft's cost page names a 408, and a 400 by the content filter or the
-# input limit; a gateway's 502 and 504 can come after the provider has charged
+# input limit; a gateway's 502 and 504, and Cloudflare's 524, can come after the provider has charged
 # (learn.microsoft.com/azure/foundry/concepts/manage-costs).
-_CHARGED = {408, 502, 504}
+_CHARGED = {408, 502, 504, 524}
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
-_INPUT_LIMIT = re.compile(r"maximum context length|context window|input (?:is too long|tokens exceed)", re.IGNORECASE)
+_INPUT_LIMIT = re.compile(
+    r"maximum (?:context|input) length|context window|(?:input|prompt) is too long|input tokens exceed", re.IGNORECASE
+)
 _PERMANENT = (QuotaExhausted, ContentFiltered, AccountBlocked, ModelNotFound, CredentialRejected)
 _STATUS_DIGITS = 3
+_MAX_REQUEST_ID = 200
+"""Characters. A header may have 256 KiB, and a result must fit a message."""
 
 _Kind = tuple[type[UpstreamError], str]
 """The error's class, and how its message begins."""
@@ -125,7 +129,8 @@ def map_answered_error(status: int, request_id: str | None, refusal: Refusal) ->
 
 def read_request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of the request, which its support asks for."""
-    return headers.get("x-request-id") or headers.get("apim-request-id") or headers.get("x-ms-request-id")
+    text = headers.get("x-request-id") or headers.get("apim-request-id") or headers.get("x-ms-request-id")
+    return text and text[:_MAX_REQUEST_ID]
 
 
 def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Kind:  # noqa: PLR0911, C901  # a table

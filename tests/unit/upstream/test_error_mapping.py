@@ -257,3 +257,24 @@ def test_any_response_maps_to_an_error(status: int, document: dict[str, object],
     assert isinstance(error, UpstreamError)
     assert len(str(error)) < 700
     assert (error.facts.retry_after_s or 0) >= 0
+
+
+def test_a_long_request_id_is_cut():
+    """A header may be longer than a message of the results queue."""
+    assert "a" * 200 == read_request_id({"x-request-id": "a" * 100_000})
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "charged"),
+    [
+        (400, "Invalid 'input': maximum input length is 8192 tokens.", True),
+        (400, "prompt is too long: 208310 tokens > 200000 maximum", True),
+        (400, "This model's maximum context length is 8192 tokens.", True),
+        (400, "The temperature is too high.", False),
+        (524, "", True),
+        (503, "", False),
+    ],
+)
+def test_a_refusal_that_may_be_charged_is_unanswered(status: int, message: str, charged: bool):
+    """By the input limit, in the words of several providers, or by a gateway that has waited for the answer."""
+    assert charged is map_error(status, {}, body(None, message)).facts.unanswered
