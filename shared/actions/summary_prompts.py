@@ -28,6 +28,7 @@ _REFUSED = frozenset({400, 404, 422})
 _REFUSES_SYSTEM = re.compile(
     r"(?:system|developer) (?:role|message|prompt|instruction)s?\b.{0,40}\b(?:not|un)"
     r"|role.{0,60}['\"`](?:system|developer)['\"`]|['\"`](?:system|developer)['\"`].{0,60}role"
+    r"|\b(?:not|cannot|unsupported|unknown)\b.{0,40}\b(?:system|developer) (?:role|message|prompt|instruction)s?\b"
     r"|roles must alternate",
     re.IGNORECASE,
 )

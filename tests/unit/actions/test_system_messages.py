@@ -22,6 +22,8 @@ REFUSALS = [
     ("System role not supported", {}),
     ('messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter.', {}),
     ("Conversation roles must alternate user/assistant/user/assistant/...", {}),
+    ("This model does not support the system role", {}),
+    ("Unsupported: developer messages", {}),
     ("messages.0.role: Input should be 'user' or 'assistant'", {"param": "messages.0.role"}),
     ("'system' is not one of ['user', 'assistant'] - 'messages.0.role'", {}),
 ]
