@@ -62,6 +62,8 @@ CALLBACK_UNREADABLE: Final = "callback_unreadable"
 """A message of the callbacks queue is not a callback."""
 SIGNING_SECRET_INVALID: Final = "signing_secret_invalid"  # noqa: S105
 """A customer's signing secret is malformed."""
+SIGNING_SECRETS_UNREAD: Final = "signing_secrets_unread"
+"""During a flood of webhooks with made-up names, customers' signing secrets could not be read in advance."""
 
 # Log events: HTTP, connections, retention, telemetry.
 REQUEST_FAILED: Final = "request_failed"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from shared.errors import VaultUnavailable
+from shared.event_names import NAMESPACE, SIGNING_SECRETS_UNREAD
+from shared.jobs.crash_log import log_text
 from shared.webhooks.signing_store import SigningStore
 
 READS_A_SECOND = 50
@@ -18,6 +20,8 @@ made-up names use up neither what Key Vault allows the jobs nor what customers n
 PREFETCH_S = 600.0
 """From the beginning of a prefetch to that of the next one, at least."""
 _PREFETCHES_A_SECOND = 25
+
+log = logging.getLogger(NAMESPACE)
 
 
 class ReadLimit:
@@ -61,9 +65,18 @@ class Prefetch:
         self._task = asyncio.create_task(self._run(self._store))
 
     async def _run(self, store: SigningStore) -> None:
-        # If the identity may not list secrets, or the vault is down, senders get what they get without this.
-        with contextlib.suppress(Exception):
-            for customer in await store.signing_customers():
-                with contextlib.suppress(VaultUnavailable):
-                    await self._read(customer)
-                await asyncio.sleep(1 / _PREFETCHES_A_SECOND)
+        try:
+            customers = await store.signing_customers()
+        except Exception as exc:  # noqa: BLE001  # the identity may not list secrets, or the vault is down
+            # Senders get what they get without this.
+            log.warning("%s count=all: %s", SIGNING_SECRETS_UNREAD, log_text(exc))
+            return
+        failures: list[VaultUnavailable] = []
+        for customer in customers:
+            try:
+                await self._read(customer)
+            except VaultUnavailable as exc:
+                failures.append(exc)
+            await asyncio.sleep(1 / _PREFETCHES_A_SECOND)
+        if failures:
+            log.warning("%s count=%d: %s", SIGNING_SECRETS_UNREAD, len(failures), log_text(failures[-1]))

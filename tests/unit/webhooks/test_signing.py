@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -229,20 +230,40 @@ async def test_a_flood_does_not_lock_out_customers_that_are_not_in_memory(monkey
         assert is_same == (secrets._prefetch._task is task)
 
 
-async def test_a_vault_that_lists_nothing_stops_no_webhook():
-    """If the vault does not answer, or forbids the list, senders get the same answers as without it."""
+@pytest.mark.parametrize("count", ["all", "2"])
+async def test_a_vault_that_fails_stops_no_webhook(
+    count: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    If the vault lists no secrets, or does not return those that it lists, senders get the same answers as without
+    reading in advance, and one line says so.
+    """
+    monkeypatch.setattr(signing_reads, "_PREFETCHES_A_SECOND", 10_000)
     store, clock = Secrets({}), ManualClock()
     secrets = Signing(store, clock=clock)
+    store.listed = ["a", "b"]
+
+    read = store.signing_secret
 
     async def fail() -> list[str]:
         raise VaultUnavailable("The vault is down.")
 
-    store.signing_customers = fail  # type: ignore[method-assign]
+    async def fail_if_listed(customer: str) -> StoredCredential | None:
+        if customer in store.listed:
+            await fail()
+        return await read(customer)
+
+    if count == "all":
+        store.signing_customers = fail  # type: ignore[method-assign]
+    else:
+        store.signing_secret = fail_if_listed  # type: ignore[method-assign]
     await flood(secrets, clock, 1)
     task = secrets._prefetch._task
     assert task is not None
     await task
 
+    lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [f"signing_secrets_unread count={count}: The vault is down."] == lines
     clock.advance(2)
     assert not await secrets.verify("nobody", b"{}", {})
 
