@@ -24,10 +24,11 @@ def decode_text(text: bytes) -> bytes:
     No text is both: an object's JSON begins with a brace, which base64 does not have. As in .NET, white space in base64
     is ignored, and so is a byte order mark.
     """
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     try:
-        body = b64decode(b"".join(text.split()), validate=True)
+        body = b64decode(b"".join(text.split()), validate=True).removeprefix(_BYTE_ORDER_MARK)
     except ValueError:
-        body = text
+        return text
     # A word such as "test" is base64 of a few bytes, too.
-    may_be_json = body.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"[")
-    return (body if may_be_json else text).removeprefix(_BYTE_ORDER_MARK)
+    may_be_json = body.lstrip()[:1] in (b"{", b"[")
+    return body if may_be_json else text

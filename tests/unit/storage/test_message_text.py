@@ -41,6 +41,7 @@ def test_what_is_neither_stays_as_it_is(text: bytes):
         (b64encode(b" \n" + JOB), b" \n" + JOB),
         (b"\xef\xbb\xbf" + JOB, JOB),
         (b64encode(b"\xef\xbb\xbf" + JOB), JOB),
+        (b"\xef\xbb\xbf" + b64encode(JOB), JOB),
         (b64encode(b"[1]"), b"[1]"),
         (b64encode(b'{"customer": "\xe9"}'), b'{"customer": "\xe9"}'),
         (b64encode(JOB).rstrip(b"="), b64encode(JOB).rstrip(b"=") if len(JOB) % 3 else JOB),
