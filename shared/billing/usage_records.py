@@ -21,7 +21,6 @@ import msgspec
 
 from shared.billing.usage import Call
 from shared.contract.result import ConnectionLabel
-from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row
 
 MAX_MARKER_DISTANCE = timedelta(days=62)
@@ -33,7 +32,6 @@ RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
-_LABELS = ("service_tier", "processing", "deployment_scope")
 
 
 def placeholder_suffix(attempt: int) -> str:
@@ -89,16 +87,6 @@ def metered_key(metered_as: str) -> str:
 def marker_row(labels: RecordLabels, attempt: int, at: datetime) -> Row:
     """Return the marker that all calls of an attempt are on record."""
     return Row(labels.customer, labels.key("m", at, placeholder_suffix(attempt)), {"at": at})
-
-
-def counts_of(row: Row) -> Usage:
-    """Return what a usage record counts."""
-    values = row.values
-    return Usage(
-        calls=values.get("calls", 0),
-        **{name: values.get(name) for name in (*COUNTS, *_LABELS, "consistent")},
-        derived=tuple(filter(None, values.get("derived", "").split(","))),
-    )
 
 
 def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from shared.billing.usage_records import (
     RecordLabels,
     call_suffix,
     counted,
-    counts_of,
     marker_range,
     marker_row,
     placeholder_suffix,
     usage_rows,
 )
 from shared.contract.result import ConnectionLabel
-from shared.contract.usage import Usage
+from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
@@ -87,7 +86,10 @@ def test_record_has_the_facts_of_its_call():
         "answered_by": "gpt-4.1-2025-04-14",
         "request_id": "req-1",
     } == row.values
-    assert call.consumed() + Usage(deployment_scope="data_zone") == counts_of(row)
+    consumed = call.consumed()
+    for name in ("calls", *COUNTS, "service_tier", "processing", "consistent"):
+        assert getattr(consumed, name) == row.values.get(name), name
+    assert ",".join(consumed.derived) == row.values["derived"]
     assert Row("acme", "m_response-1f", {"at": AT, "record": row.key}) == stored
 
 
