@@ -17,7 +17,13 @@ from shared.connections.store import SecretInfo
 from shared.contract.names import is_name
 from shared.errors import ConnectionInvalid
 from shared.settings import Settings
-from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, is_entra_host, normalize_host
+from shared.upstream.egress_policy import (
+    DEFAULT_ALLOWED_SUFFIXES,
+    is_entra_host,
+    is_under,
+    normalize_host,
+    normalize_suffix,
+)
 
 # Domains under which anybody can have a host: of the clouds, and of tunnels to anybody's machine. Each label is a
 # pattern, such as that of a region.
@@ -101,7 +107,7 @@ def _binding(
 
 
 def _problem_of_suffix(written: str) -> str:
-    suffix = written.strip().lower().removeprefix("*").strip(".")  # as the app reads it
+    suffix = normalize_suffix(written)
     if not suffix:
         return "it is empty and allows nothing."
     if not _HOST.fullmatch(suffix):
@@ -130,7 +136,6 @@ def _problem_of_host(written: str, suffixes: Sequence[str]) -> str:
     host = normalize_host(written)
     if not _HOST.fullmatch(host) or "." not in host:
         return "it is not a host, written in full, so it allows nothing. Write it like ai.contoso.com."
-    allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
-    if not any(host == name or host.endswith(f".{name}") for name in allowed):
+    if not is_under(host, suffixes):
         return "ALLOWED_ENDPOINT_SUFFIXES doesn't allow it, so no connection can use it."
     return ""

@@ -57,17 +57,27 @@ def check_allowed(url: str, *, suffixes: Sequence[str], allow_local: bool, membe
     """
     Check that `url` is https to a host that is, or is under, one of `suffixes`, on any port.
 
-    A suffix may be written `contoso.com`, `.contoso.com` or `*.contoso.com`; an empty one allows nothing.
     `allow_local` adds http and https on loopback. Raises ConnectionInvalid, whose message names `member`, for
     everything else, including IP addresses.
     """
     host = check_public(url, allow_local=allow_local, member=member)
-    allowed = [name for suffix in suffixes if (name := suffix.strip().lower().removeprefix("*").strip("."))]
-    if not _is_loopback(host) and not any(host == name or host.endswith(f".{name}") for name in allowed):
+    if not _is_loopback(host) and not is_under(host, suffixes):
+        allowed = ", ".join(filter(None, map(normalize_suffix, suffixes)))
         raise ConnectionInvalid(
             f"The host of the `{member}` is not allowed. The app setting ALLOWED_ENDPOINT_SUFFIXES allows hosts under "
-            f"{', '.join(allowed) or 'no suffix at all'}."
+            f"{allowed or 'no suffix at all'}."
         )
+
+
+def is_under(host: str, suffixes: Sequence[str]) -> bool:
+    """Whether a host, in lower case, is or is under one of the suffixes; an empty one allows nothing."""
+    names = filter(None, map(normalize_suffix, suffixes))
+    return any(host == name or host.endswith(f".{name}") for name in names)
+
+
+def normalize_suffix(text: str) -> str:
+    """Return a suffix, written `contoso.com`, `.contoso.com` or `*.contoso.com`, as the first, in lower case."""
+    return text.strip().lower().removeprefix("*").strip(".")
 
 
 def check_public(url: str, *, allow_local: bool, member: str = "endpoint") -> str:
