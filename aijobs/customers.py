@@ -18,11 +18,11 @@ from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import EntraBinding, bound_tags, owners_tags
-from shared.connections.key_vault import MAX_TAGS
+from shared.connections.key_vault import MAX_TAGS, KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import check_dates
 from shared.connections.secret_cache import FRESH_S
-from shared.connections.store import StoredCredential
+from shared.connections.store import SecretInfo, StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.documents import ConnectionTest
 from shared.contract.names import NAME_RULE, is_name
@@ -73,12 +73,7 @@ async def rotate(args: argparse.Namespace) -> int:
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
-        existing = await vault.get_with_info(customer, name)
-        if existing is None:
-            raise ConnectionNotFound(
-                f"Customer {customer} has no connection named {name}. Use `customers add` to store one."
-            )
-        old = existing[0]
+        old, _ = await _read_stored(vault, customer, name)
         record = decode_connection(old.value.reveal(), old.tags)
         if record.auth == "entra":
             raise CommandError(f"{customer}'s connection {name} has no key: its `auth` is entra.")
@@ -105,10 +100,7 @@ async def bind(args: argparse.Namespace) -> int:
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
-        stored = await vault.get_with_info(customer, name)
-        if stored is None:
-            raise CommandError(f"Customer {customer} has no connection named {name}.")
-        secret, facts = stored
+        secret, facts = await _read_stored(vault, customer, name)
         use = EntraBinding.of(services.connections.open_unbound(secret, customer, name))
         if use is None:
             raise CommandError(f"{customer}'s connection {name} has a key: its `auth` is not entra.")
@@ -168,6 +160,15 @@ async def remove(args: argparse.Namespace) -> int:
         f"`export {customer}` and `erase {customer}`."
     )
     return 0
+
+
+async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> tuple[StoredCredential, SecretInfo]:
+    stored = await vault.get_with_info(customer, name)
+    if stored is None:
+        raise ConnectionNotFound(
+            f"Customer {customer} has no connection named {name}. Use `customers add` to store one."
+        )
+    return stored
 
 
 async def _is_accepted(services: Services, connection: Connection, args: argparse.Namespace) -> bool:
