@@ -83,9 +83,8 @@ async def _call(request: Image, ctx: Context) -> list[Part]:
         ctx.step(f"{k:02}", partial(_generate, request, k, 1, ctx)) for k in range(1, request.n + 1)
     )
     if refused and not all(isinstance(part, Exception) for part in parts):
-        ctx.capabilities.learn_batch_limit(
-            _OPERATION, 1
-        )  # only after it has helped: the words of a refusal can mislead
+        # Only after it has helped: the words of a refusal can mislead.
+        ctx.capabilities.learn_batch_limit(_OPERATION, 1)
     return parts
 
 

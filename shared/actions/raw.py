@@ -82,9 +82,8 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
     )
     if request.response_type != "binary":
         return await _call(request, operation, ctx)
-    step = await ctx.step(
-        "whole", partial(_call_as_step, request, operation, ctx)
-    )  # its blob is written before the step is stored
+    # The step's blob is written before the step is stored.
+    step = await ctx.step("whole", partial(_call_as_step, request, operation, ctx))
     error = step.value.get("error")
     return Completed(step.value["output"], (), step.value["status"], error and error_from_body(error))
 
@@ -111,7 +110,8 @@ async def _calls(request: RawRequest, read: RawOutput, response: Response, ctx: 
         if not call.metered_as:
             return []
         call = as_fetched(call)
-    if call.metered_as and request.path.strip("/") != "responses" and await ctx.is_metered(call.metered_as):
+    creates = request.path.strip("/") == "responses"  # a new response, so it is not on record
+    if call.metered_as and not creates and await ctx.is_metered(call.metered_as):
         return []
     return [call]
 

@@ -155,7 +155,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _seconds(usage: Mapping[str, Any]) -> float | None:
-    """The duration of a transcription that is charged by it: `{"type": "duration", "seconds": 27}`."""
+    """The duration of a transcription that is charged by it: `{"type": "duration", "seconds": 27}`. Not an amount."""
     value = usage.get("seconds")
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
         return round(float(value), 3)

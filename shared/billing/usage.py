@@ -108,7 +108,7 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
 
 
 def as_fetched(call: Call) -> Call:
-    """Return a call that fetched what another call had made: it has the usage of that call, and is none itself."""
+    """Return a call that fetched what another call had made: it has the usage of that call, and counts 0 calls."""
     return call if call.usage is None else replace(call, usage=msgspec.structs.replace(call.usage, calls=0))
 
 

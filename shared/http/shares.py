@@ -16,7 +16,7 @@ MAX_VAULT_REQUESTS = 16
 """Requests at once that read or change secrets: Key Vault allows some 400 operations a second, jobs' own included."""
 LIST_WEIGHT = 4
 """Of a list of secrets, which takes one operation for each 25 secrets of the vault."""
-MAX_TRIALS = 16
+MAX_CONNECTION_TESTS = 16
 """Tests of connections at once."""
 MAX_STATEMENTS = 8
 """Statements at once that are added up from usage records."""

@@ -11,7 +11,7 @@ from shared.http.app import Handler, HttpApp
 from shared.http.connections import ConnectionsResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
-from shared.http.shares import LIST_WEIGHT, MAX_STATEMENTS, MAX_TRIALS, MAX_VAULT_REQUESTS, within_share
+from shared.http.shares import LIST_WEIGHT, MAX_CONNECTION_TESTS, MAX_STATEMENTS, MAX_VAULT_REQUESTS, within_share
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
@@ -69,7 +69,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "put_connection": within_share(connections.put, vault_requests),
         "read_connection": within_share(connections.read, vault_requests),
         "delete_connection": within_share(connections.delete, vault_requests),
-        "test_connection": within_share(connections.test, Shares(MAX_TRIALS)),
+        "test_connection": within_share(connections.test, Shares(MAX_CONNECTION_TESTS)),
         "openapi": documentation.openapi,
         "docs": documentation.page,
     }

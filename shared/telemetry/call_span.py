@@ -146,7 +146,7 @@ class CallSpan(CallObserver):
 
 
 def _model(name: str) -> str:
-    """Return the name of a model; OTHER for a text that is none: a caller or an endpoint can send anything."""
+    """Return the name of a model; OTHER if it does not look like one: a caller or an endpoint can send anything."""
     return name if not name or _is_model(name) else OTHER
 
 

@@ -19,11 +19,11 @@ _WAIT_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 Attributes = dict[str, Any]
 
 OTHER = "_OTHER"
-"""What stands for a text that is one too many, or that can't be a name; the semantic conventions' own word for it."""
+"""Replaces a text beyond the limits below, or that does not look like a name; the semantic conventions' own value."""
 MAX_CUSTOMERS = 1000
 """Customers that the metrics of a worker distinguish."""
 MAX_TEXTS = 20
-"""Models, responding models and addresses, each, that they distinguish of a customer."""
+"""Texts of each kind (models, connections, addresses) that they distinguish of a customer."""
 
 
 class Labels:

@@ -3,7 +3,7 @@ Reads responses that other HTTP clients read and aiohttp refuses: what was paid 
 
 aiohttp's parser refuses a response with `Content-Length` beside `Transfer-Encoding`, or with the same `Content-Length`
 twice. RFC 9112, section 6.3, has the first be overridden, and lets the second be read. Both are repaired before the
-parser sees them. The encoding `identity`, which is none, gives way to the length.
+parser sees them. The encoding `identity`, which changes nothing, is removed, so that the length counts.
 """
 
 from __future__ import annotations

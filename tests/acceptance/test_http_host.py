@@ -94,7 +94,7 @@ async def test_each_route_is_reached_by_its_methods(live_server: LiveServer, rou
 
 
 async def test_repeated_headers_and_parameters_are_joined_with_commas(live_server: LiveServer):
-    """Tags in two headers count like tags in one: 304 for either. Of a number, the result is none: 400."""
+    """Tags in two headers count like tags in one: 304 for either. Two numbers joined are not a number: 400."""
     tag = (await live_server.http.get("/api/openapi.json")).headers["etag"]
     headers = [("If-None-Match", '"other"'), ("if-none-match", tag)]
     response = await live_server.http.get("/api/openapi.json", headers=headers)

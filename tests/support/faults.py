@@ -3,8 +3,8 @@ A proxy between the app and all that it calls: Storage's three services, the vau
 
 Every request of a customer's jobs passes a FaultProxy, over real HTTP. It has a name ("table transaction merge j",
 "blob put result.json", "vault read", "ai chat/completions"), is recorded, and is handled as the test says: forwarded,
-refused, reset, or held until a process is killed. Requests are told apart by their customer, so that many jobs run side
-by side through one proxy.
+refused, reset, or held until a process is killed. Each customer's requests have faults of their own, so that many jobs
+run side by side through one proxy.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class LedgerContract:
 
     @pytest.mark.parametrize("fault", [None, Fault.LOST], ids=["", "worker never learned of it"])
     async def test_a_running_job_is_not_claimed(self, case: Case, advance: Advance, fault: Fault | None):
-        """Until its lease expires, another claim is told to wait: for 15 seconds at most, or for what is left."""
+        """Until its lease expires, another claim has to wait: for 15 seconds at most, or for what is left."""
         case.faults.append(fault)
         with pytest.raises(StorageUnavailable) if fault else contextlib.nullcontext():
             await case.claim()

@@ -11,7 +11,7 @@ import pytest
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe
-from shared.http.shares import LIST_WEIGHT, MAX_STATEMENTS, MAX_TRIALS, MAX_VAULT_REQUESTS, MAX_WAITS
+from shared.http.shares import LIST_WEIGHT, MAX_CONNECTION_TESTS, MAX_STATEMENTS, MAX_VAULT_REQUESTS, MAX_WAITS
 from tests.support.harness import Customer
 from tests.support.http_client import HttpResponse, post, send
 from tests.support.http_connections import put
@@ -19,7 +19,7 @@ from tests.support.http_connections import put
 KINDS: dict[str, tuple[str, str, type, str, int]] = {
     "reads": ("GET", "/connections/default", KeyVaultCredentials, "get_with_info", MAX_VAULT_REQUESTS),
     "lists": ("GET", "/connections", KeyVaultCredentials, "list", MAX_VAULT_REQUESTS // LIST_WEIGHT),
-    "tests": ("POST", "/connections/default/test", ConnectionProbe, "run", MAX_TRIALS),
+    "tests": ("POST", "/connections/default/test", ConnectionProbe, "run", MAX_CONNECTION_TESTS),
     "statements": ("GET", "/usage", Statements, "read", MAX_STATEMENTS),
 }
 """Method, path, what is blocked to keep such a request in flight, and how many a worker answers at once."""

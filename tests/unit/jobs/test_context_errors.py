@@ -103,7 +103,7 @@ async def test_a_long_wait_requeues_the_job(worker: Worker, status: int, headers
     assert "Slow down, please." in result_error["message"]
 
 
-# Responses that are none.
+# Responses that can't be read.
 
 
 TWICE = gzip.compress(gzip.compress(b"{}"))

@@ -43,7 +43,7 @@ async def test_an_invalid_job_is_rejected_at_once(worker: Worker, body: bytes, w
     ids=str,
 )
 async def test_a_job_has_no_endpoint_key_or_envelope_of_its_own(worker: Worker, members: dict[str, Any]):
-    """No member of a job leads to another customer's connection, an endpoint or a key; a malformed envelope is none."""
+    """A job with an endpoint, a key, another customer's connection or a malformed envelope is invalid."""
     customer = worker.customer()
 
     result = await worker.run(customer, **members)

@@ -292,8 +292,8 @@ READABLE: dict[str, bytes] = {
     "length twice": OK + LENGTH * 2 + b"\r\n" + JSON,
     "long header": OK + LENGTH + b"x: " + b"x" * 100_000 + b"\r\n\r\n" + JSON,
     "many headers": OK + LENGTH + b"".join(b"x-%d: x\r\n" % n for n in range(900)) + b"\r\n" + JSON,
-    "gzip that is none": OK + LENGTH + b"content-encoding: gzip\r\n\r\n" + JSON,
-    "deflate that is none": OK + LENGTH + b"content-encoding: deflate\r\n\r\n" + JSON,
+    "gzip that is not compressed": OK + LENGTH + b"content-encoding: gzip\r\n\r\n" + JSON,
+    "deflate that is not compressed": OK + LENGTH + b"content-encoding: deflate\r\n\r\n" + JSON,
     "after 100 and 103": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\na: b\r\n\r\n"
     + OK
     + LENGTH
