@@ -76,7 +76,8 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
             headers={**request.headers, **connection.headers()},
             form=request.form,
             files={
-                name: FilePart(file.filename, file.content, file.content_type) for name, file in request.files.items()
+                name: [FilePart(file.filename, file.content, file.content_type) for file in files]
+                for name, files in request.files.items()
             },
         )
     )
@@ -137,7 +138,12 @@ def metered_request(request: RawRequest) -> RawRequest:
         raise InvalidJob(
             "`input.files` can't have a model, a response_format or a stream: they are fields of the form."
         )
-    if request.form.get("response_format", "") not in _METERED_FORMATS:
+    for name in sorted(_READ_FIELDS & request.form.keys()):
+        if len(request.form[name]) > 1:  # servers differ in which of them they read
+            raise InvalidJob(
+                f"`input.form.{name}` must be one value, not a list: this customer uses the operator's connection."
+            )
+    if not _METERED_FORMATS.issuperset(request.form.get("response_format", ())):
         raise InvalidJob(
             "`input.form.response_format` must be json or verbose_json: this customer uses the operator's connection, "
             "and the other formats don't report what they consume."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -22,6 +22,13 @@ MediaType = Annotated[
         description="a media type such as audio/wav",
     ),
 ]
+
+
+T = TypeVar("T")
+Repeated = Annotated[list[T], Meta(min_length=1, description="one value, or a list of at least one")]
+"""The values of a name that repeats, in their order."""
+MAX_PARTS = 1000
+"""Fields and files of a form. Each takes much more memory than its text."""
 
 
 class FileInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,10 +57,10 @@ class RawInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A JSON body, sent as it is written. A request has one body."""
     data: str | UnsetType = UNSET
     """A text body."""
-    form: dict[str, str] | UnsetType = UNSET
-    """Fields of a form."""
-    files: dict[str, bytes | FileInput] | UnsetType = UNSET
-    """Files of a form: each base64, or an object with its name and media type."""
+    form: dict[str, str | Repeated[str]] | UnsetType = UNSET
+    """Fields of a form. A list repeats a name."""
+    files: dict[str, bytes | FileInput | Repeated[bytes | FileInput]] | UnsetType = UNSET
+    """Files of a form: each base64, or an object with its name and media type. A list repeats a name."""
     response_type: ResponseType | None = None
     """How the response is read. If left out, its media type decides."""
 
@@ -75,14 +82,15 @@ class RawRequest(Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     """Names in lower case; `content-type` is among them if there is `content`."""
     content: bytes
-    form: dict[str, str]
-    files: dict[str, RawFile]
+    form: dict[str, list[str]]
+    files: dict[str, list[RawFile]]
     response_type: str | None
 
     @property
     def model(self) -> str:
         """The model that the body or form names; empty if it names none."""
-        named = self.form.get("model") or (json_object(self.content).get("model") if self.content else None)
+        in_form = self.form.get("model")
+        named = in_form[0] if in_form else (json_object(self.content).get("model") if self.content else None)
         return named.strip() if isinstance(named, str) else ""
 
 
@@ -100,8 +108,10 @@ def decode_raw(data: Raw | bytes) -> RawRequest:
     if bodies and method == "GET":
         raise InvalidJob(f"`input.{bodies[0]}` can't be combined with the method GET, which has no body.")
     headers = caller_headers(raw.headers, at="input.headers")
-    form = {} if isinstance(raw.form, UnsetType) else raw.form
-    files = {} if isinstance(raw.files, UnsetType) else {name: _file(name, file) for name, file in raw.files.items()}
+    form = {} if isinstance(raw.form, UnsetType) else {name: _listed(value) for name, value in raw.form.items()}
+    files = {} if isinstance(raw.files, UnsetType) else {name: _files(name, value) for name, value in raw.files.items()}
+    if sum(map(len, form.values())) + sum(map(len, files.values())) > MAX_PARTS:
+        raise InvalidJob(f"`input.{bodies[0]}` has more than {MAX_PARTS:,} fields and files.")
     content = b""
     if isinstance(raw.json, Raw):
         content = _json(raw.json)
@@ -133,13 +143,22 @@ def _json(value: Raw) -> bytes:
 
 
 def _texts(value: QueryValue | list[QueryValue]) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return [str(each).lower() if isinstance(each, bool) else str(each) for each in _listed(value)]
 
 
-def _file(name: str, file: bytes | FileInput) -> RawFile:
+def _listed(value: T | list[T]) -> list[T]:
+    return value if isinstance(value, list) else [value]
+
+
+def _files(name: str, value: bytes | FileInput | list[bytes | FileInput]) -> list[RawFile]:
+    if not isinstance(value, list):
+        return [_file(name, value, printable(name))]
+    return [_file(name, file, f"{printable(name)}[{index}]") for index, file in enumerate(value)]
+
+
+def _file(name: str, file: bytes | FileInput, at: str) -> RawFile:
     if isinstance(file, bytes):
         return RawFile(name, file, None)
     if file.filename is not None and (not file.filename.strip() or not file.filename.isprintable()):
-        raise InvalidJob(f"`input.files.{printable(name)}.filename` must be a file name on one line.")
+        raise InvalidJob(f"`input.files.{at}.filename` must be a file name on one line.")
     return RawFile(file.filename or name, file.content, file.content_type)

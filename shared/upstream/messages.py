@@ -5,7 +5,7 @@ code that never sees HTTP. Data only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,9 +57,9 @@ class UpstreamRequest:
     url: str
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
-    """Fields: URL-encoded if there are no `files`, else parts of a multipart form."""
-    files: Mapping[str, FilePart] = field(default_factory=dict)
+    form: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The values of each field: URL-encoded if there are no `files`, else parts of a multipart form."""
+    files: Mapping[str, Sequence[FilePart]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

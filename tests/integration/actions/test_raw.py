@@ -173,6 +173,36 @@ async def test_files_are_parts_of_a_multipart_form(harness: Harness):
     assert 2 == len(customer.account.received)
 
 
+async def test_repeated_names_are_sent_in_order(harness: Harness):
+    """A list is as many fields, or parts, of one name, in its order, with each file's own name, type and bytes."""
+    customer = harness.customer()
+    sizes = {"timestamp_granularities[]": ["word", "segment"], "n": "1"}
+    images = [
+        {"content": base64.b64encode(text).decode(), "filename": f"{number}.{ending}"}
+        for number, (text, ending) in enumerate([(b"b", "png"), (b"a", "jpg"), (b"b", "webp")])
+    ]
+
+    await run(customer, form={"b": ["2", "1", "2"], "a": "x"})
+    await run(customer, form=sizes, files={"image[]": images, "mask": "Yw=="})
+
+    encoded, multipart = customer.account.received
+    assert b"b=2&b=1&b=2&a=x" == encoded.body
+    assert [
+        ("timestamp_granularities[]", None, b"word"),
+        ("timestamp_granularities[]", None, b"segment"),
+        ("n", None, b"1"),
+        ("image[]", "0.png", b"b"),
+        ("image[]", "1.jpg", b"a"),
+        ("image[]", "2.webp", b"b"),
+        ("mask", "mask", b"c"),
+    ] == [
+        (part.get_param("name", header="content-disposition"), part.get_filename(), part.get_payload(decode=True))
+        for part in form_parts(multipart)
+    ]
+    types = [part.get_content_type() for part in form_parts(multipart)]
+    assert ["image/png", "image/jpeg", "image/webp"] == types[3:6]
+
+
 @pytest.mark.parametrize(("content_type", "extension"), [("audio/mpeg", "mp3"), ("", "bin")])
 async def test_binary_response_is_a_blob(harness: Harness, content_type: str, extension: str):
     """A response that is neither JSON nor text is a blob of its exact bytes, named after its media type."""

@@ -179,6 +179,9 @@ METERED = "audio/transcriptions, chat/completions, completions, embeddings, imag
         ({"path": "chat/completions", "json": [1]}, "`input.json` must be an object"),
         ({"path": "audio/transcriptions", "form": {"response_format": "srt"}}, "must be json or verbose_json"),
         ({"path": "images/edits", "form": {"model": "a"}, "files": {"model": "YQ=="}}, "can't have a model"),
+        ({"path": "images/edits", "form": {"model": ["allowed", "b"]}}, r"`input\.form\.model` must be one value"),
+        ({"path": "audio/transcriptions", "form": {"response_format": ["json", "srt"]}}, "must be one value"),
+        ({"path": "audio/transcriptions", "form": {"response_format": ["srt"]}}, "must be json or verbose_json"),
     ],
 )
 async def test_static_connection_allows_only_metered_operations(request_: dict[str, Any], reason: str):
@@ -227,12 +230,14 @@ async def test_a_request_on_the_operators_account_has_each_member_once():
 
 async def test_the_model_in_the_body_is_on_record():
     """A job that names its model only in its body has it in result and records."""
-    ctx = MemoryContext(in_turn(*[response({})] * 2), model="")
+    ctx = MemoryContext(in_turn(*[response({})] * 3), model="")
 
     await run_action(raw, {"path": "chat/completions", "json": {"model": "gpt-4o"}}, ctx)
     assert "gpt-4o" == ctx.model
     await run_action(raw, {"path": "images/edits", "form": {"model": "gpt-image-2"}}, ctx)
     assert "gpt-image-2" == ctx.model
+    await run_action(raw, {"path": "images/edits", "form": {"model": ["gpt-image-1.5"]}}, ctx)
+    assert "gpt-image-1.5" == ctx.model
 
 
 async def test_a_stored_response_is_metered_once():

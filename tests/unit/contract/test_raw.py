@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.contract.raw import decode_raw
+from shared.contract.raw import RawFile, decode_raw
 from shared.errors import InvalidJob
 
 PATHS = [
@@ -37,6 +37,25 @@ REFUSED = {
         "`input.files.f.content_type`",
     ),
     "line break in a file's name": ({"files": {"f": {"content": "", "filename": "a\nb"}}}, "`input.files.f.filename`"),
+    "second file that is not base64": ({"files": {"f": ["YQ==", "?"]}}, "`input.files.f[1]` must be base64"),
+    "second file without content": (
+        {"files": {"f[]": ["", {"filename": "a"}]}},
+        "`input.files.f[][1].content` is missing",
+    ),
+    "third file's unknown member": (
+        {"files": {"f": ["", "", {"content": "", "name": "a"}]}},
+        "`input.files.f[2].name` is not a known member",
+    ),
+    "line break in a second file's name": (
+        {"files": {"f": ["", {"content": "", "filename": "a\nb"}]}},
+        "`input.files.f[1].filename` must be a file name",
+    ),
+    "list in a list of files": ({"files": {"f": [[]]}}, "`input.files.f[0]` must be a string or an object"),
+    "no file in a list": ({"files": {"f": []}}, "`input.files.f` must be one value, or a list of at least one"),
+    "no value in a list": ({"form": {"n": []}}, "`input.form.n` must be one value, or a list of at least one"),
+    "second form value": ({"form": {"n": ["a", 1]}}, "`input.form.n[1]` must be a string"),
+    "too many fields": ({"form": {"n": ["a"] * 1000, "m": "b"}}, "`input.form` has more than 1,000 fields and files"),
+    "too many files": ({"files": {"f": [""] * 1001}}, "`input.files` has more than 1,000 fields and files"),
     "content type of a form": (
         {"form": {"a": "b"}, "headers": {"Content-Type": "a/b"}},
         "`input.headers.content-type`",
@@ -61,6 +80,21 @@ def test_invalid_input_is_refused(members: dict[str, Any], words: str):
 
     assert words in str(refused.value)
     assert "evil" not in str(refused.value)
+
+
+def test_repeated_names_keep_their_order():
+    """A single value is a list of one; the values of a list keep their order, and a form may have 1,000 in all."""
+    form = {"b": ["2", "1", "2"], "a": "x"}
+    files = {"image[]": ["Yg==", {"content": "YQ==", "filename": "a.png", "content_type": "image/png"}], "mask": "Yw=="}
+    largest = {"form": {"n": ["a"] * 999}, "files": {"f": [""]}}
+
+    request = decode_raw(json.dumps({"path": "x", "form": form, "files": files}).encode())
+    decoded = decode_raw(json.dumps({"path": "x"} | largest).encode())
+
+    assert [("b", ["2", "1", "2"]), ("a", ["x"])] == list(request.form.items())
+    images = [RawFile("image[]", b"b", None), RawFile("a.png", b"a", "image/png")]
+    assert [("image[]", images), ("mask", [RawFile("mask", b"c", None)])] == list(request.files.items())
+    assert (999, 1) == (len(decoded.form["n"]), len(decoded.files["f"]))
 
 
 @pytest.mark.parametrize(
