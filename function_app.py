@@ -76,14 +76,14 @@ def serve(route: Route) -> None:
         return http_response(await services().http.handle(route.name, http_request(request)))
 
     handle.__name__ = route.name
-    app.route(route=route.path, methods=[route.method], auth_level=level, trigger_arg_name="request")(handle)
+    app.route(route=route.path, methods=route.methods, auth_level=level, trigger_arg_name="request")(handle)
 
 
 for each in ROUTES:
     serve(each)
 
 
-@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
+@app.route(route="health", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
 async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # the trigger's binding
     """Report that the app is loaded, and nothing else: anybody may call this."""
     return func.HttpResponse('{"status":"ok"}', mimetype="application/json")

@@ -45,8 +45,8 @@ Run AI jobs on each customer's own subscription: submit them, follow them, and r
 
 Unless an operation says otherwise, a request needs a function key, in the header `x-functions-key` or the query \
 parameter `code`, or a token if App Service authentication is in front of the app. Errors are \
-`application/problem+json` (RFC 9457) with a stable `code`. If no route matches, Azure's host responds 404 without a \
-body."""
+`application/problem+json` (RFC 9457) with a stable `code`. What takes GET takes HEAD, too. If no route matches, \
+Azure's host responds 404 without a body."""
 
 
 def document() -> dict[str, Any]:

@@ -36,7 +36,7 @@ class HttpApp:
     async def handle(self, name: str, request: Request) -> Response:
         """The response of the route of that name. Errors become responses, too."""
         route = next(route for route in ROUTES if route.name == name)
-        with self.telemetry.http_request(route.method, f"{API_PREFIX}/{route.path}", request.headers):
+        with self.telemetry.http_request(request.method, f"{API_PREFIX}/{route.path}", request.headers):
             response = await self._respond(route, request)
             self.telemetry.http_responded(response.status)
         return response

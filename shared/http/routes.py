@@ -24,6 +24,11 @@ class Route:
     role: Role | None
     summary: str
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of its trigger: HEAD too if it takes GET. Azure's host sends no body in response to HEAD."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
 
 _CONNECTIONS = "customers/{customer}/connections"
 _CONNECTION = "customers/{customer}/connections/{name}"

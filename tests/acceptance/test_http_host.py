@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from local.host.host_json import load_host_json
@@ -29,6 +30,11 @@ print(json.dumps({each.get_function_name(): json.loads(each.get_function_json())
 def path_of(route: Route) -> str:
     """A path that the route matches."""
     return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
+
+
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """The response's headers, without its time."""
+    return {name: value for name, value in response.headers.items() if name != "date"}
 
 
 def python(code: str, environment: dict[str, str]) -> str:
@@ -61,8 +67,8 @@ def test_each_route_is_a_function_with_its_level():
     }
 
     levels = dict.fromkeys(OPEN, "anonymous")
-    assert {("health", "anonymous", "GET", "health")} | {
-        (route.name, levels.get(route.name, "function"), route.method, route.path) for route in ROUTES
+    assert {("health", "anonymous", "GET", "HEAD", "health")} | {
+        (route.name, levels.get(route.name, "function"), *route.methods, route.path) for route in ROUTES
     } == triggers
 
 
@@ -80,17 +86,34 @@ def test_prefix_is_the_hosts():
 async def test_each_route_is_reached_by_its_methods(live_server: LiveServer, route: Route):
     """
     The app responds to its method and path, with and without a slash at the end. A method that no route of the path has
-    is an empty 404, as on Azure; HEAD and OPTIONS are such methods.
+    is an empty 404, as on Azure; OPTIONS is such a method.
     """
     for path in (path_of(route), f"{path_of(route)}/"):
         response = await live_server.http.request(route.method, path, content=b"{}")
         assert response.status_code < 500
         assert "nosniff" == response.headers["x-content-type-options"]
         assert response.headers["content-type"].partition(";")[0] in MEDIA_TYPES
-    methods = {other.method for other in ROUTES if path_of(other) == path_of(route)}
+    methods = {method for other in ROUTES if path_of(other) == path_of(route) for method in other.methods}
     for method in {"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - methods:
         response = await live_server.http.request(method, path_of(route))
         assert (404, b"") == (response.status_code, response.content), method
+
+
+async def test_head_is_get_without_the_body(live_server: LiveServer):
+    """
+    A probe's HEAD gets the status and headers that GET gets, and no body: of health, the documentation, documents with
+    an ETag, and errors. `If-None-Match` works with it.
+    """
+    customer = live_server.harness.customer()
+    await live_server.http.post("/api/jobs", json=customer.job(job_id="head"), headers={"Prefer": "wait=60"})
+    paths = ["/api/health", *(path_of(route) for route in ROUTES if route.method == "GET")]
+    for path in (*paths, f"/api/jobs/{customer.name}/head", f"/api/jobs/{customer.name}/head/result"):
+        get, head = [await live_server.http.request(method, path) for method in ("GET", "HEAD")]
+        assert (get.status_code, b"") == (head.status_code, head.content), path
+        assert headers_of(get) == headers_of(head), path
+        if etag := get.headers.get("etag"):
+            unchanged = await live_server.http.head(path, headers={"If-None-Match": etag})
+            assert 304 == unchanged.status_code, path
 
 
 async def test_repeated_headers_and_parameters_are_joined_with_commas(live_server: LiveServer):

@@ -13,7 +13,7 @@ from shared.http.messages import Request
 from shared.http.routes import ROUTES
 from tests.support.harness import Customer, Harness
 
-HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), [route.method]) for route in ROUTES)
+HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), route.methods) for route in ROUTES)
 """The app's routes, as the local host matches them by method and path."""
 
 
