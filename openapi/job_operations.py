@@ -108,7 +108,8 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
         "Submits a job that is signed with the customer's secret as the Standard Webhooks specification says. The body "
         "is a job without `customer`, or with the customer of the path; or a CloudEvent whose `data` is a job; or any "
         "event, if the customer has a template. The same `webhook-id` again returns the same job. An id that begins "
-        "with `callback_`, as those of the app's own messages do, is refused like a wrong signature.",
+        "with `callback_`, as those of the app's own messages do, is refused like a wrong signature. Svix's `svix-id`, "
+        "`svix-timestamp` and `svix-signature` are taken if the request has none of the `webhook-` headers.",
         {202: _ACCEPTED, 200: _RESULT},
         {
             **_REJECTED,

@@ -31,6 +31,8 @@ TEMPLATE = "webhook.json"
 """A customer's template: `{customer}/webhook.json` in TEMPLATES_CONTAINER."""
 MAX_TEMPLATE_BYTES = 1024 * 1024
 _SPECVERSION = "1.0"
+_TWINS = {f"svix-{part}": f"webhook-{part}" for part in ("id", "timestamp", "signature")}
+"""Svix's names of the headers, which came before the specification's (docs.svix.com, "Verifying webhooks manually")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class WebhooksResource:
     async def receive(self, request: Request, _: Caller) -> Response:
         """`POST /webhooks/{customer}`: as `POST /jobs` after the signature is verified, else 401."""
         check_body(request, code="invalid_job")
-        customer = request.params["customer"]
-        if not await self.signing.verify(customer, request.body, request.headers):
+        customer, headers = request.params["customer"], standard_headers(request.headers)
+        if not await self.signing.verify(customer, request.body, headers):
             message = "The webhook's signature is missing, invalid or more than five minutes off."
             raise Problem(401, "unauthorized", message)
         container, name = self.settings.templates_container, f"{customer}/{TEMPLATE}"
@@ -56,13 +58,25 @@ class WebhooksResource:
             raise InvalidJob(str(exc)) from None
         body = request.body
         if template is not None:
-            body = fill(template, body, request.headers, limit=MAX_BODY_BYTES)
+            body = fill(template, body, headers, limit=MAX_BODY_BYTES)
             if len(body) > MAX_BODY_BYTES:
                 message = f"The job that the template makes of the event is larger than {MAX_BODY_BYTES} bytes."
                 raise Problem(413, "too_large", message)
-        job = read_job(body, customer, default_job_id(request.headers))
+        job = read_job(body, customer, default_job_id(headers))
         # A signature is no role: where results need one, the sender of webhooks does not read them.
         return await self.jobs.accept(request, job, reads_results=self.settings.http_auth == "key")
+
+
+def standard_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    The headers, with Svix's under their Standard Webhooks names unless the request has one of these.
+
+    The two sets are never mixed, so the id that is signed is also the one that the job gets.
+    """
+    others = {name: text for name, text in headers.items() if name not in _TWINS}
+    if not others.keys().isdisjoint(_TWINS.values()):
+        return others
+    return others | {twin: headers[name] for name, twin in _TWINS.items() if name in headers}
 
 
 def read_job(body: bytes, customer: str, default_id: str) -> Job:

@@ -49,17 +49,62 @@ async def post(sender: Sender, body: bytes, headers: dict[str, str]) -> HttpResp
     return await post_webhook(sender.customer.harness, sender.customer.name, body, headers)
 
 
+def renamed(headers: dict[str, str], prefix: str) -> dict[str, str]:
+    """The headers of a signature, with names that begin with this prefix."""
+    return {name.replace("webhook", prefix, 1): text for name, text in headers.items()}
+
+
+@pytest.mark.parametrize("prefix", ["webhook", "svix"])
 @pytest.mark.parametrize("changes", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_invalid_signatures_are_unauthorized(sender: Sender, changes: dict[str, str | None]):
+async def test_invalid_signatures_are_unauthorized(sender: Sender, changes: dict[str, str | None], prefix: str):
     """Headers that are missing, malformed or wrong are all 401 with the same message; nothing is recorded."""
     body = json.dumps(sender.job()).encode()
     headers = signed(sender.secret, body)
     _, _, signature = headers["webhook-signature"].partition(",")
     changed = {**headers, **{name: text and text.format(signature=signature) for name, text in changes.items()}}
-    refused = await post(sender, body, {name: text for name, text in changed.items() if text is not None})
+    sent = {name: text for name, text in changed.items() if text is not None}
+    refused = await post(sender, body, renamed(sent, prefix))
 
     refused.assert_problem(401, "unauthorized", REFUSED)
     assert [] == await sender.customer.rows()
+
+
+async def test_svix_headers_are_standard_ones(sender: Sender):
+    """A webhook with Svix's headers is accepted, its id is the job's, and either set of headers replays it."""
+    body = json.dumps(sender.job()).encode()
+    headers = signed(sender.secret, body, webhook_id="msg_svix")
+    accepted = [await post(sender, body, renamed(headers, prefix)) for prefix in ("svix", "svix", "webhook")]
+
+    assert [(202, "msg_svix")] * 3 == [(response.status, response.json["job_id"]) for response in accepted]
+    assert ["j_msg_svix"] == [row["RowKey"] for row in await sender.customer.rows() if row["RowKey"].startswith("j_")]
+
+
+async def test_what_the_app_signs_is_no_webhook_under_svix_names_either(sender: Sender):
+    """A callback that is sent back with Svix's headers is refused like a wrong signature."""
+    body = json.dumps(sender.job()).encode()
+    headers = signed(sender.secret, body, webhook_id="callback_1")
+
+    (await post(sender, body, renamed(headers, "svix"))).assert_problem(401, "unauthorized", REFUSED)
+
+
+@pytest.mark.parametrize("taken", [("id",), ("timestamp",), ("signature",), ("id", "timestamp", "signature")])
+async def test_two_sets_of_headers_are_never_mixed(sender: Sender, taken: tuple[str, ...]):
+    """
+    One Standard Webhooks header, and Svix's count for nothing: a valid set of them neither completes the others nor
+    replaces a wrong one, and a wrong one does no harm.
+    """
+    body = json.dumps(sender.job()).encode()
+    standard, other = (signed(sender.secret, body, webhook_id=f"msg_{name}") for name in ("standard", "svix"))
+    svix = renamed(other, "svix")
+    some = {name: text for name, text in standard.items() if name.removeprefix("webhook-") in taken}
+    mixed = await post(sender, body, some | svix)
+    beside = await post(sender, body, standard | svix | {"svix-signature": "v1,wrong"})
+    wrong = await post(sender, body, standard | {"webhook-id": "msg_else"} | svix)
+
+    assert (202, "msg_standard") == (beside.status, beside.json["job_id"])
+    assert 401 == wrong.status
+    assert (202 if some == standard else 401) == mixed.status
+    assert "msg_svix" not in str(await sender.customer.rows())
 
 
 @pytest.mark.parametrize(("skew_s", "status"), [(-310, 401), (-290, 202), (290, 202), (310, 401)])

@@ -12,7 +12,8 @@ from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.webhooks.templates import fill
 from tests.support.doc_samples import blocks
 from tests.support.http_client import run_queue
-from tests.support.webhook_sender import Sender, cloud_event
+from tests.support.signatures import signed
+from tests.support.webhook_sender import Sender, cloud_event, post_webhook
 
 ORDER = {
     "event": "order.paid",
@@ -90,6 +91,15 @@ async def test_with_a_template_the_event_itself_is_no_job(sender: Sender):
 
     (received,) = sender.customer.account.received
     assert "Always this." == received.json["messages"][0]["content"]
+
+
+async def test_a_template_reads_svix_headers_by_their_standard_names(sender: Sender):
+    """`$headers.webhook-id` is the id of a webhook from Svix, too."""
+    await sender.save_template({"action": "chat", "job_id": "of-{{$headers.webhook-id}}", "input": {"prompt": "Hi"}})
+    headers = {name.replace("webhook", "svix"): text for name, text in signed(sender.secret, b"{}").items()}
+    accepted = await post_webhook(sender.customer.harness, sender.customer.name, b"{}", headers)
+
+    assert (202, "of-msg_1") == (accepted.status, accepted.json["job_id"])
 
 
 async def test_the_template_of_the_docs_makes_the_job_of_the_docs(sender: Sender):
