@@ -13,8 +13,9 @@ import msgspec
 
 from openapi import examples
 from openapi.operation import Operation, Parameter, Response
-from openapi.operations import OPERATIONS
-from openapi.schemas import Schema, components, reference, schema_of
+from openapi.operations import OPERATIONS, TAGS
+from openapi.portable_schema import Schema, portable
+from openapi.schemas import components, reference, schema_of
 from openapi.shared_parts import HEADERS, JSON
 from shared.contract.documents import API_PREFIX, ProblemDocument
 from shared.contract.names import JobId, Name
@@ -93,6 +94,7 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
     in_path = _path_parameters(route)
     described: dict[str, Any] = {
         "operationId": route.name,
+        "tags": [TAGS[route.name]],
         "summary": route.summary,
         "description": operation.description,
         "parameters": [*in_path, *map(_parameter, operation.parameters)],
@@ -130,7 +132,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "in": parameter.location,
         "required": parameter.required,
         "description": parameter.description,
-        "schema": parameter.schema,
+        "schema": portable(parameter.schema),
     }
 
 
@@ -167,7 +169,7 @@ def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
 
 
 def _content(body: Any, example: Any) -> dict[str, Any]:
-    described: dict[str, Any] = {"schema": body if isinstance(body, Mapping) else reference(body)}
+    described: dict[str, Any] = {"schema": portable(body) if isinstance(body, Mapping) else reference(body)}
     return described if example is None else {**described, "example": example}
 
 

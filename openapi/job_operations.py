@@ -32,7 +32,6 @@ _PAGE_SIZE: Mapping[str, Any] = {
     "type": "integer",
     "minimum": 1,
     "maximum": MAX_PAGE_SIZE,
-    "default": DEFAULT_PAGE_SIZE,
 }
 _ACCEPTED = Response(
     "The job is accepted, or was accepted before: its status.",
@@ -99,7 +98,7 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
         {400: BAD_QUERY, 404: NO_CUSTOMER},
         (
             Parameter("status", "query", "Only jobs with this status.", {"enum": list(STATES)}),
-            Parameter("limit", "query", "Jobs on a page.", _PAGE_SIZE),
+            Parameter("limit", "query", f"Jobs on a page. The default is {DEFAULT_PAGE_SIZE}.", _PAGE_SIZE),
             Parameter("continuation", "query", "The `continuation` of the previous page.", {"type": "string"}),
         ),
         query_example="status=failed&limit=20",

@@ -20,8 +20,7 @@ from shared.http.usage import CSV
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
 
-OPERATIONS: Mapping[str, Operation] = {
-    **JOB_OPERATIONS,
+_USAGE_OPERATIONS: Mapping[str, Operation] = {
     "read_usage": Operation(
         "Returns what the customer used in a month, added up from the usage records: as JSON, or as CSV if `Accept` "
         "prefers `text/csv`. The statement has no prices; whoever reads it applies them.",
@@ -59,7 +58,9 @@ OPERATIONS: Mapping[str, Operation] = {
         query_example="month=2026-11&by=model",
         retriable=RETRIABLE,
     ),
-    **CONNECTION_OPERATIONS,
+}
+
+_APP_OPERATIONS: Mapping[str, Operation] = {
     "openapi": Operation(
         "Returns this document.",
         {
@@ -84,4 +85,14 @@ OPERATIONS: Mapping[str, Operation] = {
         },
     ),
 }
+
+_BY_TAG = {
+    "jobs": JOB_OPERATIONS,
+    "connections": CONNECTION_OPERATIONS,
+    "usage": _USAGE_OPERATIONS,
+    "app": _APP_OPERATIONS,
+}
+OPERATIONS: Mapping[str, Operation] = {name: each for group in _BY_TAG.values() for name, each in group.items()}
 """By the name of the route."""
+TAGS: Mapping[str, str] = {name: tag for tag, group in _BY_TAG.items() for name in group}
+"""The tag of each route: generators make a module or a class of the operations with one tag."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +15,14 @@ _RANGES = {
 
 
 def schema_text(schema: Mapping[str, Any]) -> Html:
-    """The schema's type, its limits and its default. A reference becomes a link to the type."""
+    """The schema's type and its limits. A reference becomes a link to the type."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return joined([tag("a", name, href=f"#type-{name}"), *_default(schema)])
+        return tag("a", name, href=f"#type-{name}")
     choices = [each for each in schema.get("anyOf", schema.get("oneOf", ())) if each.get("type") != "null"]
     if choices and "properties" not in schema:
-        return joined([choice_text(choices), *_default(schema)])
-    return joined([_type(schema), *_limits(schema), *_default(schema)])
+        return choice_text(choices)
+    return joined([_type(schema), *_limits(schema)])
 
 
 def choice_text(schemas: Sequence[Mapping[str, Any]]) -> Html:
@@ -38,7 +37,7 @@ def _type(schema: Mapping[str, Any]) -> Html:
         return separated((tag("code", str(value)) for value in values if value is not None), ", ")
     if kind == "array" and "items" in schema:
         return joined(["list of ", _inner(schema["items"])])
-    if kind == "object" and schema.get("additionalProperties"):
+    if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         return joined(["object of ", _inner(schema["additionalProperties"])])
     return joined([kind if isinstance(kind, str) else " or ".join(each for each in kind if each != "null")])
 
@@ -60,8 +59,3 @@ def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
             yield f", above {schema['exclusiveMinimum']}" + ("" if high is None else f", at most {high}")
         elif high is not None:
             yield f", at most {high}{unit}"
-
-
-def _default(schema: Mapping[str, Any]) -> Iterator[str]:
-    if schema.get("default") not in (None, {}) and not isinstance(schema["default"], dict):
-        yield f", default {json.dumps(schema['default'])}"

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from openapi.member_docs import member_docs
+from openapi.portable_schema import Schema, default_text, exactly_one, portable
 from shared.contract.chat import ChatInput
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
@@ -22,8 +23,6 @@ from shared.contract.names import BlobPath
 from shared.contract.raw import FileInput, RawInput
 from shared.contract.result import USUAL_COUNTS
 from shared.contract.summarize import SummarizeInput
-
-Schema = dict[str, Any]
 
 REFS = "#/components/schemas/"
 INPUTS: dict[str, type[msgspec.Struct]] = {
@@ -40,6 +39,8 @@ _NOT_PARAMETERS = {
     "EmbedInput": ("input", "model"),
 }
 """What `parameters` can't hold, because a job sets it elsewhere."""
+_ALWAYS = {"Result": ("metadata", "attempts", "usage"), "Usage": tuple(USUAL_COUNTS), "JobDocument": ("links",)}
+"""Members that responses always have, although their types have a default."""
 
 
 class InputMissing(Exception):
@@ -61,14 +62,15 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
         msgspec.json.schema_components(kinds, ref_template=REFS + "{name}") for kinds in (taken, [*taken, *responses])
     )
     for name in schemas.keys() - of_requests.keys():
-        _leave_out_nulls(schemas[name], nullable=USUAL_COUNTS if name == "Usage" else ())
+        _as_sent(schemas[name], nullable=USUAL_COUNTS if name == "Usage" else ())
+        schemas[name]["required"] += _ALWAYS.get(name, ())
     for kind in _structs([*taken, *responses]):
         if kind.__name__ in schemas:
             _describe(schemas[kind.__name__], member_docs(kind))
     _add_checks(schemas)
     job = schemas.pop("Job")
     jobs = {_job_name(action): _job_schema(job, action) for action in ACTIONS}
-    converted: dict[str, Schema] = _in_ecma(
+    converted: dict[str, Schema] = portable(
         {
             "Job": _one_of(jobs),
             **jobs,
@@ -82,7 +84,7 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
 
 def schema_of(kind: Any) -> Schema:
     """The schema of a type that is not a Struct, such as an annotated string."""
-    schema: Schema = _in_ecma(msgspec.json.schema(kind))
+    schema: Schema = portable(msgspec.json.schema(kind))
     return schema
 
 
@@ -111,16 +113,6 @@ def _collect(info: Any, structs: dict[type[msgspec.Struct], None]) -> None:
         _collect(inner, structs)
 
 
-def _in_ecma(value: Any) -> Any:
-    r"""A schema with patterns in JSON Schema's dialect, which has no `\Z`, and whose `$` matches at the end alone."""
-    if isinstance(value, dict):
-        return {
-            name: inner.replace(r"\Z", "$") if name == "pattern" and isinstance(inner, str) else _in_ecma(inner)
-            for name, inner in value.items()
-        }
-    return [_in_ecma(inner) for inner in value] if isinstance(value, list) else value
-
-
 def _job_name(action: str) -> str:
     return "".join(word.capitalize() for word in action.split("_")) + "Job"
 
@@ -145,7 +137,7 @@ def _job_schema(job: Schema, action: str) -> Schema:
         "title": _job_name(action),
         "description": f"A job of the action {action}.",
         "properties": members,
-        "oneOf": [{"required": ["input"]}, {"required": ["input_blob"]}],
+        **exactly_one("input", "input_blob"),
     }
 
 
@@ -161,20 +153,27 @@ def _blob_input() -> Schema:
 
 
 def _message() -> Schema:
-    part = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
+    part = {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"type": "string"}},
+        "additionalProperties": True,
+    }
     return {
         "title": "Message",
         "description": "An OpenAI message; members beyond these are the model's.",
         "type": "object",
         "properties": {
-            "role": {"type": "string"},
-            "content": {"type": ["string", "array", "null"], "items": part},
+            "role": {"type": "string", "description": "Such as system, user or assistant."},
+            "content": {
+                "anyOf": [{"type": "string"}, {"type": "array", "items": part}, {"type": "null"}],
+                "description": "A text or content parts. Only an assistant's message may have none.",
+            },
         },
         "required": ["role"],
-        "anyOf": [
-            {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
-            {"properties": {"role": {"enum": ["assistant", "function"]}}},
-        ],
+        "additionalProperties": True,
+        "if": {"not": {"properties": {"role": {"enum": ["assistant", "function"]}}}},
+        "then": {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
     }
 
 
@@ -185,30 +184,37 @@ def _add_checks(schemas: dict[str, Schema]) -> None:
     for messages in (*chat["messages"]["anyOf"], *chat["history"]["anyOf"], *prompts["items"]["anyOf"]):
         if messages["type"] == "array":
             messages["items"] = {"$ref": f"{REFS}Message"}
-    schemas["ChatInput"]["oneOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
-    schemas["SummarizeInput"]["oneOf"] = [{"required": ["text"]}, {"required": ["blob"]}]
+    schemas["ChatInput"] |= exactly_one("messages", "prompt")
+    schemas["SummarizeInput"] |= exactly_one("text", "blob")
     if connection := schemas.get("ConnectionRecord"):
-        connection["required"] = ["endpoint"]
-        connection["anyOf"] = [
-            {"required": ["api_key"], "properties": {"api_key": {"type": "string"}}},
-            {"required": ["auth"], "properties": {"auth": {"const": "entra"}}},
-        ]
+        connection["required"] = ["endpoint"]  # in a secret, a tag may hold it instead
+        connection["properties"]["endpoint"] = _without_null(connection["properties"]["endpoint"])
+        connection["if"] = {"required": ["auth"], "properties": {"auth": {"const": "entra"}}}
+        connection["else"] = {"required": ["api_key"], "properties": {"api_key": {"type": "string"}}}
 
 
-def _leave_out_nulls(schema: Schema, *, nullable: Collection[str]) -> None:
+def _as_sent(schema: Schema, *, nullable: Collection[str]) -> None:
     """A response leaves out what it does not know: no member of it is ever null, but the counts that it always has."""
     for name, member in schema.get("properties", {}).items():
-        if name in nullable:
-            continue
-        others = [each for each in member.get("anyOf", ()) if each.get("type") != "null"]
-        if len(others) < len(member.get("anyOf", ())):
-            rest = {key: value for key, value in member.items() if key not in {"anyOf", "default"}}
-            schema["properties"][name] = {**others[0], **rest} if len(others) == 1 else {"anyOf": others, **rest}
+        member.pop("default", None)
+        if name not in nullable:
+            schema["properties"][name] = _without_null(member)
+
+
+def _without_null(member: Schema) -> Schema:
+    choices = [each for each in member.get("anyOf", ()) if each.get("type") != "null"]
+    rest = {key: value for key, value in member.items() if key != "anyOf"}
+    if not choices:
+        return rest
+    return {**choices[0], **rest} if len(choices) == 1 else {"anyOf": choices, **rest}
 
 
 def _describe(schema: Schema, docs: Mapping[str, str]) -> None:
-    """Adds each member's docstring; the rule of its type, such as of a name, becomes the last sentence."""
-    for name, text in docs.items():
-        member = schema["properties"][name]
-        rules = [each.pop("description") for each in (member, *member.get("anyOf", ())) if "description" in each]
-        member["description"] = " ".join([text, *(f"{rule[:1].upper()}{rule[1:]}." for rule in rules)])
+    """Adds each member's docstring; the rule of its type, such as of a name, and its default become sentences."""
+    for name, member in schema.get("properties", {}).items():
+        default = default_text(member)
+        member.pop("default", None)
+        if name in docs:
+            rules = [each.pop("description") for each in (member, *member.get("anyOf", ())) if "description" in each]
+            sentences = [docs[name], *(f"{rule[:1].upper()}{rule[1:]}." for rule in rules), default]
+            member["description"] = " ".join(filter(None, sentences))

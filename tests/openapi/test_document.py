@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 from msgspec import Raw
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
@@ -19,10 +21,16 @@ from openapi.operations import OPERATIONS
 from openapi.page import write_page
 from openapi.schemas import INPUTS
 from shared.actions.base import action_named
+from shared.clock import now
+from shared.contract.connection import decode_connection
 from shared.contract.documents import API_PREFIX
 from shared.contract.job import ACTIONS, decode_job
-from shared.errors import InvalidJob
+from shared.contract.raw import RawInput
+from shared.contract.result import Result, encode_result
+from shared.errors import ConnectionInvalid, InvalidJob
 from shared.http.routes import ROUTES
+from shared.jobs.records import JobRecord
+from shared.jobs.status import document_of
 from tests.support.doc_samples import JOBS
 
 DOCUMENT = document()
@@ -38,6 +46,7 @@ def validator(schema: dict[str, Any]) -> Any:
 
 
 JOB = validator({"$ref": "#/components/schemas/Job"})
+CONNECTION = validator({"$ref": "#/components/schemas/ConnectionRecord"})
 
 
 CONTENTS = {
@@ -133,6 +142,68 @@ def test_what_no_response_has_is_not_documented():
         assert '"null"' not in json.dumps(SCHEMAS[name])
 
 
+def schemas_in(value: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of a document with its path, those within other schemas included; examples are none."""
+    if isinstance(value, dict):
+        if not at.endswith(("/properties", "/schemas", "/mapping")):
+            yield at, value
+        for name, inner in value.items():
+            if name not in {"example", "examples", "x-example", "links"} or at.endswith("/properties"):
+                yield from schemas_in(inner, f"{at}/{name}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from schemas_in(inner, at)
+
+
+PARTS = list(schemas_in(DOCUMENT))
+
+
+def test_constants_have_a_type():
+    """Generators make `unknown` of a constant or an enumeration without one."""
+    constants = [(at, schema) for at, schema in PARTS if "const" in schema or "enum" in schema]
+
+    assert len(constants) > 20
+    assert [] == [at for at, schema in constants if not {"type"} <= schema.keys() and "/not" not in at]
+
+
+def test_open_objects_say_so():
+    """A generator takes an object without members for an empty one, if it doesn't say that it may have others."""
+    free = [(at, schema) for at, schema in PARTS if schema.get("type") == "object" and "properties" not in schema]
+    opened = {at for at, schema in free if schema.get("additionalProperties") is True}
+
+    assert [] == [at for at, schema in free if "additionalProperties" not in schema]
+    assert {
+        "/components/schemas/Result/properties/output",
+        "/components/schemas/ErrorBody/properties/detail",
+        *(f"/components/schemas/{kind.__name__}/properties/parameters" for kind in INPUTS.values() if kind != RawInput),
+    } <= opened
+    assert SCHEMAS["Message"]["additionalProperties"] is True
+
+
+def test_no_object_is_a_union_of_its_parts():
+    """Generators make types of such parts, which lack the object's other members; conditions are `if` and `then`."""
+    objects = [(at, schema) for at, schema in PARTS if "properties" in schema]
+
+    assert [] == [at for at, schema in objects if {"anyOf", "oneOf", "allOf"} & schema.keys()]
+
+
+def test_defaults_are_sentences():
+    """With the keyword, some generators send every default, and others require the member in each request."""
+    assert [] == [at for at, schema in PARTS if "default" in schema]
+    for member, default in {"max_retries": "4", "timeout_s": "120", "strict": "false"}.items():
+        assert SCHEMAS["Options"]["properties"][member]["description"].endswith(f" The default is `{default}`.")
+
+
+async def test_what_responses_always_have_is_required():
+    """Who reads a result or a status with a generated client needs no check for what is always there."""
+    result = json.loads(encode_result(Result(job_id="x", status="failed")))
+    record = JobRecord("contoso", "x", "queued", 0, now(), "")
+
+    assert set(result) == set(SCHEMAS["Result"]["required"])
+    assert set(result["usage"]) == set(SCHEMAS["Usage"]["required"])
+    assert set(msgspec.to_builtins(document_of(record))) == set(SCHEMAS["JobDocument"]["required"])
+
+
 def test_every_action_has_its_job():
     """The schema of a job is one for each action, discriminated by the action."""
     job = SCHEMAS["Job"]
@@ -220,6 +291,9 @@ GOOD: list[dict[str, Any]] = [
     {},
     {"job_id": "a.b_c-1", "connection": "eu-west", "model": "gpt-4o", "metadata": {"a": "b"}},
     {"job_id": None, "model": None},
+    {"input": {"prompt": "?", "messages": None}},
+    {"input": {"prompt": None, "messages": [{"role": "user", "content": "?"}]}},
+    {"action": "summarize", "input": {"text": "a", "blob": None}},
     {"output": {"queue": False, "blob": True}, "options": {"timeout_s": 1.5, "max_retries": 0}},
     {"output": {"callback": "https://example.com/done"}},
     {"input": {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}]}]}},
@@ -249,17 +323,19 @@ BAD: list[dict[str, Any]] = [
     {"_envelope": {"submitted_at": "2030-01-01T00:00:00Z"}},
     {"input_blob": "inputs/contoso/a.json"},
     *({"input": value} for value in (None, "a", {}, {"prompt": ""}, {"prompt": "a", "messages": []})),
+    {"input": {"prompt": None, "messages": None}},
     {"input": {"messages": []}},
     {"input": {"messages": ["a"]}},
     {"input": {"messages": [{"content": "a"}]}},
     *({"input": {"messages": [{"role": "user", **content}]}} for content in ({}, {"content": 1}, {"content": [{}]})),
+    {"input": {"messages": [{"role": "user", "content": None}]}},
     {"input": {"prompt": "a", "template": "no place"}},
     {"input": {"prompt": "a", "parameters": {"model": "b"}}},
     {"input": {"prompt": "a", "promt": "b"}},
     *({"action": "multi_chat", "input": {"prompts": prompts}} for prompts in ([], ["a"] * 1001, [" "])),
     {"action": "image", "input": {"prompt": "a", "n": 11}},
     {"action": "image", "input": {"prompt": "a", "parameters": {"n": 2}}},
-    {"action": "summarize", "input": {"text": "a", "blob": "b/c"}},
+    *({"action": "summarize", "input": value} for value in ({}, {"text": None}, {"text": "a", "blob": "b/c"})),
     {"action": "summarize", "input": {"text": "a", "style": "poem"}},
     *({"action": "embed", "input": {"texts": texts}} for texts in ([], [""], ["a"] * 2049)),
     {"action": "embed", "input": {"texts": ["a"], "format": "csv"}},
@@ -279,6 +355,31 @@ def test_schema_and_decoder_agree(members: dict[str, Any], good: bool):
     job = {"customer": "contoso", "action": "chat", "input": {"prompt": "Hello?"}} | members
 
     assert (good, good) == (accepted(json.dumps(job).encode()), JOB.is_valid(job))
+
+
+@pytest.mark.parametrize(
+    ("members", "good"),
+    [
+        ({"endpoint": "https://a.openai.azure.com", "api_key": "k"}, True),
+        ({"endpoint": "https://a.openai.azure.com", "api_key": "k", "auth": "api_key", "scope": None}, True),
+        ({"endpoint": "https://a.openai.azure.com", "auth": "entra"}, True),
+        ({"endpoint": "https://a.openai.azure.com", "auth": "entra", "api_key": None}, True),
+        ({"endpoint": "https://a.openai.azure.com"}, False),
+        ({"endpoint": "https://a.openai.azure.com", "api_key": None}, False),
+        ({"endpoint": "https://a.openai.azure.com", "api_key": "k", "auth": "key"}, False),
+        ({"endpoint": None, "api_key": "k"}, False),
+        ({"api_key": "k"}, False),
+    ],
+)
+def test_schema_and_decoder_of_connections_agree(members: dict[str, Any], good: bool):
+    """The schema of a connection accepts what the decoder accepts."""
+    try:
+        # A secret's tags may have its endpoint; a request has none.
+        is_accepted = decode_connection(json.dumps(members)).endpoint is not None
+    except ConnectionInvalid:
+        is_accepted = False
+
+    assert (good, good) == (is_accepted, CONNECTION.is_valid(members))
 
 
 def test_a_location_is_described_by_what_was_created():

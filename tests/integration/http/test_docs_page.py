@@ -48,12 +48,13 @@ async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterat
 
 
 def test_every_route_has_a_sample_request():
-    """test.http has a request for each route, and for health."""
+    """test.http has a request for each route, and for health, for people and for probes."""
     requests = re.findall(r"^([A-Z]+) \{\{host\}\}([^?\s]+)", REQUESTS, re.MULTILINE)
     matches = {request: HOST_ROUTES.find(*request) for request in requests}
 
     assert {route.name for route in ROUTES} == {match[0] for match in matches.values() if match is not None}
-    assert [("GET", f"{API_PREFIX}/health")] == [request for request, match in matches.items() if match is None]
+    health = [(method, f"{API_PREFIX}/health") for method in ("GET", "HEAD")]
+    assert health == [request for request, match in matches.items() if match is None]
 
 
 async def test_every_sample_request_has_the_status_in_its_title(app: LiveServer):
@@ -161,7 +162,7 @@ def test_table_has_the_limits_of_the_code():
         f"{shares.MAX_VAULT_REQUESTS // 2} (a list counts as {shares.LIST_WEIGHT}); tests of connections likewise; "
         f"statements {shares.MAX_STATEMENTS}, a customer's {shares.MAX_STATEMENTS // 2}",
         "`Retry-After` of a job that has not ended": f"{job_routes.RETRY_AFTER_S} s",
-        "`limit` of a list": f"{listed()['default']}, up to {job_routes.MAX_PAGE_SIZE}",
+        "`limit` of a list": f"{job_routes.DEFAULT_PAGE_SIZE}, up to {job_routes.MAX_PAGE_SIZE}",
         "jobs that are read for one page of a list with `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
         "reads of signing secrets by a worker": f"{signing_reads.READS_A_SECOND} a second for known customers, "
@@ -177,21 +178,16 @@ def test_table_has_the_limits_of_the_code():
     assert limits == dict(rows("## Limits and defaults"))
 
 
-def listed() -> dict[str, Any]:
-    """The schema of a list's `limit` in the OpenAPI document."""
-    operation = document()["paths"]["/customers/{customer}/jobs"]["get"]
-    (limit,) = [item["schema"] for item in operation["parameters"] if item["name"] == "limit"]
-    return limit
-
-
 async def test_default_page_size_is_the_documented_one(app: LiveServer):
     """Without a limit, a page has as many jobs as the document says."""
     customer = app.harness.customer()
-    for number in range(listed()["default"] + 1):
+    for number in range(job_routes.DEFAULT_PAGE_SIZE + 1):
         await customer.run(job_id=f"n{number}")
     page = (await app.http.get(f"/api/customers/{customer.name}/jobs")).json()
+    operation = document()["paths"]["/customers/{customer}/jobs"]["get"]
+    (described,) = [item["description"] for item in operation["parameters"] if item["name"] == "limit"]
 
-    assert listed()["default"] == len(page["jobs"])
+    assert described.endswith(f"The default is {len(page['jobs'])}.")
     assert "continuation" in page
 
 
