@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 
 from aijobs.diagnostics import CommandError, with_remedy
 from aijobs.parser import make_parser
+from aijobs.report import print_document, print_error
 from shared.errors import JobError, RetryLater, SettingInvalid
 
 if TYPE_CHECKING:
     import argparse
+
+    from aijobs.report import Report
+
+_ERRORS = (CommandError, SettingInvalid, JobError, RetryLater, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,28 +36,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Run the command that the parser selected. Return its exit code, or 1 after an error that it names on stderr."""
+    """
+    Run the command that the parser selected, and print its report. Return its exit code.
+
+    An error is a sentence on stderr and, with `--json`, a document on stdout; the code is 1.
+    """
     module, _, function = args.run.partition(".")
     try:
-        code: int = await getattr(import_module(f"aijobs.{module}"), function)(args)
-    except (CommandError, SettingInvalid, JobError, RetryLater) as exc:
-        return _fail(with_remedy(str(exc)))
-    except OSError as exc:
-        file = f"{exc.filename}: " if exc.filename else ""
-        return _fail(f"{file}{exc.strerror or exc}")
+        report: Report = await getattr(import_module(f"aijobs.{module}"), function)(args)
+        if args.json:
+            print_document(report.document)
+        else:
+            from aijobs.console import print_text  # noqa: PLC0415  # `--help` needs no tables
+
+            print_text(report.text)
     except ModuleNotFoundError as exc:
         command = "pip install -r requirements.txt -r aijobs/requirements.txt"
-        return _fail(f"The package {exc.name} is not installed. In the project's directory, run `{command}`.")
-    return code
+        sentence = f"The package {exc.name} is not installed. In the project's directory, run `{command}`."
+        sys.stderr.write(f"aijobs: {sentence}\n")
+        return 1
+    except _ERRORS as exc:
+        from aijobs.console import warn  # noqa: PLC0415
+
+        sentence = _sentence(exc)
+        warn(f"aijobs: {sentence}")
+        if args.json:
+            print_error(_code(exc), sentence)
+        return 1
+    return report.exit_code
 
 
-def _fail(message: str) -> int:
-    sys.stderr.write(f"aijobs: {message}\n")
-    return 1
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError):
+        file = f"{error.filename}: " if error.filename else ""
+        return f"{file}{error.strerror or error}"
+    return with_remedy(str(error))
+
+
+def _code(error: Exception) -> str:
+    """Return the contract's code of an error, or the one that HTTP has for it."""
+    if isinstance(error, JobError):
+        return error.code
+    if isinstance(error, RetryLater) and not isinstance(error, SettingInvalid):
+        return "unavailable"
+    return "invalid_request"
 
 
 def _program_name() -> str:
-    return "python -m aijobs" if Path(sys.argv[0]).name == "__main__.py" else "aijobs"
+    """Return what starts the program, so that the examples of the help can be copied."""
+    return f"{sys.orig_argv[0]} -m aijobs" if Path(sys.argv[0]).name == "__main__.py" else "aijobs"
 
 
 if __name__ == "__main__":

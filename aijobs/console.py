@@ -1,4 +1,4 @@
-"""The terminal: sentences, tables, a progress bar, a confirmation. Results go to stdout, progress to stderr."""
+"""The terminal: sentences, tables, a progress bar, a confirmation. Reports go to stdout, all else to stderr."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from aijobs.report import Verbatim
 
 MAX_WIDTH = 200
 """Columns of a table in a pipe or a file."""
@@ -29,9 +31,17 @@ _STYLES = {
 }
 
 
-def echo(sentence: str) -> None:
-    """Write a sentence to stdout."""
-    sys.stdout.write(f"{printable(sentence)}\n")
+def print_text(text: Iterable[str | Verbatim | RenderableType]) -> None:
+    """Print the text of a report."""
+    for part in text:
+        if isinstance(part, Verbatim):
+            sys.stdout.write(part.text)
+        elif isinstance(part, str):
+            sys.stdout.write(f"{printable(part)}\n")
+        elif isinstance(part, Table):
+            print_table(part)
+        else:
+            stdout_console().print(part)
 
 
 def warn(sentence: str) -> None:
@@ -77,6 +87,11 @@ def stdout_console(width: int | None = None) -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
+def stderr_console() -> Console:
+    """Return a console on the current stderr."""
+    return Console(file=sys.stderr, highlight=False, markup=False)
+
+
 def progress_bar() -> Progress:
     """Return a progress bar on stderr. It shows nothing if stderr is not a terminal."""
     return Progress(
@@ -84,16 +99,16 @@ def progress_bar() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=stderr_console(),
         disable=not sys.stderr.isatty(),
     )
 
 
 def confirm(consequence: str, customer: str) -> bool:
     """Print what will happen, and return whether the person types the customer's id."""
-    echo(consequence)
-    sys.stdout.write("Type the customer's id to continue: ")
-    sys.stdout.flush()
+    warn(consequence)
+    sys.stderr.write("Type the customer's id to continue: ")
+    sys.stderr.flush()
     if sys.stdin is None:  # the caller has closed it
         return False
     with interruptible():

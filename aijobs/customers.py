@@ -7,12 +7,14 @@ A new key passes the decoder and the checks that jobs use, and a test call, befo
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.console import confirm, echo, printable
+from aijobs.console import confirm, printable
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
+from aijobs.report import Report
 from aijobs.settings import require_vault
 from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
@@ -27,6 +29,7 @@ from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.documents import ConnectionTest
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionFault, ConnectionNotFound, RateLimited
+from shared.http.connection_documents import describe_stored
 from shared.secret import Secret
 from shared.services import Services
 from shared.upstream.messages import EntraAccess
@@ -40,8 +43,8 @@ _MEMBERS = (
 """Members of a connection that are options of `add`."""
 
 
-async def add(args: argparse.Namespace) -> int:
-    """Run `customers add CUSTOMER`. Return 1 if the test failed."""
+async def add(args: argparse.Namespace) -> Report:
+    """Run `customers add CUSTOMER`. The exit code is 1 if the test failed."""
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
@@ -54,22 +57,25 @@ async def add(args: argparse.Namespace) -> int:
         key = None if args.auth == "entra" else read_key(args.key_file, f"{customer}'s connection {name}")
         value = _encode_new(args, key)
         connection = services.connections.open_unbound(StoredCredential(value, ""), customer, name)
-        if not await _is_accepted(services, connection, args):
-            return 1
+        trial = await _try(services, connection, args)
+        if not trial.accepted:
+            return trial.refusal()
         use = EntraBinding.of(connection)
         tags = owners_tags(existing[0]) if existing is not None else {}
-        facts = await vault.put(customer, name, value, tags=tags | (use.tags() if use is not None else {}))
+        tags |= use.tags() if use is not None else {}
+        facts = await vault.put(customer, name, value, tags=tags)
+        stored = describe_stored(services.connections, customer, facts, StoredCredential(value, "", tags=tags))
     address = connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
-    echo(f"Stored {customer}'s connection {name}, version {facts.version}: {address}.")
+    text = [f"Stored {customer}'s connection {name}, version {facts.version}: {address}."]
     if use is not None:
-        echo(f"It may use the app's identity for {use}.")
+        text.append(f"It may use the app's identity for {use}.")
     if existing is not None:
-        echo(f"Workers may use the previous version for up to {_CACHED}.")
-    return 0
+        text.append(f"Workers may use the previous version for up to {_CACHED}.")
+    return Report({**trial.document(stored=True), "connection": stored}, [*trial.text, *text])
 
 
-async def rotate(args: argparse.Namespace) -> int:
-    """Run `customers rotate CUSTOMER`. Return 1 if the test failed."""
+async def rotate(args: argparse.Namespace) -> Report:
+    """Run `customers rotate CUSTOMER`. The exit code is 1 if the test failed."""
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
@@ -82,21 +88,23 @@ async def rotate(args: argparse.Namespace) -> int:
             raise CommandError("The new key is the same as the stored one.")
         new = _replace_key(old, record, key)
         connection = services.connections.open(new, customer, name)
-        if not await _is_accepted(services, connection, args):
-            return 1
+        trial = await _try(services, connection, args)
+        if not trial.accepted:
+            return trial.refusal()
         facts = await vault.put(customer, name, new.value, tags=old.tags)
-    echo(f"Rotated the key of {customer}'s connection {name}, version {facts.version}.")
+        stored = describe_stored(services.connections, customer, facts, new)
+    text = [f"Rotated the key of {customer}'s connection {name}, version {facts.version}."]
     if old.expires_on is not None or old.not_before is not None:
-        echo("The previous version had activation or expiry dates; the new one has none. Set them in the vault.")
-    echo(
+        text.append("The previous version had activation or expiry dates; the new one has none. Set them in the vault.")
+    text.append(
         f"Calls in progress end with the old key. Other jobs use the new one within {_CACHED}, and at once if the "
         f"endpoint rejects the old one. Keep the old key valid for {_CACHED}, then revoke it; no job fails."
     )
-    return 0
+    return Report({**trial.document(stored=True), "connection": stored}, [*trial.text, *text])
 
 
-async def bind(args: argparse.Namespace) -> int:
-    """Run `customers bind CUSTOMER`: let a stored connection use the app's identity. Return 1 if not confirmed."""
+async def bind(args: argparse.Namespace) -> Report:
+    """Run `customers bind CUSTOMER`: let a connection use the app's identity. The exit code is 1 if not confirmed."""
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
@@ -106,19 +114,19 @@ async def bind(args: argparse.Namespace) -> int:
             raise CommandError(f"{customer}'s connection {name} has a key: its `auth` is not entra.")
         question = f"This lets {customer}'s connection {name} use the app's identity for {use}."
         if not args.yes and not confirm(question, customer):
-            echo("Nothing was changed.")
-            return 1
+            return Report({"bound": False}, ["Nothing was changed."], 1)
         tags = bound_tags(secret, use)
         if len(tags) > MAX_TAGS:
             raise CommandError(f"With these, the secret would have {len(tags)} tags; Key Vault allows {MAX_TAGS}.")
         await vault.set_tags(customer, name, facts.version, tags)
-    echo(f"{customer}'s connection {name} may use the app's identity for {use}. Workers use it within seconds.")
-    return 0
+    summary = f"{customer}'s connection {name} may use the app's identity for {use}. Workers use it within seconds."
+    return Report({"bound": True, "customer": customer, "connection": name, "tags": use.tags()}, [summary])
 
 
-async def test(args: argparse.Namespace) -> int:
-    """Run `customers test CUSTOMER`: test the stored connection. Return 1 if the test failed."""
+async def test(args: argparse.Namespace) -> Report:
+    """Run `customers test CUSTOMER`: test the stored connection. The exit code is 1 if the test failed."""
     customer, name = _check_names(args)
+    text = []
     async with open_vault(args) as services:
         try:
             stored = await require_vault(services).get(customer, name)
@@ -131,13 +139,13 @@ async def test(args: argparse.Namespace) -> int:
         else:
             result = await _probe(services).run(connection, args.model)
             if isinstance(connection.access, EntraAccess):
-                echo("The connection has no key: the test used your login. The app's identity needs its own role.")
-    _echo_result(result)
-    return 0 if result.ok else 1
+                text.append("The connection has no key: the test used your login. The app's identity needs its role.")
+    document = {"customer": customer, "connection": name, "test": result}
+    return Report(document, [*text, _sentence(result)], 0 if result.ok else 1)
 
 
-async def remove(args: argparse.Namespace) -> int:
-    """Run `customers remove CUSTOMER`. Return 1 if it was not confirmed."""
+async def remove(args: argparse.Namespace) -> Report:
+    """Run `customers remove CUSTOMER`. The exit code is 1 if it was not confirmed."""
     customer = check_customer(args.customer)
     async with open_vault(args) as services:
         vault = require_vault(services)
@@ -149,17 +157,15 @@ async def remove(args: argparse.Namespace) -> int:
             raise CommandError(f"Customer {customer} has no connection{suffix}.")
         connections = f"connection{'s' if len(names) > 1 else ''} {', '.join(map(printable, names))}"
         if not args.yes and not confirm(f"This removes {customer}'s {connections}.", customer):
-            echo("Nothing was removed.")
-            return 1
+            return Report({"customer": customer, "removed": []}, ["Nothing was removed."], 1)
         for name in names:
             await vault.delete(customer, name)
-    echo(f"Removed {customer}'s {connections}.")
-    echo(
+    consequence = (
         f"Workers that have read it use it for up to {_CACHED}; after that, jobs fail with connection_not_found. The "
         "vault keeps deleted secrets for its own retention period. The customer's other data is still there: use "
         f"`export {customer}` and `erase {customer}`."
     )
-    return 0
+    return Report({"customer": customer, "removed": names}, [f"Removed {customer}'s {connections}.", consequence])
 
 
 async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> tuple[StoredCredential, SecretInfo]:
@@ -171,28 +177,44 @@ async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> 
     return stored
 
 
-async def _is_accepted(services: Services, connection: Connection, args: argparse.Namespace) -> bool:
-    """Return whether the endpoint accepts the connection, or its test is skipped."""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Whether a connection may be stored, after its test if there was one."""
+
+    accepted: bool
+    text: list[str] = field(default_factory=list)
+    result: ConnectionTest | None = None
+
+    def document(self, *, stored: bool) -> dict[str, object]:
+        """Return what the report's document says about it."""
+        return {"stored": stored, **({} if self.result is None else {"test": self.result})}
+
+    def refusal(self) -> Report:
+        """Return the report of a connection that was not stored."""
+        hint = "Nothing was stored. If only the app can reach the endpoint, use --no-test."
+        return Report(self.document(stored=False), [*self.text, hint], 1)
+
+
+async def _try(services: Services, connection: Connection, args: argparse.Namespace) -> _Trial:
+    """Test a connection before it is stored."""
     if args.no_test:
-        return True
+        return _Trial(accepted=True)
     if isinstance(connection.access, EntraAccess):
-        echo("The connection has no key and is not tested: the test would use your login, not the app's identity.")
-        return True
+        reason = "The connection has no key and is not tested: the test would use your login, not the app's identity."
+        return _Trial(accepted=True, text=[reason])
     result = await _probe(services).run(connection, args.model)
-    _echo_result(result)
-    if result.ok or result.code == RateLimited.code:  # which an endpoint says only to a key that it accepts
-        return True
-    echo("Nothing was stored. If only the app can reach the endpoint, use --no-test.")
-    return False
+    # An endpoint says that a limit is reached only to a key that it accepts.
+    accepted = result.ok or result.code == RateLimited.code
+    return _Trial(accepted, [_sentence(result)], result)
 
 
 def _probe(services: Services) -> ConnectionProbe:
     return ConnectionProbe(services.client, services.capabilities, services.table)
 
 
-def _echo_result(result: ConnectionTest) -> None:
+def _sentence(result: ConnectionTest) -> str:
     latency = "" if result.latency_ms is None else f" ({result.latency_ms} ms)"
-    echo(f"{result.code or 'ok'}{latency}: {result.message}")
+    return f"{result.code or 'ok'}{latency}: {result.message}"
 
 
 def _encode_new(args: argparse.Namespace, key: Secret | None) -> Secret:

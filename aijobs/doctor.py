@@ -13,11 +13,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from aijobs.console import echo, make_table, plural, print_table
+from aijobs.console import make_table, plural
 from aijobs.diagnostics import SIGN_IN, CommandError, with_remedy
 from aijobs.egress_check import check_bindings, check_egress
 from aijobs.finding import Finding
 from aijobs.queues import open_queue
+from aijobs.report import Report
 from aijobs.settings import open_services, read_app_settings
 from shared.clock import now
 from shared.connections.entra_binding import EntraBinding
@@ -37,8 +38,8 @@ _ERRORS = (JobError, RetryLater, CommandError, SettingInvalid)
 _LOGIN = "login"
 
 
-async def doctor(args: argparse.Namespace) -> int:
-    """Run `doctor`. Return 1 if there is an error."""
+async def doctor(args: argparse.Namespace) -> Report:
+    """Run `doctor`. The exit code is 1 if there is an error."""
     findings: list[Finding] = []
     try:
         settings = read_app_settings(args.settings)
@@ -48,14 +49,15 @@ async def doctor(args: argparse.Namespace) -> int:
         findings += await _check_services(args, settings)
         findings.append(await _check_static_connection(settings))
         findings += check_egress(settings)
-    print_table(make_table(("check", "", "finding"), [(each.check, each.verdict, each.message) for each in findings]))
     errors = sum(finding.verdict == "error" for finding in findings)
     warnings = sum(finding.verdict == "warning" for finding in findings)
-    echo(
+    table = make_table(("check", "", "finding"), [(each.check, each.verdict, each.message) for each in findings])
+    summary = (
         f"{plural(errors, 'error')}, {plural(warnings, 'warning')}. The checks used your login; the app's identity may "
         "have other roles."
     )
-    return 1 if errors else 0
+    document = {"errors": errors, "warnings": warnings, "findings": findings}
+    return Report(document, [table, summary], 1 if errors else 0)
 
 
 async def _check_services(args: argparse.Namespace, settings: Settings) -> list[Finding]:

@@ -5,35 +5,42 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from aijobs.console import confirm, echo, plural
+from aijobs.console import confirm, plural
+from aijobs.report import Report
 from aijobs.settings import open_services
 from shared.retention.customer_data import CustomerData
 
 
-async def export(args: argparse.Namespace) -> int:
+async def export(args: argparse.Namespace) -> Report:
     """Run `export CUSTOMER --to DIR`."""
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         counts = await data.export(args.to)
-    echo(f"Exported {args.customer} to {args.to}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}.")
-    return 0
+    document = {"customer": args.customer, "directory": str(args.to), "rows": counts.rows, "blobs": counts.blobs}
+    summary = f"Exported {args.customer} to {args.to}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."
+    return Report(document, [summary])
 
 
-async def erase(args: argparse.Namespace) -> int:
-    """Run `erase CUSTOMER`. Return 1 if it was not confirmed, or if new data kept arriving."""
+async def erase(args: argparse.Namespace) -> Report:
+    """Run `erase CUSTOMER`. The exit code is 1 if it was not confirmed, or if new data kept arriving."""
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         if not args.yes and not confirm(_consequence(data), args.customer):
-            echo("Nothing was deleted.")
-            return 1
+            return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
         counts = await data.erase()
-    echo(f"Erased {args.customer}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}.")
+    text = [f"Erased {args.customer}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."]
     if counts.unfinished:
-        echo(f"Not ended: {plural(counts.unfinished, 'job')}. Messages may still be in the queue.")
+        text.append(f"Not ended: {plural(counts.unfinished, 'job')}. Messages may still be in the queue.")
     if not counts.nothing_left:
-        echo("New data keeps arriving. Stop submitting jobs, wait until they have ended, and erase again.")
-        return 1
-    return 0
+        text.append("New data keeps arriving. Stop submitting jobs, wait until they have ended, and erase again.")
+    document = {
+        "customer": args.customer,
+        "erased": counts.nothing_left,
+        "rows": counts.rows,
+        "blobs": counts.blobs,
+        "unfinished": counts.unfinished,
+    }
+    return Report(document, text, 0 if counts.nothing_left else 1)
 
 
 def _consequence(data: CustomerData) -> str:

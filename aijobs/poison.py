@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aijobs.console import echo, make_table, plural, print_table, warn
+from aijobs.console import make_table, plural, warn
 from aijobs.diagnostics import CommandError
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
+from aijobs.report import Report
 from aijobs.settings import open_services
 from shared.clock import rfc3339
 from shared.errors import AlreadyRunning, InvalidJob
@@ -33,27 +34,28 @@ class _PoisonedJob:
     reason: str
 
 
-async def list_all(args: argparse.Namespace) -> int:
+async def list_all(args: argparse.Namespace) -> Report:
     """Run `poison list`."""
     async with open_services(args.settings) as services:
         name = services.settings.poison_queue
         async with open_queue(services, name) as queue:
             count, _ = await queue.count()
             jobs = [await _read(services, message) for message in await queue.peek()]
+    document = {"queue": name, "count": count, "messages": [_document(job) for job in jobs]}
     if not jobs:
         hidden = f"{name} holds {plural(count, 'message')}, hidden while other readers have them."
-        echo(hidden if count else f"{name} is empty.")
-        return 0
+        return Report(document, [hidden if count else f"{name} is empty."])
     columns = ("message", "since", "customer", "job", "action", "status", "reason")
-    print_table(make_table(columns, [_row(job) for job in jobs]))
-    if len(jobs) == MAX_PEEKED and count > MAX_PEEKED:
-        echo(f"These are the first {MAX_PEEKED} of about {count} messages.")
-    return 0
+    table = make_table(columns, [_row(job) for job in jobs])
+    more = len(jobs) == MAX_PEEKED and count > MAX_PEEKED
+    return Report(
+        document, [table, *([f"These are the first {MAX_PEEKED} of about {count} messages."] if more else [])]
+    )
 
 
-async def retry(args: argparse.Namespace) -> int:
-    """Run `poison retry`. Return 1 if a selected message could not be requeued, or if there is none."""
-    requeued = failed = 0
+async def retry(args: argparse.Namespace) -> Report:
+    """Run `poison retry`. The exit code is 1 if a selected message could not be requeued, or if there is none."""
+    requeued, failed = 0, []
     async with open_services(args.settings) as services:
         settings = services.settings
         async with open_queue(services, settings.poison_queue) as queue:
@@ -70,15 +72,15 @@ async def retry(args: argparse.Namespace) -> int:
                 except CommandError as exc:
                     warn(f"{message.id}: {exc}")
                     skipped.append(message)
-                    failed += 1
+                    failed.append({"message": message.id, "reason": str(exc)})
                 else:
                     requeued += 1
             for message in skipped:
                 await queue.release(message)
-    echo(f"Requeued {plural(requeued, 'job')} to {settings.jobs_queue}.")
     if not requeued and not failed:
         warn(f"{settings.poison_queue} holds no such message.")
-    return 0 if requeued and not failed else 1
+    summary = f"Requeued {plural(requeued, 'job')} to {settings.jobs_queue}."
+    return Report({"requeued": requeued, "failed": failed}, [summary], 0 if requeued and not failed else 1)
 
 
 async def _read(services: Services, message: Message) -> _PoisonedJob:
@@ -109,6 +111,12 @@ def _row(poisoned: _PoisonedJob) -> tuple[str | None, ...]:
     state = None if record is None else record.state
     names = (None, None, None) if job is None else (job.customer, job.id, job.action)
     return (message.id, rfc3339(message.inserted_at)[:19], *names, state, poisoned.reason)
+
+
+def _document(poisoned: _PoisonedJob) -> dict[str, object]:
+    names = ("message", "inserted_at", "customer", "job_id", "action", "status", "reason")
+    values = zip(names, _row(poisoned), strict=True)
+    return {name: value for name, value in values if value is not None}
 
 
 def _is_selected(poisoned: _PoisonedJob, args: argparse.Namespace) -> bool:

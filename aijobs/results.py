@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from aijobs.console import echo, plural, progress_bar, warn
+from aijobs.console import plural, progress_bar, warn
+from aijobs.report import Report
 from aijobs.selection import JobKey, read_selection, select_jobs
 from aijobs.settings import open_services
 from shared.contract.result import Result
@@ -24,8 +25,8 @@ _is_internal = re.compile(r"result\.json|input-[0-9a-f]{32}\.json").fullmatch
 """Blobs of a job that are not output, or whose content is in the results file."""
 
 
-async def results(args: argparse.Namespace) -> int:
-    """Run `results FILE --to DIR` or `results --customer ID --to DIR`. Return 1 if a result or a blob is missing."""
+async def results(args: argparse.Namespace) -> Report:
+    """Run `results FILE --to DIR` or `results --customer ID --to DIR`. The code is 1 if something is missing."""
     async with open_services(args.settings) as services:
         keys = select_jobs(args, services)
         args.to.mkdir(parents=True, exist_ok=True)
@@ -41,14 +42,24 @@ async def results(args: argparse.Namespace) -> int:
                 bar.advance(task)
         await asyncio.to_thread(draft.replace, args.to / RESULTS_FILE)
     counts = ", ".join(f"{count} {status}" for status, count in download.counts.most_common()) or "none"
-    echo(f"Results in {args.to / RESULTS_FILE}: {counts}. Downloaded {download.new_blobs} of {download.blobs} blobs.")
+    file = args.to / RESULTS_FILE
+    summary = f"Results in {file}: {counts}. Downloaded {download.new_blobs} of {download.blobs} blobs."
     if download.missing_blobs:
         warn(f"Missing: {plural(download.missing_blobs, 'blob')} that a result names.")
     if download.unfinished:
         warn(f"No result yet: {plural(download.unfinished, 'job')}. Run the command again later.")
     if download.unknown:
         warn(f"Not found: {plural(download.unknown, 'job')}, never submitted or past the retention period.")
-    return 1 if download.unfinished or download.unknown or download.missing_blobs else 0
+    document = {
+        "file": str(file),
+        "counts": download.counts,
+        "blobs": download.blobs,
+        "new_blobs": download.new_blobs,
+        "missing_blobs": download.missing_blobs,
+        "unfinished": download.unfinished,
+        "not_found": download.unknown,
+    }
+    return Report(document, [summary], 1 if download.unfinished or download.unknown or download.missing_blobs else 0)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """
-The app settings of a deployment: from environment variables, or from a file in a format that other tools write.
+The app settings of a deployment: from a file in a format that other tools write, or from environment variables.
 
-These are `local.settings.json` (Core Tools and the local stack), the list of `az functionapp config appsettings list`
-and the `NAME="value"` lines of `azd env get-values`.
+The formats are `local.settings.json` (Core Tools and the local stack), the list of `az functionapp config appsettings
+list` and the `NAME="value"` lines of `azd env get-values`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aijobs.console import warn
 from aijobs.diagnostics import CommandError
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.secret import is_reference
@@ -25,6 +26,7 @@ from shared.settings import Settings, read_settings
 
 _IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 """The local stack's token endpoint. azure-identity reads these from the environment only."""
+SETTINGS_FILE = "local.settings.json"
 _LINE = re.compile(r"(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
 OUTPUTS = {
     "JOB_QUEUE_URI": "JobStorage__queueServiceUri",
@@ -41,7 +43,7 @@ class SettingsFileError(CommandError):
 @asynccontextmanager
 async def open_services(file: Path | None, *, vault: bool = False) -> AsyncIterator[Services]:
     """
-    Build the app's services from the settings in a file, or in environment variables if it is None.
+    Build the app's services from the settings that `read_app_settings` returns.
 
     Key Vault is included only if `vault` is true; most commands don't need it. Raises SettingsFileError,
     SettingInvalid, and CommandError if a required vault is not configured.
@@ -61,13 +63,37 @@ async def open_services(file: Path | None, *, vault: bool = False) -> AsyncItera
 
 
 def read_app_settings(file: Path | None) -> Settings:
-    """Return the settings in a file, or in environment variables. Raises SettingsFileError, SettingInvalid."""
+    """
+    Return the settings in a file. If it is None: those in environment variables or, if these name no Storage, in the
+    local.settings.json of this directory or the nearest one above.
+
+    Raises SettingsFileError, SettingInvalid.
+    """
+    if file is None and not any(name == "JobStorage" or name.startswith("JobStorage__") for name in os.environ):
+        file = find_settings_file(Path.cwd())
     values = os.environ if file is None else _read(file)
     if file is not None and values.get(_IDENTITY[0]):
         os.environ.update({name: values[name] for name in _IDENTITY if name in values})
         for name in ("NO_PROXY", "no_proxy"):  # the local stack listens on this machine only
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     return read_settings(_without_references(values))
+
+
+def find_settings_file(directory: Path) -> Path:
+    """Return the nearest local.settings.json, upwards from a directory. Raises SettingsFileError."""
+    for parent in (directory, *directory.parents):
+        file = parent / SETTINGS_FILE
+        if not file.is_file():
+            continue
+        if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():  # anybody may write to /tmp
+            raise SettingsFileError(f"{file} belongs to another user. To use it, pass --settings {file}.")
+        if parent != directory:
+            warn(f"Settings: {file}")
+        return file
+    raise SettingsFileError(
+        f"There are no settings: no {SETTINGS_FILE} in this directory or above, and no JobStorage in the environment. "
+        "Pass --settings FILE, or start the local stack with `python3 dev.py start`."
+    )
 
 
 def require_vault(services: Services) -> KeyVaultCredentials:

@@ -7,19 +7,21 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.console import echo, plural, progress_bar, warn
-from aijobs.diagnostics import CommandError
+from aijobs.console import plural, progress_bar, warn
+from aijobs.diagnostics import CommandError, with_remedy
 from aijobs.job_file import Line, read_job_file
+from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.submission_log import SubmissionLog, deployment_name, log_path
 from aijobs.submit_plan import MAX_BATCH_NAME, PlannedJob, SubmitPlan, is_batch_name, make_plan
 from shared.contract.job import Job
 from shared.errors import AlreadyRunning, InvalidJob, JobConflict, RetryLater
+from shared.jobs.status import document_of
 from shared.jobs.submission import Submissions
 
 _MAX_ERRORS = 20
@@ -27,8 +29,8 @@ _MAX_ERRORS = 20
 _BUSY_RETRIES = 3
 
 
-async def submit(args: argparse.Namespace) -> int:
-    """Run `submit FILE`, or `submit --customer … --action … --prompt …`. Return 1 if a job was not submitted."""
+async def submit(args: argparse.Namespace) -> Report:
+    """Run `submit FILE`, or `submit --customer … --action … --prompt …`. The code is 1 if a job was not submitted."""
     if args.file is None:
         return await _submit_one(args)
     for option, value in {"--prompt": args.prompt, "--input": args.input, "--job-id": args.job_id}.items():
@@ -37,7 +39,7 @@ async def submit(args: argparse.Namespace) -> int:
     return await _submit_file(args)
 
 
-async def _submit_one(args: argparse.Namespace) -> int:
+async def _submit_one(args: argparse.Namespace) -> Report:
     if args.batch is not None or args.check:
         raise CommandError("--batch and --check need a file of jobs.")
     members = _encode_members({"job_id": args.job_id or uuid.uuid4().hex})
@@ -48,14 +50,13 @@ async def _submit_one(args: argparse.Namespace) -> int:
             raise InvalidJob(plan.errors[0][1])
         (planned,) = plan.jobs
         record = await services.submissions.submit(planned.job)
-    if record.state == "queued":
-        echo(f"Submitted job {record.job_id} of {record.customer}.")
-    else:
-        echo(f"Job {record.job_id} of {record.customer} was submitted before; its state is {record.state}.")
-    return 0
+    summary = f"Submitted job {record.job_id} of {record.customer}."
+    if record.state != "queued":
+        summary = f"Job {record.job_id} of {record.customer} was submitted before; its state is {record.state}."
+    return Report(document_of(record), [summary])
 
 
-async def _submit_file(args: argparse.Namespace) -> int:
+async def _submit_file(args: argparse.Namespace) -> Report:
     batch = args.batch or _batch_name(args.file.stem)
     if not is_batch_name(batch):
         raise CommandError(
@@ -65,10 +66,10 @@ async def _submit_file(args: argparse.Namespace) -> int:
     async with open_services(args.settings) as services:
         plan = make_plan(lines, _defaults(args), batch, services.outputs.check)
         if not _report_plan(args, plan):
-            return 1
+            return Report({"submitted": 0, "valid": len(plan.jobs), **_errors_document(plan.errors)}, [], 1)
         if args.check:
-            echo(f"Checked {plural(len(plan.jobs), 'job')}: no errors. Nothing was submitted.")
-            return 0
+            summary = f"Checked {plural(len(plan.jobs), 'job')}: no errors. Nothing was submitted."
+            return Report({"submitted": 0, "valid": len(plan.jobs), **_errors_document([])}, [summary])
         deployment = deployment_name(services.settings)
         with SubmissionLog(args.file, batch=batch, deployment=deployment) as log:
             logged = {(entry.customer, entry.job_id) for entry in log.entries}
@@ -105,12 +106,11 @@ class _Run:
     errors: list[tuple[int, str]] = field(default_factory=list)
     stopped: RetryLater | None = None
 
-    async def submit_all(self, args: argparse.Namespace) -> int:
-        """Submit the pending jobs concurrently, and report the outcome. Return the command's exit code."""
+    async def submit_all(self, args: argparse.Namespace) -> Report:
+        """Submit the pending jobs concurrently."""
+        total = len(self.pending) + self.already_submitted
         with progress_bar() as bar:
-            task = bar.add_task(
-                "submitting", total=len(self.pending) + self.already_submitted, completed=self.already_submitted
-            )
+            task = bar.add_task("submitting", total=total, completed=self.already_submitted)
             queue = iter(self.pending)
             workers = (self._work(queue, lambda: bar.advance(task)) for _ in range(args.at_once))
             try:
@@ -123,14 +123,21 @@ class _Run:
             warn(f"{args.file}, line {number}: {error}")
         before = f" ({self.already_submitted} submitted before)" if self.already_submitted else ""
         submitted = plural(self.submitted, "job")
-        echo(f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try `watch {args.file}`.")
-        if self.stopped is not None:
-            left = len(self.pending) - self.submitted - len(self.errors)
-            warn(f"Not submitted: {plural(left, 'job')}. Run the command again to continue.")
-            raise self.stopped
+        summary = f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try `watch {args.file}`."
+        left = total - self.submitted - self.already_submitted - len(self.errors)
+        document = {
+            "submitted": self.submitted,
+            "submitted_before": self.already_submitted,
+            "not_submitted": left,
+            **_errors_document(self.errors),
+        }
         if self.errors:
             warn(f"Rejected: {plural(len(self.errors), 'job')}.")
-        return 1 if self.errors else 0
+        if self.stopped is not None:
+            reason = with_remedy(str(self.stopped))
+            warn(f"Not submitted: {plural(left, 'job')}. Run the command again to continue. {reason}")
+            document["error"] = {"code": "unavailable", "message": reason}
+        return Report(document, [summary], 1 if self.errors or self.stopped is not None else 0)
 
     async def _work(self, queue: Iterator[PlannedJob], advance: Callable[[], None]) -> None:
         for planned in queue:
@@ -157,6 +164,10 @@ class _Run:
                 return (await self.submissions.submit(job)).state
             await asyncio.sleep(1)
         return (await self.submissions.submit(job)).state
+
+
+def _errors_document(errors: Iterable[tuple[int, str]]) -> dict[str, object]:
+    return {"errors": [{"line": line, "message": message} for line, message in sorted(errors)]}
 
 
 def _defaults(args: argparse.Namespace) -> dict[str, str]:

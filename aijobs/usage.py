@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from aijobs.console import echo, make_table, plural, print_table
+from rich.table import Table
+
+from aijobs.console import make_table, plural
 from aijobs.diagnostics import CommandError
+from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.vault_listing import check_customer
 from shared.billing.statement_csv import encode_csv
@@ -19,7 +21,7 @@ _LABELS = ("provider", "billed_to", "outcome")
 _USUAL = frozenset({None, "default", "standard"})
 
 
-async def usage(args: argparse.Namespace) -> int:
+async def usage(args: argparse.Namespace) -> Report:
     """Run `usage CUSTOMER`."""
     customer = check_customer(args.customer)
     month = args.month or f"{now():%Y-%m}"
@@ -29,38 +31,39 @@ async def usage(args: argparse.Namespace) -> int:
     by = default if args.by is None else tuple(name.strip() for name in args.by.split(","))
     if not set(by) <= set(DIMENSIONS):
         raise CommandError(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
+    if args.csv and args.json:
+        raise CommandError("--csv and --json exclude each other.")
     async with open_services(args.settings) as services:
         statement = await Statements(services.table).read(customer, month, by)
     if args.csv:
-        sys.stdout.write(encode_csv(statement).decode().replace("\r\n", "\n"))
-    else:
-        _print(statement)
-    return 0
+        return Report(statement, [Verbatim(encode_csv(statement).decode().replace("\r\n", "\n"))])
+    return Report(statement, _text(statement))
 
 
-def _print(statement: Statement) -> None:
+def _text(statement: Statement) -> list[str | Table]:
     if not statement.lines:
-        echo(f"{statement.customer} has no usage in {statement.month}.")
-        return
+        return [f"{statement.customer} has no usage in {statement.month}."]
     special = [
         name
         for name in ("service_tier", "processing", "deployment_scope")
         if any(getattr(line, name) not in _USUAL for line in statement.lines)
     ]
     columns = (*statement.by, *_LABELS, *special, *_NUMBERS)
-    print_table(
-        make_table(
-            [name.replace("_", " ") for name in columns],
-            [[_cell(getattr(line, name)) for name in columns] for line in statement.lines],
-            numeric=frozenset(name.replace("_", " ") for name in _NUMBERS),
-        )
+    table = make_table(
+        [name.replace("_", " ") for name in columns],
+        [[_cell(getattr(line, name)) for name in columns] for line in statement.lines],
+        numeric=frozenset(name.replace("_", " ") for name in _NUMBERS),
     )
+    text: list[str | Table] = [table]
     unreported = sum(line.unreported for line in statement.lines)
     if unreported:
-        echo(f"The provider reported no usage for {plural(unreported, 'call')}; their tokens are not in the table.")
+        calls = plural(unreported, "call")
+        text.append(f"The provider reported no usage for {calls}; their tokens are not in the table.")
     uncertain = statement.totals.lost.records + statement.totals.unanswered.records
     if uncertain:
-        echo(f"Not `answered`: {plural(uncertain, 'record')}. The provider may still charge for these calls.")
+        records = plural(uncertain, "record")
+        text.append(f"Not `answered`: {records}. The provider may still charge for these calls.")
+    return text
 
 
 def _cell(value: object) -> object:

@@ -5,83 +5,72 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 
-from aijobs.console import echo, make_table, print_table
+from aijobs.console import make_table
 from aijobs.diagnostics import CommandError
+from aijobs.report import Report
 from aijobs.settings import open_services, require_vault
-from shared.clock import now, rfc3339
-from shared.connections.entra_binding import check_bound
 from shared.connections.key_vault import VaultForbids
-from shared.connections.resolver import check_dates
+from shared.contract.documents import ConnectionDocument, ConnectionList
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionFault
+from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
 from shared.services import Services
-from shared.upstream.messages import EntraAccess
 
-_COLUMNS = ("connection", "version", "provider", "endpoint", "auth", "model", "expires", "error")
+_DETAILS = ("connection", "version", "provider", "endpoint", "auth", "model", "expires", "error")
 
 
-async def list_all(args: argparse.Namespace) -> int:
+async def list_all(args: argparse.Namespace) -> Report:
     """Run `customers list [CUSTOMER]`: all connections with their dates, or one customer's in detail."""
     if args.customer is not None:
         return await _list_one(args)
     async with open_vault(args) as services:
         secrets = [item async for item in require_vault(services).list_all()]
-    rows = [
-        (
-            customer,
-            secret.connection,
-            "yes" if secret.enabled else "no",
-            _day(secret.expires_on),
-            _day(secret.updated_at),
-        )
+    documents = [
+        describe_listed(customer, secret)
         for customer, secret in sorted(secrets, key=lambda item: (item[0], item[1].connection))
         if is_name(customer) and is_name(secret.connection)
     ]
-    if not rows:
-        echo("The vault has no customers.")
-        return 0
-    print_table(make_table(("customer", "connection", "enabled", "expires", "updated"), rows))
-    return 0
+    document = ConnectionList(connections=documents)
+    if not documents:
+        return Report(document, ["The vault has no customers."])
+    rows = [
+        (each.customer, each.name, "yes" if each.enabled else "no", _day(each.expires_on), _day(each.updated_at))
+        for each in documents
+    ]
+    return Report(document, [make_table(("customer", "connection", "enabled", "expires", "updated"), rows)])
 
 
-async def _list_one(args: argparse.Namespace) -> int:
+async def _list_one(args: argparse.Namespace) -> Report:
     customer = check_customer(args.customer)
     async with open_vault(args) as services:
         names = sorted([secret.connection async for secret in require_vault(services).list(customer)])
-        rows = [await _row(services, customer, name) for name in names]
-    if not rows:
+        read = [await _describe(services, customer, name) for name in names]
+    documents = [document for document in read if document is not None]
+    if not documents:
         raise CommandError(f"Customer {customer} has no connection.")
-    print_table(make_table(_COLUMNS, rows))
-    return 0
+    table = make_table(_DETAILS, [_row(document) for document in documents])
+    return Report(ConnectionList(connections=documents), [table])
 
 
-async def _row(services: Services, customer: str, name: str) -> tuple[str | None, ...]:
+async def _describe(services: Services, customer: str, name: str) -> ConnectionDocument | None:
+    """Return the connection; None if it was removed a moment ago."""
     try:
-        secret = await require_vault(services).get_with_info(customer, name)
-        if secret is None:
-            return _error_row(name, "The connection was removed a moment ago.")
-        stored, facts = secret
-        connection = services.connections.open_unbound(stored, customer, name)
+        stored = await require_vault(services).get_with_info(customer, name)
     except ConnectionFault as exc:
-        return _error_row(name, f"{exc.code}: {exc}")
-    error = ""
-    try:
-        check_bound(connection, stored.tags)
-        check_dates(stored, customer, name, now())
-    except ConnectionFault as exc:
-        error = f"{exc.code}: {exc}"
-    endpoint = connection.endpoint
-    auth = "entra" if isinstance(connection.access, EntraAccess) else "api_key"
-    members = (endpoint.provider, endpoint.base, auth, endpoint.deployment or connection.default_model)
-    # A key that was stored in the wrong member would show up here.
-    visible = [text and connection.without_key(text) for text in members]
-    return (name, facts.version[:8], *visible, _day(facts.expires_on), error)
+        return describe_disabled(customer, name, exc)
+    return None if stored is None else describe_stored(services.connections, customer, stored[1], stored[0])
 
 
-def _error_row(name: str, error: str) -> tuple[str | None, ...]:
-    return (name, *[None] * (len(_COLUMNS) - 2), error)
+def _row(document: ConnectionDocument) -> tuple[str | None, ...]:
+    settings, error = document.settings, document.error
+    members = (
+        (None, None, None, None)
+        if settings is None
+        else (settings.provider, settings.endpoint, settings.auth, settings.default_model)
+    )
+    reason = None if error is None else f"{error.code}: {error.message}"
+    return (document.name, (document.version or "")[:8], *members, _day(document.expires_on), reason)
 
 
 @asynccontextmanager
@@ -104,5 +93,5 @@ def check_customer(customer: str) -> str:
     return customer
 
 
-def _day(time: datetime | None) -> str:
-    return "" if time is None else rfc3339(time)[:10]
+def _day(time: str | None) -> str:
+    return (time or "")[:10]

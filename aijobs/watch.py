@@ -14,8 +14,9 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from aijobs.console import echo, make_table, printable, stdout_console
+from aijobs.console import make_table, printable, stderr_console, warn
 from aijobs.diagnostics import CommandError
+from aijobs.report import Report
 from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
 from aijobs.settings import open_services
 from shared.contract.documents import ENDED, STATES, JobDocument
@@ -25,11 +26,11 @@ from shared.services import Services
 MAX_JOB_ROWS = 20
 """More jobs than this get one row per customer instead of one row per job."""
 _MAX_ERRORS = 5
-_NOT_FOUND = "not found"
+_NOT_FOUND = "not_found"
 
 
-async def watch(args: argparse.Namespace) -> int:
-    """Run `watch FILE` or `watch --customer ID`. Return 1 if a job has failed or was not found."""
+async def watch(args: argparse.Namespace) -> Report:
+    """Run `watch FILE` or `watch --customer ID`. The exit code is 1 if a job has failed or was not found."""
     async with open_services(args.settings) as services:
         keys = select_jobs(args, services)
         if keys is None:
@@ -41,28 +42,27 @@ async def watch(args: argparse.Namespace) -> int:
         await jobs.refresh(services)
         if not args.once:
             await _follow(jobs, services, args.every)
-    stdout_console().print(jobs.render())
-    return 1 if jobs.any_failed else 0
+    return Report(jobs.document(), [jobs.render()], 1 if jobs.any_failed else 0)
 
 
 async def _follow(jobs: _WatchedJobs, services: Services, interval_s: float) -> None:
-    if not sys.stdout.isatty():  # a pipe or a file gets one line per change
+    if not sys.stderr.isatty():  # a pipe or a file gets one line per change
         last = ""
         while not jobs.all_ended:
-            last = _echo_change(jobs, last)
+            last = _write_change(jobs, last)
             await jobs.wait(services, interval_s)
         return
     # Live can only redraw what fits the window: a taller table is cut here, and printed in full at the end.
-    with Live(jobs.render(), console=stdout_console(), auto_refresh=False, transient=True) as live:
+    with Live(jobs.render(), console=stderr_console(), auto_refresh=False, transient=True) as live:
         while not jobs.all_ended:
             await jobs.wait(services, interval_s)
             live.update(jobs.render(), refresh=True)
 
 
-def _echo_change(jobs: _WatchedJobs, last: str) -> str:
-    line = ", ".join(f"{count} {state}" for state, count in jobs.count_states().items())
+def _write_change(jobs: _WatchedJobs, last: str) -> str:
+    line = ", ".join(f"{count} {_words(state)}" for state, count in jobs.count_states().items())
     if line != last:
-        echo(line)
+        warn(line)
     return line
 
 
@@ -103,6 +103,15 @@ class _WatchedJobs:
         counts = Counter(_state(document) for document in self.documents.values())
         return {state: counts[state] for state in (*STATES, _NOT_FOUND) if counts[state]}
 
+    def document(self) -> dict[str, object]:
+        """Return the number of jobs in each state, the jobs on record in the order of selection, and the others."""
+        missing = [key for key, document in self.documents.items() if document is None]
+        return {
+            "counts": self.count_states(),
+            "jobs": [document for key in self.keys if (document := self.documents[key]) is not None],
+            "not_found": missing,
+        }
+
     def render(self) -> Group:
         """Return a table with a row per job or per customer, and the most frequent errors."""
         if len(self.keys) <= MAX_JOB_ROWS:
@@ -137,12 +146,16 @@ class _WatchedJobs:
                 yield key
 
 
+def _words(state: str) -> str:
+    return state.replace("_", " ")
+
+
 def _state(document: JobDocument | None) -> str:
     return _NOT_FOUND if document is None else document.status
 
 
 def _row(key: JobKey, document: JobDocument | None) -> tuple[object, ...]:
     if document is None:
-        return key.customer, key.job_id, _NOT_FOUND, None, None
+        return key.customer, key.job_id, _words(_NOT_FOUND), None, None
     error = "" if document.error is None else f"{document.error.code}: {document.error.message}"
     return document.customer, document.job_id, document.status, str(document.attempts), error

@@ -109,7 +109,7 @@ async def test_connection_is_bound_after_a_confirmation(cli: CliRunner, newcomer
     cli.harness.put_secret(f"ai--{newcomer.name}--default", value, tags={"Team": "blue", "ENTRA_HOST": "y"})
     line = f"customers bind {newcomer.name}"
 
-    await cli.expect(line, 1, out=f"{host}, the usual scope, contoso.com", stdin="no\n")
+    await cli.expect(line, 1, err=f"{host}, the usual scope, contoso.com", stdin="no\n")
     assert {"Team": "blue", "ENTRA_HOST": "y"} == tags_of(newcomer)
     assert "bind" in (await cli.expect(f"customers list {newcomer.name}")).text
     await cli.expect(line, stdin=f"{newcomer.name}\n")
@@ -226,7 +226,7 @@ async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):
     other = cli.harness.customer()
     cli.harness.connect(customer, "second")
 
-    await cli.expect(f"customers remove {customer.name}", 1, out="connections default, second", stdin="yes\n")
+    await cli.expect(f"customers remove {customer.name}", 1, err="connections default, second", stdin="yes\n")
     await cli.expect(f"customers remove {customer.name} --connection second --yes")
     await cli.expect(f"customers remove {customer.name}", stdin=f"{customer.name}\n")
     await cli.expect(f"customers remove {customer.name} --yes", 1)

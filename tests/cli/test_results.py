@@ -11,7 +11,7 @@ from shared.billing.usage import UNANSWERED
 from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.clock import now
 from shared.storage.base import Row
-from tests.support.cli_runner import CliRunner, current_output
+from tests.support.cli_runner import CliRunner, current_errors
 from tests.support.endpoint import completion, error, images, pixels
 from tests.support.harness import Customer
 
@@ -61,14 +61,14 @@ async def test_watch_ends_with_the_last_job(cli: CliRunner, customer: Customer):
     await submit_two(cli, customer)
 
     watching = asyncio.create_task(cli.run("watch jobs.csv --every 0.1"))
-    while "2 queued" not in current_output():  # noqa: ASYNC110  # a stream has no event to wait for
+    while "2 queued" not in current_errors():  # noqa: ASYNC110  # a stream has no event to wait for
         await asyncio.sleep(0.01)
     await work(cli)
     result = await watching
 
     assert 0 == result.code
     lines = result.out.splitlines()
-    assert 1 == lines.count("2 queued")
+    assert 1 == result.err.splitlines().count("2 queued")
     assert 2 == len([line for line in lines if customer.name in line and "succeeded" in line])
 
 

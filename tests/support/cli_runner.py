@@ -121,9 +121,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def current_output() -> str:
-    """Return what the command that is running has written to stdout."""
-    return sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
+def current_errors() -> str:
+    """Return what the command that is running has written to stderr."""
+    return sys.stderr.getvalue() if isinstance(sys.stderr, io.StringIO) else ""
 
 
 @contextlib.contextmanager
