@@ -65,7 +65,7 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
     ]
     stand_in_only = [
         DemoJob("chat, after a 429", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
-        DemoJob("image", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-1"}),
+        DemoJob("image", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-2"}),
         DemoJob(
             "embedding",
             _job("northwind", "embed", texts=["a queue of jobs"]) | {"model": "text-embedding-3-small"},

@@ -33,7 +33,7 @@ def printed(table: Any) -> list[str]:
 def record(customer: str, **counts: int) -> dict[str, Any]:
     """A usage record of the demo's first job."""
     names = dict.fromkeys(("calls", "input_tokens", "output_tokens", "images"), 0)
-    common = {"PartitionKey": customer, "job_id": JOBS[0].job_id, "model": "gpt-image-1", "billed_to": "customer"}
+    common = {"PartitionKey": customer, "job_id": JOBS[0].job_id, "model": "gpt-image-2", "billed_to": "customer"}
     return {**common, **names, **counts}
 
 
@@ -69,11 +69,11 @@ def test_usage_is_summed_by_customer_and_model():
         record("northwind", calls=1),
     ]
 
-    rows = [line.split() for line in printed(usage_table(records)) if "gpt-image-1" in line]
+    rows = [line.split() for line in printed(usage_table(records)) if "gpt-image-2" in line]
 
     assert [
-        ["contoso", "gpt-image-1", "customer", "2", "5", "7", "3"],
-        ["northwind", "gpt-image-1", "customer", "1", "0", "0", "0"],
+        ["contoso", "gpt-image-2", "customer", "2", "5", "7", "3"],
+        ["northwind", "gpt-image-2", "customer", "1", "0", "0", "0"],
     ] == rows
 
 
