@@ -14,25 +14,13 @@ import msgspec
 
 from openapi.member_docs import member_docs
 from openapi.portable_schema import Schema, default_text, exactly_one, portable
-from shared.contract.chat import ChatInput
-from shared.contract.embed import EmbedInput
-from shared.contract.image import ImageInput
-from shared.contract.job import ACTIONS, Job
-from shared.contract.multi_chat import MultiChatInput
+from shared.contract.inputs import INPUTS
+from shared.contract.job import ACTIONS, Action, Job
 from shared.contract.names import BlobPath
-from shared.contract.raw import FileInput, RawInput
+from shared.contract.raw import FileInput
 from shared.contract.result import USUAL_COUNTS
-from shared.contract.summarize import SummarizeInput
 
 REFS = "#/components/schemas/"
-INPUTS: dict[str, type[msgspec.Struct]] = {
-    "chat": ChatInput,
-    "multi_chat": MultiChatInput,
-    "image": ImageInput,
-    "summarize": SummarizeInput,
-    "embed": EmbedInput,
-    "raw": RawInput,
-}
 _NOT_PARAMETERS = {
     **dict.fromkeys(("ChatInput", "MultiChatInput", "SummarizeInput"), ("messages", "model")),
     "ImageInput": ("prompt", "n", "model", "stream"),
@@ -55,7 +43,7 @@ def components(requests: Iterable[type], responses: Iterable[type]) -> dict[str,
     """
     if missing := [action for action in ACTIONS if action not in INPUTS]:
         raise InputMissing(
-            f"The action {missing[0]} has no type of its input: add it to `INPUTS` in openapi/schemas.py."
+            f"The action {missing[0]} has no type of its input: add it to `INPUTS` in shared/contract/inputs.py."
         )
     taken = [*INPUTS.values(), FileInput, Job, *requests]
     (_, of_requests), (_, schemas) = (
@@ -127,7 +115,7 @@ def _one_of(jobs: dict[str, Schema]) -> Schema:
     }
 
 
-def _job_schema(job: Schema, action: str) -> Schema:
+def _job_schema(job: Schema, action: Action) -> Schema:
     members = {name: dict(schema) for name, schema in job["properties"].items() if name != "_envelope"}
     members["action"] = {"const": action, "description": members["action"]["description"]}
     either = [reference(INPUTS[action]), {"$ref": f"{REFS}BlobInput"}]

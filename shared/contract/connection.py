@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from shared.contract.decoding import decode, json_object
 from shared.contract.pasted import is_placeholder, unquote
+from shared.contract.refusals import UNKNOWN
 from shared.contract.usage import DeploymentScope
 from shared.errors import ConnectionInvalid, InvalidJob
 from shared.secret import is_reference
@@ -74,7 +75,6 @@ _ENCODING = "file-encoding"
 """The tag in which Azure's command line names the encoding of a file that it stored."""
 OWN_TAGS = _SETTINGS | {*ENTRA_TAGS, _ENCODING}
 """Tags that say something about the value, in lower case; others are the vault owner's."""
-_UNKNOWN = " is not a known member."
 _MEMBER = re.compile(r"`[A-Za-z_-]{1,24}`")
 """What a misspelt member looks like, and no key does: only such a name is quoted."""
 
@@ -161,7 +161,8 @@ def _is_unicode(*texts: str) -> bool:
 
 def _without_values(message: str) -> str:
     # The message quotes the name of an unknown member, which a mispasted key may be.
-    if message.endswith(_UNKNOWN) and not _MEMBER.fullmatch(message.removesuffix(_UNKNOWN)):
+    name, unknown, _ = message.partition(UNKNOWN)
+    if unknown and not _MEMBER.fullmatch(name):
         return "it has a member that the contract does not name."
     return message
 

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, UnsetType
 
 _TIME = "a time with an offset, such as 2026-12-01T09:00:00Z (RFC 3339)"
 _KINDS = {
@@ -37,6 +37,7 @@ _STEP = re.compile(r"\.(?P<member>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BOM = b"\xef\xbb\xbf"
+UNKNOWN = " is not a known member"
 _NAME_LIMIT = 100
 _DEPTH_LIMIT = 8
 """Levels down to which a number out of range is searched for. Each level decodes its part of the text again."""
@@ -87,11 +88,47 @@ def _of_member(message: str, data: bytes | Raw, kind: Any, *, at: str, root: str
     member = (at + path).lstrip(".")
     prefix = f"{member}." if member else ""
     if (unknown := reason.removeprefix("Object contains unknown field ")) != reason:
-        return f"`{prefix}{printable(unknown[1:-1])}` is not a known member."
+        hint = _placement_hint(unknown[1:-1], types, data, kind, at=member)
+        return f"`{prefix}{printable(unknown[1:-1])}`{UNKNOWN}. {hint}".rstrip()
     if (missing := reason.removeprefix("Object missing required field ")) != reason:
         return f"`{prefix}{missing.strip('`')}` is missing."
     subject, rule = f"`{member}`" if member else root, _rule(reason, types)
-    return f"{subject} must be {rule}." if rule else f"{subject}: {reason[:1].lower()}{reason[1:]}."
+    sentence = f"{subject} must be {rule}." if rule else f"{subject}: {reason[:1].lower()}{reason[1:]}."
+    return f"{sentence} {_json_hint(reason, path, data, kind, at=at)}".rstrip()
+
+
+def _placement_hint(name: str, types: list[_Type], data: bytes | Raw, kind: Any, *, at: str) -> str:
+    struct = _struct(types)
+    if len(name) > _NAME_LIMIT or struct is None or not _is_struct(kind):
+        return ""
+    from shared.contract.placement import placement_hint  # noqa: PLC0415  # it imports the types of all jobs
+
+    return placement_hint(name, struct, kind, at=at, data=bytes(data))
+
+
+def _json_hint(reason: str, path: str, data: bytes | Raw, kind: Any, *, at: str) -> str:
+    """If a text is an object or a list, and one of the members that may stand in its place takes JSON: which."""
+    mismatch = _MISMATCH.match(reason)
+    if not mismatch or mismatch[1] != "str" or mismatch[2] not in {"object", "array"}:
+        return ""
+    parent, _, name = path.rpartition(".")
+    struct = _struct(_follow(parent, data, kind)[1])
+    if struct is None or not any(each.base is UnsetType for each in _member_types(struct, name)):
+        return ""
+    return f"JSON belongs in `{f'{at}{parent}.'.lstrip('.')}{json_member(struct)}`."
+
+
+def json_member(struct: type[msgspec.Struct]) -> str:
+    """Return the name of the member that takes any JSON; empty if there is none."""
+    return next((each.encode_name for each in msgspec.structs.fields(struct) if Raw in get_args(each.type)), "")
+
+
+def _struct(types: list[_Type]) -> type[msgspec.Struct] | None:
+    return next((each.base for each in types if _is_struct(each.base)), None)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _follow(path: str, data: bytes | Raw, kind: Any) -> tuple[str, list[_Type]]:
@@ -140,7 +177,7 @@ def _types(kind: Any) -> Iterator[_Type]:
 
 
 def _member_types(kind: Any, name: str) -> Iterator[_Type]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if _is_struct(kind):
         for field in msgspec.structs.fields(kind):
             if field.encode_name == name:
                 yield from _types(field.type)

@@ -101,7 +101,7 @@ def test_members_of_an_action_and_its_context_exist():
     assert members - {"ctx"} == {name for name in {*vars(Action), *Action.__annotations__} if name[0] != "_"}
     assert used <= set(vars(Context))
     assert len(used) >= 6
-    for reference in ("`Action` in [job.py]", "`_ACTIONS` in [base.py]", "`INPUTS` in [schemas.py]"):
+    for reference in ("`Action` in [job.py]", "`_ACTIONS` in [base.py]", "`INPUTS` in [inputs.py]"):
         assert reference in page
     assert "`.venv/bin/python -m openapi`" in page
     assert set(base._ACTIONS) == set(ACTIONS)

@@ -19,11 +19,11 @@ from openapi import static_files
 from openapi.document import document
 from openapi.operations import OPERATIONS
 from openapi.page import write_page
-from openapi.schemas import INPUTS
 from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.connection import decode_connection
 from shared.contract.documents import API_PREFIX
+from shared.contract.inputs import INPUTS
 from shared.contract.job import ACTIONS, decode_job
 from shared.contract.raw import RawInput
 from shared.contract.result import Result, encode_result
@@ -89,7 +89,7 @@ def test_an_action_without_an_input_gets_a_sentence(
     """An action that was added without its input's type ends the builder with what to do, and writes nothing."""
     monkeypatch.delitem(INPUTS, "embed")
     before = [path.read_bytes() for path in FILES]
-    sentence = "The action embed has no type of its input: add it to `INPUTS` in openapi/schemas.py.\n"
+    sentence = "The action embed has no type of its input: add it to `INPUTS` in shared/contract/inputs.py.\n"
     for arguments in (["openapi"], ["openapi", "--check"]):
         monkeypatch.setattr("sys.argv", arguments)
 

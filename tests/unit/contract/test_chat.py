@@ -104,7 +104,11 @@ PROMPTS = "must be text that contains @@userPrompt."
         ({"prompt": "P", "system": []}, ".system", "must be a string or null, not a list."),
         ({"prompt": "P", "context": {}}, ".context", "must be a string or null, not an object."),
         ({"prompt": "P", "history": "x"}, ".history", "must be a list or null, not a string."),
-        ({"prompt": "P", "temperature": 1}, ".temperature", "is not a known member."),
+        (
+            {"prompt": "P", "temperature": 1},
+            ".temperature",
+            "is not a known member. A parameter of the model belongs in `input.parameters`.",
+        ),
         ({"messages": []}, ".messages", "must be a list of at least one message."),
         ({"messages": HELLO}, ".messages", "must be a list or null, not an object."),
         ({"messages": ["x"]}, ".messages[0]", MESSAGE),
