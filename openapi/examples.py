@@ -10,7 +10,7 @@ _LINK = "/api/jobs/contoso/order-4711.reply"
 
 PATH_PARAMETERS = {**_ID, "name": "default"}
 PROBLEM_DETAILS = {
-    "rate_limited": "Too many such requests of the customer are being answered: repeat this one later.",
+    "rate_limited": "Too many such requests are being answered: repeat this one later.",
     "invalid_job": "`input.promt` is not a known member. Did you mean `input.prompt`?",
     "invalid_request": "`limit` must be a whole number from 1 to 100.",
     "unauthorized": "The request has no valid token: send one that was issued for this app.",
@@ -111,6 +111,10 @@ _LISTED = {
     "enabled": True,
     "created_at": _WHEN,
     "updated_at": _WHEN,
+}
+CUSTOMERS: dict[str, Any] = {
+    "customers": [{"customer": "contoso"}, {"customer": "fabrikam"}],
+    "continuation": "fabrikam",
 }
 CONNECTIONS: dict[str, Any] = {"connections": [_LISTED]}
 CONNECTION: dict[str, Any] = {

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from openapi import examples
 from openapi.operation import Operation, Parameter, Response
-from openapi.shared_parts import BAD_QUERY, COMPRESSED, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, TOO_LARGE
+from openapi.shared_parts import (
+    BAD_QUERY,
+    COMPRESSED,
+    IF_NONE_MATCH,
+    JSON,
+    NO_CUSTOMER,
+    NOT_MODIFIED,
+    PAGING,
+    TOO_LARGE,
+)
 from shared.contract.documents import STATES, JobDocument, JobPage
 from shared.contract.job import Job
 from shared.contract.result import Result
-from shared.http.jobs import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from shared.http.request_parsing import MAX_WAIT_S
 
 _WAIT = Parameter(
@@ -28,11 +35,6 @@ _SIGNATURE = (
         "webhook-signature", "header", "`v1,` and the signature; several are separated by spaces.", {"type": "string"}
     ),
 )
-_PAGE_SIZE: Mapping[str, Any] = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": MAX_PAGE_SIZE,
-}
 _ACCEPTED = Response(
     "The job is accepted, or was accepted before: its status.",
     {JSON: JobDocument},
@@ -98,8 +100,7 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
         {400: BAD_QUERY, 404: NO_CUSTOMER},
         (
             Parameter("status", "query", "Only jobs with this status.", {"enum": list(STATES)}),
-            Parameter("limit", "query", f"Jobs on a page. The default is {DEFAULT_PAGE_SIZE}.", _PAGE_SIZE),
-            Parameter("continuation", "query", "The `continuation` of the previous page.", {"type": "string"}),
+            *PAGING,
         ),
         query_example="status=failed&limit=20",
     ),

@@ -13,12 +13,34 @@ from openapi import examples
 from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
 from openapi.operation import Operation, Parameter, Response
-from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED, RETRIABLE, TOO_MANY
+from openapi.shared_parts import (
+    BAD_QUERY,
+    IF_NONE_MATCH,
+    JSON,
+    NO_CUSTOMER,
+    NOT_MODIFIED,
+    PAGING,
+    RETRIABLE,
+    TOO_MANY,
+    TOO_MANY_LISTS,
+)
 from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS
-from shared.contract.documents import Statement
+from shared.contract.documents import CustomerPage, Statement
 from shared.http.usage import CSV
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
+
+_CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
+    "list_customers": Operation(
+        "Returns the customers that have a connection in Key Vault, or jobs or usage records, in the order of their "
+        "ids. A caller whose token is tied to a customer gets that customer alone.",
+        {200: Response("A page.", {JSON: CustomerPage}, example=examples.CUSTOMERS)},
+        {400: BAD_QUERY, 429: TOO_MANY_LISTS},
+        PAGING,
+        query_example="limit=2",
+        retriable=RETRIABLE,
+    ),
+}
 
 _USAGE_OPERATIONS: Mapping[str, Operation] = {
     "read_usage": Operation(
@@ -89,6 +111,7 @@ _APP_OPERATIONS: Mapping[str, Operation] = {
 _BY_TAG = {
     "jobs": JOB_OPERATIONS,
     "connections": CONNECTION_OPERATIONS,
+    "customers": _CUSTOMER_OPERATIONS,
     "usage": _USAGE_OPERATIONS,
     "app": _APP_OPERATIONS,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from openapi.operation import Parameter, Response
 from shared.http.messages import JSON as JSON  # noqa: PLC0414  # operations take all that they share from here
-from shared.http.request_parsing import MAX_BODY_BYTES
+from shared.http.request_parsing import DEFAULT_PAGE_SIZE, MAX_BODY_BYTES, MAX_PAGE_SIZE
 
 HEADERS: Mapping[str, str] = {
     "Location": "The path of the job's status, or of the connection.",
@@ -18,6 +18,15 @@ HEADERS: Mapping[str, str] = {
 }
 """Headers of responses, with their descriptions."""
 
+PAGING = (
+    Parameter(
+        "limit",
+        "query",
+        f"How many a page has at most. The default is {DEFAULT_PAGE_SIZE}.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
+    ),
+    Parameter("continuation", "query", "The `continuation` of the previous page.", {"type": "string"}),
+)
 IF_NONE_MATCH = Parameter(
     "If-None-Match",
     "header",
@@ -43,6 +52,7 @@ BAD_NAME = "`invalid_request`: a name in the path is invalid."
 NO_CUSTOMER = "`not_found`: no customer can have this id, or the token is tied to another customer."
 NO_CONNECTION = "`not_found`: the customer has no such connection in Key Vault."
 TOO_MANY = "`rate_limited`: the customer has its share of such requests in flight: repeat this one after `Retry-After`."
+TOO_MANY_LISTS = "`rate_limited`: enough such requests are in flight: repeat this one after `Retry-After`."
 RETRIABLE = frozenset({429, 503})
 """The errors with `Retry-After` of an operation that has TOO_MANY."""
 TOO_LARGE = f"`too_large`: the body is larger than {MAX_BODY_BYTES} bytes."

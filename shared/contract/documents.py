@@ -64,6 +64,20 @@ class JobPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For the next page. Missing on the last page; a page can be short or empty without being the last."""
 
 
+class CustomerDocument(Struct, frozen=True, kw_only=True):
+    """A customer."""
+
+    customer: str
+
+
+class CustomerPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Some of the customers, in the order of their ids."""
+
+    customers: list[CustomerDocument]
+    continuation: str | None = None
+    """For the next page. Missing on the last page."""
+
+
 class ConnectionSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A connection's settings as the app reads them, in a form that can be sent back; never the key."""
 

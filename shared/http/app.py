@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from shared.connections.key_vault import VaultForbids
 from shared.contract.documents import API_PREFIX
 from shared.event_names import NAMESPACE, REQUEST_FAILED
 from shared.http.auth import Caller, read_caller
@@ -50,7 +51,7 @@ class HttpApp:
                 # Our own sentence if a service is down or the operator has to act. The text of any other error may
                 # be the caller's: only the place where it was raised is logged.
                 is_ours = problem.code == "unavailable"
-                sentence = str(exc) if isinstance(exc, Problem) else log_text(exc)
+                sentence = str(exc) if isinstance(exc, Problem | VaultForbids) else log_text(exc)
                 why = f" {sentence}" if is_ours else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
                 log.error("%s route=%s %s%s", REQUEST_FAILED, route.name, type(exc).__name__, why)  # noqa: TRY400
             response = problem_response(problem)

@@ -16,7 +16,7 @@ import msgspec
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import kept_tags
-from shared.connections.key_vault import KeyVaultCredentials, VaultForbids
+from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import Connections, check_dates
 from shared.connections.store import StoredCredential
@@ -68,8 +68,6 @@ class ConnectionsResource:
             facts = await vault.put(customer, name, value, tags=tags)
         except ConnectionDisabled as exc:  # who disabled it did so for callers of this route, too
             raise ConnectionDisabled(f"{exc} It has to be enabled in Key Vault first.") from None
-        except VaultForbids as exc:
-            raise _forbidden(exc) from None
         self.connections.forget(customer, name)
         log.info("%s customer=%s connection=%s version=%s", CONNECTION_SAVED, customer, name, facts.version)
         document = describe_stored(self.connections, customer, facts, StoredCredential(value, "", tags=tags))
@@ -92,14 +90,11 @@ class ConnectionsResource:
         caller.check_reads(customer, "customer")
         if not is_name(customer):
             raise not_found("customer")
-        try:
-            documents = [
-                describe_listed(customer, facts)
-                async for facts in self._vault().list(customer)
-                if is_name(facts.connection)
-            ]
-        except VaultForbids as exc:
-            raise _forbidden(exc) from None
+        documents = [
+            describe_listed(customer, facts)
+            async for facts in self._vault().list(customer)
+            if is_name(facts.connection)
+        ]
         connections = sorted(documents, key=lambda document: document.name)
         return with_etag(request, json_response(ConnectionList(connections=connections)))
 
@@ -111,10 +106,7 @@ class ConnectionsResource:
             if current is None:
                 raise not_found("connection")
             _check_preconditions(request, current)
-        try:
-            deleted = await self._vault().delete(customer, name)
-        except VaultForbids as exc:
-            raise _forbidden(exc) from None
+        deleted = await self._vault().delete(customer, name)
         self.connections.forget(customer, name)
         if not deleted:
             raise not_found("connection")
@@ -205,7 +197,3 @@ def _names_to_read(request: Request, caller: Caller) -> tuple[str, str]:
     if not is_name(customer) or not is_name(name):
         raise not_found("connection")
     return customer, name
-
-
-def _forbidden(exc: VaultForbids) -> Problem:
-    return Problem(503, "unavailable", str(exc))

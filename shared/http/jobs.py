@@ -21,7 +21,7 @@ from shared.http.auth import Caller
 from shared.http.conditional import with_etag
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
-from shared.http.request_parsing import check_body, read_number, read_wait
+from shared.http.request_parsing import check_body, read_page, read_wait
 from shared.http.shares import MAX_WAITS
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.jobs.job_updates import JobUpdates
@@ -33,8 +33,6 @@ from shared.jobs.status import document_of, job_path
 from shared.jobs.submission import Submissions
 from shared.shares import Shares
 
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 100
 RETRY_AFTER_S = 2
 """Seconds to wait before looking again at a job that has not ended."""
 _POLL_INTERVALS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
@@ -121,13 +119,10 @@ class JobsResource:
         caller.check_reads(customer, "customer")
         if not is_name(customer):
             raise not_found("customer")
-        limit = read_number(request, "limit", default=DEFAULT_PAGE_SIZE, maximum=MAX_PAGE_SIZE)
+        after, limit = read_page(request, is_continuation)
         status = request.query.get("status")
         if status is not None and status not in STATES:
             raise invalid_request(f"`status` must be one of {', '.join(STATES)}.")
-        after = request.query.get("continuation", "")
-        if after and not is_continuation(after):
-            raise invalid_request("`continuation` must be the `continuation` of the previous page.")
         records, continuation = await self.queries.newest(
             customer, after=after, limit=limit, wanted=lambda record: _has_status(record, status)
         )

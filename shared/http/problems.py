@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from shared.connections.key_vault import VaultForbids
 from shared.contract.documents import ProblemDocument
 from shared.errors import (
     ConnectionFault,
@@ -54,6 +55,8 @@ def problem_for(error: Exception) -> Problem:
             return Problem(503, "unavailable", str(error))
         headers = {"Retry-After": str(max(1, round(error.delay_s)))}
         return Problem(503, "unavailable", "Storage or Key Vault does not respond: try again later.", headers)
+    if isinstance(error, VaultForbids):  # which does not pass by itself either
+        return Problem(503, "unavailable", str(error))
     if isinstance(error, JobError):
         status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
         return Problem(status, error.code, str(error))

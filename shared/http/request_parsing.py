@@ -1,8 +1,9 @@
-"""What the resources read of a request beside JSON: the size and type of its body, `Prefer`, numbers in the query."""
+"""What the resources read of a request beside JSON: the size and type of its body, `Prefer`, pages in the query."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from shared.http.messages import Request
 from shared.http.problems import Problem, invalid_request
@@ -12,6 +13,8 @@ MAX_BODY_BYTES = MAX_INPUT_BYTES + 65_536
 """The largest input of a job, and room for its other members."""
 MAX_WAIT_S = 200.0
 """The limit of `Prefer: wait`. Azure's front end gives up after 230 s (functions-scale, "Timeout")."""
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
 _MAX_DIGITS = 9
 # `application/json`, or a type that ends in `+json`, as CloudEvents has (RFC 6839); no list of types.
 _is_json = re.compile(r"(application/|[a-z0-9!#$&^_.-]+/[a-z0-9!#$&^_.+-]+\+)json", re.IGNORECASE).fullmatch
@@ -52,10 +55,13 @@ def read_wait(request: Request) -> float | None:
     return None
 
 
-def read_number(request: Request, name: str, *, default: int, maximum: int) -> int:
-    """A whole number of the query, from 1 to `maximum`. Raises Problem 400."""
-    text = request.query.get(name, str(default))
+def read_page(request: Request, is_continuation: Callable[[str], bool]) -> tuple[str, int]:
+    """The `continuation` of the query, empty for the first page, and its `limit`. Raises Problem 400."""
+    text = request.query.get("limit", str(DEFAULT_PAGE_SIZE))
     is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-    if not is_number or not 1 <= int(text) <= maximum:
-        raise invalid_request(f"`{name}` must be a whole number from 1 to {maximum}.")
-    return int(text)
+    if not is_number or not 1 <= int(text) <= MAX_PAGE_SIZE:
+        raise invalid_request(f"`limit` must be a whole number from 1 to {MAX_PAGE_SIZE}.")
+    after = request.query.get("continuation", "")
+    if after and not is_continuation(after):
+        raise invalid_request("`continuation` must be the `continuation` of the previous page.")
+    return after, int(text)

@@ -40,6 +40,7 @@ ROUTES = (
     Route("read_job", "GET", "jobs/{customer}/{job_id}", "Jobs.Read", "Get a job's status"),
     Route("read_result", "GET", "jobs/{customer}/{job_id}/result", "Jobs.Read", "Get a job's result"),
     Route("cancel_job", "DELETE", "jobs/{customer}/{job_id}", "Jobs.Submit", "Cancel a job that has not started"),
+    Route("list_customers", "GET", "customers", "Billing.Read", "List the customers"),
     Route("list_jobs", "GET", "customers/{customer}/jobs", "Jobs.Read", "List a customer's jobs"),
     Route("receive_webhook", "POST", "webhooks/{customer}", None, "Submit a job by a signed webhook"),
     Route("read_usage", "GET", "customers/{customer}/usage", "Billing.Read", "Get a customer's statement of one month"),

@@ -1,4 +1,8 @@
-"""A customer's share of the requests that cost more than a read of Storage: beyond it, 429, and nothing was done."""
+"""
+A customer's share of the requests that cost more than a read of Storage: beyond it, 429, and nothing was done.
+
+The operator's own requests, of which the path names no customer, have a share like a customer's.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,9 @@ def within_share(handler: Handler, shares: Shares, weight: int = 1) -> Handler:
 
     @wraps(handler)
     async def handle(request: Request, caller: Caller) -> Response:
-        with shares.tried(request.params["customer"], weight) as is_taken:
+        with shares.tried(request.params.get("customer", ""), weight) as is_taken:
             if not is_taken:
-                message = "Too many such requests of the customer are being answered: repeat this one later."
+                message = "Too many such requests are being answered: repeat this one later."
                 raise Problem(429, "rate_limited", message, {"Retry-After": str(RETRY_AFTER_S)})
             return await handler(request, caller)
 

@@ -9,6 +9,7 @@ from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe
 from shared.http.app import Handler, HttpApp
 from shared.http.connections import ConnectionsResource
+from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
 from shared.http.shares import LIST_WEIGHT, MAX_CONNECTION_TESTS, MAX_STATEMENTS, MAX_VAULT_REQUESTS, within_share
@@ -54,6 +55,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)
+    customers = CustomersResource(table, services.vault)
     usage = UsageResource(Statements(table))
     documentation = DocumentationResource()
     vault_requests = Shares(MAX_VAULT_REQUESTS)
@@ -63,6 +65,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "read_result": jobs.read_result,
         "cancel_job": jobs.cancel,
         "list_jobs": jobs.list,
+        "list_customers": within_share(customers.list, vault_requests, LIST_WEIGHT),
         "receive_webhook": webhooks.receive,
         "read_usage": within_share(usage.read, Shares(MAX_STATEMENTS)),
         "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from shared.clock import now
-from shared.contract.names import is_job_id
+from shared.contract.names import is_job_id, is_name
 from shared.errors import AlreadyRunning
 from shared.jobs.ledger import check_fingerprint
 from shared.jobs.records import JobRecord, is_worker_dead, job_id_of, job_key, read_record
@@ -116,6 +116,15 @@ class JobQueries:
                 if len(records) >= limit:
                     break
         return reached
+
+
+async def next_customer(table: Table, after: str) -> str | None:
+    """Return the first customer after this one that has rows, or None. Partitions of the app's own are left out."""
+    while (partition := await table.next_partition(after)) is not None:
+        if is_name(partition):
+            return partition
+        after = partition
+    return None
 
 
 def is_continuation(text: str) -> bool:

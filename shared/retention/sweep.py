@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any
 
 from shared.clock import now
-from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
+from shared.jobs.queries import next_customer
 from shared.jobs.schedule import Schedule
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
@@ -152,11 +152,7 @@ class Sweep:
         return await self._next_customer(position)
 
     async def _next_customer(self, position: Position) -> Position:
-        customer: str | None = position.customer
-        while (customer := await self.table.next_partition(customer or "")) is not None:
-            if is_name(customer):
-                return Position(position.cutoff, customer)
-        return Position(position.cutoff)
+        return Position(position.cutoff, await next_customer(self.table, position.customer) or "")
 
     async def _read(self) -> Position | None:
         row = await self.table.read(_PARTITION, _KEY)

@@ -153,5 +153,5 @@ async def test_a_vault_that_may_not_be_written_names_the_role(newcomer: Customer
     for refused in (stored, deleted):
         refused.assert_problem(503, "unavailable", "Key Vault Secrets Officer")
     assert "Retry-After" not in stored.headers
-    assert "request_failed route=put_connection Problem Key Vault does not allow the app to write" in caplog.text
+    assert "request_failed route=put_connection VaultForbids Key Vault does not allow the app to write" in caplog.text
     assert newcomer.account.key not in caplog.text

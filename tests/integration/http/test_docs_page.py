@@ -122,11 +122,13 @@ async def test_every_command_has_the_response_on_the_page(app: LiveServer):
         ]
     (waited,) = [response.json() for command, response in responses.items() if "Prefer" in command]
     (result,) = [response.json() for command, response in responses.items() if "/result" in command]
-    (page,) = [response.json() for command, response in responses.items() if "limit=" in command]
+    (page,) = [response.json() for command, response in responses.items() if "/jobs?" in command]
+    (customers,) = [response.json() for command, response in responses.items() if "/customers?" in command]
 
     assert 3 == compared
     assert ("succeeded", waited) == (waited["status"], result)
     assert "order-4711.thanks" in {job["job_id"] for job in page["jobs"]}
+    assert {"customer"} == set().union(*customers["customers"])
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -145,6 +147,11 @@ def limit_of(kind: Any) -> int:
 
 def test_table_has_the_limits_of_the_code():
     """Each row of the table of limits and defaults has the number of the type or constant that sets it."""
+    vault = (
+        f"{shares.MAX_VAULT_REQUESTS}, a customer's or the operator's {shares.MAX_VAULT_REQUESTS // 2} (a list counts "
+        f"as {shares.LIST_WEIGHT}); tests of connections likewise; statements {shares.MAX_STATEMENTS}, a customer's "
+        f"{shares.MAX_STATEMENTS // 2}"
+    )
     deliveries = len(callbacks.RETRY_DELAYS_S) + 1
     limits = {
         "the body of a job or of a webhook's event": f"{reading.MAX_BODY_BYTES:,} bytes",
@@ -158,11 +165,9 @@ def test_table_has_the_limits_of_the_code():
         "a callback's URL": f"{limit_of(jobs.CallbackUrl):,} characters",
         "`Prefer: wait`": f"up to {reading.MAX_WAIT_S:g} s; a worker keeps {shares.MAX_WAITS} requests waiting, a "
         f"customer's {shares.MAX_WAITS // 2} at most, and answers further ones 202 at once",
-        "requests for connections that a worker answers at once": f"{shares.MAX_VAULT_REQUESTS}, a customer's "
-        f"{shares.MAX_VAULT_REQUESTS // 2} (a list counts as {shares.LIST_WEIGHT}); tests of connections likewise; "
-        f"statements {shares.MAX_STATEMENTS}, a customer's {shares.MAX_STATEMENTS // 2}",
+        "requests for connections, and lists of customers, that a worker answers at once": vault,
         "`Retry-After` of a job that has not ended": f"{job_routes.RETRY_AFTER_S} s",
-        "`limit` of a list": f"{job_routes.DEFAULT_PAGE_SIZE}, up to {job_routes.MAX_PAGE_SIZE}",
+        "`limit` of a list": f"{reading.DEFAULT_PAGE_SIZE}, up to {reading.MAX_PAGE_SIZE}",
         "jobs that are read for one page of a list with `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
         "reads of signing secrets by a worker": f"{signing_reads.READS_A_SECOND} a second for known customers, "
@@ -181,7 +186,7 @@ def test_table_has_the_limits_of_the_code():
 async def test_default_page_size_is_the_documented_one(app: LiveServer):
     """Without a limit, a page has as many jobs as the document says."""
     customer = app.harness.customer()
-    for number in range(job_routes.DEFAULT_PAGE_SIZE + 1):
+    for number in range(reading.DEFAULT_PAGE_SIZE + 1):
         await customer.run(job_id=f"n{number}")
     page = (await app.http.get(f"/api/customers/{customer.name}/jobs")).json()
     operation = document()["paths"]["/customers/{customer}/jobs"]["get"]

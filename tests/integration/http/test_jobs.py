@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.http.jobs import MAX_PAGE_SIZE
+from shared.http.request_parsing import MAX_PAGE_SIZE
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
 from tests.support.http_client import HttpResponse, post, run_queue, send
