@@ -1,52 +1,45 @@
-"""The terminal: sentences, tables, a progress bar, a confirmation. Reports go to stdout, all else to stderr."""
+"""
+The terminal: reports, a view that is redrawn, a progress bar, a confirmation.
+
+Reports go to stdout, all else to stderr.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TextIO
 
-from rich import box
-from rich.console import Console, RenderableType
-from rich.measure import Measurement
+from rich.console import Console
+from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from rich.segment import ControlType
 
 from aijobs.report import Verbatim
+from aijobs.table import Table, height_of, lines_of, printable, wrap
 
-MAX_WIDTH = 200
-"""Columns of a table in a pipe or a file."""
-_STYLES = {
-    "succeeded": "green",
-    "ok": "green",
-    "partial": "yellow",
-    "warning": "yellow",
-    "failed": "red",
-    "error": "red",
-    "cancelled": "dim",
-}
+_FALLBACK_SIZE = os.terminal_size((80, 24))
 
 
-def print_text(text: Iterable[str | Verbatim | RenderableType]) -> None:
-    """Print the text of a report."""
+def print_text(text: Iterable[str | Verbatim | Table]) -> None:
+    """Print the text of a report: in the width of the terminal, or a line for each sentence and each row."""
+    width = terminal_size(sys.stdout).columns if sys.stdout.isatty() else None
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     for part in text:
         if isinstance(part, Verbatim):
             sys.stdout.write(part.text)
-        elif isinstance(part, str):
-            sys.stdout.write(f"{printable(part)}\n")
-        elif isinstance(part, Table):
-            print_table(part)
         else:
-            stdout_console().print(part)
+            console.print(*lines_of(part, width), sep="\n", soft_wrap=True)
 
 
 def warn(sentence: str) -> None:
     """Write a sentence to stderr."""
-    sys.stderr.write(f"{printable(sentence)}\n")
+    width = terminal_size(sys.stderr).columns if sys.stderr.isatty() else None
+    sys.stderr.write("".join(f"{line}\n" for line in wrap(printable(sentence), width)))
 
 
 def plural(count: int, noun: str) -> str:
@@ -54,42 +47,35 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def printable(text: str) -> str:
-    """Return the text without control characters, which a terminal would obey. Line breaks become blanks."""
-    return "".join(char if char.isprintable() else " " if char in "\r\n\t" else "\ufffd" for char in text)
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Return the size of the terminal behind a stream. COLUMNS and LINES override it."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        size = _FALLBACK_SIZE
+    columns = _number("COLUMNS") or size.columns or _FALLBACK_SIZE.columns
+    return os.terminal_size((columns, _number("LINES") or size.lines or _FALLBACK_SIZE.lines))
 
 
-def make_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: frozenset[str] = frozenset()
-) -> Table:
-    """Return a table. A cell is a text, a number or None; the columns in `numeric` are aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        is_numeric = name in numeric
-        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold", no_wrap=is_numeric)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    return table
+class Screen:
+    """Text at the end of a terminal on stderr that is drawn again and again, and removed at the end."""
 
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False, markup=False)
+        self._height = 0
 
-def print_table(table: Table) -> None:
-    """Print a table. With numbers, it may be wider than the window: a number that is cut is another number."""
-    console = stdout_console()
-    if any(column.no_wrap for column in table.columns):
-        needed = Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).minimum
-        console = stdout_console(max(console.width, needed))
-    console.print(table)
+    def draw(self, text: Sequence[str | Table], size: os.terminal_size) -> None:
+        """Draw the text, which must fit the height, in place of what was drawn before."""
+        self.clear()
+        lines = [line for part in text for line in lines_of(part, size.columns)]
+        self._console.print(*lines, sep="\n", soft_wrap=True)
+        self._height = height_of(text, size.columns)
 
-
-def stdout_console(width: int | None = None) -> Console:
-    """Return a console on the current stdout: a terminal's own width and colours, else MAX_WIDTH and no colours."""
-    width = width or (None if sys.stdout.isatty() else MAX_WIDTH)
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False)
-
-
-def stderr_console() -> Console:
-    """Return a console on the current stderr."""
-    return Console(file=sys.stderr, highlight=False, markup=False)
+    def clear(self) -> None:
+        """Remove what was drawn."""
+        for _ in range(self._height):
+            self._console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
+        self._height = 0
 
 
 def progress_bar() -> Progress:
@@ -99,7 +85,7 @@ def progress_bar() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=stderr_console(),
+        console=Console(file=sys.stderr),
         disable=not sys.stderr.isatty(),
     )
 
@@ -115,6 +101,11 @@ def confirm(consequence: str, customer: str) -> bool:
         return sys.stdin.readline().strip() == customer
 
 
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C end a blocking read at once. asyncio would only act on it after the read."""
@@ -126,8 +117,3 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _cell(value: Any) -> Text:
-    text = "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-    return Text(printable(str(text)), style=_STYLES.get(str(text), ""))

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.console import confirm, printable
+from aijobs.console import confirm
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
 from aijobs.report import Report
 from aijobs.settings import require_vault
+from aijobs.table import printable
 from aijobs.vault_listing import check_customer, open_vault
 from shared.clock import now
 from shared.connections.connection import Connection

@@ -13,13 +13,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from aijobs.console import make_table, plural
+from aijobs.console import plural
 from aijobs.diagnostics import SIGN_IN, CommandError, with_remedy
 from aijobs.egress_check import check_bindings, check_egress
 from aijobs.finding import Finding
 from aijobs.queues import open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services, read_app_settings
+from aijobs.table import make_table
 from shared.clock import now
 from shared.connections.entra_binding import EntraBinding
 from shared.connections.key_vault import VaultForbids
@@ -51,7 +52,8 @@ async def doctor(args: argparse.Namespace) -> Report:
         findings += check_egress(settings)
     errors = sum(finding.verdict == "error" for finding in findings)
     warnings = sum(finding.verdict == "warning" for finding in findings)
-    table = make_table(("check", "", "finding"), [(each.check, each.verdict, each.message) for each in findings])
+    rows = [(each.check, each.verdict, each.message) for each in findings]
+    table = make_table(("check", "", "finding"), rows, prose="finding")
     summary = (
         f"{plural(errors, 'error')}, {plural(warnings, 'warning')}. The checks used your login; the app's identity may "
         "have other roles."

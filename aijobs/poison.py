@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aijobs.console import make_table, plural, warn
+from aijobs.console import plural, warn
 from aijobs.diagnostics import CommandError
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services
+from aijobs.table import make_table
 from shared.clock import rfc3339
 from shared.errors import AlreadyRunning, InvalidJob
 from shared.jobs.envelope import QueuedJob, decode_queued_job
@@ -46,7 +47,7 @@ async def list_all(args: argparse.Namespace) -> Report:
         hidden = f"{name} holds {plural(count, 'message')}, hidden while other readers have them."
         return Report(document, [hidden if count else f"{name} is empty."])
     columns = ("message", "since", "customer", "job", "action", "status", "reason")
-    table = make_table(columns, [_row(job) for job in jobs])
+    table = make_table(columns, [_row(job) for job in jobs], prose="reason")
     more = len(jobs) == MAX_PEEKED and count > MAX_PEEKED
     return Report(
         document, [table, *([f"These are the first {MAX_PEEKED} of about {count} messages."] if more else [])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from aijobs.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Report:
     """
 
     document: object
-    text: Sequence[str | Verbatim | RenderableType]
+    text: Sequence[str | Verbatim | Table]
     exit_code: int = 0
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from rich.table import Table
-
-from aijobs.console import make_table, plural
+from aijobs.console import plural
 from aijobs.diagnostics import CommandError
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
+from aijobs.table import Table, make_table
 from aijobs.vault_listing import check_customer
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, Statements, is_month
 from shared.clock import now
 from shared.contract.documents import Statement
 
-_NUMBERS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "images")
+_NUMBERS = {
+    "calls": "calls",
+    "input": "input_tokens",
+    "cached": "cached_tokens",
+    "output": "output_tokens",
+    "reasoning": "reasoning_tokens",
+    "images": "images",
+}
+"""The numbers of a line by their columns' names."""
 _LABELS = ("provider", "billed_to", "outcome")
 _USUAL = frozenset({None, "default", "standard"})
 
@@ -48,11 +55,11 @@ def _text(statement: Statement) -> list[str | Table]:
         for name in ("service_tier", "processing", "deployment_scope")
         if any(getattr(line, name) not in _USUAL for line in statement.lines)
     ]
-    columns = (*statement.by, *_LABELS, *special, *_NUMBERS)
+    labels = (*statement.by, *_LABELS, *special)
     table = make_table(
-        [name.replace("_", " ") for name in columns],
-        [[_cell(getattr(line, name)) for name in columns] for line in statement.lines],
-        numeric=frozenset(name.replace("_", " ") for name in _NUMBERS),
+        [*(name.replace("_", " ") for name in labels), *_NUMBERS],
+        [[_cell(getattr(line, name)) for name in (*labels, *_NUMBERS.values())] for line in statement.lines],
+        numeric=frozenset(_NUMBERS),
     )
     text: list[str | Table] = [table]
     unreported = sum(line.unreported for line in statement.lines)

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aijobs.console import make_table
 from aijobs.diagnostics import CommandError
 from aijobs.report import Report
 from aijobs.settings import open_services, require_vault
+from aijobs.table import make_table
 from shared.connections.key_vault import VaultForbids
 from shared.contract.documents import ConnectionDocument, ConnectionList
 from shared.contract.names import NAME_RULE, is_name
@@ -49,7 +49,7 @@ async def _list_one(args: argparse.Namespace) -> Report:
     documents = [document for document in read if document is not None]
     if not documents:
         raise CommandError(f"Customer {customer} has no connection.")
-    table = make_table(_DETAILS, [_row(document) for document in documents])
+    table = make_table(_DETAILS, [_row(document) for document in documents], prose="error")
     return Report(ConnectionList(connections=documents), [table])
 
 

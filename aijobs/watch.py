@@ -1,4 +1,4 @@
-"""`watch` shows the states of jobs in a table, and follows them until all jobs have ended."""
+"""`watch` shows the states of jobs, and follows them until all jobs have ended."""
 
 from __future__ import annotations
 
@@ -10,23 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
-
-from aijobs.console import make_table, printable, stderr_console, warn
+from aijobs.console import Screen, terminal_size, warn
 from aijobs.diagnostics import CommandError
+from aijobs.job_view import MAX_ROWS, NOT_FOUND, JobView, state_of
 from aijobs.report import Report
 from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
 from aijobs.settings import open_services
-from shared.contract.documents import ENDED, STATES, JobDocument
+from shared.contract.documents import ENDED, JobDocument
 from shared.jobs.status import document_of
 from shared.services import Services
-
-MAX_JOB_ROWS = 20
-"""More jobs than this get one row per customer instead of one row per job."""
-_MAX_ERRORS = 5
-_NOT_FOUND = "not_found"
 
 
 async def watch(args: argparse.Namespace) -> Report:
@@ -34,7 +26,7 @@ async def watch(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         keys = select_jobs(args, services)
         if keys is None:
-            newest = await read_newest(services, args.customer, MAX_JOB_ROWS)
+            newest = await read_newest(services, args.customer, MAX_ROWS)
             keys = [JobKey(record.customer, record.job_id) for record in newest]
         if not keys:
             raise CommandError("There are no jobs.")
@@ -42,28 +34,27 @@ async def watch(args: argparse.Namespace) -> Report:
         await jobs.refresh(services)
         if not args.once:
             await _follow(jobs, services, args.every)
-    return Report(jobs.document(), [jobs.render()], 1 if jobs.any_failed else 0)
+    return Report(jobs.document(), jobs.view().text(), 1 if jobs.any_failed else 0)
 
 
 async def _follow(jobs: _WatchedJobs, services: Services, interval_s: float) -> None:
     if not sys.stderr.isatty():  # a pipe or a file gets one line per change
         last = ""
         while not jobs.all_ended:
-            last = _write_change(jobs, last)
+            line = jobs.view().summary()
+            if line != last:
+                warn(line)
+            last = line
             await jobs.wait(services, interval_s)
         return
-    # Live can only redraw what fits the window: a taller table is cut here, and printed in full at the end.
-    with Live(jobs.render(), console=stderr_console(), auto_refresh=False, transient=True) as live:
+    screen = Screen()
+    try:
         while not jobs.all_ended:
+            size = terminal_size(sys.stderr)
+            screen.draw(jobs.view().screen(size), size)
             await jobs.wait(services, interval_s)
-            live.update(jobs.render(), refresh=True)
-
-
-def _write_change(jobs: _WatchedJobs, last: str) -> str:
-    line = ", ".join(f"{count} {_words(state)}" for state, count in jobs.count_states().items())
-    if line != last:
-        warn(line)
-    return line
+    finally:
+        screen.clear()
 
 
 @dataclass(slots=True)
@@ -81,7 +72,7 @@ class _WatchedJobs:
     @property
     def any_failed(self) -> bool:
         """Whether any job has failed or was not found."""
-        return any(document is None or document.status == "failed" for document in self.documents.values())
+        return any(state_of(document) in {"failed", NOT_FOUND} for document in self.documents.values())
 
     async def wait(self, services: Services, interval_s: float) -> None:
         """Wait for the interval, or as long as the last refresh took, and refresh."""
@@ -98,64 +89,22 @@ class _WatchedJobs:
                 self.documents[key] = None if record is None else document_of(record)
         self.refresh_s = time.monotonic() - start
 
-    def count_states(self) -> dict[str, int]:
-        """Return the number of jobs in each state, in the order of a job's life."""
-        counts = Counter(_state(document) for document in self.documents.values())
-        return {state: counts[state] for state in (*STATES, _NOT_FOUND) if counts[state]}
+    def view(self) -> JobView:
+        """Return the jobs as they are shown."""
+        return JobView([(key, self.documents[key]) for key in self.keys])
 
     def document(self) -> dict[str, object]:
-        """Return the number of jobs in each state, the jobs on record in the order of selection, and the others."""
-        missing = [key for key, document in self.documents.items() if document is None]
+        """Return the number of jobs in each state, and the jobs in the order of selection."""
+        documents = [self.documents[key] for key in self.keys]
+        counts = Counter(map(state_of, documents))
         return {
-            "counts": self.count_states(),
-            "jobs": [document for key in self.keys if (document := self.documents[key]) is not None],
-            "not_found": missing,
+            "counts": {state.replace(" ", "_"): count for state, count in sorted(counts.items())},
+            "jobs": [document for document in documents if document is not None],
+            "not_found": [key for key in self.keys if self.documents[key] is None],
         }
-
-    def render(self) -> Group:
-        """Return a table with a row per job or per customer, and the most frequent errors."""
-        if len(self.keys) <= MAX_JOB_ROWS:
-            rows = [_row(key, self.documents[key]) for key in self.keys]
-            return Group(make_table(("customer", "job", "status", "attempts", "error"), rows))
-        states = list(self.count_states())
-        counts: dict[str, Counter[str]] = {}
-        for key, document in self.documents.items():
-            counts.setdefault(key.customer, Counter())[_state(document)] += 1
-        lines = [(name, *(count[state] for state in states), count.total()) for name, count in sorted(counts.items())]
-        if len(lines) > 1:
-            total = sum(counts.values(), Counter())
-            lines.append(("all", *(total[state] for state in states), total.total()))
-        table = make_table(("customer", *states, "jobs"), lines, numeric=frozenset({*states, "jobs"}))
-        return Group(table, *self._frequent_errors())
-
-    def _frequent_errors(self) -> list[Text]:
-        errors = [
-            (job.job_id, job.error) for job in self.documents.values() if job is not None and job.error is not None
-        ]
-        counts = Counter(error.code for _, error in errors)
-        lines = []
-        for code, count in counts.most_common(_MAX_ERRORS):
-            job_id, first = next((job_id, error) for job_id, error in errors if error.code == code)
-            lines.append(Text(printable(f"{count} {code}, for example {job_id}: {first.message}")))
-        return lines
 
     def _unfinished(self) -> Iterable[JobKey]:
         for key in self.keys:
             document = self.documents.get(key)
             if key not in self.documents or (document is not None and document.status not in ENDED):
                 yield key
-
-
-def _words(state: str) -> str:
-    return state.replace("_", " ")
-
-
-def _state(document: JobDocument | None) -> str:
-    return _NOT_FOUND if document is None else document.status
-
-
-def _row(key: JobKey, document: JobDocument | None) -> tuple[object, ...]:
-    if document is None:
-        return key.customer, key.job_id, _words(_NOT_FOUND), None, None
-    error = "" if document.error is None else f"{document.error.code}: {document.error.message}"
-    return document.customer, document.job_id, document.status, str(document.attempts), error

@@ -1,4 +1,4 @@
-"""The terminal: keys and confirmations that are read from it, and tables in any window."""
+"""Keys and confirmations that are read from the terminal."""
 
 from __future__ import annotations
 
@@ -8,26 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from aijobs.console import confirm, make_table, print_table
+from aijobs.console import confirm
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
 from shared.secret import Secret
 from tests.support.cli_runner import Terminal
-
-
-@pytest.mark.parametrize("columns", [40, 60, 80, 200])
-def test_numbers_are_whole_in_any_window(monkeypatch: pytest.MonkeyPatch, columns: int):
-    """A table with numbers is wider than the window rather than cut: a number that is cut is another number."""
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(sys, "stdout", stdout := Terminal())
-    names = [f"number {index}" for index in range(6)]
-    row = ("gpt-4o-mini", "azure_openai", *[1_234_567] * 6)
-
-    print_table(make_table(("model", "provider", *names), [row], numeric=frozenset(names)))
-
-    assert 6 == stdout.getvalue().count("1,234,567")
-    assert "gpt-4o-mini" in stdout.getvalue()
-    assert "azure_openai" in stdout.getvalue()
 
 
 @pytest.mark.parametrize(

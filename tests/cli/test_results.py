@@ -37,8 +37,8 @@ async def test_few_jobs_have_a_row_each(cli: CliRunner, customer: Customer):
     await work(cli)
     after = await cli.expect("watch jobs.csv --once", 1, out="request_rejected")
 
-    assert 2 == before.out.count("queued")
-    assert (1, 1) == (after.out.count("succeeded"), after.out.count("failed"))
+    assert 2 == before.out.count("  queued  ")
+    assert (1, 1) == (after.out.count("  succeeded  "), after.out.count("  failed  "))
     assert "\x1b" not in after.out
 
 
