@@ -67,15 +67,19 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     key = secret.reveal()
     if not _SHORTEST <= len(key) <= len(text) or _is_placeholder(key):
         return text
-    lowered, core = text.lower(), _core(key).lower()
-    if isinstance(text, bytes):
-        if core.encode() in lowered:  # most texts do not contain it, and need no more
-            text = re.sub(_pattern(key).encode(), b"***", text)
+    if isinstance(text, str):
+        return re.sub(_pattern(key), "***", text) if _core(key).lower() in text.lower() else text
+    if may_contain(text, secret):
+        text = re.sub(_pattern(key).encode(), b"***", text)
         for encoding in ("utf-16-le", "utf-16-be"):
-            if core.encode(encoding) in lowered:
-                text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
-        return text
-    return re.sub(_pattern(key), "***", text) if core in lowered else text
+            text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
+    return text
+
+
+def may_contain(data: bytes, secret: Secret) -> bool:
+    """Return whether data has the part of the secret that is the same in every form. Most data has not."""
+    lowered, core = data.lower(), _core(secret.reveal()).lower()
+    return any(core.encode(encoding) in lowered for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 
 
 def _is_placeholder(key: str) -> bool:

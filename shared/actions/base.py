@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from msgspec import Raw
 
@@ -23,6 +23,8 @@ from shared.contract.result import OutputBlob, Status
 from shared.errors import CredentialRejected, InvalidJob, JobError, RequestRejected, RetryLater
 from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.messages import Operation, Response
+
+T = TypeVar("T")
 
 _ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
 
@@ -117,6 +119,14 @@ class Context(Protocol):
 
     async def is_metered(self, metered_as: str) -> bool:
         """Return whether a stored response or batch has a usage record (see Call). Raises StorageUnavailable."""
+
+    async def compute(self, function: Callable[..., T], *args: Any, size: int) -> T:
+        """
+        Return what `function` returns, which may be called in another process if `size` bytes are large.
+
+        It is pure, and a function of a module; both ways, everything can be pickled. Raises what the function raises,
+        and ProviderUnavailable if it needs too much memory.
+        """
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """

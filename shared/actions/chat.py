@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from msgspec import Raw
@@ -13,10 +14,10 @@ from shared.actions.completion import complete_chat, content_text
 from shared.actions.sse import values_of
 from shared.billing.usage import call_of_values
 from shared.contract.chat import Chat, decode_chat
-from shared.contract.decoding import json_object
+from shared.contract.decoding import condensed, json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
 from shared.upstream.error_body import read_refusal
-from shared.upstream.messages import Response
+from shared.upstream.messages import LARGE_BYTES, Response
 
 NEEDS_MODEL = True
 
@@ -34,7 +35,15 @@ def keeps_blobs(_: Chat) -> bool:
 async def run(request: Chat, ctx: Context) -> Completed:
     """See Action."""
     response, adapted = await complete_chat(ctx, request.messages, request.parameters)
-    return parse_chat(response, adapted)
+    return await ctx.compute(read_chat, response, adapted, size=len(response.body))
+
+
+def read_chat(response: Response, adapted: Sequence[str]) -> Completed:
+    """As `parse_chat`, with the choices as JSON text if the response is large."""
+    outcome = parse_chat(response, adapted)
+    if outcome.output is None or len(response.body) < LARGE_BYTES:
+        return outcome
+    return replace(outcome, output=condensed(outcome.output))
 
 
 def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:

@@ -20,11 +20,12 @@ from shared.actions.base import Completed, Context, Outcome, Step
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.billing.usage import Call, call_of_answer
-from shared.contract.decoding import json_object
+from shared.contract.decoding import condensed, json_object
 from shared.contract.embed import Embed, Format, decode_embed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.upstream.error_body import read_refusal
+from shared.upstream.messages import LARGE_BYTES, Response
 
 NEEDS_MODEL = True
 
@@ -153,16 +154,27 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
     body = {"input": _texts(request, texts), **request.parameters}
     operation = ctx.operation(_OPERATION, body, droppable=_DROPPABLE, is_final=partial(_can_halve, texts))
     response = await ctx.call(operation)
+    return await ctx.compute(read_embeddings, response, len(texts), operation.adapted, size=len(response.body))
+
+
+def read_embeddings(response: Response, count: int, adapted: Sequence[str]) -> Step:
+    """Return a response as the step of `count` texts: their `rows`, or an `error`."""
     response_body = json_object(response.body)
     call = call_of_answer(response_body, response.request_id)
-    rows = parse_vectors(response_body, len(texts))
+    rows = parse_vectors(response_body, count)
     if rows is None:
         facts = UpstreamFacts(status=response.status, request_id=response.request_id)
         error = answered_error([response_body], response) or ProviderUnavailable(
             f"The endpoint did not return one vector for each text{read_refusal(response.body).quote}", facts
         )
         return Step({"error": msgspec.to_builtins(error_body(error))}, [call])
-    return Step({"rows": rows, "adapted": operation.adapted}, [call])
+    return Step({"rows": rows, "adapted": adapted}, [call])
+
+
+def vectors_of(rows: Sequence[str]) -> dict[str, Any]:
+    """Return the rows as `embeddings`: lists of numbers, as JSON text if they are many."""
+    embeddings = {"embeddings": [unpack(row).tolist() for row in rows]}
+    return embeddings if sum(map(len, rows)) < LARGE_BYTES else condensed(embeddings)
 
 
 async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Sequence[Call] = ()) -> Completed:
@@ -175,10 +187,11 @@ async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Seque
         return Completed(None, calls, "failed", error)
     output: dict[str, Any] = {"vectors": len(rows), "dimensions": len(unpack(rows[0]))}
     if kind == "npy":
-        blob = await ctx.save_blob("embeddings.npy", npy(rows), "application/octet-stream")
+        data = await ctx.compute(npy, rows, size=sum(map(len, rows)))
+        blob = await ctx.save_blob("embeddings.npy", data, "application/octet-stream")
         output["blob"] = msgspec.to_builtins(blob)
     else:
-        output["embeddings"] = [unpack(row).tolist() for row in rows]
+        output |= await ctx.compute(vectors_of, rows, size=sum(map(len, rows)))
     if adapted := list(dict.fromkeys(change for step in steps for change in step.value["adapted"])):
         output["adapted"] = adapted
     return Completed(output, calls)

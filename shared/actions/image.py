@@ -96,7 +96,8 @@ async def _generate(request: Image, first: int, count: int, ctx: Context) -> Ste
         droppable=_DROPPABLE,
         is_final=lambda error: may_split and refuses_n(error),
     )
-    generated = parse_images(await ctx.call(operation), count)
+    response = await ctx.call(operation)
+    generated = await ctx.compute(parse_images, response, count, size=len(response.body))
     images = []
     for k, image in enumerate(generated.images, first):
         saved = dict(image)

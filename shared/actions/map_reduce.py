@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from shared.actions.base import Completed, Context, Step
+from shared.actions.base import Context, Step
 from shared.actions.chat import parse_chat
 from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, side_by_side
@@ -124,7 +124,7 @@ class Summaries:
                     return _split(text, self.size)
                 self._failure = error
                 raise
-            step = _read_summary(parse_chat(response, adapted), whole=whole)
+            step = await self.ctx.compute(read_summary, response, adapted, whole, size=len(response.body))
             if "error" in step.value:
                 self._failure = error_from_body(step.value["error"])
             return step
@@ -154,7 +154,9 @@ def _checksum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def _read_summary(completed: Completed, *, whole: bool) -> Step:
+def read_summary(response: Response, adapted: list[str], whole: bool) -> Step:
+    """Return a response as the step of a text, or of a part if it is not the `whole` one."""
+    completed = parse_chat(response, adapted)
     output = completed.output or {}
     text, reason = output.get("text"), output.get("finish_reason")
     value = {"text": text, "finish_reason": reason, "adapted": output.get("adapted", []), "whole": whole}

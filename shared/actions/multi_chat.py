@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from shared.actions.base import Completed, Context, Outcome, Step
-from shared.actions.chat import parse_chat
+from shared.actions.chat import read_chat
 from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.contract.chat import Chat
@@ -57,7 +57,7 @@ def join_answers(parts: Sequence[Part]) -> Completed:
 
 async def _answer(chat: Chat, ctx: Context) -> Step:
     response, adapted = await complete_chat(ctx, chat.messages, chat.parameters)
-    answer = parse_chat(response, adapted)
+    answer = await ctx.compute(read_chat, response, adapted, size=len(response.body))
     value: dict[str, Any] = {"status": answer.status, **(answer.output or {})}
     if answer.error is not None:
         value["error"] = msgspec.to_builtins(error_body(answer.error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -13,19 +13,31 @@ from msgspec.structs import replace
 
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Step
-from shared.actions.raw_response import RawOutput, extension, read_response
+from shared.actions.raw_response import extension, read_response
 from shared.actions.sse import read_error_events
 from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
-from shared.contract.decoding import json_object
+from shared.contract.decoding import condensed, json_object
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.raw import RawRequest, decode_raw
-from shared.contract.result import OutputBlob
-from shared.errors import InvalidJob, ProviderUnavailable, UpstreamFacts
-from shared.upstream.messages import FilePart, Operation, Response, UpstreamRequest
+from shared.errors import InvalidJob, JobError, ProviderUnavailable, UpstreamFacts
+from shared.upstream.messages import LARGE_BYTES, FilePart, Operation, Response, UpstreamRequest
 
 NEEDS_MODEL = False
 """See Action: most paths need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """What one response is to a job."""
+
+    output: dict[str, Any]
+    call: Call
+    error: JobError | None
+    media_type: str
+    binary: bool
+    """The body is to be saved as bytes, which `output` lacks."""
+
 
 _SHOWN_HEADERS = {
     *("content-type", "location", "operation-location", "retry-after", "retry-after-ms", "x-ms-retry-after-ms"),
@@ -91,22 +103,22 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
 
 async def _call(request: RawRequest, operation: Operation, ctx: Context) -> Completed:
     response = await ctx.call(operation)
-    read = read_response(response, request.response_type)
-    calls = await _calls(request, read, response, ctx)
-    blob = None
-    if read.binary:
-        blob = await ctx.save_blob(f"output.{extension(read.media_type)}", response.body, read.media_type)
-    return raw_outcome(response, read, blob, calls)
+    answer = await ctx.compute(read_answer, response, request.response_type, size=len(response.body))
+    calls = await _calls(request, answer.call, ctx)
+    output = answer.output
+    if answer.binary:
+        blob = await ctx.save_blob(f"output.{extension(answer.media_type)}", response.body, answer.media_type)
+        output["blob"] = msgspec.to_builtins(blob)
+    return Completed(output, calls, "succeeded" if answer.error is None else "failed", answer.error)
 
 
-async def _calls(request: RawRequest, read: RawOutput, response: Response, ctx: Context) -> list[Call]:
+async def _calls(request: RawRequest, call: Call, ctx: Context) -> list[Call]:
     """
     The billed call that the request was, or whose response it has fetched.
 
     A POST is a call. What another method returns is one if it is a response or batch that is stored at the provider,
     has its usage, and was not recorded before.
     """
-    call = call_of_values(read.json_values, response.request_id)
     if request.method != "POST":
         if not call.metered_as:
             return []
@@ -189,15 +201,14 @@ def raw_url(request: RawRequest, endpoint: Endpoint, model: str) -> str:
     return url
 
 
-def raw_outcome(
-    response: Response, read: RawOutput, blob: OutputBlob | None = None, calls: Sequence[Call] = ()
-) -> Completed:
+def read_answer(response: Response, response_type: str | None) -> RawAnswer:
     """
-    Return a response as an outcome.
+    Return what a job's output, usage and error are made of.
 
     An error that comes as an answer, and a response that should be JSON and isn't, fail the job; the output has them
-    nevertheless.
+    nevertheless. In a large response's output, lists and objects are JSON text.
     """
+    read = read_response(response, response_type)
     output: dict[str, Any] = {
         "status": response.status,
         "headers": {
@@ -206,10 +217,8 @@ def raw_outcome(
             if name in _SHOWN_HEADERS or name.startswith(_SHOWN_HEADER_PREFIX)
         },
         "content_type": read.media_type,
-        **read.output,
+        **(read.output if len(response.body) < LARGE_BYTES else condensed(read.output)),
     }
-    if blob is not None:
-        output["blob"] = {name: getattr(blob, name) for name in OutputBlob.__struct_fields__}
     named_errors = read_error_events(response.body) if read.json_values else []
     error = answered_error([*read.json_values, *named_errors], response)
     if read.malformed:
@@ -217,4 +226,5 @@ def raw_outcome(
             f"The endpoint answered {response.status} with a body that should be JSON and is not.",
             UpstreamFacts(status=response.status, request_id=response.request_id),
         )
-    return Completed(output, calls, "succeeded" if error is None else "failed", error)
+    call = call_of_values(read.json_values, response.request_id)
+    return RawAnswer(output, call, error, read.media_type, binary=read.binary)

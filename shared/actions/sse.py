@@ -9,13 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shared.contract.decoding import (
-    MAX_FOREIGN_CONTAINERS,
-    MAX_FOREIGN_MEMBERS,
-    UNREADABLE,
-    find_excess,
-    json_value,
-)
+from shared.contract.decoding import UNREADABLE, find_foreign_excess, json_value
 
 _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*+(?:(?:data|event|id|retry):|:)")
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[\[{]")
@@ -42,7 +36,7 @@ def are_readable(body: bytes) -> bool:
     """Return whether reading a stream takes a bounded time, and its events a bounded memory."""
     if body.count(b"\n") + body.count(b"\r") > _MAX_LINES:
         return False
-    return not find_excess(body, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
+    return not find_foreign_excess(body)
 
 
 def looks_like_json(body: bytes) -> bool:

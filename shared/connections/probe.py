@@ -32,7 +32,7 @@ from shared.errors import (
 from shared.storage.base import Row, Table
 from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import UpstreamClient
-from shared.upstream.messages import Response, UpstreamRequest
+from shared.upstream.messages import LARGE_BYTES, Response, UpstreamRequest
 
 PROBE_TIMEOUT_S = 15.0
 """Seconds that a test may take."""
@@ -82,7 +82,7 @@ class ConnectionProbe:
     async def _list_models(self, connection: Connection, deadline: float) -> None:
         url = connection.endpoint.url(_MODELS, "")
         response = await self._send(connection, UpstreamRequest("GET", url, headers=connection.headers()), deadline)
-        if not isinstance(json_object(response.body).get("data"), list):
+        if not isinstance(_body(response).get("data"), list):
             raise _unexpected(response, "a list of models")
 
     async def _chat(self, connection: Connection, model: str, deadline: float) -> None:
@@ -109,7 +109,7 @@ class ConnectionProbe:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
                 await record.add_refused()
             raise
-        response_body = json_object(response.body)
+        response_body = _body(response)
         await record.add_answered(call_of_answer(response_body, response.request_id))
         if not isinstance(response_body.get("choices"), list):
             raise _unexpected(response, "a chat completion")
@@ -183,6 +183,11 @@ def _request(connection: Connection, model: str, body: dict[str, Any]) -> Upstre
         msgspec.json.encode(body),
         {"content-type": "application/json", **connection.headers()},
     )
+
+
+def _body(response: Response) -> dict[str, Any]:
+    # One token, or a list of models, is not so large; reading it could stop the worker for a moment.
+    return json_object(response.body) if len(response.body) < LARGE_BYTES else {}
 
 
 def _unexpected(response: Response, expected: str) -> ProviderUnavailable:

@@ -24,6 +24,10 @@ MAX_MEMBERS = 500_000
 """Members of all objects in one JSON text."""
 MAX_FOREIGN_MEMBERS = 3_000_000
 """As MAX_MEMBERS, in a provider's JSON."""
+MAX_FOREIGN_VALUES = 6_000_000
+"""Values of all lists and objects in a provider's JSON. 64 MiB of floats of full length are fewer."""
+_CONDENSED_BYTES = 1024 * 1024
+_CONDENSED_VALUES = 10_000
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 # A pair of surrogates, any other escape but of a code unit, or half a pair.
 _ESCAPED_TEXT = re.compile(
@@ -59,7 +63,7 @@ def json_value(data: bytes) -> Any:
     NaN or Infinity, which become None. Half a surrogate pair, which is left if a text was cut within a character, is
     read as U+FFFD.
     """
-    excess = find_excess(data, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
+    excess = find_foreign_excess(data)
     if excess:
         raise msgspec.DecodeError(f"The JSON has more than {excess}.")
     try:
@@ -84,6 +88,41 @@ def json_object(data: bytes) -> dict[str, Any]:
     """As `json_value`, the object in `data`; an empty one if `data` is not an object."""
     try:
         value = json_value(data)
+    except UNREADABLE:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def condensed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object whose lists and objects are JSON text, which goes through processes and files as it is."""
+    return {
+        name: msgspec.Raw(msgspec.json.encode(item)) if isinstance(item, (list, dict)) else item
+        for name, item in value.items()
+    }
+
+
+def decode_condensed(data: bytes | msgspec.Raw) -> Any:
+    """Return the value of JSON that the app has written. If it has very many values, its lists stay JSON text."""
+    text = bytes(data)
+    if len(text) <= _CONDENSED_BYTES or not text.startswith((b"{", b"[")):
+        return msgspec.json.decode(data)
+    if text.startswith(b"["):
+        return msgspec.Raw(text) if text.count(b",") > _CONDENSED_VALUES else msgspec.json.decode(data)
+    members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return {name: decode_condensed(member) for name, member in members.items()}
+
+
+def find_foreign_excess(data: bytes) -> str:
+    """Return what a provider's JSON has more of than it may, as `find_excess`."""
+    if _has_more(data, b",", MAX_FOREIGN_VALUES):
+        return f"{MAX_FOREIGN_VALUES:,} values"
+    return find_excess(data, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
+
+
+def condensed_object(data: bytes) -> dict[str, Any]:
+    """As `json_object`, in little time and memory: lists of very many values stay JSON text."""
+    try:
+        value = {} if find_foreign_excess(data) else decode_condensed(data)
     except UNREADABLE:
         return {}
     return value if isinstance(value, dict) else {}

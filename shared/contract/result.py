@@ -77,7 +77,11 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def encode_result(result: Result) -> bytes:
     """The result as UTF-8 JSON. It always has a whole `usage`, `metadata` and `attempts`; others only if known."""
-    members = msgspec.to_builtins(result)
+    # The output is encoded where it stands: parts of it may be JSON text already.
+    output = result.output
+    members = msgspec.to_builtins(result if output is None else msgspec.structs.replace(result, output={}))
+    if output is not None:
+        members["output"] = output
     members.setdefault("metadata", {})
     members.setdefault("attempts", 0)
     members["usage"] = USUAL_COUNTS | msgspec.to_builtins(result.usage)

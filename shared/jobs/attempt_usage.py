@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from shared.actions.sse import values_of
 from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
 from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
+from shared.contract.decoding import condensed_object
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
-from shared.upstream.messages import Response
+from shared.upstream.messages import LARGE_BYTES, Response
 
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
@@ -66,7 +68,7 @@ class AttemptUsage:
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""
-        calls = [call_of_values(values_of(response.body), response.request_id) for response in responses]
+        calls = [call_of_values(_values_of(response.body), response.request_id) for response in responses]
         self.add_unsettled_calls(as_lost(calls))
         responses.clear()
 
@@ -119,3 +121,8 @@ class AttemptUsage:
             self.deployment_scope,
             self.lease.incarnation,
         )
+
+
+def _values_of(body: bytes) -> list[Any]:
+    # Nothing but the usage is read of it, and a large one may be what an attempt has failed with.
+    return values_of(body) if len(body) < LARGE_BYTES else [condensed_object(body)]

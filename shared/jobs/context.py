@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from shared.actions.base import Step
+from shared.actions.base import Step, T
 from shared.actions.operation import JsonOperation, not_final
 from shared.billing.usage import UNANSWERED
 from shared.connections.connection import Connection
@@ -38,7 +38,7 @@ from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.circuit_breaker import Breaker
-from shared.upstream.messages import Operation, Response, UpstreamRequest
+from shared.upstream.messages import LARGE_BYTES, Operation, Response, UpstreamRequest
 from shared.upstream.retry import RetryState
 
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted, UpstreamRetryLater)
@@ -163,6 +163,10 @@ class ActionContext:
     async def is_metered(self, metered_as: str) -> bool:
         """See Context."""
         return await self.attempt.ledger.is_metered(self.attempt.job.customer, metered_as)
+
+    async def compute(self, function: Callable[..., T], *args: Any, size: int) -> T:
+        """See Context."""
+        return function(*args) if size < LARGE_BYTES else await self.services.client.side_process.call(function, *args)
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Context."""

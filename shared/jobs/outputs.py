@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from datetime import datetime
@@ -16,6 +17,7 @@ from shared.jobs.fingerprint import move_input, without_white_space
 from shared.settings import Settings
 from shared.storage.base import Blobs
 from shared.upstream.egress_policy import check_public
+from shared.upstream.messages import LARGE_BYTES
 
 _JSON = "application/json"
 _MAX_OWN_BLOB = 256 * 1024 * 1024
@@ -86,7 +88,7 @@ class Outputs:
             container=self._settings.results_container,
             name=f"{job.customer}/{job.id}/{name}",
             size=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=_digest(data) if len(data) < LARGE_BYTES else await asyncio.to_thread(_digest, data),
             content_type=content_type,
         )
         await self._blobs.write(blob.container, blob.name, data, content_type)
@@ -134,6 +136,10 @@ class Outputs:
             settings.callbacks_poison_queue,
         }
         return tuple(name for name in settings.result_queues(customer) if name not in own)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _shortened(result: Result) -> Result:

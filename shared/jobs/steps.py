@@ -15,6 +15,7 @@ import msgspec
 
 from shared.actions.base import Completed, Step
 from shared.billing.usage import as_lost, total
+from shared.contract.decoding import decode_condensed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
 from shared.errors import StorageUnavailable
@@ -98,7 +99,7 @@ class Steps:
         value = record.value
         if record.in_blob:
             value = await self.outputs.read_own_blob(self.attempt.job, _blob_name(record.key))
-        return msgspec.json.decode(value)
+        return decode_condensed(value)
 
 
 def _blob_name(key: str) -> str:

@@ -13,7 +13,9 @@ import asyncio
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
@@ -26,6 +28,7 @@ from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
 from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending, open_guarded_session
 from shared.upstream.messages import (
+    LARGE_BYTES,
     Access,
     ApiKey,
     DeliveryReceipt,
@@ -36,6 +39,9 @@ from shared.upstream.messages import (
 )
 from shared.upstream.response_body import MAX_LARGE_BYTES, Reservation, read_body
 from shared.upstream.server_wait import read_retry_after
+
+if TYPE_CHECKING:
+    from shared.upstream.side_process import SideProcess
 
 CONNECT_S = 10.0
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
@@ -54,6 +60,13 @@ class UpstreamClient:
         self._public: httpx.AsyncClient | None = None
         self._sockets = Shares(MAX_CONNECTIONS)
         self._memory = Shares(MAX_LARGE_BYTES)
+
+    @cached_property
+    def side_process(self) -> SideProcess:
+        """Does what takes long with a large body."""
+        from shared.upstream.side_process import SideProcess  # noqa: PLC0415  # most workers never need it
+
+        return SideProcess()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -84,8 +97,8 @@ class UpstreamClient:
             raise ConnectionInvalid(_without_key(str(exc), access)) from None
         # Some gateways quote what they were sent.
         headers = {name: redact(text, secret) for name, text in headers.items()}
-        body = redact(body, secret)
-        if not _is_success(status):
+        body = redact(body, secret) if len(body) < LARGE_BYTES else await self.side_process.redact(body, secret)
+        if not httpx.codes.is_success(status):
             raise map_error(status, headers, body)
         return Response(status, headers, body, read_request_id(headers), memory)
 
@@ -102,13 +115,12 @@ class UpstreamClient:
             host = httpx.URL(url).host
             with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
-                    request = UpstreamRequest("GET", url)
                     status, headers, body, memory = await self._exchange(
-                        self._strict(), request, None, host, customer, timeout_s
+                        self._strict(), UpstreamRequest("GET", url), None, host, customer, timeout_s
                     )
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
-        if not _is_success(status):
+        if not httpx.codes.is_success(status):
             facts = map_error(status, headers, body).facts
             raise ProviderUnavailable(f"{host} did not return the file ({status}).", facts)
         return Response(status, headers, body, read_request_id(headers), memory)
@@ -206,10 +218,6 @@ def _open_client(lookups: Shares, *, allow_local: bool, allow_private: bool) -> 
         trust_env=False,
         follow_redirects=False,
     )
-
-
-def _is_success(status: int) -> bool:
-    return 200 <= status < 300  # noqa: PLR2004
 
 
 def _without_key(text: str, access: Access) -> str:

@@ -31,6 +31,12 @@ class EntraAccess:
 
 Access = ApiKey | EntraAccess
 
+LARGE_BYTES = 4 * 1024 * 1024
+"""
+A body from here on is decoded in another process (see `side_process`): the slowest ones take 50 ms for each MiB, and
+the process takes 0.1 s to start.
+"""
+
 
 class TokenSource(Protocol):
     """Gets Entra tokens."""
@@ -72,6 +78,10 @@ class Response:
     request_id: str | None
     memory: object = field(default=None, compare=False, repr=False)
     """Of a large body: counted as taken until the response is gone (see `response_body`)."""
+
+    def __reduce__(self) -> tuple[type[Response], tuple[object, ...]]:
+        # In another process it is a copy, which takes nothing of this one's.
+        return Response, (self.status, dict(self.headers), self.body, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)

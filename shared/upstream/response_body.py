@@ -17,7 +17,10 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_LARGE_BYTES = 256 * 1024 * 1024
 """Of all large bodies that a worker keeps at a time: one customer's are half of that at most."""
 SMALL_BYTES = 1024 * 1024
-"""Smaller bodies are not counted: there are as many as there are calls."""
+"""
+Smaller bodies are not counted: there are as many as there are calls. Of a refusal no more is read, since what it says
+stands at its start.
+"""
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _AUTOMATIC = zlib.MAX_WBITS | 32
 """A gzip or a zlib header."""
@@ -63,22 +66,8 @@ async def read_body(
     if "," in encoding and response.is_success:
         # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
         raise _unreadable(f"{host} answered with more than one content encoding.", response)
-    chunks: list[bytes] = []
-    size, reservation = 0, None
     try:
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise TooLarge
-            if size > SMALL_BYTES and reservation is None:
-                reservation = await _reserve(memory, customer, _declared_size(response))
-            chunks.append(chunk)
-        if reservation is None:
-            try:
-                return decode_body(chunks, encoding, limit=SMALL_BYTES), None
-            except TooLarge:
-                reservation = await _reserve(memory, customer, MAX_RESPONSE_BYTES)
-        body = decode_body(chunks, encoding, limit=MAX_RESPONSE_BYTES)
+        body, reservation = await _read_decoded(response, encoding, memory, customer)
     except TooLarge:
         raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response) from None
     except NotDecodable:
@@ -87,8 +76,35 @@ async def read_body(
         raise _unreadable(
             f"{host} answered with a body that is not {encoding}, as its header says.", response
         ) from None
-    reservation.shrink(len(body))
+    if reservation is not None:
+        reservation.shrink(len(body))
     return body, reservation
+
+
+async def _read_decoded(
+    response: httpx.Response, encoding: str, memory: Shares, customer: str
+) -> tuple[bytes, Reservation | None]:
+    chunks: list[bytes] = []
+    size, reservation = 0, None
+    limit = MAX_RESPONSE_BYTES if response.is_success else SMALL_BYTES
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > limit:
+            if response.is_success:
+                raise TooLarge
+            break
+        if size > SMALL_BYTES and reservation is None:
+            reservation = await _reserve(memory, customer, _declared_size(response))
+        chunks.append(chunk)
+    if reservation is None:
+        try:
+            return decode_body(chunks, encoding, limit=SMALL_BYTES), None
+        except TooLarge:
+            if not response.is_success:
+                raise NotDecodable from None
+            reservation = await _reserve(memory, customer, MAX_RESPONSE_BYTES)
+    # Decompressing releases the interpreter's lock, so that a thread is enough.
+    return await asyncio.to_thread(decode_body, chunks, encoding, limit=MAX_RESPONSE_BYTES), reservation
 
 
 def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:

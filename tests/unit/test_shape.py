@@ -45,6 +45,7 @@ REVEALING = {
     "shared.storage.tables": "connects",
     "shared.telemetry.azure_monitor": "connects",
     "shared.upstream.client": "authenticates",
+    "shared.upstream.side_process": "hands over to redact",
     "shared.webhooks.signing": "signs",
 }
 """The modules that reveal secrets, and what each one does with them."""

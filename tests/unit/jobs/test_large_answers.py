@@ -1,0 +1,125 @@
+"""Large answers, which are read in another process: results, usage and errors are those of small ones."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from shared.actions.chat import parse_chat
+from shared.upstream.messages import LARGE_BYTES, Response
+from tests.support.customers import Customer
+from tests.support.endpoint import completion, pixels, reply
+from tests.support.workers import Worker
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+NUMBERS = [0.25] * (LARGE_BYTES // 5)
+LONG_TEXT = "an answer, long " * (LARGE_BYTES // 16)
+CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": LONG_TEXT}}
+CHAT = {"id": "c-1", "model": "m-1", "choices": [{**CHOICE, "logprobs": NUMBERS}], "usage": USAGE}
+JSON = json.dumps({"a": NUMBERS, "usage": USAGE})
+EVENTS = b'data: {"a": "' + b"x" * LARGE_BYTES + b'", "usage": ' + json.dumps(USAGE).encode() + b"}\n\n"
+PNG = pixels(2, 3) + b"\0" * LARGE_BYTES
+
+
+async def run(worker: Worker, customer: Customer, answer: Any, **members: Any) -> dict[str, Any]:
+    """Run a job, and return its full result."""
+    customer.account.will_answer(answer)
+    result = await worker.run(customer, **members)
+    if "output_blob" not in result:
+        return result
+    blob = result["output_blob"]
+    full: dict[str, Any] = json.loads(worker.memory.blobs.blobs[blob["container"], blob["name"]][0])
+    assert result["usage"] == full["usage"]
+    return full
+
+
+async def test_a_large_chat_is_like_a_small_one(worker: Worker):
+    """All that the choices hold, the usage, and the model are in the result."""
+    result = await run(worker, worker.customer(), reply(CHAT))
+
+    expected = parse_chat(Response(200, {}, json.dumps(CHAT).encode(), None)).output
+    assert expected == result["output"]
+    assert ("succeeded", 11, 7) == (result["status"], result["usage"]["input_tokens"], result["usage"]["output_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "output"),
+    [
+        ({"a": NUMBERS, "usage": USAGE}, {}, {"json": {"a": NUMBERS, "usage": USAGE}}),
+        (JSON.encode(), {"response_type": "text"}, {"text": JSON}),
+        (EVENTS, {"response_type": "text"}, {"text": EVENTS.decode()}),
+    ],
+    ids=["json", "json as text", "events as text"],
+)
+async def test_a_large_raw_answer_is_like_a_small_one(
+    worker: Worker, body: Any, options: dict[str, Any], output: dict[str, Any]
+):
+    """Its JSON, text or events are in the result, and its usage is recorded."""
+    request = {"path": "chat/completions", "json": {"model": "m"}, **options}
+    result = await run(worker, worker.customer(), reply(body), action="raw", input=request)
+
+    assert ("succeeded", 11, 7) == (result["status"], result["usage"]["input_tokens"], result["usage"]["output_tokens"])
+    kept = {name: result["output"][name] for name in ("json", "text", "events") if name in result["output"]}
+    assert output == kept
+
+
+async def test_an_error_in_a_large_answer_fails_the_job(worker: Worker):
+    """The endpoint's words come from the other process."""
+    body = {"error": {"code": "server_error", "message": "It broke."}, "x": NUMBERS}
+    result = await run(worker, worker.customer(), reply(body))
+
+    assert "failed" == result["status"]
+    assert "It broke." in result["error"]["message"]
+
+
+async def test_a_large_part_is_kept_between_attempts(worker: Worker):
+    """A part of `multi_chat` that is stored with very many values is in the result of a later attempt, unchanged."""
+    customer = worker.customer()
+    prompts = {"prompts": ["a", "b"]}
+    customer.account.will_answer(reply(CHAT))
+    message = None
+    customer.account.will_answer(reply({"error": {"message": "Slow."}}, status=429, headers={"retry-after": "3600"}))
+    assert await worker.deliver(customer, job_id="parts", action="multi_chat", input=prompts) is None
+    message = worker.wakeup(customer, "parts")
+
+    result = await run(worker, customer, completion("Hi."), body=message)
+
+    large, small = sorted(result["output"]["answers"], key=lambda answer: -len(answer["text"]))
+    assert ([CHOICE | {"logprobs": NUMBERS}], "Hi.") == (large["choices"], small["text"])
+    assert (22, 14, 2) == tuple(result["usage"][name] for name in ("input_tokens", "output_tokens", "calls"))
+
+
+async def test_a_large_image_is_saved(worker: Worker):
+    """Its bytes are in its blob."""
+    customer = worker.customer()
+    answer = reply({"data": [{"b64_json": base64.b64encode(PNG).decode()}], "usage": USAGE})
+
+    result = await run(worker, customer, answer, action="image", input={"prompt": "x"})
+
+    (image,) = result["output"]["images"]
+    blob = image["blob"]
+    assert (2, 3, 1) == (image["width"], image["height"], result["usage"]["images"])
+    assert PNG == worker.memory.blobs.blobs[blob["container"], blob["name"]][0]
+
+
+async def test_many_vectors_are_like_few(worker: Worker):
+    """Each number is in the result."""
+    vector = [0.125] * (LARGE_BYTES // 4)
+    body = {"data": [{"index": 0, "embedding": vector}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+
+    result = await run(worker, worker.customer(), reply(body), action="embed", input={"texts": ["x"]})
+
+    assert (1, len(vector)) == (result["output"]["vectors"], result["output"]["dimensions"])
+    assert [vector] == result["output"]["embeddings"]
+
+
+async def test_an_answer_of_too_many_values_is_bought_once(worker: Worker):
+    """What would fill the memory is not decoded: the job fails with what came, and its call is on record."""
+    customer = worker.customer()
+    result = await run(worker, customer, reply(b'{"a":[' + b"1," * 7_000_000 + b"1]}"))
+
+    assert ("failed", "provider_unavailable") == (result["status"], result["error"]["code"])
+    assert 1 == len(customer.account.received) == result["usage"]["calls"]
