@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from shared.connections.endpoint_url import (
     DEFAULT_PORTS,
     encode_segment,
+    is_resource_name,
     normalize_path,
     parse_api_version,
     parse_authority,
@@ -91,6 +92,13 @@ _GATEWAYS = {
     "openai": _OPENAI,
 }
 
+_RESOURCE_HOSTS = {
+    None: "openai.azure.com",
+    "azure_openai": "openai.azure.com",
+    "foundry": "services.ai.azure.com",
+}
+"""Where a resource is that the endpoint only names, by provider."""
+
 _PROVIDER_HOSTS = (
     {f"openai.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
     | {f"cognitiveservices.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
@@ -168,6 +176,9 @@ def parse_endpoint(
     pasted = unwrap(text or "")
     if not pasted and (provider == "openai" or (provider is None and api_key_prefix_is_openai)):
         pasted = _OPENAI_BASE
+    if provider in _RESOURCE_HOSTS and is_resource_name(pasted):
+        # With a version of the API, its older style is meant.
+        pasted = f"https://{pasted}.{_RESOURCE_HOSTS[provider]}{'' if api_version else '/openai/v1'}"
     scheme, authority, path, query = split_url(pasted)
     host, port = parse_authority(authority)
     suffix, family = _family(host, provider)

@@ -24,6 +24,7 @@ _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
 _AUTHORITY = re.compile(
     rf"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>{_LABEL}(?:\.{_LABEL})*)\.?)(?::(?P<port>[0-9]{{1,5}}))?"
 )
+_RESOURCE_NAME = re.compile(r"(?=.{3,32}\Z)(?!sk-)[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+")
 _SMUGGLED = re.compile(r"[\x00-\x1f\x7f/\\%\ufffd]|^\.{1,2}$")
 _API_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}")
@@ -32,6 +33,15 @@ _API_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}")
 def unwrap(text: str) -> str:
     """Return `text` without the white space, quotes and brackets that were copied along with it."""
     return text.strip(_WRAPPING)
+
+
+def is_resource_name(pasted: str) -> bool:
+    """
+    Whether a text can only be the name of an Azure resource. It will be a part of a host, which is looked up in public.
+
+    A key must not be: keys have no hyphen, capitals, 36 characters as a UUID, or begin with `sk-`.
+    """
+    return _RESOURCE_NAME.fullmatch(pasted) is not None
 
 
 def split_url(pasted: str) -> tuple[str, str, str, str]:
@@ -62,7 +72,10 @@ def split_url(pasted: str) -> tuple[str, str, str, str]:
     authority, slash, path = before_query.partition("/")
     # A single word is not a URL. The most likely one is the key, in the wrong member.
     if pasted.startswith("sk-") or not (match or "@" in authority or re.search(r"[.\[]|^localhost", authority)):
-        raise ConnectionInvalid("The `endpoint` must be a URL; a key belongs in `api_key`.")
+        raise ConnectionInvalid(
+            "The `endpoint` must be a URL, such as https://RESOURCE.openai.azure.com/openai/v1; a key belongs in "
+            "`api_key`."
+        )
     return scheme, authority, slash + path, query
 
 

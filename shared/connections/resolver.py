@@ -18,7 +18,7 @@ from shared.connections.endpoint import Endpoint, parse_endpoint
 from shared.connections.entra_binding import check_bound
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.store import CredentialStore, StoredCredential
-from shared.contract.connection import ConnectionRecord, decode_connection
+from shared.contract.connection import ConnectionRecord, decode_connection, is_object
 from shared.errors import (
     ConnectionDisabled,
     ConnectionExpired,
@@ -117,8 +117,9 @@ class Connections:
         """
         if not secret.enabled:
             raise ConnectionDisabled(f"The secret of customer {customer}'s connection {name} is disabled.")
-        record = decode_connection(secret.value.reveal(), secret.tags)
-        return self._connect(record, customer, name, "key_vault", secret.version)
+        value = secret.value.reveal()
+        record = decode_connection(value, secret.tags)
+        return self._connect(record, customer, name, "key_vault", secret.version, is_tagged=not is_object(value))
 
     async def _load(self, customer: str, name: str) -> Entry[_Resolved]:
         secret: StoredCredential | None = None
@@ -154,6 +155,8 @@ class Connections:
         name: str,
         source: Literal["key_vault", "static"],
         version: str,
+        *,
+        is_tagged: bool = False,
     ) -> Connection:
         key = (record.api_key or "").strip()
         endpoint = parse_endpoint(
@@ -164,6 +167,9 @@ class Connections:
         )
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
         check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
+        if not is_tagged:  # a tag of such a name may be the vault owner's own, as `project` often is
+            _check_openai_members(record, endpoint)
+        is_openai = endpoint.provider == "openai"
         return Connection(
             customer=customer,
             name=name,
@@ -171,8 +177,8 @@ class Connections:
             version=version,
             endpoint=endpoint,
             access=_access(record, endpoint, key, self._settings),
-            organization=record.organization,
-            project=record.project,
+            organization=record.organization if is_openai else None,
+            project=record.project if is_openai else None,
             default_model=record.default_model,
             deployment_scope=record.deployment_scope,
             max_concurrency=record.max_concurrency,
@@ -183,6 +189,19 @@ class Connections:
 
 def _copy(exc: ConnectionFault) -> ConnectionFault:
     return type(exc)(str(exc))  # an exception in a cache would keep and collect tracebacks
+
+
+def _check_openai_members(record: ConnectionRecord, endpoint: Endpoint) -> None:
+    """Raise ConnectionInvalid if a member is OpenAI's alone, and the endpoint is not."""
+    if endpoint.provider == "openai":
+        return
+    if record.organization:
+        raise ConnectionInvalid("The connection's `organization` is OpenAI's, but its `endpoint` is not: leave it out.")
+    if record.project:
+        raise ConnectionInvalid(
+            "The connection's `project` is OpenAI's, but its `endpoint` is not: leave it out. A Foundry project is a "
+            "part of the endpoint, as in https://RESOURCE.services.ai.azure.com/api/projects/PROJECT."
+        )
 
 
 def _access(record: ConnectionRecord, endpoint: Endpoint, key: str, settings: Settings) -> Access:

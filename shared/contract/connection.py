@@ -38,7 +38,7 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """An endpoint, how to authenticate to it, and options."""
 
     endpoint: str | None = None
-    """The address of the resource or API, in any of the forms that portals show."""
+    """The address of the resource or API, in any of the forms that portals show, or a resource's name."""
     api_key: ApiKey | None = None
     """The key. No response ever contains it."""
     provider: Provider | None = None
@@ -52,9 +52,9 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_version: str | None = None
     """The API version, for endpoints that take one."""
     organization: HeaderText | None = None
-    """The OpenAI organization, sent as a header."""
+    """The OpenAI organization, sent as a header. Only for an endpoint of OpenAI's."""
     project: HeaderText | None = None
-    """The OpenAI project, sent as a header."""
+    """The OpenAI project, sent as a header. Only for an endpoint of OpenAI's."""
     default_model: str | None = None
     """The model of jobs that name none."""
     deployment_scope: DeploymentScope | None = None
@@ -93,7 +93,7 @@ def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> Conn
     if text.startswith("{\\"):  # JSON in a JSON string, whose quotes are gone
         with contextlib.suppress(msgspec.DecodeError):
             text = msgspec.json.decode(f'"{text}"', type=str)
-    if text.startswith("{") and not is_placeholder(text):
+    if is_object(text):
         return _record(text.encode())
     own = read_tags(tags or {})
     if own.get(_ENCODING) in {"base64", "hex"}:
@@ -106,6 +106,12 @@ def decode_connection(value: str, tags: Mapping[str, str] | None = None) -> Conn
         if name in settings:
             settings[name] = _number(name, str(settings[name]), kind)
     return _record(msgspec.json.encode({**settings, "api_key": text} if text else settings))
+
+
+def is_object(value: str) -> bool:
+    """Whether a secret's value is the whole record, not a bare key whose settings are tags."""
+    text = unquote(value)
+    return text.startswith("{") and not is_placeholder(text)
 
 
 def read_tags(tags: Mapping[str, str]) -> dict[str, str]:

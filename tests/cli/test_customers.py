@@ -136,7 +136,7 @@ async def test_what_can_not_be_bound_is_named(cli: CliRunner, customer: Customer
 
 async def test_existing_connection_needs_replace(cli: CliRunner, customer: Customer):
     """`add` doesn't overwrite a connection; `--replace` replaces all of it."""
-    cli.harness.connect(customer, organization="org-1")
+    cli.harness.connect(customer, deployment_scope="global")
     line = f"customers add {customer.name} {endpoint_options(cli.harness)} --no-test"
 
     await cli.expect(line, 1, err="--replace", stdin="one")
@@ -148,7 +148,7 @@ async def test_existing_connection_needs_replace(cli: CliRunner, customer: Custo
 async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
     """All connections have their dates, one customer's also their settings and errors. A misplaced key is hidden."""
     harness = cli.harness
-    harness.connect(customer, "mixed-up", organization=customer.account.key, default_model=customer.account.key)
+    harness.connect(customer, "mixed-up", default_model=customer.account.key)
     harness.put_secret(f"ai--{customer.name}--broken", "{")
     harness.put_secret(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
     harness.put_secret(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
@@ -188,7 +188,7 @@ async def test_outcome_is_that_of_the_route(cli: CliRunner, customer: Customer, 
 
 async def test_rotation_tests_the_new_key_first(cli: CliRunner, customer: Customer):
     """A key that the endpoint rejects leaves the old one; one that it accepts becomes the current version."""
-    cli.harness.connect(customer, organization="org-1")
+    cli.harness.connect(customer, deployment_scope="global")
     before = stored(customer)
     new = cli.harness.endpoint.account().key
 

@@ -109,7 +109,7 @@ async def test_other_methods_are_sent_and_not_billed(harness: Harness):
 
 async def test_query_and_headers_are_sent(harness: Harness):
     """A query has strings, numbers, booleans and lists of them; headers are sent beside the connection's own."""
-    customer = harness.customer(organization="org-1")
+    customer = harness.customer(provider="openai", organization="org-1")
     query = {"q": "a b&c=d+é/?#%", "limit": 20, "half": 0.5, "all": True, "include[]": ["x", "y"], "none": []}
 
     await run(customer, path="/a%20b/c:d", query=query, headers={"OpenAI-Beta": "assistants=v2", "Accept": "text/csv"})

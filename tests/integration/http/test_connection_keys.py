@@ -25,7 +25,7 @@ QUOTED = {"error": {"code": "x", "message": f"You sent {KEY}."}}
 @pytest.mark.parametrize(
     ("key", "members"),
     [
-        (KEY, {"endpoint": f"https://r.openai.azure.com#{KEY}", "default_model": KEY, "organization": f"org-{KEY}"}),
+        (KEY, {"endpoint": f"https://api.openai.com/v1#{KEY}", "default_model": KEY, "organization": f"org-{KEY}"}),
         (KEY, {"endpoint": f"https://{KEY}.openai.azure.com/openai/v1"}),
         *(
             (key, {"endpoint": f"https://r.openai.azure.com/openai/deployments/{quote(key, safe='')}"})

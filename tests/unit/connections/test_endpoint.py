@@ -149,6 +149,36 @@ def test_key_or_provider_of_openai_needs_no_endpoint(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "provider", "version", "url"),
+    [
+        ("contoso-ai", None, None, "https://contoso-ai.openai.azure.com/openai/v1"),
+        (' "contoso-ai-2", ', "azure_openai", None, "https://contoso-ai-2.openai.azure.com/openai/v1"),
+        ("contoso-ai", "foundry", None, "https://contoso-ai.services.ai.azure.com/openai/v1"),
+        ("contoso-ai", None, GA, f"https://contoso-ai.openai.azure.com?api-version={GA}"),
+    ],
+)
+def test_a_resource_name_is_completed(text, provider, version, url):
+    """The name of an Azure resource is its endpoint; with a version of the API, in the style that has versions."""
+    assert parse_endpoint(url, provider=provider) == parse_endpoint(text, provider=provider, api_version=version)
+
+
+@pytest.mark.parametrize(
+    ("text", "provider"),
+    [
+        ("contoso-ai", "openai"),
+        *((text, None) for text in ("contosoai", "Contoso-AI", "contoso_ai", "4711-0815", "contoso--ai", "contoso-")),
+        *((text, None) for text in ("sk-proj-abc", "0f0e0d0c-0b0a-0908-0706-050403020100", "a-" + "b" * 31, "a" * 32)),
+    ],
+)
+def test_what_may_be_a_key_is_no_resource_name(text, provider):
+    """A host is looked up in public, so no word that could be a key becomes one, and OpenAI has no resources."""
+    with pytest.raises(ConnectionInvalid, match="must be a URL, such as") as refused:
+        parse_endpoint(text, provider=provider)
+
+    assert text not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("operation", "model", "expected"),
     [
         ("completions", "m", "deployments/m/completions"),

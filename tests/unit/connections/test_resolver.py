@@ -43,8 +43,6 @@ async def test_a_connection_has_the_members_of_its_secret(connections: Connectio
     members = {
         "endpoint": "https://contoso.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
         "api_key": KEY,
-        "organization": "org-1",
-        "project": "proj-1",
         "default_model": "gpt-4o",
         "max_concurrency": 3,
         "monthly_budget": 12.5,
@@ -66,10 +64,42 @@ async def test_a_connection_has_the_members_of_its_secret(connections: Connectio
     }
     assert expected == {name: getattr(connection, name) for name in expected}
     assert ("gpt", "2024-10-21") == (connection.endpoint.deployment, connection.endpoint.api_version)
-    assert {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1"} == connection.headers()
+    assert {} == connection.headers()
     assert label == connection.label()
     assert KEY not in f"{connection!r} {connection} {vars(connections)!r} {store.secrets!r}"
     assert "***" in repr(connection)
+
+
+OPENAI_MEMBERS = {"organization": "org-1", "project": "proj-1"}
+
+
+async def test_openai_members_are_headers(connections: Connections, store: MemoryCredentials) -> None:
+    """OpenAI gets its organization and its project, from JSON and from tags."""
+    store.put("contoso", "json", json.dumps({"api_key": "sk-1", **OPENAI_MEMBERS}))
+    store.put("contoso", "tags", "sk-1", tags=OPENAI_MEMBERS)
+
+    for name in ("json", "tags"):
+        connection = await connections.resolve("contoso", name)
+        assert {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1"} == connection.headers()
+
+
+@pytest.mark.parametrize("endpoint", [ENDPOINT, "contoso-ai", "https://r.services.ai.azure.com/models"])
+@pytest.mark.parametrize(
+    ("member", "advice"), [("organization", "leave it out."), ("project", "/api/projects/PROJECT.")]
+)
+async def test_openai_members_are_refused_elsewhere(
+    connections: Connections, store: MemoryCredentials, endpoint: str, member: str, advice: str
+) -> None:
+    """Azure would ignore them, so whoever set them expects something else. A tag may be the vault owner's own."""
+    record = {"endpoint": endpoint, "api_key": KEY, member: "alpha"}
+    store.put("contoso", "json", json.dumps(record))
+    store.put("contoso", "tags", KEY, tags={"endpoint": endpoint, member: "alpha"})
+
+    with pytest.raises(ConnectionInvalid, match=f"`{member}` is OpenAI's, but its `endpoint` is not") as refused:
+        await connections.resolve("contoso", "json")
+
+    assert str(refused.value).endswith(advice)
+    assert {} == (await connections.resolve("contoso", "tags")).headers()
 
 
 TAGS = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2", "owner": "team blue"}
