@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Step
-from shared.actions.raw_response import extension, read_response
+from shared.actions.raw_response import extension, read_response, usual_type
 from shared.actions.sse import read_error_events
 from shared.billing.usage import Call, as_fetched, call_of_values
 from shared.connections.endpoint import Endpoint
 from shared.contract.decoding import condensed, json_object
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.raw import RawRequest, decode_raw
+from shared.contract.refusals import printable
 from shared.errors import InvalidJob, JobError, ProviderUnavailable, UpstreamFacts
 from shared.upstream.messages import LARGE_BYTES, FilePart, Operation, Response, UpstreamRequest
 
@@ -223,7 +224,8 @@ def read_answer(response: Response, response_type: str | None) -> RawAnswer:
     error = answered_error([*read.json_values, *named_errors], response)
     if read.malformed:
         error = ProviderUnavailable(
-            f"The endpoint answered {response.status} with a body that should be JSON and is not.",
+            f"The endpoint answered {response.status} with {printable(read.media_type)}, and its body is not JSON. To "
+            f"get it as it is, set `input.response_type` to {usual_type(read.media_type)}.",
             UpstreamFacts(status=response.status, request_id=response.request_id),
         )
     call = call_of_values(read.json_values, response.request_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from mimetypes import MimeTypes
-from typing import Any
+from typing import Any, Literal
 
 from shared.actions.completion import content_text
 from shared.actions.sse import are_readable, json_values, looks_like_events, looks_like_json, read_events
@@ -53,7 +53,7 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     # Whatever the label says: what the call consumed is read from it.
     is_labelled = response_type == "json" or is_json(media_type)
     values = events or (json_values(response.body) if is_labelled or looks_like_json(response.body) else [])
-    match response_type or _default_type(media_type):
+    match response_type or ("json" if is_json(media_type) else usual_type(media_type)):
         case "json" if values and not events:
             return RawOutput(media_type, {"json": values[0]}, values)
         case "binary":
@@ -74,10 +74,10 @@ def extension(media_type: str) -> str:
     return (guessed or "bin").removeprefix(".")
 
 
-def _default_type(media_type: str) -> str:
-    if is_json(media_type):
-        return "json"
-    return "text" if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXTS else "binary"
+def usual_type(media_type: str) -> Literal["text", "binary"]:
+    """Return how a body of a media type is read that is not read as JSON."""
+    is_text = media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXTS
+    return "text" if is_text or is_json(media_type) else "binary"
 
 
 def _text(body: bytes, content_type: str) -> str:

@@ -208,6 +208,7 @@ class ActionContext:
 
     async def _wait(self, error: UpstreamError, retries: RetryState, *, progress: bool = False) -> None:
         """Wait before the next try. Raises `error` if there is none, UpstreamRetryLater if it has to be requeued."""
+        error = self.attempt.time.explain(error)
         retry = retries.decide(error, progress=progress)
         if retry is None:
             raise error

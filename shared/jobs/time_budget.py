@@ -8,11 +8,13 @@ from datetime import datetime
 
 from shared.clock import now
 from shared.contract.job import Job
-from shared.errors import UpstreamFacts, UpstreamRetryLater, UpstreamTimeout
+from shared.errors import UpstreamError, UpstreamFacts, UpstreamRetryLater, UpstreamTimeout
 from shared.jobs.message import deadline_of
 
 ATTEMPT_S = 540.0
 """Seconds that one attempt may spend upstream: well within host.json's `functionTimeout`."""
+_CLOCK_RESOLUTION_S = 0.05
+"""Timers may be early by a little."""
 _RESUME_S = 1.0
 _SAVE_FOR_S = 600.0
 """Seconds beyond its deadline for which a job's outcome is tried to be saved: it may have been paid for."""
@@ -26,9 +28,11 @@ class TimeBudget:
     submitted_at: datetime
     ends_at: float = field(init=False)
     """When the attempt has to end, on `time.monotonic()`'s clock."""
+    _ends_at_deadline: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ends_at = time.monotonic() + min(ATTEMPT_S, self.seconds_left())
+        left_s = self.seconds_left()
+        self.ends_at, self._ends_at_deadline = time.monotonic() + min(ATTEMPT_S, left_s), left_s <= ATTEMPT_S
 
     def seconds_left(self) -> float:
         """Return the seconds until the job's deadline; below zero once it has passed."""
@@ -46,6 +50,14 @@ class TimeBudget:
         """Return the seconds that a try which starts now may take."""
         return min(self.job.options.timeout_s, self.ends_at - time.monotonic())
 
+    def explain(self, error: UpstreamError) -> UpstreamError:
+        """Return the error of a try that has just failed. If the deadline ended the try, its message says so."""
+        at_end = self._ends_at_deadline and time.monotonic() > self.ends_at - _CLOCK_RESOLUTION_S
+        if not at_end or not isinstance(error, UpstreamTimeout):
+            return error
+        message = f"The job's deadline of {self.job.options.deadline_s:g} s passed during a call. {error}"
+        return UpstreamTimeout(message, error.facts)
+
     def allows_try(self, wait_s: float = 0) -> bool:
         """
         Return whether another try may start after `wait_s` seconds.
@@ -60,5 +72,7 @@ class TimeBudget:
     def check(self, retries: int) -> None:
         """Raise UpstreamRetryLater, with the retries used up, if no call may start any more."""
         if not self.allows_try():
-            reason = UpstreamTimeout("The attempt's time was up.", UpstreamFacts(transient=True))
-            raise UpstreamRetryLater(reason, _RESUME_S, retries)
+            deadline_s = self.job.options.deadline_s
+            at_deadline = f"The job's deadline of {deadline_s:g} s passed before its next call could start."
+            message = at_deadline if self._ends_at_deadline else "The attempt's time was up."
+            raise UpstreamRetryLater(UpstreamTimeout(message, UpstreamFacts(transient=True)), _RESUME_S, retries)

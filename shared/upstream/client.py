@@ -169,11 +169,7 @@ class UpstreamClient:
         customer: str,
         timeout_s: float,
     ) -> tuple[int, dict[str, str], bytes, Reservation | None]:
-        files = [
-            (name, (part.filename, part.content, part.content_type))
-            for name, parts in request.files.items()
-            for part in parts
-        ]
+        files = [(name, part) for name, parts in request.files.items() for part in parts]
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
         outgoing = client.build_request(
             request.method,

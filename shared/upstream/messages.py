@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shared.errors import UpstreamError
 from shared.secret import Secret
@@ -45,9 +45,8 @@ class TokenSource(Protocol):
         """Return a bearer token for `scope`. Raises ConnectionInvalid, ProviderUnavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """A file of a form."""
+class FilePart(NamedTuple):
+    """A file of a form, as httpx takes it."""
 
     filename: str
     content: bytes

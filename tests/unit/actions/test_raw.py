@@ -151,6 +151,31 @@ async def test_invalid_json_fails_the_job_and_is_billed():
     assert ('{"a": ', [None]) == (outcome.output["text"], [call.usage for call in outcome.calls])
 
 
+@pytest.mark.parametrize(
+    ("content_type", "came", "hint"),
+    [
+        ("text/html; charset=utf-8", "text/html", "text"),
+        ("application/json", "application/json", "text"),
+        ("application/problem+json", "application/problem+json", "text"),
+        ("image/png", "image/png", "binary"),
+        ("", "application/octet-stream", "binary"),
+        ("a\x1bb/c", "a\ufffdb/c", "binary"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_named_by_its_content_type(content_type: str, came: str, hint: str):
+    """The error says what came and how to get it, and quotes nothing of the body."""
+    ctx = MemoryContext(in_turn(response(b"<html>MARK</html>", content_type=content_type)))
+
+    outcome = await run_action(raw, {"path": "things", "response_type": "json"}, ctx)
+
+    assert outcome.error is not None
+    assert str(outcome.error) == (
+        f"The endpoint answered 200 with {came}, and its body is not JSON. To get it as it is, set "
+        f"`input.response_type` to {hint}."
+    )
+    assert "<html>MARK</html>" == outcome.output["text"]
+
+
 async def test_binary_response_is_billed_once():
     """With `response_type: binary` the call is a step, so that a later attempt doesn't repeat it."""
     ctx = MemoryContext(in_turn(response({"usage": {"prompt_tokens": 5}}, content_type="application/json")))

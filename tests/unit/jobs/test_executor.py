@@ -34,7 +34,19 @@ async def test_the_deadline_ends_a_call(worker: Worker):
     result = await worker.run(customer, options={"deadline_s": 0.5})
 
     assert "timeout" == result["error"]["code"]
+    assert result["error"]["message"].startswith("The job's deadline of 0.5 s passed during a call. 127.0.0.1 did not")
     assert time.monotonic() - start < 20
+
+
+async def test_the_endpoints_timeout_is_not_the_deadlines(worker: Worker):
+    """A call that takes longer than `timeout_s` has failed for that, however near the deadline is."""
+    customer = worker.customer()
+    customer.account.will_answer(completion(after_s=30))
+
+    result = await worker.run(customer, options={"timeout_s": 0.2, "deadline_s": 60, "max_retries": 0})
+
+    assert "timeout" == result["error"]["code"]
+    assert "127.0.0.1 did not answer within 0.2 s." == result["error"]["message"]
 
 
 async def test_the_deadline_counts_from_the_first_submission(worker: Worker):

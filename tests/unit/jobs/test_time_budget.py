@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared.contract.job import Job, Options
-from shared.errors import UpstreamRetryLater, UpstreamTimeout
+from shared.errors import RateLimited, UpstreamFacts, UpstreamRetryLater, UpstreamTimeout
 from shared.jobs import time_budget
 from shared.jobs.time_budget import ATTEMPT_S, TimeBudget
 from tests.support.manual_clock import ManualClock
@@ -59,6 +59,42 @@ def test_a_try_ends_with_the_attempt_or_the_deadline(
     clock.advance(passed_s)
 
     assert expected_s == time.timeout_s()
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "passed_s", "says_so"),
+    [(100, 100, True), (100, 99.96, True), (100, 99, False), (500, 500, True), (86_400, 540, False)],
+)
+def test_a_try_that_the_deadline_cuts_says_so(clock: ManualClock, deadline_s: float, passed_s: float, says_so: bool):
+    """A timeout at the deadline says so, with the same facts; one before it, or at an attempt's end, does not."""
+    time = budget(deadline_s)
+    clock.advance(passed_s)
+    timeout = UpstreamTimeout("The host did not answer.", UpstreamFacts(transient=True, unanswered=True))
+    refusal = RateLimited("Too many.")
+
+    explained = time.explain(timeout)
+
+    words = f"The job's deadline of {deadline_s} s passed during a call. " if says_so else ""
+    assert (f"{words}The host did not answer.", timeout.facts) == (str(explained), explained.facts)
+    assert refusal is time.explain(refusal)
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "passed_s", "message"),
+    [
+        (100, 100, "The job's deadline of 100 s passed before its next call could start."),
+        (86_400, 500, "The attempt's time was up."),
+    ],
+)
+def test_a_call_that_can_not_start_says_why(clock: ManualClock, deadline_s: float, passed_s: float, message: str):
+    """It was the job's deadline, or the end of an attempt that another one follows."""
+    time = budget(deadline_s)
+    clock.advance(passed_s)
+
+    with pytest.raises(UpstreamRetryLater) as raised:
+        time.check(2)
+
+    assert (message, 2) == (str(raised.value.reason), raised.value.retries)
 
 
 @pytest.mark.parametrize(
