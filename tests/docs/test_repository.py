@@ -17,7 +17,8 @@ from packaging.utils import canonicalize_name
 from tests.support.doc_samples import ROOT, section
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-COMPILED = ["requirements.txt", "aijobs/requirements.txt", "local/requirements.txt"]
+TOGETHER = ["requirements.txt", "aijobs/requirements.txt", "local/requirements.txt"]
+COMPILED = [*TOGETHER, "tests/openapi/generators/requirements.txt"]
 PINNED = [*COMPILED, "local/requirements-worker.txt", "local/requirements-node.txt"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -132,7 +133,7 @@ def test_direct_requirements_have_reasons():
 @pytest.mark.parametrize("python", PYTHONS)
 def test_files_that_are_installed_together_pin_the_same_versions(python: str):
     """A package in more than one file has one version, or pip would refuse to install them together."""
-    app, command_line, tools = (versions(file, python) for file in COMPILED)
+    app, command_line, tools = (versions(file, python) for file in TOGETHER)
 
     for first, other in [(app, command_line), (app, tools), (command_line, tools)]:
         assert {} == {
@@ -191,6 +192,7 @@ def test_dependabot_watches_what_is_pinned():
     assert {
         *(("uv", f"/{Path(file).parent}".replace("/.", "/")) for file in COMPILED),
         ("npm", "/local"),
+        ("npm", "/tests/openapi/generators"),
         ("github-actions", "/"),
         ("docker", "/container"),
     } == watched

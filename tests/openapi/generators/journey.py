@@ -1,0 +1,105 @@
+"""The whole way with the generated Python client: onboard, submit, wait, read the result and the usage, cancel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from customer_ai_jobs_client import AuthenticatedClient
+from customer_ai_jobs_client.api.app import health
+from customer_ai_jobs_client.api.connections import list_connections, put_connection, test_connection
+from customer_ai_jobs_client.api.customers import list_customers
+from customer_ai_jobs_client.api.jobs import cancel_job, list_jobs, read_job, read_result, submit_job
+from customer_ai_jobs_client.api.usage import read_usage
+from customer_ai_jobs_client.models import (
+    ChatInput,
+    ChatInputParameters,
+    ChatJob,
+    ConnectionRecord,
+    ConnectionRecordProviderType0,
+    ConnectionTestRequest,
+    JobDocument,
+    JobDocumentStatus,
+    Message,
+    Options,
+    ProblemDocument,
+    Result,
+)
+
+ENDED = {
+    JobDocumentStatus.SUCCEEDED,
+    JobDocumentStatus.PARTIAL,
+    JobDocumentStatus.FAILED,
+    JobDocumentStatus.CANCELLED,
+}
+
+
+def run(url: str, customer: str, endpoint: str, key: str) -> dict[str, Any]:
+    """What the journey saw."""
+    function_key = {"token": "any", "auth_header_name": "x-functions-key", "prefix": ""}
+    with AuthenticatedClient(url, timeout=httpx.Timeout(60), **function_key) as client:
+        return travel(client, customer, endpoint, key)
+
+
+def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) -> dict[str, Any]:
+    """Each step of the journey, and what it returned."""
+    seen: dict[str, Any] = {"health": health.sync(client=client).status}
+
+    record = ConnectionRecord(
+        endpoint=endpoint,
+        provider=ConnectionRecordProviderType0.AZURE_OPENAI,
+        api_key=key,
+        default_model="gpt-4o",
+    )
+    stored = put_connection.sync(customer, "default", client=client, body=record)
+    tested = test_connection.sync(customer, "default", client=client, body=ConnectionTestRequest())
+    listed = list_connections.sync(customer, client=client)
+    seen["connection"] = [stored.settings.default_model, tested.ok, [each.name for each in listed.connections]]
+
+    messages = [Message(role="system", content="Be brief."), Message(role="user", content="Hello?")]
+    chat = ChatInput(messages=messages, parameters=ChatInputParameters.from_dict({"temperature": 0.3}))
+    job = ChatJob(customer=customer, action="chat", job_id="generated-1", input_=chat)
+    accepted = submit_job.sync(client=client, body=job)
+    assert isinstance(accepted, JobDocument)
+    while (status := read_job.sync(customer, "generated-1", client=client)).status not in ENDED:
+        time.sleep(0.2)
+    result = read_result.sync(customer, "generated-1", client=client)
+    assert isinstance(result, Result)
+    seen["result"] = [status.status.value, result.status.value, result.output["text"], result.usage.calls]
+    seen["tokens"] = [result.usage.input_tokens, result.usage.output_tokens]
+
+    waited = submit_job.sync(
+        client=client,
+        body=ChatJob(customer=customer, action="chat", job_id="generated-2", input_=ChatInput(prompt="Hello?")),
+        prefer="wait=30",
+    )
+    assert isinstance(waited, Result)
+    seen["waited"] = waited.output["text"]
+
+    later = ChatJob(
+        customer=customer,
+        action="chat",
+        job_id="generated-3",
+        input_=ChatInput(prompt="Hello?"),
+        options=Options(run_at=datetime.now(UTC) + timedelta(hours=1)),
+    )
+    submit_job.sync(client=client, body=later)
+    seen["cancelled"] = cancel_job.sync(customer, "generated-3", client=client).status.value
+
+    statement = read_usage.sync(customer, client=client, by="model")
+    seen["usage"] = [statement.totals.answered.calls, [line.model for line in statement.lines]]
+    seen["jobs"] = [each.job_id for each in list_jobs.sync(customer, client=client, limit=2).jobs]
+    page = list_customers.sync(client=client, limit=1)
+    seen["customers"] = len(page.customers)
+    missing = read_job.sync(customer, "no-such-job", client=client)
+    assert isinstance(missing, ProblemDocument)
+    seen["problem"] = missing.code
+    return seen
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(run(*sys.argv[1:])))

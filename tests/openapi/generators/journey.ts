@@ -1,0 +1,85 @@
+// The whole way with the generated TypeScript client: onboard, submit, wait, read the result and the usage, cancel.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./customer-ai-jobs.js";
+
+declare const process: { argv: string[] };
+const [baseUrl, customer, endpoint, key] = process.argv.slice(2) as [string, string, string, string];
+const client = createClient<paths>({ baseUrl, headers: { "x-functions-key": "any" } });
+
+function body<T>(answer: { data?: T; error?: components["schemas"]["ProblemDocument"] }): T {
+  if (answer.data === undefined) throw new Error(answer.error?.detail);
+  return answer.data;
+}
+
+const job = (job_id: string) => ({ params: { path: { customer, job_id } } });
+const connection = { path: { customer, name: "default" } };
+const seen: Record<string, unknown> = { health: body(await client.GET("/health")).status };
+
+const stored = body(
+  await client.PUT("/customers/{customer}/connections/{name}", {
+    params: connection,
+    body: { endpoint, provider: "azure_openai", api_key: key, default_model: "gpt-4o" },
+  }),
+);
+const tested = body(
+  await client.POST("/customers/{customer}/connections/{name}/test", { params: connection, body: {} }),
+);
+const { connections } = body(
+  await client.GET("/customers/{customer}/connections", { params: { path: { customer } } }),
+);
+seen.connection = [stored.settings?.default_model, tested.ok, connections.map((each) => each.name)];
+
+const messages = [
+  { role: "system", content: "Be brief." },
+  { role: "user", content: "Hello?" },
+];
+body(
+  await client.POST("/jobs", {
+    body: {
+      customer,
+      action: "chat",
+      job_id: "generated-1",
+      input: { messages, parameters: { temperature: 0.3 } },
+    },
+  }),
+);
+const ended = ["succeeded", "partial", "failed", "cancelled"];
+let status = body(await client.GET("/jobs/{customer}/{job_id}", job("generated-1"))).status;
+while (!ended.includes(status)) {
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  status = body(await client.GET("/jobs/{customer}/{job_id}", job("generated-1"))).status;
+}
+const result = body(await client.GET("/jobs/{customer}/{job_id}/result", job("generated-1")));
+seen.result = [status, result.status, result.output?.text, result.usage.calls];
+seen.tokens = [result.usage.input_tokens, result.usage.output_tokens];
+
+const waited = body(
+  await client.POST("/jobs", {
+    params: { header: { Prefer: "wait=30" } },
+    body: { customer, action: "chat", job_id: "generated-2", input: { prompt: "Hello?" } },
+  }),
+);
+if (!("usage" in waited)) throw new Error("no result yet");
+seen.waited = waited.output?.text;
+
+const run_at = new Date(Date.now() + 3_600_000).toISOString();
+body(
+  await client.POST("/jobs", {
+    body: { customer, action: "chat", job_id: "generated-3", input: { prompt: "Hello?" }, options: { run_at } },
+  }),
+);
+seen.cancelled = body(await client.DELETE("/jobs/{customer}/{job_id}", job("generated-3"))).status;
+
+const statement = body(
+  await client.GET("/customers/{customer}/usage", { params: { path: { customer }, query: { by: "model" } } }),
+);
+if (typeof statement === "string") throw new Error("CSV was not requested");
+seen.usage = [statement.totals.answered.calls, statement.lines.map((line) => line.model)];
+const page = body(
+  await client.GET("/customers/{customer}/jobs", { params: { path: { customer }, query: { limit: 2 } } }),
+);
+seen.jobs = page.jobs.map((each) => each.job_id);
+seen.customers = body(await client.GET("/customers", { params: { query: { limit: 1 } } })).customers.length;
+const { error } = await client.GET("/jobs/{customer}/{job_id}", job("no-such-job"));
+seen.problem = error?.code;
+console.log(JSON.stringify(seen));
