@@ -54,7 +54,7 @@ def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
         if low is not None and high is not None:
             yield f", {low} to {high}{unit}"
         elif low is not None:
-            yield f", at least {low}{unit}"
+            yield f", at least {low}{unit.removesuffix('s') if low == 1 else unit}"
         elif "exclusiveMinimum" in schema and not unit:
             yield f", above {schema['exclusiveMinimum']}" + ("" if high is None else f", at most {high}")
         elif high is not None:

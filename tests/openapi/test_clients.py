@@ -7,6 +7,8 @@ import json
 import pytest
 import pytest_asyncio
 
+from openapi.document import document
+from openapi.operations import OPERATIONS
 from tests.support import generators
 from tests.support.doc_samples import blocks
 from tests.support.generators import FOLDER, Client
@@ -72,8 +74,19 @@ def test_types_of_the_typescript_client_are_open_where_the_api_is(typescript_cli
     assert "(unknown" not in components
 
 
+def test_the_journeys_use_every_route():
+    """A route that is added is a step of both."""
+    python, typescript = ((FOLDER / f"journey{suffix}").read_text() for suffix in (".py", ".ts"))
+
+    assert [] == [name for name in OPERATIONS if f"{name}.sync" not in python]
+    assert [] == [path for path in document()["paths"] if f'"{path}"' not in typescript]
+
+
 async def test_the_whole_journey(client: Client, live_server: LiveServer):
-    """A generated client onboards a customer, submits, waits, reads the result and the usage, and cancels."""
+    """
+    A generated client onboards a customer, submits, waits, reads the result and the usage, and cancels. On its way it
+    sends a request to every route.
+    """
     customer = live_server.harness.customer(connection=None)
     endpoint = f"{customer.account.base}/openai/v1"
     output = await client.run("journey", f"{live_server.url}/api", customer.name, endpoint, customer.account.key)
@@ -88,7 +101,9 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "usage": [3, ["gpt-4o"]],  # one of them is the test of the connection
         "jobs": ["generated-3", "generated-2"],
         "customers": 1,
-        "problem": "not_found",
+        "problems": ["not_found", "unauthorized"],
+        "deleted": [304, 204],
+        "documents": ["3.1.0", "<!doctype html>"],
     } == json.loads(output)
     assert customer.account.key not in output
 

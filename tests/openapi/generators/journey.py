@@ -10,10 +10,23 @@ from typing import Any
 
 import httpx
 from customer_ai_jobs_client import AuthenticatedClient
-from customer_ai_jobs_client.api.app import health
-from customer_ai_jobs_client.api.connections import list_connections, put_connection, test_connection
+from customer_ai_jobs_client.api.app import docs, health, openapi
+from customer_ai_jobs_client.api.connections import (
+    delete_connection,
+    list_connections,
+    put_connection,
+    read_connection,
+    test_connection,
+)
 from customer_ai_jobs_client.api.customers import list_customers
-from customer_ai_jobs_client.api.jobs import cancel_job, list_jobs, read_job, read_result, submit_job
+from customer_ai_jobs_client.api.jobs import (
+    cancel_job,
+    list_jobs,
+    read_job,
+    read_result,
+    receive_webhook,
+    submit_job,
+)
 from customer_ai_jobs_client.api.usage import read_usage
 from customer_ai_jobs_client.models import (
     ChatInput,
@@ -97,7 +110,15 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     seen["customers"] = len(page.customers)
     missing = read_job.sync(customer, "no-such-job", client=client)
     assert isinstance(missing, ProblemDocument)
-    seen["problem"] = missing.code
+    unsigned = receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1")
+    assert isinstance(unsigned, ProblemDocument)
+    seen["problems"] = [missing.code, unsigned.code]
+
+    tag = read_connection.sync_detailed(customer, "default", client=client).headers["ETag"]
+    unchanged = read_connection.sync_detailed(customer, "default", client=client, if_none_match=tag)
+    deleted = delete_connection.sync_detailed(customer, "default", client=client, if_match=tag)
+    seen["deleted"] = [int(unchanged.status_code), int(deleted.status_code)]
+    seen["documents"] = [openapi.sync(client=client)["openapi"], docs.sync(client=client)[:15]]
     return seen
 
 

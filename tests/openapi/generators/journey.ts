@@ -80,6 +80,19 @@ const page = body(
 );
 seen.jobs = page.jobs.map((each) => each.job_id);
 seen.customers = body(await client.GET("/customers", { params: { query: { limit: 1 } } })).customers.length;
-const { error } = await client.GET("/jobs/{customer}/{job_id}", job("no-such-job"));
-seen.problem = error?.code;
+const missing = await client.GET("/jobs/{customer}/{job_id}", job("no-such-job"));
+const unsigned = await client.POST("/webhooks/{customer}", {
+  params: { path: { customer }, header: { "webhook-id": "msg_1" } },
+  body: { action: "chat" },
+});
+seen.problems = [missing.error?.code, unsigned.error?.code];
+
+const path = "/customers/{customer}/connections/{name}";
+const tag = (await client.GET(path, { params: connection })).response.headers.get("ETag") ?? "";
+const unchanged = await client.GET(path, { params: { ...connection, header: { "If-None-Match": tag } } });
+const deleted = await client.DELETE(path, { params: { ...connection, header: { "If-Match": tag } } });
+seen.deleted = [unchanged.response.status, deleted.response.status];
+const document = body(await client.GET("/openapi.json"));
+const html = body(await client.GET("/docs", { parseAs: "text" }));
+seen.documents = [document.openapi, html.slice(0, 15)];
 console.log(JSON.stringify(seen));
