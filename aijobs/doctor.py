@@ -23,9 +23,9 @@ from aijobs.settings import open_services, read_app_settings
 from aijobs.table import make_table
 from shared.clock import now
 from shared.connections.entra_binding import EntraBinding
-from shared.connections.key_vault import VaultForbids
 from shared.connections.resolver import Connections
 from shared.connections.store import SecretInfo
+from shared.connections.vault_errors import VaultForbids
 from shared.errors import JobError, RetryLater, SettingInvalid
 from shared.services import Services
 from shared.settings import Settings

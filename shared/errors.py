@@ -35,7 +35,7 @@ RetryLater                    the job is valid, but not now: it is requeued with
 LeaseLost                     another worker has taken over this job: publish nothing, that worker will
 
 An exception that only one module handles is defined where it is raised (RowExists in `storage.base`, VaultForbids in
-`connections.key_vault`, NoSigningSecret in `webhooks.signing`).
+`connections.vault_errors`, NoSigningSecret in `webhooks.signing`).
 
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """

@@ -18,8 +18,9 @@ from azure.keyvault.secrets import KeyVaultSecret, SecretProperties
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.connections.store import SecretInfo, StoredCredential
+from shared.connections.vault_errors import is_secret_disabled, mapped_errors, unavailable
 from shared.connections.vault_policy import VaultPolicy
-from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.errors import ConnectionDisabled
 from shared.secret import Secret
 
 READ_TIMEOUT_S = 10.0
@@ -31,12 +32,6 @@ LIST_TIMEOUT_S = 180.0
 MAX_TAGS = 15
 """Tags that a secret may have."""
 _RETRY_S = 0.5
-_FORBIDDEN = 403
-_DISABLED_MESSAGE = "Operation get is not allowed on a disabled secret"
-
-
-class VaultForbids(Exception):
-    """Key Vault does not allow the app's identity to do this. The operator has to grant the role."""
 
 
 class KeyVaultCredentials:
@@ -75,13 +70,18 @@ class KeyVaultCredentials:
 
     async def signing_secret(self, customer: str) -> StoredCredential | None:
         """See SigningStore."""
-        disabled = ConnectionDisabled(f"The signing secret of customer {customer} is disabled.")
-        secret = await self._read(f"webhook--{customer}", disabled)
+        secret = await self._read(_signing_name(customer), _signing_disabled(customer))
         return None if secret is None else _stored(secret)
 
     async def signing_customers(self) -> list[str]:
         """See SigningStore."""
-        return [customer async for prefix, customer, _ in self._list() if prefix == "webhook" and customer]
+        return [customer async for customer, _ in self.list_signing_secrets()]
+
+    async def list_signing_secrets(self) -> AsyncIterator[tuple[str, SecretInfo]]:
+        """Iterate over the customers with signing secrets. Raises VaultForbids, VaultUnavailable."""
+        async for prefix, customer, properties in self._list():
+            if prefix == "webhook" and customer:
+                yield customer, _info(properties, "")
 
     async def _read(self, name: str, disabled: ConnectionDisabled) -> KeyVaultSecret | None:
         try:
@@ -90,11 +90,11 @@ class KeyVaultCredentials:
         except ResourceNotFoundError:
             return None
         except HttpResponseError as exc:
-            if _is_secret_disabled(exc):
+            if is_secret_disabled(exc):
                 raise disabled from None
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
         except (AzureError, TimeoutError, ValueError) as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
 
     async def put(
         self, customer: str, connection: str, value: Secret, *, tags: Mapping[str, str] | None = None
@@ -105,26 +105,33 @@ class KeyVaultCredentials:
         Its tags are `tags`; those of a bare key are its settings. Raises ConnectionDisabled if the deleted secret was
         also disabled (it is recovered, and stays disabled), VaultForbids, VaultUnavailable.
         """
-        name = _name(customer, connection)
+        name, disabled = _name(customer, connection), _disabled(customer, connection)
+        return _info(await self._write(name, value, tags or {}, disabled), connection)
+
+    async def put_signing_secret(self, customer: str, value: Secret, *, tags: Mapping[str, str]) -> SecretInfo:
+        """As `put`, for the customer's signing secret."""
+        return _info(await self._write(_signing_name(customer), value, tags, _signing_disabled(customer)), "")
+
+    async def _write(
+        self, name: str, value: Secret, tags: Mapping[str, str], disabled: ConnectionDisabled
+    ) -> SecretProperties:
         options: dict[str, Any] = {"tags": dict(tags)} if tags else {}
         if value.reveal().startswith("{"):
             options["content_type"] = "application/json"
-        async with _mapped_errors("write a secret", CHANGE_TIMEOUT_S):
+        async with mapped_errors("write a secret", CHANGE_TIMEOUT_S):
             while True:
                 try:
-                    written = await self._client.set_secret(name, value.reveal(), **options)
+                    return (await self._client.set_secret(name, value.reveal(), **options)).properties
                 except ResourceExistsError as exc:
                     # The name belongs to a deleted secret, or to one that is being deleted or recovered, which takes
                     # longer than the SDK waits (Azure/azure-sdk-for-net, issue 31581).
                     if "ObjectIsDeletedButRecoverable" in str(exc) and not await self._recover(name):
-                        raise _disabled(customer, connection) from None
+                        raise disabled from None
                     await asyncio.sleep(_RETRY_S)
-                else:
-                    return _info(written.properties, connection)
 
     async def set_tags(self, customer: str, connection: str, version: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of one version, whichever is the newest by then. Raises VaultForbids, VaultUnavailable."""
-        async with _mapped_errors("change a secret", CHANGE_TIMEOUT_S):
+        async with mapped_errors("change a secret", CHANGE_TIMEOUT_S):
             await self._client.update_secret_properties(_name(customer, connection), version, tags=dict(tags))
 
     async def _recover(self, name: str) -> bool:
@@ -139,9 +146,16 @@ class KeyVaultCredentials:
 
         The vault keeps it recoverable for its retention period. Raises VaultForbids, VaultUnavailable.
         """
+        return await self._delete(_name(customer, connection))
+
+    async def delete_signing_secret(self, customer: str) -> bool:
+        """As `delete`, for the customer's signing secret."""
+        return await self._delete(_signing_name(customer))
+
+    async def _delete(self, name: str) -> bool:
         try:
-            async with _mapped_errors("delete a secret", CHANGE_TIMEOUT_S):
-                await self._client.delete_secret(_name(customer, connection))
+            async with mapped_errors("delete a secret", CHANGE_TIMEOUT_S):
+                await self._client.delete_secret(name)
         except ResourceNotFoundError:
             return False
         return True
@@ -164,7 +178,7 @@ class KeyVaultCredentials:
                 yield customer, _info(properties, connection)
 
     async def _list(self) -> AsyncIterator[tuple[str, str, SecretProperties]]:
-        async with _mapped_errors("list secrets", LIST_TIMEOUT_S):
+        async with mapped_errors("list secrets", LIST_TIMEOUT_S):
             async for each in self._client.list_properties_of_secrets():
                 prefix, _, rest = (each.name or "").lower().partition("--")  # as Key Vault compares names
                 yield prefix, rest, each
@@ -174,51 +188,12 @@ def _name(customer: str, connection: str) -> str:
     return f"ai--{customer}--{connection}"  # 106 of Key Vault's 127 characters at most
 
 
-@contextlib.asynccontextmanager
-async def _mapped_errors(operation: str, timeout_s: float) -> AsyncIterator[None]:
-    # `from None`: the SDK's exceptions hold the request, and with it the new value of the secret.
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except ResourceNotFoundError:
-        raise
-    except HttpResponseError as exc:
-        if exc.status_code == _FORBIDDEN:
-            raise VaultForbids(
-                f"Key Vault does not allow the app to {operation} (403): its identity needs the role Key Vault Secrets "
-                "Officer on the vault, and the vault must allow access from its network."
-            ) from None
-        raise _unavailable(exc) from None
-    except (AzureError, TimeoutError, ValueError) as exc:
-        raise _unavailable(exc) from None
+def _signing_name(customer: str) -> str:
+    return f"webhook--{customer}"
 
 
-def _unavailable(exc: Exception) -> VaultUnavailable:
-    if isinstance(exc, ValueError):
-        # The SDK raises it if the challenge is for another domain: the token would go to a stranger.
-        return VaultUnavailable(
-            "KEY_VAULT_URL is not the URL of a key vault in this app's cloud. It must be the vault's own URL, such as "
-            "https://my-vault.vault.azure.net."
-        )
-    # Without a status there was no response: no network connection, or no token for the app's identity.
-    status = exc.status_code if isinstance(exc, HttpResponseError) else None
-    if status is None:
-        return VaultUnavailable(f"Key Vault did not answer ({type(exc).__name__}).")
-    inner = _inner_code(exc)
-    return VaultUnavailable(f"Key Vault answered {status}{f' ({inner})' if inner.isidentifier() else ''}.")
-
-
-def _is_secret_disabled(exc: HttpResponseError) -> bool:
-    # The message for a closed network has the word "disabled", too, so the inner code counts if there is one.
-    inner = _inner_code(exc)
-    is_disabled = inner == "SecretDisabled" if inner else _DISABLED_MESSAGE in str(exc)
-    return exc.status_code == _FORBIDDEN and is_disabled
-
-
-def _inner_code(exc: Exception) -> str:
-    inner = getattr(getattr(exc, "error", None), "innererror", None)
-    code = inner.get("code") if isinstance(inner, dict) else None
-    return code if isinstance(code, str) else ""
+def _signing_disabled(customer: str) -> ConnectionDisabled:
+    return ConnectionDisabled(f"The signing secret of customer {customer} is disabled.")
 
 
 def _disabled(customer: str, connection: str) -> ConnectionDisabled:

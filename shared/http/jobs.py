@@ -23,6 +23,7 @@ from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, read_page, read_wait
 from shared.http.shares import MAX_WAITS
+from shared.jobs.cancellation import cancel_job
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.outputs import Outputs
@@ -102,11 +103,9 @@ class JobsResource:
     async def cancel(self, request: Request, caller: Caller) -> Response:
         """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 if the job is running or has ended."""
         record = await self._find(request, caller)
-        state = await self.updates.cancel(record.customer, record.job_id)
+        state = await cancel_job(self.updates, self.schedule, record.customer, record.job_id)
         if state is None:
             raise not_found("job")
-        if state == "cancelled":  # so that it ends now, if it waits in the schedule
-            await self.schedule.wake(record.customer, record.job_id)
         document = _document(await self._find(request, caller), caller.has_role("Jobs.Read"))
         if state != "cancelled" and document.status != "cancelled":
             reason = "is running" if state == "running" else "has ended"

@@ -23,13 +23,10 @@ from shared.http.messages import Request, Response
 from shared.http.problems import Problem
 from shared.http.request_parsing import MAX_BODY_BYTES, check_body
 from shared.settings import Settings
-from shared.storage.base import Blobs, BlobTooLarge
 from shared.webhooks.signing import Signing
+from shared.webhooks.template_store import TemplateStore
 from shared.webhooks.templates import fill
 
-TEMPLATE = "webhook.json"
-"""A customer's template: `{customer}/webhook.json` in TEMPLATES_CONTAINER."""
-MAX_TEMPLATE_BYTES = 1024 * 1024
 _SPECVERSION = "1.0"
 _TWINS = {f"svix-{part}": f"webhook-{part}" for part in ("id", "timestamp", "signature")}
 """Svix's names of the headers, which came before the specification's (docs.svix.com, "Verifying webhooks manually")."""
@@ -41,7 +38,7 @@ class WebhooksResource:
 
     settings: Settings
     signing: Signing
-    blobs: Blobs
+    templates: TemplateStore
     jobs: JobsResource
 
     async def receive(self, request: Request, _: Caller) -> Response:
@@ -51,12 +48,7 @@ class WebhooksResource:
         if not await self.signing.verify(customer, request.body, headers):
             message = "The webhook's signature is missing, invalid or more than five minutes off."
             raise Problem(401, "unauthorized", message)
-        container, name = self.settings.templates_container, f"{customer}/{TEMPLATE}"
-        try:
-            template = await self.blobs.read(container, name, MAX_TEMPLATE_BYTES)
-        except BlobTooLarge as exc:
-            raise InvalidJob(str(exc)) from None
-        body = request.body
+        template, body = await self.templates.read(customer), request.body
         if template is not None:
             body = fill(template, body, headers, limit=MAX_BODY_BYTES)
             if len(body) > MAX_BODY_BYTES:

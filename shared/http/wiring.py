@@ -19,6 +19,7 @@ from shared.jobs.base import JobServices
 from shared.shares import Shares
 from shared.storage.base import Blobs, Table
 from shared.webhooks.signing import Signing
+from shared.webhooks.template_store import TemplateStore
 
 
 class HttpServices(JobServices, Protocol):
@@ -52,7 +53,8 @@ def make_http_app(services: HttpServices) -> HttpApp:
         services.submissions,
         services.schedule,
     )
-    webhooks = WebhooksResource(settings, services.signing, services.blobs, jobs)
+    templates = TemplateStore(services.blobs, settings.templates_container)
+    webhooks = WebhooksResource(settings, services.signing, templates, jobs)
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)
     customers = CustomersResource(table, services.vault)

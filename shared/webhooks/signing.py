@@ -8,8 +8,6 @@ secret takes the same steps as one for a customer with a secret: nobody can find
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 import re
 import secrets
@@ -25,10 +23,10 @@ from shared.connections import secret_cache
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.single_flight import SingleFlight
 from shared.contract.names import is_name
-from shared.contract.pasted import unquote
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.event_names import NAMESPACE, SIGNING_SECRET_INVALID
 from shared.lru import LRU
+from shared.webhooks.signing_keys import KEY_BYTES, key_bytes, split_keys
 from shared.webhooks.signing_reads import Prefetch, ReadLimit
 from shared.webhooks.signing_store import SigningStore
 
@@ -50,9 +48,6 @@ a secret is shared with the customer, so a result could otherwise come back as a
 """
 _is_signature = re.compile(r"v1,[A-Za-z0-9+/]{43}=").fullmatch
 """Base64 of an HMAC-SHA256. Other versions of the signature are ignored."""
-_PREFIX = "whsec_"
-_KEY_BYTES = range(24, 65)
-"""The specification's (standardwebhooks.com, "Signature scheme")."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -85,7 +80,7 @@ class Signing:
         self._senders_names = LRU[str, float](_MAX_SENDERS_NAMES)
         """Names whose secret was read because a signature did not verify, and when."""
         self._prefetch = Prefetch(store, self._prefetched, clock)
-        self._random_keys = [secrets.token_bytes(_KEY_BYTES[-1]) for _ in range(MAX_KEYS)]
+        self._random_keys = [secrets.token_bytes(KEY_BYTES[-1]) for _ in range(MAX_KEYS)]
 
     async def verify(self, customer: str, body: bytes, headers: Mapping[str, str]) -> bool:
         """
@@ -184,8 +179,7 @@ class Signing:
         except ConnectionDisabled:
             value = _SigningKeys((), "The customer's signing secret is disabled.", exists=True)
         if secret is not None:
-            words = unquote(secret.value.reveal()).split() if secret.enabled else []
-            texts = [word.strip("\"'") for word in words]
+            texts = split_keys(secret.value.reveal()) if secret.enabled else []
             keys = _keys(texts)[:MAX_KEYS]
             problem = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
             if len(keys) < max(len(texts), 1):
@@ -212,14 +206,4 @@ def _keys(texts: Iterable[str]) -> tuple[Webhook, ...]:
     """Return the valid keys among these: a malformed one, as during a rotation, does not disable the others."""
     from standardwebhooks import Webhook  # noqa: PLC0415
 
-    return tuple(Webhook(key) for key in map(_key, texts) if key)
-
-
-def _key(text: str) -> bytes:
-    encoded = text.removeprefix(_PREFIX)
-    try:
-        # The library itself takes any text for base64, and skips characters that are not.
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-    return key if text.startswith(_PREFIX) and len(key) in _KEY_BYTES else b""
+    return tuple(Webhook(key) for key in map(key_bytes, texts) if key)

@@ -9,13 +9,14 @@ decides which members the job has.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from shared.contract.decoding import decode
+from shared.contract.job import Job
 from shared.contract.refusals import printable
 from shared.errors import InvalidJob
 
@@ -38,6 +39,21 @@ def fill(template: bytes, event: bytes, headers: Mapping[str, str], *, limit: in
         return msgspec.json.encode(_Filling(event_members, webhook_headers, limit).fill(template_members, ""))
     except RecursionError:
         raise InvalidJob("The event, or the customer's template, is nested too deeply.") from None
+
+
+def check(template: bytes) -> None:
+    """Raise InvalidJob if the template can't make a job of any event: its JSON, a member or a placeholder is wrong."""
+    members = decode(template, dict[str, Any], at="template")
+    for name in members:
+        if name not in Job.__struct_fields__:
+            raise InvalidJob(f"`{printable(name)}` of the template is not a member of a job.")
+    try:
+        for at, text in _texts(members, ""):
+            for placeholder in _PLACEHOLDER.finditer(text):
+                if placeholder[0] != _BRACES * 2:
+                    _path(placeholder, at)
+    except RecursionError:
+        raise InvalidJob("The template is nested too deeply.") from None
 
 
 @dataclass(slots=True)
@@ -69,9 +85,7 @@ class _Filling:
 
     def _look_up(self, placeholder: re.Match[str], at: str) -> tuple[Any, str]:
         """Return the placeholder's value and its text: a string as it is, anything else as JSON."""
-        path = (placeholder[1] or "").strip()
-        if not path or not placeholder[2]:
-            raise InvalidJob(f"`{printable(at)}` of the customer's template has an invalid placeholder.")
+        path = _path(placeholder, at)
         if path not in self._values:
             value = self._header(path, at) if path.startswith(_HEADERS) else self._member(path, at)
             self._values[path] = value, value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -97,6 +111,25 @@ class _Filling:
             else:
                 raise _missing(path, at)
         return value
+
+
+def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Yield the strings in a template, each with its path."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(item, f"{at}[{number}]")
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield from _texts(member, f"{at}.{name}".lstrip("."))
+
+
+def _path(placeholder: re.Match[str], at: str) -> str:
+    path = (placeholder[1] or "").strip()
+    if not path or not placeholder[2]:
+        raise InvalidJob(f"`{printable(at)}` of the customer's template has an invalid placeholder.")
+    return path
 
 
 def _index(digits: str) -> int:

@@ -22,13 +22,13 @@ from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS
 from shared.contract.documents import API_PREFIX
 from shared.contract.names import JobId, Name
-from shared.http import connections, shares, webhooks
+from shared.http import connections, shares
 from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MAX_READ
 from shared.webhooks import delivery as callbacks
-from shared.webhooks import signing_reads
+from shared.webhooks import signing_reads, template_store
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
 from tests.support.http_client import HOST_ROUTES
@@ -157,7 +157,7 @@ def test_table_has_the_limits_of_the_code():
         "the body of a job or of a webhook's event": f"{reading.MAX_BODY_BYTES:,} bytes",
         "lists and objects in a body, or in a blob with a job's input": f"{MAX_CONTAINERS:,}",
         "members of all objects in it": f"{MAX_MEMBERS:,}",
-        "a customer's webhook template": f"{webhooks.MAX_TEMPLATE_BYTES:,} bytes",
+        "a customer's webhook template": f"{template_store.MAX_TEMPLATE_BYTES:,} bytes",
         "the body of a connection": f"{connections.MAX_SECRET_BYTES:,} bytes",
         "a customer's id, a connection's name": f"{limit_of(Name)} characters",
         "a job's id": f"{limit_of(JobId)} characters",
