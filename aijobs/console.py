@@ -36,6 +36,11 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
             console.print(*lines_of(part, width), sep="\n", soft_wrap=True)
 
 
+def as_lines(text: str) -> Verbatim:
+    """Return a text of several lines without what a terminal would obey."""
+    return Verbatim("".join(f"{printable(line)}\n" for line in text.splitlines()))
+
+
 def warn(sentence: str) -> None:
     """Write a sentence to stderr."""
     width = terminal_size(sys.stderr).columns if sys.stderr.isatty() else None
@@ -88,17 +93,6 @@ def progress_bar() -> Progress:
         console=Console(file=sys.stderr),
         disable=not sys.stderr.isatty(),
     )
-
-
-def confirm(consequence: str, customer: str) -> bool:
-    """Print what will happen, and return whether the person types the customer's id."""
-    warn(consequence)
-    sys.stderr.write("Type the customer's id to continue: ")
-    sys.stderr.flush()
-    if sys.stdin is None:  # the caller has closed it
-        return False
-    with interruptible():
-        return sys.stdin.readline().strip() == customer
 
 
 def _number(variable: str) -> int:

@@ -1,5 +1,5 @@
 """
-Customers' connections in Key Vault: add, bind, test, rotate, remove.
+Customers' connections in Key Vault: add, bind, rotate, remove.
 
 A new key passes the decoder and the checks that jobs use, and a test call, before it is stored.
 """
@@ -11,25 +11,23 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aijobs.console import confirm
+from aijobs.confirmation import is_confirmed
+from aijobs.connection_tests import probe, sentence_of
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
 from aijobs.report import Report
 from aijobs.settings import require_vault
 from aijobs.table import printable
 from aijobs.vault_listing import check_customer, open_vault
-from shared.clock import now
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import EntraBinding, bound_tags, owners_tags
 from shared.connections.key_vault import MAX_TAGS, KeyVaultCredentials
-from shared.connections.probe import ConnectionProbe, result_for_error
-from shared.connections.resolver import check_dates
 from shared.connections.secret_cache import FRESH_S
 from shared.connections.store import SecretInfo, StoredCredential
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.documents import ConnectionTest
 from shared.contract.names import NAME_RULE, is_name
-from shared.errors import ConnectionFault, ConnectionNotFound, RateLimited
+from shared.errors import ConnectionNotFound, RateLimited
 from shared.http.connection_documents import describe_stored
 from shared.secret import Secret
 from shared.services import Services
@@ -114,7 +112,7 @@ async def bind(args: argparse.Namespace) -> Report:
         if use is None:
             raise CommandError(f"{customer}'s connection {name} has a key: its `auth` is not entra.")
         question = f"This lets {customer}'s connection {name} use the app's identity for {use}."
-        if not args.yes and not confirm(question, customer):
+        if not is_confirmed(args, services.settings, question, customer):
             return Report({"bound": False}, ["Nothing was changed."], 1)
         tags = bound_tags(secret, use)
         if len(tags) > MAX_TAGS:
@@ -122,27 +120,6 @@ async def bind(args: argparse.Namespace) -> Report:
         await vault.set_tags(customer, name, facts.version, tags)
     summary = f"{customer}'s connection {name} may use the app's identity for {use}. Workers use it within seconds."
     return Report({"bound": True, "customer": customer, "connection": name, "tags": use.tags()}, [summary])
-
-
-async def test(args: argparse.Namespace) -> Report:
-    """Run `customers test CUSTOMER`: test the stored connection. The exit code is 1 if the test failed."""
-    customer, name = _check_names(args)
-    text = []
-    async with open_vault(args) as services:
-        try:
-            stored = await require_vault(services).get(customer, name)
-            if stored is None:
-                raise CommandError(f"Customer {customer} has no connection named {name}.")
-            connection = services.connections.open(stored, customer, name)
-            check_dates(stored, customer, name, now())
-        except ConnectionFault as exc:
-            result = result_for_error(exc)
-        else:
-            result = await _probe(services).run(connection, args.model)
-            if isinstance(connection.access, EntraAccess):
-                text.append("The connection has no key: the test used your login. The app's identity needs its role.")
-    document = {"customer": customer, "connection": name, "test": result}
-    return Report(document, [*text, _sentence(result)], 0 if result.ok else 1)
 
 
 async def remove(args: argparse.Namespace) -> Report:
@@ -157,7 +134,7 @@ async def remove(args: argparse.Namespace) -> Report:
             suffix = "" if args.connection is None else f" named {args.connection}"
             raise CommandError(f"Customer {customer} has no connection{suffix}.")
         connections = f"connection{'s' if len(names) > 1 else ''} {', '.join(map(printable, names))}"
-        if not args.yes and not confirm(f"This removes {customer}'s {connections}.", customer):
+        if not is_confirmed(args, services.settings, f"This removes {customer}'s {connections}.", customer):
             return Report({"customer": customer, "removed": []}, ["Nothing was removed."], 1)
         for name in names:
             await vault.delete(customer, name)
@@ -203,19 +180,10 @@ async def _try(services: Services, connection: Connection, args: argparse.Namesp
     if isinstance(connection.access, EntraAccess):
         reason = "The connection has no key and is not tested: the test would use your login, not the app's identity."
         return _Trial(accepted=True, text=[reason])
-    result = await _probe(services).run(connection, args.model)
+    result = await probe(services).run(connection, args.model)
     # An endpoint says that a limit is reached only to a key that it accepts.
     accepted = result.ok or result.code == RateLimited.code
-    return _Trial(accepted, [_sentence(result)], result)
-
-
-def _probe(services: Services) -> ConnectionProbe:
-    return ConnectionProbe(services.client, services.capabilities, services.table)
-
-
-def _sentence(result: ConnectionTest) -> str:
-    latency = "" if result.latency_ms is None else f" ({result.latency_ms} ms)"
-    return f"{result.code or 'ok'}{latency}: {result.message}"
+    return _Trial(accepted, [sentence_of(result)], result)
 
 
 def _encode_new(args: argparse.Namespace, key: Secret | None) -> Secret:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from aijobs.console import confirm, plural
+from aijobs.confirmation import is_confirmed
+from aijobs.console import plural
 from aijobs.report import Report
 from aijobs.settings import open_services
 from shared.retention.customer_data import CustomerData
@@ -25,7 +26,7 @@ async def erase(args: argparse.Namespace) -> Report:
     """Run `erase CUSTOMER`. The exit code is 1 if it was not confirmed, or if new data kept arriving."""
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
-        if not args.yes and not confirm(_consequence(data), args.customer):
+        if not is_confirmed(args, services.settings, _consequence(data), args.customer):
             return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
         counts = await data.erase()
     text = [f"Erased {args.customer}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."]

@@ -35,23 +35,27 @@ class JobView:
 
     def text(self) -> list[str | Table]:
         """Return all that is printed once: counts, the jobs that matter, the most frequent errors."""
-        running = sum(state_of(document) == "running" for _, document in self.jobs)
-        count = max(MAX_ROWS, running)
+        count = max(MAX_ROWS, self._running)
         customers = [self._customers()] if len(self.jobs) > count and self._has_several_customers else []
         return [self.summary(), *customers, self._table(count), *self._rest(count), *self._frequent_errors()]
 
     def screen(self, size: os.terminal_size) -> list[str | Table]:
         """Return what fits a screen of that size: counts, as many rows as possible, the most frequent errors."""
         errors = self._frequent_errors()[:2]
-        for count in range(min(len(self.jobs), size.lines), 0, -1):
-            text: list[str | Table] = [self.summary(), self._table(count), *self._rest(count), *errors]
-            if height_of(text, size.columns) < size.lines:
-                return text
+        for shown in (errors, []):  # running jobs need the room more than errors do
+            for count in range(min(len(self.jobs), size.lines), 0, -1):
+                text: list[str | Table] = [self.summary(), self._table(count), *self._rest(count), *shown]
+                if height_of(text, size.columns) < size.lines and (count >= self._running or not shown):
+                    return text
         return [self.summary()]
 
     @cached_property
     def _sorted(self) -> list[tuple[JobKey, JobDocument | None]]:
         return sorted(self.jobs, key=lambda job: _rank(job[1]))
+
+    @property
+    def _running(self) -> int:
+        return sum(state_of(document) == "running" for _, document in self.jobs)
 
     @property
     def _has_several_customers(self) -> bool:

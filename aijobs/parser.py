@@ -7,7 +7,8 @@ import sys
 
 from aijobs.arguments.base import Commands, Parser, format_examples
 from aijobs.arguments.customers import add_customers
-from aijobs.arguments.jobs import add_results, add_submit, add_watch
+from aijobs.arguments.events import add_templates, add_webhooks
+from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_poison, add_usage
 
 _EXAMPLES = (
@@ -48,6 +49,11 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_submit(commands)
     add_watch(commands)
     add_results(commands)
+    add_resubmit(commands)
+    add_cancel(commands)
+    add_callbacks(commands)
+    add_webhooks(commands)
+    add_templates(commands)
     add_usage(commands)
     add_poison(commands)
     add_export(commands)

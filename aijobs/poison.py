@@ -1,154 +1,192 @@
 """
-`poison` lists the jobs that the host gave up, with what the ledger knows of them, and requeues them.
+`poison` lists the messages that the host gave up, with what the ledger knows of them, and requeues or removes them.
 
-The app handles these messages itself (`dead_letter_job`), so one stays only if the app is not running, or failed.
+The app handles these messages itself (`dead_letter_job`, `dead_letter_callback`), so one stays only if the app is not
+running, or failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import contextlib
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-import msgspec
-
-from aijobs.console import plural, warn
+from aijobs.confirmation import is_confirmed
+from aijobs.console import as_lines, plural, warn
 from aijobs.diagnostics import CommandError
+from aijobs.poison_messages import PoisonedMessage, prepare, read_message
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from shared.clock import rfc3339
-from shared.errors import AlreadyRunning, InvalidJob
-from shared.jobs.envelope import QueuedJob, decode_queued_job
-from shared.jobs.fingerprint import fingerprint
-from shared.jobs.records import JobRecord
 from shared.services import Services
 
-
-@dataclass(frozen=True, slots=True)
-class _PoisonedJob:
-    """A message, the job in it and the job's record, as far as they exist. `reason` says why the job is here."""
-
-    message: Message
-    job: QueuedJob | None
-    record: JobRecord | None
-    reason: str
+_COLUMNS = ("customer", "job", "kind", "status", "since", "message", "reason")
 
 
 async def list_all(args: argparse.Namespace) -> Report:
     """Run `poison list`."""
+    messages: list[PoisonedMessage] = []
+    counts: dict[str, int] = {}
     async with open_services(args.settings) as services:
-        name = services.settings.poison_queue
-        async with open_queue(services, name) as queue:
-            count, _ = await queue.count()
-            jobs = [await _read(services, message) for message in await queue.peek()]
-    document = {"queue": name, "count": count, "messages": [_document(job) for job in jobs]}
-    if not jobs:
-        hidden = f"{name} holds {plural(count, 'message')}, hidden while other readers have them."
-        return Report(document, [hidden if count else f"{name} is empty."])
-    columns = ("message", "since", "customer", "job", "action", "status", "reason")
-    table = make_table(columns, [_row(job) for job in jobs], prose="reason")
-    more = len(jobs) == MAX_PEEKED and count > MAX_PEEKED
-    return Report(
-        document, [table, *([f"These are the first {MAX_PEEKED} of about {count} messages."] if more else [])]
-    )
+        for name in _queues(services):
+            async with open_queue(services, name) as queue:
+                counts[name], _ = await queue.count()
+                messages += [await read_message(services, name, message) for message in await queue.peek()]
+    document = {
+        "queues": [{"name": name, "count": count} for name, count in counts.items()],
+        "messages": [each.document() for each in messages],
+    }
+    shown = {name: sum(each.queue == name for each in messages) for name in counts}
+    text = [
+        _describe(name, count, shown[name])
+        for name, count in counts.items()
+        if not messages or max(count - shown[name], 0)
+    ]
+    table = [make_table(_COLUMNS, [_row(each) for each in messages], prose="reason")] if messages else []
+    return Report(document, [*table, *text])
+
+
+async def show(args: argparse.Namespace) -> Report:
+    """Run `poison show [MESSAGE]`. Raises CommandError if no poison queue has the message."""
+    async with (
+        open_services(args.settings) as services,
+        _select(services, lambda each: args.message in {None, each.message.id}) as selected,
+    ):
+        messages = [poisoned async for poisoned, _ in selected]
+    if not messages:
+        raise CommandError("The poison queues hold no such message. `poison list` shows the ids.")
+    name, text = _decode(messages[0].message.body)
+    return Report({**messages[0].document(), name: text}, [as_lines(text)])
 
 
 async def retry(args: argparse.Namespace) -> Report:
     """Run `poison retry`. The exit code is 1 if a selected message could not be requeued, or if there is none."""
-    requeued, failed = 0, []
-    async with open_services(args.settings) as services:
-        settings = services.settings
-        async with open_queue(services, settings.poison_queue) as queue:
-            skipped: list[Message] = []
-            async for message in queue.receive():
-                if any(message.id == other.id for other in skipped):  # visible again: all have been seen
-                    break
-                poisoned = await _read(services, message)
-                if not _is_selected(poisoned, args):
-                    skipped.append(message)
-                    continue
-                try:
-                    await _requeue(services, queue, poisoned)
-                except CommandError as exc:
-                    warn(f"{message.id}: {exc}")
-                    skipped.append(message)
-                    failed.append({"message": message.id, "reason": str(exc)})
-                else:
-                    requeued += 1
-            for message in skipped:
-                await queue.release(message)
+    requeued: list[dict[str, object]] = []
+    failed = []
+    async with (
+        open_services(args.settings) as services,
+        _select(services, lambda each: _is_selected(each, args)) as selected,
+    ):
+        async for poisoned, taken in selected:
+            try:
+                name, body = await prepare(services, poisoned)
+            except CommandError as exc:
+                warn(f"{poisoned.message.id}: {exc}")
+                failed.append({"message": poisoned.message.id, "reason": str(exc)})
+                continue
+            # Send first: after a crash in between, both queues hold the message, and the ledger runs its job once.
+            await services.queues.send(name, body)
+            await taken.delete()
+            requeued.append({**poisoned.document(), "queue": name})
     if not requeued and not failed:
-        warn(f"{settings.poison_queue} holds no such message.")
-    summary = f"Requeued {plural(requeued, 'job')} to {settings.jobs_queue}."
+        warn("The poison queues hold no such message.")
+    summary = f"Requeued {plural(len(requeued), 'message')}."
     return Report({"requeued": requeued, "failed": failed}, [summary], 0 if requeued and not failed else 1)
 
 
-async def _read(services: Services, message: Message) -> _PoisonedJob:
+async def remove(args: argparse.Namespace) -> Report:
+    """Run `poison remove`. The exit code is 1 if it was not confirmed, or if there is no such message."""
+    removed: list[dict[str, object]] = []
+    async with open_services(args.settings) as services:
+        ids = await _unreadable(services, args.message)
+        consequence = f"This removes {plural(len(ids), 'message')} that the app can't read."
+        if ids and is_confirmed(args, services.settings, consequence, str(len(ids)), "the number of messages"):
+            async with _select(services, lambda each: each.message.id in ids) as selected:
+                async for poisoned, taken in selected:
+                    await taken.delete()
+                    removed.append(poisoned.document())
+    if not ids:
+        warn("The poison queues hold no such message.")
+    return Report({"removed": removed}, [f"Removed {plural(len(removed), 'message')}."], 0 if removed else 1)
+
+
+async def _unreadable(services: Services, message_id: str | None) -> set[str]:
+    """Return the ids of all unreadable messages, or the one that is named. Raises CommandError if that is readable."""
+    async with _select(services, lambda each: message_id in {None, each.message.id}) as selected:
+        messages = [poisoned async for poisoned, _ in selected]
+    readable = [each for each in messages if each.kind != "unreadable"]
+    if message_id is not None and readable:
+        raise CommandError(f"The message is a {readable[0].kind}: use `poison retry`, so that it ends by itself.")
+    return {each.message.id for each in messages} - {each.message.id for each in readable}
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A received message, which goes back into its queue unless it is deleted."""
+
+    queue: Queue
+    message: Message
+    is_deleted: bool = False
+
+    async def delete(self) -> None:
+        """Delete the message."""
+        await self.queue.delete(self.message)
+        self.is_deleted = True
+
+
+def _select(
+    services: Services, wanted: Callable[[PoisonedMessage], bool]
+) -> contextlib.aclosing[AsyncGenerator[tuple[PoisonedMessage, _Taken], None]]:
+    """
+    Return the visible messages that are wanted. In the end, all that are not deleted are visible again.
+
+    That needs all of them to be read: what Storage has sent and nobody has read stays hidden for a minute.
+    """
+    return contextlib.aclosing(_receive(services, wanted))
+
+
+async def _receive(
+    services: Services, wanted: Callable[[PoisonedMessage], bool]
+) -> AsyncGenerator[tuple[PoisonedMessage, _Taken], None]:
+    for name in _queues(services):
+        received: dict[str, _Taken] = {}
+        async with open_queue(services, name) as queue:
+            try:
+                async for message in queue.receive():
+                    is_again = message.id in received  # visible again: all have been seen
+                    received[message.id] = taken = _Taken(queue, message)
+                    if is_again:
+                        break
+                    poisoned = await read_message(services, name, message)
+                    if wanted(poisoned):
+                        yield poisoned, taken
+            finally:
+                for taken in received.values():
+                    if not taken.is_deleted:
+                        await queue.release(taken.message)
+
+
+def _decode(body: bytes) -> tuple[str, str]:
+    """Return a message as text, or in base64 if it is none."""
     try:
-        job = decode_queued_job(message.body, default_id=message.id)
-    except InvalidJob as exc:
-        return _PoisonedJob(message, None, None, str(exc))
-    if job.id == message.id:  # the host's move gave the message a new id; the job is found by its content
-        try:
-            job_id = await services.queries.find_unfinished(job.customer, fingerprint(job))
-        except AlreadyRunning as exc:
-            return _PoisonedJob(message, job, None, str(exc))
-        job = msgspec.structs.replace(job, job_id=job_id or job.id)
-    record = await services.queries.get(job.customer, job.id)
-    return _PoisonedJob(message, job, record, _reason(record))
+        return "text", body.decode()
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(body).decode()
 
 
-def _reason(record: JobRecord | None) -> str:
-    if record is None:
-        return "No attempt was recorded."
-    if record.state == "done":
-        return "The job has ended. A retry publishes its stored result again."
-    return record.reason or "Its attempts recorded no reason."
+def _queues(services: Services) -> tuple[str, str]:
+    return services.settings.poison_queue, services.settings.callbacks_poison_queue
 
 
-def _row(poisoned: _PoisonedJob) -> tuple[str | None, ...]:
-    message, job, record = poisoned.message, poisoned.job, poisoned.record
-    state = None if record is None else record.state
-    names = (None, None, None) if job is None else (job.customer, job.id, job.action)
-    return (message.id, rfc3339(message.inserted_at)[:19], *names, state, poisoned.reason)
+def _describe(name: str, count: int, shown: int) -> str:
+    if not count:
+        return f"{name} is empty."
+    if shown < MAX_PEEKED:
+        return f"{name} holds {plural(count, 'message')}, hidden while other readers have them."
+    return f"Of {name}, these are the first {MAX_PEEKED} of about {count} messages."
 
 
-def _document(poisoned: _PoisonedJob) -> dict[str, object]:
-    names = ("message", "inserted_at", "customer", "job_id", "action", "status", "reason")
-    values = zip(names, _row(poisoned), strict=True)
-    return {name: value for name, value in values if value is not None}
-
-
-def _is_selected(poisoned: _PoisonedJob, args: argparse.Namespace) -> bool:
+def _is_selected(poisoned: PoisonedMessage, args: argparse.Namespace) -> bool:
     if args.message is not None:
         return bool(poisoned.message.id == args.message)
-    if args.customer is not None:
-        return poisoned.job is not None and poisoned.job.customer == args.customer
-    return True
+    return args.customer is None or poisoned.customer == args.customer
 
 
-async def _requeue(services: Services, queue: Queue, poisoned: _PoisonedJob) -> None:
-    """Move a job to the jobs queue. Raises CommandError if it has to stay."""
-    body = await _prepare(services, poisoned)
-    # Send first: after a crash in between, both queues hold the job, and the ledger runs it once.
-    await services.queues.send(services.settings.jobs_queue, body)
-    await queue.delete(poisoned.message)
-
-
-async def _prepare(services: Services, poisoned: _PoisonedJob) -> bytes:
-    """Return the job's message with its original id and submission time, and reset the job's failure count."""
-    job, record = poisoned.job, poisoned.record
-    if job is None:
-        raise CommandError(f"The message is not a valid job and stays in the queue. {poisoned.reason}")
-    submitted_at = poisoned.message.inserted_at
-    if job.envelope is not None:
-        submitted_at = job.envelope.submitted_at
-    if record is not None:
-        submitted_at = record.submitted_at
-        if record.state != "done":
-            try:  # without this, the ledger would give the job up again at once
-                await services.updates.reset_failed_attempts(record.customer, record.job_id)
-            except AlreadyRunning:
-                raise CommandError("A worker is running the job at the moment. Try again later.") from None
-    return await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None)
+def _row(poisoned: PoisonedMessage) -> tuple[object, ...]:
+    members = poisoned.document()
+    since = f"{poisoned.message.inserted_at:%Y-%m-%dT%H:%M:%SZ}"
+    names = (members.get(name) for name in ("customer", "job_id", "kind", "status"))
+    return (*names, since, poisoned.message.id, poisoned.reason)

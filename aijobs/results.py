@@ -17,9 +17,10 @@ from aijobs.selection import JobKey, read_selection, select_jobs
 from aijobs.settings import open_services
 from shared.contract.result import Result
 from shared.jobs.records import JobRecord
+from shared.jobs.status import document_of
 from shared.services import Services
 
-RESULTS_FILE = "results.jsonl"
+RESULTS_FILE, FAILED_FILE = "results.jsonl", "failed.jsonl"
 _is_file_name = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}").fullmatch
 _is_internal = re.compile(r"result\.json|input-[0-9a-f]{32}\.json").fullmatch
 """Blobs of a job that are not output, or whose content is in the results file."""
@@ -30,9 +31,10 @@ async def results(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         keys = select_jobs(args, services)
         args.to.mkdir(parents=True, exist_ok=True)
-        download = _Download(services, args.to)
+        file = args.to / (FAILED_FILE if args.failed else RESULTS_FILE)
+        download = _Download(services, args.to, only_failed=args.failed)
         # Written under another name first, so that an incomplete file is not mistaken for a complete one.
-        draft = args.to / f".{RESULTS_FILE}.part"
+        draft = file.with_name(f".{file.name}.part")
         with draft.open("wb") as lines, progress_bar() as bar:
             task = bar.add_task("downloading", total=None if keys is None else len(keys))
             async for key, record in read_selection(services, args, keys):
@@ -40,9 +42,8 @@ async def results(args: argparse.Namespace) -> Report:
                 if line is not None:
                     lines.write(line + b"\n")
                 bar.advance(task)
-        await asyncio.to_thread(draft.replace, args.to / RESULTS_FILE)
+        await asyncio.to_thread(draft.replace, file)
     counts = ", ".join(f"{count} {status}" for status, count in download.counts.most_common()) or "none"
-    file = args.to / RESULTS_FILE
     summary = f"Results in {file}: {counts}. Downloaded {download.new_blobs} of {download.blobs} blobs."
     if download.missing_blobs:
         warn(f"Missing: {plural(download.missing_blobs, 'blob')} that a result names.")
@@ -66,6 +67,7 @@ async def results(args: argparse.Namespace) -> Report:
 class _Download:
     services: Services
     directory: Path
+    only_failed: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     blobs: int = 0
     new_blobs: int = 0
@@ -78,6 +80,8 @@ class _Download:
         """Write a job's blobs, and return its whole result on one line, or None if it has no result."""
         if record is None:
             self.unknown += 1
+            return None
+        if self.only_failed and record.result_body is not None and document_of(record).status != "failed":
             return None
         if record.result_body is None:
             if record.state == "cancelled":

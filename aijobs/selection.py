@@ -31,14 +31,21 @@ def select_jobs(args: argparse.Namespace, services: Services) -> list[JobKey] | 
     if args.file is not None:
         if args.job:
             raise CommandError("--job needs a --customer and no file.")
-        entries = read_log(args.file, deployment_name(services.settings))
-        return [JobKey(entry.customer, entry.job_id) for entry in entries]
+        submitted = read_log(args.file, deployment_name(services.settings))
+        return [JobKey(entry.customer, entry.job_id) for entry in submitted.current()]
     if not is_name(args.customer):
         raise CommandError(f"--customer must be a customer's id: {NAME_RULE}.")
     for job_id in args.job:
         if not is_job_id(job_id):
             raise CommandError("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
     return [JobKey(args.customer, job_id) for job_id in args.job] or None
+
+
+def describe_selection(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the word that confirms a command on these jobs, and what it is."""
+    if args.file is not None:
+        return args.file.name, "the file's name"
+    return args.customer, "the customer's id"
 
 
 async def read_newest(services: Services, customer: str, count: int) -> list[JobRecord]:

@@ -21,12 +21,28 @@ class _Header(Struct, frozen=True):
     deployment: str
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, omit_defaults=True):
     """A job that was submitted, and its line in the file of jobs."""
 
     line: int
     customer: str
     job_id: str
+    resubmits: str = ""
+    """The id that the job was submitted under first, before it failed; empty: this is that id."""
+
+
+class SubmittedFile(Struct, frozen=True):
+    """What is submitted of a file: its batch, and an entry for each job in the order of submission."""
+
+    batch: str
+    entries: list[Entry]
+
+    def current(self) -> list[Entry]:
+        """Return the newest entry of each job, in the order in which the jobs were submitted first."""
+        newest: dict[tuple[str, str], Entry] = {}
+        for entry in self.entries:
+            newest[entry.customer, entry.resubmits or entry.job_id] = entry
+        return list(newest.values())
 
 
 class SubmissionLog:
@@ -54,11 +70,11 @@ class SubmissionLog:
         if self._out is not None:
             self._out.close()
 
-    def add(self, line: int, customer: str, job_id: str) -> None:
+    def add(self, entry: Entry) -> None:
         """Record that a job is queued. The entry survives if the process is killed."""
         if self._out is None:
             self._out = self._open()
-        self._out.write(_encode(Entry(line, customer, job_id)))
+        self._out.write(_encode(entry))
 
     def _open(self) -> IO[bytes]:
         if self._path.exists():
@@ -76,15 +92,15 @@ def log_path(file: Path) -> Path:
     return file.with_name(f"{file.name}.submitted")
 
 
-def read_log(file: Path, deployment: str) -> list[Entry]:
-    """Return the jobs of a file that were submitted to a deployment. Raises CommandError if there are none."""
+def read_log(file: Path, deployment: str) -> SubmittedFile:
+    """Return what was submitted of a file to a deployment. Raises CommandError if nothing was."""
     path = log_path(file)
     if not path.exists():
         raise CommandError(f"{file} was not submitted from here: there is no {path}.")
     header, entries = _read(path)
     if header is not None and header.deployment != deployment:
         raise CommandError(f"According to {path}, the file was submitted to {header.deployment}, not to {deployment}.")
-    return entries
+    return SubmittedFile("" if header is None else header.batch, entries)
 
 
 def deployment_name(settings: Settings) -> str:

@@ -26,6 +26,8 @@ class PlannedJob:
 
     line: int
     job: Job
+    resubmits: str = ""
+    """See Entry."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from aijobs.diagnostics import CommandError
 from aijobs.report import Report
 from aijobs.settings import open_services, require_vault
 from aijobs.table import make_table
-from shared.connections.key_vault import VaultForbids
+from shared.connections.vault_errors import VaultForbids
 from shared.contract.documents import ConnectionDocument, ConnectionList
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionFault

@@ -14,7 +14,8 @@ def add_customers(commands: Commands) -> None:
         "add",
         "test a connection and store it",
         "customers.add",
-        "customers add contoso \\\n      --endpoint https://contoso-ai.openai.azure.com/openai/v1 < key.txt",
+        "customers add contoso \\\n      --endpoint https://contoso-ai.openai.azure.com/openai/v1 \\\n"
+        "      --default-model gpt-4o < key.txt",
     )
     listing = group.add(
         "list",
@@ -23,7 +24,13 @@ def add_customers(commands: Commands) -> None:
         "customers list",
         "customers list contoso",
     )
-    test = group.add("test", "test a connection with a small call", "customers.test", "customers test contoso")
+    test = group.add(
+        "test",
+        "test connections, each with a small call",
+        "connection_tests.test",
+        "customers test contoso",
+        "customers test --all",
+    )
     rotate = group.add(
         "rotate", "replace the key of a connection", "customers.rotate", "customers rotate contoso < new-key.txt"
     )
@@ -41,10 +48,13 @@ def add_customers(commands: Commands) -> None:
         "customers remove contoso",
         destructive=True,
     )
-    for each in (add, bind, rotate, test, remove):
+    for each in (add, bind, rotate, remove):
         each.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    test.add_argument("customer", metavar="CUSTOMER", nargs="?", help="customer id (optional with --all)")
     listing.add_argument("customer", metavar="CUSTOMER", nargs="?", help="show this customer's connections in detail")
-    for each in (add, bind, rotate, test):
+    test.add_argument("--all", action="store_true", help="test all connections, of the customer if there is one")
+    test.add_argument("--connection", metavar="NAME", help="connection name (default: default, or all with --all)")
+    for each in (add, bind, rotate):
         each.add_argument("--connection", default="default", metavar="NAME", help="connection name (default: default)")
     remove.add_argument("--connection", metavar="NAME", help="remove only this connection (default: all)")
     _add_connection_members(add)

@@ -1,4 +1,4 @@
-"""The arguments of the commands about jobs: submit, watch, results."""
+"""The arguments of the commands about jobs: submit, watch, results, cancel, resubmit, callbacks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ def add_submit(commands: Commands) -> None:
         'submit --customer contoso --action chat \\\n      --prompt "What is the capital of France?"',
     )
     parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="file of jobs: .jsonl, .csv or .json")
-    parser.add_argument("--customer", metavar="ID", help="customer of jobs without one")
-    parser.add_argument("--action", metavar="ACTION", help="action of jobs without one")
-    parser.add_argument("--connection", metavar="NAME", help="connection of jobs without one")
-    parser.add_argument("--model", metavar="NAME", help="model of jobs without one")
+    _add_defaults(parser)
     single = parser.add_argument_group("one job, without a file")
     single.add_argument("--prompt", metavar="TEXT", help="`input.prompt` of the job")
     single.add_argument("--input", metavar="JSON", help="whole `input` of the job")
@@ -48,10 +45,76 @@ def add_watch(commands: Commands) -> None:
 def add_results(commands: Commands) -> None:
     """Add `results`."""
     parser = commands.add(
-        "results", "download results and their blobs", "results.results", "results jobs.csv --to answers"
+        "results",
+        "download results and their blobs",
+        "results.results",
+        "results jobs.csv --to answers",
+        "results jobs.csv --to answers --failed",
     )
     _add_selection(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--failed", action="store_true", help="download only failed results, into failed.jsonl")
+
+
+def add_cancel(commands: Commands) -> None:
+    """Add `cancel`."""
+    parser = commands.add(
+        "cancel",
+        "cancel jobs that have not started",
+        "cancel.cancel",
+        "cancel jobs.csv",
+        "cancel --customer contoso --job order-4711",
+        destructive=True,
+    )
+    _add_selection(parser)
+
+
+def add_resubmit(commands: Commands) -> None:
+    """Add `resubmit`."""
+    parser = commands.add(
+        "resubmit",
+        "submit the failed jobs of a file again, under new ids",
+        "resubmit.resubmit",
+        "resubmit jobs.csv",
+        "resubmit jobs.csv --code rate_limited --code timeout",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="file of jobs that was submitted")
+    parser.add_argument(
+        "--code", action="append", default=[], metavar="CODE", help="only jobs that failed with this code; repeatable"
+    )
+    _add_defaults(parser)
+    parser.add_argument(
+        "--at-once", type=positive, default=16, metavar="N", help="concurrent submissions (default: 16)"
+    )
+
+
+def add_callbacks(commands: Commands) -> None:
+    """Add the group of commands about callbacks."""
+    group = commands.group("callbacks", "list or resend the callbacks of jobs")
+    listing = group.add(
+        "list",
+        "list the callbacks of jobs that have ended",
+        "callbacks.list_all",
+        "callbacks list jobs.csv",
+        "callbacks list --customer contoso",
+    )
+    resend = group.add(
+        "resend",
+        "send callbacks again that have failed or wait for a try",
+        "callbacks.resend",
+        "callbacks resend jobs.csv",
+        "callbacks resend --customer contoso --job order-4711",
+    )
+    for each in (listing, resend):
+        _add_selection(each)
+    resend.add_argument("--delivered", action="store_true", help="send callbacks that were delivered as well")
+
+
+def _add_defaults(parser: Parser) -> None:
+    parser.add_argument("--customer", metavar="ID", help="customer of jobs without one")
+    parser.add_argument("--action", metavar="ACTION", help="action of jobs without one")
+    parser.add_argument("--connection", metavar="NAME", help="connection of jobs without one")
+    parser.add_argument("--model", metavar="NAME", help="model of jobs without one")
 
 
 def _add_selection(parser: Parser) -> None:

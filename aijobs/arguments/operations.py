@@ -34,15 +34,38 @@ def add_usage(commands: Commands) -> None:
 
 def add_poison(commands: Commands) -> None:
     """Add the group of commands about the poison queue."""
-    group = commands.group("poison", "list or retry the jobs in the poison queue")
-    group.add("list", "list the poison queue's messages and their last errors", "poison.list_all", "poison list")
+    group = commands.group("poison", "list, retry or remove the messages that the host gave up")
+    group.add(
+        "list", "list the messages in the poison queues, and why they are there", "poison.list_all", "poison list"
+    )
+    show = group.add("show", "print a message of a poison queue", "poison.show", "poison show")
+    show.add_argument(
+        "message",
+        metavar="MESSAGE",
+        nargs="?",
+        help="id of the message (default: the first); `poison list` shows the ids",
+    )
     retry = group.add(
-        "retry", "move jobs from the poison queue back to the jobs queue", "poison.retry", "poison retry --all"
+        "retry",
+        "move jobs and callbacks from the poison queues back to their queues",
+        "poison.retry",
+        "poison retry --all",
+        "poison retry --customer contoso",
     )
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("--message", metavar="ID", help="retry this message; `poison list` shows the ids")
-    which.add_argument("--customer", metavar="ID", help="retry this customer's jobs")
-    which.add_argument("--all", action="store_true", help="retry all jobs")
+    which.add_argument("--customer", metavar="ID", help="retry this customer's jobs and callbacks")
+    which.add_argument("--all", action="store_true", help="retry all jobs and callbacks")
+    remove = group.add(
+        "remove",
+        "remove messages that are neither a job nor a callback",
+        "poison.remove",
+        "poison remove --unreadable",
+        destructive=True,
+    )
+    which = remove.add_mutually_exclusive_group(required=True)
+    which.add_argument("--message", metavar="ID", help="remove this message")
+    which.add_argument("--unreadable", action="store_true", help="remove all messages that the app can't read")
 
 
 def add_export(commands: Commands) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aijobs.parser import make_parser
 from shared.errors import JobError
@@ -14,19 +16,30 @@ from tests.support.doc_samples import blocks
 from tests.support.harness import Customer, Harness
 
 PAGE = (ROOT / "docs/cli.md").read_text()
+PROGRAM = "python -m aijobs"
 ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
+READING = (
+    *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
+    *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
+)
+"""Commands that change nothing, so that they can be run twice."""
 
 
 def samples() -> list[tuple[str, list[str]]]:
-    """Each command, and the lines of output that the page shows for it."""
+    """Each command without the program's name, and the lines of output that the page shows for it."""
     commands: list[tuple[str, list[str]]] = []
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        lines = block.splitlines()
         if kind == "":
-            commands += [(line, []) for line in lines if line.startswith("python -m aijobs")]
+            lines = joined(block).splitlines()
+            commands += [(line.removeprefix(f"{PROGRAM} "), []) for line in lines if line.startswith(PROGRAM)]
         elif kind == "text":
-            commands[-1][1].extend(lines)
+            commands[-1][1].extend(block.splitlines())
     return commands
+
+
+def joined(block: str) -> str:
+    """A block of commands in which each is one line."""
+    return re.sub(r"\s*\\\n\s*", " ", block)
 
 
 @contextlib.asynccontextmanager
@@ -53,33 +66,41 @@ async def worker(harness: Harness) -> AsyncIterator[None]:
 
 
 async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
-    """Each sample succeeds, and prints what the page shows."""
+    """Each sample succeeds, and prints what the page shows. With `--json` it prints one document."""
     harness = cli.harness
     cli.write("key.txt", newcomer.account.key)
     cli.write("new-key.txt", harness.endpoint.account().key)
     (table,) = blocks("docs/cli.md", "csv")
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
+    event, template, *_ = blocks("docs/webhooks.md", "json")
+    cli.write("event.json", event)
+    cli.write("template.json", template)
+    poison = f"{harness.environment['JOBS_QUEUE']}-poison"
+    job = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
 
     for line, expected in samples():
-        if "poison retry" in line:
-            body = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
-            await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
+        if line in {"poison list", "poison retry --customer contoso"}:
+            await harness.services.queues.send(poison, job)
+        if "poison remove" in line:
+            await harness.services.queues.send(poison, b"Hello?")
         if "customers bind" in line:
             record = '{"endpoint": "https://contoso-ai.openai.azure.com", "auth": "entra"}'
             harness.put_secret(f"ai--{newcomer.name}--keyless", record)
-        words = line.removeprefix("python -m aijobs ").replace(ENDPOINT, f"{harness.endpoint.url}/openai/v1")
+        words = line.replace(ENDPOINT, f"{harness.endpoint.url}/openai/v1").replace("test --all", "test contoso --all")
         words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
         async with worker(harness):
-            typed = (cli.directory / stdin).read_text() if stdin else newcomer.name
-            result = await cli.run(words, stdin=typed)
+            typed = newcomer.name if "poison" not in line else "1"
+            result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else typed)
 
-        assert 0 == result.code, line
-        assert "" == result.err or any(name in words for name in ("customers bind", "watch")), line
+        assert 0 == result.code, (line, result.text)
+        assert "" == result.err or "Type the " in result.err or line.startswith("watch"), (line, result.err)
         assert {_shape(shown) for shown in expected} <= {_shape(printed) for printed in result.out.splitlines()}
         assert newcomer.account.key not in result.text
+        if line.startswith(READING) and "--csv" not in line:
+            assert isinstance(json.loads((await cli.run(f"{words} --json")).out), dict), line
 
-    assert 18 <= len(samples())
+    assert 44 <= len(samples())
     assert [] == [row for row in await newcomer.rows() if not row["RowKey"].startswith("t_")]
 
 
@@ -89,17 +110,27 @@ def _shape(line: str) -> str:
 
 def test_every_command_is_on_the_page():
     """There is no command without a sample, and no sample of a command that doesn't exist."""
-    lines = [line.removeprefix("python -m aijobs ") for line, _ in samples()]
+    lines = [line for line, _ in samples()]
     commands = _commands(make_parser())
 
-    assert {"customers add", "submit", "watch", "results", "usage", "poison retry", "doctor"} <= commands
+    assert {"customers add", "submit", "watch", "results", "usage", "poison retry", "doctor"} <= commands.keys()
     assert [] == [name for name in commands if not any(f"{line} ".startswith(f"{name} ") for line in lines)]
 
 
-def _commands(parser: object, before: str = "") -> set[str]:
-    names: set[str] = set()
-    for action in parser._subparsers._group_actions:  # type: ignore[attr-defined]
+def test_every_example_in_the_help_is_on_the_page():
+    """An example in a help text is a sample on the page, so that it runs as it is printed."""
+    parser = make_parser(PROGRAM)
+    helps = [parser.format_help(), *(inner.epilog for inner in _commands(parser).values())]
+    examples = [line.strip() for text in helps for line in joined(text).splitlines() if line.startswith(f"  {PROGRAM}")]
+
+    assert len(examples) > len(_commands(parser))
+    assert set() == {example.removeprefix(f"{PROGRAM} ") for example in examples} - {line for line, _ in samples()}
+
+
+def _commands(parser: Any, before: str = "") -> dict[str, Any]:
+    commands: dict[str, Any] = {}
+    for action in parser._subparsers._group_actions:
         for name, inner in action.choices.items():
             full = f"{before} {name}".strip()
-            names |= _commands(inner, full) if inner._subparsers else {full}
-    return names
+            commands |= _commands(inner, full) if inner._subparsers else {full: inner}
+    return commands

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from pathlib import Path
 
 import pytest
 
-from aijobs.console import confirm
+from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
 from shared.secret import Secret
+from shared.settings import read_settings
 from tests.support.cli_runner import Terminal
 
 
@@ -28,11 +30,19 @@ from tests.support.cli_runner import Terminal
     ],
     ids=["name", "blank", "yes", "another name", "empty", "Ctrl-D", "closed"],
 )
-def test_only_the_customers_name_confirms(monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO | None, confirmed: bool):
-    """Anything but the customer's name, and input that ends, confirms nothing."""
+def test_only_the_customers_name_confirms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: io.StringIO | None, confirmed: bool
+):
+    """Anything but the customer's name, and input that ends, confirms nothing. The question names the deployment."""
     monkeypatch.setattr(sys, "stdin", stdin)
 
-    assert confirmed == confirm("All of contoso is deleted.", "contoso")
+    settings = read_settings({"JobStorage": "AccountName=a;AccountKey=a2V5"})
+    args = argparse.Namespace(yes=False)
+
+    assert confirmed == is_confirmed(args, settings, "All of contoso is deleted.", "contoso")
+    assert (
+        "All of contoso is deleted. Deployment: a/jobs\nType the customer's id to continue: " == capsys.readouterr().err
+    )
 
 
 def end_of_input(_: str) -> str:

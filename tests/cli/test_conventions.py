@@ -59,7 +59,7 @@ def test_only_destructive_commands_ask():
         module, _, function = parser.get_default("run").partition(".")
         tree = ast.parse((ROOT / "aijobs" / f"{module}.py").read_text())
         (node,) = [each for each in tree.body if getattr(each, "name", "") == function]
-        if any(isinstance(each, ast.Name) and each.id == "confirm" for each in ast.walk(node)):
+        if any(isinstance(each, ast.Name) and each.id == "is_confirmed" for each in ast.walk(node)):
             asking.add(name)
 
     assert {"erase", "customers remove"} <= asking

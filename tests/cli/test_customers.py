@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli_runner import ROOT, CliRunner
-from tests.support.endpoint import error
+from tests.support.endpoint import completion, error
 from tests.support.harness import Customer, Harness
 
 
@@ -286,3 +286,29 @@ def run_at_terminal(line: str, reply: str, directory: Path) -> tuple[int, str]:
                 replied = bool(os.write(master, reply.encode()))
     os.close(master)
     return process.wait(), output.decode()
+
+
+async def test_all_connections_are_tested(cli: CliRunner, customer: Customer):
+    """Each has its outcome, what failed first; the exit code is 1 if one fails, and one of them can be selected."""
+    cli.harness.connect(customer, "second")
+    cli.harness.put_secret(f"ai--{customer.name}--broken", "{")
+    customer.account.will_answer(completion(), error(401))
+
+    result = await cli.expect(f"customers test {customer.name} --all", 1, out="3 connections, 2 failed.")
+    document = json.loads((await cli.run(f"customers test {customer.name} --all --connection second --json")).out)
+
+    rows = [line.split()[:3] for line in result.out.splitlines()[1:4]]
+    assert [customer.name] * 3 == [row[0] for row in rows]
+    assert "ok" == rows[2][2]
+    assert {"connection_invalid", "credential_rejected"} == {row[2] for row in rows[:2]}
+    assert [("second", True)] == [(each["connection"], each["test"]["ok"]) for each in document["tests"]]
+
+
+async def test_every_customer_is_tested(cli: CliRunner, customer: Customer):
+    """Without a customer, `--all` tests every customer's connections; without both, the command says what to name."""
+    other = cli.harness.customer()
+
+    result = await cli.run("customers test --all --json")
+    await cli.expect("customers test", 1, err="Name a customer, or use --all")
+
+    assert {customer.name, other.name} <= {each["customer"] for each in json.loads(result.out)["tests"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -37,8 +38,7 @@ async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
     counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
 
     results = [
-        await cli.run_process(line.replace("contoso ", f"{stored.name} "), stdin=f"{stored.name}\n")
-        for line in COMMANDS
+        await cli.run_process(re.sub(r"contoso(?!-)", stored.name, line), stdin=f"{stored.name}\n") for line in COMMANDS
     ]
 
     assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]

@@ -71,7 +71,8 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
     wide = [line for parser in every for line in parser.format_help().splitlines() if len(line) > 80]
-    assert (18, [], []) == (len(every), unexplained, wide)
+    assert len(every) > 30
+    assert ([], []) == (unexplained, wide)
 
 
 @pytest.mark.parametrize(

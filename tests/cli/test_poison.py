@@ -1,13 +1,16 @@
-"""`poison`: what is in the poison queue and why, and what happens when it is retried."""
+"""`poison`: what is in the poison queues and why, and what happens when it is retried or removed."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 
 from shared.clock import now
+from shared.contract.callback import CallbackMessage, encode_callback
+from shared.contract.documents import CallbackState
 from shared.contract.job import decode_job
 from shared.jobs.fingerprint import fingerprint
 from shared.storage.base import Row
@@ -49,19 +52,22 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
     again = await cli.run("poison list")
 
     assert (0, result.out) == (again.code, again.out)
-    assert f"{customer.name} one chat waiting The endpoint broke off." in result.text
-    assert f"{customer.name} message-1 chat waiting" in result.text
+    lines = [" ".join(re.sub(r"[0-9TZ:-]{20}|[0-9a-f-]{36}", "", line).split()) for line in result.out.splitlines()]
+    assert "customer job kind status since message reason" == lines[0]
+    assert f"{customer.name} one job waiting The endpoint broke off." in lines
+    assert f"{customer.name} message-1 job waiting The endpoint broke off." in lines
+    assert f"{customer.name} plain job No attempt was recorded." in lines
     assert "The job must be an object" in result.text
-    assert f"{customer.name} plain chat No attempt was recorded." in result.text
     assert "The job is not valid JSON" in result.text
 
 
 async def test_nothing_to_retry_is_one_sentence(cli: CliRunner, poison: str):
     """An empty queue is reported. A message that no attempt could run stays in it, and is reported, too."""
-    assert f"{poison} is empty.\n" == (await cli.expect("poison list")).out
-    await cli.expect("poison retry --all", 1, err="holds no such message")
+    callbacks = cli.harness.environment["CALLBACKS_QUEUE"]
+    assert f"{poison} is empty.\n{callbacks}-poison is empty.\n" == (await cli.expect("poison list")).out
+    await cli.expect("poison retry --all", 1, err="hold no such message")
     await cli.harness.services.queues.send(poison, b"[]")
-    await cli.expect("poison retry --all", 1, err="is not a valid job and stays")
+    await cli.expect("poison retry --all", 1, err="is not a valid job or callback and stays")
 
     assert [b"[]"] == await cli.harness.messages(poison)
 
@@ -107,3 +113,68 @@ async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer,
     result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert ("succeeded", 1) == (result["status"], len(customer.account.received))
+
+
+@pytest.fixture
+def poisoned_callbacks(cli: CliRunner) -> str:
+    """The name of the callbacks' poison queue."""
+    return f"{cli.harness.environment['CALLBACKS_QUEUE']}-poison"
+
+
+async def test_callback_is_listed_and_retried(cli: CliRunner, customer: Customer, poisoned_callbacks: str):
+    """A callback has its job and its last error; a retry puts its own message back, so that its tries go on."""
+    await customer.run(job_id="called", output={"callback": f"{cli.harness.endpoint.url}/callback"})
+    state = CallbackState(status="waiting", attempts=2, error="The receiver answered 500.")
+    await cli.harness.services.updates.save_callback_state(customer.name, "called", state)
+    await cli.harness.messages(cli.harness.environment["CALLBACKS_QUEUE"])
+    message = encode_callback(CallbackMessage(customer=customer.name, job_id="called", attempt=2, first_at=now()))
+    await cli.harness.services.queues.send(poisoned_callbacks, message)
+    await cli.harness.services.queues.send(poisoned_callbacks, b"{}")
+
+    (listed, unreadable) = json.loads((await cli.expect("poison list --json")).out)["messages"]
+    await cli.expect(f"poison retry --customer {customer.name}", out="Requeued 1 message.")
+
+    assert ("callback", "called", "The receiver answered 500.") == (
+        listed["kind"],
+        listed["job_id"],
+        listed["reason"],
+    )
+    assert ("unreadable", poisoned_callbacks) == (unreadable["kind"], unreadable["queue"])
+    assert [message] == await cli.harness.messages(cli.harness.environment["CALLBACKS_QUEUE"])
+    assert [b"{}"] == await cli.harness.messages(poisoned_callbacks)
+
+
+async def test_message_is_shown(cli: CliRunner, poison: str):
+    """A message is printed as it is, without what a terminal obeys, or in base64 if it is no text."""
+    await cli.harness.services.queues.send(poison, b"[\x1b[31m,\n2]")
+    await cli.harness.services.queues.send(poison, b"{\xff")
+    first, second = json.loads((await cli.expect("poison list --json")).out)["messages"]
+
+    shown = await cli.expect(f"poison show {first['message']}")
+    document = json.loads((await cli.expect(f"poison show {second['message']} --json")).out)
+    await cli.expect("poison show 1234", 1, err="hold no such message")
+
+    assert "[\ufffd[31m,\n2]\n" == shown.out
+    assert b"{\xff" == base64.b64decode(document["base64"])
+    assert 2 == len(await cli.harness.messages(poison))
+
+
+async def test_only_what_is_unreadable_is_removed(
+    cli: CliRunner, customer: Customer, poison: str, poisoned_callbacks: str
+):
+    """Messages that are no job and no callback are removed once their number is typed; all others stay."""
+    await poison_job(customer, job_id="one")
+    for queue in (poison, poisoned_callbacks):
+        await cli.harness.services.queues.send(queue, b"nothing")
+    listed = json.loads((await cli.expect("poison list --json")).out)["messages"]
+    job = next(each["message"] for each in listed if each["kind"] == "job")
+    nothing = next(each["message"] for each in listed if each["kind"] == "unreadable")
+
+    await cli.expect(f"poison remove --message {job} --yes", 1, err="use `poison retry`")
+    await cli.expect("poison remove --unreadable", 1, err="This removes 2 messages", stdin="yes\n")
+    await cli.expect(f"poison remove --message {nothing}", out="Removed 1 message.", stdin="1\n")
+    await cli.expect("poison remove --unreadable --yes", out="Removed 1 message.")
+    await cli.expect("poison remove --unreadable --yes", 1, err="hold no such message")
+
+    assert ["one"] == [json.loads(body)["job_id"] for body in await cli.harness.messages(poison)]
+    assert [] == await cli.harness.messages(poisoned_callbacks)

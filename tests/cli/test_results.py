@@ -153,3 +153,18 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     statement = await Statements(services.table).read(customer.name, month, ("model", "action"))
     assert encode_csv(statement).decode().replace("\r\n", "\n") == csv.out
     assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out
+
+
+async def test_only_failed_results(cli: CliRunner, customer: Customer):
+    """`--failed` writes the results of failed jobs into a file of their own, beside a complete one."""
+    await submit_two(cli, customer)
+    customer.account.will_answer(completion(), error(400, "bad", "No."))
+    await work(cli)
+    await cli.expect("results jobs.csv --to answers", out="1 succeeded")
+
+    await cli.expect("results jobs.csv --to answers --failed", out="Results in answers/failed.jsonl: 1 failed.")
+
+    directory = cli.directory / "answers"
+    (failed,) = (json.loads(line) for line in (directory / "failed.jsonl").read_bytes().splitlines())
+    assert ("failed", "request_rejected") == (failed["status"], failed["error"]["code"])
+    assert 2 == len((directory / "results.jsonl").read_bytes().splitlines())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aijobs.diagnostics import CommandError
 from aijobs.job_file import Line, read_json, read_jsonl
-from aijobs.submission_log import SubmissionLog, read_log
+from aijobs.submission_log import Entry, SubmissionLog, read_log
 from aijobs.submit_plan import make_plan
 
 
@@ -73,23 +73,23 @@ def open_log(directory: Path, *, batch: str = "b", deployment: str = "here") -> 
 def test_incomplete_line_of_a_killed_run_is_dropped(tmp_path: Path, size: int, ids: list[str]):
     """Only whole lines count, and the next run starts a line of its own, the log's first if that was incomplete."""
     with open_log(tmp_path) as log:
-        log.add(2, "contoso", "b-1")
-        log.add(3, "contoso", "b-2")
+        log.add(Entry(2, "contoso", "b-1"))
+        log.add(Entry(3, "contoso", "b-2"))
     path = tmp_path / "jobs.csv.submitted"
     path.write_bytes(path.read_bytes()[:size])
 
     with open_log(tmp_path) as log:
         assert ids == [entry.job_id for entry in log.entries]
-        log.add(3, "contoso", "b-2")
+        log.add(Entry(3, "contoso", "b-2"))
 
-    assert [*ids, "b-2"] == [entry.job_id for entry in read_log(tmp_path / "jobs.csv", "here")]
+    assert [*ids, "b-2"] == [entry.job_id for entry in read_log(tmp_path / "jobs.csv", "here").entries]
 
 
 @pytest.mark.parametrize("other", [{"batch": "c"}, {"deployment": "there"}])
 def test_log_of_another_batch_or_deployment_is_rejected(tmp_path: Path, other: dict[str, str]):
     """A log is used only for the batch and the deployment that wrote it."""
     with open_log(tmp_path) as log:
-        log.add(2, "contoso", "b-1")
+        log.add(Entry(2, "contoso", "b-1"))
 
     with pytest.raises(CommandError, match=r"move .* away"):
         open_log(tmp_path, **other)

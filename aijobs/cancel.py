@@ -1,0 +1,63 @@
+"""`cancel` cancels jobs that have not started."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections import Counter
+
+from aijobs.confirmation import is_confirmed
+from aijobs.console import plural, warn
+from aijobs.report import Report
+from aijobs.selection import READ_CONCURRENCY, JobKey, describe_selection, read_selection, select_jobs
+from aijobs.settings import open_services
+from shared.jobs.cancellation import cancel_job
+from shared.jobs.status import document_of
+from shared.services import Services
+
+_NOT_STARTED = ("queued", "waiting")
+
+
+async def cancel(args: argparse.Namespace) -> Report:
+    """Run `cancel`. The exit code is 1 if it was not confirmed, or if a selected job runs or does not exist."""
+    async with open_services(args.settings) as services:
+        states: Counter[str] = Counter()
+        pending: list[JobKey] = []
+        async for key, record in read_selection(services, args, select_jobs(args, services)):
+            status = "not_found" if record is None else document_of(record).status
+            if status in _NOT_STARTED:
+                pending.append(key)
+            else:
+                states[status] += 1
+        if pending:
+            consequence = f"This cancels {plural(len(pending), 'job')}. It can't be undone."
+            if not is_confirmed(args, services.settings, consequence, *describe_selection(args)):
+                return Report({"cancelled": 0, "other": states}, ["Nothing was cancelled."], 1)
+        cancelled = await _cancel_all(services, pending, states)
+    for status, sentence in (
+        ("running", "Running, too late to cancel: {}."),
+        ("not_found", "Not found: {}, never submitted or past the retention period."),
+    ):
+        if states[status]:
+            warn(sentence.format(plural(states[status], "job")))
+    ended = sum(count for status, count in states.items() if status not in {"running", "not_found"})
+    suffix = f" {plural(ended, 'job')} had ended before." if ended else ""
+    text = f"Cancelled {plural(cancelled, 'job')}.{suffix}"
+    return Report(
+        {"cancelled": cancelled, "other": states}, [text], 1 if states["running"] + states["not_found"] else 0
+    )
+
+
+async def _cancel_all(services: Services, pending: list[JobKey], states: Counter[str]) -> int:
+    """Cancel the jobs, and return how many. The states of those that have started meanwhile are counted."""
+    cancelled = 0
+    for first in range(0, len(pending), READ_CONCURRENCY):
+        some = pending[first : first + READ_CONCURRENCY]
+        for state in await asyncio.gather(
+            *(cancel_job(services.updates, services.schedule, key.customer, key.job_id) for key in some)
+        ):
+            if state == "cancelled":
+                cancelled += 1
+            else:
+                states["not_found" if state is None else "running" if state == "running" else "ended"] += 1
+    return cancelled

@@ -1,0 +1,132 @@
+"""The messages in the poison queues: what is in each, why it is there, and how it is put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from aijobs.diagnostics import CommandError
+from aijobs.queues import Message
+from shared.clock import rfc3339
+from shared.contract.callback import CallbackMessage, decode_callback
+from shared.errors import AlreadyRunning, InvalidJob
+from shared.jobs.envelope import QueuedJob, decode_queued_job
+from shared.jobs.fingerprint import fingerprint
+from shared.jobs.records import JobRecord
+from shared.services import Services
+
+Kind = Literal["job", "callback", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonedMessage:
+    """A message of a poison queue, with what it is about as far as that exists. `reason` says why it is there."""
+
+    queue: str
+    message: Message
+    reason: str
+    job: QueuedJob | None = None
+    callback: CallbackMessage | None = None
+    record: JobRecord | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What the message is: `unreadable` is neither a job nor a callback."""
+        return "job" if self.job is not None else "callback" if self.callback is not None else "unreadable"
+
+    @property
+    def customer(self) -> str | None:
+        """The customer whom the message is about."""
+        content = self.job or self.callback
+        return None if content is None else content.customer
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that the message is about."""
+        return self.callback.job_id if self.callback is not None else None if self.job is None else self.job.id
+
+    def document(self) -> dict[str, object]:
+        """Return the message for programs."""
+        status = None if self.record is None else self.record.callback_status if self.callback else self.record.state
+        members = {
+            "message": self.message.id,
+            "queue": self.queue,
+            "kind": self.kind,
+            "inserted_at": rfc3339(self.message.inserted_at),
+            "size": len(self.message.body),
+            "customer": self.customer,
+            "job_id": self.job_id,
+            "action": None if self.job is None else self.job.action,
+            "status": status or None,
+            "reason": self.reason,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+
+async def read_message(services: Services, queue: str, message: Message) -> PoisonedMessage:
+    """Return what a message of the queue is about."""
+    if queue == services.settings.callbacks_poison_queue:
+        return await _read_callback(services, queue, message)
+    try:
+        job = decode_queued_job(message.body, default_id=message.id)
+    except InvalidJob as exc:
+        return PoisonedMessage(queue, message, str(exc))
+    if job.id == message.id:  # the host's move gave the message a new id; the job is found by its content
+        try:
+            job_id = await services.queries.find_unfinished(job.customer, fingerprint(job))
+        except AlreadyRunning as exc:
+            return PoisonedMessage(queue, message, str(exc), job)
+        job = msgspec.structs.replace(job, job_id=job_id or job.id)
+    record = await services.queries.get(job.customer, job.id)
+    return PoisonedMessage(queue, message, _reason_of_job(record), job, record=record)
+
+
+async def prepare(services: Services, poisoned: PoisonedMessage) -> tuple[str, bytes]:
+    """
+    Return the queue that a message is put back into, and its body: a job's original id and submission time.
+
+    The job's failure count is reset. Raises CommandError if the message has to stay.
+    """
+    if poisoned.callback is not None:
+        return services.settings.callbacks_queue, poisoned.message.body
+    job, record = poisoned.job, poisoned.record
+    if job is None:
+        raise CommandError(f"The message is not a valid job or callback and stays in the queue. {poisoned.reason}")
+    submitted_at = poisoned.message.inserted_at
+    if job.envelope is not None:
+        submitted_at = job.envelope.submitted_at
+    if record is not None:
+        submitted_at = record.submitted_at
+        if record.state != "done":
+            try:  # without this, the ledger would give the job up again at once
+                await services.updates.reset_failed_attempts(record.customer, record.job_id)
+            except AlreadyRunning:
+                raise CommandError("A worker is running the job at the moment. Try again later.") from None
+    body = await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None)
+    return services.settings.jobs_queue, body
+
+
+async def _read_callback(services: Services, queue: str, message: Message) -> PoisonedMessage:
+    callback = decode_callback(message.body)
+    if callback is None:
+        return PoisonedMessage(queue, message, "The message is not a callback of the app.")
+    record = await services.queries.get(callback.customer, callback.job_id)
+    return PoisonedMessage(queue, message, _reason_of_callback(record), callback=callback, record=record)
+
+
+def _reason_of_job(record: JobRecord | None) -> str:
+    if record is None:
+        return "No attempt was recorded."
+    if record.state == "done":
+        return "The job has ended. A retry publishes its stored result again."
+    return record.reason or "Its attempts recorded no reason."
+
+
+def _reason_of_callback(record: JobRecord | None) -> str:
+    if record is None:
+        return "The job is not on record any more. The app drops the callback."
+    if record.callback_status == "delivered":
+        return "The callback was delivered. The app drops the message."
+    return record.callback_error or "Its tries recorded no reason."

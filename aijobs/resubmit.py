@@ -1,0 +1,91 @@
+"""
+`resubmit` submits the failed jobs of a file again, each under an id that follows from its own.
+
+A job's id is its idempotency key: under the same id, the app returns the failed result again. So the job `a` gets the
+id `a.2`, then `a.3`. Since the id doesn't depend on the run, an interrupted command that is repeated doubles nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Container, Mapping, Sequence
+
+import msgspec
+
+from aijobs.console import plural, warn
+from aijobs.job_file import read_job_file
+from aijobs.report import Report
+from aijobs.selection import READ_CONCURRENCY, JobKey, read_some
+from aijobs.settings import open_services
+from aijobs.submission_log import Entry, SubmissionLog, deployment_name, read_log
+from aijobs.submit import job_defaults
+from aijobs.submit_plan import PlannedJob, make_plan
+from aijobs.submit_run import SubmitRun
+from shared.jobs.status import document_of
+from shared.services import Services
+
+_MAX_ID = 100
+_HASH_CHARS = 8
+
+
+async def resubmit(args: argparse.Namespace) -> Report:
+    """Run `resubmit FILE`. The exit code is 1 if a failed job was not submitted."""
+    lines = read_job_file(args.file)
+    async with open_services(args.settings) as services:
+        deployment = deployment_name(services.settings)
+        submitted = read_log(args.file, deployment)
+        plan = make_plan(lines, job_defaults(args), submitted.batch, services.outputs.check)
+        planned = {job.key: job for job in plan.jobs}
+        failed = await _failed(services, submitted.current(), args.code)
+        used = planned.keys() | {(entry.customer, entry.job_id) for entry in submitted.entries}
+        pending = [again for entry in failed if (again := _again(entry, planned, used)) is not None]
+        missing = len(failed) - len(pending)
+        if missing:
+            warn(
+                f"Not in {args.file} as submitted: {plural(missing, 'failed job')}. Use the same --customer, --action, "
+                "--connection and --model as then; a line that has changed is a new job for `submit`."
+            )
+        if not pending:
+            document = {"submitted": 0, "submitted_before": 0, "not_submitted": missing, "errors": []}
+            return Report(document, ["No failed job to submit again."] if not missing else [], 1 if missing else 0)
+        with SubmissionLog(args.file, batch=submitted.batch, deployment=deployment) as log:
+            report = await SubmitRun(services.submissions, log, pending, already_submitted=0).submit_all(args)
+    return Report(report.document, report.text, 1 if missing else report.exit_code)
+
+
+async def _failed(services: Services, entries: Sequence[Entry], codes: Container[str]) -> list[Entry]:
+    """Return the entries whose jobs have failed, with one of the codes if there are any."""
+    failed = []
+    for first in range(0, len(entries), READ_CONCURRENCY):
+        some = entries[first : first + READ_CONCURRENCY]
+        keys = [JobKey(entry.customer, entry.job_id) for entry in some]
+        for entry, record in zip(some, await read_some(services, keys), strict=True):
+            document = None if record is None else document_of(record)
+            error = document.error if document is not None and document.status == "failed" else None
+            if error is not None and (not codes or error.code in codes):
+                failed.append(entry)
+    return failed
+
+
+def _again(
+    entry: Entry, planned: Mapping[tuple[str, str], PlannedJob], used: Container[tuple[str, str]]
+) -> PlannedJob | None:
+    """Return the job to submit for an entry whose job has failed, or None if the file does not have it any more."""
+    first_id = entry.resubmits or entry.job_id
+    original = planned.get((entry.customer, first_id))
+    if original is None:
+        return None
+    number = 2
+    while (entry.customer, job_id := next_id(first_id, number)) in used:
+        number += 1
+    return PlannedJob(original.line, msgspec.structs.replace(original.job, job_id=job_id), first_id)
+
+
+def next_id(job_id: str, number: int) -> str:
+    """Return the id of a job that is submitted for once more, `number` times in all. A long id is shortened."""
+    suffix = f".{number}"
+    if len(job_id) + len(suffix) <= _MAX_ID:
+        return f"{job_id}{suffix}"
+    suffix = f"-{hashlib.sha256(job_id.encode()).hexdigest()[:_HASH_CHARS]}{suffix}"
+    return f"{job_id[: _MAX_ID - len(suffix)]}{suffix}"
