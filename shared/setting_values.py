@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
 from shared.errors import SettingInvalid
-from shared.secret import is_reference
+from shared.secret import Secret, is_reference
 
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
-_URL = re.compile(r"https?://[^/?#\s]+")
-_VAULT_URL = re.compile(r"https://[^/?#\s]+/?", re.IGNORECASE)
+# Values of ALLOW_STATIC_CONNECTION. Anything else is a list of customer ids.
+ALL_CUSTOMERS = {"*", "true", "1"}
+NO_CUSTOMERS = {"", "false", "0"}
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+_URL = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>(?:{_LABEL}\.)*{_LABEL})(?::(?P<port>[0-9]{{1,5}}))?(?P<path>/\S*)?", re.IGNORECASE
+)
+_MAX_PORT = 65535
+_CUSTOMER = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_MODEL = re.compile(r"[^\s\"'`\[\]{}()<>]{1,200}")
+_CLAIM = re.compile(r"[!-~]{1,200}")
+_SCOPE = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+/\.default", re.IGNORECASE)
+_POISON = "-poison"
 _NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*")
-_RESULT_QUEUE = re.compile(r"([a-z0-9]+(-[a-z0-9]+)*=)?[a-z0-9]+(-[a-z0-9]+)*")
+_MAX_NAME = 63
 _TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 
 
@@ -33,14 +47,16 @@ def integer(setting: str, text: str, minimum: int, maximum: int) -> int:
     return int(text)
 
 
+def choice(setting: str, text: str, values: Sequence[str]) -> str:
+    """Return one of these values."""
+    if text not in values:
+        raise SettingInvalid(f"{setting} must be {' or '.join(values)}.")
+    return text
+
+
 def split(text: str) -> tuple[str, ...]:
     """Return the parts of a list, which commas or semicolons separate."""
     return tuple(part for part in (piece.strip() for piece in text.replace(";", ",").split(",")) if part)
-
-
-def without_empty_parts(connection_string: str) -> str:
-    """Return a connection string as all SDKs read it: the host's takes two semicolons in a row, Python's don't."""
-    return ";".join(part.strip() for part in connection_string.split(";") if part.strip())
 
 
 def check_resolved(setting: str, text: str) -> None:
@@ -61,10 +77,28 @@ def check_name(setting: str, name: str) -> None:
         )
 
 
+def check_names(setting: str, names: Sequence[str]) -> None:
+    """Check the names of containers."""
+    for name in names:
+        check_name(setting, name)
+
+
+def check_trigger_queue(setting: str, name: str) -> None:
+    """Check the name of a queue that has a poison queue, which the host creates under a longer name."""
+    check_name(setting, name)
+    if len(name) > _MAX_NAME - len(_POISON):
+        raise SettingInvalid(
+            f"{setting} must have at most {_MAX_NAME - len(_POISON)} characters, because the name of its poison queue "
+            f"ends in {_POISON}."
+        )
+
+
 def check_result_queues(setting: str, entries: Sequence[str]) -> None:
     """Check a list of queues, some of them for one customer."""
     for number, entry in enumerate(entries, 1):
-        if not _RESULT_QUEUE.fullmatch(entry):  # not quoted: callers read this, and it may name a customer
+        customer, pair, queue = entry.rpartition("=")
+        # Not quoted: callers read this, and it may name a customer.
+        if not _NAME.fullmatch(queue) or (pair and not _CUSTOMER.fullmatch(customer)):
             raise SettingInvalid(
                 f"{setting} must be pairs such as contoso=contoso-results, or queues for all customers, separated by "
                 f"commas: entry {number} is neither."
@@ -79,27 +113,89 @@ def check_table_name(setting: str, name: str) -> None:
 
 def check_vault_url(setting: str, url: str) -> None:
     """Check the URL of a key vault. With a path, every secret would seem to be missing."""
-    if not _VAULT_URL.fullmatch(url):
+    match = match_url(url)
+    if match is None or match["scheme"].lower() != "https" or match["path"] not in {None, "/"}:
         raise SettingInvalid(f"{setting} must be a URL such as https://my-vault.vault.azure.net, without a path.")
 
 
-def check_storage_urls(setting: str, *urls: str) -> None:
-    """Check the URLs of the services of a storage account that is used with an identity."""
-    if not all(map(_URL.match, urls)):
+def match_url(url: str) -> re.Match[str] | None:
+    """Return the `scheme`, `host`, `port` and `path` of an http or https URL that every client reads alike."""
+    match = _URL.fullmatch(url)
+    return match if match and int(match["port"] or 1) <= _MAX_PORT else None
+
+
+def check_id(setting: str, text: str) -> None:
+    """Check the client id of an identity or app registration."""
+    if not _ID.fullmatch(text):
+        raise SettingInvalid(f"{setting} must be a client id such as 01234567-89ab-cdef-0123-456789abcdef.")
+
+
+def check_customers(setting: str, text: str) -> None:
+    """Check a list of customers, or a word for all or none."""
+    if text.lower() in ALL_CUSTOMERS | NO_CUSTOMERS:
+        return
+    for number, entry in enumerate(split(text), 1):
+        if not _CUSTOMER.fullmatch(entry):  # not quoted, as above
+            raise SettingInvalid(
+                f"{setting} must be ids of customers, separated by commas, or *, true or false alone: entry {number} "
+                "is not an id."
+            )
+
+
+def check_models(setting: str, models: Sequence[str]) -> None:
+    """Check a list of models or deployments."""
+    if not all(map(_MODEL.fullmatch, models)):
         raise SettingInvalid(
-            f"{setting} must be a connection string, or {setting}__queueServiceUri, {setting}__blobServiceUri and "
-            f"{setting}__tableServiceUri must all be set, to URLs."
+            f"{setting} must be names of models, separated by commas, without quotes, brackets and spaces."
         )
 
 
-def check_connection_string(setting: str, text: str) -> None:
-    """Check the connection string of a storage account, as `without_empty_parts` returns it."""
-    names = {part.partition("=")[0].lower() for part in text.split(";")}
-    has_credential = bool({"accountkey", "sharedaccesssignature"} & names)
-    has_address = bool({"accountname", "tableendpoint"} & names)
-    is_complete = "usedevelopmentstorage" in names or (has_credential and has_address)
-    if not is_complete or not all("=" in part for part in text.split(";")):
+def check_suffixes(setting: str, suffixes: Sequence[str]) -> None:
+    """Check the ends of hosts, such as contoso.com, .contoso.com or *.contoso.com."""
+    for number, suffix in enumerate(suffixes, 1):
+        if not _HOST.fullmatch(suffix.lower().removeprefix("*").strip(".")):
+            raise SettingInvalid(
+                f"{setting} must be ends of hosts such as contoso.com, separated by commas, without https://: "
+                f"entry {number} is not one."
+            )
+
+
+def check_hosts(setting: str, hosts: Sequence[str]) -> None:
+    """Check hosts in full."""
+    for number, host in enumerate(hosts, 1):
+        name = host.lower().removesuffix(":443").rstrip(".")
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("idna").decode()
+        if "." not in name or not _HOST.fullmatch(name):
+            raise SettingInvalid(
+                f"{setting} must be hosts in full, such as ai.contoso.com, separated by commas: entry {number} is not "
+                "one."
+            )
+
+
+def check_scopes(setting: str, scopes: Sequence[str]) -> None:
+    """Check scopes of Entra tokens. An app's own token is always for all that it may do, so they end in /.default."""
+    for number, scope in enumerate(scopes, 1):
+        if not _SCOPE.fullmatch(scope):
+            raise SettingInvalid(
+                f"{setting} must be scopes such as https://contoso.com/.default, separated by commas: entry {number} "
+                "is not one."
+            )
+
+
+def check_claim(setting: str, text: str) -> None:
+    """Check the type of a claim."""
+    if not _CLAIM.fullmatch(text):
+        raise SettingInvalid(f"{setting} must be the type of a claim, such as customer, without spaces.")
+
+
+def check_insights(setting: str, text: Secret) -> None:
+    """Check the connection string of Application Insights."""
+    parts = dict(part.partition("=")[::2] for part in text.reveal().split(";") if part.strip())
+    members = {name.strip().lower(): value.strip() for name, value in parts.items()}
+    urls = [value for name, value in members.items() if name.endswith("endpoint")]
+    if not _ID.fullmatch(members.get("instrumentationkey", "")) or not all(map(match_url, urls)):
         raise SettingInvalid(
-            f"{setting} is not the connection string of a storage account: it needs an AccountName and an AccountKey. "
-            "`az storage account show-connection-string` prints it."
+            f"{setting} must be the connection string of an Application Insights resource, such as "
+            "InstrumentationKey=…;IngestionEndpoint=https://…; its overview in the portal shows it."
         )

@@ -13,42 +13,13 @@ from typing import Any
 
 from shared.errors import SettingInvalid
 from shared.secret import Secret
-from shared.setting_values import (
-    check_connection_string,
-    check_name,
-    check_resolved,
-    check_result_queues,
-    check_storage_urls,
-    check_table_name,
-    check_vault_url,
-    flag,
-    integer,
-    split,
-    without_empty_parts,
-)
+from shared.setting_rules import CHECKS, READERS
+from shared.setting_values import ALL_CUSTOMERS, NO_CUSTOMERS, check_resolved, flag, split
+from shared.storage_settings import StorageAccount, check_account, read_account
 
 LEASE_S = 90
 """Default of LEASE_SECONDS."""
-# Values of ALLOW_STATIC_CONNECTION. Anything else is a list of customer ids.
-_ALL = {"*", "true", "1"}
-_NONE = {"", "false", "0"}
-_CHOICES = {"http_auth": ("key", "entra")}
-_STORAGE = ("JobStorage", *(f"JobStorage__{name}ServiceUri" for name in ("queue", "blob", "table")))
-_NAMES = ("jobs_queue", "results_queue", "callbacks_queue", "results_container", "templates_container")
-"""Settings that name a queue or container."""
-_RANGES = {"lease_seconds": (10, 540), "retain_jobs_days": (0, 3650), "retain_usage_months": (0, 120)}
-
-
-@dataclass(frozen=True, slots=True)
-class StorageAccount:
-    """The account that holds the jobs: a connection string, or URLs for the app's identity."""
-
-    connection_string: Secret | None
-    queue_service_uri: str
-    blob_service_uri: str
-    table_service_uri: str
-    client_id: str
-    """The user-assigned identity to use, if any."""
+STORAGE = "JobStorage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +97,7 @@ class Settings:
     @property
     def static_for_all(self) -> bool:
         """Whether all customers without a connection may use the operator's own."""
-        return self.allow_static_connection.strip().lower() in _ALL
+        return self.allow_static_connection.lower() in ALL_CUSTOMERS
 
     def result_queues(self, customer: str = "") -> tuple[str, ...]:
         """Return the queues that a job of this customer may name for its result; without a customer: of any."""
@@ -143,11 +114,12 @@ class Settings:
         """Return whether this customer may use the operator's own connection if it has none."""
         if self.static_for_all:
             return True
-        allowed = self.allow_static_connection.strip()
-        return allowed.lower() not in _NONE and customer in split(allowed)
+        allowed = self.allow_static_connection
+        return allowed.lower() not in NO_CUSTOMERS and customer in split(allowed)
 
 
 _DEFAULTS = Settings(job_storage=StorageAccount(None, "", "", "", ""))
+_FIELDS = tuple(each.name for each in fields(Settings) if each.name not in {"job_storage", "fault"})
 
 
 def poison_of(queue: str) -> str:
@@ -167,53 +139,71 @@ def callback_queues(environment: Mapping[str, str]) -> tuple[str, str]:
     return callbacks, poison_of(callbacks)
 
 
+def setting_names() -> tuple[str, ...]:
+    """Return the names of the settings of fields; that of Storage, and its parts, are in `storage_settings`."""
+    return tuple(name.upper() for name in _FIELDS)
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     Return the settings in `environment`, with defaults for those that are not set.
 
     Raises SettingInvalid, whose message names the setting and what is valid.
     """
-    names = [field.name for field in fields(Settings) if field.name not in {"job_storage", "fault"}]
-    required = (*_STORAGE, *(name.upper() for name in names if name != "static_connection"))
-    for name in required:  # the static connection concerns its own jobs alone, which check it
-        check_resolved(name, environment.get(name, ""))
-    values = {name: _read(environment, name) for name in names}
-    settings = Settings(job_storage=_storage(environment), **values)
-    _check(settings)
+    settings, faults = _read_all(environment)
+    if faults:
+        raise SettingInvalid(faults[0])
     return settings
 
 
-def _check(settings: Settings) -> None:
-    storage = settings.job_storage
-    if storage.connection_string is not None:
-        check_connection_string("JobStorage", storage.connection_string.reveal())
-    else:
-        uris = (storage.queue_service_uri, storage.blob_service_uri, storage.table_service_uri)
-        check_storage_urls("JobStorage", *uris)
-    if settings.key_vault_url:
-        check_vault_url("KEY_VAULT_URL", settings.key_vault_url)
-    for field_name in _NAMES:
-        check_name(field_name.upper(), getattr(settings, field_name))
-    for container in settings.input_containers:
-        check_name("INPUT_CONTAINERS", container)
-    check_result_queues("ALLOWED_RESULT_QUEUES", settings.allowed_result_queues)
-    check_table_name("JOBS_TABLE", settings.jobs_table)
-    jobs, poison, results = settings.jobs_queue, settings.poison_queue, settings.results_queue
-    callbacks, dead_callbacks = settings.callbacks_queue, settings.callbacks_poison_queue
-    for name, queue in (("RESULTS_QUEUE", results), ("CALLBACKS_QUEUE", callbacks)):
-        if queue in {jobs, poison}:
-            raise SettingInvalid(f"{name} must be a queue other than {jobs} and {poison}, which are for jobs.")
-    if results in {callbacks, dead_callbacks}:
-        raise SettingInvalid(
-            f"RESULTS_QUEUE must be a queue other than {callbacks} and {dead_callbacks}, which are for callbacks."
-        )
+def find_faults(environment: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with the settings in `environment`: a sentence for each setting that is invalid."""
+    return _read_all(environment)[1]
 
 
 def settings_with_fault(environment: Mapping[str, str], fault: SettingInvalid) -> Settings:
     """Return what is needed to requeue messages until `fault` is corrected, and defaults for everything else."""
     names = ("azure_client_id", "jobs_queue", "callbacks_queue", "results_container")
     values = {name: _read(environment, name) for name in names}
-    return Settings(job_storage=_storage(environment), fault=str(fault), **values)
+    return Settings(job_storage=read_account(environment, STORAGE), fault=str(fault), **values)
+
+
+def _read_all(environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Return the settings, with defaults for the invalid ones, and why these are invalid."""
+    values, faults = {}, []
+    try:
+        check_account(environment, STORAGE)
+    except SettingInvalid as exc:
+        faults.append(str(exc))
+    for name in _FIELDS:
+        try:
+            if name != "static_connection":
+                check_resolved(name.upper(), environment.get(name.upper(), ""))
+            value = _read(environment, name)
+            if name in CHECKS and value != getattr(_DEFAULTS, name):
+                CHECKS[name](name.upper(), value)
+            values[name] = value
+        except SettingInvalid as exc:
+            faults.append(str(exc))
+    settings = Settings(job_storage=read_account(environment, STORAGE), **values)
+    return settings, faults or _find_conflicts(settings)
+
+
+def _find_conflicts(settings: Settings) -> list[str]:
+    """Return which queues are used twice: what is sent to one of the app's own would be read as something else."""
+    jobs, callbacks = settings.jobs_queue, settings.callbacks_queue
+    results, others = settings.results_queue, set(settings.result_queues()) - {settings.results_queue}
+    return [
+        f"{setting} must be a queue other than {own} and {poison_of(own)}, which are for {purpose}."
+        for setting, queues, own, purpose in (
+            ("RESULTS_QUEUE", {results}, jobs, "jobs"),
+            ("CALLBACKS_QUEUE", {callbacks}, jobs, "jobs"),
+            ("RESULTS_QUEUE", {results}, callbacks, "callbacks"),
+            ("ALLOWED_RESULT_QUEUES", others, jobs, "jobs"),
+            ("ALLOWED_RESULT_QUEUES", others, callbacks, "callbacks"),
+        )
+        if not queues.isdisjoint((own, poison_of(own)))
+    ]
 
 
 def _read(environment: Mapping[str, str], field_name: str) -> Any:
@@ -222,29 +212,10 @@ def _read(environment: Mapping[str, str], field_name: str) -> Any:
     text = environment.get(name, "").strip()
     if not text:
         return default
+    if field_name in READERS:
+        return READERS[field_name](name, text)
     if isinstance(default, bool):
         return flag(name, text)
-    if isinstance(default, int):
-        return integer(name, text, *_RANGES[field_name])
     if isinstance(default, tuple):
         return split(text)
-    if isinstance(default, Secret):
-        return Secret(text)
-    values = _CHOICES.get(field_name)
-    if values and text not in values:
-        raise SettingInvalid(f"{name} must be {' or '.join(values)}.")
-    return text
-
-
-def _storage(environment: Mapping[str, str]) -> StorageAccount:
-    def part(name: str) -> str:
-        return environment.get(f"JobStorage__{name}", "").strip()
-
-    connection_string = without_empty_parts(environment.get("JobStorage", ""))
-    return StorageAccount(
-        connection_string=Secret(connection_string) if connection_string else None,
-        queue_service_uri=part("queueServiceUri"),
-        blob_service_uri=part("blobServiceUri"),
-        table_service_uri=part("tableServiceUri"),
-        client_id=part("clientId"),
-    )
+    return Secret(text) if isinstance(default, Secret) else text

@@ -37,8 +37,8 @@ class Outputs:
 
     def check(self, job: Job) -> None:
         """Raise InvalidJob if the job names a queue, or a callback address, that is not allowed to its customer."""
-        output = job.output
-        if isinstance(output.queue, str) and output.queue not in (allowed := self._queues(job.customer)):
+        output, allowed = job.output, self._settings.result_queues(job.customer)
+        if isinstance(output.queue, str) and output.queue not in allowed:
             raise InvalidJob(
                 f"`output.queue` {output.queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows "
                 f"{', '.join(allowed)}."
@@ -126,16 +126,6 @@ class Outputs:
             self._settings.results_container, f"{job.customer}/{job.job_id}/result.json", _MAX_OWN_BLOB
         )
         return result_body if data is None else data
-
-    def _queues(self, customer: str) -> tuple[str, ...]:
-        settings = self._settings
-        own = {
-            settings.jobs_queue,
-            settings.poison_queue,
-            settings.callbacks_queue,
-            settings.callbacks_poison_queue,
-        }
-        return tuple(name for name in settings.result_queues(customer) if name not in own)
 
 
 def _digest(data: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.errors import StorageUnavailable
-from shared.settings import StorageAccount
+from shared.storage_settings import StorageAccount
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential

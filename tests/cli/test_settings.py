@@ -51,13 +51,14 @@ def test_outputs_of_the_template_are_settings(tmp_path: Path):
     template = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     outputs = set(re.findall(r"^output (\w+) string", template, re.MULTILINE))
     file = tmp_path / "app.settings"
-    file.write_text("".join(f'{name}="https://{name.lower()}.example"\n' for name in outputs), encoding="utf-8")
+    hosts = {name: name.lower().replace("_", "-") for name in outputs}
+    file.write_text("".join(f'{name}="https://{host}.example"\n' for name, host in hosts.items()), encoding="utf-8")
 
     settings = read_app_settings(file)
 
     assert set(OUTPUTS) | {"KEY_VAULT_URL"} <= outputs
-    assert "https://job_queue_uri.example" == settings.job_storage.queue_service_uri
-    assert "https://key_vault_url.example" == settings.key_vault_url
+    assert "https://job-queue-uri.example" == settings.job_storage.queue_service_uri
+    assert "https://key-vault-url.example" == settings.key_vault_url
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,10 @@ def test_outputs_of_the_template_are_settings(tmp_path: Path):
         ('{"IsEncrypted": true, "Values": {"JobStorage": "x"}}', "is encrypted"),
         ('JobStorage="x\n', "the value of JobStorage has no closing quote"),
         ('{"Values": {}}', "JobStorage must be a connection string"),
-        ('{"Values": {"JobStorage": "x", "RETAIN_JOBS_DAYS": "ever"}}', "RETAIN_JOBS_DAYS must be a whole number"),
+        (
+            '{"Values": {"JobStorage": "UseDevelopmentStorage=true", "RETAIN_JOBS_DAYS": "ever"}}',
+            "RETAIN_JOBS_DAYS must be a whole number",
+        ),
     ],
 )
 def test_invalid_file_is_one_sentence(

@@ -9,7 +9,8 @@ import re
 from dataclasses import fields
 
 from local.stack import stack
-from shared.settings import Settings, StorageAccount, read_settings
+from shared.settings import Settings, read_settings
+from shared.storage_settings import StorageAccount
 from tests.support.app_settings import settings_in_code
 from tests.support.doc_samples import ROOT
 

@@ -10,6 +10,7 @@ from tests.support.bicep import read, value
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
+CLIENT_ID = "01234567-89ab-cdef-0123-456789abcdef"
 MAIN = read(INFRA / "main.bicep")
 
 
@@ -21,6 +22,15 @@ def settings_of_template() -> dict[str, Any]:
 
 
 def readable_settings() -> dict[str, str]:
-    """The same as the app reads them: text, with a URL for each value that only a deployment knows."""
-    settings = settings_of_template().items()
-    return {name: "https://known.when.deployed" if text is None else str(text) for name, text in settings}
+    """The same as the app reads them: text, with a value of the right form for each that only a deployment knows."""
+    return {
+        name: known_when_deployed(name) if text is None else str(text) for name, text in settings_of_template().items()
+    }
+
+
+def known_when_deployed(name: str) -> str:
+    """A value of the form that the setting has."""
+    if name == "APPLICATIONINSIGHTS_CONNECTION_STRING":
+        return f"InstrumentationKey={CLIENT_ID};IngestionEndpoint=https://known.when.deployed/"
+    is_client = name == "AZURE_CLIENT_ID" or name.endswith("__clientId")
+    return CLIENT_ID if is_client else "https://known.when.deployed"

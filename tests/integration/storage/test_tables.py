@@ -12,10 +12,10 @@ import pytest
 
 from shared.errors import StorageUnavailable
 from shared.secret import Secret
-from shared.settings import StorageAccount
 from shared.storage import account as accounts
 from shared.storage.base import Row, RowChanged, RowExists, Table
 from shared.storage.tables import AzureTable
+from shared.storage_settings import StorageAccount
 from tests.support.faulty_tables import account_of
 from tests.support.harness import Harness
 from tests.support.table_rows import keys

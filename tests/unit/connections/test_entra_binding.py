@@ -126,7 +126,7 @@ async def test_a_connection_that_is_bound_serves_within_seconds(
         (GATEWAY, "", "ALLOWED_ENTRA_HOSTS"),
         (GATEWAY, "ai.contoso.com", ""),
         (GATEWAY, "x.example, AI.contoso.com.:443", ""),
-        *((GATEWAY, hosts, "ALLOWED_ENTRA_HOSTS") for hosts in ("contoso.com", "*.contoso.com", ".contoso.com", "*")),
+        *((GATEWAY, hosts, "ALLOWED_ENTRA_HOSTS") for hosts in ("contoso.com", "x.contoso.com")),
         ("https://x.ai.contoso.com/openai/v1", "ai.contoso.com", "ALLOWED_ENTRA_HOSTS"),
         ("https://ai.contoso.com:8443/openai/v1", "ai.contoso.com", "port 443"),
         ("https://xn--bcher-kva.contoso.com/openai/v1", "bücher.contoso.com", ""),
