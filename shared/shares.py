@@ -8,9 +8,9 @@ more than half of what the others leave. So one customer alone gets half, and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -69,7 +69,12 @@ class Shares:
                 self.give_back(customer, amount)
             raise
 
-    @contextmanager
+    async def reserve(self, customer: str, amount: int) -> Reservation:
+        """As `wait`; it is given back when nothing refers to the returned object any more."""
+        await self.wait(customer, amount)
+        return Reservation(self, customer, amount)
+
+    @contextlib.contextmanager
     def tried(self, customer: str, amount: int = 1) -> Iterator[bool]:
         """Take so much for the block if there is room; the value is whether there was."""
         is_taken = self.take(customer, amount)
@@ -96,3 +101,22 @@ class _Turn:
     customer: str
     amount: int
     granted: asyncio.Future[None]
+
+
+class Reservation:
+    """What somebody has taken, until nothing refers to this object any more."""
+
+    def __init__(self, shares: Shares, customer: str, amount: int) -> None:
+        self._shares, self._customer, self._amount = shares, customer, amount
+        self._loop = asyncio.get_running_loop()
+
+    def shrink(self, amount: int) -> None:
+        """Keep only so much."""
+        if amount < self._amount:
+            self._shares.give_back(self._customer, self._amount - amount)
+            self._amount = amount
+
+    def __del__(self) -> None:
+        # Whatever thread this is, and whether or not the loop has ended.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._shares.give_back, self._customer, self._amount)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from msgspec import Raw
 
@@ -59,6 +59,14 @@ class Step:
 
     value: Any
     calls: Sequence[Call] = ()
+
+
+class InputBlob(NamedTuple):
+    """A blob that the input names."""
+
+    data: bytes
+    memory: object = None
+    """What it takes of the worker's memory, if that is much: keep it as long as what was made of the data."""
 
 
 def failed(error: JobError) -> Completed:
@@ -143,7 +151,7 @@ class Context(Protocol):
     async def save_blob(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """Write a blob of the job: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
 
-    async def read_blob(self, blob: BlobName, *, at: str) -> bytes:
+    async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
         """Read a blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
 
 

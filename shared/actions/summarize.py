@@ -34,7 +34,8 @@ def keeps_blobs(_: Summarize) -> bool:
 
 async def run(request: Summarize, ctx: Context) -> Outcome:
     """See Action."""
-    text, summaries = await _read(request, ctx), Summaries(request, ctx)
+    text, _memory = await _read(request, ctx)  # the text's, as long as this runs
+    summaries = Summaries(request, ctx)
     answers: list[dict[str, Any]] = []
     level = first_parts = 0
     while True:
@@ -55,17 +56,17 @@ async def run(request: Summarize, ctx: Context) -> Outcome:
         level += 1
 
 
-async def _read(request: Summarize, ctx: Context) -> str:
+async def _read(request: Summarize, ctx: Context) -> tuple[str, object]:
     if isinstance(request.source, str):
-        return request.source
-    data = await ctx.read_blob(request.source, at="input.blob")
+        return request.source, None
+    data, memory = await ctx.read_blob(request.source, at="input.blob")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise InvalidJob(f"`input.blob` is not valid UTF-8 (byte {exc.start}).") from exc
     if not text.strip():
         raise InvalidJob("`input.blob` contains no text.")
-    return text
+    return text, memory
 
 
 def _error_of(part: Part) -> Exception | None:

@@ -133,7 +133,7 @@ class JobsResource:
         if isinstance(job.input, msgspec.Raw) and len(bytes(job.input)) > MAX_INPUT_BYTES:
             raise Problem(413, "too_large", f"`input` is larger than {MAX_INPUT_BYTES} bytes.")
         self.outputs.check(job)
-        job_input = action_named(job.action).decode(await self.inputs.load(job))
+        job_input, _ = await self.inputs.load(job, action_named(job.action).decode)
         if isinstance(job_input, Summarize) and isinstance(job_input.source, BlobName):
             # Whether the blob exists shows when the job runs: nothing of it is needed here.
             self.inputs.check(job.customer, job_input.source, at="input.blob")

@@ -24,15 +24,15 @@ from shared.event_names import CUSTOMER_THROTTLED, NAMESPACE
 from shared.lru import LRU
 from shared.shares import Shares
 
-WORKER_CONCURRENCY = 64
+WORKER_CONCURRENCY = 256
 """Jobs that a worker runs at once."""
-MAX_EXPECTED_WAIT_S = 2.0
-"""A job that will not wait longer than this for a call is admitted."""
+MAX_EXPECTED_WAIT_S = 0.5
+"""A job that will not wait longer than this for a call is admitted: it is claimed by the time that there is one."""
 MAX_DELAY_S = 120.0
 """The longest that a job is requeued for: by then there may be more workers."""
 MAX_HOLD_S = 5.0
 """The longest that a job is held until there is room."""
-MAX_HELD = 64
+MAX_HELD = 256
 """
 Jobs that are held at once. With those that run, they are no more than host.json's `newBatchThreshold`: as long as no
 more jobs than that are in its hands, the host fetches further messages, and another customer's job is among them.
@@ -63,8 +63,9 @@ class ConnectionLimit:
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls that were answered, by model and URL."""
     jobs: int = 0
-    job_seconds: float = 1.0
-    """About how long a job takes."""
+    held: int = 0
+    job_seconds: float = 0.3
+    """About how long a job takes. Before any has ended, a guess that brings jobs back early rather than late."""
     last_return: float = float("-inf")
     """When the last of the requeued jobs comes back, on the limiter's clock."""
     requeued: int = 0
@@ -85,8 +86,8 @@ class Limiter:
     _limits: LRU[tuple[str, str], ConnectionLimit] = field(default_factory=lambda: LRU(MAX_ENTRIES))
     _jobs: Shares = field(default_factory=lambda: Shares(WORKER_CONCURRENCY))
     _held: Shares = field(default_factory=lambda: Shares(MAX_HELD))
-    _job_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set, and replaced, whenever a job ends."""
+    _turns: dict[asyncio.Event, tuple[str, ConnectionLimit]] = field(default_factory=dict)
+    """The jobs that are held, in their order."""
 
     def of(self, customer: str, connection: str, concurrency: int | None = None) -> ConnectionLimit:
         """Return the connection's limit. `concurrency`: the calls that it allows at once, if that is known."""
@@ -115,18 +116,35 @@ class Limiter:
             limit.jobs -= 1
             self._jobs.give_back(customer)
             limit.job_seconds += _LAST_JOB_WEIGHT * (self.clock() - started_at - limit.job_seconds)
-            self._job_ended.set()
-            self._job_ended = asyncio.Event()
+            self._wake_one()
 
     async def wait_for_room(self, customer: str, connection: str) -> None:
         """Hold a job until there is room: some seconds at most, and not many jobs at once."""
-        if self._has_room(customer, self.of(customer, connection)):
+        limit = self.of(customer, connection)
+        if self._has_room(customer, limit):
             return
         with self._held.tried(customer) as is_held, contextlib.suppress(TimeoutError):
             if is_held:
-                async with asyncio.timeout(MAX_HOLD_S):
-                    while not self._has_room(customer, self.of(customer, connection)):
-                        await self._job_ended.wait()
+                turn = asyncio.Event()
+                limit.held += 1
+                try:
+                    async with asyncio.timeout(MAX_HOLD_S):
+                        while not self._has_room(customer, limit):
+                            self._turns[turn] = customer, limit
+                            await turn.wait()
+                            turn.clear()
+                finally:
+                    self._turns.pop(turn, None)
+                    limit.held -= 1
+
+    def _wake_one(self) -> None:
+        """Wake the first held job that has room now: as many as end, and no more."""
+        checked = set[int]()
+        for turn, (customer, limit) in self._turns.items():
+            if id(limit) not in checked and not turn.is_set() and self._has_room(customer, limit):
+                turn.set()
+                return
+            checked.add(id(limit))
 
     def _has_room(self, customer: str, limit: ConnectionLimit) -> bool:
         ahead = limit.jobs - limit.concurrency + 1
@@ -137,9 +155,10 @@ class Limiter:
 
     def _throttled(self, customer: str, connection: str, limit: ConnectionLimit) -> Throttled:
         at = self.clock()
-        # Each comes back after all that were requeued before: not many at once, and few in vain. A little early rather
-        # than late: one that is early is requeued once more, one that is late has left the connection idle.
-        returns_at = max(limit.last_return, at) + _EARLY * limit.job_seconds / max(limit.jobs, 1)
+        # Each comes back after all that are held or were requeued before: not many at once, and few in vain. A little
+        # early rather than late: one that is early is requeued once more, one that is late left the connection idle.
+        each_s = limit.job_seconds / max(limit.jobs, 1)
+        returns_at = max(limit.last_return, at + min(limit.held * each_s, MAX_HOLD_S)) + _EARLY * each_s
         delay_s = max(returns_at - at, _MIN_DELAY_S)
         if delay_s <= MAX_DELAY_S:
             limit.last_return = returns_at

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from shared.actions.base import Step, T
+from shared.actions.base import InputBlob, Step, T
 from shared.actions.operation import JsonOperation, not_final
 from shared.billing.usage import UNANSWERED
 from shared.connections.connection import Connection
@@ -191,7 +191,7 @@ class ActionContext:
         write = partial(self.services.outputs.write, self.attempt.job, name, data, content_type)
         return await self.attempt.with_retries(write)
 
-    async def read_blob(self, blob: BlobName, *, at: str) -> bytes:
+    async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
         """See Context."""
         return await self.services.inputs.read(self.attempt.job.customer, blob, at=at)
 

@@ -51,6 +51,8 @@ class DecodedJob:
 
     action: Action
     request: Any
+    memory: object = None
+    """What the input takes of the worker's memory, as long as this object is referred to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 
+from shared.actions.base import InputBlob
 from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob
 from shared.jobs.fingerprint import is_own_input
 from shared.settings import Settings
+from shared.shares import Shares
 from shared.storage.base import Blobs, BlobTooLarge
 
 MAX_INPUT_BYTES = 16 * 1024 * 1024
 """Of a blob that a job names."""
+MAX_MEMORY_BYTES = 256 * 1024 * 1024
+"""Of the inputs from blobs that a worker keeps at a time: one customer's are half of that at most."""
+_SMALL_BYTES = 1024 * 1024
+"""What takes less memory is not counted."""
+_MAX_DECODED_BYTES = 112 * 1024 * 1024
+"""What a blob takes at most, decoded: as text, and the lists, objects and members that `decoding` allows."""
+_BYTES_PER_MARK = {b"[": 70, b"{": 70, b":": 150}
+
+T = TypeVar("T")
 
 
 class Inputs:
@@ -21,14 +35,16 @@ class Inputs:
     def __init__(self, settings: Settings, blobs: Blobs) -> None:
         self._settings = settings
         self._blobs = blobs
+        self._memory = Shares(MAX_MEMORY_BYTES)
 
-    async def load(self, job: Job) -> msgspec.Raw | bytes:
-        """Return the job's `input`. Raises InvalidJob, StorageUnavailable."""
-        blob = named_blob(job)
-        if blob is not None:
-            return await self.read(job.customer, blob, at="input_blob")
+    async def load(self, job: Job, decode: Callable[[msgspec.Raw | bytes], T]) -> tuple[T, object]:
+        """Return the job's `input`, decoded, and its memory as in InputBlob. Raises InvalidJob, StorageUnavailable."""
+        named = named_blob(job)
+        if named is not None:
+            blob = await self.read(job.customer, named, at="input_blob")
+            return decode(blob.data), blob.memory
         assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job_as` makes sure of it
-        return job.input
+        return decode(job.input), None
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:
         """Raise InvalidJob, naming the member `at`, if a job of the customer may not read the blob."""
@@ -38,13 +54,27 @@ class Inputs:
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
             raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, and its name must begin with {customer}/.")
 
-    async def read(self, customer: str, blob: BlobName, *, at: str) -> bytes:
-        """Return the blob's bytes. Raises InvalidJob, naming the member `at`, and StorageUnavailable."""
+    async def read(self, customer: str, blob: BlobName, *, at: str) -> InputBlob:
+        """
+        Read a blob, as soon as there is memory for it.
+
+        Raises InvalidJob, naming the member `at`, and StorageUnavailable.
+        """
         self.check(customer, blob, at=at)
+        memory = None
         try:
-            data = await self._blobs.read(blob.container, blob.name, MAX_INPUT_BYTES)
+            try:
+                data = await self._blobs.read(blob.container, blob.name, _SMALL_BYTES)
+            except BlobTooLarge:
+                memory = await self._memory.reserve(customer, _MAX_DECODED_BYTES)
+                data = await self._blobs.read(blob.container, blob.name, MAX_INPUT_BYTES)
         except BlobTooLarge as exc:
             raise InvalidJob(str(exc)) from None
         if data is None:
             raise InvalidJob(f"`{at}` names a blob that does not exist.")
-        return data
+        size = len(data) + sum(data.count(mark) * count for mark, count in _BYTES_PER_MARK.items())
+        if memory is not None:
+            memory.shrink(size)
+        elif size > _SMALL_BYTES:
+            memory = await self._memory.reserve(customer, min(size, _MAX_DECODED_BYTES))
+        return InputBlob(data, memory)

@@ -133,7 +133,7 @@ class Worker:
         try:
             action = action_named(job.action)
             self.services.outputs.check(job)
-            return DecodedJob(action, action.decode(await self.services.inputs.load(job)))
+            return DecodedJob(action, *await self.services.inputs.load(job, action.decode))
         except (InvalidJob, RetryLater) as error:
             # A blob may be gone by now, or a queue no longer allowed: a job that is on record ends with its result, or
             # with this error. Only a job that can be on record is looked up.

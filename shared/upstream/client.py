@@ -23,7 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.secret import Secret, redact
-from shared.shares import Shares
+from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
 from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending, open_guarded_session
@@ -37,7 +37,7 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
-from shared.upstream.response_body import MAX_LARGE_BYTES, Reservation, read_body
+from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
 from collections.abc import Iterable
 
 import httpx
 
 from shared.errors import ProviderUnavailable, UpstreamFacts
-from shared.shares import Shares
+from shared.shares import Reservation, Shares
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """Of a response body, decompressed."""
@@ -32,25 +31,6 @@ class TooLarge(Exception):
 
 class NotDecodable(Exception):
     """The body is not encoded as it says."""
-
-
-class Reservation:
-    """Memory that a large body takes. It is given back when nothing refers to this object any more."""
-
-    def __init__(self, shares: Shares, customer: str, amount: int) -> None:
-        self._shares, self._customer, self._amount = shares, customer, amount
-        self._loop = asyncio.get_running_loop()
-
-    def shrink(self, amount: int) -> None:
-        """Keep only so much."""
-        if amount < self._amount:
-            self._shares.give_back(self._customer, self._amount - amount)
-            self._amount = amount
-
-    def __del__(self) -> None:
-        # Whatever thread this is, and whether or not the loop has ended.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._shares.give_back, self._customer, self._amount)
 
 
 async def read_body(
@@ -94,7 +74,7 @@ async def _read_decoded(
                 raise TooLarge
             break
         if size > SMALL_BYTES and reservation is None:
-            reservation = await _reserve(memory, customer, _declared_size(response))
+            reservation = await memory.reserve(customer, _declared_size(response))
         chunks.append(chunk)
     if reservation is None:
         try:
@@ -102,18 +82,13 @@ async def _read_decoded(
         except TooLarge:
             if not response.is_success:
                 raise NotDecodable from None
-            reservation = await _reserve(memory, customer, MAX_RESPONSE_BYTES)
+            reservation = await memory.reserve(customer, MAX_RESPONSE_BYTES)
     # Decompressing releases the interpreter's lock, so that a thread is enough.
     return await asyncio.to_thread(decode_body, chunks, encoding, limit=MAX_RESPONSE_BYTES), reservation
 
 
 def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:
     return ProviderUnavailable(message, UpstreamFacts(status=response.status_code, unanswered=response.is_success))
-
-
-async def _reserve(memory: Shares, customer: str, amount: int) -> Reservation:
-    await memory.wait(customer, amount)
-    return Reservation(memory, customer, amount)
 
 
 def _declared_size(response: httpx.Response) -> int:

@@ -84,12 +84,12 @@ def test_the_host_fetches_whatever_is_running_and_held():
 
 @pytest.mark.parametrize(
     ("seconds", "more"),
-    [(0.01, MAX_SHARE - DEFAULT_CONCURRENCY), (1, MAX_SHARE - DEFAULT_CONCURRENCY), (4, 8), (16, 2), (33, 0), (60, 0)],
+    [(0.01, MAX_SHARE - DEFAULT_CONCURRENCY), (0.5, 16), (1, 8), (4, 2), (9, 0), (60, 0)],
 )
 def test_a_job_that_would_wait_briefly_is_admitted(harness: LimiterHarness, seconds: float, more: int):
     """
-    Beyond the concurrency, jobs are admitted that wait for two seconds at most, up to half of the worker, however many
-    connections their customer has. A connection whose jobs take long does not delay another one.
+    Beyond the concurrency, jobs are admitted that wait for half a second at most, up to half of the worker, however
+    many connections their customer has. A connection whose jobs take long does not delay another one.
     """
     assert DEFAULT_CONCURRENCY + more == harness.fill("a", job_seconds=seconds)
     assert more == 0 or more * seconds / DEFAULT_CONCURRENCY <= MAX_EXPECTED_WAIT_S
@@ -155,7 +155,7 @@ def test_a_customer_without_jobs_takes_no_share(harness: LimiterHarness):
 
 @pytest.mark.parametrize(
     ("concurrency", "seconds", "first", "step"),
-    [(1, 16, 24, 12), (DEFAULT_CONCURRENCY, 16, 24 / 18, 12 / 18), (DEFAULT_CONCURRENCY, 0.01, MIN_DELAY_S, 0)],
+    [(1, 16, 24, 12), (DEFAULT_CONCURRENCY, 16, 1.5, 0.75), (DEFAULT_CONCURRENCY, 0.01, MIN_DELAY_S, 0)],
 )
 def test_throttled_jobs_return_one_after_the_other(
     harness: LimiterHarness, concurrency: int, seconds: float, first: float, step: float
@@ -187,14 +187,14 @@ def test_no_delay_is_long(harness: LimiterHarness):
 
 def test_the_duration_of_jobs_is_learned(harness: LimiterHarness):
     """
-    It starts at a second; the last job has a fifth of the weight in its moving average. After some slow jobs, jobs
+    It starts at 0.3 s; the last job has a fifth of the weight in its moving average. After some slow jobs, jobs
     beyond the concurrency are requeued; after quick ones they are admitted.
     """
     limit = harness.limiter.of("a", "default")
     before = limit.job_seconds
     harness.admit("a")
-    harness.end("a", after_s=11)
-    assert (1, 3) == (before, limit.job_seconds)
+    harness.end("a", after_s=10.3)
+    assert (0.3, pytest.approx(2.3)) == (before, limit.job_seconds)
 
     for seconds, expected in ((120, DEFAULT_CONCURRENCY), (0, MAX_SHARE)):
         for _ in range(40):
@@ -288,6 +288,45 @@ async def test_a_requeued_job_is_held_until_there_is_room(harness: LimiterHarnes
         await waiting
 
     assert harness.admit("a") is None
+
+
+async def test_each_job_that_ends_wakes_one_that_is_held(harness: LimiterHarness):
+    """In the order in which they came, and a customer's that has no room is passed over."""
+    harness.fill("a", job_seconds=600)
+    harness.fill("b", job_seconds=600)
+    names = ["b", "a", "a", "a"]
+    held = [asyncio.create_task(harness.limiter.wait_for_room(name, "default")) for name in names]
+    await asyncio.sleep(0)
+    for count in (1, 2):
+        harness.end("a")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [False, True, count > 1, False] == [task.done() for task in held]
+        assert harness.admit("a") is None
+
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+    assert {} == harness.limiter._turns
+    assert 0 == harness.limiter.of("a", "default").held
+
+
+async def test_a_throttled_job_comes_back_after_those_that_are_held(harness: LimiterHarness):
+    """Until these have run there is no room for it, but they are not held longer than MAX_HOLD_S."""
+    harness.fill("a", job_seconds=1.6)
+    jobs = harness.admitted("a")
+    held = [asyncio.create_task(harness.limiter.wait_for_room("a", "default")) for _ in range(20)]
+    await asyncio.sleep(0)
+    each_s = 1.6 / jobs
+    harness.clock.advance(100)
+
+    assert pytest.approx(20.75 * each_s) == harness.admit("a")
+    harness.clock.advance(100)
+    harness.limiter.of("a", "default").job_seconds = 600
+    assert pytest.approx(module.MAX_HOLD_S + 0.75 * 600 / jobs) == harness.admit("a")
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
 
 
 async def test_no_job_is_held_for_long(harness: LimiterHarness, monkeypatch: pytest.MonkeyPatch):

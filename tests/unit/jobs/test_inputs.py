@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from shared.actions.base import InputBlob
 from shared.contract.job import Job, decode_job
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob
+from shared.jobs import inputs as module
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.settings import read_settings
 from tests.support.fake_blobs import MemoryBlobs
@@ -26,7 +29,9 @@ async def test_an_input_in_the_message_is_read_from_there():
     """No blob is read."""
     blobs = MemoryBlobs(down=True)
 
-    assert b'{"prompt":"x"}' == bytes(await Inputs(SETTINGS, blobs).load(job(input={"prompt": "x"}))).replace(b" ", b"")
+    assert b'{"prompt":"x"}' == (await Inputs(SETTINGS, blobs).load(job(input={"prompt": "x"}), bytes))[0].replace(
+        b" ", b""
+    )
 
 
 @pytest.mark.parametrize("name", ["inputs/acme/a.json", "uploads/acme/b/c.json", f"results/{OWN_INPUT}"])
@@ -38,9 +43,9 @@ async def test_an_input_in_a_blob_is_read(name: str, member: str):
     await blobs.write(container, blob, b'{"prompt": "x"}', "application/json")
 
     named = {"input_blob": name}
-    assert b'{"prompt": "x"}' == await Inputs(SETTINGS, blobs).load(
-        job(**(named if member == "input_blob" else {"input": named}))
-    )
+    loaded = await Inputs(SETTINGS, blobs).load(job(**(named if member == "input_blob" else {"input": named})), bytes)
+
+    assert (b'{"prompt": "x"}', None) == loaded
 
 
 @pytest.mark.parametrize(
@@ -71,6 +76,40 @@ async def test_a_blob_that_is_too_large_is_an_invalid_job():
         await blobs.write("inputs", f"acme/{size}", bytes(size), "")
     inputs = Inputs(SETTINGS, blobs)
 
-    assert MAX_INPUT_BYTES == len(await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES}"), at="x"))
+    assert MAX_INPUT_BYTES == len(
+        (await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES}"), at="x")).data
+    )
     with pytest.raises(InvalidJob, match="is larger than"):
         await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES + 1}"), at="x")
+
+
+async def test_large_inputs_wait_for_memory(monkeypatch: pytest.MonkeyPatch):
+    """
+    A customer's large inputs take half of the memory for them, as long as they are in use. An input that is small but
+    decodes to many objects is large. Another customer's is read at once, and small ones are not counted.
+    """
+    monkeypatch.setattr(module, "MAX_MEMORY_BYTES", 5 * module._MAX_DECODED_BYTES)
+    large = module._MAX_DECODED_BYTES
+    blobs = MemoryBlobs()
+    for name, data in (("text", b"x" * 2_000_000), ("objects", b"[" + b"{}," * 20_000 + b"{}]"), ("small", b"{}")):
+        for customer in ("acme", "other"):
+            await blobs.write("inputs", f"{customer}/{name}", data, "")
+    inputs = Inputs(SETTINGS, blobs)
+
+    async def read(name: str, customer: str = "acme") -> InputBlob:
+        return await inputs.read(customer, BlobName("inputs", f"{customer}/{name}"), at="x")
+
+    kept = [await read("text"), await read("objects")]
+    assert 2_000_000 + 60_004 + 20_002 * 70 == inputs._memory.taken["acme"]
+    inputs._memory.add("acme", 2 * large)
+    waiting = asyncio.create_task(read("text"))
+    await asyncio.sleep(0.01)
+    assert (b"{}", None) == await read("small")
+    assert 2_000_000 == len((await read("text", "other")).data)
+    assert not waiting.done()
+
+    inputs._memory.give_back("acme", 2 * large)
+    assert 2_000_000 == len((await waiting).data)
+    del kept, waiting
+    await asyncio.sleep(0.01)
+    assert {} == inputs._memory.taken
