@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,11 +34,10 @@ from shared.webhooks import delivery as module
 from shared.webhooks.delivery import MAX_AGE, RETRY_DELAYS_S, Callbacks
 from shared.webhooks.signing import Signing
 from tests.support.callback_receiver import Receiver, abort, answers_with, open_receiver
+from tests.support.doc_samples import ROOT, blocks
 from tests.support.endpoint import completion, endless
 from tests.support.fakes import MemoryQueues, MemoryTable
 from tests.support.signatures import new_secret
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -405,9 +403,9 @@ def test_message_ids():
 
 async def test_the_pages_receiver_verifies(case: CallbackCase, receiver: Receiver):
     """The docs' verifying function accepts what the app sends, and nothing else."""
-    text = (ROOT / "docs/webhooks.md").read_text()
+    (script,) = [block for block in blocks("docs/webhooks.md", "python") if "def verified_result(" in block]
     names: dict[str, Any] = {}
-    exec(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1], names)
+    exec(script, names)
     await case.deliver()
     ((headers, body),) = receiver.received
 
