@@ -67,6 +67,22 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
         assert 200 == (await respond(mine.name)).status
 
 
+@pytest.mark.parametrize("route", [route for route in ROUTES if "HEAD" in route.methods], ids=lambda route: route.name)
+async def test_head_needs_the_role_that_get_needs(
+    entra: Harness, two_customers: tuple[Customer, Customer], route: Route
+):
+    """What a response's status and headers reveal is no less guarded than its body."""
+    mine, other = two_customers
+    paths = [
+        route.path.format(customer=each.name, job_id="secret", name="default")
+        for each in ([mine, other] if "{customer}" in route.path else [mine])
+    ]
+    for headers in ({}, token("Jobs.Submit", customer=mine.name), token(route.role or "", customer=mine.name)):
+        for path in paths:
+            get, head = [await send(entra, method, path, headers=headers) for method in ("GET", "HEAD")]
+            assert (get.status, get.headers) == (head.status, head.headers)
+
+
 async def test_a_tied_token_submits_for_its_customer_alone(entra: Harness, two_customers: tuple[Customer, Customer]):
     """A job of its customer is accepted; another customer's is refused and not recorded."""
     mine, other = two_customers

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
 import pytest
 
 from shared.errors import InvalidJob, StorageUnavailable
@@ -12,6 +15,7 @@ from shared.http.messages import Request, Response
 from shared.http.problems import not_found
 from shared.http.routes import ROUTES, Route
 from shared.settings import read_settings
+from shared.telemetry.base import Telemetry
 
 KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 
@@ -38,6 +42,28 @@ async def test_no_cache_keeps_a_response(route: Route, outcome: Response | Excep
     assert ("no-store", "nosniff") == tuple(
         response.headers[name] for name in ("Cache-Control", "X-Content-Type-Options")
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_span_has_the_method_of_the_request(method: str):
+    """A route that takes GET takes HEAD: the route alone does not say which it was."""
+    spans = []
+
+    class Spans(Telemetry):
+        """Telemetry that keeps what wraps a request."""
+
+        def http_request(self, method: str, route: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+            """See Telemetry."""
+            spans.append((method, route))
+            return super().http_request(method, route, headers)
+
+    async def respond(_: Request, __: Caller) -> Response:
+        return Response(200)
+
+    app = HttpApp(KEY, {"read_job": respond}, Spans())
+
+    assert 200 == (await app.handle("read_job", Request(method, ""))).status
+    assert [(method, "/api/jobs/{customer}/{job_id}")] == spans
 
 
 async def test_the_documentation_may_be_kept():
