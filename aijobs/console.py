@@ -36,9 +36,9 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
             console.print(*lines_of(part, width), sep="\n", soft_wrap=True)
 
 
-def as_lines(text: str) -> Verbatim:
-    """Return a text of several lines without what a terminal would obey."""
-    return Verbatim("".join(f"{printable(line)}\n" for line in text.splitlines()))
+def as_lines(text: str) -> list[str]:
+    """Return the lines of a text, which would become blanks in a sentence."""
+    return text.split("\n") if text[-1:] != "\n" else text[:-1].split("\n")
 
 
 def warn(sentence: str) -> None:
@@ -91,6 +91,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(file=sys.stderr),
+        transient=True,
         disable=not sys.stderr.isatty(),
     )
 

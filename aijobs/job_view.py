@@ -35,18 +35,31 @@ class JobView:
 
     def text(self) -> list[str | Table]:
         """Return all that is printed once: counts, the jobs that matter, the most frequent errors."""
-        count = max(MAX_ROWS, self._running)
-        customers = [self._customers()] if len(self.jobs) > count and self._has_several_customers else []
-        return [self.summary(), *customers, self._table(count), *self._rest(count), *self._frequent_errors()]
+        if len(self.jobs) <= MAX_ROWS:
+            return [self.summary(), self._table(len(self.jobs)), *self._frequent_errors()]
+        succeeded = sum(state_of(document) == "succeeded" for _, document in self.jobs)
+        count = min(max(MAX_ROWS, self._running), len(self.jobs) - succeeded)
+        customers = [self._customers()] if self._has_several_customers else []
+        table = [self._table(count)] if count else []
+        rest = self._rest(count) if count else []
+        return [self.summary(), *customers, *table, *rest, *self._frequent_errors()]
 
     def screen(self, size: os.terminal_size) -> list[str | Table]:
-        """Return what fits a screen of that size: counts, as many rows as possible, the most frequent errors."""
+        """
+        Return what fits a screen of that size: counts, as many rows as possible, the most frequent errors.
+
+        All running jobs come first. If there are more than rows, several share a line.
+        """
         errors = self._frequent_errors()[:2]
         for shown in (errors, []):  # running jobs need the room more than errors do
-            for count in range(min(len(self.jobs), size.lines), 0, -1):
+            for count in range(min(len(self.jobs), size.lines), max(self._running, 1) - 1, -1):
                 text: list[str | Table] = [self.summary(), self._table(count), *self._rest(count), *shown]
-                if height_of(text, size.columns) < size.lines and (count >= self._running or not shown):
+                if height_of(text, size.columns) < size.lines:
                     return text
+        for count in range(self._running, 0, -1):
+            text = [self.summary(), *self._running_lines(count, size.columns), *self._rest(count)]
+            if height_of(text, size.columns) < size.lines:
+                return text
         return [self.summary()]
 
     @cached_property
@@ -64,6 +77,13 @@ class JobView:
     def _table(self, count: int) -> Table:
         rows = [_row(key, document) for key, document in self._sorted[:count]]
         return make_table(("customer", "job", "status", "time", "attempts", "error"), rows)
+
+    def _running_lines(self, count: int, width: int) -> list[str]:
+        cells = [f"{key.job_id} {_time(job)}" for key, job in self._sorted[:count] if job is not None]
+        widest = max(map(len, cells)) + 2
+        a_line = max(width // widest, 1)
+        lines = [cells[first : first + a_line] for first in range(0, len(cells), a_line)]
+        return ["".join(cell.ljust(widest) for cell in line).rstrip() for line in lines]
 
     def _rest(self, count: int) -> list[str]:
         rest = self._sorted[count:]

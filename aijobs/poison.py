@@ -59,7 +59,7 @@ async def show(args: argparse.Namespace) -> Report:
     if not messages:
         raise CommandError("The poison queues hold no such message. `poison list` shows the ids.")
     name, text = _decode(messages[0].message.body)
-    return Report({**messages[0].document(), name: text}, [as_lines(text)])
+    return Report({**messages[0].document(), name: text}, as_lines(text))
 
 
 async def retry(args: argparse.Namespace) -> Report:

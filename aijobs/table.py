@@ -1,8 +1,9 @@
 """
 Tables that fit a terminal: no cell is folded, and no line is wider than the window unless a single cell is.
 
-A table that is too wide first drops its empty columns and names once what is the same in all rows. What still does not
-fit takes more lines a row. Prose that has no room in its line stands below it, wrapped between words.
+Empty columns are left out. A table that is too wide names once what is the same in all rows. If a few cells are too
+wide then, their rows take more lines, else all rows do; a single row has a line for each column. Prose that has no room
+in its line stands below it, wrapped between words.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from rich.text import Text
 _EMPTY = ("", "-")
 _GAP = 2
 _INDENT = 4
+_MIN_USUAL = 4
+"""Rows of a table for each outlier: a row with a cell that is wider than its column, and so has more lines."""
 _STYLES = {
     "succeeded": "green",
     "ok": "green",
@@ -29,6 +32,20 @@ _STYLES = {
     "not found": "red",
     "cancelled": "dim",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where the cells of a column begin in their line, and how wide they are, but for outliers."""
+
+    column: int
+    start: int
+    width: int
+
+    @property
+    def end(self) -> int:
+        """Where the next column may begin."""
+        return self.start + self.width + _GAP
 
 
 @dataclass(frozen=True)
@@ -43,79 +60,125 @@ class Table:
     def lines(self, width: int | None) -> list[Text]:
         """Return the table's lines for a window of that width; None: each row is one line, however wide."""
         shown = [index for index, name in enumerate(self.columns) if name != self.prose]
-        caption: list[str] = []
-        if width is not None:
+        if width is None:
+            layout, caption = [_slots([(index, self._widths[index]) for index in shown])], ""
+        else:
             shown, caption = self._narrowed(shown, width)
-        groups = [shown] if width is None else self._packed(shown, width)
-        lines = [Text(line) for line in wrap(", ".join(caption), width)] if caption else []
-        header = self._row(self.columns, groups, width)
+            layout = self._layout(shown, width)
+            if len(layout) > 1 and len(self.rows) == 1:
+                return self._record(shown, width)
+        lines = [Text(line) for line in wrap(caption, width)] if caption else []
+        header = self._row(self.columns, layout, width)
         for line in header:
             line.stylize("bold")
         lines += header
         for row in self.rows:
-            lines += self._row(row, groups, width)
+            lines += self._row(row, layout, width)
         for line in lines:
             line.rstrip()
         return lines
 
     @cached_property
+    def _has_prose(self) -> bool:
+        return bool(self.prose) and any(row[-1] for row in self.rows)
+
+    @cached_property
     def _widths(self) -> list[int]:
         return [max(map(cell_len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
 
-    def _total(self, shown: Sequence[int]) -> int:
-        return sum(self._widths[index] + _GAP for index in shown) - _GAP
-
-    def _narrowed(self, shown: list[int], width: int) -> tuple[list[int], list[str]]:
-        """Return the columns that have to be shown in each row, and what the others say."""
-        if self._total(shown) > width:
-            shown = [index for index in shown if any(row[index] not in _EMPTY for row in self.rows)]
-        caption: list[str] = []
-        while self._total(shown) > width and len(self.rows) > 1:
+    def _narrowed(self, shown: list[int], width: int) -> tuple[list[int], str]:
+        """Return the columns that have to be shown in each row, and what the others say if that makes all fit."""
+        filled = [index for index in shown if any(row[index] not in _EMPTY for row in self.rows)] or shown[:1]
+        shown, caption = filled, []
+        while _total(self._widths[index] for index in shown) > width and len(self.rows) > 1 < len(shown):
             same = [index for index in shown if len({row[index] for row in self.rows}) == 1]
-            if not same or len(shown) == 1:
+            if not same:
                 break
             widest = max(same, key=self._widths.__getitem__)
             shown = [index for index in shown if index != widest]
             caption.append(f"{self.columns[widest]}: {self.rows[0][widest]}")
-        return shown, caption
+        return (filled, "") if self._usual_widths(shown, width) is None else (shown, "  ".join(caption))
 
-    def _packed(self, shown: Sequence[int], width: int) -> list[list[int]]:
-        """Return the columns of each line of a row."""
-        groups: list[list[int]] = [[]]
+    def _layout(self, shown: Sequence[int], width: int) -> list[list[_Slot]]:
+        """Return the columns of each line of a row: one line if that does for most rows."""
+        widths = self._usual_widths(shown, width)
+        if widths is not None:
+            return [_slots([*widths.items()])]
+        groups: list[list[tuple[int, int]]] = [[]]
         for index in shown:
             indent = _INDENT if len(groups) > 1 else 0
-            if groups[-1] and indent + self._total([*groups[-1], index]) > width:
+            column = (index, self._widths[index])
+            if groups[-1] and indent + _total(size for _, size in [*groups[-1], column]) > width:
                 groups.append([])
-            groups[-1].append(index)
-        return groups
+            groups[-1].append(column)
+        return [_slots(group, _INDENT if number else 0) for number, group in enumerate(groups)]
 
-    def _cells(self, row: Sequence[str], groups: Sequence[Sequence[int]]) -> list[Text]:
+    def _usual_widths(self, shown: Sequence[int], width: int) -> dict[int, int] | None:
+        """Return widths that fit the window and have room for most rows, or None if there are none."""
+        widths = {index: self._widths[index] for index in shown}
+        words = [index for index in shown if self.columns[index] not in self.numeric]
+        outliers: set[int] = set()
+        while _total(widths.values()) > width:
+            widest = max(words, key=widths.__getitem__, default=shown[0])
+            sizes = [cell_len(row[widest]) for row in self.rows]
+            outliers |= {number for number, size in enumerate(sizes) if size == widths[widest]}
+            if _MIN_USUAL * len(outliers) > len(self.rows) or cell_len(self.columns[widest]) == widths[widest]:
+                return None
+            smaller = (size for size in sizes if size < widths[widest])
+            widths[widest] = max(cell_len(self.columns[widest]), *smaller, 0)
+        return widths
+
+    def _record(self, shown: Sequence[int], width: int) -> list[Text]:
+        """Return the only row with a line for each column."""
+        names = [*(self.columns[index] for index in shown), *([self.prose] if self._has_prose else [])]
+        start = max(map(cell_len, names)) + _GAP
         lines = []
-        for number, group in enumerate(groups):
-            line = Text(" " * (_INDENT if number else 0))
-            for position, index in enumerate(group):
-                padding = " " * (self._widths[index] - cell_len(row[index]))
-                is_numeric = self.columns[index] in self.numeric
-                line.append(" " * _GAP if position else "").append(padding if is_numeric else "")
-                line.append(row[index], _STYLES.get(row[index], ""))
-                line.append("" if is_numeric else padding)
-            lines.append(line)
+        for name, cell in zip(names, [*(self.rows[0][index] for index in shown), self.rows[0][-1]], strict=False):
+            name_line = Text(name, "bold")
+            first, *rest = wrap(cell, width, indent=start)
+            if cell_len(first) > width:
+                lines += [name_line, *map(Text, wrap(cell, width))]
+                continue
+            name_line.append(first[len(name) :], _STYLES.get(cell, "not bold"))
+            lines += [name_line, *map(Text, rest)]
         return lines
 
-    def _row(self, row: Sequence[str], groups: Sequence[Sequence[int]], width: int | None) -> list[Text]:
-        lines = self._cells(row, groups)
-        prose = row[-1] if self.prose else ""
+    def _row(self, row: Sequence[str], layout: Sequence[Sequence[_Slot]], width: int | None) -> list[Text]:
+        lines = [line for slots in layout for line in self._cells(row, slots, width)]
+        prose = row[-1] if self._has_prose or (self.prose and width is None) else ""
         if not prose:
             return lines
-        gap = self._prose_gap(lines[-1], groups[-1], len(groups) > 1)
-        if width is None or lines[-1].cell_len + gap + cell_len(prose) <= width:
-            lines[-1].append(" " * gap).append(prose)
+        padding = layout[-1][-1].end - lines[-1].cell_len
+        if width is None or (padding > 0 and lines[-1].cell_len + padding + cell_len(prose) <= width):
+            lines[-1].append(" " * padding).append(prose)
             return lines
         return lines + [Text(line) for line in wrap(prose, width, indent=_INDENT)]
 
-    def _prose_gap(self, line: Text, group: Sequence[int], is_indented: bool) -> int:
-        """Return the blanks between the end of a line and its prose, which begins in the same column everywhere."""
-        return self._total(group) + (_INDENT if is_indented else 0) + _GAP - line.cell_len
+    def _cells(self, row: Sequence[str], slots: Sequence[_Slot], width: int | None) -> list[Text]:
+        """Return the cells in one line, or in more if one of them is an outlier: what follows it has its own line."""
+        lines = [Text()]
+        for slot in slots:
+            cell, start = row[slot.column], slot.start
+            size = cell_len(cell)
+            if self.columns[slot.column] in self.numeric:
+                start += slot.width - size
+            if size > slot.width and width is not None:
+                start = min(start, max(width - size, 0))
+            if lines[-1].cell_len > max(start - _GAP, 0):
+                lines.append(Text())
+            lines[-1].append(" " * (start - lines[-1].cell_len)).append(cell, _STYLES.get(cell, ""))
+        return lines
+
+
+def _slots(columns: Sequence[tuple[int, int]], indent: int = 0) -> list[_Slot]:
+    slots: list[_Slot] = []
+    for column, width in columns:
+        slots.append(_Slot(column, slots[-1].end if slots else indent, width))
+    return slots
+
+
+def _total(widths: Iterable[int]) -> int:
+    return sum(width + _GAP for width in widths) - _GAP
 
 
 def make_table(
@@ -145,10 +208,12 @@ def height_of(text: Iterable[str | Table], width: int) -> int:
 
 def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
     """Return the lines of a text. A word that is wider than the window, such as an id, has a line of its own."""
-    lines, blanks = [""], " " * indent
-    for word in text.split(" "):
-        line = f"{lines[-1]} {word}" if lines[-1] else f"{blanks}{word}"
-        if width is not None and cell_len(line) > width and lines[-1]:
+    blanks = " " * indent
+    first, *words = text.lstrip(" ").split(" ")
+    lines = [f"{blanks}{' ' * (len(text) - len(text.lstrip(' ')))}{first}"]
+    for word in words:
+        line = f"{lines[-1]} {word}"
+        if width is not None and cell_len(line) > width:
             lines.append(f"{blanks}{word}")
         else:
             lines[-1] = line

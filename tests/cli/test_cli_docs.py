@@ -7,10 +7,10 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 from aijobs.parser import make_parser
 from shared.errors import JobError
+from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.doc_samples import blocks
 from tests.support.harness import Customer, Harness
@@ -111,7 +111,7 @@ def _shape(line: str) -> str:
 def test_every_command_is_on_the_page():
     """There is no command without a sample, and no sample of a command that doesn't exist."""
     lines = [line for line, _ in samples()]
-    commands = _commands(make_parser())
+    commands = commands_of(make_parser())
 
     assert {"customers add", "submit", "watch", "results", "usage", "poison retry", "doctor"} <= commands.keys()
     assert [] == [name for name in commands if not any(f"{line} ".startswith(f"{name} ") for line in lines)]
@@ -120,17 +120,8 @@ def test_every_command_is_on_the_page():
 def test_every_example_in_the_help_is_on_the_page():
     """An example in a help text is a sample on the page, so that it runs as it is printed."""
     parser = make_parser(PROGRAM)
-    helps = [parser.format_help(), *(inner.epilog for inner in _commands(parser).values())]
+    helps = [parser.format_help(), *(inner.epilog for inner in commands_of(parser).values())]
     examples = [line.strip() for text in helps for line in joined(text).splitlines() if line.startswith(f"  {PROGRAM}")]
 
-    assert len(examples) > len(_commands(parser))
+    assert len(examples) > len(commands_of(parser))
     assert set() == {example.removeprefix(f"{PROGRAM} ") for example in examples} - {line for line, _ in samples()}
-
-
-def _commands(parser: Any, before: str = "") -> dict[str, Any]:
-    commands: dict[str, Any] = {}
-    for action in parser._subparsers._group_actions:
-        for name, inner in action.choices.items():
-            full = f"{before} {name}".strip()
-            commands |= _commands(inner, full) if inner._subparsers else {full: inner}
-    return commands

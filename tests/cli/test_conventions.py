@@ -6,7 +6,6 @@ import argparse
 import ast
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,24 +15,14 @@ from aijobs.diagnostics import CommandError
 from aijobs.parser import make_parser
 from aijobs.report import print_document
 from aijobs.settings import read_app_settings
+from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.harness import Customer
 
 PROGRAM = "python -m aijobs"
 
 
-def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[argparse.ArgumentParser]:
-    """The parsers of all commands; a group is none."""
-    parser = parser or make_parser(PROGRAM)
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
-        yield parser
-    for group in groups:
-        for inner in group.choices.values():
-            yield from commands(inner)
-
-
-COMMANDS = {parser.prog.removeprefix(f"{PROGRAM} "): parser for parser in commands()}
+COMMANDS = commands_of(make_parser(PROGRAM))
 IDS = [*COMMANDS]
 
 

@@ -82,6 +82,15 @@ def test_all_running_jobs_are_shown():
     assert ["all", "30", "500", "530"] in [line.split() for line in printed]
 
 
+def test_many_jobs_that_succeeded_are_only_counted():
+    """Of more jobs than rows, those that succeeded have none."""
+    jobs = [job(f"done-{number}", "succeeded") for number in range(MAX_ROWS)]
+
+    assert MAX_ROWS + 2 == len(lines(JobView(jobs)))
+    assert ["21 succeeded"] == lines(JobView([*jobs, job("last", "succeeded")]))
+    assert "broken" in lines(JobView([*jobs, job("broken", "failed")]))[2]
+
+
 @given(st.lists(st.sampled_from(STATES), min_size=1, max_size=60), st.integers(6, 40), st.sampled_from([8, 70, 100]))
 def test_screen_fits_the_window(states: list[str], height: int, id_length: int):
     """What is redrawn is less than a screen high, and no running job is left out while another one is shown."""

@@ -53,32 +53,75 @@ def test_wide_table_says_once_what_is_the_same():
     rows = [("contoso", f"job-{number}", "azure_openai", "", number) for number in range(2)]
     table = make_table(("customer", "job", "provider", "tier", "calls"), rows, numeric=frozenset({"calls"}))
 
-    assert "customer  job    provider      tier  calls" == shown(table, 42)[0]
-    assert "customer  job    provider      calls" == shown(table, 41)[0]
+    assert "customer  job    provider      tier  calls" == shown(table, None)[0]
+    assert "customer  job    provider      calls" == shown(table, 80)[0]
     assert ["provider: azure_openai", "customer  job    calls", "contoso   job-0      0"] == shown(table, 30)[:3]
 
 
-def test_row_of_long_ids_has_a_line_for_each():
-    """What does not fit beside an id follows below it, under its own header."""
-    rows = [
-        (
-            "c" * 50,
-            "j" * 100,
-            "failed",
-            "5m",
-            "The endpoint refused the key. It may have been revoked, or be another's.",
-        )
-    ]
+def test_outlier_does_not_change_the_other_rows():
+    """A cell that is much wider than the others takes more lines of its own row, and what follows it stays aligned."""
+    rows = [("contoso", f"job-{number}", "failed", "5m", "The endpoint refused the key.") for number in range(8)]
+    rows[2] = ("contoso", "j" * 100, "running", "1s", "")
+    rows[5] = ("c" * 50, "job-5", "failed", "2m", "The endpoint refused the key. It may be another's, or have expired.")
     table = make_table(("customer", "job", "status", "time", "reason"), rows, prose="reason")
+
+    assert [
+        "customer  job    status   time  reason",
+        "contoso   job-0  failed   5m    The endpoint refused the key.",
+        "contoso   job-1  failed   5m    The endpoint refused the key.",
+        "contoso",
+        "j" * 100,
+        "                 running  1s",
+        "contoso   job-3  failed   5m    The endpoint refused the key.",
+        "contoso   job-4  failed   5m    The endpoint refused the key.",
+        "c" * 50,
+        "          job-5  failed   2m",
+        "    The endpoint refused the key. It may be another's, or have",
+        "    expired.",
+        "contoso   job-6  failed   5m    The endpoint refused the key.",
+        "contoso   job-7  failed   5m    The endpoint refused the key.",
+    ] == shown(table, 62)
+
+
+def test_rows_of_long_ids_have_a_line_for_each():
+    """What does not fit beside an id follows below it, under its own header."""
+    row = (
+        "c" * 50,
+        "j" * 100,
+        "failed",
+        "5m",
+        "The endpoint refused the key. It may have been revoked, or be another's.",
+    )
+    other = (f"d{row[0][1:]}", f"k{row[1][1:]}", *row[2:])
+    table = make_table(("customer", "job", "status", "time", "reason"), [row, other], prose="reason")
 
     assert [
         "customer",
         "    job",
         "    status  time  reason",
+        *("c" * 50, f"    {'j' * 100}", "    failed  5m", f"    {row[-1]}"),
+        *(other[0], f"    {other[1]}", "    failed  5m", f"    {row[-1]}"),
+    ] == shown(table, 80)
+
+
+def test_single_row_has_a_line_for_each_column():
+    """A single row that does not fit is a record, in which only what is wider than the window starts a line."""
+    row = (
         "c" * 50,
-        f"    {'j' * 100}",
-        "    failed  5m",
-        "    The endpoint refused the key. It may have been revoked, or be another's.",
+        "j" * 100,
+        "failed",
+        None,
+        "The endpoint refused the key. It may have been revoked, or be another's.",
+    )
+    table = make_table(("customer", "job", "status", "time", "reason"), [row], prose="reason")
+
+    assert [
+        f"customer  {'c' * 50}",
+        "job",
+        "j" * 100,
+        "status    failed",
+        "reason    The endpoint refused the key. It may have been revoked, or be",
+        "          another's.",
     ] == shown(table, 80)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,14 +62,19 @@ class CliRunner:
         """Take the messages out of the jobs queue, and return them."""
         return await self.harness.messages(self.harness.environment["JOBS_QUEUE"])
 
-    async def run(self, line: str, *, stdin: str = "") -> CliResult:
-        """Run `aijobs LINE` in this process. A line without `--settings` gets the harness's."""
+    async def run(self, line: str, *, stdin: str = "", columns: int | None = None) -> CliResult:
+        """
+        Run `aijobs LINE` in this process. A line without `--settings` gets the harness's.
+
+        Its output goes into a pipe or, with `columns`, to a terminal of that width and 24 lines.
+        """
         words = shlex.split(line)
         words += [] if "--settings" in words else ["--settings", "local.settings.json"]
         self.write_settings()
-        out, err, code = io.StringIO(), io.StringIO(), 0
+        out, err, code = (io.StringIO(), io.StringIO(), 0) if columns is None else (Terminal(), Terminal(), 0)
+        size = {} if columns is None else {"COLUMNS": str(columns), "LINES": "24"}
         with (
-            _process_state(self.directory, stdin),
+            _process_state(self.directory, stdin, size),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -127,10 +132,11 @@ def current_errors() -> str:
 
 
 @contextlib.contextmanager
-def _process_state(directory: Path, stdin: str) -> Iterator[None]:
-    """Give a command its own directory and stdin, and undo its changes to the environment."""
+def _process_state(directory: Path, stdin: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """Give a command its own directory, stdin and variables, and undo its changes to the environment."""
     environment, before = dict(os.environ), sys.stdin
     sys.stdin = io.StringIO(stdin)
+    os.environ.update(variables)
     try:
         with contextlib.chdir(directory):
             yield

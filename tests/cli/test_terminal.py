@@ -1,0 +1,182 @@
+"""Each command in a terminal of 80 x 24, with the longest ids that there are: none is folded, and no row wraps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+import uuid
+
+import pytest
+from rich.cells import cell_len
+
+from aijobs.parser import make_parser
+from tests.support.cli_commands import commands_of
+from tests.support.cli_runner import ROOT, CliRunner
+from tests.support.endpoint import completion, error
+from tests.support.harness import Customer
+
+COLUMNS, LINES = 80, 24
+JOB = f"order-{'0' * 94}"
+"""A job's id of 100 characters."""
+LONG_ERROR = "The model refuses this request for a reason that takes more than one line of a terminal to explain."
+
+
+@pytest.fixture
+def customer(newcomer: Customer) -> Customer:
+    """A customer without a connection, whose id has 50 characters."""
+    return dataclasses.replace(newcomer, name=f"c-{uuid.uuid4().hex}-{'x' * 15}")
+
+
+def steps(customer: Customer) -> list[tuple[str, str]]:
+    """Command lines in the order of a customer's life, each with what a person types."""
+    name = customer.name
+    endpoint = f"--endpoint {customer.harness.endpoint.url}/openai/v1 --provider azure_openai --default-model gpt-4o"
+    return [
+        ("doctor", ""),
+        (f"customers add {name} {endpoint}", customer.account.key),
+        (f"customers add {name} --connection second {endpoint}", customer.account.key),
+        ("customers list", ""),
+        (f"customers list {name}", ""),
+        (f"customers test {name}", ""),
+        (f"customers test {name} --all", ""),
+        (f"customers rotate {name} --no-test", "another-key-of-the-customer"),
+        (f"customers bind {name} --connection keyless", name),
+        (f"submit jobs.jsonl --customer {name}", ""),
+        (f"submit --customer {name} --action chat --prompt x --job-id {JOB}", ""),
+        ("watch jobs.jsonl --once", ""),
+        ("results jobs.jsonl --to answers", ""),
+        ("resubmit jobs.jsonl", ""),
+        (f"resubmit jobs.jsonl --customer {name}", ""),
+        ("cancel jobs.jsonl", "no"),
+        (f"cancel --customer {name}", name),
+        (f"callbacks list --customer {name}", ""),
+        (f"callbacks resend --customer {name}", ""),
+        (f"usage {name}", ""),
+        (f"usage {name} --by day,model,action,connection", ""),
+        ("poison list", ""),
+        ("poison show", ""),
+        (f"poison retry --customer {name}", ""),
+        ("poison remove --unreadable", "1"),
+        (f"webhooks create {name}", ""),
+        ("webhooks list", ""),
+        (f"webhooks rotate {name}", ""),
+        (f"webhooks rotate {name} --finish", name),
+        (f"templates set {name} template.json --event event.json", ""),
+        ("templates list", ""),
+        (f"templates show {name}", ""),
+        (f"templates remove {name}", name),
+        (f"webhooks remove {name}", name),
+        (f"export {name} --to {name}", ""),
+        (f"customers remove {name}", name),
+        (f"erase {name}", name),
+        (f"usage {name}", ""),
+    ]
+
+
+async def prepare(cli: CliRunner, customer: Customer, line: str) -> None:
+    """Make what a command is about."""
+    harness = cli.harness
+    if line.startswith("watch"):
+        other = JOB.replace("order", "other")
+        customer.account.will_answer(completion(), error(400, "bad", LONG_ERROR))
+        for body in sorted(await cli.queued(), key=lambda body: other.encode() in body):
+            await harness.deliver(body)
+    if line == "poison list":
+        body = json.dumps(customer.job(job_id=JOB)).encode()
+        await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
+        await harness.services.queues.send(f"{harness.environment['CALLBACKS_QUEUE']}-poison", b"nothing")
+    if line.startswith("customers bind"):
+        record = '{"endpoint": "https://contoso-ai.openai.azure.com", "auth": "entra"}'
+        harness.put_secret(f"ai--{customer.name}--keyless", record)
+
+
+def wide(text: str) -> list[str]:
+    """The lines that are wider than the terminal, but for those that consist of one word."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    return [line for line in lines if cell_len(line) > COLUMNS and len(line.split()) > 1]
+
+
+async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
+    """No line of any command is wider than 80 columns unless it is one word, and every id is whole."""
+    output = {"callback": f"{cli.harness.endpoint.url}/callback"}
+    jobs = [
+        {"job_id": JOB.replace("order", kind), "action": "chat", "input": {"prompt": kind}, "output": output}
+        for kind in ("first", "other")
+    ]
+    cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
+    cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
+    cli.write("event.json", '{"text": "Hello?"}')
+    ids = [customer.name, *(JOB.replace("order", kind) for kind in ("first", "other", "order"))]
+    shown = dict.fromkeys(ids, 0)
+    for line, typed in steps(customer):
+        await prepare(cli, customer, line)
+        result = await cli.run(line, stdin=typed, columns=COLUMNS)
+        assert result.code in {0, 1}, (line, result.text)
+        assert "Traceback" not in result.text
+        assert [] == wide(result.out) + wide(result.err), line
+        for each in ids:
+            printed = f"{result.out}{result.err}"
+            assert printed.count(each[:12]) == printed.count(each), (line, printed)
+            shown[each] += printed.count(each)
+
+    assert all(shown.values())
+    names = commands_of(make_parser())
+    assert {*names} == {name for name in names for line, _ in steps(customer) if f"{line} ".startswith(f"{name} ")}
+
+
+async def in_terminal(cli: CliRunner, line: str) -> str:
+    """What a command writes to a real terminal of 80 x 24."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    cli.write_settings()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aijobs", *line.split()),
+        cwd=cli.directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+
+    def read() -> bytes:
+        data = b""
+        with contextlib.suppress(OSError):  # the other side is closed
+            while chunk := os.read(controller, 65536):
+                data += chunk
+        return data
+
+    data = await asyncio.to_thread(read)
+    os.close(controller)
+    await process.wait()
+    return data.decode()
+
+
+async def test_width_is_the_terminals_own(cli: CliRunner, customer: Customer):
+    """Without COLUMNS, the size is that of the terminal; the live view of `watch` leaves nothing but the report."""
+    cli.harness.connect(customer)
+    jobs = [{"job_id": f"{number}-{'x' * 60}", "action": "chat", "input": {"prompt": "x"}} for number in range(30)]
+    cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
+    submitted = await in_terminal(cli, f"submit jobs.jsonl --customer {customer.name}")
+    watching = asyncio.create_task(in_terminal(cli, "watch jobs.jsonl --every 0.1"))
+    await asyncio.sleep(2)
+    for body in await cli.queued():
+        await cli.harness.deliver(body)
+    watched = await watching
+    listed = await in_terminal(cli, f"watch --customer {customer.name} --once")
+
+    assert [] == wide(submitted) + wide(watched) + wide(listed)
+    assert "Submitted 30 jobs" in submitted
+    drawn = watched.count("\x1b[1A")
+    assert drawn >= LINES - 5
+    assert watched.rstrip().endswith("30 succeeded")
+    assert "x" * 60 in listed
