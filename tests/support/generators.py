@@ -7,6 +7,7 @@ The long tests alone need them, so nobody's set-up waits for them.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
@@ -20,7 +21,7 @@ from tests.support.doc_samples import ROOT
 
 FOLDER = ROOT / "tests/openapi/generators"
 DOCUMENT = ROOT / "shared/http/static/openapi.json"
-_TOOLS = ROOT / ".venv/generators"
+_TOOLS = (ROOT / ".venv").resolve() / "generators"
 _PYTHON = _TOOLS / "bin/python"
 _STAMP = _TOOLS / "installed.txt"
 _PINS = [FOLDER / name for name in ("requirements.txt", "package.json", "package-lock.json")]
@@ -45,8 +46,14 @@ class Client:
 
 async def install() -> None:
     """Install what the folder of the generators pins, unless it is. Fails with what is missing, and never skips."""
+    with _TOOLS.with_suffix(".lock").open("w") as lock:  # two runs of the tests may share .venv
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await _install()
+
+
+async def _install() -> None:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in _PINS)).hexdigest()
-    pins = f"{digest} {sys.version.split()[0]} {FOLDER}"
+    pins = f"{digest} {sys.version.split()[0]} {_TOOLS}"
     if _STAMP.is_file() and _STAMP.read_text() == pins:
         return
     await run(sys.executable, "-m", "venv", "--clear", str(_TOOLS))
