@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,6 +26,17 @@ _ERRORS = (CommandError, SettingInvalid, JobError, RetryLater, OSError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, 1 if it failed, or 130 after Ctrl-C. Wrong usage exits with 2."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # such as `aijobs … | head`, whose reader has enough; not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+        return 0
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     args = make_parser(_program_name()).parse_args(arguments)
     # Without a handler, azure-identity would log a page for each login that it tries.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -55,6 +67,8 @@ async def run(args: argparse.Namespace) -> int:
         sentence = f"The package {exc.name} is not installed. In the project's directory, run `{command}`."
         sys.stderr.write(f"aijobs: {sentence}\n")
         return 1
+    except BrokenPipeError:
+        raise
     except _ERRORS as exc:
         from aijobs.console import warn  # noqa: PLC0415
 

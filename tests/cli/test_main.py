@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -180,3 +182,23 @@ def test_version_of_an_installed_package_is_in_its_metadata(
     monkeypatch.setattr(version, "_PYPROJECT", tmp_path / "pyproject.toml")
 
     assert "9.8.7" == version.project_version()
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "usage nobody", "usage nobody --json"])
+async def test_reader_that_has_enough_is_no_error(cli: CliRunner, line: str):
+    """If nobody reads stdout any more, as after `aijobs … | head`, the command ends without a complaint."""
+    cli.write_settings()
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aijobs", *line.split()),
+        cwd=cli.directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writer)
+
+    _, err = await process.communicate()
+
+    assert (0, b"") == (process.returncode, err)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidJob
 from shared.http.request_parsing import MAX_BODY_BYTES
-from shared.webhooks.templates import fill
+from shared.webhooks.templates import check, fill
 
 
 def filled(template: Any, event: Any, headers: Mapping[str, str] | None = None, limit: int = MAX_BODY_BYTES) -> Any:
@@ -88,3 +88,42 @@ def test_an_event_never_changes_the_template(text: str, value: Any):
         "input": {"prompt": f"<{text}|{text}>", "system": text, "extra": [value, {"c": value}]},
         "metadata": {"fixed": "}} {b}", "braces": "{{a}}"},
     } == filled(template, {"a": text, "b": value, "action": "raw", "input": {}})
+
+
+TEXTS = st.text(st.sampled_from("ab.{} "), max_size=12)
+INPUTS = st.dictionaries(st.just("a"), TEXTS | st.lists(TEXTS))
+TEMPLATES = st.fixed_dictionaries({}, optional={"model": TEXTS, "input": INPUTS})
+
+
+def refusal(work: Callable[[], object]) -> str:
+    """Why the work was refused; empty if it was not."""
+    try:
+        work()
+    except InvalidJob as exc:
+        return str(exc)
+    return ""
+
+
+@given(TEMPLATES)
+def test_only_templates_that_fit_no_event_are_refused(template: dict[str, Any]):
+    """A template passes the check before it is stored if, and only if, some event can fill it."""
+    data = json.dumps(template).encode()
+
+    checked = refusal(lambda: check(data))
+    tried = refusal(lambda: fill(data, b"{}", {}, limit=MAX_BODY_BYTES))
+
+    if checked:
+        assert "invalid placeholder" in checked
+        assert tried
+    else:
+        assert not tried or "The event has no" in tried
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [("[]", "must be an object"), ('{"customr": 1}', "`customr` of the template is not a member of a job")],
+)
+def test_template_that_is_no_job_is_refused(template: str, message: str):
+    """A template is an object with a job's members."""
+    with pytest.raises(InvalidJob, match=message):
+        check(template.encode())
