@@ -32,6 +32,8 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
     for part in text:
         if isinstance(part, Verbatim):
             sys.stdout.write(part.text)
+        elif width is None:  # without colours, and without what rich does if nobody reads the pipe
+            sys.stdout.write("".join(f"{line.plain}\n" for line in lines_of(part, None)))
         else:
             console.print(*lines_of(part, width), sep="\n", soft_wrap=True)
 
