@@ -1,11 +1,17 @@
-"""What a check of `doctor` finds."""
+"""What a check of `doctor` finds, and how a check is run."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from aijobs.diagnostics import CommandError, with_remedy
+from shared.connections.vault_errors import VaultForbids
+from shared.errors import JobError, RetryLater
+
 Verdict = Literal["ok", "warning", "error"]
+_ERRORS = (JobError, RetryLater, CommandError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +21,23 @@ class Finding:
     check: str
     verdict: Verdict
     message: str
+
+
+async def run_check(
+    check: str, work: Callable[[], Awaitable[str]], *, setting: str = "", optional: str = ""
+) -> Finding:
+    """
+    Run a check, which returns the message of its success.
+
+    `setting` names what the check has tried, which the message of an error then says. `optional` says which commands
+    need the role that is missing, if everything else works without it.
+    """
+    try:
+        return Finding(check, "ok", await work())
+    except VaultForbids:
+        message = f"Key Vault rejects the operation (403). {optional}".strip()
+        return Finding(check, "warning" if optional else "error", message)
+    except _ERRORS as exc:
+        message = with_remedy(str(exc))
+        named = not setting or setting in message
+        return Finding(check, "error", message if named else f"{message} The setting is {setting}.")

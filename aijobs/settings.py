@@ -26,6 +26,7 @@ from shared.settings import Settings, read_settings
 
 _IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 """The local stack's token endpoint. azure-identity reads these from the environment only."""
+HOST_STORAGE = "AzureWebJobsStorage"
 SETTINGS_FILE = "local.settings.json"
 _LINE = re.compile(r"(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
 OUTPUTS = {
@@ -69,6 +70,11 @@ def read_app_settings(file: Path | None) -> Settings:
 
     Raises SettingsFileError, SettingInvalid.
     """
+    return read_settings(read_values(file))
+
+
+def read_values(file: Path | None) -> Mapping[str, str]:
+    """Return the texts of the settings that `read_app_settings` returns. Raises SettingsFileError."""
     if file is None and not any(name == "JobStorage" or name.startswith("JobStorage__") for name in os.environ):
         file = find_settings_file(Path.cwd())
     values = os.environ if file is None else _read(file)
@@ -76,7 +82,7 @@ def read_app_settings(file: Path | None) -> Settings:
         os.environ.update({name: values[name] for name in _IDENTITY if name in values})
         for name in ("NO_PROXY", "no_proxy"):  # the local stack listens on this machine only
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
-    return read_settings(_without_references(values))
+    return _without_references(values)
 
 
 def find_settings_file(directory: Path) -> Path:
@@ -114,7 +120,8 @@ def _without_references(values: Mapping[str, str]) -> Mapping[str, str]:
             "JobStorage is a Key Vault reference, which only the app in Azure resolves. Set it to the connection "
             "string itself in a file of your own."
         )
-    return {name: "" if name in references else value for name, value in values.items()}
+    # The host's own storage stays: it is not used here, and without a text it would seem to be missing.
+    return {name: "" if name in references and name != HOST_STORAGE else text for name, text in values.items()}
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -130,14 +137,23 @@ def _read(file: Path) -> dict[str, str]:
         return {setting: values[output] for output, setting in OUTPUTS.items() if output in values} | values
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SettingsFileError(f"{file} is neither JSON nor lines of NAME=value.") from None  # the cause has the text
-    return {name: value for name, value in _json_values(file, content).items() if isinstance(value, str)}
+    return {name: _text(file, name, value) for name, value in _json_values(file, content).items()}
+
+
+def _text(file: Path, name: str, value: Any) -> str:
+    """Return a value as Azure keeps it, which has texts alone."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value)
+    raise SettingsFileError(f"{file}: the value of {name} must be a text in quotes, and quotes in it be escaped.")
 
 
 def _json_values(file: Path, content: Any) -> dict[str, Any]:
     if isinstance(content, list) and content and all(isinstance(item, dict) and "name" in item for item in content):
-        return {item["name"]: item.get("value") for item in content}
+        return {str(item["name"]): item.get("value") for item in content}
     values = content.get("Values") if isinstance(content, dict) else None
     if not isinstance(values, dict):
         raise SettingsFileError(f"{file} has no object `Values`, and is not a list of app settings.")

@@ -102,6 +102,7 @@ def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:
     """The app settings of an app that uses this Storage and this vault."""
     return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "16842752",  # the largest body that the app takes
         "AzureWebJobsStorage": storage.connection_string,
         "JobStorage": storage.connection_string,
         "KEY_VAULT_URL": vault.url,

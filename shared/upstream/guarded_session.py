@@ -64,15 +64,18 @@ def open_session(ca_file: str = "") -> aiohttp.ClientSession:
     The certificate authorities in `ca_file` are trusted besides the system's. If the SDKs got the file instead,
     they would create a TLS context for each request. Raises SettingInvalid if the file can't be read.
     """
-    connector = None
-    if ca_file:
-        tls = ssl.create_default_context()
-        try:
-            tls.load_verify_locations(ca_file)
-        except OSError:
-            raise SettingInvalid("KEY_VAULT_CA_FILE must be a file that exists, with certificates in PEM.") from None
-        connector = aiohttp.TCPConnector(ssl=tls)
+    connector = aiohttp.TCPConnector(ssl=load_authorities(ca_file)) if ca_file else None
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+
+
+def load_authorities(ca_file: str) -> ssl.SSLContext:
+    """Return a TLS context that trusts the authorities in a file, too. Raises SettingInvalid if it can't be read."""
+    tls = ssl.create_default_context()
+    try:
+        tls.load_verify_locations(ca_file)
+    except (OSError, ValueError):
+        raise SettingInvalid("KEY_VAULT_CA_FILE must be a file that exists, with certificates in PEM.") from None
+    return tls
 
 
 def open_guarded_session(*, allow_local: bool, allow_private: bool, lookups: Shares) -> aiohttp.ClientSession:

@@ -49,7 +49,12 @@ class CliRunner:
     def write_settings(self) -> Path:
         """Write the settings file as the local stack does, and return its path."""
         identity = {name: os.environ[name] for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")}
-        values = {**self.harness.environment, **identity}
+        hosts = {
+            "FUNCTIONS_WORKER_RUNTIME": "python",
+            "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "16842752",
+            "AzureWebJobsStorage": self.harness.environment["JobStorage"],
+        }
+        values = {**hosts, **self.harness.environment, **identity}
         return self.write("local.settings.json", json.dumps({"IsEncrypted": False, "Values": values}))
 
     def write(self, name: str, text: str) -> Path:

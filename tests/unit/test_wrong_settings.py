@@ -23,19 +23,9 @@ from shared.services import services
 from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.message_text import decode_text, encode_text
 from tests.support.workers import OpenWorker, Worker
+from tests.support.wrong_settings import Wrong, environment_with, wrong_cases
 
 RIGHT = {"JobStorage": "UseDevelopmentStorage=true", "ALLOW_LOCAL_ENDPOINTS": "true", "JOBS_QUEUE": "our-jobs"}
-WRONG = {
-    "LEASE_SECONDS": "soon",
-    "ALLOW_LOCAL_ENDPOINTS": "maybe",
-    "HTTP_AUTH": "entre",
-    "KEY_VAULT_URL": "contoso-vault",
-    "KEY_VAULT_CA_FILE": "/no/such/file.pem",
-    "RESULTS_QUEUE": "our-jobs",
-    "JOBS_TABLE": "our-table",
-    "JobStorage": "AccountName=mine;AccountKye=KEY",
-}
-"""A wrong value of each kind of setting."""
 FAULT = "LEASE_SECONDS must be a whole number from 10 to 540."
 
 
@@ -78,23 +68,28 @@ async def trigger(name: str, text: str, message_id: str = "", inserted_at: Any =
 
 
 @pytest.mark.usefixtures("_no_services")
-@pytest.mark.parametrize("name", WRONG)
-async def test_services_wait_for_a_setting(name: str):
-    """Whatever the wrong setting, the app has services, which name it and show no value; corrected, they are others."""
-    wrong = RIGHT | {name: WRONG[name]}
-    first, again = services(wrong), services(wrong)
+@pytest.mark.parametrize(("name", "wrong"), wrong_cases(by_app=True), ids=lambda part: getattr(part, "value", part))
+async def test_services_wait_for_a_setting(name: str, wrong: Wrong):
+    """
+    Whatever the wrong setting, the app has services, which answer HTTP with a problem that names it and shows no
+    value; corrected, they are others.
+    """
+    environment = environment_with(name, wrong.value, RIGHT)
+    first, again = services(environment), services(environment)
     try:
-        with pytest.raises(SettingInvalid) as raised:
-            first.settings.check()
+        response = await first.http.handle("list_jobs", Request("GET", "https://app/api"))
         corrected = services(RIGHT)
-        assert corrected is services(wrong)  # a process reads its settings once, unless they are wrong
+        assert corrected is services(environment)  # a process reads its settings once, unless they are wrong
         await corrected.close()
     finally:
         await first.close()
 
+    problem = json.loads(response.body)
     assert (True, "") == (first is again, corrected.settings.fault)
-    assert name in str(raised.value)
-    assert WRONG[name] not in str(raised.value) or WRONG[name] == "our-jobs"
+    assert (503, "application/problem+json") == (response.status, response.media_type)
+    assert problem["detail"].startswith(f"{name} ")
+    assert wrong.words in problem["detail"]
+    assert len(wrong.value) < 2 or wrong.value not in problem["detail"] or wrong.value.startswith("our-jobs")
 
 
 @pytest.mark.parametrize("encode", [encode_text, bytes.decode], ids=["base64", "plain"])

@@ -1,0 +1,72 @@
+"""
+Models that are retired, or soon will be, by `model_retirements.csv`: what the providers' pages said on REVIEWED.
+
+Azure's dates are those of the last version of a model. A deployment there may have the name of another model, so
+what follows from its name is a warning.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+
+from aijobs.finding import Finding
+from shared.clock import now
+
+REVIEWED = date(2026, 11, 29)
+NOTICE = timedelta(days=120)
+"""How long before it is retired a model is named."""
+_FILE = Path(__file__).with_name("model_retirements.csv")
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """When a provider no longer serves a model."""
+
+    model: str
+    retires: date
+    successor: str
+    """Empty if the provider names none."""
+    source: str
+
+
+@cache
+def retirements() -> dict[tuple[str, str], Retirement]:
+    """Return the retirements by provider, `openai` or `azure`, and model."""
+    with _FILE.open(encoding="utf-8", newline="") as file:
+        return {
+            (row["provider"], row["model"]): Retirement(
+                row["model"], date.fromisoformat(row["retires"]), row["successor"], row["source"]
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def check_models(check: str, provider: str, models: Iterable[str]) -> list[Finding]:
+    """Return a finding for each model, or deployment with the name of a model, that is retired or soon will be."""
+    is_openai = provider == "openai"
+    today = now().date()
+    findings = []
+    for name in models:
+        retirement = _find("openai" if is_openai else "azure", name)
+        if retirement is None or today < retirement.retires - NOTICE:
+            continue
+        is_retired = retirement.retires <= today
+        subject = f"{name} " if is_openai else f"The model {retirement.model}, whose name the deployment {name} has, "
+        verb = "was retired on" if is_retired else "will be retired on"
+        successor = f"Use {retirement.successor} instead." if retirement.successor else "Choose another model."
+        message = f"{subject}{verb} {retirement.retires}. {successor} See {retirement.source}."
+        findings.append(Finding(check, "error" if is_openai and is_retired else "warning", message))
+    return findings
+
+
+def _find(provider: str, name: str) -> Retirement | None:
+    """Return the retirement of a model; a version of it that has no date of its own is retired with it."""
+    dated = retirements()
+    return dated.get((provider, name)) or dated.get((provider, _SNAPSHOT.sub("", name)))

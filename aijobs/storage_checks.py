@@ -1,0 +1,130 @@
+"""Checks of `doctor`: the storage account, and this machine's clock against its clock. They leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from azure.core.pipeline.transport import AioHttpTransport
+
+from aijobs.console import plural
+from aijobs.diagnostics import SIGN_IN
+from aijobs.finding import Finding, run_check
+from aijobs.queues import open_queue
+from aijobs.setting_checks import host_account
+from aijobs.settings import HOST_STORAGE
+from shared.clock import now
+from shared.services import Services
+from shared.settings import STORAGE
+from shared.storage.account import Account
+from shared.storage.base import ContainerMissing, Row
+from shared.storage.blobs import AzureBlobs
+
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+"""A warning well before it matters: webhooks allow five minutes, Storage fifteen."""
+NO_CUSTOMER = "~doctor"
+"""A partition, and a prefix of names, that can't be a customer's."""
+_HOSTS_CONTAINER = "azure-webjobs-hosts"
+LOGIN = "login"
+"""The check that has failed if nobody is signed in."""
+
+
+async def check_storage(services: Services) -> list[Finding]:
+    """Check the table, each queue and container, and the clock. If nobody can sign in, or reach it, that is all."""
+    settings = services.settings
+    first = await run_check(f"table {settings.jobs_table}", partial(_write_row, services))
+    if first.message.endswith(SIGN_IN):
+        return [replace(first, check=LOGIN)]
+    if "Storage did not answer" in first.message:
+        return [replace(first, check="storage", message=f"{first.message} The setting is {STORAGE}.")]
+    findings, storage_time = [first], None
+    for setting, names in (
+        ("JOBS_QUEUE", (settings.jobs_queue, settings.poison_queue)),
+        ("CALLBACKS_QUEUE", (settings.callbacks_queue, settings.callbacks_poison_queue)),
+        ("RESULTS_QUEUE", (settings.results_queue,)),
+        ("ALLOWED_RESULT_QUEUES", settings.result_queues()[1:]),
+    ):
+        for name in names:
+            finding, time = await _check_queue(services, setting, name)
+            storage_time = storage_time or time
+            findings.append(finding)
+    for setting, names in (
+        ("RESULTS_CONTAINER", (settings.results_container,)),
+        ("INPUT_CONTAINERS", settings.input_containers),
+        ("TEMPLATES_CONTAINER", (settings.templates_container,)),
+    ):
+        for name in dict.fromkeys(names):
+            list_blobs = partial(_list_blobs, services, name)
+            findings.append(await run_check(f"container {name}", list_blobs, setting=setting))
+    findings.append(await run_check("result blobs", partial(_write_blob, services), setting="RESULTS_CONTAINER"))
+    return findings if storage_time is None else [*findings, _check_clock(storage_time)]
+
+
+async def check_host_storage(services: Services, values: Mapping[str, str]) -> list[Finding]:
+    """Check that the Functions host's own account can be reached, if it is another one than that of the jobs."""
+    account = host_account(values)
+    if account is None or account.connection_string == services.settings.job_storage.connection_string is not None:
+        return []
+    transport = partial(AioHttpTransport, session=services.session, session_owner=False)
+    blobs = AzureBlobs(Account(account, services.identity.credential, transport))
+
+    async def read() -> str:
+        with suppress(ContainerMissing):  # until the host has started
+            await blobs.page(_HOSTS_CONTAINER, NO_CUSTOMER)
+        return f"{HOST_STORAGE}, the Functions host's own account, can be reached."
+
+    finding = await run_check("host storage", read, setting=HOST_STORAGE)
+    if finding.verdict == "error" and account.connection_string is None:
+        own = "The host uses its own identity, so it may reach what your login can't."
+        finding = replace(finding, verdict="warning", message=f"{finding.message} {own}")
+    return [finding]
+
+
+async def _check_queue(services: Services, setting: str, name: str) -> tuple[Finding, datetime | None]:
+    """Return the finding, and the time by Storage's clock."""
+    settings = services.settings
+    count, time = 0, None
+
+    async def use() -> str:
+        nonlocal count, time
+        async with open_queue(services, name) as queue:
+            count, time = await queue.count()
+            await queue.check_sending()
+        return f"The queue accepts messages; it holds about {plural(count, 'message')}."
+
+    finding = await run_check(f"queue {name}", use, setting=setting)
+    if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:
+        hint = "`poison list` shows them" if name == settings.poison_queue else "the app handles them if it is running"
+        finding = replace(finding, verdict="warning", message=f"The queue holds {plural(count, 'message')}: {hint}.")
+    return finding, time
+
+
+async def _write_row(services: Services) -> str:
+    row = Row(NO_CUSTOMER, "1", {"at": now()})
+    await services.table.delete([row])  # left by a run that was interrupted
+    await services.table.insert(row)
+    await services.table.delete([row])
+    return "Rows can be written and deleted."
+
+
+async def _list_blobs(services: Services, container: str) -> str:
+    await services.blobs.page(container, NO_CUSTOMER)
+    return "The container can be read."
+
+
+async def _write_blob(services: Services) -> str:
+    await services.outputs.check_writable()
+    return f"Blobs can be written to {services.settings.results_container}."
+
+
+def _check_clock(storage_time: datetime) -> Finding:
+    skew_s = round((now() - storage_time).total_seconds())
+    if abs(skew_s) <= MAX_CLOCK_SKEW.total_seconds():
+        return Finding("clock", "ok", f"This machine's clock is within {MAX_CLOCK_SKEW.seconds} s of Storage's.")
+    direction = "ahead of" if skew_s > 0 else "behind"
+    return Finding(
+        "clock", "error", f"This machine's clock is {abs(skew_s)} s {direction} Storage's. Synchronise it (NTP)."
+    )

@@ -1,0 +1,83 @@
+"""Checks of `doctor`: Key Vault, and what the customers' connections there name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aijobs.console import plural
+from aijobs.egress_check import check_bindings
+from aijobs.finding import Finding, run_check
+from aijobs.model_retirements import check_models
+from aijobs.settings import require_vault
+from shared.connections.connection import Connection
+from shared.connections.store import SecretInfo
+from shared.connections.vault_errors import VaultForbids
+from shared.contract.names import is_name
+from shared.errors import ConnectionFault, RetryLater
+from shared.services import Services
+
+_READS = 8
+"""Secrets that are read at the same time."""
+
+
+async def check_vault(services: Services) -> list[Finding]:
+    """Check that secrets can be read, listed and changed, whom they allow the app's identity, and their models."""
+    vault = services.vault
+    if vault is None:
+        message = "KEY_VAULT_URL is not set: only the static connection can serve customers."
+        return [Finding("Key Vault", "warning", message)]
+
+    async def read() -> str:
+        await vault.get_with_info("doctor", "no-customer")
+        return "Secrets can be read."
+
+    secrets: list[tuple[str, SecretInfo]] = []
+
+    async def list_all() -> str:
+        secrets.extend([item async for item in vault.list_all()])
+        customers = {customer for customer, _ in secrets}
+        return f"Secrets can be listed: {plural(len(customers), 'customer')} with connections."
+
+    async def change() -> str:
+        await vault.delete("doctor", "no-customer")  # the vault checks the role before it looks for the secret
+        return "Secrets can be changed."
+
+    findings = [await run_check("Key Vault", read, setting="KEY_VAULT_URL")]
+    if findings[0].verdict == "ok":
+        user = "`customers list` needs the role Key Vault Secrets User."
+        findings.append(await run_check("Key Vault: list", list_all, optional=user))
+        officer = "`customers add`, `rotate` and `remove` need the role Key Vault Secrets Officer."
+        findings.append(await run_check("Key Vault: change", change, optional=officer))
+    return findings + check_bindings(services.settings, secrets) + await _check_models(services, secrets)
+
+
+async def _check_models(services: Services, secrets: Sequence[tuple[str, SecretInfo]]) -> list[Finding]:
+    """Return what is wrong with the models that the connections name, and how many connections could be read."""
+    gate = asyncio.Semaphore(_READS)
+
+    async def read(customer: str, name: str) -> Connection | None:
+        async with gate:
+            with suppress(ConnectionFault, RetryLater, VaultForbids):  # `customers list` says why
+                if credential := await require_vault(services).get(customer, name):
+                    return services.connections.open_unbound(credential, customer, name)
+        return None
+
+    names = sorted((customer, secret.connection) for customer, secret in secrets)
+    names = [(customer, name) for customer, name in names if is_name(customer) and is_name(name)]
+    connections = [each for each in await asyncio.gather(*(read(*name) for name in names)) if each is not None]
+    findings = [
+        finding
+        for each in connections
+        for finding in check_models(f"model: {each.customer}/{each.name}", each.endpoint.provider, models_of(each))
+    ]
+    message = f"{plural(len(connections), 'connection')} looked at for models that are retired or soon will be."
+    if unread := len(names) - len(connections):
+        message += f" {plural(unread, 'other')} can't be read: `customers list CUSTOMER` says why."
+    return [*findings, Finding("models", "ok", message)] if names else []
+
+
+def models_of(connection: Connection) -> list[str]:
+    """Return the names that may be a model's: of the deployment in the endpoint, and the default."""
+    return list(dict.fromkeys(filter(None, (connection.endpoint.deployment, connection.default_model))))

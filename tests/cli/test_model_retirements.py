@@ -1,0 +1,143 @@
+"""Models that are retired or soon will be: the list, and what `doctor` says about the models that connections name."""
+
+from __future__ import annotations
+
+import csv
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from aijobs import model_retirements
+from aijobs.model_retirements import NOTICE, REVIEWED, check_models, retirements
+from tests.support.cli_runner import CliRunner
+from tests.support.doc_samples import ROOT
+from tests.support.harness import Customer
+
+AZURE, OPENAI = ("learn.microsoft.com", "developers.openai.com")
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day on which the list was reviewed."""
+    on(monkeypatch, REVIEWED)
+
+
+def on(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
+    """Let it be that day."""
+    monkeypatch.setattr(model_retirements, "now", lambda: datetime(day.year, day.month, day.day, 23, tzinfo=UTC))
+
+
+def test_the_list_has_each_model_once_with_its_source():
+    """Every row has a date, and the page of its provider that names it; no model is its own successor, or retired."""
+    with (ROOT / "aijobs" / "model_retirements.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert len(rows) == len(retirements())
+    assert {"openai", "azure"} == {row["provider"] for row in rows}
+    for row in rows:
+        assert (AZURE if row["provider"] == "azure" else OPENAI) in row["source"]
+        successor = retirements().get((row["provider"], row["successor"]))
+        assert successor is None or date.fromisoformat(row["retires"]) <= successor.retires
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "verdict", "words"),
+    [
+        ("openai", "gpt-image-1", "error", "gpt-image-1 was retired on 2026-10-23. Use gpt-image-2 instead."),
+        ("openai", "whisper-1", "warning", "whisper-1 will be retired on 2027-02-26. Use gpt-transcribe instead."),
+        ("openai", "tts-1", "warning", "will be retired on 2027-01-06."),
+        ("openai", "gpt-5-mini-2025-08-07", "warning", "gpt-5-mini-2025-08-07 will be retired on 2026-12-11."),
+        ("openai", "gpt-4o-2024-05-13", "error", "was retired on 2026-10-23."),
+        ("openai", "gpt-4o-2024-08-06", "warning", "will be retired on 2027-01-14."),
+        (
+            "azure_openai",
+            "gpt-image-1",
+            "warning",
+            "whose name the deployment gpt-image-1 has, was retired on 2026-10-23.",
+        ),
+        (
+            "foundry",
+            "gpt-4.1",
+            "warning",
+            "was retired on 2026-10-14. Choose another model. See https://learn.microsoft",
+        ),
+        ("openai", "gpt-image-2", "", ""),
+        ("azure_openai", "gpt-image-2", "", ""),
+        ("azure_openai", "contoso-chat", "", ""),
+        ("openai", "gpt-image-1x", "", ""),
+    ],
+)
+def test_models_are_named_with_date_successor_and_source(provider: str, model: str, verdict: str, words: str):
+    """A retired model of OpenAI's is an error; a deployment may only have the name of one, so that is a warning."""
+    findings = check_models("model: x", provider, [model])
+
+    assert ([verdict] if verdict else []) == [finding.verdict for finding in findings]
+    assert all(words in finding.message and " See https://" in finding.message for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict"), [(NOTICE.days + 1, None), (NOTICE.days, "warning"), (1, "warning"), (0, "error")]
+)
+def test_notice_is_given_in_time(monkeypatch: pytest.MonkeyPatch, days: int, verdict: str | None):
+    """A model is named from so many days before its last one."""
+    on(monkeypatch, date(2027, 2, 26) - timedelta(days=days))
+
+    assert ([verdict] if verdict else []) == [each.verdict for each in check_models("", "openai", ["whisper-1"])]
+
+
+async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Customer):
+    """The default model and the deployment of each connection are; those that can't be read are counted."""
+    harness, other = cli.harness, cli.harness.customer(connection=None)
+    harness.connect(newcomer, provider="openai", default_model="dall-e-3")
+    harness.connect(newcomer, "current", default_model="contoso-chat")
+    harness.put_secret(f"ai--{other.name}--default", "{")
+    endpoint = "https://r.openai.azure.com/openai/deployments/gpt-4o"
+    harness.put_secret(f"ai--{other.name}--azure", other.account.key, tags={"endpoint": endpoint})
+
+    result = await cli.run("doctor")
+    for name in ("default", "azure"):
+        harness.vault.secrets.delete(f"ai--{other.name}--{name}")
+    rows = [" ".join(row.split()) for row in result.out.splitlines() if row.startswith("model")]
+
+    own = [row for row in rows if newcomer.name in row or other.name in row]
+    assert 2 == len(own)
+    assert any(f"model: {newcomer.name}/default error dall-e-3 was retired on 2026-05-12." in row for row in own)
+    assert any(f"model: {other.name}/azure warning The model gpt-4o, whose" in row for row in own)
+    assert re.search(r"models ok \d+ connections? looked at .* others? can't be read", rows[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"STATIC_MODELS": "gpt-image-1,gpt-image-2"}, "error gpt-image-1 was retired on 2026-10-23."),
+        (
+            {"STATIC_CONNECTION": '{"api_key": "sk-1", "default_model": "whisper-1"}'},
+            "warning whisper-1 will be retired",
+        ),
+        (
+            {"STATIC_CONNECTION": '{"api_key": "sk-1", "default_model": "a"}', "STATIC_MODELS": "b"},
+            "warning STATIC_MODELS doesn't allow a, which jobs without a model use",
+        ),
+    ],
+)
+async def test_models_of_the_static_connection_are_looked_at(cli: CliRunner, settings: dict[str, str], words: str):
+    """So are its default model, and the models that it may be used for."""
+    own = {"STATIC_CONNECTION": '{"api_key": "sk-1"}', "ALLOW_STATIC_CONNECTION": "contoso"} | settings
+
+    result = await cli.with_settings(**own).run("doctor")
+
+    assert f"static connection {words}" in result.text
+
+
+RETIRED = sorted({model for (_, model), row in retirements().items() if row.retires <= REVIEWED and "image" in model})
+
+
+@pytest.mark.parametrize("model", [*RETIRED, "dall-e-2", "dall-e-3"])
+def test_no_page_shows_a_retired_image_model(model: str):
+    """What a reader copies from the README, a page of docs/, the demo or the OpenAPI document still works."""
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "local" / "demo").rglob("*.py")]
+    files += [*(ROOT / "openapi").rglob("*.py"), *(ROOT / "shared" / "http" / "static").iterdir()]
+    word = re.compile(rf"(?<![\w.-]){re.escape(model)}(?![\w-]|\.\d)")
+
+    assert [] == [str(file) for file in files if word.search(file.read_text(encoding="utf-8"))]
