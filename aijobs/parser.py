@@ -36,9 +36,13 @@ class _VersionAction(argparse.Action):
 
 
 def make_parser(program: str = "aijobs") -> Parser:
-    """Return the parser of all commands. Each command sets `run` to `module.function` in this package."""
+    """
+    Return the parser of all commands. Each command sets `run` to `module.function` in this package.
+
+    `program` is what starts the program, for the examples in the help.
+    """
     parser = Parser(
-        prog=program,
+        prog="aijobs",
         description="Operate a deployment of Customer AI Jobs.",
         epilog=format_examples(program, _EXAMPLES) + _EPILOG,
     )

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from aijobs.confirmation import is_confirmed
 from aijobs.console import as_lines, plural, warn
 from aijobs.diagnostics import CommandError
+from aijobs.job_view import duration
 from aijobs.poison_messages import PoisonedMessage, prepare, read_message
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import make_table
+from shared.clock import now
 from shared.services import Services
 
-_COLUMNS = ("customer", "job", "kind", "status", "since", "message", "reason")
+_COLUMNS = ("customer", "job", "kind", "status", "time", "message", "reason")
 
 
 async def list_all(args: argparse.Namespace) -> Report:
@@ -187,6 +189,6 @@ def _is_selected(poisoned: PoisonedMessage, args: argparse.Namespace) -> bool:
 
 def _row(poisoned: PoisonedMessage) -> tuple[object, ...]:
     members = poisoned.document()
-    since = f"{poisoned.message.inserted_at:%Y-%m-%dT%H:%M:%SZ}"
+    age = duration((now() - poisoned.message.inserted_at).total_seconds())
     names = (members.get(name) for name in ("customer", "job_id", "kind", "status"))
-    return (*names, since, poisoned.message.id, poisoned.reason)
+    return (*names, age, poisoned.message.id, poisoned.reason)
