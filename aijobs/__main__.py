@@ -66,6 +66,8 @@ async def run(args: argparse.Namespace) -> int:
         command = "pip install -r requirements.txt -r aijobs/requirements.txt"
         sentence = f"The package {exc.name} is not installed. In the project's directory, run `{command}`."
         sys.stderr.write(f"aijobs: {sentence}\n")
+        if args.json:
+            print_error("invalid_request", sentence)
         return 1
     except BrokenPipeError:
         raise
@@ -89,7 +91,7 @@ def _sentence(error: Exception) -> str:
 
 def _code(error: Exception) -> str:
     """Return the contract's code of an error, or the one that HTTP has for it."""
-    if isinstance(error, JobError):
+    if isinstance(error, JobError | CommandError):
         return error.code
     if isinstance(error, RetryLater) and not isinstance(error, SettingInvalid):
         return "unavailable"

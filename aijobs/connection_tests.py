@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 
 from aijobs.console import plural, progress_bar
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, NotFound
 from aijobs.report import Report
 from aijobs.settings import require_vault
 from aijobs.table import make_table
@@ -25,7 +25,7 @@ _AT_ONCE = 8
 _YOUR_LOGIN = "Without a key, your login was used. The app's identity needs its own role."
 
 
-class _Missing(CommandError):
+class _Missing(NotFound):
     """The customer has no such connection."""
 
 
@@ -75,7 +75,7 @@ async def _test_all(services: Services, customer: str | None, args: argparse.Nam
         ]
     )
     if not names:
-        raise CommandError("The vault has no such connection.")
+        raise NotFound("The vault has no such connection.")
     room = asyncio.Semaphore(_AT_ONCE)
     with progress_bar() as bar:
         task = bar.add_task("testing", total=len(names))

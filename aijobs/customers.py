@@ -13,7 +13,7 @@ import msgspec
 
 from aijobs.confirmation import is_confirmed
 from aijobs.connection_tests import probe, sentence_of
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, Exists, NotFound
 from aijobs.key_input import read_key
 from aijobs.report import Report
 from aijobs.settings import require_vault
@@ -49,7 +49,7 @@ async def add(args: argparse.Namespace) -> Report:
         vault = require_vault(services)
         existing = await vault.get_with_info(customer, name)
         if existing is not None and not args.replace:
-            raise CommandError(
+            raise Exists(
                 f"Customer {customer} already has a connection named {name}. Use `customers rotate` to replace its "
                 "key, or --replace to replace the whole connection."
             )
@@ -132,7 +132,7 @@ async def remove(args: argparse.Namespace) -> Report:
             names = [name for name in names if name == args.connection]
         if not names:
             suffix = "" if args.connection is None else f" named {args.connection}"
-            raise CommandError(f"Customer {customer} has no connection{suffix}.")
+            raise NotFound(f"Customer {customer} has no connection{suffix}.")
         connections = f"connection{'s' if len(names) > 1 else ''} {', '.join(map(printable, names))}"
         if not is_confirmed(args, services.settings, f"This removes {customer}'s {connections}.", customer):
             return Report({"customer": customer, "removed": []}, ["Nothing was removed."], 1)

@@ -10,6 +10,21 @@ from __future__ import annotations
 class CommandError(Exception):
     """The command can't run. The message is a sentence that says why and what would be right."""
 
+    code = "invalid_request"
+    """What `--json` calls it, as over HTTP."""
+
+
+class NotFound(CommandError):
+    """What the command line names does not exist."""
+
+    code = "not_found"
+
+
+class Exists(CommandError):
+    """What the command would make exists, or is in a state that forbids the change."""
+
+    code = "conflict"
+
 
 SIGN_IN = "Sign in with `az login` (or `azd auth login`), to the tenant of the deployment."
 _REMEDIES = (

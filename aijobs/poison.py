@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import as_lines, plural, warn
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, NotFound
 from aijobs.job_view import duration
 from aijobs.poison_messages import PoisonedMessage, prepare, read_message
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
@@ -59,7 +59,7 @@ async def show(args: argparse.Namespace) -> Report:
     ):
         messages = [poisoned async for poisoned, _ in selected]
     if not messages:
-        raise CommandError("The poison queues hold no such message. `poison list` shows the ids.")
+        raise NotFound("The poison queues hold no such message. `poison list` shows the ids.")
     name, text = _decode(messages[0].message.body)
     return Report({**messages[0].document(), name: text}, as_lines(text))
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, Exists
 from aijobs.queues import Message
 from shared.clock import rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback
@@ -103,7 +103,7 @@ async def prepare(services: Services, poisoned: PoisonedMessage) -> tuple[str, b
             try:  # without this, the ledger would give the job up again at once
                 await services.updates.reset_failed_attempts(record.customer, record.job_id)
             except AlreadyRunning:
-                raise CommandError("A worker is running the job at the moment. Try again later.") from None
+                raise Exists("A worker is running the job at the moment. Try again later.") from None
     body = await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None)
     return services.settings.jobs_queue, body
 

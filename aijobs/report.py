@@ -36,14 +36,18 @@ def print_document(document: object) -> None:
     """Print a document as JSON. What a terminal would obey in its texts is escaped."""
     import msgspec  # noqa: PLC0415  # `--help` needs no documents
 
-    text = json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False)
-    # JSON's own characters are printable, so the others are within its strings.
-    sys.stdout.write("".join(f"{_escape(line)}\n" for line in text.split("\n")))
+    _print(msgspec.to_builtins(document))
 
 
 def print_error(code: str, message: str) -> None:
     """Print the document of a command that failed."""
-    print_document({"error": {"code": code, "message": message}})
+    _print({"error": {"code": code, "message": message}})
+
+
+def _print(document: object) -> None:
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # JSON's own characters are printable, so the others are within its strings.
+    sys.stdout.write("".join(f"{_escape(line)}\n" for line in text.split("\n")))
 
 
 def _escape(line: str) -> str:

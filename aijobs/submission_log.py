@@ -12,7 +12,7 @@ from typing import IO, Self
 import msgspec
 from msgspec import Struct
 
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, NotFound
 from shared.settings import Settings
 
 
@@ -96,7 +96,7 @@ def read_log(file: Path, deployment: str) -> SubmittedFile:
     """Return what was submitted of a file to a deployment. Raises CommandError if nothing was."""
     path = log_path(file)
     if not path.exists():
-        raise CommandError(f"{file} was not submitted from here: there is no {path}.")
+        raise NotFound(f"{file} was not submitted from here: there is no {path}.")
     header, entries = _read(path)
     if header is not None and header.deployment != deployment:
         raise CommandError(f"According to {path}, the file was submitted to {header.deployment}, not to {deployment}.")

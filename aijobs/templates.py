@@ -9,7 +9,7 @@ import msgspec
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import as_lines
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, Exists, NotFound
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.table import make_table
@@ -68,7 +68,7 @@ async def store(args: argparse.Namespace) -> Report:
             return Report(document, [*text, "The template is valid. Nothing was stored."])
         templates = _store(services)
         if not args.replace and await templates.read(customer) is not None:
-            raise CommandError(f"Customer {customer} already has a template. Use --replace to replace it.")
+            raise Exists(f"Customer {customer} already has a template. Use --replace to replace it.")
         await templates.write(customer, template)
     return Report(
         {**document, "stored": True}, [*text, f"Stored the template of {customer}. The next webhook uses it."]
@@ -105,7 +105,7 @@ def _store(services: Services) -> TemplateStore:
 async def _read(templates: TemplateStore, customer: str) -> bytes:
     template = await templates.read(customer)
     if template is None:
-        raise CommandError(f"Customer {customer} has no template.")
+        raise NotFound(f"Customer {customer} has no template.")
     return template
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, NotFound
 from aijobs.report import Report
 from aijobs.settings import open_services, require_vault
 from aijobs.table import make_table
@@ -48,7 +48,7 @@ async def _list_one(args: argparse.Namespace) -> Report:
         read = [await _describe(services, customer, name) for name in names]
     documents = [document for document in read if document is not None]
     if not documents:
-        raise CommandError(f"Customer {customer} has no connection.")
+        raise NotFound(f"Customer {customer} has no connection.")
     table = make_table(_DETAILS, [_row(document) for document in documents], prose="error")
     return Report(ConnectionList(connections=documents), [table])
 

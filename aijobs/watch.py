@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aijobs.console import Screen, terminal_size, warn
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import NotFound
 from aijobs.job_view import MAX_ROWS, NOT_FOUND, JobView, state_of
 from aijobs.report import Report
 from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
@@ -29,7 +29,7 @@ async def watch(args: argparse.Namespace) -> Report:
             newest = await read_newest(services, args.customer, MAX_ROWS)
             keys = [JobKey(record.customer, record.job_id) for record in newest]
         if not keys:
-            raise CommandError("There are no jobs.")
+            raise NotFound("There are no jobs.")
         jobs = _WatchedJobs(keys)
         await jobs.refresh(services)
         if not args.once:

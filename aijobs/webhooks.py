@@ -10,7 +10,7 @@ import argparse
 from datetime import datetime
 
 from aijobs.confirmation import is_confirmed
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import Exists, NotFound
 from aijobs.report import Report, Verbatim
 from aijobs.settings import require_vault
 from aijobs.table import make_table
@@ -32,7 +32,7 @@ async def create(args: argparse.Namespace) -> Report:
     async with open_vault(args) as services:
         vault = require_vault(services)
         if await vault.signing_secret(customer) is not None:
-            raise CommandError(f"Customer {customer} already has a signing secret. `webhooks rotate` makes a new one.")
+            raise Exists(f"Customer {customer} already has a signing secret. `webhooks rotate` makes a new one.")
         secret = new_key()
         facts = await vault.put_signing_secret(customer, Secret(secret), tags={})
     summary = f"Stored the signing secret of {customer}, version {facts.version}. It is shown this once:"
@@ -48,12 +48,12 @@ async def rotate(args: argparse.Namespace) -> Report:
         vault = require_vault(services)
         stored = await vault.signing_secret(customer)
         if stored is None:
-            raise CommandError(f"Customer {customer} has no signing secret. `webhooks create` makes one.")
+            raise NotFound(f"Customer {customer} has no signing secret. `webhooks create` makes one.")
         keys = [key for key in split_keys(stored.value.reveal()) if key_bytes(key)]
         if not args.finish:
             return await _begin(vault, customer, stored, keys)
         if len(keys) < 2:  # noqa: PLR2004
-            raise CommandError(f"No rotation is under way: {customer} has {len(keys) or 'no valid'} signing secret.")
+            raise Exists(f"No rotation is under way: {customer} has {len(keys) or 'no valid'} signing secret.")
         consequence = f"Webhooks of {customer} that are signed with the previous secret will be refused."
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "finished": False}, ["Nothing was changed."], 1)
@@ -88,7 +88,7 @@ async def remove(args: argparse.Namespace) -> Report:
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "removed": False}, ["Nothing was removed."], 1)
         if not await vault.delete_signing_secret(customer):
-            raise CommandError(f"Customer {customer} has no signing secret.")
+            raise NotFound(f"Customer {customer} has no signing secret.")
     summary = (
         f"Removed the signing secret of {customer}. Workers that have read it use it for up to {_CACHED}. The vault "
         "keeps deleted secrets for its own retention period."
@@ -98,7 +98,7 @@ async def remove(args: argparse.Namespace) -> Report:
 
 async def _begin(vault: KeyVaultCredentials, customer: str, stored: StoredCredential, keys: list[str]) -> Report:
     if len(keys) > 1:
-        raise CommandError(f"A rotation of {customer}'s signing secret is under way. End it with --finish.")
+        raise Exists(f"A rotation of {customer}'s signing secret is under way. End it with --finish.")
     secret = new_key()
     facts = await vault.put_signing_secret(customer, Secret(" ".join([secret, *keys])), tags=stored.tags)
     how = "beside the old one" if keys else "in place of an invalid one"

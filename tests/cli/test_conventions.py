@@ -77,8 +77,12 @@ def test_help_has_one_voice():
         ("customers --json", "usage", 2),
         ("usage A_B --json", "invalid_request", 1),
         ("customers rotate nobody --json", "connection_not_found", 1),
+        ("customers list nobody --json", "not_found", 1),
+        ("webhooks rotate nobody --json", "not_found", 1),
+        ("templates show nobody --json", "not_found", 1),
+        ("poison show nothing --json", "not_found", 1),
         ("submit --customer a --action dance --prompt x --json", "invalid_job", 1),
-        ("results nothing.csv --to out --json", "invalid_request", 1),
+        ("results nothing.csv --to out --json", "not_found", 1),
     ],
 )
 async def test_error_is_a_document(cli: CliRunner, line: str, code: str, exit_code: int):

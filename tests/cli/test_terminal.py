@@ -82,6 +82,18 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
     ]
 
 
+def write_files(cli: CliRunner) -> None:
+    """Write the files that the steps name."""
+    output = {"callback": f"{cli.harness.endpoint.url}/callback"}
+    jobs = [
+        {"job_id": JOB.replace("order", kind), "action": "chat", "input": {"prompt": kind}, "output": output}
+        for kind in ("first", "other")
+    ]
+    cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
+    cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
+    cli.write("event.json", '{"text": "Hello?"}')
+
+
 async def prepare(cli: CliRunner, customer: Customer, line: str) -> None:
     """Make what a command is about."""
     harness = cli.harness
@@ -107,14 +119,7 @@ def wide(text: str) -> list[str]:
 
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
     """No line of any command is wider than 80 columns unless it is one word, and every id is whole."""
-    output = {"callback": f"{cli.harness.endpoint.url}/callback"}
-    jobs = [
-        {"job_id": JOB.replace("order", kind), "action": "chat", "input": {"prompt": kind}, "output": output}
-        for kind in ("first", "other")
-    ]
-    cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
-    cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
-    cli.write("event.json", '{"text": "Hello?"}')
+    write_files(cli)
     ids = [customer.name, *(JOB.replace("order", kind) for kind in ("first", "other", "order"))]
     shown = dict.fromkeys(ids, 0)
     for line, typed in steps(customer):
@@ -131,6 +136,36 @@ async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer)
     assert all(shown.values())
     names = commands_of(make_parser())
     assert {*names} == {name for name in names for line, _ in steps(customer) if f"{line} ".startswith(f"{name} ")}
+
+
+def documented() -> dict[str, set[str]]:
+    """The members that the page names for the documents of commands."""
+    page = (ROOT / "docs/cli.md").read_text().partition("\n## Documents\n")[2]
+    members: dict[str, set[str]] = {}
+    for commands, description in re.findall(r"^\| (`.+?) \| (`.+?|a message: .+?) \|$", page, re.MULTILINE):
+        outer = re.sub(r"\(.*?\)|: each has .*$|--\w+", "", description)
+        for name in re.findall(r"`([a-z ]+?)(?: FILE)?`", commands):
+            members[name] = set(re.findall(r"`(\w+)`", outer))
+    return members
+
+
+async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer):
+    """With `--json`, stdout has one document, whose members are those that the page lists for the command."""
+    write_files(cli)
+    page, seen = documented(), set[tuple[str, str]]()
+    for line, typed in [*steps(customer), ("submit jobs.jsonl --check --customer nobody", "")]:
+        await prepare(cli, customer, line)
+        result = await cli.run(f"{line} --json", stdin=typed)
+        document = json.loads(result.out)
+        name = next(name for name in commands_of(make_parser()) if f"{line} ".startswith(f"{name} "))
+        if "error" in document or line.startswith(("submit --", "usage")):
+            continue
+        assert document.keys() <= page[name], line
+        seen |= {(name, member) for member in document}
+
+    missing = {(name, member) for name in page for member in page[name] - {"base64"}} - seen
+    assert {("customers rotate", "test"), ("webhooks create", "finished"), ("resubmit", "valid")} == missing
+    assert page.keys() == commands_of(make_parser()).keys() - {"usage"}
 
 
 async def in_terminal(cli: CliRunner, line: str) -> str:
