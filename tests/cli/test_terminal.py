@@ -117,16 +117,37 @@ def wide(text: str) -> list[str]:
     return [line for line in lines if cell_len(line) > COLUMNS and len(line.split()) > 1]
 
 
+def needs(line: str) -> set[str]:
+    """The parts of Azure for which the page lists roles of a command."""
+    page = (ROOT / "docs/cli.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|([^|]*)\|((?:[^|]*Secrets)?)[^|]*\|$", page, re.MULTILINE)
+    (row,) = [row for row in rows if any(f"{line} ".startswith(f"{name} ") for name in re.findall(r"`(.+?)`", row[0]))]
+    return {word for word in ("Table", "Queue", "Blob", "Secrets") if word in row[1] or word in row[2]}
+
+
+def limited(cli: CliRunner, parts: set[str]) -> CliRunner:
+    """A runner for which the other parts of Azure do not answer."""
+    storage = cli.harness.environment["JobStorage"]
+    for part in {"Table", "Queue", "Blob"} - parts:
+        storage = re.sub(rf"{part}Endpoint=[^;]*", f"{part}Endpoint=http://127.0.0.1:9/none", storage)
+    vault = {} if "Secrets" in parts else {"KEY_VAULT_URL": ""}
+    return cli.with_settings(JobStorage=storage, **vault)
+
+
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
-    """No line of any command is wider than 80 columns unless it is one word, and every id is whole."""
+    """
+    No line of any command is wider than 80 columns unless it is one word, and every id is whole.
+
+    Nor does a command need a part of Azure for which the page lists no role.
+    """
     write_files(cli)
     ids = [customer.name, *(JOB.replace("order", kind) for kind in ("first", "other", "order"))]
     shown = dict.fromkeys(ids, 0)
     for line, typed in steps(customer):
         await prepare(cli, customer, line)
-        result = await cli.run(line, stdin=typed, columns=COLUMNS)
+        result = await limited(cli, needs(line)).run(line, stdin=typed, columns=COLUMNS)
         assert result.code in {0, 1}, (line, result.text)
-        assert "Traceback" not in result.text
+        assert not re.search("Traceback|ServiceRequest|names no Key Vault", result.text), (line, result.text)
         assert [] == wide(result.out) + wide(result.err), line
         for each in ids:
             printed = f"{result.out}{result.err}"
