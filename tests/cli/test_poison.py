@@ -51,8 +51,11 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
     result = await cli.run("poison list")
     again = await cli.run("poison list")
 
-    assert (0, result.out) == (again.code, again.out)
-    lines = [" ".join(re.sub(r"\b\d+s\b|[0-9a-f-]{36}", "", line).split()) for line in result.out.splitlines()]
+    lines, others = (
+        [" ".join(re.sub(r"\b\d+s\b|[0-9a-f-]{36}", "", line).split()) for line in each.out.splitlines()]
+        for each in (result, again)
+    )
+    assert (0, lines) == (again.code, others)
     assert "customer job kind status time message reason" == lines[0]
     assert f"{customer.name} one job waiting The endpoint broke off." in lines
     assert f"{customer.name} message-1 job waiting The endpoint broke off." in lines
