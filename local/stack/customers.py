@@ -39,7 +39,7 @@ def demo_customers() -> list[Customer]:
             "contoso",
             "Azure OpenAI, v1 endpoint",
             "/openai/v1",
-            {"provider": "azure_openai", "default_model": "gpt-4o"},
+            {"provider": "azure_openai", "default_model": "gpt-5.5"},
         ),
         Customer(
             "fabrikam",
@@ -52,7 +52,7 @@ def demo_customers() -> list[Customer]:
             "northwind",
             "OpenAI",
             "/v1",
-            {"provider": "openai", "default_model": "gpt-4o-mini"},
+            {"provider": "openai", "default_model": "gpt-6-luna"},
         ),
     ]
 

@@ -49,6 +49,7 @@ def placement_hint(name: str, struct: type[Struct], root: type[Struct], *, at: s
 
     It stands in a `struct` at the path `at`, in `data` that was to be decoded as a `root`.
     """
+    struct = Job if issubclass(struct, Job) else struct  # in the queue, a job has an envelope beside its members
     own: _Place = struct, at
     is_input = root in INPUTS.values()
     if not is_input and not issubclass(root, Job):

@@ -10,6 +10,7 @@ import pytest
 
 from aijobs import model_retirements
 from aijobs.model_retirements import NOTICE, REVIEWED, check_models, retirements
+from local.stack.customers import demo_customers
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT
 from tests.support.harness import Customer
@@ -128,6 +129,18 @@ async def test_models_of_the_static_connection_are_looked_at(cli: CliRunner, set
     result = await cli.with_settings(**own).run("doctor")
 
     assert f"static connection {words}" in result.text
+
+
+def test_the_local_stacks_customers_name_current_models():
+    """`doctor` has nothing to say about a local stack that has just been started."""
+    models = [
+        (customer.settings["provider"], name)
+        for customer in demo_customers()
+        if (name := customer.settings.get("default_model"))
+    ]
+
+    assert 2 == len(models)
+    assert [] == [finding for provider, name in models for finding in check_models("", provider, [name])]
 
 
 RETIRED = sorted({model for (_, model), row in retirements().items() if row.retires <= REVIEWED and "image" in model})

@@ -14,6 +14,7 @@ from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.contract.inputs import INPUTS
 from shared.contract.job import Job, Options, Output, decode_job
 from shared.errors import ConnectionInvalid, InvalidJob
+from shared.jobs.envelope import decode_queued_job
 
 SMALLEST: dict[str, dict[str, Any]] = {
     "chat": {"prompt": "x"},
@@ -168,6 +169,17 @@ def test_hints_for_inputs(action: str, members: dict[str, Any], hint: str):
 def test_hints_for_jobs(at: str, name: str, hint: str):
     """Names much like a member's are recognised; a name that says nothing has no hint."""
     assert refusal_of_job(at, name).endswith(hint)
+
+
+@pytest.mark.parametrize("name", ["temperature", "jobId", "callback", "retries", "prompt"])
+def test_jobs_in_the_queue_have_the_same_hints(name: str):
+    """A job in the queue, which may have an envelope, is refused in the words for a job over HTTP."""
+    job = {"customer": "c", "action": "chat", "input": {"prompt": "x"}, name: 1}
+
+    with pytest.raises(InvalidJob) as refused:
+        decode_queued_job(json.dumps(job).encode(), default_id="x")
+
+    assert refusal_of_job("", name) == str(refused.value)
 
 
 @pytest.mark.parametrize(
