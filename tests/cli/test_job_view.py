@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aijobs import job_view
 from aijobs.job_view import MAX_ROWS, JobView, duration
 from aijobs.selection import JobKey
 from aijobs.table import height_of, lines_of
-from shared.clock import now, rfc3339
+from shared.clock import rfc3339
 from shared.contract.documents import ENDED, STATES, JobDocument
 from shared.contract.result import ErrorBody
 
 Job = tuple[JobKey, JobDocument | None]
+NOW = datetime(2026, 11, 29, 15, 46, 47, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _time_stands_still() -> Iterator[None]:
+    """The view is drawn at NOW."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_view, "now", lambda: NOW)
+        yield
 
 
 def job(job_id: str, status: str, *, age_s: int = 60, customer: str = "contoso", **members: object) -> Job:
     """A job that has been in its state for some time."""
-    at = rfc3339(now() - timedelta(seconds=age_s, milliseconds=500))
+    at = rfc3339(NOW - timedelta(seconds=age_s))
     began = {"started_at": at} if status not in {"queued", "waiting"} else {}
     ended = {"finished_at": at} if status in ENDED else {}
     error = {"error": ErrorBody(code="internal", message="It broke.")} if status == "failed" else {}
@@ -46,7 +57,7 @@ def test_what_matters_comes_first():
         job("old", "succeeded", age_s=7200),
         job("new", "succeeded"),
         job("queued", "queued"),
-        job("later", "waiting", due_at=rfc3339(now() + timedelta(seconds=330))),
+        job("later", "waiting", due_at=rfc3339(NOW + timedelta(seconds=330))),
         job("broken", "failed", age_s=400, attempts=5),
         job("short", "running", age_s=5),
         job("long", "running", age_s=400),
