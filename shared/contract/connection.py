@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.contract.decoding import decode, json_object
+from shared.contract.decoding import UNKNOWN, decode, json_object
 from shared.contract.pasted import is_placeholder, unquote
-from shared.contract.refusals import UNKNOWN
 from shared.contract.usage import DeploymentScope
 from shared.errors import ConnectionInvalid, InvalidJob
 from shared.secret import is_reference

@@ -14,6 +14,8 @@ T = TypeVar("T")
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not JSON, or not JSON of the type."""
 
+UNKNOWN = " is not a known member"
+"""What stands behind the name of an unknown member in a refusal."""
 MAX_CONTAINERS = 200_000
 """Lists and objects in one JSON text. Three bytes each, as Python objects they take twenty times as much memory."""
 MAX_FOREIGN_CONTAINERS = 2_000_000

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 from msgspec import Meta, Raw, UnsetType
 
+from shared.contract.decoding import UNKNOWN
+
 _TIME = "a time with an offset, such as 2026-12-01T09:00:00Z (RFC 3339)"
 _KINDS = {
     "str": "a string",
@@ -37,7 +39,6 @@ _STEP = re.compile(r"\.(?P<member>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BOM = b"\xef\xbb\xbf"
-UNKNOWN = " is not a known member"
 _NAME_LIMIT = 100
 _DEPTH_LIMIT = 8
 """Levels down to which a number out of range is searched for. Each level decodes its part of the text again."""

@@ -55,6 +55,7 @@ ONLY_SOME_JOBS_NEED = {
     *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
+    *("shared.contract.refusals", "shared.contract.placement", "shared.contract.inputs"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
     *("shared.http.auth", "shared.http.conditional", "shared.http.documentation", "shared.http.problems"),
     *("shared.http.app", "shared.http.jobs", "shared.http.wiring", "shared.jobs.submission", "shared.jobs.queries"),
