@@ -48,13 +48,11 @@ async def _follow(jobs: _WatchedJobs, services: Services, interval_s: float) -> 
             await jobs.wait(services, interval_s)
         return
     screen = Screen()
-    try:
-        while not jobs.all_ended:
-            size = terminal_size(sys.stderr)
-            screen.draw(jobs.view().screen(size), size)
-            await jobs.wait(services, interval_s)
-    finally:
-        screen.clear()
+    while not jobs.all_ended:
+        size = terminal_size(sys.stderr)
+        screen.draw(jobs.view().screen(size), size)
+        await jobs.wait(services, interval_s)
+    screen.clear()  # the report replaces it; after Ctrl-C it stays
 
 
 @dataclass(slots=True)
