@@ -99,6 +99,7 @@ class Limiter:
         elif concurrency is not None and concurrency != limit.concurrency:  # the secret has changed
             limit.concurrency = concurrency
             limit.calls = limit.semaphores.setdefault(concurrency, asyncio.Semaphore(concurrency))
+            self._wake_one()
         return limit
 
     @contextmanager
@@ -129,22 +130,31 @@ class Limiter:
                 limit.held += 1
                 try:
                     async with asyncio.timeout(MAX_HOLD_S):
+                        self._turns[turn] = customer, limit
                         while not self._has_room(customer, limit):
-                            self._turns[turn] = customer, limit
-                            await turn.wait()
                             turn.clear()
+                            self._wake_one()  # another may have the room that this one was woken for in vain
+                            await turn.wait()
                 finally:
                     self._turns.pop(turn, None)
                     limit.held -= 1
+                    self._wake_one()
 
     def _wake_one(self) -> None:
-        """Wake the first held job that has room now: as many as end, and no more."""
-        checked = set[int]()
+        """
+        Wake the first held job that has room now.
+
+        That one wakes the next when it stops waiting, for whatever reason. So no job stays held while there is room
+        for it, however many have ended at once.
+        """
+        full = set[int]()
         for turn, (customer, limit) in self._turns.items():
-            if id(limit) not in checked and not turn.is_set() and self._has_room(customer, limit):
+            if id(limit) in full:
+                continue
+            if self._has_room(customer, limit):
                 turn.set()
                 return
-            checked.add(id(limit))
+            full.add(id(limit))
 
     def _has_room(self, customer: str, limit: ConnectionLimit) -> bool:
         ahead = limit.jobs - limit.concurrency + 1

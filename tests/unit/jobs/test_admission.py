@@ -58,6 +58,11 @@ class LimiterHarness:
         self.clock.advance(after_s)
         self.jobs[customer].pop().__exit__(None, None, None)
 
+    async def hold(self, customer: str) -> None:
+        """Hold a job until there is room, and admit it."""
+        await self.limiter.wait_for_room(customer, "default")
+        assert self.admit(customer) is None
+
     def admitted(self, customer: str) -> int:
         """Return how many jobs of a customer are admitted."""
         return len(self.jobs.get(customer, []))
@@ -69,6 +74,12 @@ class LimiterHarness:
         while self.admit(customer, connection) is None:
             pass
         return self.admitted(customer)
+
+
+async def settled() -> None:
+    """Let all tasks run that can."""
+    for _ in range(30):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -294,20 +305,51 @@ async def test_each_job_that_ends_wakes_one_that_is_held(harness: LimiterHarness
     """In the order in which they came, and a customer's that has no room is passed over."""
     harness.fill("a", job_seconds=600)
     harness.fill("b", job_seconds=600)
-    names = ["b", "a", "a", "a"]
-    held = [asyncio.create_task(harness.limiter.wait_for_room(name, "default")) for name in names]
+    held = [asyncio.create_task(harness.hold(name)) for name in ("b", "a", "a", "a")]
     await asyncio.sleep(0)
     for count in (1, 2):
         harness.end("a")
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await settled()
         assert [False, True, count > 1, False] == [task.done() for task in held]
-        assert harness.admit("a") is None
 
     for task in held:
         task.cancel()
     await asyncio.gather(*held, return_exceptions=True)
     assert {} == harness.limiter._turns
+    assert 0 == harness.limiter.of("a", "default").held
+
+
+async def test_room_never_stays_unused_beside_held_jobs(harness: LimiterHarness):
+    """
+    Each job that is held is woken once there is room for it: also if several end at once, the one that was woken is
+    cancelled or is not admitted after all, or the connection now allows more calls.
+    """
+    harness.fill("a", job_seconds=600)
+    held = [asyncio.create_task(harness.hold("a")) for _ in range(9)]
+    gone = asyncio.create_task(harness.limiter.wait_for_room("a", "default"))
+    held += [asyncio.create_task(harness.hold("a")) for _ in range(3)]
+    await settled()
+
+    def waiting() -> int:
+        return sum(not task.done() for task in held)
+
+    for _ in range(3):
+        harness.end("a")
+    await settled()
+    assert 9 == waiting()
+    harness.end("a")
+    held[3].cancel()  # woken, but it has not run yet
+    await settled()
+    assert 7 == waiting()
+    harness.limiter.of("a", "default", DEFAULT_CONCURRENCY + 5)
+    await settled()
+    assert gone.done()
+    assert 2 == waiting()
+
+    for _ in range(2):
+        harness.end("a")
+    await settled()
+    assert 0 == waiting()
     assert 0 == harness.limiter.of("a", "default").held
 
 
