@@ -18,6 +18,7 @@ from shared.errors import (
     JobError,
     RetryLater,
     SettingInvalid,
+    Throttled,
     UpstreamError,
 )
 from shared.http.messages import Response, json_response
@@ -54,7 +55,8 @@ def problem_for(error: Exception) -> Problem:
         if isinstance(error, SettingInvalid):  # which does not pass by itself
             return Problem(503, "unavailable", str(error))
         headers = {"Retry-After": str(max(1, round(error.delay_s)))}
-        return Problem(503, "unavailable", "Storage or Key Vault does not respond: try again later.", headers)
+        unavailable = "Storage or Key Vault does not respond: try again later."
+        return Problem(503, "unavailable", str(error) if isinstance(error, Throttled) else unavailable, headers)
     if isinstance(error, VaultForbids):  # which does not pass by itself either
         return Problem(503, "unavailable", str(error))
     if isinstance(error, JobError):

@@ -87,6 +87,7 @@ class Attempt:
     async def __aexit__(self, *_: object) -> None:
         assert self._heartbeat is not None  # noqa: S101
         self._heartbeat.cancel()
+        self._heartbeat = None  # the task's error refers to this attempt
 
     def __str__(self) -> str:
         """The job, for a log line."""

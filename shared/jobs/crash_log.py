@@ -29,3 +29,16 @@ def log_text(exc: Exception) -> str:
     if isinstance(reason, UpstreamError):
         return f"{reason.code} ({reason.facts.status or 'no response'})"
     return str(reason) if isinstance(reason, RetryLater) else type(reason).__name__
+
+
+def drop_frames(exc: BaseException) -> None:
+    """
+    Forget where an exception that is handled came from, and what caused it.
+
+    Its frames refer to the job's input and answers, and some of them to the exception itself: all of that, and the
+    memory that it counts as, would stay until the garbage collector comes by.
+    """
+    seen: BaseException | None = exc
+    while seen is not None:
+        exc, seen = seen, seen.__cause__ or seen.__context__
+        exc.__traceback__ = exc.__cause__ = exc.__context__ = None

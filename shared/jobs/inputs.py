@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,16 +11,19 @@ import msgspec
 from shared.actions.base import InputBlob
 from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, Throttled
 from shared.jobs.fingerprint import is_own_input
 from shared.settings import Settings
-from shared.shares import Shares
+from shared.shares import Reservation, Shares
 from shared.storage.base import Blobs, BlobTooLarge
 
 MAX_INPUT_BYTES = 16 * 1024 * 1024
 """Of a blob that a job names."""
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 """Of the inputs from blobs that a worker keeps at a time: one customer's are half of that at most."""
+MAX_WAIT_S = 5.0
+"""The longest that a job waits for memory."""
+_RETRY_S = 10.0
 _SMALL_BYTES = 1024 * 1024
 """What takes less memory is not counted."""
 _MAX_DECODED_BYTES = 112 * 1024 * 1024
@@ -38,7 +42,7 @@ class Inputs:
         self._memory = Shares(MAX_MEMORY_BYTES)
 
     async def load(self, job: Job, decode: Callable[[msgspec.Raw | bytes], T]) -> tuple[T, object]:
-        """Return the job's `input`, decoded, and its memory as in InputBlob. Raises InvalidJob, StorageUnavailable."""
+        """Return the job's `input`, decoded, and its memory as in InputBlob. Raises as `read`."""
         named = named_blob(job)
         if named is not None:
             blob = await self.read(job.customer, named, at="input_blob")
@@ -58,7 +62,7 @@ class Inputs:
         """
         Read a blob, as soon as there is memory for it.
 
-        Raises InvalidJob, naming the member `at`, and StorageUnavailable.
+        Raises InvalidJob, naming the member `at`, StorageUnavailable, and Throttled if there is no memory in time.
         """
         self.check(customer, blob, at=at)
         memory = None
@@ -66,7 +70,7 @@ class Inputs:
             try:
                 data = await self._blobs.read(blob.container, blob.name, _SMALL_BYTES)
             except BlobTooLarge:
-                memory = await self._memory.reserve(customer, _MAX_DECODED_BYTES)
+                memory = await self._reserve(customer, _MAX_DECODED_BYTES)
                 data = await self._blobs.read(blob.container, blob.name, MAX_INPUT_BYTES)
         except BlobTooLarge as exc:
             raise InvalidJob(str(exc)) from None
@@ -76,5 +80,14 @@ class Inputs:
         if memory is not None:
             memory.shrink(size)
         elif size > _SMALL_BYTES:
-            memory = await self._memory.reserve(customer, min(size, _MAX_DECODED_BYTES))
+            memory = await self._reserve(customer, min(size, _MAX_DECODED_BYTES))
         return InputBlob(data, memory)
+
+    async def _reserve(self, customer: str, amount: int) -> Reservation:
+        # Not for as long as it takes: a job that waits has a slot of its customer's, and may have memory itself.
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                return await self._memory.reserve(customer, amount)
+        except TimeoutError:
+            message = "The jobs that run have all the memory that there is for this customer's large inputs."
+            raise Throttled(message, _RETRY_S) from None

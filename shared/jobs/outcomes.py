@@ -23,7 +23,7 @@ from shared.errors import (
     UpstreamRetryLater,
 )
 from shared.jobs.attempt import Attempt
-from shared.jobs.crash_log import CRASHED, log_crash
+from shared.jobs.crash_log import CRASHED, drop_frames, log_crash
 from shared.jobs.lease import Lease
 
 
@@ -36,12 +36,12 @@ def outcome_of(exc: Exception, attempt: Attempt) -> Outcome:
     attempt.usage.discard_responses()
     if isinstance(exc, LeaseLost):
         raise exc
+    if not isinstance(exc, RetryLater | JobError):
+        log_crash(exc, str(attempt))
+    drop_frames(exc)
     if isinstance(exc, RetryLater):
         return deferred(exc)
-    if isinstance(exc, JobError):
-        return failed(exc)
-    log_crash(exc, str(attempt))
-    return failed(InternalError(CRASHED))
+    return failed(exc if isinstance(exc, JobError) else InternalError(CRASHED))
 
 
 def deferred(reason: RetryLater) -> Deferred:

@@ -32,7 +32,7 @@ from shared.errors import (
 )
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
 from shared.jobs.base import JobServices
-from shared.jobs.crash_log import CRASHED, log_crash, log_text
+from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
@@ -116,6 +116,9 @@ class Worker:
 
     async def _handle(self, exc: Exception, job: Job | None, delivery: Delivery, queue: str) -> bytes | None:
         """Requeue the job, leave it to another worker, or return a failed result."""
+        if not isinstance(exc, RetryLater | LeaseLost | JobError):
+            log_crash(exc, log_name(job, delivery))  # a fault of ours, which no further delivery would correct
+        drop_frames(exc)
         if isinstance(exc, RetryLater) and job is not None:
             await self._requeue(job, delivery, queue, exc)
             return None
@@ -124,8 +127,6 @@ class Worker:
             return None
         if isinstance(exc, JobError):  # before the lease: the job has no row, and its id stays free
             return self._reject(delivery, exc)
-        # A fault of ours, which no further delivery would correct.
-        log_crash(exc, log_name(job, delivery))
         return self._reject(delivery, InternalError(CRASHED))
 
     async def _decode(self, job: QueuedJob) -> DecodedJob | JobError | RetryLater:
@@ -237,8 +238,7 @@ class Worker:
             jitter_s = min(jitter_s, (left_s - delay.delay_s) / 2)
         delay_s = min(delay.delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)
         if isinstance(delay, Throttled):
-            # Nothing was claimed: the job may still be on record as running, or as done with its result unpublished,
-            # and the schedule keeps no message of such a job.
+            # It may be unclaimed, and on record as running, or as done but not published: none for the schedule.
             delay_s = min(delay_s, MAX_HIDDEN_S)
         if queue == self.services.settings.poison_queue:
             await self.services.queues.send(queue, body, delay_s=delay_s)

@@ -116,11 +116,12 @@ async def test_a_renewal_writes_what_waits(table: ObservedTable, time: Simulated
     attempt.usage.add_unsettled_calls([UNANSWERED])
 
     async with attempt:
+        heartbeat = attempt._heartbeat
+        assert heartbeat is not None
         await time.wait(attempt.ledger.lease_s)
 
-    assert attempt._heartbeat is not None
-    await asyncio.wait([attempt._heartbeat], timeout=1)
-    assert attempt._heartbeat.cancelled()
+    await asyncio.wait([heartbeat], timeout=1)
+    assert heartbeat.cancelled()
     assert [1, 0] == table.added[:2]
     assert ["unanswered"] == outcomes(table)
 
