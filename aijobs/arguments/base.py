@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         try:
             parsed, rest = self.parse_known_args(words, namespace)
             if rest:
-                self._reject(rest)
+                getattr(parsed, "parser", self).reject(rest)
         except UsageError as exc:
             exc.parser.print_usage(sys.stderr)
             if "--json" in words:
@@ -54,11 +55,16 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"invalid choice: .* \(choose from", "invalid choice (choose from", message, flags=re.DOTALL)
         raise UsageError(self, re.sub(r"invalid (\w+) value: .*", r"invalid \1 value", message, flags=re.DOTALL))
 
-    def _reject(self, rest: Sequence[str]) -> NoReturn:
+    def reject(self, rest: Sequence[str]) -> NoReturn:
+        """Reject arguments that no parser knows."""
         options = [word.partition("=")[0] for word in rest if word.startswith("--")]
         if {"--key", "--api-key"} & set(options):
             self.error("a key can't be an argument; type it when prompted, or use stdin or --key-file")
-        self.error(f"unknown option: {', '.join(options)}" if options else "too many arguments")
+        if not options:
+            self.error("too many arguments")
+        near = difflib.get_close_matches(options[0], self._option_string_actions, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.error(f"unknown option: {', '.join(options)}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Commands:
         parser: Parser = self.subparsers.add_parser(
             name, help=summary, description=_sentence(summary), epilog=format_examples(self.program, examples)
         )
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, parser=parser)
         common = parser.add_argument_group(_COMMON)
         if destructive:
             parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
