@@ -15,7 +15,7 @@ from aijobs.finding import Finding
 from aijobs.settings import HOST_STORAGE, OUTPUTS
 from shared.errors import SettingInvalid
 from shared.secret import is_reference
-from shared.setting_values import check_id, split
+from shared.setting_values import check_id, is_id, match_url, split
 from shared.settings import STORAGE, find_faults, setting_names
 from shared.storage_settings import (
     SERVICES,
@@ -29,6 +29,7 @@ from shared.upstream.guarded_session import load_authorities
 BODY_LIMIT = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"
 MAX_BODY = 16_842_752
 """The largest body that the app takes."""
+_INSIGHTS = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 _RUNTIME = "FUNCTIONS_WORKER_RUNTIME"
 _ACCOUNT_NAME = re.compile(r"[a-z0-9]{3,24}")
 _PARTS = tuple(f"{service}ServiceUri" for service in SERVICES)
@@ -50,7 +51,7 @@ def check_settings(values: Mapping[str, str]) -> list[Finding]:
     findings = [Finding("settings", "error", fault) for fault in (*find_faults(values), *_find_file_fault(values))]
     if not findings:
         findings = [Finding("settings", "ok", "The app's settings are valid.")]
-    return [*findings, *_check_host(values), *_check_words(values), *_check_names(values)]
+    return [*findings, *_check_telemetry(values), *_check_host(values), *_check_words(values), *_check_names(values)]
 
 
 def _find_file_fault(values: Mapping[str, str]) -> Iterable[str]:
@@ -59,6 +60,20 @@ def _find_file_fault(values: Mapping[str, str]) -> Iterable[str]:
             load_authorities(ca_file)
         except SettingInvalid as exc:
             yield f"{exc} The local stack's is gone when the stack stops."
+
+
+def _check_telemetry(values: Mapping[str, str]) -> Iterable[Finding]:
+    text = values.get(_INSIGHTS, "").strip()
+    parts = (part.partition("=") for part in text.split(";"))
+    members = {name.strip().lower(): value.strip() for name, _, value in parts}
+    urls = [value for name, value in members.items() if name.endswith("endpoint")]
+    if text and not (is_id(members.get("instrumentationkey", "")) and all(map(match_url, urls))):
+        message = (
+            f"{_INSIGHTS} must be the connection string of an Application Insights resource, such as "
+            "InstrumentationKey=…;IngestionEndpoint=https://…; its overview in the portal shows it. Jobs run, but "
+            "nothing is sent."
+        )
+        yield Finding("telemetry", "error", message)
 
 
 def _check_host(values: Mapping[str, str]) -> Iterable[Finding]:

@@ -11,7 +11,6 @@ from shared.setting_values import (
     check_customers,
     check_hosts,
     check_id,
-    check_insights,
     check_models,
     check_name,
     check_names,
@@ -50,9 +49,9 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "templates_container": check_name,
     "jobs_table": check_table_name,
     "entra_customer_claim": check_claim,
-    "applicationinsights_connection_string": check_insights,
 }
 """
 What the value of a field must be. The static connection concerns its own jobs alone, which check it; the vault's
-certificates are checked when they are loaded.
+certificates are checked when they are loaded. Without telemetry, jobs run all the same: only `aijobs doctor` looks at
+its connection string.
 """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from shared.errors import SettingInvalid
-from shared.secret import Secret, is_reference
+from shared.secret import is_reference
 
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
@@ -124,9 +124,14 @@ def match_url(url: str) -> re.Match[str] | None:
     return match if match and int(match["port"] or 1) <= _MAX_PORT else None
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID, as Azure's ids are."""
+    return _ID.fullmatch(text) is not None
+
+
 def check_id(setting: str, text: str) -> None:
     """Check the client id of an identity or app registration."""
-    if not _ID.fullmatch(text):
+    if not is_id(text):
         raise SettingInvalid(f"{setting} must be a client id such as 01234567-89ab-cdef-0123-456789abcdef.")
 
 
@@ -187,15 +192,3 @@ def check_claim(setting: str, text: str) -> None:
     """Check the type of a claim."""
     if not _CLAIM.fullmatch(text):
         raise SettingInvalid(f"{setting} must be the type of a claim, such as customer, without spaces.")
-
-
-def check_insights(setting: str, text: Secret) -> None:
-    """Check the connection string of Application Insights."""
-    parts = dict(part.partition("=")[::2] for part in text.reveal().split(";") if part.strip())
-    members = {name.strip().lower(): value.strip() for name, value in parts.items()}
-    urls = [value for name, value in members.items() if name.endswith("endpoint")]
-    if not _ID.fullmatch(members.get("instrumentationkey", "")) or not all(map(match_url, urls)):
-        raise SettingInvalid(
-            f"{setting} must be the connection string of an Application Insights resource, such as "
-            "InstrumentationKey=…;IngestionEndpoint=https://…; its overview in the portal shows it."
-        )

@@ -119,8 +119,8 @@ SETTINGS = {
     "RETAIN_JOBS_DAYS": Setting(Wrong("ever", "a whole number from 0 to 3650"), Wrong("-1", "a whole number from 0")),
     "RETAIN_USAGE_MONTHS": Setting(Wrong("1e3", "a whole number from 0 to 120"), Wrong("2,4", "a whole number from 0")),
     "APPLICATIONINSIGHTS_CONNECTION_STRING": Setting(
-        Wrong("InstrumentationKey=[", "must be the connection string of an Application Insights"),
-        Wrong(CLIENT_ID, "must be the connection string of an Application Insights"),
+        Wrong("InstrumentationKey=[", "must be the connection string of an Application Insights", "doctor"),
+        Wrong(CLIENT_ID, "must be the connection string of an Application Insights", "doctor"),
     ),
     "TELEMETRY_CONTENT": Setting(Wrong("[", FLAG), Wrong("all", FLAG)),
 }

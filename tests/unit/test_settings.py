@@ -141,10 +141,6 @@ MODELS = "STATIC_MODELS must be names of models, separated by commas, without qu
 SUFFIXES = "ALLOWED_ENDPOINT_SUFFIXES must be ends of hosts such as contoso.com, separated by commas, without https://:"
 HOSTS = "ALLOWED_ENTRA_HOSTS must be hosts in full, such as ai.contoso.com, separated by commas:"
 SCOPES = "ALLOWED_SCOPES must be scopes such as https://contoso.com/.default, separated by commas:"
-INSIGHTS = (
-    "APPLICATIONINSIGHTS_CONNECTION_STRING must be the connection string of an Application Insights resource, such as "
-    "InstrumentationKey=…;IngestionEndpoint=https://…; its overview in the portal shows it."
-)
 NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens, which begins and ends with a letter or"
 
 
@@ -293,15 +289,6 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
             "ENTRA_CUSTOMER_CLAIM must be the type of a claim, such as customer, without spaces.",
         ),
         ({"HTTP_AUTH": "Entra"}, "HTTP_AUTH must be key or entra."),
-        *(
-            ({"APPLICATIONINSIGHTS_CONNECTION_STRING": text}, INSIGHTS)
-            for text in (
-                CLIENT_ID,
-                "InstrumentationKey=MARK",
-                f"InstrumentationKey={CLIENT_ID};IngestionEndpoint=https://[",
-                "IngestionEndpoint=https://x.in.applicationinsights.azure.com/",
-            )
-        ),
     ],
 )
 def test_invalid_settings_are_refused(environment: dict[str, str], message: str):

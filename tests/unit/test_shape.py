@@ -39,7 +39,6 @@ REVEALING = {
     "shared.connections.key_vault": "stores",
     "shared.connections.resolver": "decodes",
     "shared.secret": "compares and redacts",
-    "shared.setting_values": "checks",
     "shared.storage.blobs": "connects",
     "shared.storage.queues": "connects",
     "shared.storage.tables": "connects",
