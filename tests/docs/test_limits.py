@@ -15,6 +15,7 @@ from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
 from shared.contract.job import METADATA_LIMIT
 from shared.contract.multi_chat import MultiChatInput
+from shared.contract.raw import MAX_PARTS
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import MAX_HELD, WORKER_CONCURRENCY
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
@@ -50,6 +51,8 @@ def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], me
         ("operate", f"{MESSAGE_LIMIT:,} bytes"),
         ("submit", f"strings, up to {METADATA_LIMIT // 1024} KB"),
         ("onboard", f"default {DEFAULT_CONCURRENCY} |"),
+        ("http", f"| fields and files of a `raw` job's form | {MAX_PARTS:,} |"),
+        ("actions/raw", f"at most {MAX_PARTS:,} fields and files"),
         ("operate", f"after {WORDS[MAX_FAILED_ATTEMPTS]} failed attempts"),
         ("operate", f"up to {QUEUES['maxDequeueCount']} times in all"),
         ("operate", f"| jobs at once on a worker | {WORKER_CONCURRENCY}, and {MAX_HELD} more"),
