@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 
 from aijobs.console import plural
 from aijobs.report import Report
@@ -14,6 +13,7 @@ from shared.contract.documents import CallbackState
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of
 from shared.services import Services
+from shared.storage.bulk import gather_limited
 from shared.webhooks.resend import resend as resend_callback
 
 _COLUMNS = ("customer", "job", "callback", "tries", "answer", "error")
@@ -48,19 +48,13 @@ async def list_all(args: argparse.Namespace) -> Report:
 async def resend(args: argparse.Namespace) -> Report:
     """Run `callbacks resend`: those that have failed or wait for a try, with `--delivered` all."""
     async with open_services(args.settings) as services:
-        skipped: Counter[str] = Counter()
-        sent = []
-        for record in await _read(services, args):
-            status = _state(record).status
-            if status == "delivered" and not args.delivered:
-                skipped[status] += 1
-                continue
-            await resend_callback(services.updates, services.schedule, record)
-            sent.append({"customer": record.customer, "job_id": record.job_id})
-    hint = f" Delivered before: {skipped['delivered']}; --delivered sends them, too." if skipped else ""
-    return Report(
-        {"sent": sent, "delivered_before": skipped["delivered"]}, [f"Sent {plural(len(sent), 'callback')}.{hint}"]
-    )
+        records = await _read(services, args)
+        due = [record for record in records if args.delivered or _state(record).status != "delivered"]
+        await gather_limited(resend_callback(services.updates, services.schedule, record) for record in due)
+    delivered = len(records) - len(due)
+    hint = f" Delivered before: {delivered}; --delivered sends them, too." if delivered else ""
+    sent = [{"customer": record.customer, "job_id": record.job_id} for record in due]
+    return Report({"sent": sent, "delivered_before": delivered}, [f"Sent {plural(len(due), 'callback')}.{hint}"])
 
 
 async def _read(services: Services, args: argparse.Namespace) -> list[JobRecord]:

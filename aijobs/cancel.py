@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections import Counter
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural, warn
 from aijobs.report import Report
-from aijobs.selection import READ_CONCURRENCY, JobKey, describe_selection, read_selection, select_jobs
+from aijobs.selection import JobKey, describe_selection, read_selection, select_jobs
 from aijobs.settings import open_services
 from shared.jobs.cancellation import cancel_job
 from shared.jobs.status import document_of
 from shared.services import Services
+from shared.storage.bulk import gather_limited
 
 _NOT_STARTED = ("queued", "waiting")
 
@@ -50,14 +50,8 @@ async def cancel(args: argparse.Namespace) -> Report:
 
 async def _cancel_all(services: Services, pending: list[JobKey], states: Counter[str]) -> int:
     """Cancel the jobs, and return how many. The states of those that have started meanwhile are counted."""
-    cancelled = 0
-    for first in range(0, len(pending), READ_CONCURRENCY):
-        some = pending[first : first + READ_CONCURRENCY]
-        for state in await asyncio.gather(
-            *(cancel_job(services.updates, services.schedule, key.customer, key.job_id) for key in some)
-        ):
-            if state == "cancelled":
-                cancelled += 1
-            else:
-                states["not_found" if state is None else "running" if state == "running" else "ended"] += 1
-    return cancelled
+    updates, schedule = services.updates, services.schedule
+    after = await gather_limited(cancel_job(updates, schedule, key.customer, key.job_id) for key in pending)
+    others = [state for state in after if state != "cancelled"]
+    states.update("not_found" if state is None else "running" if state == "running" else "ended" for state in others)
+    return len(after) - len(others)

@@ -7,6 +7,7 @@ list` and the `NAME="value"` lines of `azd env get-values`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -94,12 +95,17 @@ def find_settings_file(directory: Path) -> Path:
         if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():  # anybody may write to /tmp
             raise SettingsFileError(f"{file} belongs to another user. To use it, pass --settings {file}.")
         if parent != directory:
-            warn(f"Settings: {file}")
+            _name(file)
         return file
     raise SettingsFileError(
         f"There are no settings: no {SETTINGS_FILE} in this directory or above, and no JobStorage in the environment. "
         "Pass --settings FILE, or start the local stack with `python3 dev.py start`."
     )
+
+
+@functools.cache  # once, however often a command reads them
+def _name(file: Path) -> None:
+    warn(f"Settings: {file}")
 
 
 def require_vault(services: Services) -> KeyVaultCredentials:
