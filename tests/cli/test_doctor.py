@@ -30,6 +30,11 @@ def finding(result: CliResult, check: str) -> str:
     return row
 
 
+NOWHERE = "AccountName=a;AccountKey=YQ==;" + ";".join(
+    f"{service}Endpoint=http://127.0.0.1:9/a" for service in ("Blob", "Queue", "Table")
+)
+
+
 async def test_sound_deployment_has_no_errors(cli: CliRunner):
     """All checks pass, the exit code is 0, and nothing is left behind."""
     before = [await cli.harness.services.table.next_partition("~"), await count_messages(cli.harness)]
@@ -59,6 +64,7 @@ async def count_messages(harness: Harness) -> list[int]:
         ({"KEY_VAULT_URL": "https://127.0.0.1:9"}, "Key Vault error", "Check the address"),
         ({"KEY_VAULT_URL": ""}, "Key Vault warning", "KEY_VAULT_URL is not set"),
         ({"KEY_VAULT_CA_FILE": "/gone/ca.pem"}, "settings error KEY_VAULT_CA_FILE must", "when the stack stops"),
+        ({"JobStorage": NOWHERE}, "storage error Storage did not answer", "The setting is JobStorage."),
         ({"JobStorage": "AccountName=x"}, "settings error", "JobStorage is not the connection string"),
         ({"JobStorage": "@Microsoft.KeyVault(SecretUri=https://x)"}, "settings error", "Key Vault reference"),
         ({"RETAIN_JOBS_DAYS": "ever"}, "settings error", "RETAIN_JOBS_DAYS must be"),
