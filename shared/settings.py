@@ -217,5 +217,5 @@ def _read(environment: Mapping[str, str], field_name: str) -> Any:
     if isinstance(default, bool):
         return flag(name, text)
     if isinstance(default, tuple):
-        return split(text)
+        return split(text) or default  # of separators alone
     return Secret(text) if isinstance(default, Secret) else text

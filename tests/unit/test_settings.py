@@ -87,6 +87,12 @@ def test_what_the_host_takes_as_a_connection_string_is_taken(text: str, read_as:
     assert Secret(read_as) == read(JobStorage=text).job_storage.connection_string
 
 
+@pytest.mark.parametrize("text", [",", " ; ,"])
+def test_a_list_of_nothing_is_the_default(text: str):
+    """A list that has separators alone, as templates make of empty parameters, is as good as not set."""
+    assert read() == read(INPUT_CONTAINERS=text, ALLOWED_SCOPES=text, STATIC_MODELS=text)
+
+
 @pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
 @pytest.mark.parametrize(
     ("text", "flag"),
