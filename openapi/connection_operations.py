@@ -95,6 +95,6 @@ CONNECTION_OPERATIONS: Mapping[str, Operation] = {
         retriable=RETRIABLE,
         body=ConnectionTestRequest,
         body_required=False,
-        body_example={"model": "gpt-4o"},
+        body_example={"model": "gpt-5.5"},
     ),
 }

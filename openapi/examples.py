@@ -33,7 +33,7 @@ JOB: dict[str, Any] = {
     "input": {
         "system": "You answer customers' mails, briefly and kindly.",
         "prompt": "Order 4711 arrived damaged; I ask for a refund.",
-        "parameters": {"temperature": 0.3},
+        "parameters": {"max_completion_tokens": 300},
     },
     "metadata": {"order": "4711"},
 }
@@ -49,7 +49,7 @@ SUCCEEDED: dict[str, Any] = {
     **QUEUED,
     "status": "succeeded",
     "attempts": 1,
-    "model": "gpt-4o",
+    "model": "gpt-5.5",
     "started_at": "2026-11-20T13:12:00.120Z",
     "finished_at": "2026-11-20T13:12:01.530Z",
     "links": {"self": _LINK, "result": f"{_LINK}/result"},
@@ -59,7 +59,7 @@ PAGE: dict[str, Any] = {"jobs": [SUCCEEDED], "continuation": "t_98204803079999_o
 RESULT: dict[str, Any] = {
     **_ID,
     "action": "chat",
-    "model": "gpt-4o",
+    "model": "gpt-5.5",
     "status": "succeeded",
     "metadata": {"order": "4711"},
     "output": {
@@ -98,12 +98,12 @@ STATEMENT: dict[str, Any] = {
     "month": "2026-11",
     "by": ["model"],
     "totals": {"answered": _SUMS, "lost": dict.fromkeys(_SUMS, 0), "unanswered": dict.fromkeys(_SUMS, 0)},
-    "lines": [{"model": "gpt-4o", **_WHOSE, **_SUMS}],
+    "lines": [{"model": "gpt-5.5", **_WHOSE, **_SUMS}],
 }
 CONNECTION_RECORD: dict[str, Any] = {
     "endpoint": "https://contoso.openai.azure.com/openai/v1",
     "api_key": "KEY",
-    "default_model": "gpt-4o",
+    "default_model": "gpt-5.5",
 }
 _LISTED = {
     "customer": "contoso",
@@ -124,14 +124,14 @@ CONNECTION: dict[str, Any] = {
         "endpoint": "https://contoso.openai.azure.com/openai/v1",
         "provider": "azure_openai",
         "auth": "api_key",
-        "default_model": "gpt-4o",
+        "default_model": "gpt-5.5",
     },
 }
 CONNECTION_TEST: dict[str, Any] = {
     "ok": True,
-    "message": "The endpoint accepts the key and answers as gpt-4o.",
+    "message": "The endpoint accepts the key and answers as gpt-5.5.",
     "status": 200,
     "provider": "azure_openai",
-    "model": "gpt-4o",
+    "model": "gpt-5.5",
     "latency_ms": 430,
 }

@@ -15,7 +15,7 @@ def add_customers(commands: Commands) -> None:
         "test a connection and store it",
         "customers.add",
         "customers add contoso \\\n      --endpoint https://contoso-ai.openai.azure.com/openai/v1 \\\n"
-        "      --default-model gpt-4o < key.txt",
+        "      --default-model gpt-5.5 < key.txt",
     )
     listing = group.add(
         "list",
