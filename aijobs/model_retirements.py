@@ -61,7 +61,9 @@ def check_models(check: str, provider: str, models: Iterable[str]) -> list[Findi
         subject = f"{name} " if is_openai else f"The model {retirement.model}, whose name the deployment {name} has, "
         verb = "was retired on" if is_retired else "will be retired on"
         successor = f"Use {retirement.successor} instead." if retirement.successor else "Choose another model."
-        message = f"{subject}{verb} {retirement.retires}. {successor} See {retirement.source}."
+        # Without its scheme, and a period that would be copied along, the page's address fits a line of a terminal.
+        page = retirement.source.removeprefix("https://")
+        message = f"{subject}{verb} {retirement.retires}. {successor} See {page}"
         findings.append(Finding(check, "error" if is_openai and is_retired else "warning", message))
     return findings
 

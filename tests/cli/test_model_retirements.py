@@ -10,6 +10,7 @@ import pytest
 
 from aijobs import model_retirements
 from aijobs.model_retirements import NOTICE, REVIEWED, check_models, retirements
+from aijobs.table import lines_of, make_table
 from local.stack.customers import demo_customers
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT
@@ -61,7 +62,7 @@ def test_the_list_has_each_model_once_with_its_source():
             "foundry",
             "gpt-4.1",
             "warning",
-            "was retired on 2026-10-14. Choose another model. See https://learn.microsoft",
+            "was retired on 2026-10-14. Choose another model. See learn.microsoft.com/",
         ),
         ("openai", "gpt-image-2", "", ""),
         ("azure_openai", "gpt-image-2", "", ""),
@@ -74,7 +75,7 @@ def test_models_are_named_with_date_successor_and_source(provider: str, model: s
     findings = check_models("model: x", provider, [model])
 
     assert ([verdict] if verdict else []) == [finding.verdict for finding in findings]
-    assert all(words in finding.message and " See https://" in finding.message for finding in findings)
+    assert all(words in finding.message and re.search(r" See [\w.]+/\S+\w$", finding.message) for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,16 @@ def test_notice_is_given_in_time(monkeypatch: pytest.MonkeyPatch, days: int, ver
     on(monkeypatch, date(2027, 2, 26) - timedelta(days=days))
 
     assert ([verdict] if verdict else []) == [each.verdict for each in check_models("", "openai", ["whisper-1"])]
+
+
+def test_findings_fit_a_terminal():
+    """No line of a finding is longer than 80 columns, whatever the model."""
+    check = "model: contoso/default"
+    findings = [finding for provider, name in retirements() for finding in check_models(check, provider, [name])]
+    rows = [(each.check, each.verdict, each.message) for each in findings]
+
+    assert len(findings) > 50
+    assert max(map(len, lines_of(make_table(("check", "", "finding"), rows, prose="finding"), 80))) <= 80
 
 
 async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Customer):
