@@ -13,6 +13,7 @@ _SHORTEST = 4
 _PLACEHOLDER = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+){0,5}")
 """What local servers are given for a key, such as `lm-studio`: words, which no provider makes keys of."""
 _MAX_PLACEHOLDER = 24
+_MAX_REPETITIONS = 4
 _JSON_ESCAPED = '"/\\'
 """Characters that JSON has its own escapes for, of those that keys have."""
 _REFERENCE = re.compile(r"\s*@Microsoft\.(?:KeyVault|AppConfiguration)\s*\(", re.IGNORECASE)
@@ -62,17 +63,23 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     Return `text` with `***` in place of the secret.
 
     The secret is also found in another case, as in a host, URL-encoded or JSON-escaped, and in bytes as UTF-16. A key
-    that is a placeholder (see _PLACEHOLDER), or has fewer than four characters, is not secret. Takes linear time.
+    that is a placeholder (see _PLACEHOLDER), or has fewer than four characters, is not secret. Takes linear time: to
+    that end, a key that keeps repeating its own beginning is only found as it usually is written.
     """
     key = secret.reveal()
     if not _SHORTEST <= len(key) <= len(text) or _is_placeholder(key):
         return text
     if isinstance(text, str):
-        return re.sub(_pattern(key), "***", text) if _core(key).lower() in text.lower() else text
-    if may_contain(text, secret):
-        text = re.sub(_pattern(key).encode(), b"***", text)
-        for encoding in ("utf-16-le", "utf-16-be"):
-            text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
+        if _core(key).lower() not in text.lower():
+            return text
+        return _replace_all(text, _usual_spellings(key)) if _repeats(key) else re.sub(_pattern(key), "***", text)
+    if not may_contain(text, secret):
+        return text
+    if _repeats(key):
+        return _replace_all(text.decode("latin-1"), _usual_spellings(key)).encode("latin-1")
+    text = re.sub(_pattern(key).encode(), b"***", text)
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
     return text
 
 
@@ -86,6 +93,30 @@ def _is_placeholder(key: str) -> bool:
     if len(key) < _SHORT and (key.isdecimal() or key.isalpha()):
         return True  # a number or a word of an answer
     return len(key) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(key) is not None
+
+
+def _repeats(key: str) -> bool:
+    """
+    Whether a search for the key could walk over a part of a text again and again: it begins at each repetition.
+
+    Without them, two starts that both look promising are at least _SHORT characters apart, or one of them fails soon.
+    """
+    lowered = key.lower()
+    beginning, count, start = lowered[:_SHORT], 0, 0
+    while count <= _MAX_REPETITIONS and (start := lowered.find(beginning, start) + 1):
+        count += 1
+    return count > _MAX_REPETITIONS
+
+
+def _replace_all(text: str, spellings: set[str]) -> str:
+    for spelling in spellings:
+        text = text.replace(spelling, "***")
+    return text
+
+
+def _usual_spellings(key: str) -> set[str]:
+    escaped = key.replace("\\", r"\\").replace('"', r"\"")
+    return {key, key.lower(), quote(key, safe=""), escaped, escaped.replace("/", r"\/")}
 
 
 def _core(key: str) -> str:

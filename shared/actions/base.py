@@ -128,9 +128,9 @@ class Context(Protocol):
     async def is_metered(self, metered_as: str) -> bool:
         """Return whether a stored response or batch has a usage record (see Call). Raises StorageUnavailable."""
 
-    async def compute(self, function: Callable[..., T], *args: Any, size: int) -> T:
+    async def compute(self, function: Callable[..., T], *args: Any, large: bool) -> T:
         """
-        Return what `function` returns, which may be called in another process if `size` bytes are large.
+        Return what `function` returns, which is called in another process if its arguments are `large`.
 
         It is pure, and a function of a module; both ways, everything can be pickled. Raises what the function raises,
         and ProviderUnavailable if it needs too much memory.

@@ -17,7 +17,7 @@ from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import condensed, json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
 from shared.upstream.error_body import read_refusal
-from shared.upstream.messages import LARGE_BYTES, Response
+from shared.upstream.messages import Response
 
 NEEDS_MODEL = True
 
@@ -35,13 +35,13 @@ def keeps_blobs(_: Chat) -> bool:
 async def run(request: Chat, ctx: Context) -> Completed:
     """See Action."""
     response, adapted = await complete_chat(ctx, request.messages, request.parameters)
-    return await ctx.compute(read_chat, response, adapted, size=len(response.body))
+    return await ctx.compute(read_chat, response, adapted, large=response.is_large)
 
 
 def read_chat(response: Response, adapted: Sequence[str]) -> Completed:
     """As `parse_chat`, with the choices as JSON text if the response is large."""
     outcome = parse_chat(response, adapted)
-    if outcome.output is None or len(response.body) < LARGE_BYTES:
+    if outcome.output is None or not response.is_large:
         return outcome
     return replace(outcome, output=condensed(outcome.output))
 

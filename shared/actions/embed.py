@@ -39,6 +39,8 @@ MAX_TOKENS = 300_000
 _BYTES_PER_TOKEN = 2
 """English has four, Chinese about three. This is lower, since it is no count; a refusal halves the texts too."""
 
+_LARGE_ROWS = LARGE_BYTES // 4
+"""Characters of rows. Their numbers take longer to be written than most bodies to be read."""
 _OPERATION = "embeddings"
 # It changes how the numbers are encoded, not the numbers.
 _DROPPABLE = frozenset({"encoding_format"})
@@ -154,7 +156,7 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
     body = {"input": _texts(request, texts), **request.parameters}
     operation = ctx.operation(_OPERATION, body, droppable=_DROPPABLE, is_final=partial(_can_halve, texts))
     response = await ctx.call(operation)
-    return await ctx.compute(read_embeddings, response, len(texts), operation.adapted, size=len(response.body))
+    return await ctx.compute(read_embeddings, response, len(texts), operation.adapted, large=response.is_large)
 
 
 def read_embeddings(response: Response, count: int, adapted: Sequence[str]) -> Step:
@@ -174,7 +176,11 @@ def read_embeddings(response: Response, count: int, adapted: Sequence[str]) -> S
 def vectors_of(rows: Sequence[str]) -> dict[str, Any]:
     """Return the rows as `embeddings`: lists of numbers, as JSON text if they are many."""
     embeddings = {"embeddings": [unpack(row).tolist() for row in rows]}
-    return embeddings if sum(map(len, rows)) < LARGE_BYTES else condensed(embeddings)
+    return condensed(embeddings) if _are_large(rows) else embeddings
+
+
+def _are_large(rows: Sequence[str]) -> bool:
+    return sum(map(len, rows)) >= _LARGE_ROWS
 
 
 async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Sequence[Call] = ()) -> Completed:
@@ -187,11 +193,11 @@ async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Seque
         return Completed(None, calls, "failed", error)
     output: dict[str, Any] = {"vectors": len(rows), "dimensions": len(unpack(rows[0]))}
     if kind == "npy":
-        data = await ctx.compute(npy, rows, size=sum(map(len, rows)))
+        data = await ctx.compute(npy, rows, large=_are_large(rows))
         blob = await ctx.save_blob("embeddings.npy", data, "application/octet-stream")
         output["blob"] = msgspec.to_builtins(blob)
     else:
-        output |= await ctx.compute(vectors_of, rows, size=sum(map(len, rows)))
+        output |= await ctx.compute(vectors_of, rows, large=_are_large(rows))
     if adapted := list(dict.fromkeys(change for step in steps for change in step.value["adapted"])):
         output["adapted"] = adapted
     return Completed(output, calls)

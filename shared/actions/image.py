@@ -97,7 +97,7 @@ async def _generate(request: Image, first: int, count: int, ctx: Context) -> Ste
         is_final=lambda error: may_split and refuses_n(error),
     )
     response = await ctx.call(operation)
-    generated = await ctx.compute(parse_images, response, count, size=len(response.body))
+    generated = await ctx.compute(parse_images, response, count, large=response.is_large)
     images = []
     for k, image in enumerate(generated.images, first):
         saved = dict(image)

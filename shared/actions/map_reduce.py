@@ -124,7 +124,7 @@ class Summaries:
                     return _split(text, self.size)
                 self._failure = error
                 raise
-            step = await self.ctx.compute(read_summary, response, adapted, whole, size=len(response.body))
+            step = await self.ctx.compute(read_summary, response, adapted, whole, large=response.is_large)
             if "error" in step.value:
                 self._failure = error_from_body(step.value["error"])
             return step

@@ -57,7 +57,7 @@ def join_answers(parts: Sequence[Part]) -> Completed:
 
 async def _answer(chat: Chat, ctx: Context) -> Step:
     response, adapted = await complete_chat(ctx, chat.messages, chat.parameters)
-    answer = await ctx.compute(read_chat, response, adapted, size=len(response.body))
+    answer = await ctx.compute(read_chat, response, adapted, large=response.is_large)
     value: dict[str, Any] = {"status": answer.status, **(answer.output or {})}
     if answer.error is not None:
         value["error"] = msgspec.to_builtins(error_body(answer.error))

@@ -22,7 +22,7 @@ from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.raw import RawRequest, decode_raw
 from shared.contract.refusals import printable
 from shared.errors import InvalidJob, JobError, ProviderUnavailable, UpstreamFacts
-from shared.upstream.messages import LARGE_BYTES, FilePart, Operation, Response, UpstreamRequest
+from shared.upstream.messages import FilePart, Operation, Response, UpstreamRequest
 
 NEEDS_MODEL = False
 """See Action: most paths need none."""
@@ -104,7 +104,7 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
 
 async def _call(request: RawRequest, operation: Operation, ctx: Context) -> Completed:
     response = await ctx.call(operation)
-    answer = await ctx.compute(read_answer, response, request.response_type, size=len(response.body))
+    answer = await ctx.compute(read_answer, response, request.response_type, large=response.is_large)
     calls = await _calls(request, answer.call, ctx)
     output = answer.output
     if answer.binary:
@@ -218,7 +218,7 @@ def read_answer(response: Response, response_type: str | None) -> RawAnswer:
             if name in _SHOWN_HEADERS or name.startswith(_SHOWN_HEADER_PREFIX)
         },
         "content_type": read.media_type,
-        **(read.output if len(response.body) < LARGE_BYTES else condensed(read.output)),
+        **(condensed(read.output) if response.is_large else read.output),
     }
     named_errors = read_error_events(response.body) if read.json_values else []
     error = answered_error([*read.json_values, *named_errors], response)

@@ -46,7 +46,7 @@ def read_response(response: Response, response_type: str | None) -> RawOutput:
     media_type = content_type.partition(";")[0].strip().lower() or _OCTETS
     if not response.body:  # as of a 204, or of a 202 whose headers say where to poll
         return RawOutput(media_type)
-    is_labelled_stream = media_type == _EVENTS and are_readable(response.body)
+    is_labelled_stream = media_type == _EVENTS and not looks_like_json(response.body) and are_readable(response.body)
     events = read_events(response.body) if is_labelled_stream or looks_like_events(response.body) else []
     if is_labelled_stream and response_type in {None, "json"}:
         return RawOutput(media_type, {"events": events, **_joined_text(events)}, events)

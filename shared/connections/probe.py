@@ -32,7 +32,7 @@ from shared.errors import (
 from shared.storage.base import Row, Table
 from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import UpstreamClient
-from shared.upstream.messages import LARGE_BYTES, Response, UpstreamRequest
+from shared.upstream.messages import Response, UpstreamRequest
 
 PROBE_TIMEOUT_S = 15.0
 """Seconds that a test may take."""
@@ -187,7 +187,7 @@ def _request(connection: Connection, model: str, body: dict[str, Any]) -> Upstre
 
 def _body(response: Response) -> dict[str, Any]:
     # One token, or a list of models, is not so large; reading it could stop the worker for a moment.
-    return json_object(response.body) if len(response.body) < LARGE_BYTES else {}
+    return {} if response.is_large else json_object(response.body)
 
 
 def _unexpected(response: Response, expected: str) -> ProviderUnavailable:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +31,11 @@ MAX_FOREIGN_MEMBERS = 3_000_000
 MAX_FOREIGN_VALUES = 6_000_000
 """Values of all lists and objects in a provider's JSON. 64 MiB of floats of full length are fewer."""
 _CONDENSED_BYTES = 1024 * 1024
-_CONDENSED_VALUES = 10_000
+_OPAQUE = frozenset({"choices", "embeddings", "events", "json", "prompt_filter_results", "text"})
+"""Members of outputs that only whoever gets the result looks into."""
+_MAX_SHORT = 16 * 1024
+# A text, or an object with objects in it.
+_SHORT_VALUE = re.compile(rb'\s{0,99}+:\s{0,99}+("[^"\\]*+"|\{(?:[^{}]|\{[^{}]*+\})*+\})')
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 # A pair of surrogates, any other escape but of a code unit, or half a pair.
 _ESCAPED_TEXT = re.compile(
@@ -96,22 +102,34 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def condensed(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an object whose lists and objects are JSON text, which goes through processes and files as it is."""
+    """Return an object whose lists, objects and long texts are JSON text, which goes on as it is."""
     return {
-        name: msgspec.Raw(msgspec.json.encode(item)) if isinstance(item, (list, dict)) else item
+        name: msgspec.Raw(msgspec.json.encode(item))
+        if isinstance(item, (list, dict)) or (isinstance(item, str) and len(item) > _CONDENSED_BYTES)
+        else item
         for name, item in value.items()
     }
 
 
 def decode_condensed(data: bytes | msgspec.Raw) -> Any:
-    """Return the value of JSON that the app has written. If it has very many values, its lists stay JSON text."""
+    """
+    Return the value of JSON that the app has written: a step, or the outcome of a job.
+
+    What nothing looks into stays JSON text if it is long, in the value and in its `output`.
+    """
     text = bytes(data)
-    if len(text) <= _CONDENSED_BYTES or not text.startswith((b"{", b"[")):
-        return msgspec.json.decode(data)
-    if text.startswith(b"["):
-        return msgspec.Raw(text) if text.count(b",") > _CONDENSED_VALUES else msgspec.json.decode(data)
-    members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    return {name: decode_condensed(member) for name, member in members.items()}
+    if len(text) <= _CONDENSED_BYTES or not text.startswith(b"{"):
+        return msgspec.json.decode(text)
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return {
+        name: decode_condensed(member) if name == "output" else _decode_member(name, member)
+        for name, member in members.items()
+    }
+
+
+def _decode_member(name: str, data: msgspec.Raw) -> Any:
+    is_opaque = name in _OPAQUE and len(bytes(data)) > _CONDENSED_BYTES
+    return data if is_opaque else msgspec.json.decode(data)
 
 
 def find_foreign_excess(data: bytes) -> str:
@@ -121,13 +139,21 @@ def find_foreign_excess(data: bytes) -> str:
     return find_excess(data, containers=MAX_FOREIGN_CONTAINERS, members=MAX_FOREIGN_MEMBERS)
 
 
-def condensed_object(data: bytes) -> dict[str, Any]:
-    """As `json_object`, in little time and memory: lists of very many values stay JSON text."""
-    try:
-        value = {} if find_foreign_excess(data) else decode_condensed(data)
-    except UNREADABLE:
-        return {}
-    return value if isinstance(value, dict) else {}
+def find_members(data: bytes, names: Iterable[str]) -> dict[str, Any]:
+    """
+    Return members of a provider's JSON, each as it stands last in it and at whatever depth. Decodes nothing else.
+
+    Those that can't be read so are left out.
+    """
+    members: dict[str, Any] = {}
+    for name in names:
+        quoted = b'"%b"' % name.encode()
+        start = data.rfind(quoted) + len(quoted)
+        match = _SHORT_VALUE.match(data, start, start + _MAX_SHORT) if start >= len(quoted) else None
+        if match:
+            with contextlib.suppress(*UNREADABLE):
+                members[name] = msgspec.json.decode(match[1])
+    return members
 
 
 def find_excess(data: bytes, *, containers: int, members: int) -> str:

@@ -11,13 +11,13 @@ from shared.actions.sse import values_of
 from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
 from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
-from shared.contract.decoding import condensed_object
+from shared.contract.decoding import find_members
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
-from shared.upstream.messages import LARGE_BYTES, Response
+from shared.upstream.messages import Response, is_large
 
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
@@ -124,5 +124,5 @@ class AttemptUsage:
 
 
 def _values_of(body: bytes) -> list[Any]:
-    # Nothing but the usage is read of it, and a large one may be what an attempt has failed with.
-    return values_of(body) if len(body) < LARGE_BYTES else [condensed_object(body)]
+    # A large one may be what an attempt has failed with: it is not decoded.
+    return [find_members(body, ("usage", "model", "service_tier"))] if is_large(body) else values_of(body)

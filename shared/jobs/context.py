@@ -38,7 +38,7 @@ from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.circuit_breaker import Breaker
-from shared.upstream.messages import LARGE_BYTES, Operation, Response, UpstreamRequest
+from shared.upstream.messages import Operation, Response, UpstreamRequest
 from shared.upstream.retry import RetryState
 
 _FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted, UpstreamRetryLater)
@@ -138,7 +138,7 @@ class ActionContext:
                         before, answered = answered, limit.answered[counter]
                         await self._wait(error, retries, progress=answered > before)
                 limit.count_answer(counter)
-                observer.response_received(response.body)
+                observer.response_received(b"" if response.is_large else response.body)
         if operation.is_billed:
             _unsaved_responses.get(self.attempt.usage.responses).append(response)
         return response
@@ -164,9 +164,10 @@ class ActionContext:
         """See Context."""
         return await self.attempt.ledger.is_metered(self.attempt.job.customer, metered_as)
 
-    async def compute(self, function: Callable[..., T], *args: Any, size: int) -> T:
+    async def compute(self, function: Callable[..., T], *args: Any, large: bool) -> T:
         """See Context."""
-        return function(*args) if size < LARGE_BYTES else await self.services.client.side_process.call(function, *args)
+        customer = self.connection.customer
+        return await self.services.client.side_process.call(customer, function, *args) if large else function(*args)
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Context."""
@@ -219,14 +220,8 @@ class ActionContext:
     def _observed(self, request: UpstreamRequest) -> AbstractContextManager[CallObserver]:
         connection = self.connection
         url = connection.without_key(request.url)  # somebody may have pasted the key there, too
-        info = RequestInfo(
-            self.attempt.job.customer,
-            connection.name,
-            connection.endpoint.provider,
-            self.attempt.usage.model or "",
-            url,
-            request.content,
-        )
+        customer, model = self.attempt.job.customer, self.attempt.usage.model or ""
+        info = RequestInfo(customer, connection.name, connection.endpoint.provider, model, url, request.content)
         return self.services.telemetry.call(info)
 
     @contextmanager

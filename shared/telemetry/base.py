@@ -40,7 +40,7 @@ class CallObserver:
         return _NOTHING
 
     def response_received(self, body: bytes) -> None:
-        """Report the body of the endpoint's 2xx response."""
+        """Report the body of the endpoint's 2xx response; nothing of a large one, which takes long to read."""
 
 
 _NOTHING = nullcontext()

@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode, get_current_span
 
 from shared import event_names as names
 from shared.billing.provider_usage import read_usage
-from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS, UNREADABLE, find_excess
+from shared.contract.decoding import UNREADABLE
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.telemetry.metrics import OTHER, Attributes, Metrics
 
@@ -96,8 +96,6 @@ class CallSpan(CallObserver):
 
     def response_received(self, body: bytes) -> None:
         """See CallObserver."""
-        if find_excess(body, containers=MAX_CONTAINERS, members=MAX_MEMBERS):
-            return
         try:
             response = msgspec.json.decode(body, type=_Response)
         except UNREADABLE:

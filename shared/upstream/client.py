@@ -95,9 +95,9 @@ class UpstreamClient:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
         except ConnectionInvalid as exc:
             raise ConnectionInvalid(_without_key(str(exc), access)) from None
-        # Some gateways quote what they were sent.
         headers = {name: redact(text, secret) for name, text in headers.items()}
-        body = redact(body, secret) if len(body) < LARGE_BYTES else await self.side_process.redact(body, secret)
+        is_short = len(body) < LARGE_BYTES  # some gateways quote what they were sent
+        body = redact(body, secret) if is_short else await self.side_process.redact(body, secret, customer)
         if not httpx.codes.is_success(status):
             raise map_error(status, headers, body)
         return Response(status, headers, body, read_request_id(headers), memory)

@@ -32,10 +32,32 @@ class EntraAccess:
 Access = ApiKey | EntraAccess
 
 LARGE_BYTES = 4 * 1024 * 1024
-"""
-A body from here on is decoded in another process (see `side_process`): the slowest ones take 50 ms for each MiB, and
-the process takes 0.1 s to start.
-"""
+"""A body from here on is large, whatever it holds."""
+_SMALL_BYTES = 128 * 1024
+"""A body up to here is not, whatever it holds."""
+_LONG_NS = 20_000_000
+_QUICK = bytes(range(0x20, 0x7F)).translate(None, b"[{:,\\")
+_NS_PER_OTHER = 30
+"""Of a character that is not _QUICK, such as a control character, which JSON escapes, or half of broken UTF-8."""
+_NS_PER_MARK = {b"[": 450, b"{": 450, b":": 100, b",": 100, b"\\": 200}
+_NS_PER_LINE = {b"\n": 300, b"\r": 300, b"\ndata": 6000, b"\rdata": 6000}
+"""Of a stream of events."""
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+
+
+def is_large(body: bytes) -> bool:
+    """
+    Return whether a body is to be read in another process (see `side_process`), which takes 0.1 s to start.
+
+    Large ones are, and smaller ones of which reading would take long: 4 MiB of empty lists take 0.6 s.
+    """
+    if not _SMALL_BYTES < len(body) < LARGE_BYTES:
+        return len(body) >= LARGE_BYTES
+    others = body.translate(None, _QUICK)
+    marks = sum(cost * others.count(mark) for mark, cost in _NS_PER_MARK.items())
+    is_json = body[:_SMALL_BYTES].lstrip(_BEFORE_JSON)[:1] in {b"{", b"["}
+    lines = 0 if is_json else sum(cost * body.count(mark) for mark, cost in _NS_PER_LINE.items())
+    return marks + lines + _NS_PER_OTHER * len(others) > _LONG_NS
 
 
 class TokenSource(Protocol):
@@ -77,6 +99,11 @@ class Response:
     request_id: str | None
     memory: object = field(default=None, compare=False, repr=False)
     """Of a large body: counted as taken until the response is gone (see `response_body`)."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its body is (see `is_large`)."""
+        return len(self.body) > _SMALL_BYTES and is_large(self.body)
 
     def __reduce__(self) -> tuple[type[Response], tuple[object, ...]]:
         # In another process it is a copy, which takes nothing of this one's.

@@ -16,10 +16,9 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_LARGE_BYTES = 256 * 1024 * 1024
 """Of all large bodies that a worker keeps at a time: one customer's are half of that at most."""
 SMALL_BYTES = 1024 * 1024
-"""
-Smaller bodies are not counted: there are as many as there are calls. Of a refusal no more is read, since what it says
-stands at its start.
-"""
+"""Smaller bodies are not counted: there are as many as there are calls."""
+_MAX_REFUSAL_BYTES = 128 * 1024
+"""Of a refusal no more is read: what it says stands at its start, and whatever it holds, that is read quickly."""
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _AUTOMATIC = zlib.MAX_WBITS | 32
 """A gzip or a zlib header."""
@@ -66,7 +65,7 @@ async def _read_decoded(
 ) -> tuple[bytes, Reservation | None]:
     chunks: list[bytes] = []
     size, reservation = 0, None
-    limit = MAX_RESPONSE_BYTES if response.is_success else SMALL_BYTES
+    limit = MAX_RESPONSE_BYTES if response.is_success else _MAX_REFUSAL_BYTES
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > limit:
@@ -78,7 +77,7 @@ async def _read_decoded(
         chunks.append(chunk)
     if reservation is None:
         try:
-            return decode_body(chunks, encoding, limit=SMALL_BYTES), None
+            return decode_body(chunks, encoding, limit=min(limit, SMALL_BYTES)), None
         except TooLarge:
             if not response.is_success:
                 raise NotDecodable from None

@@ -141,9 +141,9 @@ class MemoryContext:
         """See Context."""
         return metered_as in self.metered
 
-    async def compute(self, function: Callable[..., Any], *args: Any, size: int) -> Any:
+    async def compute(self, function: Callable[..., Any], *args: Any, large: bool) -> Any:
         """See Context."""
-        del size
+        del large
         return function(*args)
 
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:

@@ -85,6 +85,22 @@ def test_redaction_takes_linear_time(key: str, piece: str):
     assert seconds(400_000) < 3 * seconds(200_000) + 0.02
 
 
+@pytest.mark.parametrize("key", ["a" * 4000 + "b", "ab/" * 1000 + "c", "Ab9-Key-" * 400])
+def test_the_length_of_a_key_does_not_multiply_the_time(key: str):
+    """
+    Even a key that keeps repeating its own beginning, in a text that does the same: each place of the text looks like
+    a start of it. It is redacted as it is, URL-encoded, and as it stands in JSON.
+    """
+    text = key[:-1] * (1_000_000 // len(key)) + key + quote(key, safe="") + key.replace("/", r"\/")
+    begun = time.process_time()
+    shown = redact(text, Secret(key))
+    in_bytes = redact(text.encode(), Secret(key))
+
+    assert time.process_time() - begun < 0.5
+    assert shown.endswith("***" * 3)
+    assert shown.encode() == in_bytes
+
+
 async def _send(account: Account, host: str, *, timeout_s: float = 30) -> Response:
     request = UpstreamRequest("POST", f"{account.base.replace('127.0.0.1', host)}/v1/x", b"{}")
     async with open_client() as transport:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+import time
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from shared.actions.chat import parse_chat
+from shared.contract.decoding import decode_condensed
+from shared.contract.usage import Usage
+from shared.jobs.attempt_usage import AttemptUsage
+from shared.telemetry.base import CallObserver, RequestInfo, Telemetry
 from shared.upstream.messages import LARGE_BYTES, Response
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, pixels, reply
-from tests.support.workers import Worker
+from tests.support.workers import OpenWorker, Worker
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 NUMBERS = [0.25] * (LARGE_BYTES // 5)
@@ -123,3 +131,76 @@ async def test_an_answer_of_too_many_values_is_bought_once(worker: Worker):
 
     assert ("failed", "provider_unavailable") == (result["status"], result["error"]["code"])
     assert 1 == len(customer.account.received) == result["usage"]["calls"]
+
+
+class Observer(CallObserver):
+    """Keeps the bodies that it gets."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def response_received(self, body: bytes) -> None:
+        """See CallObserver."""
+        self.bodies.append(body)
+
+
+class Reports(Telemetry):
+    """Observes all calls."""
+
+    def __init__(self) -> None:
+        self.observer = Observer()
+
+    def call(self, request: RequestInfo) -> AbstractContextManager[CallObserver]:
+        """See Telemetry."""
+        del request
+        return nullcontext(self.observer)
+
+
+async def test_telemetry_reads_no_large_answer(open_worker: OpenWorker):
+    """It would read it on the worker's event loop."""
+    reports = Reports()
+    worker = open_worker(telemetry=reports)
+
+    await run(worker, worker.customer(), reply(CHAT))
+    await run(worker, worker.customer(), completion("Hi."))
+
+    assert [False, True] == [bool(body) for body in reports.observer.bodies]
+
+
+def test_what_a_lost_large_answer_consumed_is_on_record():
+    """It is not decoded for that, however it is nested; the usage at its end is read."""
+    nested = b'{"a":' * 300 + b'"' + b"x" * (2 * LARGE_BYTES) + b'"' + b"}" * 300
+    body = b'{"x":%b,"usage":%b,"model":"m-2"}' % (nested, json.dumps(USAGE).encode())
+    usage = AttemptUsage(cast(Any, None), cast(Any, SimpleNamespace(attempt=1, unrecoverable_usage=Usage())))
+    begun = time.process_time()
+
+    usage.add_lost_responses([Response(200, {}, body, "r-1")])
+
+    assert time.process_time() - begun < 0.3
+    ((_, call),) = usage._pending
+    assert ("lost", "m-2", 11, 7) == (call.outcome, call.model, call.usage.input_tokens, call.usage.output_tokens)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"images": [{"revised_prompt": "a, b" * LARGE_BYTES}], "common": {}},
+        {"rows": ["a" * 3000] * 500, "adapted": []},
+        {"text": "x" * 100, "whole": True, "adapted": ["a"] * 20_000, "finish_reason": "y" * LARGE_BYTES},
+    ],
+)
+def test_what_an_action_reads_of_a_step_is_always_decoded(value: dict[str, Any]):
+    """However long it is, and whatever it holds."""
+    assert value == decode_condensed(msgspec.json.encode(value))
+
+
+def test_a_stored_step_is_read_in_linear_time():
+    """Nested objects are not walked through once for each level."""
+    nested = b'{"a":' * 300 + b'"' + b"x" * (2 * LARGE_BYTES) + b'"' + b"}" * 300
+    step = b'{"output":{"status":200,"json":%b},"status":"succeeded","error":null}' % nested
+    begun = time.process_time()
+
+    value = decode_condensed(step)
+
+    assert time.process_time() - begun < 0.5
+    assert (200, nested) == (value["output"]["status"], bytes(value["output"]["json"]))

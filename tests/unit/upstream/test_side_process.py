@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 import time
 
 import pytest
@@ -27,12 +29,19 @@ def raise_error(message: str) -> None:
 
 def end_early() -> None:
     """End as a process that the system kills."""
-    os._exit(9)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def allocate(size: int) -> int:
     """Take memory."""
     return len(bytes(size))
+
+
+def print_much(text: str) -> str:
+    """Print as some libraries do."""
+    sys.stdout.write(text)
+    os.write(1, text.encode())
+    return text
 
 
 def request_of(response: Response) -> str | None:
@@ -48,11 +57,11 @@ async def side() -> SideProcess:
 
 async def test_a_function_is_called_elsewhere(side: SideProcess):
     """Results, errors with all that they know, and responses pass from one process to the other."""
-    assert os.getpid() != await side.call(os.getpid)
+    assert os.getpid() != await side.call("a", os.getpid)
     response = Response(200, {}, b"{}", "r-2", memory=object())
-    assert "r-2" == await side.call(request_of, response)
+    assert "r-2" == await side.call("a", request_of, response)
     with pytest.raises(ContentFiltered, match="No") as raised:
-        await side.call(raise_error, "No")
+        await side.call("a", raise_error, "No")
     assert UpstreamFacts(400, "r-1", detail={"code": "x"}) == raised.value.facts
 
 
@@ -60,17 +69,61 @@ async def test_a_function_is_called_elsewhere(side: SideProcess):
 async def test_what_needs_too_much_is_not_repeated(side: SideProcess, function: object, args: tuple[int, ...]):
     """A body that ends the process, or needs more memory than it may have, is an answer that can't be read."""
     with pytest.raises(ProviderUnavailable, match="takes more memory") as raised:
-        await side.call(function, *args)  # type: ignore[arg-type]
+        await side.call("a", function, *args)  # type: ignore[arg-type]
     assert not raised.value.facts.transient
-    assert 1 == await side.call(allocate, 1)
+    assert 1 == await side.call("a", allocate, 1)
+
+
+async def test_a_result_that_is_too_large_does_not_come_back(side: SideProcess):
+    """The worker could not keep it beside all else."""
+    with pytest.raises(ProviderUnavailable, match="takes more memory"):
+        await side.call("a", bytes, side_process.MAX_RESULT_BYTES)
+
+
+async def test_what_is_printed_is_no_result(side: SideProcess, capfd: pytest.CaptureFixture[str]):
+    """It goes where the process's errors go."""
+    assert "noise" == await side.call("a", print_much, "noise")
+    assert "noise" in capfd.readouterr().err
+
+
+async def test_a_fault_of_ours_is_no_fault_of_the_answer(side: SideProcess, monkeypatch: pytest.MonkeyPatch):
+    """If the process can't even begin, the log has that, and the result does not blame the endpoint."""
+    monkeypatch.setattr(side_process, "_COMMAND", "import no_such_module")
+
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        await side.call("a", allocate, 1)
+
+
+async def test_without_a_process_the_worker_reads_itself(side: SideProcess, monkeypatch: pytest.MonkeyPatch):
+    """A system that has no process left costs time, and no answer."""
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    assert os.getpid() == await side.call("a", os.getpid)
+    with pytest.raises(ContentFiltered, match="No"):
+        await side.call("a", raise_error, "No")
+
+
+async def test_customers_take_turns(side: SideProcess):
+    """A customer with many large answers delays another one's by one of them."""
+    ended: list[str] = []
+
+    async def call(customer: str) -> None:
+        await side.call(customer, time.sleep, 0.05)
+        ended.append(customer)
+
+    await asyncio.gather(*(call(customer) for customer in "aaaaab"))
+
+    assert ended.index("b") <= 1
+    assert 6 == len(ended)
+    assert {} == dict(side._turns)
 
 
 async def test_a_cancelled_call_leaves_no_process(side: SideProcess):
     """If the caller's time is over, the process ends, and the next call has its turn."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
-            await side.call(time.sleep, 60)
-    assert 1 == await side.call(allocate, 1)
+            await side.call("a", time.sleep, 60)
+    assert 1 == await side.call("a", allocate, 1)
 
 
 async def test_reading_costs_the_worker_a_fraction(side: SideProcess):
@@ -81,7 +134,7 @@ async def test_reading_costs_the_worker_a_fraction(side: SideProcess):
     inline_s = time.process_time() - began
 
     began = time.process_time()
-    read = await side.call(json_object, body)
+    read = await side.call("a", json_object, body)
 
     assert MIB == len(read["a"])
     assert time.process_time() - began < inline_s / 2
@@ -94,7 +147,7 @@ async def test_a_key_is_found_anywhere_in_a_large_body(side: SideProcess, offset
     for encoded in (KEY.encode(), KEY.encode("utf-16-le"), KEY.replace("/", r"\/").upper().encode()):
         body[offset : offset + len(encoded)] = encoded
 
-        redacted = await side.redact(bytes(body), Secret(KEY))
+        redacted = await side.redact(bytes(body), Secret(KEY), "a")
 
         assert b"***" in redacted
         assert redact(bytes(body), Secret(KEY)) == redacted
@@ -104,4 +157,4 @@ async def test_a_large_body_without_the_key_stays_as_it_is(side: SideProcess):
     """Then no process is needed."""
     body = b"x" * LARGE_BYTES
 
-    assert body is await side.redact(body, Secret(KEY))
+    assert body is await side.redact(body, Secret(KEY), "a")
