@@ -12,7 +12,7 @@ from aijobs.parser import make_parser
 from shared.errors import JobError
 from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
-from tests.support.doc_samples import blocks
+from tests.support.doc_samples import WEBHOOK_EVENT, WEBHOOK_TEMPLATE, blocks
 from tests.support.harness import Customer, Harness
 
 PAGE = (ROOT / "docs/cli.md").read_text()
@@ -72,9 +72,8 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     cli.write("new-key.txt", harness.endpoint.account().key)
     (table,) = blocks("docs/cli.md", "csv")
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
-    event, template, *_ = blocks("docs/webhooks.md", "json")
-    cli.write("event.json", event)
-    cli.write("template.json", template)
+    cli.write("event.json", WEBHOOK_EVENT)
+    cli.write("template.json", WEBHOOK_TEMPLATE)
     poison = f"{harness.environment['JOBS_QUEUE']}-poison"
     job = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
 

@@ -1,4 +1,4 @@
-"""The section of docs/webhooks.md that a newcomer follows: typed into a shell as it is, beside the local stack."""
+"""What a newcomer follows on docs/webhooks.md: typed into a shell as it is, beside the local stack."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest_asyncio
 
 from local.stack.hosts import free_port
 from local.stack.processes import running
-from tests.support.doc_samples import ROOT, blocks, section
+from tests.support.doc_samples import ROOT, WEBHOOK_EVENT, WEBHOOK_TEMPLATE, section
 
 TRY_IT = section("docs/webhooks.md", "Try it in five minutes")
-STEPS = re.findall(r"^```(\w*)\n(.*?)^```", TRY_IT, re.MULTILINE | re.DOTALL)
+TEMPLATES = section("docs/webhooks.md", "Webhooks").partition("\n### Templates\n")[2]
 APP, RECEIVER = "7071", "8765"
 
 
@@ -60,7 +61,7 @@ class Terminal:
 @pytest_asyncio.fixture
 async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
     """A terminal in a folder with the project's .venv and the settings of the stack that runs in the first terminal."""
-    assert ("", f"python3 dev.py start --port {APP}\n") == STEPS[0]
+    assert ("", f"python3 dev.py start --port {APP}\n") == steps(TRY_IT)[0]
     ports = {APP: str(free_port()), RECEIVER: str(free_port())}
     start = [sys.executable, "-u", "-m", "local", "start", "--port", ports[APP]]
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -83,45 +84,57 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
 
 
 async def test_a_newcomer_gets_from_a_secret_to_a_verified_callback(terminal: Terminal, tmp_path: Path):
-    """Secret, receiver, signed event, callback, result: each step of the page works as the page says, in its order."""
-    secret, outputs = "", []
-    for kind, block in STEPS[1:]:
-        if kind == "python":
-            (tmp_path / "receiver.py").write_text(terminal.adapt(block))
-        elif kind == "text":
-            assert block in await terminal.printed(block.strip())
-        else:
-            outputs.append(await terminal.type(block.replace("whsec_…", secret or "whsec_…")))
-            if not secret:
-                (secret,) = re.findall(r"^whsec_\S+$", outputs[-1], re.MULTILINE)
-    event = next(block for _, block in STEPS if "openssl" in block)
-    again = await terminal.type(event)
-    changed = await terminal.type(event.replace('-d "$BODY"', "-d '{}' -o body.json -s -w '%{http_code}'"))
+    """Each step works as the page says, in its order: receiver, signed event, replay, a wrong secret, template."""
+    outputs: dict[str, str] = {}
+    for kind, block in steps(TRY_IT)[1:]:
+        await follow(terminal, tmp_path, kind, block, outputs)
 
-    documents = [re.findall(r"^{.*}$", text, re.MULTILINE) for text in (*outputs[-2:], again)]
-    status, result, repeated = (json.loads(document) for (document,) in documents)
-    assert ("msg_4711", "contoso", "queued") == tuple(status[name] for name in ("job_id", "customer", "status"))
+    result = documents(next(text for block, text in outputs.items() if block.endswith('msg_4711/result"\n')))[-1]
+    rejected = next(text for block, text in outputs.items() if block.startswith("SECRET="))
     assert ("msg_4711", "succeeded") == (result["job_id"], result["status"])
     assert result["output"]["text"]
-    assert ("msg_4711", status["submitted_at"]) == (repeated["job_id"], repeated["submitted_at"])
-    assert "401" in changed
+    assert "401" in rejected
+
+    (tmp_path / "event.json").write_text(WEBHOOK_EVENT)
+    (tmp_path / "template.json").write_text(terminal.adapt(WEBHOOK_TEMPLATE))
+    (replay,) = [block for block in outputs if block.startswith("send_event msg_4711")]
+    for kind, block in steps(TEMPLATES)[2:]:
+        if "templates remove" in block:
+            assert "order.id" in await terminal.type(replay)
+        await follow(terminal, tmp_path, kind, block, outputs)
+    again = documents(await terminal.type(replay))[-1]
+
+    assert "The event becomes this job:" in outputs[next(block for block in outputs if "templates set" in block)]
+    assert ("msg_4711", "succeeded") == (again["job_id"], again["status"])
 
 
-async def test_an_event_of_another_system_becomes_a_job(terminal: Terminal, tmp_path: Path):
-    """The page's template and event, in files: the command prints the job that is made of a signed event, too."""
-    event, template, job = blocks("docs/webhooks.md", "json")[:3]
-    (tmp_path / "event.json").write_text(event)
-    (tmp_path / "template.json").write_text(template)
-    (store,) = [block for block in blocks("docs/webhooks.md", "bash") if "templates set" in block]
-    (create, *_, send) = [
-        block for kind, block in STEPS if kind == "bash" and ("create" in block or "openssl" in block)
-    ]
+async def follow(terminal: Terminal, folder: Path, kind: str, block: str, outputs: dict[str, str]) -> None:
+    """Do what a block says. JSON is a part of what was printed last, other text the next that is printed."""
+    last = next(reversed(outputs.values()), "")
+    if kind == "python":
+        (folder / "receiver.py").write_text(terminal.adapt(block))
+    elif kind == "bash":
+        outputs[block] = await terminal.type(block)
+    elif kind == "text":
+        if block not in last:
+            await terminal.printed(block)
+        await asyncio.sleep(1)  # until the app has recorded the receiver's response
+    else:
+        assert terminal.adapt(block) in last or any(is_part(json.loads(block), each) for each in documents(last)), last
 
-    (secret,) = re.findall(r"^whsec_\S+$", await terminal.type(create), re.MULTILINE)
-    stored = await terminal.type(store)
-    await terminal.type(f"export SECRET={secret}")
-    sent = await terminal.type(re.sub(r"^BODY=.*$", "BODY=$(cat event.json)", send, flags=re.MULTILINE))
 
-    made, shown = (json.loads(re.search(r"^{.*^}", text, re.MULTILINE | re.DOTALL)[0]) for text in (stored, job))
-    assert shown["input"] == made["input"]
-    assert (shown["job_id"], "queued") == (json.loads(sent[sent.index("{") :])["job_id"], "queued")
+def steps(text: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a text, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def documents(output: str) -> list[dict[str, Any]]:
+    """The JSON objects that have a line of their own."""
+    return [json.loads(line) for line in re.findall(r"^{.*}$", output, re.MULTILINE)]
+
+
+def is_part(shown: object, printed: object) -> bool:
+    """Whether all that is shown was printed."""
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        return all(name in printed and is_part(value, printed[name]) for name, value in shown.items())
+    return shown == printed

@@ -41,3 +41,8 @@ JOBS = [
     for block in blocks(str(page.relative_to(ROOT)), "json")
     if '"action"' in block and '"status"' not in block
 ]
+WEBHOOK_EVENT, WEBHOOK_TEMPLATE, WEBHOOK_JOB = (
+    next(block for block in blocks("docs/webhooks.md", "json") if text in block)
+    for text in ('"event": "order.returned",\n  "order"', "{{$headers.webhook-id}}", '"webhook": "msg_example"')
+)
+"""An event on the page about webhooks, a template, and the job that it makes of the event from a file."""
