@@ -58,7 +58,10 @@ class Host:
             try:
                 _runner, url = await start_server(self._routes, self._run_http, port, self._start_timer)
             except OSError as exc:
-                raise HostError(f"The host can't listen on port {port} of loopback: {exc.strerror}.") from exc
+                raise HostError(
+                    f"The host can't listen on port {port} of loopback: {exc.strerror}. "
+                    "Pass another `--port`, or none for a free one."
+                ) from exc
         listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
         listening += [asyncio.create_task(self._run_each_minute(timer)) for timer in self._timers(EACH_MINUTE)]
         print(f"host ready {url}".rstrip(), flush=True)

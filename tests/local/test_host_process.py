@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -51,6 +52,19 @@ async def test_what_can_not_run_stops_the_start(start_host, tmp_path, source, ho
     assert await host.process.ended() == "exited with code 1"
     await host.process.stop()
     assert re.fullmatch(expected, "\n".join(host.lines), re.DOTALL)
+
+
+async def test_a_port_that_is_taken_stops_the_start(start_host):
+    """The error is one sentence with the port, and says what to pass instead; there is no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        host = await start_host("taken-", "--port", str(port), ready=False)
+        assert await host.process.ended() == "exited with code 1"
+        await host.process.stop()
+
+    assert f"The host can't listen on port {port} of loopback: " in host.lines[-1]
+    assert host.lines[-1].endswith("Pass another `--port`, or none for a free one.")
+    assert "Traceback" not in "\n".join(host.lines)
 
 
 async def test_a_directory_without_an_app_is_an_error(tmp_path):
