@@ -39,7 +39,7 @@ def demo_customers() -> list[Customer]:
             "contoso",
             "Azure OpenAI, v1 endpoint",
             "/openai/v1",
-            {"provider": "azure_openai", "default_model": "gpt-5.5"},
+            {"provider": "azure_openai", "default_model": "contoso-chat"},
         ),
         Customer(
             "fabrikam",

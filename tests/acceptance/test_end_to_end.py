@@ -87,7 +87,7 @@ async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
     results = await _results(stack, ids)
 
     assert ["succeeded"] * 3 == [results[job_id]["status"] for job_id in ids]
-    assert ["gpt-5.5", "fabrikam-chat", "gpt-6-luna"] == [results[job_id]["model"] for job_id in ids]
+    assert ["contoso-chat", "fabrikam-chat", "gpt-6-luna"] == [results[job_id]["model"] for job_id in ids]
     async with TableClient.from_connection_string(stack.storage.connection_string, "jobs") as table:
         for job_id, customer in zip(ids, stack.customers, strict=True):
             query = table.query_entities(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 
 import httpx
@@ -12,6 +13,8 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from aijobs.model_retirements import retirements
+from local.paths import PROJECT
 from local.stack import hosts, stack
 from local.stack.processes import ProcessFailed
 
@@ -96,6 +99,25 @@ async def test_a_stack_has_all_that_its_settings_name():
         assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
         assert {"results", "inputs", "templates"} == container_names
         assert {settings["JOBS_TABLE"]} == table_names
+
+
+async def test_a_new_stack_needs_no_attention(tmp_path):
+    """`doctor` has no error and no warning, and no model of a customer is on the list of those that will retire."""
+    async with stack.start(on_line=str) as running:
+        file = tmp_path / "local.settings.json"
+        file.write_text(json.dumps({"IsEncrypted": False, "Values": running.settings()}))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aijobs", "doctor", "--json", "--settings", str(file)),
+            cwd=PROJECT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+    document = json.loads(output)
+    names = {customer.settings.get("default_model") for customer in running.customers}
+
+    assert [] == [each for each in document["findings"] if each["verdict"] != "ok"]
+    assert any(each["check"] == "models" and each["message"].startswith("3 ") for each in document["findings"])
+    assert set() == names & {name for _, name in retirements()}
 
 
 async def hello(url):
