@@ -11,8 +11,10 @@ An error is printed as one sentence, with exit code 1.
 import argparse
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ async def start(arguments: argparse.Namespace) -> int:
                 print(await running.broken(), file=sys.stderr)
                 return 1
     except (NotInstalled, ProcessFailed, settings_file.SettingsFileInUse) as exc:
-        print(exc, file=sys.stderr)
+        print(fitted(str(exc)), file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         print("Stopped. No process is left running.")
@@ -106,13 +108,24 @@ async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:
         raise
 
 
+def fitted(message: str) -> str:
+    """A message with line breaks between words, so that the terminal breaks none. It is unchanged in a pipe."""
+    if not sys.stderr.isatty():
+        return message
+    width = shutil.get_terminal_size().columns
+    lines = message.splitlines()
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+
+
 def _summary(running: Any, path: Path) -> str:
     hosts = running.hosts
     lines = [
         "",
         "The local stack is ready.",
         "",
-        f"  Storage         {running.storage.queue_url} and its blobs and tables (Azurite)",
+        f"  Storage         {running.storage.queue_url} (queues)",
+        f"                  {running.storage.blob_url} (blobs)",
+        f"                  {running.storage.table_url} (tables)",
         f"  AI endpoint     {running.ai.url} (aimock)",
         f"  Key Vault       {running.vault.url}",
         f"  Functions app   {hosts.url + '/api' if hosts else 'not started; run `func start`'}",
@@ -121,7 +134,8 @@ def _summary(running: Any, path: Path) -> str:
         "Customers, each with its own connection in Key Vault:",
         *(f"  {customer.id:<14}  {customer.kind}" for customer in running.customers),
         "",
-        "Send jobs, as JSON, to the queue `jobs`; their results arrive in `results`. The README has a script.",
+        "Send jobs, as JSON, to the queue `jobs`; their results arrive in `results`.",
+        "The README has a script.",
         "",
         "Ctrl-C stops everything.",
     ]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 from azure.storage.queue.aio import QueueServiceClient
 
+from local.__main__ import fitted
 from local.paths import PROJECT
 from local.stack import node, settings_file
 from local.stack.processes import running
+from tests.support.cli_runner import Terminal
 
 READY = r"^Ctrl-C stops everything"
 
@@ -83,6 +86,8 @@ async def test_the_stack_starts_and_leaves_nothing_behind(settings, number):
         assert [pid for pid in nodes if cmdline(pid)] == []
         text = "\n".join(output)
         assert all(name in text for name in ("contoso", "fabrikam", "northwind", str(settings)))
+        assert set(re.findall(r"=(http://[^;]+)", values["JobStorage"])) == set(re.findall(r"http://\S+count1", text))
+        assert [] == [line for line in output if len(line) > 80 and str(settings) not in line]
         assert not any(secret in text for secret in (values["IDENTITY_HEADER"], "AccountKey", "local-"))
         assert list(settings.parent.iterdir()) == []
 
@@ -95,6 +100,20 @@ async def test_a_second_stack_does_not_start(settings):
         assert code == 1
         assert f"A local stack is already running, as process {first.pid}." in output
         assert json.loads(settings.read_text())["Values"][settings_file.PID_SETTING] == str(first.pid)
+
+
+def test_no_word_of_an_error_is_broken(settings, monkeypatch):
+    """In a terminal, an error has its line breaks between words; lines that are given stay lines."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    with settings_file.written(settings, {}, 7071), pytest.raises(settings_file.SettingsFileInUse) as raised:
+        settings_file.check(settings)
+
+    lines = fitted(f"{raised.value}\n  x{'-' * 90}").splitlines()
+
+    assert f"{raised.value}".split() == " ".join(lines[:-1]).split()
+    assert [81] < [len(line) for line in lines[-1:]]
+    assert max(map(len, lines[:-1])) <= 80 < len(str(raised.value))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
