@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context, Outcome, Step
-from shared.actions.embedding_codec import npy, parse_vectors, unpack
+from shared.actions.embedding_codec import dimensions, npy, parse_vectors, unpack
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import condensed, json_object
@@ -191,7 +191,7 @@ async def _output(kind: Format, steps: Sequence[Any], ctx: Context, calls: Seque
     if len({len(row) for row in rows}) > 1:
         error = ProviderUnavailable("The endpoint returned vectors of different lengths for several calls.")
         return Completed(None, calls, "failed", error)
-    output: dict[str, Any] = {"vectors": len(rows), "dimensions": len(unpack(rows[0]))}
+    output: dict[str, Any] = {"vectors": len(rows), "dimensions": dimensions(rows[0])}
     if kind == "npy":
         data = await ctx.compute(npy, rows, large=_are_large(rows))
         blob = await ctx.save_blob("embeddings.npy", data, "application/octet-stream")

@@ -15,8 +15,9 @@ _NOT_MODIFIED = 304
 
 def with_etag(request: Request, response: Response) -> Response:
     """The response with an `ETag` over its body, or 304 without a body if `If-None-Match` names that tag."""
-    headers = {**response.headers, "ETag": quote_etag(_etag(response))}
-    if _is_excluded(request, response):
+    tag = _etag(response)
+    headers = {**response.headers, "ETag": quote_etag(tag)}
+    if _is_excluded(request, tag):
         return Response(_NOT_MODIFIED, b"", response.media_type, headers)
     return replace(response, headers=headers)
 
@@ -34,13 +35,14 @@ def meets_preconditions(request: Request, current: Response | None) -> bool:
     """
     if current is None:
         return "if-match" not in request.headers
-    matches = "if-match" not in request.headers or _listed(request, "if-match").contains(_etag(current))
-    return matches and not _is_excluded(request, current)
+    tag = _etag(current)
+    matches = "if-match" not in request.headers or _listed(request, "if-match").contains(tag)
+    return matches and not _is_excluded(request, tag)
 
 
-def _is_excluded(request: Request, response: Response) -> bool:
+def _is_excluded(request: Request, tag: str) -> bool:
     """Whether `If-None-Match` names the response's tag, or is `*`."""
-    return _listed(request, "if-none-match").contains_weak(_etag(response))
+    return _listed(request, "if-none-match").contains_weak(tag)
 
 
 def _listed(request: Request, header: str) -> ETags:

@@ -98,7 +98,8 @@ class JobsResource:
         record = await self._find(request, caller)
         if record.result_body is None:
             raise Problem(404, "not_found", "The job has no result yet.", {"Retry-After": str(RETRY_AFTER_S)})
-        return with_etag(request, await self._result(record, record.result_body, {}))
+        response = await self._result(record, record.result_body, {})
+        return await asyncio.to_thread(with_etag, request, response)  # a result can be long, and so takes its hash
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
         """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 if the job is running or has ended."""

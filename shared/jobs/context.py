@@ -25,6 +25,7 @@ from shared.errors import (
     CredentialRejected,
     LeaseLost,
     ModelNotFound,
+    ProviderUnavailable,
     QuotaExhausted,
     RequestRejected,
     RetryLater,
@@ -178,7 +179,7 @@ class ActionContext:
         # responses than that are ever at risk.
         async with self._gate:
             step = await self._do(work)
-            with self._stopped_by(RetryLater, LeaseLost):
+            with self._stopped_by(RetryLater, LeaseLost, ProviderUnavailable):
                 await self.steps.save(key, step)
         return step
 

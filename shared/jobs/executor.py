@@ -158,14 +158,14 @@ class Executor:
         await attempt.stored_steps()  # an earlier attempt may have been billed, even if this one made no call
         self._note_breaker(attempt)
         result = result_of(attempt, outcome, now())
-        result_body = self.services.outputs.inline_body(attempt.job, result)
+        result_body = encode_result(result)
         try:
-            if result_body is None:
+            if not self.services.outputs.is_inline(attempt.job, result_body):
                 if calls:
                     calls = ()
                     await steps.save_outcome(outcome)
                     attempt.usage.responses.clear()
-                save = partial(self.services.outputs.save, attempt.job, result)
+                save = partial(self.services.outputs.save, attempt.job, result, result_body)
                 result_body = await attempt.with_retries(save)
         except StorageUnavailable as exc:
             if attempt.time.allows_saving() and attempt.lease.failed_attempts < MAX_FAILED_ATTEMPTS:

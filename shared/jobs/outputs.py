@@ -59,17 +59,21 @@ class Outputs:
             return Output(blob=job.output.blob)
         return job.output
 
-    def inline_body(self, job: Job, result: Result) -> bytes | None:
-        """Return the result as it is published, or None if it needs a blob."""
-        body = encode_result(result)
-        return None if job.output.blob or len(body) > MESSAGE_LIMIT else body
+    def is_inline(self, job: Job, result_body: bytes) -> bool:
+        """Return whether an encoded result is published as it is. If not, it needs a blob."""
+        return not job.output.blob and len(result_body) <= MESSAGE_LIMIT
 
-    async def save(self, job: Job, result: Result) -> bytes:
-        """Write the result's blob, and return the result as it is published. Raises StorageUnavailable."""
-        blob = await self.write(job, "result.json", encode_result(result), _JSON)
-        body = encode_result(msgspec.structs.replace(result, output_blob=blob))
-        if len(body) <= MESSAGE_LIMIT:
-            return body
+    async def save(self, job: Job, result: Result, result_body: bytes) -> bytes:
+        """
+        Write the result's blob, which is `result_body`, and return the result as it is published.
+
+        Raises StorageUnavailable.
+        """
+        blob = await self.write(job, "result.json", result_body, _JSON)
+        if len(result_body) <= MESSAGE_LIMIT:  # else it is not encoded once more: that takes long
+            body = encode_result(msgspec.structs.replace(result, output_blob=blob))
+            if len(body) <= MESSAGE_LIMIT:
+                return body
         return encode_result(_shortened(msgspec.structs.replace(result, output_blob=blob, output=None)))
 
     async def check_writable(self) -> None:

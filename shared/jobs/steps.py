@@ -18,10 +18,13 @@ from shared.billing.usage import as_lost, total
 from shared.contract.decoding import decode_condensed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
-from shared.errors import StorageUnavailable
+from shared.errors import ProviderUnavailable, StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import MAX_STEP_BYTES, StepRecord
+
+MAX_TOTAL_BYTES = 224 * 1024 * 1024
+"""Of the values of a job's steps, as JSON. They are in memory until the job ends, and in its result."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class Steps:
     _steps: dict[str, Step] | None = None
     _failure: StorageUnavailable | None = None
     """Why the steps could not be read. The attempt does not try again: each of its many parts would."""
+    _size: int = 0
+    """Bytes of the values of all steps, as JSON."""
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def get(self, key: str) -> Step | None:
@@ -82,6 +87,10 @@ class Steps:
 
     async def _save(self, key: str, step: Step) -> None:
         value = msgspec.json.encode(step.value)
+        self._size += len(value)
+        if self._size > MAX_TOTAL_BYTES:
+            self.attempt.usage.add_unsettled_calls(as_lost(step.calls))
+            raise ProviderUnavailable(f"The job's answers together have more than {MAX_TOTAL_BYTES >> 20} MiB.")
         in_blob = len(value) > MAX_STEP_BYTES
         if in_blob:
             try:
@@ -99,6 +108,7 @@ class Steps:
         value = record.value
         if record.in_blob:
             value = await self.outputs.read_own_blob(self.attempt.job, _blob_name(record.key))
+        self._size += len(value)
         return decode_condensed(value)
 
 

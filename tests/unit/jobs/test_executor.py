@@ -160,7 +160,7 @@ async def test_a_finished_job_is_logged(worker: Worker, caplog: pytest.LogCaptur
         (Connections, "find_rotated", "chat", []),
         (chat, "parse_chat", "chat", [("lost", 1, 18)]),
         (multi_chat, "read_chat", "multi_chat", [("lost", 1, 18)]),
-        (Outputs, "inline_body", "chat", [("lost", 1, 18)]),
+        (Outputs, "is_inline", "chat", [("lost", 1, 18)]),
     ],
     ids=["connection", "new key", "response", "response of a part", "result"],
 )

@@ -15,6 +15,7 @@ import pytest
 from shared.actions.chat import parse_chat
 from shared.contract.decoding import decode_condensed
 from shared.contract.usage import Usage
+from shared.jobs import steps
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.telemetry.base import CallObserver, RequestInfo, Telemetry
 from shared.upstream.messages import LARGE_BYTES, Response
@@ -131,6 +132,26 @@ async def test_an_answer_of_too_many_values_is_bought_once(worker: Worker):
 
     assert ("failed", "provider_unavailable") == (result["status"], result["error"]["code"])
     assert 1 == len(customer.account.received) == result["usage"]["calls"]
+
+
+async def test_the_answers_of_a_job_are_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """
+    They are all in memory until the job ends. The first one too many is recorded as lost, and no further one is
+    bought.
+    """
+    monkeypatch.setattr(steps, "MAX_TOTAL_BYTES", 2500)
+    customer = worker.customer(max_concurrency=1)
+    customer.account.will_answer(*[completion("x" * 400)] * 5)
+
+    result = await worker.run(customer, action="multi_chat", input={"prompts": ["a"] * 5})
+
+    answers = result["output"]["answers"]
+    errors = {answer["error"]["message"] for answer in answers if "error" in answer}
+    bought = len(customer.account.received)
+    assert ("partial", 5 - bought + 1) == (result["status"], result["output"]["failed"])
+    assert {"The job's answers together have more than 0 MiB."} == errors
+    assert 2 <= bought == result["usage"]["calls"] < 5
+    assert [1] == [row["calls"] for row in worker.usage(customer) if row["outcome"] == "lost"]
 
 
 class Observer(CallObserver):

@@ -51,8 +51,8 @@ async def test_a_result_that_fits_is_the_message(size: int):
     """A result up to the size of a message is published as it is, without a blob, unless a blob is requested."""
     blobs = MemoryBlobs()
 
-    assert encode_result(padded(size)) == Outputs(settings(), blobs).inline_body(job(), padded(size))
-    assert Outputs(settings(), blobs).inline_body(job(blob=True), padded(size)) is None
+    assert Outputs(settings(), blobs).is_inline(job(), encode_result(padded(size)))
+    assert not Outputs(settings(), blobs).is_inline(job(blob=True), encode_result(padded(size)))
     assert {} == blobs.blobs
 
 
@@ -62,8 +62,8 @@ async def test_a_result_that_is_too_large_is_in_its_blob(size: int):
     blobs = MemoryBlobs()
     full = encode_result(padded(size))
 
-    assert Outputs(settings(), blobs).inline_body(job(), padded(size)) is None
-    published = await Outputs(settings(), blobs).save(job(), padded(size))
+    assert not Outputs(settings(), blobs).is_inline(job(), encode_result(padded(size)))
+    published = await Outputs(settings(), blobs).save(job(), padded(size), encode_result(padded(size)))
 
     assert {("own-results", "acme/job-1/result.json"): (full, "application/json")} == blobs.blobs
     assert json.loads(encode_result(result())) | {
@@ -85,8 +85,10 @@ async def test_a_requested_blob_is_written_besides_the_message():
     blobs = MemoryBlobs()
     full = result(output={"text": "Hello."})
 
-    published = json.loads(await Outputs(settings(), blobs).save(job(blob=True), full))
-    just_fits = await Outputs(settings(), MemoryBlobs()).save(job(blob=True), padded(MESSAGE_LIMIT))
+    published = json.loads(await Outputs(settings(), blobs).save(job(blob=True), full, encode_result(full)))
+    just_fits = await Outputs(settings(), MemoryBlobs()).save(
+        job(blob=True), padded(MESSAGE_LIMIT), encode_result(padded(MESSAGE_LIMIT))
+    )
 
     assert {("own-results", "acme/job-1/result.json"): (encode_result(full), "application/json")} == blobs.blobs
     assert {"text": "Hello."} == published["output"]
@@ -111,7 +113,7 @@ async def test_the_largest_result_fits_a_message():
         error=ErrorBody(**error, detail={"a": "x" * 99_999}),
     )
 
-    published = await Outputs(settings(), blobs).save(job("j" * 100), full)
+    published = await Outputs(settings(), blobs).save(job("j" * 100), full, encode_result(full))
 
     assert len(published) <= MESSAGE_LIMIT
     assert error == json.loads(published)["error"]
@@ -188,7 +190,7 @@ async def test_a_jobs_own_blobs_are_read():
     """If a result's blob is gone, what was published is all that is left; another that is gone is Storage's failure."""
     blobs = MemoryBlobs()
     outputs = Outputs(settings(), blobs)
-    published = await outputs.save(job(), padded(300_000))
+    published = await outputs.save(job(), padded(300_000), encode_result(padded(300_000)))
     blob = await outputs.write(job(), "steps/0001.json", b"7", "application/json")
 
     assert ("own-results", "acme/job-1/steps/0001.json", 1) == (blob.container, blob.name, blob.size)
