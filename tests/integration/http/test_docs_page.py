@@ -22,6 +22,7 @@ from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS
 from shared.contract.documents import API_PREFIX
 from shared.contract.names import JobId, Name
+from shared.contract.raw import MAX_PARTS
 from shared.http import connections, shares
 from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
@@ -43,7 +44,7 @@ REQUESTS = (ROOT / "test.http").read_text()
 async def app(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
     """A fresh app with the customer that the pages name."""
     async with serve(azurite, vault, endpoint) as running:
-        running.harness.connect(Customer("contoso", endpoint.account(), running.harness))
+        running.harness.connect(Customer("contoso", endpoint.account(), running.harness), default_model="gpt-5.5")
         yield running
 
 
@@ -157,6 +158,7 @@ def test_table_has_the_limits_of_the_code():
         "the body of a job or of a webhook's event": f"{reading.MAX_BODY_BYTES:,} bytes",
         "lists and objects in a body, or in a blob with a job's input": f"{MAX_CONTAINERS:,}",
         "members of all objects in it": f"{MAX_MEMBERS:,}",
+        "fields and files of a `raw` job's form": f"{MAX_PARTS:,}",
         "a customer's webhook template": f"{template_store.MAX_TEMPLATE_BYTES:,} bytes",
         "the body of a connection": f"{connections.MAX_SECRET_BYTES:,} bytes",
         "a customer's id, a connection's name": f"{limit_of(Name)} characters",
