@@ -47,6 +47,10 @@ less evenly, and parts that run side by side are done sooner.
 MIN_SPLIT_TOKENS = 600
 """A smaller text is not split again: if it is refused as too long, the text is not the reason."""
 
+MAX_SUMMARY = 1_000_000
+"""Characters. No summary is longer, and each is kept in memory and split again."""
+_LONG_TEXT = 500_000
+"""Characters of a text whose splitting would stop the worker for a moment."""
 _TOKENS_PER_WORD = 15
 """Estimated tokens of a part for each word of its summary, which so has about an eighth of the part's words."""
 _MIN_WORDS = 50
@@ -96,7 +100,8 @@ class Summaries:
         if value["checksum"] != _checksum(text):
             return [InvalidJob("`input.blob` was changed while the job ran.")]
         self.size = min(self.size, value["size"])
-        parts = [part for part in split(text, value["size"]) if part.strip()]
+        pieces = await self.ctx.compute(split, text, value["size"], large=len(text) > _LONG_TEXT)
+        parts = [part for part in pieces if part.strip()]
         results: list[list[Part]] = await asyncio.gather(
             *(self.summarize(part, f"{key}{number:04}", combining=combining) for number, part in enumerate(parts, 1))
         )
@@ -159,10 +164,16 @@ def read_summary(response: Response, adapted: list[str], whole: bool) -> Step:
     completed = parse_chat(response, adapted)
     output = completed.output or {}
     text, reason = output.get("text"), output.get("finish_reason")
+    has_too_much = len(text or "") > MAX_SUMMARY
+    if has_too_much:
+        text = None
     value = {"text": text, "finish_reason": reason, "adapted": output.get("adapted", []), "whole": whole}
     error: JobError | None = completed.error
-    if error is None and not (text or "").strip():
-        error = _no_text(output, UpstreamFacts(request_id=completed.calls[0].request_id))
+    facts = UpstreamFacts(request_id=completed.calls[0].request_id)
+    if error is None and has_too_much:
+        error = ProviderUnavailable(f"The model's summary has more than {MAX_SUMMARY:,} characters.", facts)
+    elif error is None and not (text or "").strip():
+        error = _no_text(output, facts)
     if error is not None:
         value["error"] = msgspec.to_builtins(error_body(error))
     return Step(value, completed.calls)
@@ -176,4 +187,4 @@ def _no_text(output: dict[str, Any], facts: UpstreamFacts) -> UpstreamError:
     advice = ""
     if reason == "length":
         advice = " It used up its token limit first, for instance by reasoning: raise `max_completion_tokens`."
-    return ProviderUnavailable(f"The model returned no text (finish_reason {reason}).{advice}", facts)
+    return ProviderUnavailable(f"The model returned no text (finish_reason {shorten(str(reason))}).{advice}", facts)

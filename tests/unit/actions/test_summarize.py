@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.actions import summarize
 from shared.actions.base import Completed
-from shared.actions.map_reduce import is_too_long
+from shared.actions.map_reduce import MAX_SUMMARY, is_too_long
 from shared.actions.text_splitter import estimate_tokens
 from shared.errors import (
     CredentialRejected,
@@ -206,7 +206,10 @@ async def test_splitting_ends(text: str):
 
 
 REFUSED = completion(choices=[{"finish_reason": "stop", "message": {"refusal": "I can't\nhelp with that."}}])
+ODD_REASON = completion("", finish_reason="x" * 5000)
 INVALID = {
+    "too long": (completion("x" * (MAX_SUMMARY + 1)), "provider_unavailable", "has more than 1,000,000 characters."),
+    "no text for an odd reason": (ODD_REASON, "provider_unavailable", f"{'x' * 500}…)."),
     "filtered": (completion("Half a", finish_reason="content_filter"), "content_filtered", "content policy"),
     "refused": (REFUSED, "content_filtered", "The model refused to summarize the text: I can't help with that."),
     "no text": (completion(""), "provider_unavailable", "The model returned no text (finish_reason stop)."),

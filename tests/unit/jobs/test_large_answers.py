@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from shared.jobs import steps
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.telemetry.base import CallObserver, RequestInfo, Telemetry
 from shared.upstream.messages import LARGE_BYTES, Response
+from shared.upstream.side_process import SideProcess
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, pixels, reply
 from tests.support.workers import OpenWorker, Worker
@@ -152,6 +154,25 @@ async def test_the_answers_of_a_job_are_bounded(worker: Worker, monkeypatch: pyt
     assert {"The job's answers together have more than 0 MiB."} == errors
     assert 2 <= bought == result["usage"]["calls"] < 5
     assert [1] == [row["calls"] for row in worker.usage(customer) if row["outcome"] == "lost"]
+
+
+async def test_a_long_text_is_split_elsewhere(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A text of millions of characters has many places to be split at."""
+    functions = list[str]()
+    call = SideProcess.call
+
+    async def record(self: SideProcess, customer: str, function: Callable[..., Any], *args: Any) -> Any:
+        functions.append(function.__name__)
+        return await call(self, customer, function, *args)
+
+    monkeypatch.setattr(SideProcess, "call", record)
+    customer = worker.customer()
+    await worker.memory.blobs.write("inputs", f"{customer.name}/x.txt", b"A sentence. " * 50_000, "text/plain")
+
+    result = await worker.run(customer, action="summarize", input={"blob": f"inputs/{customer.name}/x.txt"})
+
+    assert ("succeeded", ["split"]) == (result["status"], functions)
+    assert result["output"]["parts"] > 10
 
 
 class Observer(CallObserver):
