@@ -244,7 +244,7 @@ def _mapped_errors(host: str, customer: str, timeout_s: float) -> Iterator[None]
                 raise ProviderUnavailable(
                     f"{host} sent a response that is not valid HTTP ({reason}).", UpstreamFacts(unanswered=True)
                 ) from exc
-            facts = UpstreamFacts(transient=True, unanswered=sending.begun)
-            raise ProviderUnavailable(
-                f"{host} could not be reached, or closed the connection early ({type(cause).__name__}).", facts
-            ) from exc
+            port = getattr(cause, "port", None)  # a connection that could not be made has one
+            address = host if port in (None, 80, 443) else f"{host}:{port}"
+            reason = f"{address} could not be reached, or closed the connection early ({type(cause).__name__})."
+            raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.begun)) from exc

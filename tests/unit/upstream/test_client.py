@@ -310,7 +310,7 @@ NOT_HTTP: dict[str, tuple[bytes | None, str, UpstreamFacts]] = {
     "bad chunk": (OK + CHUNKED + b"\r\nzz\r\n", "chunk size", UpstreamFacts(unanswered=True)),
     "huge header": (OK + b"x: " + b"x" * 300_000, "Headers of more than", UpstreamFacts(unanswered=True)),
     "nothing": (b"", "could not be reached", UpstreamFacts(transient=True, unanswered=True)),
-    "nobody listens": (None, "could not be reached", UpstreamFacts(transient=True)),
+    "nobody listens": (None, r"127\.0\.0\.1:\d+ could not be reached", UpstreamFacts(transient=True)),
 }
 
 
