@@ -93,7 +93,8 @@ async def _check_queue(services: Services, setting: str, name: str) -> tuple[Fin
         async with open_queue(services, name) as queue:
             count, time = await queue.count()
             await queue.check_sending()
-        return f"The queue accepts messages; it holds about {plural(count, 'message')}."
+        holds = f"holds about {plural(count, 'message')}" if count else "is empty"
+        return f"The queue accepts messages; it {holds}."
 
     finding = await run_check(f"queue {name}", use, setting=setting)
     if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:

@@ -2,8 +2,8 @@
 Tables that fit a terminal: no cell is folded, and no line is wider than the window unless a single cell is.
 
 Empty columns are left out. A table that is too wide names once what is the same in all rows. If a few cells are too
-wide then, their rows take more lines, else all rows do; a single row has a line for each column. Prose that has no room
-in its line stands below it, wrapped between words.
+wide then, their rows take more lines, else all rows do; a single row has a line for each column. Prose is wrapped
+between words: in its column if that has room, else below its row and, in the same way, below the header.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from rich.text import Text
 _EMPTY = ("", "-")
 _GAP = 2
 _INDENT = 4
+_MIN_PROSE = 24
+"""How wide a column of prose has to be, unless all its cells are shorter."""
 _MIN_USUAL = 4
 """Rows of a table for each outlier: a row with a cell that is wider than its column, and so has more lines."""
 _STYLES = {
@@ -148,11 +150,18 @@ class Table:
         prose = row[-1] if self._has_prose or (self.prose and width is None) else ""
         if not prose:
             return lines
-        padding = layout[-1][-1].end - lines[-1].cell_len
-        if width is None or (padding > 0 and lines[-1].cell_len + padding + cell_len(prose) <= width):
-            lines[-1].append(" " * padding).append(prose)
+        start = layout[-1][-1].end
+        if width is None:
+            lines[-1].append(" " * (start - lines[-1].cell_len)).append(prose)
             return lines
-        return lines + [Text(line) for line in wrap(prose, width, indent=_INDENT)]
+        if len(layout) > 1 or width - start < min(_MIN_PROSE, max(cell_len(row[-1]) for row in self.rows)):
+            return lines + [Text(line) for line in wrap(prose, width, indent=_INDENT)]
+        first, *rest = wrap(prose, width, indent=start)
+        if lines[-1].cell_len < start:
+            lines[-1].append(first[lines[-1].cell_len :])
+        else:
+            rest.insert(0, first)
+        return lines + [Text(line) for line in rest]
 
     def _cells(self, row: Sequence[str], slots: Sequence[_Slot], width: int | None) -> list[Text]:
         """Return the cells in one line, or in more if one of them is an outlier: what follows it has its own line."""
@@ -207,14 +216,14 @@ def height_of(text: Iterable[str | Table], width: int) -> int:
 
 
 def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
-    """Return the lines of a text. A word that is wider than the window, such as an id, has a line of its own."""
+    """Return the lines of a text. A word that has no room in any, such as an id or a URL, has a line of its own."""
     blanks = " " * indent
     first, *words = text.lstrip(" ").split(" ")
     lines = [f"{blanks}{' ' * (len(text) - len(text.lstrip(' ')))}{first}"]
     for word in words:
         line = f"{lines[-1]} {word}"
         if width is not None and cell_len(line) > width:
-            lines.append(f"{blanks}{word}")
+            lines.append(f"{blanks[: max(width - cell_len(word), 0)]}{word}")
         else:
             lines[-1] = line
     return lines

@@ -75,12 +75,37 @@ def test_outlier_does_not_change_the_other_rows():
         "contoso   job-3  failed   5m    The endpoint refused the key.",
         "contoso   job-4  failed   5m    The endpoint refused the key.",
         "c" * 50,
-        "          job-5  failed   2m",
-        "    The endpoint refused the key. It may be another's, or have",
-        "    expired.",
+        "          job-5  failed   2m    The endpoint refused the key.",
+        "                                It may be another's, or have",
+        "                                expired.",
         "contoso   job-6  failed   5m    The endpoint refused the key.",
         "contoso   job-7  failed   5m    The endpoint refused the key.",
     ] == shown(table, 62)
+
+
+def test_prose_stays_in_its_column():
+    """Prose that has room is wrapped beside its row; a URL without room has a line of its own, and is whole."""
+    url = f"https://learn.microsoft.com/{'x' * 32}"
+    rows = [("queue jobs", "ok", "It is empty."), ("models", "warning", f"Two of them will be retired. Source: {url}")]
+
+    assert [
+        "check                finding",
+        "queue jobs  ok       It is empty.",
+        "models      warning  Two of them will be retired. Source:",
+        f"          {url}",
+    ] == shown(make_table(("check", "", "finding"), rows, prose="finding"), 70)
+
+
+def test_prose_without_room_is_below_in_every_row():
+    """If the other columns leave no room, the prose of all rows is below them, and so is its name."""
+    rows = [("contoso", "j" * 20, "Short."), ("contoso", "k" * 20, "This is a longer sentence.")]
+
+    assert [
+        "customer  job",
+        "    error",
+        *(f"contoso   {'j' * 20}", "    Short."),
+        *(f"contoso   {'k' * 20}", "    This is a longer sentence."),
+    ] == shown(make_table(("customer", "job", "error"), rows, prose="error"), 36)
 
 
 def test_rows_of_long_ids_have_a_line_for_each():
@@ -98,7 +123,8 @@ def test_rows_of_long_ids_have_a_line_for_each():
     assert [
         "customer",
         "    job",
-        "    status  time  reason",
+        "    status  time",
+        "    reason",
         *("c" * 50, f"    {'j' * 100}", "    failed  5m", f"    {row[-1]}"),
         *(other[0], f"    {other[1]}", "    failed  5m", f"    {row[-1]}"),
     ] == shown(table, 80)
