@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aijobs.diagnostics import CommandError, with_remedy
 from aijobs.parser import make_parser
+from aijobs.program import program_name
 from aijobs.report import print_document, print_error
 from shared.errors import JobError, RetryLater, SettingInvalid
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    args = make_parser(_program_name()).parse_args(arguments)
+    args = make_parser(program_name()).parse_args(arguments)
     # Without a handler, azure-identity would log a page for each login that it tries.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
@@ -96,11 +96,6 @@ def _code(error: Exception) -> str:
     if isinstance(error, RetryLater) and not isinstance(error, SettingInvalid):
         return "unavailable"
     return "invalid_request"
-
-
-def _program_name() -> str:
-    """Return what starts the program, so that the examples of the help can be copied."""
-    return f"{sys.orig_argv[0]} -m aijobs" if Path(sys.argv[0]).name == "__main__.py" else "aijobs"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from aijobs.arguments.base import Commands, Parser, format_examples
+from aijobs.arguments.base import Commands, Parser, describe_help, format_examples
 from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
@@ -42,9 +42,9 @@ def make_parser(program: str = "aijobs") -> Parser:
     `program` is what starts the program, for the examples in the help.
     """
     parser = Parser(
-        prog="aijobs",
+        prog=program,
         description="Operate a deployment of Customer AI Jobs.",
-        epilog=format_examples(program, _EXAMPLES) + _EPILOG,
+        epilog=f"{format_examples(program, _EXAMPLES)}\n\n{describe_help(program, 'watch')}{_EPILOG}",
     )
     parser.add_argument("-V", "--version", action=_VersionAction, nargs=0, help="show the version and exit")
     commands = Commands.of(parser, program)

@@ -6,12 +6,15 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 _COMMON = "options of every command"
+_COMMON_OPTIONS = ("--settings", "--json")
+_MAX_LINE = 80
+_UNKNOWN_COMMAND = re.compile(r"argument COMMAND: invalid choice: (?:'(?P<word>[a-z]{1,16})'|.*)", re.DOTALL)
 
 
 class UsageError(Exception):
@@ -28,21 +31,25 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         # No abbreviations: `--key sk-…` would be read as --key-file.
         super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.commands: Mapping[str, Parser] = {}
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse like argparse does, but repeat no value. Exits with 2 after an error, as JSON if `--json` is among."""
         words = sys.argv[1:] if args is None else args
         try:
+            self._check_order(words)
             parsed, rest = self.parse_known_args(words, namespace)
             if rest:
                 getattr(parsed, "parser", self).reject(rest)
         except UsageError as exc:
+            from aijobs.console import warn  # noqa: PLC0415  # few command lines are invalid
+            from aijobs.report import print_error  # noqa: PLC0415
+
             exc.parser.print_usage(sys.stderr)
             if "--json" in words:
-                from aijobs.report import print_error  # noqa: PLC0415  # few command lines are invalid
-
                 print_error("usage", str(exc))
-            self.exit(2, f"{exc.parser.prog}: {exc}\n")
+            warn(f"{exc.parser.prog}: {exc}")
+            self.exit(2)
         return parsed
 
     def format_help(self) -> str:
@@ -52,6 +59,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Reject the command line, without the value that argparse quotes."""
+        unknown = _UNKNOWN_COMMAND.match(message)
+        if unknown:
+            raise UsageError(self, self._unknown_command(unknown["word"] or ""))
         message = re.sub(r"invalid choice: .* \(choose from", "invalid choice (choose from", message, flags=re.DOTALL)
         raise UsageError(self, re.sub(r"invalid (\w+) value: .*", r"invalid \1 value", message, flags=re.DOTALL))
 
@@ -62,9 +72,25 @@ class Parser(argparse.ArgumentParser):
             self.error("a key can't be an argument; type it when prompted, or use stdin or --key-file")
         if not options:
             self.error("too many arguments")
-        near = difflib.get_close_matches(options[0], self._option_string_actions, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = _did_you_mean(options[0], self._option_string_actions)
         self.error(f"unknown option: {', '.join(options)}{hint}")
+
+    def _check_order(self, words: Sequence[str]) -> None:
+        """Reject an option of every command that precedes the command."""
+        parser = self
+        for word in words:
+            name = word.partition("=")[0]
+            if parser.commands and name in _COMMON_OPTIONS:
+                raise UsageError(parser, f"{name} belongs after the command")
+            if word not in parser.commands:
+                return
+            parser = parser.commands[word]
+
+    def _unknown_command(self, word: str) -> str:
+        """Return what is wrong if there is no such command. A word that can't be a key is repeated."""
+        name = f": {word}" if word else ""
+        hint = _did_you_mean(word, self.commands) or f"; `{self.prog} --help` lists them"
+        return f"unknown command{name}{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +103,16 @@ class Commands:
     @classmethod
     def of(cls, parser: Parser, program: str) -> Commands:
         """Return the commands of a parser, which needs one of them."""
-        return cls(program, parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+        subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        parser.commands = subparsers.choices
+        return cls(program, subparsers)
 
-    def group(self, name: str, summary: str) -> Commands:
-        """Add a command that only groups others."""
-        return Commands.of(self.subparsers.add_parser(name, help=summary, description=_sentence(summary)), self.program)
+    def group(self, name: str, summary: str, *examples: str) -> Commands:
+        """Add a command that only groups others, with an example of each that is used most."""
+        program = f"{self.program} {name}"
+        epilog = f"{format_examples(self.program, examples)}\n\n{describe_help(program, examples[0].split()[1])}"
+        parser = self.subparsers.add_parser(name, help=summary, description=_sentence(summary), epilog=epilog)
+        return Commands.of(parser, self.program)
 
     def add(self, name: str, summary: str, run: str, *examples: str, destructive: bool = False) -> Parser:
         """
@@ -108,9 +139,33 @@ class Commands:
 
 
 def format_examples(program: str, examples: Sequence[str]) -> str:
-    """Return the examples as the end of a help text."""
+    """Return the examples as the end of a help text, each in lines that fit a terminal and can be copied."""
     title = "example:" if len(examples) == 1 else "examples:"
-    return "\n".join((title, *(f"  {program} {example}" for example in examples))) if examples else ""
+    lines = [line for example in examples for line in _folded(f"  {program} {example}")]
+    return "\n".join((title, *lines)) if examples else ""
+
+
+def describe_help(program: str, example: str) -> str:
+    """Return the sentence that says how to get the help of one command."""
+    return f"Each command has its own help, such as:\n  {program} {example} --help"
+
+
+def _folded(example: str) -> list[str]:
+    """Return the lines of an example, broken before options and redirections."""
+    first, *parts = re.split(r" (?=--|< )", example)
+    lines = [first]
+    for part in parts:
+        if len(lines[-1]) + len(part) + len("  \\") > _MAX_LINE:
+            lines[-1] += " \\"
+            lines.append(f"      {part}")
+        else:
+            lines[-1] += f" {part}"
+    return lines
+
+
+def _did_you_mean(word: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def positive(text: str) -> int:

@@ -9,13 +9,19 @@ from aijobs.arguments.base import Commands, Parser
 
 def add_customers(commands: Commands) -> None:
     """Add the group of commands about customers' connections."""
-    group = commands.group("customers", "manage customers' connections in Key Vault")
+    group = commands.group(
+        "customers",
+        "manage customers' connections in Key Vault",
+        "customers list",
+        "customers test --all",
+        "customers rotate contoso < new-key.txt",
+    )
     add = group.add(
         "add",
         "test a connection and store it",
         "customers.add",
-        "customers add contoso \\\n      --endpoint https://contoso-ai.openai.azure.com/openai/v1 \\\n"
-        "      --default-model gpt-5.5 < key.txt",
+        "customers add contoso --endpoint https://contoso-ai.openai.azure.com/openai/v1 "
+        "--default-model gpt-5.5 < key.txt",
     )
     listing = group.add(
         "list",
@@ -36,7 +42,7 @@ def add_customers(commands: Commands) -> None:
     )
     bind = group.add(
         "bind",
-        "let a keyless connection use the app's identity",
+        "let a connection that has no key use the app's identity",
         "customers.bind",
         "customers bind contoso --connection keyless",
         destructive=True,

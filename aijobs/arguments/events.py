@@ -9,7 +9,12 @@ from aijobs.arguments.base import Commands
 
 def add_webhooks(commands: Commands) -> None:
     """Add the group of commands about signing secrets."""
-    group = commands.group("webhooks", "manage the secrets that sign webhooks and callbacks")
+    group = commands.group(
+        "webhooks",
+        "manage the secrets that sign webhooks and callbacks",
+        "webhooks create contoso",
+        "webhooks rotate contoso",
+    )
     create = group.add(
         "create", "make a customer's signing secret and show it once", "webhooks.create", "webhooks create contoso"
     )
@@ -32,7 +37,12 @@ def add_webhooks(commands: Commands) -> None:
 
 def add_templates(commands: Commands) -> None:
     """Add the group of commands about webhook templates."""
-    group = commands.group("templates", "manage the templates that make jobs of customers' events")
+    group = commands.group(
+        "templates",
+        "manage the templates that make jobs of customers' events",
+        "templates set contoso template.json",
+        "templates show contoso",
+    )
     group.add("list", "list the customers with templates", "templates.list_all", "templates list")
     show = group.add("show", "print a customer's template", "templates.show", "templates show contoso")
     store = group.add(
@@ -40,7 +50,7 @@ def add_templates(commands: Commands) -> None:
         "check a template and store it",
         "templates.store",
         "templates set contoso template.json",
-        "templates set contoso template.json \\\n      --event event.json --check",
+        "templates set contoso template.json --event event.json --check",
     )
     remove = group.add(
         "remove", "remove a customer's template", "templates.remove", "templates remove contoso", destructive=True

@@ -14,7 +14,7 @@ def add_submit(commands: Commands) -> None:
         "submit one job, or the jobs in a file",
         "submit.submit",
         "submit jobs.csv",
-        'submit --customer contoso --action chat \\\n      --prompt "What is the capital of France?"',
+        'submit --customer contoso --action chat --prompt "What is the capital of France?"',
     )
     parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="file of jobs: .jsonl, .csv or .json")
     _add_defaults(parser)
@@ -52,7 +52,7 @@ def add_results(commands: Commands) -> None:
         "results jobs.csv --to answers --failed",
     )
     _add_selection(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="directory to write to (required)")
     parser.add_argument("--failed", action="store_true", help="download only failed results, into failed.jsonl")
 
 
@@ -90,7 +90,9 @@ def add_resubmit(commands: Commands) -> None:
 
 def add_callbacks(commands: Commands) -> None:
     """Add the group of commands about callbacks."""
-    group = commands.group("callbacks", "list or resend the callbacks of jobs")
+    group = commands.group(
+        "callbacks", "list or resend the callbacks of jobs", "callbacks list jobs.csv", "callbacks resend jobs.csv"
+    )
     listing = group.add(
         "list",
         "list the callbacks of jobs that have ended",

@@ -34,7 +34,9 @@ def add_usage(commands: Commands) -> None:
 
 def add_poison(commands: Commands) -> None:
     """Add the group of commands about the poison queue."""
-    group = commands.group("poison", "list, retry or remove the messages that the host gave up")
+    group = commands.group(
+        "poison", "list, retry or remove the messages that the host gave up", "poison list", "poison retry --all"
+    )
     group.add(
         "list", "list the messages in the poison queues, and why they are there", "poison.list_all", "poison list"
     )
@@ -77,7 +79,7 @@ def add_export(commands: Commands) -> None:
         "export contoso --to contoso-data",
     )
     parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty directory (required)")
 
 
 def add_erase(commands: Commands) -> None:

@@ -18,7 +18,7 @@ import pytest
 from aijobs import version
 from aijobs.__main__ import main
 from aijobs.parser import make_parser
-from tests.support.cli_runner import ROOT, CliRunner
+from tests.support.cli_runner import ROOT, CliRunner, Terminal
 
 KEY = "sk-secret"
 
@@ -27,8 +27,13 @@ KEY = "sk-secret"
     ("line", "message"),
     [
         ("", "required: COMMAND"),
-        (KEY, "invalid choice"),
-        (f"customers {KEY}", "invalid choice"),
+        (KEY, "unknown command; `aijobs --help` lists them"),
+        (f"customers {KEY}", "unknown command; `aijobs customers --help` lists them"),
+        ("foo", "aijobs: unknown command: foo; `aijobs --help` lists them"),
+        ("sumbit jobs.csv", "aijobs: unknown command: sumbit; did you mean submit?"),
+        ("--json watch jobs.csv", "aijobs: --json belongs after the command"),
+        ("--settings x.json watch jobs.csv", "aijobs: --settings belongs after the command"),
+        ("customers --settings=x.json list", "aijobs customers: --settings belongs after the command"),
         (f"customers add a --auth {KEY}", "invalid choice"),
         (f"customers add a --max-concurrency {KEY}", "invalid int value"),
         (f"customers add a --key {KEY}", "a key can't be an argument"),
@@ -66,14 +71,19 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
     """Every command has a help text for each argument, and none is wider than a small terminal."""
     monkeypatch.setenv("COLUMNS", "80")
     every = list(parsers(make_parser("python -m aijobs")))
+    examples = [parser.epilog or "" for parser in parsers(make_parser(".venv/bin/python -m aijobs"))]
 
+    required = [action for parser in every for action in parser._actions if action.required and action.option_strings]
+    assert required
+    assert [] == [action.dest for action in required if not (action.help or "").endswith("(required)")]
     unexplained = [
         (parser.prog, action.dest)
         for parser in every
         for action in parser._actions
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
-    wide = [line for parser in every for line in parser.format_help().splitlines() if len(line) > 80]
+    texts = [*(parser.format_help() for parser in every), *examples]
+    wide = [line for text in texts for line in text.splitlines() if len(line) > 80]
     assert len(every) > 30
     assert ([], []) == (unexplained, wide)
 
@@ -145,6 +155,34 @@ def test_command_line_is_apart_from_the_app():
 def _pins(directory: str) -> dict[str, str]:
     lines = (ROOT / f"{directory}requirements.txt").read_text().splitlines()
     return dict(line.removesuffix("\\").strip().split("==", 1) for line in lines if re.match(r"[A-Za-z]", line))
+
+
+@pytest.mark.parametrize(("line", "command"), [("", "watch"), ("customers", "customers list")])
+def test_help_of_commands_says_how_to_get_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, command: str
+):
+    """The help of the program, and of a group of commands, has examples, and a line that prints a command's help."""
+    monkeypatch.setattr(sys, "argv", ["/x/aijobs/__main__.py"])
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-m", "aijobs"])
+    with pytest.raises(SystemExit):
+        main([*line.split(), "--help"])
+
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: .venv/bin/python -m aijobs {line}".rstrip())
+    assert "\nexamples:\n  .venv/bin/python -m aijobs " in text
+    assert f"\n  .venv/bin/python -m aijobs {command} --help\n" in text
+
+
+def test_invalid_command_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch):
+    """The sentence about an invalid command line is broken between words."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["usage", "--quickly", "--thoroughly", *(f"--{'x' * 20}-{n}" for n in range(4))])
+
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
 
 
 def test_help_loads_no_sdk():
