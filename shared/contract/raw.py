@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from shared.contract.decoding import decode, json_object
+from shared.contract.decoding import UNREADABLE, decode, json_object
 from shared.contract.headers import caller_headers
 from shared.contract.paths import relative_path
 from shared.contract.refusals import printable
@@ -65,6 +66,10 @@ class RawInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the response is read. If left out, its media type decides."""
 
 
+class _Body(Struct):
+    model: Any = None
+
+
 class RawFile(Struct, frozen=True):
     """A file of a form, decoded."""
 
@@ -90,7 +95,7 @@ class RawRequest(Struct, frozen=True, kw_only=True):
     def model(self) -> str:
         """The model that the body or form names; empty if it names none."""
         in_form = self.form.get("model")
-        named = in_form[0] if in_form else (json_object(self.content).get("model") if self.content else None)
+        named = in_form[0] if in_form else (_model_in(self.content) if self.content else None)
         return named.strip() if isinstance(named, str) else ""
 
 
@@ -133,6 +138,13 @@ def decode_raw(data: Raw | bytes) -> RawRequest:
         files=files,
         response_type=raw.response_type,
     )
+
+
+def _model_in(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content, type=_Body).model  # the rest of the body may be long
+    except UNREADABLE:
+        return json_object(content).get("model")
 
 
 def _json(value: Raw) -> bytes:

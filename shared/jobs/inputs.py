@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from shared.actions.base import InputBlob
 from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName
-from shared.errors import InvalidJob, Throttled
+from shared.errors import InvalidJob, ProviderUnavailable, Throttled
 from shared.jobs.fingerprint import is_own_input
 from shared.settings import Settings
 from shared.shares import Reservation, Shares
 from shared.storage.base import Blobs, BlobTooLarge
+from shared.upstream.messages import is_large
+
+if TYPE_CHECKING:
+    from shared.upstream.side_process import SideProcess
 
 MAX_INPUT_BYTES = 16 * 1024 * 1024
 """Of a blob that a job names."""
@@ -41,14 +46,31 @@ class Inputs:
         self._blobs = blobs
         self._memory = Shares(MAX_MEMORY_BYTES)
 
-    async def load(self, job: Job, decode: Callable[[msgspec.Raw | bytes], T]) -> tuple[T, object]:
-        """Return the job's `input`, decoded, and its memory as in InputBlob. Raises as `read`."""
+    @cached_property
+    def _side_process(self) -> SideProcess:
+        # Not the one that reads answers: these would wait for the inputs of jobs that have not begun.
+        from shared.upstream.side_process import SideProcess  # noqa: PLC0415  # most workers never need it
+
+        return SideProcess()
+
+    async def load(self, job: Job, decode: Callable[[bytes], T]) -> tuple[T, object]:
+        """
+        Return the job's `input`, decoded, and its memory as in InputBlob. Raises as `read`.
+
+        `decode` is a function of a module: a large input is decoded in another process.
+        """
         named = named_blob(job)
         if named is not None:
-            blob = await self.read(job.customer, named, at="input_blob")
-            return decode(blob.data), blob.memory
-        assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job_as` makes sure of it
-        return decode(job.input), None
+            data, memory = await self.read(job.customer, named, at="input_blob")
+        else:
+            assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job_as` makes sure of it
+            data, memory = bytes(job.input), None
+        if not is_large(data):
+            return decode(data), memory
+        try:
+            return await self._side_process.call(job.customer, decode, data), memory
+        except ProviderUnavailable:
+            raise InvalidJob("The job's input takes too much memory or time to decode.") from None
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:
         """Raise InvalidJob, naming the member `at`, if a job of the customer may not read the blob."""

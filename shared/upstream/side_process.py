@@ -56,6 +56,7 @@ class SideProcess:
         own_turn = self._turns.setdefault(customer, asyncio.Lock())
         async with own_turn, self._turn:
             result, error = await _call_in_process(function, args)
+        await asyncio.sleep(0)  # unpickling has taken a moment, and what is done with the result takes another one
         if error is not None:
             raise error
         return cast(T, result)

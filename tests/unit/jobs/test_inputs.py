@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
 
-from shared.actions.base import InputBlob
+from shared.actions.base import InputBlob, action_named
 from shared.contract.job import Job, decode_job
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob
@@ -81,6 +82,38 @@ async def test_a_blob_that_is_too_large_is_an_invalid_job():
     )
     with pytest.raises(InvalidJob, match="is larger than"):
         await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES + 1}"), at="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("raw", b'{"path": "x", "json": [' + b"[]," * 100_000 + b"1]}"),
+        (
+            "chat",
+            b'{"messages": [' + b'{"role": "user", "content": "x"},' * 60_000 + b'{"role": "user", "content": "x"}]}',
+        ),
+        ("multi_chat", b'{"prompts": [' + b'"x",' * 500_000 + b'"x"]}'),
+        ("embed", b'{"texts": [1, ' + b'"x",' * 500_000 + b'"x"]}'),
+    ],
+)
+async def test_a_large_input_is_decoded_elsewhere(name: str, text: bytes):
+    """The worker serves others meanwhile. The decoded input, or the refusal, is what it is otherwise."""
+    blobs, action = MemoryBlobs(), action_named(name)
+    await blobs.write("inputs", "acme/x.json", text, "")
+    inputs = Inputs(SETTINGS, blobs)
+    turn = inputs._side_process._turns["acme"] = asyncio.Lock()
+
+    async with turn:
+        loading = asyncio.create_task(inputs.load(job(action=name, input_blob="inputs/acme/x.json"), action.decode))
+        await asyncio.sleep(0.05)
+        assert not loading.done()
+    try:
+        expected = action.decode(text)
+    except InvalidJob as exc:
+        with pytest.raises(InvalidJob, match=f"^{re.escape(str(exc))}$"):
+            await loading
+    else:
+        assert expected == (await loading)[0]
 
 
 async def test_large_inputs_wait_for_memory(monkeypatch: pytest.MonkeyPatch):
