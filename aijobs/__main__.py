@@ -51,7 +51,8 @@ async def run(args: argparse.Namespace) -> int:
     """
     Run the command that the parser selected, and print its report. Return its exit code.
 
-    An error is a sentence on stderr and, with `--json`, a document on stdout; the code is 1.
+    An error is a sentence on stderr and, with `--json`, a document on stdout; the code is 1, or 2 if the command line
+    is invalid.
     """
     module, _, function = args.run.partition(".")
     try:
@@ -78,7 +79,7 @@ async def run(args: argparse.Namespace) -> int:
         warn(f"aijobs: {sentence}")
         if args.json:
             print_error(_code(exc), sentence)
-        return 1
+        return exc.exit_code if isinstance(exc, CommandError) else 1
     return report.exit_code
 
 

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 
 from aijobs.console import plural, progress_bar
-from aijobs.diagnostics import CommandError, NotFound
+from aijobs.diagnostics import InvalidArguments, NotFound
 from aijobs.report import Report
 from aijobs.settings import require_vault
 from aijobs.table import make_table
@@ -41,10 +41,10 @@ class _Tested:
 async def test(args: argparse.Namespace) -> Report:
     """Run `customers test`. The exit code is 1 if a test failed."""
     if (args.customer is None) and not args.all:
-        raise CommandError("Name a customer, or use --all to test every connection.")
+        raise InvalidArguments("Name a customer, or use --all to test every connection.")
     customer = None if args.customer is None else check_customer(args.customer)
     if not is_name(args.connection or "default"):
-        raise CommandError(f"The connection's name must be {NAME_RULE}.")
+        raise InvalidArguments(f"The connection's name must be {NAME_RULE}.")
     async with open_vault(args) as services:
         if args.all:
             return _report_all(await _test_all(services, customer, args))

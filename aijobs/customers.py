@@ -13,8 +13,9 @@ import msgspec
 
 from aijobs.confirmation import is_confirmed
 from aijobs.connection_tests import probe, sentence_of
-from aijobs.diagnostics import CommandError, Exists, NotFound
+from aijobs.diagnostics import CommandError, Exists, InvalidArguments, NotFound
 from aijobs.key_input import read_key
+from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import require_vault
 from aijobs.table import printable
@@ -50,8 +51,9 @@ async def add(args: argparse.Namespace) -> Report:
         existing = await vault.get_with_info(customer, name)
         if existing is not None and not args.replace:
             raise Exists(
-                f"Customer {customer} already has a connection named {name}. Use `customers rotate` to replace its "
-                "key, or --replace to replace the whole connection."
+                f"Customer {customer} already has a connection named {name}. Use "
+                f"{command(f'customers rotate {customer}')} to replace its key, or --replace to replace the whole "
+                "connection."
             )
         key = None if args.auth == "entra" else read_key(args.key_file, f"{customer}'s connection {name}")
         value = _encode_new(args, key)
@@ -141,7 +143,7 @@ async def remove(args: argparse.Namespace) -> Report:
     consequence = (
         f"Workers that have read it use it for up to {_CACHED}; after that, jobs fail with connection_not_found. The "
         "vault keeps deleted secrets for its own retention period. The customer's other data is still there: use "
-        f"`export {customer}` and `erase {customer}`."
+        f"{command(f'export {customer} --to DIR')} and {command(f'erase {customer}')}."
     )
     return Report({"customer": customer, "removed": names}, [f"Removed {customer}'s {connections}.", consequence])
 
@@ -150,7 +152,7 @@ async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> 
     stored = await vault.get_with_info(customer, name)
     if stored is None:
         raise ConnectionNotFound(
-            f"Customer {customer} has no connection named {name}. Use `customers add` to store one."
+            f"Customer {customer} has no connection named {name}. Use {command('customers add')} to store one."
         )
     return stored
 
@@ -207,5 +209,5 @@ def _encode(record: ConnectionRecord) -> str:
 def _check_names(args: argparse.Namespace) -> tuple[str, str]:
     customer = check_customer(args.customer)
     if not is_name(args.connection):
-        raise CommandError(f"The connection's name must be {NAME_RULE}.")
+        raise InvalidArguments(f"The connection's name must be {NAME_RULE}.")
     return customer, args.connection

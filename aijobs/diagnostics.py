@@ -12,6 +12,14 @@ class CommandError(Exception):
 
     code = "invalid_request"
     """What `--json` calls it, as over HTTP."""
+    exit_code = 1
+
+
+class InvalidArguments(CommandError):
+    """The command line is invalid in a way that the parser does not see."""
+
+    code = "usage"
+    exit_code = 2
 
 
 class NotFound(CommandError):

@@ -9,11 +9,13 @@ from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
 from aijobs.report import Report
 from aijobs.settings import open_services
+from aijobs.vault_listing import check_customer
 from shared.retention.customer_data import CustomerData
 
 
 async def export(args: argparse.Namespace) -> Report:
     """Run `export CUSTOMER --to DIR`."""
+    check_customer(args.customer)
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         counts = await data.export(args.to)
@@ -24,6 +26,7 @@ async def export(args: argparse.Namespace) -> Report:
 
 async def erase(args: argparse.Namespace) -> Report:
     """Run `erase CUSTOMER`. The exit code is 1 if it was not confirmed, or if new data kept arriving."""
+    check_customer(args.customer)
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         if not is_confirmed(args, services.settings, _consequence(data), args.customer):

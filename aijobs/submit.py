@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from aijobs.console import plural, warn
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import InvalidArguments
 from aijobs.job_file import Line, read_job_file
 from aijobs.report import Report
 from aijobs.settings import open_services
@@ -27,13 +27,13 @@ async def submit(args: argparse.Namespace) -> Report:
         return await _submit_one(args)
     for option, value in {"--prompt": args.prompt, "--input": args.input, "--job-id": args.job_id}.items():
         if value is not None:
-            raise CommandError(f"{option} can't be used with a file of jobs.")
+            raise InvalidArguments(f"{option} can't be used with a file of jobs.")
     return await _submit_file(args)
 
 
 async def _submit_one(args: argparse.Namespace) -> Report:
     if args.batch is not None or args.check:
-        raise CommandError("--batch and --check need a file of jobs.")
+        raise InvalidArguments("--batch and --check need a file of jobs.")
     members = _encode_members({"job_id": args.job_id or uuid.uuid4().hex})
     line = Line(1, {**members, **_input_member(args)})
     async with open_services(args.settings) as services:
@@ -51,7 +51,7 @@ async def _submit_one(args: argparse.Namespace) -> Report:
 async def _submit_file(args: argparse.Namespace) -> Report:
     batch = args.batch or _batch_name(args.file.stem)
     if not is_batch_name(batch):
-        raise CommandError(
+        raise InvalidArguments(
             f"--batch must be 1 to {MAX_BATCH_NAME} letters, digits, `.`, `_` or `-`, starting with a letter or digit."
         )
     lines = read_job_file(args.file)
@@ -95,13 +95,13 @@ def job_defaults(args: argparse.Namespace) -> dict[str, str]:
 
 def _input_member(args: argparse.Namespace) -> dict[str, msgspec.Raw]:
     if (args.prompt is None) == (args.input is None):
-        raise CommandError("Name a file of jobs, or use --prompt or --input for one job.")
+        raise InvalidArguments("Name a file of jobs, or use --prompt or --input for one job.")
     if args.prompt is not None:
         return _encode_members({"input": {"prompt": args.prompt}})
     try:
         return _encode_members({"input": msgspec.json.decode(args.input)})
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        raise CommandError("--input is not valid JSON.") from None
+        raise InvalidArguments("--input is not valid JSON.") from None
 
 
 def _encode_members(members: Mapping[str, object]) -> dict[str, msgspec.Raw]:

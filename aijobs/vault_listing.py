@@ -6,7 +6,7 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aijobs.diagnostics import CommandError, NotFound
+from aijobs.diagnostics import CommandError, InvalidArguments, NotFound
 from aijobs.report import Report
 from aijobs.settings import open_services, require_vault
 from aijobs.table import make_table
@@ -87,9 +87,9 @@ async def open_vault(args: argparse.Namespace) -> AsyncIterator[Services]:
 
 
 def check_customer(customer: str) -> str:
-    """Return the customer's id. Raises CommandError if it is invalid."""
+    """Return the customer's id. Raises InvalidArguments if it is invalid."""
     if not is_name(customer):
-        raise CommandError(f"The customer's id must be {NAME_RULE}.")
+        raise InvalidArguments(f"The customer's id must be {NAME_RULE}.")
     return customer
 
 

@@ -309,6 +309,6 @@ async def test_every_customer_is_tested(cli: CliRunner, customer: Customer):
     other = cli.harness.customer()
 
     result = await cli.run("customers test --all --json")
-    await cli.expect("customers test", 1, err="Name a customer, or use --all")
+    await cli.expect("customers test", 2, err="Name a customer, or use --all")
 
     assert {customer.name, other.name} <= {each["customer"] for each in json.loads(result.out)["tests"]}

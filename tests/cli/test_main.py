@@ -89,47 +89,46 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("code", "line", "message"),
     [
-        ("submit --customer a", "Name a file of jobs"),
-        ("submit --customer a --prompt x --input {}", "Name a file of jobs"),
-        ("submit --customer a --action chat --input {", "--input is not valid JSON"),
-        ("submit --customer a --action chat --input '{}'", "input"),
-        ("submit --customer a --action dance --prompt x", "`action` must be one of"),
-        ("submit --customer a --action chat --prompt x --check", "need a file of jobs"),
-        ("submit jobs.csv --prompt x", "--prompt can't be used with a file"),
-        ("submit jobs.csv --batch ../x", "--batch must be"),
-        ("submit none.csv", "can't be read"),
-        ("watch --once", "Name either a file"),
-        ("watch jobs.csv --customer a --once", "Name either a file"),
-        ("watch jobs.csv --once", "was not submitted from here"),
-        ("watch jobs.csv --job a --once", "--job needs a --customer"),
-        ("watch --customer A_B --once", "lower-case letters"),
-        ("watch --customer a --job a/b --once", "a job's id"),
-        ("watch --customer nobody-at-all --once", "There are no jobs"),
-        ("results jobs.csv --to out", "was not submitted from here"),
-        ("usage a --month 2026-13", "--month must be"),
-        ("usage a --by day,price", "--by must be one or more of"),
-        ("usage A_B", "lower-case letters"),
-        ("erase A_B --yes", "lower-case letters"),
-        ("export a --to full", "full is not empty"),
-        ("customers add No_Customer --endpoint https://api.openai.com", "lower-case letters"),
-        ("customers add a--b --endpoint https://api.openai.com", "lower-case letters"),
-        ("customers add a --connection A_B", "The connection's name must be"),
-        ("customers rotate a", "customers add"),
-        ("customers test a", "no connection named default"),
-        ("customers list a", "no connection"),
+        (2, "submit --customer a", "Name a file of jobs"),
+        (2, "submit --customer a --prompt x --input {}", "Name a file of jobs"),
+        (2, "submit --customer a --action chat --input {", "--input is not valid JSON"),
+        (1, "submit --customer a --action chat --input '{}'", "input"),
+        (1, "submit --customer a --action dance --prompt x", "`action` must be one of"),
+        (2, "submit --customer a --action chat --prompt x --check", "need a file of jobs"),
+        (2, "submit jobs.csv --prompt x", "--prompt can't be used with a file"),
+        (2, "submit jobs.csv --batch ../x", "--batch must be"),
+        (1, "submit none.csv", "can't be read"),
+        (2, "watch --once", "Name either a file"),
+        (2, "watch jobs.csv --customer a --once", "Name either a file"),
+        (1, "watch jobs.csv --once", "was not submitted from here"),
+        (2, "watch jobs.csv --job a --once", "--job needs a --customer"),
+        (2, "watch --customer A_B --once", "lower-case letters"),
+        (2, "watch --customer a --job a/b --once", "a job's id"),
+        (1, "results jobs.csv --to out", "was not submitted from here"),
+        (2, "usage a --month 2026-13", "--month must be"),
+        (2, "usage a --by day,price", "--by must be one or more of"),
+        (2, "usage A_B", "lower-case letters"),
+        (2, "erase A_B --yes", "lower-case letters"),
+        (1, "export a --to full", "full is not empty"),
+        (2, "customers add No_Customer --endpoint https://api.openai.com", "lower-case letters"),
+        (2, "customers add a--b --endpoint https://api.openai.com", "lower-case letters"),
+        (2, "customers add a --connection A_B", "The connection's name must be"),
+        (1, "customers rotate a", "customers add"),
+        (1, "customers test a", "no connection named default"),
+        (1, "customers list a", "no connection"),
     ],
 )
-async def test_error_is_one_sentence(cli: CliRunner, line: str, message: str):
-    """A command that can't run says why in one line, exits with 1, and queues nothing."""
+async def test_error_is_one_sentence(cli: CliRunner, code: int, line: str, message: str):
+    """A command that can't run says why in one line, and queues nothing; an invalid command line exits with 2."""
     cli.write("jobs.csv", "customer,action,input.prompt\na,chat,x\n")
     (cli.directory / "full").mkdir()
     cli.write("full/file", "")
 
     result = await cli.run(line, stdin="sk-1")
 
-    assert (1, "", True) == (result.code, result.out, message in result.err)
+    assert (code, "", True) == (result.code, result.out, message in result.err)
     assert 1 == len(result.err.splitlines())
     assert [] == await cli.queued()
 
