@@ -13,6 +13,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from aijobs.console import plural
 from aijobs.diagnostics import SIGN_IN
 from aijobs.finding import Finding, run_check
+from aijobs.program import command
 from aijobs.queues import open_queue
 from aijobs.setting_checks import host_account
 from aijobs.settings import HOST_STORAGE
@@ -98,7 +99,11 @@ async def _check_queue(services: Services, setting: str, name: str) -> tuple[Fin
 
     finding = await run_check(f"queue {name}", use, setting=setting)
     if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:
-        hint = "`poison list` shows them" if name == settings.poison_queue else "the app handles them if it is running"
+        hint = (
+            f"{command('poison list')} shows them"
+            if name == settings.poison_queue
+            else "the app handles them if it is running"
+        )
         finding = replace(finding, verdict="warning", message=f"The queue holds {plural(count, 'message')}: {hint}.")
     return finding, time
 

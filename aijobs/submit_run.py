@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from aijobs.console import plural, progress_bar, warn
 from aijobs.diagnostics import with_remedy
+from aijobs.program import command
 from aijobs.report import Report
 from aijobs.submission_log import Entry, SubmissionLog, log_path
 from aijobs.submit_plan import PlannedJob
@@ -52,7 +54,8 @@ class SubmitRun:
             warn(f"{args.file}, line {number}: {error}")
         before = f" ({self.already_submitted} submitted before)" if self.already_submitted else ""
         submitted = plural(self.submitted, "job")
-        summary = f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try `watch {args.file}`."
+        follow = command(f"watch {shlex.quote(str(args.file))}")
+        summary = f"Submitted {submitted}{before}. The ids are in {log_path(args.file)}; try {follow}."
         left = total - self.submitted - self.already_submitted - len(self.errors)
         document = {
             "submitted": self.submitted,

@@ -10,6 +10,7 @@ from aijobs.console import plural
 from aijobs.egress_check import check_bindings
 from aijobs.finding import Finding, run_check
 from aijobs.model_retirements import check_models
+from aijobs.program import command
 from aijobs.settings import require_vault
 from shared.connections.connection import Connection
 from shared.connections.store import SecretInfo
@@ -46,9 +47,9 @@ async def check_vault(services: Services) -> list[Finding]:
 
     findings = [await run_check("Key Vault", read, setting="KEY_VAULT_URL")]
     if findings[0].verdict == "ok":
-        user = "`customers list` needs the role Key Vault Secrets User."
+        user = f"{command('customers list')} needs the role Key Vault Secrets User."
         findings.append(await run_check("Key Vault: list", list_all, optional=user))
-        officer = "`customers add`, `rotate` and `remove` need the role Key Vault Secrets Officer."
+        officer = "Commands that change secrets need the role Key Vault Secrets Officer."
         findings.append(await run_check("Key Vault: change", change, optional=officer))
     return findings + check_bindings(services.settings, secrets) + await _check_models(services, secrets)
 
@@ -74,7 +75,7 @@ async def _check_models(services: Services, secrets: Sequence[tuple[str, SecretI
     ]
     message = f"{plural(len(connections), 'connection')} looked at for models that are retired or soon will be."
     if unread := len(names) - len(connections):
-        message += f" {plural(unread, 'other')} can't be read: `customers list CUSTOMER` says why."
+        message += f" {plural(unread, 'other')} can't be read: {command('customers list CUSTOMER')} says why."
     return [*findings, Finding("models", "ok", message)] if names else []
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import Exists, NotFound
+from aijobs.program import command
 from aijobs.report import Report, Verbatim
 from aijobs.settings import require_vault
 from aijobs.table import make_table
@@ -32,7 +33,8 @@ async def create(args: argparse.Namespace) -> Report:
     async with open_vault(args) as services:
         vault = require_vault(services)
         if await vault.signing_secret(customer) is not None:
-            raise Exists(f"Customer {customer} already has a signing secret. `webhooks rotate` makes a new one.")
+            another = f"{command(f'webhooks rotate {customer}')} makes a new one."
+            raise Exists(f"Customer {customer} already has a signing secret. {another}")
         secret = new_key()
         facts = await vault.put_signing_secret(customer, Secret(secret), tags={})
     summary = f"Stored the signing secret of {customer}, version {facts.version}. It is shown this once:"
@@ -48,7 +50,8 @@ async def rotate(args: argparse.Namespace) -> Report:
         vault = require_vault(services)
         stored = await vault.signing_secret(customer)
         if stored is None:
-            raise NotFound(f"Customer {customer} has no signing secret. `webhooks create` makes one.")
+            another = f"{command(f'webhooks create {customer}')} makes one."
+            raise NotFound(f"Customer {customer} has no signing secret. {another}")
         keys = [key for key in split_keys(stored.value.reveal()) if key_bytes(key)]
         if not args.finish:
             return await _begin(vault, customer, stored, keys)
@@ -105,7 +108,7 @@ async def _begin(vault: KeyVaultCredentials, customer: str, stored: StoredCreden
     summary = f"Stored a new signing secret of {customer} {how}, version {facts.version}. It is shown this once:"
     hint = (
         f"Give it to {customer}. Webhooks are taken with either; callbacks are signed with both within {_CACHED}. When "
-        f"the old one is not in use any more: `webhooks rotate {customer} --finish`."
+        f"the old one is not in use any more: {command(f'webhooks rotate {customer} --finish')}."
     )
     document = {"customer": customer, "version": facts.version, "secret": secret}
     return Report(document, [summary, Verbatim(f"{secret}\n"), hint, *_dates(stored)])

@@ -45,7 +45,7 @@ def add_poison(commands: Commands) -> None:
         "message",
         metavar="MESSAGE",
         nargs="?",
-        help="id of the message (default: the first); `poison list` shows the ids",
+        help=f"id of the message (default: the first); `{group.program} poison list` shows the ids",
     )
     retry = group.add(
         "retry",
@@ -55,7 +55,9 @@ def add_poison(commands: Commands) -> None:
         "poison retry --customer contoso",
     )
     which = retry.add_mutually_exclusive_group(required=True)
-    which.add_argument("--message", metavar="ID", help="retry this message; `poison list` shows the ids")
+    which.add_argument(
+        "--message", metavar="ID", help=f"retry this message; `{group.program} poison list` shows the ids"
+    )
     which.add_argument("--customer", metavar="ID", help="retry this customer's jobs and callbacks")
     which.add_argument("--all", action="store_true", help="retry all jobs and callbacks")
     remove = group.add(

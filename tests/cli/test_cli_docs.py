@@ -33,7 +33,7 @@ def samples() -> list[tuple[str, list[str]]]:
             lines = joined(block).splitlines()
             commands += [(line.removeprefix(f"{PROGRAM} "), []) for line in lines if line.startswith(PROGRAM)]
         elif kind == "text":
-            commands[-1][1].extend(block.splitlines())
+            commands[-1][1].extend(block.replace(f"`{PROGRAM} ", "`aijobs ").splitlines())
     return commands
 
 

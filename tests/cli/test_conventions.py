@@ -6,6 +6,7 @@ import argparse
 import ast
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_only_destructive_commands_ask():
     assert asking == {name for name in COMMANDS if "--yes" in options(name)}
 
 
+def test_messages_name_commands_that_can_be_copied():
+    """A message that names a command has it from `command`, which begins it with what starts the program."""
+    fragment = re.compile(rf"`({'|'.join({name.split()[0] for name in COMMANDS})})\b")
+    texts = [
+        (path.name, text.value)
+        for path in sorted((ROOT / "aijobs").rglob("*.py"))
+        for tree in [ast.parse(path.read_text())]
+        for text in ast.walk(tree)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value not in docstrings(tree)
+    ]
+
+    assert len(texts) > 1000
+    assert [] == [(name, text) for name, text in texts if fragment.search(text)]
+
+
+def docstrings(tree: ast.Module) -> set[str]:
+    """The texts that stand alone as statements."""
+    alone = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
+    return {node.value for node in alone if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def test_help_has_one_voice():
     """A summary is an imperative phrase, in lower case and without a full stop; so is the help of each option."""
     texts = [action.help for parser in COMMANDS.values() for action in parser._actions if action.help]
@@ -75,7 +97,7 @@ def test_help_has_one_voice():
     [
         ("watch --json --evry 2", "usage", 2),
         ("customers --json", "usage", 2),
-        ("usage A_B --json", "invalid_request", 1),
+        ("usage A_B --json", "usage", 2),
         ("customers rotate nobody --json", "connection_not_found", 1),
         ("customers list nobody --json", "not_found", 1),
         ("webhooks rotate nobody --json", "not_found", 1),

@@ -169,7 +169,7 @@ async def test_poison_messages_are_a_warning(cli: CliRunner):
     poison = f"{cli.harness.environment['JOBS_QUEUE']}-poison"
     await cli.harness.services.queues.send(poison, b"[]")
 
-    assert "`poison list` shows them" in finding(await cli.expect("doctor"), f"queue {poison}")
+    assert "`aijobs poison list` shows them" in finding(await cli.expect("doctor"), f"queue {poison}")
 
 
 async def test_missing_login_is_one_finding(cli: CliRunner):

@@ -52,10 +52,12 @@ async def test_secret_is_made_and_rotated(cli: CliRunner, customer: Customer):
 
 async def test_secret_is_not_replaced_by_accident(cli: CliRunner, customer: Customer):
     """`create` refuses a customer that has a secret, `rotate` one that has none."""
-    await cli.expect(f"webhooks rotate {customer.name}", 1, err="`webhooks create` makes one")
+    await cli.expect(f"webhooks rotate {customer.name}", 1, err=f"`aijobs webhooks create {customer.name}` makes one")
     await cli.expect(f"webhooks create {customer.name}", out="It is shown this once")
     before = stored(customer)
-    await cli.expect(f"webhooks create {customer.name}", 1, err="`webhooks rotate` makes a new one")
+    await cli.expect(
+        f"webhooks create {customer.name}", 1, err=f"`aijobs webhooks rotate {customer.name}` makes a new one"
+    )
 
     assert before == stored(customer)
     assert before not in (await cli.expect("webhooks list", out=customer.name)).text
@@ -134,9 +136,10 @@ async def test_template_is_used_until_it_is_removed(cli: CliRunner, customer: Cu
     response = await sender(customer, secret).send({"text": "Hello?", "order": {"id": 4711}})
     await cli.expect("templates list", out=customer.name)
     shown = await cli.expect(f"templates show {customer.name}")
+    in_terminal = await cli.run(f"templates show {customer.name}", columns=20)
     await cli.expect(f"templates remove {customer.name}", 1, out="Nothing was removed.", stdin="no\n")
     await cli.expect(f"templates remove {customer.name}", stdin=f"{customer.name}\n")
     await cli.expect(f"templates remove {customer.name}", 1, err="has no template")
 
     assert "order-4711" == response.json["job_id"]
-    assert f"{json.dumps(TEMPLATE)}\n" == shown.out
+    assert f"{json.dumps(TEMPLATE)}\n" == shown.out == in_terminal.out
