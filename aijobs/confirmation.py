@@ -16,7 +16,8 @@ def is_confirmed(
     """Return whether `--yes` is set or, after the consequence on stderr, the person types the word."""
     if args.yes:
         return True
-    warn(f"{consequence} Deployment: {deployment_name(settings)}")
+    warn(consequence)
+    warn(f"Deployment: {deployment_name(settings)}")
     sys.stderr.write(f"Type {what} to continue: ")
     sys.stderr.flush()
     if sys.stdin is None:  # the caller has closed it

@@ -38,9 +38,9 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
             console.print(*lines_of(part, width), sep="\n", soft_wrap=True)
 
 
-def as_lines(text: str) -> list[str]:
-    """Return the lines of a text, which would become blanks in a sentence."""
-    return text.split("\n") if text[-1:] != "\n" else text[:-1].split("\n")
+def verbatim(text: str) -> Verbatim:
+    """Return a text whose lines are printed as they are, however wide, but for what a terminal would obey."""
+    return Verbatim("".join(f"{printable(line)}\n" for line in text.removesuffix("\n").split("\n")))
 
 
 def warn(sentence: str) -> None:

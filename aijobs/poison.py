@@ -14,10 +14,11 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from aijobs.confirmation import is_confirmed
-from aijobs.console import as_lines, plural, warn
+from aijobs.console import plural, verbatim, warn
 from aijobs.diagnostics import CommandError, NotFound
 from aijobs.job_view import duration
 from aijobs.poison_messages import PoisonedMessage, prepare, read_message
+from aijobs.program import command
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services
@@ -26,6 +27,7 @@ from shared.clock import now
 from shared.services import Services
 
 _COLUMNS = ("customer", "job", "kind", "status", "time", "message", "reason")
+_EMPTY = "The poison queues are empty."
 
 
 async def list_all(args: argparse.Namespace) -> Report:
@@ -59,13 +61,13 @@ async def show(args: argparse.Namespace) -> Report:
     ):
         messages = [poisoned async for poisoned, _ in selected]
     if not messages:
-        raise NotFound("The poison queues hold no such message. `poison list` shows the ids.")
+        raise NotFound(_EMPTY if args.message is None else _no_message())
     name, text = _decode(messages[0].message.body)
-    return Report({**messages[0].document(), name: text}, as_lines(text))
+    return Report({**messages[0].document(), name: text}, [verbatim(text)])
 
 
 async def retry(args: argparse.Namespace) -> Report:
-    """Run `poison retry`. The exit code is 1 if a selected message could not be requeued, or if there is none."""
+    """Run `poison retry`. The exit code is 1 if a message could not be requeued, or if the one named is not there."""
     requeued: list[dict[str, object]] = []
     failed = []
     async with (
@@ -83,35 +85,40 @@ async def retry(args: argparse.Namespace) -> Report:
             await services.queues.send(name, body)
             await taken.delete()
             requeued.append({**poisoned.document(), "queue": name})
-    if not requeued and not failed:
-        warn("The poison queues hold no such message.")
     summary = f"Requeued {plural(len(requeued), 'message')}."
-    return Report({"requeued": requeued, "failed": failed}, [summary], 0 if requeued and not failed else 1)
+    if not requeued and not failed:
+        if args.message is not None:
+            raise NotFound(_no_message())
+        summary = _EMPTY if args.all else f"The poison queues hold no job or callback of {args.customer}."
+    return Report({"requeued": requeued, "failed": failed}, [summary], 1 if failed else 0)
 
 
 async def remove(args: argparse.Namespace) -> Report:
-    """Run `poison remove`. The exit code is 1 if it was not confirmed, or if there is no such message."""
+    """Run `poison remove`. The exit code is 1 if it was not confirmed, or if the message that is named is not there."""
     removed: list[dict[str, object]] = []
     async with open_services(args.settings) as services:
         ids = await _unreadable(services, args.message)
+        if not ids:
+            return Report({"removed": removed}, ["The poison queues hold no message that the app can't read."])
         consequence = f"This removes {plural(len(ids), 'message')} that the app can't read."
-        if ids and is_confirmed(args, services.settings, consequence, str(len(ids)), "the number of messages"):
+        if is_confirmed(args, services.settings, consequence, str(len(ids)), "the number of messages"):
             async with _select(services, lambda each: each.message.id in ids) as selected:
                 async for poisoned, taken in selected:
                     await taken.delete()
                     removed.append(poisoned.document())
-    if not ids:
-        warn("The poison queues hold no such message.")
     return Report({"removed": removed}, [f"Removed {plural(len(removed), 'message')}."], 0 if removed else 1)
 
 
 async def _unreadable(services: Services, message_id: str | None) -> set[str]:
-    """Return the ids of all unreadable messages, or the one that is named. Raises CommandError if that is readable."""
+    """Return the ids of all unreadable messages, or the one that is named. Raises CommandError if that is not one."""
     async with _select(services, lambda each: message_id in {None, each.message.id}) as selected:
         messages = [poisoned async for poisoned, _ in selected]
+    if message_id is not None and not messages:
+        raise NotFound(_no_message())
     readable = [each for each in messages if each.kind != "unreadable"]
     if message_id is not None and readable:
-        raise CommandError(f"The message is a {readable[0].kind}: use `poison retry`, so that it ends by itself.")
+        retry_it = command(f"poison retry --message {message_id}")
+        raise CommandError(f"The message is a {readable[0].kind}: use {retry_it}, so that it ends by itself.")
     return {each.message.id for each in messages} - {each.message.id for each in readable}
 
 
@@ -159,6 +166,10 @@ async def _receive(
                 for taken in received.values():
                     if not taken.is_deleted:
                         await queue.release(taken.message)
+
+
+def _no_message() -> str:
+    return f"The poison queues hold no such message. {command('poison list')} shows the ids."
 
 
 def _decode(body: bytes) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from aijobs.confirmation import is_confirmed
-from aijobs.console import as_lines
+from aijobs.console import verbatim
 from aijobs.diagnostics import CommandError, Exists, NotFound
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
@@ -48,7 +48,7 @@ async def show(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         template = await _read(_store(services), customer)
     text = template.decode(errors="replace")
-    return Report({"customer": customer, "template": text}, as_lines(text))
+    return Report({"customer": customer, "template": text}, [verbatim(text)])
 
 
 async def store(args: argparse.Namespace) -> Report:
@@ -62,7 +62,7 @@ async def store(args: argparse.Namespace) -> Report:
         if args.event is not None:
             job = _try(services, template, _read_file(args.event, MAX_BODY_BYTES), customer)
             members = msgspec.json.encode(explicit_members(job))
-            text += ["The event becomes this job:", *as_lines(msgspec.json.format(members, indent=2).decode())]
+            text += ["The event becomes this job:", verbatim(msgspec.json.format(members, indent=2).decode())]
             document["job"] = msgspec.json.decode(members)
         if args.check:
             return Report(document, [*text, "The template is valid. Nothing was stored."])

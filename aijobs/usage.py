@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from aijobs.console import plural
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import InvalidArguments
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
@@ -33,13 +33,13 @@ async def usage(args: argparse.Namespace) -> Report:
     customer = check_customer(args.customer)
     month = args.month or f"{now():%Y-%m}"
     if not is_month(month):
-        raise CommandError("--month must be a month, such as 2026-11.")
+        raise InvalidArguments("--month must be a month, such as 2026-11.")
     default = DEFAULT_DIMENSIONS if args.csv else ("model",)
     by = default if args.by is None else tuple(name.strip() for name in args.by.split(","))
     if not set(by) <= set(DIMENSIONS):
-        raise CommandError(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
+        raise InvalidArguments(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
     if args.csv and args.json:
-        raise CommandError("--csv and --json exclude each other.")
+        raise InvalidArguments("--csv and --json exclude each other.")
     async with open_services(args.settings) as services:
         statement = await Statements(services.table).read(customer, month, by)
     if args.csv:
@@ -61,7 +61,8 @@ def _text(statement: Statement) -> list[str | Table]:
         [[_cell(getattr(line, name)) for name in (*labels, *_NUMBERS.values())] for line in statement.lines],
         numeric=frozenset(_NUMBERS),
     )
-    text: list[str | Table] = [table]
+    numbers = "Input, cached, output and reasoning are numbers of tokens."
+    text: list[str | Table] = [f"Usage of {statement.customer} in {statement.month}. {numbers}", table]
     unreported = sum(line.unreported for line in statement.lines)
     if unreported:
         calls = plural(unreported, "call")

@@ -41,7 +41,8 @@ def test_only_the_customers_name_confirms(
 
     assert confirmed == is_confirmed(args, settings, "All of contoso is deleted.", "contoso")
     assert (
-        "All of contoso is deleted. Deployment: a/jobs\nType the customer's id to continue: " == capsys.readouterr().err
+        "All of contoso is deleted.\nDeployment: a/jobs\nType the customer's id to continue: "
+        == capsys.readouterr().err
     )
 
 

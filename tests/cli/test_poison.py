@@ -65,10 +65,19 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
 
 
 async def test_nothing_to_retry_is_one_sentence(cli: CliRunner, poison: str):
-    """An empty queue is reported. A message that no attempt could run stays in it, and is reported, too."""
+    """
+    If there is nothing to do, that is said, and is no error; a message that is named has to exist.
+
+    A message that no attempt could run stays in its queue, and is reported, too.
+    """
     callbacks = cli.harness.environment["CALLBACKS_QUEUE"]
     assert f"{poison} is empty.\n{callbacks}-poison is empty.\n" == (await cli.expect("poison list")).out
-    await cli.expect("poison retry --all", 1, err="hold no such message")
+    await cli.expect("poison retry --all", out="The poison queues are empty.")
+    await cli.expect("poison retry --customer nobody", out="The poison queues hold no job or callback of nobody.")
+    await cli.expect("poison remove --unreadable", out="The poison queues hold no message that the app can't read.")
+    await cli.expect("poison show", 1, err="The poison queues are empty.")
+    for line in ("show x", "retry --message x", "remove --message x --yes"):
+        await cli.expect(f"poison {line}", 1, err="no such message. `aijobs poison list` shows the ids.")
     await cli.harness.services.queues.send(poison, b"[]")
     await cli.expect("poison retry --all", 1, err="is not a valid job or callback and stays")
 
@@ -173,11 +182,11 @@ async def test_only_what_is_unreadable_is_removed(
     job = next(each["message"] for each in listed if each["kind"] == "job")
     nothing = next(each["message"] for each in listed if each["kind"] == "unreadable")
 
-    await cli.expect(f"poison remove --message {job} --yes", 1, err="use `poison retry`")
+    await cli.expect(f"poison remove --message {job} --yes", 1, err=f"use `aijobs poison retry --message {job}`")
     await cli.expect("poison remove --unreadable", 1, err="This removes 2 messages", stdin="yes\n")
     await cli.expect(f"poison remove --message {nothing}", out="Removed 1 message.", stdin="1\n")
     await cli.expect("poison remove --unreadable --yes", out="Removed 1 message.")
-    await cli.expect("poison remove --unreadable --yes", 1, err="hold no such message")
+    await cli.expect("poison remove --unreadable --yes", out="no message that the app can't read")
 
     assert ["one"] == [json.loads(body)["job_id"] for body in await cli.harness.messages(poison)]
     assert [] == await cli.harness.messages(poisoned_callbacks)

@@ -148,6 +148,9 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     csv = await cli.run(f"usage {customer.name} --month {month} --by model,action --csv")
     nothing = await cli.run(f"usage {customer.name} --month 2020-01")
 
+    assert table.out.startswith(
+        f"Usage of {customer.name} in {month}. Input, cached, output and reasoning are numbers of"
+    )
     assert "gpt-4o azure_openai customer answered 2 22" in table.text
     assert "Not `answered`: 1 record." in table.text
     statement = await Statements(services.table).read(customer.name, month, ("model", "action"))
