@@ -6,7 +6,7 @@ import argparse
 
 from aijobs.console import plural
 from aijobs.report import Report
-from aijobs.selection import read_selection, select_jobs
+from aijobs.selection import read_selection, select_jobs, warn_not_found
 from aijobs.settings import open_services
 from aijobs.table import make_table
 from shared.contract.documents import CallbackState
@@ -20,17 +20,19 @@ _COLUMNS = ("customer", "job", "callback", "tries", "answer", "error")
 
 
 async def list_all(args: argparse.Namespace) -> Report:
-    """Run `callbacks list`: the selected jobs that are done and have a callback."""
+    """Run `callbacks list`: the selected jobs that are done and have a callback. The code is 1 if a job is missing."""
     async with open_services(args.settings) as services:
-        records = await _read(services, args)
+        records, not_found = await _read(services, args)
     callbacks = [(record, _state(record)) for record in records]
     document = {
         "callbacks": [
             {"customer": record.customer, "job_id": record.job_id, "callback": state} for record, state in callbacks
-        ]
+        ],
+        "not_found": not_found,
     }
+    exit_code = 1 if not_found else 0
     if not callbacks:
-        return Report(document, ["No selected job has ended with a callback."])
+        return Report(document, ["No selected job has ended with a callback."], exit_code)
     rows = [
         (
             record.customer,
@@ -42,28 +44,30 @@ async def list_all(args: argparse.Namespace) -> Report:
         )
         for record, state in callbacks
     ]
-    return Report(document, [make_table(_COLUMNS, rows, prose="error")])
+    return Report(document, [make_table(_COLUMNS, rows, prose="error")], exit_code)
 
 
 async def resend(args: argparse.Namespace) -> Report:
-    """Run `callbacks resend`: those that have failed or wait for a try, with `--delivered` all."""
+    """Run `callbacks resend`: what has failed or waits for a try, with `--delivered` all. 1 if a job is missing."""
     async with open_services(args.settings) as services:
-        records = await _read(services, args)
+        records, not_found = await _read(services, args)
         due = [record for record in records if args.delivered or _state(record).status != "delivered"]
         await gather_limited(resend_callback(services.updates, services.schedule, record) for record in due)
     delivered = len(records) - len(due)
     hint = f" Delivered before: {delivered}; --delivered sends them, too." if delivered else ""
     sent = [{"customer": record.customer, "job_id": record.job_id} for record in due]
-    return Report({"sent": sent, "delivered_before": delivered}, [f"Sent {plural(len(due), 'callback')}.{hint}"])
+    document = {"sent": sent, "delivered_before": delivered, "not_found": not_found}
+    return Report(document, [f"Sent {plural(len(due), 'callback')}.{hint}"], 1 if not_found else 0)
 
 
-async def _read(services: Services, args: argparse.Namespace) -> list[JobRecord]:
+async def _read(services: Services, args: argparse.Namespace) -> tuple[list[JobRecord], int]:
+    """Return the selected jobs that are done and have a callback, and how many do not exist."""
     keys = select_jobs(args, services)
-    return [
-        record
-        async for _, record in read_selection(services, args, keys)
-        if record is not None and record.result_body is not None and record.callback_url
-    ]
+    selected = [record async for _, record in read_selection(services, args, keys)]
+    not_found = selected.count(None)
+    warn_not_found(not_found)
+    ended = (record for record in selected if record is not None and record.result_body is not None)
+    return [record for record in ended if record.callback_url], not_found
 
 
 def _state(record: JobRecord) -> CallbackState:

@@ -8,7 +8,7 @@ from collections import Counter
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural, warn
 from aijobs.report import Report
-from aijobs.selection import JobKey, describe_selection, read_selection, select_jobs
+from aijobs.selection import JobKey, describe_selection, read_selection, select_jobs, warn_not_found
 from aijobs.settings import open_services
 from shared.jobs.cancellation import cancel_job
 from shared.jobs.status import document_of
@@ -34,12 +34,9 @@ async def cancel(args: argparse.Namespace) -> Report:
             if not is_confirmed(args, services.settings, consequence, *describe_selection(args)):
                 return Report({"cancelled": 0, "other": states}, ["Nothing was cancelled."], 1)
         cancelled = await _cancel_all(services, pending, states)
-    for status, sentence in (
-        ("running", "Running, too late to cancel: {}."),
-        ("not_found", "Not found: {}, never submitted or past the retention period."),
-    ):
-        if states[status]:
-            warn(sentence.format(plural(states[status], "job")))
+    if states["running"]:
+        warn(f"Running, too late to cancel: {plural(states['running'], 'job')}.")
+    warn_not_found(states["not_found"])
     ended = sum(count for status, count in states.items() if status not in {"running", "not_found"})
     suffix = f" {plural(ended, 'job')} had ended before." if ended else ""
     text = f"Cancelled {plural(cancelled, 'job')}.{suffix}"

@@ -15,8 +15,9 @@ import msgspec
 
 from aijobs.console import plural, warn
 from aijobs.job_file import read_job_file
+from aijobs.program import command
 from aijobs.report import Report
-from aijobs.selection import READ_CONCURRENCY, JobKey, read_some
+from aijobs.selection import READ_CONCURRENCY, JobKey, read_some, warn_not_found
 from aijobs.settings import open_services
 from aijobs.submission_log import Entry, SubmissionLog, deployment_name, read_log
 from aijobs.submit import job_defaults
@@ -37,35 +38,39 @@ async def resubmit(args: argparse.Namespace) -> Report:
         submitted = read_log(args.file, deployment)
         plan = make_plan(lines, job_defaults(args), submitted.batch, services.outputs.check)
         planned = {job.key: job for job in plan.jobs}
-        failed = await _failed(services, submitted.current(), args.code)
+        failed, not_found = await _failed(services, submitted.current(), args.code)
+        warn_not_found(not_found)
         used = planned.keys() | {(entry.customer, entry.job_id) for entry in submitted.entries}
         pending = [again for entry in failed if (again := _again(entry, planned, used)) is not None]
         missing = len(failed) - len(pending)
         if missing:
             warn(
                 f"Not in {args.file} as submitted: {plural(missing, 'failed job')}. Use the same --customer, --action, "
-                "--connection and --model as then; a line that has changed is a new job for `submit`."
+                f"--connection and --model as then; a line that has changed is a new job for {command('submit')}."
             )
         if not pending:
             document = {"submitted": 0, "submitted_before": 0, "not_submitted": missing, "errors": []}
-            return Report(document, ["No failed job to submit again."] if not missing else [], 1 if missing else 0)
+            text = ["No failed job to submit again."] if not missing else []
+            return Report({**document, "not_found": not_found}, text, 1 if missing or not_found else 0)
         with SubmissionLog(args.file, batch=submitted.batch, deployment=deployment) as log:
             report = await SubmitRun(services.submissions, log, pending, already_submitted=0).submit_all(args)
-    return Report(report.document, report.text, 1 if missing else report.exit_code)
+    document = msgspec.to_builtins(report.document) | {"not_found": not_found}
+    return Report(document, report.text, 1 if missing or not_found else report.exit_code)
 
 
-async def _failed(services: Services, entries: Sequence[Entry], codes: Container[str]) -> list[Entry]:
-    """Return the entries whose jobs have failed, with one of the codes if there are any."""
-    failed = []
+async def _failed(services: Services, entries: Sequence[Entry], codes: Container[str]) -> tuple[list[Entry], int]:
+    """Return the entries whose jobs have failed, with one of the codes if there are any, and how many do not exist."""
+    failed, not_found = [], 0
     for first in range(0, len(entries), READ_CONCURRENCY):
         some = entries[first : first + READ_CONCURRENCY]
         keys = [JobKey(entry.customer, entry.job_id) for entry in some]
         for entry, record in zip(some, await read_some(services, keys), strict=True):
+            not_found += record is None
             document = None if record is None else document_of(record)
             error = document.error if document is not None and document.status == "failed" else None
             if error is not None and (not codes or error.code in codes):
                 failed.append(entry)
-    return failed
+    return failed, not_found
 
 
 def _again(

@@ -13,7 +13,7 @@ import msgspec
 
 from aijobs.console import plural, progress_bar, warn
 from aijobs.report import Report
-from aijobs.selection import JobKey, read_selection, select_jobs
+from aijobs.selection import JobKey, read_selection, select_jobs, warn_not_found
 from aijobs.settings import open_services
 from shared.contract.result import Result
 from shared.jobs.records import JobRecord
@@ -49,8 +49,7 @@ async def results(args: argparse.Namespace) -> Report:
         warn(f"Missing: {plural(download.missing_blobs, 'blob')} that a result names.")
     if download.unfinished:
         warn(f"No result yet: {plural(download.unfinished, 'job')}. Run the command again later.")
-    if download.unknown:
-        warn(f"Not found: {plural(download.unknown, 'job')}, never submitted or past the retention period.")
+    warn_not_found(download.unknown)
     document = {
         "file": str(file),
         "counts": download.counts,

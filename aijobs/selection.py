@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from aijobs.diagnostics import CommandError
+from aijobs.console import plural, warn
+from aijobs.diagnostics import InvalidArguments
 from aijobs.submission_log import deployment_name, read_log
 from shared.contract.names import NAME_RULE, is_job_id, is_name
 from shared.jobs.records import JobRecord
@@ -25,19 +26,19 @@ class JobKey:
 
 
 def select_jobs(args: argparse.Namespace, services: Services) -> list[JobKey] | None:
-    """Return the jobs of a file, or the customer's that are named; None means all of them. Raises CommandError."""
+    """Return the jobs of a file, or the customer's that are named; None means all of them. Raises InvalidArguments."""
     if (args.file is None) == (args.customer is None):
-        raise CommandError("Name either a file that was submitted, or a --customer.")
+        raise InvalidArguments("Name either a file that was submitted, or a --customer.")
     if args.file is not None:
         if args.job:
-            raise CommandError("--job needs a --customer and no file.")
+            raise InvalidArguments("--job needs a --customer and no file.")
         submitted = read_log(args.file, deployment_name(services.settings))
         return [JobKey(entry.customer, entry.job_id) for entry in submitted.current()]
     if not is_name(args.customer):
-        raise CommandError(f"--customer must be a customer's id: {NAME_RULE}.")
+        raise InvalidArguments(f"--customer must be a customer's id: {NAME_RULE}.")
     for job_id in args.job:
         if not is_job_id(job_id):
-            raise CommandError("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
+            raise InvalidArguments("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
     return [JobKey(args.customer, job_id) for job_id in args.job] or None
 
 
@@ -46,6 +47,12 @@ def describe_selection(args: argparse.Namespace) -> tuple[str, str]:
     if args.file is not None:
         return args.file.name, "the file's name"
     return args.customer, "the customer's id"
+
+
+def warn_not_found(count: int) -> None:
+    """Say how many selected jobs do not exist, if any."""
+    if count:
+        warn(f"Not found: {plural(count, 'job')}, never submitted or past the retention period.")
 
 
 async def read_newest(services: Services, customer: str, count: int) -> list[JobRecord]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aijobs.console import Screen, terminal_size, warn
-from aijobs.diagnostics import NotFound
 from aijobs.job_view import MAX_ROWS, NOT_FOUND, JobView, state_of
 from aijobs.report import Report
 from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
@@ -28,12 +27,13 @@ async def watch(args: argparse.Namespace) -> Report:
         if keys is None:
             newest = await read_newest(services, args.customer, MAX_ROWS)
             keys = [JobKey(record.customer, record.job_id) for record in newest]
-        if not keys:
-            raise NotFound("There are no jobs.")
         jobs = _WatchedJobs(keys)
         await jobs.refresh(services)
         if not args.once:
             await _follow(jobs, services, args.every)
+    if not keys:
+        owner = f"Customer {args.customer}" if args.file is None else str(args.file)
+        return Report(jobs.document(), [f"{owner} has no jobs."])
     return Report(jobs.document(), jobs.view().text(), 1 if jobs.any_failed else 0)
 
 

@@ -94,6 +94,24 @@ async def test_delivered_callback_is_sent_again_only_on_demand(cli: CliRunner, c
     assert ["one", "one", "two"] == sorted(json.loads(body)["job_id"] for _, body in receiver.received)
 
 
+async def test_job_that_does_not_exist_is_an_error(cli: CliRunner, customer: Customer, receiver: Receiver):
+    """A named job that does not exist is reported with exit code 1, beside what others had; nothing at all is 0."""
+    await customer.run(job_id="one", output={"callback": receiver.url})
+    await deliver(cli)
+    missing = f"--customer {customer.name} --job one --job none"
+
+    listed = await cli.expect(f"callbacks list {missing}", 1, out="delivered", err="Not found: 1 job, never submitted")
+    await cli.expect(
+        f"callbacks resend {missing}", 1, out="Sent 0 callbacks. Delivered before: 1", err="Not found: 1 job"
+    )
+    await cli.expect("callbacks list --customer nobody", out="No selected job has ended with a callback.")
+    await cli.expect("callbacks resend --customer nobody", out="Sent 0 callbacks.")
+
+    assert "one" in listed.out
+    for command in ("list", "resend"):
+        assert 1 == json.loads((await cli.run(f"callbacks {command} {missing} --json")).out)["not_found"]
+
+
 async def test_resent_callback_does_not_add_tries(cli: CliRunner, customer: Customer, receiver: Receiver):
     """Two messages for the same try are one try more, whatever the receiver answers: no second chain of tries."""
     await customer.run(job_id="one", output={"callback": receiver.url})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from aijobs.table import height_of, lines_of
 from shared.clock import rfc3339
 from shared.contract.documents import ENDED, STATES, JobDocument
 from shared.contract.result import ErrorBody
+from tests.support.cli_runner import CliRunner
 
 Job = tuple[JobKey, JobDocument | None]
 NOW = datetime(2026, 11, 29, 15, 46, 47, tzinfo=UTC)
@@ -49,6 +51,14 @@ def job(job_id: str, status: str, *, age_s: int = 60, customer: str = "contoso",
 def lines(view: JobView, width: int | None = 80) -> list[str]:
     """What is printed."""
     return [line.plain for part in view.text() for line in lines_of(part, width)]
+
+
+async def test_nothing_to_watch_is_said(cli: CliRunner):
+    """A customer without jobs is named, and that is no error."""
+    await cli.expect("watch --customer nobody", out="Customer nobody has no jobs.\n")
+    assert {"counts": {}, "jobs": [], "not_found": []} == json.loads(
+        (await cli.run("watch --customer nobody --json")).out
+    )
 
 
 def test_what_matters_comes_first():

@@ -100,6 +100,16 @@ async def test_only_certain_failures(cli: CliRunner, customer: Customer):
     )
 
 
+async def test_job_that_is_not_on_record_any_more_is_an_error(cli: CliRunner, customer: Customer):
+    """Submitted jobs without a record are reported with exit code 1."""
+    await submit(cli, customer, error(400, "bad", "No."), error(400, "bad", "No."))
+    await cli.expect(f"erase {customer.name} --yes")
+
+    line = f"resubmit jobs.csv --customer {customer.name}"
+    await cli.expect(line, 1, out="No failed job to submit again.", err="Not found: 2 jobs, never submitted or past")
+    assert 2 == json.loads((await cli.run(f"{line} --json")).out)["not_found"]
+
+
 async def test_corrected_line_is_submitted_as_it_is_now(cli: CliRunner, customer: Customer):
     """A line with a `job_id` can be corrected; one without, and one that is gone, is not the job that has failed."""
     await submit(cli, customer, error(400, "bad", "No."), error(400, "bad", "No."))

@@ -27,6 +27,8 @@ from tests.support.harness import Customer
 COLUMNS, LINES = 80, 24
 JOB = f"order-{'0' * 94}"
 """A job's id of 100 characters."""
+VERBATIM = ("poison show", "templates show")
+"""Commands that print somebody else's document as it is."""
 LONG_ERROR = "The model refuses this request for a reason that takes more than one line of a terminal to explain."
 
 
@@ -136,7 +138,7 @@ def limited(cli: CliRunner, parts: set[str]) -> CliRunner:
 
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
     """
-    No line of any command is wider than 80 columns unless it is one word, and every id is whole.
+    No line of any command is wider than 80 columns unless it is one word or a document, and every id is whole.
 
     Nor does a command need a part of Azure for which the page lists no role.
     """
@@ -148,7 +150,7 @@ async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer)
         result = await limited(cli, needs(line)).run(line, stdin=typed, columns=COLUMNS)
         assert result.code in {0, 1}, (line, result.text)
         assert not re.search("Traceback|ServiceRequest|names no Key Vault", result.text), (line, result.text)
-        assert [] == wide(result.out) + wide(result.err), line
+        assert [] == wide("" if line.startswith(VERBATIM) else result.out) + wide(result.err), line
         for each in ids:
             printed = f"{result.out}{result.err}"
             assert printed.count(each[:12]) == printed.count(each), (line, printed)
@@ -185,7 +187,7 @@ async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer)
         seen |= {(name, member) for member in document}
 
     missing = {(name, member) for name in page for member in page[name] - {"base64"}} - seen
-    assert {("customers rotate", "test"), ("webhooks create", "finished"), ("resubmit", "valid")} == missing
+    assert {("customers rotate", "test"), ("webhooks create", "finished")} == missing
     assert page.keys() == commands_of(make_parser()).keys() - {"usage"}
 
 
