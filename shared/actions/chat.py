@@ -16,7 +16,7 @@ from shared.billing.usage import call_of_values
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.decoding import condensed, json_object
 from shared.errors import ContentFiltered, ProviderUnavailable, UpstreamFacts
-from shared.upstream.error_body import read_refusal
+from shared.upstream.error_body import filter_detail, read_refusal
 from shared.upstream.messages import Response
 
 NEEDS_MODEL = True
@@ -100,8 +100,7 @@ def _text(choice: dict[str, Any]) -> str | None:
 def _verdicts(choices: list[dict[str, Any]]) -> dict[str, Any]:
     stopped = [choice for choice in choices if choice.get("finish_reason") == "content_filter"]
     results = (choice.get("content_filter_results") for choice in stopped)
-    verdict = next((result for result in results if result), None)
-    return {"content_filter_result": verdict} if verdict else {}
+    return filter_detail(next((result for result in results if result), None))
 
 
 def _no_completion(response: Response) -> ProviderUnavailable:

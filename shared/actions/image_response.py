@@ -12,6 +12,7 @@ from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
 from shared.contract.image import Image
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
+from shared.upstream.error_body import filter_detail
 from shared.upstream.messages import Response
 
 _COMMON_MEMBERS = ("size", "quality", "output_format", "background")
@@ -82,8 +83,8 @@ def _no_image(item: dict[str, Any], response: Response) -> UpstreamError:
         isinstance(verdict, dict) and verdict.get("filtered") is True for verdict in verdicts.values()
     )
     if filtered or (isinstance(error, dict) and _NAMES_POLICY.search(str(error.get("code")))):
-        detail = {"content_filter_result": verdicts} if isinstance(verdicts, dict) else {}
-        return ContentFiltered("The provider's content policy stopped this image.", response_facts(response, detail))
+        facts = response_facts(response, filter_detail(verdicts))
+        return ContentFiltered("The provider's content policy stopped this image.", facts)
     return answered_error([item], response) or ProviderUnavailable(
         "The endpoint's response has no data for this image.", response_facts(response)
     )

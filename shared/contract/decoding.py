@@ -101,6 +101,11 @@ def json_object(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def json_size(value: Any) -> int:
+    """Return how many bytes of JSON a value is."""
+    return len(msgspec.json.encode(value))
+
+
 def condensed(value: dict[str, Any]) -> dict[str, Any]:
     """Return an object whose lists, objects and long texts are JSON text, which goes on as it is."""
     return {

@@ -6,6 +6,7 @@ connection ► action ► outcome ► result ► done and billed
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,6 +162,7 @@ class Executor:
         result_body = encode_result(result)
         try:
             if not self.services.outputs.is_inline(attempt.job, result_body):
+                await asyncio.sleep(0)  # encoding a large result has taken a moment, and the next one follows
                 if calls:
                     calls = ()
                     await steps.save_outcome(outcome)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.contract.decoding import UNREADABLE, json_value
+from shared.contract.decoding import UNREADABLE, json_size, json_value
 
 _MESSAGES = ("message", "Message", "msg", "detail", "error_description", "error", "errors", "title")
 """Members that hold the sentence, in the order in which they are looked for."""
@@ -29,6 +29,8 @@ _QUOTE_LIMIT = 500
 """Characters of a provider's text that a message quotes."""
 _MAX_MESSAGE = 4 * _QUOTE_LIMIT
 """Characters of it that are looked at."""
+_MAX_VERDICTS = 16 * 1024
+"""Bytes of JSON. Real ones have a few hundred; an error is passed on, logged and encoded in many ways."""
 _MAX_ITEMS = 5
 """Problems of one refusal that are quoted."""
 _MAX_DEPTH = 3
@@ -135,17 +137,24 @@ def _first_text(value: Any) -> str:
 
 
 def _detail(error: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
-    detail = {name: error[name] for name in _DETAIL if isinstance(error.get(name), str)}
+    detail: dict[str, Any] = {name: error[name][:_QUOTE_LIMIT] for name in _DETAIL if isinstance(error.get(name), str)}
     for path, kind in _locations(error.get("detail")):
-        detail.setdefault("param", path)
+        detail.setdefault("param", path[:_QUOTE_LIMIT])
         if isinstance(kind, str):
-            detail.setdefault("code", kind)
+            detail.setdefault("code", kind[:_QUOTE_LIMIT])
         break
     for source in (inner, error):
         verdicts = source.get("content_filter_result") or source.get("content_filter_results")  # Azure's images API
         if isinstance(verdicts, dict):
-            return {**detail, "content_filter_result": verdicts}
+            return detail | filter_detail(verdicts)
     return detail
+
+
+def filter_detail(verdicts: Any) -> dict[str, Any]:
+    """Return a content filter's verdicts as an error's detail; nothing if they are no object, or a very long one."""
+    if not isinstance(verdicts, dict) or not verdicts or json_size(verdicts) > _MAX_VERDICTS:
+        return {}
+    return {"content_filter_result": verdicts}
 
 
 def _locations(detail: Any) -> Iterator[tuple[str, Any]]:

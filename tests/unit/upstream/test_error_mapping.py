@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -278,3 +279,18 @@ def test_a_long_request_id_is_cut():
 def test_a_refusal_that_may_be_charged_is_unanswered(status: int, message: str, charged: bool):
     """By the input limit, in the words of several providers, or by a gateway that has waited for the answer."""
     assert charged is map_error(status, {}, body(None, message)).facts.unanswered
+
+
+def test_the_detail_of_an_error_is_bounded():
+    """Whatever an endpoint puts there: verdicts that no filter has are left out, and long names are cut."""
+    long = "x" * 100_000
+    verdicts = {"hate": {"filtered": True, "severity": "high"}}
+
+    def detail_of(**members: Any) -> dict[str, Any]:
+        return map_error(400, {}, json.dumps({"error": {"message": "No.", **members}}).encode()).facts.detail
+
+    assert {"content_filter_result": verdicts} == detail_of(innererror={"content_filter_result": verdicts})
+    assert {} == detail_of(innererror={"content_filter_result": {"hate": [[]] * 10_000}})
+    assert {"code": 500, "type": 500, "param": 500} == {
+        name: len(text) for name, text in detail_of(code=long, type=long, param=long).items()
+    }
