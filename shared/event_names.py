@@ -81,7 +81,10 @@ TELEMETRY_NOT_EXPORTED: Final = "telemetry_not_exported"
 METRIC_CALL_DURATION: Final = "gen_ai.client.operation.duration"
 """Seconds of a call, with its retries."""
 METRIC_TOKENS: Final = "gen_ai.client.token.usage"
-"""Tokens of a call, as the provider counted them."""
+"""
+Tokens of a call, as the provider counted them. Those of answers that are read in a process of their own (see *Limits*
+in operate.md) are in the usage records alone.
+"""
 METRIC_JOBS: Final = "customer_ai_jobs.jobs"
 """Jobs that ended."""
 METRIC_QUEUE_AGE: Final = "customer_ai_jobs.queue_age"
