@@ -148,13 +148,14 @@ def _images(data: Any) -> int | None:
 
 def _limited(usage: dict[str, Any]) -> bytes | None:
     """The object as JSON; one that is too long without its last members."""
-    members = dict(usage)
-    while members:
-        encoded = msgspec.json.encode(members)
-        if len(encoded) <= _MAX_PROVIDER_USAGE:
-            return encoded
-        members.popitem()
-    return None
+    members: dict[str, Any] = {}
+    size = len("{}") - len(",")
+    for name, value in usage.items():
+        size += len(msgspec.json.encode({name: value})) - len("{}") + len(",")
+        if size > _MAX_PROVIDER_USAGE:
+            break
+        members[name] = value
+    return msgspec.json.encode(members) if members else None
 
 
 def _list(value: Any) -> list[Any]:

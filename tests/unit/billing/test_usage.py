@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 
 import msgspec
@@ -200,3 +202,19 @@ def test_sums_depend_on_no_order(usages: list[Usage], random: object):
         counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
         assert getattr(result, name) == (sum(counts) if counts else None)
     assert (result.consistent is False) == any(usage.consistent is False for usage in usages)
+
+
+@pytest.mark.parametrize("length", [1, 2, 50])
+def test_a_usage_object_of_any_length_is_cut_in_linear_time(length: int):
+    """The first members that fit are kept: as many as possible."""
+    usage = {f"{number:0{length}}": 1 for number in range(100_000)}
+    begun = time.process_time()
+
+    kept = call_of_answer({"usage": usage}, None).provider_usage
+
+    assert time.process_time() - begun < 0.3
+    assert kept is not None
+    members = json.loads(kept)
+    assert list(usage.items())[: len(members)] == list(members.items())
+    one_more = dict(list(usage.items())[: len(members) + 1])
+    assert len(kept) <= 1024 < len(json.dumps(one_more, separators=(",", ":")))
