@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import ControlType
 
 from aijobs.report import Verbatim
-from aijobs.table import Table, height_of, lines_of, printable, wrap
+from aijobs.table import Table, height_of, lines_of
+from aijobs.wrapping import printable, wrap
 
 _FALLBACK_SIZE = os.terminal_size((80, 24))
 

@@ -18,8 +18,8 @@ from aijobs.key_input import read_key
 from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import require_vault
-from aijobs.table import printable
 from aijobs.vault_listing import check_customer, open_vault
+from aijobs.wrapping import printable
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import EntraBinding, bound_tags, owners_tags
 from shared.connections.key_vault import MAX_TAGS, KeyVaultCredentials

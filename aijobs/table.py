@@ -16,6 +16,8 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
+from aijobs.wrapping import printable, wrap
+
 _EMPTY = ("", "-")
 _GAP = 2
 _INDENT = 4
@@ -213,25 +215,6 @@ def lines_of(part: str | Table, width: int | None) -> list[Text]:
 def height_of(text: Iterable[str | Table], width: int) -> int:
     """Return the number of a terminal's rows that the text takes. It breaks what is wider than the window."""
     return sum(max(1, -(-line.cell_len // width)) for part in text for line in lines_of(part, width))
-
-
-def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
-    """Return the lines of a text. A word that has no room in any, such as an id or a URL, has a line of its own."""
-    blanks = " " * indent
-    first, *words = text.lstrip(" ").split(" ")
-    lines = [f"{blanks}{' ' * (len(text) - len(text.lstrip(' ')))}{first}"]
-    for word in words:
-        line = f"{lines[-1]} {word}"
-        if width is not None and cell_len(line) > width:
-            lines.append(f"{blanks[: max(width - cell_len(word), 0)]}{word}")
-        else:
-            lines[-1] = line
-    return lines
-
-
-def printable(text: str) -> str:
-    """Return the text without control characters, which a terminal would obey. Line breaks become blanks."""
-    return "".join(char if char.isprintable() else " " if char in "\r\n\t" else "\ufffd" for char in text)
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from aijobs.console import print_text, terminal_size
-from aijobs.table import Table, make_table, wrap
+from aijobs.table import Table, make_table
+from aijobs.wrapping import wrap
 from tests.support.cli_runner import Terminal
 
 WIDTHS = st.integers(20, 200)
@@ -167,6 +168,19 @@ def test_sentences_are_wrapped_between_words(text: str, width: int, indent: int)
 
     assert text.split() == " ".join(lines).split()
     assert [] == [line for line in lines if cell_len(line) > width and len(line.split()) > 1]
+
+
+def test_command_in_a_sentence_can_be_copied():
+    """What is between backticks stays in one line if a line has room for it, and is broken as other words if not."""
+    text = "The customer has a secret. `python -m aijobs webhooks rotate contoso` makes a new one."
+
+    assert [
+        "The customer has a secret.",
+        "`python -m aijobs webhooks rotate contoso`",
+        "makes a new one.",
+    ] == wrap(text, 45)
+    assert max(map(len, wrap(text, 20))) <= 20
+    assert [text] == wrap(text, None)
 
 
 @pytest.mark.parametrize(("columns", "lines"), [("80", 2), ("200", 1), ("", 2), ("none", 2)])
