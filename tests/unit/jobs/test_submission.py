@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from shared.clock import rfc3339
 from shared.contract.job import Job, decode_job
 from shared.errors import JobConflict, StorageUnavailable
 from shared.jobs.fingerprint import fingerprint
-from shared.jobs.submission import Submissions
+from shared.jobs.submission import RESEND_S, Submissions
 from shared.telemetry.base import Telemetry
 from tests.support.customers import Customer
 from tests.support.workers import SETTINGS, Worker
@@ -74,6 +76,40 @@ async def test_a_message_that_was_not_sent_is_sent_by_the_next_submission(worker
     ((body, _),) = worker.requeued()
     assert before == record.submitted_at
     assert rfc3339(before) == json.loads(body)["_envelope"]["submitted_at"]
+
+
+async def test_a_flood_of_submissions_is_one_message(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """
+    Hundreds of submissions of a job that has not started are one message, together or one after the other. A while
+    later, and from a worker that has sent none, it is another: the first one's worker may be gone.
+    """
+    customer, flooded = worker.customer(), submissions(worker)
+    job = job_of(customer)
+
+    records = await asyncio.gather(*(flooded.submit(job) for _ in range(200)))
+    await flooded.submit(job)
+
+    assert {("queued", "job-1")} == {(record.state, record.job_id) for record in records}
+    assert 1 == len(worker.requeued())
+    await submissions(worker).submit(job)
+    assert 1 == len(worker.requeued())
+    later = time.monotonic() + RESEND_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    await flooded.submit(job)
+    assert 1 == len(worker.requeued())
+
+
+async def test_a_failed_send_is_nobodys_message(worker: Worker):
+    """Whoever comes while it fails is told, and the next submission sends the message."""
+    customer, flooded = worker.customer(), submissions(worker)
+    worker.queues.down = True
+    failed = await asyncio.gather(*(flooded.submit(job_of(customer)) for _ in range(5)), return_exceptions=True)
+    worker.queues.down = False
+
+    await flooded.submit(job_of(customer))
+
+    assert [StorageUnavailable] * 5 == [type(each) for each in failed]
+    assert 1 == len(worker.requeued())
 
 
 @pytest.mark.parametrize("state", ["cancelled", "running", "waiting", "done"])
