@@ -192,7 +192,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=_positive, default=2, help="number of Functions hosts (default: 2)")
     command.add_argument("--kills", type=_count, default=6, help="workers to kill meanwhile (default: 6)")
     command.add_argument("--backlog", type=_count, default=1000, help="jobs in the fairness phase (default: 1000)")
-    command.add_argument("--seconds", type=_positive, default=300, help="time limit (default: 300)")
+    command.add_argument(
+        "--hostile",
+        action="store_true",
+        help="instead, run the jobs alone and then beside hostile customers, with a backlog of one of them and without "
+        "kills; compare latencies, and measure memory",
+    )
+    command.add_argument("--seconds", type=_positive, default=300, help="time limit, of each run (default: 300)")
     command.add_argument("--seed", type=_count, help="seed of all random choices (default: random)")
     command.add_argument("--json", type=Path, help="file to write the figures to")
     command.set_defaults(run=soak)

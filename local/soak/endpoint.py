@@ -67,12 +67,7 @@ class FaultyEndpoint:
             return _error(401 if call else 400, entry)
         chance = random.Random(f"{self._seed} {call} {self.journal.tries[call]}")  # noqa: S311 -- repeatable
         fault = choose_fault(chance) if self.faulty else ""
-        entry.input_tokens = 7 + len(prompt) // 4
-        entry.output_tokens = chance.randint(1, 200)
-        entry.cached_tokens = chance.choice([0, entry.input_tokens // 2])
-        entry.cache_write_tokens = chance.choice([0, entry.input_tokens // 3])
-        entry.reasoning_tokens = chance.choice([0, entry.output_tokens // 2])
-        entry.service_tier = chance.choice(["default", "flex", "priority"])
+        entry.consume(7 + len(prompt) // 4, chance)
         await asyncio.sleep(SLOW_S if fault == "slow" else chance.uniform(*self.duration_s))
         self.journal.close(entry, fault.partition(" long")[0] or "answered")
         if fault.startswith("reset"):
@@ -98,17 +93,7 @@ def _completion(call: CallKey, entry: Entry) -> dict[str, Any]:
         "created": 1763640000,
         "model": "gpt-4o-2024-08-06",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {
-            "prompt_tokens": entry.input_tokens,
-            "completion_tokens": entry.output_tokens,
-            "total_tokens": entry.input_tokens + entry.output_tokens,
-            "prompt_tokens_details": {
-                "cached_tokens": entry.cached_tokens,
-                "cache_write_tokens": entry.cache_write_tokens,
-            },
-            "completion_tokens_details": {"reasoning_tokens": entry.reasoning_tokens},
-        },
-        "service_tier": entry.service_tier,
+        **entry.chat_usage,
     }
 
 

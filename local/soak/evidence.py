@@ -14,6 +14,8 @@ from local.soak.journal import Entry
 from local.soak.plan import CallKey, PlannedJob, parse_tag
 
 Row = Mapping[str, Any]
+Key = tuple[str, str]
+"""Customer and job id, or customer and service tier."""
 
 _REQUEST_ID = re.compile(r"soak-\d{7}")
 _PLACEHOLDER = re.compile(r"_~\d+$")
@@ -40,6 +42,15 @@ class ResultMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob that a result names: its size and hash, and how it begins."""
+
+    size: int
+    sha256: str
+    head: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer in a result: the call whose answer it should be, and what the endpoint wrote into it."""
 
@@ -50,14 +61,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it. `usage` has the records that count. `blobs` has those that results name, None for a missing one."""
+    """
+    All of it. `usage` has the records that count. `blobs` has those that results name, None for a missing one.
+    `statements` are the documents that the app returns for the customers, of each month of the soak, by month.
+    """
 
     planned: Sequence[PlannedJob]
     messages: Sequence[ResultMessage]
     journal: Sequence[Entry]
     usage: Sequence[Row]
     jobs: Sequence[Row]
-    blobs: Mapping[str, bytes | None] = field(default_factory=dict)
+    blobs: Mapping[str, StoredBlob | None] = field(default_factory=dict)
+    statements: Sequence[Row] = ()
     kills: Sequence[float] = ()
     """When workers were killed, on the journal's clock."""
     errors: Sequence[str] = ()
@@ -107,6 +122,11 @@ def job_key_of(row: Row) -> tuple[str, str]:
     return row["PartitionKey"], row.get("job_id") or row["RowKey"].removeprefix("j_")
 
 
+def name_of(key: Key) -> str:
+    """The key in a sentence."""
+    return "/".join(key)
+
+
 def blobs_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every blob that a result names, with its size and hash."""
     images = (result.get("output") or {}).get("images", ())
@@ -114,14 +134,20 @@ def blobs_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [blob for blob in blobs if blob]
 
 
-def _answers(result: Mapping[str, Any], blobs: Mapping[str, bytes | None]) -> Iterator[Answer]:
+def _answers(result: Mapping[str, Any], blobs: Mapping[str, StoredBlob | None]) -> Iterator[Answer]:
     output = result.get("output") or {}
     key = result.get("customer", ""), result["job_id"]
     texts = [answer.get("text") for answer in output.get("answers", ())] or [output.get("text")]
+    if not output and (name := (result.get("output_blob") or {}).get("name")):
+        texts = [_head(blobs.get(name))]  # the message had no room for the output
     for index, text in enumerate(texts):
         if text and (request_id := _REQUEST_ID.search(text)):
             yield Answer((*key, index), parse_tag(text), request_id[0])
     for index, image in enumerate(output.get("images", ())):
-        data = blobs.get(image["blob"]["name"]) if "blob" in image else None
-        if data and (request_id := _REQUEST_ID.search(data.decode("latin-1"))):
+        head = _head(blobs.get(image["blob"]["name"])) if "blob" in image else ""
+        if request_id := _REQUEST_ID.search(head):
             yield Answer((*key, index), (*key, index), request_id[0])
+
+
+def _head(blob: StoredBlob | None) -> str:
+    return "" if blob is None else blob.head.decode("latin-1")

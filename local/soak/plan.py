@@ -9,22 +9,28 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from local.stack.customers import Customer
 
+Door = Literal["queue", "http", "wait", "webhook"]
+"""The ways to send a job: a message, HTTP, HTTP that waits for the result, and a signed webhook."""
 CallKey = tuple[str, str, int]
 """A call, which is billed by itself: customer, job id, index of the prompt in the job."""
 
 DUPLICATE_SHARE = 0.05
 """The share of jobs whose message is sent twice."""
+FAULT_CODES = frozenset({"rate_limited", "provider_unavailable", "timeout"})
+"""The error codes that the endpoint's faults can cause."""
 SHORT_TIMEOUT_S = 2
 """`timeout_s` of a third of the jobs: shorter than the endpoint's slow responses."""
 
 _TAG = re.compile(r"\[soak ([a-z0-9-]+)/([\w.-]+)/(\d+)\]")
 _WORDS = ("queue", "job", "worker", "answer", "token", "customer", "key", "ledger")
 _WEIGHTS = {"chat": 83, "multi_chat": 7, "chat with blob": 8, "image": 2}
+_DOORS: dict[Door, int] = {"queue": 70, "http": 15, "wait": 5, "webhook": 10}
+_CALLBACK_SHARE = 0.1
 _PROMPTS = 5
 _SHORT_TIMEOUT_SHARE = 1 / 3
 
@@ -37,6 +43,12 @@ class PlannedJob:
     job_id: str
     calls: int
     body: bytes = field(repr=False)
+    codes: frozenset[str] = FAULT_CODES
+    """The error codes that the job may end with."""
+    in_ledger: bool = True
+    """Whether the job gets a row: what is not a job has none."""
+    door: Door = "queue"
+    """How the job is sent."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -87,6 +99,21 @@ def with_duplicates(seed: int, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
     duplicates = [(at + chance.choice([0.5, chance.uniform(0.5, len(jobs))]), jobs[at]) for at in repeated]
     messages = sorted([*enumerate(jobs), *duplicates], key=lambda message: message[0])
     return [job for _, job in messages]
+
+
+def with_doors(seed: int, jobs: Sequence[PlannedJob], receiver: str) -> list[PlannedJob]:
+    """The jobs, each with the door that it is sent by; the results of some are also posted to the receiver."""
+    chance = random.Random(f"{seed} doors")  # noqa: S311 -- repeatable on purpose
+    planned = []
+    for job in jobs:
+        (door,) = chance.choices(list(_DOORS), list(_DOORS.values()))
+        body = job.body
+        if chance.random() < _CALLBACK_SHARE:
+            members = json.loads(body)
+            members["output"] = members.get("output", {}) | {"callback": f"{receiver}/{job.customer}/{job.job_id}"}
+            body = json.dumps(members).encode()
+        planned.append(replace(job, door=door, body=body))
+    return planned
 
 
 def parse_tag(text: str) -> CallKey | None:

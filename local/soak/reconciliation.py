@@ -3,19 +3,14 @@ The reconciliation: checks that compare the evidence of a soak. Each returns a s
 that tests can pass invalid evidence and see the checks fail.
 """
 
-import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from local.soak.evidence import Evidence, blobs_of, job_key_of, outcome_of
+from local.soak.evidence import Evidence, blobs_of, job_key_of, name_of, outcome_of
 from local.soak.journal import Entry
-
-TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-EXPECTED_CODES = frozenset({"rate_limited", "provider_unavailable", "timeout"})
-"""The error codes that the endpoint's faults can cause."""
-
-Key = tuple[str, str]
+from local.soak.plan import FAULT_CODES
+from local.soak.token_checks import differing_statements, differing_tokens, differing_usage
 
 _ATTEMPT_RECORD = re.compile(r"_~\d+$")
 """The end of a record's key that is of a whole attempt whose worker died, with the attempt's number."""
@@ -23,39 +18,45 @@ _ATTEMPT_RECORD = re.compile(r"_~\d+$")
 
 def missing_results(evidence: Evidence) -> list[str]:
     """Jobs without a result."""
-    return [f"{_name(job.key)} has no result" for job in evidence.planned if job.key not in evidence.results]
+    return [f"{name_of(job.key)} has no result" for job in evidence.planned if job.key not in evidence.results]
 
 
 def unknown_results(evidence: Evidence) -> list[str]:
     """Results of jobs that were not sent."""
     sent = {job.key for job in evidence.planned}
-    return [f"{_name(key)} has a result but was not sent" for key in evidence.results if key not in sent]
+    return [f"{name_of(key)} has a result but was not sent" for key in evidence.results if key not in sent]
 
 
 def differing_results(evidence: Evidence) -> list[str]:
-    """Results that were published more than once, with different bytes."""
+    """Results of jobs that were published more than once, with different bytes. What is no job has no row to repeat."""
+    without_row = {job.key for job in evidence.planned if not job.in_ledger}
     return [
-        f"{_name(message.key)} was published again with other bytes"
+        f"{name_of(message.key)} was published again with other bytes"
         for message in evidence.messages
-        if message.body != evidence.results[message.key].body
+        if message.body != evidence.results[message.key].body and message.key not in without_row
     ]
 
 
 def unexpected_errors(evidence: Evidence) -> list[str]:
-    """Jobs that failed, or failed in part, with a code that the endpoint's faults don't explain."""
+    """Jobs that failed, or failed in part, with a code that nothing in the soak explains."""
+    codes_by_job = {job.key: job.codes for job in evidence.planned}
     violations = []
     for key, message in evidence.results.items():
         output = message.result.get("output") or {}
         errors = [message.result.get("error"), *(answer.get("error") for answer in output.get("answers", ()))]
-        codes = {error["code"] for error in errors if error} - EXPECTED_CODES
-        violations += [f"{_name(key)} failed with {code}: {message.result.get('error')}" for code in sorted(codes)]
+        codes = {error["code"] for error in errors if error} - codes_by_job.get(key, FAULT_CODES)
+        violations += [f"{name_of(key)} failed with {code}: {message.result.get('error')}" for code in sorted(codes)]
     return violations
 
 
 def unfinished_jobs(evidence: Evidence) -> list[str]:
     """Jobs that are not done in the ledger."""
     done = {job_key_of(row) for row in evidence.jobs if row["state"] == "done"}
-    return [f"{_name(job.key)} is not done in the ledger" for job in evidence.planned if job.key not in done]
+    return [
+        f"{name_of(job.key)} is not done in the ledger"
+        for job in evidence.planned
+        if job.in_ledger and job.key not in done
+    ]
 
 
 def billed_twice(evidence: Evidence) -> list[str]:
@@ -79,9 +80,9 @@ def billed_without_answer(evidence: Evidence) -> list[str]:
         entry = evidence.billable.get(str(row.get("request_id")))
         job = job_key_of(row)
         if entry is None or entry.call is None:
-            violations.append(f"{_name(job)} is billed for {row.get('request_id')}, which was not answered")
+            violations.append(f"{name_of(job)} is billed for {row.get('request_id')}, which was not answered")
         elif entry.call[:2] != job:
-            violations.append(f"{_name(job)} is billed for {entry.request_id}, an answer to {entry.call}")
+            violations.append(f"{name_of(job)} is billed for {entry.request_id}, an answer to {entry.call}")
     return violations
 
 
@@ -117,36 +118,6 @@ def unused_calls(evidence: Evidence) -> tuple[list[Entry], list[str]]:
     return recorded, violations
 
 
-def differing_tokens(evidence: Evidence) -> list[str]:
-    """Customers whose recorded tokens, by the tier that served, are not those of the endpoint's answers."""
-    sent: defaultdict[Key, Counter[str]] = defaultdict(Counter)
-    recorded: defaultdict[Key, Counter[str]] = defaultdict(Counter)
-    for row in evidence.billed:
-        tier = row["PartitionKey"], row.get("service_tier", "")
-        recorded[tier].update({name: row.get(name, 0) for name in TOKENS})
-        if entry := evidence.billable.get(str(row.get("request_id"))):
-            sent[entry.customer, entry.service_tier].update({name: getattr(entry, name) for name in TOKENS})
-    return [
-        f"{_name(tier)}: the records have {recorded[tier][name]} {name}, the endpoint has {sent[tier][name]}"
-        for tier in sorted({*sent, *recorded})
-        for name in TOKENS
-        if recorded[tier][name] != sent[tier][name]
-    ]
-
-
-def differing_usage(evidence: Evidence) -> list[str]:
-    """Results whose `usage` is not the sum of the job's records."""
-    sums: defaultdict[Key, Counter[str]] = defaultdict(Counter)
-    for row in evidence.usage:
-        sums[job_key_of(row)].update({name: row.get(name, 0) for name in ("calls", *TOKENS)})
-    return [
-        f"{_name(key)}: its result has {message.result['usage'].get(name) or 0} {name}, its records {sums[key][name]}"
-        for key, message in evidence.results.items()
-        for name in ("calls", *TOKENS)
-        if (message.result["usage"].get(name) or 0) != sums[key][name]
-    ]
-
-
 def wrong_keys(evidence: Evidence) -> list[str]:
     """Requests with the key of another customer, or with an unknown key."""
     return [
@@ -179,14 +150,16 @@ def answers_without_record(evidence: Evidence) -> list[str]:
 
 
 def records_without_answer(evidence: Evidence) -> list[str]:
-    """Records of stored answers that are not in the job's result."""
+    """Records of stored answers that are not in the job's result, although they can be read."""
+    unreadable = {entry.request_id for entry in evidence.journal if entry.outcome == "unreadable"}
     published = {(key, answer.request_id) for key, answers in evidence.answers.items() for answer in answers}
     return [
-        f"{_name(job_key_of(row))} is billed for answer {row.get('request_id')}, which its result does not have"
+        f"{name_of(job_key_of(row))} is billed for answer {row.get('request_id')}, which its result does not have"
         for row in evidence.billed
         if outcome_of(row) == "answered"
         and job_key_of(row) in evidence.results
         and (job_key_of(row), row.get("request_id")) not in published
+        and str(row.get("request_id")) not in unreadable
     ]
 
 
@@ -195,11 +168,11 @@ def wrong_blobs(evidence: Evidence) -> list[str]:
     violations = []
     for key, message in evidence.results.items():
         for blob in blobs_of(message.result):
-            data = evidence.blobs.get(blob["name"])
-            if data is None:
-                violations.append(f"{_name(key)} names the blob {blob['name']}, which does not exist")
-            elif (len(data), hashlib.sha256(data).hexdigest()) != (blob["size"], blob["sha256"]):
-                violations.append(f"{_name(key)} names the blob {blob['name']}, which has other content")
+            stored = evidence.blobs.get(blob["name"])
+            if stored is None:
+                violations.append(f"{name_of(key)} names the blob {blob['name']}, which does not exist")
+            elif (stored.size, stored.sha256) != (blob["size"], blob["sha256"]):
+                violations.append(f"{name_of(key)} names the blob {blob['name']}, which has other content")
     return violations
 
 
@@ -215,6 +188,7 @@ CHECKS: dict[str, Callable[[Evidence], Iterable[str]]] = {
     "usage records without an answer": records_without_answer,
     "unused calls without a record": lambda evidence: unused_calls(evidence)[1],
     "customers with other tokens": differing_tokens,
+    "statements that are not the journal": differing_statements,
     "results with other usage": differing_usage,
     "requests with another's key": wrong_keys,
     "answers to another call": wrong_answers,
@@ -227,7 +201,3 @@ CHECKS: dict[str, Callable[[Evidence], Iterable[str]]] = {
 def reconcile(evidence: Evidence) -> dict[str, list[str]]:
     """The violations that each check finds."""
     return {name: list(check(evidence)) for name, check in CHECKS.items()}
-
-
-def _name(key: Key) -> str:
-    return "/".join(key)

@@ -3,8 +3,8 @@ A soak from start to exit code: many jobs of many customers on several workers, 
 killed and keys are rotated; then the endpoint's journal is compared with the results and the usage records.
 
 `plan` makes the jobs, `endpoint` responds and keeps the `journal`, `chaos` kills workers and rotates keys, `storage`
-sends jobs and collects results, `reconciliation` compares (pure), `report` formats. A soak runs on its own stack,
-leaves nothing behind, and is limited by a number of jobs and by seconds.
+sends jobs and collects results, `reconciliation` compares (pure), `report` formats. A soak runs on its own `stack`,
+leaves nothing behind, and is limited by a number of jobs and by seconds. `hostile` is the soak with hostile customers.
 """
 
 import argparse
@@ -12,43 +12,24 @@ import asyncio
 import contextlib
 import json
 import random
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from local.paths import PROJECT
-from local.soak import endpoint as ai_endpoint
 from local.soak.chaos import Killer, rotate_keys
-from local.soak.endpoint import FaultyEndpoint
-from local.soak.evidence import Evidence, blobs_of, counted_records
-from local.soak.log import Log
+from local.soak.hostile import run as hostile_run
 from local.soak.plan import PlannedJob, make_customers, plan_backlog, plan_jobs, with_duplicates
 from local.soak.reconciliation import reconcile
 from local.soak.report import lines, measure
-from local.soak.storage import Storage, open_storage
-from local.stack import azurite, hosts
-from local.stack.customers import Customer, onboard
+from local.soak.stack import SoakStack, open_stack
+from local.stack.customers import Customer
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
-from local.stack.stack import NAMES, app_settings, bypass_proxy_for_loopback, create_storage
-from local.vault import server as vault_server
-from local.vault.server import Vault
 
-LEASE_S = 10
-"""The shortest lease that the app accepts: after this time another worker takes over a dead worker's job."""
-VISIBILITY_TIMEOUT_S = 8
-"""Seconds after which a dead host's messages are visible again; Azure has 600."""
 _PROGRESS_S = 3.0
 _MODEL_S = (1.5, 2.5)
 """Seconds of a call in the fairness phase, as a model takes, so that calls and not Storage are the limit."""
-_SETTINGS = {
-    "LEASE_SECONDS": str(LEASE_S),
-    "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:05",
-}
-_QUEUES = (NAMES["JOBS_QUEUE"], f"{NAMES['JOBS_QUEUE']}-poison", NAMES["RESULTS_QUEUE"])
 
 
 @dataclass(slots=True)
@@ -56,12 +37,8 @@ class Soak:
     """A running soak: its parts, and the jobs that it has planned so far."""
 
     arguments: argparse.Namespace
-    endpoint: FaultyEndpoint
-    vault: Vault
-    workers: hosts.Hosts
-    storage: Storage
+    stack: SoakStack
     killer: Killer
-    log: Log
     print: Callable[[str], None]
     deadline: float
     planned: list[PlannedJob]
@@ -77,16 +54,16 @@ class Soak:
         )
 
         async def wait_for_share(share: float) -> None:
-            await self.storage.wait_until(lambda: len(self.storage.result_at) >= share * len(jobs))
+            await self.stack.storage.wait_until(lambda: len(self.stack.storage.result_at) >= share * len(jobs))
 
         half = (len(messages) + 1) // 2
 
         async def send() -> None:
             """Half before the rotation, so that workers have cached the old keys, and half after it."""
-            await self.storage.send(messages[:half])
+            await self.stack.storage.send(messages[:half])
             await wait_for_share(0.25)
-            await rotate_keys(customers[::3], self.endpoint, self.vault, self.print)
-            await self.storage.send(messages[half:])
+            await rotate_keys(customers[::3], self.stack.endpoint, self.stack.vault, self.print)
+            await self.stack.storage.send(messages[half:])
 
         return await self._in_time(
             send(),
@@ -98,14 +75,14 @@ class Soak:
         """The fairness phase: one customer's backlog, then another customer's single job. Figures in seconds."""
         jobs = plan_backlog(self.arguments.seed, self.arguments.backlog, heavy.id)
         (single,) = plan_backlog(self.arguments.seed, 1, light.id)
-        self.endpoint.faulty, self.endpoint.duration_s = False, _MODEL_S
+        self.stack.endpoint.faulty, self.stack.endpoint.duration_s = False, _MODEL_S
         self.planned += [*jobs, single]
         self.print(f"fairness: {len(jobs):,} jobs of one customer, then one job of another")
         with self.killer.paused():
-            await self._in_time(self.storage.send(jobs))
+            await self._in_time(self.stack.storage.send(jobs))
         start = time.monotonic()
-        await self._in_time(self.storage.send([single]), self._all_results())
-        sent_at, result_at = self.storage.sent_at, self.storage.result_at
+        await self._in_time(self.stack.storage.send([single]), self._all_results())
+        sent_at, result_at = self.stack.storage.sent_at, self.stack.storage.result_at
         if single.key not in result_at or any(job.key not in result_at for job in jobs):
             return {}
         end = max(result_at[job.key] for job in jobs)
@@ -117,34 +94,20 @@ class Soak:
 
     async def drain(self) -> None:
         """Wait until duplicates are processed, too, and the endpoint has ended every request."""
-
-        async def drained() -> None:
-            while await self.storage.count_messages(*_QUEUES) or self.endpoint.journal.in_flight:  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
-
         self.print("waiting for the last duplicates")
-        if not await self._in_time(drained()):
+        if not await self._in_time(self.stack.drained()):
             self.print("the queues are not empty")
-
-    async def evidence(self) -> Evidence:
-        """All evidence until now."""
-        messages = list(self.storage.messages)
-        blobs = await self.storage.read_blobs(blob for each in messages for blob in blobs_of(each.result))
-        usage = counted_records(await self.storage.rows("u"), await self.storage.rows("m"))
-        jobs = await self.storage.rows("j")
-        kills, entries = list(self.killer.killed.values()), self.endpoint.journal.entries
-        return Evidence(self.planned, messages, entries, usage, jobs, blobs, kills, self.log.errors)
 
     async def print_progress(self) -> None:
         """Print the progress every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            requests = len(self.endpoint.journal.entries)
-            done = len(self.storage.result_at)
+            requests = len(self.stack.endpoint.journal.entries)
+            done = len(self.stack.storage.result_at)
             self.print(f"{done:,} of {len(self.planned):,} jobs have a result, {requests:,} requests")
 
     async def _all_results(self) -> None:
-        await self.storage.wait_until(lambda: len(self.storage.result_at) >= len(self.planned))
+        await self.stack.storage.wait_until(lambda: len(self.stack.storage.result_at) >= len(self.planned))
 
     async def _in_time(self, *works: Awaitable[None]) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -166,7 +129,8 @@ async def run(arguments: argparse.Namespace) -> int:
         arguments.seed = random.SystemRandom().randrange(1_000_000)
     print_line(f"seed {arguments.seed}: starting Storage, Key Vault, the AI endpoint and {arguments.workers} workers")
     try:
-        figures, violations = await _soak(arguments, print_line)
+        soak = hostile_run.run if arguments.hostile else _soak
+        figures, violations = await soak(arguments, print_line)
     except (NotInstalled, ProcessFailed) as exc:
         print(exc)
         return 1
@@ -186,45 +150,22 @@ async def run(arguments: argparse.Namespace) -> int:
 async def _soak(
     arguments: argparse.Namespace, print_line: Callable[[str], None]
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    bypass_proxy_for_loopback()
     customers = make_customers(arguments.customers + 2)
-    async with contextlib.AsyncExitStack() as parts:
-        folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="customer-ai-jobs-")))
-        account = await parts.enter_async_context(azurite.start(folder / "azurite"))
-        vault = await parts.enter_async_context(vault_server.start(folder))
-        endpoint = await parts.enter_async_context(ai_endpoint.start(arguments.seed))
-        for customer in customers:
-            endpoint.accept_key(customer)
-        await create_storage(account.connection_string)
-        await onboard(vault, endpoint.url, *customers)
-        settings = app_settings(account, vault) | _SETTINGS
-        log = Log()
-        starting = hosts.start(
-            arguments.workers,
-            PROJECT,
-            settings,
-            hosts.free_port(),
-            log.read,
-            visibility_timeout_s=VISIBILITY_TIMEOUT_S,
-        )
-        workers = await parts.enter_async_context(starting)
-        storage = await parts.enter_async_context(open_storage(account.connection_string))
-        killer = Killer(workers, arguments.seed, print_line)
-        deadline = time.monotonic() + arguments.seconds
-        soak = Soak(arguments, endpoint, vault, workers, storage, killer, log, print_line, deadline, [])
-        helpers = [asyncio.create_task(storage.collect()), asyncio.create_task(soak.print_progress())]
+    async with open_stack(arguments.seed, customers, arguments.workers) as stack:
+        killer = Killer(stack.workers, arguments.seed, print_line)
+        soak = Soak(arguments, stack, killer, print_line, time.monotonic() + arguments.seconds, [])
+        progress = asyncio.create_task(soak.print_progress())
         try:
             finished = await soak.run_with_faults(customers[:-2])
             with_faults = [job.key for job in soak.planned]
             fairness = await soak.run_backlog(*customers[-2:]) if finished and arguments.backlog else {}
             await soak.drain()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
-        evidence = await soak.evidence()
-    events = {"log events": dict(sorted(log.events.items()))}
-    return measure(evidence, storage.sent_at, with_faults) | events | fairness, reconcile(evidence)
+            progress.cancel()
+            await asyncio.gather(progress, return_exceptions=True)
+        evidence = await stack.evidence(soak.planned, list(killer.killed.values()))
+    events = {"log events": dict(sorted(stack.log.events.items()))}
+    return measure(evidence, stack.storage.sent_at, with_faults) | events | fairness, reconcile(evidence)
 
 
 async def _await(work: Awaitable[None]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -13,24 +14,33 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from local.soak.evidence import ResultMessage, Row
+from local.soak.evidence import ResultMessage, Row, StoredBlob
 from local.soak.plan import PlannedJob
 from local.stack.stack import NAMES
 
 CONCURRENCY = 16
+HEAD_BYTES = 65_536
+"""As much of a blob as is searched for the answer in it."""
 _POLL_S = 0.05
 
 
 class Storage:
     """An account's queues, table and blobs. `messages`, `sent_at` and `result_at` grow; times are `time.monotonic`."""
 
-    def __init__(self, queues: QueueServiceClient, tables: TableServiceClient, blobs: BlobServiceClient) -> None:
+    def __init__(
+        self,
+        queues: QueueServiceClient,
+        results: QueueServiceClient,
+        tables: TableServiceClient,
+        blobs: BlobServiceClient,
+    ) -> None:
         self.messages: list[ResultMessage] = []
         self.sent_at: dict[tuple[str, str], float] = {}
         self.result_at: dict[tuple[str, str], float] = {}
         """When the first result of each job arrived."""
         self._arrival = asyncio.Event()
         self._queues = queues
+        self._results = results
         self._tables = tables
         self._blobs = blobs
 
@@ -46,9 +56,14 @@ class Storage:
 
         await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
 
+    async def send_text(self, text: str) -> str:
+        """Send a message as it is. Returns its id."""
+        sent = await self._queues.get_queue_client(NAMES["JOBS_QUEUE"]).send_message(text)
+        return str(sent.id)
+
     async def collect(self) -> None:
         """Receive and delete results, until cancelled."""
-        queue = self._queues.get_queue_client(NAMES["RESULTS_QUEUE"])
+        queue = self._results.get_queue_client(NAMES["RESULTS_QUEUE"])
         while True:
             received = [message async for message in queue.receive_messages(messages_per_page=32, max_messages=32)]
             at = time.monotonic()
@@ -74,27 +89,39 @@ class Storage:
         properties = await asyncio.gather(*(queue.get_queue_properties() for queue in queues))
         return sum(each.approximate_message_count or 0 for each in properties)
 
+    async def has_visible_jobs(self) -> bool:
+        """Whether a message of the jobs queue waits to be received."""
+        return bool(await self._queues.get_queue_client(NAMES["JOBS_QUEUE"]).peek_messages())
+
     async def rows(self, prefix: str) -> list[Row]:
         """The rows of all customers whose key begins with `prefix` and an underscore."""
         table = self._tables.get_table_client(NAMES["JOBS_TABLE"])
         query = f"RowKey ge '{prefix}_' and RowKey lt '{prefix}`'"  # ` follows _ in ASCII
         return [dict(row) async for row in table.query_entities(query, results_per_page=1000)]
 
-    async def read_blobs(self, blobs: Iterable[dict[str, Any]]) -> dict[str, bytes | None]:
-        """The content of blobs by name, with None for a missing one."""
+    async def read_blobs(self, blobs: Iterable[dict[str, Any]]) -> dict[str, StoredBlob | None]:
+        """Blobs by name, with None for a missing one."""
         remaining = iter({blob["name"]: blob["container"] for blob in blobs}.items())
-        content: dict[str, bytes | None] = {}
+        stored: dict[str, StoredBlob | None] = {}
 
         async def work() -> None:
             for name, container in remaining:
                 try:
-                    stream = await self._blobs.get_blob_client(container, name).download_blob()
-                    content[name] = await stream.readall()
+                    stored[name] = await self._read(container, name)
                 except ResourceNotFoundError:
-                    content[name] = None
+                    stored[name] = None
 
         await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-        return content
+        return stored
+
+    async def _read(self, container: str, name: str) -> StoredBlob:
+        stream = await self._blobs.get_blob_client(container, name).download_blob()
+        size, digest, head = 0, hashlib.sha256(), b""
+        async for chunk in stream.chunks():
+            size += len(chunk)
+            digest.update(chunk)
+            head += chunk[: HEAD_BYTES - len(head)]
+        return StoredBlob(size, digest.hexdigest(), head)
 
     @staticmethod
     async def _delete(queue: QueueClient, message: QueueMessage) -> None:
@@ -106,7 +133,8 @@ class Storage:
 async def open_storage(connection_string: str) -> AsyncIterator[Storage]:
     """The account's clients, until the block ends."""
     queues = QueueServiceClient.from_connection_string(connection_string)
+    results = QueueServiceClient.from_connection_string(connection_string)  # no sender takes its connections
     tables = TableServiceClient.from_connection_string(connection_string)
     blobs = BlobServiceClient.from_connection_string(connection_string)
-    async with queues, tables, blobs:
-        yield Storage(queues, tables, blobs)
+    async with queues, results, tables, blobs:
+        yield Storage(queues, results, tables, blobs)

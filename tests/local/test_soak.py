@@ -11,7 +11,7 @@ import pytest
 
 from local.soak import endpoint as endpoints
 from local.soak.endpoint import make_png
-from local.soak.evidence import Evidence, ResultMessage, counted_records
+from local.soak.evidence import Evidence, ResultMessage, StoredBlob, counted_records
 from local.soak.journal import Entry, Journal
 from local.soak.log import Log
 from local.soak.plan import PlannedJob, format_tag, make_customers, parse_tag, plan_jobs, with_duplicates
@@ -70,6 +70,18 @@ def blob(name, data):
     return {"container": "results", "name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def stored(data):
+    """A blob as a soak reads it."""
+    return StoredBlob(len(data), hashlib.sha256(data).hexdigest(), data[:65_536])
+
+
+def statement(customer, *rows, unanswered=0):
+    """A customer's statement of some records."""
+    names = ("calls", "input_tokens", "output_tokens", "cached_tokens")
+    lines = [{name: each.get(name) for name in names} | {"outcome": each.get("outcome", "answered")} for each in rows]
+    return {"customer": customer, "lines": lines, "totals": {"unanswered": {"records": unanswered}}}
+
+
 PNG = make_png("soak-0000003")
 SOUND = Evidence(
     planned=[PlannedJob(*CHAT, 1, b""), PlannedJob(*MULTI_CHAT, 2, b""), PlannedJob(*IMAGE, 1, b"")],
@@ -81,7 +93,8 @@ SOUND = Evidence(
     journal=[entry(number) for number in range(4)],
     usage=[row(number) for number in range(4)],
     jobs=[{"PartitionKey": key[0], "RowKey": f"j_{key[1]}", "state": "done"} for key in (CHAT, MULTI_CHAT, IMAGE)],
-    blobs={"image-1.png": PNG},
+    blobs={"image-1.png": stored(PNG)},
+    statements=[statement("c-1", row(0), row(1), row(2)), statement("c-2", row(3))],
 )
 
 
@@ -103,7 +116,21 @@ def with_message(index, other):
 
 def with_failure(code):
     failed = message(CHAT, None, [], status="failed", error={"code": code})
-    return replace(with_message(0, failed), usage=SOUND.usage[1:], journal=SOUND.journal[1:])
+    statements = [statement("c-1", row(1), row(2)), statement("c-2", row(3))]
+    evidence = replace(with_message(0, failed), usage=SOUND.usage[1:], journal=SOUND.journal[1:])
+    return replace(evidence, statements=statements)
+
+
+UNREPORTED = {"PartitionKey": CHAT[0], "RowKey": f"u_2026-11-20_{CHAT[1]}_0000", "job_id": CHAT[1], "calls": 1}
+UNREPORTED |= {"request_id": "soak-0000000"}
+UNREADABLE = message(CHAT, None, [], status="failed", error={"code": "provider_unavailable"}, usage={"calls": 1})
+
+
+def with_large(content):
+    """The first job's result without its output, which is in a blob."""
+    data = json.dumps({"output": {"text": content + "x" * 100_000}}).encode()
+    large = message(CHAT, None, [0], output_blob=blob("large.json", data))
+    return replace(with_message(0, large), blobs={**SOUND.blobs, "large.json": stored(data)})
 
 
 INVALID = {
@@ -180,7 +207,7 @@ INVALID = {
         {"blobs missing or different", "usage records without an answer"},
     ),
     "the image of another call": (
-        changed(blobs={"image-1.png": make_png("soak-0000004")}),
+        changed(blobs={"image-1.png": stored(make_png("soak-0000004"))}),
         {
             "blobs missing or different",
             "answers to another call",
@@ -188,6 +215,19 @@ INVALID = {
             "usage records without an answer",
         },
     ),
+    "a statement with other tokens": (
+        changed(statements=[statement("c-1", row(0), row(1), row(2)), statement("c-2", row(3, output_tokens=24))]),
+        {"statements that are not the journal"},
+    ),
+    "a statement without a call": (
+        changed(statements=[statement("c-1", row(0), row(1)), statement("c-2", row(3))]),
+        {"statements that are not the journal"},
+    ),
+    "a statement without an unanswered call": (
+        changed(journal=[*SOUND.journal, UNUSED], usage=[*SOUND.usage, unanswered(CHAT)]),
+        {"statements that are not the journal"},
+    ),
+    "a large answer of another call": (with_large(text(3)), {"answers to another call"}),
     "an error in the log": (changed(errors=["[host 0] ERROR …"]), {"errors in the workers' log"}),
 }
 
@@ -198,6 +238,24 @@ VALID = {
         journal=[*SOUND.journal, replace(entry(0), request_id="soak-0000008")],
         usage=[*SOUND.usage, row(0, request_id="soak-0000008", outcome="lost")],
         messages=[message(CHAT, {"text": text(0)}, [0, 0]), *SOUND.messages[1:]],
+        statements=[statement("c-1", row(0), row(1), row(2), row(0, outcome="lost")), statement("c-2", row(3))],
+    ),
+    "a lost answer was recorded after the result": changed(
+        journal=[*SOUND.journal, replace(entry(0), request_id="soak-0000008")],
+        usage=[*SOUND.usage, row(0, request_id="soak-0000008", outcome="lost")],
+        statements=[statement("c-1", row(0), row(1), row(2), row(0, outcome="lost")), statement("c-2", row(3))],
+    ),
+    "an answer is only in a blob": with_large(text(0)),
+    "an answer that nobody can read is a call without tokens": changed(
+        journal=[Entry(0.0, "c-1", CALLS[0], "soak-0000000", "unreadable"), *SOUND.journal[1:]],
+        usage=[UNREPORTED, *SOUND.usage[1:]],
+        messages=[UNREADABLE, *SOUND.messages[1:]],
+        statements=[statement("c-1", UNREPORTED, row(1), row(2)), statement("c-2", row(3))],
+    ),
+    "an unanswered call is in the statement": changed(
+        journal=[*SOUND.journal, UNUSED],
+        usage=[*SOUND.usage, unanswered(CHAT)],
+        statements=[statement("c-1", row(0), row(1), row(2), unanswered=1), statement("c-2", row(3))],
     ),
     "a job failed with a code that the endpoint's faults cause": with_failure("rate_limited"),
 }
@@ -254,10 +312,16 @@ def test_every_check_can_fail():
 @pytest.mark.parametrize(("requests", "records", "kills", "accounted"), UNUSED_CALLS.values(), ids=UNUSED_CALLS)
 def test_an_unused_call_needs_a_record(requests, records, kills, accounted):
     """An `unanswered` record accounts for one request; that of an attempt whose worker died for all before the kill."""
-    evidence = changed(journal=[*SOUND.journal, *requests], usage=[*SOUND.usage, *records], kills=kills)
+    statements = [*SOUND.statements[1:], statement("c-1", row(0), row(1), row(2), unanswered=len(records))]
+    evidence = changed(
+        journal=[*SOUND.journal, *requests], usage=[*SOUND.usage, *records], kills=kills, statements=statements
+    )
 
     assert not accounted or [each for each in requests if each.billable] == unused_calls(evidence)[0]
-    assert (set() if accounted else {"unused calls without a record"}) == violated(evidence)
+    violations = violated(evidence) - {
+        "statements that are not the journal"
+    }  # it counts the records, whosever they are
+    assert (set() if accounted else {"unused calls without a record"}) == violations
 
 
 def test_a_slow_attempt_has_no_record_of_a_crash():
