@@ -1,0 +1,190 @@
+"""
+What calls cost by a price book: which of its prices holds for a usage record, and the exact amount. Pure.
+
+What has no price is unpriced, and never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from shared.billing.money import EXACT, exact_sum
+from shared.contract.price_book import DEFAULT_TIERS, ModelAlias, Price, PriceBook
+
+_MILLION = Decimal(1_000_000)
+_INPUT_PARTS = {
+    "cached_tokens": "cached",
+    "cache_write_tokens": "cache_write",
+    "cache_write_long_tokens": "cache_write_long",
+    "audio_input_tokens": "audio_input",
+    "image_input_tokens": "image_input",
+}
+"""Parts of the input, by their counts, and the price of each."""
+_CACHE_PRICES = frozenset({"cached", "cache_write", "cache_write_long"})
+"""A part of a cache without a price of its own costs what input costs."""
+_OUTPUT_PARTS = {"audio_output_tokens": "audio_output", "image_output_tokens": "image_output"}
+_OTHER_COUNTS = {"images": "image", "seconds": "second"}
+_MODEL_IN_RECORD = frozenset({"openai"})
+"""Providers at which customers name the model itself. Elsewhere they name a deployment, which says nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call costs: exact, before any markup."""
+
+    amount: Decimal
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """Why a call has no price: what is missing, in words."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """The prices of a book, by what calls are."""
+
+    book: PriceBook
+    _by_model: dict[tuple[str, str], list[Price]] = field(default_factory=dict)
+    """Prices of a provider's models, and of its prefixes without their `*` under a key that ends in one."""
+    _prefixes: dict[str, list[str]] = field(default_factory=dict)
+    """Prefixes of a provider, the longest first."""
+    _aliases: dict[tuple[str | None, str | None, str], ModelAlias] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for price in self.book.prices:
+            self._by_model.setdefault((price.provider, price.model), []).append(price)
+            if price.model.endswith("*"):
+                self._prefixes.setdefault(price.provider, []).append(price.model[:-1])
+        for prefixes in self._prefixes.values():
+            prefixes[:] = sorted(set(prefixes), key=len, reverse=True)
+        self._aliases.update(
+            {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models}
+        )
+
+    def cost(self, customer: str, day: date, record: Mapping[str, Any]) -> Cost | Unpriced:
+        """Return what the call of a usage record costs. `record`: the columns of its row; `day`: the record's."""
+        model = self.model_of(customer, record)
+        if model is None:
+            name = str(record.get("model") or "")
+            return Unpriced(name, f"no entry in `models` says which model the deployment {name} is")
+        price = self._find(customer, day, model, record)
+        if price is None:
+            return Unpriced(model, f"no price holds for {model} on {day}{_conditions(record)}")
+        return _cost(price, model, record)
+
+    def model_of(self, customer: str, record: Mapping[str, Any]) -> str | None:
+        """Return the model that a call is priced as: the one that answered, else the deployment's."""
+        if answered_by := record.get("answered_by"):
+            return str(answered_by)
+        deployment, connection = str(record.get("model") or ""), record.get("connection")
+        for key in ((customer, connection), (customer, None), (None, connection), (None, None)):
+            if (alias := self._aliases.get((*key, deployment))) is not None:
+                return alias.model
+        return deployment if deployment and record.get("provider") in _MODEL_IN_RECORD else None
+
+    def _find(self, customer: str, day: date, model: str, record: Mapping[str, Any]) -> Price | None:
+        provider = str(record.get("provider") or "")
+        scope, processing = record.get("deployment_scope"), record.get("processing") or "standard"
+        tier, tokens = _tier(record, processing), record.get("input_tokens") or 0
+        # A customer's own price comes before any other, then the more exact name, then the scope, then the step.
+        best: tuple[tuple[bool, int, int, bool, int], Price] | None = None
+        names = [model, *(f"{prefix}*" for prefix in self._prefixes.get(provider, ()) if model.startswith(prefix))]
+        for name in names:
+            for price in self._by_model.get((provider, name), ()):
+                if (
+                    price.customer not in (None, customer)
+                    or price.processing != processing
+                    or price.tier != tier
+                    or price.deployment_scope not in (None, scope)
+                    or price.min_input_tokens > tokens
+                    or not _holds(price, day)
+                ):
+                    continue
+                rank = (
+                    price.customer is not None,
+                    not name.endswith("*"),
+                    len(name),
+                    price.deployment_scope is not None,
+                    price.min_input_tokens,
+                )
+                if best is None or rank > best[0]:
+                    best = rank, price
+        return None if best is None else best[1]
+
+
+def _holds(price: Price, day: date) -> bool:
+    return (price.effective_from or date.min) <= day < (price.effective_to or date.max)
+
+
+def _tier(record: Mapping[str, Any], processing: str) -> str | None:
+    tier = record.get("service_tier")
+    return None if tier in DEFAULT_TIERS or (processing == "batch" and tier == "batch") else tier
+
+
+def _conditions(record: Mapping[str, Any]) -> str:
+    names = ("provider", "processing", "service_tier", "deployment_scope")
+    found = [f"{name} {record[name]}" for name in names if record.get(name)]
+    return f" ({', '.join(found)})" if found else ""
+
+
+@dataclass(slots=True)
+class _Charges:
+    """The amounts of one call, part by part."""
+
+    price: Price
+    amounts: list[Decimal] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, name: str, count: float | None, *, per: Decimal = Decimal(1), otherwise: str = "") -> None:
+        """Charge a count at the price `name`, or at the one named `otherwise`."""
+        if not count:
+            return
+        rate = getattr(self.price, name)
+        if rate is None and otherwise:
+            rate = getattr(self.price, otherwise)
+        if rate is None:
+            self.missing.append(name)
+        else:
+            self.amounts.append(EXACT.divide(EXACT.multiply(Decimal(str(count)), rate), per))
+
+
+def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unpriced:
+    charges = _Charges(price)
+    by_tokens = price.input is not None or price.output is not None
+    if by_tokens:
+        unknown = [
+            name
+            for name in ("input", "output")
+            if getattr(price, name) is not None and record.get(f"{name}_tokens") is None
+        ]
+        if unknown:
+            return Unpriced(model, f"the provider reported no {' and no '.join(unknown)} tokens")
+        _add_tokens(charges, record)
+    for count, name in _OTHER_COUNTS.items():
+        charges.add(name, record.get(count))
+    charges.add("characters", record.get("characters"), per=_MILLION)
+    if price.call is not None:
+        charges.add("call", record.get("calls"))
+    if charges.missing:
+        return Unpriced(model, f"the price of {model} has no {' and no '.join(charges.missing)}")
+    if not by_tokens and not charges.amounts:
+        return Unpriced(model, "the provider reported nothing that the price is for")
+    return Cost(exact_sum(charges.amounts), price)
+
+
+def _add_tokens(charges: _Charges, record: Mapping[str, Any]) -> None:
+    parts = {name: record.get(name) or 0 for name in (*_INPUT_PARTS, *_OUTPUT_PARTS)}
+    for count, name, beside in (("input_tokens", "input", _INPUT_PARTS), ("output_tokens", "output", _OUTPUT_PARTS)):
+        # Where a provider's counts contradict each other, no part becomes negative.
+        charges.add(name, max((record.get(count) or 0) - sum(parts[part] for part in beside), 0), per=_MILLION)
+    for count, name in (_INPUT_PARTS | _OUTPUT_PARTS).items():
+        charges.add(name, parts[count], per=_MILLION, otherwise="input" if name in _CACHE_PRICES else "")
