@@ -56,6 +56,7 @@ async def check_storage(services: Services) -> list[Finding]:
         ("RESULTS_CONTAINER", (settings.results_container,)),
         ("INPUT_CONTAINERS", settings.input_containers),
         ("TEMPLATES_CONTAINER", (settings.templates_container,)),
+        ("STATEMENTS_CONTAINER", (settings.statements_container,)),
     ):
         for name in dict.fromkeys(names):
             list_blobs = partial(_list_blobs, services, name)

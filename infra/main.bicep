@@ -173,6 +173,7 @@ var queues = union(
 var resultsContainer = 'results'
 var inputContainers = ['inputs']
 var templatesContainer = 'templates'
+var statementsContainer = 'statements'
 var jobsTable = 'jobs'
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
@@ -225,7 +226,7 @@ module jobStorage 'app/storage.bicep' = {
     location: location
     tags: tags
     sku: storageSku
-    containers: union([resultsContainer, templatesContainer], inputContainers)
+    containers: union([resultsContainer, templatesContainer, statementsContainer], inputContainers)
     queues: queues
     tables: [jobsTable]
     expiringContainers: inputContainers
@@ -279,7 +280,7 @@ module rbac 'app/rbac.bicep' = {
     jobAccountName: jobStorage.outputs.name
     queues: queues
     writtenContainers: [resultsContainer]
-    readContainers: union([templatesContainer], inputContainers)
+    readContainers: union([templatesContainer, statementsContainer], inputContainers)
     vaultName: vault.outputs.name
     insightsName: monitoring.outputs.insightsName
     onboardOverHttp: onboardOverHttp
@@ -340,6 +341,7 @@ module app 'app/function.bicep' = {
       RESULTS_CONTAINER: resultsContainer
       INPUT_CONTAINERS: join(inputContainers, ',')
       TEMPLATES_CONTAINER: templatesContainer
+      STATEMENTS_CONTAINER: statementsContainer
       JOBS_TABLE: jobsTable
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)

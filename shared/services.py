@@ -38,6 +38,7 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
+    from shared.billing.price_books import PriceBooks
     from shared.connections.key_vault import KeyVaultCredentials
     from shared.http.app import HttpApp
     from shared.jobs.job_updates import JobUpdates
@@ -104,6 +105,13 @@ class Services:
     def worker(self) -> Worker:
         """Runs the jobs."""
         return Worker(self)
+
+    @cached_property
+    def price_books(self) -> PriceBooks:
+        """What calls cost. No job needs it."""
+        from shared.billing.price_books import PriceBooks  # noqa: PLC0415
+
+        return PriceBooks(self.table, self.blobs, self.settings.statements_container)
 
     @cached_property
     def http(self) -> HttpApp:

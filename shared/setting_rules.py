@@ -47,6 +47,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "results_container": check_name,
     "input_containers": check_names,
     "templates_container": check_name,
+    "statements_container": check_name,
     "jobs_table": check_table_name,
     "entra_customer_claim": check_claim,
 }

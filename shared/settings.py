@@ -60,6 +60,8 @@ class Settings:
     input_containers: tuple[str, ...] = ("inputs",)
     templates_container: str = "templates"
     """Customers' templates, which make jobs of other systems' webhooks."""
+    statements_container: str = "statements"
+    """Price books, which outlive jobs and usage records."""
     jobs_table: str = "jobs"
 
     http_auth: str = "key"

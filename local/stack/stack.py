@@ -32,6 +32,7 @@ NAMES = {
     "RESULTS_CONTAINER": "results",
     "INPUT_CONTAINERS": "inputs",
     "TEMPLATES_CONTAINER": "templates",
+    "STATEMENTS_CONTAINER": "statements",
     "JOBS_TABLE": "jobs",
 }
 
@@ -124,7 +125,7 @@ async def create_storage(connection_string: str) -> None:
             await queues.create_queue(NAMES[name])
         for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
             await queues.create_queue(f"{NAMES[name]}-poison")
-        for name in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER"):
+        for name in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER", "STATEMENTS_CONTAINER"):
             await blobs.create_container(NAMES[name])
         await tables.create_table(NAMES["JOBS_TABLE"])
 

@@ -71,7 +71,7 @@ def test_queues_containers_and_the_table_are_created():
     assert {"JOBS", "POISON", "CALLBACKS", "DEAD_CALLBACKS"} == triggers
     queues = {jobs, poison, callbacks, callbacks_poison, results, *app.allowed_result_queues}
     assert {f"{jobs}-poison", f"{callbacks}-poison"} == {poison, callbacks_poison}
-    containers = {app.results_container, app.templates_container, *app.input_containers}
+    containers = {app.results_container, app.templates_container, app.statements_container, *app.input_containers}
     assert queues == set(value(params["queues"], names))
     assert containers == set(value(params["containers"], names))
     assert [app.jobs_table] == value(params["tables"], names)

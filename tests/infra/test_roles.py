@@ -64,7 +64,9 @@ def test_roles_cover_every_queue_and_container():
 
     assert names["queues"] == value(params["queues"], names)
     assert [app.results_container] == value(params["writtenContainers"], names)
-    assert {app.templates_container, *app.input_containers} == set(value(params["readContainers"], names))
+    assert {app.templates_container, app.statements_container, *app.input_containers} == set(
+        value(params["readContainers"], names)
+    )
 
 
 def test_app_has_the_roles_that_it_needs_and_no_other():

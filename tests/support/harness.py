@@ -118,6 +118,7 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
         "RESULTS_CONTAINER": f"results-{own}",
         "INPUT_CONTAINERS": f"inputs-{own}",
         "TEMPLATES_CONTAINER": f"templates-{own}",
+        "STATEMENTS_CONTAINER": f"statements-{own}",
         "JOBS_TABLE": f"jobs{own}",
     } | settings
     table = TableClient.from_connection_string(azurite.connection_string, environment["JOBS_TABLE"])
@@ -129,7 +130,7 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
             await queues.create_queue(environment[queue])
         for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
             await queues.create_queue(f"{environment[queue]}-poison")
-        for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER"):
+        for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER", "STATEMENTS_CONTAINER"):
             await blobs.create_container(environment[container])
         services = build(read_settings(environment))
         try:

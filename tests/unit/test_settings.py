@@ -212,7 +212,14 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
         ),
         *(
             ({name: text}, f"{name} {NAME} digit.")
-            for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE", "RESULTS_CONTAINER", "TEMPLATES_CONTAINER")
+            for name in (
+                "JOBS_QUEUE",
+                "RESULTS_QUEUE",
+                "CALLBACKS_QUEUE",
+                "RESULTS_CONTAINER",
+                "TEMPLATES_CONTAINER",
+                "STATEMENTS_CONTAINER",
+            )
             for text in ("Work", "a_b", "a--b", "-ab", "ab-", "ab", "a" * 64)
         ),
         ({"INPUT_CONTAINERS": "inputs,In"}, f"INPUT_CONTAINERS {NAME} digit."),
