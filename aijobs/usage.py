@@ -11,7 +11,8 @@ from aijobs.settings import open_services
 from aijobs.table import Table, make_table
 from aijobs.vault_listing import check_customer
 from shared.billing.statement_csv import encode_csv
-from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, Statements, is_month
+from shared.billing.statement_sums import DIMENSIONS
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, is_month
 from shared.clock import now
 from shared.contract.documents import Statement
 
@@ -22,6 +23,7 @@ _NUMBERS = {
     "output": "output_tokens",
     "reasoning": "reasoning_tokens",
     "images": "images",
+    "jobs": "jobs",
 }
 """The numbers of a line by their columns' names."""
 _LABELS = ("provider", "billed_to", "outcome")
@@ -41,7 +43,8 @@ async def usage(args: argparse.Namespace) -> Report:
     if args.csv and args.json:
         raise InvalidArguments("--csv and --json exclude each other.")
     async with open_services(args.settings) as services:
-        statement = await Statements(services.table).read(customer, month, by)
+        pricing = await services.price_books.pricing()
+        statement = await Statements(services.table).read(customer, month, by, pricing)
     if args.csv:
         return Report(statement, [Verbatim(encode_csv(statement).decode().replace("\r\n", "\n"))])
     return Report(statement, _text(statement))
@@ -56,13 +59,20 @@ def _text(statement: Statement) -> list[str | Table]:
         if any(getattr(line, name) not in _USUAL for line in statement.lines)
     ]
     labels = (*statement.by, *_LABELS, *special)
+    numbers = _NUMBERS | ({"amount": "amount"} if statement.lines[0].currency else {})
     table = make_table(
-        [*(name.replace("_", " ") for name in labels), *_NUMBERS],
-        [[_cell(getattr(line, name)) for name in (*labels, *_NUMBERS.values())] for line in statement.lines],
-        numeric=frozenset(_NUMBERS),
+        [*(name.replace("_", " ") for name in labels), *numbers],
+        [[_cell(getattr(line, name)) for name in (*labels, *numbers.values())] for line in statement.lines],
+        numeric=frozenset(numbers),
     )
-    numbers = "Input, cached, output and reasoning are numbers of tokens."
-    text: list[str | Table] = [f"Usage of {statement.customer} in {statement.month}. {numbers}", table]
+    words = "Input, cached, output and reasoning are numbers of tokens."
+    text: list[str | Table] = [f"Usage of {statement.customer} in {statement.month}. {words}", table]
+    if statement.lines[0].currency:
+        text.append(f"Answered: {statement.totals.answered.amount} {statement.lines[0].currency}.")
+    text += [
+        f"No price: {plural(each.records, 'record')} of {each.model or 'no model'}: {each.reason}."
+        for each in statement.unpriced
+    ]
     unreported = sum(line.unreported for line in statement.lines)
     if unreported:
         calls = plural(unreported, "call")

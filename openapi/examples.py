@@ -91,6 +91,7 @@ _SUMS = {
     "cached_tokens": 0,
     "reasoning_tokens": 0,
     "images": 0,
+    "jobs": 1,
 }
 _WHOSE = {"source": "key_vault", "provider": "azure_openai", "billed_to": "customer", "outcome": "answered"}
 STATEMENT: dict[str, Any] = {

@@ -24,7 +24,8 @@ from openapi.shared_parts import (
     TOO_MANY,
     TOO_MANY_LISTS,
 )
-from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS
+from shared.billing.statement_sums import DIMENSIONS
+from shared.billing.statements import DEFAULT_DIMENSIONS
 from shared.contract.documents import CustomerPage, Statement
 from shared.http.usage import CSV
 
@@ -45,7 +46,7 @@ _CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
 _USAGE_OPERATIONS: Mapping[str, Operation] = {
     "read_usage": Operation(
         "Returns what the customer used in a month, added up from the usage records: as JSON, or as CSV if `Accept` "
-        "prefers `text/csv`. The statement has no prices; whoever reads it applies them.",
+        "prefers `text/csv`. If the operator has published a price book, the statement has amounts.",
         {
             200: Response(
                 "The statement. A month without usage has no lines.",

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.billing.money import EXACT, exact_sum
-from shared.contract.price_book import DEFAULT_TIERS, ModelAlias, Price, PriceBook
+from shared.contract.price_book import DEFAULT_TIERS, Markup, ModelAlias, Price, PriceBook
 
 _MILLION = Decimal(1_000_000)
 _INPUT_PARTS = {
@@ -81,6 +81,27 @@ class Pricing:
             return Unpriced(model, f"no price holds for {model} on {day}{_conditions(record)}")
         return _cost(price, model, record)
 
+    def charge(self, customer: str, day: date, list_amount: Decimal, *, jobs: int = 0) -> Decimal:
+        """Return what a customer pays: list price and markup. `jobs`: how many were closed on that day."""
+        markup = self._markup(customer, day)
+        if markup is None:
+            return list_amount
+        factor = EXACT.add(Decimal(1), EXACT.divide(markup.percent, Decimal(100)))
+        return EXACT.add(EXACT.multiply(list_amount, factor), EXACT.multiply(markup.per_job, Decimal(jobs)))
+
+    def saved(self, customer: str, day: date, record: Mapping[str, Any], cost: Cost) -> Decimal:
+        """Return what a call would have cost more by standard processing; 0 if that has no price."""
+        if cost.price.processing == "standard" and cost.price.tier != "flex":
+            return Decimal(0)
+        standard = self.cost(customer, day, {**record, "processing": "standard", "service_tier": None})
+        return Decimal(0) if isinstance(standard, Unpriced) else EXACT.subtract(standard.amount, cost.amount)
+
+    def _markup(self, customer: str, day: date) -> Markup | None:
+        holding = [
+            markup for markup in self.book.markups if markup.customer in (None, customer) and _holds(markup, day)
+        ]
+        return max(holding, key=lambda markup: markup.customer is not None, default=None)
+
     def model_of(self, customer: str, record: Mapping[str, Any]) -> str | None:
         """Return the model that a call is priced as: the one that answered, else the deployment's."""
         if answered_by := record.get("answered_by"):
@@ -121,7 +142,7 @@ class Pricing:
         return None if best is None else best[1]
 
 
-def _holds(price: Price, day: date) -> bool:
+def _holds(price: Price | Markup, day: date) -> bool:
     return (price.effective_from or date.min) <= day < (price.effective_to or date.max)
 
 
@@ -132,8 +153,8 @@ def _tier(record: Mapping[str, Any], processing: str) -> str | None:
 
 def _conditions(record: Mapping[str, Any]) -> str:
     names = ("provider", "processing", "service_tier", "deployment_scope")
-    found = [f"{name} {record[name]}" for name in names if record.get(name)]
-    return f" ({', '.join(found)})" if found else ""
+    conditions = [f"{name} {record[name]}" for name in names if record.get(name)]
+    return f" ({', '.join(conditions)})" if conditions else ""
 
 
 @dataclass(slots=True)

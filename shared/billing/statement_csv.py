@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from shared.billing.statements import FIXED_DIMENSIONS, MEASURES
+from shared.billing.statement_sums import FIXED_DIMENSIONS, MEASURES, MONEY
 from shared.contract.documents import Statement
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -20,15 +20,17 @@ def encode_csv(statement: Statement) -> bytes:
     A text that a spreadsheet could read as a formula, or that starts with a single quote, gets a single quote in
     front. To restore the original, remove one leading quote.
     """
-    names = (*statement.by, *FIXED_DIMENSIONS, *MEASURES)
+    names = (*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY)
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(names)
-    writer.writerows([_cell(getattr(line, name)) for name in names] for line in statement.lines)
+    writer.writerows([_cell(name, getattr(line, name)) for name in names] for line in statement.lines)
     return file.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
+def _cell(name: str, value: Any) -> Any:
+    if name in MONEY:
+        return value  # a number, whose sign is no formula
     if isinstance(value, tuple):
         return " ".join(value)
     if isinstance(value, bool):

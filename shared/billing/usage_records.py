@@ -21,6 +21,7 @@ import msgspec
 
 from shared.billing.usage import Call
 from shared.contract.result import ConnectionLabel
+from shared.contract.usage import MIXED, Usage
 from shared.storage.base import Row
 
 MAX_MARKER_DISTANCE = timedelta(days=62)
@@ -30,6 +31,9 @@ job waits for longer than 32 days.
 """
 RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
+JOBS = "jobs"
+"""The column of how many jobs were closed with a record: 1, or missing."""
+_CLOSED = "closed"
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
 
@@ -79,6 +83,29 @@ def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suf
     return rows
 
 
+def with_closed_job(labels: RecordLabels, rows: Sequence[Row], billed: Usage, at: datetime) -> list[Row]:
+    """
+    Return the usage records that are written with the end of a job that succeeded, at least in part, so that it counts.
+
+    The first of them that was answered has a column `jobs`. If all answered calls are on record already, as steps,
+    there is a row for the job alone, `u_{day}_{job_id}_{incarnation}_closed`: it is no record of a call. A job without
+    an answered call does not count. `billed`: what the job's steps have consumed.
+    """
+    for number, row in enumerate(rows):
+        if row.values.get("outcome") == "answered" and row.values.get("calls"):
+            closing = Row(row.partition, row.key, {**row.values, JOBS: 1})
+            return [*rows[:number], closing, *rows[number + 1 :]]
+    if not billed.calls:
+        return list(rows)
+    call = Call(service_tier=_single(billed.service_tier))
+    values = _values(labels, call, at) | {"outcome": "closed", "calls": 0, JOBS: 1}
+    return [*rows, Row(labels.customer, labels.key("u", at, _CLOSED), values)]
+
+
+def _single(label: str | None) -> str | None:
+    return None if label == MIXED else label
+
+
 def metered_key(metered_as: str) -> str:
     """Return the key of the row that says that a stored response or batch has a usage record."""
     return f"m_{metered_as}"
@@ -120,13 +147,20 @@ class CountedRows:
 
     placeholders: list[Row] = field(default_factory=list)
     """Those read so far."""
+    closed_jobs: list[Row] = field(default_factory=list)
+    """Rows read so far that are no record of a call, but of a job that was closed."""
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
         """Return the records of one page that count, without placeholders."""
         counted: list[Row] = []
         for row in rows:
             suffix = row.key.rpartition("_")[2]
-            (self.placeholders if suffix.startswith("~") and "." not in suffix else counted).append(row)
+            if suffix == _CLOSED:
+                self.closed_jobs.append(row)
+            elif suffix.startswith("~") and "." not in suffix:
+                self.placeholders.append(row)
+            else:
+                counted.append(row)
         return counted
 
     def rest(self, markers: Iterable[Row]) -> list[Row]:

@@ -157,6 +157,18 @@ class UsageTotals(Counts, frozen=True, kw_only=True, omit_defaults=True):
     """Names of counts of which a part was computed from the provider's total."""
     consistent: bool | None = None
     """False if the provider's own counts contradict each other in a record; missing if no record has any."""
+    jobs: int
+    """Jobs that succeeded, at least in part, with an answered call; each counts on the day of its end."""
+    amount: str | None = None
+    """What the priced records cost, after markup. Missing if there is no price book."""
+    currency: str | None = None
+    """Of all amounts."""
+    unpriced: int | None = None
+    """Records without a price. They are not in the amount. Missing if there is no price book."""
+    saved: str | None = None
+    """What the amount would be more at the price of standard processing."""
+    list_amount: str | None = None
+    """What the records cost before markup. Only callers see it that are not tied to a customer."""
 
 
 class StatementLine(UsageTotals, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,6 +188,18 @@ class StatementLine(UsageTotals, frozen=True, kw_only=True, omit_defaults=True):
     """The tier that served."""
     processing: str | None = None
     deployment_scope: str | None = None
+    kind: Literal["rounding"] | None = None
+    """Missing for usage. `rounding`: what the lines of an outcome differ from its total; it has no usage."""
+
+
+class UnpricedCalls(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Usage records that have no price."""
+
+    model: str
+    """The model that answered or, if that is not known, the deployment."""
+    records: int
+    reason: str | None = None
+    """What is missing. Only callers see it that are not tied to a customer."""
 
 
 class StatementTotals(Struct, frozen=True, kw_only=True):
@@ -186,7 +210,7 @@ class StatementTotals(Struct, frozen=True, kw_only=True):
     unanswered: UsageTotals
 
 
-class Statement(Struct, frozen=True, kw_only=True):
+class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A customer's usage in one month."""
 
     customer: str
@@ -195,6 +219,8 @@ class Statement(Struct, frozen=True, kw_only=True):
     """The labels that distinguish the lines."""
     totals: StatementTotals
     lines: list[StatementLine]
+    unpriced: list[UnpricedCalls] = []
+    """What has no price, by model."""
 
 
 class ProblemDocument(Struct, frozen=True, kw_only=True):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from shared.billing.price_books import PriceBooks
 from shared.billing.statement_csv import encode_csv
-from shared.billing.statements import DEFAULT_DIMENSIONS, DIMENSIONS, Statements, is_month
+from shared.billing.statement_sums import DIMENSIONS
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, for_customer, is_month
 from shared.clock import now
 from shared.contract.names import is_name
 from shared.http.auth import Caller
@@ -25,6 +27,7 @@ class UsageResource:
     """The route of statements."""
 
     statements: Statements
+    price_books: PriceBooks
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/usage`: the statement of a month, by default the current one."""
@@ -37,7 +40,9 @@ class UsageResource:
             raise invalid_request("`month` must be a month such as 2026-11.")
         by = _read_by(request)
         media_type = negotiate(request.headers.get("accept", ""))
-        statement = await self.statements.read(customer, month, by)
+        statement = await self.statements.read(customer, month, by, await self.price_books.pricing())
+        if caller.customer is not None:
+            statement = for_customer(statement)
         if media_type == JSON:
             response = json_response(statement, headers={"Vary": "Accept"})
         else:

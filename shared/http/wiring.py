@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from shared.billing.price_books import PriceBooks
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe
@@ -34,6 +35,10 @@ class HttpServices(JobServices, Protocol):
         """The blobs."""
 
     @property
+    def price_books(self) -> PriceBooks:
+        """What calls cost."""
+
+    @property
     def vault(self) -> KeyVaultCredentials | None:
         """The key vault, if there is one."""
 
@@ -58,7 +63,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)
     customers = CustomersResource(table, services.vault)
-    usage = UsageResource(Statements(table))
+    usage = UsageResource(Statements(table), services.price_books)
     documentation = DocumentationResource()
     vault_requests = Shares(MAX_VAULT_REQUESTS)
     handlers: dict[str, Handler] = {

@@ -146,7 +146,7 @@ class Attempt:
     async def complete(self, result_body: bytes, status: str, calls: Sequence[Call], at: datetime) -> None:
         """End the job with its result and its calls' usage records. Raises as `save_step`."""
         async with self._writing:
-            rows = self.usage.rows_of(calls, at)
+            rows = self.usage.closing_rows(calls, status, at)
             await self._write_all(room=len(rows))
             usage = [*self.usage.rows(at=at), *rows]
             await self._write(

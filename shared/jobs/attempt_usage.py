@@ -9,7 +9,14 @@ from typing import Any
 
 from shared.actions.sse import values_of
 from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
-from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
+from shared.billing.usage_records import (
+    RecordLabels,
+    call_suffix,
+    marker_row,
+    placeholder_suffix,
+    usage_rows,
+    with_closed_job,
+)
 from shared.clock import now
 from shared.contract.decoding import find_members
 from shared.contract.job import Job
@@ -19,6 +26,8 @@ from shared.jobs.lease import Lease
 from shared.storage.base import Row
 from shared.upstream.messages import Response, is_large
 
+_COUNTED = frozenset({"succeeded", "partial"})
+"""How a job ends that a customer pays for by the job, if it has an answered call."""
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
 
@@ -105,6 +114,11 @@ class AttemptUsage:
     def rows_of(self, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
         """Return other calls of the job as rows."""
         return usage_rows(self._labels(), calls, at, suffix=suffix)
+
+    def closing_rows(self, calls: Sequence[Call], status: str, at: datetime) -> list[Row]:
+        """Return the calls that the job ends with as rows, of which one counts the job if it has succeeded."""
+        rows = self.rows_of(calls, at)
+        return with_closed_job(self._labels(), rows, self.billed, at) if status in _COUNTED else rows
 
     def _labels(self) -> RecordLabels:
         job = self.job

@@ -43,7 +43,7 @@ async def _default_names(harness: Harness) -> None:
     for queue in ("jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"):
         with suppress(ResourceExistsError):
             await harness.queues.create_queue(queue)
-    for container in ("results", "inputs", "templates"):
+    for container in ("results", "inputs", "templates", "statements"):
         with suppress(ResourceExistsError):
             await harness.blobs.create_container(container)
     async with TableServiceClient.from_connection_string(harness.environment["JobStorage"]) as tables:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.billing.statements import DIMENSIONS
+from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.usage import Call
 from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.contract.result import ConnectionLabel

@@ -75,6 +75,7 @@ SETTINGS = {
     "RESULTS_CONTAINER": Setting(Wrong("[", NAME), Wrong("results/2026", NAME)),
     "INPUT_CONTAINERS": Setting(Wrong("[", NAME), Wrong('["inputs"]', NAME)),
     "TEMPLATES_CONTAINER": Setting(Wrong("$", NAME), Wrong("Templates", NAME)),
+    "STATEMENTS_CONTAINER": Setting(Wrong("$", NAME), Wrong("Statements", NAME)),
     "JOBS_TABLE": Setting(Wrong("[", "3 to 63 letters and digits"), Wrong("our-jobs", "3 to 63 letters and digits")),
     "KEY_VAULT_URL": Setting(
         Wrong("https://[", "must be a URL such as https://my-vault.vault.azure.net"),

@@ -19,7 +19,7 @@ from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of,
 
 def statement(**members: str) -> Statement:
     """Return a statement of one line with these dimensions."""
-    sums = {"records": 1, "calls": 1, "unreported": 0}
+    sums = {"records": 1, "calls": 1, "unreported": 0, "jobs": 0}
     line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
     total = UsageTotals(**sums)
     totals = StatementTotals(answered=total, lost=total, unanswered=total)

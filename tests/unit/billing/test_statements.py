@@ -12,13 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.billing.statements import (
-    DEFAULT_DIMENSIONS,
-    DIMENSIONS,
-    FIXED_DIMENSIONS,
-    Statements,
-    is_month,
-)
+from shared.billing.statement_sums import DIMENSIONS, FIXED_DIMENSIONS
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, is_month
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_records import RecordLabels, marker_row, usage_rows
 from shared.contract.documents import Statement, UsageTotals
@@ -30,7 +25,7 @@ from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of,
 
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
 LABELS = RecordLabels("acme", "a", "chat", "m", LABEL)
-SUMMED = ("records", "calls", "unreported", *COUNTS)
+SUMMED = ("records", "calls", "unreported", "jobs", *COUNTS)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -165,7 +160,9 @@ async def test_month_without_usage_has_no_lines():
     statement = await read([])
 
     assert [] == statement.lines
-    assert [UsageTotals(records=0, calls=0, unreported=0)] * 3 == list(msgspec.structs.astuple(statement.totals))
+    assert [UsageTotals(records=0, calls=0, unreported=0, jobs=0)] * 3 == list(
+        msgspec.structs.astuple(statement.totals)
+    )
 
 
 @pytest.mark.parametrize(("marked_at", "outcomes"), [(None, ["unanswered"]), ("2026-10-31", []), ("2026-12-02", [])])
@@ -200,7 +197,7 @@ async def test_records_are_read_page_by_page():
 
     assert (2500, 1, 3) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
     assert 0 == table.counts["scan"]  # markers are read only if there is a placeholder
-    assert {"request_id", "job_id", "answered_by", "provider_usage"}.isdisjoint(table.columns)
+    assert {"request_id", "job_id", "provider_usage"}.isdisjoint(table.columns)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""What usage records cost, added up: exact until a line. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
+from shared.billing.pricing import Pricing, Unpriced
+from shared.billing.usage_records import JOBS
+
+_ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class PricedSum:
+    """A sum of amounts, each exact."""
+
+    amount: Decimal = _ZERO
+    list_amount: Decimal = _ZERO
+    saved: Decimal = _ZERO
+    unpriced: Counter[Unpriced] = field(default_factory=Counter)
+    """Records without a price, by what is missing."""
+
+    def add_record(self, pricing: Pricing, customer: str, day: date, values: Mapping[str, Any]) -> None:
+        """Add what a usage record costs, or a job that was closed."""
+        jobs, list_amount = values.get(JOBS, 0), _ZERO
+        if values.get("outcome") != "closed":
+            cost = pricing.cost(customer, day, values)
+            if isinstance(cost, Unpriced):
+                self.unpriced[cost] += 1
+            else:
+                list_amount = cost.amount
+                saved = pricing.saved(customer, day, values, cost)
+                self.saved = EXACT.add(self.saved, pricing.charge(customer, day, saved))
+        self.list_amount = EXACT.add(self.list_amount, list_amount)
+        self.amount = EXACT.add(self.amount, pricing.charge(customer, day, list_amount, jobs=jobs))
+
+    def line(self, currency: str) -> dict[str, Any]:
+        """Return the members of a line's money, rounded as a line is."""
+        names = ("amount", "list_amount", "saved")
+        amounts = {name: amount_text(round_line(getattr(self, name), currency)) for name in names}
+        return {**amounts, "currency": currency, "unpriced": self.unpriced.total()}
+
+
+def total_of(lines: list[dict[str, Any]], currency: str) -> tuple[dict[str, Any], Decimal]:
+    """Return the members of a total's money, and what rounding it has added to the amounts of its lines."""
+    names = ("amount", "list_amount", "saved")
+    sums = {name: exact_sum(Decimal(line[name]) for line in lines) for name in names}
+    totals = {name: round_total(amount, currency) for name, amount in sums.items()}
+    texts = {name: amount_text(amount) for name, amount in totals.items()}
+    unpriced = sum(line["unpriced"] for line in lines)
+    return {**texts, "currency": currency, "unpriced": unpriced}, EXACT.subtract(totals["amount"], sums["amount"])

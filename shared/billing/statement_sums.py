@@ -1,0 +1,192 @@
+"""The lines and totals of a statement: usage records in, sums out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from shared.billing.money import amount_text
+from shared.billing.priced_sum import PricedSum, total_of
+from shared.billing.pricing import Pricing
+from shared.billing.usage_records import JOBS
+from shared.contract.documents import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
+from shared.contract.usage import COUNTS, add, all_consistent
+from shared.storage.base import Row
+
+DIMENSIONS = ("month", "day", "model", "action", "connection")
+"""What lines can be grouped by."""
+FIXED_DIMENSIONS = ("source", "provider", "billed_to", "outcome", "service_tier", "processing", "deployment_scope")
+"""
+What lines are always grouped by: on whose account the calls were, whether they are certain to be billed, and what their
+price depends on besides the model.
+"""
+MEASURES = ("records", "calls", "unreported", *COUNTS, "derived", "consistent", "jobs")
+"""What a line sums up."""
+MONEY = ("amount", "currency", "unpriced", "saved", "list_amount")
+"""What a line costs, if there is a price book."""
+_NULLABLE = frozenset({"service_tier", "processing", "deployment_scope"})
+COLUMNS = (
+    *("at", "model", "answered_by", "action", "connection", *FIXED_DIMENSIONS),
+    *("reported", "calls", *COUNTS, "derived", "consistent", JOBS),
+)
+
+_Group = tuple[str, ...]
+"""The values of a line's dimensions."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A sum over usage records."""
+
+    records: int = 0
+    calls: int = 0
+    unreported: int = 0
+    counts: list[Any] = field(default_factory=lambda: [None] * len(COUNTS))
+    derived: set[str] = field(default_factory=set)
+    consistent: bool | None = None
+    jobs: int = 0
+    money: PricedSum = field(default_factory=PricedSum)
+
+    def add_record(self, values: Mapping[str, Any]) -> None:
+        """Add a usage record, or a job that was closed."""
+        self.jobs += values.get(JOBS, 0)
+        if values.get("outcome") == "closed":
+            return
+        calls = values.get("calls", 0)
+        self.records += 1
+        self.calls += calls
+        self.unreported += 0 if values.get("reported") else calls
+        for index, name in enumerate(COUNTS):
+            if (count := values.get(name)) is not None:
+                self.counts[index] = add(self.counts[index], count)
+        if derived := values.get("derived"):
+            self.derived.update(derived.split(","))
+        self.consistent = all_consistent(self.consistent, values.get("consistent"))
+
+    def add_sum(self, other: _Sum) -> None:
+        """Add another sum."""
+        self.records += other.records
+        self.calls += other.calls
+        self.unreported += other.unreported
+        self.counts = [add(*pair) for pair in zip(self.counts, other.counts, strict=True)]
+        self.derived |= other.derived
+        self.jobs += other.jobs
+        self.consistent = all_consistent(self.consistent, other.consistent)
+
+    def measures(self) -> dict[str, Any]:
+        """Return the sum as the members of UsageTotals."""
+        return {
+            "records": self.records,
+            "calls": self.calls,
+            "unreported": self.unreported,
+            **dict(zip(COUNTS, self.counts, strict=True)),
+            "derived": tuple(sorted(self.derived)),
+            "consistent": self.consistent,
+            "jobs": self.jobs,
+        }
+
+
+@dataclass(slots=True)
+class StatementSums:
+    """The lines of a statement that is being read."""
+
+    customer: str
+    month: str
+    dimensions: Sequence[str]
+    pricing: Pricing | None
+    lines: dict[_Group, _Sum] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add usage records, each to its line."""
+        names = (*self.dimensions, *FIXED_DIMENSIONS)
+        for row in rows:
+            group = tuple(_dimension_value(row.values, self.month, name) for name in names)
+            line = self.lines.setdefault(group, _Sum())
+            line.add_record(row.values)
+            if self.pricing is not None:
+                line.money.add_record(self.pricing, self.customer, row.values["at"].date(), row.values)
+
+    def statement(self) -> Statement:
+        """Return the statement of what was added."""
+        lines = [self._line(group, self.lines[group]) for group in sorted(self.lines)]
+        totals, rounding = self._totals(lines)
+        return Statement(
+            customer=self.customer,
+            month=self.month,
+            by=list(self.dimensions),
+            totals=totals,
+            lines=[*lines, *rounding],
+            unpriced=self._unpriced(),
+        )
+
+    def _line(self, group: _Group, line: _Sum) -> StatementLine:
+        labels: dict[str, Any] = dict(zip((*self.dimensions, *FIXED_DIMENSIONS), group, strict=True))
+        labels |= {name: labels[name] or None for name in _NULLABLE}
+        money = {} if self.pricing is None else line.money.line(self.pricing.book.currency)
+        return StatementLine(**labels, **line.measures(), **money)
+
+    def _totals(self, lines: Sequence[StatementLine]) -> tuple[StatementTotals, list[StatementLine]]:
+        """Return the totals by outcome, and the lines that make up for their rounding."""
+        sums: dict[str, _Sum] = {}
+        for line in self.lines.items():
+            outcome = line[0][len(self.dimensions) + FIXED_DIMENSIONS.index("outcome")]
+            sums.setdefault(outcome, _Sum()).add_sum(line[1])
+        totals = {
+            name: UsageTotals(records=0, calls=0, unreported=0, jobs=0) for name in StatementTotals.__struct_fields__
+        }
+        totals |= {name: UsageTotals(**each.measures()) for name, each in sums.items()}
+        rounding: list[StatementLine] = []
+        if self.pricing is not None:
+            currency = self.pricing.book.currency
+            for outcome, group in groupby(sorted(lines, key=attrgetter("outcome")), key=attrgetter("outcome")):
+                members = [{name: getattr(line, name) for name in MONEY} for line in group]
+                money, difference = total_of(members, currency)
+                totals[outcome] = msgspec.structs.replace(totals[outcome], **money)
+                if difference:
+                    labels = dict.fromkeys(self.dimensions, "")
+                    rounding.append(_rounding_line(labels, outcome, amount_text(difference), currency))
+        return StatementTotals(**totals), rounding
+
+    def _unpriced(self) -> list[UnpricedCalls]:
+        counts: dict[tuple[str, str], int] = {}
+        for line in self.lines.values():
+            for unpriced, records in line.money.unpriced.items():
+                key = unpriced.model, unpriced.reason
+                counts[key] = counts.get(key, 0) + records
+        return [
+            UnpricedCalls(model=model, records=records, reason=reason)
+            for (model, reason), records in sorted(counts.items())
+        ]
+
+
+def _rounding_line(labels: dict[str, Any], outcome: str, amount: str, currency: str) -> StatementLine:
+    return StatementLine(
+        **labels,
+        source="",
+        provider="",
+        billed_to="",
+        outcome=outcome,
+        kind="rounding",
+        records=0,
+        calls=0,
+        unreported=0,
+        jobs=0,
+        unpriced=0,
+        amount=amount,
+        currency=currency,
+    )
+
+
+def _dimension_value(values: Mapping[str, Any], month: str, name: str) -> str:
+    if name == "month":
+        return month
+    if name == "day":
+        return f"{month}-{values['at'].day:02}"  # the month in the key is that of `at`, in UTC
+    if name == "outcome" and values.get(name) == "closed":
+        return "answered"
+    return values.get(name) or ("answered" if name == "outcome" else "")
