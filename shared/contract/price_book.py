@@ -26,8 +26,8 @@ Tokens = Annotated[int, Meta(ge=0, description="a whole number of tokens, 0 or m
 DEFAULT_TIERS = frozenset({None, "auto", "default", "standard"})
 """What providers call the tier that list prices are for."""
 MAX_BOOK_BYTES = 16 * 1024 * 1024
-_MAX_AMOUNT = Decimal(10) ** 9
-_MAX_PLACES = 15
+MAX_AMOUNT = Decimal(10) ** 9
+MAX_PLACES = 15
 """Places after the point. Prices per million tokens have up to six."""
 
 
@@ -163,6 +163,16 @@ _KEYS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
 """What entries of a kind must differ in, unless their days do."""
 
 
+def entry_key(kind: str, entry: Struct) -> tuple[Any, ...]:
+    """Return what an entry of `prices`, `models`, `markups` or `rates` is for. Only its days can set two apart."""
+    return _KEYS[kind](entry)
+
+
+def days_of(entry: Struct) -> tuple[date, date]:
+    """Return the first day for which an entry holds, and the first for which it no longer does."""
+    return (getattr(entry, "effective_from", None) or date.min, getattr(entry, "effective_to", None) or date.max)
+
+
 def _check_entry(entry: Struct, at: str) -> None:
     for name in entry.__struct_fields__:
         value = getattr(entry, name)
@@ -183,8 +193,8 @@ def _check_entry(entry: Struct, at: str) -> None:
 
 
 def _check_amount(amount: Decimal, at: str, *, may_be_negative: bool) -> None:
-    if not amount.is_finite() or abs(amount) >= _MAX_AMOUNT or -_exponent(amount) > _MAX_PLACES:
-        raise InvalidJob(f"`{at}` must be a number below 1,000,000,000 with at most {_MAX_PLACES} places.")
+    if not amount.is_finite() or abs(amount) >= MAX_AMOUNT or -_exponent(amount) > MAX_PLACES:
+        raise InvalidJob(f"`{at}` must be a number below 1,000,000,000 with at most {MAX_PLACES} places.")
     if amount < (-100 if may_be_negative else 0):
         lowest = "-100" if may_be_negative else "0"
         raise InvalidJob(f"`{at}` must be {lowest} or more.")
@@ -202,12 +212,8 @@ def _check_overlaps(kind: str, entries: Iterable[Any], key: Callable[[Any], tupl
     for number, entry in enumerate(listed):
         groups.setdefault(key(entry), []).append(number)
     for numbers in groups.values():
-        days = sorted((*_days(listed[number]), number) for number in numbers)
+        days = sorted((*days_of(listed[number]), number) for number in numbers)
         for (_, end, first), (start, _, second) in pairwise(days):
             if start < end:
                 pair = " and ".join(f"`{kind}[{number}]`" for number in sorted((first, second)))
                 raise InvalidJob(f"{pair} are for the same calls, and their days overlap.")
-
-
-def _days(entry: Any) -> tuple[date, date]:
-    return (getattr(entry, "effective_from", None) or date.min, getattr(entry, "effective_to", None) or date.max)

@@ -13,11 +13,19 @@ from local.vault.server import Vault
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, Harness, open_harness
+from tests.support.price_sources import PriceServer, open_price_sources
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session", name="harness")
 async def _harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """The app's services, whose queues no other test uses."""
+    async with open_harness(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def own_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+    """A deployment for one test, for a module whose tests publish prices: it has this in the place of `harness`."""
     async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 
@@ -41,3 +49,10 @@ def customer(harness: Harness) -> Customer:
 def newcomer(harness: Harness) -> Customer:
     """A customer with an account and without a connection."""
     return harness.customer(connection=None)
+
+
+@pytest_asyncio.fixture
+async def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PriceServer]:
+    """The sources of prices, on this machine."""
+    async with open_price_sources(tmp_path, monkeypatch) as server:
+        yield server
