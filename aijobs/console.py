@@ -50,6 +50,14 @@ def warn(sentence: str) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in wrap(printable(sentence), width)))
 
 
+def show(text: Iterable[str | Verbatim | Table]) -> None:
+    """Write sentences and tables to stderr, such as what a question is about."""
+    width = terminal_size(sys.stderr).columns if sys.stderr.isatty() else None
+    for part in text:
+        lines = [part.text] if isinstance(part, Verbatim) else [f"{line.plain}\n" for line in lines_of(part, width)]
+        sys.stderr.write("".join(lines))
+
+
 def plural(count: int, noun: str) -> str:
     """Return the count and the noun, such as "1 job" or "2 jobs"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

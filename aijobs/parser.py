@@ -10,6 +10,7 @@ from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_poison, add_usage
+from aijobs.arguments.prices import add_prices
 
 _EXAMPLES = (
     "doctor",
@@ -59,6 +60,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_webhooks(commands)
     add_templates(commands)
     add_usage(commands)
+    add_prices(commands)
     add_poison(commands)
     add_export(commands)
     add_erase(commands)

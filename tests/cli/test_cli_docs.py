@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import AsyncIterator
 
+import pytest
+
 from aijobs.parser import make_parser
 from shared.errors import JobError
 from tests.support.cli_commands import commands_of, groups_of
@@ -21,6 +23,7 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 READING = (
     *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
     *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
+    *("prices list", "prices check"),
 )
 """Commands that change nothing, so that they can be run twice."""
 
@@ -65,6 +68,13 @@ async def worker(harness: Harness) -> AsyncIterator[None]:
             stopped.set()
 
 
+@pytest.fixture
+def harness(own_harness: Harness) -> Harness:
+    """A deployment without a price book."""
+    return own_harness
+
+
+@pytest.mark.usefixtures("sources")
 async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     """Each sample succeeds, and prints what the page shows. With `--json` it prints one document."""
     harness = cli.harness
@@ -88,6 +98,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
         words = line.replace(ENDPOINT, f"{harness.endpoint.url}/openai/v1").replace("test --all", "test contoso --all")
         words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
+        words += " --yes" if words.startswith(("prices import", "prices set")) else ""
         async with worker(harness):
             typed = newcomer.name if "poison" not in line else "1"
             result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else typed)
@@ -99,7 +110,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
         if line.startswith(READING) and "--csv" not in line:
             assert isinstance(json.loads((await cli.run(f"{words} --json")).out), dict), line
 
-    assert 44 <= len(samples())
+    assert 53 <= len(samples())
     assert [] == [row for row in await newcomer.rows() if not row["RowKey"].startswith("t_")]
 
 

@@ -22,7 +22,7 @@ from aijobs.parser import make_parser
 from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.endpoint import completion, error
-from tests.support.harness import Customer
+from tests.support.harness import Customer, Harness
 
 COLUMNS, LINES = 80, 24
 JOB = f"order-{'0' * 94}"
@@ -30,6 +30,12 @@ JOB = f"order-{'0' * 94}"
 VERBATIM = ("poison show", "templates show")
 """Commands that print somebody else's document as it is."""
 LONG_ERROR = "The model refuses this request for a reason that takes more than one line of a terminal to explain."
+
+
+@pytest.fixture
+def harness(own_harness: Harness) -> Harness:
+    """A deployment without a price book."""
+    return own_harness
 
 
 @pytest.fixture
@@ -64,6 +70,16 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
         (f"callbacks resend --customer {name}", ""),
         (f"usage {name}", ""),
         (f"usage {name} --by day,model,action,connection", ""),
+        ("prices import prices.json", "4"),
+        ("prices set gpt-4o* --provider azure_openai --input 2.50 --output 10", "1"),
+        (f"prices set gpt-4o* --provider azure_openai --customer {name} --input 2 --output 8", "no"),
+        (f"prices set gpt-4o* --provider azure_openai --customer {name} --input 2 --output 8 --tier priority", "1"),
+        ("prices import litellm", "no"),
+        ("prices import azure --yes", ""),
+        (f"prices list --customer {name}", ""),
+        ("prices check", ""),
+        ("prices export", ""),
+        ("prices export --to exported.json", ""),
         ("poison list", ""),
         ("poison show", ""),
         (f"poison retry --customer {name}", ""),
@@ -94,6 +110,10 @@ def write_files(cli: CliRunner) -> None:
     cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
     cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
     cli.write("event.json", '{"text": "Hello?"}')
+    prices = [{"provider": "openai", "model": "gpt-4o", "input": "2.50", "output": "10"}]
+    models, rates = [{"deployment": "summaries", "model": "gpt-4o"}], [{"from": "USD", "to": "EUR", "rate": "0.9"}]
+    book = {"currency": "USD", "prices": prices, "models": models, "markups": [{"percent": "10"}], "rates": rates}
+    cli.write("prices.json", json.dumps(book))
 
 
 async def prepare(cli: CliRunner, customer: Customer, line: str) -> None:
@@ -136,6 +156,7 @@ def limited(cli: CliRunner, parts: set[str]) -> CliRunner:
     return cli.with_settings(JobStorage=storage, **vault)
 
 
+@pytest.mark.usefixtures("sources")
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
     """
     No line of any command is wider than 80 columns unless it is one word or a document, and every id is whole.
@@ -172,6 +193,7 @@ def documented() -> dict[str, set[str]]:
     return members
 
 
+@pytest.mark.usefixtures("sources")
 async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer):
     """With `--json`, stdout has one document, whose members are those that the page lists for the command."""
     write_files(cli)

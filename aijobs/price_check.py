@@ -1,0 +1,121 @@
+"""`prices check`: what the month's calls are priced by, and which have no price."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aijobs.console import plural
+from aijobs.diagnostics import CommandError
+from aijobs.price_timeline import describe
+from aijobs.prices import NO_BOOK
+from aijobs.report import Report
+from aijobs.settings import open_services
+from aijobs.table import Table, make_table
+from shared.billing.pricing import Cost, Pricing
+from shared.billing.statements import is_month
+from shared.clock import now
+from shared.contract.price_book import Price
+from shared.jobs.queries import next_customer
+from shared.storage.base import Table as StorageTable
+
+_Calls = tuple[str, str, Price | str]
+"""The provider, the model, and its price or why there is none."""
+
+
+@dataclass(slots=True)
+class _Use:
+    records: int = 0
+    customers: set[str] = field(default_factory=set)
+
+
+async def check(args: argparse.Namespace) -> Report:
+    """Run `prices check`. The exit code is 1 if a call has no price."""
+    month = args.month or f"{now():%Y-%m}"
+    if not is_month(month):
+        raise CommandError("--month must be a month, such as 2026-11.")
+    async with open_services(args.settings) as services:
+        current = await services.price_books.current()
+        if current is None:
+            raise CommandError(NO_BOOK)
+        uses = await _uses(services.table, Pricing(current.book), month)
+    priced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], Price)}
+    unpriced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], str)}
+    document = {
+        "month": month,
+        "sha256": current.sha256,
+        "priced": [_members(calls, use) | {"price": calls[2]} for calls, use in priced.items()],
+        "unpriced": [_members(calls, use) | {"reason": calls[2]} for calls, use in unpriced.items()],
+    }
+    return Report(document, _text(month, priced, unpriced), 1 if unpriced else 0)
+
+
+async def _uses(table: StorageTable, pricing: Pricing, month: str) -> dict[_Calls, _Use]:
+    uses: dict[_Calls, _Use] = {}
+    customer = ""
+    while (after := await next_customer(table, customer)) is not None:
+        customer = after
+        async for record in _answered(table, customer, month):
+            day = record["at"].date()
+            cost = pricing.cost(customer, day, record)
+            basis: Price | str
+            if isinstance(cost, Cost):
+                model, basis = pricing.model_of(customer, record) or "", cost.price
+            else:
+                model, basis = cost.model, cost.reason.replace(f" on {day}", "")
+            use = uses.setdefault((str(record.get("provider") or ""), model, basis), _Use())
+            use.records += 1
+            use.customers.add(customer)
+    return uses
+
+
+async def _answered(table: StorageTable, customer: str, month: str) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield the month's usage records that can be billed: an unanswered call has no tokens to price."""
+    async for row in table.scan(customer, f"u_{month}-", f"u_{month}-`"):
+        if row.values.get("outcome", "answered") != "unanswered":
+            yield row.values
+
+
+def _order(item: tuple[_Calls, _Use]) -> tuple[str, ...]:
+    (provider, model, basis), _ = item
+    return provider, model, describe(basis) if isinstance(basis, Price) else basis
+
+
+def _members(calls: _Calls, use: _Use) -> dict[str, Any]:
+    provider, model, _ = calls
+    return {"provider": provider, "model": model, "records": use.records, "customers": sorted(use.customers)}
+
+
+def _text(month: str, priced: Mapping[_Calls, _Use], unpriced: Mapping[_Calls, _Use]) -> list[str | Table]:
+    text: list[str | Table] = []
+    if not priced and not unpriced:
+        text.append(f"Nobody has used a model in {month}.")
+    if unpriced:
+        rows = [
+            (model, provider, use.records, _names(use), reason) for (provider, model, reason), use in unpriced.items()
+        ]
+        numeric = frozenset({"records"})
+        text.append(f"Without a price in {month}:")
+        text.append(
+            make_table(("model", "provider", "records", "customers", "reason"), rows, numeric=numeric, prose="reason")
+        )
+    if priced:
+        rows = [
+            (model, provider, use.records, price.source or "set by hand", describe(price))
+            for (provider, model, price), use in priced.items()
+            if isinstance(price, Price)
+        ]
+        columns = ("model", "provider", "records", "source", "price")
+        text.append(f"Priced in {month}:")
+        text.append(make_table(columns, rows, numeric=frozenset({"records"}), prose="price"))
+    if unpriced:
+        records = sum(use.records for use in unpriced.values())
+        text.append(f"{plural(records, 'record')} without a price. Set one with `prices set`, or import more prices.")
+    return text
+
+
+def _names(use: _Use) -> str:
+    names = sorted(use.customers)
+    return names[0] if len(names) == 1 else f"{len(names)} customers"
