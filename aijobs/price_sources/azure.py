@@ -14,10 +14,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from aijobs.price_sources.azure_meters import Meter, read_meter
+from aijobs.price_sources.azure_meters import LONG_CONTEXT, Meter, read_meter
 from aijobs.price_sources.base import (
     AZURE_PROVIDERS,
     CURRENCY,
+    NO_STEP,
     SourceError,
     SourcePrices,
     as_day,
@@ -66,6 +67,9 @@ def convert(pages: Iterable[Any], since: date, region: str = "") -> SourcePrices
             by_calls[replace(meter, rate="")][meter.rate] = days
     for calls, rates in by_calls.items():
         _add(source, calls, rates)
+        longer = replace(calls, min_input_tokens=LONG_CONTEXT)
+        if calls.variant and longer not in by_calls and replace(longer, variant=None) in by_calls:
+            source.leave_out(_label(longer), NO_STEP)
     return source
 
 
@@ -152,9 +156,7 @@ def _days(rows: Iterable[_Row], since: date) -> _Days | None:
 def _add(source: SourcePrices, calls: _Calls, rates: Mapping[str, _Days]) -> None:
     """Add the prices of certain calls: from each day on which one of them changes to the next."""
     starts = sorted({start for days in rates.values() for start, _ in days})
-    label = " ".join(filter(None, (calls.model, calls.deployment_scope, calls.variant)))
-    if calls.min_input_tokens:
-        label = f"{label} from {calls.min_input_tokens} input tokens on"
+    label = _label(calls)
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         held = {rate: [amount for first, amount in days if first <= start] for rate, days in rates.items()}
         for provider in AZURE_PROVIDERS:
@@ -170,3 +172,8 @@ def _add(source: SourcePrices, calls: _Calls, rates: Mapping[str, _Days]) -> Non
                     effective_to=end,
                     **_VARIANTS[calls.variant],
                 )
+
+
+def _label(calls: _Calls) -> str:
+    label = " ".join(filter(None, (calls.model, calls.deployment_scope, calls.variant)))
+    return f"{label} from {calls.min_input_tokens} input tokens on" if calls.min_input_tokens else label

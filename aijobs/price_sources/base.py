@@ -19,6 +19,7 @@ MILLION = Decimal(1_000_000)
 CURRENCY = "USD"
 """The currency of every source."""
 NO_PRICE = "has no price above 0 of a known kind"
+NO_STEP = "has no price of its own: that of less input holds"
 _MODEL = re.compile(r"[^\s/*]{1,128}\*?")
 
 

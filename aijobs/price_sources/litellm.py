@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from aijobs.price_sources.base import AZURE_PROVIDERS, MILLION, NO_PRICE, SourceError, SourcePrices, is_amount
+from aijobs.price_sources.base import AZURE_PROVIDERS, MILLION, NO_PRICE, NO_STEP, SourceError, SourcePrices, is_amount
 
 SOURCE = "litellm"
 _PROVIDERS = {
@@ -121,7 +121,7 @@ def _variants(
             for step in sorted(steps - {0}):
                 if _Variant(variant.name, step) not in by_variant:
                     label = f"{name}: {variant.name} from {step} input tokens on"
-                    source.leave_out(label, "has no price of its own: that of less input holds")
+                    source.leave_out(label, NO_STEP)
     return dict(by_variant)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aijobs.price_sources import azure, genai_prices, litellm
 from aijobs.price_sources.azure_meters import LONG_CONTEXT, read_meter
-from aijobs.price_sources.base import NO_PRICE, SourceError, SourcePrices
+from aijobs.price_sources.base import NO_PRICE, NO_STEP, SourceError, SourcePrices
 from shared.billing.pricing import Cost, Pricing, Unpriced
 from shared.contract.price_book import PriceBook, decode_price_book
 from tests.support.price_sources import rates, recorded
@@ -143,6 +143,14 @@ def test_azure_price_that_differs_between_regions_needs_a_region():
     )
     with pytest.raises(SourceError, match="no price of a known model in the region nowhere"):
         from_azure(region="nowhere")
+
+
+def test_azure_tier_without_a_price_for_long_input_is_listed():
+    """A tier of a model that has a price of its own for long input elsewhere, and none in this tier, is named."""
+    left_out = reasons(from_azure())
+
+    assert NO_STEP == left_out["gpt-5.6-luna global priority from 272001 input tokens on"]
+    assert not any(name.startswith("gpt-5.4 global batch from") for name in left_out)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +353,7 @@ def test_litellm_leaves_out_what_is_not_known():
     assert NO_PRICE == left_out["omni-moderation-latest"]
     assert "is not in a price book" == left_out["azure_ai/cohere-rerank-v4.0-pro: input_cost_per_query"]
     assert "is not in a price book" == left_out["azure/sora-2: output_cost_per_video_per_second"]
-    assert "gpt-5.4: flex from 272001 input tokens on" in left_out
+    assert NO_STEP == left_out["gpt-5.4: flex from 272001 input tokens on"]
     assert left_out["azure_ai/mistral-large-latest"].startswith("differs from azure/mistral-large-latest")
     assert "2 models" in left_out
     assert {"sample_spec", "dall-e-3", "omni-moderation-latest"}.isdisjoint({price.model for price in source.prices})
