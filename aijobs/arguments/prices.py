@@ -31,7 +31,13 @@ RATES = {
 
 def add_prices(commands: Commands) -> None:
     """Add the group of commands about prices."""
-    group = commands.group("prices", "import, set, list and check what calls cost")
+    group = commands.group(
+        "prices",
+        "import, set, list and check what calls cost",
+        "prices import azure --region swedencentral",
+        "prices list --customer contoso",
+        "prices check",
+    )
     _add_import(group)
     _add_set(group)
     _add_list(group)
@@ -91,12 +97,14 @@ def _add_set(group: Commands) -> None:
         "set",
         "set the price of a model, for all customers or one",
         "prices.store",
-        "prices set 'gpt-4o*' --provider azure_openai \\\n      --input 2.50 --output 10",
-        "prices set 'gpt-4o*' --provider azure_openai \\\n      --customer contoso --input 2 --output 8",
+        "prices set 'gpt-4o*' --provider azure_openai --input 2.50 --output 10",
+        "prices set 'gpt-4o*' --provider azure_openai --customer contoso --input 2 --output 8",
         destructive=True,
     )
     parser.add_argument("model", metavar="MODEL", help="model that answers, or a prefix of its name that ends in *")
-    parser.add_argument("--provider", required=True, metavar="NAME", help="provider, as usage records name it")
+    parser.add_argument(
+        "--provider", required=True, metavar="NAME", help="provider, as usage records name it (required)"
+    )
     rates = parser.add_argument_group("prices, at least one")
     for name, what in RATES.items():
         rates.add_argument(f"--{name}", type=_amount, metavar="AMOUNT", help=f"price of {what}")
