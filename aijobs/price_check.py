@@ -10,7 +10,8 @@ from typing import Any
 from aijobs.console import plural
 from aijobs.diagnostics import CommandError
 from aijobs.price_timeline import describe
-from aijobs.prices import NO_BOOK
+from aijobs.prices import no_book
+from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
@@ -39,7 +40,7 @@ async def check(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
         if current is None:
-            raise CommandError(NO_BOOK)
+            raise no_book()
         uses = await _uses(services.table, Pricing(current.book), month)
     priced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], Price)}
     unpriced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], str)}
@@ -112,7 +113,9 @@ def _text(month: str, priced: Mapping[_Calls, _Use], unpriced: Mapping[_Calls, _
         text.append(make_table(columns, rows, numeric=frozenset({"records"}), prose="price"))
     if unpriced:
         records = sum(use.records for use in unpriced.values())
-        text.append(f"{plural(records, 'record')} without a price. Set one with `prices set`, or import more prices.")
+        text.append(
+            f"{plural(records, 'record')} without a price. Set one with {command('prices set')}, or import more prices."
+        )
     return text
 
 

@@ -17,6 +17,7 @@ from aijobs.price_listing import list_prices
 from aijobs.price_sources.base import CURRENCY
 from aijobs.price_sources.sources import URLS, read_source
 from aijobs.price_timeline import with_price, with_source
+from aijobs.program import command
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.vault_listing import check_customer
@@ -25,7 +26,8 @@ from shared.clock import now
 from shared.contract.price_book import MAX_BOOK_BYTES, RATES, Price, PriceBook, decode_price_book
 from shared.errors import InvalidJob
 
-NO_BOOK = "There is no price book yet. Import one with `prices import`, or set a price with `prices set`."
+_ONLY = "prices[0]"
+"""How an error calls the price that is set."""
 _NOT_PUBLISHED = "Nothing was published."
 _WORD = "the number of changes"
 
@@ -71,7 +73,7 @@ async def list_all(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
     if current is None:
-        raise CommandError(NO_BOOK)
+        raise no_book()
     return list_prices(current, args.day or now().date(), args.model, args.provider, customer)
 
 
@@ -80,7 +82,7 @@ async def export(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
     if current is None:
-        raise CommandError(NO_BOOK)
+        raise no_book()
     data = msgspec.json.format(msgspec.json.encode(current.book), indent=2) + b"\n"
     if args.to is None:
         return Report(current.book, [Verbatim(data.decode())])
@@ -141,7 +143,7 @@ def _price(args: argparse.Namespace) -> Price:
     try:
         decode_price_book(msgspec.json.encode(PriceBook(currency=CURRENCY, prices=[price])))
     except InvalidJob as exc:
-        raise CommandError(str(exc).replace("`prices[0]`", "The price").replace("prices[0].", "")) from None
+        raise CommandError(str(exc).replace(f"`{_ONLY}`", "The price").replace(f"{_ONLY}.", "")) from None
     return price
 
 
@@ -159,3 +161,9 @@ def _person() -> str:
     with suppress(OSError, KeyError, ImportError):
         return getpass.getuser()
     return "unknown"
+
+
+def no_book() -> CommandError:
+    """Return the error of a command that needs a price book."""
+    remedy = f"Import one with {command('prices import')}, or set a price with {command('prices set')}."
+    return CommandError(f"There is no price book yet. {remedy}")

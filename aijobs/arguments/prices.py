@@ -42,7 +42,10 @@ def add_prices(commands: Commands) -> None:
     _add_set(group)
     _add_list(group)
     export = group.add(
-        "export", "print the price book as `prices import` takes it", "prices.export", "prices export --to prices.json"
+        "export",
+        "print the price book, in the form that can be imported",
+        "prices.export",
+        "prices export --to prices.json",
     )
     export.add_argument("--to", type=Path, metavar="FILE", help="new file to write it to (default: stdout)")
     check = group.add(
