@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
 from shared.billing.pricing import Pricing, Unpriced
-from shared.billing.usage_records import JOBS
+from shared.billing.usage_records import JOBS, is_closed_job
 
 _ZERO = Decimal(0)
 
@@ -29,7 +29,7 @@ class PricedSum:
     def add_record(self, pricing: Pricing, customer: str, day: date, values: Mapping[str, Any]) -> None:
         """Add what a usage record costs, or a job that was closed."""
         jobs, list_amount = values.get(JOBS, 0), _ZERO
-        if values.get("outcome") != "closed":
+        if not is_closed_job(values):
             cost = pricing.cost(customer, day, values)
             if isinstance(cost, Unpriced):
                 self.unpriced[cost] += 1

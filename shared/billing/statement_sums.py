@@ -13,7 +13,7 @@ import msgspec
 from shared.billing.money import amount_text
 from shared.billing.priced_sum import PricedSum, total_of
 from shared.billing.pricing import Pricing
-from shared.billing.usage_records import JOBS
+from shared.billing.usage_records import JOBS, is_closed_job
 from shared.contract.documents import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
 from shared.contract.usage import COUNTS, add, all_consistent
 from shared.storage.base import Row
@@ -55,7 +55,7 @@ class _Sum:
     def add_record(self, values: Mapping[str, Any]) -> None:
         """Add a usage record, or a job that was closed."""
         self.jobs += values.get(JOBS, 0)
-        if values.get("outcome") == "closed":
+        if is_closed_job(values):
             return
         calls = values.get("calls", 0)
         self.records += 1
@@ -187,6 +187,4 @@ def _dimension_value(values: Mapping[str, Any], month: str, name: str) -> str:
         return month
     if name == "day":
         return f"{month}-{values['at'].day:02}"  # the month in the key is that of `at`, in UTC
-    if name == "outcome" and values.get(name) == "closed":
-        return "answered"
     return values.get(name) or ("answered" if name == "outcome" else "")

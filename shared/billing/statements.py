@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from calendar import monthrange
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -46,18 +46,23 @@ class Statements:
         A month without usage has no lines. Without prices it has no amounts. Raises StorageUnavailable.
         """
         sums = StatementSums(customer, month, [name for name in DIMENSIONS if name in by], pricing)
-        reader, after = CountedRows(), ""
-        while True:
-            page = await self.table.page(customer, f"u_{month}-", f"u_{month}-`", columns=COLUMNS, after=after)
-            sums.add(reader.read(page.rows))
-            after = page.after
-            if not after:
-                break
-            await asyncio.sleep(0)  # summing a page blocks the event loop: let other tasks run between two pages
-        sums.add(reader.closed_jobs)
+        reader = CountedRows()
+        for kind in ("u", "c"):
+            async for rows in self._pages(customer, f"{kind}_{month}-"):
+                sums.add(reader.read(rows))
         if reader.placeholders:
             sums.add(reader.rest(await self._markers(customer, month)))
         return sums.statement()
+
+    async def _pages(self, customer: str, prefix: str) -> AsyncIterator[Sequence[Row]]:
+        after = ""
+        while True:
+            page = await self.table.page(customer, prefix, f"{prefix}`", columns=COLUMNS, after=after)
+            yield page.rows
+            after = page.after
+            if not after:
+                return
+            await asyncio.sleep(0)  # summing a page blocks the event loop: let other tasks run between two pages
 
     async def _markers(self, customer: str, month: str) -> list[Row]:
         year, number = map(int, month.split("-"))

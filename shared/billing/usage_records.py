@@ -12,7 +12,7 @@ unless its attempt has a marker; that rule is applied when records are read (`Co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -33,7 +33,6 @@ RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
 JOBS = "jobs"
 """The column of how many jobs were closed with a record: 1, or missing."""
-_CLOSED = "closed"
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
 
@@ -60,9 +59,9 @@ class RecordLabels:
     deployment_scope: str | None = None
     incarnation: str = ""
 
-    def key(self, kind: str, at: datetime, ending: str) -> str:
-        """Return the key of a record (`u`) or marker (`m`)."""
-        return "_".join((kind, f"{at:%Y-%m-%d}", self.job_id, *filter(None, (self.incarnation,)), ending))
+    def key(self, kind: str, at: datetime, ending: str = "") -> str:
+        """Return the key of a record (`u`), marker (`m`) or closed job (`c`)."""
+        return "_".join((kind, f"{at:%Y-%m-%d}", self.job_id, *filter(None, (self.incarnation, ending))))
 
 
 def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
@@ -88,8 +87,8 @@ def with_closed_job(labels: RecordLabels, rows: Sequence[Row], billed: Usage, at
     Return the usage records that are written with the end of a job that succeeded, at least in part, so that it counts.
 
     The first of them that was answered has a column `jobs`. If all answered calls are on record already, as steps,
-    there is a row for the job alone, `u_{day}_{job_id}_{incarnation}_closed`: it is no record of a call. A job without
-    an answered call does not count. `billed`: what the job's steps have consumed.
+    there is a row for the job alone, `c_{day}_{job_id}_{incarnation}`. A job without an answered call does not count.
+    `billed`: what the job's steps have consumed.
     """
     for number, row in enumerate(rows):
         if row.values.get("outcome") == "answered" and row.values.get("calls"):
@@ -98,8 +97,13 @@ def with_closed_job(labels: RecordLabels, rows: Sequence[Row], billed: Usage, at
     if not billed.calls:
         return list(rows)
     call = Call(service_tier=_single(billed.service_tier))
-    values = _values(labels, call, at) | {"outcome": "closed", "calls": 0, JOBS: 1}
-    return [*rows, Row(labels.customer, labels.key("u", at, _CLOSED), values)]
+    values = _values(labels, call, at) | {"calls": 0, JOBS: 1}
+    return [*rows, Row(labels.customer, labels.key("c", at), values)]
+
+
+def is_closed_job(values: Mapping[str, Any]) -> bool:
+    """Return whether a row counts a closed job and is no record of a call; see `with_closed_job`."""
+    return bool(values.get(JOBS)) and not values.get("calls")
 
 
 def _single(label: str | None) -> str | None:
@@ -147,20 +151,13 @@ class CountedRows:
 
     placeholders: list[Row] = field(default_factory=list)
     """Those read so far."""
-    closed_jobs: list[Row] = field(default_factory=list)
-    """Rows read so far that are no record of a call, but of a job that was closed."""
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
         """Return the records of one page that count, without placeholders."""
         counted: list[Row] = []
         for row in rows:
             suffix = row.key.rpartition("_")[2]
-            if suffix == _CLOSED:
-                self.closed_jobs.append(row)
-            elif suffix.startswith("~") and "." not in suffix:
-                self.placeholders.append(row)
-            else:
-                counted.append(row)
+            (self.placeholders if suffix.startswith("~") and "." not in suffix else counted).append(row)
         return counted
 
     def rest(self, markers: Iterable[Row]) -> list[Row]:

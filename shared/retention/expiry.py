@@ -152,6 +152,14 @@ class Removal:
         self.removed.usage += await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
 
+    async def remove_closed_jobs(self, customer: str, after: str) -> str:
+        """Remove the rows that count closed jobs of months before the cutoff."""
+        if not self.cutoff.usage_before:
+            return ""
+        page = await self.table.page(customer, "c_", f"c_{self.cutoff.usage_before}", columns=(), after=after)
+        await delete_rows(self.table, [_any_version(row) for row in page.rows])
+        return page.after
+
     async def remove_markers(self, customer: str, after: str) -> str:
         """Remove the markers whose placeholders, which may be younger, are all removed."""
         if not self.cutoff.usage_before:

@@ -39,7 +39,7 @@ _MAX_SKIPPED_IN_A_ROW = 3
 _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
-_PHASES = ("schedule", "usage", "markers", "blobs", "jobs")
+_PHASES = ("schedule", "usage", "closed_jobs", "markers", "blobs", "jobs")
 
 log = logging.getLogger(NAMESPACE)
 
@@ -139,6 +139,7 @@ class Sweep:
         phases: dict[str, Callable[..., Awaitable[str]]] = {
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
             "usage": removal.remove_usage,
+            "closed_jobs": removal.remove_closed_jobs,
             "markers": removal.remove_markers,
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,

@@ -56,7 +56,7 @@ async def test_data_of_real_jobs_is_exported_and_erased(own_harness: Harness, tm
     exported = await data.export(tmp_path)
 
     assert rows == {row["key"] for row in read_lines(tmp_path / "rows.jsonl")}
-    assert {"j", "s", "t", "u"} == {key[0] for key in rows}
+    assert {"c", "j", "s", "t", "u"} == {key[0] for key in rows}
     stored = {blob["name"]: (tmp_path / blob["file"]).read_bytes() for blob in read_lines(tmp_path / "blobs.jsonl")}
     assert {f"{customer.name}/in put.json": text, f"{customer.name}/blob/result.json": result} == stored
     templates = settings.templates_container

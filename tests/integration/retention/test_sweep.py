@@ -35,7 +35,7 @@ async def test_data_of_real_jobs_is_removed(own_harness: Harness, caplog: pytest
     many = await customer.run(job_id="steps", action="multi_chat", input={"prompts": ["One?", "Two?"]})
     assert ["succeeded", "succeeded"] == [large["status"], many["status"]]
     kinds = {row["RowKey"][0] for row in await customer.rows()}
-    assert {"j", "s", "t", "u"} == kinds
+    assert {"c", "j", "s", "t", "u"} == kinds
     services = own_harness.services
     stores = services.table, services.blobs, read_settings(own_harness.environment), services.schedule
     name, container = large["output_blob"]["name"], large["output_blob"]["container"]
@@ -52,7 +52,7 @@ async def test_data_of_real_jobs_is_removed(own_harness: Harness, caplog: pytest
     sweep = Sweep(*stores)
     with caplog.at_level(logging.INFO):
         assert "complete" == await sweep.run(datetime.now(UTC) + 31 * DAY)
-    assert {"u"} == {row["RowKey"][0] for row in await customer.rows()}
+    assert {"c", "u"} == {row["RowKey"][0] for row in await customer.rows()}
     assert not await own_harness.blobs.get_blob_client(container, name).exists()
     assert (2, steps, blobs) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs)
     line = f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 skipped=0 run_ms="

@@ -195,7 +195,7 @@ async def test_records_are_read_page_by_page():
 
     statement = await Statements(table).read("acme", MONTH)
 
-    assert (2500, 1, 3) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
+    assert (2500, 1, 4) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
     assert 0 == table.counts["scan"]  # markers are read only if there is a placeholder
     assert {"request_id", "job_id", "provider_usage"}.isdisjoint(table.columns)
 
