@@ -107,11 +107,9 @@ def compare(alone: Run, beside: Run) -> tuple[dict[str, Any], dict[str, list[str
         for status, number in beside.statuses.items()
         if status >= _SERVER_ERROR and status != _UNAVAILABLE
     ]
-    violations[LATE] = [
-        f"{name}: {ratios[name]} times"
-        for name in ("honest, p99", "honest without a fault, p99")
-        if ratios[name] > MAX_RATIO
-    ]
+    # Of all honest jobs: those without a fault are told, too, and show what the shared cores and Azurite add.
+    ratio = ratios["honest, p99"]
+    violations[LATE] = [f"{ratio} times"] if ratio > MAX_RATIO else []
     peak = max(*peaks, *together)
     violations[LARGE] = [f"{peak:.0f} MiB"] if peak > MAX_MIB else []
     return figures, violations
