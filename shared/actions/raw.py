@@ -228,5 +228,6 @@ def read_answer(response: Response, response_type: str | None) -> RawAnswer:
             f"get it as it is, set `input.response_type` to {usual_type(read.media_type)}.",
             UpstreamFacts(status=response.status, request_id=response.request_id),
         )
-    call = call_of_values(read.json_values, response.request_id)
+    # A response that is not JSON, and need not be, was answered without usage.
+    call = call_of_values(read.json_values if read.malformed else read.json_values or [{}], response.request_id)
     return RawAnswer(output, call, error, read.media_type, binary=read.binary)

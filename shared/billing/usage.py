@@ -67,8 +67,12 @@ UNANSWERED = Call(outcome="unanswered")
 
 
 def call_of_answer(body: Any, request_id: str | None) -> Call:
-    """Return the call that a response's JSON describes: its `usage`, `model`, `service_tier`, the images in `data`."""
-    return call_of_values([body], request_id)
+    """
+    Return the call that a response's JSON describes: its `usage`, `model`, `service_tier`, the images in `data`.
+
+    Without JSON, the response could not be read: the call may have been paid for.
+    """
+    return call_of_values([body] if body else [], request_id)
 
 
 def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
@@ -78,8 +82,12 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
     The last of each member counts, and all images. Members of a usage object that a later one lacks are kept, because
     Anthropic's stream reports the input at its start and the output at its end. Usage is also in the `response` of an
     event of the Responses API, in the `message` of Anthropic's, in `x_groq`, and in a choice (Kimi's stream). What a
-    stored response or batch reports before it has finished is not its usage.
+    stored response or batch reports before it has finished is not its usage. Without values, the response could not be
+    read: the call may have been paid for.
     """
+    values = list(values)
+    if not values:
+        return replace(UNANSWERED, request_id=request_id)
     usage: dict[str, Any] = {}
     model = tier = None
     images: int | None = None

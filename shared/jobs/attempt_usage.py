@@ -77,7 +77,7 @@ class AttemptUsage:
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""
-        calls = [call_of_values(_values_of(response.body), response.request_id) for response in responses]
+        calls = [call_of_values(_values_of(response.body) or [{}], response.request_id) for response in responses]
         self.add_unsettled_calls(as_lost(calls))
         responses.clear()
 

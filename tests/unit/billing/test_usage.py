@@ -17,6 +17,7 @@ from shared.contract.usage import COUNTS, Usage
 REPORTED = Usage(calls=1, input_tokens=5, consistent=True)
 CALL = Call(REPORTED, "gpt-4o", "req-1", provider_usage=b'{"prompt_tokens":5}')
 NOTHING = Call(request_id="req-1")
+UNREAD = replace(UNANSWERED, request_id="req-1")
 _maybe = st.none() | st.integers(0, 100)
 _sums = st.builds(
     Usage,
@@ -46,7 +47,7 @@ _sums = st.builds(
         ({"data": []}, replace(NOTHING, images=0)),
         ({"usage": 7, "model": "", "data": {"url": "https://x"}, "service_tier": 7}, NOTHING),
         ({"model": 7, "data": [7]}, NOTHING),
-        (None, NOTHING),
+        (None, UNREAD),
         ([{"usage": {"prompt_tokens": 5}}], NOTHING),
     ],
 )

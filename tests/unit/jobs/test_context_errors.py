@@ -131,8 +131,8 @@ async def test_a_response_that_is_not_read_to_its_end_may_be_billed(
     assert (code, status, tries) == (result_error["code"], result_error.get("status"), len(customer.account.received))
 
 
-async def test_an_unreadable_response_is_a_call(worker: Worker):
-    """A 2xx that is no completion fails the job without a retry; its usage record has no reported tokens."""
+async def test_an_unreadable_response_may_be_billed(worker: Worker):
+    """A 2xx that is no JSON fails the job without a retry; its usage record is unanswered, and names the request."""
     customer = always(worker.customer(), reply(b"[" * 100_000, headers={"x-request-id": "req-n"}))
 
     result = await worker.run(customer, options=QUICK)
@@ -142,9 +142,9 @@ async def test_an_unreadable_response_is_a_call(worker: Worker):
         result["status"],
         *(result_error[name] for name in ("code", "status", "request_id")),
     )
-    assert 1 == len(customer.account.received) == result["usage"]["calls"]
+    assert (1, 0) == (len(customer.account.received), result["usage"]["calls"])
     (record,) = worker.usage(customer)
-    assert (False, None, "req-n") == (record["reported"], record.get("input_tokens"), record["request_id"])
+    assert ("unanswered", None, "req-n") == (record["outcome"], record.get("input_tokens"), record["request_id"])
 
 
 async def test_an_unreachable_endpoint_is_unavailable(worker: Worker):
