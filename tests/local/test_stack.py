@@ -97,7 +97,7 @@ async def test_a_stack_has_all_that_its_settings_name():
         assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
         assert len(running.vault.secrets.live) == 3
         assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
-        assert {"results", "inputs", "templates"} == container_names
+        assert {"results", "inputs", "templates", "statements"} == container_names
         assert {settings["JOBS_TABLE"]} == table_names
 
 
