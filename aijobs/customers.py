@@ -61,6 +61,7 @@ async def add(args: argparse.Namespace) -> Report:
         trial = await _try(services, connection, args)
         if not trial.accepted:
             return trial.refusal()
+        await _check_unchanged(vault, customer, name, "" if existing is None else existing[1].version)
         use = EntraBinding.of(connection)
         tags = owners_tags(existing[0]) if existing is not None else {}
         tags |= use.tags() if use is not None else {}
@@ -80,7 +81,7 @@ async def rotate(args: argparse.Namespace) -> Report:
     customer, name = _check_names(args)
     async with open_vault(args) as services:
         vault = require_vault(services)
-        old, _ = await _read_stored(vault, customer, name)
+        old, facts = await _read_stored(vault, customer, name)
         record = decode_connection(old.value.reveal(), old.tags)
         if record.auth == "entra":
             raise CommandError(f"{customer}'s connection {name} has no key: its `auth` is entra.")
@@ -92,6 +93,7 @@ async def rotate(args: argparse.Namespace) -> Report:
         trial = await _try(services, connection, args)
         if not trial.accepted:
             return trial.refusal()
+        await _check_unchanged(vault, customer, name, facts.version)
         facts = await vault.put(customer, name, new.value, tags=old.tags)
         stored = describe_stored(services.connections, customer, facts, new)
     text = [f"Rotated the key of {customer}'s connection {name}, version {facts.version}."]
@@ -155,6 +157,13 @@ async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> 
             f"Customer {customer} has no connection named {name}. Use {command('customers add')} to store one."
         )
     return stored
+
+
+async def _check_unchanged(vault: KeyVaultCredentials, customer: str, name: str, version: str) -> None:
+    """Raise CommandError if this version, empty for none, is not the current one: a person may take minutes to type."""
+    current = await vault.get_with_info(customer, name)
+    if ("" if current is None else current[1].version) != version:
+        raise Exists(f"{customer}'s connection {name} was just changed. Nothing was stored; run the command again.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import msgspec
@@ -113,4 +114,4 @@ def _read_file(file: Path, limit: int) -> bytes:
     data = file.read_bytes()
     if len(data) > limit:
         raise CommandError(f"{file} is larger than {limit} bytes.")
-    return data
+    return data.removeprefix(BOM_UTF8)  # which editors write, and JSON does not have

@@ -60,6 +60,9 @@ async def rotate(args: argparse.Namespace) -> Report:
         consequence = f"Webhooks of {customer} that are signed with the previous secret will be refused."
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "finished": False}, ["Nothing was changed."], 1)
+        current = await vault.signing_secret(customer)
+        if current is None or current.version != stored.version:  # it was shown to somebody: not to be lost
+            raise Exists(f"The signing secret of {customer} was just changed. Run the command again.")
         facts = await vault.put_signing_secret(customer, Secret(keys[0]), tags=stored.tags)
     summary = (
         f"Finished the rotation of {customer}'s signing secret, version {facts.version}. Only the new one is valid."

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from shared.secret import Secret
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.endpoint import completion, error
 from tests.support.harness import Customer, Harness
@@ -219,6 +220,26 @@ async def test_rotation_without_a_new_key_is_rejected(cli: CliRunner, customer: 
 
     await cli.expect(f"customers rotate {customer.name}", 1, err="is the same", stdin=customer.account.key)
     await cli.expect(f"customers rotate {customer.name} --connection keyless", 1, err="has no key", stdin="x")
+
+
+@pytest.mark.parametrize("command", ["rotate", "add --replace", "add"])
+async def test_change_of_another_operator_is_kept(
+    cli: CliRunner, newcomer: Customer, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    """What another operator stores while the key is typed is not replaced by a connection that was read before."""
+    if command != "add":
+        cli.harness.connect(newcomer)
+    name, _, options = command.partition(" ")
+    endpoint = "" if name == "rotate" else endpoint_options(cli.harness)
+
+    def typed(*_: object) -> Secret:
+        cli.harness.connect(newcomer, api_key="sk-of-another")
+        return Secret("sk-1")
+
+    monkeypatch.setattr("aijobs.customers.read_key", typed)
+
+    await cli.expect(f"customers {name} {newcomer.name} --no-test {options} {endpoint}", 1, err="was just changed")
+    assert "sk-of-another" in (stored(newcomer) or "")
 
 
 async def test_remove_needs_a_confirmation(cli: CliRunner, customer: Customer):

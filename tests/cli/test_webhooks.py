@@ -50,6 +50,21 @@ async def test_secret_is_made_and_rotated(cli: CliRunner, customer: Customer):
     await cli.expect(f"webhooks rotate {customer.name} --finish --yes", 1, err="No rotation is under way")
 
 
+async def test_secret_of_another_operator_is_kept(cli: CliRunner, customer: Customer, monkeypatch: pytest.MonkeyPatch):
+    """What another operator stores while the question of `--finish` is open is not replaced by what was read before."""
+    await cli.expect(f"webhooks create {customer.name}")
+    await cli.expect(f"webhooks rotate {customer.name}")
+
+    def answer(*_: object) -> bool:
+        cli.harness.put_secret(f"webhook--{customer.name}", "whsec_another")
+        return True
+
+    monkeypatch.setattr("aijobs.webhooks.is_confirmed", answer)
+
+    await cli.expect(f"webhooks rotate {customer.name} --finish", 1, err="was just changed. Run the command again.")
+    assert "whsec_another" == stored(customer)
+
+
 async def test_secret_is_not_replaced_by_accident(cli: CliRunner, customer: Customer):
     """`create` refuses a customer that has a secret, `rotate` one that has none."""
     await cli.expect(f"webhooks rotate {customer.name}", 1, err=f"`aijobs webhooks create {customer.name}` makes one")
@@ -112,9 +127,12 @@ async def test_invalid_template_is_not_stored(cli: CliRunner, customer: Customer
 async def test_event_is_tried_before_a_template_is_stored(
     cli: CliRunner, customer: Customer, event: object, message: str
 ):
-    """An event that the template makes no valid job of is refused as the app would refuse it."""
-    cli.write("template.json", json.dumps(TEMPLATE))
-    cli.write("event.json", json.dumps(event))
+    """
+    An event that the template makes no valid job of is refused as the app would refuse it. A byte order mark at the
+    beginning of a file, which editors write, is left out.
+    """
+    cli.write("template.json", f"\ufeff{json.dumps(TEMPLATE)}")
+    cli.write("event.json", f"\ufeff{json.dumps(event)}")
     line = f"templates set {customer.name} template.json --event event.json"
 
     await cli.expect(line, 1, err=message)
@@ -128,8 +146,7 @@ async def test_event_is_tried_before_a_template_is_stored(
 async def test_template_is_used_until_it_is_removed(cli: CliRunner, customer: Customer):
     """The app uses what `set` stored; `--replace` replaces it; `list` and `show` have it; `remove` asks."""
     secret = json.loads((await cli.expect(f"webhooks create {customer.name} --json")).out)["secret"]
-    cli.write("template.json", json.dumps(TEMPLATE))
-
+    cli.write("template.json", f"\ufeff{json.dumps(TEMPLATE)}")
     await cli.expect(f"templates set {customer.name} template.json")
     await cli.expect(f"templates set {customer.name} template.json", 1, err="Use --replace")
     await cli.expect(f"templates set {customer.name} template.json --replace")
