@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aijobs.diagnostics import CommandError, with_remedy
@@ -26,14 +27,25 @@ _ERRORS = (CommandError, SettingInvalid, JobError, RetryLater, OSError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, 1 if it failed, or 130 after Ctrl-C. Wrong usage exits with 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
     try:
         try:
             return _main(arguments)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # such as `aijobs … | head`, whose reader has enough; not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+        _discard_stdout()
         return 0
+    except OSError as exc:  # such as a disk that is full
+        _discard_stdout()
+        sys.stderr.write(f"aijobs: stdout can't be written: {exc.strerror}.\n")
+        return 1
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
 
 
 def _main(arguments: Sequence[str] | None) -> int:

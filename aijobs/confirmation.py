@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 
 from aijobs.console import interruptible, warn
 from aijobs.submission_log import deployment_name
@@ -22,5 +23,6 @@ def is_confirmed(
     sys.stderr.flush()
     if sys.stdin is None:  # the caller has closed it
         return False
-    with interruptible():
-        return sys.stdin.readline().strip() == word
+    with interruptible(), suppress(UnicodeDecodeError):
+        return sys.stdin.readline().strip() == word.strip()
+    return False

@@ -24,6 +24,8 @@ from aijobs.table import Table, height_of, lines_of
 from aijobs.wrapping import printable, wrap
 
 _FALLBACK_SIZE = os.terminal_size((80, 24))
+_MAX_DIGITS = 5
+"""Of a size that a variable names: no terminal is as large as a number with more."""
 
 
 def print_text(text: Iterable[str | Verbatim | Table]) -> None:
@@ -109,7 +111,7 @@ def progress_bar() -> Progress:
 
 def _number(variable: str) -> int:
     text = os.environ.get(variable, "")
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else 0
 
 
 @contextlib.contextmanager

@@ -25,7 +25,10 @@ def read_key(file: Path | None, purpose: str) -> Secret:
         raise CommandError("No key was given.")
     if "\n" in key:
         raise CommandError("A key must be a single line.")
-    return Secret(key)
+    with contextlib.suppress(UnicodeEncodeError):
+        key.encode()
+        return Secret(key)
+    raise CommandError("The key is not UTF-8 text.")
 
 
 def _read(file: Path) -> str:
@@ -40,6 +43,10 @@ def _read(file: Path) -> str:
 def _prompt(purpose: str) -> str:
     if sys.stdin is None:  # the caller has closed it
         return ""
-    with interruptible(), contextlib.suppress(EOFError):
-        return getpass.getpass(f"Key of {purpose} (hidden): ") if sys.stdin.isatty() else sys.stdin.read()
-    return ""
+    try:
+        with interruptible():
+            return getpass.getpass(f"Key of {purpose} (hidden): ") if sys.stdin.isatty() else sys.stdin.read()
+    except EOFError:
+        return ""
+    except UnicodeDecodeError:  # `from None`: the cause holds what was read
+        raise CommandError("The key is not UTF-8 text, such as a file that PowerShell wrote as UTF-16.") from None

@@ -41,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             parsed, rest = self.parse_known_args(words, namespace)
             if rest:
                 getattr(parsed, "parser", self).reject(rest)
+            getattr(parsed, "parser", self).check_texts(parsed)
         except UsageError as exc:
             from aijobs.console import warn  # noqa: PLC0415  # few command lines are invalid
             from aijobs.report import print_error  # noqa: PLC0415
@@ -63,6 +64,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             raise UsageError(self, self._unknown_command(unknown["word"] or ""))
         message = re.sub(r"invalid choice: .* \(choose from", "invalid choice (choose from", message, flags=re.DOTALL)
+        message = re.sub(r"ignored explicit argument .*", "takes no value", message, flags=re.DOTALL)
         raise UsageError(self, re.sub(r"invalid (\w+) value: .*", r"invalid \1 value", message, flags=re.DOTALL))
 
     def reject(self, rest: Sequence[str]) -> NoReturn:
@@ -74,6 +76,14 @@ class Parser(argparse.ArgumentParser):
             self.error("too many arguments")
         hint = _did_you_mean(options[0], self._option_string_actions)
         self.error(f"unknown option: {', '.join(options)}{hint}")
+
+    def check_texts(self, parsed: Any) -> None:
+        """Reject a text with bytes that are not UTF-8: it can't be sent, stored or compared. A path may have them."""
+        for name, value in vars(parsed).items():
+            texts = value if isinstance(value, list) else [value]
+            if any(isinstance(text, str) and not _is_unicode(text) for text in texts):
+                action = next(action for action in self._actions if action.dest == name)
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: must be UTF-8")
 
     def _check_order(self, words: Sequence[str]) -> None:
         """Reject an option of every command that precedes the command."""
@@ -184,6 +194,24 @@ def seconds(text: str) -> float:
     if not 0.1 <= number <= 3600:  # noqa: PLR2004
         raise argparse.ArgumentTypeError("must be a number of seconds from 0.1 to 3600")
     return number
+
+
+def whole(text: str) -> int:
+    """Return a whole number."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError("must be a whole number")
+    return int(text)
+
+
+def amount(text: str) -> float:
+    """Return an amount. JSON has neither infinity nor NaN: either would be stored as no amount."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text):
+        raise argparse.ArgumentTypeError("must be an amount, such as 250 or 99.50")
+    return float(text)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _sentence(summary: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aijobs.arguments.base import Commands, Parser
+from aijobs.arguments.base import Commands, Parser, amount, whole
 
 
 def add_customers(commands: Commands) -> None:
@@ -99,5 +99,5 @@ def _add_connection_members(parser: Parser) -> None:
         metavar="SCOPE",
         help="global, data_zone or regional: where the deployment processes data, on which its price depends",
     )
-    parser.add_argument("--max-concurrency", type=int, metavar="N", help="concurrent calls per worker")
-    parser.add_argument("--monthly-budget", type=float, metavar="AMOUNT", help="budget of the connection per month")
+    parser.add_argument("--max-concurrency", type=whole, metavar="N", help="concurrent calls per worker")
+    parser.add_argument("--monthly-budget", type=amount, metavar="AMOUNT", help="budget of the connection per month")

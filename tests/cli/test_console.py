@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -27,11 +28,12 @@ from tests.support.cli_runner import Terminal
         (io.StringIO(""), False),
         (Terminal(""), False),
         (None, False),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"), False),
     ],
-    ids=["name", "blank", "yes", "another name", "empty", "Ctrl-D", "closed"],
+    ids=["name", "blank", "yes", "another name", "empty", "Ctrl-D", "closed", "not UTF-8"],
 )
 def test_only_the_customers_name_confirms(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: io.StringIO | None, confirmed: bool
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: TextIO | None, confirmed: bool
 ):
     """Anything but the customer's name, and input that ends, confirms nothing. The question names the deployment."""
     monkeypatch.setattr(sys, "stdin", stdin)
@@ -59,10 +61,15 @@ def end_of_input(_: str) -> str:
         (io.StringIO("a\nb"), "A key must be a single line."),
         (Terminal(""), "No key was given."),
         (None, "No key was given."),
+        (
+            io.TextIOWrapper(io.BytesIO("sk-1\n".encode("utf-16")), encoding="utf-8"),
+            "The key is not UTF-8 text, such as a file that PowerShell wrote as UTF-16.",
+        ),
+        (io.StringIO("sk-\udcff"), "The key is not UTF-8 text."),
     ],
-    ids=["empty", "blank", "two lines", "Ctrl-D", "closed"],
+    ids=["empty", "blank", "two lines", "Ctrl-D", "closed", "UTF-16", "surrogate"],
 )
-def test_invalid_key_is_rejected(monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO | None, message: str):
+def test_invalid_key_is_rejected(monkeypatch: pytest.MonkeyPatch, stdin: TextIO | None, message: str):
     """No input, and more than one line, are not keys."""
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr("getpass.getpass", end_of_input)

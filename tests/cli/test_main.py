@@ -35,7 +35,13 @@ KEY = "sk-secret"
         ("--settings x.json watch jobs.csv", "aijobs: --settings belongs after the command"),
         ("customers --settings=x.json list", "aijobs customers: --settings belongs after the command"),
         (f"customers add a --auth {KEY}", "invalid choice"),
-        (f"customers add a --max-concurrency {KEY}", "invalid int value"),
+        (f"customers add a --max-concurrency {KEY}", "--max-concurrency: must be a whole number"),
+        (f"customers add a --monthly-budget {KEY}", "--monthly-budget: must be an amount"),
+        ("customers add a --monthly-budget inf", "--monthly-budget: must be an amount"),
+        (f"customers add a --no-test={KEY}", "--no-test: takes no value"),
+        (f"customers add {KEY}\udcff", "CUSTOMER: must be UTF-8"),
+        (f"watch --customer a --job b --job {KEY}\udcff", "--job: must be UTF-8"),
+        (f"submit --customer a --action chat --prompt {KEY}\udcff", "--prompt: must be UTF-8"),
         (f"customers add a --key {KEY}", "a key can't be an argument"),
         (f"customers add a --api-key={KEY}", "a key can't be an argument"),
         (f"customers add a {KEY}", "too many arguments"),
@@ -110,6 +116,7 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
         (2, "usage a --month 2026-13", "--month must be"),
         (2, "usage a --by day,price", "--by must be one or more of"),
         (2, "usage A_B", "lower-case letters"),
+        (2, "poison retry --customer A_B", "lower-case letters"),
         (2, "erase A_B --yes", "lower-case letters"),
         (1, "export a --to full", "full is not empty"),
         (2, "customers add No_Customer --endpoint https://api.openai.com", "lower-case letters"),
@@ -220,6 +227,47 @@ def test_version_of_an_installed_package_is_in_its_metadata(
     monkeypatch.setattr(version, "_PYPROJECT", tmp_path / "pyproject.toml")
 
     assert "9.8.7" == version.project_version()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(("line", "code"), [("--version", 0), ("watch --onc", 2), ("usage nobody --json", 0)])
+async def test_closed_stream_is_no_error(cli: CliRunner, line: str, code: int, stream: str):
+    """A command whose caller has closed a stream, as `aijobs … >&-` does, writes to the other alone."""
+    cli.write_settings()
+    descriptor = {"stdout": 1, "stderr": 2}[stream]
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" {descriptor}>&-', "sh", sys.executable, "-m", "aijobs", *line.split()),
+        cwd=cli.directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    out, err = await process.communicate()
+
+    assert code == process.returncode
+    assert b"Traceback" not in out + err
+    assert b"" == (out if stream == "stdout" else err)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
+@pytest.mark.parametrize("line", ["usage nobody", "usage nobody --json"])
+async def test_full_disk_is_one_sentence(cli: CliRunner, line: str):
+    """A report that can't be written is an error, not a success and no traceback."""
+    cli.write_settings()
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aijobs", *line.split()),
+        cwd=cli.directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=full,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(full)
+
+    _, err = await process.communicate()
+
+    assert (1, b"aijobs: stdout can't be written: No space left on device.\n") == (process.returncode, err)
 
 
 @pytest.mark.parametrize("line", ["--help", "--version", "usage nobody", "usage nobody --json"])
