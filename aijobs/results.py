@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,7 +17,7 @@ from aijobs.console import plural, progress_bar, warn
 from aijobs.report import Report
 from aijobs.selection import JobKey, read_selection, select_jobs, warn_not_found
 from aijobs.settings import open_services
-from shared.contract.result import Result
+from shared.contract.result import OutputBlob, Result
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of
 from shared.services import Services
@@ -93,13 +95,16 @@ class _Download:
         if result.output is None and result.output_blob is not None:
             body = await self.services.outputs.read_result(result, body)
             self.missing_blobs += body is record.result_body
-        await self._fetch_blobs(key)
+        sizes = _sizes_of_blobs(msgspec.json.decode(body, type=Result).output)
+        await self._fetch_blobs(key, sizes)
         self.counts[result.status] += 1
         return msgspec.json.format(body, indent=-1)
 
-    async def _fetch_blobs(self, key: JobKey) -> None:
+    async def _fetch_blobs(self, key: JobKey, sizes: dict[str, int]) -> None:
+        """Write a job's blobs, and count those of its result, with these sizes, that are neither there nor here."""
         container = self.services.settings.results_container
         prefix, after = f"{key.customer}/{key.job_id}/", ""
+        directory = self.directory / key.customer / key.job_id
         while True:
             page = await self.services.blobs.page(container, prefix, after)
             for blob in page.blobs:
@@ -107,10 +112,13 @@ class _Download:
                 if _is_internal(name) or not _is_file_name(name):  # steps have paths with further slashes
                     continue
                 self.blobs += 1
-                await self._write(container, blob.name, self.directory / key.customer / key.job_id / name, blob.size)
+                sizes.pop(blob.name, None)
+                await self._write(container, blob.name, directory / name, blob.size)
             after = page.after
             if not after:
-                return
+                break
+        gone = {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}
+        self.missing_blobs += sum(not _exists(directory / name, size) for name, size in gone.items())
 
     async def _write(self, container: str, blob: str, file: Path, size: int) -> None:
         if _exists(file, size):
@@ -126,6 +134,22 @@ class _Download:
                 out.write(chunk)
         draft.replace(file)
         self.new_blobs += 1
+
+
+def _sizes_of_blobs(output: Any) -> dict[str, int]:
+    """Return the names and sizes of the blobs that an output names, such as its images."""
+    sizes: dict[str, int] = {}
+    parts = [output]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            with suppress(msgspec.ValidationError):
+                blob = msgspec.convert(part, OutputBlob)
+                sizes[blob.name] = blob.size
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return sizes
 
 
 def _exists(file: Path, size: int) -> bool:

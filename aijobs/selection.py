@@ -39,7 +39,7 @@ def select_jobs(args: argparse.Namespace, services: Services) -> list[JobKey] | 
     for job_id in args.job:
         if not is_job_id(job_id):
             raise InvalidArguments("--job must be a job's id: 1 to 100 letters, digits, `.`, `_` or `-`.")
-    return [JobKey(args.customer, job_id) for job_id in args.job] or None
+    return [JobKey(args.customer, job_id) for job_id in dict.fromkeys(args.job)] or None
 
 
 def describe_selection(args: argparse.Namespace) -> tuple[str, str]:

@@ -118,6 +118,31 @@ async def test_results_are_downloaded_with_their_blobs(cli: CliRunner, customer:
     assert "Downloaded 0 of 1 blobs." in second.out
 
 
+async def test_image_that_is_gone_is_missing(cli: CliRunner, customer: Customer):
+    """A blob that a result names and Storage no longer has is reported, unless it was downloaded before."""
+    cli.write("jobs.jsonl", '{"action": "image", "job_id": "two", "input": {"prompt": "Cats.", "n": 2}}\n')
+    await cli.run(f"submit jobs.jsonl --customer {customer.name}")
+    customer.account.will_answer(images(pixels(16, 16), pixels(16, 16)))
+    await work(cli)
+    container = cli.harness.services.settings.results_container
+    await cli.expect("results jobs.jsonl --to before", out="Downloaded 2 of 2 blobs.")
+    await cli.harness.services.blobs.delete(container, f"{customer.name}/two/image-1.png")
+
+    await cli.expect("results jobs.jsonl --to before", out="Downloaded 0 of 1 blobs.")
+    await cli.expect("results jobs.jsonl --to after", 1, err="Missing: 1 blob that a result names.")
+    document = json.loads((await cli.run("results jobs.jsonl --to last --json")).out)
+    assert (1, 1) == (document["new_blobs"], document["missing_blobs"])
+
+
+async def test_job_that_is_named_twice_is_selected_once(cli: CliRunner, customer: Customer):
+    """Repeating `--job` with the same id changes nothing."""
+    await cli.run(f"submit --customer {customer.name} --action chat --prompt x --job-id twice")
+    selection = f"--customer {customer.name} --job twice --job twice"
+
+    assert {"queued": 1} == json.loads((await cli.run(f"watch {selection} --once --json")).out)["counts"]
+    await cli.expect(f"cancel {selection} --yes", out="Cancelled 1 job.")
+
+
 async def test_results_of_a_customer(cli: CliRunner, customer: Customer):
     """All results of a customer, newest first. Blobs whose names are not ours are not downloaded."""
     await customer.run(job_id="first")
