@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import msgspec
 
 from aijobs.console import plural, warn
+from aijobs.diagnostics import InvalidArguments
 from aijobs.job_file import read_job_file
 from aijobs.program import command
 from aijobs.report import Report
@@ -22,7 +23,8 @@ from aijobs.settings import open_services
 from aijobs.submission_log import Entry, SubmissionLog, deployment_name, read_log
 from aijobs.submit import job_defaults
 from aijobs.submit_plan import PlannedJob, make_plan
-from aijobs.submit_run import SubmitRun
+from aijobs.submit_run import SubmitRun, warn_errors
+from shared.errors import JobCancelled, JobError
 from shared.jobs.status import document_of
 from shared.services import Services
 
@@ -30,8 +32,20 @@ _MAX_ID = 100
 _HASH_CHARS = 8
 
 
+def _codes(kind: type[JobError]) -> Iterator[str]:
+    yield kind.code
+    for inner in kind.__subclasses__():
+        yield from _codes(inner)
+
+
+_CODES = frozenset(_codes(JobError)) - {JobCancelled.code}
+"""What a failed job's error can have."""
+
+
 async def resubmit(args: argparse.Namespace) -> Report:
     """Run `resubmit FILE`. The exit code is 1 if a failed job was not submitted."""
+    if not _CODES.issuperset(args.code):
+        raise InvalidArguments(f"--code must be one of {', '.join(sorted(_CODES))}.")
     lines = read_job_file(args.file)
     async with open_services(args.settings) as services:
         deployment = deployment_name(services.settings)
@@ -44,6 +58,7 @@ async def resubmit(args: argparse.Namespace) -> Report:
         pending = [again for entry in failed if (again := _again(entry, planned, used)) is not None]
         missing = len(failed) - len(pending)
         if missing:
+            warn_errors(args.file, plan.errors)
             warn(
                 f"Not in {args.file} as submitted: {plural(missing, 'failed job')}. Use the same --customer, --action, "
                 f"--connection and --model as then; a line that has changed is a new job for {command('submit')}."

@@ -6,6 +6,7 @@ It lets a second run continue where the first one stopped, and `watch` and `resu
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import IO, Self
 
@@ -78,9 +79,10 @@ class SubmissionLog:
 
     def _open(self) -> IO[bytes]:
         if self._path.exists():
-            # A run that was killed may have left an incomplete line.
+            # A run that was killed may have left an incomplete line. Another that goes on keeps all of its lines.
             data = self._path.read_bytes()
-            self._path.write_bytes(data[: data.rfind(b"\n") + 1])
+            if not data.endswith(b"\n"):
+                os.truncate(self._path, data.rfind(b"\n") + 1)
         out = self._path.open("ab", buffering=0)
         if self._new_header is not None:
             out.write(_encode(self._new_header))
@@ -127,6 +129,7 @@ def _read(path: Path) -> tuple[_Header | None, list[Entry]]:
         return None, []
     try:
         header = msgspec.json.decode(lines[0], type=_Header)
-        return header, [msgspec.json.decode(line, type=Entry) for line in lines[1:]]
+        # Two runs that began at the same time have written the same header.
+        return header, [msgspec.json.decode(line, type=Entry) for line in lines if line != lines[0]]
     except msgspec.MsgspecError:
         raise CommandError(f"{path} is not a submission log. Move it away, and submit the file again.") from None

@@ -16,7 +16,7 @@ from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.submission_log import SubmissionLog, deployment_name
 from aijobs.submit_plan import MAX_BATCH_NAME, SubmitPlan, is_batch_name, make_plan
-from aijobs.submit_run import MAX_ERRORS, SubmitRun, errors_document
+from aijobs.submit_run import SubmitRun, errors_document, warn_errors
 from shared.errors import InvalidJob
 from shared.jobs.status import document_of
 
@@ -72,10 +72,7 @@ async def _submit_file(args: argparse.Namespace) -> Report:
 
 def _report_plan(args: argparse.Namespace, plan: SubmitPlan) -> bool:
     """Print the errors of a plan, and return whether it can be submitted."""
-    for number, error in plan.errors[:MAX_ERRORS]:
-        warn(f"{args.file}, line {number}: {error}")
-    if len(plan.errors) > MAX_ERRORS:
-        warn(f"… and {plural(len(plan.errors) - MAX_ERRORS, 'more line')}.")
+    warn_errors(args.file, plan.errors)
     if plan.errors:
         warn(
             f"Nothing was submitted: {plural(len(plan.errors), 'invalid line')}, {plural(len(plan.jobs), 'valid job')}."

@@ -8,6 +8,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aijobs.console import plural, progress_bar, warn
 from aijobs.diagnostics import with_remedy
@@ -19,7 +20,7 @@ from shared.contract.job import Job
 from shared.errors import AlreadyRunning, JobConflict, RetryLater
 from shared.jobs.submission import Submissions
 
-MAX_ERRORS = 20
+_MAX_ERRORS = 20
 """Errors of a file that are printed one by one."""
 _BUSY_RETRIES = 3
 
@@ -50,8 +51,7 @@ class SubmitRun:
                 bar.stop()
                 warn(f"Submitted {plural(self.submitted, 'job')}. Run the command again to continue.")
                 raise
-        for number, error in sorted(self.errors)[:MAX_ERRORS]:
-            warn(f"{args.file}, line {number}: {error}")
+        warn_errors(args.file, self.errors)
         before = f" ({self.already_submitted} submitted before)" if self.already_submitted else ""
         submitted = plural(self.submitted, "job")
         follow = command(f"watch {shlex.quote(str(args.file))}")
@@ -96,6 +96,15 @@ class SubmitRun:
                 return (await self.submissions.submit(job)).state
             await asyncio.sleep(1)
         return (await self.submissions.submit(job)).state
+
+
+def warn_errors(file: Path, errors: Iterable[tuple[int, str]]) -> None:
+    """Say what is wrong with lines of a file, the first of them one by one."""
+    ordered = sorted(errors)
+    for number, error in ordered[:_MAX_ERRORS]:
+        warn(f"{file}, line {number}: {error}")
+    if len(ordered) > _MAX_ERRORS:
+        warn(f"… and {plural(len(ordered) - _MAX_ERRORS, 'more line')}.")
 
 
 def errors_document(errors: Iterable[tuple[int, str]]) -> dict[str, object]:

@@ -100,6 +100,35 @@ async def test_only_certain_failures(cli: CliRunner, customer: Customer):
     )
 
 
+async def test_unknown_code_is_not_taken_for_no_failure(cli: CliRunner, customer: Customer):
+    """A code that no job can fail with is a mistake on the command line."""
+    await submit(cli, customer, error(400, "bad", "No."), completion())
+
+    await cli.expect("resubmit jobs.csv --code rate_limitd", 2, err="--code must be one of account_blocked, ")
+
+
+async def test_line_that_is_invalid_now_says_why(cli: CliRunner, customer: Customer):
+    """A failed job whose line is invalid by now is reported with the error of its line."""
+    await submit(cli, customer, error(400, "bad", "No."), completion())
+    cli.write("jobs.csv", "job_id,action,input.prompt\norder-1,chat,\n,chat,two\n")
+
+    line = f"resubmit jobs.csv --customer {customer.name}"
+    result = await cli.expect(line, 1, err="Not in jobs.csv as submitted: 1 failed job.")
+
+    assert "jobs.csv, line 2: `input` is missing." in result.err
+
+
+async def test_log_of_two_runs_at_once_is_whole(cli: CliRunner, customer: Customer):
+    """Two runs that begin at the same time both write a header; the log names all jobs all the same."""
+    await submit(cli, customer, error(400, "bad", "No."), error(400, "bad", "No."))
+    log = cli.directory / "jobs.csv.submitted"
+    header, first, second = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(header + first + header + second)
+
+    await cli.expect(f"resubmit jobs.csv --customer {customer.name}", out="Submitted 2 jobs.")
+    assert 4 == len(json.loads((await cli.run(f"watch --customer {customer.name} --once --json")).out)["jobs"])
+
+
 async def test_job_that_is_not_on_record_any_more_is_an_error(cli: CliRunner, customer: Customer):
     """Submitted jobs without a record are reported with exit code 1."""
     await submit(cli, customer, error(400, "bad", "No."), error(400, "bad", "No."))
