@@ -23,6 +23,7 @@ from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import make_table
+from aijobs.vault_listing import check_customer
 from shared.clock import now
 from shared.services import Services
 
@@ -68,6 +69,8 @@ async def show(args: argparse.Namespace) -> Report:
 
 async def retry(args: argparse.Namespace) -> Report:
     """Run `poison retry`. The exit code is 1 if a message could not be requeued, or if the one named is not there."""
+    if args.customer is not None:
+        check_customer(args.customer)
     requeued: list[dict[str, object]] = []
     failed = []
     async with (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aijobs.console import plural
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import InvalidArguments
 from aijobs.price_timeline import describe
 from aijobs.prices import no_book
 from aijobs.program import command
@@ -36,7 +36,7 @@ async def check(args: argparse.Namespace) -> Report:
     """Run `prices check`. The exit code is 1 if a call has no price."""
     month = args.month or f"{now():%Y-%m}"
     if not is_month(month):
-        raise CommandError("--month must be a month, such as 2026-11.")
+        raise InvalidArguments("--month must be a month, such as 2026-11.")
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
         if current is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from codecs import BOM_UTF8
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import msgspec
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural, show
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, Exists, InvalidArguments, NotFound
 from aijobs.price_edition import Edition
 from aijobs.price_listing import list_prices
 from aijobs.price_sources.base import CURRENCY
@@ -35,9 +36,9 @@ _WORD = "the number of changes"
 async def import_prices(args: argparse.Namespace) -> Report:
     """Run `prices import SOURCE`. The exit code is 1 if it was not confirmed, or needs `--force`."""
     if args.source not in URLS and (args.effective_from or args.region or args.default_scope):
-        raise CommandError(f"--effective-from, --region and --default-scope are for {', '.join(URLS)}.")
+        raise InvalidArguments(f"--effective-from, --region and --default-scope are for {', '.join(URLS)}.")
     if args.region and args.source != "azure":
-        raise CommandError("--region is for azure.")
+        raise InvalidArguments("--region is for azure.")
     async with open_services(args.settings) as services:
         books = services.price_books
         edition = await _imported(args, await books.current())
@@ -90,7 +91,7 @@ async def export(args: argparse.Namespace) -> Report:
         with args.to.open("xb") as file:
             file.write(data)
     except FileExistsError:
-        raise CommandError(f"{args.to} exists already. Name another file.") from None
+        raise Exists(f"{args.to} exists already. Name another file.") from None
     document = {"file": str(args.to), "sha256": current.sha256, "prices": len(current.book.prices)}
     return Report(document, [f"{plural(len(current.book.prices), 'price')} in {args.to}."])
 
@@ -116,12 +117,15 @@ async def _imported(args: argparse.Namespace, current: PublishedBook | None) -> 
 
 
 def _read_file(file: Path) -> PriceBook:
-    with file.open("rb") as opened:
-        data = opened.read(MAX_BOOK_BYTES + 1)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BOOK_BYTES + 1)
+    except FileNotFoundError as exc:
+        raise NotFound(f"{file}: {exc.strerror}. SOURCE is a file, or {', '.join(URLS)}.") from None
     if len(data) > MAX_BOOK_BYTES:
         raise CommandError(f"{file} is larger than {MAX_BOOK_BYTES:,} bytes.")
     try:
-        return decode_price_book(data)
+        return decode_price_book(data.removeprefix(BOM_UTF8))
     except InvalidJob as exc:
         raise CommandError(f"{file}: {exc}") from None
 
@@ -143,7 +147,7 @@ def _price(args: argparse.Namespace) -> Price:
     try:
         decode_price_book(msgspec.json.encode(PriceBook(currency=CURRENCY, prices=[price])))
     except InvalidJob as exc:
-        raise CommandError(str(exc).replace(f"`{_ONLY}`", "The price").replace(f"{_ONLY}.", "")) from None
+        raise InvalidArguments(str(exc).replace(f"`{_ONLY}`", "The price").replace(f"{_ONLY}.", "")) from None
     return price
 
 
@@ -151,7 +155,7 @@ async def _publish(books: PriceBooks, edition: Edition, *, has_shown: bool) -> R
     try:
         published = await books.publish(edition.book, replaces=edition.current, by=_person())
     except BookReplaced:
-        raise CommandError("Somebody else has just published a price book. Run the command again.") from None
+        raise Exists("Somebody else has just published a price book. Run the command again.") from None
     report = edition.report("Published. Workers use it within a minute.", published=published)
     # Who was asked has seen the changes.
     return Report(report.document, report.text[-1:]) if has_shown else report
@@ -163,7 +167,7 @@ def _person() -> str:
     return "unknown"
 
 
-def no_book() -> CommandError:
+def no_book() -> NotFound:
     """Return the error of a command that needs a price book."""
     remedy = f"Import one with {command('prices import')}, or set a price with {command('prices set')}."
-    return CommandError(f"There is no price book yet. {remedy}")
+    return NotFound(f"There is no price book yet. {remedy}")

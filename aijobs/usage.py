@@ -55,7 +55,7 @@ def _text(statement: Statement) -> list[str | Table]:
         return [f"{statement.customer} has no usage in {statement.month}."]
     special = [
         name
-        for name in ("service_tier", "processing", "deployment_scope")
+        for name in ("service_tier", "processing", "deployment_scope", "kind")
         if any(getattr(line, name) not in _USUAL for line in statement.lines)
     ]
     labels = (*statement.by, *_LABELS, *special)

@@ -70,7 +70,7 @@ def _row(document: ConnectionDocument) -> tuple[str | None, ...]:
         else (settings.provider, settings.endpoint, settings.auth, settings.default_model)
     )
     reason = None if error is None else f"{error.code}: {error.message}"
-    return (document.name, (document.version or "")[:8], *members, _day(document.expires_on), reason)
+    return (document.name, document.version, *members, _day(document.expires_on), reason)
 
 
 @asynccontextmanager

@@ -224,13 +224,13 @@ async def test_set_ends_the_price_before(cli: CliRunner):
 @pytest.mark.parametrize(
     ("line", "sentence", "code"),
     [
-        ("prices set m --provider openai", "The price has no price: set at least one of input, cached", 1),
-        ("prices set a*b --provider openai --input 1", "`model` can have a `*` only at its end", 1),
-        ("prices set m --provider openai --input 1.0000000000000001", "`input` must be a number below", 1),
+        ("prices set m --provider openai", "The price has no price: set at least one of input, cached", 2),
+        ("prices set a*b --provider openai --input 1", "`model` can have a `*` only at its end", 2),
+        ("prices set m --provider openai --input 1.0000000000000001", "`input` must be a number below", 2),
         (
             "prices set m --provider openai --input 1 --effective-from 2026-11-02 --effective-to 2026-11-01",
             "`effective_to` must be later than `effective_from`",
-            1,
+            2,
         ),
         ("prices set m --provider openai --input 1 --customer A_B", "The customer's id must be", 2),
         ("prices set m --provider openai --input -1", "--input", 2),
@@ -238,13 +238,13 @@ async def test_set_ends_the_price_before(cli: CliRunner):
         ("prices set m --provider openai --input 1 --effective-from tomorrow", "must be a day, such as 2026-11-29", 2),
         ("prices set m --input 1", "--provider", 2),
         ("prices import azure --region 'Sweden Central'", "must be the name of a region", 2),
-        ("prices import litellm --region swedencentral", "--region is for azure.", 1),
-        ("prices import prices.json --effective-from 2026-11-01", "--effective-from, --region and", 1),
-        ("prices import nothing.json", "nothing.json: No such file or directory", 1),
+        ("prices import litellm --region swedencentral", "--region is for azure.", 2),
+        ("prices import prices.json --effective-from 2026-11-01", "--effective-from, --region and", 2),
+        ("prices import azur", "azur: No such file or directory. SOURCE is a file, or azure, genai-prices", 1),
         ("prices list", "There is no price book yet. Import one with `aijobs prices import`", 1),
         ("prices export", "There is no price book yet.", 1),
         ("prices check", "There is no price book yet.", 1),
-        ("prices check --month 2026-13", "--month must be a month, such as 2026-11.", 1),
+        ("prices check --month 2026-13", "--month must be a month, such as 2026-11.", 2),
     ],
 )
 async def test_invalid_command_says_what_is_right(cli: CliRunner, line: str, sentence: str, code: int):
@@ -273,6 +273,15 @@ async def test_invalid_file_is_named(cli: CliRunner):
         result = await cli.run("prices import prices.json --yes")
         assert (1, None) == (result.code, await current(cli))
         assert sentence in " ".join(result.err.split())
+
+
+async def test_file_may_have_a_byte_order_mark(cli: CliRunner):
+    """Editors and PowerShell begin a file with one."""
+    cli.write("prices.json", f"\ufeff{json.dumps(BOOK)}")
+
+    await succeed(cli, "prices import prices.json")
+
+    assert await current(cli) == decode_price_book(json.dumps(BOOK).encode())
 
 
 async def test_source_that_fails_changes_nothing(cli: CliRunner, sources: PriceServer):
@@ -384,6 +393,20 @@ async def test_check_names_what_has_no_price(cli: CliRunner):
     assert [(model, 1, "2")] == [(each["model"], each["records"], each["price"]["input"]) for each in shown["priced"]]
     past = f"{datetime.now(UTC) - timedelta(days=70):%Y-%m}"
     assert f"Nobody has used a model in {past}." in (await cli.run(f"prices check --month {past}")).out
+
+
+async def test_rounding_of_a_statement_is_named(cli: CliRunner):
+    """The line that makes up for the total's rounding is no model's."""
+    customer = cli.harness.customer()
+    await customer.run()
+    (record,) = [row for row in await customer.usage() if row["outcome"] == "answered"]
+    await succeed(cli, f"prices set {record['answered_by']} --provider {record['provider']} --input 2 --output 8")
+
+    shown = await cli.run(f"usage {customer.name}", columns=80)
+
+    assert "kind" in shown.out
+    assert 1 == shown.out.count("rounding")
+    assert "USD" in shown.out
 
 
 async def test_check_leaves_unanswered_calls_out(cli: CliRunner):
