@@ -24,6 +24,7 @@ from aijobs.table import Table, height_of, lines_of
 from aijobs.wrapping import printable, wrap
 
 _FALLBACK_SIZE = os.terminal_size((80, 24))
+_BREAK = "\n"
 _MAX_DIGITS = 5
 """Of a size that a variable names: no terminal is as large as a number with more."""
 
@@ -34,7 +35,7 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
     console = Console(file=sys.stdout, highlight=False, markup=False)
     for part in text:
         if isinstance(part, Verbatim):
-            sys.stdout.write(part.text)
+            sys.stdout.write(part.text if width is None else _without_controls(part.text))
         elif width is None:  # without colours, and without what rich does if nobody reads the pipe
             sys.stdout.write("".join(f"{line.plain}\n" for line in lines_of(part, None)))
         else:
@@ -42,8 +43,12 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
 
 
 def verbatim(text: str) -> Verbatim:
-    """Return a text whose lines are printed as they are, however wide, but for what a terminal would obey."""
-    return Verbatim("".join(f"{printable(line)}\n" for line in text.removesuffix("\n").split("\n")))
+    """Return a text of somebody else's whose lines are printed as they are, but for what a terminal would obey."""
+    return Verbatim(f"{_without_controls(text.removesuffix(_BREAK))}{_BREAK}")
+
+
+def _without_controls(text: str) -> str:
+    return _BREAK.join(map(printable, text.split(_BREAK)))
 
 
 def warn(sentence: str) -> None:
@@ -56,7 +61,11 @@ def show(text: Iterable[str | Verbatim | Table]) -> None:
     """Write sentences and tables to stderr, such as what a question is about."""
     width = terminal_size(sys.stderr).columns if sys.stderr.isatty() else None
     for part in text:
-        lines = [part.text] if isinstance(part, Verbatim) else [f"{line.plain}\n" for line in lines_of(part, width)]
+        lines = (
+            [_without_controls(part.text)]
+            if isinstance(part, Verbatim)
+            else [f"{line.plain}\n" for line in lines_of(part, width)]
+        )
         sys.stderr.write("".join(lines))
 
 
@@ -73,6 +82,11 @@ def terminal_size(stream: TextIO) -> os.terminal_size:
         size = _FALLBACK_SIZE
     columns = _number("COLUMNS") or size.columns or _FALLBACK_SIZE.columns
     return os.terminal_size((columns, _number("LINES") or size.lines or _FALLBACK_SIZE.lines))
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that can move its cursor. An editor's often can't."""
+    return stream.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
 class Screen:

@@ -49,7 +49,8 @@ async def show(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         template = await _read(_store(services), customer)
     text = template.decode(errors="replace")
-    return Report({"customer": customer, "template": text}, [verbatim(text)])
+    end = "" if text.endswith("\n") else "\n"
+    return Report({"customer": customer, "template": text}, [Verbatim(f"{text}{end}")])
 
 
 async def store(args: argparse.Namespace) -> Report:

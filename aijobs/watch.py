@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aijobs.console import Screen, terminal_size, warn
+from aijobs.console import Screen, can_redraw, terminal_size, warn
 from aijobs.job_view import MAX_ROWS, NOT_FOUND, JobView, state_of
 from aijobs.report import Report
 from aijobs.selection import READ_CONCURRENCY, JobKey, read_newest, read_some, select_jobs
@@ -38,7 +38,7 @@ async def watch(args: argparse.Namespace) -> Report:
 
 
 async def _follow(jobs: _WatchedJobs, services: Services, interval_s: float) -> None:
-    if not sys.stderr.isatty():  # a pipe or a file gets one line per change
+    if not can_redraw(sys.stderr):  # a pipe or a file gets one line per change
         last = ""
         while not jobs.all_ended:
             line = jobs.view().summary()

@@ -11,8 +11,10 @@ from typing import TextIO
 import pytest
 
 from aijobs.confirmation import is_confirmed
+from aijobs.console import can_redraw, print_text, terminal_size
 from aijobs.diagnostics import CommandError
 from aijobs.key_input import read_key
+from aijobs.report import Verbatim
 from shared.secret import Secret
 from shared.settings import read_settings
 from tests.support.cli_runner import Terminal
@@ -101,3 +103,30 @@ def test_name_of_a_key_file_is_not_repeated(tmp_path: Path, data: bytes | None, 
         read_key(file, "contoso")
 
     assert "secret" not in str(error.value)
+
+
+def test_terminal_obeys_nothing_in_a_document(monkeypatch: pytest.MonkeyPatch):
+    """A document goes into a pipe as it is, and into a terminal without what that would obey."""
+    text = "a\t\x1b[31m,\u200d\n"
+    for stream, printed in ((io.StringIO(), text), (Terminal(), "a \ufffd[31m,\ufffd\n")):
+        monkeypatch.setattr(sys, "stdout", stream)
+
+        print_text([Verbatim(text)])
+
+        assert printed == stream.getvalue()
+
+
+@pytest.mark.parametrize(("variable", "columns"), [("40", 40), ("0", 80), ("-1", 80), ("wide", 80), ("9" * 5000, 80)])
+def test_width_that_is_no_width_is_ignored(monkeypatch: pytest.MonkeyPatch, variable: str, columns: int):
+    """COLUMNS overrides the width if it is one."""
+    monkeypatch.setenv("COLUMNS", variable)
+
+    assert columns == terminal_size(io.StringIO()).columns
+
+
+@pytest.mark.parametrize(("term", "can"), [("xterm", True), ("dumb", False)])
+def test_only_a_cursor_that_moves_redraws(monkeypatch: pytest.MonkeyPatch, term: str, can: bool):
+    """In an editor's terminal, the views of `watch` would pile up."""
+    monkeypatch.setenv("TERM", term)
+
+    assert (can, False) == (can_redraw(Terminal()), can_redraw(io.StringIO()))
