@@ -59,9 +59,9 @@ class PlannedJob:
 def make_customers(count: int) -> list[Customer]:
     """`count` customers, each with its own key, on the three kinds of endpoint in turn."""
     kinds = (
-        ("/openai/v1", {"provider": "azure_openai", "default_model": "gpt-4o"}, False),
+        ("/openai/v1", {"provider": "azure_openai", "default_model": "gpt-5.5"}, False),
         ("/openai/deployments/soak-chat/chat/completions?api-version=2024-10-21", {"provider": "azure_openai"}, True),
-        ("/v1", {"provider": "openai", "default_model": "gpt-4o-mini"}, False),
+        ("/v1", {"provider": "openai", "default_model": "gpt-6-luna"}, False),
     )
     customers = []
     for number in range(count):
@@ -138,7 +138,7 @@ def _job(
     job: dict[str, Any] = {"customer": customer, "job_id": job_id, "action": kind.partition(" ")[0]}
     job["input"] = {"prompts": prompts} if kind == "multi_chat" else {"prompt": prompts[0]}
     if kind == "image":
-        job["model"] = "gpt-image-1"
+        job["model"] = "gpt-image-2"
     if kind == "chat with blob":
         job["output"] = {"blob": True}
     if chance.random() < short_timeouts:

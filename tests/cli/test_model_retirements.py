@@ -31,7 +31,7 @@ def on(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
 
 
 def test_the_list_has_each_model_once_with_its_source():
-    """Every row has a date, and the page of its provider that names it; no model is its own successor, or retired."""
+    """Every row has a date, and the page of its provider that names it; a successor is retired later."""
     with (ROOT / "aijobs" / "model_retirements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 
@@ -40,7 +40,7 @@ def test_the_list_has_each_model_once_with_its_source():
     for row in rows:
         assert (AZURE if row["provider"] == "azure" else OPENAI) in row["source"]
         successor = retirements().get((row["provider"], row["successor"]))
-        assert successor is None or date.fromisoformat(row["retires"]) <= successor.retires
+        assert successor is None or date.fromisoformat(row["retires"]) < successor.retires
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,9 @@ def test_the_list_has_each_model_once_with_its_source():
             "warning",
             "was retired on 2026-10-14. Choose another model. See learn.microsoft.com/",
         ),
+        ("openai", "gpt-4-0613", "error", "gpt-4-0613 was retired on 2026-10-23. Use gpt-5.6-sol instead."),
+        ("azure_openai", "gpt-4", "warning", "was retired on 2025-06-06. Use gpt-5.1 instead."),
+        ("azure_openai", "gpt-4o-mini", "warning", "was retired on 2026-10-01. Choose another model."),
         ("openai", "gpt-image-2", "", ""),
         ("azure_openai", "gpt-image-2", "", ""),
         ("azure_openai", "contoso-chat", "", ""),
@@ -86,6 +89,17 @@ def test_notice_is_given_in_time(monkeypatch: pytest.MonkeyPatch, days: int, ver
     on(monkeypatch, date(2027, 2, 26) - timedelta(days=days))
 
     assert ([verdict] if verdict else []) == [each.verdict for each in check_models("", "openai", ["whisper-1"])]
+
+
+@pytest.mark.parametrize("days", [0, NOTICE.days, 365])
+def test_no_advice_is_a_model_that_is_retired_too(monkeypatch: pytest.MonkeyPatch, days: int):
+    """In place of a successor that is retired itself, or soon will be, its own successor is named, if there is one."""
+    on(monkeypatch, REVIEWED + timedelta(days=days))
+
+    for provider, model in retirements():
+        for finding in check_models("", provider, [model]):
+            advised = re.search(r" Use (\S+) instead\.", finding.message)
+            assert advised is None or [] == check_models("", provider, [advised[1]])
 
 
 def test_findings_fit_a_terminal():
@@ -161,8 +175,9 @@ PAST = {"bill.md"}
 
 @pytest.mark.parametrize("model", RETIRED)
 def test_no_page_shows_a_retired_model(model: str):
-    """What a reader copies from the README, a page of docs/, the demo or the OpenAPI document still works."""
-    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "local" / "demo").rglob("*.py")]
+    """What a reader copies from the README, a page of docs/, what runs locally or the OpenAPI document still works."""
+    files = [ROOT / "README.md", ROOT / "test.http", *(ROOT / "docs").rglob("*.md")]
+    files += [file for part in ("demo", "soak", "stack") for file in (ROOT / "local" / part).rglob("*.py")]
     files += [*(ROOT / "openapi").rglob("*.py"), *(ROOT / "shared" / "http" / "static").iterdir()]
     word = re.compile(rf"[\"`' ]{re.escape(model)}(?=[\"`' ,.]|$)", re.MULTILINE)
 

@@ -51,7 +51,7 @@ class Attack:
         job: dict[str, Any] = {"customer": self.customer, "job_id": job_id, "action": self.action}
         job["input"] = {"messages": messages}
         if self.action == "raw":
-            job["input"] = {"path": "chat/completions", "json": {"model": "gpt-4o", "messages": messages}}
+            job["input"] = {"path": "chat/completions", "json": {"model": "gpt-6-luna", "messages": messages}}
         if self.connection:
             job["connection"] = f"{self.connection}-{number}"
         if self.options:
@@ -98,4 +98,4 @@ STEADY = (
 
 def hostile_customer(attack: Attack) -> Customer:
     """The customer that makes the attack."""
-    return Customer(attack.customer, attack.name, "/v1", {"provider": "openai", "default_model": "gpt-4o"})
+    return Customer(attack.customer, attack.name, "/v1", {"provider": "openai", "default_model": "gpt-6-luna"})
