@@ -35,6 +35,16 @@ _ACCOUNT_NAME = re.compile(r"[a-z0-9]{3,24}")
 _PARTS = tuple(f"{service}ServiceUri" for service in SERVICES)
 _OURS = (*setting_names(), STORAGE, *(f"{STORAGE}__{part}" for part in (*_PARTS, "clientId", "credential")))
 _HOSTS = (HOST_STORAGE, BODY_LIMIT, _RUNTIME)
+_HOST_PREFIX = f"{HOST_STORAGE}__"
+_HOST_PARTS = (
+    *_PARTS,
+    "fileServiceUri",
+    "accountName",
+    "clientId",
+    "credential",
+    "managedIdentityResourceId",
+    "tenantId",
+)
 # Set by Azure alone, or read by others: the host, the SDKs, azd. They are like ours, but not meant to be.
 _OTHERS = {
     *("AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "ENTRA_TENANT_ID", "APP_CLIENT_ID", "WEBSITE_AUTH_ENABLED"),
@@ -150,17 +160,24 @@ def _check_words(values: Mapping[str, str]) -> Iterable[Finding]:
 
 def _check_names(names: Iterable[str]) -> Iterable[Finding]:
     """Name the settings that nobody reads, and whose names are much like one that somebody does."""
-    meant_by = {_letters(name): name for name in (*_OURS, *_HOSTS) if name not in _OTHERS}
+    read = [name for name in (*_OURS, *_HOSTS) if name not in _OTHERS]
     for name in names:
-        if name in _OURS or name in _OTHERS or name.startswith((_COPY, f"{HOST_STORAGE}__")):
+        if name in _OURS or name in _OTHERS or name.startswith(_COPY):
             continue
-        letters = _letters(name)
-        close = [letters] if letters in meant_by else get_close_matches(letters, meant_by, n=1, cutoff=_MIN_SIMILARITY)
-        meant = meant_by[close[0]] if close else name
-        if meant.lower() == name.lower() and meant in _HOSTS:  # the host takes any case
+        is_part = name.lower().startswith(_HOST_PREFIX.lower())  # the prefix is most of such a name
+        meant = _HOST_PREFIX + _meant(name[len(_HOST_PREFIX) :], _HOST_PARTS) if is_part else _meant(name, read)
+        if meant.lower() == name.lower() and (is_part or meant in _HOSTS):  # the host takes any case
             continue
         if meant != name:
             yield Finding("settings", "warning", f"Nothing reads {name}. Did you mean {meant}?")
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    """Return which of the names is that of a setting if `name` is spelled differently, or `name` if it is like none."""
+    meant_by = {_letters(each): each for each in names}
+    letters = _letters(name)
+    close = [letters] if letters in meant_by else get_close_matches(letters, meant_by, n=1, cutoff=_MIN_SIMILARITY)
+    return meant_by[close[0]] if close else name
 
 
 def _letters(name: str) -> str:

@@ -80,7 +80,11 @@ def read_values(file: Path | None) -> Mapping[str, str]:
         file = find_settings_file(Path.cwd())
     values = os.environ if file is None else _read(file)
     if file is not None and values.get(_IDENTITY[0]):
-        os.environ.update({name: values[name] for name in _IDENTITY if name in values})
+        identity = {name: values[name] for name in _IDENTITY if name in values}
+        for name, text in identity.items():
+            if not (text.isascii() and text.isprintable()):  # the environment can't hold every text
+                raise SettingsFileError(f"{file}: the value of {name} must be printable ASCII.")
+        os.environ.update(identity)
         for name in ("NO_PROXY", "no_proxy"):  # the local stack listens on this machine only
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     return _without_references(values)

@@ -18,6 +18,7 @@ from aijobs.queues import open_queue
 from aijobs.setting_checks import host_account
 from aijobs.settings import HOST_STORAGE
 from shared.clock import now
+from shared.errors import SettingInvalid
 from shared.services import Services
 from shared.settings import STORAGE
 from shared.storage.account import Account
@@ -67,7 +68,10 @@ async def check_storage(services: Services) -> list[Finding]:
 
 async def check_host_storage(services: Services, values: Mapping[str, str]) -> list[Finding]:
     """Check that the Functions host's own account can be reached, if it is another one than that of the jobs."""
-    account = host_account(values)
+    try:
+        account = host_account(values)
+    except SettingInvalid:  # `check_settings` says so
+        return []
     if account is None or account.connection_string == services.settings.job_storage.connection_string is not None:
         return []
     transport = partial(AioHttpTransport, session=services.session, session_owner=False)

@@ -167,6 +167,18 @@ def test_the_hosts_own_settings(values: dict[str, str], verdict: str, words: str
     assert [each for each in findings if each.check == "host" and each.verdict == verdict and words in each.message]
 
 
+@pytest.mark.parametrize("text", ["https://[", "AccountName=host;AccountKey=my key"])
+async def test_a_wrong_host_account_hides_nothing_else(cli: CliRunner, text: str):
+    """It is one error; Storage, Key Vault and the connections are checked all the same."""
+    result = await run(cli, base(cli) | {"AzureWebJobsStorage": text})
+
+    rows = [" ".join(row.split()) for row in result.out.splitlines()]
+    assert (1, "1 error") == (result.code, rows[-1].partition(",")[0])
+    assert 1 == sum("AzureWebJobsStorage" in row for row in rows)
+    assert any("Blobs can be written" in row for row in rows)
+    assert any("Secrets can be read." in row for row in rows)
+
+
 async def test_the_hosts_own_account_is_tried(cli: CliRunner):
     """Another account than that of the jobs is reached for; one that can't be is named with its setting."""
     other = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:9/a"
@@ -190,6 +202,9 @@ async def test_the_hosts_own_account_is_tried(cli: CliRunner):
         ("JobStorage__queueServiceURI", "JobStorage__queueServiceUri"),
         ("JobStorage:blobServiceUri", "JobStorage__blobServiceUri"),
         ("AzureWebJobsStorge", "AzureWebJobsStorage"),
+        ("AzureWebJobsStorage__acountName", "AzureWebJobsStorage__accountName"),
+        ("AzureWebJobsStorage__clintId", "AzureWebJobsStorage__clientId"),
+        ("AzureWebJobsStorage__blobServiceUrl", "AzureWebJobsStorage__blobServiceUri"),
         ("ALLOWED_ENDPOINT_SUFFIX", "ALLOWED_ENDPOINT_SUFFIXES"),
         ("ALOW_STATIC_CONNECTION", "ALLOW_STATIC_CONNECTION"),
         ("LEASE_SECOND", "LEASE_SECONDS"),
@@ -224,6 +239,7 @@ NOISE = [
     *("AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_SUBSCRIPTION_ID", "AZURE_TOKEN_CREDENTIALS", "KEY_VAULT_NAME"),
     *("FUNCTIONS_EXTENSION_VERSION", "AzureWebJobsFeatureFlags", "AzureWebJobsSecretStorageType", "WEBSITE_SITE_NAME"),
     *("AzureWebJobsDashboard", "AZUREWEBJOBSSTORAGE", "AzureWebJobsStorage__credential", "IDENTITY_ENDPOINT"),
+    *("AzureWebJobsStorage__fileServiceUri", "azurewebjobsstorage__ACCOUNTNAME", "AzureWebJobsStorage__other"),
     *("APPSETTING_JOBS_QUEUE", "APPSETTING_APPLICATIONINSIGHTS_CONNECTION_STRING", "WEBSITE_AUTH_ENABLED"),
     *("APPINSIGHTS_INSTRUMENTATIONKEY", "LOCAL_STACK_PID", "RESULTS", "CONTAINER", "HTTP_PROXY", "AI_API_KEY"),
 ]
@@ -252,6 +268,14 @@ def test_noise_is_not_reported():
         ('[{"name": 1, "value": "x"}, {"name": "JobStorage", "value": [%s]}]', "JobStorage must be a text in quotes"),
         ("[" * 100_000 + "%s", "is neither JSON nor lines"),
         ('{"Values": [%s]}', "has no object `Values`"),
+        (
+            '{"Values": {"JobStorage": %s, "IDENTITY_ENDPOINT": "a\\u0000"}}',
+            "IDENTITY_ENDPOINT must be printable ASCII",
+        ),
+        (
+            '{"Values": {"JobStorage": %s, "IDENTITY_ENDPOINT": "a", "IDENTITY_HEADER": "\\ud800"}}',
+            "IDENTITY_HEADER must be printable ASCII",
+        ),
     ],
 )
 async def test_values_that_are_no_texts(cli: CliRunner, content: str, words: str):
