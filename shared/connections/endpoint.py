@@ -23,7 +23,8 @@ from shared.errors import ConnectionInvalid
 
 PROVIDERS = ("azure_openai", "foundry", "openai")
 
-_OPENAI_BASE = "https://api.openai.com/v1"
+OPENAI_HOST = "api.openai.com"
+_OPENAI_BASE = f"https://{OPENAI_HOST}/v1"
 # The last GA version with a date, and the only version that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
 
@@ -104,7 +105,7 @@ _PROVIDER_HOSTS = (
     | {f"cognitiveservices.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
     | {f"services.ai.azure.{cloud}": _FOUNDRY for cloud in ("com", "us", "cn")}
     | {"api.cognitive.microsoft.com": _REGIONAL, "models.ai.azure.com": _SERVERLESS}
-    | {"api.openai.com": _OPENAI}
+    | {OPENAI_HOST: _OPENAI}
 )
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from shared.clock import now
 from shared.connections.connection import Connection
-from shared.connections.endpoint import Endpoint, parse_endpoint
+from shared.connections.endpoint import OPENAI_HOST, Endpoint, parse_endpoint
 from shared.connections.entra_binding import check_bound
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.store import CredentialStore, StoredCredential
@@ -168,7 +168,7 @@ class Connections:
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
         check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
         if not is_tagged:  # a tag of such a name may be the vault owner's own, as `project` often is
-            _check_openai_members(record, endpoint)
+            _check_useless_members(record, endpoint)
         is_openai = endpoint.provider == "openai"
         return Connection(
             customer=customer,
@@ -191,8 +191,17 @@ def _copy(exc: ConnectionFault) -> ConnectionFault:
     return type(exc)(str(exc))  # an exception in a cache would keep and collect tracebacks
 
 
-def _check_openai_members(record: ConnectionRecord, endpoint: Endpoint) -> None:
-    """Raise ConnectionInvalid if a member is OpenAI's alone, and the endpoint is not."""
+def _check_useless_members(record: ConnectionRecord, endpoint: Endpoint) -> None:
+    """Raise ConnectionInvalid for a member that has no effect: whoever set it expects something else."""
+    for name in ("scope", "tenant_id"):
+        if getattr(record, name) and record.auth == "api_key":
+            raise ConnectionInvalid(
+                f"The connection's `{name}` is for `auth` entra, but its `auth` is api_key: correct one of the two."
+            )
+    if record.api_version and endpoint.host == OPENAI_HOST:
+        raise ConnectionInvalid(
+            "The connection's `api_version` is Azure's, but its `endpoint` is OpenAI's: leave it out."
+        )
     if endpoint.provider == "openai":
         return
     if record.organization:

@@ -243,17 +243,16 @@ def test_a_replacement_keeps_the_tags_of_the_same_host_scope_and_tenant(
         connections.open(secret(tags, **new_members), "contoso", "default")
 
 
+ENDPOINTS = st.sampled_from([ENDPOINT, f"https://{HOST}", "https://fabrikam.openai.azure.com/openai/v1"])
+MODELS = st.sampled_from(["m", "n"])
 RECORDS = st.fixed_dictionaries(
-    {
-        "endpoint": st.sampled_from([ENDPOINT, f"https://{HOST}", "https://fabrikam.openai.azure.com/openai/v1"]),
-        "auth": st.sampled_from(["entra", "entra", "entra", "api_key"]),
-    },
+    {"endpoint": ENDPOINTS, "auth": st.just("entra")},
     optional={
         "scope": st.sampled_from([AI, COGNITIVE]),
         "tenant_id": st.sampled_from(["a.com", "b.com"]),
-        "default_model": st.sampled_from(["m", "n"]),
+        "default_model": MODELS,
     },
-)
+) | st.fixed_dictionaries({"endpoint": ENDPOINTS, "auth": st.just("api_key")}, optional={"default_model": MODELS})
 
 
 def target(connection: Connection) -> tuple[str, object]:

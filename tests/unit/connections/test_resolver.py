@@ -83,6 +83,27 @@ async def test_openai_members_are_headers(connections: Connections, store: Memor
         assert {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1"} == connection.headers()
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "members", "words"),
+    [
+        (ENDPOINT, {"scope": "https://contoso.com/.default"}, "`scope` is for `auth` entra, but its `auth` is api_key"),
+        (ENDPOINT, {"tenant_id": "contoso.com"}, "`tenant_id` is for `auth` entra, but its `auth` is api_key"),
+        ("https://api.openai.com/v1", {"api_version": "2024-10-21"}, "`api_version` is Azure's, but its `endpoint` is"),
+    ],
+)
+async def test_members_without_effect_are_refused(
+    connections: Connections, store: MemoryCredentials, endpoint: str, members: dict[str, str], words: str
+) -> None:
+    """Whoever set one expects something else. If the secret is a bare key, a tag may be the vault owner's own."""
+    store.put("contoso", "json", json.dumps({"endpoint": endpoint, "api_key": KEY, **members}))
+    store.put("contoso", "tags", KEY, tags={"endpoint": endpoint, **members})
+
+    with pytest.raises(ConnectionInvalid, match=words):
+        await connections.resolve("contoso", "json")
+
+    assert KEY == key_of(await connections.resolve("contoso", "tags"))
+
+
 @pytest.mark.parametrize("endpoint", [ENDPOINT, "contoso-ai", "https://r.services.ai.azure.com/models"])
 @pytest.mark.parametrize(
     ("member", "advice"), [("organization", "leave it out."), ("project", "/api/projects/PROJECT.")]
