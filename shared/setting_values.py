@@ -22,8 +22,8 @@ _URL = re.compile(
 _MAX_PORT = 65535
 _CUSTOMER = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_MODEL = re.compile(r"[^\s\"'`\[\]{}()<>]{1,200}")
-_CLAIM = re.compile(r"[!-~]{1,200}")
+_MODEL = re.compile(r"[^\s\"'`|\[\]{}()<>]{1,200}")
+_CLAIM = re.compile(r"[!#-&(-_a-~]{1,200}")
 _SCOPE = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+/\.default", re.IGNORECASE)
 _POISON = "-poison"
 _NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*")
@@ -191,4 +191,4 @@ def check_scopes(setting: str, scopes: Sequence[str]) -> None:
 def check_claim(setting: str, text: str) -> None:
     """Check the type of a claim."""
     if not _CLAIM.fullmatch(text):
-        raise SettingInvalid(f"{setting} must be the type of a claim, such as customer, without spaces.")
+        raise SettingInvalid(f"{setting} must be the type of a claim, such as customer, without quotes and spaces.")

@@ -176,4 +176,5 @@ def _number(name: str, text: str, kind: type[int | float]) -> int | float:
     try:
         return msgspec.json.decode(text, type=kind)  # as in the JSON form: no nan, no 1_000
     except msgspec.DecodeError:
-        raise ConnectionInvalid(f"The connection's tag `{name}` is not a number.") from None
+        rule = "a whole number" if kind is int else "a number"
+        raise ConnectionInvalid(f"The connection's tag `{name}` must be {rule}.") from None

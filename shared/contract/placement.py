@@ -30,7 +30,8 @@ _OTHER_NAMES: dict[type[Struct], dict[str, str]] = {
     SummarizeInput: {"input": "text"},
     EmbedInput: {"input": "texts"},
     RawInput: {"url": "path", "body": "json", "params": "query"},
-    FileInput: {"name": "filename", "data": "content"},
+    FileInput: {"name": "filename", "data": "content", **dict.fromkeys(("media_type", "mime_type"), "content_type")},
+    Output: dict.fromkeys(("url", "webhook", "callback_url", "webhook_url"), "callback"),
     Job: {"deployment": "model"},
     ConnectionRecord: {**dict.fromkeys(("base_url", "api_base", "url"), "endpoint"), "deployment": "default_model"},
 }

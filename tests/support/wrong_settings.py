@@ -95,7 +95,7 @@ SETTINGS = {
         Wrong("[", "must be ids of customers"), Wrong("on", "For all customers, write * alone", "doctor")
     ),
     "STATIC_MODELS": Setting(
-        Wrong("[", "must be names of models, separated by commas"),
+        Wrong("a|b", "must be names of models, separated by commas"),
         Wrong('["gpt-4o"]', "must be names of models, separated by commas, without quotes"),
     ),
     "ALLOWED_ENDPOINT_SUFFIXES": Setting(
@@ -115,7 +115,7 @@ SETTINGS = {
     "LEASE_SECONDS": Setting(Wrong("soon", "a whole number from 10 to 540"), Wrong("90s", "a whole number from 10")),
     "HTTP_AUTH": Setting(Wrong("[", "must be key or entra."), Wrong("Entra", "must be key or entra.")),
     "ENTRA_CUSTOMER_CLAIM": Setting(
-        Wrong("é", "must be the type of a claim, such as customer"), Wrong("my customer", "without spaces")
+        Wrong("é", "must be the type of a claim, such as customer"), Wrong("'customer'", "without quotes and spaces")
     ),
     "RETAIN_JOBS_DAYS": Setting(Wrong("ever", "a whole number from 0 to 3650"), Wrong("-1", "a whole number from 0")),
     "RETAIN_USAGE_MONTHS": Setting(Wrong("1e3", "a whole number from 0 to 120"), Wrong("2,4", "a whole number from 0")),

@@ -141,7 +141,7 @@ STORAGE_URL = (
 )
 URL = "KEY_VAULT_URL must be a URL such as https://my-vault.vault.azure.net, without a path."
 SHORTER = "must have at most 56 characters, because the name of its poison queue ends in -poison."
-CLAIM = "ENTRA_CUSTOMER_CLAIM must be the type of a claim, such as customer, without spaces."
+CLAIM = "ENTRA_CUSTOMER_CLAIM must be the type of a claim, such as customer, without quotes and spaces."
 CUSTOMERS = "ALLOW_STATIC_CONNECTION must be ids of customers, separated by commas, or *, true or false alone:"
 MODELS = "STATIC_MODELS must be names of models, separated by commas, without quotes, brackets and spaces."
 SUFFIXES = "ALLOWED_ENDPOINT_SUFFIXES must be ends of hosts such as contoso.com, separated by commas, without https://:"
@@ -284,7 +284,7 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
             ({"ALLOW_STATIC_CONNECTION": f"acme, {entry}"}, f"{CUSTOMERS} entry 2 is not an id.")
             for entry in ("Acme", "acme*", "*", "a_b", "a" * 51, '["a"]')
         ),
-        *(({"STATIC_MODELS": text}, MODELS) for text in ('["gpt-4o"]', "gpt 4o", "gpt-4o, 'x'")),
+        *(({"STATIC_MODELS": text}, MODELS) for text in ('["gpt-4o"]', "gpt 4o", "gpt-4o, 'x'", "a|b")),
         *(
             ({"ALLOWED_ENDPOINT_SUFFIXES": f"contoso.com,{entry}"}, f"{SUFFIXES} entry 2 is not one.")
             for entry in ("https://contoso.com", "contoso.com/x", "*", ".", "con_toso.com", "*.*.com")
@@ -299,7 +299,7 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
         ),
         (
             {"ENTRA_CUSTOMER_CLAIM": "my claim"},
-            "ENTRA_CUSTOMER_CLAIM must be the type of a claim, such as customer, without spaces.",
+            "ENTRA_CUSTOMER_CLAIM must be the type of a claim, such as customer, without quotes and spaces.",
         ),
         ({"HTTP_AUTH": "Entra"}, "HTTP_AUTH must be key or entra."),
     ],

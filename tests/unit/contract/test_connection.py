@@ -256,7 +256,8 @@ def test_errors_name_the_member_and_never_show_the_value(value: str, message: st
 )
 def test_tag_that_is_not_a_number_is_refused(name: str, text: str):
     """A tag that is not a JSON number, or a fraction of a call, is refused, and never read as no limit."""
-    assert f"The connection's tag `{name}` is not a number." == refusal(MARK, {name: text})
+    rule = {"max_concurrency": "a whole number", "monthly_budget": "a number"}[name]
+    assert f"The connection's tag `{name}` must be {rule}." == refusal(MARK, {name: text})
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ BODY = "A member of the request's body belongs in `input.json`."
         ("raw", {"body": {}}, "Did you mean `input.json`?"),
         ("raw", {"files": {"a": {"content": "", "name": "x"}}}, "Did you mean `input.files.a.filename`?"),
         ("raw", {"files": {"a": ["", {"contentType": "x"}]}}, "Did you mean `input.files.a[1].content_type`?"),
+        ("raw", {"files": {"a": {"content": "", "mime_type": "x"}}}, "Did you mean `input.files.a.content_type`?"),
         ("raw", {"data": {"a": 1}}, "must be a string, not an object. JSON belongs in `input.json`."),
         ("raw", {"data": [1]}, "must be a string, not a list. JSON belongs in `input.json`."),
         ("raw", {"data": 1}, "must be a string, not a whole number."),
@@ -163,6 +164,8 @@ def test_hints_for_inputs(action: str, members: dict[str, Any], hint: str):
         ("", "_envelope", "is not a known member."),
         ("", "n" * 101, "is not a known member."),
         ("options", "temperature", f"{PARAMETERS}."),
+        ("output", "webhook_url", "Did you mean `output.callback`?"),
+        ("output", "url", "Did you mean `output.callback`?"),
         ("output", "topic", "`output.topic` is not a known member."),
     ],
 )
