@@ -44,11 +44,11 @@ _REMEDIES = (
     ),
     (
         "AuthorizationFailure",
-        "The storage account's network rejects this machine, or your login has no role on the account.",
+        "The account's network rejects this machine, your login has no role on it, or the key is another account's.",
     ),
     (
         "AuthenticationFailed",
-        "The storage account rejects the key or token. Check JobStorage and this machine's clock.",
+        "The storage account rejects the key or token. Check the connection string and this machine's clock.",
     ),
     (
         "KeyBasedAuthenticationNotPermitted",

@@ -37,7 +37,8 @@ async def run_check(
     except VaultForbids:
         message = f"Key Vault rejects the operation (403). {optional}".strip()
         return Finding(check, "warning" if optional else "error", message)
-    except _ERRORS as exc:
-        message = with_remedy(str(exc))
+    except Exception as exc:  # noqa: BLE001  # an SDK raises anything if the answer is not its service's
+        known = isinstance(exc, _ERRORS)
+        message = with_remedy(str(exc)) if known else f"The answer can't be read ({type(exc).__name__})."
         named = not setting or setting in message
         return Finding(check, "error", message if named else f"{message} The setting is {setting}.")

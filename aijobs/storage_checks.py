@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -30,6 +30,8 @@ MAX_CLOCK_SKEW = timedelta(seconds=60)
 NO_CUSTOMER = "~doctor"
 """A partition, and a prefix of names, that can't be a customer's."""
 _HOSTS_CONTAINER = "azure-webjobs-hosts"
+_FAILS_EVERYWHERE = ("Storage did not answer", "AuthenticationFailed", "AuthorizationFailure", "NotPermitted")
+"""What every other check would say again: the address, the key or the network is wrong."""
 LOGIN = "login"
 """The check that has failed if nobody is signed in."""
 
@@ -37,11 +39,11 @@ LOGIN = "login"
 async def check_storage(services: Services) -> list[Finding]:
     """Check the table, each queue and container, and the clock. If nobody can sign in, or reach it, that is all."""
     settings = services.settings
-    first = await run_check(f"table {settings.jobs_table}", partial(_write_row, services))
+    first = await _check(f"table {settings.jobs_table}", partial(_write_row, services), "JOBS_TABLE")
     if first.message.endswith(SIGN_IN):
         return [replace(first, check=LOGIN)]
-    if "Storage did not answer" in first.message:
-        return [replace(first, check="storage", message=f"{first.message} The setting is {STORAGE}.")]
+    if any(words in first.message for words in _FAILS_EVERYWHERE):
+        return [replace(first, check="storage")]
     findings, storage_time = [first], None
     for setting, names in (
         ("JOBS_QUEUE", (settings.jobs_queue, settings.poison_queue)),
@@ -61,9 +63,18 @@ async def check_storage(services: Services) -> list[Finding]:
     ):
         for name in dict.fromkeys(names):
             list_blobs = partial(_list_blobs, services, name)
-            findings.append(await run_check(f"container {name}", list_blobs, setting=setting))
-    findings.append(await run_check("result blobs", partial(_write_blob, services), setting="RESULTS_CONTAINER"))
+            findings.append(await _check(f"container {name}", list_blobs, setting))
+    findings.append(await _check("result blobs", partial(_write_blob, services), "RESULTS_CONTAINER"))
     return findings if storage_time is None else [*findings, _check_clock(storage_time)]
+
+
+async def _check(check: str, work: Callable[[], Awaitable[str]], setting: str) -> Finding:
+    """Run a check of what `setting` names. Unless that is missing, what is wrong is the account or the access to it."""
+    finding = await run_check(check, work)
+    named = setting if "NotFound" in finding.message else STORAGE
+    if finding.verdict != "error" or named in finding.message:
+        return finding
+    return replace(finding, message=f"{finding.message} The setting is {named}.")
 
 
 async def check_host_storage(services: Services, values: Mapping[str, str]) -> list[Finding]:
@@ -102,7 +113,7 @@ async def _check_queue(services: Services, setting: str, name: str) -> tuple[Fin
         holds = f"holds about {plural(count, 'message')}" if count else "is empty"
         return f"The queue accepts messages; it {holds}."
 
-    finding = await run_check(f"queue {name}", use, setting=setting)
+    finding = await _check(f"queue {name}", use, setting)
     if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:
         hint = (
             f"{command('poison list')} shows them"

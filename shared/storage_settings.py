@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qs
 
 from shared.errors import SettingInvalid
@@ -31,13 +32,23 @@ def _is_domain(text: str) -> bool:
     return match is not None and match["port"] is None and match["path"] is None
 
 
+def _is_url_of(service: str, url: str) -> bool:
+    match = match_url(url)
+    named = match and _ANY_SERVICE.search(match["host"].lower())
+    return match is not None and (named is None or named[1] == service)
+
+
 _MEMBERS: tuple[tuple[str, Callable[[str], object], str], ...] = (
     ("AccountName", _ACCOUNT.fullmatch, "the name of an account"),
     ("AccountKey", _is_base64, "a key, which is base64"),
     ("SharedAccessSignature", lambda text: "sig" in parse_qs(text), "a shared access signature"),
     ("DefaultEndpointsProtocol", lambda text: text.lower() in {"http", "https"}, "https"),
     ("EndpointSuffix", _is_domain, "a domain such as core.windows.net"),
-    *((f"{service.capitalize()}{kind}", match_url, "a URL") for service in SERVICES for kind in _ENDPOINTS),
+    *(
+        (f"{service.capitalize()}{kind}", partial(_is_url_of, service), f"a URL of the {service} service")
+        for service in SERVICES
+        for kind in _ENDPOINTS
+    ),
 )
 """The members of a connection string that have a form, whether a text has it, and what it is."""
 

@@ -179,6 +179,36 @@ async def test_a_wrong_host_account_hides_nothing_else(cli: CliRunner, text: str
     assert any("Secrets can be read." in row for row in rows)
 
 
+OTHER_KEY = "AccountKey=b3RoZXI="
+
+
+@pytest.mark.parametrize(
+    ("pattern", "instead", "rows"),
+    [
+        (r"AccountKey=[^;]+", OTHER_KEY, 1),
+        (r"AccountName=[^;]+", "AccountName=other", 1),
+        (r"AccountName=[^;]+;AccountKey=[^;]+", "SharedAccessSignature=sv=2026-01-01&sig=YQ", 1),
+        (r"(BlobEndpoint=)[^;]+(.*QueueEndpoint=)([^;]+)", r"\1\3\2\3", None),
+        (r"(.*BlobEndpoint=)([^;]+)(.*TableEndpoint=)[^;]+", r"\1\2\3\2", None),
+    ],
+    ids=["key", "account", "signature", "queues for blobs", "blobs for tables"],
+)
+async def test_an_account_that_rejects_everything_is_named(
+    cli: CliRunner, pattern: str, instead: str, rows: int | None
+):
+    """A connection string that looks right and isn't is named, not what lies in the account; once, if that is all."""
+    values = base(cli)
+    wrong = re.sub(pattern, instead, values["JobStorage"])
+
+    result = await run(cli, values | {"JobStorage": wrong})
+
+    errors = [" ".join(row.split()) for row in result.out.splitlines() if re.search(" error +[A-Z]", row)]
+    assert (1, True) == (result.code, wrong != values["JobStorage"])
+    assert errors
+    assert rows in {None, len(errors)}
+    assert all(row.endswith("The setting is JobStorage.") for row in errors)
+
+
 async def test_the_hosts_own_account_is_tried(cli: CliRunner):
     """Another account than that of the jobs is reached for; one that can't be is named with its setting."""
     other = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:9/a"
