@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aijobs.diagnostics import CommandError, with_remedy
+from aijobs.diagnostics import CommandError, NotFound, with_remedy
 from aijobs.parser import make_parser
 from aijobs.program import program_name
 from aijobs.report import print_document, print_error
@@ -108,7 +108,7 @@ def _code(error: Exception) -> str:
         return error.code
     if isinstance(error, RetryLater) and not isinstance(error, SettingInvalid):
         return "unavailable"
-    return "invalid_request"
+    return NotFound.code if isinstance(error, FileNotFoundError) else "invalid_request"
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ class Exists(CommandError):
     code = "conflict"
 
 
+def cant_be_read(file: str, error: OSError) -> CommandError:
+    """Return the error of a command whose file can't be read."""
+    kind = NotFound if isinstance(error, FileNotFoundError) else CommandError
+    return kind(f"{file} can't be read: {error.strerror}.")
+
+
 SIGN_IN = "Sign in with `az login` (or `azd auth login`), to the tenant of the deployment."
 _REMEDIES = (
     ("ClientAuthenticationError", SIGN_IN),

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, cant_be_read
 from shared.contract.job import Job
 
 _MAX_CELL_CHARS = 16 * 1024 * 1024
@@ -43,7 +43,7 @@ def read_job_file(file: Path) -> list[Line]:
     try:
         data = file.read_bytes()
     except OSError as exc:
-        raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
+        raise cant_be_read(str(file), exc) from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

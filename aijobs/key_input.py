@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from aijobs.console import interruptible
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, cant_be_read
 from shared.contract.pasted import unquote
 from shared.secret import Secret
 
@@ -35,7 +35,7 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as exc:
-        raise CommandError(f"The file in --key-file can't be read: {exc.strerror}.") from None
+        raise cant_be_read("The file in --key-file", exc) from None
     except ValueError:
         raise CommandError("The file in --key-file is not UTF-8 text.") from None
 

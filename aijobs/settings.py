@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aijobs.console import warn
-from aijobs.diagnostics import CommandError
+from aijobs.diagnostics import CommandError, cant_be_read
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.secret import is_reference
 from shared.services import Services, build
@@ -138,7 +138,7 @@ def _read(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as exc:
-        raise SettingsFileError(f"{file} can't be read: {exc.strerror}.") from exc
+        raise cant_be_read(str(file), exc) from exc
     except UnicodeDecodeError:
         raise SettingsFileError(f"{file} is not UTF-8.") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]

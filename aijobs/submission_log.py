@@ -13,7 +13,7 @@ from typing import IO, Self
 import msgspec
 from msgspec import Struct
 
-from aijobs.diagnostics import CommandError, NotFound
+from aijobs.diagnostics import CommandError, NotFound, cant_be_read
 from shared.settings import Settings
 
 
@@ -124,7 +124,7 @@ def _read(path: Path) -> tuple[_Header | None, list[Entry]]:
     try:
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line break is an incomplete line
     except OSError as exc:
-        raise CommandError(f"{path} can't be read: {exc.strerror}.") from None
+        raise cant_be_read(str(path), exc) from None
     if not lines:
         return None, []
     try:

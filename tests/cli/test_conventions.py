@@ -105,6 +105,13 @@ def test_help_has_one_voice():
         ("poison show nothing --json", "not_found", 1),
         ("submit --customer a --action dance --prompt x --json", "invalid_job", 1),
         ("results nothing.csv --to out --json", "not_found", 1),
+        ("submit nothing.csv --json", "not_found", 1),
+        ("templates set contoso nothing.json --json", "not_found", 1),
+        ("prices import nothing.json --json", "not_found", 1),
+        ("prices list --json", "not_found", 1),
+        ("usage contoso --settings nothing.json --json", "not_found", 1),
+        ("customers add contoso --endpoint https://api.openai.com --key-file nothing.txt --json", "not_found", 1),
+        ("templates set contoso . --json", "invalid_request", 1),
     ],
 )
 async def test_error_is_a_document(cli: CliRunner, line: str, code: str, exit_code: int):

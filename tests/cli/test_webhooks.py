@@ -160,3 +160,12 @@ async def test_template_is_used_until_it_is_removed(cli: CliRunner, customer: Cu
 
     assert "order-4711" == response.json["job_id"]
     assert f"{json.dumps(TEMPLATE)}\n" == shown.out == in_terminal.out
+
+
+async def test_template_that_is_shown_can_be_stored_again(cli: CliRunner, customer: Customer):
+    """In a pipe, `show` prints each character, those of an emoji that nobody sees included."""
+    text = json.dumps(TEMPLATE | {"metadata": {"team": "\U0001f469\u200d\U0001f469"}}, indent="\t", ensure_ascii=False)
+    cli.write("template.json", f"{text}\n")
+    await cli.expect(f"templates set {customer.name} template.json")
+
+    assert f"{text}\n" == (await cli.expect(f"templates show {customer.name}")).out
