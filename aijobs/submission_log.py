@@ -91,7 +91,7 @@ class SubmissionLog:
 
 def log_path(file: Path) -> Path:
     """Return the path of the submission log of a file of jobs."""
-    return file.with_name(f"{file.name}.submitted")
+    return file.parent / f"{file.name}.submitted"
 
 
 def read_log(file: Path, deployment: str) -> SubmittedFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from decimal import Decimal
 
 from aijobs.console import plural
 from aijobs.diagnostics import InvalidArguments
@@ -14,7 +15,7 @@ from shared.billing.statement_csv import encode_csv
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, is_month
 from shared.clock import now
-from shared.contract.documents import Statement
+from shared.contract.documents import Statement, StatementLine
 
 _NUMBERS = {
     "calls": "calls",
@@ -26,6 +27,7 @@ _NUMBERS = {
     "jobs": "jobs",
 }
 """The numbers of a line by their columns' names."""
+_MONEY = {"no price": "unpriced", "amount": "amount"}
 _LABELS = ("provider", "billed_to", "outcome")
 _USUAL = frozenset({None, "default", "standard"})
 
@@ -59,16 +61,18 @@ def _text(statement: Statement) -> list[str | Table]:
         if any(getattr(line, name) not in _USUAL for line in statement.lines)
     ]
     labels = (*statement.by, *_LABELS, *special)
-    numbers = _NUMBERS | ({"amount": "amount"} if statement.lines[0].currency else {})
+    numbers = _NUMBERS | (_MONEY if statement.lines[0].currency else {})
     table = make_table(
         [*(name.replace("_", " ") for name in labels), *numbers],
-        [[_cell(getattr(line, name)) for name in (*labels, *numbers.values())] for line in statement.lines],
+        [[_cell(line, name) for name in (*labels, *numbers.values())] for line in statement.lines],
         numeric=frozenset(numbers),
     )
     words = "Input, cached, output and reasoning are numbers of tokens."
     text: list[str | Table] = [f"Usage of {statement.customer} in {statement.month}. {words}", table]
     if statement.lines[0].currency:
-        text.append(f"Answered: {statement.totals.answered.amount} {statement.lines[0].currency}.")
+        answered = statement.totals.answered
+        left_out = f" Without a price: {plural(answered.unpriced, 'record')}." if answered.unpriced else ""
+        text.append(f"Answered: {answered.amount} {statement.lines[0].currency}.{left_out}")
     text += [
         f"No price: {plural(each.records, 'record')} of {each.model or 'no model'}: {each.reason}."
         for each in statement.unpriced
@@ -84,5 +88,9 @@ def _text(statement: Statement) -> list[str | Table]:
     return text
 
 
-def _cell(value: object) -> object:
-    return "-" if value is None else value
+def _cell(line: StatementLine, name: str) -> object:
+    value = getattr(line, name)
+    if name == "unpriced":
+        return value or "-"
+    has_no_price = name == "amount" and line.unpriced and not Decimal(line.amount or 0)
+    return "-" if value is None or has_no_price else value

@@ -17,6 +17,9 @@ _MAX_LINE = 80
 _UNKNOWN_COMMAND = re.compile(r"argument COMMAND: invalid choice: (?:'(?P<word>[a-z]{1,16})'|.*)", re.DOTALL)
 
 
+_is_empty_option = re.compile(r"--[a-z-]+=").fullmatch
+
+
 class UsageError(Exception):
     """The command line is invalid. Raised with the parser whose usage helps."""
 
@@ -41,7 +44,7 @@ class Parser(argparse.ArgumentParser):
             parsed, rest = self.parse_known_args(words, namespace)
             if rest:
                 getattr(parsed, "parser", self).reject(rest)
-            getattr(parsed, "parser", self).check_texts(parsed)
+            getattr(parsed, "parser", self).check_texts(parsed, words)
         except UsageError as exc:
             from aijobs.console import warn  # noqa: PLC0415  # few command lines are invalid
             from aijobs.report import print_error  # noqa: PLC0415
@@ -77,8 +80,14 @@ class Parser(argparse.ArgumentParser):
         hint = _did_you_mean(options[0], self._option_string_actions)
         self.error(f"unknown option: {', '.join(options)}{hint}")
 
-    def check_texts(self, parsed: Any) -> None:
-        """Reject a text with bytes that are not UTF-8: it can't be sent, stored or compared. A path may have them."""
+    def check_texts(self, parsed: Any, words: Sequence[str]) -> None:
+        """
+        Reject an empty argument, which would mean all or the default to some commands, and a text that is not UTF-8.
+
+        A path may have any bytes.
+        """
+        if any(not word or _is_empty_option(word) for word in words):
+            self.error("an argument is empty, such as a variable of the shell that is not set")
         for name, value in vars(parsed).items():
             texts = value if isinstance(value, list) else [value]
             if any(isinstance(text, str) and not _is_unicode(text) for text in texts):

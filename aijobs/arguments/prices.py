@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -160,10 +161,10 @@ def _add_publishing(parser: Parser) -> None:
 
 
 def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be a day, such as 2026-11-29") from None
+    with suppress(ValueError):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # Python also reads weeks
+            return date.fromisoformat(text)
+    raise argparse.ArgumentTypeError("must be a day, such as 2026-11-29")
 
 
 def _amount(text: str) -> Decimal:

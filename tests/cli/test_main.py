@@ -7,6 +7,7 @@ import ast
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,7 @@ KEY = "sk-secret"
         (f"customers add a --monthly-budget {KEY}", "--monthly-budget: must be an amount"),
         ("customers add a --monthly-budget inf", "--monthly-budget: must be an amount"),
         (f"customers add a --no-test={KEY}", "--no-test: takes no value"),
+        ("prices set m --provider openai --input 1 --customer=", "aijobs prices set: an argument is empty"),
         (f"customers add {KEY}\udcff", "CUSTOMER: must be UTF-8"),
         (f"watch --customer a --job b --job {KEY}\udcff", "--job: must be UTF-8"),
         (f"submit --customer a --action chat --prompt {KEY}\udcff", "--prompt: must be UTF-8"),
@@ -117,6 +119,9 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
         (2, "usage a --by day,price", "--by must be one or more of"),
         (2, "usage A_B", "lower-case letters"),
         (2, "poison retry --customer A_B", "lower-case letters"),
+        (1, "watch . --once", "was not submitted from here"),
+        (1, "results / --to out", "was not submitted from here"),
+        (1, "submit .", "must end in"),
         (2, "erase A_B --yes", "lower-case letters"),
         (1, "export a --to full", "full is not empty"),
         (2, "customers add No_Customer --endpoint https://api.openai.com", "lower-case letters"),
@@ -227,6 +232,27 @@ def test_version_of_an_installed_package_is_in_its_metadata(
     monkeypatch.setattr(version, "_PYPROJECT", tmp_path / "pyproject.toml")
 
     assert "9.8.7" == version.project_version()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "prices set m --provider openai --input 1 --customer ''",
+        "prices list --customer ''",
+        "usage contoso --month ''",
+        "submit --customer a --action chat --prompt x --job-id ''",
+        "watch '' --once",
+        "export contoso --to ''",
+        "usage contoso --settings ''",
+    ],
+)
+def test_empty_argument_is_no_default(capsys: pytest.CaptureFixture[str], line: str):
+    """A variable of the shell that is not set makes nobody's price everybody's, and no job another one."""
+    with pytest.raises(SystemExit) as exit_info:
+        make_parser().parse_args(shlex.split(line))
+
+    assert 2 == exit_info.value.code
+    assert "an argument is empty, such as a variable of the shell that is not set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -236,6 +236,7 @@ async def test_set_ends_the_price_before(cli: CliRunner):
         ("prices set m --provider openai --input -1", "--input", 2),
         ("prices set m --provider openai --input 1e3", "must be an amount, such as 2.50", 2),
         ("prices set m --provider openai --input 1 --effective-from tomorrow", "must be a day, such as 2026-11-29", 2),
+        ("prices list --day 2026-W48-7", "must be a day, such as 2026-11-29", 2),
         ("prices set m --input 1", "--provider", 2),
         ("prices import azure --region 'Sweden Central'", "must be the name of a region", 2),
         ("prices import litellm --region swedencentral", "--region is for azure.", 2),
@@ -407,6 +408,19 @@ async def test_rounding_of_a_statement_is_named(cli: CliRunner):
     assert "kind" in shown.out
     assert 1 == shown.out.count("rounding")
     assert "USD" in shown.out
+
+
+async def test_what_has_no_price_is_not_free(cli: CliRunner):
+    """A statement's line without a price has no amount, and the sum says what it leaves out."""
+    customer = cli.harness.customer()
+    await customer.run()
+    await succeed(cli, "prices set another --provider openai --input 2")
+
+    shown = (await cli.run(f"usage {customer.name}")).out
+
+    _, header, row, *_ = shown.splitlines()
+    assert (["no", "price", "amount"], ["1", "1", "-"]) == (header.split()[-3:], row.split()[-3:])
+    assert "Answered: 0.00 USD. Without a price: 1 record." in shown
 
 
 async def test_check_leaves_unanswered_calls_out(cli: CliRunner):
