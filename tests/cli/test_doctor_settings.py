@@ -70,6 +70,7 @@ def test_the_table_has_every_setting_of_the_readme():
     assert list(SETTINGS) == re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "wrong"), wrong_cases(by_app=False), ids=lambda part: getattr(part, "value", part))
 async def test_a_wrong_value_is_a_sentence(cli: CliRunner, name: str, wrong: Wrong):
     """`doctor` names the setting and what would be right, in one finding, and shows no key."""
@@ -83,6 +84,7 @@ async def test_a_wrong_value_is_a_sentence(cli: CliRunner, name: str, wrong: Wro
     assert wrong.by == "doctor" or 1 == result.code
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_default_names")
 @pytest.mark.parametrize("name", SETTINGS)
 async def test_what_is_not_set_has_its_default_or_a_sentence(cli: CliRunner, name: str):
@@ -209,6 +211,7 @@ async def test_an_account_that_rejects_everything_is_named(
     assert all(row.endswith("The setting is JobStorage.") for row in errors)
 
 
+@pytest.mark.long
 async def test_the_hosts_own_account_is_tried(cli: CliRunner):
     """Another account than that of the jobs is reached for; one that can't be is named with its setting."""
     other = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:9/a"

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from local.stack.hosts import free_port
@@ -83,6 +84,7 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
             await shell.wait()
 
 
+@pytest.mark.long
 async def test_a_newcomer_gets_from_a_secret_to_a_verified_callback(terminal: Terminal, tmp_path: Path):
     """Each step works as the page says, in its order: receiver, signed event, replay, a wrong secret, template."""
     outputs: dict[str, str] = {}

@@ -44,6 +44,7 @@ def test_attacks_have_customers_of_their_own():
     assert len(ATTACKS) == len({hostile_customer(attack).key for attack in ATTACKS})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted({*FILLERS} - UNREADABLE - {"odd bytes"}))
 def test_an_answer_that_can_be_read_is_a_completion(name):
     """It is JSON with the usage, and its text begins as given."""

@@ -84,6 +84,7 @@ async def test_a_blob_that_is_too_large_is_an_invalid_job():
         await inputs.read("acme", BlobName("inputs", f"acme/{MAX_INPUT_BYTES + 1}"), at="x")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -56,6 +56,7 @@ async def test_a_large_chat_is_like_a_small_one(worker: Worker):
     assert ("succeeded", 11, 7) == (result["status"], result["usage"]["input_tokens"], result["usage"]["output_tokens"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "options", "output"),
     [
@@ -86,6 +87,7 @@ async def test_an_error_in_a_large_answer_fails_the_job(worker: Worker):
     assert "It broke." in result["error"]["message"]
 
 
+@pytest.mark.long
 async def test_a_large_part_is_kept_between_attempts(worker: Worker):
     """A part of `multi_chat` that is stored with very many values is in the result of a later attempt, unchanged."""
     customer = worker.customer()
@@ -116,6 +118,7 @@ async def test_a_large_image_is_saved(worker: Worker):
     assert PNG == worker.memory.blobs.blobs[blob["container"], blob["name"]][0]
 
 
+@pytest.mark.long
 async def test_many_vectors_are_like_few(worker: Worker):
     """Each number is in the result."""
     vector = [0.125] * (LARGE_BYTES // 4)
