@@ -73,7 +73,7 @@ def check_models(check: str, provider: str, models: Iterable[str]) -> list[Findi
 
 def _find(provider: str, name: str) -> Retirement | None:
     """Return the retirement of a model; a version of it that has no date of its own is retired with it."""
-    dated = retirements()
+    dated, name = retirements(), name.lower()  # Azure takes deployments in any case
     return dated.get((provider, name)) or dated.get((provider, _SNAPSHOT.sub("", name)))
 
 
