@@ -50,7 +50,7 @@ class RawInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Relative to the connection's endpoint: not a full URL, without `?` and `..`."""
     method: Method | None = None
     """If left out, POST for a request with a body, else GET."""
-    query: dict[str, QueryValue | Repeated[QueryValue]] = {}
+    query: dict[str, QueryValue | list[QueryValue]] = {}
     """Parameters of the URL. A list repeats a name."""
     headers: dict[str, str] = {}
     """Headers, except those that the connection and the HTTP client set."""

@@ -54,7 +54,6 @@ REFUSED = {
     "list in a list of files": ({"files": {"f": [[]]}}, "`input.files.f[0]` must be a string or an object"),
     "no file in a list": ({"files": {"f": []}}, "`input.files.f` must be one value, or a list of at least one"),
     "no value in a list": ({"form": {"n": []}}, "`input.form.n` must be one value, or a list of at least one"),
-    "no value in a query": ({"query": {"n": []}}, "`input.query.n` must be one value, or a list of at least one"),
     "second form value": ({"form": {"n": ["a", 1]}}, "`input.form.n[1]` must be a string"),
     "too many fields": ({"form": {"n": ["a"] * 1000, "m": "b"}}, "`input.form` has more than 1,000 fields and files"),
     "too many files": ({"files": {"f": [""] * 1001}}, "`input.files` has more than 1,000 fields and files"),
