@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import sys
@@ -27,9 +28,7 @@ _ERRORS = (CommandError, SettingInvalid, JobError, RetryLater, OSError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return 0, 1 if it failed, or 130 after Ctrl-C. Wrong usage exits with 2."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the caller has closed it
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+    _prepare_streams()
     try:
         try:
             return _main(arguments)
@@ -42,6 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_stdout()
         sys.stderr.write(f"aijobs: stdout can't be written: {exc.strerror}.\n")
         return 1
+
+
+def _prepare_streams() -> None:
+    """Let every text be written: into a pipe or a file in UTF-8, whatever the locale is, as JSON has to be."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the caller has closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def _discard_stdout() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from aijobs import version
 from aijobs.__main__ import main
 from aijobs.parser import make_parser
 from tests.support.cli_runner import ROOT, CliRunner, Terminal
+from tests.support.harness import Customer
 
 KEY = "sk-secret"
 
@@ -274,6 +276,22 @@ async def test_closed_stream_is_no_error(cli: CliRunner, line: str, code: int, s
     assert code == process.returncode
     assert b"Traceback" not in out + err
     assert b"" == (out if stream == "stdout" else err)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+async def test_pipe_gets_utf_8(cli: CliRunner, customer: Customer, encoding: str):
+    """Whatever the locale, as on Windows, a document is the same, and a sentence can be written."""
+    cli.write("template.json", '{"action": "chat", "input": {"prompt": "日本 é 🙂"}}\n')
+    await cli.expect(f"templates set {customer.name} template.json")
+    line = f"templates show {customer.name} --settings {cli.write_settings()}"
+
+    shown = await cli.run_process(line, PYTHONIOENCODING=encoding)
+    document = await cli.run_process(f"{line} --json", PYTHONIOENCODING=encoding)
+    error = await cli.run_process("submit 日本.csv --settings x", PYTHONIOENCODING=encoding)
+
+    assert (0, 0, 1) == (shown.code, document.code, error.code)
+    assert shown.out == (cli.directory / "template.json").read_text() == json.loads(document.out)["template"]
+    assert "aijobs: 日本.csv can't be read: No such file or directory.\n" == error.err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
