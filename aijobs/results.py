@@ -17,6 +17,7 @@ from aijobs.console import plural, progress_bar, warn
 from aijobs.report import Report
 from aijobs.selection import JobKey, read_selection, select_jobs, warn_not_found
 from aijobs.settings import open_services
+from shared.contract.documents import ENDED
 from shared.contract.result import OutputBlob, Result
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of
@@ -82,7 +83,7 @@ class _Download:
         if record is None:
             self.unknown += 1
             return None
-        if self.only_failed and record.result_body is not None and document_of(record).status != "failed":
+        if self.only_failed and document_of(record).status in ENDED - {"failed"}:
             return None
         if record.result_body is None:
             if record.state == "cancelled":

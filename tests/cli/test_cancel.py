@@ -60,6 +60,18 @@ async def test_running_and_unknown_jobs_are_reported(cli: CliRunner, customer: C
     assert {"one": "cancelled", "two": "queued", "three": "queued", "busy": "running"} == await states(cli, customer)
 
 
+async def test_cancelled_job_is_not_among_the_failed(cli: CliRunner, customer: Customer):
+    """`results --failed` leaves out what was cancelled, before and after it ends."""
+    await submit_three(cli, customer)
+    await cli.expect("cancel jobs.csv --yes", out="Cancelled 3 jobs.")
+
+    line = "results jobs.csv --to answers --failed"
+    await cli.expect(line, out="Results in answers/failed.jsonl: none.")
+    for body in await cli.queued():
+        await cli.harness.deliver(body)
+    await cli.expect(line, out="Results in answers/failed.jsonl: none.")
+
+
 async def test_cancelled_job_that_waits_ends_now(cli: CliRunner, customer: Customer):
     """A job that waits for its time has its message sent at once, and ends as cancelled."""
     line = {"action": "chat", "job_id": "later", "options": {"run_at": rfc3339(now() + timedelta(days=1))}}
