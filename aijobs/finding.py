@@ -38,7 +38,7 @@ async def run_check(
         message = f"Key Vault rejects the operation (403). {optional}".strip()
         return Finding(check, "warning" if optional else "error", message)
     except Exception as exc:  # noqa: BLE001  # an SDK raises anything if the answer is not its service's
-        known = isinstance(exc, _ERRORS)
-        message = with_remedy(str(exc)) if known else f"The answer can't be read ({type(exc).__name__})."
+        is_ours = isinstance(exc, _ERRORS)
+        message = with_remedy(str(exc)) if is_ours else f"The answer can't be read ({type(exc).__name__})."
         named = not setting or setting in message
         return Finding(check, "error", message if named else f"{message} The setting is {setting}.")
