@@ -118,6 +118,7 @@ async def bind(args: argparse.Namespace) -> Report:
         question = f"This lets {customer}'s connection {name} use the app's identity for {use}."
         if not is_confirmed(args, services.settings, question, customer):
             return Report({"bound": False}, ["Nothing was changed."], 1)
+        await _check_unchanged(vault, customer, name, facts.version)
         tags = bound_tags(secret, use)
         if len(tags) > MAX_TAGS:
             raise CommandError(f"With these, the secret would have {len(tags)} tags; Key Vault allows {MAX_TAGS}.")
@@ -163,7 +164,7 @@ async def _check_unchanged(vault: KeyVaultCredentials, customer: str, name: str,
     """Raise CommandError if this version, empty for none, is not the current one: a person may take minutes to type."""
     current = await vault.get_with_info(customer, name)
     if ("" if current is None else current[1].version) != version:
-        raise Exists(f"{customer}'s connection {name} was just changed. Nothing was stored; run the command again.")
+        raise Exists(f"{customer}'s connection {name} was just changed. Run the command again.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,22 @@ async def test_connection_is_bound_after_a_confirmation(cli: CliRunner, newcomer
     await cli.expect(f"{line} --yes")
 
 
+async def test_only_what_the_question_showed_is_bound(
+    cli: CliRunner, newcomer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    """A connection that another operator replaces while the question is open gets no tags."""
+    cli.harness.connect(newcomer, endpoint="https://contoso-ai.openai.azure.com", api_key="", auth="entra")
+
+    def answer(*_: object) -> bool:
+        cli.harness.connect(newcomer, endpoint="https://other-ai.openai.azure.com", api_key="", auth="entra")
+        return True
+
+    monkeypatch.setattr("aijobs.customers.is_confirmed", answer)
+
+    await cli.expect(f"customers bind {newcomer.name}", 1, err="was just changed. Run the command again.")
+    assert all(not version.tags for version in versions(newcomer))
+
+
 async def test_what_can_not_be_bound_is_named(cli: CliRunner, customer: Customer):
     """A missing connection, one with a key, one for a stranger's host, and a secret full of tags."""
     cli.harness.connect(customer, "stranger", endpoint="https://ai.contoso.com", auth="entra")
@@ -220,6 +236,11 @@ async def test_rotation_without_a_new_key_is_rejected(cli: CliRunner, customer: 
 
     await cli.expect(f"customers rotate {customer.name}", 1, err="is the same", stdin=customer.account.key)
     await cli.expect(f"customers rotate {customer.name} --connection keyless", 1, err="has no key", stdin="x")
+
+
+def versions(customer: Customer) -> list[Any]:
+    """The versions of a customer's connection in the vault."""
+    return list(customer.harness.vault.secrets.live[f"ai--{customer.name}--default"].versions)
 
 
 @pytest.mark.parametrize("command", ["rotate", "add --replace", "add"])
