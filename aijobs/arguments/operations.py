@@ -60,6 +60,8 @@ def add_poison(commands: Commands) -> None:
     )
     which.add_argument("--customer", metavar="ID", help="retry this customer's jobs and callbacks")
     which.add_argument("--all", action="store_true", help="retry all jobs and callbacks")
+    # argparse would not break this line, which does not fit 80 columns after a longer name of the program.
+    retry.usage = "%(prog)s [-h] [--settings FILE] [--json]\n  (--message ID | --customer ID | --all)"
     remove = group.add(
         "remove",
         "remove messages that are neither a job nor a callback",
