@@ -165,15 +165,17 @@ def _check_names(names: Iterable[str]) -> Iterable[Finding]:
         if name in _OURS or name in _OTHERS or name.startswith(_COPY):
             continue
         is_part = name.lower().startswith(_HOST_PREFIX.lower())  # the prefix is most of such a name
-        meant = _HOST_PREFIX + _meant(name[len(_HOST_PREFIX) :], _HOST_PARTS) if is_part else _meant(name, read)
+        meant = (
+            _HOST_PREFIX + closest_name(name[len(_HOST_PREFIX) :], _HOST_PARTS) if is_part else closest_name(name, read)
+        )
         if meant.lower() == name.lower() and (is_part or meant in _HOSTS):  # the host takes any case
             continue
         if meant != name:
             yield Finding("settings", "warning", f"Nothing reads {name}. Did you mean {meant}?")
 
 
-def _meant(name: str, names: Iterable[str]) -> str:
-    """Return which of the names is that of a setting if `name` is spelled differently, or `name` if it is like none."""
+def closest_name(name: str, names: Iterable[str]) -> str:
+    """Return which of the names `name` may be a misspelling of, or `name` itself if it is like none of them."""
     meant_by = {_letters(each): each for each in names}
     letters = _letters(name)
     close = [letters] if letters in meant_by else get_close_matches(letters, meant_by, n=1, cutoff=_MIN_SIMILARITY)

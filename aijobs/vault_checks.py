@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from aijobs.console import plural
@@ -11,10 +11,12 @@ from aijobs.egress_check import check_bindings
 from aijobs.finding import Finding, run_check
 from aijobs.model_retirements import check_models
 from aijobs.program import command
+from aijobs.setting_checks import closest_name
 from aijobs.settings import require_vault
 from shared.connections.connection import Connection
-from shared.connections.store import SecretInfo
+from shared.connections.store import SecretInfo, StoredCredential
 from shared.connections.vault_errors import VaultForbids
+from shared.contract.connection import OWN_TAGS, is_object
 from shared.contract.names import is_name
 from shared.errors import ConnectionFault, RetryLater
 from shared.services import Services
@@ -57,11 +59,13 @@ async def check_vault(services: Services) -> list[Finding]:
 async def _check_models(services: Services, secrets: Sequence[tuple[str, SecretInfo]]) -> list[Finding]:
     """Return what is wrong with the models that the connections name, and how many connections could be read."""
     gate = asyncio.Semaphore(_READS)
+    tags: list[Finding] = []
 
     async def read(customer: str, name: str) -> Connection | None:
         async with gate:
             with suppress(ConnectionFault, RetryLater, VaultForbids):  # `customers list` says why
                 if credential := await require_vault(services).get(customer, name):
+                    tags.extend(_check_tags(f"tag: {customer}/{name}", credential))
                     return services.connections.open_unbound(credential, customer, name)
         return None
 
@@ -76,7 +80,19 @@ async def _check_models(services: Services, secrets: Sequence[tuple[str, SecretI
     message = f"{plural(len(connections), 'connection')} looked at for models that are retired or soon will be."
     if unread := len(names) - len(connections):
         message += f" {plural(unread, 'other')} can't be read: {command('customers list CUSTOMER')} says why."
-    return [*findings, Finding("models", "ok", message)] if names else []
+    tags.sort(key=lambda finding: (finding.check, finding.message))
+    return [*tags, *findings, Finding("models", "ok", message)] if names else []
+
+
+def _check_tags(check: str, credential: StoredCredential) -> Iterable[Finding]:
+    """Name tags that are much like a setting of a bare key. The rest are the vault owner's own."""
+    if is_object(credential.value.reveal()):  # whose tags are not its settings
+        return
+    for written in credential.tags:
+        name = written.strip().lower()
+        meant = closest_name(name, OWN_TAGS)
+        if name not in OWN_TAGS and meant != name:
+            yield Finding(check, "warning", f"Nothing reads the tag {written} of its secret. Did you mean {meant}?")
 
 
 def models_of(connection: Connection) -> list[str]:

@@ -122,6 +122,31 @@ async def test_uses_of_the_identity_are_listed(cli: CliRunner, newcomer: Custome
     assert "twice" in finding(result, f"identity: {newcomer.name}/odd")
 
 
+async def test_misspelt_tags_of_a_bare_key_are_named(cli: CliRunner):
+    """A tag that is much like a setting's is; those of another's are not, nor any beside a value that is JSON."""
+    customer = cli.harness.customer(connection=None)
+    tags = {
+        "endpoint": "https://r.openai.azure.com",
+        "Default-Model": "m",
+        "apiversion": "1",
+        "owner": "us",
+        "AUTH": "api_key",
+    }
+    for name, value in {"bare": "KEY", "json": '{"endpoint": "https://r.openai.azure.com", "api_key": "KEY"}'}.items():
+        cli.harness.put_secret(f"ai--{customer.name}--{name}", value, tags=tags)
+
+    result = await cli.run("doctor")
+    for name in ("bare", "json"):
+        cli.harness.vault.secrets.delete(f"ai--{customer.name}--{name}")
+
+    rows = [" ".join(line.split()) for line in result.out.splitlines() if line.startswith(f"tag: {customer.name}/")]
+    prefix = f"tag: {customer.name}/bare warning Nothing reads the tag"
+    assert [
+        f"{prefix} Default-Model of its secret. Did you mean default_model?",
+        f"{prefix} apiversion of its secret. Did you mean api_version?",
+    ] == rows
+
+
 async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
     """Without the officer's role, everything works except changes to connections."""
     monkeypatch.setattr(cli.harness.vault, "read_only", True)
