@@ -87,6 +87,10 @@ class Table:
         return bool(self.prose) and any(row[-1] for row in self.rows)
 
     @cached_property
+    def _prose_width(self) -> int:
+        return max(cell_len(cell) for cell in (self.columns[-1], *(row[-1] for row in self.rows)))
+
+    @cached_property
     def _widths(self) -> list[int]:
         return [max(map(cell_len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
 
@@ -140,7 +144,7 @@ class Table:
         for name, cell in zip(names, [*(self.rows[0][index] for index in shown), self.rows[0][-1]], strict=False):
             name_line = Text(name, "bold")
             first, *rest = wrap(cell, width, indent=start)
-            if cell_len(first) > width:
+            if not first.startswith(" " * start):  # its first word is too wide for this line
                 lines += [name_line, *map(Text, wrap(cell, width))]
                 continue
             name_line.append(first[len(name) :], _STYLES.get(cell, "not bold"))
@@ -156,10 +160,10 @@ class Table:
         if width is None:
             lines[-1].append(" " * (start - lines[-1].cell_len)).append(prose)
             return lines
-        if len(layout) > 1 or width - start < min(_MIN_PROSE, max(cell_len(row[-1]) for row in self.rows)):
+        if len(layout) > 1 or width - start < min(_MIN_PROSE, self._prose_width):
             return lines + [Text(line) for line in wrap(prose, width, indent=_INDENT)]
         first, *rest = wrap(prose, width, indent=start)
-        if lines[-1].cell_len < start:
+        if lines[-1].cell_len < start and first.startswith(" " * start):
             lines[-1].append(first[lines[-1].cell_len :])
         else:
             rest.insert(0, first)

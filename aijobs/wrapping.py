@@ -14,6 +14,8 @@ def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
     blanks = " " * indent
     first, *words = _words(text.lstrip(" "), None if width is None else width - indent)
     lines = [f"{blanks}{' ' * (len(text) - len(text.lstrip(' ')))}{first}"]
+    if width is not None and cell_len(lines[0]) > width:
+        lines = [f"{blanks[: max(width - cell_len(first), 0)]}{first}"]
     for word in words:
         line = f"{lines[-1]} {word}"
         if width is not None and cell_len(line) > width:

@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -27,6 +27,10 @@ def shown(table: Table, width: int | None) -> list[str]:
 
 
 @given(WIDTHS, st.lists(st.tuples(WORDS, WORDS, st.integers(0, 10**9), SENTENCES), min_size=1, max_size=5))
+@example(23, [("0", "0", 0, "0")])
+@example(50, [("a", "b", 0, "x" * 40 + " y"), ("a", "b", 0, "short text")])
+@example(50, [("a", "b", 0, "x" * 45 + " y")])
+@example(30, [("a" * 25, "b" * 25, 0, "x" * 25 + " y")])
 def test_no_cell_is_cut_and_no_line_is_wider_than_its_widest_cell(width: int, rows: list[tuple[str, str, int, str]]):
     """In any window each cell is whole, and a line beyond the window consists of one cell or one word of prose."""
     table = make_table(("customer", "job", "calls", "reason"), rows, numeric=frozenset({"calls"}), prose="reason")
