@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from decimal import Decimal
 
 from aijobs.console import plural
 from aijobs.diagnostics import InvalidArguments
@@ -72,7 +71,8 @@ def _text(statement: Statement) -> list[str | Table]:
     if statement.lines[0].currency:
         answered = statement.totals.answered
         left_out = f" Without a price: {plural(answered.unpriced, 'record')}." if answered.unpriced else ""
-        text.append(f"Answered: {answered.amount} {statement.lines[0].currency}.{left_out}")
+        amount = "no amount" if answered.amount is None else f"{answered.amount} {statement.lines[0].currency}"
+        text.append(f"Answered: {amount}.{left_out}")
     text += [
         f"No price: {plural(each.records, 'record')} of {each.model or 'no model'}: {each.reason}."
         for each in statement.unpriced
@@ -92,5 +92,4 @@ def _cell(line: StatementLine, name: str) -> object:
     value = getattr(line, name)
     if name == "unpriced":
         return value or "-"
-    has_no_price = name == "amount" and line.unpriced and not Decimal(line.amount or 0)
-    return "-" if value is None or has_no_price else value
+    return "-" if value is None else value

@@ -14,6 +14,7 @@ from shared.billing.pricing import Pricing, Unpriced
 from shared.billing.usage_records import JOBS, is_closed_job
 
 _ZERO = Decimal(0)
+_AMOUNTS = ("amount", "list_amount", "saved")
 
 
 @dataclass(slots=True)
@@ -23,16 +24,20 @@ class PricedSum:
     amount: Decimal = _ZERO
     list_amount: Decimal = _ZERO
     saved: Decimal = _ZERO
+    priced: int = 0
+    """Records with a price, and closed jobs."""
     unpriced: Counter[Unpriced] = field(default_factory=Counter)
     """Records without a price, by what is missing."""
 
     def add_record(self, pricing: Pricing, customer: str, day: date, values: Mapping[str, Any]) -> None:
         """Add what a usage record costs, or a job that was closed."""
         jobs, list_amount = values.get(JOBS, 0), _ZERO
+        self.priced += 1
         if not is_closed_job(values):
             cost = pricing.cost(customer, day, values)
             if isinstance(cost, Unpriced):
                 self.unpriced[cost] += 1
+                self.priced -= 1
             else:
                 list_amount = cost.amount
                 saved = pricing.saved(customer, day, values, cost)
@@ -41,17 +46,21 @@ class PricedSum:
         self.amount = EXACT.add(self.amount, pricing.charge(customer, day, list_amount, jobs=jobs))
 
     def line(self, currency: str) -> dict[str, Any]:
-        """Return the members of a line's money, rounded as a line is."""
-        names = ("amount", "list_amount", "saved")
+        """Return the members of a line's money, rounded as a line is. If nothing has a price, there is no amount."""
+        names = _AMOUNTS if self.priced else ()
         amounts = {name: amount_text(round_line(getattr(self, name), currency)) for name in names}
         return {**amounts, "currency": currency, "unpriced": self.unpriced.total()}
 
 
 def total_of(lines: list[dict[str, Any]], currency: str) -> tuple[dict[str, Any], Decimal]:
-    """Return the members of a total's money, and what rounding it has added to the amounts of its lines."""
-    names = ("amount", "list_amount", "saved")
-    sums = {name: exact_sum(Decimal(line[name]) for line in lines) for name in names}
+    """
+    Return the members of a total's money, and what rounding it has added to the amounts of its lines.
+
+    It has amounts if any of its lines has.
+    """
+    priced = [line for line in lines if line["amount"] is not None]
+    sums = {name: exact_sum(Decimal(line[name]) for line in priced) for name in _AMOUNTS}
     totals = {name: round_total(amount, currency) for name, amount in sums.items()}
-    texts = {name: amount_text(amount) for name, amount in totals.items()}
+    texts = {name: amount_text(amount) for name, amount in totals.items()} if priced else {}
     unpriced = sum(line["unpriced"] for line in lines)
     return {**texts, "currency": currency, "unpriced": unpriced}, EXACT.subtract(totals["amount"], sums["amount"])

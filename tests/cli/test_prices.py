@@ -420,7 +420,7 @@ async def test_what_has_no_price_is_not_free(cli: CliRunner):
 
     _, header, row, *_ = shown.splitlines()
     assert (["no", "price", "amount"], ["1", "1", "-"]) == (header.split()[-3:], row.split()[-3:])
-    assert "Answered: 0.00 USD. Without a price: 1 record." in shown
+    assert "Answered: no amount. Without a price: 1 record." in shown
 
 
 async def test_check_leaves_unanswered_calls_out(cli: CliRunner):

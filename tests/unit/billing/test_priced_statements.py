@@ -114,7 +114,8 @@ async def test_what_has_no_price_is_listed_and_not_free():
 
     statement = await read(usage_rows(LABELS, calls, AT), pricing())
 
-    assert [("0.000280", 3), ("0.000000", 1)] == [(line.amount, line.unpriced) for line in statement.lines[:2]]
+    assert [("0.000280", 3), (None, 1)] == [(line.amount, line.unpriced) for line in statement.lines[:2]]
+    assert ("0.00", None) == (statement.totals.answered.amount, statement.totals.unanswered.amount)
     assert [
         ("m", 2, "the provider reported no input and no output tokens"),
         ("x", 2, "no price holds for x on 2026-11-14 (provider openai, processing standard)"),
