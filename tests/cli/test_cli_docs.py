@@ -74,6 +74,7 @@ def harness(own_harness: Harness) -> Harness:
     return own_harness
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("sources")
 async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     """Each sample succeeds, and prints what the page shows. With `--json` it prints one document."""

@@ -193,6 +193,7 @@ def documented() -> dict[str, set[str]]:
     return members
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("sources")
 async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer):
     """With `--json`, stdout has one document, whose members are those that the page lists for the command."""
@@ -241,6 +242,7 @@ async def in_terminal(cli: CliRunner, line: str) -> str:
     return data.decode()
 
 
+@pytest.mark.long
 async def test_width_is_the_terminals_own(cli: CliRunner, customer: Customer):
     """Without COLUMNS, the size is that of the terminal; the live view of `watch` leaves nothing but the report."""
     cli.harness.connect(customer)

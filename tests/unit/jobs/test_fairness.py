@@ -13,7 +13,11 @@ from tests.support.simulated_worker import CPU_S, SimulatedJob, SimulatedWorker,
 
 @pytest.mark.parametrize(
     ("count", "call_s", "customers"),
-    [(400, 0.3, 1), (400, 3, 1), (100, 30, 1), (2000, 2, 1), (2000, 0.3, 1), (600, 2, 3), (48, 0.3, 1)],
+    [
+        *((400, 0.3, 1), (400, 3, 1), (100, 30, 1), (600, 2, 3), (48, 0.3, 1)),
+        pytest.param(2000, 2, 1, marks=pytest.mark.long),
+        pytest.param(2000, 0.3, 1, marks=pytest.mark.long),
+    ],
 )
 def test_a_backlog_uses_its_whole_share_and_delays_nobody(count: int, call_s: float, customers: int):
     """
