@@ -165,6 +165,7 @@ async def test_plain_json_runs_like_base64(stack: Stack):
     assert {"succeeded"} == {result["status"] for result in results.values()}
 
 
+@pytest.mark.long
 async def test_script_in_the_readme_can_be_followed(stack: Stack, tmp_path: Path):
     """The README's script, saved beside local.settings.json, submits its job; the commands below it show the answer."""
     await onboard(stack.vault, stack.ai.url, replace(stack.customers[0], id="newcomer"))  # who has no other jobs
@@ -225,6 +226,7 @@ def test_demo_shows_every_outcome():
     assert [] == [line for line in printed.splitlines() if len(line) > 80]
 
 
+@pytest.mark.long
 async def test_demo_of_a_real_endpoint(endpoint: Endpoint):
     """The same jobs on another endpoint, such as a gateway: they succeed, and the output says who is billed."""
     account = endpoint.account()

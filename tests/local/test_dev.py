@@ -276,6 +276,7 @@ def test_one_setup_runs_at_a_time(project):
         assert second.wait(60) == 7
 
 
+@pytest.mark.long
 def test_a_failed_setup_says_what_failed(project):
     """It prints the output of the step that failed and a sentence, no traceback; the next run starts over."""
     dev = load(project / "dev.py")

@@ -116,6 +116,7 @@ async def test_concurrency_is_batch_size_plus_threshold(queues):
     assert sorted(span["job"] for span in spans) == list(range(14))
 
 
+@pytest.mark.long
 async def test_two_hosts_never_run_the_same_message(start_host, queues):
     """Hosts share a queue's messages; a job that runs longer than the visibility timeout is not run twice."""
     # A host receives four, and no more until they end: each host runs four of the eight long jobs.
@@ -131,6 +132,7 @@ async def test_two_hosts_never_run_the_same_message(start_host, queues):
     assert sum("slow begins" in line for host in hosts for line in host.lines) == 20
 
 
+@pytest.mark.long
 async def test_another_host_runs_the_message_of_a_killed_one(start_host, queues):
     """The message is visible again after its visibility timeout, and the other host runs it."""
     hosts = await asyncio.gather(*(start_host("killed-", "--visibility-timeout", "3") for _ in range(2)))

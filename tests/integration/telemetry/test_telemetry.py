@@ -307,6 +307,7 @@ async def test_all_attempts_of_a_job_are_one_trace(own_harness: Harness, collect
     assert 1 == collected.count("customer_ai_jobs.queue_age")
 
 
+@pytest.mark.long
 async def test_throttled_job_is_counted_and_has_no_span(customer: Customer, collected: Collected):
     """A throttled job has no span: thousands of them would be thousands of spans that say nothing."""
     services = customer.harness.services
