@@ -54,18 +54,12 @@ class Pricing:
 
     book: PriceBook
     _by_model: dict[tuple[str, str], list[Price]] = field(default_factory=dict)
-    """Prices of a provider's models, and of its prefixes without their `*` under a key that ends in one."""
-    _prefixes: dict[str, list[str]] = field(default_factory=dict)
-    """Prefixes of a provider, the longest first."""
+    """Prices by provider and name, of models and of prefixes."""
     _aliases: dict[tuple[str | None, str | None, str], ModelAlias] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for price in self.book.prices:
             self._by_model.setdefault((price.provider, price.model), []).append(price)
-            if price.model.endswith("*"):
-                self._prefixes.setdefault(price.provider, []).append(price.model[:-1])
-        for prefixes in self._prefixes.values():
-            prefixes[:] = sorted(set(prefixes), key=len, reverse=True)
         self._aliases.update(
             {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models}
         )
@@ -118,8 +112,8 @@ class Pricing:
         tier, tokens = _tier(record, processing), record.get("input_tokens") or 0
         # A customer's own price comes before any other, then the more exact name, then the scope, then the step.
         best: tuple[tuple[bool, int, int, bool, int], Price] | None = None
-        names = [model, *(f"{prefix}*" for prefix in self._prefixes.get(provider, ()) if model.startswith(prefix))]
-        for name in names:
+        # However many prefixes a book has, a model has only as many as characters.
+        for name in (model, *(f"{model[:length]}*" for length in range(len(model) + 1))):
             for price in self._by_model.get((provider, name), ()):
                 if (
                     price.customer not in (None, customer)
