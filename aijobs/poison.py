@@ -176,7 +176,7 @@ def _no_message() -> str:
 
 
 def _decode(body: bytes) -> tuple[str, str]:
-    """Return a message as text, or in base64 if it is none."""
+    """Return a message as text, or in base64 if it is not UTF-8."""
     try:
         return "text", body.decode()
     except UnicodeDecodeError:

@@ -238,7 +238,7 @@ class Worker:
             jitter_s = min(jitter_s, (left_s - delay.delay_s) / 2)
         delay_s = min(delay.delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)
         if isinstance(delay, Throttled):
-            # It may be unclaimed, and on record as running, or as done but not published: none for the schedule.
+            # It may be unclaimed, and on record as running, or as done but not published: the schedule takes neither.
             delay_s = min(delay_s, MAX_HIDDEN_S)
         if queue == self.services.settings.poison_queue:
             await self.services.queues.send(queue, body, delay_s=delay_s)

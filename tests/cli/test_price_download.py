@@ -65,7 +65,7 @@ ANSWERS: list[tuple[Callable[[], web.Response], str]] = [
 
 @pytest.mark.parametrize(("answer", "sentence"), ANSWERS)
 async def test_answer_that_is_not_followed(sources: PriceServer, answer: Callable[[], web.Response], sentence: str):
-    """A redirect, an error, JSON that is none, and a next page elsewhere are refused, after one request."""
+    """A redirect, an error, invalid JSON, and a next page elsewhere are refused, after one request."""
     sources.answers["/azure"] = answer
 
     with pytest.raises(SourceError) as raised:

@@ -189,7 +189,7 @@ def test_azure_meter_is_not_guessed(name: str):
 
 
 def test_azure_rows_that_do_not_hold_for_all_are_left_out():
-    """Reservations, prices by volume, two prices on a day, and amounts that are none are left out or refused."""
+    """Reservations, prices by volume, two prices on a day, and invalid amounts are left out or refused."""
     (item,) = [each for each in AZURE_PAGES[0]["Items"] if each["meterName"] == "5.4 inp Gl 1M Tokens"][:1]
     dearer = item["retailPrice"] + 1
 

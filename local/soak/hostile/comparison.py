@@ -107,7 +107,7 @@ def compare(alone: Run, beside: Run) -> tuple[dict[str, Any], dict[str, list[str
         for status, number in beside.statuses.items()
         if status >= _SERVER_ERROR and status != _UNAVAILABLE
     ]
-    # Of all honest jobs: those without a fault are told, too, and show what the shared cores and Azurite add.
+    # Of all honest jobs: the figures have those without a fault, too, which show what the shared cores and Azurite add.
     ratio = ratios["honest, p99"]
     violations[LATE] = [f"{ratio} times"] if ratio > MAX_RATIO else []
     peak = max(*peaks, *together)

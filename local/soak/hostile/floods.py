@@ -54,7 +54,7 @@ class Floods:
         await self._request("POST", "jobs", _bodies()[number % len(_bodies())], _JSON)
 
     async def send_id(self, number: int) -> None:
-        """An id that is none, in a path and in a body."""
+        """An invalid id, in a path and in a body."""
         job_id = _IDS[number % len(_IDS)]
         await self._request("GET", f"jobs/{PREFIX}ids/{quote(job_id, safe='%')}")
         body = {"customer": f"{PREFIX}ids", "job_id": job_id, "action": "sing", "input": {"prompt": "Hello?"}}

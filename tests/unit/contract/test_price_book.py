@@ -60,7 +60,7 @@ def test_amounts_are_read_digit_by_digit(text: str):
     ],
 )
 def test_a_mistake_is_refused_where_it_is(members: dict[str, Any], message: str):
-    """An unknown member, an amount that is none, dates in the wrong order and ties are errors that name the entry."""
+    """An unknown member, an invalid amount, dates in the wrong order and ties are errors that name the entry."""
     with pytest.raises(InvalidJob) as raised:
         decode(**members)
 

@@ -100,7 +100,7 @@ async def test_a_flood_of_submissions_is_one_message(worker: Worker, monkeypatch
 
 
 async def test_a_failed_send_is_nobodys_message(worker: Worker):
-    """Whoever comes while it fails is told, and the next submission sends the message."""
+    """Requests that share a send that fails get its error, and the next submission sends the message."""
     customer, flooded = worker.customer(), submissions(worker)
     worker.queues.down = True
     failed = await asyncio.gather(*(flooded.submit(job_of(customer)) for _ in range(5)), return_exceptions=True)
