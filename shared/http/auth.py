@@ -5,11 +5,15 @@ By default the host asks for a function key before it calls the app, and whoever
 HTTP_AUTH=entra, App Service authentication is in front of the app: it checks the token and passes its claims in a
 header, which it removes from requests that come from outside
 (learn.microsoft.com/azure/app-service/configure-authentication-user-identities).
+
+Its session cookie is refused: a browser sends a cookie by itself, also with a request that another site's page makes.
+No page can send a bearer token that it doesn't have.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +26,7 @@ from shared.http.routes import Role
 from shared.settings import Settings
 
 _PRINCIPAL = "x-ms-client-principal"
+_has_session_cookie = re.compile(r"(^|[;,\s])AppServiceAuthSession").search
 _ROLE_CLAIMS = frozenset({"roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"})
 
 
@@ -69,6 +74,7 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
     if not settings.website_auth_enabled:
         # Nothing would remove a forged header.
         raise Problem(503, "unavailable", "HTTP_AUTH is entra, but App Service authentication is not enabled.")
+    _check_bearer(headers)
     claims = _claims(headers.get(_PRINCIPAL, ""))
     roles = frozenset(value for name, value in claims if name in _ROLE_CLAIMS and isinstance(value, str))
     # In any case: a claim that is overlooked would leave the caller tied to nobody.
@@ -85,6 +91,17 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
         message = f"The token reaches no customer: it needs the claim {settings.entra_customer_claim}, or the role "
         raise Problem(403, "forbidden", f"{message}Customers.All.")
     return caller
+
+
+def _check_bearer(headers: Mapping[str, str]) -> None:
+    """Raises Problem 401 unless it is a bearer token, and nothing else, that App Service authentication has checked."""
+    if _has_session_cookie(headers.get("cookie", "")):
+        # Even beside a token: which of the two the claims are from is not documented.
+        message = "A session of the browser is not accepted: send a bearer token, and no cookie AppServiceAuthSession."
+        raise Problem(401, "unauthorized", message)
+    if headers.get("authorization", "").partition(" ")[0].lower() != "bearer":
+        message = "The request has no bearer token: send one that was issued for this app, in the header Authorization."
+        raise Problem(401, "unauthorized", message)
 
 
 def _claims(principal: str) -> list[tuple[str, Any]]:

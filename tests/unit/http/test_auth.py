@@ -13,13 +13,14 @@ from shared.http.messages import Request, Response
 from shared.http.problems import Problem
 from shared.http.routes import ROUTES, Role, Route
 from shared.settings import Settings, read_settings
-from tests.support.principals import encoded, token
+from tests.support.principals import BEARER, encoded, token
 
 KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 UNPROTECTED = read_settings({"JobStorage": "UseDevelopmentStorage=true", "HTTP_AUTH": "entra"})
 ROLES = get_args(Role)
 GUARDED = [route for route in ROUTES if route.role is not None]
 LONG_ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+PRINCIPAL = token()["x-ms-client-principal"]
 READER = {"typ": "roles", "val": "Jobs.Read"}
 ALL = {"typ": "roles", "val": "Customers.All"}
 
@@ -97,12 +98,13 @@ async def test_a_principal_without_app_service_authentication_is_not_trusted(
     "headers",
     [
         {},
-        *({"x-ms-client-principal": text} for text in ("", "***", "e30", "é", ",".join([*token().values()] * 2))),
+        BEARER,
+        *({**BEARER, "x-ms-client-principal": text} for text in ("", "***", "e30", "é", f"{PRINCIPAL},{PRINCIPAL}")),
         *(encoded(principal) for principal in ({}, None, [], "claims", b"\xff\xfe", b'{"claims": ' + b"[" * 9000)),
         *(encoded({"claims": claims}) for claims in (None, 1, "roles", [1], [["typ", "roles"]], READER)),
         encoded(b'{"claims": [{"typ": "roles", "val": "\\ud800"}]}'),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_an_invalid_principal_is_refused(headers: dict[str, str]):
     """401, whatever is invalid about it."""
@@ -110,6 +112,46 @@ def test_an_invalid_principal_is_refused(headers: dict[str, str]):
         read_caller(headers, entra())
 
     assert (401, "unauthorized") == (refused.value.status, refused.value.code)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"cookie": "AppServiceAuthSession=a"},
+        *({"authorization": value} for value in ("", "Basic YTpi", "a.b.c", "Bearerish a.b.c")),
+        *(
+            {**BEARER, "cookie": cookie}
+            for cookie in (
+                "AppServiceAuthSession=a",
+                "AppServiceAuthSession1=a",
+                "theme=dark; AppServiceAuthSession=a",
+                "theme=dark;AppServiceAuthSession=a",
+                "theme=dark,AppServiceAuthSession=a",
+            )
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_a_session_cookie_is_refused(headers: dict[str, str], route: Route):
+    """
+    A principal counts only with a bearer token, and never beside the session cookie, which browsers send with
+    requests that another site makes. It is a 401 on every route, before anything is done.
+    """
+    principal = {"x-ms-client-principal": token(*ROLES, customer="acme")["x-ms-client-principal"]}
+
+    assert (401, "unauthorized") == await call(entra(), route, {**principal, **headers})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"authorization": "bearer a.b.c"}, {**BEARER, "cookie": "theme=dark; MyAppServiceAuthSession=a; ARRAffinity=1"}],
+    ids=str,
+)
+def test_other_cookies_make_no_difference(headers: dict[str, str]):
+    """The scheme is read in any case, and cookies that authenticate nobody may be there."""
+    assert read_caller({"x-ms-client-principal": token(*ROLES)["x-ms-client-principal"], **headers}, entra())
 
 
 @pytest.mark.parametrize(
