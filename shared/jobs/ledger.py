@@ -210,7 +210,7 @@ class Ledger:
             row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
             try:
                 if added:
-                    etag = await self._table.merge_and_insert(row, added, operation_id=operation_id)
+                    etag, *_ = await self._table.merge_and_insert(row, added, operation_id=operation_id)
                 else:
                     etag = await self._table.merge(row, operation_id=operation_id)
             except RowChanged as exc:

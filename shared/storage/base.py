@@ -52,7 +52,8 @@ class RowChanged(RowConflict):
     """
     The row does not have the `etag` of the write, or is gone.
 
-    In a transaction also: one of the added rows exists. Then `row.etag` is still the write's own.
+    In a transaction also: one of the rows beside it exists, has another etag or is gone. Then `row.etag` is still the
+    write's own.
     """
 
 
@@ -77,9 +78,9 @@ class Table(Protocol):
 
     async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
         """
-        Insert `row` and, in the same transaction, other rows of its partition. Return the etag of `row`.
+        Insert `row` and, in the same transaction, write other rows of its partition, as `merge_and_insert` does.
 
-        Raises RowExists.
+        Return the etag of `row`. Raises RowExists.
         """
 
     async def read(self, partition: str, key: str) -> Row | None:
@@ -88,11 +89,12 @@ class Table(Protocol):
     async def merge(self, row: Row, *, operation_id: str = "") -> str:
         """Merge `row.values` into the row that has `row.etag`. Return the new etag. Raises RowChanged."""
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """
-        Merge `changed` at its etag and insert `added`, up to 99 rows and 4 MB of its partition, in one transaction.
+        Merge `changed` at its etag and write `added`, up to 99 rows and 4 MB of its partition, in one transaction.
 
-        Return the new etag of `changed`. Raises RowChanged.
+        A row of `added` that has an etag is merged at it, another one is inserted. Return the new etags of all rows,
+        in this order; only that of `changed` if the write's first answer got lost. Raises RowChanged.
         """
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:

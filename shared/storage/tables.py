@@ -20,17 +20,16 @@ from shared.storage.account import Account, error_code, refusal_error, storage_e
 from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.transactions import (
     Refusal,
-    read_etag,
+    read_etags,
     read_refusal,
     render_changeset,
     render_deletes,
-    render_inserts,
 )
 
 _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
 """Storage's error codes for a row that has another etag, or is gone."""
+_CONFLICTS = _CHANGED | {"EntityAlreadyExists"}
 _NOT_VALUES = frozenset({"PartitionKey", "RowKey", OPERATION_ID})
-_EXISTS = "EntityAlreadyExists"
 _KEYS = "PartitionKey eq @p and RowKey ge @f and RowKey lt @l"
 _PAGE = 1000
 """Rows that Storage returns at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
@@ -56,8 +55,7 @@ class AzureTable:
         """See `Table`."""
         row = _with_operation(row, operation_id)
         if beside:
-            changeset = render_inserts(self._service, self._name, [row, *beside], boundary=uuid4().hex)
-            etag = await self._write_all("insert", changeset, frozenset({_EXISTS}))
+            etag = next(iter(await self._write_all("insert", [row, *beside])), None)
         else:
             etag = await self._insert_one(row)
         return etag or await self._repeated(row, RowExists)
@@ -78,12 +76,11 @@ class AzureTable:
                 raise storage_error(self._named("merge"), exc) from exc
         return await self._repeated(row, RowChanged)
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See `Table`."""
         row = _with_operation(changed, operation_id)
-        changeset = render_changeset(self._service, self._name, row, added, boundary=uuid4().hex)
-        etag = await self._write_all("transaction", changeset, _CHANGED | {_EXISTS})
-        return etag or await self._repeated(row, RowChanged)
+        etags = await self._write_all("transaction", [row, *added])
+        return etags or [await self._repeated(row, RowChanged)]
 
     async def _insert_one(self, row: Row) -> str | None:
         """The new etag, or None if the row exists."""
@@ -96,14 +93,15 @@ class AzureTable:
         except AzureError as exc:
             raise storage_error(self._named("insert"), exc) from exc
 
-    async def _write_all(self, verb: str, changeset: tuple[str, bytes], conflicts: frozenset[str]) -> str | None:
-        """The etag of the first row, or None if Storage refused the changeset with one of the codes `conflicts`."""
+    async def _write_all(self, verb: str, rows: Sequence[Row]) -> Sequence[str]:
+        """The etags of the rows, or none if Storage refused them because one exists, has changed or is gone."""
         operation = self._named(verb)
+        changeset = render_changeset(self._service, self._name, rows, boundary=uuid4().hex)
         refusal, content = await self._transact(operation, *changeset)
         if refusal is None:
-            return read_etag(content)
-        if refusal.code in conflicts:
-            return None
+            return read_etags(content)
+        if refusal.code in _CONFLICTS:
+            return ()
         raise refusal_error(operation, refusal.status, refusal.code)
 
     async def _repeated(self, row: Row, conflict: type[RowConflict]) -> str:

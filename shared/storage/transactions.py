@@ -37,26 +37,14 @@ class Refusal:
     code: str
 
 
-def render_changeset(
-    service: str, table: str, changed: Row, added: Sequence[Row], *, boundary: str
-) -> tuple[str, bytes]:
+def render_changeset(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
     """
-    Return the content type and body of a request that merges `changed` at its etag and inserts `added`.
+    Return the content type and body of a request that merges the rows with an etag at it and inserts the others.
 
     `service` is the URL of the Table service; `boundary` must not occur in a row. Raises TypeError or ValueError for
     a value that a table can't hold.
     """
-    url = f"{service}/{table}"
-    merge = (
-        f"PATCH {url}(PartitionKey='{_key(changed.partition)}',RowKey='{_key(changed.key)}') HTTP/1.1\r\n"
-        f"{_HEADERS}If-Match: {changed.etag}\r\n\r\n{_entity(changed)}\r\n"
-    )
-    return _batch([merge, *_inserts(url, added)], boundary)
-
-
-def render_inserts(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
-    """As `render_changeset`, to insert `rows`."""
-    return _batch(_inserts(f"{service}/{table}", rows), boundary)
+    return _batch([_change(f"{service}/{table}", row) for row in rows], boundary)
 
 
 def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
@@ -84,14 +72,18 @@ def read_refusal(status: int, content: bytes) -> Refusal | None:
     return Refusal(refused or status, code[1].decode() if code else "Unreadable")
 
 
-def read_etag(content: bytes) -> str:
-    """Return the etag of the first change in the response body of a transaction that was made."""
-    etag = _ETAG.search(content)
-    return etag[1].decode().strip() if etag else ""
+def read_etags(content: bytes) -> list[str]:
+    """Return the rows' etags, in order, from the response body of a transaction that was made."""
+    return [etag.decode().strip() for etag in _ETAG.findall(content)]
 
 
-def _inserts(url: str, rows: Sequence[Row]) -> list[str]:
-    return [f"POST {url} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n" for row in rows]
+def _change(url: str, row: Row) -> str:
+    if not row.etag:
+        return f"POST {url} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n"
+    return (
+        f"PATCH {url}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
+        f"{_HEADERS}If-Match: {row.etag}\r\n\r\n{_entity(row)}\r\n"
+    )
 
 
 def _batch(changes: Sequence[str], boundary: str) -> tuple[str, bytes]:

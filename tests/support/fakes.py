@@ -14,6 +14,7 @@ from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.storage.base import (
     MAX_HIDDEN_S,
+    MAX_TRANSACTION_ROWS,
     TIMESTAMP,
     Row,
     RowChanged,
@@ -48,7 +49,7 @@ class MemoryTable:
 
     async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
         """See `Table`."""
-        return await self._write(row, beside, operation_id, RowExists)
+        return (await self._write(row, beside, operation_id, RowExists))[0]
 
     async def read(self, partition: str, key: str) -> Row | None:
         """See `Table`."""
@@ -56,9 +57,9 @@ class MemoryTable:
 
     async def merge(self, row: Row, *, operation_id: str = "") -> str:
         """See `Table`."""
-        return await self._write(row, [], operation_id, RowChanged)
+        return (await self._write(row, [], operation_id, RowChanged))[0]
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See `Table`."""
         return await self._write(changed, added, operation_id, RowChanged)
 
@@ -125,8 +126,8 @@ class MemoryTable:
 
     async def _write(
         self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[RowExists | RowChanged]
-    ) -> str:
-        """Insert or merge `row`, depending on which conflict it can meet, and insert the rows beside it."""
+    ) -> Sequence[str]:
+        """Insert or merge `row`, depending on which conflict it can meet, and write the rows beside it."""
         await self._pass()
         operation_id = operation_id or uuid.uuid4().hex
         fault = self.faults.popleft() if self.faults else None
@@ -138,20 +139,20 @@ class MemoryTable:
         if fault is Fault.TWICE:
             written = self._write_now(row, beside, operation_id, conflict)
         if written:
-            return self.rows[row.partition, row.key].etag
+            return written
         current = await self._find(row.partition, row.key)
         if current is not None and self._operations[row.partition, row.key] == operation_id:
-            return current.etag
+            return [current.etag]
         raise conflict(row.key, current)
 
-    def _write_now(self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[Exception]) -> bool:
-        """Write all rows, or none: False."""
-        inserts = [*beside, row] if conflict is RowExists else beside
-        current = self.rows.get((row.partition, row.key))
-        if any((added.partition, added.key) in self.rows for added in inserts):
-            return False
-        if conflict is RowChanged and (current is None or current.etag != row.etag):
-            return False
+    def _write_now(self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[Exception]) -> list[str]:
+        """Write all rows, and return their etags; or write none, and return nothing."""
+        assert {row.partition} == {written.partition for written in (row, *beside)}
+        assert 1 + len(beside) == len({written.key for written in (row, *beside)}) <= MAX_TRANSACTION_ROWS
+        at = {(written.partition, written.key): written.etag for written in beside}
+        at[row.partition, row.key] = "" if conflict is RowExists else row.etag
+        if any((self.rows[id_].etag if id_ in self.rows else "") != etag for id_, etag in at.items()):
+            return []
         for written in (row, *beside):
             self._etags += 1
             id_ = (written.partition, written.key)
@@ -159,7 +160,7 @@ class MemoryTable:
             self.rows[id_] = replace(written, values={**old, **written.values}, etag=f'W/"{self._etags}"')
             self._written[id_] = now()
             self._operations[id_] = operation_id if written is row else ""
-        return True
+        return [self.rows[id_].etag for id_ in ((written.partition, written.key) for written in (row, *beside))]
 
     async def _find(self, partition: str, key: str) -> Row | None:
         await self._pass()

@@ -13,15 +13,19 @@ from tests.support.fakes import Fault
 from tests.support.faulty_tables import FaultyTable
 from tests.support.table_rows import fill, keys
 
+
+async def transact(table: Table, row: Row, operation_id: str) -> str:
+    """Merge the row and add others."""
+    return (await table.merge_and_insert(row, others(row.partition), operation_id=operation_id))[0]
+
+
 WRITES: dict[str, Callable[[Table, Row, str], Awaitable[str]]] = {
     "insert": lambda table, row, operation_id: table.insert(row, operation_id=operation_id),
     "insert beside": lambda table, row, operation_id: table.insert(
         row, beside=others(row.partition), operation_id=operation_id
     ),
     "merge": lambda table, row, operation_id: table.merge(row, operation_id=operation_id),
-    "transaction": lambda table, row, operation_id: table.merge_and_insert(
-        row, others(row.partition), operation_id=operation_id
-    ),
+    "transaction": transact,
 }
 """Every kind of write, of a row under an operation id."""
 BEFORE = {"n": 1, "kept": True}
@@ -150,6 +154,56 @@ async def test_a_conflict_of_an_added_row_can_be_distinguished(faulty: FaultyTab
     assert exists.value.row is None
     assert replace(row, values=BEFORE) == changed.value.row
     assert [1, 9] == [stored.values["n"] for stored in await rows_of(faulty.table, partition)]
+
+
+async def test_rows_beside_a_write_are_merged_at_their_etag(table: Table, partition: str) -> None:
+    """A row with an etag is merged, one without is inserted, beside a merge and an insert. All etags are returned."""
+    keys = ("j_1", "b_1", "b_2")
+    changed, first, second = [Row(partition, key, {}, await table.insert(Row(partition, key, BEFORE))) for key in keys]
+    added = [replace(first, values={"n": 2}), Row(partition, "u_1", {"n": 3}), replace(second, values={"n": 4})]
+
+    etags = await table.merge_and_insert(replace(changed, values={"n": 1}), added)
+
+    rows = {row.key: row for row in await rows_of(table, partition)}
+    assert [rows[row.key].etag for row in (changed, *added)] == list(etags)
+    assert [{**BEFORE, "n": 2}, {"n": 3}, {**BEFORE, "n": 4}] == [rows[row.key].values for row in added]
+
+    await table.insert(Row(partition, "j_2", {}), beside=[replace(rows["b_1"], values={"n": 5})])
+
+    row = await table.read(partition, "b_1")
+    assert row is not None
+    assert {**BEFORE, "n": 5} == row.values
+
+
+@pytest.mark.parametrize("conflict", ["changed", "gone"])
+async def test_a_conflict_of_a_row_beside_a_write_refuses_all(table: Table, partition: str, conflict: str) -> None:
+    """If a row that is merged beside another has changed or is gone, nothing is written."""
+    row = await row_to_write(table, partition, "transaction")
+    beside = Row(partition, "b_1", {"n": 7}, await table.insert(Row(partition, "b_1", {"n": 6})))
+    await (table.merge(replace(beside, values={"n": 8})) if conflict == "changed" else table.delete([beside]))
+    before = await rows_of(table, partition)
+
+    with pytest.raises(RowChanged) as changed:
+        await table.merge_and_insert(row, [Row(partition, "u_1", {}), beside])
+    with pytest.raises(RowExists) as exists:
+        await table.insert(Row(partition, "j_2", {}), beside=[beside])
+
+    assert replace(row, values=BEFORE) == changed.value.row
+    assert exists.value.row is None
+    assert before == await rows_of(table, partition)
+
+
+async def test_a_repeated_transaction_merges_once(faulty: FaultyTable, partition: str) -> None:
+    """If its response gets lost, the etags of the rows beside it are not known, and not returned."""
+    row = await row_to_write(faulty.table, partition, "transaction")
+    beside = Row(partition, "b_1", {"n": 7}, await faulty.table.insert(Row(partition, "b_1", {"n": 6})))
+    faulty.faults.append(Fault.TWICE)
+
+    etags = await faulty.table.merge_and_insert(row, [beside])
+
+    merged, written = await rows_of(faulty.table, partition)
+    assert [written.etag] == list(etags)
+    assert {"n": 7} == merged.values
 
 
 @pytest.mark.parametrize("write", WRITES)

@@ -49,7 +49,7 @@ async def test_a_transaction_and_a_page_have_so_many_rows(table: Table, partitio
     result_body = bytes(range(256)) * (MESSAGE_LIMIT // 256)
     for part in range(11):
         added = [Row(partition, f"u_{part:02}{n:02}", {"model": "gpt-4o", "at": datetime.now(UTC)}) for n in range(99)]
-        etag = await table.merge_and_insert(Row(partition, "j_0", {"result": result_body}, etag), added)
+        etag, *_ = await table.merge_and_insert(Row(partition, "j_0", {"result": result_body}, etag), added)
 
     first = await table.page(partition, "u_", "u`")
     second = await table.page(partition, "u_", "u`", after=first.after)
@@ -109,7 +109,7 @@ async def test_partitions_are_found_one_after_the_other(table: Table, partition:
 async def test_rows_are_deleted(table: Table, partition: str) -> None:
     """Up to a hundred rows are deleted at once, at their etag or without one; other rows stay."""
     etag = await table.insert(Row(partition, "j_1", {"n": 1}))
-    etag = await table.merge_and_insert(
+    etag, *_ = await table.merge_and_insert(
         Row(partition, "j_1", {"n": 2}, etag), [Row(partition, f"u_{n:03}", {"n": n}) for n in range(99)]
     )
     await fill(table, partition, "v_it's 1", "w_1")

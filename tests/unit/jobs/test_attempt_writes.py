@@ -35,7 +35,7 @@ class ObservedTable(MemoryTable):
         self.added.append(0)
         return await super().merge(row, operation_id=operation_id)
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See Table."""
         self.added.append(len(added))
         assert len(added) <= MAX_ADDED_ROWS

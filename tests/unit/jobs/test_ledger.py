@@ -29,9 +29,9 @@ class UncertainTable(MemoryTable):
 
     async def merge(self, row: Row, *, operation_id: str = "") -> str:
         """See Table."""
-        return await self.merge_and_insert(row, (), operation_id=operation_id)
+        return (await self.merge_and_insert(row, (), operation_id=operation_id))[0]
 
-    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> str:
+    async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See Table."""
         if self.changing:
             raise RowChanged(changed.key)
