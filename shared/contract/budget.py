@@ -1,0 +1,82 @@
+"""A budget: how much a customer's jobs may use in a day or a month, in money, tokens or jobs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shared.contract.decoding import decode
+from shared.contract.names import ModelName, Name
+from shared.contract.price_book import MAX_AMOUNT, MAX_PLACES
+from shared.errors import InvalidJob
+
+BudgetUnit = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Z]{3}|tokens|jobs)\Z",
+        description="an ISO 4217 code such as USD, `tokens` or `jobs`",
+    ),
+]
+Period = Literal["day", "month"]
+Owner = Literal["operator", "customer"]
+# As a callback's: the egress policy decides which hosts may be called.
+NotifyUrl = Annotated[
+    str,
+    Meta(
+        max_length=2000,
+        pattern=r"^https?://[\x21-\x7e]+\Z",
+        description="an https URL of at most 2000 ASCII characters",
+        extra_json_schema={"format": "uri"},
+    ),
+]
+Threshold = Annotated[int, Meta(ge=1, le=1000, description="a whole percentage, 1 to 1000")]
+MAX_COUNT = 10**15
+"""The largest limit in tokens or jobs."""
+
+
+class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much may be used in each day or month (UTC)."""
+
+    limit: Decimal
+    """A decimal string, 0 or more: an amount of money, or a whole number of tokens or jobs."""
+    unit: BudgetUnit
+    """What is limited: money in a currency, after markup; `tokens`, in and out; or `jobs`."""
+    period: Period
+    connection: Name | None = None
+    """Counts the jobs on this connection alone."""
+    model: ModelName | None = None
+    """Counts the jobs on this model or deployment alone."""
+    enforce: Literal["hard", "soft"] = "hard"
+    """`soft`: the budget counts and notifies, and refuses nothing."""
+    thresholds: Annotated[list[Threshold], Meta(max_length=10)] = msgspec.field(default_factory=lambda: [50, 80, 100])
+    """Percentages of the limit. As each is reached for the first time in a period, an event is sent."""
+    notify: NotifyUrl | None = None
+    """Where the budget's events are posted to, signed like a callback."""
+    owner: Owner = "operator"
+    """Who made it: `customer` if a caller that is tied to the customer did."""
+
+    @property
+    def is_money(self) -> bool:
+        """Whether the limit is an amount of money."""
+        return self.unit not in {"tokens", "jobs"}
+
+
+def decode_budget(data: bytes) -> Budget:
+    """Return the budget in `data`. Raises InvalidJob, which names the member at fault."""
+    budget = decode(data, Budget, root="The budget")
+    limit, exponent = budget.limit, budget.limit.as_tuple().exponent
+    if not isinstance(exponent, int) or limit < 0:
+        raise InvalidJob("`limit` must be a number, 0 or more.")
+    limit = limit.normalize()
+    if budget.is_money:
+        places = -min(int(limit.as_tuple().exponent), 0)
+        if limit >= MAX_AMOUNT or places > MAX_PLACES:
+            raise InvalidJob(f"`limit` must be below 1,000,000,000 and have at most {MAX_PLACES} places.")
+    elif limit != limit.to_integral_value() or limit > MAX_COUNT:
+        raise InvalidJob(f"`limit` must be a whole number of {budget.unit}, at most {MAX_COUNT:,}.")
+    if len(set(budget.thresholds)) < len(budget.thresholds):
+        raise InvalidJob("`thresholds` has the same percentage twice.")
+    return msgspec.structs.replace(budget, limit=limit, thresholds=sorted(budget.thresholds))
