@@ -162,6 +162,13 @@ class Blobs(Protocol):
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
         """Write the blob. An existing one is overwritten."""
 
+    async def write_once(self, container: str, name: str, data: bytes, content_type: str) -> bool:
+        """
+        Write the blob unless it exists; then it stays as it is. Return whether this call wrote it.
+
+        After a lost answer it may return False for its own write: to find out, read the blob.
+        """
+
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
         """Return the blob's bytes, or None. Raises BlobTooLarge if there are more than `limit`."""
 

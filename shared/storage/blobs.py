@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from shared.storage.account import Account, error_code, storage_error
 from shared.storage.base import BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
@@ -36,13 +36,26 @@ class AzureBlobs:
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
         """See `Blobs`."""
+        await self._upload(container, name, data, content_type, overwrite=True)
+
+    async def write_once(self, container: str, name: str, data: bytes, content_type: str) -> bool:
+        """See `Blobs`."""
+        try:
+            await self._upload(container, name, data, content_type, overwrite=False)  # with If-None-Match: *
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def _upload(self, container: str, name: str, data: bytes, content_type: str, *, overwrite: bool) -> None:
         from azure.storage.blob import ContentSettings  # noqa: PLC0415
 
         blob = self._service.get_blob_client(container, name)
         settings = ContentSettings(content_type=content_type)
         try:
-            await blob.upload_blob(data, overwrite=True, content_settings=settings)
+            await blob.upload_blob(data, overwrite=overwrite, content_settings=settings)
         except AzureError as exc:
+            if isinstance(exc, ResourceExistsError) and error_code(exc) == "BlobAlreadyExists":
+                raise
             raise storage_error(f"container {container}: write", exc) from exc
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:

@@ -35,6 +35,14 @@ class MemoryBlobs:
         self.blobs[container, name] = (data, content_type)
         self._written[container, name] = now()
 
+    async def write_once(self, container: str, name: str, data: bytes, content_type: str) -> bool:
+        """See `Blobs`."""
+        self._pass()
+        if (container, name) in self.blobs:
+            return False
+        await self.write(container, name, data, content_type)
+        return True
+
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
         """See `Blobs`."""
         self._pass()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -49,6 +50,23 @@ async def test_a_blob_is_read_as_it_was_written(blobs: Blobs, container: str, pa
 
     assert expected == {name: await blobs.read(container, f"{partition}/{name}", 256_000) for name in expected}
     assert expected == {name: await join_chunks(name) for name in expected}
+
+
+async def test_a_blob_that_is_written_once_stays(blobs: Blobs, container: str, partition: str) -> None:
+    """Of many writers at once, one writes, and every reader gets its bytes; an error of Storage is no existing blob."""
+    name = f"{partition}/2026-11.json"
+    bodies = [f"writer {number}".encode() for number in range(8)]
+
+    written = await asyncio.gather(
+        *(blobs.write_once(container, name, body, "application/json") for body in bodies),
+    )
+    again = await blobs.write_once(container, name, b"later", "application/json")
+
+    assert ([True], False) == ([each for each in written if each], again)
+    assert bodies[written.index(True)] == await blobs.read(container, name, 100)
+    if isinstance(blobs, AzureBlobs):
+        with pytest.raises(StorageUnavailable, match="container never-made: write: 404 ContainerNotFound"):
+            await blobs.write_once("never-made", name, b"x", "text/plain")
 
 
 async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, container: str, partition: str) -> None:
