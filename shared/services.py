@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
+from shared.billing.customer_records import CustomerRecords
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
 from shared.errors import SettingInvalid
@@ -105,6 +106,11 @@ class Services:
     def worker(self) -> Worker:
         """Runs the jobs."""
         return Worker(self)
+
+    @cached_property
+    def customer_records(self) -> CustomerRecords:
+        """The customers' profiles, states and budgets."""
+        return CustomerRecords(self.table)
 
     @cached_property
     def price_books(self) -> PriceBooks:

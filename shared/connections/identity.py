@@ -13,9 +13,9 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.connections.single_flight import SingleFlight
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts
 from shared.secret import Secret
+from shared.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken

@@ -17,10 +17,10 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from shared.clock import now
-from shared.connections.single_flight import SingleFlight
 from shared.connections.store import StoredCredential
 from shared.errors import VaultUnavailable
 from shared.lru import LRU
+from shared.single_flight import SingleFlight
 
 FRESH_S = 300.0
 """How long a usable secret is served before it is read again."""

@@ -59,6 +59,19 @@ QueueName = Annotated[
 Text = Annotated[str, Meta(pattern=r"\S", description="text that is not blank")]
 """A text that holds more than white space."""
 
+Line = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*\Z",
+        description="a line of text, at most 200 characters",
+    ),
+]
+"""A text that holds more than white space, and no line break or other control character."""
+
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z", description="an ISO 4217 code, such as USD")]
+"""What amounts are in."""
+
 BlobPath = Annotated[str, Meta(pattern=_BLOB_PATH, description="a blob's `container/name`")]
 """A blob by its container and name, without empty, `.` and `..` segments."""
 

@@ -15,11 +15,10 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from shared.contract.decoding import decode
-from shared.contract.names import ModelName, Name, Text
+from shared.contract.names import Currency, ModelName, Name, Text
 from shared.contract.usage import DeploymentScope, Processing
 from shared.errors import InvalidJob
 
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z", description="an ISO 4217 code, such as USD")]
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", description="1 to 200 characters")]
 Tokens = Annotated[int, Meta(ge=0, description="a whole number of tokens, 0 or more")]
 

@@ -32,7 +32,8 @@ _KINDS = {
 }
 _ACTUAL = {"float": "a decimal number"}
 _UNITS = {"a string": "characters", "a list": "items"}
-_BASES = {"str": str, "int": int, "float": float, "array": list}
+_LISTS = (list, tuple)
+_BASES = {"str": (str,), "int": (int,), "float": (float,), "array": _LISTS}
 _MESSAGE = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _CONSTRAINT = re.compile(r"Expected `(?P<kind>\w+)` (?:matching regex|of length|[<>])")
 _STEP = re.compile(r"\.(?P<member>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
@@ -143,7 +144,7 @@ def _follow(path: str, data: bytes | Raw, kind: Any) -> tuple[str, list[_Type]]:
         elif step["index"]:
             key = int(step["index"])
             types = [
-                inner for each in types if get_origin(each.base) is list for inner in _types(get_args(each.base)[0])
+                inner for each in types if get_origin(each.base) in _LISTS for inner in _types(get_args(each.base)[0])
             ]
         else:
             types = [inner for each in types for inner in _member_types(each.base, step["member"])]
@@ -216,8 +217,8 @@ def _rule(reason: str, types: list[_Type]) -> str:
         expected, actual = mismatch.groups()
         return f"{_either(expected.split(' | '))}, not {_ACTUAL.get(actual) or _KINDS.get(actual, actual)}"
     constraint = _CONSTRAINT.match(reason)
-    base = constraint and _BASES.get(constraint["kind"])
-    metas = [each.meta for each in types if each.meta is not None and base in {each.base, get_origin(each.base)}]
+    bases = _BASES.get(constraint["kind"], ()) if constraint else ()
+    metas = [each.meta for each in types if each.meta is not None and {each.base, get_origin(each.base)} & {*bases}]
     return (metas[0].description or _limits(_KINDS[constraint["kind"]], metas[0])) if constraint and metas else ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from shared.billing.customer_records import CustomerRecords
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
@@ -52,6 +53,10 @@ class JobServices(Protocol):
     @property
     def submissions(self) -> Submissions:
         """Puts jobs on record that have no attempt yet."""
+
+    @property
+    def customer_records(self) -> CustomerRecords:
+        """The customers' profiles, states and budgets."""
 
     @property
     def connections(self) -> Connections:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from shared.clock import now
-from shared.connections.single_flight import SingleFlight
 from shared.contract.job import Job
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.ledger import Ledger
@@ -20,6 +19,7 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.jobs.schedule import Schedule
 from shared.lru import LRU
+from shared.single_flight import SingleFlight
 from shared.telemetry.base import SILENT, Telemetry
 
 RESEND_S = 30.0

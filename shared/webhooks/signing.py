@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from shared.clock import now
 from shared.connections import secret_cache
 from shared.connections.secret_cache import Entry, SecretCache
-from shared.connections.single_flight import SingleFlight
 from shared.contract.names import is_name
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.event_names import NAMESPACE, SIGNING_SECRET_INVALID
 from shared.lru import LRU
+from shared.single_flight import SingleFlight
 from shared.webhooks.signing_keys import KEY_BYTES, key_bytes, split_keys
 from shared.webhooks.signing_reads import Prefetch, ReadLimit
 from shared.webhooks.signing_store import SigningStore

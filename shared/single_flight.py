@@ -21,14 +21,18 @@ class SingleFlight(Generic[K, V]):
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Return what `work` returns, or what it returns for those who came first. Raises what it raises."""
+        result = await asyncio.shield(self.start(key, work))  # a cancelled caller does not cancel the others' task
+        if isinstance(result, JobError | RetryLater):
+            raise copy.copy(result)  # a shared exception would collect the tracebacks of all callers
+        return result
+
+    def start(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> asyncio.Task[V | JobError | RetryLater]:
+        """Have `work` begin for a `run` that comes soon. Return its task, which returns errors."""
         task = self._tasks.get(key)
         if task is None or task.done():  # its callback has not run yet
             task = self._tasks[key] = asyncio.create_task(_settled(work()))
             task.add_done_callback(lambda done: self._tasks.get(key) is done and self._tasks.pop(key))
-        result = await asyncio.shield(task)  # a caller that is cancelled does not cancel the others' task
-        if isinstance(result, JobError | RetryLater):
-            raise copy.copy(result)  # a shared exception would collect the tracebacks of all callers
-        return result
+        return task
 
     def forget(self, key: K) -> None:
         """Let the next caller start a new task; the one that runs goes on for those who wait for it."""

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from shared.connections.single_flight import SingleFlight
 from shared.errors import InvalidJob, VaultUnavailable
+from shared.single_flight import SingleFlight
 
 
 class Work:

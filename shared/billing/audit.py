@@ -1,0 +1,83 @@
+"""
+The audit trail: who changed what, when, and from what to what. Append-only rows, in the partition of what changed.
+
+A row is written in the transaction of the change itself wherever Storage holds both. No key or secret is ever in one:
+whoever writes an entry passes documents, as GET returns them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared.clock import now
+from shared.storage.base import Row, Table
+
+AUDIT_PREFIX = "a_"
+MAX_TEXT = 30_000
+"""Bytes of JSON of what was before, and of what is after. A column of Azure's tables holds more than twice as much."""
+_MAX_NAME = 200
+_LATEST_US = 10**17 - 1
+"""Microseconds since 1970, in the year 5138: subtracting from it sorts the newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change. `before` and `after` have what differs alone."""
+
+    key: str
+    at: datetime
+    by: str
+    subject: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+def audit_row(partition: str, *, by: str, subject: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
+    """Return the row of a change that is made now: `a_{time}_{random}`, the newest first."""
+    at = now()
+    key = f"{AUDIT_PREFIX}{_LATEST_US - int(at.timestamp() * 1_000_000):017}_{secrets.token_hex(4)}"
+    texts = {"by": by[:_MAX_NAME], "subject": subject[:_MAX_NAME], "before": _bounded(before), "after": _bounded(after)}
+    return Row(partition, key, {"at": at, **texts})
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the members that differ, as they were and as they are. A missing one is None."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
+
+
+def read_entry(row: Row) -> AuditEntry:
+    """Return the entry in a row."""
+    values = row.values
+    before, after = (msgspec.json.decode(values[name]) for name in ("before", "after"))
+    return AuditEntry(row.key, values["at"], values["by"], values["subject"], before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTrail:
+    """The entries of all customers. Every method raises StorageUnavailable."""
+
+    table: Table
+
+    async def append(
+        self, customer: str, *, by: str, subject: str, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
+        """Record a change of what Storage does not hold, such as a connection."""
+        await self.table.insert(audit_row(customer, by=by, subject=subject, before=before, after=after))
+
+
+def _bounded(members: Mapping[str, Any]) -> str:
+    """Return the members as JSON. The largest ones that do not fit are replaced by their size and hash."""
+    texts = {name: msgspec.json.encode(member) for name, member in members.items()}
+    while sum(map(len, texts.values())) + sum(map(len, texts)) * 2 > MAX_TEXT:
+        largest = max(texts, key=lambda name: len(texts[name]))
+        digest = hashlib.sha256(texts[largest]).hexdigest()
+        texts[largest] = msgspec.json.encode({"omitted_bytes": len(texts[largest]), "sha256": digest})
+    return msgspec.json.encode({name: msgspec.Raw(text) for name, text in texts.items()}).decode()
