@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from shared.billing.statement_sums import FIXED_DIMENSIONS, MEASURES, MONEY
-from shared.contract.documents import Statement
+from shared.contract.statement import Statement, UsageOverview
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters that make a spreadsheet read a cell as a formula (owasp.org, "CSV Injection")."""
@@ -20,11 +21,19 @@ def encode_csv(statement: Statement) -> bytes:
     A text that a spreadsheet could read as a formula, or that starts with a single quote, gets a single quote in
     front. To restore the original, remove one leading quote.
     """
-    names = (*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY)
+    return _encode((*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY), statement.lines)
+
+
+def encode_overview_csv(overview: UsageOverview) -> bytes:
+    """Return the lines of all customers as `encode_csv` returns those of one."""
+    return _encode(("customer", *MEASURES, "lost", "unanswered", *MONEY), overview.lines)
+
+
+def _encode(names: Sequence[str], lines: Sequence[Any]) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(names)
-    writer.writerows([_cell(name, getattr(line, name)) for name in names] for line in statement.lines)
+    writer.writerows([_cell(name, getattr(line, name)) for name in names] for line in lines)
     return file.getvalue().encode()
 
 
