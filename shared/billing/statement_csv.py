@@ -1,45 +1,41 @@
-"""A statement as CSV, for the HTTP route and the command line. Builds text only: no storage, no network."""
+"""Statements as CSV, for HTTP, the command line and closed months. Builds text only: no storage, no network."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.billing.statement_sums import FIXED_DIMENSIONS, MEASURES, MONEY
-from shared.contract.statement import Statement, UsageOverview
+from shared.contract.documents import Statement
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters that make a spreadsheet read a cell as a formula (owasp.org, "CSV Injection")."""
 
 
 def encode_csv(statement: Statement) -> bytes:
+    """Return the statement's lines as CSV."""
+    names = (*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY)
+    rows = ({name: getattr(line, name) for name in names} for line in statement.lines)
+    return encode_table(names, rows, numbers=frozenset(MONEY))
+
+
+def encode_table(names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, numbers: Container[str]) -> bytes:
     """
-    Return the statement's lines as RFC 4180 CSV with a header row, in UTF-8.
+    Return rows as RFC 4180 CSV with a header row, in UTF-8. `numbers` are columns of decimal strings.
 
     A text that a spreadsheet could read as a formula, or that starts with a single quote, gets a single quote in
     front. To restore the original, remove one leading quote.
     """
-    return _encode((*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY), statement.lines)
-
-
-def encode_overview_csv(overview: UsageOverview) -> bytes:
-    """Return the lines of all customers as `encode_csv` returns those of one."""
-    return _encode(("customer", *MEASURES, "lost", "unanswered", *MONEY), overview.lines)
-
-
-def _encode(names: Sequence[str], lines: Sequence[Any]) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(names)
-    writer.writerows([_cell(name, getattr(line, name)) for name in names] for line in lines)
+    writer.writerows([row[name] if name in numbers else _cell(row[name]) for name in names] for row in rows)
     return file.getvalue().encode()
 
 
-def _cell(name: str, value: Any) -> Any:
-    if name in MONEY:
-        return value  # a number, whose sign is no formula
+def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
         return " ".join(value)
     if isinstance(value, bool):

@@ -1,0 +1,187 @@
+"""
+A statement as a page that reads and prints well: of a closed month, or of one that is still open. Pure.
+
+The page needs nothing but itself: no script, no font, no image. All that others named is escaped, and each text of
+theirs is isolated, so that no mark of writing direction reaches its neighbours.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from shared.contract.closed_month import ClosedMonth, DocumentLine
+from shared.contract.documents import UnpricedCalls
+
+_STYLE = """\
+@page { size: A4; margin: 18mm 16mm; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1rem; max-width: 62rem; color: #1a1a1a; background: #fff;
+  font: 15px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { margin: 0 0 1.5rem; font-size: 1.6rem; line-height: 1.2; }
+.head { display: flex; flex-wrap: wrap; gap: 1rem 3rem; justify-content: space-between; margin-bottom: 2rem; }
+.party { white-space: pre-line; }
+.party strong { display: block; }
+dl { display: grid; grid-template-columns: auto auto; gap: .1rem 1.25rem; margin: 0; align-content: start; }
+dt { color: #555; }
+dd { margin: 0; }
+.lines { overflow-x: auto; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd;
+  overflow-wrap: anywhere; }
+th { color: #555; font-weight: 600; border-bottom-color: #888; }
+.n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+tr { break-inside: avoid; }
+thead { display: table-header-group; }
+tfoot { display: table-row-group; }
+tfoot td { border: 0; border-top: 2px solid #1a1a1a; font-weight: 700; font-size: 1.1rem; }
+small { display: block; color: #555; }
+bdi { unicode-bidi: isolate; }
+.open { padding: .5rem .75rem; border: 1px solid #b35c00; color: #7a3f00; background: #fff7ec; }
+footer { margin-top: 2rem; color: #555; }
+@media print { body { padding: 0; max-width: none; font-size: 10pt; } .lines { overflow: visible; } }
+"""
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+PAGE_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
+"""The page's Content-Security-Policy: nothing is loaded, nothing runs."""
+_REPLACED = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\ufffd")
+"""Control characters that HTML does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows."""
+
+    title: str
+    party: Sequence[str]
+    """Who it is for: a name, and lines below it."""
+    facts: Sequence[tuple[str, str]]
+    lines: Sequence[DocumentLine]
+    total: str | None
+    currency: str | None
+    """None: there is no price book, so there are no amounts."""
+    unpriced: Sequence[UnpricedCalls] = ()
+    notes: Sequence[str] = ()
+    warning: str = ""
+    """What to know before anything else, such as that the month is still open."""
+
+
+def closed_page(document: ClosedMonth) -> bytes:
+    """Return the page of a closed month."""
+    kind = "Correction" if document.correction else "Statement"
+    party = document.party
+    lines = [party.legal_name or document.customer, *(party.address or "").split("\n")]
+    facts = [
+        ("Number", document.number),
+        ("Corrects", document.corrects or ""),
+        ("Month", f"{document.month} (UTC)"),
+        ("Date", document.closed_at[:10]),
+        ("Customer", document.customer),
+        ("Tax id", party.tax_id or ""),
+        ("Currency", document.currency),
+    ]
+    return render_page(
+        Page(
+            title=f"{kind} {document.number}",
+            party=[line for line in lines if line],
+            facts=[(name, value) for name, value in facts if value],
+            lines=document.lines,
+            total=document.total,
+            currency=document.currency,
+            unpriced=document.unpriced,
+            notes=["Amounts contain no tax."],
+        )
+    )
+
+
+def render_page(page: Page) -> bytes:
+    """Return a page as UTF-8."""
+    name, *rest = page.party
+    party = f"<strong>{_text(name)}</strong>" + "\n".join(map(_text, rest))
+    facts = "".join(f"<dt>{_text(term)}</dt><dd>{_text(value)}</dd>" for term, value in page.facts)
+    warning = f'<p class="open">{_text(page.warning)}</p>' if page.warning else ""
+    notes = [*(_unpriced(each) for each in page.unpriced), *page.notes]
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(PAGE_POLICY)}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">',
+        f"<title>{_plain(page.title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{_text(page.title)}</h1>{warning}",
+        f'<div class="head"><div class="party">{party}</div><dl>{facts}</dl></div>',
+        f'<div class="lines">{_table(page)}</div>',
+        f"<footer>{''.join(f'<p>{_text(note)}</p>' for note in notes)}</footer>",
+        "</body></html>\n",
+    ]
+    return "\n".join(parts).encode()
+
+
+def _table(page: Page) -> str:
+    if not page.lines:
+        return "<p>There is no usage.</p>"
+    head = "".join(
+        f'<th scope="col"{_number(name != "Description")}>{name}</th>'
+        for name in ("Description", "Jobs", "Calls", "Input tokens", "Output tokens", _amount_title(page))
+        if name
+    )
+    body = "".join(f"<tr>{_line(line, page)}</tr>" for line in page.lines)
+    total = ""
+    if page.total is not None and page.currency is not None:
+        amount = f"{_plain(page.total)} {_plain(page.currency)}"
+        total = f'<tfoot><tr><td colspan="5">Total</td><td class="n">{amount}</td></tr></tfoot>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{total}</table>"
+
+
+def _line(line: DocumentLine, page: Page) -> str:
+    is_usage = line.kind == "usage"
+    counts = (line.jobs, line.calls, line.input_tokens, line.output_tokens)
+    cells = [f"<td>{_description(line)}</td>"]
+    cells += [f'<td class="n">{_count(count) if is_usage else ""}</td>' for count in counts]
+    if page.currency is not None:
+        cells.append(f'<td class="n">{_plain(line.amount or "no price")}</td>')
+    return "".join(cells)
+
+
+def _description(line: DocumentLine) -> str:
+    if line.kind == "rounding":
+        return "Rounding of the total"
+    if line.kind != "usage":
+        title = "Credit" if line.kind == "credit" else "Debit"
+        return f"{_text(line.description or title)}<small>{title} {_text(line.adjustment or '')}</small>"
+    details = [line.action, line.connection, line.provider, line.service_tier, line.processing, line.deployment_scope]
+    usual = {None, "", "default", "standard"}
+    words = [word for number, word in enumerate(details) if word and (number < 3 or word not in usual)]  # noqa: PLR2004
+    if line.outcome not in {None, "answered"}:
+        words.append(line.outcome or "")
+    if line.unpriced:
+        words.append(f"{line.unpriced:,} without a price")
+    return f"{_text(line.model or 'No model')}<small>{' · '.join(map(_text, words))}</small>"
+
+
+def _amount_title(page: Page) -> str:
+    return "" if page.currency is None else f"Amount ({_plain(page.currency)})"
+
+
+def _number(is_number: bool) -> str:
+    return ' class="n"' if is_number else ""
+
+
+def _count(count: float | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _unpriced(calls: UnpricedCalls) -> str:
+    records = "1 record" if calls.records == 1 else f"{calls.records:,} records"
+    return f"Not in the total, without a price: {records} of {calls.model or 'no model'}."
+
+
+def _text(text: str) -> str:
+    """Return a text of anybody's, which affects nothing around it."""
+    return f"<bdi>{_plain(text)}</bdi>"
+
+
+def _plain(text: str) -> str:
+    return escape(text.translate(_REPLACED))
