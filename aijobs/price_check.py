@@ -15,11 +15,11 @@ from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
+from shared.billing.periods import is_month
 from shared.billing.pricing import Cost, Pricing
-from shared.billing.statements import is_month
 from shared.clock import now
 from shared.contract.price_book import Price
-from shared.jobs.queries import next_customer
+from shared.jobs.queries import all_customers
 from shared.storage.base import Table as StorageTable
 
 _Calls = tuple[str, str, Price | str]
@@ -55,9 +55,7 @@ async def check(args: argparse.Namespace) -> Report:
 
 async def _uses(table: StorageTable, pricing: Pricing, month: str) -> dict[_Calls, _Use]:
     uses: dict[_Calls, _Use] = {}
-    customer = ""
-    while (after := await next_customer(table, customer)) is not None:
-        customer = after
+    async for customer in all_customers(table):
         async for record in _answered(table, customer, month):
             day = record["at"].date()
             cost = pricing.cost(customer, day, record)

@@ -1,4 +1,4 @@
-"""`usage` shows a customer's statement of a month, as a table or as the CSV of the HTTP route."""
+"""`usage` shows a customer's statement, or what each customer used, as a table or as the CSV of the HTTP route."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import argparse
 
 from aijobs.console import plural
 from aijobs.diagnostics import InvalidArguments
+from aijobs.overview import overview_text
 from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
 from aijobs.vault_listing import check_customer
-from shared.billing.statement_csv import encode_csv
+from shared.billing.overview import overview_of
+from shared.billing.periods import Days, PeriodInvalid, read_period
+from shared.billing.statement_csv import encode_csv, encode_overview_csv
 from shared.billing.statement_sums import DIMENSIONS
-from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, is_month
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements
 from shared.clock import now
-from shared.contract.documents import Statement, StatementLine
+from shared.contract.statement import Statement, StatementLine, UsageOverview
+from shared.jobs.queries import all_customers
 
 _NUMBERS = {
     "calls": "calls",
@@ -32,28 +36,43 @@ _USUAL = frozenset({None, "default", "standard"})
 
 
 async def usage(args: argparse.Namespace) -> Report:
-    """Run `usage CUSTOMER`."""
-    customer = check_customer(args.customer)
-    month = args.month or f"{now():%Y-%m}"
-    if not is_month(month):
-        raise InvalidArguments("--month must be a month, such as 2026-11.")
+    """Run `usage [CUSTOMER]`."""
+    customer = None if args.customer is None else check_customer(args.customer)
+    try:
+        parameters = {"month": args.month, "from": args.first, "to": args.last}
+        days = read_period(parameters, now().date(), lambda name: f"--{name}")
+    except PeriodInvalid as exc:
+        raise InvalidArguments(str(exc)) from None
     default = DEFAULT_DIMENSIONS if args.csv else ("model",)
     by = default if args.by is None else tuple(name.strip() for name in args.by.split(","))
     if not set(by) <= set(DIMENSIONS):
         raise InvalidArguments(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
     if args.csv and args.json:
         raise InvalidArguments("--csv and --json exclude each other.")
+    if customer is None and args.by is not None:
+        raise InvalidArguments("--by needs a customer: all customers have a line each.")
     async with open_services(args.settings) as services:
-        pricing = await services.price_books.pricing()
-        statement = await Statements(services.table).read(customer, month, by, pricing)
-    if args.csv:
-        return Report(statement, [Verbatim(encode_csv(statement).decode().replace("\r\n", "\n"))])
-    return Report(statement, _text(statement))
+        pricing, statements = await services.price_books.pricing(), Statements(services.table)
+        if customer is None:
+            overview = overview_of(
+                days,
+                [
+                    await statements.read(name, days.first, days.last, (), pricing)
+                    async for name in all_customers(services.table)
+                ],
+            )
+            return _report(overview, encode_overview_csv(overview) if args.csv else None, overview_text(overview, days))
+        statement = await statements.read(customer, days.first, days.last, by, pricing)
+    return _report(statement, encode_csv(statement) if args.csv else None, _text(statement, days))
 
 
-def _text(statement: Statement) -> list[str | Table]:
+def _report(document: Statement | UsageOverview, csv: bytes | None, text: list[str | Table]) -> Report:
+    return Report(document, text if csv is None else [Verbatim(csv.decode().replace("\r\n", "\n"))])
+
+
+def _text(statement: Statement, days: Days) -> list[str | Table]:
     if not statement.lines:
-        return [f"{statement.customer} has no usage in {statement.month}."]
+        return [f"{statement.customer} has no usage in {days}."]
     special = [
         name
         for name in ("service_tier", "processing", "deployment_scope", "kind")
@@ -67,7 +86,7 @@ def _text(statement: Statement) -> list[str | Table]:
         numeric=frozenset(numbers),
     )
     words = "Input, cached, output and reasoning are numbers of tokens."
-    text: list[str | Table] = [f"Usage of {statement.customer} in {statement.month}. {words}", table]
+    text: list[str | Table] = [f"Usage of {statement.customer} in {days}. {words}", table]
     if statement.lines[0].currency:
         answered = statement.totals.answered
         left_out = f" Without a price: {plural(answered.unpriced, 'record')}." if answered.unpriced else ""

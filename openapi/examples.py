@@ -94,13 +94,15 @@ _SUMS = {
     "jobs": 1,
 }
 _WHOSE = {"source": "key_vault", "provider": "azure_openai", "billed_to": "customer", "outcome": "answered"}
+_MONTH = {"month": "2026-11", "from": "2026-11-01", "to": "2026-11-30"}
 STATEMENT: dict[str, Any] = {
     "customer": "contoso",
-    "month": "2026-11",
+    **_MONTH,
     "by": ["model"],
     "totals": {"answered": _SUMS, "lost": dict.fromkeys(_SUMS, 0), "unanswered": dict.fromkeys(_SUMS, 0)},
     "lines": [{"model": "gpt-5.5", **_WHOSE, **_SUMS}],
 }
+OVERVIEW: dict[str, Any] = {**_MONTH, "lines": [{"customer": "contoso", "lost": 0, "unanswered": 0, **_SUMS}]}
 CONNECTION_RECORD: dict[str, Any] = {
     "endpoint": "https://contoso.openai.azure.com/openai/v1",
     "api_key": "KEY",

@@ -23,13 +23,16 @@ from openapi.shared_parts import (
     RETRIABLE,
     TOO_MANY,
     TOO_MANY_LISTS,
+    paging,
 )
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS
-from shared.contract.documents import CustomerPage, Statement
-from shared.http.usage import CSV
+from shared.contract.documents import CustomerPage
+from shared.contract.statement import Statement, UsageOverview
+from shared.http.usage import CSV, MAX_OVERVIEW
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
+_DAY = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}$"}
 
 _CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
     "list_customers": Operation(
@@ -43,32 +46,38 @@ _CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
     ),
 }
 
+_PERIOD = (
+    Parameter(
+        "month",
+        "query",
+        "The month, in UTC. The default is the current month, unless there are `from` and `to`.",
+        {"type": "string", "pattern": "^([1-9][0-9]{3}-(0[1-9]|1[0-2]))?$"},
+    ),
+    Parameter("from", "query", "The first day, in UTC; not together with `month`.", _DAY),
+    Parameter("to", "query", "The last day, which is included.", _DAY),
+)
+_USAGE_ERRORS = {
+    400: BAD_QUERY,
+    406: "`not_acceptable`: `Accept` allows neither JSON nor CSV.",
+    429: TOO_MANY,
+}
 _USAGE_OPERATIONS: Mapping[str, Operation] = {
     "read_usage": Operation(
-        "Returns what the customer used in a month, added up from the usage records: as JSON, or as CSV if `Accept` "
+        "Returns what the customer used in a month, or from one day to another, both included, added up from the usage "
+        "records: as JSON, or as CSV if `Accept` "
         "prefers `text/csv`. If the operator has published a price book, the statement has amounts.",
         {
             200: Response(
-                "The statement. A month without usage has no lines.",
+                "The statement. Without usage it has no lines.",
                 {JSON: Statement, CSV: {"type": "string"}},
                 ("ETag", "Vary"),
                 example=examples.STATEMENT,
             ),
             304: NOT_MODIFIED,
         },
-        {
-            400: BAD_QUERY,
-            404: NO_CUSTOMER,
-            406: "`not_acceptable`: `Accept` allows neither JSON nor CSV.",
-            429: TOO_MANY,
-        },
+        {**_USAGE_ERRORS, 404: NO_CUSTOMER},
         (
-            Parameter(
-                "month",
-                "query",
-                "The month, in UTC. The default is the current month.",
-                {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2]))?$"},
-            ),
+            *_PERIOD,
             Parameter(
                 "by",
                 "query",
@@ -79,6 +88,24 @@ _USAGE_OPERATIONS: Mapping[str, Operation] = {
             IF_NONE_MATCH,
         ),
         query_example="month=2026-11&by=model",
+        retriable=RETRIABLE,
+    ),
+    "read_all_usage": Operation(
+        "Returns a line for each customer that used anything in a month, or from one day to another, both included: "
+        "the total of its answered calls, as JSON or CSV. A caller tied to a customer gets that customer alone.",
+        {
+            200: Response(
+                "The lines, in the order of the customers' ids. If a CSV has a next page, `Link` names it.",
+                {JSON: UsageOverview, CSV: {"type": "string"}},
+                ("ETag", "Vary"),
+                ("Link",),
+                example=examples.OVERVIEW,
+            ),
+            304: NOT_MODIFIED,
+        },
+        _USAGE_ERRORS,
+        (*_PERIOD, *paging(MAX_OVERVIEW, MAX_OVERVIEW), IF_NONE_MATCH),
+        query_example="month=2026-11",
         retriable=RETRIABLE,
     ),
 }

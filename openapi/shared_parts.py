@@ -15,18 +15,25 @@ HEADERS: Mapping[str, str] = {
     "Preference-Applied": "The `Prefer` that was applied.",
     "Content-Location": "The path of the result.",
     "Vary": "The request headers that the response depends on.",
+    "Link": 'The next page, as `rel="next"`.',
 }
 """Headers of responses, with their descriptions."""
 
-PAGING = (
-    Parameter(
-        "limit",
-        "query",
-        f"How many a page has at most. The default is {DEFAULT_PAGE_SIZE}.",
-        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
-    ),
-    Parameter("continuation", "query", "The `continuation` of the previous page.", {"type": "string"}),
-)
+
+def paging(default: int, largest: int) -> tuple[Parameter, ...]:
+    """Return the parameters of a list that has pages."""
+    return (
+        Parameter(
+            "limit",
+            "query",
+            f"How many a page has at most. The default is {default}.",
+            {"type": "integer", "minimum": 1, "maximum": largest},
+        ),
+        Parameter("continuation", "query", "The `continuation` of the previous page.", {"type": "string"}),
+    )
+
+
+PAGING = paging(DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 IF_NONE_MATCH = Parameter(
     "If-None-Match",
     "header",

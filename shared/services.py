@@ -39,6 +39,7 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
+    from shared.billing.outbox import Outbox
     from shared.billing.price_books import PriceBooks
     from shared.connections.key_vault import KeyVaultCredentials
     from shared.http.app import HttpApp
@@ -101,6 +102,13 @@ class Services:
         from shared.jobs.submission import Submissions  # noqa: PLC0415
 
         return Submissions(self.ledger, self.queries, self.schedule, self.outputs, self.telemetry)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What has other systems be sent something."""
+        from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
+
+        return self.ledger.outbox or Outbox(self.table)
 
     @cached_property
     def worker(self) -> Worker:

@@ -16,18 +16,25 @@ def add_usage(commands: Commands) -> None:
     """Add `usage`."""
     parser = commands.add(
         "usage",
-        "show a customer's monthly statement",
+        "show what a customer, or each of them, used and what it costs",
         "usage.usage",
         "usage contoso",
         "usage contoso --month 2026-11 --by day,model --csv",
+        "usage --from 2026-11-01 --to 2026-11-15",
     )
-    parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    parser.add_argument(
+        "customer", metavar="CUSTOMER", nargs="?", help="customer id (default: all customers, a line for each)"
+    )
     parser.add_argument("--month", metavar="YYYY-MM", help="month of the statement (default: the current month)")
+    parser.add_argument(
+        "--from", dest="first", metavar="DAY", help="first day of the statement, such as 2026-11-01, in UTC"
+    )
+    parser.add_argument("--to", dest="last", metavar="DAY", help="its last day, which is included")
     parser.add_argument(
         "--by",
         metavar="NAMES",
-        help="group by these, separated by commas: month, day, model, action, connection (default: model, or "
-        "all but month with --csv)",
+        help="group a customer's usage by these, separated by commas: month, day, model, action, connection "
+        "(default: model, or all but month with --csv)",
     )
     parser.add_argument("--csv", action="store_true", help="print CSV, the same as the HTTP route returns")
 

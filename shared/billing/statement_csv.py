@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.billing.statement_sums import FIXED_DIMENSIONS, MEASURES, MONEY
-from shared.contract.documents import Statement
+from shared.contract.statement import Statement, UsageOverview
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters that make a spreadsheet read a cell as a formula (owasp.org, "CSV Injection")."""
@@ -16,9 +16,12 @@ _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 def encode_csv(statement: Statement) -> bytes:
     """Return the statement's lines as CSV."""
-    names = (*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY)
-    rows = ({name: getattr(line, name) for name in names} for line in statement.lines)
-    return encode_table(names, rows, numbers=frozenset(MONEY))
+    return _encode_lines((*statement.by, *FIXED_DIMENSIONS, "kind", *MEASURES, *MONEY), statement.lines)
+
+
+def encode_overview_csv(overview: UsageOverview) -> bytes:
+    """Return the lines of all customers as CSV."""
+    return _encode_lines(("customer", *MEASURES, "lost", "unanswered", *MONEY), overview.lines)
 
 
 def encode_table(names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, numbers: Container[str]) -> bytes:
@@ -33,6 +36,11 @@ def encode_table(names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, num
     writer.writerow(names)
     writer.writerows([row[name] if name in numbers else _cell(row[name]) for name in names] for row in rows)
     return file.getvalue().encode()
+
+
+def _encode_lines(names: Sequence[str], lines: Iterable[Any]) -> bytes:
+    rows = ({name: getattr(line, name) for name in names} for line in lines)
+    return encode_table(names, rows, numbers=frozenset(MONEY))
 
 
 def _cell(value: Any) -> Any:

@@ -16,8 +16,8 @@ import msgspec
 from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
 from shared.billing.statement_csv import encode_table
 from shared.contract.closed_month import ClosedMonth, DocumentLine, InternalMonth
-from shared.contract.documents import Statement, StatementLine, UnpricedCalls
 from shared.contract.price_book import Markup, PriceBook
+from shared.contract.statement import Statement, StatementLine, UnpricedCalls
 from shared.contract.usage import COUNTS
 
 DIMENSIONS = ("model", "action", "connection")

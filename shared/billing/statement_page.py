@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 
 from shared.contract.closed_month import ClosedMonth, DocumentLine
-from shared.contract.documents import UnpricedCalls
+from shared.contract.statement import UnpricedCalls
 
 _STYLE = """\
 @page { size: A4; margin: 18mm 16mm; }

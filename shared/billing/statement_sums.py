@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import msgspec
 
 from shared.billing.money import amount_text
+from shared.billing.periods import Days
 from shared.billing.priced_sum import PricedSum, total_of
 from shared.billing.pricing import Pricing
-from shared.billing.usage_records import JOBS, is_closed_job
-from shared.contract.documents import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
+from shared.billing.usage_records import JOBS, day_of, is_closed_job
+from shared.contract.statement import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
 from shared.contract.usage import COUNTS, add, all_consistent
 from shared.storage.base import Row
 
@@ -31,7 +33,7 @@ MONEY = ("amount", "currency", "unpriced", "saved", "list_amount")
 """What a line costs, if there is a price book."""
 _NULLABLE = frozenset({"service_tier", "processing", "deployment_scope"})
 COLUMNS = (
-    *("at", "model", "answered_by", "action", "connection", *FIXED_DIMENSIONS),
+    *("model", "answered_by", "action", "connection", *FIXED_DIMENSIONS),
     *("reported", "calls", *COUNTS, "derived", "consistent", JOBS),
 )
 
@@ -96,7 +98,7 @@ class StatementSums:
     """The lines of a statement that is being read."""
 
     customer: str
-    month: str
+    days: Days
     dimensions: Sequence[str]
     pricing: Pricing | None
     lines: dict[_Group, _Sum] = field(default_factory=dict)
@@ -105,11 +107,12 @@ class StatementSums:
         """Add usage records, each to its line."""
         names = (*self.dimensions, *FIXED_DIMENSIONS)
         for row in rows:
-            group = tuple(_dimension_value(row.values, self.month, name) for name in names)
+            day = day_of(row)
+            group = tuple(_dimension_value(row.values, day, name) for name in names)
             line = self.lines.setdefault(group, _Sum())
             line.add_record(row.values)
             if self.pricing is not None:
-                line.money.add_record(self.pricing, self.customer, row.values["at"].date(), row.values)
+                line.money.add_record(self.pricing, self.customer, day, row.values)
 
     def statement(self) -> Statement:
         """Return the statement of what was added."""
@@ -117,7 +120,9 @@ class StatementSums:
         totals, rounding = self._totals(lines)
         return Statement(
             customer=self.customer,
-            month=self.month,
+            month=self.days.month,
+            from_=f"{self.days.first}",
+            to=f"{self.days.last}",
             by=list(self.dimensions),
             totals=totals,
             lines=[*lines, *rounding],
@@ -182,9 +187,9 @@ def _rounding_line(labels: dict[str, Any], outcome: str, amount: str, currency: 
     )
 
 
-def _dimension_value(values: Mapping[str, Any], month: str, name: str) -> str:
+def _dimension_value(values: Mapping[str, Any], day: date, name: str) -> str:
     if name == "month":
-        return month
+        return f"{day:%Y-%m}"
     if name == "day":
-        return f"{month}-{values['at'].day:02}"  # the month in the key is that of `at`, in UTC
+        return f"{day}"
     return values.get(name) or ("answered" if name == "outcome" else "")

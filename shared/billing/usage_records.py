@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from shared.billing.periods import shifted
 from shared.billing.usage import Call
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import MIXED, Usage
@@ -33,6 +34,8 @@ RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
 JOBS = "jobs"
 """The column of how many jobs were closed with a record: 1, or missing."""
+_DAY = slice(len("u_"), len("u_2026-11-29"))
+"""Where the day is in a key."""
 _MAX_NAME_LENGTH = 200
 """Characters of a name in an endpoint's response. If the table refused the record, the model would be called again."""
 
@@ -168,7 +171,7 @@ class CountedRows:
 
 def marker_range(first: date, last: date) -> tuple[str, str]:
     """Return the range of keys of the markers that placeholders of the days from `first` to `last` may have."""
-    return f"m_{first - MAX_MARKER_DISTANCE}", f"m_{last + MAX_MARKER_DISTANCE}`"
+    return f"m_{shifted(first, -MAX_MARKER_DISTANCE)}", f"m_{shifted(last, MAX_MARKER_DISTANCE)}`"
 
 
 def counted(rows: Iterable[Row]) -> list[Row]:
@@ -178,6 +181,11 @@ def counted(rows: Iterable[Row]) -> list[Row]:
     counting = reader.read(row for row in rows if row.key.startswith("u_"))
     counting += reader.rest(row for row in rows if row.key.startswith("m_"))
     return sorted(counting, key=lambda row: row.key)
+
+
+def day_of(row: Row) -> date:
+    """Return the day of a usage record or of a row that counts a closed job: that in its key."""
+    return date.fromisoformat(row.key[_DAY])
 
 
 def _attempt_of(row: Row) -> str:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from shared.contract.documents import UnpricedCalls
 from shared.contract.price_book import Markup
+from shared.contract.statement import UnpricedCalls
 from shared.contract.usage import Counts
 
 MAX_CORRECTIONS = 9999

@@ -8,7 +8,6 @@ whole, 25 secrets an operation: a walk through all pages reads it once.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from shared.connections.key_vault import KeyVaultCredentials
@@ -17,7 +16,7 @@ from shared.contract.names import is_name
 from shared.http.auth import Caller
 from shared.http.messages import Request, Response, json_response
 from shared.http.request_parsing import read_page
-from shared.jobs.queries import next_customer
+from shared.jobs.queries import next_customers
 from shared.storage.base import Table
 
 WALK_S = 300.0
@@ -39,7 +38,7 @@ class CustomersResource:
         if caller.customer is not None:
             return json_response(CustomerPage(customers=[CustomerDocument(customer=caller.customer)]))
         in_vault = [name for name in await self._vault_customers(is_first=not after) if name > after]
-        in_table = [name async for name in self._table_customers(after, limit + 1)]
+        in_table = await next_customers(self.table, after, limit + 1)
         names = sorted({*in_vault, *in_table})
         page = [CustomerDocument(customer=name) for name in names[:limit]]
         continuation = page[-1].customer if len(names) > limit else None
@@ -51,11 +50,3 @@ class CustomersResource:
             self._in_vault = frozenset(customer for customer, name in secrets if is_name(customer) and is_name(name))
             self._read_at = time.monotonic()
         return self._in_vault
-
-    async def _table_customers(self, after: str, count: int) -> AsyncIterator[str]:
-        for _ in range(count):
-            customer = await next_customer(self.table, after)
-            if customer is None:
-                return
-            yield customer
-            after = customer

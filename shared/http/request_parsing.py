@@ -55,12 +55,18 @@ def read_wait(request: Request) -> float | None:
     return None
 
 
-def read_page(request: Request, is_continuation: Callable[[str], bool]) -> tuple[str, int]:
+def read_page(
+    request: Request,
+    is_continuation: Callable[[str], bool],
+    *,
+    default: int = DEFAULT_PAGE_SIZE,
+    largest: int = MAX_PAGE_SIZE,
+) -> tuple[str, int]:
     """The `continuation` of the query, empty for the first page, and its `limit`. Raises Problem 400."""
-    text = request.query.get("limit", str(DEFAULT_PAGE_SIZE))
+    text = request.query.get("limit", str(default))
     is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-    if not is_number or not 1 <= int(text) <= MAX_PAGE_SIZE:
-        raise invalid_request(f"`limit` must be a whole number from 1 to {MAX_PAGE_SIZE}.")
+    if not is_number or not 1 <= int(text) <= largest:
+        raise invalid_request(f"`limit` must be a whole number from 1 to {largest}.")
     after = request.query.get("continuation", "")
     if after and not is_continuation(after):
         raise invalid_request("`continuation` must be the `continuation` of the previous page.")

@@ -24,15 +24,21 @@ MAX_CONNECTION_TESTS = 16
 """Tests of connections at once."""
 MAX_STATEMENTS = 8
 """Statements at once that are added up from usage records."""
+OVERVIEW_WEIGHT = 4
+"""Of a page of all customers' statements."""
 RETRY_AFTER_S = 5
 
 
 def within_share(handler: Handler, shares: Shares, weight: int = 1) -> Handler:
-    """Return a handler that takes the `customer` of the path's share for as long as it runs, or raises Problem 429."""
+    """
+    Return a handler that takes a customer's share for as long as it runs, or raises Problem 429.
+
+    The customer is the one that the caller is tied to, else that of the path: no customer takes the operator's share.
+    """
 
     @wraps(handler)
     async def handle(request: Request, caller: Caller) -> Response:
-        with shares.tried(request.params.get("customer", ""), weight) as is_taken:
+        with shares.tried(caller.customer or request.params.get("customer", ""), weight) as is_taken:
             if not is_taken:
                 message = "Too many such requests are being answered: repeat this one later."
                 raise Problem(429, "rate_limited", message, {"Retry-After": str(RETRY_AFTER_S)})

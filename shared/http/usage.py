@@ -1,55 +1,90 @@
-"""Statements over HTTP, as JSON or CSV."""
+"""Statements over HTTP, of one customer or of all, as JSON or CSV."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from shared.billing.overview import overview_for_customer, overview_of
+from shared.billing.periods import Days, PeriodInvalid, read_period
 from shared.billing.price_books import PriceBooks
-from shared.billing.statement_csv import encode_csv
+from shared.billing.statement_csv import encode_csv, encode_overview_csv
 from shared.billing.statement_sums import DIMENSIONS
-from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, for_customer, is_month
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, for_customer
 from shared.clock import now
 from shared.contract.names import is_name
+from shared.contract.statement import Statement
 from shared.http.auth import Caller
 from shared.http.conditional import with_etag
 from shared.http.messages import JSON, Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
+from shared.http.request_parsing import read_page
+from shared.jobs.queries import next_customers
+from shared.storage.base import Table
+from shared.storage.bulk import gather_limited
 
 CSV = "text/csv"
+MAX_OVERVIEW = 1000
+"""Customers in one response."""
 _MEDIA_TYPES = (JSON, CSV)
+_VARY = {"Vary": "Accept"}
 
 
 @dataclass(frozen=True, slots=True)
 class UsageResource:
-    """The route of statements."""
+    """The routes of statements."""
 
+    table: Table
     statements: Statements
     price_books: PriceBooks
 
     async def read(self, request: Request, caller: Caller) -> Response:
-        """`GET /customers/{customer}/usage`: the statement of a month, by default the current one."""
+        """`GET /customers/{customer}/usage`: the statement of a month, by default the current one, or of other days."""
         customer = request.params["customer"]
         caller.check_reads(customer, "customer")
         if not is_name(customer):
             raise not_found("customer")
-        month = request.query.get("month", f"{now():%Y-%m}")
-        if not is_month(month):
-            raise invalid_request("`month` must be a month such as 2026-11.")
-        by = _read_by(request)
-        media_type = negotiate(request.headers.get("accept", ""))
-        statement = await self.statements.read(customer, month, by, await self.price_books.pricing())
+        days, by, media_type = _read_days(request), _read_by(request), _media_type(request)
+        statement = await self._statement(customer, days, by)
         if caller.customer is not None:
             statement = for_customer(statement)
         if media_type == JSON:
-            response = json_response(statement, headers={"Vary": "Accept"})
-        else:
-            name = f'attachment; filename="usage-{customer}-{month}.csv"'
-            headers = {"Vary": "Accept", "Content-Disposition": name}
-            response = Response(200, encode_csv(statement), f"{CSV}; charset=utf-8; header=present", headers)
+            return with_etag(request, json_response(statement, headers=_VARY))
+        return with_etag(request, _csv_response(encode_csv(statement), f"usage-{customer}", days))
+
+    async def read_all(self, request: Request, caller: Caller) -> Response:
+        """`GET /usage`: a line for each customer. For a caller tied to a customer there is no other."""
+        days, media_type = _read_days(request), _media_type(request)
+        after, limit = read_page(request, is_name, default=MAX_OVERVIEW, largest=MAX_OVERVIEW)
+        names = [caller.customer] if caller.customer else await next_customers(self.table, after, limit + 1)
+        statements = await gather_limited(self._statement(name, days, ()) for name in names[:limit])
+        overview = overview_of(days, statements, continuation=names[limit - 1] if len(names) > limit else None)
+        if caller.customer is not None:
+            overview = overview_for_customer(overview)
+        if media_type == JSON:
+            return with_etag(request, json_response(overview, headers=_VARY))
+        response = _csv_response(encode_overview_csv(overview), "usage", days)
+        if overview.continuation is not None:
+            query = urlencode({**request.query, "continuation": overview.continuation})
+            response = replace(response, headers={**response.headers, "Link": f'<?{query}>; rel="next"'})
         return with_etag(request, response)
+
+    async def _statement(self, customer: str, days: Days, by: Sequence[str]) -> Statement:
+        return await self.statements.read(customer, days.first, days.last, by, await self.price_books.pricing())
+
+
+def _csv_response(body: bytes, name: str, days: Days) -> Response:
+    period = days.month or f"{days.first}-to-{days.last}"
+    headers = {**_VARY, "Content-Disposition": f'attachment; filename="{name}-{period}.csv"'}
+    return Response(200, body, f"{CSV}; charset=utf-8; header=present", headers)
+
+
+def _media_type(request: Request) -> str:
+    return negotiate(request.headers.get("accept", ""))
 
 
 def negotiate(accept: str) -> str:
@@ -64,6 +99,13 @@ def negotiate(accept: str) -> str:
     if best is None:
         raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(_MEDIA_TYPES)}.", {"Vary": "Accept"})
     return best
+
+
+def _read_days(request: Request) -> Days:
+    try:
+        return read_period(request.query, now().date(), lambda name: f"`{name}`")
+    except PeriodInvalid as exc:
+        raise invalid_request(str(exc)) from None
 
 
 def _read_by(request: Request) -> tuple[str, ...]:

@@ -13,7 +13,14 @@ from shared.http.connections import ConnectionsResource
 from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
-from shared.http.shares import LIST_WEIGHT, MAX_CONNECTION_TESTS, MAX_STATEMENTS, MAX_VAULT_REQUESTS, within_share
+from shared.http.shares import (
+    LIST_WEIGHT,
+    MAX_CONNECTION_TESTS,
+    MAX_STATEMENTS,
+    MAX_VAULT_REQUESTS,
+    OVERVIEW_WEIGHT,
+    within_share,
+)
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
@@ -63,7 +70,8 @@ def make_http_app(services: HttpServices) -> HttpApp:
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)
     customers = CustomersResource(table, services.vault)
-    usage = UsageResource(Statements(table), services.price_books)
+    usage = UsageResource(table, Statements(table), services.price_books)
+    statement_shares = Shares(MAX_STATEMENTS)
     documentation = DocumentationResource()
     vault_requests = Shares(MAX_VAULT_REQUESTS)
     handlers: dict[str, Handler] = {
@@ -74,7 +82,8 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "list_jobs": jobs.list,
         "list_customers": within_share(customers.list, vault_requests, LIST_WEIGHT),
         "receive_webhook": webhooks.receive,
-        "read_usage": within_share(usage.read, Shares(MAX_STATEMENTS)),
+        "read_usage": within_share(usage.read, statement_shares),
+        "read_all_usage": within_share(usage.read_all, statement_shares, OVERVIEW_WEIGHT),
         "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),
         "put_connection": within_share(connections.put, vault_requests),
         "read_connection": within_share(connections.read, vault_requests),

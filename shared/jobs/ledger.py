@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
@@ -45,20 +45,25 @@ from shared.jobs.usage_conflicts import append_usage, is_same, without_conflicts
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table
 
+if TYPE_CHECKING:
+    from shared.billing.outbox import Outbox
+
 _BUSY_S = 15.0
 
 
 class Ledger:
     """
-    The jobs of all customers, in one table. `lease_s`: seconds that a lease lasts unless it is renewed.
+    The jobs of all customers, in one table. `lease_s`: seconds that a lease lasts unless it is renewed. `outbox`: has
+    usage records exported; None without exports.
 
     Every method raises StorageUnavailable. Then a write may have been made all the same: to find out, repeat it with
     the same `operation_id`. Every method that takes a lease raises LeaseLost if another worker has it.
     """
 
-    def __init__(self, table: Table, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, table: Table, *, lease_s: float = LEASE_S, outbox: Outbox | None = None) -> None:
         self._table = table
         self.lease_s = lease_s
+        self.outbox = outbox
 
     async def claim(
         self,
@@ -166,7 +171,7 @@ class Ledger:
 
     async def append_usage(self, rows: Sequence[Row]) -> None:
         """Insert usage records of an attempt that has lost its lease; those that exist stay as they are."""
-        await append_usage(self._table, rows)
+        await append_usage(self._table, rows, self.outbox)
 
     async def is_written(self, row: Row) -> bool:
         """Return whether the table has this very usage record: another attempt's may have the same key."""
@@ -210,7 +215,8 @@ class Ledger:
             row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
             try:
                 if added:
-                    etag, *_ = await self._table.merge_and_insert(row, added, operation_id=operation_id)
+                    rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
+                    etag, *_ = await self._table.merge_and_insert(row, rows, operation_id=operation_id)
                 else:
                     etag = await self._table.merge(row, operation_id=operation_id)
             except RowChanged as exc:

@@ -127,6 +127,23 @@ async def next_customer(table: Table, after: str) -> str | None:
     return None
 
 
+async def all_customers(table: Table, after: str = "") -> AsyncIterator[str]:
+    """Yield the customers after this one that have rows, in the order of their ids."""
+    while (customer := await next_customer(table, after)) is not None:
+        yield customer
+        after = customer
+
+
+async def next_customers(table: Table, after: str, count: int) -> list[str]:
+    """Return the first customers after this one that have rows, up to `count`."""
+    names: list[str] = []
+    async for name in all_customers(table, after):
+        names.append(name)
+        if len(names) == count:
+            break
+    return names
+
+
 def is_continuation(text: str) -> bool:
     """Return whether `text` can be where a page said that the next one starts."""
     kind, _, rest = text.partition("_")

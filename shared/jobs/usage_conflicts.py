@@ -6,12 +6,16 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from shared.billing.usage_records import RECORD
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, USAGE_RECORD_EXISTS
 from shared.jobs.lease import Lease
 from shared.storage.base import Row, RowExists, Table
+
+if TYPE_CHECKING:
+    from shared.billing.outbox import Outbox
 
 log = logging.getLogger(NAMESPACE)
 
@@ -39,14 +43,15 @@ async def without_conflicts(table: Table, lease: Lease, added: Sequence[Row]) ->
     return rows
 
 
-async def append_usage(table: Table, rows: Sequence[Row]) -> None:
+async def append_usage(table: Table, rows: Sequence[Row], outbox: Outbox | None = None) -> None:
     """Insert usage records one by one; those that exist stay as they are. Raises StorageUnavailable."""
     stored = [row for row in rows if RECORD in row.values]
     metered = _metered(stored, [await table.read(row.partition, row.key) for row in stored])
     for row in rows:
         if row.key not in metered and row.values.get(RECORD) not in metered:
+            _, *beside = [row] if outbox is None else await outbox.with_outbox([row])
             with contextlib.suppress(RowExists):
-                await table.insert(row)
+                await table.insert(row, beside=beside)
 
 
 def is_same(row: Row, other: Row | None) -> bool:

@@ -170,7 +170,7 @@ def test_the_local_stacks_customers_name_current_models():
 
 
 RETIRED = sorted({model for (_, model), row in retirements().items() if row.retires <= REVIEWED + NOTICE})
-PAST = {"bill.md"}
+PAST = {"bill.md", "prices.md"}
 """Pages about what was used in the past."""
 
 

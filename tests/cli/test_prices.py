@@ -457,9 +457,9 @@ async def test_everything_fits_80_columns(cli: CliRunner, sources: PriceServer):
 
 
 async def test_page_about_billing_can_be_followed(cli: CliRunner, sources: PriceServer):
-    """The commands of docs/bill.md succeed in their order, and then the month is priced."""
+    """The commands of docs/prices.md succeed in their order, and then the month is priced."""
     await cli.harness.customer().run()
-    page = (ROOT / "docs/bill.md").read_text()
+    page = (ROOT / "docs/prices.md").read_text()
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         if kind:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from shared.billing.periods import Days
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
 from shared.billing.usage import UNANSWERED
@@ -168,6 +169,7 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     (row,) = usage_rows(RecordLabels(customer.name, "lost", "chat", "gpt-4o", label), [UNANSWERED], now())
     await services.table.insert(Row(row.partition, row.key, row.values))
     month = f"{now():%Y-%m}"
+    days = Days.of_month(month)
 
     table = await cli.run(f"usage {customer.name}")
     csv = await cli.run(f"usage {customer.name} --month {month} --by model,action --csv")
@@ -178,9 +180,27 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     )
     assert "gpt-4o azure_openai customer answered 2 22" in table.text
     assert "Not `answered`: 1 record." in table.text
-    statement = await Statements(services.table).read(customer.name, month, ("model", "action"))
+    statement = await Statements(services.table).read(customer.name, days.first, days.last, ("model", "action"))
     assert encode_csv(statement).decode().replace("\r\n", "\n") == csv.out
     assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out
+
+
+async def test_usage_of_all_customers_has_a_line_for_each(cli: CliRunner, customer: Customer):
+    """Without a customer, each has one line of its answered calls, and the uncertain ones are counted beside it."""
+    await customer.run()
+    today = f"{now():%Y-%m-%d}"
+
+    table = await cli.run(f"usage --from {today} --to {today}", columns=200)
+    document = json.loads((await cli.run("usage --json")).out)
+    csv = await cli.run("usage --csv")
+    nothing = await cli.run("usage --month 2020-01")
+
+    assert f"in {today}. Input and output are numbers of tokens." in table.out
+    (line,) = [line for line in document["lines"] if line["customer"] == customer.name]
+    assert (1, 1, 0) == (line["calls"], line["jobs"], line["unanswered"])
+    assert csv.out.startswith("customer,records,calls,")
+    assert f"\n{customer.name},1,1," in csv.out
+    assert "Nobody has used anything in 2020-01.\n" == nothing.out
 
 
 async def test_only_failed_results(cli: CliRunner, customer: Customer):

@@ -1,4 +1,4 @@
-"""The samples of docs/bill.md: its statement is a real one, in the prices of its price book."""
+"""The samples of docs/bill.md: its statement is a real one, in the prices of the price book of docs/prices.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_statement_is_as_shown(harness: Harness):
         await customer.run()
     customer.account.will_answer(completion(after_s=30))
     await customer.run(options={"timeout_s": 1.5, "max_retries": 0})
-    (price_book,) = blocks(PAGE, "json")
+    (price_book,) = blocks("docs/prices.md", "json")
     await harness.services.price_books.publish(decode_price_book(price_book.encode()), replaces=None, by="test")
     month = f"{datetime.now(UTC):%Y-%m}"
     json_request, json_response, csv_request = blocks(PAGE, "http")

@@ -99,6 +99,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "waited": "Hello.",
         "cancelled": "cancelled",
         "usage": [3, ["gpt-4o"]],  # one of them is the test of the connection
+        "all_usage": [3],
         "jobs": ["generated-3", "generated-2"],
         "customers": 1,
         "problems": ["not_found", "unauthorized"],

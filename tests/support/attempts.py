@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from shared.billing.outbox import Outbox
 from shared.billing.usage import Call
 from shared.billing.usage_records import counted
 from shared.clock import now
@@ -22,9 +23,9 @@ UNANSWERED = Call(None, outcome="unanswered")
 LATER = RetryLater("Later.", 1)
 
 
-async def start(table: MemoryTable, *, lease_s: float = 90) -> Attempt:
+async def start(table: MemoryTable, *, lease_s: float = 90, outbox: Outbox | None = None) -> Attempt:
     """Return the next attempt of the job, which has read its stored steps."""
-    ledger = Ledger(table, lease_s=lease_s)
+    ledger = Ledger(table, lease_s=lease_s, outbox=outbox)
     lease = await ledger.claim(JOB.customer, JOB.id, fingerprint="f", submitted_at=now())
     assert isinstance(lease, Lease)
     attempt = Attempt(JOB, lease, ledger)
@@ -38,10 +39,10 @@ async def expire(table: MemoryTable) -> None:
     await MemoryTable.merge(table, replace(row, values={"lease_until": now() - timedelta(seconds=1)}))
 
 
-async def take_over(table: MemoryTable) -> Attempt:
+async def take_over(table: MemoryTable, *, outbox: Outbox | None = None) -> Attempt:
     """Return the attempt that starts once the lease of the one before has expired."""
     await expire(table)
-    return await start(table)
+    return await start(table, outbox=outbox)
 
 
 def outcomes(table: MemoryTable) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
 
 MONTH = "2026-11"
+NOVEMBER_DAYS = (date(2026, 11, 1), date(2026, 11, 30))
 
 _counts = st.none() | st.integers(0, 2**31 - 1)
 _usages = st.none() | st.builds(

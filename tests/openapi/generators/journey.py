@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -27,7 +27,7 @@ from customer_ai_jobs_client.api.jobs import (
     receive_webhook,
     submit_job,
 )
-from customer_ai_jobs_client.api.usage import read_usage
+from customer_ai_jobs_client.api.usage import read_all_usage, read_usage
 from customer_ai_jobs_client.models import (
     ChatInput,
     ChatInputParameters,
@@ -105,6 +105,8 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
 
     statement = read_usage.sync(customer, client=client, by="model")
     seen["usage"] = [statement.totals.answered.calls, [line.model for line in statement.lines]]
+    everybody = read_all_usage.sync(client=client, from_=date(2026, 11, 1), to=datetime.now(UTC).date())
+    seen["all_usage"] = [line.calls for line in everybody.lines if line.customer == customer]
     seen["jobs"] = [each.job_id for each in list_jobs.sync(customer, client=client, limit=2).jobs]
     page = list_customers.sync(client=client, limit=1)
     seen["customers"] = len(page.customers)

@@ -18,12 +18,12 @@ from shared.billing.pricing import Pricing
 from shared.billing.statements import Statements, for_customer
 from shared.billing.usage import Call
 from shared.billing.usage_records import RecordLabels, usage_rows, with_closed_job
-from shared.contract.documents import Statement, StatementLine
 from shared.contract.price_book import decode_price_book
 from shared.contract.result import ConnectionLabel
+from shared.contract.statement import Statement, StatementLine
 from shared.contract.usage import NO_USAGE, Usage
 from shared.storage.base import Row
-from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of, table_of
+from tests.support.statement_samples import JOBS, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 LABEL = ConnectionLabel(name="default", source="static", provider="openai", billed_to="operator")
 LABELS = RecordLabels("acme", "a", "chat", "m", LABEL)
@@ -44,7 +44,7 @@ def call(input_tokens: int = 100, output_tokens: int = 10, **members: Any) -> Ca
 
 async def read(rows: Sequence[Row], prices: Pricing | None, by: Sequence[str] = ()) -> Statement:
     """Return the statement of acme's November."""
-    return await Statements(await table_of(list(rows))).read("acme", MONTH, by, prices)
+    return await Statements(await table_of(list(rows))).read("acme", *NOVEMBER_DAYS, by, prices)
 
 
 def money(line: Any) -> tuple[Any, ...]:
@@ -86,7 +86,7 @@ async def test_lines_sum_up_to_their_total(jobs: list[Any], by: list[str], curre
         models=[{"deployment": "gpt-4o", "model": "m"}],
         markups=[{"percent": str(percent)}],
     )
-    statement = await Statements(await table_of(records_of(jobs))).read("acme", MONTH, by, prices)
+    statement = await Statements(await table_of(records_of(jobs))).read("acme", *NOVEMBER_DAYS, by, prices)
 
     for outcome in ("answered", "lost", "unanswered"):
         lines = [line for line in statement.lines if line.outcome == outcome]

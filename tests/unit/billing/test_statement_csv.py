@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
-from shared.contract.documents import Statement, StatementLine, StatementTotals, UsageTotals
-from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of, table_of
+from shared.contract.statement import Statement, StatementLine, StatementTotals, UsageTotals
+from tests.support.statement_samples import JOBS, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 
 def statement(**members: str) -> Statement:
@@ -23,7 +23,8 @@ def statement(**members: str) -> Statement:
     line = StatementLine(source="s", provider="p", billed_to="customer", outcome="answered", **sums, **members)
     total = UsageTotals(**sums)
     totals = StatementTotals(answered=total, lost=total, unanswered=total)
-    return Statement(customer="acme", month="2026-11", by=list(members), totals=totals, lines=[line])
+    days = {"from_": "2026-11-01", "to": "2026-11-30"}
+    return Statement(customer="acme", month="2026-11", **days, by=list(members), totals=totals, lines=[line])
 
 
 def _text(value: Any) -> str:
@@ -36,7 +37,7 @@ def _text(value: Any) -> str:
 @given(jobs=st.lists(JOBS, max_size=6), by=dimensions)
 async def test_csv_has_the_lines_of_the_json(jobs: list[tuple[Any, ...]], by: list[str]):
     """A CSV reader gets the statement's lines back, with a quote before some cells; no cell begins like a formula."""
-    statement = await Statements(await table_of(records_of(jobs))).read("acme", MONTH, by)
+    statement = await Statements(await table_of(records_of(jobs))).read("acme", *NOVEMBER_DAYS, by)
 
     text = encode_csv(statement).decode()
 

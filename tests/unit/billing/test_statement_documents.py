@@ -27,14 +27,14 @@ from shared.billing.statement_documents import (
     with_total,
 )
 from shared.contract.closed_month import DocumentLine, InternalMonth, Party
-from shared.contract.documents import (
+from shared.contract.price_book import Markup, PriceBook
+from shared.contract.statement import (
     Statement,
     StatementLine,
     StatementTotals,
     UnpricedCalls,
     UsageTotals,
 )
-from shared.contract.price_book import Markup, PriceBook
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def test_only_billed_outcomes_are_in_a_document():
     outcomes = ("answered", "lost", "unanswered")
     statement = Statement(
         customer="contoso",
-        month="2026-11",
+        from_="2026-11-01",
+        to="2026-11-30",
         by=["model"],
         totals=StatementTotals(**{name: UsageTotals(**nothing) for name in outcomes}),
         lines=[

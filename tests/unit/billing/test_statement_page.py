@@ -11,7 +11,7 @@ import pytest
 
 from shared.billing.statement_page import PAGE_POLICY, Page, closed_page, render_page
 from shared.contract.closed_month import ClosedMonth, DocumentLine, Party
-from shared.contract.documents import UnpricedCalls
+from shared.contract.statement import UnpricedCalls
 from tests.support.html_reader import read_html
 
 DOCUMENT = ClosedMonth(

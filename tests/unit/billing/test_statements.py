@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing.statement_sums import DIMENSIONS, FIXED_DIMENSIONS
-from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, is_month
+from shared.billing.statements import DEFAULT_DIMENSIONS, Statements
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_records import RecordLabels, marker_row, usage_rows
-from shared.contract.documents import Statement, UsageTotals
 from shared.contract.result import ConnectionLabel
+from shared.contract.statement import Statement, UsageTotals
 from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row, RowPage
 from tests.support.fakes import MemoryTable
-from tests.support.statement_samples import JOBS, MONTH, dimensions, records_of, table_of
+from tests.support.statement_samples import JOBS, MONTH, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
 LABELS = RecordLabels("acme", "a", "chat", "m", LABEL)
@@ -31,7 +31,7 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 async def read(rows: list[Row], by: list[str] | None = None) -> Statement:
     """Return the statement of acme's November."""
-    return await Statements(await table_of(rows)).read("acme", MONTH, DEFAULT_DIMENSIONS if by is None else by)
+    return await Statements(await table_of(rows)).read("acme", *NOVEMBER_DAYS, DEFAULT_DIMENSIONS if by is None else by)
 
 
 @settings(max_examples=60)
@@ -177,6 +177,34 @@ async def test_only_records_that_count_are_summed(marked_at: str | None, outcome
     assert outcomes == [line.outcome for line in statement.lines]
 
 
+@settings(max_examples=40)
+@given(jobs=st.lists(JOBS, max_size=8), by=dimensions, cut=st.integers(0, 29))
+async def test_ranges_of_days_add_up(jobs: list[tuple[Any, ...]], by: list[str], cut: int):
+    """A month's lines by day are those of any two ranges that divide it; the first and the last day are included."""
+    statements = Statements(await table_of(records_of(jobs)))
+    first, last = NOVEMBER_DAYS
+    middle = first + timedelta(days=cut)
+    by = ["day", *by]
+
+    whole = await statements.read("acme", first, last, by)
+    begin = await statements.read("acme", first, middle, by)
+    end = [] if middle == last else (await statements.read("acme", middle + timedelta(days=1), last, by)).lines
+
+    assert whole.lines == [*begin.lines, *end]
+    assert (MONTH, f"{first}", f"{last}") == (whole.month, whole.from_, whole.to)
+    assert (MONTH if middle == last else None, f"{middle}") == (begin.month, begin.to)
+
+
+async def test_a_range_over_months_has_the_month_of_each_day():
+    """Lines by month distinguish the months of the range."""
+    rows = usage_rows(LABELS, [Call()], NOVEMBER)
+    rows += usage_rows(replace(LABELS, job_id="b"), [Call()] * 2, NOVEMBER.replace(month=12))
+
+    statement = await Statements(await table_of(rows)).read("acme", date(2026, 11, 1), date(2026, 12, 1), ["month"])
+
+    assert [("2026-11", 1), ("2026-12", 2)] == [(line.month, line.calls) for line in statement.lines]
+
+
 class RecordingTable(MemoryTable):
     """A table that keeps the columns that were requested."""
 
@@ -193,20 +221,8 @@ async def test_records_are_read_page_by_page():
     calls = [Call(Usage(calls=1), request_id="r")] * 2500
     table = await table_of(usage_rows(LABELS, calls, NOVEMBER), RecordingTable())
 
-    statement = await Statements(table).read("acme", MONTH)
+    statement = await Statements(table).read("acme", *NOVEMBER_DAYS)
 
     assert (2500, 1, 4) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
     assert 0 == table.counts["scan"]  # markers are read only if there is a placeholder
     assert {"request_id", "job_id", "provider_usage"}.isdisjoint(table.columns)
-
-
-@pytest.mark.parametrize(
-    ("text", "valid"),
-    [
-        *((f"2026-{number:02}", 1 <= number <= 12) for number in range(14)),
-        *((text, False) for text in ("2026-1", "2026-111", "2026-11\n", "x2026-11", "26-11", "2026/11", "٢٠٢٦-11", "")),
-    ],
-)
-def test_months(text: str, valid: bool):
-    """A month has four digits, a hyphen, and 01 to 12."""
-    assert valid is bool(is_month(text))
