@@ -2,7 +2,8 @@
 Usage records: one row for each call, in the customer's partition. Append-only: no worker changes another's. Pure.
 
 A record belongs to the day of the transaction that wrote it, and its key begins with that day:
-`u_{day}_{job_id}_{incarnation}_{call}`.
+`u_{day}_{job_id}_{incarnation}_{call}`. A day is closed soon after its end: what is not written by then gets a later
+day (`on_time`).
 
 An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: a call that was under way
 may have been billed. If the attempt was only slow, it appends its own records later, and then a marker that says that
@@ -12,8 +13,9 @@ unless its attempt has a marker; that rule is applied when records are read (`Co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -34,6 +36,9 @@ RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
 JOBS = "jobs"
 """The column of how many jobs were closed with a record: 1, or missing."""
+LATEST_WRITE = timedelta(minutes=10)
+"""After the end of a day, until which records of the day are written."""
+_is_dated = re.compile(r"[ucm]_[0-9]{4}-[0-9]{2}-[0-9]{2}_").match
 _DAY = slice(len("u_"), len("u_2026-11-29"))
 """Where the day is in a key."""
 _MAX_NAME_LENGTH = 200
@@ -186,6 +191,47 @@ def counted(rows: Iterable[Row]) -> list[Row]:
 def day_of(row: Row) -> date:
     """Return the day of a usage record or of a row that counts a closed job: that in its key."""
     return date.fromisoformat(row.key[_DAY])
+
+
+def on_time(rows: Sequence[Row], at: datetime) -> Sequence[Row]:
+    """
+    Return rows as they may be written `at`: those of a day that ended LATEST_WRITE ago or more become `at`'s.
+
+    A transaction with such rows must be one that was not made yet. That is so if it repeats the earlier one's operation
+    id at the same etag: only one of the two can be made.
+    """
+    oldest = f"{at - LATEST_WRITE:%Y-%m-%d}"
+    late = [row for row in rows if row.key[_DAY] < oldest and _is_dated(row.key)]
+    if not late:
+        return rows
+    keys = {row.key: _moved(row.key, at) for row in late}
+    return [
+        replace(row, key=keys.get(row.key, row.key), values={**row.values, **_new_values(row, keys, at)})
+        for row in rows
+    ]
+
+
+def is_late(row: Row, at: datetime) -> bool:
+    """Return whether a row belongs to a day of which nothing is written any more `at` that time."""
+    return on_time([row], at) != [row]
+
+
+def possible_keys(row: Row, at: datetime) -> list[str]:
+    """Return the keys that a row may have been written under until `at`: with its own day, and the later ones."""
+    if not is_late(row, at):
+        return [row.key]
+    days = (at.date() - day_of(row)).days + 1
+    return [_moved(row.key, at - timedelta(days=back)) for back in reversed(range(days))]
+
+
+def _moved(key: str, at: datetime) -> str:
+    return f"{key[: _DAY.start]}{at:%Y-%m-%d}{key[_DAY.stop :]}"
+
+
+def _new_values(row: Row, keys: Mapping[str, str], at: datetime) -> dict[str, Any]:
+    """What changes in a row if the rows with these keys get others."""
+    moved = {"at": at} if row.key in keys else {}
+    return {**moved, RECORD: keys[row.values[RECORD]]} if row.values.get(RECORD) in keys else moved
 
 
 def _attempt_of(row: Row) -> str:

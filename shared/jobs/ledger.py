@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.billing.usage_records import metered_key
+from shared.billing.usage_records import metered_key, on_time
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.usage import Usage
@@ -41,7 +41,7 @@ from shared.jobs.records import (
     time_row,
 )
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
-from shared.jobs.usage_conflicts import append_usage, is_same, without_conflicts
+from shared.jobs.usage_conflicts import append_usage, is_written, without_conflicts, without_written
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table
 
@@ -171,11 +171,11 @@ class Ledger:
 
     async def append_usage(self, rows: Sequence[Row]) -> None:
         """Insert usage records of an attempt that has lost its lease; those that exist stay as they are."""
-        await append_usage(self._table, rows, self.outbox)
+        await append_usage(self._table, await without_written(self._table, rows, now()), self.outbox)
 
     async def is_written(self, row: Row) -> bool:
         """Return whether the table has this very usage record: another attempt's may have the same key."""
-        return is_same(row, await self._table.read(row.partition, row.key))
+        return await is_written(self._table, row, now())
 
     async def is_metered(self, customer: str, metered_as: str) -> bool:
         """Return whether a stored response or batch has a usage record (see `billing.usage.Call`)."""
@@ -211,6 +211,7 @@ class Ledger:
         if added and lease.crashed_attempts:  # an attempt's first usage records include those of crashed attempts
             values = {**values, "crashed_attempts": ""}
         operation_id = operation_id or uuid4().hex
+        unmoved, added = added, on_time(added, now())
         while True:
             row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
             try:
@@ -225,6 +226,8 @@ class Ledger:
                     return replace(lease, etag=current.etag)
                 if current.etag == lease.etag:
                     added = await without_conflicts(self._table, lease, added)
+                elif added is not unmoved:
+                    added = await without_written(self._table, unmoved, now())
                 lease = replace(lease, etag=current.etag)  # the job may have been cancelled meanwhile
             else:
                 if "crashed_attempts" in values:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from shared.billing.usage_records import RECORD
+from shared.billing.usage_records import RECORD, is_late, on_time, possible_keys
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, USAGE_RECORD_EXISTS
 from shared.jobs.lease import Lease
@@ -54,9 +55,28 @@ async def append_usage(table: Table, rows: Sequence[Row], outbox: Outbox | None 
                 await table.insert(row, beside=beside)
 
 
-def is_same(row: Row, other: Row | None) -> bool:
-    """Return whether `other` has all values of `row`."""
-    return other is not None and all(other.values.get(name) == value for name, value in row.values.items())
+async def without_written(table: Table, rows: Sequence[Row], at: datetime) -> Sequence[Row]:
+    """
+    Return the rows as they may be written `at`, without those of an earlier day that are written already.
+
+    Raises StorageUnavailable.
+    """
+    written = {row.key for row in rows if is_late(row, at) and await is_written(table, row, at)}
+    return on_time([row for row in rows if row.key not in written], at)
+
+
+async def is_written(table: Table, row: Row, at: datetime) -> bool:
+    """Return whether the table has this very row, or had it written under a later day. Raises StorageUnavailable."""
+    keys = possible_keys(row, at)
+    others = [await table.read(row.partition, key) for key in keys]
+    changing = () if len(keys) == 1 else ("at", RECORD)
+    return any(is_same(row, other, but=changing) for other in others)
+
+
+def is_same(row: Row, other: Row | None, *, but: Collection[str] = ()) -> bool:
+    """Return whether `other` has all values of `row`, except those in the columns `but`."""
+    values = {name: value for name, value in row.values.items() if name not in but}
+    return other is not None and all(other.values.get(name) == value for name, value in values.items())
 
 
 def _metered(rows: Sequence[Row], existing: Sequence[Row | None]) -> set[str]:

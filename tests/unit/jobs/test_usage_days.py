@@ -1,0 +1,212 @@
+"""Usage records around midnight: none is written for a day that is closed, none twice, and none gets lost."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.billing.usage import UNANSWERED, Call
+from shared.billing.usage_records import (
+    LATEST_WRITE,
+    RECORD,
+    RecordLabels,
+    counted,
+    day_of,
+    marker_row,
+    on_time,
+    possible_keys,
+    usage_rows,
+)
+from shared.contract.result import ConnectionLabel, Usage
+from shared.errors import LeaseLost, StorageUnavailable
+from shared.jobs import attempt as attempts
+from shared.jobs import attempt_usage, ledger
+from shared.jobs.attempt import Attempt
+from shared.jobs.step_rows import StepRecord
+from shared.storage.base import Row
+from tests.support.attempts import ANSWERED, JOB, expire, start, take_over
+from tests.support.fakes import Fault, MemoryTable
+
+MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
+EVENING = MIDNIGHT - timedelta(seconds=5)
+LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
+LABELS = RecordLabels("acme", "job-1", "chat", "m", LABEL, incarnation="0123abcd")
+FETCHED = Call(Usage(calls=0, output_tokens=3), metered_as="batch-1")
+
+
+class Clock:
+    """The time of attempts and of the ledger; only the test moves it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = EVENING
+        for module in (attempts, attempt_usage, ledger):
+            monkeypatch.setattr(module, "now", lambda: self.time)
+        monkeypatch.setattr(attempts, "STORAGE_WAITS_S", ())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that stands some seconds before midnight."""
+    return Clock(monkeypatch)
+
+
+def days(table: MemoryTable) -> list[str]:
+    """Return the days of all usage records, markers and closed jobs."""
+    return [key[2:12] for _, key in sorted(table.rows) if key[:5] in {"u_202", "m_202", "c_202"}]
+
+
+def step_of(attempt: Attempt, key: str = "0001") -> tuple[StepRecord, list[Call]]:
+    """Return a step with a call, whose record is made now."""
+    rows = attempt.step_usage(key, [ANSWERED])
+    return StepRecord(key, b"1", Usage(calls=1), usage_rows=rows), [ANSWERED]
+
+
+@pytest.mark.parametrize(
+    ("at", "day"),
+    [
+        (MIDNIGHT, "2026-11-30"),
+        (MIDNIGHT + LATEST_WRITE - timedelta(seconds=1), "2026-11-30"),
+        (MIDNIGHT + LATEST_WRITE, "2026-12-01"),
+        (MIDNIGHT + timedelta(days=40), "2027-01-10"),
+    ],
+)
+def test_a_record_that_comes_late_gets_a_later_day(at: datetime, day: str):
+    """Ten minutes after the end of its day a row gets the day of its time, and what names the row has its new key."""
+    rows = [*usage_rows(LABELS, [ANSWERED, FETCHED], EVENING), marker_row(LABELS, 1, EVENING), Row("acme", "s_x", {})]
+
+    first, fetched, metered, marker, other = on_time(rows, at)
+
+    assert [f"u_{day}_job-1_0123abcd_0000", f"u_{day}_job-1_0123abcd_0001", "m_batch-1"] == [
+        row.key for row in (first, fetched, metered)
+    ]
+    assert (f"m_{day}_job-1_0123abcd_~1", "s_x") == (marker.key, other.key)
+    assert fetched.key == metered.values[RECORD]
+    assert {day} == {f"{row.values['at']:%Y-%m-%d}" for row in (first, fetched, marker)}
+    assert [ANSWERED.usage.input_tokens] == [first.values["input_tokens"]]  # type: ignore[union-attr]
+
+
+@given(st.integers(0, 366 * 1440).map(lambda minutes: EVENING - timedelta(minutes=minutes)), st.integers(0, 5 * 1440))
+def test_no_record_is_written_for_a_closed_day(at: datetime, minutes: int):
+    """However late it is written, the day has not ended more than ten minutes ago, and its key is a possible one."""
+    written = at + timedelta(minutes=minutes)
+    (row,) = usage_rows(LABELS, [ANSWERED], at)
+
+    (moved,) = on_time([row], written)
+
+    end = datetime.combine(day_of(moved) + timedelta(days=1), datetime.min.time(), UTC)
+    assert written - end < LATEST_WRITE
+    assert {row.key, moved.key} <= set(possible_keys(row, written))
+    assert len(possible_keys(row, written)) <= 1 + (written.date() - at.date()).days
+
+
+@pytest.mark.parametrize("late", [timedelta(minutes=5), timedelta(minutes=20), timedelta(days=2)], ids=str)
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("later_faults", [[], [Fault.TWICE], [Fault.LOST, None], [Fault.REFUSED, None]], ids=repr)
+async def test_a_repeated_write_is_made_once(
+    clock: Clock, late: timedelta, fault: Fault, later_faults: list[Fault | None]
+):
+    """
+    Storage does not answer before midnight, and the write is repeated after it: the record has the first day if that
+    write was made, or if the day is not closed yet, and else the later one. There is never a second.
+    """
+    table = MemoryTable()
+    attempt = await start(table)
+    table.faults.append(fault)
+    with pytest.raises(StorageUnavailable):
+        await attempt.save_step(*step_of(attempt))
+
+    clock.time += late
+    table.faults.extend(later_faults)
+    while attempt._unsaved:
+        clock.time += timedelta(minutes=1)
+        try:
+            async with attempt._writing:
+                await attempt._write_some()
+        except StorageUnavailable:
+            continue
+
+    expected = EVENING if fault is Fault.LOST or late < LATEST_WRITE else clock.time
+    assert [f"{expected:%Y-%m-%d}"] == days(table)
+    assert 1 == len(counted(table.rows.values()))
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+async def test_a_row_that_others_have_changed_hides_no_write(clock: Clock, fault: Fault):
+    """If the job's row has changed since a write whose answer got lost, its records are looked for under both days."""
+    table = MemoryTable()
+    attempt = await start(table)
+    table.faults.append(fault)
+    with pytest.raises(StorageUnavailable):
+        await attempt.save_step(*step_of(attempt))
+    row = table.rows["acme", "j_job-1"]
+    await table.merge(Row("acme", "j_job-1", {"cancelled": True}, row.etag))
+
+    clock.time += timedelta(minutes=30)
+    async with attempt._writing:
+        await attempt._write_some()
+
+    assert ["2026-11-30" if fault is Fault.LOST else "2026-12-01"] == days(table)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=30), timedelta(days=1, minutes=30)], ids=str)
+async def test_a_lost_lease_is_settled_once(clock: Clock, fault: Fault, late: timedelta):
+    """
+    An attempt that has lost its lease appends what it consumed, row by row: what is written stays, what is not gets
+    the day of its time, and no call is recorded twice.
+    """
+    table = MemoryTable()
+    slow = await start(table)
+    slow.usage.add_unsettled_calls([ANSWERED, FETCHED])
+    await expire(table)
+    await take_over(table)
+    table.faults.extend([None, fault])
+    with pytest.raises(StorageUnavailable):
+        await slow.settle()
+
+    clock.time += late
+    await slow.settle()
+    await slow.settle()
+
+    later = f"{clock.time:%Y-%m-%d}"
+    assert sorted([*["2026-11-30"] * (1 + (fault is Fault.LOST)), *[later] * (2 - (fault is Fault.LOST))]) == sorted(
+        days(table)
+    )
+    assert 2 == len(counted(table.rows.values()))
+    (metered,) = [row for (_, key), row in table.rows.items() if key == "m_batch-1"]
+    assert ("acme", metered.values[RECORD]) in table.rows
+
+
+async def test_a_write_is_recognized_by_a_later_attempt_of_its_own(clock: Clock):
+    """A write that was made under a later day before the lease was lost is not appended once more."""
+    table = MemoryTable()
+    slow = await start(table)
+    step = step_of(slow)
+    clock.time += timedelta(minutes=30)
+    table.faults.append(Fault.LOST)
+    with pytest.raises(StorageUnavailable):
+        await slow.save_step(*step)
+    await expire(table)
+    await take_over(table)
+    with pytest.raises(LeaseLost):
+        async with slow._writing:
+            await slow._write_some()
+
+    await slow.settle()
+
+    calls = [row for row in counted(table.rows.values()) if row.values["calls"]]
+    assert [date(2026, 12, 1)] == [day_of(row) for row in calls]
+    assert JOB.id in calls[0].key
+
+
+def test_unanswered_calls_move_like_others():
+    """A placeholder keeps the rest of its key, by which its marker is found."""
+    (row,) = usage_rows(LABELS, [UNANSWERED], EVENING, suffix="~1")
+
+    moved: list[Any] = [each.key for each in on_time([row], MIDNIGHT + LATEST_WRITE)]
+
+    assert ["u_2026-12-01_job-1_0123abcd_~1"] == moved
