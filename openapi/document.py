@@ -37,6 +37,7 @@ _GUARDED_ERRORS = {
     403: "`forbidden`: the token lacks the role, is tied to another customer, or reaches none.",
     503: "`unavailable`: Storage or Key Vault does not respond.",
 }
+_OPERATORS = "A caller whose token is tied to a customer is refused."
 _ENTRA = (
     "A token for App Service authentication, with the roles in its claims; none includes another. It reaches the "
     "customer that a claim of it names, or every customer if it names none and has the role Customers.All."
@@ -96,7 +97,7 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         "operationId": route.name,
         "tags": [TAGS[route.name]],
         "summary": route.summary,
-        "description": operation.description,
+        "description": f"{operation.description} {_OPERATORS if route.is_operators else ''}".rstrip(),
         "parameters": [*in_path, *map(_parameter, operation.parameters)],
         "responses": {str(status): responses[status] for status in sorted(responses)},
         "security": [] if route.role is None else [{"key": []}, {"code": []}, {"entra": [route.role]}],

@@ -119,6 +119,36 @@ CUSTOMERS: dict[str, Any] = {
     "customers": [{"customer": "contoso"}, {"customer": "fabrikam"}],
     "continuation": "fabrikam",
 }
+PROFILE: dict[str, Any] = {
+    "legal_name": "Contoso GmbH",
+    "address": "Hauptstraße 1\n10115 Berlin",
+    "tax_id": "DE123456789",
+    "currency": "EUR",
+    "invoice_prefix": "CON",
+    "external_ids": {"stripe": "cus_Na6dX7aXxi11N4"},
+    "notify": "https://contoso.example/billing",
+}
+STATE: dict[str, Any] = {"state": "suspended"}
+NEW_ADJUSTMENT: dict[str, Any] = {
+    "id": "credit-2026-11-outage",
+    "month": "2026-11",
+    "amount": "-12.50",
+    "currency": "EUR",
+    "description": "Credit for the outage of 12 November",
+}
+ADJUSTMENT: dict[str, Any] = {**NEW_ADJUSTMENT, "at": _WHEN, "by": "Ann Lee (9f3c1b2a-0000-4000-8000-000000000000)"}
+ADJUSTMENTS: dict[str, Any] = {"adjustments": [ADJUSTMENT]}
+AUDIT: dict[str, Any] = {
+    "entries": [
+        {
+            "at": _WHEN,
+            "by": ADJUSTMENT["by"],
+            "subject": "state",
+            "before": {"state": "active"},
+            "after": {"state": "suspended"},
+        }
+    ],
+}
 CONNECTIONS: dict[str, Any] = {"connections": [_LISTED]}
 CONNECTION: dict[str, Any] = {
     **_LISTED,

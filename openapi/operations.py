@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from openapi import examples
 from openapi.connection_operations import CONNECTION_OPERATIONS
+from openapi.customer_operations import CUSTOMER_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
 from openapi.operation import Operation, Parameter, Response
 from openapi.shared_parts import (
@@ -19,32 +20,17 @@ from openapi.shared_parts import (
     JSON,
     NO_CUSTOMER,
     NOT_MODIFIED,
-    PAGING,
     RETRIABLE,
     TOO_MANY,
-    TOO_MANY_LISTS,
     paging,
 )
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS
-from shared.contract.documents import CustomerPage
 from shared.contract.statement import Statement, UsageOverview
 from shared.http.usage import CSV, MAX_OVERVIEW
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
 _DAY = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}$"}
-
-_CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
-    "list_customers": Operation(
-        "Returns the customers that have a connection in Key Vault, or jobs or usage records, in the order of their "
-        "ids. A caller whose token is tied to a customer gets that customer alone.",
-        {200: Response("A page.", {JSON: CustomerPage}, example=examples.CUSTOMERS)},
-        {400: BAD_QUERY, 429: TOO_MANY_LISTS},
-        PAGING,
-        query_example="limit=2",
-        retriable=RETRIABLE,
-    ),
-}
 
 _PERIOD = (
     Parameter(
@@ -139,7 +125,7 @@ _APP_OPERATIONS: Mapping[str, Operation] = {
 _BY_TAG = {
     "jobs": JOB_OPERATIONS,
     "connections": CONNECTION_OPERATIONS,
-    "customers": _CUSTOMER_OPERATIONS,
+    "customers": CUSTOMER_OPERATIONS,
     "usage": _USAGE_OPERATIONS,
     "app": _APP_OPERATIONS,
 }

@@ -46,6 +46,12 @@ IF_MATCH = Parameter(
     "The `ETag` from GET, or `*`: 412 if the connection has another one, or does not exist.",
     {"type": "string"},
 )
+IF_MATCH_ANY = Parameter(
+    "If-Match",
+    "header",
+    "The `ETag` from GET: 412 if it has another one by now.",
+    {"type": "string"},
+)
 IF_ABSENT = Parameter(
     "If-None-Match",
     "header",

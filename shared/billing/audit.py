@@ -8,21 +8,28 @@ whoever writes an entry passes documents, as GET returns them.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from shared.clock import now
+from shared.clock import now, rfc3339
+from shared.contract.audit import AuditDocument
 from shared.storage.base import Row, Table
 
 AUDIT_PREFIX = "a_"
+PRICES = "~prices"
+"""The partition of price books, which no customer can have."""
+PRICES_SUBJECT = "price book"
 MAX_TEXT = 30_000
 """Bytes of JSON of what was before, and of what is after. A column of Azure's tables holds more than twice as much."""
 _MAX_NAME = 200
+_CONCERNS = "customers"
+"""The column of the customers that a change of prices concerns; missing: all."""
 _LATEST_US = 10**17 - 1
 """Microseconds since 1970, in the year 5138: subtracting from it sorts the newest first."""
 
@@ -39,11 +46,29 @@ class AuditEntry:
     after: Mapping[str, Any]
 
 
-def audit_row(partition: str, *, by: str, subject: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
-    """Return the row of a change that is made now: `a_{time}_{random}`, the newest first."""
+is_audit_key = re.compile(rf"{AUDIT_PREFIX}[0-9]{{17}}_[0-9a-f]{{8}}").fullmatch
+
+
+def audit_row(
+    partition: str,
+    *,
+    by: str,
+    subject: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    concerns: Collection[str] | None = None,
+) -> Row:
+    """
+    Return the row of a change that is made now: `a_{time}_{random}`, the newest first.
+
+    `concerns`: in the partition of prices, the customers that the change concerns; None: all.
+    """
     at = now()
     key = f"{AUDIT_PREFIX}{_LATEST_US - int(at.timestamp() * 1_000_000):017}_{secrets.token_hex(4)}"
     texts = {"by": by[:_MAX_NAME], "subject": subject[:_MAX_NAME], "before": _bounded(before), "after": _bounded(after)}
+    names = "" if concerns is None else " ".join(sorted(concerns))
+    if names and len(names) <= MAX_TEXT:
+        texts[_CONCERNS] = f" {names} "
     return Row(partition, key, {"at": at, **texts})
 
 
@@ -60,6 +85,17 @@ def read_entry(row: Row) -> AuditEntry:
     return AuditEntry(row.key, values["at"], values["by"], values["subject"], before, after)
 
 
+def describe(entry: AuditEntry) -> AuditDocument:
+    """Return the entry as callers see it."""
+    return AuditDocument(
+        at=rfc3339(entry.at),
+        by=entry.by,
+        subject=entry.subject,
+        before=dict(entry.before),
+        after=dict(entry.after),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AuditTrail:
     """The entries of all customers. Every method raises StorageUnavailable."""
@@ -71,6 +107,44 @@ class AuditTrail:
     ) -> None:
         """Record a change of what Storage does not hold, such as a connection."""
         await self.table.insert(audit_row(customer, by=by, subject=subject, before=before, after=after))
+
+    async def page(self, customer: str, *, after: str, limit: int) -> tuple[list[AuditEntry], str]:
+        """
+        Return up to `limit` changes that concern the customer, the newest first, and where the next page starts.
+
+        Those of prices are among them. `after` is where an earlier page said that this one starts, or empty.
+        """
+        rows = [*await self._rows(customer, after, limit + 1), *await self._prices(customer, after, limit + 1)]
+        rows.sort(key=lambda row: row.key)
+        continuation = rows[limit - 1].key if len(rows) > limit else ""
+        return [_for_customer(read_entry(row), customer) for row in rows[:limit]], continuation
+
+    async def _rows(self, partition: str, after: str, limit: int, customer: str = "") -> list[Row]:
+        rows: list[Row] = []
+        async for row in self.table.scan(partition, f"{after}!" if after else AUDIT_PREFIX, f"{AUDIT_PREFIX}~"):
+            concerns = row.values.get(_CONCERNS)
+            if concerns is None or f" {customer} " in concerns:
+                rows.append(row)
+                if len(rows) == limit:
+                    break
+        return rows
+
+    async def _prices(self, customer: str, after: str, limit: int) -> list[Row]:
+        return await self._rows(PRICES, after, limit, customer)
+
+
+def _for_customer(entry: AuditEntry, customer: str) -> AuditEntry:
+    """Return an entry without price book entries of other customers."""
+
+    def own(members: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: [each for each in member if each.get("customer", customer) == customer]
+            if isinstance(member, list) and entry.subject == PRICES_SUBJECT
+            else member
+            for name, member in members.items()
+        }
+
+    return replace(entry, before=own(entry.before), after=own(entry.after))
 
 
 def _bounded(members: Mapping[str, Any]) -> str:

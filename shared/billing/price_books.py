@@ -16,6 +16,8 @@ from datetime import datetime
 
 import msgspec
 
+from shared.billing.audit import PRICES
+from shared.billing.price_audit import publication_row
 from shared.billing.pricing import Pricing
 from shared.clock import now
 from shared.contract.price_book import MAX_BOOK_BYTES, PriceBook, decode_price_book
@@ -24,7 +26,7 @@ from shared.storage.base import Blobs, Row, RowConflict, Table
 
 FRESH_S = 60.0
 """Seconds for which a worker takes the pointer as it was read."""
-_PARTITION, _KEY = "~prices", "current"
+_PARTITION, _KEY = PRICES, "current"
 _HISTORY = "h_"
 _JSON = "application/json"
 
@@ -94,11 +96,13 @@ class PriceBooks:
         await self.blobs.write(self.container, blob_name(published.sha256), data, _JSON)
         values = {"sha256": published.sha256, "at": published.at, "by": by}
         history = Row(_PARTITION, f"{_HISTORY}{published.at:%Y-%m-%dT%H:%M:%S.%f}", values)
+        old = None if replaces is None else (replaces.sha256, replaces.book)
+        entry = publication_row(old, (published.sha256, book), by=by)
         try:
             if replaces is None:
-                await self.table.insert(Row(_PARTITION, _KEY, values), beside=[history])
+                await self.table.insert(Row(_PARTITION, _KEY, values), beside=[history, entry])
             else:
-                await self.table.merge_and_insert(Row(_PARTITION, _KEY, values, replaces.etag), [history])
+                await self.table.merge_and_insert(Row(_PARTITION, _KEY, values, replaces.etag), [history, entry])
         except RowConflict as exc:
             raise BookReplaced from exc
         self._read_at = float("-inf")

@@ -63,4 +63,6 @@ class HttpApp:
             return await self.handlers[route.name](request, Caller(frozenset()))
         caller = read_caller(request.headers, self.settings)
         caller.check_role(route.role)
+        if route.is_operators:
+            caller.check_operator()
         return await self.handlers[route.name](request, caller)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -27,6 +27,15 @@ from shared.settings import Settings
 
 _PRINCIPAL = "x-ms-client-principal"
 _has_session_cookie = re.compile(r"(^|[;,\s])AppServiceAuthSession").search
+_NAME_CLAIMS = (
+    "name",
+    "preferred_username",
+    "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name",
+    "azp",
+    "appid",
+)
+"""What a token calls its caller: a person's name comes before an application's id."""
+_ID_CLAIMS = ("oid", "http://schemas.microsoft.com/identity/claims/objectidentifier")
 _ROLE_CLAIMS = frozenset({"roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"})
 
 
@@ -38,6 +47,8 @@ class Caller:
     """None: may do everything."""
     customer: str | None = None
     """The one customer that the caller is tied to; None: to none, so it needs the role Customers.All."""
+    name: str = field(default="function key", compare=False)
+    """Who the caller is, for the audit trail."""
 
     def has_role(self, role: Role) -> bool:
         """Whether the caller may do what needs this role."""
@@ -57,6 +68,11 @@ class Caller:
         """Raises Problem 403."""
         if not self._reaches(customer):
             raise Problem(403, "forbidden", "The token is tied to another customer.")
+
+    def check_operator(self) -> None:
+        """Raises Problem 403 if the caller is tied to a customer, be it the one in the path."""
+        if self.customer is not None:
+            raise Problem(403, "forbidden", "The token is tied to a customer, and this is the operator's alone.")
 
     def _reaches(self, customer: str) -> bool:
         return self.has_role("Customers.All") if self.customer is None else customer == self.customer
@@ -86,7 +102,7 @@ def read_caller(headers: Mapping[str, str], settings: Settings) -> Caller:
     customers = set(values)
     if len(customers) > 1:
         raise Problem(403, "forbidden", "The token names more than one customer.")
-    caller = Caller(roles, next(iter(customers), None))
+    caller = Caller(roles, next(iter(customers), None), _caller_name(claims))
     if caller.customer is None and not caller.has_role("Customers.All"):
         message = f"The token reaches no customer: it needs the claim {settings.entra_customer_claim}, or the role "
         raise Problem(403, "forbidden", f"{message}Customers.All.")
@@ -102,6 +118,13 @@ def _check_bearer(headers: Mapping[str, str]) -> None:
     if headers.get("authorization", "").partition(" ")[0].lower() != "bearer":
         message = "The request has no bearer token: send one that was issued for this app, in the header Authorization."
         raise Problem(401, "unauthorized", message)
+
+
+def _caller_name(claims: list[tuple[str, Any]]) -> str:
+    """Such as `Ann Lee (9f3c…)`: the name that the token has, and the object id, which nobody else has."""
+    texts = {name: "".join(filter(str.isprintable, text)) for name, text in claims if isinstance(text, str)}
+    name, object_id = (next(filter(None, map(texts.get, names)), "") for names in (_NAME_CLAIMS, _ID_CLAIMS))
+    return f"{name} ({object_id})" if name and object_id else name or object_id or "token"
 
 
 def _claims(principal: str) -> list[tuple[str, Any]]:

@@ -1,12 +1,14 @@
-"""What the resources read of a request beside JSON: the size and type of its body, `Prefer`, pages in the query."""
+"""What the resources read of a request beside JSON: the customer, size and type of the body, `Prefer`, pages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
+from shared.contract.names import NAME_RULE, is_name
+from shared.http.auth import Caller
 from shared.http.messages import Request
-from shared.http.problems import Problem, invalid_request
+from shared.http.problems import Problem, invalid_request, not_found
 from shared.jobs.inputs import MAX_INPUT_BYTES
 
 MAX_BODY_BYTES = MAX_INPUT_BYTES + 65_536
@@ -18,6 +20,23 @@ MAX_PAGE_SIZE = 100
 _MAX_DIGITS = 9
 # `application/json`, or a type that ends in `+json`, as CloudEvents has (RFC 6839); no list of types.
 _is_json = re.compile(r"(application/|[a-z0-9!#$&^_.-]+/[a-z0-9!#$&^_.+-]+\+)json", re.IGNORECASE).fullmatch
+
+
+def customer_to_read(request: Request, caller: Caller) -> str:
+    """The customer in the path. Raises Problem 404 if nobody has this id, or the caller does not reach it."""
+    customer = request.params["customer"]
+    caller.check_reads(customer, "customer")
+    if not is_name(customer):
+        raise not_found("customer")
+    return customer
+
+
+def customer_to_change(request: Request) -> str:
+    """The customer in the path of what the operator alone does. Raises Problem 400 if nobody has this id."""
+    customer = request.params["customer"]
+    if not is_name(customer):
+        raise invalid_request(f"The customer's id must be {NAME_RULE}.")
+    return customer
 
 
 def check_body(request: Request, *, code: str = "invalid_request") -> None:

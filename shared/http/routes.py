@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write", "Customers.All"]
+Role = Literal[
+    "Jobs.Submit", "Jobs.Read", "Billing.Read", "Connections.Write", "Budgets.Write", "Prices.Write", "Customers.All"
+]
 """The roles of Entra tokens. None includes another."""
 
 
@@ -23,6 +25,8 @@ class Route:
     path: str
     role: Role | None
     summary: str
+    is_operators: bool = False
+    """Whether it is the operator's alone: a caller that is tied to a customer is refused, whatever its roles."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -32,6 +36,9 @@ class Route:
 
 _CONNECTIONS = "customers/{customer}/connections"
 _CONNECTION = "customers/{customer}/connections/{name}"
+_PROFILE = "customers/{customer}/profile"
+_STATE = "customers/{customer}/state"
+_ADJUSTMENTS = "customers/{customer}/adjustments"
 
 # Azure's host tries functions in the order of their names; no two of these match one request. `GET /health` is
 # defined in function_app: it must respond even if the settings are invalid.
@@ -45,6 +52,27 @@ ROUTES = (
     Route("receive_webhook", "POST", "webhooks/{customer}", None, "Submit a job by a signed webhook"),
     Route("read_usage", "GET", "customers/{customer}/usage", "Billing.Read", "Get a customer's statement"),
     Route("read_all_usage", "GET", "usage", "Billing.Read", "Get what each customer used"),
+    Route("read_profile", "GET", _PROFILE, "Billing.Read", "Get a customer's profile"),
+    Route("put_profile", "PUT", _PROFILE, "Prices.Write", "Replace a customer's profile", is_operators=True),
+    Route("read_state", "GET", _STATE, "Billing.Read", "Get whether a customer's jobs are run"),
+    Route("put_state", "PUT", _STATE, "Prices.Write", "Suspend a customer, or end its suspension", is_operators=True),
+    Route(
+        "list_adjustments",
+        "GET",
+        _ADJUSTMENTS,
+        "Billing.Read",
+        "List a customer's credits and debits",
+        is_operators=True,
+    ),
+    Route("add_adjustment", "POST", _ADJUSTMENTS, "Prices.Write", "Add a credit or debit", is_operators=True),
+    Route(
+        "list_audit",
+        "GET",
+        "customers/{customer}/audit",
+        "Billing.Read",
+        "List what was changed for a customer",
+        is_operators=True,
+    ),
     Route("list_connections", "GET", _CONNECTIONS, "Connections.Write", "List a customer's connections"),
     Route("put_connection", "PUT", _CONNECTION, "Connections.Write", "Create or replace a connection"),
     Route("read_connection", "GET", _CONNECTION, "Connections.Write", "Get a connection without its key"),

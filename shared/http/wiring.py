@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from shared.billing.adjustments import Adjustments
+from shared.billing.audit import AuditTrail
 from shared.billing.price_books import PriceBooks
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.probe import ConnectionProbe
+from shared.http.adjustments import AdjustmentsResource
 from shared.http.app import Handler, HttpApp
+from shared.http.audit import AuditResource
 from shared.http.connections import ConnectionsResource
+from shared.http.customer_profile import CustomerProfileResource
 from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
@@ -70,6 +75,9 @@ def make_http_app(services: HttpServices) -> HttpApp:
     probe = ConnectionProbe(services.client, services.capabilities, table)
     connections = ConnectionsResource(services.connections, services.vault, probe)
     customers = CustomersResource(table, services.vault)
+    profile = CustomerProfileResource(settings, services.customer_records)
+    adjustments = AdjustmentsResource(Adjustments(table), services.customer_records, services.price_books)
+    audit = AuditResource(AuditTrail(table))
     usage = UsageResource(table, Statements(table), services.price_books)
     statement_shares = Shares(MAX_STATEMENTS)
     documentation = DocumentationResource()
@@ -84,6 +92,13 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "receive_webhook": webhooks.receive,
         "read_usage": within_share(usage.read, statement_shares),
         "read_all_usage": within_share(usage.read_all, statement_shares, OVERVIEW_WEIGHT),
+        "read_profile": profile.read_profile,
+        "put_profile": profile.put_profile,
+        "read_state": profile.read_state,
+        "put_state": profile.put_state,
+        "list_adjustments": adjustments.list,
+        "add_adjustment": adjustments.add,
+        "list_audit": audit.list,
         "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),
         "put_connection": within_share(connections.put, vault_requests),
         "read_connection": within_share(connections.read, vault_requests),

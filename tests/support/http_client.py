@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from local.host.routes import Routes, read_route
 from shared.contract.documents import API_PREFIX
 from shared.http.messages import Request
 from shared.http.routes import ROUTES
-from tests.support.harness import Customer, Harness
+from shared.services import Services
+from tests.support.harness import Customer
 
 HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), route.methods) for route in ROUTES)
 """The app's routes, as the local host matches them by method and path."""
@@ -19,6 +20,14 @@ HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), r
 
 DOCUMENTATION = {"openapi", "docs"}
 """Routes without customers' data."""
+
+
+class App(Protocol):
+    """What has the services of an app: a harness, or a worker in memory."""
+
+    @property
+    def services(self) -> Services:
+        """The services."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class HttpResponse:
 
 
 async def send(
-    harness: Harness,
+    app: App,
     method: str,
     path: str,
     *,
@@ -66,7 +75,7 @@ async def send(
     if not lower_case.get("content-type"):
         lower_case.pop("content-type", None)
     request = Request(method, f"http://localhost{API_PREFIX}/{path}", params, query or {}, lower_case, content)
-    response = await harness.services.http.handle(name, request)
+    response = await app.services.http.handle(name, request)
     caching = "no-cache" if name in DOCUMENTATION else "no-store"
     assert caching == response.headers["Cache-Control"], f"a cache may keep the response of {name}"
     return HttpResponse(response.status, response.body, response.media_type, response.headers)

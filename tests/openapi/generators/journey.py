@@ -18,7 +18,16 @@ from customer_ai_jobs_client.api.connections import (
     read_connection,
     test_connection,
 )
-from customer_ai_jobs_client.api.customers import list_customers
+from customer_ai_jobs_client.api.customers import (
+    add_adjustment,
+    list_adjustments,
+    list_audit,
+    list_customers,
+    put_profile,
+    put_state,
+    read_profile,
+    read_state,
+)
 from customer_ai_jobs_client.api.jobs import (
     cancel_job,
     list_jobs,
@@ -35,9 +44,13 @@ from customer_ai_jobs_client.models import (
     ConnectionRecord,
     ConnectionRecordProviderType0,
     ConnectionTestRequest,
+    CustomerProfile,
+    CustomerState,
+    CustomerStateState,
     JobDocument,
     JobDocumentStatus,
     Message,
+    NewAdjustment,
     Options,
     ProblemDocument,
     Result,
@@ -115,6 +128,17 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     unsigned = receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1")
     assert isinstance(unsigned, ProblemDocument)
     seen["problems"] = [missing.code, unsigned.code]
+
+    put_profile.sync(customer, client=client, body=CustomerProfile(legal_name="Contoso", currency="USD"))
+    put_state.sync(customer, client=client, body=CustomerState(state=CustomerStateState.ACTIVE))
+    credit = NewAdjustment(
+        id="credit-1", month=f"{datetime.now(UTC):%Y-%m}", amount="-5", currency="USD", description="Credit"
+    )
+    add_adjustment.sync(customer, client=client, body=credit)
+    profile, state = read_profile.sync(customer, client=client), read_state.sync(customer, client=client)
+    (adjustment,) = list_adjustments.sync(customer, client=client).adjustments
+    changes = [each.subject for each in list_audit.sync(customer, client=client).entries]
+    seen["account"] = [profile.legal_name, state.state.value, adjustment.amount, changes]
 
     tag = read_connection.sync_detailed(customer, "default", client=client).headers["ETag"]
     unchanged = read_connection.sync_detailed(customer, "default", client=client, if_none_match=tag)

@@ -93,6 +93,19 @@ const unsigned = await client.POST("/webhooks/{customer}", {
 });
 seen.problems = [missing.error?.code, unsigned.error?.code];
 
+const own = { params: { path: { customer } } };
+body(await client.PUT("/customers/{customer}/profile", { ...own, body: { legal_name: "Contoso", currency: "USD" } }));
+body(await client.PUT("/customers/{customer}/state", { ...own, body: { state: "active" } }));
+const month = new Date().toISOString().slice(0, 7);
+const credit = { id: "credit-1", month, amount: "-5", currency: "USD", description: "Credit" };
+body(await client.POST("/customers/{customer}/adjustments", { ...own, body: credit }));
+const profile = body(await client.GET("/customers/{customer}/profile", own));
+const { state } = body(await client.GET("/customers/{customer}/state", own));
+const { adjustments } = body(await client.GET("/customers/{customer}/adjustments", own));
+const { entries } = body(await client.GET("/customers/{customer}/audit", own));
+const subjects = entries.map((each) => each.subject);
+seen.account = [profile.legal_name, state, adjustments[0]?.amount, subjects];
+
 const path = "/customers/{customer}/connections/{name}";
 const tag = (await client.GET(path, { params: connection })).response.headers.get("ETag") ?? "";
 const unchanged = await client.GET(path, { params: { ...connection, header: { "If-None-Match": tag } } });

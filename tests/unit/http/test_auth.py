@@ -50,7 +50,8 @@ async def call(settings: Settings, route: Route, headers: dict[str, str]) -> tup
 async def test_each_route_has_its_guard(route: Route):
     """
     With a key, which the host has checked, a route requires no more, and a principal is ignored. With Entra, it
-    requires its one role, and no other is enough. A route without a role is open to everybody.
+    requires its one role, and no other is enough. A route without a role is open to everybody. What is the operator's
+    alone refuses every caller that is tied to a customer.
     """
     if route.role is None:
         for settings in (KEY, entra(), UNPROTECTED):
@@ -60,7 +61,8 @@ async def test_each_route_has_its_guard(route: Route):
         assert (200, Caller()) == await call(KEY, route, headers)
     assert (401, "unauthorized") == await call(entra(), route, {})
     for role in ROLES:
-        expected = (200, Caller(frozenset({role}), "acme")) if role == route.role else (403, "forbidden")
+        is_enough = role == route.role and not route.is_operators
+        expected = (200, Caller(frozenset({role}), "acme")) if is_enough else (403, "forbidden")
         for typ in ("roles", LONG_ROLE):
             assert expected == await call(entra(), route, token(role, typ=typ, customer="acme"))
     others = [role for role in ROLES if role != route.role]
@@ -241,3 +243,33 @@ def test_a_tied_caller_acts_for_its_customer_alone():
         assert [(404, "not_found"), (403, "forbidden")] == [
             (each.value.status, each.value.code) for each in (hidden, forbidden)
         ]
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"name": "Ann Lee", "oid": "9f3c"}, "Ann Lee (9f3c)"),
+        ({"preferred_username": "ann@contoso.example", "oid": "9f3c"}, "ann@contoso.example (9f3c)"),
+        (
+            {
+                "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name": "Ann",
+                "http://schemas.microsoft.com/identity/claims/objectidentifier": "9f3c",
+            },
+            "Ann (9f3c)",
+        ),
+        ({"azp": "11aa", "oid": "9f3c"}, "11aa (9f3c)"),
+        ({"appid": "11aa"}, "11aa"),
+        ({"oid": "9f3c"}, "9f3c"),
+        ({"name": "", "oid": ""}, "token"),
+        ({"name": "Ann\n\x1b[31m", "oid": "9f3c"}, "Ann[31m (9f3c)"),
+        ({}, "token"),
+    ],
+    ids=str,
+)
+def test_a_caller_has_a_name_for_the_audit_trail(claims: dict[str, str], name: str):
+    """A person's name or an application's id, and the object id; without a token, it is the function key."""
+    roles = [{"typ": "roles", "val": "Customers.All"}]
+    headers = encoded({"claims": [*roles, *({"typ": typ, "val": value} for typ, value in claims.items())]})
+
+    assert name == read_caller(headers, entra()).name
+    assert "function key" == read_caller({}, KEY).name

@@ -1,0 +1,51 @@
+"""Credits and debits over HTTP. They are the operator's alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.billing.adjustments import Adjustments, statement_currency
+from shared.billing.customer_records import CustomerRecords
+from shared.billing.periods import is_month
+from shared.billing.price_books import PriceBooks
+from shared.contract.adjustment import decode_adjustment
+from shared.errors import InvalidJob
+from shared.http.auth import Caller
+from shared.http.messages import Request, Response, json_response
+from shared.http.problems import invalid_request
+from shared.http.request_parsing import check_body, customer_to_change, customer_to_read, read_page
+
+_is_continuation = re.compile(r"[0-9]{4}-[0-9]{2}_[A-Za-z0-9._-]{1,100}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustmentsResource:
+    """The routes of credits and debits."""
+
+    adjustments: Adjustments
+    records: CustomerRecords
+    price_books: PriceBooks
+
+    async def add(self, request: Request, caller: Caller) -> Response:
+        """`POST /customers/{customer}/adjustments`: 201; 200 for one that exists; 409 for its id with other content."""
+        customer = customer_to_change(request)
+        check_body(request)
+        try:
+            new = decode_adjustment(request.body)
+        except InvalidJob as exc:
+            raise invalid_request(str(exc)) from None
+        currency = await statement_currency(customer, self.records, self.price_books)
+        if currency is not None and new.currency != currency:
+            raise invalid_request(f"`currency` must be {currency}, the currency of the customer's statements.")
+        adjustment, is_new = await self.adjustments.add(customer, new, by=caller.name)
+        return json_response(adjustment, status=201 if is_new else 200)
+
+    async def list(self, request: Request, caller: Caller) -> Response:
+        """`GET /customers/{customer}/adjustments`: a page, of one month or of all."""
+        customer = customer_to_read(request, caller)
+        after, limit = read_page(request, lambda text: _is_continuation(text) is not None)
+        month = request.query.get("month")
+        if month is not None and not is_month(month):
+            raise invalid_request("`month` must be a month such as 2026-11.")
+        return json_response(await self.adjustments.page(customer, after=after, limit=limit, month=month))
