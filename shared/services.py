@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
-from shared.billing.customer_records import CustomerRecords
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
 from shared.errors import SettingInvalid
@@ -26,6 +25,7 @@ from shared.jobs.inputs import Inputs
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.worker import Worker
+from shared.service_parts import ServiceParts
 from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
@@ -39,23 +39,14 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
-    from shared.billing.outbox import Outbox
-    from shared.billing.price_books import PriceBooks
     from shared.connections.key_vault import KeyVaultCredentials
-    from shared.http.app import HttpApp
-    from shared.jobs.job_updates import JobUpdates
-    from shared.jobs.queries import JobQueries
-    from shared.jobs.schedule import Schedule
-    from shared.jobs.submission import Submissions
-    from shared.webhooks.delivery import Callbacks
-    from shared.webhooks.signing import Signing
 
 _NOISY_LOGGERS = ("azure", "httpx", "msal")
 """They write a line for each request, with its address."""
 
 
 @dataclass(frozen=True)
-class Services:
+class Services(ServiceParts):
     """What a worker process keeps from its first job to its end. Parts that few jobs need are made on first use."""
 
     settings: Settings
@@ -76,79 +67,9 @@ class Services:
     vault: KeyVaultCredentials | None
 
     @cached_property
-    def queries(self) -> JobQueries:
-        """Reads of the jobs' rows."""
-        from shared.jobs.queries import JobQueries  # noqa: PLC0415
-
-        return JobQueries(self.table)
-
-    @cached_property
-    def updates(self) -> JobUpdates:
-        """Changes to the rows of jobs that nobody runs."""
-        from shared.jobs.job_updates import JobUpdates  # noqa: PLC0415
-
-        return JobUpdates(self.table)
-
-    @cached_property
-    def schedule(self) -> Schedule:
-        """When waiting jobs continue."""
-        from shared.jobs.schedule import Schedule  # noqa: PLC0415
-
-        return Schedule(self.table, self.queues, self.settings.jobs_queue, self.settings.callbacks_queue)
-
-    @cached_property
-    def submissions(self) -> Submissions:
-        """Puts jobs on record that have no attempt yet. No job from the queue needs it, unless it is to run later."""
-        from shared.jobs.submission import Submissions  # noqa: PLC0415
-
-        return Submissions(self.ledger, self.queries, self.schedule, self.outputs, self.telemetry)
-
-    @cached_property
-    def outbox(self) -> Outbox:
-        """What has other systems be sent something."""
-        from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
-
-        return self.ledger.outbox or Outbox(self.table)
-
-    @cached_property
     def worker(self) -> Worker:
         """Runs the jobs."""
         return Worker(self)
-
-    @cached_property
-    def customer_records(self) -> CustomerRecords:
-        """The customers' profiles, states and budgets."""
-        return CustomerRecords(self.table)
-
-    @cached_property
-    def price_books(self) -> PriceBooks:
-        """What calls cost. No job needs it."""
-        from shared.billing.price_books import PriceBooks  # noqa: PLC0415
-
-        return PriceBooks(self.table, self.blobs, self.settings.statements_container)
-
-    @cached_property
-    def http(self) -> HttpApp:
-        """Answers HTTP requests. No job from a queue needs it."""
-        from shared.http.wiring import make_http_app  # noqa: PLC0415
-
-        return make_http_app(self)
-
-    @cached_property
-    def callbacks(self) -> Callbacks:
-        """Delivers callbacks. A job only sends the message that asks for one."""
-        from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
-
-        return Callbacks(
-            self.settings, self.queries, self.updates, self.queues, self.schedule, self.signing, self.client
-        )
-
-    @cached_property
-    def signing(self) -> Signing:
-        """The customers' signing secrets, for webhooks and callbacks."""
-        from shared.webhooks.signing import Signing  # noqa: PLC0415
-
-        return Signing(self.vault)
 
     async def wake_jobs(self) -> None:
         """Sends the messages of the jobs that the schedule says are due."""

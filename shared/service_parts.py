@@ -1,0 +1,124 @@
+"""
+The parts of `Services` that few jobs need: each is imported and made on first use.
+
+Only the composition root imports this.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from shared.billing.customer_records import CustomerRecords
+
+if TYPE_CHECKING:
+    from shared.billing.outbox import Outbox
+    from shared.billing.price_books import PriceBooks
+    from shared.connections.key_vault import KeyVaultCredentials
+    from shared.connections.resolver import Connections
+    from shared.http.app import HttpApp
+    from shared.jobs.admission import Limiter
+    from shared.jobs.inputs import Inputs
+    from shared.jobs.job_updates import JobUpdates
+    from shared.jobs.ledger import Ledger
+    from shared.jobs.outputs import Outputs
+    from shared.jobs.queries import JobQueries
+    from shared.jobs.schedule import Schedule
+    from shared.jobs.submission import Submissions
+    from shared.settings import Settings
+    from shared.storage.base import Blobs, Queues, Table
+    from shared.telemetry.base import Telemetry
+    from shared.upstream.capabilities import Capabilities
+    from shared.upstream.circuit_breaker import Breakers
+    from shared.upstream.client import UpstreamClient
+    from shared.webhooks.delivery import Callbacks
+    from shared.webhooks.signing import Signing
+
+
+class ServiceParts:
+    """What is made of the fields of `Services`."""
+
+    settings: Settings
+    table: Table
+    blobs: Blobs
+    queues: Queues
+    ledger: Ledger
+    connections: Connections
+    client: UpstreamClient
+    limiter: Limiter
+    breakers: Breakers
+    capabilities: Capabilities
+    inputs: Inputs
+    outputs: Outputs
+    telemetry: Telemetry
+    vault: KeyVaultCredentials | None
+
+    @cached_property
+    def queries(self) -> JobQueries:
+        """Reads of the jobs' rows."""
+        from shared.jobs.queries import JobQueries  # noqa: PLC0415
+
+        return JobQueries(self.table)
+
+    @cached_property
+    def updates(self) -> JobUpdates:
+        """Changes to the rows of jobs that nobody runs."""
+        from shared.jobs.job_updates import JobUpdates  # noqa: PLC0415
+
+        return JobUpdates(self.table)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """When waiting jobs continue."""
+        from shared.jobs.schedule import Schedule  # noqa: PLC0415
+
+        return Schedule(self.table, self.queues, self.settings.jobs_queue, self.settings.callbacks_queue)
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        """Puts jobs on record that have no attempt yet. No job from the queue needs it, unless it is to run later."""
+        from shared.jobs.submission import Submissions  # noqa: PLC0415
+
+        return Submissions(self.ledger, self.queries, self.schedule, self.outputs, self.telemetry)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What has other systems be sent something."""
+        from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
+
+        return self.ledger.outbox or Outbox(self.table)
+
+    @cached_property
+    def customer_records(self) -> CustomerRecords:
+        """The customers' profiles, states and budgets."""
+        return CustomerRecords(self.table)
+
+    @cached_property
+    def price_books(self) -> PriceBooks:
+        """What calls cost. No job needs it."""
+        from shared.billing.price_books import PriceBooks  # noqa: PLC0415
+
+        return PriceBooks(self.table, self.blobs, self.settings.statements_container)
+
+    @cached_property
+    def http(self) -> HttpApp:
+        """Answers HTTP requests. No job from a queue needs it."""
+        from shared.http.wiring import make_http_app  # noqa: PLC0415
+
+        return make_http_app(self)
+
+    @cached_property
+    def callbacks(self) -> Callbacks:
+        """Delivers callbacks. A job only sends the message that asks for one."""
+        from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
+
+        return Callbacks(
+            self.settings, self.queries, self.updates, self.queues, self.schedule, self.signing, self.client
+        )
+
+    @cached_property
+    def signing(self) -> Signing:
+        """The customers' signing secrets, for webhooks and callbacks."""
+        from shared.webhooks.signing import Signing  # noqa: PLC0415
+
+        return Signing(self.vault)
