@@ -11,6 +11,7 @@ from aijobs.report import Report, Verbatim
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
 from aijobs.vault_listing import check_customer
+from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.overview import overview_of
 from shared.billing.periods import Days, PeriodInvalid, read_period
 from shared.billing.statement_csv import encode_csv, encode_overview_csv
@@ -52,17 +53,18 @@ async def usage(args: argparse.Namespace) -> Report:
     if customer is None and args.by is not None:
         raise InvalidArguments("--by needs a customer: all customers have a line each.")
     async with open_services(args.settings) as services:
-        pricing, statements = await services.price_books.pricing(), Statements(services.table)
+        pricing = CustomerPricing(services.price_books, services.customer_records)
+        statements = Statements(services.table)
         if customer is None:
             overview = overview_of(
                 days,
                 [
-                    await statements.read(name, days.first, days.last, (), pricing)
+                    await statements.read(name, days.first, days.last, (), await pricing.read(name))
                     async for name in all_customers(services.table)
                 ],
             )
             return _report(overview, encode_overview_csv(overview) if args.csv else None, overview_text(overview, days))
-        statement = await statements.read(customer, days.first, days.last, by, pricing)
+        statement = await statements.read(customer, days.first, days.last, by, await pricing.read(customer))
     return _report(statement, encode_csv(statement) if args.csv else None, _text(statement, days))
 
 

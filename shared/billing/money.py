@@ -15,8 +15,8 @@ _PLACES = {
 _DEFAULT_PLACES = 2
 _LINE_PLACES = 4
 """Places that a line has more than its currency: a call can cost less than a cent's thousandth."""
-EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-"""Sums and products of prices and counts have fewer digits, so nothing is rounded."""
+EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
+"""Sums and products of prices, counts, markups and rates have fewer digits, so nothing is rounded."""
 
 
 def places_of(currency: str) -> int:

@@ -33,7 +33,11 @@ class PricedSum:
         """Add what a usage record costs, or a job that was closed."""
         jobs, list_amount = values.get(JOBS, 0), _ZERO
         self.priced += 1
-        if not is_closed_job(values):
+        if is_closed_job(values):
+            if (missing := pricing.missing_fee(customer, day)) is not None:
+                self.unpriced[missing] += 1
+                self.priced -= 1
+        else:
             cost = pricing.cost(customer, day, values)
             if isinstance(cost, Unpriced):
                 self.unpriced[cost] += 1

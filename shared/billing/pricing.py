@@ -7,13 +7,13 @@ What has no price is unpriced, and never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from shared.billing.money import EXACT, exact_sum
-from shared.contract.price_book import DEFAULT_TIERS, Markup, ModelAlias, Price, PriceBook
+from shared.contract.price_book import DEFAULT_TIERS, Markup, ModelAlias, Price, PriceBook, Rate
 
 _MILLION = Decimal(1_000_000)
 _INPUT_PARTS = {
@@ -34,7 +34,7 @@ _MODEL_IN_RECORD = frozenset({"openai"})
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call costs: exact, before any markup."""
+    """What one call costs, in the currency of the pricing: exact, before any markup."""
 
     amount: Decimal
     price: Price
@@ -50,19 +50,34 @@ class Unpriced:
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """The prices of a book, by what calls are."""
+    """The prices of a book, by what calls are. Amounts are in `currency`, by default the book's."""
 
     book: PriceBook
+    currency: str = ""
     _by_model: dict[tuple[str, str], list[Price]] = field(default_factory=dict)
     """Prices by provider and name, of models and of prefixes."""
     _aliases: dict[tuple[str | None, str | None, str], ModelAlias] = field(default_factory=dict)
 
+    _rates: list[Rate] = field(default_factory=list)
+    """From the book's currency to `currency`, the latest first. Empty if they are the same."""
+
     def __post_init__(self) -> None:
+        if not self.currency:
+            object.__setattr__(self, "currency", self.book.currency)
+        if self._by_model or self._aliases:
+            return  # those of the same book in another currency
         for price in self.book.prices:
             self._by_model.setdefault((price.provider, price.model), []).append(price)
         self._aliases.update(
             {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models}
         )
+
+    def in_currency(self, currency: str) -> Pricing:
+        """Return the same prices with amounts in another currency, by the book's rates."""
+        pair = self.book.currency, currency
+        rates = [rate for rate in self.book.rates if (rate.source, rate.target) == pair]
+        rates.sort(key=lambda rate: rate.effective_from or date.min, reverse=True)
+        return replace(self, currency=currency, _rates=rates)
 
     def cost(self, customer: str, day: date, record: Mapping[str, Any]) -> Cost | Unpriced:
         """Return what the call of a usage record costs. `record`: the columns of its row; `day`: the record's."""
@@ -73,15 +88,30 @@ class Pricing:
         price = self._find(customer, day, model, record)
         if price is None:
             return Unpriced(model, f"no price holds for {model} on {day}{_conditions(record)}")
-        return _cost(price, model, record)
+        cost, rate = _cost(price, model, record), self._rate(day)
+        if isinstance(cost, Unpriced):
+            return cost
+        return self._no_rate(model, day) if rate is None else Cost(EXACT.multiply(cost.amount, rate), price)
 
     def charge(self, customer: str, day: date, list_amount: Decimal, *, jobs: int = 0) -> Decimal:
-        """Return what a customer pays: list price and markup. `jobs`: how many were closed on that day."""
+        """
+        Return what a customer pays: list price and markup. `jobs`: how many were closed on that day.
+
+        Without what a markup has by job if that has no rate; see `missing_fee`.
+        """
         markup = self._markup(customer, day)
         if markup is None:
             return list_amount
         factor = EXACT.add(Decimal(1), EXACT.divide(markup.percent, Decimal(100)))
-        return EXACT.add(EXACT.multiply(list_amount, factor), EXACT.multiply(markup.per_job, Decimal(jobs)))
+        fee = EXACT.multiply(EXACT.multiply(markup.per_job, Decimal(jobs)), self._rate(day) or Decimal(0))
+        return EXACT.add(EXACT.multiply(list_amount, factor), fee)
+
+    def missing_fee(self, customer: str, day: date) -> Unpriced | None:
+        """Return why a job that was closed on that day can't be charged for, None if it can, or costs nothing."""
+        markup = self._markup(customer, day)
+        if markup is None or not markup.per_job or self._rate(day) is not None:
+            return None
+        return self._no_rate("", day)
 
     def saved(self, customer: str, day: date, record: Mapping[str, Any], cost: Cost) -> Decimal:
         """Return what a call would have cost more by standard processing; 0 if that has no price."""
@@ -89,6 +119,15 @@ class Pricing:
             return Decimal(0)
         standard = self.cost(customer, day, {**record, "processing": "standard", "service_tier": None})
         return Decimal(0) if isinstance(standard, Unpriced) else EXACT.subtract(standard.amount, cost.amount)
+
+    def _rate(self, day: date) -> Decimal | None:
+        """What one unit of the book's currency is worth on that day."""
+        if self.currency == self.book.currency:
+            return Decimal(1)
+        return next((rate.rate for rate in self._rates if (rate.effective_from or date.min) <= day), None)
+
+    def _no_rate(self, model: str, day: date) -> Unpriced:
+        return Unpriced(model, f"no rate from {self.book.currency} to {self.currency} holds on {day}")
 
     def _markup(self, customer: str, day: date) -> Markup | None:
         holding = [

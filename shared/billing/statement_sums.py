@@ -132,7 +132,7 @@ class StatementSums:
     def _line(self, group: _Group, line: _Sum) -> StatementLine:
         labels: dict[str, Any] = dict(zip((*self.dimensions, *FIXED_DIMENSIONS), group, strict=True))
         labels |= {name: labels[name] or None for name in _NULLABLE}
-        money = {} if self.pricing is None else line.money.line(self.pricing.book.currency)
+        money = {} if self.pricing is None else line.money.line(self.pricing.currency)
         return StatementLine(**labels, **line.measures(), **money)
 
     def _totals(self, lines: Sequence[StatementLine]) -> tuple[StatementTotals, list[StatementLine]]:
@@ -147,7 +147,7 @@ class StatementSums:
         totals |= {name: UsageTotals(**each.measures()) for name, each in sums.items()}
         rounding: list[StatementLine] = []
         if self.pricing is not None:
-            currency = self.pricing.book.currency
+            currency = self.pricing.currency
             for outcome, group in groupby(sorted(lines, key=attrgetter("outcome")), key=attrgetter("outcome")):
                 members = [{name: getattr(line, name) for name in MONEY} for line in group]
                 money, difference = total_of(members, currency)

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.overview import overview_for_customer, overview_of
 from shared.billing.periods import Days, PeriodInvalid, read_period
-from shared.billing.price_books import PriceBooks
 from shared.billing.statement_csv import encode_csv, encode_overview_csv
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, for_customer
@@ -40,7 +40,7 @@ class UsageResource:
 
     table: Table
     statements: Statements
-    price_books: PriceBooks
+    pricing: CustomerPricing
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/usage`: the statement of a month, by default the current one, or of other days."""
@@ -74,7 +74,8 @@ class UsageResource:
         return with_etag(request, response)
 
     async def _statement(self, customer: str, days: Days, by: Sequence[str]) -> Statement:
-        return await self.statements.read(customer, days.first, days.last, by, await self.price_books.pricing())
+        pricing = await self.pricing.read(customer)
+        return await self.statements.read(customer, days.first, days.last, by, pricing)
 
 
 def _csv_response(body: bytes, name: str, days: Days) -> Response:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from shared.billing.adjustments import Adjustments
 from shared.billing.audit import AuditTrail
+from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.price_books import PriceBooks
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
@@ -78,7 +79,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     profile = CustomerProfileResource(settings, services.customer_records)
     adjustments = AdjustmentsResource(Adjustments(table), services.customer_records, services.price_books)
     audit = AuditResource(AuditTrail(table))
-    usage = UsageResource(table, Statements(table), services.price_books)
+    usage = UsageResource(table, Statements(table), CustomerPricing(services.price_books, services.customer_records))
     statement_shares = Shares(MAX_STATEMENTS)
     documentation = DocumentationResource()
     vault_requests = Shares(MAX_VAULT_REQUESTS)

@@ -195,3 +195,22 @@ def test_every_member_of_a_line_is_for_customers_or_not(name: str):
     labels = {"month", "day", "model", "action", "connection", "source", "provider", "service_tier", "processing"}
 
     assert name in operators | shown | usage | labels
+
+
+async def test_a_statement_in_another_currency_lists_what_has_no_rate():
+    """Days with a rate have amounts in that currency; the others' calls and jobs are unpriced, and say why."""
+    rows = with_closed_job(LABELS, usage_rows(LABELS, [call(1_000_000, 0)], AT), NO_USAGE, AT)
+    early = replace(LABELS, job_id="b")
+    rows += usage_rows(early, [call()], AT.replace(day=2), suffix="s")
+    rows += with_closed_job(early, [], Usage(calls=1), AT.replace(day=2))
+    rates = [{"from": "USD", "to": "JPY", "rate": "150", "effective_from": "2026-11-03"}]
+    prices = pricing(markups=[{"per_job": "1"}], rates=rates).in_currency("JPY")
+
+    statement = await read(rows, prices)
+
+    assert ("450.0000", "JPY", 2, "0.0000", "300.0000") == money(statement.lines[0])
+    assert "450" == statement.totals.answered.amount
+    reason = "no rate from USD to JPY holds on 2026-11-02"
+    assert [("", 1, reason), ("m", 1, reason)] == [
+        (each.model, each.records, each.reason) for each in statement.unpriced
+    ]

@@ -223,3 +223,54 @@ def test_a_book_survives_export():
 
     assert prices == decode_price_book(msgspec.json.encode(prices))
     assert "12.50" in msgspec.json.encode(prices).decode()
+
+
+RATES_TO_EUR = [
+    {"from": "USD", "to": "EUR", "rate": "0.9", "effective_from": "2026-11-15"},
+    {"from": "USD", "to": "EUR", "rate": "0.875", "effective_from": "2026-11-10"},
+    {"from": "EUR", "to": "USD", "rate": "7"},
+    {"from": "USD", "to": "GBP", "rate": "5"},
+]
+
+
+@pytest.mark.parametrize(
+    ("day", "amount", "charge", "saved"),
+    [
+        (10, "1.75", "2.80", "0.875"),
+        (14, "1.75", "2.80", "0.875"),
+        (15, "1.80", "2.88", "0.9"),
+        (30, "1.80", "2.88", "0.9"),
+    ],
+)
+def test_another_currency_has_the_rate_of_the_day(day: int, amount: str, charge: str, saved: str):
+    """Cost, markup by percent and by job, and savings are each at the rate of the record's day."""
+    prices = book(
+        {"input": "2"},
+        {"input": "3", "processing": "batch"},
+        rates=RATES_TO_EUR,
+        markups=[{"percent": "20", "per_job": "0.4"}],
+    )
+    batch = TOKENS | {"processing": "batch"}
+    pricing, at = Pricing(prices).in_currency("EUR"), date(2026, 11, day)
+
+    cost, dearer = pricing.cost("contoso", at, TOKENS), pricing.cost("contoso", at, batch)
+
+    assert isinstance(cost, Cost)
+    assert isinstance(dearer, Cost)
+    assert ("EUR", "USD") == (pricing.currency, Pricing(prices).currency)
+    assert Decimal(amount) == cost.amount
+    assert Decimal(charge) == pricing.charge("contoso", at, cost.amount, jobs=2)
+    assert Decimal(f"-{saved}") == pricing.saved("contoso", at, batch, dearer)
+    assert pricing.missing_fee("contoso", at) is None
+
+
+@pytest.mark.parametrize(("currency", "day"), [("EUR", 9), ("JPY", 15), ("CHF", 15)])
+def test_without_a_rate_nothing_is_priced(currency: str, day: int):
+    """No rate is guessed, and none is read the other way round: the call and the fee of a job say what is missing."""
+    prices = book({"input": "2"}, rates=RATES_TO_EUR, markups=[{"per_job": "1"}])
+    pricing, at = Pricing(prices).in_currency(currency), date(2026, 11, day)
+    reason = f"no rate from USD to {currency} holds on {at}"
+
+    assert Unpriced("m", reason) == pricing.cost("contoso", at, TOKENS)
+    assert Unpriced("", reason) == pricing.missing_fee("contoso", at)
+    assert Pricing(book({"input": "2"})).in_currency(currency).missing_fee("contoso", at) is None

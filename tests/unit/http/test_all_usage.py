@@ -10,10 +10,13 @@ from typing import Any
 
 import msgspec
 
+from shared.billing.customer_pricing import CustomerPricing
+from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
 from shared.billing.statements import Statements
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_records import RecordLabels, usage_rows
+from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
@@ -29,6 +32,7 @@ BOOK = {
     "currency": "USD",
     "prices": [{"provider": "openai", "model": "m", "input": "2"}],
     "markups": [{"percent": "50"}],
+    "rates": [{"from": "USD", "to": "EUR", "rate": "0.5"}, {"from": "JPY", "to": "USD", "rate": "0.01"}],
 }
 CALL = Call(Usage(calls=1, input_tokens=1_000_000))
 
@@ -42,7 +46,7 @@ async def resource_of(*customers: str) -> UsageResource:
             await table.insert(row)
     books = PriceBooks(table, MemoryBlobs(), "statements")
     await books.publish(decode_price_book(json.dumps(BOOK).encode()), replaces=None, by="test")
-    return UsageResource(table, Statements(table), books)
+    return UsageResource(table, Statements(table), CustomerPricing(books, CustomerRecords(table)))
 
 
 async def read(resource: UsageResource, caller: Caller | None = None, accept: str = "", **query: str) -> Response:
@@ -93,4 +97,20 @@ async def test_a_tied_caller_sees_its_own_line_without_list_prices():
     ]
     assert [("b", "3.00", "")] == [
         (line["customer"], line["amount"], line["list_amount"]) for line in csv.DictReader(io.StringIO(file))
+    ]
+
+
+async def test_each_customer_has_its_own_currency():
+    """A profile's currency is that of the customer's line, at the rate of each record's day; else it is the book's."""
+    resource = await resource_of("a", "b", "c")
+    for customer, currency in (("b", "EUR"), ("c", "JPY")):
+        profile = CustomerProfile(currency=currency)
+        await resource.pricing.records.change(
+            customer, lambda record, profile=profile: record.with_profile(profile), by="test", subject="profile"
+        )
+
+    lines = (await page(resource))["lines"]
+
+    assert [("3.00", "USD", 0), ("1.50", "EUR", 0), (None, "JPY", 1)] == [
+        (line.get("amount"), line["currency"], line["unpriced"]) for line in lines
     ]
