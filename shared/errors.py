@@ -6,9 +6,9 @@ JobError                      ends a job with a failed result
 ├── JobConflict               conflict
 ├── DeadlinePassed            timeout
 ├── JobCancelled              cancelled
+├── CustomerSuspended         customer_suspended
 ├── InternalError             internal
 ├── ConnectionFault
-│   ├── CustomerUnknown       customer_unknown
 │   ├── ConnectionNotFound    connection_not_found
 │   ├── ConnectionDisabled    connection_disabled
 │   ├── ConnectionExpired     connection_expired
@@ -76,18 +76,18 @@ class JobCancelled(JobError):
     code = "cancelled"
 
 
+class CustomerSuspended(JobError):
+    """The operator has suspended the customer, so its jobs are not run."""
+
+    code = "customer_suspended"
+
+
 class InternalError(JobError):
     """A fault of ours."""
 
 
 class ConnectionFault(JobError):
     """The customer's connection can't be used."""
-
-
-class CustomerUnknown(ConnectionFault):
-    """There is no such customer."""
-
-    code = "customer_unknown"
 
 
 class ConnectionNotFound(ConnectionFault):

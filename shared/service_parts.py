@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from shared.billing.customer_records import CustomerRecords
-
 if TYPE_CHECKING:
+    from shared.billing.customer_records import CustomerRecords
     from shared.billing.outbox import Outbox
     from shared.billing.price_books import PriceBooks
     from shared.connections.key_vault import KeyVaultCredentials
@@ -43,6 +42,7 @@ class ServiceParts:
     blobs: Blobs
     queues: Queues
     ledger: Ledger
+    customer_records: CustomerRecords
     connections: Connections
     client: UpstreamClient
     limiter: Limiter
@@ -87,11 +87,6 @@ class ServiceParts:
         from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
 
         return self.ledger.outbox or Outbox(self.table)
-
-    @cached_property
-    def customer_records(self) -> CustomerRecords:
-        """The customers' profiles, states and budgets."""
-        return CustomerRecords(self.table)
 
     @cached_property
     def price_books(self) -> PriceBooks:

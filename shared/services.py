@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
+from shared.billing.customer_records import CustomerRecords
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
 from shared.errors import SettingInvalid
@@ -54,6 +55,7 @@ class Services(ServiceParts):
     blobs: Blobs
     queues: Queues
     ledger: Ledger
+    customer_records: CustomerRecords
     connections: Connections
     client: UpstreamClient
     limiter: Limiter
@@ -114,6 +116,7 @@ def build(settings: Settings) -> Services:
         blobs=blobs,
         queues=AzureQueues(account),
         ledger=Ledger(table, lease_s=settings.lease_seconds),
+        customer_records=CustomerRecords(table),
         connections=Connections(settings, vault),
         client=UpstreamClient(
             identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from shared.clock import now, rfc3339
 from shared.contract.decoding import UNREADABLE, decode
-from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, QueueName, parse_blob_name
+from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, QueueName, is_reserved_id, parse_blob_name
 from shared.errors import InvalidJob
 
 Action = Literal["chat", "multi_chat", "image", "summarize", "embed", "raw"]
@@ -77,7 +77,10 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     action: Action
     """What the job does; it decides what `input` holds."""
     job_id: JobId | None = None
-    """The idempotency key within the customer. If left out, a new one is made."""
+    """
+    The idempotency key within the customer; not `statements`, nor one that begins with `statement-`. If left out, a new
+    one is made.
+    """
     connection: Name = "default"
     """The name of one of the customer's connections."""
     model: ModelName | None = None
@@ -101,11 +104,13 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def decode_job(body: bytes, *, default_id: str) -> Job:
     """
-    `body` as a job whose id is its own `job_id`, or `default_id`.
+    A caller's `body` as a job whose id is its own `job_id`, or `default_id`.
 
     Raises InvalidJob with the path of the member at fault.
     """
     job = decode_job_as(Job, body, default_id=default_id)
+    if is_reserved_id(job.id):
+        raise InvalidJob("`job_id` must not be `statements`, or begin with `statement-`: these ids are the app's own.")
     check_run_at(job)
     return job
 

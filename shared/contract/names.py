@@ -97,6 +97,11 @@ def is_job_id(text: object) -> bool:
     return isinstance(text, str) and _is_job_id(text) is not None
 
 
+def is_reserved_id(job_id: str) -> bool:
+    """Whether no caller's job may have this id: such ids are of the jobs that close months."""
+    return job_id == "statements" or job_id.startswith("statement-")
+
+
 def parse_blob_name(text: Any, *, at: str) -> BlobName:
     """The container and the name in `text`, a BlobPath. Raises InvalidJob, which names the member `at`."""
     if not isinstance(text, str) or not _is_blob_path(text):

@@ -15,7 +15,7 @@ import msgspec
 from shared.contract.decoding import decode
 from shared.contract.event import CloudEvent
 from shared.contract.job import Job, decode_job
-from shared.contract.names import is_job_id
+from shared.contract.names import is_job_id, is_reserved_id
 from shared.errors import InvalidJob
 from shared.http.auth import Caller
 from shared.http.jobs import JobsResource
@@ -85,7 +85,8 @@ def read_job(body: bytes, customer: str, default_id: str) -> Job:
 def default_job_id(headers: Mapping[str, str]) -> str:
     """The `webhook-id`, or `webhook-` and the beginning of its SHA-256 if it can't be the id of a job."""
     webhook_id = headers.get("webhook-id", "")
-    return webhook_id if is_job_id(webhook_id) else f"webhook-{hashlib.sha256(webhook_id.encode()).hexdigest()[:32]}"
+    is_usable = is_job_id(webhook_id) and not is_reserved_id(webhook_id)
+    return webhook_id if is_usable else f"webhook-{hashlib.sha256(webhook_id.encode()).hexdigest()[:32]}"
 
 
 def _event_data(body: bytes) -> dict[str, msgspec.Raw]:

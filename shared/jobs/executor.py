@@ -23,6 +23,7 @@ from shared.connections.connection import Connection
 from shared.contract.job import Job
 from shared.contract.result import Result, encode_result
 from shared.errors import (
+    CustomerSuspended,
     DeadlinePassed,
     InternalError,
     JobCancelled,
@@ -118,6 +119,8 @@ class Executor:
     ) -> ActionContext:
         job = attempt.job
         if connection is None:
+            if (await self.services.customer_records.recent(job.customer)).state == "suspended":
+                raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
             connection = await self.services.connections.resolve(job.customer, job.connection)
         connection.check_options(job.options)
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)

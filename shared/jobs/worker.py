@@ -74,6 +74,7 @@ class Worker:
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
                         return None
+                    self.services.customer_records.prefetch(job.customer)
                     lease = await self._claim(job, delivery)
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
@@ -125,9 +126,8 @@ class Worker:
         if isinstance(exc, LeaseLost):
             log.warning("%s %s", LEASE_LOST, log_name(job, delivery))
             return None
-        if isinstance(exc, JobError):  # before the lease: the job has no row, and its id stays free
-            return self._reject(delivery, exc)
-        return self._reject(delivery, InternalError(CRASHED))
+        # Before the lease: the job has no row, and its id stays free.
+        return self._reject(delivery, exc if isinstance(exc, JobError) else InternalError(CRASHED))
 
     async def _decode(self, job: QueuedJob) -> DecodedJob | JobError | RetryLater:
         """Return what the job asks for. Raises InvalidJob, RetryLater if nothing is on record about the job."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 
+from shared.billing.customer_records import CustomerRecords
 from shared.billing.usage_records import counted
 from shared.clock import now
 from shared.connections.identity import Identity
@@ -212,6 +213,7 @@ def open_worker(
         blobs=memory.blobs,
         queues=memory.queues,
         ledger=Ledger(memory.table, lease_s=lease_s),
+        customer_records=CustomerRecords(memory.table),
         connections=Connections(settings, memory.credentials),
         client=client,
         limiter=Limiter(),

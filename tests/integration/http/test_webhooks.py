@@ -47,7 +47,7 @@ async def test_members_of_the_body_take_precedence(sender: Sender):
     assert (202, "order-1") == (accepted.status, accepted.json["job_id"])
 
 
-@pytest.mark.parametrize("webhook_id", ["a/b", "..", "x" * 101, "urn:uuid:1", "ü"])
+@pytest.mark.parametrize("webhook_id", ["a/b", "..", "x" * 101, "urn:uuid:1", "ü", "statement-1"])
 async def test_a_webhook_id_that_is_not_a_job_id_is_hashed(sender: Sender, webhook_id: str):
     """The id is the same for the same webhook, and another for another webhook."""
     first = await sender.send(sender.job(), webhook_id=webhook_id)
