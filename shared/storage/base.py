@@ -28,7 +28,7 @@ among the `values` of a row that is read.
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A table row: text, whole numbers, booleans, datetimes and bytes by name."""
+    """A table row: text, numbers, booleans, datetimes and bytes by name."""
 
     partition: str
     key: str

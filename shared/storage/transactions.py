@@ -8,6 +8,7 @@ writes and reads it with the standard library's e-mail package, which takes more
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -113,6 +114,8 @@ def _property(name: str, value: Any) -> tuple[str, Any]:
         return "Edm.DateTime", f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     if isinstance(value, bytes):
         return "Edm.Binary", b64encode(value).decode()
+    if isinstance(value, float) and math.isfinite(value):
+        return "Edm.Double", value
     if isinstance(value, str | bool):
         return "", value
     if not isinstance(value, int):

@@ -57,6 +57,7 @@ async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: s
         0,
         2**31 - 1,
         -(2**31),
+        *(1.5, 27.0, 9.47),
         True,
         False,
         datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC),
@@ -69,7 +70,7 @@ async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: s
     ids=lambda value: f"{type(value).__name__}-{str(value)[:12]!a}",
 )
 async def test_values_are_read_as_they_were_written(table: Table, partition: str, value: Any) -> None:
-    """Text, integers, booleans, datetimes and bytes up to 64 KiB keep their value and type."""
+    """Text, numbers, booleans, datetimes and bytes up to 64 KiB keep their value and type."""
     etag = await table.insert(Row(partition, "j_1", {"value": value, "other": 1}))
     inserted = await table.read(partition, "j_1")
     etag = await table.merge(Row(partition, "j_1", {"value": value}, etag))

@@ -26,6 +26,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.one_of(
     texts,
     st.integers(-(2**31), 2**31 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
     st.booleans(),
     st.binary(max_size=200),
     st.datetimes(
@@ -101,7 +102,7 @@ def test_a_quote_in_a_key_is_encoded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [(2**31, ValueError), (-(2**31) - 1, ValueError), (1.5, TypeError), (None, TypeError)]
+    ("value", "error"), [(2**31, ValueError), (-(2**31) - 1, ValueError), (float("nan"), TypeError), (None, TypeError)]
 )
 def test_values_that_a_table_can_not_hold_are_refused(value: Any, error: type[Exception]) -> None:
     """A value of another type, or a number too large, raises an error that names the column."""
