@@ -15,21 +15,23 @@ from aijobs.confirmation import is_confirmed
 from aijobs.connection_tests import probe, sentence_of
 from aijobs.diagnostics import CommandError, Exists, InvalidArguments, NotFound
 from aijobs.key_input import read_key
+from aijobs.person import person
 from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import require_vault
-from aijobs.vault_listing import check_customer, open_vault
+from aijobs.vault_listing import check_customer, describe_connection, open_vault
 from aijobs.wrapping import printable
+from shared.billing.audit import AuditTrail, differences
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import EntraBinding, bound_tags, owners_tags
 from shared.connections.key_vault import MAX_TAGS, KeyVaultCredentials
 from shared.connections.secret_cache import FRESH_S
 from shared.connections.store import SecretInfo, StoredCredential
-from shared.contract.connection import ConnectionRecord, decode_connection
-from shared.contract.documents import ConnectionTest
+from shared.contract.connection import ENTRA_TAGS, ConnectionRecord, decode_connection
+from shared.contract.documents import ConnectionDocument, ConnectionTest
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionNotFound, RateLimited
-from shared.http.connection_documents import describe_stored
+from shared.http.connection_documents import describe_stored, record_change
 from shared.secret import Secret
 from shared.services import Services
 from shared.upstream.messages import EntraAccess
@@ -62,11 +64,13 @@ async def add(args: argparse.Namespace) -> Report:
         if not trial.accepted:
             return trial.refusal()
         await _check_unchanged(vault, customer, name, "" if existing is None else existing[1].version)
+        audit = await _open_audit(services, customer)
         use = EntraBinding.of(connection)
         tags = owners_tags(existing[0]) if existing is not None else {}
         tags |= use.tags() if use is not None else {}
         facts = await vault.put(customer, name, value, tags=tags)
         stored = describe_stored(services.connections, customer, facts, StoredCredential(value, "", tags=tags))
+        await record_change(audit, person(), _described(services, customer, existing), stored)
     address = connection.without_key(f"{connection.endpoint.provider}, {connection.endpoint.base}")
     text = [f"Stored {customer}'s connection {name}, version {facts.version}: {address}."]
     if use is not None:
@@ -94,8 +98,10 @@ async def rotate(args: argparse.Namespace) -> Report:
         if not trial.accepted:
             return trial.refusal()
         await _check_unchanged(vault, customer, name, facts.version)
+        audit, before = await _open_audit(services, customer), _described(services, customer, (old, facts))
         facts = await vault.put(customer, name, new.value, tags=old.tags)
         stored = describe_stored(services.connections, customer, facts, new)
+        await record_change(audit, person(), before, stored)
     text = [f"Rotated the key of {customer}'s connection {name}, version {facts.version}."]
     if old.expires_on is not None or old.not_before is not None:
         text.append("The previous version had activation or expiry dates; the new one has none. Set them in the vault.")
@@ -122,7 +128,11 @@ async def bind(args: argparse.Namespace) -> Report:
         tags = bound_tags(secret, use)
         if len(tags) > MAX_TAGS:
             raise CommandError(f"With these, the secret would have {len(tags)} tags; Key Vault allows {MAX_TAGS}.")
+        audit = await _open_audit(services, customer)
         await vault.set_tags(customer, name, facts.version, tags)
+        lower = [{tag.lower(): text for tag, text in each.items()} for each in (secret.tags, tags)]
+        before, after = differences(*({tag: each.get(tag) for tag in ENTRA_TAGS} for each in lower))
+        await audit.append(customer, by=person(), subject=f"connection {name}", before=before, after=after)
     summary = f"{customer}'s connection {name} may use the app's identity for {use}. Workers use it within seconds."
     return Report({"bound": True, "customer": customer, "connection": name, "tags": use.tags()}, [summary])
 
@@ -141,8 +151,11 @@ async def remove(args: argparse.Namespace) -> Report:
         connections = f"connection{'s' if len(names) > 1 else ''} {', '.join(map(printable, names))}"
         if not is_confirmed(args, services.settings, f"This removes {customer}'s {connections}.", customer):
             return Report({"customer": customer, "removed": []}, ["Nothing was removed."], 1)
+        audit = await _open_audit(services, customer)
         for name in names:
-            await vault.delete(customer, name)
+            document = await describe_connection(services, customer, name)
+            if await vault.delete(customer, name) and document is not None:
+                await record_change(audit, person(), document, None)
     consequence = (
         f"Workers that have read it use it for up to {_CACHED}; after that, jobs fail with connection_not_found. The "
         "vault keeps deleted secrets for its own retention period. The customer's other data is still there: use "
@@ -158,6 +171,19 @@ async def _read_stored(vault: KeyVaultCredentials, customer: str, name: str) -> 
             f"Customer {customer} has no connection named {name}. Use {command('customers add')} to store one."
         )
     return stored
+
+
+async def _open_audit(services: Services, customer: str) -> AuditTrail:
+    """Return the audit trail. Raises StorageUnavailable before anything is changed that could not be recorded."""
+    audit = AuditTrail(services.table)
+    await audit.check(customer)
+    return audit
+
+
+def _described(
+    services: Services, customer: str, stored: tuple[StoredCredential, SecretInfo] | None
+) -> ConnectionDocument | None:
+    return None if stored is None else describe_stored(services.connections, customer, stored[1], stored[0])
 
 
 async def _check_unchanged(vault: KeyVaultCredentials, customer: str, name: str, version: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from codecs import BOM_UTF8
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +11,7 @@ import msgspec
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural, show
 from aijobs.diagnostics import CommandError, Exists, InvalidArguments, NotFound
+from aijobs.person import person
 from aijobs.price_edition import Edition
 from aijobs.price_listing import list_prices
 from aijobs.price_sources.base import CURRENCY
@@ -153,18 +152,12 @@ def _price(args: argparse.Namespace) -> Price:
 
 async def _publish(books: PriceBooks, edition: Edition, *, has_shown: bool) -> Report:
     try:
-        published = await books.publish(edition.book, replaces=edition.current, by=_person())
+        published = await books.publish(edition.book, replaces=edition.current, by=person())
     except BookReplaced:
         raise Exists("Somebody else has just published a price book. Run the command again.") from None
     report = edition.report("Published. Workers use it within a minute.", published=published)
     # Who was asked has seen the changes.
     return Report(report.document, report.text[-1:]) if has_shown else report
-
-
-def _person() -> str:
-    with suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return "unknown"
 
 
 def no_book() -> NotFound:

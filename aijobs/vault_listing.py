@@ -45,7 +45,7 @@ async def _list_one(args: argparse.Namespace) -> Report:
     customer = check_customer(args.customer)
     async with open_vault(args) as services:
         names = sorted([secret.connection async for secret in require_vault(services).list(customer)])
-        read = [await _describe(services, customer, name) for name in names]
+        read = [await describe_connection(services, customer, name) for name in names]
     documents = [document for document in read if document is not None]
     if not documents:
         raise NotFound(f"Customer {customer} has no connection.")
@@ -53,7 +53,7 @@ async def _list_one(args: argparse.Namespace) -> Report:
     return Report(ConnectionList(connections=documents), [table])
 
 
-async def _describe(services: Services, customer: str, name: str) -> ConnectionDocument | None:
+async def describe_connection(services: Services, customer: str, name: str) -> ConnectionDocument | None:
     """Return the connection; None if it was removed a moment ago."""
     try:
         stored = await require_vault(services).get_with_info(customer, name)

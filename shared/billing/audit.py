@@ -105,8 +105,12 @@ class AuditTrail:
     async def append(
         self, customer: str, *, by: str, subject: str, before: Mapping[str, Any], after: Mapping[str, Any]
     ) -> None:
-        """Record a change of what Storage does not hold, such as a connection."""
+        """Record a change of what Storage does not hold, such as a connection; see `check`."""
         await self.table.insert(audit_row(customer, by=by, subject=subject, before=before, after=after))
+
+    async def check(self, customer: str) -> None:
+        """Raise StorageUnavailable if Storage does not answer: what could not be recorded is not changed."""
+        await self.table.read(customer, AUDIT_PREFIX)
 
     async def page(self, customer: str, *, after: str, limit: int) -> tuple[list[AuditEntry], str]:
         """

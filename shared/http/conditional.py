@@ -22,11 +22,6 @@ def with_etag(request: Request, response: Response) -> Response:
     return replace(response, headers=headers)
 
 
-def has_precondition(request: Request) -> bool:
-    """Whether the request has `If-Match` or `If-None-Match`."""
-    return not request.headers.keys().isdisjoint({"if-match", "if-none-match"})
-
-
 def meets_preconditions(request: Request, current: Response | None) -> bool:
     """
     Whether the request may change a resource that GET returns as `current`, None if it does not exist.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
+from shared.billing.audit import AuditTrail, differences
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.connections.endpoint_url import encode_segment
@@ -57,6 +59,25 @@ def describe_listed(
 def describe_disabled(customer: str, name: str, fault: ConnectionFault) -> ConnectionDocument:
     """A connection whose secret is disabled: the vault shows nothing of it."""
     return ConnectionDocument(customer=customer, name=name, enabled=False, error=_error(fault))
+
+
+async def record_change(
+    audit: AuditTrail, by: str, before: ConnectionDocument | None, after: ConnectionDocument | None
+) -> None:
+    """Write the audit entry of a connection that was stored, replaced or deleted. None: there is none."""
+    document = after or before
+    assert document is not None  # noqa: S101  # one of them exists
+    old, new = differences(_audited(before), _audited(after))
+    await audit.append(document.customer, by=by, subject=f"connection {document.name}", before=old, after=new)
+
+
+def _audited(document: ConnectionDocument | None) -> dict[str, Any]:
+    """Return what an audit entry shows of a connection. Its version shows that the key was replaced, and no more."""
+    if document is None:
+        return {}
+    settings = {} if document.settings is None else msgspec.structs.asdict(document.settings)
+    members = {"version": document.version, "error": document.error.code if document.error else None, **settings}
+    return {name: member for name, member in members.items() if member is not None}
 
 
 def _settings(connection: Connection) -> ConnectionSettings:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from shared.billing.audit import AuditTrail
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.connections.entra_binding import kept_tags
@@ -33,8 +34,8 @@ from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionDisabled, ConnectionFault, InvalidJob
 from shared.event_names import CONNECTION_DELETED, CONNECTION_SAVED, NAMESPACE
 from shared.http.auth import Caller
-from shared.http.conditional import has_precondition, meets_preconditions, with_etag
-from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
+from shared.http.conditional import meets_preconditions, with_etag
+from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored, record_change
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, check_media_type
@@ -53,6 +54,7 @@ class ConnectionsResource:
     connections: Connections
     vault: KeyVaultCredentials | None
     probe: ConnectionProbe
+    audit: AuditTrail
 
     async def put(self, request: Request, caller: Caller) -> Response:
         """`PUT …/connections/{name}`: store a new version; 201 if the connection is new, 412 for a precondition."""
@@ -60,6 +62,7 @@ class ConnectionsResource:
         value = _read_record(request)
         connection = self.connections.open_unbound(StoredCredential(value, ""), customer, name)
         vault = self._vault()
+        await self.audit.check(customer)
         try:
             stored = await vault.get_with_info(customer, name)
             current = None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])
@@ -71,6 +74,7 @@ class ConnectionsResource:
         self.connections.forget(customer, name)
         log.info("%s customer=%s connection=%s version=%s", CONNECTION_SAVED, customer, name, facts.version)
         document = describe_stored(self.connections, customer, facts, StoredCredential(value, "", tags=tags))
+        await record_change(self.audit, caller.name, current, document)
         if current is None:
             path = f"{API_PREFIX}/customers/{quote(customer)}/connections/{quote(name)}"
             return json_response(document, status=201, headers={"Location": path})
@@ -101,15 +105,16 @@ class ConnectionsResource:
     async def delete(self, request: Request, caller: Caller) -> Response:
         """`DELETE …/connections/{name}`: 204; 412 for a precondition. The vault can recover it for a while."""
         customer, name = _names_to_write(request, caller)
-        if has_precondition(request):
-            current = await self._describe(customer, name)
-            if current is None:
-                raise not_found("connection")
-            _check_preconditions(request, current)
+        current = await self._describe(customer, name)
+        if current is None:
+            raise not_found("connection")
+        _check_preconditions(request, current)
+        await self.audit.check(customer)
         deleted = await self._vault().delete(customer, name)
         self.connections.forget(customer, name)
         if not deleted:
             raise not_found("connection")
+        await record_change(self.audit, caller.name, current, None)
         log.info("%s customer=%s connection=%s", CONNECTION_DELETED, customer, name)
         return Response(204)
 

@@ -74,7 +74,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     templates = TemplateStore(services.blobs, settings.templates_container)
     webhooks = WebhooksResource(settings, services.signing, templates, jobs)
     probe = ConnectionProbe(services.client, services.capabilities, table)
-    connections = ConnectionsResource(services.connections, services.vault, probe)
+    connections = ConnectionsResource(services.connections, services.vault, probe, AuditTrail(table))
     customers = CustomersResource(table, services.vault)
     profile = CustomerProfileResource(settings, services.customer_records)
     adjustments = AdjustmentsResource(Adjustments(table), services.customer_records, services.price_books)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.http.conditional import has_precondition, meets_preconditions, with_etag
+from shared.http.conditional import meets_preconditions, with_etag
 from shared.http.messages import Request, Response
 
 BODY = Response(200, b'{"a": 1}', headers={"Retry-After": "2"})
@@ -61,10 +61,3 @@ def test_what_does_not_exist_has_no_tag():
     conditionals = [request(), request(None, "*"), request("*"), request(TAG)]
 
     assert [True, True, False, False] == [meets_preconditions(each, None) for each in conditionals]
-
-
-def test_a_request_without_the_headers_has_no_precondition():
-    """Either header is one, even if it is empty."""
-    assert not has_precondition(Request("GET", "x", headers={"if-modified-since": "x"}))
-    assert has_precondition(request(""))
-    assert has_precondition(request(None, "*"))
