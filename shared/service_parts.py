@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
     from shared.billing.outbox import Outbox
     from shared.billing.price_books import PriceBooks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shared.jobs.outputs import Outputs
     from shared.jobs.queries import JobQueries
     from shared.jobs.schedule import Schedule
+    from shared.jobs.statement_jobs import StatementJobs
     from shared.jobs.submission import Submissions
     from shared.settings import Settings
     from shared.storage.base import Blobs, Queues, Table
@@ -94,6 +96,22 @@ class ServiceParts:
         from shared.billing.price_books import PriceBooks  # noqa: PLC0415
 
         return PriceBooks(self.table, self.blobs, self.settings.statements_container)
+
+    @cached_property
+    def closing(self) -> Closing:
+        """Closes months. Only the jobs that do so need it."""
+        from shared.billing.closing import Closing  # noqa: PLC0415
+
+        container, months = self.settings.statements_container, self.settings.retain_usage_months
+        return Closing(self.table, self.blobs, container, self.price_books, self.customer_records, months)
+
+    @cached_property
+    def statement_jobs(self) -> StatementJobs:
+        """Submits the jobs that close months."""
+        from shared.jobs.statement_jobs import StatementJobs  # noqa: PLC0415
+
+        queue, customers = self.settings.jobs_queue, self.customer_records
+        return StatementJobs(self.table, self.ledger, self.queries, self.outputs, self.queues, queue, customers)
 
     @cached_property
     def http(self) -> HttpApp:

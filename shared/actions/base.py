@@ -27,6 +27,8 @@ from shared.upstream.messages import Operation, Response
 T = TypeVar("T")
 
 _ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw")
+WITHOUT_CONNECTION = frozenset({"statement"})
+"""Actions that call no endpoint, and so are no callers': their jobs need no connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,6 @@ class Action(Protocol):
 
 def action_named(name: str) -> Action:
     """Return the module of an action. Raises InvalidJob for a name that this version does not serve."""
-    if name not in _ACTIONS:
+    if name not in _ACTIONS and name not in WITHOUT_CONNECTION:
         raise InvalidJob(f"`action` {name} is not supported. This version supports {', '.join(_ACTIONS)}.")
     return cast(Action, import_module(f"shared.actions.{name}"))

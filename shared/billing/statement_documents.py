@@ -7,17 +7,17 @@ The same facts always make the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
 
 from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
+from shared.billing.periods import Days
 from shared.billing.statement_csv import encode_table
 from shared.contract.closed_month import ClosedMonth, DocumentLine, InternalMonth
 from shared.contract.price_book import Markup, PriceBook
-from shared.contract.statement import Statement, StatementLine, UnpricedCalls
+from shared.contract.statement import Statement, StatementLine
 from shared.contract.usage import COUNTS
 
 DIMENSIONS = ("model", "action", "connection")
@@ -98,20 +98,14 @@ def with_total(lines: Sequence[DocumentLine], currency: str) -> tuple[list[Docum
 
 def markups_of(book: PriceBook, customer: str, month: str) -> list[Markup]:
     """Return the markups of a book that are for this customer, on a day of the month."""
-    first, last = days_of(month)
+    days = Days.of_month(month)
     return [
         markup
         for markup in book.markups
         if markup.customer in (None, customer)
-        and (markup.effective_from or first) <= last
-        and (markup.effective_to is None or markup.effective_to > first)
+        and (markup.effective_from or days.first) <= days.last
+        and (markup.effective_to is None or markup.effective_to > days.first)
     ]
-
-
-def days_of(month: str) -> tuple[date, date]:
-    """Return the first and the last day of a month such as `2026-11`."""
-    first = date.fromisoformat(f"{month}-01")
-    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
 def number_text(prefix: str, number: int) -> str:
@@ -132,7 +126,7 @@ def closed_month(internal: InternalMonth, number: int) -> ClosedMonth:
         currency=internal.currency,
         lines=[msgspec.structs.replace(line, list_amount=None) for line in internal.lines],
         total=internal.total,
-        unpriced=[UnpricedCalls(model=each.model, records=each.records) for each in internal.unpriced],
+        unpriced=[msgspec.structs.replace(each, reason=None) for each in internal.unpriced],
     )
 
 

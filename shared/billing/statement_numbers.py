@@ -24,6 +24,13 @@ class StatementNumbers:
 
     table: Table
 
+    async def find(self, customer: str, document: DocumentId) -> int:
+        """Return the number of a document, 0 if it has none."""
+        async for number, name in self._read(customer):
+            if name == str(document):
+                return number
+        return 0
+
     async def take(self, customer: str, document: DocumentId) -> int:
         """Return the number of a document: the one that it has, or the next one, which it has from now on."""
         while True:

@@ -158,14 +158,15 @@ class StatementSums:
         return StatementTotals(**totals), rounding
 
     def _unpriced(self) -> list[UnpricedCalls]:
-        counts: dict[tuple[str, str], int] = {}
-        for line in self.lines.values():
+        counts: dict[tuple[str, str, str], int] = {}
+        for group, line in self.lines.items():
+            outcome = group[len(self.dimensions) + FIXED_DIMENSIONS.index("outcome")]
             for unpriced, records in line.money.unpriced.items():
-                key = unpriced.model, unpriced.reason
+                key = unpriced.model, outcome, unpriced.reason
                 counts[key] = counts.get(key, 0) + records
         return [
-            UnpricedCalls(model=model, records=records, reason=reason)
-            for (model, reason), records in sorted(counts.items())
+            UnpricedCalls(model=model, outcome=outcome, records=records, reason=reason)
+            for (model, outcome, reason), records in sorted(counts.items())
         ]
 
 

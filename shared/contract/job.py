@@ -16,6 +16,9 @@ from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, Qu
 from shared.errors import InvalidJob
 
 Action = Literal["chat", "multi_chat", "image", "summarize", "embed", "raw"]
+"""What callers can have done."""
+AnyAction = Literal[Action, "statement"]
+"""`statement` closes a month. The app sends itself these jobs (`jobs.statement_jobs`)."""
 J = TypeVar("J", bound="Job")
 ACTIONS: tuple[Action, ...] = get_args(Action)
 METADATA_LIMIT = 4096
@@ -146,7 +149,7 @@ def named_blob(job: Job) -> BlobName | None:
     return None
 
 
-_ECHOED = {"job_id": JobId, "customer": Name, "action": Action, "model": ModelName, "metadata": dict[str, str]}
+_ECHOED = {"job_id": JobId, "customer": Name, "action": AnyAction, "model": ModelName, "metadata": dict[str, str]}
 
 
 def salvage(body: bytes) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class UnpricedCalls(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     model: str
     """The model that answered or, if that is not known, the deployment."""
+    outcome: str
+    """As in the lines: `answered`, `lost` or `unanswered`."""
     records: int
     reason: str | None = None
     """What is missing. Only callers see it that are not tied to a customer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
@@ -85,6 +86,10 @@ class JobServices(Protocol):
     @property
     def outputs(self) -> Outputs:
         """Writes results and blobs."""
+
+    @property
+    def closing(self) -> Closing:
+        """Closes months."""
 
     @property
     def telemetry(self) -> Telemetry:

@@ -6,14 +6,21 @@ The envelope is not part of the public contract: a job over HTTP, by webhook or 
 
 from __future__ import annotations
 
+import hmac
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from shared.actions.base import WITHOUT_CONNECTION
 from shared.clock import rfc3339
-from shared.contract.job import Job, check_run_at, decode_job_as, explicit_members
+from shared.contract.job import AnyAction, Job, check_run_at, decode_job_as, explicit_members
+from shared.contract.names import is_reserved_id
+from shared.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from shared.jobs.base import JobServices
 
 _CLOCK_SKEW = timedelta(days=1)
 
@@ -25,11 +32,15 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """When the job was first submitted."""
     traceparent: Annotated[str, Meta(max_length=55)] | None = None
     """The trace that the job belongs to (w3.org/TR/trace-context), if telemetry is on. An invalid one is ignored."""
+    marker: Annotated[str, Meta(max_length=64)] | None = None
+    """What the row of a job has that only the app itself sends (see `jobs.statement_jobs`)."""
 
 
 class QueuedJob(Job, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job with its envelope, if the app has sent it to the queue."""
 
+    action: AnyAction  # type: ignore[assignment]
+    """Also what only the app itself sends."""
     envelope: Envelope | None = msgspec.field(default=None, name="_envelope")
 
 
@@ -43,6 +54,26 @@ def decode_queued_job(body: bytes, *, default_id: str) -> QueuedJob:
 
 
 def encode_queued_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
-    """Return the job's message, with its id, the time when it was first submitted, and its trace."""
-    envelope = {"submitted_at": rfc3339(submitted_at), **({"traceparent": traceparent} if traceparent else {})}
+    """Return the job's message, with its id, the time when it was first submitted, its trace and its marker."""
+    marker = job.envelope.marker if isinstance(job, QueuedJob) and job.envelope is not None else None
+    optional = {"traceparent": traceparent, "marker": marker}
+    envelope = {"submitted_at": rfc3339(submitted_at), **{name: text for name, text in optional.items() if text}}
     return msgspec.json.encode({**explicit_members(job), "_envelope": envelope})
+
+
+async def check_marker(job: QueuedJob, services: JobServices) -> None:
+    """
+    Raise InvalidJob for a message that closes a month, or has such an id, and that the app has not sent itself.
+
+    Raises StorageUnavailable.
+    """
+    is_suspect = job.action in WITHOUT_CONNECTION or (job.id.startswith("statement") and is_reserved_id(job.id))
+    if not is_suspect:
+        return
+    record = await services.queries.get(job.customer, job.id)
+    marker = (job.envelope.marker if job.envelope else None) or ""
+    if record is None or not record.marker or not hmac.compare_digest(record.marker.encode(), marker.encode()):
+        raise InvalidJob(
+            "Months are closed by the app itself and by `aijobs close-month`: the action `statement` and the ids "
+            "`statements` and `statement-…` are not for callers."
+        )

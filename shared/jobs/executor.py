@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from shared.actions.base import Action, Completed, Deferred, Outcome, failed
+from shared.actions.base import WITHOUT_CONNECTION, Action, Completed, Deferred, Outcome, failed
 from shared.billing.usage import Call, as_lost
 from shared.clock import now
 from shared.connections.connection import Connection
@@ -41,6 +41,9 @@ from shared.jobs.lease import Lease
 from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of, result_of
 from shared.jobs.steps import Steps
 
+if TYPE_CHECKING:
+    from shared.billing.closing import Closing
+
 MAX_FAILED_ATTEMPTS = 5
 """Failed attempts after which a job is given up."""
 
@@ -55,6 +58,13 @@ class DecodedJob:
     request: Any
     memory: object = None
     """What the input takes of the worker's memory, as long as this object is referred to."""
+
+
+class _ClosingContext(NamedTuple):
+    """See `actions.statement`."""
+
+    customer: str
+    closing: Closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class Executor:
         try:
             async with attempt:
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
+                if outcome is None and job.action in WITHOUT_CONNECTION:
+                    outcome = await self._close_month(attempt, work)
                 while outcome is None and isinstance(work, DecodedJob):
                     context = None
                     try:
@@ -113,6 +125,14 @@ class Executor:
             message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
         return outcome_of(work, attempt) if isinstance(work, Exception) else None
+
+    async def _close_month(self, attempt: Attempt, work: DecodedJob | JobError | RetryLater | None) -> Outcome:
+        assert isinstance(work, DecodedJob)  # noqa: S101  # else there is an outcome
+        context: Any = _ClosingContext(attempt.job.customer, self.services.closing)
+        try:
+            return await work.action.run(work.request, context)
+        except Exception as exc:  # noqa: BLE001  # see `execute`
+            return outcome_of(exc, attempt)
 
     async def _open_context(
         self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None

@@ -97,10 +97,11 @@ class Ledger:
             return await self._claim_existing(job_id, exc.row, fingerprint)
         return replace(lease, etag=etag)
 
-    async def submit(self, job: Job, *, fingerprint: str, submitted_at: datetime) -> JobRecord:
+    async def submit(self, job: Job, *, fingerprint: str, submitted_at: datetime, marker: str = "") -> JobRecord:
         """
         Insert the row of a job that has not started, and return its record, which may have existed before.
 
+        Without its `marker`, no message of the job is accepted (see `jobs.statement_jobs`).
         Raises JobConflict if the id belongs to a job with another fingerprint.
         """
         values = {
@@ -113,6 +114,7 @@ class Ledger:
             "model": job.model or "",
             "incarnation": new_incarnation(),
             **({"callback_url": job.output.callback} if job.output.callback else {}),
+            **({"marker": marker} if marker else {}),
         }
         row = Row(job.customer, job_key(job.id), values)
         try:

@@ -23,7 +23,7 @@ NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
 """The columns of a job of which nothing waits in the schedule any more."""
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
-    *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup"),
+    *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup", "marker"),
     *_CALLBACK_COLUMNS,
 )
 
@@ -62,6 +62,8 @@ class JobRecord:
     """When a job that waits in the schedule is due, or was for the last time."""
     wakeup: bytes = b""
     """The message that continues the job or its callback, while that waits in the schedule (see `jobs.schedule`)."""
+    marker: str = ""
+    """What the message of the job must have, if only the app itself may send it (see `jobs.statement_jobs`)."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""

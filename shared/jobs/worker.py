@@ -33,7 +33,7 @@ from shared.errors import (
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
 from shared.jobs.base import JobServices
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
-from shared.jobs.envelope import QueuedJob, decode_queued_job
+from shared.jobs.envelope import QueuedJob, check_marker, decode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
@@ -71,6 +71,7 @@ class Worker:
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 self.services.settings.check()
                 with await self._admit(job, delivery):
+                    await check_marker(job, self.services)
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
                         return None
@@ -101,6 +102,7 @@ class Worker:
                 job, delivery = restore_envelope(job, delivery)
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 self.services.settings.check()
+                await check_marker(job, self.services)
                 job = await self._with_own_id(job, delivery)
                 if await self._resume(job, delivery):
                     return None
@@ -139,12 +141,10 @@ class Worker:
             # A blob may be gone by now, or a queue no longer allowed: a job that is on record ends with its result, or
             # with this error. Only a job that can be on record is looked up.
             may_be_known = named_blob(job) is not None or job.envelope is not None
-            if not may_be_known or not (isinstance(error, RetryLater) or await self._is_known(job)):
+            get = self.services.queries.get
+            if not may_be_known or not (isinstance(error, RetryLater) or await get(job.customer, job.id)):
                 raise
             return error
-
-    async def _is_known(self, job: Job) -> bool:
-        return await self.services.queries.get(job.customer, job.id) is not None
 
     async def _with_own_id(self, job: QueuedJob, delivery: Delivery) -> QueuedJob:
         """Return a job without a `job_id` under the id that it had before the host gave its message another."""

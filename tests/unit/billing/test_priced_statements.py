@@ -109,7 +109,7 @@ async def test_a_price_that_changes_holds_from_its_day():
 
 
 async def test_what_has_no_price_is_listed_and_not_free():
-    """The amount is that of the priced records; the others are counted, by model and reason."""
+    """The amount is that of the priced records; the others are counted, by model, outcome and reason."""
     calls = [call(), call(model="x"), call(model="x"), Call(Usage(calls=1), model="m"), Call(outcome="unanswered")]
 
     statement = await read(usage_rows(LABELS, calls, AT), pricing())
@@ -117,9 +117,10 @@ async def test_what_has_no_price_is_listed_and_not_free():
     assert [("0.000280", 3), (None, 1)] == [(line.amount, line.unpriced) for line in statement.lines[:2]]
     assert ("0.00", None) == (statement.totals.answered.amount, statement.totals.unanswered.amount)
     assert [
-        ("m", 2, "the provider reported no input and no output tokens"),
-        ("x", 2, "no price holds for x on 2026-11-14 (provider openai, processing standard)"),
-    ] == [(each.model, each.records, each.reason) for each in statement.unpriced]
+        ("m", "answered", 1, "the provider reported no input and no output tokens"),
+        ("m", "unanswered", 1, "the provider reported no input and no output tokens"),
+        ("x", "answered", 2, "no price holds for x on 2026-11-14 (provider openai, processing standard)"),
+    ] == [(each.model, each.outcome, each.records, each.reason) for each in statement.unpriced]
 
 
 async def test_markup_is_by_percent_and_by_job():

@@ -39,7 +39,7 @@ DOCUMENT = ClosedMonth(
         DocumentLine(kind="rounding", amount="0.004400"),
     ],
     total="11.35",
-    unpriced=[UnpricedCalls(model="x", records=2)],
+    unpriced=[UnpricedCalls(model="x", outcome="answered", records=2)],
 )
 HOSTILE = "</bdi></td><script src=//evil.example>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\x00\x1b"
 TAGS = {

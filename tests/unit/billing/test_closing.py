@@ -1,0 +1,403 @@
+"""A month is closed once: the same bytes and the same number, whoever closes it, however often, and after any crash."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from shared.billing.adjustments import Adjustments
+from shared.billing.closed_records import ERASED_KEY, ClosedRecord, blob_name
+from shared.billing.closing import Closing
+from shared.billing.customer_records import CustomerRecords
+from shared.billing.price_books import PriceBooks
+from shared.billing.usage import Call
+from shared.billing.usage_records import RecordLabels, usage_rows
+from shared.contract.adjustment import NewAdjustment
+from shared.contract.closed_month import ClosedMonth, DocumentId, InternalMonth
+from shared.contract.customer import CustomerProfile
+from shared.contract.price_book import Markup, Price, PriceBook
+from shared.contract.result import ConnectionLabel
+from shared.contract.usage import Usage
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.storage.base import Row
+from tests.support.crashing_storage import Fate, Mortal, WorkerDied
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import MemoryTable
+
+OCTOBER = DocumentId("2026-10")
+CORRECTION = DocumentId("2026-10", 1)
+LABEL = ConnectionLabel(name="default", source="static", provider="openai", billed_to="operator")
+FILES = ("internal", "json", "csv", "html")
+
+
+def book(price: str, **members: Any) -> PriceBook:
+    """Return a book in which a million tokens of input cost so much."""
+    prices = [Price(provider="openai", model="gpt-5.5", input=Decimal(price))]
+    return PriceBook(**{"currency": "USD", "prices": prices, "markups": [Markup(percent=Decimal(10))]} | members)
+
+
+@dataclass
+class Office:
+    """An app's Storage, and who closes months in it."""
+
+    table: MemoryTable = field(default_factory=MemoryTable)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    at: datetime = datetime(2026, 11, 1, 0, 30, tzinfo=UTC)
+
+    def closing(self, fate: Fate | None = None) -> Closing:
+        """Return what closes months in a worker of its own."""
+        table, blobs = (Mortal(store, fate or Fate()) for store in (self.table, self.blobs))
+        books = PriceBooks(cast(Any, table), cast(Any, blobs), "statements")
+        customers = CustomerRecords(cast(Any, table))
+        return Closing(cast(Any, table), cast(Any, blobs), "statements", books, customers, 24, lambda: self.at)
+
+    async def close(self, document: DocumentId = OCTOBER, **options: Any) -> ClosedRecord | None:
+        """Close a month of contoso in a worker of its own, some time after the last one."""
+        self.at += timedelta(hours=1)
+        return await self.closing().close("contoso", document, **options)
+
+    async def closed(self, document: DocumentId = OCTOBER, **options: Any) -> ClosedRecord:
+        """As `close`; fails if nothing was closed."""
+        record = await self.close(document, **options)
+        assert record is not None
+        return record
+
+    async def publish(self, price_book: PriceBook) -> None:
+        """Publish a price book."""
+        books = PriceBooks(self.table, self.blobs, "statements")
+        await books.publish(price_book, replaces=await books.current(), by="ann")
+
+    async def add_usage(self, job: str, tokens: int = 1_000_000, day: int = 5, **call: Any) -> None:
+        """Add a call's usage record."""
+        values: dict[str, Any] = {"usage": Usage(calls=1, input_tokens=tokens), "model": "gpt-5.5"} | call
+        rows = usage_rows(
+            RecordLabels("contoso", job, "chat", "gpt-5.5", LABEL),
+            [Call(**values)],
+            datetime(2026, 10, day, tzinfo=UTC),
+        )
+        for row in rows:
+            await self.table.insert(row)
+
+    async def adjust(self, adjustment: str, amount: str, **members: Any) -> None:
+        """Add a credit or debit."""
+        values = {"month": "2026-10", "currency": "USD", "description": "Goodwill"} | members
+        await Adjustments(self.table).add("contoso", NewAdjustment(id=adjustment, amount=amount, **values), by="ann")
+
+    async def set_profile(self, **members: Any) -> None:
+        """Replace the profile."""
+        profile = CustomerProfile(**members)
+        await CustomerRecords(self.table).change(
+            "contoso", lambda record: record.with_profile(profile), by="ann", subject="profile"
+        )
+
+    def document(self, document: DocumentId = OCTOBER) -> ClosedMonth:
+        """Return the customer's document."""
+        return msgspec.json.decode(self.file(document, "json"), type=ClosedMonth)
+
+    def internal(self, document: DocumentId = OCTOBER) -> InternalMonth:
+        """Return the operator's document."""
+        return msgspec.json.decode(self.file(document, "internal"), type=InternalMonth)
+
+    def file(self, document: DocumentId, name: str) -> bytes:
+        """Return a file."""
+        return self.blobs.blobs["statements", blob_name("contoso", document, name)][0]
+
+    def numbers(self) -> list[tuple[str, str]]:
+        """Return all numbers with their documents."""
+        return [
+            (key, row.values["document"]) for (_, key), row in sorted(self.table.rows.items()) if key.startswith("n_")
+        ]
+
+    def check(self, record: ClosedRecord) -> None:
+        """Fail unless the document's files are those of its record, and those that the facts in the first one make."""
+        files = {name: self.file(record.document, name) for name in FILES}
+        assert {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()} == {
+            name: (file.size, file.sha256) for name, file in record.files.items()
+        }
+        document, internal = self.document(record.document), self.internal(record.document)
+        assert (internal.total, internal.closed_at) == (document.total, document.closed_at)
+        assert Decimal(document.total) == sum(Decimal(line.amount or 0) for line in document.lines)
+        assert (record.total, record.printed_number) == (document.total, document.number)
+
+
+@pytest.fixture
+async def office() -> Office:
+    """A month with usage, prices, a credit and a profile."""
+    office = Office()
+    await office.publish(book("3"))
+    await office.add_usage("a", 2_000_001)
+    await office.adjust("welcome", "-1.005")
+    await office.set_profile(legal_name="Contoso Ltd", address="1 Main St\nSpringfield", tax_id="DE123")
+    return office
+
+
+async def test_a_month_is_closed(office: Office):
+    """Its documents have the calls at their price after markup, the credit, the rounding and the total."""
+    record = await office.closed()
+
+    office.check(record)
+    document = office.document()
+    assert [("usage", "6.600003"), ("credit", "-1.005000"), ("rounding", "0.004997")] == [
+        (line.kind, line.amount) for line in document.lines
+    ]
+    assert ("5.60", "USD", "contoso-0001", "Contoso Ltd") == (
+        document.total,
+        document.currency,
+        document.number,
+        document.party.legal_name,
+    )
+    assert [("n_00000001", "2026-10")] == office.numbers()
+    assert "6.000003" == office.internal().lines[0].list_amount
+    assert [Markup(percent=Decimal(10))] == office.internal().markups
+    assert b"6.000003" not in office.file(OCTOBER, "json") + office.file(OCTOBER, "csv") + office.file(OCTOBER, "html")
+
+
+async def change_nothing(_: Office) -> None:
+    """Leave everything as it is."""
+
+
+async def change_everything(office: Office) -> None:
+    """Change the prices, the profile, the adjustments and the usage."""
+    await office.publish(book("7"))
+    await office.set_profile(legal_name="Contoso AG", invoice_prefix="X", bill_outcomes=("lost",))
+    await office.adjust("later", "-3")
+    await office.add_usage("late", day=31)
+
+
+@pytest.mark.parametrize("change", [change_nothing, change_everything])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_crash_at_any_step_leaves_one_document(office: Office, after: bool, change: Callable[[Office], Any]):
+    """
+    Whatever a worker that dies has written, the next one ends with one number and files that fit each other, even if
+    prices, profile, adjustments and usage have changed; and so does everybody else, however often.
+    """
+    whole = Fate()
+    rows, blobs = dict(office.table.rows), dict(office.blobs.blobs)
+    await office.closing(whole).close("contoso", OCTOBER)
+    assert whole.operations > 10
+    for operation in range(1, whole.operations + 1):
+        office.table.rows, office.blobs.blobs = dict(rows), dict(blobs)
+        with pytest.raises(WorkerDied):
+            await office.closing(Fate(operation, after)).close("contoso", OCTOBER)
+        await change(office)
+
+        record = await office.closed()
+
+        office.check(record)
+        assert [("n_00000001", "2026-10")] == office.numbers()
+        written = dict(office.blobs.blobs)
+        assert record == await office.closed()
+        assert written == office.blobs.blobs
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_two_workers_close_a_month_once(office: Office, seed: int):
+    """
+    They do so at the same time, at different moments and by different clocks, one may die at any step, and another
+    month is closed beside them: each document has one number, without a gap, and the bytes that all others get as well.
+    """
+    chance = random.Random(seed)
+    september = DocumentId("2026-09")
+    fates = [Fate(chance.choice([0, chance.randint(1, 25)]), chance.random() < 0.5, chance) for _ in range(3)]
+    closings = [office.closing(fate) for fate in fates]
+    for number, closing in enumerate(closings):
+        object.__setattr__(closing, "clock", lambda number=number: office.at + timedelta(seconds=number))
+
+    ended = await asyncio.gather(
+        closings[0].close("contoso", OCTOBER),
+        closings[1].close("contoso", OCTOBER),
+        closings[2].close("contoso", september),
+        return_exceptions=True,
+    )
+
+    again = [await office.closed(document) for document in (OCTOBER, OCTOBER, september)]
+    for before, record in zip(ended, again, strict=True):
+        assert isinstance(before, WorkerDied) or before == record
+        office.check(record)
+    assert again[0] == again[1]
+    assert {1, 2} == {again[0].number, again[2].number}
+    assert ["n_00000001", "n_00000002"] == [key for key, _ in office.numbers()]
+
+
+async def test_years_later_it_is_the_same(office: Office):
+    """Also if the usage records are gone, and nothing is left of the job that closed the month."""
+    record = await office.closed()
+    written = dict(office.blobs.blobs)
+    office.table.rows = {id_: row for id_, row in office.table.rows.items() if id_[1][:2] in {"x_", "n_"}}
+    office.at += timedelta(days=3000)
+
+    assert record == await office.closed()
+    assert written == office.blobs.blobs
+
+
+async def test_what_comes_later_is_a_correction(office: Office):
+    """
+    It has the differences alone, at the prices that the month was closed by, names the document that it corrects, and
+    has the next number. The next one has what came after that.
+    """
+    first = await office.closed()
+    written = dict(office.blobs.blobs)
+    await change_everything(office)
+
+    second = await office.closed(CORRECTION)
+
+    office.check(second)
+    document = office.document(CORRECTION)
+    assert [("usage", "3.300000", 1), ("credit", "-3.000000", 0)] == [
+        (line.kind, line.amount, line.calls) for line in document.lines
+    ]
+    assert ("X-0002", "contoso-0001", 1, "0.30") == (
+        document.number,
+        document.corrects,
+        document.correction,
+        document.total,
+    )
+    assert written.items() <= office.blobs.blobs.items()
+    assert first == await office.closed()
+    assert second == await office.closed(CORRECTION)
+    assert None is await office.close(DocumentId("2026-10", 2))
+    await office.adjust("even-later", "0.5")
+    third = await office.closed(DocumentId("2026-10", 2))
+    assert ("X-0003", "0.50") == (third.printed_number, third.total)
+
+
+async def test_nothing_to_correct_takes_no_number(office: Office):
+    """There is no document either."""
+    await office.closed()
+    written, numbers = dict(office.blobs.blobs), office.numbers()
+
+    assert None is await office.close(CORRECTION)
+
+    assert (written, numbers) == (office.blobs.blobs, office.numbers())
+
+
+async def test_a_call_without_a_price_closes_no_month(office: Office):
+    """
+    The error names the model, and neither a price nor a reason, since the customer may read it. With `allow_unpriced`
+    the month is closed without the call, which is listed; only the operator's file says what is missing.
+    """
+    await office.add_usage("odd", model="gpt-new")
+
+    with pytest.raises(InvalidJob, match="Billed calls of 2026-10 have no price: 1 of gpt-new") as refused:
+        await office.close()
+    assert [] == office.numbers()
+    record = await office.closed(allow_unpriced=True)
+
+    office.check(record)
+    assert "holds" not in str(refused.value)
+    assert [("gpt-new", 1, None)] == [(each.model, each.records, each.reason) for each in office.document().unpriced]
+    assert "no price holds for gpt-new" in (office.internal().unpriced[0].reason or "")
+    assert "5.60" == record.total
+
+
+async def test_only_billed_outcomes_need_a_price(office: Office):
+    """A call that is not billed, such as an unanswered one, neither adds to the total nor needs a price."""
+    await office.add_usage("cut", outcome="unanswered")
+    await office.add_usage("lost", outcome="lost")
+
+    assert "5.60" == (await office.closed()).total
+
+
+async def test_the_profile_says_which_outcomes_are_billed(office: Office):
+    """Here lost calls, too; the correction of a month keeps what that was closed by."""
+    await office.set_profile(bill_outcomes=("answered", "lost"), invoice_prefix="INV-")
+    await office.add_usage("lost", outcome="lost")
+
+    record = await office.closed()
+
+    assert ("8.90", "INV-0001") == (record.total, record.printed_number)
+    await office.set_profile()
+    assert None is await office.close(CORRECTION)
+
+
+@pytest.mark.parametrize(
+    ("at", "document", "words"),
+    [
+        ((2026, 11, 1, 0, 29), OCTOBER, "2026-10 can be closed from 2026-11-01T00:30:00.000Z on"),
+        ((2026, 10, 15, 12, 0), OCTOBER, "can be closed from"),
+        ((2026, 11, 1, 0, 31), CORRECTION, "corrects 2026-10, which is not closed"),
+        ((2026, 11, 1, 0, 31), DocumentId("2026-10", 3), "corrects 2026-10-2, which is not closed"),
+        ((2028, 10, 31, 23, 59), OCTOBER, None),
+        ((2028, 11, 1, 0, 31), OCTOBER, "no longer kept .RETAIN_USAGE_MONTHS."),
+    ],
+)
+async def test_a_month_that_can_not_be_closed(
+    office: Office, at: tuple[int, ...], document: DocumentId, words: str | None
+):
+    """It is not over, its usage is gone, or there is nothing to correct; the error says which."""
+    office.at = datetime(*at, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+    closing = office.closing().close("contoso", document)
+    if words is None:
+        assert await closing is not None
+    else:
+        with pytest.raises(InvalidJob, match=words):
+            await closing
+        assert [] == office.numbers()
+
+
+async def test_erased_usage_is_not_taken_back(office: Office):
+    """After an erasure the month has no usage any more; that is no correction."""
+    await office.closed()
+    office.table.rows = {id_: row for id_, row in office.table.rows.items() if id_[1][:2] in {"x_", "n_", "h_", "cu"}}
+    await office.publish(book("3"))
+    await office.table.insert(Row("contoso", ERASED_KEY, {"at": office.at}))
+
+    with pytest.raises(InvalidJob, match="The usage records of 2026-10 were erased on 2026-11-01"):
+        await office.close(CORRECTION)
+
+
+async def test_an_adjustment_in_another_currency_closes_no_month(office: Office):
+    """The error names it."""
+    await office.adjust("euros", "5", currency="EUR")
+
+    with pytest.raises(InvalidJob, match="The credit or debit euros is in EUR, the customer's documents in USD"):
+        await office.close()
+
+
+async def test_without_a_price_book_no_month_is_closed():
+    """The error says how to publish one."""
+    with pytest.raises(InvalidJob, match="aijobs prices import"):
+        await Office().close()
+
+
+async def test_a_month_without_usage_has_a_document_of_zero(office: Office):
+    """If it is to be closed all the same."""
+    record = await office.closed(DocumentId("2026-08"))
+
+    assert "0.00" == record.total
+    assert b"There is no usage." in office.file(DocumentId("2026-08"), "html")
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_a_file_that_was_changed_is_not_shown(office: Office, file: str):
+    """Neither is one that is gone: whoever reads it gets an error instead of other bytes."""
+    record = await office.closed()
+    closing = office.closing()
+    assert office.file(OCTOBER, file) == await closing.read_file(record, file)
+    at = ("statements", blob_name("contoso", OCTOBER, file))
+
+    for replacement in ({at: (b"{}", "")}, {}):
+        del office.blobs.blobs[at]
+        office.blobs.blobs |= replacement
+        with pytest.raises(StorageUnavailable, match="is missing, or was changed"):
+            await closing.read_file(record, file)
+
+
+async def test_removed_documents_are_not_made_again(office: Office):
+    """Once retention has removed them, their number stays taken, and the month is not closed with other facts."""
+    await office.closed()
+    office.table.rows = {id_: row for id_, row in office.table.rows.items() if not id_[1].startswith("x_")}
+    office.blobs.blobs = {at: blob for at, blob in office.blobs.blobs.items() if at[1].startswith("prices/")}
+
+    with pytest.raises(InvalidJob, match="2026-10 was closed, and its documents have been removed"):
+        await office.close()
