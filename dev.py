@@ -36,7 +36,7 @@ TIERS = {  # name: what its tests need or take, and where they are
     "unit": ("only Python, under a minute", "tests/unit"),
     "integration": (
         "Azurite, the vault stand-in, SDKs",
-        "tests/integration tests/cli tests/local tests/openapi tests/docs tests/infra",
+        "tests/integration tests/cli tests/local tests/openapi tests/console tests/docs tests/infra",
     ),
     "acceptance": ("the app in the real worker engine; faults, crashes", "tests/acceptance"),
     "long": ("the long tests of all tiers: soak, matrices, benchmarks", "tests"),

@@ -110,6 +110,12 @@ _APP_OPERATIONS: Mapping[str, Operation] = {
         {200: Response("The page.", {"text/html": {"type": "string"}}, ("ETag",)), 304: NOT_MODIFIED},
         parameters=(IF_NONE_MATCH,),
     ),
+    "console": Operation(
+        "Returns the console, an HTML page. It holds no data: it asks this API for what it shows, with the key or "
+        "token that a person gives it.",
+        {200: Response("The page.", {"text/html": {"type": "string"}}, ("ETag",)), 304: NOT_MODIFIED},
+        parameters=(IF_NONE_MATCH,),
+    ),
     "health": Operation(
         "Responds if the app is loaded. Checks nothing else.",
         {

@@ -6,21 +6,13 @@ Both are files that `python -m openapi` writes; nothing of them depends on the a
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from shared.http.auth import Caller
 from shared.http.conditional import with_etag
 from shared.http.messages import JSON, Request, Response
-
-_FOLDER = Path(__file__).parent / "static"
-_CACHED = {"Cache-Control": "no-cache"}
-"""Nothing in them is a customer's: everybody may keep them, and asks with the ETag whether they have changed."""
-_STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
+from shared.http.static_pages import CACHED, FOLDER, static_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +30,9 @@ class DocumentationResource:
 
 @cache
 def _openapi() -> Response:
-    return Response(200, (_FOLDER / "openapi.json").read_bytes(), JSON, _CACHED)
+    return Response(200, (FOLDER / "openapi.json").read_bytes(), JSON, CACHED)
 
 
 @cache
 def _page() -> Response:
-    page = (_FOLDER / "docs.html").read_bytes()
-    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer", **_CACHED}
-    return Response(200, page, "text/html; charset=utf-8", headers)
-
-
-def _policy(page: bytes) -> str:
-    """A Content-Security-Policy that allows the page's own style, by its hash, and nothing else."""
-    styles = [base64.b64encode(hashlib.sha256(style).digest()).decode() for style in _STYLE.findall(page)]
-    sources = " ".join(f"'sha256-{style}'" for style in styles)
-    return f"default-src 'none'; style-src {sources}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return static_page("docs.html")

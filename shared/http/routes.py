@@ -80,4 +80,5 @@ ROUTES = (
     Route("test_connection", "POST", f"{_CONNECTION}/test", "Connections.Write", "Test a connection"),
     Route("openapi", "GET", "openapi.json", None, "Get this API as an OpenAPI 3.1 document"),
     Route("docs", "GET", "docs", None, "Get this API as a page"),
+    Route("console", "GET", "console", None, "Get the page that shows usage, budgets, jobs and statements"),
 )

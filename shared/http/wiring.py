@@ -15,6 +15,7 @@ from shared.http.adjustments import AdjustmentsResource
 from shared.http.app import Handler, HttpApp
 from shared.http.audit import AuditResource
 from shared.http.connections import ConnectionsResource
+from shared.http.console import ConsoleResource
 from shared.http.customer_profile import CustomerProfileResource
 from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
@@ -107,5 +108,6 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "test_connection": within_share(connections.test, Shares(MAX_CONNECTION_TESTS)),
         "openapi": documentation.openapi,
         "docs": documentation.page,
+        "console": ConsoleResource().page,
     }
     return HttpApp(settings, handlers, services.telemetry)

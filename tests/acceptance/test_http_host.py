@@ -19,7 +19,7 @@ from tests.support.live_server import LiveServer
 
 ROOT = Path(__file__).parents[2]
 MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
-OPEN = {"health", "openapi", "docs", "receive_webhook"}
+OPEN = {"health", "openapi", "docs", "console", "receive_webhook"}
 BINDINGS = """
 import json, function_app
 functions = function_app.app.get_functions()

@@ -14,6 +14,8 @@ import yaml
 
 from tests.support.doc_samples import ROOT
 
+STATIC = ("openapi.json", "docs.html", "console.html", "uplot-license.txt")
+
 
 def test_azd_finds_the_app_by_its_tag():
     """The service of azure.yaml is the one that the template tags."""
@@ -53,5 +55,5 @@ def test_zip_command_of_the_docs_packs_the_app(tmp_path: Path):
     with zipfile.ZipFile(package) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "shared").rglob("*.py")}
-    static = {f"shared/http/static/{name}" for name in ("openapi.json", "docs.html")}
+    static = {f"shared/http/static/{name}" for name in STATIC}
     assert {"function_app.py", "host.json", "requirements.txt"} | modules | static == names

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+INTEGRATION = "tests/integration tests/cli tests/local tests/openapi tests/console tests/docs tests/infra"
 DEV = Path(__file__).parents[2] / "dev.py"
 FAKE_PYTHON = """#!/bin/sh
 echo "arguments: $@"
@@ -134,7 +135,7 @@ def test_an_old_python_gets_a_sentence():
         ("test unit -x", "-m pytest tests/unit -m not long -x"),
         (
             "test integration",
-            "-m pytest tests/integration tests/cli tests/local tests/openapi tests/docs tests/infra -m not long",
+            f"-m pytest {INTEGRATION} -m not long",
         ),
         ("test acceptance", "-m pytest tests/acceptance -m not long"),
         ("test long --durations=5", "-m pytest tests -m long --durations=5"),

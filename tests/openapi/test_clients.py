@@ -105,7 +105,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "problems": ["not_found", "unauthorized"],
         "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile"]],
         "deleted": [304, 204],
-        "documents": ["3.1.0", "<!doctype html>"],
+        "documents": ["3.1.0", "<!doctype html>", "<!doctype html>"],
     } == json.loads(output)
     assert customer.account.key not in output
 

@@ -18,7 +18,7 @@ HOST_ROUTES = Routes(read_route(route.name, route.path, API_PREFIX.strip("/"), r
 """The app's routes, as the local host matches them by method and path."""
 
 
-DOCUMENTATION = {"openapi", "docs"}
+DOCUMENTATION = {"openapi", "docs", "console"}
 """Routes without customers' data."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from customer_ai_jobs_client import AuthenticatedClient
-from customer_ai_jobs_client.api.app import docs, health, openapi
+from customer_ai_jobs_client.api.app import console, docs, health, openapi
 from customer_ai_jobs_client.api.connections import (
     delete_connection,
     list_connections,
@@ -145,6 +145,7 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     deleted = delete_connection.sync_detailed(customer, "default", client=client, if_match=tag)
     seen["deleted"] = [int(unchanged.status_code), int(deleted.status_code)]
     seen["documents"] = [openapi.sync(client=client)["openapi"], docs.sync(client=client)[:15]]
+    seen["documents"].append(console.sync(client=client)[:15])
     return seen
 
 

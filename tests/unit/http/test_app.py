@@ -10,6 +10,7 @@ import pytest
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.http.app import HttpApp
 from shared.http.auth import Caller
+from shared.http.console import ConsoleResource
 from shared.http.documentation import DocumentationResource
 from shared.http.messages import Request, Response
 from shared.http.problems import not_found
@@ -69,6 +70,7 @@ async def test_a_span_has_the_method_of_the_request(method: str):
 async def test_the_documentation_may_be_kept():
     """It has no customers' data, and an ETag that says whether it has changed."""
     resource = DocumentationResource()
-    for name, handler in (("openapi", resource.openapi), ("docs", resource.page)):
+    pages = (("openapi", resource.openapi), ("docs", resource.page), ("console", ConsoleResource().page))
+    for name, handler in pages:
         response = await HttpApp(KEY, {name: handler}).handle(name, Request("GET", ""))
         assert "no-cache" == response.headers["Cache-Control"]

@@ -1,0 +1,160 @@
+// Signing in, and which page is shown. The address has a customer and a month after its #, and nothing secret.
+
+const KINDS = {
+  key: { header: "x-functions-key", title: "Function key", hint: "It gives access to every customer. In the local stack any text is a key." },
+  token: { header: "Authorization", title: "Access token", hint: "An Entra token that was issued for this app, as `az account get-access-token` prints it." },
+};
+const MONTHS = 24;
+let isSignedIn = false;
+const customers = h("datalist", { id: "customers" });
+
+/** The page's part of the address for a customer, or all of them, and a month. */
+function addressOf(customer, month) {
+  return `#/${customer ? encodeURIComponent(customer) : ""}?month=${month}`;
+}
+
+/** The customer and month that the address names. */
+function readAddress() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const month = new URLSearchParams(query).get("month") ?? "";
+  let customer = "";
+  try {
+    customer = decodeURIComponent(path);
+  } catch {
+    // Not an address of ours: all customers.
+  }
+  return { customer, month: /^\d{4}-(0[1-9]|1[0-2])$/.test(month) ? month : currentMonth() };
+}
+
+/** Offers names where a customer is typed. */
+function rememberCustomers(names) {
+  const present = new Set([...customers.options].map((option) => option.value));
+  customers.append(...names.filter((name) => !present.has(name)).map((name) => h("option", { value: name })));
+}
+
+/** Shows the form that takes a key or a token, and why, if there is a reason. */
+function signOut(reason) {
+  forgetCredential();
+  isSignedIn = false;
+  customers.replaceChildren();
+  fill(document.getElementById("bar"), h("h1", null, "Customer AI Jobs"));
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  document.title = "Console";
+  const input = h("input", { type: "password", id: "credential", autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true, "aria-describedby": "hint" });
+  const hint = h("p", { className: "quiet", id: "hint" }, KINDS.key.hint);
+  const label = h("label", { htmlFor: "credential" }, KINDS.key.title);
+  const message = h("div", { role: "alert" }, reason && note("error", reason));
+  const submit = h("button", { type: "submit", className: "primary" }, "Open the console");
+  let kind = KINDS.key;
+  const choose = (chosen) => {
+    kind = chosen;
+    fill(label, kind.title);
+    fill(hint, kind.hint);
+  };
+  const choices = Object.values(KINDS).map((each) => h("label", null, h("input", { type: "radio", name: "kind", checked: each === kind, onchange: () => choose(each) }), each.title));
+  const onsubmit = async (event) => {
+    event.preventDefault();
+    const text = input.value.trim().replace(/^Bearer\s+/i, "");
+    fill(message);
+    if (!/^[\x21-\x7e]+$/.test(text)) {
+      fill(message, note("error", `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`));
+      return;
+    }
+    submit.disabled = true;
+    await signIn(kind, text, (error) => fill(message, note("error", error)));
+    submit.disabled = false;
+  };
+  fill(
+    document.getElementById("content"),
+    h(
+      "form",
+      { className: "card", onsubmit },
+      h("h2", null, "Console"),
+      h("p", null, "Spend, budgets, jobs and statements of your customers. Nothing can be changed here."),
+      h("fieldset", { className: "choice" }, h("legend", { className: "sr" }, "Sign in with"), choices),
+      label,
+      input,
+      hint,
+      message,
+      submit,
+      h("p", { className: "quiet" }, "It stays in this page's memory until you sign out or leave the page, and is sent to this app alone, as a header."),
+    ),
+  );
+  input.focus();
+}
+
+/** Tries a key or a token with the list of customers, and shows the page if the app accepts it. */
+async function signIn(kind, text, refuse) {
+  useCredential(kind.header, text);
+  try {
+    const page = await get("customers", { limit: 100 });
+    const names = page.customers.map(({ customer }) => customer);
+    rememberCustomers(names);
+    const isOnly = names.length === 1 && !page.continuation;
+    if (isOnly && !readAddress().customer) history.replaceState(null, "", addressOf(names[0], readAddress().month));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (error.status !== 403) {
+      forgetCredential();
+      refuse(error.status === 401 || error instanceof ApiError ? error.message : "The page has a fault. The browser's console describes it.");
+      return;
+    }
+    // Accepted, but without the role that lists customers: one can be typed.
+  }
+  isSignedIn = true;
+  show();
+}
+
+/** Shows what the address names. */
+function show() {
+  if (!isSignedIn) return;
+  const { customer, month } = readAddress();
+  document.title = `${customer || "All customers"}, ${month} – Console`;
+  fill(document.getElementById("bar"), navigation(customer, month));
+  const sections = customer ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)] : overview(month);
+  const content = document.getElementById("content");
+  fill(content, h("h1", null, customer ? h("span", { className: "name" }, customer) : "All customers"), h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`), sections);
+  content.focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+function navigation(customer, month) {
+  const go = (name, at) => {
+    location.hash = addressOf(name, at);
+  };
+  const months = Array.from({ length: MONTHS }, (_, index) => laterMonth(currentMonth(), -index));
+  if (!months.includes(month)) months.push(month);
+  const input = h("input", { id: "customer", value: customer, placeholder: "all customers", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
+  input.setAttribute("list", "customers");
+  return [
+    h("a", { href: addressOf("", month), className: "brand" }, "Console"),
+    h(
+      "form",
+      {
+        role: "search",
+        onsubmit: (event) => {
+          event.preventDefault();
+          go(input.value.trim(), month);
+        },
+      },
+      h("label", { htmlFor: "customer", className: "sr" }, "Customer"),
+      input,
+      customers,
+      h("button", { type: "submit" }, "Show"),
+    ),
+    h(
+      "div",
+      { className: "months" },
+      button("‹", () => go(customer, laterMonth(month, -1)), { "aria-label": "Previous month" }),
+      h("label", { htmlFor: "month", className: "sr" }, "Month"),
+      h("select", { id: "month", onchange: (event) => go(customer, event.target.value) }, months.map((each) => h("option", { value: each, selected: each === month }, monthName(each)))),
+      button("›", () => go(customer, laterMonth(month, 1)), { "aria-label": "Next month", disabled: month >= currentMonth() }),
+    ),
+    button("↻", show, { "aria-label": "Refresh", title: "Refresh" }),
+    button("Sign out", () => signOut()),
+  ];
+}
+
+addEventListener("hashchange", show);
+addEventListener("pagehide", () => signOut()); // a page that the browser keeps for "back" keeps no key
+signOut();

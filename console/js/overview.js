@@ -1,0 +1,91 @@
+// All customers: what each used in a month, with a link to it.
+
+const CUSTOMERS_ON_A_PAGE = 200;
+
+/** The sections of the page of all customers. */
+function overview(month) {
+  const totals = h("div");
+  const csv = button("CSV", (event) => save(event.target, "usage", { month }, "text/csv", `usage-${month}.csv`), { className: "small" });
+  return [section("Usage by customer", (body) => showOverview(body, totals, month), csv), section("Customers", (body) => showCustomers(body, month))];
+}
+
+async function showOverview(body, totals, month) {
+  const lines = [];
+  const columns = [["Customer"], ["Amount", "number"], ["Jobs", "number"], ["Calls", "number"], ["Input tokens", "number"], ["Output tokens", "number"], ["Unpriced", "number"]];
+  const list = growingTable("Usage by customer", columns);
+  fill(body, totals);
+  const holder = h("div");
+  await pages(
+    holder,
+    list,
+    async (continuation) => {
+      const page = await get("usage", { month, limit: CUSTOMERS_ON_A_PAGE, continuation });
+      lines.push(...page.lines);
+      fill(totals, overviewTotals(lines, Boolean(page.continuation)));
+      return [page.lines, page.continuation];
+    },
+    {
+      add: (table, line) => table.add(overviewCells(line, month)),
+      added: (table) => drawShares(table.element),
+      empty: `No customer used anything in ${monthName(month)}.`,
+      more: "More customers",
+    },
+  );
+  fill(body, totals, holder);
+}
+
+function overviewCells(line, month) {
+  const uncertainCalls = (line.lost ?? 0) + (line.unanswered ?? 0);
+  return [
+    customerLink(line.customer, month),
+    [money(line.amount, line.currency), h("span", { className: "share", "data-amount": line.amount, "data-currency": line.currency, "aria-hidden": "true" })],
+    count(line.jobs),
+    [count(line.calls), uncertainCalls > 0 && h("span", { className: "quiet block" }, `+ ${grouped(uncertainCalls)} not certain`)],
+    count(line.input_tokens),
+    count(line.output_tokens),
+    line.unpriced === undefined ? "–" : line.unpriced > 0 ? h("b", { className: "warn" }, grouped(line.unpriced)) : "0",
+  ];
+}
+
+/** Makes each line under an amount as long as its part of the largest one in its currency. */
+function drawShares(element) {
+  const shares = [...element.querySelectorAll("[data-amount]")];
+  const largest = {};
+  for (const { dataset } of shares) largest[dataset.currency] = Math.max(largest[dataset.currency] ?? 0, Number(dataset.amount));
+  for (const each of shares) each.style.width = `${largest[each.dataset.currency] > 0 ? (100 * Number(each.dataset.amount)) / largest[each.dataset.currency] : 0}%`;
+}
+
+/** The sums over the customers that were read; amounts of different currencies are not added. */
+function overviewTotals(lines, isPart) {
+  if (!lines.length) return null;
+  const currencies = [...new Set(lines.filter((line) => line.amount !== undefined).map((line) => line.currency))].sort();
+  const spend = currencies.map((currency) => ["Spend", money(sumOf(lines.filter((line) => line.currency === currency), "amount"), currency)]);
+  const entries = [["Customers", count(lines.length)], ...spend, ...[["Jobs", "jobs"], ["Calls", "calls"], ["Input tokens", "input_tokens"], ["Output tokens", "output_tokens"]].map(([title, name]) => [title, count(sumOf(lines, name))])];
+  return [
+    h("dl", { className: "tiles" }, entries.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+    isPart && note("info", "These are the sums over the customers below. There are more."),
+    lines.every((line) => line.unpriced === undefined) && note("info", "The operator has published no price book, so there are no amounts: the page shows counts."),
+  ];
+}
+
+/** Everybody with a connection or a record, also those who used nothing in the month. */
+async function showCustomers(body, month) {
+  const element = h("ul", { className: "names" });
+  const list = {
+    element,
+    add: (name) => element.append(h("li", null, customerLink(name, month))),
+    size: () => element.children.length,
+    isEmpty: () => element.children.length === 0,
+    focusRow: (index) => element.children[index]?.querySelector("a").focus(),
+  };
+  const read = async (continuation) => {
+    const page = await get("customers", { limit: 100, continuation });
+    rememberCustomers(page.customers.map(({ customer }) => customer));
+    return [page.customers, page.continuation];
+  };
+  await pages(body, list, read, { add: (each, { customer }) => each.add(customer), empty: "There are no customers yet.", more: "More customers" });
+}
+
+function customerLink(customer, month) {
+  return h("a", { href: addressOf(customer, month), className: "name" }, customer);
+}

@@ -1,0 +1,540 @@
+"""
+The console in a real browser, against the app in its host: what it shows, where its key goes, and what it withstands.
+
+Each test's tab also fails if the page's policy was violated or a request left the page's origin (conftest).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support import console_picture
+from tests.support.browser import OFFLINE, Tab, json_reply
+from tests.support.endpoint import completion, error
+from tests.support.harness import Customer
+from tests.support.live_server import LiveServer
+
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("console")]
+
+KEY = "a-function-key-that-nobody-else-has"
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'&amp;"
+DASH = "\N{EN DASH}"
+MONTH = f"{datetime.now(UTC):%Y-%m}"
+SETTLED = "document.querySelector('main > section') && !document.querySelector('[aria-busy]')"
+CHOSEN_BY_US = {
+    *("month", "day", "from", "to", "at", "outcome", "status", "continuation"),
+    *("limit", "spent", "reserved", "remaining", "total"),
+}
+"""Members that are numbers, days or one of our own words. All other texts may be anybody's."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def customer(priced_server: LiveServer) -> Customer:
+    """A customer with two answered calls, one call of another model, one without a price, and a job that failed."""
+    made = priced_server.harness.customer()
+    await made.run(job_id="first", model="gpt-4o")
+    made.account.will_answer(completion(usage={"prompt_tokens": 1200, "completion_tokens": 340, "total_tokens": 1540}))
+    await made.run(job_id="second", model="gpt-4o")
+    made.account.will_answer(completion(model="gpt-6-luna"))
+    await made.run(job_id="third", model="gpt-6-luna")
+    made.account.will_answer(completion(model=HOSTILE))
+    await made.run(job_id="fourth", model=HOSTILE)
+    made.account.will_answer(error(400, "invalid_request_error", HOSTILE))
+    await made.run(job_id="fifth")
+    return made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def console(tab: Tab, priced_server: LiveServer, customer: Customer) -> AsyncIterator[Tab]:
+    """The tab, signed in, with the page of the customer."""
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    return tab
+
+
+async def open_console(tab: Tab, server: LiveServer, customer: str = "") -> None:
+    """Load the page."""
+    await tab.open(f"{server.url}/api/console#/{customer}")
+
+
+async def sign_in(tab: Tab, key: str = KEY) -> None:
+    """Type a key, and wait until everything is shown."""
+    await tab.write(key)
+    await tab.press("Enter")
+    await tab.wait(SETTLED)
+
+
+async def api(server: LiveServer, path: str) -> Any:
+    """The document that the API has at a path."""
+    response = await server.http.get(f"/api/{path}")
+    assert 200 == response.status_code
+    return response.json()
+
+
+async def rows(tab: Tab, section: str) -> list[list[str]]:
+    """The cells of the rows in a section's first table."""
+    script = f"""[...document.querySelectorAll("section[aria-label='{section}'] .scroll:not(details *) tbody tr")]
+      .map((row) => [...row.children].map((cell) => cell.innerText.replace(/\\s+/g, " ").trim()))"""
+    shown: list[list[str]] = await tab.evaluate(script)
+    return shown
+
+
+async def tiles(tab: Tab) -> dict[str, str]:
+    """The large figures, by their names."""
+    script = "Object.fromEntries([...document.querySelectorAll('.tiles div')].map((e) => e.innerText.split('\\n')))"
+    shown: dict[str, str] = await tab.evaluate(script)
+    return shown
+
+
+async def wait_for(file: Path) -> None:
+    """Wait until the browser has written a file."""
+    async with asyncio.timeout(15):
+        while not file.is_file():  # noqa: ASYNC110, ASYNC240  # the browser says nothing
+            await asyncio.sleep(0.05)
+
+
+async def press_button(tab: Tab, text: str) -> None:
+    """Press the first button with this text or label."""
+    script = f"""[...document.querySelectorAll("button")]
+      .find((each) => (each.getAttribute("aria-label") ?? each.innerText) === {json.dumps(text)}).click()"""
+    await tab.evaluate(script)
+
+
+async def test_it_shows_what_the_api_says(console: Tab, priced_server: LiveServer, customer: Customer):
+    """Totals, lines by model and jobs with their errors are the API's, to the last decimal."""
+    statement = await api(priced_server, f"customers/{customer.name}/usage?by=day,model")
+    jobs = (await api(priced_server, f"customers/{customer.name}/jobs"))["jobs"]
+    answered = statement["totals"]["answered"]
+    models = {
+        line["model"]: line for line in statement["lines"] if line["outcome"] == "answered" and "kind" not in line
+    }
+
+    shown = await tiles(console)
+    assert f"{answered['amount']} USD" == shown["Spend"]
+    assert ("4", "4") == (shown["Jobs"], shown["Calls"])
+    assert [f"{answered[name]:,}" for name in ("input_tokens", "output_tokens")] == [
+        shown[name] for name in ("Input tokens", "Output tokens")
+    ]
+    lines = await rows(console, "Usage")
+    assert ["gpt-6-luna", "gpt-4o", HOSTILE] == [line[0] for line in lines]
+    for model, amount, calls, tokens_in, tokens_out in lines:
+        line = models[model]
+        assert amount == (f"{line['amount']} USD" if "amount" in line else DASH)
+        assert (calls, tokens_in, tokens_out) == tuple(
+            f"{line[name]:,}" for name in ("calls", "input_tokens", "output_tokens")
+        )
+    assert [["fifth", "failed"], ["fourth", "succeeded"]] == [row[:2] for row in await rows(console, "Jobs")][:2]
+    assert f"request_rejected {jobs[0]['error']['message']}" == (await rows(console, "Jobs"))[0][5]
+    assert HOSTILE in await console.text("section[aria-label=Usage] .warning")
+
+
+async def test_all_customers_have_a_line(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """The first page has what each customer used, as the API says it, and leads to the customer."""
+    await priced_server.harness.customer().run()  # of a single customer, the page would be the first
+    await open_console(tab, priced_server)
+    await sign_in(tab)
+    usage = await api(priced_server, f"usage?month={MONTH}")
+    (line,) = [line for line in usage["lines"] if line["customer"] == customer.name]
+    shown = {row[0]: row[1:4] for row in await rows(tab, "Usage by customer")}
+
+    assert shown.keys() == {line["customer"] for line in usage["lines"]}
+    assert [f"{line['amount']} USD", "4", "4"] == shown[customer.name]
+    await tab.evaluate(f"document.querySelector('main a[href*={json.dumps(customer.name)}]').click()")
+    await tab.wait(f"document.querySelector('h1')?.innerText === {json.dumps(customer.name)}")
+    await tab.wait(SETTLED)
+    assert f"{customer.name}, {MONTH} {DASH} Console" == await tab.evaluate("document.title")
+
+
+def hostile(document: Any) -> Any:
+    """The document with HOSTILE in place of every text that isn't ours."""
+    if isinstance(document, dict):
+        return {name: value if is_ours(name) else hostile(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [hostile(each) for each in document]
+    return HOSTILE if isinstance(document, str) else document
+
+
+def is_ours(name: str) -> bool:
+    """Whether a member's text is a number, a time or one of our own words."""
+    return name in CHOSEN_BY_US or name.endswith(("amount", "_at", "_start"))
+
+
+BUDGETS = {
+    "budgets": [
+        {"name": "a", "limit": "10", "unit": "USD", "period": "day", "enforce": "hard", "owner": "operator"}
+        | {"connection": "default", "model": "m", "period_start": "2026-11-29", "thresholds": [50]}
+        | {"spent": "4.50", "reserved": "1", "remaining": "4.50"}
+    ]
+}
+STATEMENTS = {
+    "statements": [
+        {"month": "2026-10", "number": "A-1", "closed_at": "2026-11-01T00:31:00.000Z", "currency": "USD"}
+        | {"total": "10.00", "files": {name: {"size": 1, "sha256": "0"} for name in ("json", "csv", "html")}}
+    ]
+}
+CALLBACK = {"status": "failed", "attempts": 7, "error": "receiver says"}
+
+
+async def test_markup_in_every_field_is_text(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """Names, models, job ids, codes, messages, currencies: whatever has markup in it, the page shows it as text."""
+    of_customer = f"customers/{customer.name}"
+    jobs = await api(priced_server, f"{of_customer}/jobs")
+    documents = {
+        "customers?": await api(priced_server, "customers"),
+        "usage?": await api(priced_server, "usage"),
+        f"{of_customer}/usage": await api(priced_server, f"{of_customer}/usage?by=day,model"),
+        f"{of_customer}/jobs": {"jobs": [job | {"callback": CALLBACK} for job in jobs["jobs"]]},
+        f"{of_customer}/budgets": BUDGETS,
+        f"{of_customer}/statements": STATEMENTS,
+    }
+    replies = {path: json_reply(200, json.dumps(hostile(document)).encode()) for path, document in documents.items()}
+    tab.replacements |= {f"/api/{path}": reply for path, reply in replies.items()}
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    shown = {name: await tab.text(f"section[aria-label={name}]") for name in ("Usage", "Budgets", "Jobs", "Statements")}
+    await tab.evaluate("location.hash = '#/'")
+    await tab.wait(f"document.querySelector('h1').innerText === 'All customers' && {SETTLED}")
+    shown["All"] = await tab.text("main")
+
+    # In usage the currency, models and reasons; of each of 5 jobs its id, action, model and callback's error.
+    assert [True] * 5 == [shown[name].count(HOSTILE) >= least for name, least in EXPECTED.items()], [
+        shown[n].count(HOSTILE) for n in shown
+    ]
+    assert 0 == await tab.evaluate("document.querySelectorAll('img, main script, [onerror]').length")
+    assert 2 == await tab.evaluate("document.scripts.length")
+
+
+EXPECTED = {"Usage": 8, "Budgets": 8, "Jobs": 20, "Statements": 2, "All": 2}
+
+
+async def test_a_customer_in_the_address_is_text(tab: Tab, priced_server: LiveServer):
+    """An address that anybody can send to somebody names no customer but the text in it; the app has none such."""
+    await open_console(tab, priced_server, "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E/../../usage")
+    await sign_in(tab)
+
+    assert "<img src=x onerror=alert(1)>/../../usage" == await tab.text("h1")
+    assert "There is no such customer." in await tab.text("section[aria-label=Usage]")
+    assert 0 == await tab.evaluate("document.querySelectorAll('img').length")
+
+
+async def test_the_key_is_a_header_and_nothing_else(console: Tab):
+    """It is in the header of each request to the API, and in no address, storage, cookie or element."""
+    await press_button(console, "Refresh")
+    await console.wait(SETTLED)
+    requests = [each for each in console.requests if "/api/console" not in each["url"]]
+    everywhere = """JSON.stringify([
+      location.href, history.state, document.cookie, {...localStorage}, {...sessionStorage},
+      await indexedDB.databases(), await caches.keys(), performance.getEntries().map((each) => each.name),
+      document.documentElement.outerHTML, [...document.querySelectorAll("input")].map((each) => each.value)])"""
+
+    assert len(requests) > 8
+    assert {KEY} == {each["headers"].get("x-functions-key") for each in requests}
+    assert {"GET"} == {each["method"] for each in requests}
+    forbidden = {"cookie", "referer", "authorization"}
+    headers = [pair for each in requests for pair in each["headers"].items()]
+    assert [] == [name for name, value in headers if value and name.lower() in forbidden]
+    assert KEY not in json.dumps([each["url"] for each in console.requests])
+    assert KEY not in await console.evaluate(f"(async () => {everywhere})()")
+
+
+async def test_a_token_is_sent_as_a_bearer_token(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """A pasted token goes into `Authorization`, once with its scheme, and no key is sent."""
+    await open_console(tab, priced_server, customer.name)
+    await tab.evaluate("document.querySelectorAll('input[name=kind]')[1].click()")
+    await tab.evaluate("document.querySelector('#credential').focus()")
+    await sign_in(tab, "Bearer eyJh.eyJz.c2ln")
+    requests = [each["headers"] for each in tab.requests if "/api/console" not in each["url"]]
+
+    assert {"Bearer eyJh.eyJz.c2ln"} == {headers.get("Authorization") for headers in requests}
+    assert [] == [headers for headers in requests if "x-functions-key" in headers]
+
+
+@pytest.mark.parametrize("how", ["signing out", "leaving", "a 401"])
+async def test_the_key_is_forgotten(console: Tab, priced_server: LiveServer, how: str):
+    """Signing out, leaving the page and coming back, or a key that no longer holds: the form, and no data."""
+    if how == "signing out":
+        await press_button(console, "Sign out")
+    elif how == "leaving":
+        await console.open(f"{priced_server.url}/api/docs")
+        await console.evaluate("history.back()")
+    else:
+        console.replacements["/usage"] = json_reply(401, b"")
+        await press_button(console, "Refresh")
+    await console.wait("document.querySelector('form.card')")
+    before = len(console.requests)
+    await console.evaluate("location.hash = '#/contoso'")
+
+    assert "gpt-4o" not in await console.text("body")
+    assert "" == await console.evaluate("document.querySelector('#credential').value")
+    assert ("doesn't accept this key" in await console.text("main")) is (how == "a 401")
+    assert before == len(console.requests)
+
+
+PROBLEM = {"type": "about:blank", "title": "T", "code": "c"}
+REFUSALS = {
+    "no role": (
+        json_reply(403, json.dumps(PROBLEM | {"detail": "The token lacks the role."}).encode()),
+        "The token lacks the role.",
+    ),
+    "missing": (json_reply(404, b""), "The app has no such route, or nothing there."),
+    "busy": (
+        json_reply(429, json.dumps(PROBLEM | {"detail": "Too many."}).encode(), **{"Retry-After": "5"}),
+        "Too many. Try again in 5 s.",
+    ),
+    "down": (json_reply(503, b"<html>"), "The app responded with HTTP 503."),
+    "offline": (OFFLINE, "The app can't be reached. Check the network, then try again."),
+    "not JSON": (json_reply(200, b"<html>", "text/html"), "The app's response is not JSON."),
+}
+
+
+@pytest.mark.parametrize("reply", REFUSALS)
+async def test_a_part_that_fails_says_why(tab: Tab, priced_server: LiveServer, customer: Customer, reply: str):
+    """The section has a sentence and tries again if asked to; the others are shown."""
+    response, sentence = REFUSALS[reply]
+    tab.replacements[f"{customer.name}/jobs"] = response
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    failed, others = await tab.text("section[aria-label=Jobs]"), await tab.text("section[aria-label=Usage]")
+    del tab.replacements[f"{customer.name}/jobs"]
+    await tab.evaluate("document.querySelector('section[aria-label=Jobs] .note button').click()")
+    await tab.wait("document.querySelectorAll('section[aria-label=Jobs] tbody tr').length === 5")
+
+    assert sentence in failed
+    assert "gpt-4o" in others
+
+
+@pytest.mark.parametrize(
+    ("key", "reply", "sentence"),
+    [
+        ("wrong", json_reply(401, b""), "The app doesn't accept this key."),
+        ("wrong", OFFLINE, "The app can't be reached."),
+        ("two words", None, "This is no function key: it has a space"),
+        ("schlüssel", None, "This is no function key: it has a space"),
+    ],
+)
+async def test_a_key_that_is_refused(tab: Tab, priced_server: LiveServer, key: str, reply: Any, sentence: str):
+    """The form says why, and takes another key."""
+    if reply is not None:
+        tab.replacements["/api/customers"] = reply
+    await open_console(tab, priced_server)
+    await tab.write(key)
+    await tab.press("Enter")
+    await tab.wait(f"document.querySelector('main').innerText.includes({json.dumps(sentence)})")
+    tab.replacements.clear()
+    await tab.evaluate(
+        "document.querySelector('#credential').value = ''; document.querySelector('#credential').focus()"
+    )
+    await sign_in(tab)
+
+    assert await tab.text("h1") not in {"", "Customer AI Jobs"}
+
+
+async def test_a_token_without_the_list_of_customers(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """Who may not list customers can still look at one; what its roles don't allow says so."""
+    denied = json_reply(403, json.dumps(PROBLEM | {"detail": "The token lacks the role Billing.Read."}).encode())
+    tab.replacements |= {"/api/customers?": denied, "/usage": denied}
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+
+    assert "lacks the role Billing.Read" in await tab.text("section[aria-label=Usage]")
+    assert 5 == len(await rows(tab, "Jobs"))
+
+
+async def test_a_caller_tied_to_a_customer_gets_its_page(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """The list has that customer alone, so its page is the first."""
+    only = {"customers": [{"customer": customer.name}]}
+    tab.replacements["/api/customers?"] = json_reply(200, json.dumps(only).encode())
+    await open_console(tab, priced_server)
+    await sign_in(tab)
+
+    assert customer.name == await tab.text("h1")
+
+
+async def test_without_a_price_book_it_shows_counts(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """It says that there are no amounts, and the chart and the lines are of calls and tokens."""
+    money = {"amount", "currency", "unpriced", "saved", "list_amount"}
+
+    def counts(document: Any) -> Any:
+        if isinstance(document, dict):
+            return {name: counts(value) for name, value in document.items() if name not in money}
+        return [counts(each) for each in document] if isinstance(document, list) else document
+
+    statement = counts(await api(priced_server, f"customers/{customer.name}/usage?by=day,model"))
+    tab.replacements[f"{customer.name}/usage"] = json_reply(200, json.dumps(statement).encode())
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    shown = await tab.text("section[aria-label=Usage]")
+
+    assert "no price book" in shown
+    assert "Amount" not in shown
+    assert "Spend" not in shown
+    assert ["gpt-4o", "2", "1,211", "347"] in await rows(tab, "Usage")
+
+
+async def test_nothing_yet(tab: Tab, priced_server: LiveServer):
+    """A customer without usage, jobs, budgets and statements has a sentence for each."""
+    customer = priced_server.harness.customer()
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    shown = await tab.text("main")
+
+    assert "Nothing was used in " in shown
+    assert "This customer has no jobs on record." in shown
+
+
+async def test_jobs_have_pages_and_a_filter(tab: Tab, priced_server: LiveServer):
+    """Older jobs are added below, the focus goes to the first of them, and the last page has no button."""
+    customer = priced_server.harness.customer()
+    for number in range(22):
+        await customer.run(job_id=f"job-{number}")
+    customer.account.will_answer(error(400, "bad", "No."))
+    await customer.run(job_id="failing")
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    first = await rows(tab, "Jobs")
+    await press_button(tab, "Older jobs")
+    await tab.wait("document.querySelectorAll('section[aria-label=Jobs] tbody tr').length === 23")
+    ids = [row[0] for row in await rows(tab, "Jobs")]
+
+    assert 20 == len(first)
+    assert ["failing", *(f"job-{number}" for number in reversed(range(22)))] == ids
+    assert "job-2" == await tab.evaluate("document.activeElement.children[0].innerText")
+    assert "Older jobs" not in await tab.text("section[aria-label=Jobs]")
+    await tab.evaluate(
+        "(() => { const s = document.querySelector('section[aria-label=Jobs] select'); s.value = 'failed';"
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+    await tab.wait("document.querySelectorAll('section[aria-label=Jobs] tbody tr').length === 1")
+    assert "failing" == (await rows(tab, "Jobs"))[0][0]
+
+
+async def test_months(console: Tab, customer: Customer):
+    """The arrows, the list and the browser's own "back" go from month to month; a later one than now there is not."""
+    await press_button(console, "Previous month")
+    await console.wait(f"location.hash.includes('month=') && !location.hash.includes('{MONTH}')")
+    await console.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('Nothing was used in')")
+    assert customer.name in await console.evaluate("location.hash")
+    await console.evaluate("history.back()")
+    await console.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('gpt-4o')")
+
+    assert await console.evaluate("document.querySelector('[aria-label=\"Next month\"]').disabled")
+
+
+async def test_everything_is_reached_by_keyboard(console: Tab):
+    """Tab reaches each control in its order, with a visible focus; the arrow keys read days from the chart."""
+    controls = "[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')]"
+    visible = (
+        f"{controls}.filter((e) => !e.disabled && e.checkVisibility() && (e.type !== 'radio' || e.checked)).length"
+    )
+    expected = await console.evaluate(visible)
+    await console.evaluate("document.activeElement.blur()")
+    await console.evaluate("window.reached = new Set(); window.unmarked = []")
+    for _ in range(expected + 3):
+        await console.press("Tab")
+        await console.evaluate(
+            "(() => { const e = document.activeElement; if (e === document.body) return; reached.add(e);"
+            "if (getComputedStyle(e).outlineStyle === 'none') unmarked.push(e.outerHTML); })()"
+        )
+
+    assert expected == await console.evaluate(
+        "[...reached].filter((e) => e.tabIndex >= 0 && e.id !== 'content').length"
+    )
+    assert [] == await console.evaluate("unmarked")
+    await console.evaluate("document.querySelector('.chart').focus()")
+    await console.press("End")
+    await console.wait("document.querySelector('.readout').innerText.includes(': ')")
+    last = await console.text(".readout")
+    day = datetime.now(UTC).day
+    await console.press("Home")
+    await console.press("ArrowRight", day - 1)
+    assert MONTH in last
+    assert f"{MONTH}-{day:02}" in await console.text(".readout")
+    assert "gpt-6-luna" in await console.text(".readout")
+
+
+@pytest.mark.parametrize("page", ["sign-in", "customer", "all"])
+async def test_it_fits_a_phone(tab: Tab, priced_server: LiveServer, page: str):
+    """At 400 pixels nothing has to be scrolled sideways, whatever the length of names; and text isn't tiny."""
+    customer = priced_server.harness.customer()
+    long = "m" * 120
+    customer.account.will_answer(completion(model=long), error(400, "bad", "n" * 300))
+    await customer.run(model=long, job_id="j" * 100)
+    await customer.run(job_id="failed")
+    await tab.resize(400, 800)
+    await open_console(tab, priced_server, customer.name if page == "customer" else "")
+    if page != "sign-in":
+        await sign_in(tab)
+
+    assert [400, True] == await tab.evaluate("[document.documentElement.scrollWidth, innerWidth === 400]")
+    assert [] == await tab.evaluate(TOO_WIDE)
+
+
+TOO_WIDE = """[...document.querySelectorAll("main *, header *")]
+  .filter((e) => e.checkVisibility() && !e.closest(".sr, details, .u-wrap, thead"))
+  .filter((e) => e.getBoundingClientRect().right > 401 || e.getBoundingClientRect().left < -1)
+  .map((e) => e.outerHTML.slice(0, 200))"""
+CONTRAST = """(() => {
+  const channel = (value) => (value /= 255) <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const style = (e) => getComputedStyle(e);
+  const isSolid = (colour) => colour.length === 3 || colour[3] > 0;
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = numbers(style(e).backgroundColor);
+    if (isSolid(c)) return c; } };
+  const ratio = (e) => { const pair = [light(numbers(style(e).color)), light(behind(e) ?? [255, 255, 255])];
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05); };
+  return [...document.querySelectorAll("body *")]
+    .filter((e) => e.checkVisibility() && !e.disabled)
+    .filter((e) => [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+    .map((e) => [ratio(e), e.outerHTML.slice(0, 120)]).filter(([ratio]) => ratio < 4.5);
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_both_colour_schemes_can_be_read(console: Tab, scheme: str):
+    """The page follows the reader's preference; each text has WCAG's contrast of 4.5 to 1."""
+    await console.emulate(scheme=scheme)
+    background = await console.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    assert ("rgb(245, 246, 248)" if scheme == "light" else "rgb(15, 19, 24)") == background
+    assert [] == await console.evaluate(CONTRAST)
+
+
+async def test_it_prints(console: Tab):
+    """On paper it is light, also for readers who prefer dark, and has no controls."""
+    await console.emulate(scheme="dark", media="print")
+
+    assert "rgb(255, 255, 255)" == await console.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert [] == await console.evaluate(CONTRAST)
+    shown = "[...document.querySelectorAll('button, input, select')].filter((e) => e.checkVisibility()).length"
+    assert 0 == await console.evaluate(shown)
+
+
+async def test_the_picture_of_the_docs(tab: Tab, tmp_path: Path):
+    """It can be drawn again, in the size of the one that is committed."""
+    await console_picture.draw(tab, tmp_path / "console.png")
+    drawn, committed = (file.read_bytes() for file in (tmp_path / "console.png", console_picture.PICTURE))
+
+    assert drawn[:24] == committed[:24]  # the signature and the size
+    assert len(committed) < 200_000
+
+
+async def test_saving_a_file(console: Tab, priced_server: LiveServer, customer: Customer, tmp_path: Path):
+    """The statement is saved as CSV: the API's bytes, requested with the key in the header."""
+    await console.save_files_to(tmp_path)
+    await press_button(console, "CSV")
+    file = tmp_path / f"usage-{customer.name}-{MONTH}.csv"
+    await console.wait("document.querySelector('#announcer').innerText.includes(' is saved.')")
+    await wait_for(file)
+    headers = {"Accept": "text/csv"}
+    path = f"/api/customers/{customer.name}/usage?month={MONTH}&by=day,model"
+
+    assert (await priced_server.http.get(path, headers=headers)).content == file.read_bytes()
