@@ -113,9 +113,21 @@ function show() {
   fill(document.getElementById("bar"), navigation(customer, month));
   const sections = customer ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)] : overview(month);
   const content = document.getElementById("content");
-  fill(content, h("h1", null, customer ? h("span", { className: "name" }, customer) : "All customers"), h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`), sections);
+  const party = h("p", { hidden: true });
+  fill(content, h("h1", { className: "name" }, customer || "All customers"), party, h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`), sections);
+  if (customer) showParty(party, customer);
   content.focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+/** Who the customer is, and whether it is suspended; nothing if the caller may not know. */
+async function showParty(place, customer) {
+  const paths = ["profile", "state"].map((name) => `${pathOf("customers", customer)}/${name}`);
+  const [profile, state] = (await Promise.allSettled(paths.map((path) => get(path)))).map(({ value }) => value);
+  const name = profile?.legal_name;
+  const isSuspended = state?.state === "suspended";
+  fill(place, name, isSuspended && [" ", h("span", { className: "badge failed" }, "suspended")]);
+  place.hidden = !name && !isSuspended;
 }
 
 function navigation(customer, month) {

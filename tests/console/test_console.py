@@ -379,6 +379,19 @@ async def test_without_a_price_book_it_shows_counts(tab: Tab, priced_server: Liv
     assert ["gpt-4o", "2", "1,211", "347"] in await rows(tab, "Usage")
 
 
+async def test_who_a_customer_is(tab: Tab, priced_server: LiveServer):
+    """Below its id is its legal name, as text, and whether it is suspended."""
+    customer = priced_server.harness.customer()
+    profile = {"legal_name": f"Contoso {HOSTILE}", "currency": "USD"}
+    for path, body in (("profile", profile), ("state", {"state": "suspended"})):
+        assert (await priced_server.http.put(f"/api/customers/{customer.name}/{path}", json=body)).is_success
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    await tab.wait("!document.querySelector('h1 + p').hidden")
+
+    assert f"Contoso {HOSTILE} suspended" == await tab.text("h1 + p")
+
+
 async def test_nothing_yet(tab: Tab, priced_server: LiveServer):
     """A customer without usage, jobs, budgets and statements has a sentence for each."""
     customer = priced_server.harness.customer()
