@@ -17,6 +17,7 @@ from openapi.operations import OPERATIONS, TAGS
 from openapi.portable_schema import Schema, portable
 from openapi.schemas import components, reference, schema_of
 from openapi.shared_parts import HEADERS, JSON
+from shared.contract.closed_month import StatementId
 from shared.contract.documents import API_PREFIX, ProblemDocument
 from shared.contract.names import JobId, Name
 from shared.http.problems import PROBLEM_JSON, Problem, problem_response
@@ -29,6 +30,7 @@ _PATH_PARAMETERS = {
     "customer": ("The customer's id", Name),
     "job_id": ("The job's id", JobId),
     "name": ("The connection's name", Name),
+    "statement": ("The month, such as 2026-11, or a correction of it, such as 2026-11-1", StatementId),
 }
 _EVERY_ERROR = {500: "`internal`: a fault in the app; the app's log describes it."}
 _GUARDED_ERRORS = {

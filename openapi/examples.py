@@ -8,7 +8,7 @@ _ID = {"job_id": "order-4711.reply", "customer": "contoso"}
 _WHEN = "2026-11-20T13:12:00.000Z"
 _LINK = "/api/jobs/contoso/order-4711.reply"
 
-PATH_PARAMETERS = {**_ID, "name": "default"}
+PATH_PARAMETERS = {**_ID, "name": "default", "statement": "2026-11"}
 PROBLEM_DETAILS = {
     "rate_limited": "Too many such requests are being answered: repeat this one later.",
     "invalid_job": "`input.promt` is not a known member. Did you mean `input.prompt`?",
@@ -103,6 +103,46 @@ STATEMENT: dict[str, Any] = {
     "lines": [{"model": "gpt-5.5", **_WHOSE, **_SUMS}],
 }
 OVERVIEW: dict[str, Any] = {**_MONTH, "lines": [{"customer": "contoso", "lost": 0, "unanswered": 0, **_SUMS}]}
+_DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_CLOSED: dict[str, Any] = {
+    "month": "2026-11",
+    "number": "contoso-0001",
+    "closed_at": "2026-12-01T00:30:12.345Z",
+    "currency": "USD",
+}
+CLOSED_MONTHS: dict[str, Any] = {
+    "statements": [
+        {
+            **_CLOSED,
+            "total": "12.35",
+            "files": {name: {"size": 1234, "sha256": _DIGEST} for name in ("json", "csv", "html")},
+            "links": {"self": "/api/customers/contoso/statements/2026-11"},
+        }
+    ]
+}
+CLOSED_MONTH: dict[str, Any] = {
+    "customer": "contoso",
+    **_CLOSED,
+    "party": {"legal_name": "Contoso Ltd", "address": "1 Main Street\nSpringfield", "tax_id": "DE123456789"},
+    "lines": [
+        {
+            "kind": "usage",
+            "model": "gpt-5.5",
+            "action": "chat",
+            "connection": "default",
+            **_WHOSE,
+            "records": 1,
+            "calls": 1,
+            "jobs": 1,
+            "input_tokens": 27,
+            "output_tokens": 45,
+            "amount": "13.345600",
+        },
+        {"kind": "credit", "adjustment": "outage-17", "description": "Outage", "amount": "-1.000000"},
+        {"kind": "rounding", "amount": "0.004400"},
+    ],
+    "total": "12.35",
+}
 CONNECTION_RECORD: dict[str, Any] = {
     "endpoint": "https://contoso.openai.azure.com/openai/v1",
     "api_key": "KEY",

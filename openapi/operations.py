@@ -24,6 +24,7 @@ from openapi.shared_parts import (
     TOO_MANY,
     paging,
 )
+from openapi.statement_operations import STATEMENT_OPERATIONS
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS
 from shared.contract.statement import Statement, UsageOverview
@@ -133,6 +134,7 @@ _BY_TAG = {
     "connections": CONNECTION_OPERATIONS,
     "customers": CUSTOMER_OPERATIONS,
     "usage": _USAGE_OPERATIONS,
+    "statements": STATEMENT_OPERATIONS,
     "app": _APP_OPERATIONS,
 }
 OPERATIONS: Mapping[str, Operation] = {name: each for group in _BY_TAG.values() for name, each in group.items()}

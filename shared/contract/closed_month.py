@@ -17,7 +17,15 @@ from shared.contract.usage import Counts
 
 MAX_CORRECTIONS = 9999
 LineKind = Literal["usage", "credit", "debit", "rounding"]
-_ID = re.compile(r"(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))(?:-(?P<correction>[1-9][0-9]{0,3}))?")
+StatementId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])(-[1-9][0-9]{0,3})?\Z",
+        description="a month such as 2026-11, or a correction of it such as 2026-11-1",
+    ),
+]
+"""A document of a customer as text; see `parse_document_id`."""
+_ID = re.compile(r"(?P<month>[1-9][0-9]{3}-(?:0[1-9]|1[0-2]))(?:-(?P<correction>[1-9][0-9]{0,3}))?")
 
 
 class DocumentId(Struct, frozen=True, order=True):
@@ -137,7 +145,7 @@ class DocumentFile(Struct, frozen=True, kw_only=True):
 class StatementInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The input of a job that closes a month."""
 
-    month: Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])\Z", description="a month such as 2026-11")]
+    month: Annotated[str, Meta(pattern=r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])\Z", description="a month such as 2026-11")]
     correction: Annotated[int, Meta(ge=0, le=MAX_CORRECTIONS)] = 0
     allow_unpriced: bool = False
     """Whether the month is closed even if calls that would be billed have no price."""

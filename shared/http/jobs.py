@@ -104,6 +104,8 @@ class JobsResource:
     async def cancel(self, request: Request, caller: Caller) -> Response:
         """`DELETE /jobs/{customer}/{job_id}`: the status document; 409 if the job is running or has ended."""
         record = await self._find(request, caller)
+        if record.marker:
+            raise Problem(409, "conflict", "The job closes a month: it can't be cancelled.")
         state = await cancel_job(self.updates, self.schedule, record.customer, record.job_id)
         if state is None:
             raise not_found("job")

@@ -36,6 +36,7 @@ class Route:
 
 _CONNECTIONS = "customers/{customer}/connections"
 _CONNECTION = "customers/{customer}/connections/{name}"
+_STATEMENTS = "customers/{customer}/statements"
 _PROFILE = "customers/{customer}/profile"
 _STATE = "customers/{customer}/state"
 _ADJUSTMENTS = "customers/{customer}/adjustments"
@@ -52,6 +53,8 @@ ROUTES = (
     Route("receive_webhook", "POST", "webhooks/{customer}", None, "Submit a job by a signed webhook"),
     Route("read_usage", "GET", "customers/{customer}/usage", "Billing.Read", "Get a customer's statement"),
     Route("read_all_usage", "GET", "usage", "Billing.Read", "Get what each customer used"),
+    Route("list_statements", "GET", _STATEMENTS, "Billing.Read", "List a customer's closed months"),
+    Route("read_statement", "GET", f"{_STATEMENTS}/{{statement}}", "Billing.Read", "Get a closed month"),
     Route("read_profile", "GET", _PROFILE, "Billing.Read", "Get a customer's profile"),
     Route("put_profile", "PUT", _PROFILE, "Prices.Write", "Replace a customer's profile", is_operators=True),
     Route("read_state", "GET", _STATE, "Billing.Read", "Get whether a customer's jobs are run"),

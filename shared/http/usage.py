@@ -85,20 +85,20 @@ def _csv_response(body: bytes, name: str, days: Days) -> Response:
 
 
 def _media_type(request: Request) -> str:
-    return negotiate(request.headers.get("accept", ""))
+    return negotiate(request.headers.get("accept", ""), _MEDIA_TYPES)
 
 
-def negotiate(accept: str) -> str:
+def negotiate(accept: str, media_types: Sequence[str]) -> str:
     """
-    JSON or CSV, whichever an `Accept` header prefers; JSON if it has no preference or is empty.
+    The media type that an `Accept` header prefers; the first one if it has no preference or is empty.
 
     Parameters of media types, such as a charset, make no difference. Raises Problem 406.
     """
     ranges = parse_accept_header(accept.strip() or "*/*")
     accepted = MIMEAccept((media_range.partition(";")[0], quality) for media_range, quality in ranges)
-    best = accepted.best_match(_MEDIA_TYPES)
+    best = accepted.best_match(media_types)
     if best is None:
-        raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(_MEDIA_TYPES)}.", {"Vary": "Accept"})
+        raise Problem(406, "not_acceptable", f"`Accept` must allow {' or '.join(media_types)}.", _VARY)
     return best
 
 

@@ -28,6 +28,7 @@ from shared.http.shares import (
     OVERVIEW_WEIGHT,
     within_share,
 )
+from shared.http.statements import StatementsResource
 from shared.http.usage import UsageResource
 from shared.http.webhooks import WebhooksResource
 from shared.jobs.base import JobServices
@@ -82,6 +83,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     audit = AuditResource(AuditTrail(table))
     usage = UsageResource(table, Statements(table), CustomerPricing(services.price_books, services.customer_records))
     statement_shares = Shares(MAX_STATEMENTS)
+    statements = StatementsResource(services.closing)
     documentation = DocumentationResource()
     vault_requests = Shares(MAX_VAULT_REQUESTS)
     handlers: dict[str, Handler] = {
@@ -101,6 +103,8 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "list_adjustments": adjustments.list,
         "add_adjustment": adjustments.add,
         "list_audit": audit.list,
+        "list_statements": statements.list,
+        "read_statement": statements.read,
         "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),
         "put_connection": within_share(connections.put, vault_requests),
         "read_connection": within_share(connections.read, vault_requests),

@@ -25,7 +25,7 @@ JSON, CSV = "application/json", "text/csv"
 )
 def test_accept_decides_between_json_and_csv(accept: str, kind: str):
     """A type has the quality of its most specific range; the highest wins, then the most specific, then JSON."""
-    assert kind == negotiate(accept)
+    assert kind == negotiate(accept, (JSON, CSV))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_accept_decides_between_json_and_csv(accept: str, kind: str):
 def test_other_types_are_not_acceptable(accept: str):
     """406, with the types that are."""
     with pytest.raises(Problem, match=f"{JSON} or {CSV}") as refused:
-        negotiate(accept)
+        negotiate(accept, (JSON, CSV))
 
     assert (406, "not_acceptable") == (refused.value.status, refused.value.code)
