@@ -52,17 +52,13 @@ function signOut(reason) {
     fill(hint, kind.hint);
   };
   const choices = Object.values(KINDS).map((each) => h("label", null, h("input", { type: "radio", name: "kind", checked: each === kind, onchange: () => choose(each) }), each.title));
-  const onsubmit = async (event) => {
+  const refuse = (reason) => fill(message, reason);
+  const onsubmit = (event) => {
     event.preventDefault();
     const text = input.value.trim().replace(/^Bearer\s+/i, "");
     fill(message);
-    if (!/^[\x21-\x7e]+$/.test(text)) {
-      fill(message, note("error", `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`));
-      return;
-    }
-    submit.disabled = true;
-    await signIn(kind, text, (error) => fill(message, note("error", error)));
-    submit.disabled = false;
+    if (!/^[\x21-\x7e]+$/.test(text)) refuse(note("error", `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`));
+    else runFrom(submit, () => {}, () => signIn(kind, text, refuse));
   };
   fill(
     document.getElementById("content"),
@@ -96,7 +92,7 @@ async function signIn(kind, text, refuse) {
     if (error.name === "AbortError") return;
     if (error.status !== 403) {
       forgetCredential();
-      refuse(error.status === 401 || error instanceof ApiError ? error.message : "The page has a fault. The browser's console describes it.");
+      refuse(failure(error));
       return;
     }
     // Accepted, but without the role that lists customers: one can be typed.

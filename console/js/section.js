@@ -17,7 +17,6 @@ async function run(body, load, again) {
     await load(body);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (!(error instanceof ApiError)) console.error(error);
     if (error.status === 401) return signOut(error.message);
     fill(body, failure(error, again));
   } finally {
@@ -25,12 +24,31 @@ async function run(body, load, again) {
   }
 }
 
-/** Why something is not shown, and a button that tries again. */
+/**
+ * Runs what a control starts, unless it is still running. The control keeps the focus, which a disabled one would lose.
+ * `refuse(sentence)` shows why it failed.
+ */
+async function runFrom(control, refuse, work) {
+  if (control.hasAttribute("aria-busy")) return;
+  control.setAttribute("aria-busy", "true");
+  try {
+    await work();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (error.status === 401) return signOut(error.message);
+    refuse(error);
+  } finally {
+    control.removeAttribute("aria-busy");
+  }
+}
+
+/** Why something is not shown, and a button that tries again, if there is one. */
 function failure(error, again) {
   const isOurs = !(error instanceof ApiError);
+  if (isOurs) console.error(error);
   const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
   const sentence = isOurs ? "The page can't show this: it has a fault. The browser's console describes it." : error.message;
-  return note(error.status === 403 || error.status === 404 ? "info" : "error", h("p", null, sentence + wait), button("Try again", again));
+  return note(error.status === 403 || error.status === 404 ? "info" : "error", h("p", null, sentence + wait), again && button("Try again", again));
 }
 
 /** A list in pages: rows are added below those that are there. `read(continuation)` returns [rows, continuation]. */
@@ -48,17 +66,13 @@ async function pages(body, list, read, { add, added, empty, more }) {
     list.element.hidden = isEmpty;
     fill(next, continuation && button(more, (event) => showNext(event.target)));
   };
-  const showNext = async (control) => {
-    control.disabled = true;
-    try {
-      const first = list.size();
+  const showNext = (control) => {
+    const first = list.size();
+    const refuse = (error) => fill(next, failure(error, (event) => showNext(event.target)));
+    return runFrom(control, refuse, async () => {
       await readNext();
       list.focusRow(first);
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      if (error.status === 401) return signOut(error.message);
-      fill(next, failure(error, (event) => showNext(event.target)));
-    }
+    });
   };
   await readNext();
   fill(body, list.element, status, next);

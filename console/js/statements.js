@@ -30,16 +30,10 @@ function statementCells(customer, path, { month, correction, number, total, curr
 }
 
 /** Shows a statement's page over this one, in a frame in which no script runs and from which nothing is loaded. */
-async function openStatement(control, path, title) {
-  control.disabled = true;
-  try {
+function openStatement(control, path, title) {
+  return runFrom(control, (error) => control.parentElement.append(failure(error)), async () => {
     showDocument(title, await (await send(path, null, FILES.html)).text());
-  } catch (error) {
-    if (error.status === 401) return signOut(error.message);
-    if (error.name !== "AbortError") control.parentElement.append(note("error", error.message));
-  } finally {
-    control.disabled = false;
-  }
+  });
 }
 
 function showDocument(title, text) {

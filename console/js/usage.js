@@ -20,17 +20,11 @@ function usageSection(customer, month) {
 }
 
 /** Saves a document, and says beside the button if that fails. */
-async function save(control, path, query, accept, name) {
-  control.disabled = true;
-  try {
+function save(control, path, query, accept, name) {
+  return runFrom(control, (error) => control.after(failure(error)), async () => {
     await download(path, query, accept, name);
     announce(`${name} is saved.`);
-  } catch (error) {
-    if (error.status === 401) return signOut(error.message);
-    if (error.name !== "AbortError") control.after(note("error", error.message));
-  } finally {
-    control.disabled = false;
-  }
+  });
 }
 
 function showUsage(body, statement, month) {

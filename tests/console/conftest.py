@@ -17,7 +17,8 @@ from tests.support.live_server import LiveServer, serve
 
 BOOK = b"""{"currency": "USD", "prices": [
   {"provider": "azure_openai", "model": "gpt-4o*", "effective_from": "2024-01-01", "input": "2.5", "output": "10"},
-  {"provider": "azure_openai", "model": "gpt-6-luna", "effective_from": "2024-01-01", "input": "125", "output": "1000"}
+  {"provider": "azure_openai", "model": "gpt-6-luna", "effective_from": "2024-01-01", "input": "125", "output": "1000"},
+  {"provider": "openai", "model": "gpt-5.5", "effective_from": "2024-01-01", "input": "3"}
 ]}"""
 
 

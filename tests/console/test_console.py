@@ -16,8 +16,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from shared.billing.adjustments import Adjustments
+from shared.contract.adjustment import NewAdjustment
+from shared.contract.customer import CustomerProfile
 from tests.support import console_picture
 from tests.support.browser import OFFLINE, Tab, json_reply
+from tests.support.closable import CORRECTION, DOCUMENT, add_usage, put_profile
+from tests.support.closable import MONTH as LAST_MONTH
 from tests.support.endpoint import completion, error
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
@@ -104,8 +109,8 @@ async def wait_for(file: Path) -> None:
 async def press_button(tab: Tab, text: str) -> None:
     """Press the first button with this text or label."""
     script = f"""[...document.querySelectorAll("button")]
-      .find((each) => (each.getAttribute("aria-label") ?? each.innerText) === {json.dumps(text)}).click()"""
-    await tab.evaluate(script)
+      .find((each) => (each.getAttribute("aria-label") ?? each.innerText) === {json.dumps(text)})"""
+    await tab.evaluate(f"(() => {{ const button = {script}; button.focus(); button.click(); }})()")
 
 
 async def test_it_shows_what_the_api_says(console: Tab, priced_server: LiveServer, customer: Customer):
@@ -529,6 +534,84 @@ async def test_it_prints(console: Tab):
     assert [] == await console.evaluate(CONTRAST)
     shown = "[...document.querySelectorAll('button, input, select')].filter((e) => e.checkVisibility()).length"
     assert 0 == await console.evaluate(shown)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def billed(priced_server: LiveServer) -> Customer:
+    """A customer with a closed month and a correction; its name and the credit's description have markup in them."""
+    services = priced_server.harness.services
+    made = priced_server.harness.customer()
+    await put_profile(services.table, made.name, CustomerProfile(legal_name=f"Fabrikam {HOSTILE}"))
+    await add_usage(services.table, made.name)
+    assert await services.closing.close(made.name, DOCUMENT)
+    new = NewAdjustment(id="a", month=LAST_MONTH, amount="-1", currency="USD", description=f"Goodwill {HOSTILE}")
+    await Adjustments(services.table).add(made.name, new, by="ann")
+    assert await services.closing.close(made.name, CORRECTION)
+    return made
+
+
+async def test_statements_are_listed_and_opened(tab: Tab, priced_server: LiveServer, billed: Customer):
+    """Each document is a row; it opens as its page looks, in a frame in which nothing runs, and Escape closes it."""
+    listed = (await api(priced_server, f"customers/{billed.name}/statements"))["statements"]
+    await open_console(tab, priced_server, billed.name)
+    await sign_in(tab)
+
+    assert [(each["number"], f"{each['total']} USD") for each in listed] == [
+        (row[0], row[2]) for row in await rows(tab, "Statements")
+    ]
+    assert [LAST_MONTH, f"{LAST_MONTH} correction 1"] == [row[1] for row in await rows(tab, "Statements")]
+    page = "document.querySelector('dialog iframe')?.contentDocument"
+    for each, text in zip(listed, ("gpt-5.5", f"Goodwill {HOSTILE}"), strict=True):
+        await press_button(tab, f"Open {each['number']}")
+        await tab.wait(f"{page}?.querySelector('h1')?.innerText.includes('{each['number']}')")
+        shown = await tab.evaluate(f"{page}.body.innerText")
+        assert text in shown
+        assert f"Fabrikam {HOSTILE}" in shown
+        assert 0 == await tab.evaluate(f"{page}.querySelectorAll('img, script').length")
+        assert "0px 0px 24px" == await tab.evaluate(f"getComputedStyle({page}.querySelector('h1')).margin")
+        await tab.press("Escape")
+        await tab.wait("!document.querySelector('dialog')")
+    assert f"Open {listed[1]['number']}" == await tab.evaluate("document.activeElement.getAttribute('aria-label')")
+
+
+async def test_nothing_runs_in_a_statement(tab: Tab, priced_server: LiveServer, billed: Customer):
+    """A page that is not as the app writes it runs no script, loads nothing and leads nowhere, whatever it has."""
+    attack = """<!doctype html><title>x</title><script>parent.stolen = 1</script>
+      <img src=/api/health onerror="alert(1)">
+      <style>body { color: rgb(1, 2, 3); background: url(/api/health) }</style><body onload="alert(2)">
+      <svg onload="alert(3)"></svg><iframe src="/api/docs"></iframe><form action="/api/jobs" method="post">
+      <button id="send">Send</button></form><a id="out" href="/api/docs" target="_top">out</a> <p>Shown.</p>"""
+    tab.replacements[f"/statements/{LAST_MONTH}"] = json_reply(200, attack.encode(), "text/html")
+    await open_console(tab, priced_server, billed.name)
+    await sign_in(tab)
+    requests = len(tab.requests)
+    await tab.evaluate("document.querySelector('.actions .primary').click()")
+    page = "document.querySelector('dialog iframe')?.contentDocument"
+    await tab.wait(f"{page}?.querySelector('p')?.innerText === 'Shown.'")
+    for element in ("#send", "#out"):
+        await tab.evaluate(f"{page}.querySelector('{element}').click()")
+    await asyncio.sleep(0.3)
+
+    assert ["/statements/" in each["url"] for each in tab.requests[requests:] if "blob:" not in each["url"]] == [True]
+    assert await tab.evaluate("location.pathname === '/api/console' && window.stolen === undefined")
+    assert "rgb(1, 2, 3)" == await tab.evaluate(f"getComputedStyle({page}.body).color")
+    assert [] == tab.dialogs
+    assert tab.errors
+    tab.errors.clear()  # the browser's own reports of what it has blocked
+
+
+async def test_statements_are_saved(tab: Tab, priced_server: LiveServer, billed: Customer, tmp_path: Path):
+    """Each file has the API's bytes."""
+    await open_console(tab, priced_server, billed.name)
+    await sign_in(tab)
+    await tab.save_files_to(tmp_path)
+    (number, *_), _ = await rows(tab, "Statements")
+    for ending, media_type in (("json", "application/json"), ("csv", "text/csv"), ("html", "text/html")):
+        await press_button(tab, f"Save {number} as {ending.upper()}")
+        file = tmp_path / f"statement-{billed.name}-{LAST_MONTH}.{ending}"
+        await wait_for(file)
+        path = f"/api/customers/{billed.name}/statements/{LAST_MONTH}"
+        assert (await priced_server.http.get(path, headers={"Accept": media_type})).content == file.read_bytes()
 
 
 async def test_the_picture_of_the_docs(tab: Tab, tmp_path: Path):
