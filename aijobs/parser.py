@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from aijobs.arguments.accounts import add_adjustments, add_audit, add_profile
 from aijobs.arguments.base import Commands, Parser, describe_help, format_examples
 from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
@@ -51,6 +52,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     commands = Commands.of(parser, program)
     add_doctor(commands)
     add_customers(commands)
+    add_profile(commands)
     add_submit(commands)
     add_watch(commands)
     add_results(commands)
@@ -61,6 +63,8 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_templates(commands)
     add_usage(commands)
     add_prices(commands)
+    add_adjustments(commands)
+    add_audit(commands)
     add_poison(commands)
     add_export(commands)
     add_erase(commands)

@@ -11,7 +11,7 @@ def add_customers(commands: Commands) -> None:
     """Add the group of commands about customers' connections."""
     group = commands.group(
         "customers",
-        "manage customers' connections in Key Vault",
+        "manage customers' connections in Key Vault, and suspend customers",
         "customers list",
         "customers test --all",
         "customers rotate contoso < new-key.txt",
@@ -54,7 +54,23 @@ def add_customers(commands: Commands) -> None:
         "customers remove contoso",
         destructive=True,
     )
-    for each in (add, bind, rotate, remove):
+    suspend = group.add(
+        "suspend",
+        "end a customer's jobs without running them",
+        "suspension.put_state",
+        "customers suspend contoso",
+        destructive=True,
+    )
+    activate = group.add(
+        "activate",
+        "run a suspended customer's jobs again",
+        "suspension.put_state",
+        "customers activate contoso",
+        destructive=True,
+    )
+    suspend.set_defaults(state="suspended")
+    activate.set_defaults(state="active")
+    for each in (add, bind, rotate, remove, suspend, activate):
         each.add_argument("customer", metavar="CUSTOMER", help="customer id")
     test.add_argument("customer", metavar="CUSTOMER", nargs="?", help="customer id (optional with --all)")
     listing.add_argument("customer", metavar="CUSTOMER", nargs="?", help="show this customer's connections in detail")

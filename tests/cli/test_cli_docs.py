@@ -23,7 +23,7 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 READING = (
     *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
     *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
-    *("prices list", "prices check"),
+    *("prices list", "prices check", "profile show", "adjustments list", "audit"),
 )
 """Commands that change nothing, so that they can be run twice."""
 
