@@ -28,19 +28,19 @@ async def list_all(args: argparse.Namespace) -> Report:
     customer = check_customer(args.customer)
     if args.month is not None and not is_month(args.month):
         raise InvalidArguments("--month must be a month such as 2026-11.")
-    found: list[Adjustment] = []
+    listed: list[Adjustment] = []
     after: str | None = ""
     async with open_services(args.settings) as services:
         adjustments = Adjustments(services.table)
         while after is not None:
             page = await adjustments.page(customer, after=after, limit=_PAGE, month=args.month)
-            found += page.adjustments
+            listed += page.adjustments
             after = page.continuation
-    if not found:
+    if not listed:
         return Report(AdjustmentPage(adjustments=[]), [f"{customer} has no credits and debits."])
-    rows = [[getattr(each, name) for name in _COLUMNS] for each in found]
+    rows = [[getattr(each, name) for name in _COLUMNS] for each in listed]
     table = make_table(_COLUMNS, rows, numeric=frozenset({"amount"}), prose="description")
-    return Report(AdjustmentPage(adjustments=found), [table])
+    return Report(AdjustmentPage(adjustments=listed), [table])
 
 
 async def add(args: argparse.Namespace) -> Report:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
+from aijobs.person import person
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.vault_listing import check_customer
+from shared.billing.audit import AuditTrail
 from shared.retention.customer_data import CustomerData
 
 
@@ -32,7 +34,14 @@ async def erase(args: argparse.Namespace) -> Report:
         if not is_confirmed(args, services.settings, _consequence(data), args.customer):
             return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
         counts = await data.erase()
+        if counts.kept:  # the erasure is one of the changes of what stays
+            sizes = {"rows": counts.rows, "blobs": sum(filter(None, counts.blobs.values()))}
+            await AuditTrail(services.table).append(
+                args.customer, by=person(), subject="erasure", before=sizes, after=dict.fromkeys(sizes)
+            )
     text = [f"Erased {args.customer}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."]
+    if counts.kept:
+        text.append(f"Kept as evidence: {plural(counts.kept, 'row')}, and the documents of closed months.")
     if counts.unfinished:
         text.append(f"Not ended: {plural(counts.unfinished, 'job')}. Messages may still be in the queue.")
     if not counts.nothing_left:
@@ -42,6 +51,7 @@ async def erase(args: argparse.Namespace) -> Report:
         "erased": counts.nothing_left,
         "rows": counts.rows,
         "blobs": counts.blobs,
+        "kept": counts.kept,
         "unfinished": counts.unfinished,
     }
     return Report(document, text, 0 if counts.nothing_left else 1)
@@ -50,7 +60,8 @@ async def erase(args: argparse.Namespace) -> Report:
 def _consequence(data: CustomerData) -> str:
     containers = ", ".join(data.containers)
     return (
-        f"This permanently deletes all rows of {data.customer}, including usage records, and its blobs in {containers}."
+        f"This permanently deletes all rows of {data.customer}, including usage records and the profile, and its blobs "
+        f"in {containers}. Closed months, credits and debits, and the audit trail stay."
     )
 
 

@@ -1,14 +1,12 @@
 """
 Exports or erases all data of one customer: its rows, and the blobs whose names begin with its id.
 
-Does not distinguish kinds of rows, so that none is forgotten. Credentials, queues and logs are not included
-(docs/retention.md).
+An erasure keeps what invoices are proved by (EVIDENCE), and erases every other row, so that no kind is forgotten.
+Credentials, queues and logs are not included (docs/retention.md).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,19 +14,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shared.billing.closed_records import ERASED_KEY
+from shared.billing.customer_records import RECORD_KEY
 from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs.schedule import erase_entries
+from shared.retention.export_directory import ExportDirectory
 from shared.settings import Settings
-from shared.storage.base import BlobPage, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
+from shared.storage.base import BlobPage, Blobs, ContainerMissing, Row, RowConflict, RowPage, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
+EVIDENCE = ("a_", "d_", "n_", "x_")
+"""
+How the keys of rows begin that stay: audit entries, credits and debits, numbers and records of closed months. The
+documents of closed months stay, too.
+"""
+_OPERATORS = (RECORD_KEY, "o_", *EVIDENCE)
+"""How the keys of rows begin that the customer itself is not shown."""
+_DOCUMENT = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]+)?\.(json|csv|html)")
+"""How the rest of the name of a closed month's document looks. The operator's own are not exported."""
 _ALL_KEYS = ("", "~")
 _ROUNDS = 3
 """Passes of an erasure, as long as each still finds something."""
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-_FILES_PER_FOLDER = 1000
 
 
 @dataclass(slots=True)
@@ -39,6 +47,8 @@ class Counts:
     blobs: dict[str, int | None] = field(default_factory=dict)
     unfinished: int = 0
     """Jobs among the rows that were not done."""
+    kept: int = 0
+    """Rows that an erasure left, as invoices need them."""
     nothing_left: bool = False
     """Whether the last pass of an erasure found nothing."""
 
@@ -53,6 +63,7 @@ class CustomerData:
         self.containers = tuple(
             dict.fromkeys((settings.results_container, settings.templates_container, *settings.input_containers))
         )
+        self._statements = settings.statements_container
         self._table = table
         self._blobs = blobs
 
@@ -60,16 +71,19 @@ class CustomerData:
         """
         Write everything into a directory, which must be new or empty. Holds one page in memory at a time.
 
-        `rows.jsonl` has a row in each line, `blobs.jsonl` a blob in each line, with the file under `blobs/` that has
-        its bytes, since a blob's name can't be a file name. `manifest.json` is written last: without it, an export is
-        incomplete. Raises FileExistsError, StorageUnavailable.
+        `rows.jsonl` has a row in each line, and `operator.jsonl` those that are the operator's alone. `blobs.jsonl` has
+        a blob in each line, with the file under `blobs/` that has its bytes, since a blob's name can't be a file name.
+        `manifest.json` is written last: without it, an export is incomplete. Raises FileExistsError,
+        StorageUnavailable.
         """
-        export = _ExportDirectory(directory)
+        export = ExportDirectory(directory)
         counts = Counts()
         async for rows in self._rows(None):
             counts.rows += len(rows.rows)
-            export.append("rows.jsonl", *(_row(row) for row in rows.rows))
-        for container in self.containers:
+            for file, is_operators in (("rows.jsonl", False), ("operator.jsonl", True)):
+                own = [row for row in rows.rows if row.key.startswith(_OPERATORS) == is_operators]
+                export.append(file, *map(_row, own))
+        for container in dict.fromkeys((*self.containers, self._statements)):
             counts.blobs[container] = await self._export_blobs(container, export)
         export.finish(
             customer=self.customer,
@@ -81,23 +95,26 @@ class CustomerData:
 
     async def erase(self) -> Counts:
         """
-        Delete everything permanently, blobs first, until a pass finds nothing, or three passes found something.
+        Delete everything but EVIDENCE permanently, blobs first, until a pass finds nothing, or three passes found some.
 
-        If it fails, calling it again continues. Raises StorageUnavailable.
+        A customer that is suspended stays so. If it fails, calling it again continues. Raises StorageUnavailable.
         """
         counts = Counts()
+        await self._mark_erased()
         for _ in range(_ROUNDS):
-            deleted = 0
+            deleted, counts.kept = 0, 0
             for container in self.containers:
                 blobs = await self._erase_blobs(container)
                 deleted += blobs or 0
                 counts.blobs[container] = None if blobs is None else blobs + (counts.blobs.get(container) or 0)
             async for page in self._rows(("state",)):
-                jobs = [row for row in page.rows if row.key.startswith("j_")]
+                erased = [row for row in page.rows if not _stays(row)]
+                counts.kept += len(page.rows) - len(erased)
+                jobs = [row for row in erased if row.key.startswith("j_")]
                 counts.unfinished += sum(row.values.get("state") != "done" for row in jobs)
-                await delete_rows(self._table, [Row(row.partition, row.key, {}) for row in page.rows])
-                deleted += len(page.rows)
-                counts.rows += len(page.rows)
+                await delete_rows(self._table, [Row(row.partition, row.key, {}) for row in erased])
+                deleted += len(erased)
+                counts.rows += len(erased)
             entries = await erase_entries(self._table, self.customer)
             deleted += entries
             counts.rows += entries
@@ -105,6 +122,25 @@ class CustomerData:
                 counts.nothing_left = True
                 break
         return counts
+
+    async def _mark_erased(self) -> None:
+        """Note when the erasure began, if anything stays; reduce a suspended customer's row to its state."""
+        kept = [await self._table.page(self.customer, prefix, f"{prefix}~", columns=()) for prefix in EVIDENCE]
+        if any(page.rows for page in kept):
+            await self._write(ERASED_KEY, {"at": now()})
+        row = await self._table.read(self.customer, RECORD_KEY)
+        if row is not None and _is_suspended(row):
+            await self._write(RECORD_KEY, {"profile": "", "budgets": ""})
+
+    async def _write(self, key: str, values: dict[str, Any]) -> None:
+        row = await self._table.read(self.customer, key)
+        try:
+            if row is None:
+                await self._table.insert(Row(self.customer, key, values))
+            else:
+                await self._table.merge(Row(self.customer, key, values, row.etag))
+        except RowConflict:
+            raise StorageUnavailable(f"The row {key} of {self.customer} is just being changed.") from None
 
     async def _rows(self, columns: tuple[str, ...] | None) -> AsyncIterator[RowPage]:
         after = ""
@@ -124,11 +160,13 @@ class CustomerData:
             if not after:
                 return
 
-    async def _export_blobs(self, container: str, export: _ExportDirectory) -> int | None:
+    async def _export_blobs(self, container: str, export: ExportDirectory) -> int | None:
         count = 0
         try:
             async for page in self._pages(container):
                 for blob in page.blobs:
+                    if container == self._statements and not _DOCUMENT.fullmatch(blob.name.partition("/")[2]):
+                        continue
                     chunks = await self._blobs.chunks(container, blob.name)
                     if chunks is not None:  # otherwise it was deleted meanwhile
                         await export.store(container, blob, chunks)
@@ -148,56 +186,12 @@ class CustomerData:
         return count
 
 
-class _ExportDirectory:
-    """The files of an export, each with its hash."""
+def _stays(row: Row) -> bool:
+    return row.key.startswith(EVIDENCE) or (row.key == RECORD_KEY and _is_suspended(row))
 
-    def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise FileExistsError(f"{path} is not empty. An export needs a directory of its own.")
-        self._path = path
-        self._hashes: dict[str, Any] = {}
-        self._stored = 0
-        self.append("rows.jsonl")
-        self.append("blobs.jsonl")
 
-    def append(self, name: str, *lines: dict[str, Any]) -> None:
-        """Append lines to a file of JSON lines."""
-        data = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
-        self._hashes.setdefault(name, hashlib.sha256()).update(data)
-        with (self._path / name).open("ab") as file:
-            file.write(data)
-
-    async def store(self, container: str, blob: BlobProperties, chunks: AsyncIterator[bytes]) -> None:
-        """Write a blob into a file of its own."""
-        suffix = Path(blob.name).suffix
-        number = self._stored
-        name = f"blobs/{number // _FILES_PER_FOLDER:04}/{number:07}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-        (self._path / name).parent.mkdir(parents=True, exist_ok=True)
-        digest, size = hashlib.sha256(), 0
-        with (self._path / name).open("xb") as file:
-            async for chunk in chunks:
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-        self._stored += 1
-        properties = {"container": container, "name": blob.name, "content_type": blob.content_type}
-        self.append(
-            "blobs.jsonl",
-            {
-                **properties,
-                "modified": rfc3339(blob.modified),
-                "size": size,
-                "sha256": digest.hexdigest(),
-                "file": name,
-            },
-        )
-
-    def finish(self, **members: Any) -> None:
-        """Write the manifest with these members."""
-        files = {name: {"sha256": digest.hexdigest()} for name, digest in self._hashes.items()}
-        manifest = json.dumps({**members, "files": files}, indent=2)
-        (self._path / "manifest.json").write_text(f"{manifest}\n", encoding="utf-8")
+def _is_suspended(row: Row) -> bool:
+    return row.values.get("state") == "suspended"
 
 
 def _row(row: Row) -> dict[str, Any]:

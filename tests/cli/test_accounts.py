@@ -15,8 +15,8 @@ CREDIT = "--month 2026-11 --amount 12.5 --description Outage --currency USD"
 
 async def document(cli: CliRunner, line: str) -> dict[str, object]:
     """The document of a command that succeeds."""
-    found: dict[str, object] = json.loads((await cli.expect(f"{line} --json")).out)
-    return found
+    listed: dict[str, object] = json.loads((await cli.expect(f"{line} --json")).out)
+    return listed
 
 
 async def test_members_of_a_profile_are_set_and_cleared(cli: CliRunner, newcomer: Customer):

@@ -14,8 +14,8 @@ from tests.support.harness import Customer
 
 async def entries(customer: Customer) -> list[AuditEntry]:
     """The customer's audit trail, the newest first."""
-    found, _ = await AuditTrail(customer.harness.services.table).page(customer.name, after="", limit=50)
-    return found
+    listed, _ = await AuditTrail(customer.harness.services.table).page(customer.name, after="", limit=50)
+    return listed
 
 
 async def test_each_change_has_an_entry(cli: CliRunner, newcomer: Customer):

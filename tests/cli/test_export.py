@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
 import pytest
 
+from aijobs.person import person
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT, blocks
@@ -43,11 +45,12 @@ async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
 
     assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]
     assert [(0, ""), (0, "This permanently deletes")] == [(result.code, result.err[:24]) for result in results]
-    assert f"Exported {stored.name} to contoso-data: {counts}" == results[0].out
+    statements = cli.harness.environment["STATEMENTS_CONTAINER"]
+    assert f"Exported {stored.name} to contoso-data: {counts[:-2]}, 0 blobs in {statements}.\n" == results[0].out
     assert f"Erased {stored.name}: {counts}" == results[1].out
     assert [] == await stored.rows()
     written = {path.name for path in (cli.directory / "contoso-data").iterdir()}
-    assert {"rows.jsonl", "blobs.jsonl", "manifest.json", "blobs"} == written
+    assert {"rows.jsonl", "operator.jsonl", "blobs.jsonl", "manifest.json", "blobs"} == written
     assert all(f"`{name}`" in PAGE or f"`{name}/`" in PAGE for name in written)
 
 
@@ -68,3 +71,17 @@ async def test_missing_table_is_one_sentence(cli: CliRunner, stored: Customer):
     result = await cli.with_settings(JOBS_TABLE="neverMade").expect(f"erase {stored.name} --yes", 1, err=message)
 
     assert (1, True) == (result.err.count("\n"), "Check JOBS_TABLE" in result.err)
+
+
+async def test_erasing_keeps_evidence(cli: CliRunner, stored: Customer):
+    """Credits and the audit trail stay, and the trail says who erased the rest; the profile is gone."""
+    name = stored.name
+    await cli.expect(f"profile set {name} --currency USD --legal-name Contoso --yes")
+    await cli.expect(f"adjustments credit {name} --month 2026-11 --amount 1 --description x --yes")
+    await cli.expect(f"erase {name} --yes", out="Kept as evidence: 5 rows")
+
+    assert {"a", "d", "x"} == {row["RowKey"][0] for row in await stored.rows()}
+    (erasure, *_) = json.loads((await cli.expect(f"audit {name} --json")).out)["entries"]
+    assert ("erasure", person()) == (erasure["subject"], erasure["by"])
+    await cli.expect(f"profile show {name}", out="has no profile")
+    await cli.expect(f"adjustments list {name}", out="-1.00")

@@ -24,8 +24,8 @@ async def entries(customer: Customer) -> list[dict[str, Any]]:
     """The customer's audit trail, the newest first."""
     response = await send(customer.harness, "GET", f"customers/{customer.name}/audit")
     assert KEY not in response.body.decode()
-    found: list[dict[str, Any]] = response.json["entries"]
-    return found
+    listed: list[dict[str, Any]] = response.json["entries"]
+    return listed
 
 
 async def test_each_change_of_a_connection_has_an_entry(newcomer: Customer):

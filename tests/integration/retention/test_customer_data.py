@@ -60,12 +60,13 @@ async def test_data_of_real_jobs_is_exported_and_erased(own_harness: Harness, tm
     stored = {blob["name"]: (tmp_path / blob["file"]).read_bytes() for blob in read_lines(tmp_path / "blobs.jsonl")}
     assert {f"{customer.name}/in put.json": text, f"{customer.name}/blob/result.json": result} == stored
     templates = settings.templates_container
-    assert {settings.results_container: 1, templates: 0, inputs: 1, "never-made": None} == exported.blobs
+    erased_from = {settings.results_container: 1, templates: 0, inputs: 1, "never-made": None}
+    assert {**erased_from, settings.statements_container: 0} == exported.blobs
 
     others = await other.rows()
     erased = await data.erase()
 
-    assert (exported.rows, exported.blobs) == (erased.rows, erased.blobs)
+    assert (exported.rows, erased_from) == (erased.rows, erased.blobs)
     assert erased.nothing_left
     assert [] == await customer.rows()
     assert others == await other.rows()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.billing.customer_records import CustomerRecords
+from shared.clock import now
+from shared.contract.customer import CustomerProfile
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.retention.customer_data import CustomerData
 from shared.settings import read_settings
@@ -53,7 +56,7 @@ async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
                 Row(customer, f"j_{number}", {"state": state, "result_body": b'{"a": "\xc3\xa4"}', "n": number})
             )
         await table.insert(Row(customer, "u_2026-11_1_0000", {"at": MOMENT, "reported": True}))
-        await table.insert(Row(customer, "x_later", {"raw": b"\xff\x00"}))
+        await table.insert(Row(customer, "y_later", {"raw": b"\xff\x00"}))
         for container in ("results", "inputs"):
             for name in ("1/result.json", "../../up.txt", "a", "a/b", "no suffix.", "x.very long one", "ä#%?.PNG"):
                 await blobs.write(container, f"{customer}/{name}", f"{container} {name}".encode() * 300, "text/plain")
@@ -71,10 +74,10 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
     counts = await filled.export(out)
 
     rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
-    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "x_later"] == list(rows)
+    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "y_later"] == list(rows)
     assert {"state": "done", "result_body": '{"a": "ä"}', "n": 3} == rows["j_3"]
     assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
-    assert {"raw": {"hex": "ff00"}} == rows["x_later"]
+    assert {"raw": {"hex": "ff00"}} == rows["y_later"]
     listed = read_lines(out / "blobs.jsonl")
     mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
     assert mine == {(blob["container"], blob["name"]): (out / blob["file"]).read_bytes() for blob in listed}
@@ -82,12 +85,12 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
         data = (out / blob["file"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (blob["size"], blob["sha256"])
         assert "text/plain" == blob["content_type"]
-    lists = [out / name for name in ("rows.jsonl", "blobs.jsonl")]
+    lists = [out / name for name in ("rows.jsonl", "operator.jsonl", "blobs.jsonl")]
     stored = files(tmp_path) - {*lists, out / "manifest.json"}
     assert all(path.is_relative_to(out / "blobs") for path in stored)
     assert (14, {".json", ".txt", ".PNG", ""}) == (len(stored), {path.suffix for path in stored})
     manifest = json.loads((out / "manifest.json").read_text())
-    numbers = {"results": 7, "templates": 0, "inputs": 7, "more": None}
+    numbers = {"results": 7, "templates": 0, "inputs": 7, "more": None, "statements": 0}
     assert (7, numbers) == (counts.rows, counts.blobs) == (manifest["rows"], manifest["blobs"])
     assert "contoso" == manifest["customer"]
     for path in lists:
@@ -110,7 +113,8 @@ async def test_an_export_without_data_is_empty(table: MemoryTable, blobs: Memory
     """The export of a customer without data has empty lists."""
     counts = await CustomerData(table, blobs, SETTINGS, "nobody").export(tmp_path)
 
-    assert (0, {"results": 0, "templates": 0, "inputs": 0, "more": 0}) == (counts.rows, counts.blobs)
+    none = {"results": 0, "templates": 0, "inputs": 0, "more": 0, "statements": 0}
+    assert (0, none) == (counts.rows, counts.blobs)
     assert ("", "") == ((tmp_path / "rows.jsonl").read_text(), (tmp_path / "blobs.jsonl").read_text())
 
 
@@ -137,6 +141,62 @@ async def test_erasing_deletes_everything_of_one(filled: CustomerData, table: Me
     assert ("contoso", "j_1") in table.rows
     blobs.locked.clear()
     assert 1 == (await filled.erase()).rows
+
+
+EVIDENCE = ("a_1", "d_2026-11_credit", "d_id_credit", "n_00000001", "x_2026-11")
+
+
+async def test_what_proves_invoices_stays(table: MemoryTable, blobs: MemoryBlobs, filled: CustomerData):
+    """
+    Audit entries, credits and debits, numbers and records of closed months stay, as do the documents; the profile does
+    not. A row says since when closed months can't be computed again.
+    """
+    for key in (*EVIDENCE, "customer", "b_cap", "e_1", "r_2026-11-01", "o_1"):
+        await table.insert(Row("contoso", key, {"profile": "{}"}))
+    await blobs.write("statements", "contoso/2026-11.json", b"{}", "application/json")
+
+    counts = await filled.erase()
+    again = await filled.erase()
+
+    assert {*EVIDENCE, "x_erased"} == {key for customer, key in table.rows if customer == "contoso"}
+    assert ("statements", "contoso/2026-11.json") in blobs.blobs
+    assert [(12, 6, True), (0, 6, True)] == [(each.rows, each.kept, each.nothing_left) for each in (counts, again)]
+    assert abs(now() - table.rows["contoso", "x_erased"].values["at"]) < timedelta(minutes=1)
+
+
+async def test_a_suspended_customer_stays_suspended(table: MemoryTable, filled: CustomerData):
+    """Its messages that are still in a queue would run again, or with budgets that are gone; nothing else stays."""
+    values = {"state": "suspended", "profile": '{"legal_name": "Contoso"}', "budgets": '{"cap": {}}'}
+    await table.insert(Row("contoso", "customer", values))
+
+    counts = await filled.erase()
+
+    (left,) = [row for (customer, _), row in table.rows.items() if customer == "contoso"]
+    assert ("customer", {"state": "suspended", "profile": "", "budgets": ""}) == (left.key, left.values)
+    assert (7, True) == (counts.rows, counts.nothing_left)
+    assert CustomerProfile() == (await CustomerRecords(table).read("contoso")).profile
+
+
+async def test_an_export_keeps_what_is_the_operators_apart(
+    table: MemoryTable, blobs: MemoryBlobs, filled: CustomerData, tmp_path: Path
+):
+    """
+    The customer's row, the evidence and the outbox are in a list of their own, and so can't be handed over by mistake.
+    Documents of closed months are exported, but for the operator's, and nothing else of their container.
+    """
+    for key in (*EVIDENCE, "customer", "o_1"):
+        await table.insert(Row("contoso", key, {"by": "ann"}))
+    for name in ("2026-11.json", "2026-11.csv", "2026-11-1.html", "2026-11.internal.json", "x.json"):
+        await blobs.write("statements", f"contoso/{name}", b"{}", "application/json")
+
+    counts = await filled.export(tmp_path)
+
+    own, operators = ([row["key"] for row in read_lines(tmp_path / f"{name}.jsonl")] for name in ("rows", "operator"))
+    assert sorted((*EVIDENCE, "customer", "o_1")) == operators
+    assert {"j_0", "y_later"} <= {*own}
+    assert (7, 14, 3) == (len(own), counts.rows, counts.blobs["statements"])
+    exported = {blob["name"] for blob in read_lines(tmp_path / "blobs.jsonl") if blob["container"] == "statements"}
+    assert {"contoso/2026-11.json", "contoso/2026-11.csv", "contoso/2026-11-1.html"} == exported
 
 
 class Busy(MemoryTable):
