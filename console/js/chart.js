@@ -1,13 +1,12 @@
 // The chart of a month: a column for each day, a part of it for each model. Drawn by uPlot, read by keyboard too.
 
 /** The chart with the choice of what it shows, a line that reads out a day, and the same as a table. */
-function chartWithControls(models, totals, month) {
-  const hasAmounts = totals.amount !== undefined;
-  const names = Object.keys(METRICS).filter((name) => hasAmounts || name !== "amount");
+function chartWithControls(models, currency, month) {
+  const names = Object.keys(METRICS).filter((name) => currency || name !== "amount");
   const place = h("div");
-  const show = (name) => fill(place, chart(merged(models), METRICS[name], totals.currency, month));
+  const show = (name) => fill(place, chart(merged(models), METRICS[name], currency, month));
   const choices = names.map((name, index) =>
-    h("label", null, h("input", { type: "radio", name: "metric", checked: index === 0, onchange: () => show(name) }), name === "amount" ? `Amount (${totals.currency})` : METRICS[name].title),
+    h("label", null, h("input", { type: "radio", name: "metric", checked: index === 0, onchange: () => show(name) }), name === "amount" ? `Amount (${currency})` : METRICS[name].title),
   );
   show(names[0]);
   return h("div", null, h("fieldset", { className: "choice" }, h("legend", { className: "sr" }, "The chart shows"), choices), place);

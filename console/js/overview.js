@@ -1,15 +1,18 @@
 // All customers: what each used in a month, with a link to it.
 
 const CUSTOMERS_ON_A_PAGE = 200;
+const ADDED_UP_UNASKED = 20; // statements; each costs the app a read of the customer's usage
+const AT_ONCE = 3;
 
 /** The sections of the page of all customers. */
 function overview(month) {
   const totals = h("div");
+  const days = h("div");
   const csv = button("CSV", (event) => save(event.target, "usage", { month }, "text/csv", `usage-${month}.csv`), { className: "small" });
-  return [section("Usage by customer", (body) => showOverview(body, totals, month), csv), section("Customers", (body) => showCustomers(body, month))];
+  return [section("Usage by customer", (body) => showOverview(body, totals, days, month), csv), days, section("Customers", (body) => showCustomers(body, month))];
 }
 
-async function showOverview(body, totals, month) {
+async function showOverview(body, totals, days, month) {
   const lines = [];
   const columns = [["Customer"], ["Amount", "number"], ["Jobs", "number"], ["Calls", "number"], ["Input tokens", "number"], ["Output tokens", "number"], ["Unpriced", "number"]];
   const list = growingTable("Usage by customer", columns);
@@ -22,6 +25,7 @@ async function showOverview(body, totals, month) {
       const page = await get("usage", { month, limit: CUSTOMERS_ON_A_PAGE, continuation });
       lines.push(...page.lines);
       fill(totals, overviewTotals(lines, Boolean(page.continuation)));
+      fill(days, lines.length ? daysSection(lines.map(({ customer }) => customer), month) : null);
       return [page.lines, page.continuation];
     },
     {
@@ -66,6 +70,42 @@ function overviewTotals(lines, isPart) {
     isPart && note("info", "These are the sums over the customers below. There are more."),
     lines.every((line) => line.unpriced === undefined) && note("info", "The operator has published no price book, so there are no amounts: the page shows counts."),
   ];
+}
+
+/** The usage of these customers by day and model: their statements, added up here. */
+function daysSection(names, month) {
+  let isWanted = names.length <= ADDED_UP_UNASKED;
+  const element = section("By day and model", async (body) => {
+    if (isWanted) return showDays(body, await statementsOf(names, month), month);
+    const want = () => {
+      isWanted = true;
+      element.reload();
+    };
+    fill(body, button(`Add up the statements of these ${grouped(names.length)} customers`, want));
+  });
+  return element;
+}
+
+/** A statement of each customer, a few at once. */
+async function statementsOf(names, month) {
+  const statements = [];
+  const waiting = [...names];
+  const work = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      statements.push(await get(`${pathOf("customers", name)}/usage`, { month, by: "day,model" }));
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return statements;
+}
+
+/** The chart and the lines of several statements. Amounts of different currencies are not added: calls are shown. */
+function showDays(body, statements, month) {
+  const currencies = new Set(statements.map(({ totals }) => totals.answered.currency).filter(Boolean));
+  const [currency] = currencies.size === 1 ? currencies : [];
+  const lines = statements.flatMap((statement) => statement.lines.filter((line) => line.kind === undefined)).map((line) => (currency ? line : { ...line, amount: undefined }));
+  const mixed = currencies.size > 1 && note("info", `The customers have different currencies (${[...currencies].sort().join(", ")}), so their amounts are not added.`);
+  fill(body, mixed, chartAndLines(lines, currency, month));
 }
 
 /** Everybody with a connection or a record, also those who used nothing in the month. */

@@ -35,8 +35,13 @@ function showUsage(body, statement, month) {
     fill(body, parts, h("p", { className: "quiet" }, `Nothing was used in ${monthName(month)}.`));
     return;
   }
+  fill(body, parts, chartAndLines(lines, answered.currency, month));
+}
+
+/** The chart of what was answered, and a line for each model. Without a currency there are no amounts. */
+function chartAndLines(lines, currency, month) {
   const series = byModel(lines.filter((line) => line.outcome === "answered"));
-  fill(body, parts, series.length ? chartWithControls(series, answered, month) : null, modelTable(byModel(lines, true), answered.currency));
+  return [series.length ? chartWithControls(series, currency, month) : null, modelTable(byModel(lines, true), currency)];
 }
 
 /** The most important totals, large. */

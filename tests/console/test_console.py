@@ -152,10 +152,45 @@ async def test_all_customers_have_a_line(tab: Tab, priced_server: LiveServer, cu
 
     assert shown.keys() == {line["customer"] for line in usage["lines"]}
     assert [f"{line['amount']} USD", "4", "4"] == shown[customer.name]
+    by_model = {row[0]: row[2] for row in await rows(tab, "By day and model")}
+    calls = sum(each["calls"] for each in usage["lines"])
+    assert ("1", calls) == (by_model["gpt-6-luna"], sum(int(number.replace(",", "")) for number in by_model.values()))
+    assert await tab.evaluate("Boolean(document.querySelector('section[aria-label=\"By day and model\"] canvas'))")
     await tab.evaluate(f"document.querySelector('main a[href*={json.dumps(customer.name)}]').click()")
     await tab.wait(f"document.querySelector('h1')?.innerText === {json.dumps(customer.name)}")
     await tab.wait(SETTLED)
     assert f"{customer.name}, {MONTH} {DASH} Console" == await tab.evaluate("document.title")
+
+
+async def test_many_customers_are_added_up_on_demand(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """Beyond twenty, statements are read when the reader asks for it; amounts of two currencies are not added."""
+    line = {"records": 1, "calls": 1, "unreported": 0, "jobs": 1, "lost": 0, "unanswered": 2, "unpriced": 0}
+    names = [f"customer-{number}" for number in range(21)]
+    lines = [
+        line | {"customer": name, "amount": f"{number}.25", "currency": "EUR" if number % 2 else "USD"}
+        for number, name in enumerate(names)
+    ]
+    statement = await api(priced_server, f"customers/{customer.name}/usage?by=day,model")
+    euros = json.dumps(statement).replace('"USD"', '"EUR"')
+    tab.replacements["/api/usage?"] = json_reply(200, json.dumps({"lines": lines}).encode())
+    for number, name in enumerate(names):
+        body = euros if number % 2 else json.dumps(statement)
+        tab.replacements[f"/{name}/usage"] = json_reply(200, body.encode())
+    await open_console(tab, priced_server)
+    await sign_in(tab)
+    if await tab.text("h1") != "All customers":  # there is a single one
+        await tab.evaluate("location.hash = '#/'")
+    await tab.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('these 21 customers')")
+
+    assert "Spend\n102.50 EUR" in await tab.text(".tiles")
+    assert "Spend\n112.75 USD" in await tab.text(".tiles")
+    assert [] == [each for each in tab.requests if "/customer-0/usage" in each["url"]]
+    await press_button(tab, "Add up the statements of these 21 customers")
+    await tab.wait(f"{SETTLED} && document.querySelector('section[aria-label=\"By day and model\"] canvas')")
+    shown = await tab.text("section[aria-label='By day and model']")
+    assert "different currencies (EUR, USD)" in shown
+    assert "Amount" not in shown
+    assert ["gpt-6-luna", "21", "231", "147"] in await rows(tab, "By day and model")
 
 
 def hostile(document: Any) -> Any:
