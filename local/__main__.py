@@ -129,6 +129,7 @@ def _summary(running: Any, path: Path) -> str:
         f"  AI endpoint     {running.ai.url} (aimock)",
         f"  Key Vault       {running.vault.url}",
         f"  Functions app   {hosts.url + '/api' if hosts else 'not started; run `func start`'}",
+        *([f"  Console         {hosts.url}/api/console (any text is a key)"] if hosts else []),
         f"  App settings    {path}",
         "",
         "Customers, each with its own connection in Key Vault:",
@@ -177,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         "--provider",
         choices=("azure_openai", "foundry", "openai"),
         help="provider of that endpoint, if its host doesn't show it (a gateway, a server on this machine)",
+    )
+    command.add_argument(
+        "--keep", action="store_true", help="keep the stack running until Ctrl-C, and print the console's address"
     )
     command.set_defaults(run=demo)
 

@@ -1,8 +1,8 @@
 """
 The demo: jobs of three customers through the queue of the local stack, and their results.
 
-It submits jobs as any back end would, with Azure's own queue client, and reads results and usage records where the
-app writes them. Knows nothing of how the app works inside.
+It submits jobs as any back end would, with Azure's own queue client, reads results and usage records where the app
+writes them, and amounts over HTTP. Knows nothing of how the app works inside.
 """
 
 import argparse
@@ -23,11 +23,13 @@ from azure.storage.queue.aio import QueueClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from local.demo.billing import console_url, publish_prices, usage_by_customer
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
-from local.demo.tables import COLUMNS, error_texts, results_table, usage_table, wrapped
+from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table, wrapped
 from local.paths import PROJECT
 from local.stack import stack
 from local.stack.customers import Customer, onboard
+from local.stack.hosts import Hosts
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 from local.stack.stack import Stack
@@ -41,6 +43,7 @@ STAND_IN_NOTE = (
     "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images and embeddings. "
     "What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real subscription:"
 )
+KEEP_NOTE = "The console shows all this in a browser. To open it: python3 dev.py demo --keep"
 HOST_LINES = 20
 """The last lines of the hosts' output that are printed after a timeout."""
 
@@ -66,7 +69,9 @@ async def run(arguments: argparse.Namespace) -> int:
             console.print(f"Ready after {time.monotonic() - start:.1f} s.\n")
             if endpoint:
                 await _use_real_endpoint(running, endpoint, arguments.model, arguments.provider, key)
-            return await _show(console, running, real=endpoint)
+            code = await _show(console, running, _hosts(running), real=endpoint)
+            await _end(console, running, _hosts(running), keep=arguments.keep)
+            return code
     except (NotInstalled, ProcessFailed) as exc:
         console.print(str(exc), style="red")
         return 1
@@ -76,12 +81,30 @@ async def run(arguments: argparse.Namespace) -> int:
         return 1
 
 
-async def _show(console: Console, running: Stack, *, real: str | None) -> int:
+def _hosts(running: Stack) -> Hosts:
+    if running.hosts is None:
+        raise AssertionError("The demo's stack has hosts.")
+    return running.hosts
+
+
+async def _end(console: Console, running: Stack, hosts: Hosts, *, keep: bool) -> None:
+    """Say where the console is. With `keep`, let the stack run until a signal arrives or a part of it ends."""
+    if not keep:
+        console.print(f"\n{wrapped(KEEP_NOTE)}")
+        return
+    console.print(f"\nThe console, where any text is a key: [bold]{console_url(hosts)}[/bold]")
+    console.print("Ctrl-C stops everything.")
+    console.print(await running.broken(), style="red")
+
+
+async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | None) -> int:
     jobs = demo_jobs(real=bool(real))
     console.print("[bold]Customers[/bold], each with its own endpoint and key in Key Vault:")
     for customer in running.customers:
         console.print(f"  {customer.id:<10} {real or customer.kind}")
     console.print("The jobs are of these three, and of tailspin, which has no connection.\n")
+    if not real:  # whose prices nobody knows here
+        await publish_prices(hosts)
     results, repeated = await _run_jobs(console, running, jobs)
     records = await _usage(running)
     console.print(note_on_repeat(jobs[0], records, identical=repeated), end="\n\n")
@@ -89,6 +112,8 @@ async def _show(console: Console, running: Stack, *, real: str | None) -> int:
     for text in error_texts(jobs, results):
         console.print(text, end="\n\n", markup=False)
     console.print(usage_table(records))
+    if not real:
+        console.print(amounts_table(await usage_by_customer(hosts)))
     image = await _save_image(running, results)
     if image is not None:
         console.print(f"The image is in [bold]{image.relative_to(PROJECT)}[/bold].")

@@ -71,6 +71,17 @@ def usage_table(records: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def amounts_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each customer: its jobs, calls and amount."""
+    table = _table("Amounts, by the demo's own prices")
+    table.add_column("customer", no_wrap=True)
+    for name in ("jobs", "calls", "amount"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(line["customer"], str(line["jobs"]), str(line["calls"]), f"{line['amount']} {line['currency']}")
+    return table
+
+
 def wrapped(text: str, *, indent: str = "") -> str:
     """The text in lines of at most 80 columns, all but the first with an indent."""
     return fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from azure.data.tables.aio import TableClient
@@ -268,6 +269,36 @@ def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], ke
     assert 1 == demo.returncode
     assert message in demo.stdout
     assert "Starting" not in demo.stdout
+
+
+@pytest.mark.long
+async def test_demo_that_is_kept_serves_the_console():
+    """With `--keep`, the stack runs on: the console is at the address that is printed, and Ctrl-C ends everything."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "local", "demo", "--keep"),
+        cwd=ROOT,
+        env=_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    printed = ""
+    async with asyncio.timeout(90):
+        while "Ctrl-C stops everything" not in printed:
+            line = await process.stdout.readline()
+            assert line, printed
+            printed += line.decode()
+        (url,) = re.findall(r"http://\S+/api/console", printed)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            page = await client.get(url)
+            lines = (await client.get(url.replace("/console", "/usage"))).json()["lines"]
+        process.send_signal(signal.SIGINT)
+        rest = await process.stdout.read()
+        code = await process.wait()
+
+    assert (200, "text/html; charset=utf-8") == (page.status_code, page.headers["content-type"])
+    assert ["contoso", "fabrikam", "northwind"] == [line["customer"] for line in lines]
+    assert (0, False) == (code, b"Traceback" in rest)
 
 
 async def test_demo_can_be_interrupted():

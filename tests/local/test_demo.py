@@ -6,9 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from local.demo.billing import PRICES
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
 from local.demo.run import note_on_repeat
-from local.demo.tables import COLUMNS, error_texts, results_table, usage_table
+from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table
+from shared.contract.price_book import decode_price_book
 
 JOBS = demo_jobs(real=False)
 USAGE = {"input_tokens": 12345, "output_tokens": 6789}
@@ -75,6 +77,26 @@ def test_usage_is_summed_by_customer_and_model():
         ["contoso", "gpt-image-2", "customer", "2", "5", "7", "3"],
         ["northwind", "gpt-image-2", "customer", "1", "0", "0", "0"],
     ] == rows
+
+
+def test_amounts_are_as_the_app_says():
+    """Each customer has a row with its jobs, calls and amount."""
+    line = {"customer": "contoso", "jobs": 2, "calls": 3, "amount": "0.03", "currency": "USD"}
+
+    rows = [row.split() for row in printed(amounts_table([line, line | {"customer": "northwind", "amount": "1.20"}]))]
+
+    assert ["contoso", "2", "3", "0.03", "USD"] in rows
+    assert ["northwind", "2", "3", "1.20", "USD"] in rows
+
+
+def test_the_demos_prices_are_a_price_book():
+    """It has a price for each model of the demo's endpoints that it prices, and a markup."""
+    book = decode_price_book(PRICES.read_bytes())
+
+    assert {"contoso-chat", "fabrikam-chat", "gpt-6-luna*", "gpt-image-2", "text-embedding-3-small"} == {
+        price.model for price in book.prices
+    }
+    assert book.markups
 
 
 def test_note_on_the_repeated_job_has_its_calls():
