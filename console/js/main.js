@@ -23,6 +23,7 @@ function readAddress() {
   } catch {
     // Not an address of ours: all customers.
   }
+  if (/^\.+$/.test(customer)) customer = ""; // in a path, dots would lead elsewhere in the API
   return { customer, month: /^\d{4}-(0[1-9]|1[0-2])$/.test(month) ? month : currentMonth() };
 }
 
@@ -106,14 +107,22 @@ function show() {
   if (!isSignedIn) return;
   const { customer, month } = readAddress();
   document.title = `${customer || "All customers"}, ${month} – Console`;
-  fill(document.getElementById("bar"), navigation(customer, month));
+  const bar = document.getElementById("bar");
+  const used = bar.contains(document.activeElement) ? labelOf(document.activeElement) : null;
+  fill(bar, navigation(customer, month));
+  const again = [...bar.querySelectorAll("button, select, input")].find((each) => !each.disabled && labelOf(each) === used);
   const sections = customer ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)] : overview(month);
   const content = document.getElementById("content");
   const party = h("p", { hidden: true });
   fill(content, h("h1", { className: "name" }, customer || "All customers"), party, h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`), sections);
   if (customer) showParty(party, customer);
-  content.focus({ preventScroll: true });
+  (again ?? content).focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+/** What tells a control of the bar from the others. */
+function labelOf(control) {
+  return control.id || control.getAttribute("aria-label") || control.innerText;
 }
 
 /** Who the customer is, and whether it is suspended; nothing if the caller may not know. */

@@ -27,7 +27,12 @@ def static_page(file: str, *, sources: str = "") -> Response:
         *filter(None, [sources]),
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ]
-    headers = {"Content-Security-Policy": "; ".join(directives), "Referrer-Policy": "no-referrer", **CACHED}
+    headers = {
+        "Content-Security-Policy": "; ".join(directives),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        **CACHED,
+    }
     return Response(200, page, "text/html; charset=utf-8", headers)
 
 

@@ -75,9 +75,8 @@ async def test_the_policy_allows_the_pages_own_parts_alone():
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     } == policy
-    assert ("nosniff", "no-referrer") == tuple(
-        response.headers[name] for name in ("X-Content-Type-Options", "Referrer-Policy")
-    )
+    others = ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy")
+    assert ("nosniff", "no-referrer", "same-origin") == tuple(response.headers[name] for name in others)
 
 
 async def test_the_page_is_served_with_an_etag():

@@ -265,6 +265,18 @@ async def test_a_customer_in_the_address_is_text(tab: Tab, priced_server: LiveSe
     assert 0 == await tab.evaluate("document.querySelectorAll('img').length")
 
 
+@pytest.mark.parametrize("address", ["..", ".", "%2E%2E", "%E0%A4%A", "?month=2026-99", "x?month=%3Cb%3E"])
+async def test_an_address_that_is_none(tab: Tab, priced_server: LiveServer, customer: Customer, address: str):
+    """It leads to all customers or to the current month, and nowhere else in the API."""
+    await open_console(tab, priced_server, address)
+    await sign_in(tab)
+    paths = {each["url"].removeprefix(priced_server.url).partition("?")[0].partition("#")[0] for each in tab.requests}
+
+    assert {"/api/console", "/api/customers"} <= paths
+    assert [] == [path for path in paths if not path.startswith(("/api/customers", "/api/usage", "/api/console"))]
+    assert "x" == await tab.text("h1") or f"/api/customers/{customer.name}/usage" in paths
+
+
 async def test_the_key_is_a_header_and_nothing_else(console: Tab):
     """It is in the header of each request to the API, and in no address, storage, cookie or element."""
     await press_button(console, "Refresh")
@@ -475,6 +487,7 @@ async def test_months(console: Tab, customer: Customer):
     await console.wait(f"location.hash.includes('month=') && !location.hash.includes('{MONTH}')")
     await console.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('Nothing was used in')")
     assert customer.name in await console.evaluate("location.hash")
+    assert "Previous month" == await console.evaluate("document.activeElement.getAttribute('aria-label')")
     await console.evaluate("history.back()")
     await console.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('gpt-4o')")
 
