@@ -103,7 +103,8 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "jobs": ["generated-3", "generated-2"],
         "customers": 1,
         "problems": ["not_found", "unauthorized"],
-        "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile"]],
+        "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile", "connection default"]],
+        "closed": [0, "not_found"],
         "deleted": [304, 204],
         "documents": ["3.1.0", "<!doctype html>", "<!doctype html>"],
     } == json.loads(output)

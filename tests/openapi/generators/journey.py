@@ -36,6 +36,7 @@ from customer_ai_jobs_client.api.jobs import (
     receive_webhook,
     submit_job,
 )
+from customer_ai_jobs_client.api.statements import list_statements, read_statement
 from customer_ai_jobs_client.api.usage import read_all_usage, read_usage
 from customer_ai_jobs_client.models import (
     ChatInput,
@@ -121,8 +122,7 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     everybody = read_all_usage.sync(client=client, from_=date(2026, 11, 1), to=datetime.now(UTC).date())
     seen["all_usage"] = [line.calls for line in everybody.lines if line.customer == customer]
     seen["jobs"] = [each.job_id for each in list_jobs.sync(customer, client=client, limit=2).jobs]
-    page = list_customers.sync(client=client, limit=1)
-    seen["customers"] = len(page.customers)
+    seen["customers"] = len(list_customers.sync(client=client, limit=1).customers)
     missing = read_job.sync(customer, "no-such-job", client=client)
     assert isinstance(missing, ProblemDocument)
     unsigned = receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1")
@@ -140,13 +140,22 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     changes = [each.subject for each in list_audit.sync(customer, client=client).entries]
     seen["account"] = [profile.legal_name, state.state.value, adjustment.amount, changes]
 
+    seen["closed"] = closed_months(client, customer)
     tag = read_connection.sync_detailed(customer, "default", client=client).headers["ETag"]
     unchanged = read_connection.sync_detailed(customer, "default", client=client, if_none_match=tag)
     deleted = delete_connection.sync_detailed(customer, "default", client=client, if_match=tag)
     seen["deleted"] = [int(unchanged.status_code), int(deleted.status_code)]
-    seen["documents"] = [openapi.sync(client=client)["openapi"], docs.sync(client=client)[:15]]
-    seen["documents"].append(console.sync(client=client)[:15])
+    pages = [docs.sync(client=client), console.sync(client=client)]
+    seen["documents"] = [openapi.sync(client=client)["openapi"], *(page[:15] for page in pages)]
     return seen
+
+
+def closed_months(client: AuthenticatedClient, customer: str) -> list[Any]:
+    """How many documents the customer has, and the code of one that doesn't exist."""
+    closed = list_statements.sync(customer, client=client).statements
+    unclosed = read_statement.sync(customer, f"{datetime.now(UTC):%Y-%m}", client=client)
+    assert isinstance(unclosed, ProblemDocument)
+    return [len(closed), unclosed.code]
 
 
 if __name__ == "__main__":

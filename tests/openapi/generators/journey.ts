@@ -105,6 +105,11 @@ const { adjustments } = body(await client.GET("/customers/{customer}/adjustments
 const { entries } = body(await client.GET("/customers/{customer}/audit", own));
 const subjects = entries.map((each) => each.subject);
 seen.account = [profile.legal_name, state, adjustments[0]?.amount, subjects];
+const { statements } = body(await client.GET("/customers/{customer}/statements", own));
+const unclosed = await client.GET("/customers/{customer}/statements/{statement}", {
+  params: { path: { customer, statement: month } },
+});
+seen.closed = [statements.length, unclosed.error?.code];
 
 const path = "/customers/{customer}/connections/{name}";
 const tag = (await client.GET(path, { params: connection })).response.headers.get("ETag") ?? "";
@@ -113,5 +118,6 @@ const deleted = await client.DELETE(path, { params: { ...connection, header: { "
 seen.deleted = [unchanged.response.status, deleted.response.status];
 const document = body(await client.GET("/openapi.json"));
 const html = body(await client.GET("/docs", { parseAs: "text" }));
-seen.documents = [document.openapi, html.slice(0, 15)];
+const shown = body(await client.GET("/console", { parseAs: "text" }));
+seen.documents = [document.openapi, html.slice(0, 15), shown.slice(0, 15)];
 console.log(JSON.stringify(seen));
