@@ -88,7 +88,7 @@ CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
                 "month",
                 "query",
                 "A month: only what belongs to it.",
-                {"type": "string", "pattern": "^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"},
+                {"type": "string", "pattern": "^([1-9][0-9]{3}-(0[1-9]|1[0-2]))?$"},
             ),
             *PAGING,
         ),

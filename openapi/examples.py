@@ -168,7 +168,7 @@ PROFILE: dict[str, Any] = {
     "external_ids": {"stripe": "cus_Na6dX7aXxi11N4"},
     "notify": "https://contoso.example/billing",
 }
-STATE: dict[str, Any] = {"state": "suspended"}
+STATE: dict[str, Any] = {"state": "active"}
 NEW_ADJUSTMENT: dict[str, Any] = {
     "id": "credit-2026-11-outage",
     "month": "2026-11",

@@ -31,7 +31,8 @@ from shared.contract.statement import Statement, UsageOverview
 from shared.http.usage import CSV, MAX_OVERVIEW
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
-_DAY = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}$"}
+_DAY = {"type": "string", "pattern": "^([1-9][0-9]{3}-[0-9]{2}-[0-9]{2})?$"}
+"""The host drops a parameter without a value."""
 
 _PERIOD = (
     Parameter(
