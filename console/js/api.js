@@ -52,7 +52,10 @@ async function get(path, query) {
   try {
     return await response.json();
   } catch {
-    throw new ApiError(response.status, "The app's response is not JSON. Something between it and this page changed it.");
+    throw new ApiError(
+      response.status,
+      "The app's response is not JSON. Something between it and this page changed it.",
+    );
   }
 }
 

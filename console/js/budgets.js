@@ -4,7 +4,12 @@
 function budgetsSection(customer) {
   return section("Budgets", async (body) => {
     const { budgets } = await get(`${pathOf("customers", customer)}/budgets`);
-    fill(body, budgets.length ? h("ul", { className: "cards" }, budgets.map(budgetCard)) : h("p", { className: "quiet" }, "This customer has no budget: nothing limits what it spends."));
+    fill(
+      body,
+      budgets.length
+        ? h("ul", { className: "cards" }, budgets.map(budgetCard))
+        : h("p", { className: "quiet" }, "This customer has no budget: nothing limits what it spends."),
+    );
   });
 }
 
@@ -13,19 +18,30 @@ function budgetCard(budget) {
   const [limit, spent, reserved] = [budget.limit, budget.spent, budget.reserved].map((value) => Number(value ?? 0));
   const share = (value) => (limit > 0 ? Math.min(100, (100 * value) / limit) : value > 0 ? 100 : 0);
   const isExhausted = spent >= limit;
-  const bar = h("div", { className: `meter ${isExhausted ? "full" : ""}`, role: "img", "aria-label": `${amount(budget.spent)} of ${amount(budget.limit)} is spent, ${amount(budget.reserved)} is reserved.` });
-  const parts = [["spent", share(spent)], ["reserved", Math.min(share(reserved), 100 - share(spent))]].map(([name, width]) => {
+  const bar = h("div", {
+    className: `meter ${isExhausted ? "full" : ""}`,
+    role: "img",
+    "aria-label": `${amount(budget.spent)} of ${amount(budget.limit)} is spent, ${amount(budget.reserved)} is reserved.`,
+  });
+  const parts = [
+    ["spent", share(spent)],
+    ["reserved", Math.min(share(reserved), 100 - share(spent))],
+  ].map(([name, width]) => {
     const part = h("span", { className: name });
     part.style.width = `${width}%`;
     return part;
   });
-  const marks = (budget.thresholds ?? []).filter((percent) => percent < 100).map((percent) => {
-    const mark = h("i", { title: `${percent} %` });
-    mark.style.left = `${percent}%`;
-    return mark;
-  });
+  const marks = (budget.thresholds ?? [])
+    .filter((percent) => percent < 100)
+    .map((percent) => {
+      const mark = h("i", { title: `${percent} %` });
+      mark.style.left = `${percent}%`;
+      return mark;
+    });
   fill(bar, parts, marks);
-  const scope = [budget.connection && `connection ${budget.connection}`, budget.model && `model ${budget.model}`].filter(Boolean).join(", ");
+  const scope = [budget.connection && `connection ${budget.connection}`, budget.model && `model ${budget.model}`]
+    .filter(Boolean)
+    .join(", ");
   const facts = [
     ["Limit", amount(budget.limit)],
     ["Spent", amount(budget.spent)],
@@ -44,7 +60,15 @@ function budgetCard(budget) {
       isExhausted && h("span", { className: "badge failed" }, "exhausted"),
     ),
     bar,
-    h("dl", { className: "facts" }, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
-    h("p", { className: "quiet" }, `Since ${budget.period_start}${scope ? `; only ${scope}` : ""}; set by the ${budget.owner}.`),
+    h(
+      "dl",
+      { className: "facts" },
+      facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+    ),
+    h(
+      "p",
+      { className: "quiet" },
+      `Since ${budget.period_start}${scope ? `; only ${scope}` : ""}; set by the ${budget.owner}.`,
+    ),
   );
 }

@@ -16,7 +16,12 @@ function h(name, options, ...children) {
 
 /** Puts children in place of those that the element has. Strings and numbers become text. */
 function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false).map((child) => (child instanceof Node ? child : String(child))));
+  element.replaceChildren(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false)
+      .map((child) => (child instanceof Node ? child : String(child))),
+  );
   return element;
 }
 
@@ -33,7 +38,11 @@ function table(caption, columns, rows) {
     null,
     h("caption", { className: "sr" }, caption),
     h("thead", null, h("tr", null, head)),
-    h("tbody", null, rows.map((cells) => tableRow(columns, cells))),
+    h(
+      "tbody",
+      null,
+      rows.map((cells) => tableRow(columns, cells)),
+    ),
   );
 }
 

@@ -6,7 +6,12 @@ const JOBS_ON_A_PAGE = 20;
 
 /** The section with a customer's jobs. */
 function jobsSection(customer) {
-  const filter = h("select", { onchange: () => element.reload() }, h("option", { value: "" }, "all"), STATES.map((state) => h("option", null, state)));
+  const filter = h(
+    "select",
+    { onchange: () => element.reload() },
+    h("option", { value: "" }, "all"),
+    STATES.map((state) => h("option", null, state)),
+  );
   const path = `${pathOf("customers", customer)}/jobs`;
   const load = (body) => {
     const status = filter.value;
@@ -15,7 +20,11 @@ function jobsSection(customer) {
       return [page.jobs, page.continuation];
     };
     const empty = status ? `No job is ${status}.` : "This customer has no jobs on record.";
-    return pages(body, growingTable("Jobs, newest first", JOB_COLUMNS), read, { add: (list, job) => list.add(jobCells(job)), empty, more: "Older jobs" });
+    return pages(body, growingTable("Jobs, newest first", JOB_COLUMNS), read, {
+      add: (list, job) => list.add(jobCells(job)),
+      empty,
+      more: "Older jobs",
+    });
   };
   const element = section("Jobs", load, h("label", null, "Status ", filter));
   return element;
@@ -28,10 +37,14 @@ function jobCells(job) {
     h("span", { className: `badge ${job.status}` }, job.status),
     [job.action ?? "–", job.model && h("span", { className: "quiet block" }, job.model)],
     [time(job.submitted_at), job.due_at && h("span", { className: "quiet block" }, "due ", time(job.due_at))],
-    [duration(job.started_at, job.finished_at) ?? "–", job.attempts > 1 && h("span", { className: "quiet block" }, `${job.attempts} attempts`)],
+    [
+      duration(job.started_at, job.finished_at) ?? "–",
+      job.attempts > 1 && h("span", { className: "quiet block" }, `${job.attempts} attempts`),
+    ],
     [
       error && [h("b", null, error.code), h("span", { className: "block" }, error.message)],
-      callback?.status === "failed" && h("span", { className: "block" }, h("b", null, "callback failed"), callback.error && `: ${callback.error}`),
+      callback?.status === "failed" &&
+        h("span", { className: "block" }, h("b", null, "callback failed"), callback.error && `: ${callback.error}`),
       !error && callback?.status !== "failed" && h("span", { className: "quiet" }, "–"),
     ],
   ];

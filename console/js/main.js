@@ -1,11 +1,20 @@
 // Signing in, and which page is shown. The address has a customer and a month after its #, and nothing secret.
 
 const KINDS = {
-  key: { header: "x-functions-key", title: "Function key", hint: "It gives access to every customer. In the local stack any text is a key." },
-  token: { header: "Authorization", title: "Access token", hint: "An Entra token that was issued for this app, as `az account get-access-token` prints it." },
+  key: {
+    header: "x-functions-key",
+    title: "Function key",
+    hint: "It gives access to every customer. In the local stack any text is a key.",
+  },
+  token: {
+    header: "Authorization",
+    title: "Access token",
+    hint: "An Entra token that was issued for this app, as `az account get-access-token` prints it.",
+  },
 };
 const MONTHS = 24;
 let isSignedIn = false;
+let kind = KINDS.key;
 const customers = h("datalist", { id: "customers" });
 
 /** The page's part of the address for a customer, or all of them, and a month. */
@@ -41,25 +50,41 @@ function signOut(reason) {
   fill(document.getElementById("bar"), h("h1", null, "Customer AI Jobs"));
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   document.title = "Console";
-  const input = h("input", { type: "password", id: "credential", autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true, "aria-describedby": "hint" });
-  const hint = h("p", { className: "quiet", id: "hint" }, KINDS.key.hint);
-  const label = h("label", { htmlFor: "credential" }, KINDS.key.title);
+  const input = h("input", {
+    type: "password",
+    id: "credential",
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "off",
+    required: true,
+    "aria-describedby": "hint",
+  });
+  const hint = h("p", { className: "quiet", id: "hint" }, kind.hint);
+  const label = h("label", { htmlFor: "credential" }, kind.title);
   const message = h("div", { role: "alert" }, reason && note("error", reason));
   const submit = h("button", { type: "submit", className: "primary" }, "Open the console");
-  let kind = KINDS.key;
   const choose = (chosen) => {
     kind = chosen;
     fill(label, kind.title);
     fill(hint, kind.hint);
   };
-  const choices = Object.values(KINDS).map((each) => h("label", null, h("input", { type: "radio", name: "kind", checked: each === kind, onchange: () => choose(each) }), each.title));
-  const refuse = (reason) => fill(message, reason);
+  const choices = Object.values(KINDS).map((each) =>
+    h(
+      "label",
+      null,
+      h("input", { type: "radio", name: "kind", checked: each === kind, onchange: () => choose(each) }),
+      each.title,
+    ),
+  );
+  const refuse = (error) => {
+    forgetCredential();
+    fill(message, failure(error));
+  };
   const onsubmit = (event) => {
     event.preventDefault();
-    const text = input.value.trim().replace(/^Bearer\s+/i, "");
     fill(message);
-    if (!/^[\x21-\x7e]+$/.test(text)) refuse(note("error", `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`));
-    else runFrom(submit, () => {}, () => signIn(kind, text, refuse));
+    const text = input.value.trim().replace(/^Bearer\s+/i, "");
+    runFrom(submit, () => signIn(text), refuse);
   };
   fill(
     document.getElementById("content"),
@@ -74,28 +99,31 @@ function signOut(reason) {
       hint,
       message,
       submit,
-      h("p", { className: "quiet" }, "It stays in this page's memory until you sign out or leave the page, and is sent to this app alone, as a header."),
+      h(
+        "p",
+        { className: "quiet" },
+        "It stays in this page's memory until you sign out or leave the page, and is sent to this app alone, as a header.",
+      ),
     ),
   );
   input.focus();
 }
 
-/** Tries a key or a token with the list of customers, and shows the page if the app accepts it. */
-async function signIn(kind, text, refuse) {
+/** Tries a key or a token with the list of customers, and shows the page if the app accepts it. Throws ApiError. */
+async function signIn(text) {
+  if (!/^[\x21-\x7e]+$/.test(text)) {
+    throw new ApiError(0, `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`);
+  }
   useCredential(kind.header, text);
   try {
-    const page = await get("customers", { limit: 100 });
-    const names = page.customers.map(({ customer }) => customer);
-    rememberCustomers(names);
-    const isOnly = names.length === 1 && !page.continuation;
-    if (isOnly && !readAddress().customer) history.replaceState(null, "", addressOf(names[0], readAddress().month));
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (error.status !== 403) {
-      forgetCredential();
-      refuse(failure(error));
-      return;
+    const { customers: page, continuation } = await get("customers", { limit: 100 });
+    rememberCustomers(page.map(({ customer }) => customer));
+    const { customer, month } = readAddress();
+    if (page.length === 1 && !continuation && !customer) {
+      history.replaceState(null, "", addressOf(page[0].customer, month));
     }
+  } catch (error) {
+    if (error.status !== 403) throw error;
     // Accepted, but without the role that lists customers: one can be typed.
   }
   isSignedIn = true;
@@ -110,11 +138,21 @@ function show() {
   const bar = document.getElementById("bar");
   const used = bar.contains(document.activeElement) ? labelOf(document.activeElement) : null;
   fill(bar, navigation(customer, month));
-  const again = [...bar.querySelectorAll("button, select, input")].find((each) => !each.disabled && labelOf(each) === used);
-  const sections = customer ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)] : overview(month);
+  const again = [...bar.querySelectorAll("button, select, input")].find(
+    (each) => !each.disabled && labelOf(each) === used,
+  );
+  const sections = customer
+    ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)]
+    : overview(month);
   const content = document.getElementById("content");
   const party = h("p", { hidden: true });
-  fill(content, h("h1", { className: "name" }, customer || "All customers"), party, h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`), sections);
+  fill(
+    content,
+    h("h1", { className: "name" }, customer || "All customers"),
+    party,
+    h("p", { className: "quiet" }, `${monthName(month)}. Days and times are UTC.`),
+    sections,
+  );
   if (customer) showParty(party, customer);
   (again ?? content).focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -141,7 +179,14 @@ function navigation(customer, month) {
   };
   const months = Array.from({ length: MONTHS }, (_, index) => laterMonth(currentMonth(), -index));
   if (!months.includes(month)) months.push(month);
-  const input = h("input", { id: "customer", value: customer, placeholder: "all customers", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
+  const input = h("input", {
+    id: "customer",
+    value: customer,
+    placeholder: "all customers",
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "off",
+  });
   input.setAttribute("list", "customers");
   return [
     h("a", { href: addressOf("", month), className: "brand" }, "Console"),
@@ -164,8 +209,15 @@ function navigation(customer, month) {
       { className: "months" },
       button("‹", () => go(customer, laterMonth(month, -1)), { "aria-label": "Previous month" }),
       h("label", { htmlFor: "month", className: "sr" }, "Month"),
-      h("select", { id: "month", onchange: (event) => go(customer, event.target.value) }, months.map((each) => h("option", { value: each, selected: each === month }, monthName(each)))),
-      button("›", () => go(customer, laterMonth(month, 1)), { "aria-label": "Next month", disabled: month >= currentMonth() }),
+      h(
+        "select",
+        { id: "month", onchange: (event) => go(customer, event.target.value) },
+        months.map((each) => h("option", { value: each, selected: each === month }, monthName(each))),
+      ),
+      button("›", () => go(customer, laterMonth(month, 1)), {
+        "aria-label": "Next month",
+        disabled: month >= currentMonth(),
+      }),
     ),
     button("↻", show, { "aria-label": "Refresh", title: "Refresh" }),
     button("Sign out", () => signOut()),

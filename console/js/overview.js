@@ -8,13 +8,27 @@ const AT_ONCE = 3;
 function overview(month) {
   const totals = h("div");
   const days = h("div");
-  const csv = button("CSV", (event) => save(event.target, "usage", { month }, "text/csv", `usage-${month}.csv`), { className: "small" });
-  return [section("Usage by customer", (body) => showOverview(body, totals, days, month), csv), days, section("Customers", (body) => showCustomers(body, month))];
+  const csv = button("CSV", (event) => save(event.target, "usage", { month }, "text/csv", `usage-${month}.csv`), {
+    className: "small",
+  });
+  return [
+    section("Usage by customer", (body) => showOverview(body, totals, days, month), csv),
+    days,
+    section("Customers", (body) => showCustomers(body, month)),
+  ];
 }
 
 async function showOverview(body, totals, days, month) {
   const lines = [];
-  const columns = [["Customer"], ["Amount", "number"], ["Jobs", "number"], ["Calls", "number"], ["Input tokens", "number"], ["Output tokens", "number"], ["Unpriced", "number"]];
+  const columns = [
+    ["Customer"],
+    ["Amount", "number"],
+    ["Jobs", "number"],
+    ["Calls", "number"],
+    ["Input tokens", "number"],
+    ["Output tokens", "number"],
+    ["Unpriced", "number"],
+  ];
   const list = growingTable("Usage by customer", columns);
   fill(body, totals);
   const holder = h("div");
@@ -25,7 +39,15 @@ async function showOverview(body, totals, days, month) {
       const page = await get("usage", { month, limit: CUSTOMERS_ON_A_PAGE, continuation });
       lines.push(...page.lines);
       fill(totals, overviewTotals(lines, Boolean(page.continuation)));
-      fill(days, lines.length ? daysSection(lines.map(({ customer }) => customer), month) : null);
+      fill(
+        days,
+        lines.length
+          ? daysSection(
+              lines.map(({ customer }) => customer),
+              month,
+            )
+          : null,
+      );
       return [page.lines, page.continuation];
     },
     {
@@ -42,9 +64,20 @@ function overviewCells(line, month) {
   const uncertainCalls = (line.lost ?? 0) + (line.unanswered ?? 0);
   return [
     customerLink(line.customer, month),
-    [money(line.amount, line.currency), h("span", { className: "share", "data-amount": line.amount, "data-currency": line.currency, "aria-hidden": "true" })],
+    [
+      money(line.amount, line.currency),
+      h("span", {
+        className: "share",
+        "data-amount": line.amount,
+        "data-currency": line.currency,
+        "aria-hidden": "true",
+      }),
+    ],
     count(line.jobs),
-    [count(line.calls), uncertainCalls > 0 && h("span", { className: "quiet block" }, `+ ${grouped(uncertainCalls)} not certain`)],
+    [
+      count(line.calls),
+      uncertainCalls > 0 && h("span", { className: "quiet block" }, `+ ${grouped(uncertainCalls)} not certain`),
+    ],
     count(line.input_tokens),
     count(line.output_tokens),
     line.unpriced === undefined ? "–" : line.unpriced > 0 ? h("b", { className: "warn" }, grouped(line.unpriced)) : "0",
@@ -55,20 +88,47 @@ function overviewCells(line, month) {
 function drawShares(element) {
   const shares = [...element.querySelectorAll("[data-amount]")];
   const largest = {};
-  for (const { dataset } of shares) largest[dataset.currency] = Math.max(largest[dataset.currency] ?? 0, Number(dataset.amount));
-  for (const each of shares) each.style.width = `${largest[each.dataset.currency] > 0 ? (100 * Number(each.dataset.amount)) / largest[each.dataset.currency] : 0}%`;
+  for (const { dataset } of shares)
+    largest[dataset.currency] = Math.max(largest[dataset.currency] ?? 0, Number(dataset.amount));
+  for (const each of shares)
+    each.style.width = `${largest[each.dataset.currency] > 0 ? (100 * Number(each.dataset.amount)) / largest[each.dataset.currency] : 0}%`;
 }
 
 /** The sums over the customers that were read; amounts of different currencies are not added. */
 function overviewTotals(lines, isPart) {
   if (!lines.length) return null;
-  const currencies = [...new Set(lines.filter((line) => line.amount !== undefined).map((line) => line.currency))].sort();
-  const spend = currencies.map((currency) => ["Spend", money(sumOf(lines.filter((line) => line.currency === currency), "amount"), currency)]);
-  const entries = [["Customers", count(lines.length)], ...spend, ...[["Jobs", "jobs"], ["Calls", "calls"], ["Input tokens", "input_tokens"], ["Output tokens", "output_tokens"]].map(([title, name]) => [title, count(sumOf(lines, name))])];
+  const currencies = [
+    ...new Set(lines.filter((line) => line.amount !== undefined).map((line) => line.currency)),
+  ].sort();
+  const spend = currencies.map((currency) => [
+    "Spend",
+    money(
+      sumOf(
+        lines.filter((line) => line.currency === currency),
+        "amount",
+      ),
+      currency,
+    ),
+  ]);
+  const entries = [
+    ["Customers", count(lines.length)],
+    ...spend,
+    ...[
+      ["Jobs", "jobs"],
+      ["Calls", "calls"],
+      ["Input tokens", "input_tokens"],
+      ["Output tokens", "output_tokens"],
+    ].map(([title, name]) => [title, count(sumOf(lines, name))]),
+  ];
   return [
-    h("dl", { className: "tiles" }, entries.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+    h(
+      "dl",
+      { className: "tiles" },
+      entries.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+    ),
     isPart && note("info", "These are the sums over the customers below. There are more."),
-    lines.every((line) => line.unpriced === undefined) && note("info", "The operator has published no price book, so there are no amounts: the page shows counts."),
+    lines.every((line) => line.unpriced === undefined) &&
+      note("info", "The operator has published no price book, so there are no amounts: the page shows counts."),
   ];
 }
 
@@ -103,8 +163,15 @@ async function statementsOf(names, month) {
 function showDays(body, statements, month) {
   const currencies = new Set(statements.map(({ totals }) => totals.answered.currency).filter(Boolean));
   const [currency] = currencies.size === 1 ? currencies : [];
-  const lines = statements.flatMap((statement) => statement.lines.filter((line) => line.kind === undefined)).map((line) => (currency ? line : { ...line, amount: undefined }));
-  const mixed = currencies.size > 1 && note("info", `The customers have different currencies (${[...currencies].sort().join(", ")}), so their amounts are not added.`);
+  const lines = statements
+    .flatMap((statement) => statement.lines.filter((line) => line.kind === undefined))
+    .map((line) => (currency ? line : { ...line, amount: undefined }));
+  const mixed =
+    currencies.size > 1 &&
+    note(
+      "info",
+      `The customers have different currencies (${[...currencies].sort().join(", ")}), so their amounts are not added.`,
+    );
   fill(body, mixed, chartAndLines(lines, currency, month));
 }
 
@@ -123,7 +190,11 @@ async function showCustomers(body, month) {
     rememberCustomers(page.customers.map(({ customer }) => customer));
     return [page.customers, page.continuation];
   };
-  await pages(body, list, read, { add: (each, { customer }) => each.add(customer), empty: "There are no customers yet.", more: "More customers" });
+  await pages(body, list, read, {
+    add: (each, { customer }) => each.add(customer),
+    empty: "There are no customers yet.",
+    more: "More customers",
+  });
 }
 
 function customerLink(customer, month) {

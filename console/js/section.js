@@ -2,35 +2,24 @@
 
 /** A section with a heading. `load(body)` fills the body, and may throw ApiError. */
 function section(title, load, ...controls) {
-  const body = h("div", { className: "body" });
-  const element = h("section", { "aria-label": title }, h("div", { className: "title" }, h("h2", null, title), controls), body);
-  const start = () => run(body, load, start);
-  start();
-  return Object.assign(element, { reload: start });
+  const heading = h("div", { className: "title" }, h("h2", null, title), controls);
+  const element = h("section", { "aria-label": title }, heading, h("div"));
+  const reload = () => {
+    const body = h("div", null, h("p", { className: "loading" }, "Loading …"));
+    element.lastElementChild.replaceWith(body); // what an earlier load still fills is shown no more
+    return run(
+      body,
+      () => load(body),
+      (error) => fill(body, failure(error, reload)),
+    );
+  };
+  reload();
+  return Object.assign(element, { reload });
 }
 
-/** Runs what fills `body`, and shows there that it waits, or why it failed. */
-async function run(body, load, again) {
-  body.setAttribute("aria-busy", "true");
-  fill(body, h("p", { className: "loading" }, "Loading …"));
-  try {
-    await load(body);
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (error.status === 401) return signOut(error.message);
-    fill(body, failure(error, again));
-  } finally {
-    body.removeAttribute("aria-busy");
-  }
-}
-
-/**
- * Runs what a control starts, unless it is still running. The control keeps the focus, which a disabled one would lose.
- * `refuse(sentence)` shows why it failed.
- */
-async function runFrom(control, refuse, work) {
-  if (control.hasAttribute("aria-busy")) return;
-  control.setAttribute("aria-busy", "true");
+/** Does what an element stands for, and marks it as busy meanwhile. `refuse(error)` shows why that failed. */
+async function run(element, work, refuse) {
+  element.setAttribute("aria-busy", "true");
   try {
     await work();
   } catch (error) {
@@ -38,8 +27,13 @@ async function runFrom(control, refuse, work) {
     if (error.status === 401) return signOut(error.message);
     refuse(error);
   } finally {
-    control.removeAttribute("aria-busy");
+    element.removeAttribute("aria-busy");
   }
+}
+
+/** Does what a control starts, unless it does already. The control keeps the focus, which a disabled one would lose. */
+async function runFrom(control, work, refuse) {
+  if (!control.hasAttribute("aria-busy")) await run(control, work, refuse);
 }
 
 /** Why something is not shown, and a button that tries again, if there is one. */
@@ -47,8 +41,14 @@ function failure(error, again) {
   const isOurs = !(error instanceof ApiError);
   if (isOurs) console.error(error);
   const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  const sentence = isOurs ? "The page can't show this: it has a fault. The browser's console describes it." : error.message;
-  return note(error.status === 403 || error.status === 404 ? "info" : "error", h("p", null, sentence + wait), again && button("Try again", again));
+  const sentence = isOurs
+    ? "The page can't show this: it has a fault. The browser's console describes it."
+    : error.message;
+  return note(
+    error.status === 403 || error.status === 404 ? "info" : "error",
+    h("p", null, sentence + wait),
+    again && button("Try again", again),
+  );
 }
 
 /** A list in pages: rows are added below those that are there. `read(continuation)` returns [rows, continuation]. */
@@ -68,11 +68,16 @@ async function pages(body, list, read, { add, added, empty, more }) {
   };
   const showNext = (control) => {
     const first = list.size();
-    const refuse = (error) => fill(next, failure(error, (event) => showNext(event.target)));
-    return runFrom(control, refuse, async () => {
+    const work = async () => {
       await readNext();
       list.focusRow(first);
-    });
+    };
+    const refuse = (error) =>
+      fill(
+        next,
+        failure(error, (event) => showNext(event.target)),
+      );
+    return runFrom(control, work, refuse);
   };
   await readNext();
   fill(body, list.element, status, next);

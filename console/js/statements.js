@@ -9,7 +9,12 @@ function statementsSection(customer) {
   return section("Statements", async (body) => {
     const { statements } = await get(path);
     const rows = statements.map((statement) => statementCells(customer, path, statement));
-    fill(body, rows.length ? h("div", { className: "scroll" }, table("Closed months, newest first", STATEMENT_COLUMNS, rows)) : h("p", { className: "quiet" }, "No month is closed yet."));
+    fill(
+      body,
+      rows.length
+        ? h("div", { className: "scroll" }, table("Closed months, newest first", STATEMENT_COLUMNS, rows))
+        : h("p", { className: "quiet" }, "No month is closed yet."),
+    );
   });
 }
 
@@ -18,22 +23,33 @@ function statementCells(customer, path, { month, correction, number, total, curr
   const place = `${path}/${encodeURIComponent(name)}`;
   const listed = Object.keys(FILES).filter((ending) => files?.[ending]);
   const saves = listed.map((ending) =>
-    button(ending.toUpperCase(), (event) => save(event.target, place, null, FILES[ending], `statement-${customer}-${name}.${ending}`), { className: "small", "aria-label": `Save ${number} as ${ending.toUpperCase()}` }),
+    button(
+      ending.toUpperCase(),
+      (event) => save(event.target, place, null, FILES[ending], `statement-${customer}-${name}.${ending}`),
+      { className: "small", "aria-label": `Save ${number} as ${ending.toUpperCase()}` },
+    ),
   );
   return [
     h("span", { className: "name" }, number),
     [month, correction && h("span", { className: "quiet block" }, `correction ${correction}`)],
     money(total, currency),
     time(closed_at),
-    h("div", { className: "actions" }, button("Open", (event) => openStatement(event.target, place, `${number}: ${month}, ${customer}`), { className: "small primary", "aria-label": `Open ${number}` }), saves),
+    h(
+      "div",
+      { className: "actions" },
+      button("Open", (event) => openStatement(event.target, place, `${number}: ${month}, ${customer}`), {
+        className: "small primary",
+        "aria-label": `Open ${number}`,
+      }),
+      saves,
+    ),
   ];
 }
 
 /** Shows a statement's page over this one, in a frame in which no script runs and from which nothing is loaded. */
 function openStatement(control, path, title) {
-  return runFrom(control, (error) => control.parentElement.append(failure(error)), async () => {
-    showDocument(title, await (await send(path, null, FILES.html)).text());
-  });
+  const work = async () => showDocument(title, await (await send(path, null, FILES.html)).text());
+  return runFrom(control, work, (error) => control.parentElement.append(failure(error)));
 }
 
 function showDocument(title, text) {
@@ -47,7 +63,12 @@ function showDocument(title, text) {
   const frame = h("iframe", { sandbox: "allow-same-origin allow-modals", title, src: url });
   const close = button("Close", () => dialog.close(), { autofocus: true });
   const print = button("Print", () => frame.contentWindow.print());
-  const dialog = h("dialog", { className: "document", "aria-label": title, onclose: () => remove() }, h("div", { className: "title" }, h("h2", null, title), print, close), frame);
+  const dialog = h(
+    "dialog",
+    { className: "document", "aria-label": title, onclose: () => remove() },
+    h("div", { className: "title" }, h("h2", null, title), print, close),
+    frame,
+  );
   const remove = () => {
     URL.revokeObjectURL(url);
     dialog.remove();

@@ -15,16 +15,21 @@ const OTHER = "all others";
 /** The section with a customer's usage in a month. */
 function usageSection(customer, month) {
   const path = `${pathOf("customers", customer)}/usage`;
-  const csv = button("CSV", (event) => save(event.target, path, { month, by: "day,model" }, "text/csv", `usage-${customer}-${month}.csv`), { className: "small" });
+  const csv = button(
+    "CSV",
+    (event) => save(event.target, path, { month, by: "day,model" }, "text/csv", `usage-${customer}-${month}.csv`),
+    { className: "small" },
+  );
   return section("Usage", async (body) => showUsage(body, await get(path, { month, by: "day,model" }), month), csv);
 }
 
 /** Saves a document, and says beside the button if that fails. */
 function save(control, path, query, accept, name) {
-  return runFrom(control, (error) => control.after(failure(error)), async () => {
+  const work = async () => {
     await download(path, query, accept, name);
     announce(`${name} is saved.`);
-  });
+  };
+  return runFrom(control, work, (error) => control.after(failure(error)));
 }
 
 function showUsage(body, statement, month) {
@@ -41,7 +46,10 @@ function showUsage(body, statement, month) {
 /** The chart of what was answered, and a line for each model. Without a currency there are no amounts. */
 function chartAndLines(lines, currency, month) {
   const series = byModel(lines.filter((line) => line.outcome === "answered"));
-  return [series.length ? chartWithControls(series, currency, month) : null, modelTable(byModel(lines, true), currency)];
+  return [
+    series.length ? chartWithControls(series, currency, month) : null,
+    modelTable(byModel(lines, true), currency),
+  ];
 }
 
 /** The most important totals, large. */
@@ -50,14 +58,19 @@ function tiles(totals) {
   const entries = [
     totals.amount !== undefined && ["Spend", money(totals.amount, currency)],
     totals.saved !== undefined && Number(totals.saved) !== 0 && ["Saved", money(totals.saved, currency)],
-    totals.list_amount !== undefined && totals.list_amount !== totals.amount && ["Before markup", money(totals.list_amount, currency)],
+    totals.list_amount !== undefined &&
+      totals.list_amount !== totals.amount && ["Before markup", money(totals.list_amount, currency)],
     ["Jobs", count(totals.jobs)],
     ["Calls", count(totals.calls)],
     ["Input tokens", count(totals.input_tokens)],
     ["Output tokens", count(totals.output_tokens)],
     totals.images !== undefined && ["Images", count(totals.images)],
   ];
-  return h("dl", { className: "tiles" }, entries.filter(Boolean).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  return h(
+    "dl",
+    { className: "tiles" },
+    entries.filter(Boolean).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
 }
 
 /** What may have been paid for, and is in no total above. */
@@ -65,11 +78,15 @@ function uncertain(totals) {
   const sentences = [
     ["lost", "had an answer that got lost"],
     ["unanswered", "had no answer"],
-  ].filter(([outcome]) => totals[outcome].records > 0).map(([outcome, what]) => {
-    const { records, amount, currency } = totals[outcome];
-    return `${grouped(records)} ${records === 1 ? "call" : "calls"} ${what}${amount === undefined ? "" : `, at ${money(amount, currency)}`}`;
-  });
-  return sentences.length ? note("info", `Not in these totals, because it is not certain: ${sentences.join("; ")}.`) : null;
+  ]
+    .filter(([outcome]) => totals[outcome].records > 0)
+    .map(([outcome, what]) => {
+      const { records, amount, currency } = totals[outcome];
+      return `${grouped(records)} ${records === 1 ? "call" : "calls"} ${what}${amount === undefined ? "" : `, at ${money(amount, currency)}`}`;
+    });
+  return sentences.length
+    ? note("info", `Not in these totals, because it is not certain: ${sentences.join("; ")}.`)
+    : null;
 }
 
 /** What has no amount, and why. */
@@ -81,7 +98,19 @@ function unpriced(statement, totals) {
   return note(
     "warning",
     h("p", null, "These calls have no price, and are in no amount:"),
-    h("ul", null, statement.unpriced.map(({ model, records, reason }) => h("li", null, h("b", null, model), `: ${grouped(records)} ${records === 1 ? "call" : "calls"}`, reason && `. ${reason}`))),
+    h(
+      "ul",
+      null,
+      statement.unpriced.map(({ model, records, reason }) =>
+        h(
+          "li",
+          null,
+          h("b", null, model),
+          `: ${grouped(records)} ${records === 1 ? "call" : "calls"}`,
+          reason && `. ${reason}`,
+        ),
+      ),
+    ),
   );
 }
 
@@ -95,7 +124,9 @@ function byModel(lines, separately = false) {
   }
   const size = (name) => (entry) => Number(sum(entry.lines, METRICS[name]) ?? 0);
   const [amount, calls] = [size("amount"), size("calls")];
-  return [...models.values()].sort((one, other) => amount(other) - amount(one) || calls(other) - calls(one) || (one.model < other.model ? -1 : 1));
+  return [...models.values()].sort(
+    (one, other) => amount(other) - amount(one) || calls(other) - calls(one) || (one.model < other.model ? -1 : 1),
+  );
 }
 
 /** The exact sum over lines; undefined if none of them has a value. */
@@ -120,7 +151,11 @@ function modelTable(models, currency) {
   ];
   const answered = models.filter(({ outcome }) => outcome === "answered");
   const rows = models.map((entry) => [
-    [swatch(answered.indexOf(entry)), h("span", { className: "name" }, entry.model), entry.outcome !== "answered" && h("span", { className: "badge" }, entry.outcome)],
+    [
+      swatch(answered.indexOf(entry)),
+      h("span", { className: "name" }, entry.model),
+      entry.outcome !== "answered" && h("span", { className: "badge" }, entry.outcome),
+    ],
     ...(hasAmounts ? [money(sumOf(entry.lines, "amount"), currency)] : []),
     ...["calls", "input_tokens", "output_tokens"].map((name) => count(sumOf(entry.lines, name))),
   ]);

@@ -481,6 +481,25 @@ async def test_jobs_have_pages_and_a_filter(tab: Tab, priced_server: LiveServer)
     assert "failing" == (await rows(tab, "Jobs"))[0][0]
 
 
+async def test_the_last_choice_is_shown(tab: Tab, priced_server: LiveServer, customer: Customer):
+    """A response that comes late, to what the reader no longer wants, changes nothing."""
+    late = {
+        "jobs": [{"job_id": "late", "customer": "c", "status": "failed", "attempts": 1, "submitted_at": "2026-11-01"}]
+    }
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    tab.replacements["status=failed"] = json_reply(200, json.dumps(late).encode()) | {"after_s": 0.5}
+    for status in ("failed", "succeeded"):
+        await tab.evaluate(
+            "(() => { const s = document.querySelector('section[aria-label=Jobs] select'); "
+            f"s.value = '{status}'; s.dispatchEvent(new Event('change')); }})()"
+        )
+    await tab.wait(SETTLED)
+    await asyncio.sleep(0.8)
+
+    assert {"succeeded"} == {row[1] for row in await rows(tab, "Jobs")}
+
+
 async def test_months(console: Tab, customer: Customer):
     """The arrows, the list and the browser's own "back" go from month to month; a later one than now there is not."""
     await press_button(console, "Previous month")

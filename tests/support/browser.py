@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import os
 import shutil
@@ -74,7 +75,10 @@ class Tab:
     errors: list[str] = field(default_factory=list)
     """Exceptions and errors in the browser's console, other than of HTTP."""
     replacements: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What responds in place of the app, by a part of the URL: parameters of Fetch.fulfillRequest or failRequest."""
+    """
+    What responds in place of the app, by a part of the URL: parameters of Fetch.fulfillRequest or failRequest, and
+    `after_s`, how long it takes.
+    """
     dialogs: list[str] = field(default_factory=list)
     """Texts of alert() and the like."""
 
@@ -195,8 +199,14 @@ class Browser:
         elif method == "Fetch.requestPaused":
             url, request = event["request"]["url"], event["requestId"]
             reply = next((reply for part, reply in tab.replacements.items() if part in url), None)
-            kind = "continueRequest" if reply is None else "failRequest" if "errorReason" in reply else "fulfillRequest"
-            self._later(tab.send(f"Fetch.{kind}", requestId=request, **(reply or {})))
+            self._later(self._reply(tab, request, reply))
+
+    async def _reply(self, tab: Tab, request: str, reply: Mapping[str, Any] | None) -> None:
+        parameters = dict(reply or {})
+        await asyncio.sleep(parameters.pop("after_s", 0))
+        kind = "continueRequest" if reply is None else "failRequest" if "errorReason" in reply else "fulfillRequest"
+        with contextlib.suppress(AssertionError):  # the page has given it up meanwhile
+            await tab.send(f"Fetch.{kind}", requestId=request, **parameters)
 
     def _later(self, command: Any) -> None:
         task = asyncio.ensure_future(command)
