@@ -16,6 +16,7 @@ from shared.contract.closed_month import DocumentId
 from shared.contract.customer import CustomerProfile
 from shared.errors import InvalidJob, JobConflict
 from shared.jobs.envelope import decode_queued_job
+from shared.jobs.records import time_row
 from shared.storage.base import Row
 from tests.support.closable import (
     CORRECTION,
@@ -306,8 +307,9 @@ async def test_notify_gets_a_callback(worker: Worker, customer: Customer, notify
 async def test_a_deadline_ends_the_job(worker: Worker, customer: Customer):
     """If Storage fails for a day; then the operator can start it again."""
     body = await submit(worker, customer)
-    late = worker.row(customer, JOB_ID)["submitted_at"] - timedelta(days=2)
-    await worker.change_row(customer, JOB_ID, submitted_at=late)
+    submitted_at = worker.row(customer, JOB_ID)["submitted_at"]
+    del worker.table.rows[customer.name, time_row(customer.name, JOB_ID, submitted_at).key]  # it is two days older now
+    await worker.change_row(customer, JOB_ID, submitted_at=submitted_at - timedelta(days=2))
 
     result = await worker.run(customer, body)
 
