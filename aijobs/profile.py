@@ -30,12 +30,14 @@ async def read(args: argparse.Namespace) -> Report:
     """Run `profile show CUSTOMER`."""
     customer = check_customer(args.customer)
     async with open_services(args.settings) as services:
-        profile = (await services.customer_records.read(customer)).profile
-    members = _members(profile)
+        record = await services.customer_records.read(customer)
+    state = [f"{customer} is suspended: its jobs are not run."] if record.state == "suspended" else []
+    members = _members(record.profile)
     if not members:
-        return Report(profile, [f"{customer} has no profile: documents name it by its id, and all defaults hold."])
+        text = f"{customer} has no profile: documents name it by its id, and all defaults hold."
+        return Report(record.profile, [*state, text])
     rows = [(name, _text(member)) for name, member in members.items()]
-    return Report(profile, [make_table(("member", "value"), rows, prose="value")])
+    return Report(record.profile, [*state, make_table(("member", "value"), rows, prose="value")])
 
 
 async def store(args: argparse.Namespace) -> Report:

@@ -63,6 +63,7 @@ async def test_a_customer_is_suspended_and_activated(cli: CliRunner, customer: C
     await cli.expect(line, 1, err="This suspends", out="Nothing was changed.", stdin="no\n")
     await cli.expect(line, out="is suspended. Workers know within 10 seconds", stdin=f"{customer.name}\n")
     await cli.expect(line, out="is suspended already.")
+    await cli.expect(f"profile show {customer.name}", out=f"{customer.name} is suspended: its jobs are not run.")
     cli.harness.services.customer_records._recent.pop(customer.name)
     failed = await customer.run()
     await cli.expect(f"customers activate {customer.name} --yes", out="is active.")
