@@ -63,6 +63,11 @@ param retainJobsDays int = 30
 @maxValue(120)
 param retainUsageMonths int = 24
 
+@description('RETAIN_STATEMENTS_YEARS: how many whole years closed months are kept, besides the current one. 0: forever.')
+@minValue(0)
+@maxValue(100)
+param retainStatementsYears int = 10
+
 @description('LEASE_SECONDS: how long after its last renewal a job\'s lease expires, so that another worker may take it over.')
 @minValue(10)
 @maxValue(540)
@@ -346,6 +351,7 @@ module app 'app/function.bicep' = {
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)
       RETAIN_USAGE_MONTHS: string(retainUsageMonths)
+      RETAIN_STATEMENTS_YEARS: string(retainStatementsYears)
     }
   }
   dependsOn: [rbac] // an assignment takes minutes to take effect everywhere, so it comes first

@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "lease_seconds": partial(integer, minimum=10, maximum=540),
     "retain_jobs_days": partial(integer, minimum=0, maximum=3650),
     "retain_usage_months": partial(integer, minimum=0, maximum=120),
+    "retain_statements_years": partial(integer, minimum=0, maximum=100),
     "http_auth": partial(choice, values=("key", "entra")),
 }
 """How the text of a field is read whose type does not say it."""

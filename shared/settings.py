@@ -61,7 +61,7 @@ class Settings:
     templates_container: str = "templates"
     """Customers' templates, which make jobs of other systems' webhooks."""
     statements_container: str = "statements"
-    """Price books, which outlive jobs and usage records."""
+    """Price books and closed months, which outlive jobs and usage records."""
     jobs_table: str = "jobs"
 
     http_auth: str = "key"
@@ -77,6 +77,8 @@ class Settings:
     """Days that a finished job is kept, with its blobs; 0: no limit."""
     retain_usage_months: int = 24
     """Complete months that usage records are kept, besides the current one; 0: no limit."""
+    retain_statements_years: int = 10
+    """Complete years that the documents of closed months are kept, besides the current one; 0: no limit."""
 
     applicationinsights_connection_string: Secret = field(default_factory=lambda: Secret(""))
     """Where the telemetry of host and app goes; empty: none is sent, and its packages are not loaded."""
@@ -192,7 +194,12 @@ def _read_all(environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _find_conflicts(settings: Settings) -> list[str]:
-    """Return which queues are used twice: what is sent to one of the app's own would be read as something else."""
+    """
+    Return which queues and containers are used twice.
+
+    What is sent to a queue of the app's own would be read as something else. A job could read the bills in a container
+    of its input, and replace one in that of the results.
+    """
     jobs, callbacks = settings.jobs_queue, settings.callbacks_queue
     results, others = settings.results_queue, set(settings.result_queues()) - {settings.results_queue}
     return [
@@ -205,6 +212,14 @@ def _find_conflicts(settings: Settings) -> list[str]:
             ("ALLOWED_RESULT_QUEUES", others, callbacks, "callbacks"),
         )
         if not queues.isdisjoint((own, poison_of(own)))
+    ] + [
+        f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
+        for setting, containers in (
+            ("RESULTS_CONTAINER", (settings.results_container,)),
+            ("INPUT_CONTAINERS", settings.input_containers),
+            ("TEMPLATES_CONTAINER", (settings.templates_container,)),
+        )
+        if settings.statements_container in containers
     ]
 
 

@@ -66,6 +66,7 @@ class Removed:
     steps: int = 0
     blobs: int = 0
     usage: int = 0
+    statements: int = 0
 
 
 def cutoff_at(settings: Settings, at: datetime) -> Cutoff:

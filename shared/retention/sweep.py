@@ -22,6 +22,7 @@ from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
 from shared.jobs.queries import next_customer
 from shared.jobs.schedule import Schedule
+from shared.retention.closed_months import ClosedMonthRemoval, kept_from
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
 from shared.storage.base import Blobs, Row, RowConflict, Table
@@ -39,7 +40,7 @@ _MAX_SKIPPED_IN_A_ROW = 3
 _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
-_PHASES = ("schedule", "usage", "closed_jobs", "markers", "blobs", "jobs")
+_PHASES = ("schedule", "usage", "closed_jobs", "markers", "statements", "blobs", "jobs")
 
 log = logging.getLogger(NAMESPACE)
 
@@ -93,9 +94,9 @@ class Sweep:
             outcome = "overtaken"
         removed = self.removed
         log.info(
-            "%s %s customers=%d jobs=%d steps=%d blobs=%d usage=%d skipped=%d run_ms=%d %s",
+            "%s %s customers=%d jobs=%d steps=%d blobs=%d usage=%d statements=%d skipped=%d run_ms=%d %s",
             *(SWEEP_FINISHED, outcome, self.customers, removed.jobs, removed.steps, removed.blobs, removed.usage),
-            *(self.skipped, (time.monotonic() - started_at) * 1000, error),
+            *(removed.statements, self.skipped, (time.monotonic() - started_at) * 1000, error),
         )
         return outcome
 
@@ -141,6 +142,7 @@ class Sweep:
             "usage": removal.remove_usage,
             "closed_jobs": removal.remove_closed_jobs,
             "markers": removal.remove_markers,
+            "statements": partial(self._remove_statements, position),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
         }
@@ -151,6 +153,14 @@ class Sweep:
             return replace(position, phase=_PHASES[_PHASES.index(position.phase) + 1], after="")
         self.customers += 1
         return await self._next_customer(position)
+
+    async def _remove_statements(self, position: Position, customer: str, after: str) -> str:
+        settings = self.settings
+        before = kept_from(settings.retain_statements_years, position.cutoff.submitted_before)
+        removal = ClosedMonthRemoval(self.table, self.blobs, settings.statements_container, before)
+        after, removed = await removal.remove(customer, after)
+        self.removed.statements += removed
+        return after
 
     async def _next_customer(self, position: Position) -> Position:
         return Position(position.cutoff, await next_customer(self.table, position.customer) or "")

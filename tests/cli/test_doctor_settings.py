@@ -74,7 +74,9 @@ def test_the_table_has_every_setting_of_the_readme():
 @pytest.mark.parametrize(("name", "wrong"), wrong_cases(by_app=False), ids=lambda part: getattr(part, "value", part))
 async def test_a_wrong_value_is_a_sentence(cli: CliRunner, name: str, wrong: Wrong):
     """`doctor` names the setting and what would be right, in one finding, and shows no key."""
-    values = environment_with(name, wrong.value, base(cli) | {"JOBS_QUEUE": "our-jobs"})
+    values = environment_with(
+        name, wrong.value, base(cli) | {"JOBS_QUEUE": "our-jobs", "TEMPLATES_CONTAINER": "our-texts"}
+    )
 
     result = await run(cli, values)
     rows = [" ".join(row.split()) for row in result.out.splitlines()]

@@ -75,7 +75,9 @@ SETTINGS = {
     "RESULTS_CONTAINER": Setting(Wrong("[", NAME), Wrong("results/2026", NAME)),
     "INPUT_CONTAINERS": Setting(Wrong("[", NAME), Wrong('["inputs"]', NAME)),
     "TEMPLATES_CONTAINER": Setting(Wrong("$", NAME), Wrong("Templates", NAME)),
-    "STATEMENTS_CONTAINER": Setting(Wrong("$", NAME), Wrong("Statements", NAME)),
+    "STATEMENTS_CONTAINER": Setting(
+        Wrong("$", NAME), Wrong("our-texts", "must be a container that TEMPLATES_CONTAINER does not")
+    ),
     "JOBS_TABLE": Setting(Wrong("[", "3 to 63 letters and digits"), Wrong("our-jobs", "3 to 63 letters and digits")),
     "KEY_VAULT_URL": Setting(
         Wrong("https://[", "must be a URL such as https://my-vault.vault.azure.net"),
@@ -119,6 +121,9 @@ SETTINGS = {
     ),
     "RETAIN_JOBS_DAYS": Setting(Wrong("ever", "a whole number from 0 to 3650"), Wrong("-1", "a whole number from 0")),
     "RETAIN_USAGE_MONTHS": Setting(Wrong("1e3", "a whole number from 0 to 120"), Wrong("2,4", "a whole number from 0")),
+    "RETAIN_STATEMENTS_YEARS": Setting(
+        Wrong("long", "a whole number from 0 to 100"), Wrong("10y", "a whole number from")
+    ),
     "APPLICATIONINSIGHTS_CONNECTION_STRING": Setting(
         Wrong("InstrumentationKey=[", "must be the connection string of an Application Insights", "doctor"),
         Wrong(CLIENT_ID, "must be the connection string of an Application Insights", "doctor"),

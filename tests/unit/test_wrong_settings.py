@@ -25,7 +25,12 @@ from shared.storage.message_text import decode_text, encode_text
 from tests.support.workers import OpenWorker, Worker
 from tests.support.wrong_settings import Wrong, environment_with, wrong_cases
 
-RIGHT = {"JobStorage": "UseDevelopmentStorage=true", "ALLOW_LOCAL_ENDPOINTS": "true", "JOBS_QUEUE": "our-jobs"}
+RIGHT = {
+    "JobStorage": "UseDevelopmentStorage=true",
+    "ALLOW_LOCAL_ENDPOINTS": "true",
+    "JOBS_QUEUE": "our-jobs",
+    "TEMPLATES_CONTAINER": "our-texts",
+}
 FAULT = "LEASE_SECONDS must be a whole number from 10 to 540."
 
 
@@ -173,7 +178,7 @@ async def test_requests_are_told_which_setting_is_wrong(wrong: Worker, route: An
     assert "Retry-After" not in response.headers  # it does not pass by itself
 
 
-@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs"])
+@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs", "close_months"])
 @pytest.mark.usefixtures("wrong")
 async def test_timers_do_nothing(timer: str):
     """With a retention that nobody has chosen, too much might be deleted; the log names the setting each time."""

@@ -55,7 +55,9 @@ async def test_data_of_real_jobs_is_removed(own_harness: Harness, caplog: pytest
     assert {"c", "u"} == {row["RowKey"][0] for row in await customer.rows()}
     assert not await own_harness.blobs.get_blob_client(container, name).exists()
     assert (2, steps, blobs) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs)
-    line = f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 skipped=0 run_ms="
+    line = (
+        f"sweep_finished complete customers=1 jobs=2 steps={steps} blobs={blobs} usage=0 statements=0 skipped=0 run_ms="
+    )
     assert line in caplog.text
 
     await Sweep(*stores).run(datetime.now(UTC) + 800 * DAY)
