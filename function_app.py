@@ -26,6 +26,10 @@ SWEEPS = "0 17 0-5 * * *"
 
 EACH_MINUTE = "0 * * * * *"
 
+# A month is closed half an hour after its end. If there are many customers, each run continues where the one before
+# stopped; else a run is one read.
+EACH_TEN_MINUTES = "0 */10 * * * *"
+
 app = func.FunctionApp()
 
 
@@ -59,6 +63,12 @@ async def dead_letter_callback(message: func.QueueMessage) -> None:
 async def wake_jobs(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
     """Send the messages of the jobs that have waited for more than two minutes and are due (docs/scale.md)."""
     await services().wake_jobs()
+
+
+@app.timer_trigger(arg_name="timer", schedule=EACH_TEN_MINUTES, use_monitor=True)
+async def close_months(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
+    """Put the jobs that close the last month into the queue (docs/close.md)."""
+    await services().close_months()
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

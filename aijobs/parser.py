@@ -7,6 +7,7 @@ import sys
 
 from aijobs.arguments.accounts import add_adjustments, add_audit, add_profile
 from aijobs.arguments.base import Commands, Parser, describe_help, format_examples
+from aijobs.arguments.closing import add_close_month
 from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
@@ -65,6 +66,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_prices(commands)
     add_adjustments(commands)
     add_audit(commands)
+    add_close_month(commands)
     add_poison(commands)
     add_export(commands)
     add_erase(commands)

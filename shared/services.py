@@ -78,6 +78,13 @@ class Services(ServiceParts):
         self.settings.check()
         await self.schedule.send_due()
 
+    async def close_months(self) -> None:
+        """Puts the jobs that close the last month into the queue, for ten minutes at most; the next run continues."""
+        from shared.jobs.closing_pass import ClosingPass  # noqa: PLC0415  # no job needs it
+
+        self.settings.check()
+        await ClosingPass(self.table, self.statement_jobs, self.price_books).run()
+
     async def retention_sweep(self) -> None:
         """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it

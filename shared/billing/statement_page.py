@@ -33,6 +33,7 @@ table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nu
 th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd;
   overflow-wrap: anywhere; }
 th { color: #555; font-weight: 600; border-bottom-color: #888; }
+th:first-child, td:first-child { min-width: 11rem; }
 .n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 tr { break-inside: avoid; }
 thead { display: table-header-group; }

@@ -27,24 +27,36 @@ CORRECTION = DocumentId(MONTH, 1)
 JOB_ID = f"statement-{MONTH}"
 
 
-async def publish_prices(table: Table, blobs: Blobs, price: str = "3", *, model: str = "gpt-5.5") -> None:
+async def publish_prices(
+    table: Table, blobs: Blobs, price: str = "3", *, model: str = "gpt-5.5", container: str = "statements"
+) -> None:
     """Have a million tokens of input of a model cost so much."""
-    books = PriceBooks(table, blobs, "statements")
+    books = PriceBooks(table, blobs, container)
     book = PriceBook(currency="USD", prices=[Price(provider="openai", model=model, input=Decimal(price))])
     await books.publish(book, replaces=await books.current(), by="ann")
 
 
-async def add_usage(table: Table, customer: str, *, job: str = "a", model: str = "gpt-5.5", month: str = MONTH) -> None:
-    """Add the record of a call with a million tokens of input."""
+async def add_usage(
+    table: Table,
+    customer: str,
+    *,
+    job: str = "a",
+    model: str = "gpt-5.5",
+    month: str = MONTH,
+    tokens: int = 1_000_000,
+) -> None:
+    """Add the record of a call with so many tokens of input."""
     labels = RecordLabels(customer, job, "chat", model, _LABEL)
     at = datetime.fromisoformat(f"{month}-15").replace(tzinfo=UTC)
-    for row in usage_rows(labels, [Call(usage=Usage(calls=1, input_tokens=1_000_000), model=model)], at):
+    for row in usage_rows(labels, [Call(usage=Usage(calls=1, input_tokens=tokens), model=model)], at):
         await table.insert(row)
 
 
-async def add_credit(table: Table, customer: str, credit: str = "goodwill", amount: str = "-1") -> None:
+async def add_credit(
+    table: Table, customer: str, credit: str = "goodwill", amount: str = "-1", description: str = "Goodwill"
+) -> None:
     """Add a credit to the month."""
-    new = NewAdjustment(id=credit, month=MONTH, amount=amount, currency="USD", description="Goodwill")
+    new = NewAdjustment(id=credit, month=MONTH, amount=amount, currency="USD", description=description)
     await Adjustments(table).add(customer, new, by="ann")
 
 

@@ -25,17 +25,19 @@ class Fate:
     """Lets others run before an operation, as chance has it."""
     operations: int = field(default=0, init=False)
 
-    async def before(self) -> None:
-        """Begin an operation."""
+    async def begin(self) -> int:
+        """Begin an operation; return its number."""
         self.operations += 1
+        number = self.operations
         for _ in range(self.chance.randrange(4) if self.chance is not None else 0):
             await asyncio.sleep(0)
-        if self.operations == self.dies_at and not self.after:
+        if number == self.dies_at and not self.after:
             raise WorkerDied
+        return number
 
-    def end(self) -> None:
+    def end(self, number: int) -> None:
         """End an operation."""
-        if self.operations == self.dies_at:
+        if number == self.dies_at:
             raise WorkerDied
 
 
@@ -53,18 +55,18 @@ class Mortal:
             return operation
 
         async def run(*args: Any, **options: Any) -> Any:
-            await self._fate.before()
+            number = await self._fate.begin()
             result = await operation(*args, **options)
-            self._fate.end()
+            self._fate.end(number)
             return result
 
         return run
 
     def _scanning(self, operation: Any) -> Any:
         async def run(*args: Any) -> AsyncIterator[Any]:
-            await self._fate.before()
+            number = await self._fate.begin()
             async for row in operation(*args):
                 yield row
-            self._fate.end()
+            self._fate.end(number)
 
         return run

@@ -53,7 +53,7 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
     headers = token(*filter(None, (route.role for route in ROUTES)), customer=mine.name)
 
     async def respond(customer: str, job_id: str = "secret") -> HttpResponse:
-        path = route.path.format(customer=customer, job_id=job_id, name="default")
+        path = route.path.format(customer=customer, job_id=job_id, name="default", statement="2020-01")
         return await send(entra, route.method, path, headers=headers)
 
     theirs = await respond(other.name)
@@ -65,7 +65,8 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
     if "{job_id}" in route.path:
         assert theirs == await respond(mine.name, "missing")
     if route.method == "GET":
-        assert (403 if route.is_operators else 200) == (await respond(mine.name)).status
+        own = 404 if route.name == "read_statement" else 200  # no month is closed here; see unit/http/test_statements
+        assert (403 if route.is_operators else own) == (await respond(mine.name)).status
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if "HEAD" in route.methods], ids=lambda route: route.name)
@@ -75,7 +76,7 @@ async def test_head_needs_the_role_that_get_needs(
     """What a response's status and headers reveal is no less guarded than its body."""
     mine, other = two_customers
     paths = [
-        route.path.format(customer=each.name, job_id="secret", name="default")
+        route.path.format(customer=each.name, job_id="secret", name="default", statement="2020-01")
         for each in ([mine, other] if "{customer}" in route.path else [mine])
     ]
     for headers in ({}, token("Jobs.Submit", customer=mine.name), token(route.role or "", customer=mine.name)):
