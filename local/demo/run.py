@@ -23,7 +23,7 @@ from azure.storage.queue.aio import QueueClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from local.demo.billing import console_url, publish_prices, usage_by_customer
+from local.demo.billing import BILLED, console_url, make_invoice, publish_prices, usage_by_customer
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
 from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table, wrapped
 from local.paths import PROJECT
@@ -37,8 +37,9 @@ from local.stack.stack import Stack
 KEY = "AI_API_KEY"
 """The environment variable that has the key of a real endpoint."""
 TIME_LIMIT_S = 90.0
-IMAGES = PROJECT / ".demo"
-"""The only folder that the demo writes to: an image to look at."""
+OUTPUT = PROJECT / ".demo"
+"""The only folder that the demo writes to: an image and an invoice to look at."""
+INVOICE_NOTE = "a month that has\nended was closed, with a copy of these records in it."
 STAND_IN_NOTE = (
     "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images and embeddings. "
     "What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real subscription:"
@@ -113,7 +114,7 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
         console.print(text, end="\n\n", markup=False)
     console.print(usage_table(records))
     if not real:
-        console.print(amounts_table(await usage_by_customer(hosts)))
+        await _show_amounts(console, running, hosts)
     image = await _save_image(running, results)
     if image is not None:
         console.print(f"The image is in [bold]{image.relative_to(PROJECT)}[/bold].")
@@ -130,6 +131,16 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
     succeeded = sum(result["status"] == "succeeded" for result in results.values())
     expected = sum(each.title not in FAILING for each in jobs)
     return 0 if succeeded == expected and len(results) == len(jobs) else 1
+
+
+async def _show_amounts(console: Console, running: Stack, hosts: Hosts) -> None:
+    """Print what each customer's usage costs, and save the invoice of one of them."""
+    console.print(amounts_table(await usage_by_customer(hosts)))
+    invoice = await make_invoice(running, hosts)
+    OUTPUT.mkdir(exist_ok=True)
+    file = OUTPUT / "invoice.html"
+    await asyncio.to_thread(file.write_bytes, invoice)
+    console.print(f"The invoice of {BILLED} is in [bold]{file.relative_to(PROJECT)}[/bold]: {INVOICE_NOTE}")
 
 
 async def _run_jobs(
@@ -193,8 +204,8 @@ async def _save_image(running: Stack, results: Mapping[str, dict[str, Any]]) -> 
     client = BlobClient.from_connection_string(running.storage.connection_string, blob["container"], blob["name"])
     async with client:
         data = await (await client.download_blob()).readall()
-    IMAGES.mkdir(exist_ok=True)
-    file = IMAGES / Path(blob["name"]).name
+    OUTPUT.mkdir(exist_ok=True)
+    file = OUTPUT / Path(blob["name"]).name
     file.write_bytes(data)
     return file
 

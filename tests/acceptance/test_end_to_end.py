@@ -225,6 +225,9 @@ def test_demo_shows_every_outcome():
     assert 5 == len(used.findall(shown))
     assert shown in printed
     assert [] == [line for line in printed.splitlines() if len(line) > 80]
+    invoice = (ROOT / ".demo/invoice.html").read_text(encoding="utf-8")
+    assert "Statement northwind-0001" in invoice
+    assert "0.09 USD" in invoice
 
 
 @pytest.mark.long

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from local.demo.billing import PRICES
+from local.demo.billing import PRICES, closed_month, in_month
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
 from local.demo.run import note_on_repeat
 from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table
@@ -87,6 +89,31 @@ def test_amounts_are_as_the_app_says():
 
     assert ["contoso", "2", "3", "0.03", "USD"] in rows
     assert ["northwind", "2", "3", "1.20", "USD"] in rows
+
+
+@pytest.mark.parametrize(
+    ("at", "month"),
+    [
+        ("2026-11-29T12:00:00Z", "2026-10"),
+        ("2026-12-01T00:59:59Z", "2026-10"),
+        ("2026-12-01T01:00:00Z", "2026-11"),
+        ("2027-01-15T00:00:00Z", "2026-12"),
+        ("2027-01-01T00:30:00Z", "2026-11"),
+    ],
+)
+def test_the_invoice_is_of_a_month_that_takes_no_more_records(at: str, month: str):
+    """It is the last month; in the first hour after it, the one before."""
+    assert month == closed_month(datetime.fromisoformat(at))
+
+
+def test_a_record_is_copied_with_its_day():
+    """The copy has another day in its key and in its time, and is the same otherwise."""
+    at = datetime(2026, 11, 29, 12, 30, 5, tzinfo=UTC)
+    row = {"PartitionKey": "northwind", "RowKey": "u_2026-11-29_demo_4_a_~1.1", "at": at, "calls": 1}
+
+    copy = in_month(row, "2026-02")
+
+    assert row | {"RowKey": "u_2026-02-15_demo_4_a_~1.1", "at": datetime(2026, 2, 15, 12, 30, 5, tzinfo=UTC)} == copy
 
 
 def test_the_demos_prices_are_a_price_book():
