@@ -24,11 +24,11 @@ from openapi.shared_parts import (
     TOO_MANY,
     paging,
 )
-from openapi.statement_operations import STATEMENT_OPERATIONS
+from openapi.statement_operations import NO_STATEMENT_TYPE, STATEMENT_OPERATIONS
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS
 from shared.contract.statement import Statement, UsageOverview
-from shared.http.usage import CSV, MAX_OVERVIEW
+from shared.http.usage import CSV, HTML, MAX_OVERVIEW
 
 _ANY_DIMENSION = "|".join(DIMENSIONS)
 _DAY = {"type": "string", "pattern": "^([1-9][0-9]{3}-[0-9]{2}-[0-9]{2})?$"}
@@ -52,18 +52,18 @@ _USAGE_ERRORS = {
 _USAGE_OPERATIONS: Mapping[str, Operation] = {
     "read_usage": Operation(
         "Returns what the customer used in a month, or from one day to another, both included, added up from the usage "
-        "records: as JSON, or as CSV if `Accept` "
-        "prefers `text/csv`. If the operator has published a price book, the statement has amounts.",
+        "records: as JSON, CSV or a page, whichever "
+        "`Accept` prefers. If the operator has published a price book, the statement has amounts.",
         {
             200: Response(
                 "The statement. Without usage it has no lines.",
-                {JSON: Statement, CSV: {"type": "string"}},
+                {JSON: Statement, CSV: {"type": "string"}, HTML: {"type": "string"}},
                 ("ETag", "Vary"),
                 example=examples.STATEMENT,
             ),
             304: NOT_MODIFIED,
         },
-        {**_USAGE_ERRORS, 404: NO_CUSTOMER},
+        {**_USAGE_ERRORS, 404: NO_CUSTOMER, 406: NO_STATEMENT_TYPE},
         (
             *_PERIOD,
             Parameter(

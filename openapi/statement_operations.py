@@ -10,6 +10,7 @@ from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NO
 from shared.contract.closed_month import ClosedMonth, ClosedMonthList
 from shared.http.usage import CSV
 
+NO_STATEMENT_TYPE = "`not_acceptable`: `Accept` allows neither JSON, CSV nor HTML."
 STATEMENT_OPERATIONS: Mapping[str, Operation] = {
     "list_statements": Operation(
         "Returns the customer's closed months and their corrections, the newest month first. Each has its number, its "
@@ -37,7 +38,7 @@ STATEMENT_OPERATIONS: Mapping[str, Operation] = {
             400: BAD_QUERY,
             404: "`not_found`: the month is not closed, or no customer can have this id, or the token is tied to "
             "another customer.",
-            406: "`not_acceptable`: `Accept` allows neither JSON, CSV nor HTML.",
+            406: NO_STATEMENT_TYPE,
         },
         (
             Parameter(

@@ -159,11 +159,12 @@ class Closing:
             raise InvalidJob(f"The usage records of {month} are no longer kept (RETAIN_USAGE_MONTHS).")
 
     async def _first(self, profile: CustomerProfile) -> _Basis:
-        current = await self.price_books.current()
-        if current is None:
+        in_use = await self.price_books.in_use()
+        if in_use is None:
             raise InvalidJob("There is no price book: `aijobs prices import` publishes one.")
-        currency = profile.currency or current.book.currency
-        return _Basis(Pricing(current.book).in_currency(currency), current.sha256, currency, profile.bill_outcomes)
+        published, pricing = in_use
+        currency = profile.currency or published.book.currency
+        return _Basis(pricing.in_currency(currency), published.sha256, currency, profile.bill_outcomes)
 
     async def _correction(self, customer: str, document: DocumentId) -> _Basis:
         records = await self.records.list(customer, document.month)

@@ -81,9 +81,14 @@ class PriceBooks:
 
     async def current(self) -> PublishedBook | None:
         """Return the book in use, read anew; None if there is none. Raises StorageUnavailable."""
+        in_use = await self.in_use()
+        return None if in_use is None else in_use[0]
+
+    async def in_use(self) -> tuple[PublishedBook, Pricing] | None:
+        """As `current`, with the book's prices."""
         async with self._reading:
             await self._read()
-            return None if self._current is None else self._current[0]
+            return self._current
 
     async def publish(self, book: PriceBook, *, replaces: PublishedBook | None, by: str) -> PublishedBook:
         """

@@ -12,9 +12,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
+from msgspec import UNSET
+
+from shared.billing.statement_sums import FIXED_DIMENSIONS
 from shared.contract.closed_month import ClosedMonth, DocumentLine
-from shared.contract.statement import UnpricedCalls
+from shared.contract.statement import Statement, StatementLine, UnpricedCalls
 
 _STYLE = """\
 @page { size: A4; margin: 18mm 16mm; }
@@ -48,6 +52,8 @@ footer { margin-top: 2rem; color: #555; }
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 PAGE_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 """The page's Content-Security-Policy: nothing is loaded, nothing runs."""
+_USUAL = frozenset({None, "default", "standard"})
+"""Labels that say nothing about a price."""
 _REPLACED = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\ufffd")
 """Control characters that HTML does not have."""
 
@@ -96,6 +102,46 @@ def closed_page(document: ClosedMonth) -> bytes:
             notes=["Amounts contain no tax."],
         )
     )
+
+
+def open_page(statement: Statement) -> bytes:
+    """
+    Return the page of a statement that can still change. Its lines are those of answered calls, which sum to its total.
+
+    Who may not see list prices gets a statement without them; none are shown here.
+    """
+    total = statement.totals.answered
+    answered = [line for line in statement.lines if line.outcome == "answered"]
+    uncertain = statement.totals.lost.records + statement.totals.unanswered.records
+    days = f"{statement.from_} to {statement.to}"
+    return render_page(
+        Page(
+            title=f"Usage of {statement.customer}",
+            party=[statement.customer],
+            facts=[
+                (name, value)
+                for name, value in (("Days", f"{days} (UTC)"), ("Currency", total.currency or ""))
+                if value
+            ],
+            lines=[_open_line(line) for line in answered],
+            total=total.amount,
+            currency=total.currency,
+            unpriced=[each for each in statement.unpriced if each.outcome == "answered"],
+            notes=[
+                *([f"Not in the total, lost or unanswered: {uncertain:,} of the calls."] if uncertain else []),
+                *(["Amounts contain no tax."] if total.currency else []),
+            ],
+            warning="Not closed: what this page shows can still change.",
+        )
+    )
+
+
+def _open_line(line: StatementLine) -> DocumentLine:
+    labels = ("model", "action", "connection", *FIXED_DIMENSIONS, "calls", "jobs", "input_tokens", "output_tokens")
+    members: dict[str, Any] = {name: getattr(line, name) for name in (*labels, "amount")}
+    members = {name: value for name, value in members.items() if value is not UNSET}
+    description = line.day or line.month or None
+    return DocumentLine(kind=line.kind or "usage", description=description, unpriced=line.unpriced or 0, **members)
 
 
 def render_page(page: Page) -> bytes:
@@ -152,9 +198,9 @@ def _description(line: DocumentLine) -> str:
     if line.kind != "usage":
         title = "Credit" if line.kind == "credit" else "Debit"
         return f"{_text(line.description or title)}<small>{title} {_text(line.adjustment or '')}</small>"
-    details = [line.action, line.connection, line.provider, line.service_tier, line.processing, line.deployment_scope]
-    usual = {None, "", "default", "standard"}
-    words = [word for number, word in enumerate(details) if word and (number < 3 or word not in usual)]  # noqa: PLR2004
+    priced_by = (line.service_tier, line.processing, line.deployment_scope)
+    details = (line.description, line.action, line.connection, line.provider)
+    words = [word for word in (*details, *(each for each in priced_by if each not in _USUAL)) if word]
     if line.outcome not in {None, "answered"}:
         words.append(line.outcome or "")
     if line.unpriced:

@@ -9,7 +9,6 @@ import msgspec
 
 from shared.billing.closed_records import INTERNAL, MEDIA_TYPES, ClosedRecord
 from shared.billing.closing import Closing
-from shared.billing.statement_page import PAGE_POLICY
 from shared.contract.closed_month import ClosedMonthList, ClosedMonthSummary, parse_document_id
 from shared.contract.documents import API_PREFIX
 from shared.http.auth import Caller
@@ -17,7 +16,7 @@ from shared.http.conditional import with_etag
 from shared.http.messages import JSON, Request, Response, json_response
 from shared.http.problems import invalid_request, not_found
 from shared.http.request_parsing import customer_to_read
-from shared.http.usage import negotiate
+from shared.http.usage import CSV, HTML, negotiate, page_response
 
 _FILES = {media_type: file for file, media_type in MEDIA_TYPES.items()}
 
@@ -48,19 +47,13 @@ class StatementsResource:
             raise not_found("statement")
         file = INTERNAL if internal else _FILES[media_type]
         body = await self.closing.read_file(record, file)
-        disposition = "attachment" if media_type == "text/csv" else "inline"
+        disposition = "attachment" if media_type == CSV else "inline"
         name = f"statement-{customer}-{record.document}.{_FILES[media_type]}"
         headers = {"Vary": "Accept", "Content-Disposition": f'{disposition}; filename="{name}"'}
-        if media_type == "text/html":
-            headers["Content-Security-Policy"] = f"{PAGE_POLICY}; frame-ancestors 'none'"
-        return with_etag(request, Response(200, body, _CONTENT_TYPES[media_type], headers))
-
-
-_CONTENT_TYPES = {
-    JSON: JSON,
-    "text/csv": "text/csv; charset=utf-8; header=present",
-    "text/html": "text/html; charset=utf-8",
-}
+        if media_type == HTML:
+            return with_etag(request, page_response(body, headers))
+        content_type = f"{CSV}; charset=utf-8; header=present" if media_type == CSV else JSON
+        return with_etag(request, Response(200, body, content_type, headers))
 
 
 def _read_internal(request: Request) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
@@ -13,6 +13,7 @@ from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.overview import overview_for_customer, overview_of
 from shared.billing.periods import Days, PeriodInvalid, read_period
 from shared.billing.statement_csv import encode_csv, encode_overview_csv
+from shared.billing.statement_page import PAGE_POLICY, open_page
 from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS, Statements, for_customer
 from shared.clock import now
@@ -28,9 +29,9 @@ from shared.storage.base import Table
 from shared.storage.bulk import gather_limited
 
 CSV = "text/csv"
+HTML = "text/html"
 MAX_OVERVIEW = 1000
 """Customers in one response."""
-_MEDIA_TYPES = (JSON, CSV)
 _VARY = {"Vary": "Accept"}
 
 
@@ -48,17 +49,19 @@ class UsageResource:
         caller.check_reads(customer, "customer")
         if not is_name(customer):
             raise not_found("customer")
-        days, by, media_type = _read_days(request), _read_by(request), _media_type(request)
+        days, by, media_type = _read_days(request), _read_by(request), _media_type(request, JSON, CSV, HTML)
         statement = await self._statement(customer, days, by)
         if caller.customer is not None:
             statement = for_customer(statement)
         if media_type == JSON:
             return with_etag(request, json_response(statement, headers=_VARY))
+        if media_type == HTML:
+            return with_etag(request, page_response(open_page(statement), _VARY))
         return with_etag(request, _csv_response(encode_csv(statement), f"usage-{customer}", days))
 
     async def read_all(self, request: Request, caller: Caller) -> Response:
         """`GET /usage`: a line for each customer. For a caller tied to a customer there is no other."""
-        days, media_type = _read_days(request), _media_type(request)
+        days, media_type = _read_days(request), _media_type(request, JSON, CSV)
         after, limit = read_page(request, is_name, default=MAX_OVERVIEW, largest=MAX_OVERVIEW)
         names = [caller.customer] if caller.customer else await next_customers(self.table, after, limit + 1)
         statements = await gather_limited(self._statement(name, days, ()) for name in names[:limit])
@@ -84,8 +87,14 @@ def _csv_response(body: bytes, name: str, days: Days) -> Response:
     return Response(200, body, f"{CSV}; charset=utf-8; header=present", headers)
 
 
-def _media_type(request: Request) -> str:
-    return negotiate(request.headers.get("accept", ""), _MEDIA_TYPES)
+def page_response(body: bytes, headers: Mapping[str, str]) -> Response:
+    """The page of a statement as a response: nothing is loaded, nothing runs, and no other page has it in a frame."""
+    policy = f"{PAGE_POLICY}; frame-ancestors 'none'"
+    return Response(200, body, f"{HTML}; charset=utf-8", {**headers, "Content-Security-Policy": policy})
+
+
+def _media_type(request: Request, *media_types: str) -> str:
+    return negotiate(request.headers.get("accept", ""), media_types)
 
 
 def negotiate(accept: str, media_types: Sequence[str]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import msgspec
 import pytest
 
-from shared.billing.statement_page import PAGE_POLICY, Page, closed_page, render_page
+from shared.billing.statement_page import PAGE_POLICY, closed_page, open_page
 from shared.contract.closed_month import ClosedMonth, DocumentLine, Party
-from shared.contract.statement import UnpricedCalls
+from shared.contract.statement import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
 from tests.support.html_reader import read_html
 
 DOCUMENT = ClosedMonth(
@@ -119,27 +120,47 @@ def test_the_page_loads_and_runs_nothing():
     assert "@import" not in reader.style
 
 
+def statement(currency: str | None, **members: Any) -> Statement:
+    """Return a statement of two days, one call without an answer among them, as the prices of a currency make it."""
+    totals: dict[str, Any] = {"records": 1, "calls": 1, "unreported": 0, "jobs": 1, "currency": currency}
+    amount = {"amount": "1.000000", "list_amount": "0.900000"} if currency else {}
+    labels: dict[str, Any] = {"source": "key_vault", "provider": "openai", "billed_to": "customer"}
+    lines = [
+        StatementLine(day="2026-11-28", model="gpt-4o", outcome="answered", **labels, **totals, **amount),
+        StatementLine(day="2026-11-29", model="cut-short", outcome="unanswered", **labels, **totals),
+    ]
+    if currency:
+        lines.append(StatementLine(day="", outcome="answered", kind="rounding", **labels, **totals, amount="0.004000"))
+    values: dict[str, Any] = {
+        "customer": "contoso",
+        "from_": "2026-11-28",
+        "to": "2026-11-29",
+        "by": ["day", "model"],
+        "totals": StatementTotals(
+            answered=UsageTotals(**totals, amount="1.00" if currency else None),
+            lost=UsageTotals(records=0, calls=0, unreported=0, jobs=0),
+            unanswered=UsageTotals(**totals),
+        ),
+        "lines": lines,
+    }
+    return Statement(**values | members)
+
+
 @pytest.mark.parametrize("currency", ["USD", None])
 def test_an_open_statement_says_so(currency: str | None):
-    """Its warning comes before all else. Without a price book there is neither an amount nor a total."""
-    page = Page(
-        title="Usage of contoso",
-        party=["contoso"],
-        facts=[("From", "2026-11-01")],
-        lines=[DocumentLine(kind="usage", model="m", calls=1, amount="1.000000" if currency else None)],
-        total="1.00" if currency else None,
-        currency=currency,
-        warning="Not closed: it can still change.",
-    )
-
-    text = read_html(render_page(page).decode()).text
+    """
+    Its warning comes before all else. Its lines are those of answered calls; the others are counted. Without a price
+    book there is neither an amount nor a total, and in no case a list price.
+    """
+    text = read_html(open_page(statement(currency)).decode()).text
 
     assert text.index("Not closed") < text.index("Description")
-    assert (currency is not None) == ("Amount" in text) == ("Total" in text)
+    assert "gpt-4o2026-11-28 · openai" in text
+    assert "Not in the total, lost or unanswered: 1 of the calls." in text
+    assert (currency is not None) == ("1.000000" in text) == ("Total" in text) == ("Rounding of the total" in text)
+    assert not [hidden for hidden in ("cut-short", "0.900000") if hidden in text]
 
 
-def test_a_month_without_usage_has_no_table():
+def test_a_period_without_usage_has_no_table():
     """But a sentence."""
-    page = Page(title="t", party=["contoso"], facts=[], lines=[], total=None, currency="USD")
-
-    assert "There is no usage." in read_html(render_page(page).decode()).text
+    assert "There is no usage." in read_html(open_page(statement(None, lines=[])).decode()).text

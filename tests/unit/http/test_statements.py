@@ -171,3 +171,20 @@ async def test_nobody_closes_or_reads_a_month_by_a_job(app: MemoryApp, members: 
 
     response.assert_problem(400, "invalid_job")
     assert (rows, blobs, {}) == (app.table.rows, app.memory.blobs.blobs, app.memory.queues.sent)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+async def test_an_open_statement_is_a_page_too(app: MemoryApp, is_tied: bool):
+    """With the same policy. It says that it is not closed, and shows nobody a list price."""
+    headers = (tied() if is_tied else OPERATOR) | {"accept": "text/html,application/xml;q=0.9,*/*;q=0.8"}
+
+    response = await app.send("GET", "customers/contoso/usage", headers=headers, query={"month": MONTH})
+    everybody = await app.send("GET", "usage", headers=headers | {"accept": "text/html"})
+
+    assert (200, "text/html; charset=utf-8") == (response.status, response.media_type)
+    assert (await app.send("GET", ONE, headers=headers)).headers["Content-Security-Policy"] == response.headers[
+        "Content-Security-Policy"
+    ]
+    assert b"Not closed" in response.body
+    assert b"3.00 USD" in response.body
+    everybody.assert_problem(406, "not_acceptable")
