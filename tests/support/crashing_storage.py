@@ -11,8 +11,8 @@ from typing import Any
 _SCANS = frozenset({"scan"})
 
 
-class WorkerDied(Exception):
-    """The worker that used Storage is gone."""
+class WorkerDied(BaseException):
+    """The worker that used Storage is gone: nothing that it does about errors is done any more."""
 
 
 @dataclass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +18,7 @@ from shared.contract.closed_month import DocumentId
 from shared.contract.customer import CustomerProfile
 from shared.errors import InvalidJob, JobConflict
 from shared.jobs.envelope import decode_queued_job
+from shared.jobs.ledger import Ledger
 from shared.jobs.records import time_row
 from shared.storage.base import Row
 from tests.support.closable import (
@@ -28,6 +31,7 @@ from tests.support.closable import (
     publish_prices,
     put_profile,
 )
+from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.customers import Customer
 from tests.support.workers import Worker
 
@@ -276,6 +280,38 @@ async def test_a_worker_that_dies_leaves_the_month_to_the_next(worker: Worker, c
     result = await worker.run(customer, again)
 
     assert ("succeeded", f"{customer.name}-0001") == (result["status"], result["output"]["number"])
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_worker_that_dies_at_any_operation_leaves_one_document(worker: Worker, customer: Customer, after: bool):
+    """
+    From the message to the result, whichever operation on table or blobs is its last: the next worker ends with number
+    one, and with files that are those of the result.
+    """
+    body = await submit(worker, customer)
+    rows, blobs = dict(worker.table.rows), dict(worker.memory.blobs.blobs)
+    operation = 0
+    while True:
+        worker.table.rows, worker.memory.blobs.blobs = dict(rows), dict(blobs)
+        operation += 1
+        fate = Fate(operation, after)
+        table, stored = (cast(Any, Mortal(store, fate)) for store in (worker.table, worker.memory.blobs))
+        mortal = worker.another(table=table, blobs=stored, ledger=Ledger(table))
+        with contextlib.suppress(WorkerDied):  # unless it was a read ahead, for which nobody waits
+            await mortal.deliver(customer, body)
+        if fate.operations < operation:
+            break
+        if worker.row(customer, JOB_ID)["state"] == "running":
+            await worker.expire_lease(customer, JOB_ID)
+
+        result = await worker.another().run(customer, body)
+
+        assert ("succeeded", f"{customer.name}-0001") == (result["status"], result["output"]["number"])
+        for name, file in result["output"]["files"].items():
+            data = documents(worker)[blob_name(customer.name, DOCUMENT, name)]
+            assert file == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        assert ["n_00000001"] == [key for _, key in worker.table.rows if key.startswith("n_")]
+    assert operation > 15
 
 
 async def test_two_workers_get_one_job(worker: Worker, customer: Customer):
