@@ -17,6 +17,7 @@ from shared.http.app import HttpApp
 from shared.http.console import ConsoleResource
 from shared.http.messages import Request, Response
 from shared.settings import read_settings
+from tests.support import browser as browsers
 from tests.support.doc_samples import ROOT
 from tests.support.html_reader import read_html
 
@@ -109,6 +110,17 @@ def test_a_part_that_would_end_its_element_is_refused(monkeypatch: pytest.Monkey
 
     with pytest.raises(ValueError, match="The style would end its element"):
         build.console_files()
+
+
+def test_a_missing_browser_is_named(monkeypatch: pytest.MonkeyPatch):
+    """Without a browser, its tests are skipped with the reason; in CI, where there is one, they fail."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="No browser is installed: the tests look for chromium, "):
+        browsers.program()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="No browser is installed"):
+        browsers.program()
 
 
 def test_the_command_compares_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
