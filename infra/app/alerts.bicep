@@ -157,6 +157,32 @@ var logAlerts = [
     window: 'P1D'
   }
   {
+    name: 'statements-failing'
+    title: 'A customer\'s month was not closed'
+    severity: 2
+    query: '${finished}\n${loadTextContent('../queries/statements-failing.kql')}'
+    column: 'jobs'
+    aggregation: 'Total'
+    dimensions: ['customer']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
+    name: 'closing-missing'
+    title: 'Nobody looks whether a month has to be closed'
+    severity: 3
+    query: loadTextContent('../queries/closing-missing.kql')
+    column: ''
+    aggregation: 'Count'
+    dimensions: []
+    operator: 'LessThan'
+    threshold: 1
+    every: 'PT1H'
+    window: 'PT6H'
+  }
+  {
     name: 'wake-ups-missing'
     title: 'Jobs that wait are not woken'
     severity: 2

@@ -83,6 +83,7 @@ def test_events_that_alerts_are_promised_for_are_in_queries():
         "connections-refused": {"job_finished"},
         "customers-rate-limited": {"job_requeued", "job_finished"},
         "storage-or-vault-down": {"job_requeued"},
+        "statements-failing": {"job_finished"},
     }
 
     assert promised == {name: events_of(ALERTS[name]) for name in promised}

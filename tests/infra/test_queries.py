@@ -52,7 +52,14 @@ def test_functions_in_queries_exist():
         r'"(\w+)"', " ".join(re.findall(r"Name in \(([^)]*)\)", TEXTS))
     )
 
-    assert {"run_job", "dead_letter_job", "dead_letter_callback", "retention_sweep", "wake_jobs"} == set(named)
+    assert {
+        "run_job",
+        "dead_letter_job",
+        "dead_letter_callback",
+        "retention_sweep",
+        "wake_jobs",
+        "close_months",
+    } == set(named)
     assert set(named) <= functions
 
 
