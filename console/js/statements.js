@@ -37,7 +37,7 @@ function statementCells(customer, path, { month, correction, number, total, curr
     h(
       "div",
       { className: "actions" },
-      button("Open", (event) => openStatement(event.target, place, `${number}: ${month}, ${customer}`), {
+      button("Open", (event) => openStatement(event.target, place, null, `${number}: ${month}, ${customer}`), {
         className: "small primary",
         "aria-label": `Open ${number}`,
       }),
@@ -47,8 +47,8 @@ function statementCells(customer, path, { month, correction, number, total, curr
 }
 
 /** Shows a statement's page over this one, in a frame in which no script runs and from which nothing is loaded. */
-function openStatement(control, path, title) {
-  const work = async () => showDocument(title, await (await send(path, null, FILES.html)).text());
+function openStatement(control, path, query, title) {
+  const work = async () => showDocument(title, await (await send(path, query, FILES.html)).text());
   return runFrom(control, work, (error) => control.parentElement.append(failure(error)));
 }
 

@@ -20,7 +20,12 @@ function usageSection(customer, month) {
     (event) => save(event.target, path, { month, by: "day,model" }, "text/csv", `usage-${customer}-${month}.csv`),
     { className: "small" },
   );
-  return section("Usage", async (body) => showUsage(body, await get(path, { month, by: "day,model" }), month), csv);
+  const open = button("Open", (event) => openStatement(event.target, path, { month }, `Usage: ${month}, ${customer}`), {
+    className: "small",
+    "aria-label": "Open the usage as a page",
+  });
+  const load = async (body) => showUsage(body, await get(path, { month, by: "day,model" }), month);
+  return section("Usage", load, open, csv);
 }
 
 /** Saves a document, and says beside the button if that fails. */

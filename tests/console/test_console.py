@@ -641,6 +641,19 @@ async def test_statements_are_listed_and_opened(tab: Tab, priced_server: LiveSer
     assert f"Open {listed[1]['number']}" == await tab.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
+async def test_an_open_month_is_a_page_too(console: Tab, customer: Customer):
+    """The usage opens as the API's page of it, which prints well."""
+    spend = (await tiles(console))["Spend"]
+    await press_button(console, "Open the usage as a page")
+    page = "document.querySelector('dialog iframe')?.contentDocument"
+    await console.wait(f"{page}?.querySelector('h1')")
+    shown = await console.evaluate(f"{page}.body.innerText")
+
+    assert spend in shown
+    assert customer.name in shown
+    assert HOSTILE in shown
+
+
 async def test_nothing_runs_in_a_statement(tab: Tab, priced_server: LiveServer, billed: Customer):
     """A page that is not as the app writes it runs no script, loads nothing and leads nowhere, whatever it has."""
     attack = """<!doctype html><title>x</title><script>parent.stolen = 1</script>
