@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.contract.adjustment import NewAdjustment
 from shared.contract.closed_month import ClosedMonth, DocumentId, InternalMonth
 from shared.contract.customer import CustomerProfile
-from shared.contract.price_book import Markup, Price, PriceBook
+from shared.contract.price_book import Markup, Price, PriceBook, Rate
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
 from shared.errors import InvalidJob, StorageUnavailable
@@ -361,6 +361,35 @@ async def test_an_adjustment_in_another_currency_closes_no_month(office: Office)
     await office.adjust("euros", "5", currency="EUR")
 
     with pytest.raises(InvalidJob, match="The credit or debit euros is in EUR, the customer's documents in USD"):
+        await office.close()
+
+
+async def test_a_document_is_in_the_customers_currency(office: Office):
+    """By the rate of each day; a correction stays in the currency of the month that it corrects."""
+    rates = [
+        Rate(source="USD", target="EUR", rate=Decimal("0.5"), effective_from=date(2026, 10, 1)),
+        Rate(source="USD", target="EUR", rate=Decimal(2), effective_from=date(2026, 10, 20)),
+    ]
+    office.table.rows = {at: row for at, row in office.table.rows.items() if not at[1].startswith("d_")}
+    await office.publish(book("3", rates=rates))
+    await office.set_profile(currency="EUR")
+    await office.add_usage("later", day=25)
+
+    first = await office.closed()
+    await office.set_profile(currency="USD")
+    await office.add_usage("late", day=31)
+    second = await office.closed(CORRECTION)
+
+    assert ("9.90", "EUR") == (first.total, first.currency)
+    assert ("6.60", "EUR") == (second.total, second.currency)
+
+
+async def test_without_a_rate_no_month_is_closed(office: Office):
+    """Nor are amounts taken over as they are."""
+    office.table.rows = {at: row for at, row in office.table.rows.items() if not at[1].startswith("d_")}
+    await office.set_profile(currency="JPY")
+
+    with pytest.raises(InvalidJob, match=r"Billed calls of 2026-10 have no price: 1 of gpt-5.5"):
         await office.close()
 
 
