@@ -25,7 +25,7 @@ from tests.support.browser import Tab
 from tests.support.doc_samples import ROOT
 
 PICTURE = ROOT / "docs/console.png"
-SIZE = (1020, 1600)
+SIZE = (1020, 1670)
 NOW = datetime(2026, 11, 29, 13, 12, tzinfo=UTC)
 PRICES = {
     "gpt-6-luna": "0.0279",
@@ -110,6 +110,8 @@ def jobs() -> list[dict[str, Any]]:
 
 DOCUMENTS = {
     "/api/customers": {"customers": [{"customer": name} for name in ("contoso", "fabrikam", "northwind")]},
+    "/api/customers/contoso/profile": {"legal_name": "Contoso Ltd", "currency": "USD"},
+    "/api/customers/contoso/state": {"state": "active"},
     "/api/customers/contoso/usage": statement(),
     "/api/customers/contoso/budgets": {"budgets": budgets()},
     "/api/customers/contoso/jobs": {"jobs": jobs()},
