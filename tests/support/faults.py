@@ -30,9 +30,9 @@ from tests.support.harness import Customer, Harness, open_harness
 
 _CUSTOMER = re.compile(r"\bc-[0-9a-f]{12}\b")  # as `Harness.customer` names them
 _OWN = re.compile(r"-[0-9a-f]{8}")  # the end of the names of queues that `open_harness` makes
-_ROW = re.compile(r"RowKey=?'([a-z])_")
-_INSERTED = re.compile(rb'"RowKey": ?"([a-z])_')
-_CHANGED = re.compile(rb"^(POST|PATCH) .*?RowKey(?:='|\": ?\")([a-z])_", re.DOTALL | re.MULTILINE)
+_ROW = re.compile(r"RowKey=?'([a-z]+)[_']")
+_INSERTED = re.compile(rb'"RowKey": ?"([a-z]+)[_"]')
+_CHANGED = re.compile(rb"^(POST|PATCH) .*?RowKey(?:='|\": ?\")([a-z]+)[_'\"]", re.DOTALL | re.MULTILINE)
 _MESSAGE = re.compile(rb"<MessageText>(.*)</MessageText>", re.DOTALL)
 _XML = '<?xml version="1.0" encoding="utf-8"?><Error><Code>ServerBusy</Code><Message>Busy.</Message></Error>'
 # As a busy service refuses a request: 503 `ServerBusy` (learn.microsoft.com/rest/api/storageservices).

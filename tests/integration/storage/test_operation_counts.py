@@ -26,9 +26,11 @@ OPERATIONS = {
 By kind of job: the Storage operations of its first attempt if nothing fails, in order. The message with the result and
 those of the jobs queue are not among them, because the Functions host sends and receives them.
 
-A worker also writes an empty blob before its first job that needs blobs, and then every five minutes at most. Steps
-that end at the same time share a transaction, so 3 prompts take 1 to 3; here they end one after the other.
+A worker also reads a customer's row once in ten seconds, and writes an empty blob before its first job that needs
+blobs, and then every five minutes at most. Steps that end at the same time share a transaction, so 3 prompts take 1
+to 3; here they end one after the other.
 """
+ROW = "table read customer"
 AGAIN = "a job that is done, delivered again"
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
@@ -64,13 +66,27 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     members = {"job_id": "counted", **JOBS[kind]}
     if kind == AGAIN:
         await customer.run(**members)
-        faulty.proxy.requests.clear()
+    await faulty.harness.services.customer_records.recent(customer.name)
+    faulty.proxy.requests.clear()
 
     result = await customer.run(**members)
 
     assert result["status"] == ("failed" if kind == "a message that is not a valid job" else "succeeded"), result
     made = [request.name for request in faulty.proxy.of(customer.name, "table", "blob", "queue")]
     assert OPERATIONS[kind] == (len(made), made)
+
+
+async def test_a_customers_first_job_reads_its_row(faulty: FaultyHarness):
+    """It is read once in ten seconds, beside the claim; the next job does without."""
+    customer = faulty.customer()
+    counts = []
+    for _ in range(2):
+        faulty.proxy.requests.clear()
+        await customer.run()
+        counts.append(sorted(request.name for request in faulty.proxy.of(customer.name, "table", "blob", "queue")))
+
+    _, operations = OPERATIONS["chat"]
+    assert [sorted([*operations, ROW]), sorted(operations)] == counts
 
 
 def test_no_other_kind_is_in_the_table():
