@@ -25,10 +25,12 @@ async def cancel(args: argparse.Namespace) -> Report:
         pending: list[JobKey] = []
         async for key, record in read_selection(services, args, select_jobs(args, services)):
             status = "not_found" if record is None else document_of(record).status
-            if status in _NOT_STARTED:
-                pending.append(key)
-            else:
+            if status not in _NOT_STARTED:
                 states[status] += 1
+            elif record is not None and record.marker:
+                states["closes_month"] += 1
+            else:
+                pending.append(key)
         if pending:
             consequence = f"This cancels {plural(len(pending), 'job')}. It can't be undone."
             if not is_confirmed(args, services.settings, consequence, *describe_selection(args)):
@@ -36,8 +38,10 @@ async def cancel(args: argparse.Namespace) -> Report:
         cancelled = await _cancel_all(services, pending, states)
     if states["running"]:
         warn(f"Running, too late to cancel: {plural(states['running'], 'job')}.")
+    if states["closes_month"]:
+        warn(f"Not cancelled, because it closes a month: {plural(states['closes_month'], 'job')}.")
     warn_not_found(states["not_found"])
-    ended = sum(count for status, count in states.items() if status not in {"running", "not_found"})
+    ended = sum(count for status, count in states.items() if status not in {"running", "not_found", "closes_month"})
     suffix = f" {plural(ended, 'job')} had ended before." if ended else ""
     text = f"Cancelled {plural(cancelled, 'job')}.{suffix}"
     return Report(

@@ -96,6 +96,16 @@ async def test_a_correction_is_of_those_that_are_closed(cli: CliRunner):
     assert ["nothing_to_correct"] == [each["state"] for each in after["customers"]]
 
 
+async def test_cancelling_a_customers_jobs_leaves_its_month_alone(cli: CliRunner):
+    """What the customer has queued is cancelled; the job that closes its month is not."""
+    await cli.expect("close-month --customer contoso --yes")
+
+    cancelled = await document(cli, "cancel --customer contoso --yes")
+
+    assert {"cancelled": 0, "other": {"closes_month": 1}} == cancelled
+    assert {"contoso": "succeeded"} == await run_jobs(cli)
+
+
 async def test_a_month_that_is_not_over_is_refused(cli: CliRunner):
     """So is what is no month, before anything is read."""
     await cli.expect("close-month --month 2999-01 --yes", 1, err="2999-01 can't be closed yet")
