@@ -14,6 +14,7 @@ from dataclasses import replace
 from aijobs.console import plural
 from aijobs.diagnostics import CommandError
 from aijobs.egress_check import check_egress
+from aijobs.export_checks import check_exports
 from aijobs.finding import Finding, run_check
 from aijobs.model_retirements import check_models
 from aijobs.report import Report
@@ -61,7 +62,8 @@ async def _check_services(args: argparse.Namespace, settings: Settings, values: 
             storage = await check_storage(services)
             if storage[0].check == LOGIN:
                 return storage
-            return storage + await check_host_storage(services, values) + await check_vault(services)
+            findings = storage + await check_host_storage(services, values) + await check_vault(services)
+            return findings + await check_exports(services)
     except (CommandError, SettingInvalid) as exc:  # raised before the first check
         return [Finding("settings", "error", str(exc))]
 

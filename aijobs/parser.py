@@ -10,6 +10,7 @@ from aijobs.arguments.base import Commands, Parser, describe_help, format_exampl
 from aijobs.arguments.closing import add_close_month
 from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
+from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_poison, add_usage
 from aijobs.arguments.prices import add_prices
@@ -67,6 +68,8 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_adjustments(commands)
     add_audit(commands)
     add_close_month(commands)
+    add_exports(commands)
+    add_export_focus(commands)
     add_poison(commands)
     add_export(commands)
     add_erase(commands)

@@ -50,6 +50,7 @@ async def check_storage(services: Services) -> list[Finding]:
         ("CALLBACKS_QUEUE", (settings.callbacks_queue, settings.callbacks_poison_queue)),
         ("RESULTS_QUEUE", (settings.results_queue,)),
         ("ALLOWED_RESULT_QUEUES", settings.result_queues()[1:]),
+        ("USAGE_EXPORTS", [export.queue for export in settings.usage_exports if export.queue]),
     ):
         for name in names:
             finding, time = await _check_queue(services, setting, name)

@@ -68,6 +68,9 @@ param retainUsageMonths int = 24
 @maxValue(100)
 param retainStatementsYears int = 10
 
+@description('USAGE_EXPORTS: where usage records are sent, as JSON (docs/exports.md). Queues that it names are made.')
+param usageExports string = ''
+
 @description('LEASE_SECONDS: how long after its last renewal a job\'s lease expires, so that another worker may take it over.')
 @minValue(10)
 @maxValue(540)
@@ -167,13 +170,17 @@ var callbacksQueue = 'callbacks'
 var moreResultQueues = empty(allowedResultQueues)
   ? []
   : map(split(allowedResultQueues, ','), entry => trim(last(split(entry, '='))))
+var exportQueues = empty(usageExports)
+  ? []
+  : map(filter(json(usageExports), entry => contains(entry, 'queue')), entry => string(entry.queue))
 // The host would create a poison queue when it needs one, but its role covers only queues that exist. A poison queue has
 // a trigger as well, but no poison queue of its own: a message that fails there becomes visible again.
 var queues = union(
   [jobsQueue, '${jobsQueue}-poison'],
   [callbacksQueue, '${callbacksQueue}-poison'],
   [resultsQueue],
-  moreResultQueues
+  moreResultQueues,
+  exportQueues
 )
 var resultsContainer = 'results'
 var inputContainers = ['inputs']
@@ -348,6 +355,7 @@ module app 'app/function.bicep' = {
       TEMPLATES_CONTAINER: templatesContainer
       STATEMENTS_CONTAINER: statementsContainer
       JOBS_TABLE: jobsTable
+      USAGE_EXPORTS: usageExports
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)
       RETAIN_USAGE_MONTHS: string(retainUsageMonths)

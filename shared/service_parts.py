@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.billing.price_books import PriceBooks
     from shared.connections.key_vault import KeyVaultCredentials
     from shared.connections.resolver import Connections
+    from shared.exports.delivery import Delivery
     from shared.http.app import HttpApp
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
@@ -89,6 +90,16 @@ class ServiceParts:
         from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
 
         return self.ledger.outbox or Outbox(self.table)
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Sends usage records to billing systems, and delivers budgets' events. No job needs it."""
+        from shared.exports.wiring import make_delivery  # noqa: PLC0415
+
+        return make_delivery(
+            *(self.settings, self.table, self.queues, self.client, self.vault, self.signing),
+            *(self.customer_records, self.price_books, self.telemetry),
+        )
 
     @cached_property
     def price_books(self) -> PriceBooks:

@@ -31,6 +31,7 @@ from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
+from shared.storage.bulk import gather_limited
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
@@ -40,6 +41,7 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
+    from shared.billing.outbox import Outbox
     from shared.connections.key_vault import KeyVaultCredentials
 
 _NOISY_LOGGERS = ("azure", "httpx", "msal")
@@ -74,9 +76,9 @@ class Services(ServiceParts):
         return Worker(self)
 
     async def wake_jobs(self) -> None:
-        """Sends the messages of the jobs that the schedule says are due."""
+        """Sends the messages of the jobs that the schedule says are due, and what customers' outboxes hold."""
         self.settings.check()
-        await self.schedule.send_due()
+        await gather_limited([self.schedule.send_due(), self.delivery.run()])
 
     async def close_months(self) -> None:
         """Puts the jobs that close the last month into the queue, for ten minutes at most; the next run continues."""
@@ -122,7 +124,7 @@ def build(settings: Settings) -> Services:
         table=table,
         blobs=blobs,
         queues=AzureQueues(account),
-        ledger=Ledger(table, lease_s=settings.lease_seconds),
+        ledger=Ledger(table, lease_s=settings.lease_seconds, outbox=_outbox(settings, table)),
         customer_records=CustomerRecords(table),
         connections=Connections(settings, vault),
         client=UpstreamClient(
@@ -165,6 +167,14 @@ def _telemetry(settings: Settings) -> Telemetry:
     from shared.telemetry.azure_monitor import open_telemetry  # noqa: PLC0415  # only if telemetry is on
 
     return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
+
+
+def _outbox(settings: Settings, table: Table) -> Outbox | None:
+    if not settings.usage_exports:
+        return None
+    from shared.billing.outbox import Outbox  # noqa: PLC0415  # only if there are exports
+
+    return Outbox(table, tuple(export.name for export in settings.usage_exports))
 
 
 def _vault(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from shared.export_settings import read_exports
 from shared.setting_values import (
     check_claim,
     check_customers,
@@ -29,6 +30,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "retain_jobs_days": partial(integer, minimum=0, maximum=3650),
     "retain_usage_months": partial(integer, minimum=0, maximum=120),
     "retain_statements_years": partial(integer, minimum=0, maximum=100),
+    "usage_exports": read_exports,
     "http_auth": partial(choice, values=("key", "entra")),
 }
 """How the text of a field is read whose type does not say it."""

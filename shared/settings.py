@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.errors import SettingInvalid
+from shared.export_settings import Export, check_exports
 from shared.secret import Secret
 from shared.setting_rules import CHECKS, READERS
 from shared.setting_values import ALL_CUSTOMERS, NO_CUSTOMERS, check_resolved, flag, split
@@ -63,6 +64,8 @@ class Settings:
     statements_container: str = "statements"
     """Price books and closed months, which outlive jobs and usage records."""
     jobs_table: str = "jobs"
+    usage_exports: tuple[Export, ...] = ()
+    """Where usage records are sent."""
 
     http_auth: str = "key"
     """`key`: the host requires a function key. `entra`: App Service authentication is in front of the app."""
@@ -195,14 +198,15 @@ def _read_all(environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 def _find_conflicts(settings: Settings) -> list[str]:
     """
-    Return which queues and containers are used twice.
+    Return which settings contradict others, such as queues and containers that are used twice.
 
     What is sent to a queue of the app's own would be read as something else. A job could read the bills in a container
     of its input, and replace one in that of the results.
     """
     jobs, callbacks = settings.jobs_queue, settings.callbacks_queue
     results, others = settings.results_queue, set(settings.result_queues()) - {settings.results_queue}
-    return [
+    exports = {export.queue for export in settings.usage_exports if export.queue}
+    queue_faults = [
         f"{setting} must be a queue other than {own} and {poison_of(own)}, which are for {purpose}."
         for setting, queues, own, purpose in (
             ("RESULTS_QUEUE", {results}, jobs, "jobs"),
@@ -210,17 +214,23 @@ def _find_conflicts(settings: Settings) -> list[str]:
             ("RESULTS_QUEUE", {results}, callbacks, "callbacks"),
             ("ALLOWED_RESULT_QUEUES", others, jobs, "jobs"),
             ("ALLOWED_RESULT_QUEUES", others, callbacks, "callbacks"),
+            ("USAGE_EXPORTS", exports, jobs, "jobs"),
+            ("USAGE_EXPORTS", exports, callbacks, "callbacks"),
         )
         if not queues.isdisjoint((own, poison_of(own)))
-    ] + [
-        f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
-        for setting, containers in (
-            ("RESULTS_CONTAINER", (settings.results_container,)),
-            ("INPUT_CONTAINERS", settings.input_containers),
-            ("TEMPLATES_CONTAINER", (settings.templates_container,)),
-        )
-        if settings.statements_container in containers
     ]
+    containers = {
+        "RESULTS_CONTAINER": (settings.results_container,),
+        "INPUT_CONTAINERS": settings.input_containers,
+        "TEMPLATES_CONTAINER": (settings.templates_container,),
+    }
+    container_faults = [
+        f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
+        for setting, names in containers.items()
+        if settings.statements_container in names
+    ]
+    export_faults = check_exports(settings.usage_exports, bool(settings.key_vault_url), {results, *others})
+    return [*queue_faults, *container_faults, *export_faults]
 
 
 def _read(environment: Mapping[str, str], field_name: str) -> Any:

@@ -144,6 +144,32 @@ var logAlerts = [
     window: 'PT1H'
   }
   {
+    name: 'exports-undecided'
+    title: 'A billing system refused usage, or may not have it'
+    severity: 3
+    query: loadTextContent('../queries/exports-undecided.kql')
+    column: 'events'
+    aggregation: 'Total'
+    dimensions: ['export', 'event']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
+    name: 'exports-late'
+    title: 'Usage has not reached a billing system for an hour'
+    severity: 3
+    query: loadTextContent('../queries/exports-late.kql')
+    column: 'lag_s'
+    aggregation: 'Maximum'
+    dimensions: ['export']
+    operator: 'GreaterThan'
+    threshold: 3600
+    every: 'PT15M'
+    window: 'PT15M'
+  }
+  {
     name: 'sweep-missing'
     title: 'No retention sweep has succeeded for a day'
     severity: 3

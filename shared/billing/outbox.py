@@ -2,7 +2,7 @@
 The outbox: what is to be sent to other systems, written in the transaction that it is about.
 
 A transaction with usage records also inserts one row `o_{time}_{operation id}` in the customer's partition, with the
-keys of the records and the names of the exports that are to get them; without exports there is none. `shared.exports`
+keys of the records and a column for each export that is to get them; without exports there is none. `shared.exports`
 sends what it names. The rows `e_…` of budgets' events (see `budget_events`) are delivered from the same place. So that
 nobody has to look through all customers, those that may have something to send have a row in the partition `~outbox`.
 """
@@ -41,11 +41,21 @@ def event_id(customer: str, key: str) -> str:
     return f"u_{hashlib.sha256(f'{customer}/{key}'.encode()).hexdigest()[:40]}"
 
 
+def export_column(export: str) -> str:
+    """Return the column of an outbox row that says how far an export has come with it. A name has no `_`."""
+    return f"to_{export.replace('-', '_')}"
+
+
+def outbox_key(at: datetime) -> str:
+    """Return how the key of a row begins that was written at that time: the later, the larger."""
+    return f"o_{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:014}"
+
+
 def outbox_row(customer: str, keys: Sequence[str], exports: Sequence[str], at: datetime, suffix: str) -> Row:
     """Return the row that has the records with these keys sent by these exports."""
-    milliseconds = (at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
-    values = {"at": at, "exports": ",".join(exports), "records": msgspec.json.encode(keys)}
-    return Row(customer, f"o_{milliseconds:014}_{suffix}", values)
+    columns = {export_column(export): "open" for export in exports}
+    values = {"at": at, "records": msgspec.json.encode(keys), **columns}
+    return Row(customer, f"{outbox_key(at)}_{suffix}", values)
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ _RETRY_S = 0.5
 
 class KeyVaultCredentials:
     """
-    The secrets `ai--{customer}--{connection}`, one for each connection, and `webhook--{customer}`.
+    The secrets `ai--{customer}--{connection}`, one for each connection, `webhook--{customer}` and `export--{name}`.
 
     Key Vault returns a secret before `nbf` and after `exp`, too, so the caller has to enforce the dates. It answers 403
     for a disabled secret, for a missing role (ForbiddenByRbac, ForbiddenByPolicy) and for a network that has no access
@@ -71,6 +71,12 @@ class KeyVaultCredentials:
     async def signing_secret(self, customer: str) -> StoredCredential | None:
         """See SigningStore."""
         secret = await self._read(_signing_name(customer), _signing_disabled(customer))
+        return None if secret is None else _stored(secret)
+
+    async def export_secret(self, export: str) -> StoredCredential | None:
+        """Return the newest version of the key of an export, or None. Raises ConnectionDisabled, VaultUnavailable."""
+        disabled = ConnectionDisabled(f"The secret of the export {export} is disabled.")
+        secret = await self._read(_export_name(export), disabled)
         return None if secret is None else _stored(secret)
 
     async def signing_customers(self) -> list[str]:
@@ -190,6 +196,10 @@ def _name(customer: str, connection: str) -> str:
 
 def _signing_name(customer: str) -> str:
     return f"webhook--{customer}"
+
+
+def _export_name(export: str) -> str:
+    return f"export--{export}"
 
 
 def _signing_disabled(customer: str) -> ConnectionDisabled:

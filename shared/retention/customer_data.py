@@ -30,7 +30,7 @@ EVIDENCE = ("a_", "d_", "n_", "x_")
 How the keys of rows begin that stay: audit entries, credits and debits, numbers and records of closed months. The
 documents of closed months stay, too.
 """
-_OPERATORS = (RECORD_KEY, "o_", *EVIDENCE)
+_OPERATORS = (RECORD_KEY, "o_", "y_", *EVIDENCE)
 """How the keys of rows begin that the customer itself is not shown."""
 _DOCUMENT = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]+)?\.(json|csv|html)")
 """How the rest of the name of a closed month's document looks. The operator's own are not exported."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from shared.billing.outbox import outbox_key
 from shared.billing.usage_records import marker_range
 from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
@@ -158,6 +159,20 @@ class Removal:
         if not self.cutoff.usage_before:
             return ""
         page = await self.table.page(customer, "c_", f"c_{self.cutoff.usage_before}", columns=(), after=after)
+        await delete_rows(self.table, [_any_version(row) for row in page.rows])
+        return page.after
+
+    async def remove_exports(self, customer: str, after: str, *, kind: str) -> str:
+        """
+        Remove what is about usage of months before the cutoff: rows of the outbox (`o`), what exports were sent of a
+        day (`y`), or budgets' events (`e`).
+        """
+        if not self.cutoff.usage_before:
+            return ""
+        last = f"{kind}_{self.cutoff.usage_before}"
+        if kind == "o":
+            last = outbox_key(datetime.fromisoformat(f"{self.cutoff.usage_before}-01").replace(tzinfo=UTC))
+        page = await self.table.page(customer, f"{kind}_", last, columns=(), after=after)
         await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
 

@@ -40,7 +40,10 @@ _MAX_SKIPPED_IN_A_ROW = 3
 _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
-_PHASES = ("schedule", "usage", "closed_jobs", "markers", "statements", "blobs", "jobs")
+_PHASES = (
+    *("schedule", "usage", "closed_jobs", "markers", "outbox", "tallies", "events"),
+    *("statements", "blobs", "jobs"),
+)
 
 log = logging.getLogger(NAMESPACE)
 
@@ -143,6 +146,9 @@ class Sweep:
             "closed_jobs": removal.remove_closed_jobs,
             "markers": removal.remove_markers,
             "statements": partial(self._remove_statements, position),
+            "outbox": partial(removal.remove_exports, kind="o"),
+            "tallies": partial(removal.remove_exports, kind="y"),
+            "events": partial(removal.remove_exports, kind="e"),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
         }

@@ -85,6 +85,9 @@ class Telemetry:
     def breaker_changed(self, customer: str, connection: str, state: str) -> None:
         """Report the new state of a connection's circuit breaker."""
 
+    def exported(self, export: str, counts: Mapping[str, int], lag_s: float) -> None:
+        """Report what a run sent of an export, by what became of it, and the age of the oldest that is not sent."""
+
     def close(self) -> None:
         """Send what has not been sent yet. May wait for the network, for seconds."""
 

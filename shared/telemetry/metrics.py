@@ -69,6 +69,8 @@ class Metrics:
         self.jobs = meter.create_counter(names.METRIC_JOBS, "{job}")
         self.requeues = meter.create_counter(names.METRIC_REQUEUES, "{job}")
         self.breaker_changes = meter.create_counter(names.METRIC_BREAKER_CHANGES, "{change}")
+        self.export_events = meter.create_counter(names.METRIC_EXPORT_EVENTS, "{event}")
+        self.export_lag = histogram(names.METRIC_EXPORT_LAG, "s", _WAIT_SECONDS)
         self._cold_start = histogram(names.METRIC_COLD_START, "s", _WAIT_SECONDS)
         self._warm = False
         self.labels = Labels()

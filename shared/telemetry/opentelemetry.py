@@ -25,6 +25,7 @@ from shared.telemetry.base import RequestInfo, Telemetry
 from shared.telemetry.call_span import CallSpan
 from shared.telemetry.metrics import Attributes, Metrics
 
+_EXPORTED = ("sent", "refused", "in_doubt")
 _THROTTLED = f"{names.NAMESPACE}.throttled"
 """Marks the span of a throttled job, which is never exported."""
 _TRACE = TraceContextTextMapPropagator()
@@ -128,6 +129,13 @@ class OpenTelemetry(Telemetry):
         connection = self._metrics.labels.text(customer, "connection", connection)
         attributes = {**self._by(customer), names.ATTR_CONNECTION: connection, names.ATTR_STATE: state}
         self._metrics.breaker_changes.add(1, attributes)
+
+    def exported(self, export: str, counts: Mapping[str, int], lag_s: float) -> None:
+        """See Telemetry."""
+        for state in _EXPORTED:
+            if counts.get(state):
+                self._metrics.export_events.add(counts[state], {names.ATTR_EXPORT: export, names.ATTR_STATE: state})
+        self._metrics.export_lag.record(lag_s, {names.ATTR_EXPORT: export})
 
     def close(self) -> None:
         """See Telemetry."""

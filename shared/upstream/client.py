@@ -1,32 +1,29 @@
 """
 The HTTP client to customers' AI endpoints: one exchange a call, bounded in time and size, every failure mapped.
 
-With `response_body` the only module that imports httpx, and the only one that sends a key to an endpoint: in the
-authentication header. One client serves all customers. Its transport is aiohttp, because httpx's own connection pool
-walks its whole list of connections at every change (docs/architecture.md has the figures). It does not retry;
-`jobs.context` does.
+The only module that sends a key to an endpoint: in the authentication header. One client serves all customers. Its
+transport is aiohttp, because httpx's own connection pool walks its whole list of connections at every change
+(docs/architecture.md has the figures). It does not retry; `jobs.context` does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.secret import Secret, redact
 from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
-from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending, open_guarded_session
+from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending
+from shared.upstream.http_client import open_client
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
@@ -53,7 +50,7 @@ class UpstreamClient:
 
     def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
         self._lookups = Shares(MAX_LOOKUPS)
-        self._client = _open_client(self._lookups, allow_local=allow_local, allow_private=allow_private)
+        self._client = open_client(self._lookups, allow_local=allow_local, allow_private=allow_private)
         self._tokens = tokens
         self._allow_local = allow_local
         self._allow_private = allow_private
@@ -152,12 +149,30 @@ class UpstreamClient:
             raise ConnectionInvalid("The `callback` names an address that is not allowed.") from None
         return DeliveryReceipt(response.status_code, read_retry_after(response.headers))
 
+    async def exchange(self, request: UpstreamRequest, key: Secret | None, *, name: str, timeout_s: float) -> Response:
+        """
+        Send `request` once to a system of the operator's own, with `key` as a bearer token; return its response.
+
+        That may be any, and has no key in it. `name` has its own share of the sockets. Raises as `post`.
+        """
+        host = check_public(request.url, allow_local=self._allow_local, member="url")
+        header = None if key is None else ("authorization", f"Bearer {key.reveal()}")
+        try:
+            with _mapped_errors(host, name, timeout_s):
+                async with asyncio.timeout(timeout_s):
+                    received = await self._exchange(self._client, request, header, host, name, timeout_s)
+        except (ConnectionInvalid, httpx.InvalidURL):
+            raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
+        (status, headers, body, memory), secret = received, key or Secret("")
+        headers, body = {each: redact(text, secret) for each, text in headers.items()}, redact(body, secret)
+        return Response(status, headers, body, read_request_id(headers), memory)
+
     def _strict(self) -> httpx.AsyncClient:
         """The client that calls public addresses only."""
         if not self._allow_private:
             return self._client
         if self._public is None:
-            self._public = _open_client(self._lookups, allow_local=self._allow_local, allow_private=False)
+            self._public = open_client(self._lookups, allow_local=self._allow_local, allow_private=False)
         return self._public
 
     async def _exchange(
@@ -199,21 +214,6 @@ class UpstreamClient:
         if access.header == "authorization":
             return access.key, ("authorization", f"Bearer {access.key.reveal()}")
         return access.key, (access.header, access.key.reveal())
-
-
-def _open_client(lookups: Shares, *, allow_local: bool, allow_private: bool) -> httpx.AsyncClient:
-    session = open_guarded_session(allow_local=allow_local, allow_private=allow_private, lookups=lookups)
-    # The session has its own TLS context. The one that the adapter requires is left empty, which trusts nobody:
-    # httpx's default would cost a cold start 20 ms and never be used.
-    transport = AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    return httpx.AsyncClient(
-        transport=transport,
-        headers={"user-agent": "customer-ai-jobs"},
-        # Keeps none: a cookie of one customer's call would go out with the next customer's.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        trust_env=False,
-        follow_redirects=False,
-    )
 
 
 def _without_key(text: str, access: Access) -> str:

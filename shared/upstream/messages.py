@@ -91,7 +91,7 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A 2xx response, read to its end. Header names are in lower case."""
+    """A response, read to its end; one to a customer's endpoint is 2xx. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]

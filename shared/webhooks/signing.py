@@ -61,16 +61,19 @@ class _SigningKeys:
     """A customer's signing keys, or why there are none."""
 
     keys: tuple[Webhook, ...] = ()
-    problem: str = "The customer has no signing secret."
+    problem: str = ""
     exists: bool = False
     """Whether there is a secret, usable or not."""
 
 
 class Signing:
-    """The customers' signing secrets. `clock` returns monotonic seconds."""
+    """The signing secrets of customers, or of other owners. `clock` returns monotonic seconds."""
 
-    def __init__(self, store: SigningStore | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: SigningStore | None, *, owner: str = "customer", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._owner = owner
         self._clock = clock
         self._cache = SecretCache[str, _SigningKeys](clock=clock)
         """Of customers that have a secret, or that something is signed for: no made-up name gets here."""
@@ -111,7 +114,7 @@ class Signing:
         """
         entry = await self._cache.get(customer, partial(self._load_known, customer))
         at = now()
-        if problem := _problem(entry, at):
+        if problem := self._problem(entry, at):
             raise NoSigningSecret(problem)
         webhook_id = f"{_OUTGOING}{message_id}"
         signatures = (key.sign(webhook_id, at, body.decode()) for key in entry.value.keys)
@@ -173,33 +176,33 @@ class Signing:
         return await self._load(customer)
 
     async def _load(self, customer: str) -> Entry[_SigningKeys]:
-        secret, value = None, _SigningKeys()
+        secret, value = None, _SigningKeys(problem=f"The {self._owner} has no signing secret.")
         try:
             secret = await self._store.signing_secret(customer) if self._store else None
         except ConnectionDisabled:
-            value = _SigningKeys((), "The customer's signing secret is disabled.", exists=True)
+            value = _SigningKeys((), f"The {self._owner}'s signing secret is disabled.", exists=True)
         if secret is not None:
             texts = split_keys(secret.value.reveal()) if secret.enabled else []
             keys = _keys(texts)[:MAX_KEYS]
-            problem = "" if keys else "The customer's signing secret is not `whsec_` and base64 of 24 to 64 bytes."
+            invalid = f"The {self._owner}'s signing secret is not `whsec_` and base64 of 24 to 64 bytes."
+            problem = "" if keys else invalid
             if len(keys) < max(len(texts), 1):
                 count = f"{len(texts) - len(keys)} of {len(texts)}"
                 invalid = problem or f"{count} are not `whsec_` and base64, or are beyond the first {MAX_KEYS}."
-                log.warning("%s customer=%s: %s", SIGNING_SECRET_INVALID, customer, invalid)
+                log.warning("%s %s=%s: %s", SIGNING_SECRET_INVALID, self._owner, customer, invalid)
             value = _SigningKeys(keys, problem, exists=True)
         return Entry(value, secret, is_usable=bool(value.keys))
+
+    def _problem(self, entry: Entry[_SigningKeys], at: datetime) -> str:
+        """Return why the secret can't sign at that time; empty if it can."""
+        if entry.secret is not None and not entry.secret.is_valid(at):
+            problem = "is not valid yet" if entry.secret.is_early(at) else "has expired"
+            return f"The {self._owner}'s signing secret {problem}."
+        return entry.value.problem
 
 
 def _usable(entry: Entry[_SigningKeys]) -> tuple[Webhook, ...]:
     return entry.value.keys if entry.is_valid() else ()
-
-
-def _problem(entry: Entry[_SigningKeys], at: datetime) -> str:
-    """Return why the customer's secret can't sign at that time; empty if it can."""
-    if entry.secret is not None and not entry.secret.is_valid(at):
-        problem = "is not valid yet" if entry.secret.is_early(at) else "has expired"
-        return f"The customer's signing secret {problem}."
-    return entry.value.problem
 
 
 def _keys(texts: Iterable[str]) -> tuple[Webhook, ...]:

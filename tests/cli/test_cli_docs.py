@@ -24,7 +24,7 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 READING = (
     *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
     *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
-    *("prices list", "prices check", "profile show", "adjustments list", "audit"),
+    *("prices list", "prices check", "profile show", "adjustments list", "audit", "exports status", "exports list"),
 )
 """Commands that change nothing, so that they can be run twice."""
 
@@ -86,6 +86,9 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
     cli.write("event.json", WEBHOOK_EVENT)
     cli.write("template.json", WEBHOOK_TEMPLATE)
+    exports = [{"name": "stripe", "kind": "stripe", "event_name": "tokens", "value": "total_tokens"}]
+    harness.put_secret("export--stripe", "sk_test_0123456789")
+    cli = cli.with_settings(USAGE_EXPORTS=json.dumps(exports))
     poison = f"{harness.environment['JOBS_QUEUE']}-poison"
     job = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -90,6 +91,19 @@ def test_result_queues_of_customers_are_created(allowed: str):
     assert len(created) == len(set(created))
     assert {*app.result_queues(), app.jobs_queue} <= set(created)
     assert len(app.result_queues()) + 4 == len(created)
+
+
+def test_queues_of_exports_are_created():
+    """Each queue that USAGE_EXPORTS names is created."""
+    exports = [
+        {"name": "queue", "kind": "cloudevents", "queue": "usage-events"},
+        {"name": "stripe", "kind": "stripe", "event_name": "tokens", "value": "total_tokens"},
+    ]
+    text = json.dumps(exports)
+    app = read_settings(readable_settings() | {"USAGE_EXPORTS": text})
+
+    created = MAIN.variables(**{**MAIN.defaults(), "usageExports": text})["queues"]
+    assert {export.queue for export in app.usage_exports if export.queue} == {"usage-events"} < set(created)
 
 
 def test_always_ready_is_off_and_names_a_function():

@@ -6,6 +6,7 @@ It isn't a compiler: it doesn't know types, and a value that only a deployment k
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -107,9 +108,9 @@ def read(path: Path) -> Bicep:
     return Bicep(path, path.read_bytes())
 
 
-def value(node: Node | None, names: Mapping[str, Any]) -> Any:
+def value(node: Node | None, names: Mapping[str, Any]) -> Any:  # noqa: C901  # one case a kind of expression
     """The value of an expression, with the values of `names` (`""` is the folder of its file); None if not constant."""
-    result = None
+    result: Any
     match node.type if node is not None else "":
         case "string":
             result = "".join(_piece(part, names) for part in node.children[1:-1])
@@ -130,6 +131,10 @@ def value(node: Node | None, names: Mapping[str, Any]) -> Any:
             result = partial(_apply, body, names, _text(parameter))
         case "call_expression":
             result = _call(_text(_child(node, "identifier")), [value(each, names) for each in _arguments(node)], names)
+        case "member_expression":
+            result = _member(value(node.named_children[0], names), _text(node.named_children[1]))
+        case _:
+            result = None
     return result
 
 
@@ -140,6 +145,10 @@ def members(node: Node | None) -> dict[str, Node]:
     # A nested resource in a resource's body isn't a member of it.
     pairs = [each for each in node.named_children if each.type == "object_property" and each.named_child_count > 1]
     return {_text(pair.named_children[0]).strip("'"): pair.named_children[1] for pair in pairs}
+
+
+def _member(item: Any, name: str) -> Any:
+    return item.get(name) if isinstance(item, dict) else None
 
 
 def _apply(body: Node, names: Mapping[str, Any], parameter: str, argument: Any) -> Any:
@@ -161,6 +170,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "empty": lambda text: not text,
     "join": lambda texts, separator: separator.join(texts),
     "split": lambda text, separator: text.split(separator),
+    "json": json.loads,
+    "filter": lambda items, function: [item for item in items if function(item)],
+    "contains": lambda item, name: name in item,
     "map": lambda items, function: [function(item) for item in items],
     "last": lambda items: items[-1],
     "trim": lambda text: text.strip(),

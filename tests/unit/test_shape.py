@@ -29,7 +29,7 @@ OUTSIDE = {
     "httpx": {"upstream"},
     "httpx_aiohttp": {"upstream"},
     "imagesize": {"actions"},
-    "msgspec": {"actions", "billing", "connections", "contract", "http", "jobs", "telemetry", "webhooks"},
+    "msgspec": {"actions", "billing", "connections", "contract", "exports", "http", "jobs", "telemetry", "webhooks"},
     "opentelemetry": {"telemetry"},
     "standardwebhooks": {"webhooks"},
     "werkzeug": {"http"},
@@ -38,6 +38,7 @@ OUTSIDE = {
 REVEALING = {
     "shared.connections.key_vault": "stores",
     "shared.connections.resolver": "decodes",
+    "shared.exports.keys": "cleans",
     "shared.secret": "compares and redacts",
     "shared.storage.blobs": "connects",
     "shared.storage.queues": "connects",

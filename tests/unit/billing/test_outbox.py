@@ -128,7 +128,7 @@ async def test_a_row_names_its_exports_and_sorts_by_time():
     """A row says which exports get its records: one that is added later does not get them."""
     rows = [outbox_row("acme", ["u_1"], EXPORTS, AT + timedelta(milliseconds=number), "n") for number in (0, 1, 10**9)]
 
-    assert ["stripe,lago-eu"] * 3 == [row.values["exports"] for row in rows]
+    assert all({"at", "records", "to_stripe", "to_lago_eu"} == row.values.keys() for row in rows)
     assert sorted(row.key for row in rows) == [row.key for row in rows]
     assert "o_01795953600000_n" == rows[0].key
 

@@ -56,7 +56,7 @@ async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
                 Row(customer, f"j_{number}", {"state": state, "result_body": b'{"a": "\xc3\xa4"}', "n": number})
             )
         await table.insert(Row(customer, "u_2026-11_1_0000", {"at": MOMENT, "reported": True}))
-        await table.insert(Row(customer, "y_later", {"raw": b"\xff\x00"}))
+        await table.insert(Row(customer, "z_later", {"raw": b"\xff\x00"}))
         for container in ("results", "inputs"):
             for name in ("1/result.json", "../../up.txt", "a", "a/b", "no suffix.", "x.very long one", "ä#%?.PNG"):
                 await blobs.write(container, f"{customer}/{name}", f"{container} {name}".encode() * 300, "text/plain")
@@ -74,10 +74,10 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
     counts = await filled.export(out)
 
     rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
-    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "y_later"] == list(rows)
+    assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "z_later"] == list(rows)
     assert {"state": "done", "result_body": '{"a": "ä"}', "n": 3} == rows["j_3"]
     assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
-    assert {"raw": {"hex": "ff00"}} == rows["y_later"]
+    assert {"raw": {"hex": "ff00"}} == rows["z_later"]
     listed = read_lines(out / "blobs.jsonl")
     mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
     assert mine == {(blob["container"], blob["name"]): (out / blob["file"]).read_bytes() for blob in listed}
@@ -193,7 +193,7 @@ async def test_an_export_keeps_what_is_the_operators_apart(
 
     own, operators = ([row["key"] for row in read_lines(tmp_path / f"{name}.jsonl")] for name in ("rows", "operator"))
     assert sorted((*EVIDENCE, "customer", "o_1")) == operators
-    assert {"j_0", "y_later"} <= {*own}
+    assert {"j_0", "z_later"} <= {*own}
     assert (7, 14, 3) == (len(own), counts.rows, counts.blobs["statements"])
     exported = {blob["name"] for blob in read_lines(tmp_path / "blobs.jsonl") if blob["container"] == "statements"}
     assert {"contoso/2026-11.json", "contoso/2026-11.csv", "contoso/2026-11-1.html"} == exported

@@ -1,0 +1,72 @@
+"""Checks of `doctor`: each export of USAGE_EXPORTS, its secret and what the app's last runs met."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from aijobs.diagnostics import CommandError
+from aijobs.finding import Finding, run_check
+from aijobs.job_view import duration
+from aijobs.program import command
+from shared.billing.outbox import PARTITION
+from shared.clock import now
+from shared.errors import ConnectionFault, RetryLater
+from shared.export_settings import Export
+from shared.exports.export_status import read_status
+from shared.exports.keys import ExportKeys, NoKey
+from shared.services import Services
+from shared.webhooks.signing_keys import key_bytes, split_keys
+
+MAX_LAG = timedelta(hours=1)
+"""How old the oldest record that is not sent may be."""
+
+
+async def check_exports(services: Services) -> list[Finding]:
+    """Check the exports. Nothing is sent to their receivers."""
+    findings = []
+    for export in services.settings.usage_exports:
+        findings.append(await _check_export(services, export))
+        findings += await _check_lag(services, export)
+    return findings
+
+
+async def _check_export(services: Services, export: Export) -> Finding:
+    async def read() -> str:
+        row = await services.table.read(PARTITION, f"~{export.name}")
+        error = "" if row is None else read_status(row).error
+        problem = error or await _secret_problem(services, export)
+        if problem:
+            raise CommandError(problem)
+        return "Its last runs met nothing wrong." if row is not None else "It has a secret, and nothing went wrong yet."
+
+    return await run_check(f"export {export.name}", read)
+
+
+async def _secret_problem(services: Services, export: Export) -> str:
+    """Return what is wrong with the secret of an export, or nothing."""
+    if not export.needs_key or services.vault is None:
+        return ""
+    try:
+        await ExportKeys(services.vault).get(export.name)
+        stored = await services.vault.export_secret(export.name)
+    except NoKey as exc:
+        return str(exc)
+    except (ConnectionFault, RetryLater):  # the checks of the vault say why
+        return ""
+    texts = split_keys(stored.value.reveal()) if stored else []
+    if export.kind == "cloudevents" and not any(map(key_bytes, texts)):
+        return f"The secret export--{export.name} is not a signing secret: `whsec_` and base64 of 24 to 64 bytes."
+    return ""
+
+
+async def _check_lag(services: Services, export: Export) -> list[Finding]:
+    try:
+        row = await services.table.read(PARTITION, f"~{export.name}")
+    except RetryLater:  # the checks of Storage say why
+        return []
+    oldest = None if row is None else read_status(row).oldest
+    if oldest is None or now() - oldest < MAX_LAG:
+        return []
+    age = duration((now() - oldest).total_seconds())
+    message = f"Its oldest record that is not sent is {age} old: {command('exports list')} shows what waits, and why."
+    return [Finding(f"export {export.name}", "warning", message)]

@@ -1,0 +1,56 @@
+"""`export-focus` writes a month of all customers, or of one, as FOCUS CSV for FinOps tools."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from aijobs.console import plural, warn
+from aijobs.diagnostics import Exists, InvalidArguments
+from aijobs.program import command
+from aijobs.report import Report, Verbatim
+from aijobs.settings import open_services
+from aijobs.vault_listing import check_customer
+from shared.billing.adjustments import Adjustments
+from shared.billing.customer_pricing import CustomerPricing
+from shared.billing.periods import Days, is_month
+from shared.billing.statements import Statements
+from shared.exports.focus import BY, encode_focus, focus_rows, left_out
+from shared.jobs.queries import all_customers
+
+
+async def export(args: argparse.Namespace) -> Report:
+    """Run `export-focus`. What has no price is left out, and counted."""
+    if not is_month(args.month):
+        raise InvalidArguments("--month must be a month such as 2026-11.")
+    if args.to is None and args.json:
+        raise InvalidArguments("--json needs --to FILE: the report is CSV.")
+    customer = None if args.customer is None else check_customer(args.customer)
+    month, unpriced = Days.of_month(args.month), 0
+    rows: list[dict[str, Any]] = []
+    async with open_services(args.settings) as services:
+        pricing = CustomerPricing(services.price_books, services.customer_records)
+        if await services.price_books.pricing() is None:
+            raise InvalidArguments(f"There is no price book: {command('prices import')} publishes one.")
+        customers = [customer] if customer else [each async for each in all_customers(services.table)]
+        for each in customers:
+            profile = (await services.customer_records.read(each)).profile
+            statement = await Statements(services.table).read(
+                each, month.first, month.last, BY, await pricing.read(each)
+            )
+            adjustments = await Adjustments(services.table).list(each, args.month)
+            rows += focus_rows(statement, profile, adjustments, month=month, issuer=args.issuer)
+            unpriced += left_out(statement, profile)
+    hint = f"Left out: {plural(unpriced, 'record')} without a price. {command('usage')} counts them by customer."
+    data = encode_focus(rows)
+    if args.to is None:
+        if unpriced:
+            warn(hint)
+        return Report({}, [Verbatim(data.decode().replace("\r\n", "\n"))])
+    try:
+        with args.to.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise Exists(f"{args.to} exists. Name a new file.") from None
+    document = {"file": str(args.to), "month": args.month, "rows": len(rows), "left_out": unpriced}
+    return Report(document, [f"Wrote {plural(len(rows), 'row')} to {args.to}.{f' {hint}' if unpriced else ''}"])

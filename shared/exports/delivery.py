@@ -1,0 +1,191 @@
+"""
+The delivery of what customers' outboxes hold: usage records to the exports' receivers, and budgets' events.
+
+A timer runs it every minute, for a limited time. It goes to the customers that may have something to send, some at a
+time and beginning anywhere, so that none is always the last. Two runs may overlap: every change is made at a row's
+etag.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared.billing.customer_pricing import CustomerPricing
+from shared.billing.customer_records import CustomerRecords
+from shared.billing.outbox import FIRST, LAST, MIN_AGE, PARTITION
+from shared.billing.price_books import PriceBooks
+from shared.clock import now
+from shared.contract.names import is_name
+from shared.errors import StorageUnavailable, VaultUnavailable
+from shared.event_names import (
+    EXPORT_FAILING,
+    EXPORT_IN_DOUBT,
+    EXPORT_LAG,
+    EXPORT_REFUSED,
+    EXPORT_SENT,
+    EXPORTS_SKIPPED,
+    NAMESPACE,
+)
+from shared.export_settings import Export
+from shared.exports.budget_delivery import BudgetEvents
+from shared.exports.events import EventMaker
+from shared.exports.export_status import ExportStatus, is_status, read_status
+from shared.exports.keys import ExportKeys, NoKey
+from shared.exports.outbox_rows import OPEN, OutboxRow
+from shared.exports.posting import Receipts
+from shared.exports.receivers import Receiver
+from shared.exports.sending import Sender
+from shared.jobs.crash_log import log_text
+from shared.secret import Secret
+from shared.storage.base import Row, RowConflict, Table
+from shared.storage.bulk import delete_rows, gather_limited
+from shared.telemetry.base import Telemetry
+
+RUN_S = 45.0
+"""Seconds for which one run sends; the next one, a minute later, continues."""
+
+log = logging.getLogger(NAMESPACE)
+
+
+@dataclass(slots=True)
+class _Open:
+    """An export that this run can send to."""
+
+    export: Export
+    receiver: Receiver
+    key: Secret
+    receipts: Receipts
+    oldest: datetime | None = None
+    """The time of the oldest row with something to send."""
+
+    def note(self, at: datetime) -> None:
+        """Note a row with something to send."""
+        self.oldest = min(at, self.oldest or at)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Sends what is in the outboxes."""
+
+    table: Table
+    records: CustomerRecords
+    price_books: PriceBooks
+    receivers: Mapping[str, Receiver]
+    """By the exports' names."""
+    exports: Sequence[Export]
+    keys: ExportKeys
+    budget_events: BudgetEvents
+    telemetry: Telemetry
+    chance: random.Random = field(default_factory=random.Random)
+
+    async def run(self, *, seconds: float = RUN_S) -> None:
+        """Send what is due. Raises StorageUnavailable if it can't be found out; one customer holds up no other."""
+        deadline = now() + timedelta(seconds=seconds)
+        rows = [row async for row in self.table.scan(PARTITION, "", "\x7f")]
+        customers = [row for row in rows if is_name(row.key)]
+        if not customers:
+            return
+        statuses = {status.export: status for status in map(read_status, filter(is_status, rows))}
+        opened = [await self._open(export, statuses.get(export.name)) for export in self.exports]
+        start = self.chance.randrange(len(customers))
+        skipped = await gather_limited(
+            self._deliver(row, opened, deadline) for row in customers[start:] + customers[:start]
+        )
+        if any(skipped):
+            log.warning("%s customers=%d", EXPORTS_SKIPPED, sum(skipped))
+        for each in opened:
+            status = statuses.get(each.export.name) or ExportStatus(each.export.name)
+            if any(skipped) and status.oldest is not None:
+                each.note(status.oldest)  # it may be one of those
+            await self._report(each, status)
+
+    async def _open(self, export: Export, status: ExportStatus | None) -> _Open:
+        receipts, key = Receipts(blocked_until=status.blocked_until if status else None), Secret("")
+        if receipts.blocked_until is not None and status is not None:
+            receipts.fault, receipts.failures = status.error, 1
+        if export.needs_key and export.kind != "cloudevents":
+            try:
+                key = await self.keys.get(export.name)
+            except (NoKey, VaultUnavailable) as exc:
+                receipts.fault, receipts.failures = str(exc), 1
+                receipts.blocked_until = now() + timedelta(minutes=1)
+        return _Open(export, self.receivers[export.name], key, receipts)
+
+    async def _deliver(self, announced: Row, opened: Sequence[_Open], deadline: datetime) -> bool:
+        """Send what one customer's outbox holds. Return whether Storage or the time did not allow it."""
+        if now() > deadline:
+            return True
+        customer = announced.key
+        try:
+            has_events = await self.budget_events.deliver(customer, deadline)
+            has_rows = await self._send(customer, opened, deadline)
+            if not (has_events or has_rows) and now() - announced.values["at"] > MIN_AGE:
+                await self.table.delete([announced])
+        except StorageUnavailable as exc:
+            log.warning("%s customer=%s: %s", EXPORTS_SKIPPED, customer, log_text(exc))
+            return True
+        return False
+
+    async def _send(self, customer: str, opened: Sequence[_Open], deadline: datetime) -> bool:
+        """Send what is in the outbox's rows, a page after the other. Return whether there were any."""
+        senders: list[tuple[_Open, Sender]] | None = None
+        has_rows, after = False, ""
+        while True:
+            page = await self.table.page(customer, FIRST, LAST, after=after)
+            rows = [OutboxRow(row) for row in page.rows]
+            has_rows |= bool(rows)
+            if rows and senders is None:
+                senders = await self._senders(customer, opened)
+            for each, sender in senders or ():
+                await sender.send(rows)
+                for row in rows:
+                    if row.word(each.export.name) == OPEN:
+                        each.note(row.at)
+                        break
+            done = [Row(row.row.partition, row.row.key, {}, row.row.etag) for row in rows if row.is_done]
+            await delete_rows(self.table, done)
+            after = page.after
+            if not after or now() > deadline:
+                return has_rows
+
+    async def _senders(self, customer: str, opened: Sequence[_Open]) -> list[tuple[_Open, Sender]]:
+        record = await self.records.read(customer)
+        pricing = None
+        if any(each.export.value == "amount" for each in opened):
+            pricing = await CustomerPricing(self.price_books, self.records).read(customer)
+        return [
+            (
+                each,
+                Sender(self.table, EventMaker(each.export, record, pricing), each.receiver, each.key, each.receipts),
+            )
+            for each in opened
+        ]
+
+    async def _report(self, opened: _Open, status: ExportStatus) -> None:
+        """Log what the run did for an export, and write how that is doing."""
+        name, receipts, at = opened.export.name, opened.receipts, now()
+        if receipts.key_refused:
+            self.keys.forget(name)
+        after = status.after(receipts, opened.oldest, at)
+        lag_s = (at - opened.oldest).total_seconds() if opened.oldest else 0.0
+        self.telemetry.exported(name, receipts.counts, lag_s)
+        counts = receipts.counts
+        if counts["sent"]:
+            log.info("%s export=%s events=%d", EXPORT_SENT, name, counts["sent"])
+        if counts["refused"]:
+            log.warning("%s export=%s events=%d", EXPORT_REFUSED, name, counts["refused"])
+        if counts["in_doubt"]:
+            log.error("%s export=%s events=%d", EXPORT_IN_DOUBT, name, counts["in_doubt"])
+        if after.error:
+            log.warning("%s export=%s: %s", EXPORT_FAILING, name, after.error)
+        if opened.oldest:
+            log.info("%s export=%s lag_s=%d", EXPORT_LAG, name, lag_s)
+        if after.differs(status):
+            row = after.row()
+            with suppress(RowConflict):  # another run has just written its own
+                await (self.table.merge(row) if row.etag else self.table.insert(row))

@@ -1,0 +1,70 @@
+"""How each export is doing: rows `~{export}` in the partition `~outbox`, written by the timer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.billing.outbox import PARTITION
+from shared.exports.posting import Receipts
+from shared.storage.base import Row
+
+_PREFIX = "~"
+_NEVER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportStatus:
+    """What the last run met."""
+
+    export: str
+    at: datetime | None = None
+    """When the last run was."""
+    oldest: datetime | None = None
+    """The time of the oldest record that is not sent yet; None if there is none."""
+    failing_since: datetime | None = None
+    error: str = ""
+    blocked_until: datetime | None = None
+    etag: str = ""
+
+    def after(self, receipts: Receipts, oldest: datetime | None, at: datetime) -> ExportStatus:
+        """Return the status after a run."""
+        failing = bool(receipts.fault) and receipts.failures > 0
+        return ExportStatus(
+            self.export,
+            at,
+            oldest,
+            (self.failing_since or at) if failing else None,
+            receipts.fault if failing else "",
+            receipts.blocked_until if failing else None,
+            self.etag,
+        )
+
+    def differs(self, other: ExportStatus) -> bool:
+        """Return whether more than the time of the run is different."""
+        names = ("oldest", "failing_since", "error", "blocked_until")
+        return any(getattr(self, name) != getattr(other, name) for name in names)
+
+    def row(self) -> Row:
+        """Return it as a row. A time that there is not is text, because a merge leaves missing columns as they are."""
+        times = {name: getattr(self, name) for name in ("at", "oldest", "failing_since", "blocked_until")}
+        texts = {name: _NEVER if time is None else time.isoformat() for name, time in times.items()}
+        return Row(PARTITION, f"{_PREFIX}{self.export}", {**texts, "error": self.error}, self.etag)
+
+
+def is_status(row: Row) -> bool:
+    """Return whether a row of the partition is an export's, and not a customer's."""
+    return row.key.startswith(_PREFIX)
+
+
+def read_status(row: Row) -> ExportStatus:
+    """Return the status in a row."""
+    values: Mapping[str, Any] = row.values
+    at, oldest, failing_since, blocked_until = (
+        datetime.fromisoformat(values[name]) if values[name] else None
+        for name in ("at", "oldest", "failing_since", "blocked_until")
+    )
+    export = row.key.removeprefix(_PREFIX)
+    return ExportStatus(export, at, oldest, failing_since, values["error"], blocked_until, row.etag)

@@ -1,0 +1,54 @@
+"""Orb (docs.withorb.com, "Ingest events"): batches of which single events may be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from shared.clock import rfc3339
+from shared.exports.events import Event
+from shared.exports.receivers import HttpReceiver, Verdict, json_body, one_line
+from shared.upstream.messages import Response, UpstreamRequest
+
+
+@dataclass(frozen=True, slots=True)
+class OrbReceiver(HttpReceiver):
+    """Each `idempotency_key` is ingested at most once; one that was refused is not used up."""
+
+    max_events: int = 100
+
+    def request(self, events: Sequence[Event]) -> UpstreamRequest:
+        """See HttpReceiver."""
+        body = msgspec.json.encode({"events": [self._event(event) for event in events]})
+        headers = {"content-type": "application/json"}
+        return UpstreamRequest("POST", f"{self.export.url}/v1/ingest", content=body, headers=headers)
+
+    def _event(self, event: Event) -> dict[str, Any]:
+        return {
+            "idempotency_key": event.id,
+            "external_customer_id": event.subject,
+            "event_name": self.export.event,
+            "timestamp": rfc3339(event.at),
+            "properties": event.facts(),
+        }
+
+    def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:
+        """See HttpReceiver. Whether the events were taken that a refusal does not name, it does not say."""
+        failed = json_body(response).get("validation_failed")
+        if response.status != HTTPStatus.BAD_REQUEST or not isinstance(failed, list):
+            return None
+        reasons = {
+            each.get("idempotency_key"): each.get("validation_errors") for each in failed if isinstance(each, dict)
+        }
+        if not reasons.keys() & {event.id for event in events}:
+            return None
+        return [
+            Verdict("refused", one_line("; ".join(map(str, reasons[event.id] or ["It is not valid."]))))
+            if event.id in reasons
+            else Verdict("unknown", "Another event was refused.")
+            for event in events
+        ]

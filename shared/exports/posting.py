@@ -1,0 +1,77 @@
+"""Posts marked events to a receiver, some requests at a time, and notes what it meets there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared.clock import now
+from shared.exports.events import Event
+from shared.exports.outbox_rows import EventState
+from shared.exports.receivers import Answer, Receiver, Verdict
+from shared.secret import Secret
+
+_AT_ONCE = 8
+"""Requests to a receiver at the same time."""
+_MAX_FAILURES = 5
+"""Requests in a row that may fail before the run leaves the receiver alone."""
+
+Position = tuple[int, int]
+"""Of an event: the number of its row in the batch, and its number in the row."""
+
+
+@dataclass
+class Receipts:
+    """What one run has met at one receiver."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Events by the state that they have come to."""
+    fault: str = ""
+    """What is wrong with the export or its receiver."""
+    failures: int = 0
+    """Requests that failed one after the other."""
+    blocked_until: datetime | None = None
+    key_refused: bool = False
+
+    def note(self, answer: Answer, at: datetime) -> None:
+        """Note what a request has met."""
+        self.failures = self.failures + 1 if answer.fault else 0
+        self.fault = answer.fault or self.fault
+        self.key_refused |= answer.key_refused
+        if answer.wait_s:
+            self.blocked_until = max(at + timedelta(seconds=answer.wait_s), self.blocked_until or at)
+
+    def is_blocked(self, at: datetime) -> bool:
+        """Return whether nothing more is to be sent in this run."""
+        return (self.blocked_until is not None and at < self.blocked_until) or self.failures >= _MAX_FAILURES
+
+
+async def post(
+    receiver: Receiver,
+    key: Secret,
+    receipts: Receipts,
+    events: Mapping[Position, Event],
+    states: Mapping[Position, EventState],
+) -> dict[Position, Verdict]:
+    """Post the events, and return what became of each that was posted."""
+    together = [position for position in events if not states[position].alone]
+    size = receiver.max_events
+    requests = [together[start : start + size] for start in range(0, len(together), size)]
+    requests += [[position] for position in events if states[position].alone]
+    gate, verdicts = asyncio.Semaphore(_AT_ONCE), dict[Position, Verdict]()
+
+    async def post_some(positions: Sequence[Position]) -> None:
+        async with gate:
+            at = now()
+            too_late = any(states[position].is_outside(receiver.window, at) for position in positions)
+            if too_late or receipts.is_blocked(at):
+                return
+            answer = await receiver.send([events[position] for position in positions], key)
+            receipts.note(answer, now())
+            verdicts.update(zip(positions, answer.verdicts, strict=True))
+
+    await asyncio.gather(*map(post_some, requests))
+    return verdicts

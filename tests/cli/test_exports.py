@@ -1,0 +1,230 @@
+"""`exports`: over the real Storage, vault and HTTP, what was sent, what was refused or is in doubt, and decisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from local.stack.azurite import Azurite
+from local.vault.server import Vault
+from shared.clock import now
+from shared.contract.customer import CustomerProfile
+from shared.contract.price_book import decode_price_book
+from shared.exports import sending
+from shared.services import Services
+from shared.upstream.messages import Response
+from tests.support.billing_receivers import KEY, Stripe, serve_system
+from tests.support.cli_runner import CliRunner
+from tests.support.endpoint import Endpoint
+from tests.support.harness import Customer, Harness, open_harness
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stripe() -> AsyncIterator[tuple[Stripe, str]]:
+    """Stripe on loopback, and its URL."""
+    system = Stripe(now)
+    async with serve_system(system) as url:
+        yield system, url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", name="harness")
+async def _harness(
+    azurite: Azurite, vault: Vault, endpoint: Endpoint, stripe: tuple[Stripe, str]
+) -> AsyncIterator[Harness]:
+    """The app's services with two exports: to Stripe, and to a queue that nobody has made."""
+    exports = [
+        {"name": "stripe", "kind": "stripe", "event_name": "ai_tokens", "value": "total_tokens", "url": stripe[1]},
+        {"name": "events", "kind": "cloudevents", "queue": "nobody-has-made-it"},
+    ]
+    async with open_harness(azurite, vault, endpoint, USAGE_EXPORTS=json.dumps(exports)) as harness:
+        harness.put_secret("export--stripe", KEY)
+        yield harness
+
+
+@pytest.fixture
+def system(stripe: tuple[Stripe, str]) -> Stripe:
+    """Stripe, which has counted nothing yet and knows everybody."""
+    system = stripe[0]
+    system.counted.clear()
+    system.refused.clear()
+    system.answers.clear()
+    return system
+
+
+async def add_profile(services: Services, customer: Customer, **ids: str) -> None:
+    """Give a customer external ids."""
+    profile = CustomerProfile(external_ids=ids)
+    await services.customer_records.change(
+        customer.name, lambda record: record.with_profile(profile), by="test", subject="profile"
+    )
+
+
+async def document(cli: CliRunner, line: str) -> Any:
+    """Return the JSON document of a command that succeeds."""
+    return json.loads((await cli.expect(f"{line} --json")).out)
+
+
+async def test_a_job_reaches_the_billing_system(cli: CliRunner, customer: Customer, system: Stripe):
+    """The way from a job's own transaction to the receiver's sum, over HTTP. What waits is listed with its reason."""
+    services = cli.harness.services
+    result = await customer.run()
+    await services.wake_jobs()
+    assert 0 == system.sum()
+    listed = await document(cli, f"exports list {customer.name} --export stripe")
+    assert [("waiting", "The customer's profile has no external id for this export.")] == [
+        (each["state"], each["reason"]) for each in listed["events"]
+    ]
+
+    await add_profile(services, customer, stripe="cus_1")
+    await services.wake_jobs()
+
+    assert [("cus_1", result["usage"]["total_tokens"])] == [(owner, value) for _, owner, value in system.counted]
+    status = await document(cli, f"exports status --customer {customer.name}")
+    sent, waiting = status["exports"]
+    assert (1, f"{system.sum()}", 0) == (sent["sent"], sent["value"], sent["waiting"])
+    assert (0, 1) == (waiting["sent"], waiting["waiting"])
+    (event,) = (await document(cli, f"exports list {customer.name}"))["events"]
+    assert ("events", "waiting") == (event["export"], event["state"])
+
+
+async def test_refused_events_are_sent_again(cli: CliRunner, customer: Customer, system: Stripe):
+    """`list` shows the receiver's reason; after `retry`, they are sent with their own id. No key is anywhere."""
+    services = cli.harness.services
+    await add_profile(services, customer, stripe="cus_2")
+    system.refused.add("cus_2")
+    await customer.run()
+    await services.wake_jobs()
+    result = await cli.expect(f"exports list {customer.name} --state refused")
+    assert "No such customer: 'cus_2'" in result.out
+    (event,) = (await document(cli, f"exports list {customer.name} --state refused"))["events"]
+
+    system.refused.clear()
+    missing = await cli.run(f"exports retry stripe {customer.name} --event u_0")
+    assert (1, "0 events") == (missing.code, missing.out[:8])
+    await cli.expect(f"exports retry stripe {customer.name} --event {event['id']}", out="1 event will be sent")
+    await services.wake_jobs()
+    assert [event["id"]] == [each for each, _, _ in system.counted]
+    assert KEY not in result.text + repr(await customer.rows())
+
+
+async def make_doubt(cli: CliRunner, customer: Customer, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Have two jobs' events be in doubt, of which Stripe has counted the first."""
+    services = cli.harness.services
+    await add_profile(services, customer, stripe="cus_3")
+    client, exchange = services.client, services.client.exchange
+
+    async def lose_answer(*arguments: Any, **options: Any) -> Response:
+        response = await exchange(*arguments, **options)
+        return replace(response, status=502, body=b"")
+
+    async def answer_502(*_: Any, **__: Any) -> Response:
+        return Response(502, {}, b"", None)
+
+    for answer in (lose_answer, answer_502):
+        await customer.run()
+        monkeypatch.setattr(client, "exchange", answer)
+        await services.wake_jobs()
+        monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "now", lambda: now() + timedelta(hours=25))
+        await services.wake_jobs()
+    listed = (await document(cli, f"exports list {customer.name} --state in_doubt"))["events"]
+    assert 2 == len(listed)
+    return listed
+
+
+async def test_doubts_are_resolved_by_the_receivers_total(
+    cli: CliRunner, customer: Customer, system: Stripe, monkeypatch: pytest.MonkeyPatch
+):
+    """A total that fits no choice, or more than one, is refused with what it could be; one that fits decides."""
+    listed = await make_doubt(cli, customer, monkeypatch)
+    value = int(listed[0]["value"])
+    line = f"exports resolve stripe {customer.name}"
+
+    wrong = await cli.run(f"{line} --total {value + 1}")
+    assert f"It would be 0 if it has none of them, {2 * value} if it has all." in wrong.err
+    ambiguous = await cli.run(f"{line} --total {value}")
+    assert "More than one choice of the events in doubt makes that total." in ambiguous.err
+    assert "--from and --to must include" in (await cli.run(f"{line} --total {value} --to 2020-01-01")).err
+    declined = await cli.run(f"{line} --total {2 * value}", stdin="no\n")
+    assert (1, "Nothing was decided.\n") == (declined.code, declined.out)
+
+    (taken,) = [each["id"] for each in listed if each["id"] in {event for event, _, _ in system.counted}]
+    await cli.expect(f"{line} --received --event {taken}", stdin=customer.name)
+    decided = await cli.expect(f"{line} --total {value} --json", stdin=customer.name)
+    assert ([], 1) == (json.loads(decided.out)["received"], len(json.loads(decided.out)["not_received"]))
+    await cli.harness.services.wake_jobs()
+
+    assert 2 * value == system.sum()
+    assert 0 == system.doubles
+    status = (await document(cli, f"exports status --customer {customer.name}"))["exports"][0]
+    assert (2, f"{2 * value}", 0) == (status["sent"], status["value"], status["in_doubt"])
+    await cli.expect(f"{line} --received", out=f"No event of {customer.name} is in doubt at stripe.")
+    audit = await document(cli, f"audit {customer.name}")
+    decisions = [each["after"]["decision"] for each in audit["entries"] if each["subject"] == "export stripe"]
+    assert ["not_received", "received"] == decisions
+
+
+async def test_a_failing_export_is_named(cli: CliRunner, customer: Customer, system: Stripe):
+    """`status` exits with 1 and says what is wrong; `doctor` says so, too. Neither shows the key."""
+    services = cli.harness.services
+    await add_profile(services, customer, stripe="cus_4")
+    await customer.run()
+    system.key = "another"
+    try:
+        await services.wake_jobs()
+        result = await cli.run("exports status")
+        assert (1, True) == (result.code, "The receiver refused the key (401)." in result.out)
+        doctor = await cli.run("doctor")
+        assert "export stripe" in doctor.out
+        assert "The receiver refused the key (401)." in " ".join(doctor.out.split())
+        assert KEY not in result.text + doctor.text
+    finally:
+        system.key = KEY
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("exports list --export nothing", "USAGE_EXPORTS has no export of that name."),
+        ("exports retry nothing", "USAGE_EXPORTS has no export of that name."),
+        ("exports status --month 2026-13", "--month must be a month such as 2026-11."),
+        ("exports resolve stripe acme", "one of the arguments --total --received --not-received is required"),
+        ("exports resolve stripe acme --total x", "must be a number, such as 4711"),
+        ("exports resolve stripe acme --total 1 --event u_1", "--event and --total exclude each other"),
+        ("exports resolve stripe acme --received --event u_1", "An event that you named is not in doubt."),
+        ("exports list A_B", "The customer's id must be"),
+    ],
+)
+async def test_wrong_lines(cli: CliRunner, line: str, words: str):
+    """Each says what would be right."""
+    result = await cli.run(line)
+
+    assert result.code in (1, 2)
+    assert words in result.text
+
+
+async def test_a_month_as_focus(cli: CliRunner, customer: Customer):
+    """A new file with a row for what has a price, and how many records have none; stdout gets the same CSV."""
+    line = f"export-focus {customer.name} --month {now():%Y-%m}"
+    assert "There is no price book" in (await cli.run(line)).err
+    await customer.run()
+    books = cli.harness.services.price_books
+    book = {"currency": "USD", "prices": [], "models": [], "markups": []}
+    await books.publish(decode_price_book(json.dumps(book).encode()), replaces=None, by="test")
+
+    written = await cli.expect(f"{line} --to focus.csv --json")
+    printed = await cli.expect(line)
+
+    assert {"rows": 0, "left_out": 1, "month": f"{now():%Y-%m}", "file": "focus.csv"} == json.loads(written.out)
+    assert printed.out == (cli.directory / "focus.csv").read_text().replace("\r\n", "\n")
+    assert "Left out: 1 record without a price." in printed.err
+    assert (1, True) == ((again := await cli.run(f"{line} --to focus.csv")).code, "focus.csv exists." in again.err)
+    assert 2 == (await cli.run(f"{line} --json")).code
+    assert 2 == (await cli.run("export-focus --month 2026-13")).code
