@@ -14,7 +14,7 @@ def add_profile(commands: Commands) -> None:
     """Add the group of commands about profiles."""
     group = commands.group(
         "profile",
-        "show and change who a customer's documents are made out to, and how it is billed",
+        "show and change what a customer's documents say, and how it is billed",
         "profile show contoso",
         "profile set contoso --legal-name 'Contoso GmbH' --currency EUR",
     )

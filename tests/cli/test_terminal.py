@@ -44,6 +44,14 @@ def customer(newcomer: Customer) -> Customer:
     return dataclasses.replace(newcomer, name=f"c-{uuid.uuid4().hex}-{'x' * 15}")
 
 
+PROFILE = (
+    "--legal-name 'Contoso Gesellschaft mit beschränkter Haftung & Co. Kommanditgesellschaft' --address 'A\\nB' "
+    "--tax-id DE1 --currency USD --invoice-prefix CON --bill-outcomes answered,lost --external-id stripe=cus_1 "
+    "--notify https://contoso.example/billing"
+)
+"""The options of a profile with all members."""
+
+
 def steps(customer: Customer) -> list[tuple[str, str]]:
     """Command lines in the order of a customer's life, each with what a person types."""
     name = customer.name
@@ -58,6 +66,15 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
         (f"customers test {name} --all", ""),
         (f"customers rotate {name} --no-test", "another-key-of-the-customer"),
         (f"customers bind {name} --connection keyless", name),
+        (f"customers suspend {name}", name),
+        (f"customers activate {name}", name),
+        (f"profile set {name} {PROFILE}", name),
+        (f"profile show {name}", ""),
+        (f"adjustments credit {name} --month 2026-11 --amount 1 --description Outage", name),
+        (f"adjustments debit {name} --month 2026-11 --amount 1 --description Setup", name),
+        (f"adjustments list {name}", ""),
+        (f"audit {name}", ""),
+        (f"audit {name} --limit 1", ""),
         (f"submit jobs.jsonl --customer {name}", ""),
         (f"submit --customer {name} --action chat --prompt x --job-id {JOB}", ""),
         ("watch jobs.jsonl --once", ""),
