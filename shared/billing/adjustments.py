@@ -25,6 +25,8 @@ _PREFIX = "d_"
 _ID_PREFIX = "d_id_"
 _LAST = "d_:"
 """Behind all months, and before the rows of ids."""
+MONTHS = (_PREFIX, _LAST)
+"""The range of the keys of adjustments, without the rows of their ids."""
 _DOCUMENT = "adjustment"
 
 
@@ -85,6 +87,17 @@ class Adjustments:
         if row is None:
             raise StorageUnavailable(f"The customer {customer} is just being erased.", 5)
         return _read(row)
+
+
+def month_of(row: Row) -> str:
+    """Return the month of an adjustment's row."""
+    return row.key.removeprefix(_PREFIX).partition("_")[0]
+
+
+def rows_of(row: Row) -> list[Row]:
+    """Return an adjustment's row and that of its id, to be deleted."""
+    id_ = row.key.removeprefix(_PREFIX).partition("_")[2]
+    return [Row(row.partition, key, {}) for key in (row.key, f"{_ID_PREFIX}{id_}")]
 
 
 async def statement_currency(customer: str, records: CustomerRecords, books: PriceBooks) -> str | None:

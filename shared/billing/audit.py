@@ -64,12 +64,17 @@ def audit_row(
     `concerns`: in the partition of prices, the customers that the change concerns; None: all.
     """
     at = now()
-    key = f"{AUDIT_PREFIX}{_LATEST_US - int(at.timestamp() * 1_000_000):017}_{secrets.token_hex(4)}"
+    key = f"{audit_key_prefix(at)}_{secrets.token_hex(4)}"
     texts = {"by": by[:_MAX_NAME], "subject": subject[:_MAX_NAME], "before": _bounded(before), "after": _bounded(after)}
     names = "" if concerns is None else " ".join(sorted(concerns))
     if names and len(names) <= MAX_TEXT:
         texts[_CONCERNS] = f" {names} "
     return Row(partition, key, {"at": at, **texts})
+
+
+def audit_key_prefix(at: datetime) -> str:
+    """Return how the key of an entry of that time begins: the later, the smaller."""
+    return f"{AUDIT_PREFIX}{_LATEST_US - int(at.timestamp() * 1_000_000):017}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

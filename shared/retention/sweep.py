@@ -23,6 +23,7 @@ from shared.jobs.crash_log import log_text
 from shared.jobs.queries import next_customer
 from shared.jobs.schedule import Schedule
 from shared.retention.closed_months import ClosedMonthRemoval, kept_from
+from shared.retention.evidence import EvidenceRemoval
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
 from shared.storage.base import Blobs, Row, RowConflict, Table
@@ -42,7 +43,7 @@ _OVERDUE = timedelta(hours=1)
 _PARTITION, _KEY = "~sweep", "position"
 _PHASES = (
     *("schedule", "usage", "closed_jobs", "markers", "outbox", "tallies", "events"),
-    *("statements", "blobs", "jobs"),
+    *("statements", "adjustments", "audit", "blobs", "jobs"),
 )
 
 log = logging.getLogger(NAMESPACE)
@@ -140,12 +141,15 @@ class Sweep:
 
     async def _remove_page(self, position: Position) -> Position:
         removal = Removal(self.table, self.blobs, self.settings.results_container, position.cutoff, self.removed)
+        evidence = EvidenceRemoval(self.table, self._statements_before(position))
         phases: dict[str, Callable[..., Awaitable[str]]] = {
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
             "usage": removal.remove_usage,
             "closed_jobs": removal.remove_closed_jobs,
             "markers": removal.remove_markers,
             "statements": partial(self._remove_statements, position),
+            "adjustments": evidence.remove_adjustments,
+            "audit": evidence.remove_audit,
             "outbox": partial(removal.remove_exports, kind="o"),
             "tallies": partial(removal.remove_exports, kind="y"),
             "events": partial(removal.remove_exports, kind="e"),
@@ -161,12 +165,14 @@ class Sweep:
         return await self._next_customer(position)
 
     async def _remove_statements(self, position: Position, customer: str, after: str) -> str:
-        settings = self.settings
-        before = kept_from(settings.retain_statements_years, position.cutoff.submitted_before)
-        removal = ClosedMonthRemoval(self.table, self.blobs, settings.statements_container, before)
+        container, before = self.settings.statements_container, self._statements_before(position)
+        removal = ClosedMonthRemoval(self.table, self.blobs, container, before)
         after, removed = await removal.remove(customer, after)
         self.removed.statements += removed
         return after
+
+    def _statements_before(self, position: Position) -> datetime | None:
+        return kept_from(self.settings.retain_statements_years, position.cutoff.submitted_before)
 
     async def _next_customer(self, position: Position) -> Position:
         return Position(position.cutoff, await next_customer(self.table, position.customer) or "")
