@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
-from shared.billing.pricing import Pricing, Unpriced
+from shared.billing.pricing import Cost, Pricing, Unpriced
 from shared.billing.usage_records import JOBS, is_closed_job
 
 _ZERO = Decimal(0)
@@ -25,27 +25,30 @@ class PricedSum:
     list_amount: Decimal = _ZERO
     saved: Decimal = _ZERO
     priced: int = 0
-    """Records with a price, and closed jobs."""
+    """Rows with a price: records, and closed jobs."""
     unpriced: Counter[Unpriced] = field(default_factory=Counter)
     """Records without a price, by what is missing."""
 
-    def add_record(self, pricing: Pricing, customer: str, day: date, values: Mapping[str, Any]) -> None:
-        """Add what a usage record costs, or a job that was closed."""
+    def add(self, pricing: Pricing, customer: str, day: date, values: Mapping[str, Any], rows: int = 1) -> None:
+        """
+        Add what usage records cost, or jobs that were closed: so many rows, which have the sums `values`.
+
+        A record that is withdrawn is -1 row; it has no counts that could cost anything.
+        """
         jobs, list_amount = values.get(JOBS, 0), _ZERO
-        self.priced += 1
         if is_closed_job(values):
-            if (missing := pricing.missing_fee(customer, day)) is not None:
-                self.unpriced[missing] += 1
-                self.priced -= 1
+            missing = pricing.missing_fee(customer, day)
         else:
             cost = pricing.cost(customer, day, values)
-            if isinstance(cost, Unpriced):
-                self.unpriced[cost] += 1
-                self.priced -= 1
-            else:
+            missing = cost if isinstance(cost, Unpriced) else None
+            if isinstance(cost, Cost):
                 list_amount = cost.amount
                 saved = pricing.saved(customer, day, values, cost)
                 self.saved = EXACT.add(self.saved, pricing.charge(customer, day, saved))
+        if missing is None:
+            self.priced += rows
+        else:
+            self.unpriced[missing] += rows
         self.list_amount = EXACT.add(self.list_amount, list_amount)
         self.amount = EXACT.add(self.amount, pricing.charge(customer, day, list_amount, jobs=jobs))
 

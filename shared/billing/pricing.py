@@ -28,6 +28,8 @@ _CACHE_PRICES = frozenset({"cached", "cache_write", "cache_write_long"})
 """A part of a cache without a price of its own costs what input costs."""
 _OUTPUT_PARTS = {"audio_output_tokens": "audio_output", "image_output_tokens": "image_output"}
 _OTHER_COUNTS = {"images": "image", "seconds": "second"}
+STEP = "step"
+"""The member of a sum over records: the highest of a book's `min_input_tokens` that each of them reaches."""
 _MODEL_IN_RECORD = frozenset({"openai"})
 """Providers at which customers name the model itself. Elsewhere they name a deployment, which says nothing of it."""
 
@@ -71,6 +73,11 @@ class Pricing:
         self._aliases.update(
             {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models}
         )
+
+    @property
+    def steps(self) -> frozenset[int]:
+        """The numbers of input tokens from which on a call may have another price."""
+        return frozenset(price.min_input_tokens for price in self.book.prices if price.min_input_tokens)
 
     def in_currency(self, currency: str) -> Pricing:
         """Return the same prices with amounts in another currency, by the book's rates."""
@@ -148,7 +155,8 @@ class Pricing:
     def _find(self, customer: str, day: date, model: str, record: Mapping[str, Any]) -> Price | None:
         provider = str(record.get("provider") or "")
         scope, processing = record.get("deployment_scope"), record.get("processing") or "standard"
-        tier, tokens = _tier(record, processing), record.get("input_tokens") or 0
+        tier = _tier(record, processing)
+        tokens = record[STEP] if STEP in record else record.get("input_tokens") or 0
         # A customer's own price comes before any other, then the more exact name, then the scope, then the step.
         best: tuple[tuple[bool, int, int, bool, int], Price] | None = None
         # However many prefixes a book has, a model has only as many as characters.
@@ -236,9 +244,16 @@ def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unprice
 
 
 def _add_tokens(charges: _Charges, record: Mapping[str, Any]) -> None:
-    parts = {name: record.get(name) or 0 for name in (*_INPUT_PARTS, *_OUTPUT_PARTS)}
-    for count, name, beside in (("input_tokens", "input", _INPUT_PARTS), ("output_tokens", "output", _OUTPUT_PARTS)):
+    for name, tokens in zip(("input", "output"), ordinary_tokens(record), strict=True):
         # Where a provider's counts contradict each other, no part becomes negative.
-        charges.add(name, max((record.get(count) or 0) - sum(parts[part] for part in beside), 0), per=_MILLION)
+        charges.add(name, max(tokens, 0), per=_MILLION)
     for count, name in (_INPUT_PARTS | _OUTPUT_PARTS).items():
-        charges.add(name, parts[count], per=_MILLION, otherwise="input" if name in _CACHE_PRICES else "")
+        charges.add(name, record.get(count) or 0, per=_MILLION, otherwise="input" if name in _CACHE_PRICES else "")
+
+
+def ordinary_tokens(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the input and the output tokens that are none of the parts with prices of their own; maybe negative."""
+    return (
+        (record.get("input_tokens") or 0) - sum(record.get(part) or 0 for part in _INPUT_PARTS),
+        (record.get("output_tokens") or 0) - sum(record.get(part) or 0 for part in _OUTPUT_PARTS),
+    )

@@ -7,7 +7,8 @@ import io
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from shared.billing.statement_sums import FIXED_DIMENSIONS, MEASURES, MONEY
+from shared.billing.statement_sums import MEASURES, MONEY
+from shared.billing.usage_entries import FIXED_DIMENSIONS
 from shared.contract.statement import Statement, UsageOverview
 
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")

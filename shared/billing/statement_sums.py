@@ -15,28 +15,18 @@ from shared.billing.money import amount_text
 from shared.billing.periods import Days
 from shared.billing.priced_sum import PricedSum, total_of
 from shared.billing.pricing import Pricing
-from shared.billing.usage_records import JOBS, day_of, is_closed_job
+from shared.billing.usage_entries import FIXED_DIMENSIONS, Entry, add_exact, as_number
+from shared.billing.usage_records import JOBS, is_closed_job
 from shared.contract.statement import Statement, StatementLine, StatementTotals, UnpricedCalls, UsageTotals
-from shared.contract.usage import COUNTS, add, all_consistent
-from shared.storage.base import Row
+from shared.contract.usage import COUNTS, all_consistent
 
 DIMENSIONS = ("month", "day", "model", "action", "connection")
 """What lines can be grouped by."""
-FIXED_DIMENSIONS = ("source", "provider", "billed_to", "outcome", "service_tier", "processing", "deployment_scope")
-"""
-What lines are always grouped by: on whose account the calls were, whether they are certain to be billed, and what their
-price depends on besides the model.
-"""
 MEASURES = ("records", "calls", "unreported", *COUNTS, "derived", "consistent", "jobs")
 """What a line sums up."""
 MONEY = ("amount", "currency", "unpriced", "saved", "list_amount")
 """What a line costs, if there is a price book."""
 _NULLABLE = frozenset({"service_tier", "processing", "deployment_scope"})
-COLUMNS = (
-    *("model", "answered_by", "action", "connection", *FIXED_DIMENSIONS),
-    *("reported", "calls", *COUNTS, "derived", "consistent", JOBS),
-)
-
 _Group = tuple[str, ...]
 """The values of a line's dimensions."""
 
@@ -54,28 +44,32 @@ class _Sum:
     jobs: int = 0
     money: PricedSum = field(default_factory=PricedSum)
 
-    def add_record(self, values: Mapping[str, Any]) -> None:
-        """Add a usage record, or a job that was closed."""
+    def add(self, values: Mapping[str, Any], rows: int) -> None:
+        """Add so many usage records with the sums `values`, or closed jobs."""
         self.jobs += values.get(JOBS, 0)
         if is_closed_job(values):
             return
         calls = values.get("calls", 0)
-        self.records += 1
+        self.records += rows
         self.calls += calls
         self.unreported += 0 if values.get("reported") else calls
         for index, name in enumerate(COUNTS):
             if (count := values.get(name)) is not None:
-                self.counts[index] = add(self.counts[index], count)
+                self.counts[index] = add_exact(self.counts[index], count)
         if derived := values.get("derived"):
             self.derived.update(derived.split(","))
         self.consistent = all_consistent(self.consistent, values.get("consistent"))
+
+    def __bool__(self) -> bool:
+        """Whether anything is left: a placeholder and what withdraws it may be in one line."""
+        return bool(self.records or self.calls or self.jobs or self.money.unpriced.total())
 
     def add_sum(self, other: _Sum) -> None:
         """Add another sum."""
         self.records += other.records
         self.calls += other.calls
         self.unreported += other.unreported
-        self.counts = [add(*pair) for pair in zip(self.counts, other.counts, strict=True)]
+        self.counts = [add_exact(*pair) for pair in zip(self.counts, other.counts, strict=True)]
         self.derived |= other.derived
         self.jobs += other.jobs
         self.consistent = all_consistent(self.consistent, other.consistent)
@@ -86,7 +80,7 @@ class _Sum:
             "records": self.records,
             "calls": self.calls,
             "unreported": self.unreported,
-            **dict(zip(COUNTS, self.counts, strict=True)),
+            **dict(zip(COUNTS, map(as_number, self.counts), strict=True)),
             "derived": tuple(sorted(self.derived)),
             "consistent": self.consistent,
             "jobs": self.jobs,
@@ -103,20 +97,19 @@ class StatementSums:
     pricing: Pricing | None
     lines: dict[_Group, _Sum] = field(default_factory=dict)
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Add usage records, each to its line."""
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Add what days have, each to its line."""
         names = (*self.dimensions, *FIXED_DIMENSIONS)
-        for row in rows:
-            day = day_of(row)
-            group = tuple(_dimension_value(row.values, day, name) for name in names)
+        for entry in entries:
+            group = tuple(_dimension_value(entry.values, entry.day, name) for name in names)
             line = self.lines.setdefault(group, _Sum())
-            line.add_record(row.values)
+            line.add(entry.values, entry.rows)
             if self.pricing is not None:
-                line.money.add_record(self.pricing, self.customer, day, row.values)
+                line.money.add(self.pricing, self.customer, entry.priced_on, entry.values, entry.rows)
 
     def statement(self) -> Statement:
         """Return the statement of what was added."""
-        lines = [self._line(group, self.lines[group]) for group in sorted(self.lines)]
+        lines = [self._line(group, self.lines[group]) for group in sorted(self.lines) if self.lines[group]]
         totals, rounding = self._totals(lines)
         return Statement(
             customer=self.customer,
@@ -167,6 +160,7 @@ class StatementSums:
         return [
             UnpricedCalls(model=model, outcome=outcome, records=records, reason=reason)
             for (model, outcome, reason), records in sorted(counts.items())
+            if records
         ]
 
 

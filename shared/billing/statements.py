@@ -1,14 +1,14 @@
 """
 Statements: a customer's usage records of a month, or of any other days, summed into lines.
 
-Records are summed page by page, so that memory grows with the lines and not with the records. Prices are applied when a
-statement is read: a record holds facts only.
+Closed days are read from their rollups, and others from their records, which are summed page by page, so that memory
+grows with the lines and not with the records. Prices are applied when a statement is read: a record holds facts only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,10 +16,10 @@ import msgspec
 
 from shared.billing.periods import Days
 from shared.billing.pricing import Pricing
-from shared.billing.statement_sums import COLUMNS, DIMENSIONS, StatementSums
-from shared.billing.usage_records import CountedRows, marker_range
+from shared.billing.rollups import Rollups
+from shared.billing.statement_sums import DIMENSIONS, StatementSums
 from shared.contract.statement import Statement, StatementTotals
-from shared.storage.base import Row, Table
+from shared.storage.base import Table
 
 DEFAULT_DIMENSIONS = ("day", "model", "action", "connection")
 
@@ -44,24 +44,11 @@ class Statements:
         Without usage it has no lines. Without prices it has no amounts. Raises StorageUnavailable.
         """
         sums = StatementSums(customer, Days(first, last), [name for name in DIMENSIONS if name in by], pricing)
-        reader = CountedRows()
-        for kind in ("u", "c"):
-            async for rows in self._pages(customer, f"{kind}_{first}_", f"{kind}_{last}`"):
-                sums.add(reader.read(rows))
-        if reader.placeholders:
-            markers = self.table.scan(customer, *marker_range(first, last))
-            sums.add(reader.rest([row async for row in markers]))
+        steps = frozenset[int]() if pricing is None else pricing.steps
+        async for entries in Rollups(self.table).entries(customer, first, last, steps):
+            sums.add(entries)
+            await asyncio.sleep(0)  # it blocks the event loop: let other tasks run between two pages
         return sums.statement()
-
-    async def _pages(self, customer: str, first: str, last: str) -> AsyncIterator[Sequence[Row]]:
-        after = ""
-        while True:
-            page = await self.table.page(customer, first, last, columns=COLUMNS, after=after)
-            yield page.rows
-            after = page.after
-            if not after:
-                return
-            await asyncio.sleep(0)  # summing a page blocks the event loop: let other tasks run between two pages
 
 
 def for_customer(statement: Statement) -> Statement:

@@ -7,15 +7,17 @@ day (`on_time`).
 
 An attempt that takes over from one that crashed appends a placeholder for it, `unanswered`: a call that was under way
 may have been billed. If the attempt was only slow, it appends its own records later, and then a marker that says that
-all its calls are on record: the placeholder's key with `m_` in front, and maybe another day. A placeholder counts
-unless its attempt has a marker; that rule is applied when records are read (`CountedRows`).
+all its calls are on record: the placeholder's key with `m_` in front, and maybe another day. A placeholder counts on
+its day unless its attempt has a marker of that day or of an earlier one. A marker of a later day withdraws it on its
+own day, as a record that counts -1: no day changes after it was closed. The rule is applied when records are read
+(`usage_entries`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -34,6 +36,10 @@ job waits for longer than 32 days.
 """
 RECORD = "record"
 """The column of an `m_` row with the key of the usage record that was written with it."""
+_CLOCK_SKEW = timedelta(days=1)
+"""More than the clocks of two workers differ by."""
+SINCE = "since"
+"""The column of a marker with a time before its placeholder's."""
 JOBS = "jobs"
 """The column of how many jobs were closed with a record: 1, or missing."""
 LATEST_WRITE = timedelta(minutes=10)
@@ -123,9 +129,13 @@ def metered_key(metered_as: str) -> str:
     return f"m_{metered_as}"
 
 
-def marker_row(labels: RecordLabels, attempt: int, at: datetime) -> Row:
-    """Return the marker that all calls of an attempt are on record."""
-    return Row(labels.customer, labels.key("m", at, placeholder_suffix(attempt)), {"at": at})
+def marker_row(labels: RecordLabels, attempt: int, at: datetime, *, since: datetime) -> Row:
+    """
+    Return the marker that all calls of an attempt are on record.
+
+    `since`: when the attempt had not started yet, so that its placeholder is later.
+    """
+    return Row(labels.customer, labels.key("m", at, placeholder_suffix(attempt)), {"at": at, SINCE: since})
 
 
 def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
@@ -153,38 +163,35 @@ def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True)
-class CountedRows:
-    """Selects the usage records that count from all records, which it reads page by page."""
-
-    placeholders: list[Row] = field(default_factory=list)
-    """Those read so far."""
-
-    def read(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the records of one page that count, without placeholders."""
-        counted: list[Row] = []
-        for row in rows:
-            suffix = row.key.rpartition("_")[2]
-            (self.placeholders if suffix.startswith("~") and "." not in suffix else counted).append(row)
-        return counted
-
-    def rest(self, markers: Iterable[Row]) -> list[Row]:
-        """Return the placeholders that count: those whose attempt has none of the markers."""
-        superseded = {_attempt_of(row) for row in markers}
-        return [row for row in self.placeholders if _attempt_of(row) not in superseded]
+def is_placeholder(row: Row) -> bool:
+    """Return whether a usage record is the placeholder of an attempt."""
+    suffix = row.key.rpartition("_")[2]
+    return suffix.startswith("~") and "." not in suffix
 
 
-def marker_range(first: date, last: date) -> tuple[str, str]:
-    """Return the range of keys of the markers that placeholders of the days from `first` to `last` may have."""
-    return f"m_{shifted(first, -MAX_MARKER_DISTANCE)}", f"m_{shifted(last, MAX_MARKER_DISTANCE)}`"
+def attempt_of(row: Row) -> str:
+    """Return the part of a placeholder's or marker's key that identifies the attempt: all after its day."""
+    return row.key[_DAY.stop + 1 :]
+
+
+def placeholder_key(marker: Row, day: date) -> str:
+    """Return the key that the placeholder of a marker's attempt has if it is of that day."""
+    return f"u_{day}_{attempt_of(marker)}"
+
+
+def placeholder_days(marker: Row) -> tuple[date, date]:
+    """Return the first and the last day that a placeholder may be of which this marker supersedes or withdraws."""
+    last = day_of(marker)
+    first, since = shifted(last, -MAX_MARKER_DISTANCE), marker.values.get(SINCE)
+    return (first if since is None else max(first, shifted(since.date(), -_CLOCK_SKEW))), last
 
 
 def counted(rows: Iterable[Row]) -> list[Row]:
-    """Return the records that count, in the order of their keys. `rows`: all records and markers of a customer."""
+    """Return the records that count of all records and markers of a customer, in the order of their keys."""
     rows = list(rows)
-    reader = CountedRows()
-    counting = reader.read(row for row in rows if row.key.startswith("u_"))
-    counting += reader.rest(row for row in rows if row.key.startswith("m_"))
+    settled = {attempt_of(row) for row in rows if row.key.startswith("m_")}
+    usage = (row for row in rows if row.key.startswith("u_"))
+    counting = [row for row in usage if not (is_placeholder(row) and attempt_of(row) in settled)]
     return sorted(counting, key=lambda row: row.key)
 
 
@@ -232,8 +239,3 @@ def _new_values(row: Row, keys: Mapping[str, str], at: datetime) -> dict[str, An
     """What changes in a row if the rows with these keys get others."""
     moved = {"at": at} if row.key in keys else {}
     return {**moved, RECORD: keys[row.values[RECORD]]} if row.values.get(RECORD) in keys else moved
-
-
-def _attempt_of(row: Row) -> str:
-    """The part of a placeholder's or marker's key that identifies the attempt: all after its day."""
-    return row.key[len("u_2026-11-29_") :]

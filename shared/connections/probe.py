@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -144,6 +145,7 @@ class _Record:
     connection: Connection
     model: str
     job_id: str = field(default_factory=lambda: f"connection-test-{uuid.uuid4().hex}")
+    started_at: datetime = field(default_factory=now)
 
     async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
@@ -169,7 +171,7 @@ class _Record:
         )
 
     def _marker(self) -> Row:
-        return marker_row(self._labels(), 1, now())
+        return marker_row(self._labels(), 1, now(), since=self.started_at)
 
     def _row(self, call: Call, suffix: str) -> Row:
         (row,) = usage_rows(self._labels(), [call], now(), suffix=suffix)

@@ -98,7 +98,8 @@ class AttemptUsage:
         if self._settlement is None:
             self._pending = [record for record in self._pending if record[1] is not _CRASHED]
             at = now()
-            self._settlement = [*self.rows(at=at), marker_row(self._labels(), self.lease.attempt, at)]
+            marker = marker_row(self._labels(), self.lease.attempt, at, since=self.lease.started_at)
+            self._settlement = [*self.rows(at=at), marker]
             self._pending = []
         return self._settlement
 

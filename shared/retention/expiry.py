@@ -13,7 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from shared.billing.outbox import outbox_key
-from shared.billing.usage_records import marker_range
+from shared.billing.periods import shifted
+from shared.billing.usage_records import MAX_MARKER_DISTANCE, is_placeholder
 from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
@@ -147,11 +148,21 @@ class Removal:
         return page.after
 
     async def remove_usage(self, customer: str, after: str) -> str:
-        """Remove usage records of months before the cutoff."""
+        """Remove usage records of months before the cutoff, but placeholders that a marker may still withdraw."""
         if not self.cutoff.usage_before:
             return ""
         page = await self.table.page(customer, "u_", f"u_{self.cutoff.usage_before}", columns=(), after=after)
-        self.removed.usage += await delete_rows(self.table, [_any_version(row) for row in page.rows])
+        kept = f"u_{self._markers_before}"
+        rows = [_any_version(row) for row in page.rows if not (is_placeholder(row) and row.key > kept)]
+        self.removed.usage += await delete_rows(self.table, rows)
+        return page.after
+
+    async def remove_rollups(self, customer: str, after: str) -> str:
+        """Remove the rollups of months before the cutoff: no rollup is kept for longer than its records."""
+        if not self.cutoff.usage_before:
+            return ""
+        page = await self.table.page(customer, "r_0", f"r_{self.cutoff.usage_before}", columns=(), after=after)
+        await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
 
     async def remove_closed_jobs(self, customer: str, after: str) -> str:
@@ -180,10 +191,14 @@ class Removal:
         """Remove the markers whose placeholders, which may be younger, are all removed."""
         if not self.cutoff.usage_before:
             return ""
-        first, _ = marker_range(*[date.fromisoformat(f"{self.cutoff.usage_before}-01")] * 2)
-        page = await self.table.page(customer, "m_", first, columns=(), after=after)
+        page = await self.table.page(customer, "m_", f"m_{self._markers_before}", columns=(), after=after)
         await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
+
+    @property
+    def _markers_before(self) -> str:
+        """The day before which no marker belongs to a placeholder of a month that is kept, nor the reverse."""
+        return f"{shifted(date.fromisoformat(f'{self.cutoff.usage_before}-01'), -MAX_MARKER_DISTANCE)}"
 
     async def _to_delete(self, row: Row) -> Row | None:
         if row.values.get("finished_at") is not None:

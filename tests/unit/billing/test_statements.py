@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.billing.statement_sums import DIMENSIONS, FIXED_DIMENSIONS
+from shared.billing.periods import Days
+from shared.billing.statement_sums import DIMENSIONS
 from shared.billing.statements import DEFAULT_DIMENSIONS, Statements
 from shared.billing.usage import UNANSWERED, Call
+from shared.billing.usage_entries import FIXED_DIMENSIONS
 from shared.billing.usage_records import RecordLabels, marker_row, usage_rows
 from shared.contract.result import ConnectionLabel
 from shared.contract.statement import Statement, UsageTotals
@@ -165,16 +167,40 @@ async def test_month_without_usage_has_no_lines():
     )
 
 
-@pytest.mark.parametrize(("marked_at", "outcomes"), [(None, ["unanswered"]), ("2026-10-31", []), ("2026-12-02", [])])
-async def test_only_records_that_count_are_summed(marked_at: str | None, outcomes: list[str]):
-    """The placeholder of a crashed attempt is summed unless the attempt has a marker, of whatever month."""
-    rows = usage_rows(LABELS, [UNANSWERED], NOVEMBER, suffix="~1")
-    if marked_at is not None:
-        rows.append(marker_row(LABELS, 1, datetime.fromisoformat(f"{marked_at}T12:00:00+00:00")))
+def days_of(month: int) -> tuple[date, date]:
+    """Return the first and the last day of a month of 2026."""
+    days = Days.of_month(f"2026-{month:02}")
+    return days.first, days.last
 
-    statement = await read(rows)
 
-    assert outcomes == [line.outcome for line in statement.lines]
+@pytest.mark.parametrize(
+    ("marked_on", "november", "december"),
+    [
+        (None, 1, 0),
+        *((f"2026-{day}", 0, 0) for day in ("09-20", "10-31", "11-13", "11-14")),
+        *((f"2026-{day}", 0, 0) for day in ("11-15", "11-30")),
+        *((f"2026-{day}", 1, -1) for day in ("12-01", "12-31")),
+    ],
+)
+@pytest.mark.parametrize("knows_start", [True, False])
+async def test_a_placeholder_counts_until_its_marker_withdraws_it(
+    marked_on: str | None, november: int, december: int, knows_start: bool
+):
+    """
+    The placeholder of a crashed attempt counts on its day unless the attempt has a marker of that day or of an earlier
+    one. A marker of a later day counts -1 on its own day, so that a month that is closed stays as it is.
+    """
+    rows = usage_rows(LABELS, [UNANSWERED], NOVEMBER.replace(day=14), suffix="~1")
+    if marked_on is not None:
+        at = datetime.fromisoformat(f"{marked_on}T12:00:00+00:00")
+        marker = marker_row(LABELS, 1, at, since=min(at, NOVEMBER))
+        rows.append(marker if knows_start else replace(marker, values={"at": at}))
+    statements = Statements(await table_of(rows))
+
+    months = [await statements.read("acme", *days_of(number), []) for number in (11, 12)]
+
+    assert [november, december] == [statement.totals.unanswered.records for statement in months]
+    assert [bool(november), bool(december)] == [bool(statement.lines) for statement in months]
 
 
 @settings(max_examples=40)
@@ -212,7 +238,7 @@ class RecordingTable(MemoryTable):
 
     async def page(self, *args: Any, **options: Any) -> RowPage:
         """See `Table`."""
-        self.columns = tuple(options["columns"])
+        self.columns += tuple(options["columns"] or ())
         return await super().page(*args, **options)
 
 
@@ -223,6 +249,5 @@ async def test_records_are_read_page_by_page():
 
     statement = await Statements(table).read("acme", *NOVEMBER_DAYS)
 
-    assert (2500, 1, 4) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
-    assert 0 == table.counts["scan"]  # markers are read only if there is a placeholder
+    assert (2500, 1, 5) == (statement.totals.answered.calls, len(statement.lines), table.counts["page"])
     assert {"request_id", "job_id", "provider_usage"}.isdisjoint(table.columns)

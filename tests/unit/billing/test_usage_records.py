@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_records import (
     MAX_MARKER_DISTANCE,
-    CountedRows,
     RecordLabels,
+    attempt_of,
     call_suffix,
     counted,
-    marker_range,
+    is_placeholder,
     marker_row,
+    placeholder_days,
+    placeholder_key,
     placeholder_suffix,
     usage_rows,
 )
@@ -156,9 +159,9 @@ _records = st.lists(
 )
 
 
-@given(_records, st.integers(1, 5))
-def test_a_placeholder_counts_unless_its_attempt_has_a_marker(records: list[tuple[Any, ...]], size: int):
-    """A marker, of whatever day, never counts, and every other record does, wherever a page ends."""
+@given(_records)
+def test_a_placeholder_counts_unless_its_attempt_has_a_marker(records: list[tuple[Any, ...]]):
+    """Of all records, a marker, of whatever day, never counts, and every other record does."""
     rows, expected = {}, set()
     for (job, incarnation, attempt), kind, at in records:
         job_labels = labels(job, incarnation=incarnation)
@@ -166,7 +169,7 @@ def test_a_placeholder_counts_unless_its_attempt_has_a_marker(records: list[tupl
             kind
         )
         row = (
-            marker_row(job_labels, attempt, at)
+            marker_row(job_labels, attempt, at, since=at)
             if suffix is None
             else usage_rows(job_labels, [Call()], at, suffix=suffix)[0]
         )
@@ -175,22 +178,18 @@ def test_a_placeholder_counts_unless_its_attempt_has_a_marker(records: list[tupl
         if suffix is not None and not (kind == "placeholder" and settled):
             expected.add(row.key)
 
-    reader, read = CountedRows(), []
-    usage = sorted(key for key in rows if key.startswith("u_"))
-    for start in range(0, len(usage), size):
-        read += reader.read([rows[key] for key in usage[start : start + size]])
-    read += reader.rest(row for key, row in rows.items() if key.startswith("m_"))
-
-    assert expected == {row.key for row in read}
     assert sorted(expected) == [row.key for row in counted(rows.values())]
 
 
-@pytest.mark.parametrize("days", [-62, 0, 62])
-def test_the_range_of_markers_has_those_of_all_placeholders(days: int):
-    """Within 62 days before and after its placeholder, a marker is in the range of keys that is read for it."""
-    first, last = marker_range(date(2026, 11, 1), date(2026, 11, 30))
+@pytest.mark.parametrize(("since", "first"), [(None, 62), (timedelta(days=62), 62), (timedelta(hours=1), 1)])
+def test_a_marker_has_placeholders_of_few_days(since: timedelta | None, first: int):
+    """They are at most 62 days older, and not older than the attempt, give or take a day between two clocks."""
+    marker = marker_row(labels("x_y"), 2, AT, since=AT - (since or timedelta(0)))
+    if since is None:
+        marker = replace(marker, values={})
+    (placeholder,) = usage_rows(labels("x_y"), [UNANSWERED], AT - timedelta(days=3), suffix=placeholder_suffix(2))
 
-    for day in (date(2026, 11, 1), date(2026, 11, 30)):
-        at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC) + timedelta(days=days)
-        assert first <= marker_row(labels("zzz"), 1, at).key < last
-    assert not first <= "m_response-1f" < last
+    assert (date(2026, 11, 30) - timedelta(days=first), date(2026, 11, 30)) == placeholder_days(marker)
+    assert placeholder.key == placeholder_key(marker, date(2026, 11, 27))
+    assert is_placeholder(placeholder)
+    assert attempt_of(placeholder) == attempt_of(marker)

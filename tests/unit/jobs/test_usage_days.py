@@ -76,7 +76,11 @@ def step_of(attempt: Attempt, key: str = "0001") -> tuple[StepRecord, list[Call]
 )
 def test_a_record_that_comes_late_gets_a_later_day(at: datetime, day: str):
     """Ten minutes after the end of its day a row gets the day of its time, and what names the row has its new key."""
-    rows = [*usage_rows(LABELS, [ANSWERED, FETCHED], EVENING), marker_row(LABELS, 1, EVENING), Row("acme", "s_x", {})]
+    rows = [
+        *usage_rows(LABELS, [ANSWERED, FETCHED], EVENING),
+        marker_row(LABELS, 1, EVENING, since=EVENING),
+        Row("acme", "s_x", {}),
+    ]
 
     first, fetched, metered, marker, other = on_time(rows, at)
 
