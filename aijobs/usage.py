@@ -8,6 +8,7 @@ from aijobs.console import plural
 from aijobs.diagnostics import InvalidArguments
 from aijobs.overview import overview_text
 from aijobs.report import Report, Verbatim
+from aijobs.rollups import rebuild, verify
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
 from aijobs.vault_listing import check_customer
@@ -50,9 +51,13 @@ async def usage(args: argparse.Namespace) -> Report:
         raise InvalidArguments(f"--by must be one or more of {', '.join(DIMENSIONS)}, separated by commas.")
     if args.csv and args.json:
         raise InvalidArguments("--csv and --json exclude each other.")
+    if (args.verify or args.rebuild) and (args.by is not None or args.csv):
+        raise InvalidArguments("--verify and --rebuild show no statement: leave out --by and --csv.")
     if customer is None and args.by is not None:
         raise InvalidArguments("--by needs a customer: all customers have a line each.")
     async with open_services(args.settings) as services:
+        if args.verify or args.rebuild:
+            return await (verify if args.verify else rebuild)(services, customer, days)
         pricing = CustomerPricing(services.price_books, services.customer_records)
         statements = Statements(services.table)
         if customer is None:

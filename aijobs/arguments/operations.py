@@ -21,6 +21,7 @@ def add_usage(commands: Commands) -> None:
         "usage contoso",
         "usage contoso --month 2026-11 --by day,model --csv",
         "usage --from 2026-11-01 --to 2026-11-15",
+        "usage --verify",
     )
     parser.add_argument(
         "customer", metavar="CUSTOMER", nargs="?", help="customer id (default: all customers, a line for each)"
@@ -37,6 +38,13 @@ def add_usage(commands: Commands) -> None:
         "(default: model, or all but month with --csv)",
     )
     parser.add_argument("--csv", action="store_true", help="print CSV, the same as the HTTP route returns")
+    rollups = parser.add_mutually_exclusive_group()
+    rollups.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the rollups of these days with their records, and name each difference",
+    )
+    rollups.add_argument("--rebuild", action="store_true", help="calculate the rollups of these days anew")
 
 
 def add_poison(commands: Commands) -> None:

@@ -43,8 +43,8 @@ class PricedSum:
             missing = cost if isinstance(cost, Unpriced) else None
             if isinstance(cost, Cost):
                 list_amount = cost.amount
-                saved = pricing.saved(customer, day, values, cost)
-                self.saved = EXACT.add(self.saved, pricing.charge(customer, day, saved))
+                if saved := pricing.saved(customer, day, values, cost):
+                    self.saved = EXACT.add(self.saved, pricing.charge(customer, day, saved))
         if missing is None:
             self.priced += rows
         else:

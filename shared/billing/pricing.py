@@ -6,16 +6,17 @@ What has no price is unpriced, and never 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from shared.billing.money import EXACT, exact_sum
-from shared.contract.price_book import DEFAULT_TIERS, Markup, ModelAlias, Price, PriceBook, Rate
+from shared.billing.price_lookup import PriceLookup, holds
+from shared.contract.price_book import Markup, ModelAlias, Price, PriceBook, Rate
 
-_MILLION = Decimal(1_000_000)
+_ONE, _MILLIONTH = Decimal(1), Decimal("0.000001")
 _INPUT_PARTS = {
     "cached_tokens": "cached",
     "cache_write_tokens": "cache_write",
@@ -27,9 +28,12 @@ _INPUT_PARTS = {
 _CACHE_PRICES = frozenset({"cached", "cache_write", "cache_write_long"})
 """A part of a cache without a price of its own costs what input costs."""
 _OUTPUT_PARTS = {"audio_output_tokens": "audio_output", "image_output_tokens": "image_output"}
-_OTHER_COUNTS = {"images": "image", "seconds": "second"}
-STEP = "step"
-"""The member of a sum over records: the highest of a book's `min_input_tokens` that each of them reaches."""
+_PARTS = _INPUT_PARTS | _OUTPUT_PARTS
+_OTHER_COUNTS = {"images": "image", "seconds": "second", "characters": "characters"}
+PRICED_APART = (*_PARTS, *_OTHER_COUNTS, "calls")
+"""Counts that need a price of their own if they are not 0."""
+MAY_BE_UNKNOWN = ("input_tokens", "output_tokens")
+"""Counts without which a call has no price."""
 _MODEL_IN_RECORD = frozenset({"openai"})
 """Providers at which customers name the model itself. Elsewhere they name a deployment, which says nothing of it."""
 
@@ -56,23 +60,22 @@ class Pricing:
 
     book: PriceBook
     currency: str = ""
-    _by_model: dict[tuple[str, str], list[Price]] = field(default_factory=dict)
-    """Prices by provider and name, of models and of prefixes."""
-    _aliases: dict[tuple[str | None, str | None, str], ModelAlias] = field(default_factory=dict)
-
-    _rates: list[Rate] = field(default_factory=list)
-    """From the book's currency to `currency`, the latest first. Empty if they are the same."""
+    _lookup: PriceLookup = field(init=False)
+    _aliases: Mapping[tuple[str | None, str | None, str], ModelAlias] = field(init=False)
+    _rates: Sequence[Rate] = field(init=False)
+    """From the book's currency to `currency`, the latest first."""
 
     def __post_init__(self) -> None:
-        if not self.currency:
-            object.__setattr__(self, "currency", self.book.currency)
-        if self._by_model or self._aliases:
-            return  # those of the same book in another currency
-        for price in self.book.prices:
-            self._by_model.setdefault((price.provider, price.model), []).append(price)
-        self._aliases.update(
-            {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models}
-        )
+        currency = self.currency or self.book.currency
+        rates = [rate for rate in self.book.rates if (rate.source, rate.target) == (self.book.currency, currency)]
+        values = {
+            "currency": currency,
+            "_lookup": PriceLookup(self.book.prices),
+            "_aliases": {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models},
+            "_rates": sorted(rates, key=lambda rate: rate.effective_from or date.min, reverse=True),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def steps(self) -> frozenset[int]:
@@ -81,10 +84,7 @@ class Pricing:
 
     def in_currency(self, currency: str) -> Pricing:
         """Return the same prices with amounts in another currency, by the book's rates."""
-        pair = self.book.currency, currency
-        rates = [rate for rate in self.book.rates if (rate.source, rate.target) == pair]
-        rates.sort(key=lambda rate: rate.effective_from or date.min, reverse=True)
-        return replace(self, currency=currency, _rates=rates)
+        return Pricing(self.book, currency)
 
     def cost(self, customer: str, day: date, record: Mapping[str, Any]) -> Cost | Unpriced:
         """Return what the call of a usage record costs. `record`: the columns of its row; `day`: the record's."""
@@ -92,7 +92,7 @@ class Pricing:
         if model is None:
             name = str(record.get("model") or "")
             return Unpriced(name, f"no entry in `models` says which model the deployment {name} is")
-        price = self._find(customer, day, model, record)
+        price = self._lookup.find(customer, day, model, record)
         if price is None:
             return Unpriced(model, f"no price holds for {model} on {day}{_conditions(record)}")
         cost, rate = _cost(price, model, record), self._rate(day)
@@ -137,9 +137,7 @@ class Pricing:
         return Unpriced(model, f"no rate from {self.book.currency} to {self.currency} holds on {day}")
 
     def _markup(self, customer: str, day: date) -> Markup | None:
-        holding = [
-            markup for markup in self.book.markups if markup.customer in (None, customer) and _holds(markup, day)
-        ]
+        holding = [markup for markup in self.book.markups if markup.customer in (None, customer) and holds(markup, day)]
         return max(holding, key=lambda markup: markup.customer is not None, default=None)
 
     def model_of(self, customer: str, record: Mapping[str, Any]) -> str | None:
@@ -151,45 +149,6 @@ class Pricing:
             if (alias := self._aliases.get((*key, deployment))) is not None:
                 return alias.model
         return deployment if deployment and record.get("provider") in _MODEL_IN_RECORD else None
-
-    def _find(self, customer: str, day: date, model: str, record: Mapping[str, Any]) -> Price | None:
-        provider = str(record.get("provider") or "")
-        scope, processing = record.get("deployment_scope"), record.get("processing") or "standard"
-        tier = _tier(record, processing)
-        tokens = record[STEP] if STEP in record else record.get("input_tokens") or 0
-        # A customer's own price comes before any other, then the more exact name, then the scope, then the step.
-        best: tuple[tuple[bool, int, int, bool, int], Price] | None = None
-        # However many prefixes a book has, a model has only as many as characters.
-        for name in (model, *(f"{model[:length]}*" for length in range(len(model) + 1))):
-            for price in self._by_model.get((provider, name), ()):
-                if (
-                    price.customer not in (None, customer)
-                    or price.processing != processing
-                    or price.tier != tier
-                    or price.deployment_scope not in (None, scope)
-                    or price.min_input_tokens > tokens
-                    or not _holds(price, day)
-                ):
-                    continue
-                rank = (
-                    price.customer is not None,
-                    not name.endswith("*"),
-                    len(name),
-                    price.deployment_scope is not None,
-                    price.min_input_tokens,
-                )
-                if best is None or rank > best[0]:
-                    best = rank, price
-        return None if best is None else best[1]
-
-
-def _holds(price: Price | Markup, day: date) -> bool:
-    return (price.effective_from or date.min) <= day < (price.effective_to or date.max)
-
-
-def _tier(record: Mapping[str, Any], processing: str) -> str | None:
-    tier = record.get("service_tier")
-    return None if tier in DEFAULT_TIERS or (processing == "batch" and tier == "batch") else tier
 
 
 def _conditions(record: Mapping[str, Any]) -> str:
@@ -206,17 +165,16 @@ class _Charges:
     amounts: list[Decimal] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def add(self, name: str, count: float | None, *, per: Decimal = Decimal(1), otherwise: str = "") -> None:
-        """Charge a count at the price `name`, or at the one named `otherwise`."""
-        if not count:
-            return
+    def add(self, name: str, count: float, *, unit: Decimal = _ONE, otherwise: str = "") -> None:
+        """Charge a count that is not 0 at the price `name`, or else `otherwise`, which is for 1 / `unit` of it."""
         rate = getattr(self.price, name)
         if rate is None and otherwise:
             rate = getattr(self.price, otherwise)
         if rate is None:
             self.missing.append(name)
         else:
-            self.amounts.append(EXACT.divide(EXACT.multiply(Decimal(str(count)), rate), per))
+            exact = Decimal(count) if isinstance(count, int) else Decimal(str(count))
+            self.amounts.append(EXACT.multiply(EXACT.multiply(exact, rate), unit))
 
 
 def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unpriced:
@@ -231,11 +189,11 @@ def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unprice
         if unknown:
             return Unpriced(model, f"the provider reported no {' and no '.join(unknown)} tokens")
         _add_tokens(charges, record)
-    for count, name in _OTHER_COUNTS.items():
-        charges.add(name, record.get(count))
-    charges.add("characters", record.get("characters"), per=_MILLION)
-    if price.call is not None:
-        charges.add("call", record.get("calls"))
+    for name, price_name in _OTHER_COUNTS.items():
+        if count := record.get(name):
+            charges.add(price_name, count, unit=_MILLIONTH if name == "characters" else _ONE)
+    if price.call is not None and (calls := record.get("calls")):
+        charges.add("call", calls)
     if charges.missing:
         return Unpriced(model, f"the price of {model} has no {' and no '.join(charges.missing)}")
     if not by_tokens and not charges.amounts:
@@ -244,11 +202,13 @@ def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unprice
 
 
 def _add_tokens(charges: _Charges, record: Mapping[str, Any]) -> None:
-    for name, tokens in zip(("input", "output"), ordinary_tokens(record), strict=True):
-        # Where a provider's counts contradict each other, no part becomes negative.
-        charges.add(name, max(tokens, 0), per=_MILLION)
-    for count, name in (_INPUT_PARTS | _OUTPUT_PARTS).items():
-        charges.add(name, record.get(count) or 0, per=_MILLION, otherwise="input" if name in _CACHE_PRICES else "")
+    for price_name, tokens in zip(("input", "output"), ordinary_tokens(record), strict=True):
+        if tokens > 0:  # where a provider's counts contradict each other, no part becomes negative
+            charges.add(price_name, tokens, unit=_MILLIONTH)
+    for name, price_name in _PARTS.items():
+        if count := record.get(name):
+            otherwise = "input" if price_name in _CACHE_PRICES else ""
+            charges.add(price_name, count, unit=_MILLIONTH, otherwise=otherwise)
 
 
 def ordinary_tokens(record: Mapping[str, Any]) -> tuple[int, int]:

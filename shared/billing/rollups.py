@@ -151,21 +151,23 @@ class Rollups:
         that none had before, the first day of a month that is not closed and whose rollup does not distinguish them.
         """
         progress = await self.progress(customer)
-        known = progress.steps | set(steps)
-        known = known if len(known) <= _MAX_STEPS else frozenset(steps)
+        steps_so_far = progress.steps | set(steps)
+        steps_so_far = steps_so_far if len(steps_so_far) <= _MAX_STEPS else frozenset(steps)
         day = await self._next_day(customer, progress.through)
         if day is not None:
-            await self.write(customer, await self.calculate(customer, day, known))
+            await self.write(customer, await self.calculate(customer, day, steps_so_far))
             is_first = progress.through is None
-            saved = await self._save(customer, Progress(day, known if is_first else progress.steps, progress.etag))
+            saved = await self._save(
+                customer, Progress(day, steps_so_far if is_first else progress.steps, progress.etag)
+            )
             return day if saved else None
-        if progress.through is None or known == progress.steps:
+        if progress.through is None or steps_so_far == progress.steps:
             return None
         day = await self._outdated_day(customer, steps)
         if day is None:
-            await self._save(customer, replace(progress, steps=known))
+            await self._save(customer, replace(progress, steps=steps_so_far))
         else:
-            await self.write(customer, await self.calculate(customer, day, known))
+            await self.write(customer, await self.calculate(customer, day, steps_so_far))
         return day
 
     async def _save(self, customer: str, progress: Progress) -> bool:

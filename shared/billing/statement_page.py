@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from shared.billing.statement_sums import FIXED_DIMENSIONS
+from shared.billing.usage_entries import FIXED_DIMENSIONS
 from shared.contract.closed_month import ClosedMonth, DocumentLine
 from shared.contract.statement import Statement, StatementLine, UnpricedCalls
 

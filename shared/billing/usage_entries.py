@@ -136,8 +136,8 @@ async def _withdrawn(
     """Return what markers withdraw on their own days: placeholders of earlier days, which count there."""
     pairs = [(marker, placeholders[attempt]) for attempt, marker in markers.items() if attempt in placeholders]
     unknown = [marker for attempt, marker in markers.items() if attempt not in placeholders and day_of(marker) >= first]
-    found = await gather_limited(_placeholder_before(table, customer, marker, first) for marker in unknown)
-    pairs += [(marker, row) for marker, row in zip(unknown, found, strict=True) if row is not None]
+    rows_before = await gather_limited(_placeholder_before(table, customer, marker, first) for marker in unknown)
+    pairs += [(marker, row) for marker, row in zip(unknown, rows_before, strict=True) if row is not None]
     later = [(marker, row) for marker, row in pairs if day_of(marker) > day_of(row)]
     return [Entry(day_of(marker), day_of(row), row.values, -1) for marker, row in later if day_of(marker) >= first]
 

@@ -1,9 +1,9 @@
 """
 Usage records of a day, grouped so that a sum costs what its records cost, by any price book, to the last digit. Pure.
 
-A price depends on a record's labels, on the step of its input tokens, and on which counts are missing, 0 or more: what
-has a price of its own, and what has none, are distinguished by that. So records are in one group only if they agree in
-all of it; then the price of the sum is the sum of the prices.
+A price depends on a record's labels, on the step of its input tokens, on whether they or the output's are unknown, and
+on which of the other counts are not 0: for these it needs a price of its own. So records are in one group only if they
+agree in all of it; then the price of the sum is the sum of the prices, and what has no price has none for all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from shared.billing.pricing import STEP, ordinary_tokens
+from shared.billing.price_lookup import STEP
+from shared.billing.pricing import MAY_BE_UNKNOWN, PRICED_APART, ordinary_tokens
 from shared.billing.usage_entries import LABELS, Entry, add_exact
 from shared.billing.usage_records import JOBS, is_closed_job
 from shared.contract.usage import COUNTS
@@ -90,13 +91,12 @@ def unpack(part: bytes, day: date) -> list[Entry]:
 
 def _key(entry: Entry, steps: Sequence[int]) -> tuple[Any, ...]:
     values = entry.values
-    counts = [values.get(name) for name in COUNTS]
     ordinary = [(tokens > 0) - (tokens < 0) for tokens in ordinary_tokens(values)]
     return (
         *(values.get(name) or "" for name in LABELS),
-        *(None if count is None else count > 0 for count in counts),
+        *(values.get(name) is None for name in MAY_BE_UNKNOWN),
+        *(bool(values.get(name)) for name in PRICED_APART),
         *ordinary,
-        bool(values.get("calls")),
         is_closed_job(values),
         bool(values.get("reported")),
         values.get("derived") or "",

@@ -120,7 +120,7 @@ class EventMaker:
         if self.pricing is None:
             return Waiting(NO_PRICE_BOOK)
         total = PricedSum()
-        total.add_record(self.pricing, row.partition, day_of(row), row.values)
+        total.add(self.pricing, row.partition, day_of(row), row.values)
         for unpriced in total.unpriced:
             return Waiting(f"No price: {unpriced.reason}.")
         return total.amount

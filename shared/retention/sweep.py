@@ -1,5 +1,6 @@
 """
-The retention sweep: goes from customer to customer and removes what has outlived its retention, for a limited time.
+The retention sweep: goes from customer to customer, removes what has outlived its retention, and rolls closed days up,
+for a limited time.
 
 The next sweep continues where one stopped: the position is a row in a partition that no customer can have. A sweep
 may crash anywhere, since every page can be removed twice. If two run at the same time, one notices and stops.
@@ -16,6 +17,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from shared.billing.price_books import PriceBooks
+from shared.billing.rollups import Rollups
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, SWEEP_FINISHED
@@ -42,8 +45,8 @@ _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
 _PHASES = (
-    *("schedule", "usage", "closed_jobs", "markers", "outbox", "tallies", "events"),
-    *("statements", "adjustments", "audit", "blobs", "jobs"),
+    *("schedule", "rollups", "usage", "closed_jobs", "markers", "outbox", "tallies", "events"),
+    *("statements", "adjustments", "audit", "blobs", "jobs", "roll_up"),
 )
 
 log = logging.getLogger(NAMESPACE)
@@ -80,6 +83,8 @@ class Sweep:
     """Customers that it left for the next pass because Storage failed."""
     _etag: str = ""
     _saved_at: float = 0
+    _steps: frozenset[int] | None = None
+    """Those of the price book in use, once it is read."""
 
     async def run(self, at: datetime | None = None, *, seconds: float = SWEEP_S) -> str:
         """
@@ -144,6 +149,7 @@ class Sweep:
         evidence = EvidenceRemoval(self.table, self._statements_before(position))
         phases: dict[str, Callable[..., Awaitable[str]]] = {
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
+            "rollups": removal.remove_rollups,
             "usage": removal.remove_usage,
             "closed_jobs": removal.remove_closed_jobs,
             "markers": removal.remove_markers,
@@ -155,6 +161,7 @@ class Sweep:
             "events": partial(removal.remove_exports, kind="e"),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
+            "roll_up": self._roll_up,
         }
         after = await phases[position.phase](position.customer, after=position.after)
         if after:
@@ -173,6 +180,17 @@ class Sweep:
 
     def _statements_before(self, position: Position) -> datetime | None:
         return kept_from(self.settings.retain_statements_years, position.cutoff.submitted_before)
+
+    async def _roll_up(self, customer: str, *, after: str) -> str:  # noqa: ARG002  # it begins where the last one ended
+        """Roll one day up; return it, or an empty string if there is none left."""
+        if self._steps is None:
+            try:
+                pricing = await PriceBooks(self.table, self.blobs, self.settings.statements_container).pricing()
+                self._steps = frozenset() if pricing is None else pricing.steps
+            except StorageUnavailable:  # a rollup without its steps is still right, and made again later
+                self._steps = frozenset()
+        day = await Rollups(self.table).advance(customer, self._steps)
+        return "" if day is None else f"{day}"
 
     async def _next_customer(self, position: Position) -> Position:
         return Position(position.cutoff, await next_customer(self.table, position.customer) or "")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 from shared.billing.periods import Days
+from shared.billing.rollups import Rollups
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
 from shared.billing.usage import UNANSWERED
@@ -201,6 +203,38 @@ async def test_usage_of_all_customers_has_a_line_for_each(cli: CliRunner, custom
     assert csv.out.startswith("customer,records,calls,")
     assert f"\n{customer.name},1,1," in csv.out
     assert "Nobody has used anything in 2020-01.\n" == nothing.out
+
+
+async def test_usage_is_verified(cli: CliRunner, customer: Customer):
+    """Rollups are compared with their records: a difference is named, and the rollup can be calculated anew."""
+    table = cli.harness.services.table
+    label = (await cli.harness.services.connections.resolve(customer.name, "default")).label()
+    at = now() - timedelta(days=3)
+    labels = RecordLabels(customer.name, "old", "chat", "gpt-4o", label)
+    first, second = usage_rows(labels, [UNANSWERED, UNANSWERED], at)
+    await table.insert(first)
+    while await Rollups(table).advance(customer.name, ()):
+        pass
+    days = f"--from {at:%Y-%m-%d} --to {at:%Y-%m-%d}"
+
+    fine = await cli.run(f"usage {customer.name} --verify {days}")
+    await table.insert(second)
+    wrong = await cli.run(f"usage {customer.name} --verify {days}", columns=200)
+    document = json.loads((await cli.run(f"usage {customer.name} --verify {days} --json")).out)
+    rebuilt = await cli.run(f"usage {customer.name} --rebuild {days}")
+
+    assert (0, 1, 0) == (fine.code, wrong.code, rebuilt.code)
+    assert f"In {at:%Y-%m-%d}, 1 day that is rolled up has what the records have.\n" == fine.out
+    assert f"{customer.name} {at:%Y-%m-%d} 2 rows of usage, and 1 when the day was rolled up" in wrong.text
+    assert (
+        1,
+        ["2 rows of usage, and 1 when the day was rolled up", "records of gpt-4o: 2 in the records, 1 in the rollup"],
+    ) == (
+        document["checked"],
+        [each["message"] for each in document["differences"]],
+    )
+    assert f"Rolled up anew in {at:%Y-%m-%d}: 1 day.\n" == rebuilt.out
+    assert 0 == (await cli.run(f"usage {customer.name} --verify {days}")).code
 
 
 async def test_only_failed_results(cli: CliRunner, customer: Customer):

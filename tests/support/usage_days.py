@@ -55,7 +55,7 @@ def _mostly(random: Random, usual: Any, *others: Any) -> Any:
 def _call(random: Random) -> Call:
     tokens = [None, 0, 1, 5, 999, 1000, 1000, 1000, 300_000]
     parts = {name: _mostly(random, None, 0, 6, 1000) for name in COUNTS}
-    known = {
+    fixed = {
         "calls": _mostly(random, 1, 0),
         "input_tokens": random.choice(tokens),
         "output_tokens": random.choice(tokens),
@@ -65,7 +65,7 @@ def _call(random: Random) -> Call:
         "consistent": _mostly(random, True, None, False),
     }
     return Call(
-        _mostly(random, Usage(**{**parts, **known}), None),
+        _mostly(random, Usage(**{**parts, **fixed}), None),
         _mostly(random, "m", None, "m-2", "x"),
         images=_mostly(random, None, 0, 2),
         outcome=_mostly(random, "answered", "lost", "unanswered"),

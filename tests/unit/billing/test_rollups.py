@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing import rollups
-from shared.billing.pricing import STEP
+from shared.billing.price_lookup import STEP
 from shared.billing.rollups import CLOSED_AFTER, Rollup
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_entries import LABELS, Entry
@@ -187,9 +187,7 @@ async def test_withdrawn_placeholders_keep_the_days_of_their_prices():
         rolled, raw = await table.read(first, DAY, [], pricing)
         assert rolled == raw
         assert records == rolled.totals.unanswered.records
-    assert ["no price holds for m on 2026-11-14 (provider openai, processing standard)"] == [
-        each.reason for each in rolled.unpriced
-    ]
+    assert ["no price holds for m on 2026-11-14 (provider openai)"] == [each.reason for each in rolled.unpriced]
 
 
 async def days_of(table: MemoryTable) -> list[str]:

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Data:
     async def usage(self, customer: str, *months: str) -> None:
         """Add a usage record of each month."""
         for month in months:
-            await self.table.insert(Row(customer, f"u_{month}_job_0000", {"calls": 1}))
+            await self.table.insert(Row(customer, f"u_{month}-11_job_0000", {"calls": 1}))
 
     def sweep(self, **values: str) -> Sweep:
         """Return a sweep of it."""
@@ -78,10 +78,10 @@ class Data:
     @property
     def left(self) -> list[str]:
         """
-        Customer and key of each row except the sweep's own, and the names of the blobs. Time entries are not among
-        them; each belongs to a job that is.
+        Customer and key of each row except the sweep's own and rollups, and the names of the blobs. Time entries are
+        not among them; each belongs to a job that is.
         """
-        rows = [f"{at}/{key}" for at, key in self.table.rows if at != "~sweep"]
+        rows = [f"{at}/{key}" for at, key in self.table.rows if at != "~sweep" and not key.startswith("r_")]
         jobs = {re.sub("/t_[0-9]{14}_", "/j_", name) for name in rows if "/t_" in name}
         assert jobs <= set(rows)
         return sorted([*(name for name in rows if "/t_" not in name), *(name for _, name in self.blobs.blobs)])
@@ -196,16 +196,20 @@ OLD = ["1999-01", "2024-02"]
 async def test_each_retention_is_independent(data: Data, values: dict[str, str], jobs: list[str], months: list[str]):
     """
     Usage records are removed by the month in their key, and outlive their job. Both can be kept forever; a sweep that
-    keeps everything only looks for jobs whose wake-up got lost.
+    keeps everything only looks for jobs whose wake-up got lost, and rolls days up.
     """
     await data.done("contoso", "job", 3000 * DAY, steps=1, blobs=1)
     await data.usage("contoso", *OLD, FIRST_KEPT, LATEST)
 
     assert "complete" == await data.sweep(**values).run(AT)
 
-    assert sorted([*jobs, *(f"contoso/u_{month}_job_0000" for month in months)]) == data.left
+    assert sorted([*jobs, *(f"contoso/u_{month}-11_job_0000" for month in months)]) == data.left
     if len(values) > 1:
-        assert {"page": 1, "next_partition": 3} == data.table.counts
+        data.table.counts.clear()
+        assert "complete" == await data.sweep(**values).run(AT + DAY)
+        assert {"page": 4, "next_partition": 3} == data.table.counts
+    kept = [f"r_{month}-11_000" for month in months if month != LATEST]
+    assert kept == sorted(key for _, key in data.table.rows if key.startswith(("r_1", "r_2")))
 
 
 async def test_what_exports_need_goes_with_the_usage_records(data: Data):
@@ -360,7 +364,7 @@ async def test_a_sweep_continues_where_the_last_one_stopped(data: Data):
             await data.done(customer, f"job-{number}", 31 * DAY, steps=1, blobs=1)
     left, outcome = [len(data.left)], ""
     while outcome != "complete":
-        assert len(left) < 36
+        assert len(left) < 45
         outcome = await data.sweep().run(AT, seconds=0)
         left.append(len(data.left))
 
@@ -498,11 +502,11 @@ async def test_a_sweep_that_was_overtaken_stops(data: Data):
 
 JOBS = 1000
 COSTS = {
-    "1000 expired jobs of one call": {"table page": 12, "table delete": 20},
-    "1000 expired jobs of ten steps": {"table page": 21, "table delete": 120},
-    "1000 expired jobs with a blob each": {"table page": 12, "table delete": 20}
-    | {"table read": 1000, "blob delete": 1000},
-    "1000 old usage records": {"table page": 11, "table delete": 10},
+    "1000 expired jobs of one call": {"table page": 16, "table delete": 20, "table read": 2},
+    "1000 expired jobs of ten steps": {"table page": 25, "table delete": 120, "table read": 2},
+    "1000 expired jobs with a blob each": {"table page": 16, "table delete": 20}
+    | {"table read": 1002, "blob delete": 1000},
+    "1000 old usage records": {"table page": 15, "table delete": 10, "table read": 2},
 }
 """Requests of a sweep, without those for its own position: one read and two writes."""
 
@@ -513,7 +517,7 @@ async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: 
     for number in range(JOBS):
         name = f"job-{number}"
         if "usage" in case:
-            await data.table.insert(Row("contoso", f"u_2020-01_{name}_0000", {"calls": 1}))
+            await data.table.insert(Row("contoso", f"u_2020-01-11_{name}_0000", {"calls": 1}))
         else:
             await data.done("contoso", name, 31 * DAY, steps=10 * ("ten" in case), blobs=int("blob" in case))
     table, reads = data.table, 0
@@ -539,3 +543,27 @@ async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: 
     assert [of_tables, requests["blob page"], requests.get("blob delete", 0)] == [
         int(number.replace(",", "")) for number in re.findall(r"\| ([\d,]+) ", row.replace(case, ""))
     ]
+
+
+async def test_a_sweep_rolls_up_what_it_keeps(data: Data):
+    """
+    Each closed day that is kept gets its rollup, also if the price book can't be read; a rollup whose month is removed
+    goes with it, and the placeholders of the last two months before that stay as long as a marker may withdraw them.
+    """
+    await data.table.insert(Row("~prices", "current", {"sha256": "0" * 64, "at": AT, "by": "test"}))
+    removed = (date.fromisoformat(f"{FIRST_KEPT}-01") - timedelta(days=1)).isoformat()
+    long_ago = (date.fromisoformat(f"{FIRST_KEPT}-01") - timedelta(days=63)).isoformat()
+    for day in (long_ago, removed, f"{FIRST_KEPT}-11", f"{datetime.now(UTC) - DAY:%Y-%m-%d}"):
+        await data.table.insert(Row("contoso", f"u_{day}_job_0000", {"calls": 1}))
+        await data.table.insert(Row("contoso", f"u_{day}_job_~1", {"calls": 0}))
+        await data.table.insert(Row("contoso", f"r_{day}_000", {"format": 0}))
+
+    assert "complete" == await data.sweep().run(AT)
+
+    kept = [f"{FIRST_KEPT}-11", f"{datetime.now(UTC) - DAY:%Y-%m-%d}"]
+    records = [*(f"u_{day}_job_0000" for day in kept), *(f"u_{day}_job_~1" for day in (removed, *kept))]
+    assert [*sorted(f"contoso/{key}" for key in records), "~prices/current"] == data.left
+    rollups = {key: row for (_, key), row in data.table.rows.items() if key.startswith("r_")}
+    assert {f"r_{removed}_000", *(f"r_{day}_000" for day in kept), "r_through"} == rollups.keys()
+    assert [2, 2] == [rollups[f"r_{day}_000"].values["count"] for day in kept]
+    assert kept[-1] == rollups["r_through"].values["through"]

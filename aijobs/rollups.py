@@ -1,0 +1,57 @@
+"""`usage --verify` compares rollups with the records that they are sums of; `--rebuild` calculates them anew."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from aijobs.console import plural
+from aijobs.program import command
+from aijobs.report import Report
+from aijobs.table import Table, make_table
+from shared.billing.periods import Days
+from shared.billing.rollup_check import Difference, check_rollups, rebuild_rollups
+from shared.billing.rollups import Rollups
+from shared.jobs.queries import all_customers
+from shared.services import Services
+
+
+async def verify(services: Services, customer: str | None, days: Days) -> Report:
+    """Compare the rollups of a customer, or of all. The exit code is 1 if one is not what its records are."""
+    rollups, checked = Rollups(services.table), 0
+    differences: list[Difference] = []
+    for name in await _customers(services, customer):
+        async for different in check_rollups(rollups, name, days.first, days.last):
+            checked += 1
+            differences += different
+    document = {
+        "from": f"{days.first}",
+        "to": f"{days.last}",
+        "checked": checked,
+        "differences": [{**asdict(each), "day": f"{each.day}"} for each in differences],
+    }
+    return Report(document, _text(differences, checked, days), 1 if differences else 0)
+
+
+async def rebuild(services: Services, customer: str | None, days: Days) -> Report:
+    """Calculate the rollups of a customer, or of all, anew from the records."""
+    rollups = Rollups(services.table)
+    names = await _customers(services, customer)
+    counts = [await rebuild_rollups(rollups, name, days.first, days.last) for name in names]
+    document = {"from": f"{days.first}", "to": f"{days.last}", "rebuilt": sum(counts)}
+    return Report(document, [f"Rolled up anew in {days}: {plural(sum(counts), 'day')}."])
+
+
+async def _customers(services: Services, customer: str | None) -> list[str]:
+    return [name async for name in all_customers(services.table)] if customer is None else [customer]
+
+
+def _text(differences: list[Difference], checked: int, days: Days) -> list[str | Table]:
+    what = f"{plural(checked, 'day')} that {'is' if checked == 1 else 'are'} rolled up"
+    if not differences:
+        return [f"In {days}, {what} {'has' if checked == 1 else 'have'} what the records have."]
+    rows = [(each.customer, f"{each.day}", each.message) for each in differences]
+    return [
+        f"In {days}, of {what}, some differ from their records:",
+        make_table(("customer", "day", "difference"), rows, prose="difference"),
+        f"The records are right. Calculate the rollups anew with {command('usage --rebuild')}.",
+    ]
