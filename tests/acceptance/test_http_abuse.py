@@ -146,10 +146,11 @@ async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, custom
     for route in ROUTES:
         if route.role is None:
             continue
-        for parameter in ("customer", "job_id", "name"):
+        for parameter in ("customer", "job_id", "name", "statement"):
             if f"{{{parameter}}}" not in route.path:
                 continue
-            values = {"customer": customer.name, "job_id": "nothing", "name": "nothing", parameter: trick}
+            values = dict.fromkeys(("job_id", "name", "statement"), "nothing")
+            values |= {"customer": customer.name, parameter: trick}
             line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
             answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
@@ -188,7 +189,8 @@ async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: C
 async def test_errors_do_not_repeat_what_was_sent(live_server: LiveServer, route: Any):
     """An error quotes nothing of body, headers and query: a key that was sent by mistake does not come back."""
     secret = "sk-secret-0123456789"
-    path = f"/api/{route.path.format(customer='No Customer', job_id='..', name='No Name')}"
+    values = {"customer": "No Customer", "job_id": "..", "name": "No Name", "statement": "No Month"}
+    path = f"/api/{route.path.format(**values)}"
     body = json.dumps({"api_key": secret, "endpoint": f"https://x.test/{secret}", "input": secret})
     response = await live_server.http.request(
         route.method, path, content=body, headers={"x-api-key": secret}, params={"limit": secret}

@@ -29,7 +29,7 @@ print(json.dumps({each.get_function_name(): json.loads(each.get_function_json())
 
 def path_of(route: Route) -> str:
     """A path that the route matches."""
-    return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing')}"
+    return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing', statement='nothing')}"
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:
