@@ -18,7 +18,7 @@ def add_exports(commands: Commands) -> None:
     """Add the group of commands about exports."""
     group = commands.group(
         "exports",
-        "show what billing systems were sent, and decide about what was refused or is in doubt",
+        "show what billing systems were sent, and decide about what is in doubt",
         "exports status",
         "exports list contoso",
     )
@@ -101,6 +101,11 @@ def _add_resolve(group: Commands) -> None:
     )
     parser.add_argument("--to", dest="last", type=_day, metavar="DAY", help="its last day, which is included")
     _add_events(parser)
+    # argparse would not break this line, which does not fit 80 columns after a longer name of the program.
+    parser.usage = (
+        "%(prog)s [-h] [--yes]\n  [--settings FILE] [--json] (--total N | --received | --not-received)\n"
+        "  [--from DAY] [--to DAY] [--event ID] EXPORT CUSTOMER"
+    )
 
 
 def _add_events(parser: Parser) -> None:
