@@ -1,8 +1,8 @@
 """
 The outbox: what is to be sent to other systems, written in the transaction that it is about.
 
-A transaction with usage records also inserts one row `o_{time}_{operation id}` in the customer's partition, with the
-keys of the records and a column for each export that is to get them; without exports there is none. `shared.exports`
+A transaction with usage records also inserts a row `o_{time}_{operation id}` in the customer's partition, with the keys
+of the records and a column for each export that is to get them; without exports there is none. `shared.exports`
 sends what it names. The rows `e_…` of budgets' events (see `budget_events`) are delivered from the same place. So that
 nobody has to look through all customers, those that may have something to send have a row in the partition `~outbox`.
 """
@@ -32,6 +32,8 @@ FIRST, LAST = "o_", "o`"
 """The range of the keys of outbox rows."""
 _RECORDS = ("u_", "c_")
 """How the keys of rows begin that are exported: usage records, and closed jobs without one (see `usage_records`)."""
+MAX_RECORDS = 25
+"""Of a row: what is noted of them, with the longest reasons, fits a column (64 KiB). More have more than one row."""
 _MAX_CUSTOMERS = 10_000
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -70,16 +72,20 @@ class Outbox:
 
     async def with_outbox(self, rows: Sequence[Row], operation_id: str = "") -> Sequence[Row]:
         """
-        Return the rows of a transaction, with an outbox row if there are records among them and exports to get them.
+        Return the rows of a transaction, with outbox rows if there are records among them and exports to get them.
 
         The customer is announced first. Raises StorageUnavailable.
         """
         records = [row.key for row in rows if row.key.startswith(_RECORDS)]
         if not (records and self.exports):
             return rows
-        customer = rows[0].partition
+        customer, at, suffix = rows[0].partition, now(), operation_id or uuid4().hex
         await self.announce(customer)
-        return [*rows, outbox_row(customer, records, self.exports, now(), operation_id or uuid4().hex)]
+        parts = [records[start : start + MAX_RECORDS] for start in range(0, len(records), MAX_RECORDS)]
+        return [
+            *rows,
+            *(outbox_row(customer, part, self.exports, at, f"{suffix}.{n}") for n, part in enumerate(parts)),
+        ]
 
     async def announce(self, customer: str) -> None:
         """

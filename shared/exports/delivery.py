@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.outbox import FIRST, LAST, MIN_AGE, PARTITION
+from shared.billing.outbox import LAST, MIN_AGE, PARTITION
 from shared.billing.price_books import PriceBooks
 from shared.clock import now
 from shared.contract.names import is_name
@@ -39,6 +39,7 @@ from shared.exports.keys import ExportKeys, NoKey
 from shared.exports.outbox_rows import OPEN, OutboxRow
 from shared.exports.posting import Receipts
 from shared.exports.receivers import Receiver
+from shared.exports.scans import Scans
 from shared.exports.sending import Sender
 from shared.jobs.crash_log import log_text
 from shared.secret import Secret
@@ -82,6 +83,7 @@ class Delivery:
     budget_events: BudgetEvents
     telemetry: Telemetry
     chance: random.Random = field(default_factory=random.Random)
+    scans: Scans = field(default_factory=Scans)
 
     async def run(self, *, seconds: float = RUN_S) -> None:
         """Send what is due. Raises StorageUnavailable if it can't be found out; one customer holds up no other."""
@@ -132,26 +134,34 @@ class Delivery:
         return False
 
     async def _send(self, customer: str, opened: Sequence[_Open], deadline: datetime) -> bool:
-        """Send what is in the outbox's rows, a page after the other. Return whether there were any."""
-        senders: list[tuple[_Open, Sender]] | None = None
-        has_rows, after = False, ""
+        """Send what is in the outbox's rows, a page after the other. Return whether there may be any left."""
+        senders = await self._senders(customer, opened)
+        able = frozenset(each.export.name for each, sender in senders if sender.maker.subject)
+        scan = self.scans.get(customer, able, now())
+        waiting, open_key, has_rows, after = dict(scan.waiting), "", False, ""
         while True:
-            page = await self.table.page(customer, FIRST, LAST, after=after)
+            page = await self.table.page(customer, scan.first, LAST, after=after)
             rows = [OutboxRow(row) for row in page.rows]
             has_rows |= bool(rows)
-            if rows and senders is None:
-                senders = await self._senders(customer, opened)
-            for each, sender in senders or ():
+            for each, sender in senders:
                 await sender.send(rows)
-                for row in rows:
-                    if row.word(each.export.name) == OPEN:
-                        each.note(row.at)
-                        break
+                left = next((row for row in rows if row.word(each.export.name) == OPEN), None)
+                if left is not None and each.export.name in able:
+                    each.note(left.at)
+                    open_key = min(open_key or left.row.key, left.row.key)
+                elif left is not None:
+                    waiting.setdefault(each.export.name, left.at)
             done = [Row(row.row.partition, row.row.key, {}, row.row.etag) for row in rows if row.is_done]
             await delete_rows(self.table, done)
-            after = page.after
-            if not after or now() > deadline:
-                return has_rows
+            after, at = page.after, now()
+            goes_on = any(each.export.name in able and not each.receipts.is_blocked(at) for each in opened)
+            if not (after and goes_on) or at > deadline:
+                break
+        for each in opened:
+            if each.export.name in waiting:
+                each.note(waiting[each.export.name])
+        self.scans.set(customer, scan.after(now(), open_key, rows[-1].row.key if after and rows else "", waiting))
+        return has_rows or not scan.is_whole
 
     async def _senders(self, customer: str, opened: Sequence[_Open]) -> list[tuple[_Open, Sender]]:
         record = await self.records.read(customer)

@@ -104,9 +104,9 @@ class EventState(Struct, frozen=True, omit_defaults=True):
         """
         Return the state of a refused event that is made again and sent: what is wrong with it has been corrected.
 
-        If an earlier try may have been received, that stays known.
+        If an earlier try may have been received, that stays known, and the value what it was.
         """
-        return EventState(since=self.since, tries=1) if self.tries > 1 else EventState()
+        return EventState(since=self.since, value=self.value, tries=1) if self.tries > 1 else EventState()
 
 
 @dataclass

@@ -9,7 +9,7 @@ recognizes them; after that they are `in_doubt`, and nobody sends them unless a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from shared.billing.usage_records import day_of
@@ -126,6 +126,8 @@ class Sender:
             return EventState("left_out"), None
         if isinstance(made, Waiting):
             return state.postponed(at, _RECHECK, made.reason), None
+        if state.since is not None:  # it was refused, and may have been received before that
+            made = replace(made, value=state.value)
         return state.sending(at, made.subject, made.value), made
 
     async def _mark(

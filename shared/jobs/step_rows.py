@@ -12,8 +12,8 @@ from shared.storage.base import Row
 
 MAX_STEP_BYTES = 60_000
 """Of a step's value in its row; a larger value is in a blob."""
-MAX_ADDED_ROWS = 98
-"""Rows that a transaction can add beside the job's own and one of the outbox: 100 in all, and 4 MB."""
+MAX_ADDED_ROWS = 95
+"""Rows that a transaction can add beside the job's own and those of the outbox, up to four: 100 in all, and 4 MB."""
 _MAX_STEPS = 30
 
 

@@ -7,19 +7,22 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from shared.billing.outbox import PARTITION
 from shared.clock import now
 from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
 from shared.exports import sending
 from shared.services import Services
+from shared.storage.base import Row
 from shared.upstream.messages import Response
-from tests.support.billing_receivers import KEY, Stripe, serve_system
+from tests.support.billing_receivers import KEY, Stripe, answer, serve_system
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, Harness, open_harness
@@ -47,10 +50,11 @@ async def _harness(
         yield harness
 
 
-@pytest.fixture
-def system(stripe: tuple[Stripe, str]) -> Stripe:
-    """Stripe, which has counted nothing yet and knows everybody."""
+@pytest_asyncio.fixture(loop_scope="session")
+async def system(stripe: tuple[Stripe, str], harness: Harness) -> Stripe:
+    """Stripe, which has counted nothing yet, knows everybody and has not refused a key lately."""
     system = stripe[0]
+    await harness.services.table.delete([Row(PARTITION, "~stripe", {})])
     system.counted.clear()
     system.refused.clear()
     system.answers.clear()
@@ -126,9 +130,9 @@ async def make_doubt(cli: CliRunner, customer: Customer, monkeypatch: pytest.Mon
     async def answer_502(*_: Any, **__: Any) -> Response:
         return Response(502, {}, b"", None)
 
-    for answer in (lose_answer, answer_502):
+    for exchange_so in (lose_answer, answer_502):
         await customer.run()
-        monkeypatch.setattr(client, "exchange", answer)
+        monkeypatch.setattr(client, "exchange", exchange_so)
         await services.wake_jobs()
         monkeypatch.undo()
     with monkeypatch.context() as patch:
@@ -228,3 +232,33 @@ async def test_a_month_as_focus(cli: CliRunner, customer: Customer):
     assert (1, True) == ((again := await cli.run(f"{line} --to focus.csv")).code, "focus.csv exists." in again.err)
     assert 2 == (await cli.run(f"{line} --json")).code
     assert 2 == (await cli.run("export-focus --month 2026-13")).code
+
+
+async def test_a_key_that_a_receiver_quotes_is_nowhere(
+    cli: CliRunner, customer: Customer, system: Stripe, caplog: pytest.LogCaptureFixture
+):
+    """Neither in reasons, rows, the audit trail and documents nor in logs, however the key is written."""
+    services = cli.harness.services
+    await add_profile(services, customer, stripe="cus_5")
+    quoted = f"{KEY} {KEY.upper()} {quote(KEY, safe='')}"
+    system.answers = [
+        answer(400, {"error": {"message": f"Bad key {quoted}"}}, x_key=KEY)
+    ] * 5  # other customers' events may be due
+    await customer.run()
+    await services.wake_jobs()
+    listed = await cli.expect(f"exports list {customer.name} --json")
+    assert "Bad key *** *** ***" in listed.out
+    system.answers = [answer(401, {"error": {"message": quoted}})] * 5
+    await cli.expect(f"exports retry stripe {customer.name}")
+    await services.wake_jobs()
+    texts = [
+        listed.text,
+        (await cli.run("exports status --json")).text,
+        (await cli.run("doctor --json")).text,
+        (await cli.run(f"audit {customer.name} --json")).text,
+        repr([row async for row in services.table.scan("~outbox", "", "~")]),
+        repr(await customer.rows()),
+        caplog.text,
+    ]
+
+    assert [] == [text for text in texts if KEY.lower() in text.lower() or "MARKED-KEY" in text]

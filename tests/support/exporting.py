@@ -207,8 +207,12 @@ class ExportHarness:
             each.name: kinds[each.kind](clock=lambda: self.time) for each in self.exports if each.kind in kinds
         }
         self.records = CustomerRecords(self.table)
-        self.outbox = Outbox(self.table, [each.name for each in self.exports])
+        self.outbox = Outbox(self.table, [each.name for each in self.exports], self.seconds)
         self.price_books = PriceBooks(self.table, MemoryBlobs(), "statements")
+
+    def seconds(self) -> float:
+        """Return the time, for what counts seconds."""
+        return self.time.timestamp()
 
     def answer(self, request: UpstreamRequest, key: Secret | None) -> tuple[int, dict[str, str], bytes]:
         """Have the system answer whose address it is."""

@@ -15,14 +15,16 @@ import pytest
 
 from shared.billing import outbox as module
 from shared.billing.budget_events import budget_event_row
-from shared.billing.outbox import FRESH, MIN_AGE, PARTITION, Outbox, event_id, outbox_row
+from shared.billing.outbox import FRESH, MAX_RECORDS, MIN_AGE, PARTITION, Outbox, event_id, outbox_row
 from shared.clock import now
 from shared.errors import LeaseLost, StorageUnavailable
+from shared.exports.outbox_rows import EventState, OutboxRow
+from shared.exports.receivers import MAX_REASON_LENGTH
 from shared.jobs import attempt as attempts
 from shared.jobs.attempt import Attempt
-from shared.jobs.step_rows import StepRecord
-from shared.storage.base import Row
-from tests.support.attempts import ANSWERED, JOB, UNANSWERED, keys, start, take_over
+from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord
+from shared.storage.base import MAX_TRANSACTION_ROWS, Row
+from tests.support.attempts import ANSWERED, JOB, LATER, UNANSWERED, keys, start, take_over
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
 
@@ -122,6 +124,32 @@ async def test_without_exports_nothing_is_written():
     assert plain.operations == idle.operations
     assert len(plain.rows) == len(idle.rows)
     assert not any(key.startswith("o_") or partition == PARTITION for partition, key in idle.rows)
+
+
+async def test_a_transaction_of_many_records_has_rows_of_few():
+    """What is noted of a row's records has to fit a column; the largest transaction has four rows."""
+    table = MemoryTable()
+    attempt = await start(table, outbox=Outbox(table, EXPORTS))
+    attempt.usage.add_unsettled_calls([UNANSWERED] * MAX_ADDED_ROWS)
+    await attempt.release(LATER)
+
+    sizes = [len(msgspec.json.decode(row.values["records"])) for (_, key), row in table.rows.items() if key[:2] == "o_"]
+    assert MAX_RECORDS == max(sizes)
+    assert recorded(table) == exported(table)
+    assert -(-MAX_ADDED_ROWS // MAX_RECORDS) + MAX_ADDED_ROWS + 1 == MAX_TRANSACTION_ROWS
+
+
+def test_the_longest_states_fit_a_column():
+    """Whatever external ids, values and reasons are: 64 KiB, in each export's column."""
+    at = AT + timedelta(microseconds=999_999)
+    state = EventState(
+        "refused", at, at, "\U0001f600" * 200, "9" * 80, "\U0001f600" * MAX_REASON_LENGTH, 999, alone=True
+    )
+    row = OutboxRow(outbox_row("acme", [f"u_2026-11-29_{'j' * 100}_00000000_0000"] * MAX_RECORDS, EXPORTS, AT, "n"))
+
+    change = row.change("stripe", [state] * MAX_RECORDS)
+
+    assert len(change.values["events_stripe"]) < 64 * 1024
 
 
 async def test_a_row_names_its_exports_and_sorts_by_time():

@@ -5,6 +5,8 @@ on, at once or a day later: nothing counts twice, nothing is lost, and what is i
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -12,10 +14,12 @@ from decimal import Decimal
 import pytest
 
 from shared.exports.resolution import received_of
-from tests.support.billing_receivers import sums
+from tests.support.billing_receivers import answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
 
 CUSTOMERS = ("acme", "globex")
+ANSWERS = [answer(429, retry_after="120"), answer(500), answer(502), answer(503, retry_after="60"), answer(409)]
+PAUSES = [timedelta(seconds=1), timedelta(minutes=1), timedelta(minutes=7), timedelta(hours=3), timedelta(hours=26)]
 
 
 async def make_harness(monkeypatch: pytest.MonkeyPatch, kind: str) -> ExportHarness:
@@ -59,14 +63,20 @@ async def check(harness: ExportHarness) -> Decimal:
     return total
 
 
+def read_queue(harness: ExportHarness) -> None:
+    """Let the consumer read what is in the queue."""
+    for body, _ in harness.queues.sent.pop("usage-events", []):
+        harness.consumer.read(body)
+
+
 async def resolve(harness: ExportHarness) -> None:
     """Decide about what is in doubt by the receiver's own totals, as `aijobs exports resolve --total` does."""
     (export,) = harness.exports
     for customer in CUSTOMERS:
         events = [each async for each in harness.outboxes.events(customer, harness.exports)]
         doubtful = [each for each in events if each.state.state == "in_doubt"]
-        day = harness.rows_of("u_")[0].values["at"].date()
-        sent = await harness.outboxes.sent(customer, export.name, day, day)
+        days = [row.values["at"].date() for row in harness.rows_of("u_")]
+        sent = await harness.outboxes.sent(customer, export.name, min(days), max(days))
         has = received(harness).get(f"ext-{customer}", Decimal(0))
         taken = {each.id for each in received_of(has, sent, doubtful)}
         others = {each.id for each in doubtful} - taken
@@ -118,3 +128,47 @@ async def test_a_worker_killed_at_each_step(monkeypatch: pytest.MonkeyPatch, kin
     assert not killed
     assert step > 10
     assert bool(doubts) == (kind == "stripe" and later > timedelta(hours=24))
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(6, 60))])
+async def test_any_course_of_events(monkeypatch: pytest.MonkeyPatch, kind: str, seed: int):
+    """
+    Workers that are killed at any step or overlap, answers that get lost, throttling and outages, customers that the
+    receiver does not know, for days on end: the sums are right at any time, and equal once everything is decided.
+    """
+    chance = random.Random(seed)
+    harness = await make_harness(monkeypatch, kind)
+    system = harness.systems.get(kind)
+    for _ in range(30):
+        if chance.random() < 0.3:
+            await harness.record(chance.choice(CUSTOMERS), *chance.choices(range(1, 10**6), k=chance.randint(1, 3)))
+        if system is not None:
+            system.refused = {"ext-globex"} if chance.random() < 0.2 else set()
+            system.answers = chance.choices(ANSWERS, k=chance.randint(1, 3)) if chance.random() < 0.3 else []
+            harness.lost = chance.randint(1, 2) if chance.random() < 0.2 else 0
+        if chance.random() < 0.4:
+            await harness.run_until_killed(chance.randrange(60))
+        elif chance.random() < 0.3:
+            await asyncio.gather(harness.delivery().run(), harness.delivery().run())
+        else:
+            await harness.delivery().run()
+        harness.time += chance.choice(PAUSES)
+        read_queue(harness)
+        check_nothing_is_counted_twice(harness)
+        for customer in CUSTOMERS:
+            assert received(harness).get(f"ext-{customer}", 0) <= harness.recorded[f"ext-{customer}"]
+    if system is not None:
+        system.refused, system.answers, harness.lost = set(), [], 0
+    for _ in range(3):
+        for customer in CUSTOMERS:
+            await harness.outboxes.decide(customer, kind, "retry", None, by="test")
+        harness.time += timedelta(days=2)
+        await harness.run(2)
+        await check(harness)
+        await resolve(harness)
+        await harness.run(2)
+
+    assert harness.recorded == received(harness)
+    assert sum(harness.recorded.values()) == harness.tally(kind)
+    assert [] == harness.rows_of("o_")
