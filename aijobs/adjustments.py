@@ -14,7 +14,7 @@ from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import make_table
 from aijobs.vault_listing import check_customer
-from shared.billing.adjustments import Adjustments, statement_currency
+from shared.billing.adjustments import Adjustments
 from shared.billing.periods import is_month
 from shared.contract.adjustment import Adjustment, AdjustmentPage, NewAdjustment, decode_adjustment
 from shared.errors import InvalidJob, JobConflict
@@ -47,9 +47,14 @@ async def add(args: argparse.Namespace) -> Report:
     """Run `adjustments credit CUSTOMER` or `adjustments debit CUSTOMER`. The exit code is 1 if it was not confirmed."""
     customer = check_customer(args.customer)
     async with open_services(args.settings) as services:
-        currency = await statement_currency(customer, services.customer_records, services.price_books)
+        adjustments, month = Adjustments(services.table), args.month
+        if not is_month(month):
+            raise InvalidArguments("--month must be a month such as 2026-11.")
+        currency = await adjustments.currency(customer, month, services.customer_records, services.price_books)
         if currency is not None and args.currency not in {None, currency}:
-            raise InvalidArguments(f"--currency must be {currency}, the currency of the customer's statements.")
+            raise InvalidArguments(
+                f"--currency must be {currency}, the currency of the customer's documents of {month}."
+            )
         new = _new(args, currency)
         consequence = (
             f"This {args.kind}s {customer} {new.amount.removeprefix('-')} {new.currency} in {new.month}: "
@@ -58,7 +63,7 @@ async def add(args: argparse.Namespace) -> Report:
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "added": False}, ["Nothing was added."], 1)
         try:
-            adjustment, is_new = await Adjustments(services.table).add(customer, new, by=person())
+            adjustment, is_new = await adjustments.add(customer, new, by=person())
         except JobConflict as exc:
             raise Exists(str(exc)) from None
     what = f"the {args.kind} {adjustment.id} of {adjustment.amount} {adjustment.currency}"

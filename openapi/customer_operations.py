@@ -102,7 +102,7 @@ CUSTOMER_OPERATIONS: Mapping[str, Operation] = {
             201: Response("It is added.", {JSON: Adjustment}, example=examples.ADJUSTMENT),
         },
         {
-            400: f"{_BAD_BODY[:-1]}, or the currency is not that of the customer's statements.",
+            400: f"{_BAD_BODY[:-1]}, or the currency is not that of the documents of the month.",
             409: "`conflict`: the id belongs to a credit or debit with other content.",
             413: TOO_LARGE,
             415: COMPRESSED,

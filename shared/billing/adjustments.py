@@ -13,6 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from shared.billing.audit import audit_row
+from shared.billing.closed_records import ClosedRecords
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.money import amount_text, places_of
 from shared.billing.price_books import PriceBooks
@@ -65,6 +66,18 @@ class Adjustments:
             return existing, False
         return adjustment, True
 
+    async def currency(self, customer: str, month: str, records: CustomerRecords, books: PriceBooks) -> str | None:
+        """
+        Return the currency of the customer's documents of a month, which an adjustment must have: that of a closed one.
+
+        Else the profile's, or the price book's; None if nothing names any.
+        """
+        closed = await ClosedRecords(self.table).list(customer, month)
+        if closed:
+            return closed[0].currency
+        profile, book = (await records.read(customer)).profile, await books.current()
+        return profile.currency or (book.book.currency if book else None)
+
     async def list(self, customer: str, month: str) -> list[Adjustment]:
         """Return all adjustments of a month such as `2026-11`, in the order of their ids."""
         prefix = f"{_PREFIX}{month}_"
@@ -98,12 +111,6 @@ def rows_of(row: Row) -> list[Row]:
     """Return an adjustment's row and that of its id, to be deleted."""
     id_ = row.key.removeprefix(_PREFIX).partition("_")[2]
     return [Row(row.partition, key, {}) for key in (row.key, f"{_ID_PREFIX}{id_}")]
-
-
-async def statement_currency(customer: str, records: CustomerRecords, books: PriceBooks) -> str | None:
-    """Return the currency of the customer's statements; None if neither its profile nor a price book names any."""
-    profile, book = (await records.read(customer)).profile, await books.current()
-    return profile.currency or (book.book.currency if book else None)
 
 
 def _canonical(new: NewAdjustment) -> NewAdjustment:

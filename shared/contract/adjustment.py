@@ -45,7 +45,7 @@ class NewAdjustment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     amount: SignedAmount
     """A decimal string, not 0. A credit, which the customer pays less for, is negative."""
     currency: Currency
-    """The currency of the customer's statements."""
+    """The currency of the customer's documents of the month."""
     description: Line
     """What the customer reads on its statement."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.billing.adjustments import Adjustments, statement_currency
+from shared.billing.adjustments import Adjustments
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.periods import is_month
 from shared.billing.price_books import PriceBooks
@@ -35,9 +35,11 @@ class AdjustmentsResource:
             new = decode_adjustment(request.body)
         except InvalidJob as exc:
             raise invalid_request(str(exc)) from None
-        currency = await statement_currency(customer, self.records, self.price_books)
+        currency = await self.adjustments.currency(customer, new.month, self.records, self.price_books)
         if currency is not None and new.currency != currency:
-            raise invalid_request(f"`currency` must be {currency}, the currency of the customer's statements.")
+            raise invalid_request(
+                f"`currency` must be {currency}, the currency of the customer's documents of {new.month}."
+            )
         adjustment, is_new = await self.adjustments.add(customer, new, by=caller.name)
         return json_response(adjustment, status=201 if is_new else 200)
 

@@ -100,7 +100,7 @@ async def test_an_adjustment_is_added_once(cli: CliRunner, newcomer: Customer):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("credit {} --month 2026-13 --amount 1 --description x --currency USD", "`month` must be a month"),
+        ("credit {} --month 2026-13 --amount 1 --description x --currency USD", "--month must be a month"),
         ("credit {} --month 2026-11 --amount 0 --description x --currency USD", "other than 0"),
         ("credit {} --month 2026-11 --amount -1 --description x --currency USD", "amount"),
         ("credit {} --month 2026-11 --amount 1e3 --description x --currency USD", "must be an amount"),

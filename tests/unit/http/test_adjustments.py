@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from shared.billing.closed_records import ClosedRecord, ClosedRecords
+from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import PriceBook
 from tests.support.memory_app import MemoryApp, tied
 
@@ -85,6 +88,21 @@ async def test_the_currency_is_that_of_the_statements(app: MemoryApp):
 
     refused.assert_problem(400, "invalid_request", "`currency` must be USD")
     assert 201 == accepted.status
+
+
+async def test_the_currency_of_a_closed_month_stays(app: MemoryApp):
+    """What is added to it later becomes part of a correction in its currency, whatever the profile says by then."""
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    record = ClosedRecord("contoso", DocumentId("2026-11"), 1, "C-1", at, "USD", "3.00", "0" * 64)
+    await ClosedRecords(app.table).insert(record)
+    await app.send("PUT", "customers/contoso/profile", {"currency": "EUR"})
+    added = [
+        await app.send("POST", PATHS[0], CREDIT | {"id": f"{month}-{currency}", "month": month, "currency": currency})
+        for month in ("2026-11", "2026-12")
+        for currency in ("USD", "EUR")
+    ]
+
+    assert [201, 400, 400, 201] == [each.status for each in added]
 
 
 async def test_changes_are_listed_newest_first(app: MemoryApp):
