@@ -55,7 +55,7 @@ async def test(args: argparse.Namespace) -> Report:
 
 def probe(services: Services) -> ConnectionProbe:
     """Return what tests connections."""
-    return ConnectionProbe(services.client, services.capabilities, services.table)
+    return ConnectionProbe(services.client, services.capabilities, services.outbox)
 
 
 def sentence_of(test: ConnectionTest) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from shared.billing.outbox import Outbox
 from shared.billing.usage import UNANSWERED, Call, call_of_answer
 from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
@@ -30,7 +31,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamFacts,
 )
-from shared.storage.base import Row, Table
+from shared.storage.base import Row
 from shared.upstream.capabilities import Capabilities, read_adaptation
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import Response, UpstreamRequest
@@ -48,7 +49,8 @@ class ConnectionProbe:
 
     client: UpstreamClient
     capabilities: Capabilities
-    table: Table
+    outbox: Outbox
+    """Of the table that the usage records are written to: a test's are exported like a job's."""
 
     async def run(self, connection: Connection, requested_model: str | None) -> ConnectionTest:
         """
@@ -95,7 +97,7 @@ class ConnectionProbe:
         }
         for adaptation in self.capabilities.adaptations(*key):
             body = adaptation.apply(body) if adaptation.parameter in body else body
-        record = _Record(self.table, connection, model)
+        record = _Record(self.outbox, connection, model)
         await record.add_unanswered()
         try:
             try:
@@ -141,7 +143,7 @@ def _is_about_model(error: JobError, facts: UpstreamFacts) -> bool:
 class _Record:
     """The usage record of a test. It is written before the call, so that no billed call lacks one."""
 
-    table: Table
+    outbox: Outbox
     connection: Connection
     model: str
     job_id: str = field(default_factory=lambda: f"connection-test-{uuid.uuid4().hex}")
@@ -149,15 +151,19 @@ class _Record:
 
     async def add_unanswered(self) -> None:
         """Record the call as unanswered."""
-        await self.table.insert(self._row(UNANSWERED, placeholder_suffix(1)))
+        await self._insert(self._row(UNANSWERED, placeholder_suffix(1)))
 
     async def add_answered(self, call: Call) -> None:
         """Record the response, and the marker that supersedes the first record (see billing.usage_records)."""
-        await self.table.insert(self._row(call, call_suffix(1, 1)), beside=[self._marker()])
+        await self._insert(self._row(call, call_suffix(1, 1)), self._marker())
 
     async def add_refused(self) -> None:
         """Record with the marker alone that the call was refused, and so is not billed."""
-        await self.table.insert(self._marker())
+        await self._insert(self._marker())
+
+    async def _insert(self, *rows: Row) -> None:
+        first, *beside = await self.outbox.with_outbox(rows)
+        await self.outbox.table.insert(first, beside=beside)
 
     def _labels(self) -> RecordLabels:
         connection = self.connection

@@ -41,7 +41,7 @@ from shared.exports.posting import Receipts
 from shared.exports.receivers import Receiver
 from shared.exports.scans import Scans
 from shared.exports.sending import Sender
-from shared.jobs.crash_log import log_text
+from shared.jobs.crash_log import log_crash, log_text
 from shared.secret import Secret
 from shared.storage.base import Row, RowConflict, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -130,6 +130,9 @@ class Delivery:
                 await self.table.delete([announced])
         except StorageUnavailable as exc:
             log.warning("%s customer=%s: %s", EXPORTS_SKIPPED, customer, log_text(exc))
+            return True
+        except Exception as exc:  # noqa: BLE001  # a fault of ours, of which the other customers know nothing
+            log_crash(exc, f"customer={customer} exports")
             return True
         return False
 

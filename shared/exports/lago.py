@@ -44,8 +44,10 @@ class LagoReceiver(HttpReceiver):
 
     def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:
         """See HttpReceiver. A refusal names the events at fault by their numbers; the others were not taken either."""
+        if response.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            return None
         details = json_body(response).get("error_details")
-        if response.status != HTTPStatus.UNPROCESSABLE_ENTITY or not isinstance(details, dict):
+        if not isinstance(details, dict):
             return None
         numbered = {number: details[str(number)] for number in range(len(events)) if str(number) in details}
         if not numbered:

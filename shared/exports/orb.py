@@ -38,8 +38,10 @@ class OrbReceiver(HttpReceiver):
 
     def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:
         """See HttpReceiver. Whether the events were taken that a refusal does not name, it does not say."""
+        if response.status != HTTPStatus.BAD_REQUEST:
+            return None
         failed = json_body(response).get("validation_failed")
-        if response.status != HTTPStatus.BAD_REQUEST or not isinstance(failed, list):
+        if not isinstance(failed, list):
             return None
         reasons = {
             each.get("idempotency_key"): each.get("validation_errors") for each in failed if isinstance(each, dict)

@@ -7,6 +7,7 @@ from typing import Protocol
 from shared.billing.adjustments import Adjustments
 from shared.billing.audit import AuditTrail
 from shared.billing.customer_pricing import CustomerPricing
+from shared.billing.outbox import Outbox
 from shared.billing.price_books import PriceBooks
 from shared.billing.statements import Statements
 from shared.connections.key_vault import KeyVaultCredentials
@@ -54,6 +55,10 @@ class HttpServices(JobServices, Protocol):
         """What calls cost."""
 
     @property
+    def outbox(self) -> Outbox:
+        """What has usage records exported."""
+
+    @property
     def vault(self) -> KeyVaultCredentials | None:
         """The key vault, if there is one."""
 
@@ -75,7 +80,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     )
     templates = TemplateStore(services.blobs, settings.templates_container)
     webhooks = WebhooksResource(settings, services.signing, templates, jobs)
-    probe = ConnectionProbe(services.client, services.capabilities, table)
+    probe = ConnectionProbe(services.client, services.capabilities, services.outbox)
     connections = ConnectionsResource(services.connections, services.vault, probe, AuditTrail(table))
     customers = CustomersResource(table, services.vault)
     profile = CustomerProfileResource(settings, services.customer_records)

@@ -262,3 +262,12 @@ async def test_a_key_that_a_receiver_quotes_is_nowhere(
     ]
 
     assert [] == [text for text in texts if KEY.lower() in text.lower() or "MARKED-KEY" in text]
+
+
+async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer: Customer, system: Stripe):
+    """Its token is on the customer's statement, and so it is at the billing system, from the command line as well."""
+    await add_profile(cli.harness.services, customer, stripe="cus_6")
+    await cli.expect(f"customers test {customer.name} --model gpt-4o")
+    await cli.harness.services.wake_jobs()
+
+    assert [18] == [value for _, owner, value in system.counted if owner == "cus_6"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.billing.outbox import Outbox
 from shared.billing.usage_records import counted
 from shared.connections import probe
 from shared.contract.documents import ConnectionTest
@@ -97,7 +98,7 @@ async def run_probe(customer: Customer, **parts: Any) -> ConnectionTest:
 async def test_a_test_that_can_not_be_recorded_is_not_made(newcomer: Customer):
     """Storage is written before the endpoint is called: if it is down, nothing is sent."""
     with pytest.raises(StorageUnavailable):
-        await run_probe(newcomer, table=MemoryTable(down=True))
+        await run_probe(newcomer, outbox=Outbox(MemoryTable(down=True)))
     assert [] == newcomer.account.received
 
 
@@ -106,7 +107,7 @@ async def test_a_test_has_one_record_whatever_storage_does(newcomer: Customer, f
     """If a response of Storage is lost, or the second write is refused, one record counts all the same."""
     table = MemoryTable(faults=deque(faults))
     with contextlib.suppress(StorageUnavailable):
-        assert (await run_probe(newcomer, table=table)).ok
+        assert (await run_probe(newcomer, outbox=Outbox(table))).ok
 
     (row,) = counted(row for _, row in sorted(table.rows.items()))
     assert ("unanswered" if Fault.REFUSED in faults else "answered") == row.values["outcome"]

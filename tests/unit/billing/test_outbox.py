@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import itertools
 import random
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,6 +30,7 @@ from tests.support.attempts import ANSWERED, JOB, LATER, UNANSWERED, keys, start
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
 
+ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 EXPORTS = ("stripe", "lago-eu")
 
@@ -226,3 +229,17 @@ async def test_a_budget_event_has_one_row_and_one_id():
         "timestamp": "2026-11-29T12:00:00.000Z",
         "data": {"customer": "acme", "budget": "team", "period": "2026-11", "spent": "5.00"},
     } == body
+
+
+def test_whoever_makes_usage_records_is_on_this_list():
+    """Each of them writes an outbox row in the same transaction; a new one that does not would never be exported."""
+    makers = {
+        f"{path.relative_to(ROOT)}"
+        for path in (ROOT / "shared").rglob("*.py")
+        if any(
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "usage_rows"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+    }
+
+    assert {"shared/jobs/attempt_usage.py", "shared/connections/probe.py"} == makers

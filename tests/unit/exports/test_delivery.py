@@ -19,6 +19,7 @@ from shared.exports.delivery import Delivery
 from shared.exports.events import NO_EXTERNAL_ID
 from shared.exports.export_status import ExportStatus, read_status
 from shared.exports.receivers import MAX_REASON_LENGTH
+from shared.storage.base import Row
 from tests.support.billing_receivers import KEY, answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
 
@@ -487,3 +488,17 @@ def test_a_run_is_shorter_than_the_minute_until_the_next(monkeypatch: pytest.Mon
 
     assert isinstance(harness.delivery(), Delivery)
     assert Delivery.run.__kwdefaults__["seconds"] < 60
+
+
+async def test_a_fault_of_ours_concerns_one_customer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """An outbox row that can't be read, whatever wrote it, holds up nobody else; the log has the place, no content."""
+    harness = await make_harness(monkeypatch, STRIPE)
+    await harness.add_customer("broken")
+    await harness.outbox.announce("broken")
+    await harness.table.insert(Row("broken", "o_01000000000000_x", {"records": b"MARKED", "to_stripe": "open"}))
+    await harness.record("acme", 1)
+    await harness.run(2)
+
+    assert 1 == harness.systems["stripe"].sum()
+    assert "job_error customer=broken exports DecodeError" in caplog.text
+    assert "MARKED" not in caplog.text
