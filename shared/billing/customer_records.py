@@ -51,7 +51,8 @@ class CustomerRecord:
 
     def with_profile(self, profile: CustomerProfile) -> CustomerRecord:
         """Return the record with another profile."""
-        return replace(self, profile_json=msgspec.json.encode(profile).decode())
+        text = msgspec.json.encode(profile).decode()
+        return replace(self, profile_json="" if text == "{}" else text)
 
     def with_state(self, state: Literal["active", "suspended"]) -> CustomerRecord:
         """Return the record in another state."""

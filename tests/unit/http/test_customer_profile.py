@@ -103,6 +103,14 @@ async def test_an_invalid_name_is_refused(app: MemoryApp):
     (await app.send("PUT", "customers/Not-Valid/state", {"state": "active"})).assert_problem(400, "invalid_request")
 
 
+async def test_what_changes_nothing_is_not_recorded(app: MemoryApp):
+    """An empty profile where there is none, and the state that holds already."""
+    for name, body in (("profile", {}), ("state", {"state": "active"})):
+        assert 200 == (await app.send("PUT", f"customers/contoso/{name}", body)).status
+
+    assert {} == app.table.rows
+
+
 @pytest.mark.parametrize("name", BODIES)
 async def test_of_two_who_change_it_at_once_one_is_refused(app: MemoryApp, name: str):
     """With `If-Match`, nobody overwrites what somebody else has just written, not even at the same time."""
