@@ -14,6 +14,7 @@ from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_poison, add_usage
 from aijobs.arguments.prices import add_prices
+from aijobs.arguments.reconciliation import add_reconcile
 
 _EXAMPLES = (
     "doctor",
@@ -65,6 +66,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_templates(commands)
     add_usage(commands)
     add_prices(commands)
+    add_reconcile(commands)
     add_adjustments(commands)
     add_audit(commands)
     add_close_month(commands)

@@ -13,6 +13,7 @@ from local.vault.server import Vault
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer, Harness, open_harness
+from tests.support.openai_costs import ADMIN_KEY, open_cost_server
 from tests.support.price_sources import PriceServer, open_price_sources
 
 
@@ -56,3 +57,11 @@ async def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """The sources of prices, on this machine."""
     async with open_price_sources(tmp_path, monkeypatch) as server:
         yield server
+
+
+@pytest_asyncio.fixture
+async def bills(sources: PriceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:  # noqa: ARG001
+    """OpenAI's costs, which are none, beside the sources of prices."""
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", ADMIN_KEY)
+    async with open_cost_server(tmp_path, monkeypatch):
+        yield

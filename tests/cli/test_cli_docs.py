@@ -17,6 +17,7 @@ from tests.support.cli_commands import commands_of, groups_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.doc_samples import WEBHOOK_EVENT, WEBHOOK_TEMPLATE, blocks
 from tests.support.harness import Customer, Harness
+from tests.support.openai_costs import ADMIN_KEY
 
 PAGE = (ROOT / "docs/cli.md").read_text()
 PROGRAM = "python -m aijobs"
@@ -76,10 +77,12 @@ def harness(own_harness: Harness) -> Harness:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("sources")
+@pytest.mark.usefixtures("bills")
 async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     """Each sample succeeds, and prints what the page shows. With `--json` it prints one document."""
     harness = cli.harness
+    cli.write("admin-key.txt", ADMIN_KEY)
+    cli.write("costs.csv", "Date,ResourceId,CostInBillingCurrency,BillingCurrency\n")
     cli.write("key.txt", newcomer.account.key)
     cli.write("new-key.txt", harness.endpoint.account().key)
     (table,) = blocks("docs/cli.md", "csv")
@@ -115,7 +118,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
         if line.startswith(READING) and "--csv" not in line:
             assert isinstance(json.loads((await cli.run(f"{words} --json")).out), dict), line
 
-    assert 53 <= len(samples())
+    assert 56 <= len(samples())
     assert [] == [row for row in await newcomer.rows() if not row["RowKey"].startswith(("t_", *EVIDENCE))]
 
 

@@ -110,7 +110,7 @@ async def test_size_of_all_pages_is_bounded(sources: PriceServer, monkeypatch: p
 async def test_time_is_bounded(sources: PriceServer, monkeypatch: pytest.MonkeyPatch):
     """A source that takes too long is given up, in words."""
     monkeypatch.setattr(downloading, "MAX_S", 0.0)
-    with pytest.raises(SourceError, match=r"did not send all prices within 0 seconds\. Try again later\."):
+    with pytest.raises(SourceError, match=r"did not send everything within 0 seconds\. Try again later\."):
         await download(f"{sources.url}/azure", next_page)
 
     monkeypatch.setattr(downloading, "MAX_S", 60.0)

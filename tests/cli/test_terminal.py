@@ -99,6 +99,8 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
         ("prices check", ""),
         ("prices export", ""),
         ("prices export --to exported.json", ""),
+        ("reconcile openai --month 2026-10", ""),
+        ("reconcile azure costs.csv --month 2026-10", ""),
         ("exports status", ""),
         (f"exports list {name}", ""),
         ("exports retry events", ""),
@@ -136,6 +138,8 @@ def write_files(cli: CliRunner) -> None:
     cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
     cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
     cli.write("event.json", '{"text": "Hello?"}')
+    account = "/subscriptions/0/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/contoso-ai"
+    cli.write("costs.csv", f"Date,ResourceId,PreTaxCost,Currency\n2026-10-14,{account},1.5,USD\n")
     prices = [{"provider": "openai", "model": "gpt-4o", "input": "2.50", "output": "10"}]
     models, rates = [{"deployment": "summaries", "model": "gpt-4o"}], [{"from": "USD", "to": "EUR", "rate": "0.9"}]
     book = {"currency": "USD", "prices": prices, "models": models, "markups": [{"percent": "10"}], "rates": rates}
@@ -182,7 +186,7 @@ def limited(cli: CliRunner, parts: set[str]) -> CliRunner:
     return cli.with_settings(JobStorage=storage, **vault)
 
 
-@pytest.mark.usefixtures("sources")
+@pytest.mark.usefixtures("bills")
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
     """
     No line of any command is wider than 80 columns unless it is one word or a document, and every id is whole.
@@ -221,7 +225,7 @@ def documented() -> dict[str, set[str]]:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("sources")
+@pytest.mark.usefixtures("bills")
 async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer):
     """With `--json`, stdout has one document, whose members are those that the page lists for the command."""
     cli = cli.with_settings(USAGE_EXPORTS=EXPORTS)
