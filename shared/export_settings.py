@@ -21,6 +21,8 @@ MEASURES = (
     *("images", "seconds", "characters", "calls", "jobs", "amount"),
 )
 """What the `value` of an event can be."""
+_DECIMALS = frozenset({"seconds", "amount"})
+"""Those that need not be whole numbers."""
 _NAME = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 _QUEUE = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 _EVENT = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
@@ -37,14 +39,15 @@ class _Kind:
     url: str = ""
     """The default of `url`."""
     default_event: str = ""
-    needs_value: bool = False
+    whole_numbers: bool = False
+    """Whether each event needs a value, and that has to be a whole number."""
     has_queue: bool = False
     own_ids: bool = True
     """Whether the receiver can know customers by the ids that they have here."""
 
 
 _KINDS = {
-    "stripe": _Kind("event_name", "https://api.stripe.com", needs_value=True, own_ids=False),
+    "stripe": _Kind("event_name", "https://api.stripe.com", whole_numbers=True, own_ids=False),
     "openmeter": _Kind("type", "https://openmeter.cloud"),
     "lago": _Kind("code", "https://api.getlago.com"),
     "orb": _Kind("event_name", "https://api.withorb.com"),
@@ -159,8 +162,9 @@ def _read(setting: str, number: int, members: Mapping[str, Any]) -> Export:
     kind = _KINDS[kind_name]
     entry.check_members(kind_name, kind)
     value = entry.choice("value", MEASURES)
-    if kind.needs_value and not value:
-        raise entry.invalid(f"`value` must be what the meter counts, one of {', '.join(MEASURES)}")
+    if kind.whole_numbers and value in ("", *_DECIMALS):
+        counts = [measure for measure in MEASURES if measure not in _DECIMALS]
+        raise entry.invalid(f"`value` must be a whole number, as its meters take: one of {', '.join(counts)}")
     queue = entry.text("queue", _QUEUE, "the name of a queue") if "queue" in members else ""
     return Export(
         name,

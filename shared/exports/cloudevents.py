@@ -13,7 +13,7 @@ from shared.clock import rfc3339
 from shared.errors import StorageUnavailable, VaultUnavailable
 from shared.export_settings import Export
 from shared.exports.events import Event
-from shared.exports.receivers import TAKEN, Answer, HttpReceiver, Verdict
+from shared.exports.receivers import AT_ONCE, TAKEN, Answer, HttpReceiver, Verdict
 from shared.secret import Secret
 from shared.storage.base import Queues
 from shared.upstream.messages import UpstreamRequest
@@ -44,6 +44,7 @@ class QueueReceiver:
     export: Export
     queues: Queues
     max_events: int = 1
+    at_once: int = AT_ONCE
     window: timedelta | None = None
 
     async def send(self, events: Sequence[Event], key: Secret) -> Answer:

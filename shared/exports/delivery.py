@@ -125,7 +125,7 @@ class Delivery:
         customer = announced.key
         try:
             has_events = await self.budget_events.deliver(customer, deadline)
-            has_rows = await self._send(customer, opened, deadline)
+            has_rows = await self._send(announced, opened, deadline)
             if not (has_events or has_rows) and now() - announced.values["at"] > MIN_AGE:
                 await self.table.delete([announced])
         except StorageUnavailable as exc:
@@ -136,18 +136,19 @@ class Delivery:
             return True
         return False
 
-    async def _send(self, customer: str, opened: Sequence[_Open], deadline: datetime) -> bool:
+    async def _send(self, announced: Row, opened: Sequence[_Open], deadline: datetime) -> bool:
         """Send what is in the outbox's rows, a page after the other. Return whether there may be any left."""
+        customer = announced.key
         senders = await self._senders(customer, opened)
         able = frozenset(each.export.name for each, sender in senders if sender.maker.subject)
-        scan = self.scans.get(customer, able, now())
+        scan = self.scans.get(customer, able, now(), announced.values.get("decided_at"))
         waiting, open_key, has_rows, after = dict(scan.waiting), "", False, ""
         while True:
             page = await self.table.page(customer, scan.first, LAST, after=after)
             rows = [OutboxRow(row) for row in page.rows]
             has_rows |= bool(rows)
             for each, sender in senders:
-                await sender.send(rows)
+                await sender.send(rows, deadline)
                 left = next((row for row in rows if row.word(each.export.name) == OPEN), None)
                 if left is not None and each.export.name in able:
                     each.note(left.at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,16 +31,12 @@ class ExportStatus:
 
     def after(self, receipts: Receipts, oldest: datetime | None, at: datetime) -> ExportStatus:
         """Return the status after a run."""
-        failing = bool(receipts.fault) and receipts.failures > 0
-        return ExportStatus(
-            self.export,
-            at,
-            oldest,
-            (self.failing_since or at) if failing else None,
-            receipts.fault if failing else "",
-            receipts.blocked_until if failing else None,
-            self.etag,
-        )
+        if receipts.failures:
+            since, blocked_until = self.failing_since or at, receipts.blocked_until
+            return ExportStatus(self.export, at, oldest, since, receipts.fault, blocked_until, self.etag)
+        if oldest is None or receipts.has_worked:
+            return ExportStatus(self.export, at, oldest, etag=self.etag)
+        return replace(self, at=at, oldest=oldest)  # nothing was tried
 
     def differs(self, other: ExportStatus) -> bool:
         """Return whether more than the time of the run is different."""

@@ -11,11 +11,9 @@ from datetime import datetime, timedelta
 from shared.clock import now
 from shared.exports.events import Event
 from shared.exports.outbox_rows import EventState
-from shared.exports.receivers import Answer, Receiver, Verdict
+from shared.exports.receivers import AT_ONCE, Answer, Receiver, Verdict
 from shared.secret import Secret
 
-_AT_ONCE = 8
-"""Requests to a receiver at the same time."""
 _MAX_FAILURES = 5
 """Requests in a row that may fail before the run leaves the receiver alone."""
 
@@ -33,12 +31,17 @@ class Receipts:
     """What is wrong with the export or its receiver."""
     failures: int = 0
     """Requests that failed one after the other."""
+    has_worked: bool = False
+    """Whether any request did not fail."""
     blocked_until: datetime | None = None
     key_refused: bool = False
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    """Of all customers' requests."""
 
     def note(self, answer: Answer, at: datetime) -> None:
         """Note what a request has met."""
         self.failures = self.failures + 1 if answer.fault else 0
+        self.has_worked |= not answer.fault
         self.fault = answer.fault or self.fault
         self.key_refused |= answer.key_refused
         if answer.wait_s:
@@ -61,10 +64,10 @@ async def post(
     size = receiver.max_events
     requests = [together[start : start + size] for start in range(0, len(together), size)]
     requests += [[position] for position in events if states[position].alone]
-    gate, verdicts = asyncio.Semaphore(_AT_ONCE), dict[Position, Verdict]()
+    of_customer, verdicts = asyncio.Semaphore(receiver.at_once), dict[Position, Verdict]()
 
     async def post_some(positions: Sequence[Position]) -> None:
-        async with gate:
+        async with of_customer, receipts.gate:
             at = now()
             too_late = any(states[position].is_outside(receiver.window, at) for position in positions)
             if too_late or receipts.is_blocked(at):

@@ -18,6 +18,8 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import Response, UpstreamRequest
 from shared.upstream.server_wait import read_retry_after
 
+AT_ONCE = 32
+"""Requests to a receiver at the same time."""
 TIMEOUT_S = 15.0
 """Of one request."""
 MAX_REASON_LENGTH = 200
@@ -71,6 +73,10 @@ class Receiver(Protocol):
         """Of one request."""
 
     @property
+    def at_once(self) -> int:
+        """Requests about one customer at the same time."""
+
+    @property
     def window(self) -> timedelta | None:
         """How long the receiver recognizes an event that it was sent before; None: forever."""
 
@@ -85,6 +91,7 @@ class HttpReceiver:
     export: Export
     client: UpstreamClient
     max_events: int = 1
+    at_once: int = AT_ONCE
     window: timedelta | None = None
 
     async def send(self, events: Sequence[Event], key: Secret) -> Answer:

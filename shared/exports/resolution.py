@@ -7,7 +7,8 @@ Every decision is made at the row's etag, in one transaction with the day's tall
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -17,12 +18,13 @@ from shared.billing.customer_records import CustomerRecords
 from shared.billing.money import EXACT, exact_sum
 from shared.billing.outbox import FIRST, LAST, PARTITION, event_id
 from shared.billing.usage_records import day_of
+from shared.clock import now
 from shared.contract.names import is_name
 from shared.errors import StorageUnavailable
 from shared.export_settings import Export
 from shared.exports.events import NO_EXTERNAL_ID, EventMaker
 from shared.exports.outbox_rows import DONE, EventState, OutboxRow, read_tally, tally_key, tally_row
-from shared.storage.base import Row, RowChanged, Table
+from shared.storage.base import Row, RowChanged, RowConflict, Table
 
 Decision = Literal["received", "not_received", "retry"]
 _FROM: dict[Decision, str] = {"received": "in_doubt", "not_received": "in_doubt", "retry": "refused"}
@@ -87,7 +89,20 @@ class Outboxes:
             for row in rows
             if row.word(export) not in ("", DONE) and any(each.state == _FROM[decision] for each in row.states(export))
         ]
-        return sum([await self._decide(customer, key, export, decision, ids, by) for key in concerned])
+        decided = sum([await self._decide(customer, key, export, decision, ids, by) for key in concerned])
+        if decided:
+            await self._announce_decision(customer)
+        return decided
+
+    async def _announce_decision(self, customer: str) -> None:
+        """Have workers look through the customer's outbox from its first row."""
+        row = Row(PARTITION, customer, {"at": now(), "decided_at": now()})
+        for _ in range(_MAX_TRIES):
+            with suppress(RowConflict):
+                await (self.table.merge(row) if row.etag else self.table.insert(row))
+                return
+            current = await self.table.read(PARTITION, customer)
+            row = replace(row, etag="" if current is None else current.etag)
 
     async def _decide(
         self, customer: str, key: str, export: str, decision: Decision, ids: Collection[str] | None, by: str

@@ -6,7 +6,7 @@ customer has no id at one of the receivers, are not read every minute.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shared.billing.outbox import FIRST, outbox_key
@@ -27,6 +27,7 @@ class Scan:
     """When it was last looked through from its first row."""
     able: frozenset[str]
     """The exports at whose receivers the customer has an id: the others' rows are not read again."""
+    decided_at: datetime | None = None
     first: str = FIRST
     waiting: Mapping[str, datetime] = field(default_factory=dict)
     """The time of the oldest row of each other export."""
@@ -42,7 +43,7 @@ class Scan:
         read if there are more.
         """
         first = reached or outbox_key(at - OVERLAP)
-        return Scan(self.begun_at, self.able, min(first, open_key or first), waiting)
+        return replace(self, first=min(first, open_key or first), waiting=waiting)
 
 
 @dataclass(slots=True)
@@ -51,11 +52,15 @@ class Scans:
 
     _scans: LRU[str, Scan] = field(default_factory=lambda: LRU[str, Scan](_MAX_CUSTOMERS))
 
-    def get(self, customer: str, able: frozenset[str], at: datetime) -> Scan:
-        """Return where to go on with a customer who has an id for these exports."""
+    def get(self, customer: str, able: frozenset[str], at: datetime, decided_at: datetime | None) -> Scan:
+        """
+        Return where to go on with a customer who has an id for these exports. `decided_at`: when a person last decided
+        about events, which may be any.
+        """
         scan = self._scans.get(customer)
-        is_valid = scan is not None and scan.able == able and at - scan.begun_at < RESCAN
-        return scan if scan is not None and is_valid else Scan(at, able)
+        if scan is None or (scan.able, scan.decided_at) != (able, decided_at) or abs(at - scan.begun_at) >= RESCAN:
+            return Scan(at, able, decided_at)
+        return scan
 
     def set(self, customer: str, scan: Scan) -> None:
         """Remember where to go on."""

@@ -24,9 +24,9 @@ from shared.storage.base import Row, RowChanged, Table
 from shared.storage.bulk import gather_limited
 
 MAX_MARKED = 100
-"""Events that are marked at once."""
-MAX_MARKED_SINGLY = 20
-"""The same for a receiver that takes one event a request: a crash leaves no more than these uncertain."""
+"""Events that are marked at once: a crash leaves no more than these uncertain."""
+_REQUESTS_IN_TURN = 20
+"""Fewer, if more requests than these would be made one after the other: they would take longer than BUSY."""
 _MAX_ROWS = 90
 """Rows of a transaction; tallies are beside them."""
 _MAX_DAYS = 5
@@ -49,17 +49,18 @@ class Sender:
     key: Secret
     receipts: Receipts
 
-    async def send(self, rows: Sequence[OutboxRow]) -> None:
-        """Send what is due in the rows, a batch after the other. Raises StorageUnavailable."""
-        at = now()
-        for batch in self._batches(rows, at):
-            if self.receipts.is_blocked(now()):
+    async def send(self, rows: Sequence[OutboxRow], deadline: datetime) -> None:
+        """Send what is due in the rows, a batch after the other, until the deadline. Raises StorageUnavailable."""
+        for batch in self._batches(rows, now()):
+            at = now()
+            if at > deadline or self.receipts.is_blocked(at):
                 return
             await self._send_batch(batch)
 
     def _batches(self, rows: Sequence[OutboxRow], at: datetime) -> Iterator[list[OutboxRow]]:
         """Yield the rows that have something due, as many as one transaction can mark."""
-        name, limit = self.maker.export.name, MAX_MARKED if self.receiver.max_events > 1 else MAX_MARKED_SINGLY
+        name, receiver = self.maker.export.name, self.receiver
+        limit = min(MAX_MARKED, _REQUESTS_IN_TURN * receiver.at_once * receiver.max_events)
         batch: list[OutboxRow] = []
         events, keys, days = 0, 0, set[date]()
         for row in rows:

@@ -18,8 +18,14 @@ _DUPLICATE_CODE = "duplicate_meter_event"
 
 @dataclass(frozen=True, slots=True)
 class StripeReceiver(HttpReceiver):
-    """Sends no `Idempotency-Key`: Stripe would repeat its first answer under it, even an error of its own."""
+    """
+    Sends no `Idempotency-Key`: Stripe would repeat its first answer under it, even an error of its own.
 
+    Stripe takes an event before it has looked for its customer and meter. What it lacks, it reports to webhooks there.
+    """
+
+    at_once: int = 1
+    """Stripe's own limit, for each customer and meter."""
     window: timedelta | None = timedelta(hours=24)
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:

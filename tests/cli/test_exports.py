@@ -18,7 +18,7 @@ from shared.billing.outbox import PARTITION
 from shared.clock import now
 from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
-from shared.exports import sending
+from shared.exports import delivery, sending
 from shared.services import Services
 from shared.storage.base import Row
 from shared.upstream.messages import Response
@@ -136,7 +136,8 @@ async def make_doubt(cli: CliRunner, customer: Customer, monkeypatch: pytest.Mon
         await services.wake_jobs()
         monkeypatch.undo()
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "now", lambda: now() + timedelta(hours=25))
+        for module in (sending, delivery):
+            patch.setattr(module, "now", lambda: now() + timedelta(hours=25))
         await services.wake_jobs()
     listed = (await document(cli, f"exports list {customer.name} --state in_doubt"))["events"]
     assert 2 == len(listed)

@@ -5,6 +5,7 @@ many events it takes at once. What a system has counted is the truth that export
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -53,9 +54,27 @@ class BillingSystem:
             return answer(401, {"error": {"message": f"Invalid API Key provided: {sent_key}"}})
         return self.take(path, headers, body)
 
+    async def handle_alone(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answer a POST, unless another one about the same is being answered."""
+        lock = self.lock_of(body)
+        if lock in self.active:
+            return answer(429, {"error": {"code": "lock_timeout", "message": "Another request is about the same."}})
+        self.active |= {lock} - {""}
+        await asyncio.sleep(0)
+        self.active -= {lock}
+        return self.handle(path, headers, body)
+
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer a request with a valid key."""
         raise NotImplementedError
+
+    active: set[str] = field(default_factory=set)
+    """What requests are about that are being answered, if only one may be at a time."""
+
+    def lock_of(self, body: bytes) -> str:
+        """Return what only one request may be about at a time; empty: there is no such limit."""
+        del body
+        return ""
 
     def sum(self, customer: str | None = None) -> Decimal:
         """Return the sum of all that was counted, or of a customer's."""
@@ -70,9 +89,17 @@ class BillingSystem:
 
 @dataclass
 class Stripe(BillingSystem):
-    """Recognizes an `identifier` for 24 hours, and no longer; takes no time before 35 days ago."""
+    """
+    Recognizes an `identifier` for 24 hours, and no longer; takes no time before 35 days ago, whole numbers alone, and
+    one request at a time of a customer and meter.
+    """
 
     seen: dict[str, datetime] = field(default_factory=dict)
+
+    def lock_of(self, body: bytes) -> str:
+        """One request a customer and meter."""
+        form = parse_qs(body.decode())
+        return f"{form['event_name'][0]} {form['payload[stripe_customer_id]'][0]}"
 
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """See BillingSystem."""
@@ -82,14 +109,19 @@ class Stripe(BillingSystem):
         form = {name: values[0] for name, values in parse_qs(body.decode(), strict_parsing=True).items()}
         now, at = self.clock(), datetime.fromtimestamp(int(form["timestamp"]), tz=self.clock().tzinfo)
         customer, identifier = form["payload[stripe_customer_id]"], form["identifier"]
-        if form["event_name"] != "ai_tokens" or not 1 <= len(identifier) <= 100:
-            return answer(400, {"error": {"message": "No active meter found with this event name."}})
-        if not now - timedelta(days=35) <= at <= now + timedelta(minutes=5):
-            return answer(400, {"error": {"message": "The timestamp must be within the past 35 calendar days."}})
-        if customer in self.refused:
-            return answer(400, {"error": {"code": "resource_missing", "message": f"No such customer: '{customer}'"}})
-        if identifier in self.seen and now - self.seen[identifier] < timedelta(hours=24):
-            return answer(400, {"error": {"message": f"An event already exists with identifier {identifier}."}})
+        known_until = self.seen.get(identifier, now - timedelta(hours=25)) + timedelta(hours=24)
+        rules = {
+            "No active meter found with this event name.": form["event_name"] == "ai_tokens",
+            "Invalid identifier.": 1 <= len(identifier) <= 100,
+            "The timestamp must be within the past 35 calendar days.": now - timedelta(days=35) <= at,
+            "The timestamp must be at most 5 minutes in the future.": at <= now + timedelta(minutes=5),
+            "The value must be a whole number.": form["payload[value]"].isdecimal(),
+            f"No such customer: '{customer}'": customer not in self.refused,
+            f"An event already exists with identifier {identifier}.": known_until <= now,
+        }
+        for message, is_kept in rules.items():
+            if not is_kept:
+                return answer(400, {"error": {"message": message}})
         self.seen[identifier] = now
         self.counted.append((identifier, customer, Decimal(form["payload[value]"])))
         return answer(200, {"object": "billing.meter_event", "identifier": identifier})
@@ -196,7 +228,7 @@ async def serve_system(system: BillingSystem) -> AsyncIterator[str]:
 
     async def respond(request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, more, body = system.handle(request.path, headers, await request.read())
+        status, more, body = await system.handle_alone(request.path, headers, await request.read())
         return web.Response(status=status, headers=more, body=body)
 
     async with serve(respond) as url:

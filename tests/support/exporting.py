@@ -127,7 +127,7 @@ class MemoryClient:
         del name
         assert 0 < timeout_s <= 30
         self.harness.table.step()
-        status, headers, body = self.harness.answer(request, key)
+        status, headers, body = await self.harness.answer(request, key)
         self.harness.table.step()
         if self.harness.lost > 0:
             self.harness.lost -= 1
@@ -214,7 +214,7 @@ class ExportHarness:
         """Return the time, for what counts seconds."""
         return self.time.timestamp()
 
-    def answer(self, request: UpstreamRequest, key: Secret | None) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, request: UpstreamRequest, key: Secret | None) -> tuple[int, dict[str, str], bytes]:
         """Have the system answer whose address it is."""
         export = next(each for each in self.exports if each.url and request.url.startswith(each.url))
         headers = {**request.headers, **({"authorization": f"Bearer {key.reveal()}"} if key else {})}
@@ -228,7 +228,7 @@ class ExportHarness:
             self.consumer.read(body)
             return 204, {}, b""
         path = request.url.removeprefix(export.url)
-        return self.systems[export.name].handle(path, headers, body)
+        return await self.systems[export.name].handle_alone(path, headers, body)
 
     async def add_customer(self, customer: str, **profile: Any) -> None:
         """Add a customer with a profile; by default it has an external id for each export."""

@@ -81,7 +81,10 @@ SETTINGS = {
     "JOBS_TABLE": Setting(Wrong("[", "3 to 63 letters and digits"), Wrong("our-jobs", "3 to 63 letters and digits")),
     "USAGE_EXPORTS": Setting(
         Wrong("{", "must be a JSON list of objects"),
-        Wrong('[{"name": "stripe", "kind": "stripe", "event_name": "tokens"}]', "in entry 1, `value` must be what"),
+        Wrong(
+            '[{"name": "stripe", "kind": "stripe", "event_name": "tokens"}]',
+            "in entry 1, `value` must be a whole number",
+        ),
     ),
     "KEY_VAULT_URL": Setting(
         Wrong("https://[", "must be a URL such as https://my-vault.vault.azure.net"),

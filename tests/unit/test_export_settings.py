@@ -74,7 +74,12 @@ def test_entries_of_every_kind():
         (without(VALID["openmeter"], "type"), "`type` must be 1 to 100 ASCII characters"),
         (without(VALID["lago"], "code"), "`code` must be 1 to 100 ASCII characters"),
         (without(VALID["orb"], "event_name"), "`event_name` must be 1 to 100 ASCII characters"),
-        (without(STRIPE, "value"), "`value` must be what the meter counts, one of total_tokens"),
+        (
+            without(STRIPE, "value"),
+            "`value` must be a whole number, as its meters take: one of total_tokens",
+        ),
+        ({**STRIPE, "value": "amount"}, "`value` must be a whole number, as its meters take"),
+        ({**STRIPE, "value": "seconds"}, "`value` must be a whole number, as its meters take"),
         ({**STRIPE, "value": "tokens"}, "`value` must be one of total_tokens, input_tokens"),
         ({**STRIPE, "billed_to": "me"}, "`billed_to` must be one of customer, operator"),
         ({**STRIPE, "customer_id": "own"}, "no other members than name, kind, event_name, url, value, billed_to"),

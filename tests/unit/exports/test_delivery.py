@@ -18,7 +18,7 @@ from shared.export_settings import Export
 from shared.exports.delivery import Delivery
 from shared.exports.events import NO_EXTERNAL_ID
 from shared.exports.export_status import ExportStatus, read_status
-from shared.exports.receivers import MAX_REASON_LENGTH
+from shared.exports.receivers import AT_ONCE, MAX_REASON_LENGTH
 from shared.storage.base import Row
 from tests.support.billing_receivers import KEY, answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
@@ -89,11 +89,11 @@ async def test_records_on_one_account_alone(monkeypatch: pytest.MonkeyPatch, bil
 )
 async def test_measures(monkeypatch: pytest.MonkeyPatch, value: str, record: dict[str, Any], expected: Any):
     """An event's value is the record's own count; a record without it sends nothing, and no event has the value 0."""
-    harness = await make_harness(monkeypatch, replace(STRIPE, value=value))
+    harness = await make_harness(monkeypatch, replace(LAGO, value=value))
     await harness.record("acme", 5, **record)
     await harness.run()
 
-    assert [expected] * bool(expected) == [each for _, _, each in harness.systems["stripe"].counted]
+    assert [expected] * bool(expected) == [each for _, _, each in harness.systems["lago"].counted]
     assert [] == harness.rows_of("o_")
 
 
@@ -256,13 +256,13 @@ async def test_stripe_refuses_what_is_too_old(monkeypatch: pytest.MonkeyPatch):
 async def test_a_throttled_receiver_is_left_alone(monkeypatch: pytest.MonkeyPatch):
     """After 429 nothing is sent to it until its `Retry-After`, by no worker, and nothing is in doubt afterwards."""
     harness = await make_harness(monkeypatch, STRIPE, LAGO)
-    for _ in range(30):
+    for _ in range(60):
         await harness.record("acme", 1)
     harness.systems["stripe"].answers = [answer(429, {"error": {"message": "Too many requests"}}, retry_after="3000")]
     await harness.run()
     sent = len(harness.systems["stripe"].requests)
-    assert sent <= 8 + 1
-    assert 30 == harness.systems["lago"].sum()
+    assert sent <= AT_ONCE
+    assert 60 == harness.systems["lago"].sum()
     assert status(harness, "stripe").error.startswith("The receiver answered 429: Too many requests")
 
     await harness.run(3)
@@ -270,7 +270,7 @@ async def test_a_throttled_receiver_is_left_alone(monkeypatch: pytest.MonkeyPatc
 
     harness.time += timedelta(hours=30)
     await harness.run(2)
-    assert 30 == harness.systems["stripe"].sum()
+    assert 60 == harness.systems["stripe"].sum()
     assert ("", None) == (status(harness, "stripe").error, status(harness, "stripe").failing_since)
 
 

@@ -60,6 +60,34 @@ async def test_an_id_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch):
     assert [] == harness.rows_of("o_")
 
 
+async def test_a_decision_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch):
+    """What a person has sent again may be far behind where a worker goes on."""
+    harness = await make_harness(monkeypatch)
+    worker = harness.delivery()
+    harness.systems["lago"].refused.add("ext-acme")
+    for _ in range(8):
+        await pages_of_a_run(harness, worker)
+    assert 0 == harness.systems["lago"].sum()
+    harness.systems["lago"].refused.clear()
+    assert 60 == await harness.outboxes.decide("acme", "lago", "retry", None, by="test")
+    await pages_of_a_run(harness, worker)
+
+    assert 60 == harness.systems["lago"].sum()
+
+
+async def test_a_clock_that_was_wrong_does_no_harm(monkeypatch: pytest.MonkeyPatch):
+    """A worker whose clock was a day ahead for a while reads everything again once it is right."""
+    harness = await make_harness(monkeypatch)
+    worker = harness.delivery()
+    harness.time += timedelta(days=1)
+    await pages_of_a_run(harness, worker)
+    harness.time -= timedelta(days=1)
+    await harness.record("acme", 100)
+    await pages_of_a_run(harness, worker)
+
+    assert 160 == harness.systems["lago"].sum()
+
+
 async def test_a_row_that_is_written_late_is_not_overlooked(monkeypatch: pytest.MonkeyPatch):
     """A transaction commits after later ones, and its row's key is of the time when it was made."""
     harness = await make_harness(monkeypatch)
