@@ -1,9 +1,10 @@
-"""OpenMeter (openmeter.io/docs/concepts/usage-events): CloudEvents in batches, known by source and id."""
+"""OpenMeter (openmeter.io/docs/concepts/usage-events): CloudEvents in batches, known by source and id for a day."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import msgspec
 
@@ -18,6 +19,8 @@ class OpenMeterReceiver(HttpReceiver):
     """A refused batch is refused as a whole, so its events are then sent one by one."""
 
     max_events: int = 100
+    window: timedelta | None = timedelta(hours=24)
+    """The default of its deduplication (`dedupe.config.expiration`), which whoever runs it has to turn on."""
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:
         """See HttpReceiver."""

@@ -129,9 +129,9 @@ class Stripe(BillingSystem):
 
 @dataclass
 class OpenMeter(BillingSystem):
-    """Recognizes source and id; one invalid event fails the batch."""
+    """Recognizes source and id for 24 hours, which is the default; one invalid event fails the batch."""
 
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    seen: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """See BillingSystem."""
@@ -143,8 +143,9 @@ class OpenMeter(BillingSystem):
             if event["subject"] in self.refused:
                 return answer(400, {"title": "Bad Request", "detail": f"unknown subject {event['subject']}"})
         for event in events:
-            if (event["source"], event["id"]) not in self.seen:
-                self.seen.add((event["source"], event["id"]))
+            key, now = (event["source"], event["id"]), self.clock()
+            if key not in self.seen or now - self.seen[key] >= timedelta(hours=24):
+                self.seen[key] = now
                 self.counted.append((event["id"], event["subject"], Decimal(str(event["data"]["value"]))))
         return answer(204)
 
