@@ -11,13 +11,18 @@ from werkzeug.http import parse_etags, quote_etag
 from shared.http.messages import Request, Response
 
 _NOT_MODIFIED = 304
+_READS = frozenset({"GET", "HEAD"})
 
 
 def with_etag(request: Request, response: Response) -> Response:
-    """The response with an `ETag` over its body, or 304 without a body if `If-None-Match` names that tag."""
+    """
+    The response with an `ETag` over its body, or 304 without a body if `If-None-Match` names that tag.
+
+    What has changed something is never 304: its precondition was about what was there before.
+    """
     tag = _etag(response)
     headers = {**response.headers, "ETag": quote_etag(tag)}
-    if _is_excluded(request, tag):
+    if request.method in _READS and _is_excluded(request, tag):
         return Response(_NOT_MODIFIED, b"", response.media_type, headers)
     return replace(response, headers=headers)
 

@@ -56,6 +56,16 @@ def test_preconditions(conditional: Request, status: int, writes: bool):
     assert writes == meets_preconditions(conditional, BODY)
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+@pytest.mark.parametrize("tag", [TAG, f"W/{TAG}", "*"])
+def test_what_has_changed_something_is_never_304(method: str, tag: str):
+    """`If-None-Match` was about what was there before; HEAD is as GET."""
+    changed, head = (with_etag(Request(name, "x", headers={"if-none-match": tag}), BODY) for name in (method, "HEAD"))
+
+    assert (200, BODY.body, TAG) == (changed.status, changed.body, changed.headers["ETag"])
+    assert 304 == head.status
+
+
 def test_what_does_not_exist_has_no_tag():
     """`If-None-Match` holds, so that something can be created; `If-Match` does not, not even with `*`."""
     conditionals = [request(), request(None, "*"), request("*"), request(TAG)]
