@@ -21,7 +21,7 @@ from shared.billing.price_audit import publication_row
 from shared.billing.pricing import Pricing
 from shared.clock import now
 from shared.contract.price_book import MAX_BOOK_BYTES, PriceBook, decode_price_book
-from shared.errors import StorageUnavailable
+from shared.errors import InvalidJob, StorageUnavailable
 from shared.storage.base import Blobs, Row, RowConflict, Table
 
 FRESH_S = 60.0
@@ -119,11 +119,18 @@ class PriceBooks:
         return [PublishedHash(row.values["sha256"], row.values["at"], row.values["by"]) async for row in rows]
 
     async def read(self, sha256: str) -> PriceBook:
-        """Return a book by its hash. Raises StorageUnavailable if it can't be read, or is not what was written."""
+        """
+        Return a book by its hash. Raises StorageUnavailable if it can't be read, or is not what was written.
+
+        The message may become part of a job's result, so neither the hash nor what is wrong with a price is in it.
+        """
         data = await self.blobs.read(self.container, blob_name(sha256), MAX_BOOK_BYTES)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
-            raise StorageUnavailable(f"The price book {blob_name(sha256)} is missing, or was changed.")
-        return decode_price_book(data)
+            raise StorageUnavailable(f"A price book is missing in the container {self.container}, or was changed.")
+        try:
+            return decode_price_book(data)
+        except InvalidJob:  # it was valid for the version that published it
+            raise StorageUnavailable("The price book is invalid for this version of the app.") from None
 
     async def _read(self) -> None:
         row = await self.table.read(_PARTITION, _KEY)

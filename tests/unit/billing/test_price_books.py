@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 
 import pytest
 
 from shared.billing.price_books import FRESH_S, BookReplaced, PriceBooks, blob_name
+from shared.clock import now
 from shared.contract.price_book import Price, PriceBook
 from shared.errors import StorageUnavailable
+from shared.storage.base import Row
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
@@ -100,8 +103,22 @@ async def test_a_book_that_was_changed_is_not_used():
     name = "statements", blob_name(published.sha256)
     blobs.blobs[name] = (b'{"currency":"USD"}', "")
 
-    with pytest.raises(StorageUnavailable, match="missing, or was changed"):
+    with pytest.raises(StorageUnavailable, match="missing in the container statements, or was changed") as changed:
         await books.pricing()
     del blobs.blobs[name]
-    with pytest.raises(StorageUnavailable, match="missing, or was changed"):
+    with pytest.raises(StorageUnavailable, match="missing in the container statements, or was changed") as gone:
         await books.current()
+    for refused in (changed, gone):
+        assert published.sha256[:8] not in str(refused.value)  # a customer may read it in a job's result
+
+
+async def test_a_book_that_is_invalid_by_now_is_not_used():
+    """What an earlier version has published is no caller's mistake, and the message says nothing of a price."""
+    blobs, table = MemoryBlobs(), MemoryTable()
+    data = b'{"currency":"USD","prices":[{"provider":"openai","model":"gpt-5.5","input":-7.5}]}'
+    sha256 = hashlib.sha256(data).hexdigest()
+    blobs.blobs["statements", blob_name(sha256)] = (data, "")
+    await table.insert(Row("~prices", "current", {"sha256": sha256, "at": now(), "by": "ann"}))
+
+    with pytest.raises(StorageUnavailable, match=r"^The price book is invalid for this version of the app\.$"):
+        await PriceBooks(table, blobs, "statements").pricing()
