@@ -51,11 +51,12 @@ async def add(args: argparse.Namespace) -> Report:
         if not is_month(month):
             raise InvalidArguments("--month must be a month such as 2026-11.")
         currency = await adjustments.currency(customer, month, services.customer_records, services.price_books)
-        if currency is not None and args.currency not in {None, currency}:
+        new = _new(args, currency)
+        is_other = currency is not None and new.currency != currency
+        if is_other and not await adjustments.takes_back(customer, new):
             raise InvalidArguments(
                 f"--currency must be {currency}, the currency of the customer's documents of {month}."
             )
-        new = _new(args, currency)
         consequence = (
             f"This {args.kind}s {customer} {new.amount.removeprefix('-')} {new.currency} in {new.month}: "
             f"{new.description}. It can't be changed or deleted."

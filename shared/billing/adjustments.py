@@ -7,6 +7,7 @@ are written in one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -15,11 +16,11 @@ import msgspec
 from shared.billing.audit import audit_row
 from shared.billing.closed_records import ClosedRecords
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.money import amount_text, places_of
+from shared.billing.money import EXACT, amount_text, exact_sum, places_of
 from shared.billing.price_books import PriceBooks
 from shared.clock import now, rfc3339
 from shared.contract.adjustment import Adjustment, AdjustmentPage, NewAdjustment
-from shared.errors import JobConflict, StorageUnavailable
+from shared.errors import InvalidJob, JobConflict, StorageUnavailable
 from shared.storage.base import Row, RowExists, Table
 
 _PREFIX = "d_"
@@ -78,6 +79,12 @@ class Adjustments:
         profile, book = (await records.read(customer)).profile, await books.current()
         return profile.currency or (book.book.currency if book else None)
 
+    async def takes_back(self, customer: str, new: NewAdjustment) -> bool:
+        """Return whether it takes back some of what its month has in its currency, or exists already."""
+        listed = [each for each in await self.list(customer, new.month) if each.currency == new.currency]
+        total = exact_sum(Decimal(each.amount) for each in listed)
+        return any(each.id == new.id for each in listed) or abs(EXACT.add(total, Decimal(new.amount))) < abs(total)
+
     async def list(self, customer: str, month: str) -> list[Adjustment]:
         """Return all adjustments of a month such as `2026-11`, in the order of their ids."""
         prefix = f"{_PREFIX}{month}_"
@@ -100,6 +107,22 @@ class Adjustments:
         if row is None:
             raise StorageUnavailable(f"The customer {customer} is just being erased.", 5)
         return _read(row)
+
+
+def in_currency(adjustments: Iterable[Adjustment], currency: str) -> list[Adjustment]:
+    """
+    Return a month's adjustments that are in the currency of its documents.
+
+    Raises InvalidJob, which names one, unless those in another currency take each other back.
+    """
+    listed = list(adjustments)
+    for other in sorted({each.currency for each in listed} - {currency}):
+        those = [each for each in listed if each.currency == other]
+        if exact_sum(Decimal(each.amount) for each in those):
+            raise InvalidJob(
+                f"The credit or debit {those[-1].id} is in {other}, the customer's documents in {currency}."
+            )
+    return [each for each in listed if each.currency == currency]
 
 
 def month_of(row: Row) -> str:

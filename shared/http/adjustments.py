@@ -36,7 +36,8 @@ class AdjustmentsResource:
         except InvalidJob as exc:
             raise invalid_request(str(exc)) from None
         currency = await self.adjustments.currency(customer, new.month, self.records, self.price_books)
-        if currency is not None and new.currency != currency:
+        is_other = currency is not None and new.currency != currency
+        if is_other and not await self.adjustments.takes_back(customer, new):
             raise invalid_request(
                 f"`currency` must be {currency}, the currency of the customer's documents of {new.month}."
             )

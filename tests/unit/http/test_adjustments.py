@@ -105,6 +105,29 @@ async def test_the_currency_of_a_closed_month_stays(app: MemoryApp):
     assert [201, 400, 400, 201] == [each.status for each in added]
 
 
+async def test_what_is_in_another_currency_can_be_taken_back(app: MemoryApp):
+    """Step by step, and sent again; else a month whose customer has changed its currency could never be closed."""
+    eur, usd = {"currency": "EUR"}, {"currency": "USD"}
+    await app.send("PUT", "customers/contoso/profile", usd)
+    assert 201 == (await app.send("POST", PATHS[0], CREDIT | usd)).status
+    await app.send("PUT", "customers/contoso/profile", eur)
+
+    added = [
+        await app.send("POST", PATHS[0], CREDIT | usd | {"id": name, "amount": amount})
+        for name, amount in (
+            ("more", "-1"),
+            ("too-much", "25.01"),
+            ("a", "10"),
+            ("b", "2.50"),
+            ("c", "1"),
+            ("credit-1", "-12.50"),
+            ("b", "2.5"),
+        )
+    ]
+
+    assert [400, 400, 201, 201, 400, 200, 200] == [each.status for each in added]
+
+
 async def test_changes_are_listed_newest_first(app: MemoryApp):
     """Each with who, what, before and after."""
     await app.send("PUT", "customers/contoso/state", {"state": "suspended"})
