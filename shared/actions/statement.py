@@ -45,4 +45,5 @@ async def run(request: StatementInput, ctx: ClosingContext) -> Completed:
         output["correction"] = request.correction
     if record is None:
         return Completed({**output, "nothing_to_correct": True})
-    return Completed({**output, **msgspec.to_builtins(record.summary(internal=True))})
+    # Without the operator's file: the customer can read the result, and gets it if its profile has `notify`.
+    return Completed({**output, **msgspec.to_builtins(record.summary())})

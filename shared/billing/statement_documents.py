@@ -6,6 +6,7 @@ The same facts always make the same bytes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from shared.billing.periods import Days
 from shared.billing.statement_csv import encode_table
 from shared.contract.closed_month import ClosedMonth, DocumentLine, InternalMonth
 from shared.contract.price_book import Markup, PriceBook
-from shared.contract.statement import Statement, StatementLine
+from shared.contract.statement import Statement, StatementLine, UnpricedCalls
 from shared.contract.usage import COUNTS
 
 DIMENSIONS = ("model", "action", "connection")
@@ -85,6 +86,18 @@ def differences(
     lines += [_combined(None, line, -1, currency) for line in sums.values()]  # is not in the statement any more
     changed = sorted((line for line in lines if _is_change(line)), key=lambda line: tuple(map(str, _labels(line))))
     return [*changed, *(line for line in current if line.kind != "usage" and line.adjustment not in adjusted)]
+
+
+def unpriced_differences(current: Iterable[UnpricedCalls], documented: Iterable[UnpricedCalls]) -> list[UnpricedCalls]:
+    """Return the calls without a price that no earlier document lists."""
+    earlier: Counter[tuple[str, str, str | None]] = Counter()
+    for each in documented:
+        earlier[each.model, each.outcome, each.reason] += each.records
+    added = (
+        msgspec.structs.replace(each, records=each.records - earlier[each.model, each.outcome, each.reason])
+        for each in current
+    )
+    return [each for each in added if each.records > 0]
 
 
 def with_total(lines: Sequence[DocumentLine], currency: str) -> tuple[list[DocumentLine], str]:

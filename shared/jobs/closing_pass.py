@@ -4,7 +4,7 @@ anything in it.
 
 It goes from customer to customer for a limited time, and the next run continues: the position is a row in a partition
 that no customer can have. Putting a job into the queue again does no harm, so a run may die anywhere. A customer for
-whom Storage fails is not left out: the pass is made once more.
+whom Storage fails is not left out: the next run makes the pass once more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from shared.billing.closing import CLOSABLE_AFTER
+from shared.billing.closing_facts import CLOSABLE_AFTER
 from shared.billing.price_books import PriceBooks
 from shared.clock import now
 from shared.contract.closed_month import DocumentId
@@ -66,7 +66,8 @@ class ClosingPass:
         """
         Begin or continue the pass that is due. Return how it ended, and log it if anything was due.
 
-        `idle`: nothing was due. `complete`, or `incomplete`: its time was up. `overtaken`: another run has continued.
+        `idle`: nothing was due. `complete`, or `incomplete`: its time was up, or Storage had failed for a customer, for
+        whose sake the next run goes through all of them once more. `overtaken`: another run has continued.
         Raises StorageUnavailable; the next run continues.
         """
         deadline = time.monotonic() + seconds
@@ -84,9 +85,9 @@ class ClosingPass:
             position = replace(position, is_over=True)  # nothing can be priced
             await self._save(position)
         while not position.is_over:
-            position = await self._page(position)
+            number, position = position.round, await self._page(position)
             await self._save(position)
-            if time.monotonic() >= deadline:
+            if position.round > number or time.monotonic() >= deadline:  # Storage may need longer than a moment
                 break
         outcome = "complete" if position.is_over else "incomplete"
         level = logging.WARNING if position.failed else logging.INFO

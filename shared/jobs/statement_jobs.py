@@ -26,7 +26,7 @@ from shared.jobs.fingerprint import fingerprint
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
-from shared.jobs.records import JobRecord, job_key, time_row
+from shared.jobs.records import JobRecord, job_key, may_continue, time_row
 from shared.storage.base import Queues, Table
 
 ACTION: Literal["statement"] = "statement"
@@ -58,8 +58,8 @@ class StatementJobs:
         Have a month closed, or a closed one corrected, unless that was done.
 
         A job that was put on record and has not started is sent again: its message may never have been sent. With
-        `again`, a job that ended without a document is started anew. Raises JobConflict if the job's id belongs to
-        another one's job.
+        `again`, a job that ended without a document is started anew, and one that nobody runs is sent again, too.
+        Raises JobConflict if the job's id belongs to another one's job.
         """
         if await ClosedRecords(self.table).read(customer, document) is not None:
             return "closed"
@@ -74,7 +74,7 @@ class StatementJobs:
             record = await self._add(customer, document, allow_unpriced=allow_unpriced)
         if not record.marker:
             raise JobConflict(f"The id {job_id} belongs to a job of customer {customer} that does not close a month.")
-        if record.state != "queued":
+        if record.state != "queued" and not (again and may_continue(record, now())):
             return "running"
         await self._send(record, document)
         return "queued"

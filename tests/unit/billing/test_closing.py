@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -27,7 +27,7 @@ from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import Markup, Price, PriceBook, Rate
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
-from shared.errors import InvalidJob, StorageUnavailable
+from shared.errors import InvalidJob, RetryLater, StorageUnavailable
 from shared.storage.base import Row
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.fake_blobs import MemoryBlobs
@@ -322,7 +322,7 @@ async def test_the_profile_says_which_outcomes_are_billed(office: Office):
 @pytest.mark.parametrize(
     ("at", "document", "words"),
     [
-        ((2026, 11, 1, 0, 29), OCTOBER, "2026-10 can be closed from 2026-11-01T00:30:00.000Z on"),
+        ((2026, 11, 1, 0, 24), OCTOBER, "2026-10 can be closed from 2026-11-01T00:30:00.000Z on"),
         ((2026, 10, 15, 12, 0), OCTOBER, "can be closed from"),
         ((2026, 11, 1, 0, 31), CORRECTION, "corrects 2026-10, which is not closed"),
         ((2026, 11, 1, 0, 31), DocumentId("2026-10", 3), "corrects 2026-10-2, which is not closed"),
@@ -345,6 +345,114 @@ async def test_a_month_that_can_not_be_closed(
         assert [] == office.numbers()
 
 
+@pytest.mark.parametrize(("at", "delay_s"), [((0, 25), 301), ((0, 29), 61)])
+async def test_a_month_that_can_be_closed_in_a_moment_waits(office: Office, at: tuple[int, int], delay_s: float):
+    """The worker's clock may be behind that of the timer, which has put the job into the queue at the first moment."""
+    office.at = datetime(2026, 11, 1, *at, tzinfo=UTC)
+
+    with pytest.raises(RetryLater, match="can be closed from") as wait:
+        await office.closing().close("contoso", OCTOBER)
+
+    assert (delay_s, []) == (wait.value.delay_s, office.numbers())
+
+
+@dataclass
+class Interrupted(Fate):
+    """Before one of the worker's operations, another one does something from beginning to end."""
+
+    at: int = 0
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def begin(self) -> int:
+        """See Fate."""
+        number = await super().begin()
+        if number == self.at and self.meanwhile is not None:
+            await self.meanwhile()
+        return number
+
+
+@pytest.mark.parametrize("change", [change_nothing, change_everything])
+async def test_another_worker_closes_it_between_any_two_steps(office: Office, change: Callable[[Office], Any]):
+    """Both have the same document, wherever the first one was, and whatever has changed before the second one."""
+    rows, blobs = dict(office.table.rows), dict(office.blobs.blobs)
+    closed: list[ClosedRecord] = []
+
+    async def meanwhile() -> None:
+        await change(office)
+        closed.append(await office.closed())
+
+    for number in range(1, 100):
+        office.table.rows, office.blobs.blobs, closed[:] = dict(rows), dict(blobs), []
+
+        record = await office.closing(Interrupted(at=number, meanwhile=meanwhile)).close("contoso", OCTOBER)
+
+        if not closed:
+            break
+        assert record == closed[0]
+        office.check(closed[0])
+        assert [("n_00000001", "2026-10")] == office.numbers()
+    assert 10 < number < 99
+
+
+async def test_a_preview_is_what_was_begun(office: Office):
+    """Once the sums are final, nothing that has changed since is shown as what the month would come to."""
+    with pytest.raises(WorkerDied):
+        await office.closing(Fate(dies_at=await operations_until_pinned(office), after=True)).close("contoso", OCTOBER)
+    await change_everything(office)
+
+    preview = await office.closing().preview("contoso", OCTOBER)
+
+    assert (office.internal(), []) == (preview, office.numbers())
+
+
+async def operations_until_pinned(office: Office) -> int:
+    """Return the number of the operation that writes the operator's file."""
+    rows, blobs = dict(office.table.rows), dict(office.blobs.blobs)
+    for number in range(1, 100):
+        office.table.rows, office.blobs.blobs = dict(rows), dict(blobs)
+        with pytest.raises(WorkerDied):
+            await office.closing(Fate(number, after=True)).close("contoso", OCTOBER)
+        if len(office.blobs.blobs) > len(blobs):
+            office.table.rows, office.blobs.blobs = dict(rows), dict(blobs)
+            return number
+    pytest.fail("It was not written.")
+
+
+@pytest.mark.parametrize(("erased_at", "total"), [((2026, 10, 31), "5.60"), ((2026, 11, 1), None)])
+async def test_a_month_of_which_all_was_erased_is_not_closed(
+    office: Office, erased_at: tuple[int, int, int], total: str | None
+):
+    """What is left of it, such as a credit, would be a wrong bill. Usage since an erasure in the month is billed."""
+    await office.table.insert(Row("contoso", ERASED_KEY, {"at": datetime(*erased_at, tzinfo=UTC)}))
+
+    if total is not None:
+        assert total == (await office.closed()).total
+    else:
+        with pytest.raises(InvalidJob, match="The usage records of 2026-10 were erased on 2026-11-01"):
+            await office.close()
+        assert [] == office.numbers()
+
+
+async def test_a_correction_lists_what_has_no_price_since(office: Office):
+    """Not once more what an earlier document lists."""
+    await office.add_usage("odd", model="gpt-new")
+    await office.closed(allow_unpriced=True)
+    await office.adjust("later", "-1")
+    await office.closed(CORRECTION)  # nothing new is without a price
+    for job in ("odd-2", "odd-3"):
+        await office.add_usage(job, model="gpt-new")
+    second = DocumentId("2026-10", 2)
+
+    with pytest.raises(InvalidJob, match="have no price: 2 of gpt-new"):
+        await office.close(second)
+    await office.closed(second, allow_unpriced=True)
+
+    documents = [office.document(each) for each in (OCTOBER, CORRECTION, second)]
+    assert [[("gpt-new", 1)], [], [("gpt-new", 2)]] == [
+        [(each.model, each.records) for each in document.unpriced] for document in documents
+    ]
+
+
 async def test_erased_usage_is_not_taken_back(office: Office):
     """After an erasure the month has no usage any more; that is no correction."""
     await office.closed()
@@ -362,6 +470,22 @@ async def test_an_adjustment_in_another_currency_closes_no_month(office: Office)
 
     with pytest.raises(InvalidJob, match="The credit or debit euros is in EUR, the customer's documents in USD"):
         await office.close()
+
+
+async def test_adjustments_in_another_currency_that_cancel_out_are_on_no_document(office: Office):
+    """Neither the month's own nor a correction; one that was not taken back in full holds both up."""
+    await office.adjust("euros", "5", currency="EUR")
+    await office.adjust("not-euros", "-4.99", currency="EUR")
+    with pytest.raises(InvalidJob, match="not-euros is in EUR"):
+        await office.close()
+    await office.adjust("the-rest", "-0.01", currency="EUR")
+
+    assert "5.60" == (await office.closed()).total
+    await office.adjust("yen", "5", currency="JPY")
+    with pytest.raises(InvalidJob, match="yen is in JPY"):
+        await office.close(CORRECTION)
+    await office.adjust("no-yen", "-5", currency="JPY")
+    assert None is await office.close(CORRECTION)
 
 
 async def test_a_document_is_in_the_customers_currency(office: Office):

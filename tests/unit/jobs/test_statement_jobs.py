@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -61,7 +62,10 @@ def documents(worker: Worker) -> dict[str, bytes]:
 
 
 async def test_a_month_is_closed_by_a_job(worker: Worker, customer: Customer):
-    """Its result has number, total and the hash of each file, and goes into the results queue. No call is recorded."""
+    """
+    Its result has number, total and the hash of each file that the customer gets, and goes into the results queue: the
+    customer may read it. No call is recorded.
+    """
     body = await submit(worker, customer)
     usage = worker.usage(customer)
 
@@ -72,7 +76,7 @@ async def test_a_month_is_closed_by_a_job(worker: Worker, customer: Customer):
     assert (MONTH, f"{customer.name}-0001", "3.00", "USD") == tuple(
         result["output"][name] for name in ("month", "number", "total", "currency")
     )
-    assert {"internal", "json", "csv", "html"} == set(files)
+    assert {"json", "csv", "html"} == set(files)
     assert {name: len(data) for name, data in files.items()} == {
         name: file["size"] for name, file in result["output"]["files"].items()
     }
@@ -161,6 +165,39 @@ async def test_a_job_under_way_is_left_alone(worker: Worker, customer: Customer,
 
     assert "running" == await worker.services.statement_jobs.submit(customer.name, DOCUMENT, again=again)
     assert [] == worker.requeued()
+
+
+@pytest.mark.parametrize("state", ["released", "dead"])
+async def test_a_job_whose_message_was_lost_is_sent_again_on_demand(worker: Worker, customer: Customer, state: str):
+    """As when an operator has cleared a queue: else nothing could close that month any more."""
+    body = await submit(worker, customer)
+    if state == "dead":
+        await worker.crash(customer, JOB_ID, body)
+    else:
+        worker.memory.blobs.down = True
+        assert None is await worker.deliver(customer, body)
+        worker.memory.blobs.down = False
+        worker.requeued()
+
+    assert "running" == await worker.services.statement_jobs.submit(customer.name, DOCUMENT)
+    result = await worker.run(customer, await submit(worker, customer, again=True))
+
+    assert ("succeeded", f"{customer.name}-0001") == (result["status"], result["output"]["number"])
+
+
+async def test_a_worker_whose_clock_is_behind_waits(worker: Worker, customer: Customer):
+    """A month that it takes to be open for a few more minutes is closed then, and the job does not fail."""
+    closable_at = now().replace(day=1, hour=0, minute=30, second=0, microsecond=0)
+    late = [closable_at - timedelta(seconds=2)]
+    slow = worker.another()
+    vars(slow.services)["closing"] = replace(slow.services.closing, clock=lambda: late[0])
+    assert None is await slow.deliver(customer, await submit(worker, customer))
+    ((body, delay_s),) = worker.requeued()
+    late[0] += timedelta(seconds=delay_s)
+
+    result = await slow.run(customer, body)
+
+    assert ("succeeded", True) == (result["status"], 3 <= delay_s < 5)
 
 
 def forged(body: bytes, **members: Any) -> bytes:
