@@ -19,12 +19,14 @@ from shared.clock import now
 from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
 from shared.exports import delivery, sending
+from shared.exports.export_status import ExportStatus
 from shared.services import Services
 from shared.storage.base import Row
 from shared.upstream.messages import Response
 from tests.support.billing_receivers import KEY, Stripe, answer, serve_system
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
+from tests.support.exporting import WHSEC
 from tests.support.harness import Customer, Harness, open_harness
 
 
@@ -272,3 +274,42 @@ async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer
     await cli.harness.services.wake_jobs()
 
     assert [18] == [value for _, owner, value in system.counted if owner == "cus_6"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret", "words"),
+    [
+        ("stripe", None, "The secret export--checked doesn't exist."),
+        ("stripe", "two words", "The secret export--checked is not a key: one word of ASCII characters."),
+        ("stripe", "sk_test_1", "It has a secret, and nothing went wrong yet."),
+        ("cloudevents", "sk_test_1", "The secret export--checked is not a signing secret: `whsec_` and base64"),
+        ("cloudevents", WHSEC, "It has a secret, and nothing went wrong yet."),
+    ],
+)
+async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner, kind: str, secret: str | None, words: str):
+    """Before anything is sent: what is wrong with the secret, in words that don't have it."""
+    entries = {
+        "stripe": {"name": "checked", "kind": "stripe", "event_name": "x", "value": "calls"},
+        "cloudevents": {"name": "checked", "kind": "cloudevents", "url": "https://hooks.contoso.com"},
+    }
+    cli.harness.vault.secrets.live.pop("export--checked", None)
+    if secret is not None:
+        cli.harness.put_secret("export--checked", secret)
+    await cli.harness.services.table.delete([Row(PARTITION, "~checked", {})])
+    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps([entries[kind]])).run("doctor --json")).out)
+
+    (finding,) = [each for each in document["findings"] if each["check"] == "export checked"]
+    assert finding["message"].startswith(words)
+    assert ("ok" if "nothing went wrong" in words else "error") == finding["verdict"]
+
+
+async def test_doctor_names_a_lag_and_a_missing_queue(cli: CliRunner):
+    """A record that waits for more than an hour is a warning; a queue that nobody has made is an error."""
+    status = ExportStatus("events", now(), now() - timedelta(hours=3))
+    await cli.harness.services.table.delete([status.row()])
+    await cli.harness.services.table.insert(status.row())
+    document = json.loads((await cli.run("doctor --json")).out)
+
+    findings = {(each["check"], each["verdict"]): each["message"] for each in document["findings"]}
+    assert "is 3h old" in findings["export events", "warning"]
+    assert "USAGE_EXPORTS" in findings["queue nobody-has-made-it", "error"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from shared import errors
 from shared.event_names import NAMESPACE
 from shared.jobs.admission import Limiter
 from tests.support.endpoint import error
+from tests.support.exporting import EXPORTS, ExportHarness
 from tests.support.harness import Harness, delivery
 from tests.support.infra_queries import alert_query, chart_query
 from tests.support.kql import extract, prefixes
@@ -104,6 +106,30 @@ async def test_failed_callback_is_extracted(own_harness: Harness, log: pytest.Lo
     (row,) = extract(alert_query("callbacks-failing"), messages(log))
 
     assert (customer.name, "1", "-") == (row["customer"], row["attempt"], row["http_status"])
+
+
+async def test_exports_are_extracted(monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture):
+    """What a receiver refused, what is in doubt, and how old the oldest is that waits, each with the export's name."""
+    exports = ExportHarness(monkeypatch, [EXPORTS["stripe"]])
+    for customer in ("acme", "unknown"):
+        await exports.add_customer(customer)
+        await exports.record(customer, 1)
+    exports.systems["stripe"].refused.add("ext-unknown")
+    exports.lost = 1
+    await exports.run()
+    exports.time += timedelta(hours=25)
+    await exports.run()
+    await exports.add_customer("nameless", external_ids={})
+    await exports.record("nameless", 1)
+    exports.time += timedelta(hours=2)
+    await exports.run()
+
+    undecided = extract(alert_query("exports-undecided"), messages(log))
+    assert {("export_refused", "stripe", "1"), ("export_in_doubt", "stripe", "1")} == {
+        (row["event"], row["export"], row["events"]) for row in undecided
+    }
+    late = extract(alert_query("exports-late"), messages(log))
+    assert ("stripe", "7200") == (late[-1]["export"], late[-1]["lag_s"])
 
 
 @pytest.mark.parametrize("inserted", ["2026-11-20T03:01:39.000+00:00", "11/20/2026 3:01:39 AM +00:00"])

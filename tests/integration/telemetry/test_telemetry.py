@@ -321,6 +321,16 @@ async def test_throttled_job_is_counted_and_has_no_span(customer: Customer, coll
     assert ("throttled", 1) == (attributes["customer_ai_jobs.requeue_reason"], count)
 
 
+def test_exports_report_what_became_of_events(collected: Collected):
+    """A run reports each state with events, and the lag; what waits or is being sent is in the lag alone."""
+    collected.telemetry().exported("stripe", {"sent": 3, "in_doubt": 1, "sending": 9, "refused": 0}, 95.0)
+
+    own = "customer_ai_jobs"
+    points = collected.points(f"{own}.export_events")
+    assert [("in_doubt", 1), ("sent", 3)] == sorted((attributes[f"{own}.state"], value) for attributes, value in points)
+    assert [({f"{own}.export": "stripe"}, 95.0)] == collected.points(f"{own}.export_lag")
+
+
 async def test_breaker_reports_its_changes(customer: Customer, collected: Collected):
     """An endpoint that keeps failing opens its breaker once; calls that the open breaker prevents have no span."""
     customer.account.will_answer(*[error(503)] * FAILURES)

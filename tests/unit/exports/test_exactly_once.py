@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from shared.exports.resolution import received_of
+from shared.storage.base import Row
 from tests.support.billing_receivers import answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
+from tests.support.fakes import Fault
 
 CUSTOMERS = ("acme", "globex")
 FORGETFUL = {"stripe", "openmeter"}
@@ -130,6 +133,84 @@ async def test_a_worker_killed_at_each_step(monkeypatch: pytest.MonkeyPatch, kin
     assert not killed
     assert step > 10
     assert bool(doubts) == (kind in FORGETFUL and later > timedelta(hours=24))
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("kind", ["stripe", "lago"])
+async def test_a_storage_that_fails_at_each_write(monkeypatch: pytest.MonkeyPatch, kind: str, fault: Fault):
+    """A write that is refused, whose answer gets lost, or that is made twice: each event counts once all the same."""
+    for write in range(20):
+        with monkeypatch.context() as patch:
+            harness = await make_harness(patch, kind)
+            harness.table.faults.extend([*[None] * write, fault])
+            await harness.run(3)
+            is_over = bool(harness.table.faults)
+
+            assert harness.recorded == received(harness)
+            assert sum(harness.recorded.values()) == harness.tally(kind)
+            assert [] == harness.rows_of("o_")
+            check_nothing_is_counted_twice(harness)
+        if is_over:
+            break
+    assert is_over
+    assert write >= 6
+
+
+async def test_a_decision_while_an_event_is_being_sent(monkeypatch: pytest.MonkeyPatch):
+    """Somebody changes the rows between the marks: what became of the events is noted all the same."""
+    harness = await make_harness(monkeypatch, "stripe")
+    harness.systems["stripe"].refused.add("ext-globex")
+    await harness.run(2)
+    harness.systems["stripe"].refused.clear()
+    await harness.outboxes.decide("globex", "stripe", "retry", None, by="test")
+    await harness.record("globex", 5)
+    merge_and_insert = harness.table.merge_and_insert
+    marked = 0
+
+    async def interfere(changed: Row, added: Sequence[Row], **options: Any) -> Sequence[str]:
+        nonlocal marked
+        etags = await merge_and_insert(changed, added, **options)
+        marked += 1
+        if marked == 1:
+            for row in harness.rows_of("o_"):
+                await harness.table.merge(Row(row.partition, row.key, {"to_another": "done"}, row.etag))
+        return etags
+
+    monkeypatch.setattr(harness.table, "merge_and_insert", interfere)
+    await harness.run(3)
+
+    assert harness.recorded == received(harness)
+    assert sum(harness.recorded.values()) == harness.tally("stripe")
+    check_nothing_is_counted_twice(harness)
+
+
+async def test_a_customer_that_is_erased_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    """Its rows are gone between the marks: nothing is written of it, and the others' events are sent."""
+    harness = await make_harness(monkeypatch, "lago")
+    system = harness.systems["lago"]
+    take = system.take
+
+    def take_and_erase(*arguments: Any) -> Any:
+        for key in [key for key in harness.table.rows if key[0] == "acme"]:
+            del harness.table.rows[key]
+        return take(*arguments)
+
+    monkeypatch.setattr(system, "take", take_and_erase)
+    await harness.run(3)
+
+    assert [] == [key for partition, key in harness.table.rows if partition == "acme"]
+    assert harness.recorded["ext-globex"] == received(harness)["ext-globex"]
+
+
+async def test_a_record_whose_retention_has_ended(monkeypatch: pytest.MonkeyPatch):
+    """Nothing is sent for it, and nothing else waits for it."""
+    harness = await make_harness(monkeypatch, "stripe")
+    for row in harness.rows_of("u_")[:2]:
+        await harness.table.delete([row])
+    await harness.run(2)
+
+    assert 5 == len(counted(harness))
+    assert [] == harness.rows_of("o_")
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
