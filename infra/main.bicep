@@ -68,6 +68,11 @@ param retainUsageMonths int = 24
 @maxValue(100)
 param retainStatementsYears int = 10
 
+@description('BUDGET_DEFAULT_ESTIMATE: output tokens that a budget reserves for a job of which nothing is known.')
+@minValue(1)
+@maxValue(10000000)
+param budgetDefaultEstimate int = 20000
+
 @description('USAGE_EXPORTS: where usage records are sent, as JSON (docs/exports.md). Queues that it names are made.')
 param usageExports string = ''
 
@@ -355,6 +360,7 @@ module app 'app/function.bicep' = {
       TEMPLATES_CONTAINER: templatesContainer
       STATEMENTS_CONTAINER: statementsContainer
       JOBS_TABLE: jobsTable
+      BUDGET_DEFAULT_ESTIMATE: string(budgetDefaultEstimate)
       USAGE_EXPORTS: usageExports
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)

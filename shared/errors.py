@@ -7,6 +7,7 @@ JobError                      ends a job with a failed result
 ├── DeadlinePassed            timeout
 ├── JobCancelled              cancelled
 ├── CustomerSuspended         customer_suspended
+├── BudgetExceeded            budget_exceeded
 ├── InternalError             internal
 ├── ConnectionFault
 │   ├── ConnectionNotFound    connection_not_found
@@ -15,8 +16,6 @@ JobError                      ends a job with a failed result
 │   └── ConnectionInvalid     connection_invalid
 └── UpstreamError             what the customer's AI endpoint did; knows status and request id
     ├── CredentialRejected    credential_rejected
-    │   ├── NetworkRefused    credential_rejected
-    │   └── PermissionRefused credential_rejected
     ├── AccountBlocked        account_blocked
     ├── ModelNotFound         model_not_found
     ├── RequestRejected       request_rejected
@@ -34,8 +33,7 @@ RetryLater                    the job is valid, but not now: it is requeued with
 └── UpstreamRetryLater        the endpoint needs more time than a call can wait; keeps the endpoint's error
 LeaseLost                     another worker has taken over this job: publish nothing, that worker will
 
-An exception that only one module handles is defined where it is raised (RowExists in `storage.base`, VaultForbids in
-`connections.vault_errors`, NoSigningSecret in `webhooks.signing`).
+An exception that only one module handles is defined where it is raised, such as RowExists in `storage.base`.
 
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """
@@ -82,6 +80,12 @@ class CustomerSuspended(JobError):
     code = "customer_suspended"
 
 
+class BudgetExceeded(JobError):
+    """A budget has less left than the job may use, or can't count it."""
+
+    code = "budget_exceeded"
+
+
 class InternalError(JobError):
     """A fault of ours."""
 
@@ -120,10 +124,8 @@ class UpstreamFacts:
 
     status: int | None = None
     request_id: str | None = None
-    retry_after_s: float | None = None
-    """The server's own waiting time, in seconds."""
-    transient: bool = False
-    """The same request may succeed a little later."""
+    retry_after_s: float | None = None  # the server's own waiting time
+    transient: bool = False  # the same request may succeed a little later
     unanswered: bool = False
     """The call may have been billed: it was sent and cut short, or refused in a way that providers charge."""
     unsent: bool = False
@@ -206,6 +208,7 @@ class RetryLater(Exception):
     """The job is valid, but can't run now. `delay_s`: the seconds to wait before the next attempt."""
 
     usual_delay_s: ClassVar[float] = 60
+    stops_clock_s: float = 0  # of the wait, for which the job's deadline does not run
 
     def __init__(self, message: str, delay_s: float | None = None) -> None:
         super().__init__(message)
@@ -240,8 +243,7 @@ class UpstreamRetryLater(RetryLater):
     def __init__(self, reason: UpstreamError, delay_s: float, retries: int = 0) -> None:
         super().__init__(str(reason), delay_s)
         self.reason = reason
-        self.retries = retries
-        """How many retries the next attempt starts with: a wait that the server names uses none up."""
+        self.retries = retries  # with which the next attempt starts: a wait that the server names uses none up
 
 
 class LeaseLost(Exception):

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shared.billing.budgets import Budgets
     from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
     from shared.billing.outbox import Outbox
@@ -90,6 +91,13 @@ class ServiceParts:
         from shared.billing.outbox import Outbox  # noqa: PLC0415  # no job needs it without exports
 
         return self.ledger.outbox or Outbox(self.table)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What jobs reserve and settle. Only the jobs of customers with budgets need it."""
+        from shared.billing.budgets import Budgets  # noqa: PLC0415
+
+        return Budgets(self.table, self.customer_records, self.outbox)
 
     @cached_property
     def delivery(self) -> Delivery:

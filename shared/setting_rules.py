@@ -30,6 +30,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "retain_jobs_days": partial(integer, minimum=0, maximum=3650),
     "retain_usage_months": partial(integer, minimum=0, maximum=120),
     "retain_statements_years": partial(integer, minimum=0, maximum=100),
+    "budget_default_estimate": partial(integer, minimum=1, maximum=10_000_000),
     "usage_exports": read_exports,
     "http_auth": partial(choice, values=("key", "entra")),
 }

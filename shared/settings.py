@@ -64,6 +64,8 @@ class Settings:
     statements_container: str = "statements"
     """Price books and closed months, which outlive jobs and usage records."""
     jobs_table: str = "jobs"
+    budget_default_estimate: int = 20_000
+    """Output tokens that a budget reserves for a job of which nothing is known."""
     usage_exports: tuple[Export, ...] = ()
     """Where usage records are sent."""
 

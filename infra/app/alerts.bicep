@@ -131,6 +131,19 @@ var logAlerts = [
     window: 'PT15M'
   }
   {
+    name: 'budgets-exhausted'
+    title: 'A customer\'s budget has too little left'
+    severity: 3
+    query: loadTextContent('../queries/budgets-exhausted.kql')
+    column: 'lines'
+    aggregation: 'Total'
+    dimensions: ['customer', 'budget']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT1H'
+  }
+  {
     name: 'callbacks-failing'
     title: 'A customer\'s callbacks were given up'
     severity: 3

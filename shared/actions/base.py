@@ -95,6 +95,10 @@ class Context(Protocol):
         """Name the model that the job runs on, if only its input names it: records and result then show it."""
 
     @property
+    def output_limit(self) -> int | None:
+        """The limit of an answer's tokens to be sent with calls that have none; None: a call may go without."""
+
+    @property
     def strict(self) -> bool:
         """Whether parameters must be sent exactly as given."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from shared.actions.base import Context
@@ -29,6 +30,8 @@ _OTHER_WANTED = {
     COMPLETIONS: re.compile(r"is a chat model|use v1/chat/completions|\bcompletion operation does not work"),
 }
 _OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
+LIMITS = frozenset({"max_completion_tokens", "max_tokens"})
+"""The parameters that limit an answer."""
 _WITHOUT_LABEL = frozenset({"system", "developer"})
 _TEXTS = ("text", "output_text")
 
@@ -44,8 +47,13 @@ async def complete_chat(
     Return the model's response to `messages`, and how the request was adapted.
 
     `is_final` as for `Context.operation`; raises as `Context.call`. Messages that hold more than text, such as images,
-    can't become a prompt, and a strict job's never do: the refusal of chat completions stands.
+    can't become a prompt, and a strict job's never do: the refusal of chat completions stands. If a budget needs a
+    limit of the answer and the parameters have none, it is sent.
     """
+    if ctx.output_limit is not None and LIMITS.isdisjoint(parameters):
+        from shared.actions.output_limit import complete_limited  # noqa: PLC0415  # most customers have no budget
+
+        return await complete_limited(partial(complete_chat, ctx, messages), parameters, is_final, ctx)
     bodies: dict[str, dict[str, Any]] = {CHAT: {"messages": messages, **parameters}}
     prompt = as_prompt(messages)
     if prompt is not None and not ctx.strict:

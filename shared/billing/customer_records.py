@@ -21,6 +21,7 @@ from shared.single_flight import SingleFlight
 from shared.storage.base import Row, RowConflict, Table
 
 if TYPE_CHECKING:
+    from shared.contract.budget import Budget
     from shared.contract.customer import CustomerProfile
 
 FRESH_S = 10.0
@@ -48,6 +49,17 @@ class CustomerRecord:
         from shared.contract.customer import CustomerProfile  # noqa: PLC0415  # hardly any job needs it
 
         return msgspec.json.decode(self.profile_json or "{}", type=CustomerProfile)
+
+    @cached_property
+    def budgets(self) -> Mapping[str, Budget]:
+        """The budgets, by name."""
+        from shared.contract.budget import Budget  # noqa: PLC0415  # most jobs have none
+
+        return msgspec.json.decode(self.budgets_json or "{}", type=dict[str, Budget])
+
+    def with_budgets(self, budgets: Mapping[str, Budget]) -> CustomerRecord:
+        """Return the record with other budgets."""
+        return replace(self, budgets_json=msgspec.json.encode(budgets).decode() if budgets else "")
 
     def with_profile(self, profile: CustomerProfile) -> CustomerRecord:
         """Return the record with another profile."""

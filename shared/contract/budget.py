@@ -33,6 +33,9 @@ NotifyUrl = Annotated[
     ),
 ]
 Threshold = Annotated[int, Meta(ge=1, le=1000, description="a whole percentage, 1 to 1000")]
+MAX_THRESHOLDS = 5
+MAX_BUDGETS, MAX_APPLYING = 20, 5
+"""Of a customer; and of those that can apply to the same job, because a transaction writes rows of all of them."""
 MAX_COUNT = 10**15
 """The largest limit in tokens or jobs."""
 
@@ -51,7 +54,9 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """Counts the jobs on this model or deployment alone."""
     enforce: Literal["hard", "soft"] = "hard"
     """`soft`: the budget counts and notifies, and refuses nothing."""
-    thresholds: Annotated[list[Threshold], Meta(max_length=10)] = msgspec.field(default_factory=lambda: [50, 80, 100])
+    thresholds: Annotated[list[Threshold], Meta(max_length=MAX_THRESHOLDS)] = msgspec.field(
+        default_factory=lambda: [50, 80, 100]
+    )
     """Percentages of the limit. As each is reached for the first time in a period, an event is sent."""
     notify: NotifyUrl | None = None
     """Where the budget's events are posted to, signed like a callback."""

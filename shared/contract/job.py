@@ -68,6 +68,11 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sends parameters exactly as they are: if the model refuses one, the job fails instead of being adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] = 86_400.0
     """Seconds after submission, or after `run_at`, at which the job ends as failed."""
+    on_budget: Literal["fail", "wait"] = "fail"
+    """
+    What happens if a budget has too little left for the job: it fails, or waits for the budget's next period. While it
+    waits, its deadline does not run, unless `deadline_s` is set.
+    """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""
 

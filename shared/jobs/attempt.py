@@ -12,10 +12,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Self, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from shared.billing.usage import Call, as_lost
 from shared.clock import now
@@ -28,9 +27,13 @@ from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.crash_log import log_crash, log_text
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
+from shared.jobs.pending_write import PendingWrite
 from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord, fitting
 from shared.jobs.time_budget import TimeBudget
 from shared.storage.base import Row
+
+if TYPE_CHECKING:
+    from shared.billing.job_budgets import JobBudgets
 
 STORAGE_WAITS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits of one attempt, in total, for a Storage that does not keep what was billed."""
@@ -44,17 +47,6 @@ log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(slots=True)
-class _Write:
-    """A write of the job's row, and how many of the things that wait to be written it includes."""
-
-    send: Callable[..., Awaitable[Lease | None]]
-    steps: int = 0
-    usage: int = 0
-    rows: Sequence[Row] = ()
-    operation_id: str = field(default_factory=lambda: uuid4().hex)
-
-
-@dataclass(slots=True)
 class Attempt:
     """One attempt of one job. `async with` it: the lease is renewed, every third of its life, while the block runs."""
 
@@ -65,19 +57,22 @@ class Attempt:
     usage: AttemptUsage = field(init=False)
     connection_version: str | None = None
     """The version of its secret, once the connection is resolved."""
+    budgets: JobBudgets | None = None
+    """What it reserves of the customer's budgets."""
     lease_lost: LeaseLost | None = None
     """Set once another worker has the job: nothing more may be spent on it here."""
     _stored: list[StepRecord] | None = None
     _unsaved: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
     """Steps that are not stored yet. One that can't be stored goes along with the next write."""
-    _unconfirmed: _Write | None = None
+    _unconfirmed: PendingWrite | None = None
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ended: bool = False
     _heartbeat: asyncio.Task[None] | None = None
     _waits: Iterator[float] = field(default_factory=lambda: iter(STORAGE_WAITS_S))
 
     def __post_init__(self) -> None:
-        self.time = TimeBudget(self.job, self.lease.submitted_at)
+        waited = timedelta(seconds=self.lease.budget_wait_s)
+        self.time = TimeBudget(self.job, self.lease.submitted_at + waited)
         self.usage = AttemptUsage(self.job, self.lease)
 
     async def __aenter__(self) -> Self:
@@ -120,6 +115,12 @@ class Attempt:
             while any(step is unsaved for unsaved, _ in self._unsaved):
                 await self._write_some()
         self.usage.billed += step.usage
+
+    async def reserve(self) -> None:
+        """Write what its ledger reserves of the customer's budgets. Raises as `save_step`, and what that raises."""
+        async with self._writing:
+            await self._repeat_unconfirmed()
+            await self._write(self.ledger.renew)
 
     async def release(self, because: RetryLater) -> None:
         """
@@ -225,14 +226,14 @@ class Attempt:
     async def _write(
         self, send: Callable[..., Awaitable[Lease | None]], *, steps: int = 0, usage: int = 0, rows: Sequence[Row] = ()
     ) -> None:
-        write = _Write(send, steps, usage, rows)
+        write = PendingWrite(send, steps, usage, rows)
         await self.with_retries(partial(self._send, write))
 
     async def _repeat_unconfirmed(self) -> None:
         if self._unconfirmed is not None:
             await self.with_retries(partial(self._send, self._unconfirmed))
 
-    async def _send(self, write: _Write) -> None:
+    async def _send(self, write: PendingWrite) -> None:
         self._unconfirmed = write
         try:
             self.lease = await write.send(self.lease, operation_id=write.operation_id) or self.lease
@@ -243,7 +244,7 @@ class Attempt:
             raise
         self._confirm(write)
 
-    def _confirm(self, write: _Write) -> None:
+    def _confirm(self, write: PendingWrite) -> None:
         self._unconfirmed = None
         del self._unsaved[: write.steps]
         self.usage.remove(write.usage)

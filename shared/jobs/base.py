@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from shared.billing.budgets import Budgets
     from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
+    from shared.billing.price_books import PriceBooks
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
@@ -54,6 +56,14 @@ class JobServices(Protocol):
     @property
     def submissions(self) -> Submissions:
         """Puts jobs on record that have no attempt yet."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """What jobs reserve and settle."""
+
+    @property
+    def price_books(self) -> PriceBooks:
+        """What calls cost."""
 
     @property
     def customer_records(self) -> CustomerRecords:

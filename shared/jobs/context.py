@@ -56,6 +56,7 @@ class ActionContext:
     attempt: Attempt
     steps: Steps
     connection: Connection
+    output_limit: int | None = None
     stopped: Exception | None = None
     """Why no further call is made: see _FATAL; or why no further step could be stored."""
     _gate: asyncio.Semaphore = field(init=False)

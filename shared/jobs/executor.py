@@ -84,6 +84,10 @@ class Executor:
         age_s = (lease.started_at - lease.submitted_at).total_seconds()
         self.services.telemetry.attempt_started(job, lease.attempt, age_s)
         attempt = Attempt(job, lease, self.services.ledger)
+        if lease.reservation:  # of an attempt whose worker died
+            from shared.jobs.reservation import restore  # noqa: PLC0415
+
+            restore(self.services, attempt)
         steps = Steps(attempt, self.services.outputs)
         try:
             async with attempt:
@@ -137,16 +141,22 @@ class Executor:
     async def _open_context(
         self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
     ) -> ActionContext:
-        job = attempt.job
+        job, record = attempt.job, None
         if connection is None:
-            if (await self.services.customer_records.recent(job.customer)).state == "suspended":
+            record = await self.services.customer_records.recent(job.customer)
+            if record.state == "suspended":
                 raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
             connection = await self.services.connections.resolve(job.customer, job.connection)
         connection.check_options(job.options)
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):
             await self.services.outputs.check_writable()
-        return ActionContext(self.services, attempt, steps, connection)
+        if record is not None and (record.budgets_json or connection.monthly_budget is not None):
+            from shared.jobs.reservation import reserve  # noqa: PLC0415  # most customers have no budget
+
+            await reserve(self.services, attempt, connection, work.request, record.budgets)
+        limit = attempt.budgets.output_limit if attempt.budgets else None
+        return ActionContext(self.services, attempt, steps, connection, limit)
 
     async def _with_new_key(self, context: ActionContext, outcome: Outcome) -> tuple[Connection | None, Outcome | None]:
         """Return the connection with its new key if the refused one was rotated, else the outcome."""
@@ -162,7 +172,7 @@ class Executor:
     async def _finish(self, attempt: Attempt, steps: Steps, outcome: Outcome) -> bytes:
         """Release the job or end it with its outcome. Raises as `execute`."""
         if isinstance(outcome, Deferred):
-            if attempt.time.allows(outcome.reason.delay_s):
+            if attempt.time.allows(outcome.reason.delay_s - outcome.reason.stops_clock_s):
                 await attempt.release(outcome.reason)
                 raise outcome.reason
             outcome = outcome.fallback

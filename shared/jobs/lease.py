@@ -52,6 +52,10 @@ class Lease:
     reason_code: str = ""
     """The contract's error code for it, if it has one."""
     cancelled: bool = False
+    reservation: str = ""
+    """What an attempt whose worker died had reserved of budgets (see billing.job_budgets)."""
+    budget_wait_s: int = 0
+    """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     incarnation: str = ""
     """
     Distinguishes the job from an earlier one with the same id: after its retention an id is free again, while usage
@@ -86,6 +90,8 @@ def next_lease(row: Row, at: datetime) -> Lease:
         reason=values.get("reason", ""),
         reason_code=values.get("reason_code", ""),
         cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
+        reservation=values.get("reservation", ""),
+        budget_wait_s=values.get("budget_wait_s", 0),
         incarnation=values.get("incarnation", ""),
     )
     if not is_worker_dead(values["state"], values.get("lease_until"), at):

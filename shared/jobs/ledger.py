@@ -43,7 +43,7 @@ from shared.jobs.records import (
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
 from shared.jobs.usage_conflicts import append_usage, is_written, without_conflicts, without_written
 from shared.settings import LEASE_S
-from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.storage.base import Row, RowChanged, RowExists, Table, Write
 
 if TYPE_CHECKING:
     from shared.billing.outbox import Outbox
@@ -54,16 +54,17 @@ _BUSY_S = 15.0
 class Ledger:
     """
     The jobs of all customers, in one table. `lease_s`: seconds that a lease lasts unless it is renewed. `outbox`: has
-    usage records exported; None without exports.
+    usage records exported; None without exports. `write`: writes jobs' rows in place of the table.
 
     Every method raises StorageUnavailable. Then a write may have been made all the same: to find out, repeat it with
     the same `operation_id`. Every method that takes a lease raises LeaseLost if another worker has it.
     """
 
-    def __init__(self, table: Table, *, lease_s: float = LEASE_S, outbox: Outbox | None = None) -> None:
-        self._table = table
-        self.lease_s = lease_s
-        self.outbox = outbox
+    def __init__(
+        self, table: Table, *, lease_s: float = LEASE_S, outbox: Outbox | None = None, write: Write | None = None
+    ) -> None:
+        self._table, self._write = table, write or table.merge_and_insert
+        self.lease_s, self.outbox = lease_s, outbox
 
     async def claim(
         self,
@@ -158,6 +159,7 @@ class Ledger:
             "retries": retries,
             "failed_attempts": lease.failed_attempts + failed,
             "storage_failed": isinstance(because, StorageUnavailable),
+            "budget_wait_s": lease.budget_wait_s + int(because.stops_clock_s),
             "reason": str(because)[:MAX_REASON_LENGTH],
             "reason_code": because.reason.code if isinstance(because, UpstreamRetryLater) else "",
             "unrecoverable_usage": msgspec.json.encode(unrecoverable_usage or lease.unrecoverable_usage).decode(),
@@ -217,11 +219,8 @@ class Ledger:
         while True:
             row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
             try:
-                if added:
-                    rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
-                    etag, *_ = await self._table.merge_and_insert(row, rows, operation_id=operation_id)
-                else:
-                    etag = await self._table.merge(row, operation_id=operation_id)
+                rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
+                etag, *_ = await self._write(row, rows, operation_id=operation_id)
             except RowChanged as exc:
                 current = own_row(lease, exc.row, values.get("state", "running"))
                 if current.values["state"] != "running":

@@ -12,8 +12,11 @@ from shared.storage.base import Row
 
 MAX_STEP_BYTES = 60_000
 """Of a step's value in its row; a larger value is in a blob."""
-MAX_ADDED_ROWS = 95
-"""Rows that a transaction can add beside the job's own and those of the outbox, up to four: 100 in all, and 4 MB."""
+MAX_ADDED_ROWS = 53
+"""
+Rows of steps and usage that a transaction adds. It holds 100, and 4 MB; the others are the job's own, up to four of the
+outbox, and up to 42 of budgets: two buckets and the events of each that applies (MAX_APPLYING in contract.budget).
+"""
 _MAX_STEPS = 30
 
 

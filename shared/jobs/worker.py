@@ -41,7 +41,7 @@ from shared.jobs.message import Delivery, deadline_of, log_name, rejected, resto
 from shared.jobs.records import FinishedJob, may_continue
 from shared.storage.base import MAX_HIDDEN_S
 
-_RESUME_S = 60.0
+_RESUME_S, _MAX_JITTERED_S = 60.0, 3600.0
 _OWN_QUEUE_FOR = timedelta(minutes=10)
 """How long beyond its deadline a job's own results queue is tried, before the result goes to the default one."""
 
@@ -226,14 +226,14 @@ class Worker:
         self, job: Job, delivery: Delivery, queue: str, delay: RetryLater, *, keeps_id: bool = False
     ) -> None:
         traceparent = self.services.telemetry.requeue_traceparent(delivery.traceparent, delay)
-        submitted_at = delivery.submitted_at
+        submitted_at = delivery.submitted_at + timedelta(seconds=int(delay.stops_clock_s))
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
             job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
         body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
         left_s = (deadline_of(job, submitted_at) - now()).total_seconds()
         # With jitter that leaves time before the deadline, if there is any after the wait; and not long after the
         # deadline, at which the job ends unless something is still unavailable.
-        jitter_s = delay.delay_s * random.uniform(0, 0.1)  # noqa: S311
+        jitter_s = min(delay.delay_s, _MAX_JITTERED_S) * random.uniform(0, 0.1)  # noqa: S311
         if delay.delay_s < left_s:
             jitter_s = min(jitter_s, (left_s - delay.delay_s) / 2)
         delay_s = min(delay.delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)

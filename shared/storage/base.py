@@ -130,6 +130,13 @@ class Table(Protocol):
         """
 
 
+class Write(Protocol):
+    """`Table.merge_and_insert`, or what writes other rows beside."""
+
+    async def __call__(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
+        """Write the rows; return their etags."""
+
+
 class ContainerMissing(StorageUnavailable):
     """The container does not exist."""
 

@@ -78,6 +78,8 @@ class AzureTable:
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See `Table`."""
+        if not added:
+            return [await self.merge(changed, operation_id=operation_id)]
         row = _with_operation(changed, operation_id)
         etags = await self._write_all("transaction", [row, *added])
         return etags or [await self._repeated(row, RowChanged)]

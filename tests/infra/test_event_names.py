@@ -8,7 +8,7 @@ import re
 from itertools import pairwise
 
 from shared import event_names
-from shared.errors import CustomerSuspended
+from shared.errors import BudgetExceeded, CustomerSuspended
 from tests.support import doc_samples, infra_queries, kql
 
 ROOT = doc_samples.ROOT
@@ -77,6 +77,7 @@ def test_events_that_alerts_are_promised_for_are_in_queries():
     """An event that the runbook says an alert is made from is found by that alert's query."""
     promised = {
         "app-faults": {"job_error", "usage_record_exists", "usage_not_recorded", "request_failed", "job_finished"},
+        "budgets-exhausted": {"budget_exhausted"},
         "callbacks-failing": {"callback_failed"},
         "endpoints-down": {"breaker_open"},
         "jobs-failing": {"job_finished"},
@@ -97,7 +98,7 @@ def test_docs_name_events_that_exist():
         text = (ROOT / "docs" / page).read_text()
         written = set(re.findall(rf"`((?:{families})_[a-z_]+)`", text))
 
-        assert set() == written - set(EVENTS) - {"job_id", CustomerSuspended.code}, page
+        assert set() == written - set(EVENTS) - {"job_id", CustomerSuspended.code, BudgetExceeded.code}, page
     logs = doc_samples.section("docs/operate.md", "Logs")
     assert set() == set(re.findall(r"^([a-z]+(?:_[a-z]+)+) ", logs, re.MULTILINE)) - set(EVENTS)
 

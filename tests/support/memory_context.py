@@ -64,6 +64,7 @@ class MemoryContext:
     connection_name: str = "default"
     source: Literal["key_vault", "static"] = "key_vault"
     strict: bool = False
+    output_limit: int | None = None
     max_concurrency: int | None = None
     calls_left: float = math.inf
     """After so many calls the endpoint wants the job to wait."""

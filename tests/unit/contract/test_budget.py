@@ -66,7 +66,7 @@ def test_a_budget_survives_its_own_json() -> None:
         ({"enforce": "firm"}, "`enforce`"),
         ({"thresholds": [0]}, "`thresholds[0]` must be a whole percentage, 1 to 1000."),
         ({"thresholds": [50, 50]}, "`thresholds` has the same percentage twice."),
-        ({"thresholds": [*range(1, 12)]}, "`thresholds` must be a list of at most 10 items."),
+        ({"thresholds": [*range(1, 7)]}, "`thresholds` must be a list of at most 5 items."),
         ({"notify": "contoso.com"}, "`notify` must be an https URL"),
         ({"connection": "no_name"}, "`connection` must be 1 to 50 lower-case letters"),
         ({"spent": "1"}, "`spent` is not a known member."),

@@ -37,10 +37,10 @@ def test_no_other_jobs_steps_have_the_prefix():
 
 @pytest.mark.parametrize(
     ("rows", "beside", "expected"),
-    [(1, 0, 30), (2, 0, 30), (3, 0, 23), (94, 0, 1), (200, 0, 1), (1, 40, 27), (1, 35, 30), (3, 40, 13), (94, 1, 1)],
+    [(0, 0, 30), (1, 0, 26), (2, 0, 17), (97, 0, 1), (200, 0, 1), (1, 40, 6), (1, 38, 7), (3, 40, 3), (97, 1, 1)],
 )
 def test_a_transaction_takes_as_many_steps_as_fit(rows: int, beside: int, expected: int):
-    """Up to 30 steps, and up to 95 rows beside the job's own, of which each step needs one."""
+    """Up to 30 steps, and up to 53 rows beside the job's own, of which each step needs one."""
     assert expected == len(fitting(steps_of(*[rows] * 40), beside=beside))
 
 

@@ -1,0 +1,216 @@
+"""
+One budget in one period, as a worker knows it: reads and writes its buckets.
+
+A worker remembers the buckets that it has written last, so that most transactions need no read before. It relies on
+nothing that it remembers: the etag shows whether it still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from shared.billing.bucket_moves import Pool
+from shared.billing.bucket_rows import PoolKey
+from shared.billing.buckets import BUCKETS, ZERO, Bucket, Change, Head, new_buckets, quantum_of, terms_of
+from shared.billing.money import EXACT
+from shared.contract.budget import Budget
+from shared.errors import StorageUnavailable
+from shared.storage.base import Row, RowConflict, Table
+
+_MAX_TRIES = 200
+"""Of a change of several buckets, while other workers change them."""
+_SHORT_S = 2.0
+
+Fresh = Callable[[Budget], Awaitable[Budget]]
+"""Returns a budget's definition, read anew; the given one if there is none."""
+Events = Callable[[Sequence[int], Budget, Decimal], Awaitable[Sequence[Row]]]
+"""Returns the rows of the events of thresholds. The last argument is what is spent by then."""
+
+
+class LimitReached(Exception):
+    """
+    The budget has too little left for a job. `is_reserved`: it has enough but for what other jobs have reserved.
+
+    `left` is what it has left but for that.
+    """
+
+    def __init__(self, left: Decimal, *, is_reserved: bool) -> None:
+        super().__init__()
+        self.left = left
+        self.is_reserved = is_reserved
+
+
+@dataclass(slots=True, eq=False)
+class BudgetPool:
+    """The buckets of one budget in one period. Every method raises StorageUnavailable."""
+
+    key: PoolKey
+    table: Table
+    fresh: Fresh
+    events: Events
+    conflicts: int = 0
+    """Transactions that were refused because another worker had changed a bucket."""
+    locks: Sequence[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(BUCKETS)])
+    """A worker writes each bucket one transaction after the other."""
+    _all: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while all buckets are read and some of them written, which others' transactions make futile."""
+    _buckets: dict[int, Bucket] = field(default_factory=dict)
+    _order: list[int] = field(default_factory=lambda: random.sample(range(BUCKETS), BUCKETS))
+    """The buckets that this worker prefers come first, so that workers seldom write the same one."""
+
+    def choose(self, amount: Decimal) -> int:
+        """Return the number of a bucket for a reservation: one that probably has enough, and that nobody writes."""
+        idle = [number for number in self._order if not self.locks[number].locked()]
+        with_enough = (number for number in idle if self._has(number, amount))
+        return next(with_enough, idle[0] if idle else self._order[0])
+
+    async def rows(self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack) -> list[Row]:
+        """
+        Return the rows of a transaction that changes buckets so, whose locks the caller holds.
+
+        They are those of the buckets, of others that they get something from, and of events. No row of a bucket that is
+        gone. `locks` are released after the transaction. Without a `budget`, the definition is the one that the buckets
+        were made or adapted for. Raises LimitReached.
+        """
+        buckets = {number: await self._read_one(number) for number in changes}
+        total = sum(changes.values(), Change())
+        head = self._head
+        if head is not None and (budget is None or head.terms == terms_of(budget)):
+            fitting = [bucket for bucket in buckets.values() if bucket and bucket.holds(changes[bucket.number], head)]
+            if len(fitting) == len(changes):
+                return [self.key.row(bucket.changed(changes[bucket.number])) for bucket in fitting]
+        if not (total.wanted or any(buckets.values())):
+            return []
+        await locks.enter_async_context(self._all)
+        for _ in range(_MAX_TRIES):
+            pool = await self.read(budget)
+            _check_limit(pool, total)
+            changed = pool.with_changes(changes)
+            if changed is None:
+                await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311
+                continue
+            passed = [threshold for threshold in changed.head.passed if threshold not in pool.head.passed]
+            events = await self.events(passed, budget or self._as_made(pool), changed.spent) if passed else ()
+            return [*map(self.key.row, changed.changed), *events]
+        raise self._busy()
+
+    def wrote(self, rows: Sequence[Row], etags: Sequence[str]) -> None:
+        """Remember buckets as a transaction has written them. Without the etags of all rows, forget them."""
+        for row, etag in zip(rows, etags if len(etags) == len(rows) else [""] * len(rows), strict=True):
+            if row.key.startswith(self.key.prefix):
+                bucket = self.key.read(replace(row, etag=etag))
+                self._buckets.pop(bucket.number, None)
+                if etag:
+                    self._buckets[bucket.number] = bucket
+
+    async def is_changed(self, rows: Sequence[Row]) -> bool:
+        """Return whether others have changed buckets since a refused transaction's rows were made; read those anew."""
+        changed = False
+        for row in rows:
+            if not row.key.startswith(self.key.prefix):
+                continue
+            current, number = await self.table.read(row.partition, row.key), int(row.key[-2:])
+            if current is None or current.etag != row.etag:
+                changed = True
+                self._buckets.clear()  # the terms may have changed, too
+                self._order.remove(number)
+                self._order.append(number)
+            if current is not None:
+                self._buckets[number] = self.key.read(current)
+        self.conflicts += changed
+        return changed
+
+    async def read(self, budget: Budget | None) -> Pool:
+        """
+        Return all buckets, read anew. Make them if there are none; adapt them if the budget was changed.
+
+        The definition is read after the buckets and before they are written at their etags. So the last change of a
+        definition is also the last that the buckets get, whoever makes it.
+        """
+        for _ in range(_MAX_TRIES):
+            pool = await self.find()
+            if pool is None:
+                budget = await self.fresh(budget or self._as_made(None))
+                await self._write(new_buckets(terms_of(budget), quantum_of(budget.unit)))
+                continue
+            budget = budget or self._as_made(pool)
+            if pool.head.terms != terms_of(budget):
+                budget = await self.fresh(budget)
+            if pool.head.terms != terms_of(budget):
+                await self._write(pool.with_terms(terms_of(budget)).changed)
+            elif due := pool.due():
+                await self._write(pool.with_passed(0, due).changed, await self.events(due, budget, pool.spent))
+            elif not pool.head.is_balanced and (changed := pool.balanced().changed):
+                await self._write(changed)
+            else:
+                return pool
+        raise self._busy()
+
+    async def find(self) -> Pool | None:
+        """Return all buckets, read anew; None if no job has used the budget in this period."""
+        first, last = self.key.prefix, f"{self.key.prefix}~"
+        buckets = [self.key.read(row) async for row in self.table.scan(self.key.customer, first, last)]
+        if len(buckets) < BUCKETS:
+            return None
+        self._buckets = {bucket.number: bucket for bucket in buckets}
+        return Pool(buckets, quantum_of(self.key.unit))
+
+    @property
+    def _head(self) -> Head | None:
+        first = self._buckets.get(0)
+        return first.head if first else None
+
+    async def _read_one(self, number: int) -> Bucket | None:
+        if number not in self._buckets:
+            row = await self.table.read(self.key.customer, self.key.bucket_key(number))
+            if row is None:
+                return None
+            self._buckets[number] = self.key.read(row)
+        return self._buckets[number]
+
+    async def _write(self, buckets: Sequence[Bucket], others: Sequence[Row] = ()) -> None:
+        """Write buckets and rows beside them, unless somebody else has changed one of them."""
+        first, *rest = map(self.key.row, buckets)
+        try:
+            if first.etag:
+                await self.table.merge_and_insert(first, [*rest, *others])
+            else:
+                await self.table.insert(first, beside=[*rest, *others])
+        except RowConflict:
+            self.conflicts += 1
+
+    def _has(self, number: int, amount: Decimal) -> bool:
+        bucket = self._buckets.get(number)
+        return bucket is not None and bucket.free >= amount
+
+    def _as_made(self, pool: Pool | None) -> Budget:
+        """Return the definition that the buckets were made or adapted for."""
+        terms = pool.head.terms if pool else None
+        return Budget(
+            limit=terms.limit if terms else ZERO,
+            unit=self.key.unit,
+            period="month" if len(self.key.period) == len("2026-11") else "day",
+            thresholds=list(terms.thresholds) if terms else [],
+            enforce="hard" if terms is None or terms.is_hard else "soft",
+        )
+
+    def _busy(self) -> StorageUnavailable:
+        return StorageUnavailable(f"The budget {self.key.budget} is being changed by others all the time.", _SHORT_S)
+
+
+def _check_limit(pool: Pool, change: Change) -> None:
+    """Raise LimitReached if what the change wants to reserve is not left."""
+    terms, wanted = pool.head.terms, change.wanted
+    if not (terms.is_hard and wanted):
+        return
+    left = EXACT.subtract(terms.limit, EXACT.add(pool.spent, change.spent))
+    if wanted > left:
+        raise LimitReached(left, is_reserved=False)
+    others = EXACT.subtract(EXACT.add(pool.reserved, change.reserved), wanted)
+    if wanted > EXACT.subtract(left, others):
+        raise LimitReached(left, is_reserved=True)

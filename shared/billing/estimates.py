@@ -1,0 +1,161 @@
+"""
+How much a job's calls can consume at most, before any is made: what a budget reserves for it. Pure.
+
+There is no tokenizer: a token is a byte or more, so bytes are an upper bound. A job whose input says too little, such
+as a raw request to an unknown path, has no estimate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.contract.chat import Chat
+from shared.contract.decoding import json_object
+from shared.contract.embed import Embed
+from shared.contract.image import Image
+from shared.contract.raw import RawRequest
+from shared.contract.summarize import Summarize
+
+OUTPUT_TOKENS = 16_384
+"""Output of an answer whose job sets no limit: the limit that is sent then, unless the budget covers less."""
+MIN_OUTPUT_TOKENS = 256
+"""No lower limit is sent: the answer would be cut short and paid for all the same."""
+LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""The parameters that limit an answer's tokens."""
+_PER_CALL, _PER_MESSAGE = 64, 16
+"""Tokens that a provider adds: roles, separators, what a schema becomes."""
+_MEDIA_TOKENS = 10_000
+"""Of an image or a sound that a message names or holds; the largest that is known has fewer."""
+_IMAGE_TOKENS = 6_500
+"""Of the largest image that a model returns."""
+_PART_BYTES, _LEVELS = 18_000, 4
+"""Of `summarize`: the least that a part has, and by how much all levels have more than the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job's calls consume at most."""
+
+    inputs: Sequence[int]
+    """Input tokens of each call."""
+    outputs: Sequence[int | None] = ()
+    """Output tokens of each; None: the call has no limit of its own."""
+    choices: Sequence[int] = ()
+    """Answers of each call."""
+    images: int = 0
+    tier: str | None = None
+    """The service tier that the job asks for."""
+
+    @property
+    def takes_limit(self) -> bool:
+        """Whether a limit can be sent with calls that have none of their own."""
+        return None in self.outputs
+
+    def records(self, limit: int) -> list[dict[str, Any]]:
+        """Return the counts of each call, as a usage record has them, if answers without a limit get this one."""
+        return [
+            {
+                "calls": 1,
+                "input_tokens": tokens,
+                "output_tokens": (limit if output is None else output) * choices,
+                **({"images": self.images, "image_output_tokens": output or 0} if self.images else {}),
+                **({"service_tier": self.tier} if self.tier else {}),
+            }
+            for tokens, output, choices in zip(self.inputs, self.outputs, self.choices, strict=True)
+        ]
+
+
+def estimate(request: Any, *, strict: bool) -> Estimate | None:
+    """Return the estimate of a job with this decoded input. `strict`: no limit may be added to its parameters."""
+    result: Estimate | None = None
+    if isinstance(request, Chat):
+        result = _chats([request])
+    elif isinstance(request, list):
+        result = _chats([chat for chat in request if isinstance(chat, Chat)])
+    elif isinstance(request, Summarize):
+        result = _summary(request)
+    elif isinstance(request, Embed):
+        tokens = sum(len(text.encode(errors="replace")) for text in request.texts)
+        result = Estimate([tokens + _PER_CALL], [0], [1])
+    elif isinstance(request, Image):
+        tokens = _bytes(request.prompt) + _PER_CALL
+        result = Estimate([tokens], [_IMAGE_TOKENS * request.n], [1], images=request.n)
+    elif isinstance(request, RawRequest):
+        return _raw(request)
+    return None if result is not None and strict and result.takes_limit else result
+
+
+def _chats(chats: Sequence[Chat]) -> Estimate:
+    return Estimate(
+        [_input_tokens(chat.messages, chat.parameters) for chat in chats],
+        [_limit(chat.parameters) for chat in chats],
+        [_choices(chat.parameters) for chat in chats],
+        tier=_tier(chats[0].parameters) if chats else None,
+    )
+
+
+def _summary(request: Summarize) -> Estimate | None:
+    if not isinstance(request.source, str):
+        return None  # a blob, whose size is not known yet
+    text = _bytes(request.source)
+    calls = 1 if text <= _PART_BYTES else _LEVELS * (2 * (text // _PART_BYTES) + 1)
+    overhead = 2_000 + _bytes(request.instructions) + _bytes(request.language) + _bytes(request.parameters)
+    tokens = (text if calls == 1 else _LEVELS * text // calls) + overhead
+    return Estimate([tokens] * calls, [_limit(request.parameters)] * calls, [1] * calls, tier=_tier(request.parameters))
+
+
+def _raw(request: RawRequest) -> Estimate | None:
+    operation = request.path.rpartition("/openai/v1/")[2].strip("/")
+    if request.method != "POST" or not request.content:
+        return None
+    if operation == "embeddings":
+        return Estimate([len(request.content)], [0], [1])
+    body = json_object(request.content)
+    limit = _limit(body)
+    if limit is None or operation not in {"chat/completions", "completions", "responses"}:
+        return None
+    return Estimate([len(request.content) + _PER_CALL + _media(body)], [limit], [_choices(body)], tier=_tier(body))
+
+
+def _input_tokens(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> int:
+    tokens = _PER_CALL + _bytes(parameters)
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else []
+        media = [part for part in parts if _is_media(part)]
+        rest = {**message, "content": [part for part in parts if part not in media]} if media else message
+        tokens += _PER_MESSAGE + _bytes(rest) + len(media) * _MEDIA_TOKENS
+    return tokens
+
+
+def _media(body: Mapping[str, Any]) -> int:
+    text = json.dumps(body)
+    return _MEDIA_TOKENS * (text.count('"image_url"') + text.count('"input_audio"') + text.count('"input_image"'))
+
+
+def _is_media(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "input_audio"}
+
+
+def _limit(parameters: Mapping[str, Any]) -> int | None:
+    limits: list[int] = [parameters[name] for name in LIMITS if isinstance(parameters.get(name), int)]
+    return max(limits) if limits else None
+
+
+def _choices(parameters: Mapping[str, Any]) -> int:
+    numbers: list[int] = [parameters[name] for name in ("n", "best_of") if isinstance(parameters.get(name), int)]
+    return max([*numbers, 1])
+
+
+def _tier(parameters: Mapping[str, Any]) -> str | None:
+    tier = parameters.get("service_tier")
+    return tier if isinstance(tier, str) else None
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode(errors="replace"))
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) if value else 0

@@ -1,0 +1,101 @@
+"""What a job counts for a budget: money, tokens or jobs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from shared.billing.buckets import ZERO
+from shared.billing.money import EXACT, exact_sum
+from shared.billing.pricing import Cost, Pricing, Unpriced
+from shared.billing.usage_records import JOBS, is_closed_job
+
+Measure = Callable[[Mapping[str, Any]], Decimal]
+_ONE = Decimal(1)
+
+
+class NoPrice(Exception):
+    """A budget in money can't count a job, because its model has no price. `reason`: what is missing, in words."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__()
+        self.model, self.reason = model, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Counts in a budget's unit. `labels`: what the job's usage records say of its model and connection."""
+
+    unit: str
+    customer: str
+    labels: Mapping[str, Any]
+    pricing: Pricing | None
+    """In the unit's currency, for money."""
+
+    def highest(self, records: Sequence[Mapping[str, Any]], at: datetime) -> tuple[Decimal, Decimal]:
+        """Return what a job with these calls counts at most, and the most that one of them does. Raises NoPrice."""
+        if self.unit == JOBS:
+            return _ONE, ZERO
+        calls = [self._highest_of(record, at) for record in records]
+        fee = self.pricing.charge(self.customer, at.date(), ZERO, jobs=1) if self.pricing else ZERO
+        return EXACT.add(exact_sum(calls), fee), max(calls, default=ZERO)
+
+    def measure(self, unknown: Decimal) -> Measure:
+        """Return what counts usage records. A call that may have been billed, or has no price, counts as `unknown`."""
+
+        def measure(values: Mapping[str, Any]) -> Decimal:
+            jobs = values.get(JOBS, 0)
+            if self.unit == JOBS:
+                return Decimal(jobs)
+            amount = ZERO if is_closed_job(values) else self._counted(values)
+            amount = unknown if amount is None else amount
+            if self.pricing is None or not jobs:
+                return amount
+            return EXACT.add(amount, self.pricing.charge(self.customer, values["at"].date(), ZERO, jobs=jobs))
+
+        return measure
+
+    def _counted(self, values: Mapping[str, Any]) -> Decimal | None:
+        """What a call counts; None if that is not known."""
+        if values.get("outcome") == "unanswered":
+            return None
+        if self.pricing is None:
+            tokens = [values[name] for name in ("input_tokens", "output_tokens") if values.get(name) is not None]
+            return Decimal(sum(tokens)) if tokens else None
+        day = values["at"].date()
+        cost = self.pricing.cost(self.customer, day, values)
+        return self.pricing.charge(self.customer, day, cost.amount) if isinstance(cost, Cost) else None
+
+    def _highest_of(self, record: Mapping[str, Any], at: datetime) -> Decimal:
+        if self.unit == "tokens":
+            return Decimal(record.get("input_tokens", 0) + record.get("output_tokens", 0))
+        if self.pricing is None:
+            raise NoPrice(str(self.labels.get("model") or ""), "there is no price book")
+        costs = [self._cost(variant, at) for variant in _variants({**self.labels, **record})]
+        amounts = [cost.amount for cost in costs if isinstance(cost, Cost)]
+        if not amounts:
+            unpriced = next(cost for cost in costs if isinstance(cost, Unpriced))
+            raise NoPrice(unpriced.model, unpriced.reason)
+        return self.pricing.charge(self.customer, at.date(), max(amounts))
+
+    def _cost(self, record: Mapping[str, Any], at: datetime) -> Cost | Unpriced:
+        assert self.pricing is not None  # noqa: S101  # for money
+        cost = self.pricing.cost(self.customer, at.date(), record)
+        if isinstance(cost, Unpriced) and self.pricing.model_of(self.customer, record) is None:
+            # Nothing says which model the deployment is. Many have its name.
+            named = self.pricing.cost(self.customer, at.date(), {**record, "answered_by": record.get("model")})
+            return named if isinstance(named, Cost) else cost
+        return cost
+
+
+def _variants(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the records of which one costs most: the prompt may be written to a cache, which can cost more."""
+    tokens, images = record.get("input_tokens", 0), record.get("images")
+    variants = [record, *({**record, name: tokens} for name in ("cache_write_tokens", "cache_write_long_tokens"))]
+    if images:
+        variants.append({name: value for name, value in record.items() if name != "image_output_tokens"})
+        variants.append({name: value for name, value in record.items() if not name.endswith("_tokens")})
+    return variants

@@ -1,0 +1,192 @@
+"""
+The reservation of a job: what its calls can cost at most is set aside in each budget that applies, before the first.
+
+Imported for customers with budgets alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Any
+
+from shared.billing.bucket_rows import next_start, pool_key
+from shared.billing.budgets import applying, connection_budget
+from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
+from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, read_reserved
+from shared.billing.measures import Counter, NoPrice
+from shared.billing.money import amount_text
+from shared.clock import now, rfc3339
+from shared.connections.connection import Connection
+from shared.contract.budget import Budget
+from shared.contract.job import Options
+from shared.errors import BudgetExceeded, JobError, RetryLater
+from shared.event_names import BUDGET_EXHAUSTED, NAMESPACE
+from shared.jobs.attempt import Attempt
+from shared.jobs.base import JobServices
+from shared.jobs.budget_errors import BudgetReserved, BudgetWait
+from shared.jobs.ledger import Ledger
+from shared.lru import LRU
+
+if TYPE_CHECKING:
+    from shared.billing.pricing import Pricing
+
+_LOG_EVERY_S = 60.0
+_MAX_LOGGED = 1000
+_MAX_DELAY_S = 30.0
+_MAX_WAIT = timedelta(days=32)
+"""Of a job for budgets, in all."""
+_logged: LRU[tuple[str, str], float] = LRU(_MAX_LOGGED)
+
+log = logging.getLogger(NAMESPACE)
+
+
+def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
+    """Have an attempt's transactions settle what it reserves, and what an attempt had reserved whose worker died."""
+    own = JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
+    attempt.budgets = own
+    ledger = services.ledger
+    attempt.ledger = Ledger(services.budgets.table, lease_s=ledger.lease_s, outbox=ledger.outbox, write=own.write)
+    return own
+
+
+async def reserve(
+    services: JobServices, attempt: Attempt, connection: Connection, request: Any, budgets: Mapping[str, Budget]
+) -> None:
+    """
+    Reserve what a job's calls can cost at most in each budget that applies.
+
+    The attempt's budgets have an `output_limit` then, if one is to be sent. Raises BudgetExceeded, BudgetReserved,
+    BudgetWait.
+    """
+    model = attempt.usage.model or getattr(request, "model", None) or ""
+    pricing = await services.price_books.pricing()
+    named = dict(applying(budgets, connection.name, model))
+    if connection.monthly_budget is not None:
+        currency = pricing.book.currency if pricing else "USD"
+        named |= [connection_budget(connection.name, connection.monthly_budget, currency)]
+    if not named:
+        return
+    own = attempt.budgets or restore(services, attempt)
+    job = _Job(services, attempt, connection, model, pricing, estimate(request, strict=attempt.job.options.strict))
+    limit = OUTPUT_TOKENS
+    while True:
+        own.request([await job.booking(name, budget, limit) for name, budget in named.items()])
+        try:
+            await attempt.reserve()
+        except BookingRefused as refused:
+            own.requested = []
+            lower = None if refused.is_reserved else job.lower_limit(refused, limit)
+            if lower is None:
+                raise _error(refused, attempt, now()) from None
+            limit = lower
+        else:
+            own.output_limit = limit if job.estimate is not None and job.estimate.takes_limit else None
+            return
+
+
+class _Job:
+    """What a job counts for budgets."""
+
+    def __init__(
+        self,
+        services: JobServices,
+        attempt: Attempt,
+        connection: Connection,
+        model: str,
+        pricing: Pricing | None,
+        estimated: Estimate | None,
+    ) -> None:
+        self.services, self.attempt, self.estimate, self.pricing = services, attempt, estimated, pricing
+        self.labels = {
+            "model": model,
+            "connection": connection.name,
+            "provider": connection.endpoint.provider,
+            "processing": "standard",
+            **({"deployment_scope": connection.deployment_scope} if connection.deployment_scope else {}),
+        }
+        self.kind = f"{attempt.job.action}/{model}"
+
+    async def booking(self, name: str, budget: Budget, limit: int) -> Booking:
+        """Return what the job reserves of a budget. Raises BudgetExceeded."""
+        counter = self._counter(budget)
+        try:
+            if self.estimate is not None or budget.unit == "jobs":
+                records = self.estimate.records(limit) if self.estimate else []
+                amount, of_call = counter.highest(records, now())
+                return Booking(name, budget, amount, counter.measure(of_call))
+            tokens = self.services.settings.budget_default_estimate
+            default = [{"calls": 1, "input_tokens": 0, "output_tokens": tokens}]
+            amount = await self._largest(name, budget) or counter.highest(default, now())[0]
+        except NoPrice as exc:
+            if budget.enforce == "soft":
+                return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))
+            raise BudgetExceeded(
+                f"The budget {name} is an amount of {budget.unit}, and the model {exc.model or '(none)'} has no price: "
+                f"{exc.reason}."
+            ) from None
+        return Booking(name, budget, amount, counter.measure(amount), self.kind)
+
+    def lower_limit(self, refused: BookingRefused, limit: int) -> int | None:
+        """Return the highest limit of answers that what a budget has left covers; None if there is none."""
+        if self.estimate is None or not self.estimate.takes_limit:
+            return None
+        counter, low, high = self._counter(refused.booking.budget), 0, limit
+        while low < high:
+            middle = (low + high + 1) // 2
+            if counter.highest(self.estimate.records(middle), now())[0] <= refused.left:
+                low = middle
+            else:
+                high = middle - 1
+        return low if MIN_OUTPUT_TOKENS <= low < limit else None
+
+    def _counter(self, budget: Budget) -> Counter:
+        pricing = self.pricing.in_currency(budget.unit) if self.pricing and budget.is_money else None
+        return Counter(budget.unit, self.attempt.job.customer, self.labels, pricing)
+
+    async def _largest(self, name: str, budget: Budget) -> Decimal | None:
+        """The most that a job of this kind has settled in this period."""
+        pool = await self.services.budgets.pool(pool_key(self.attempt.job.customer, name, budget, now())).find()
+        return pool.largest(self.kind) if pool else None
+
+
+def _error(refused: BookingRefused, attempt: Attempt, at: datetime) -> JobError | RetryLater:
+    name, budget = refused.booking.name, refused.booking.budget
+    _log_exhausted(attempt.job.customer, name, budget)
+    what = f"The budget {name} of {_amount(budget.limit, budget.unit)} a {budget.period}"
+    if refused.is_reserved:
+        reason = f"{what} has enough left for this job once other jobs have settled what they reserved."
+        return BudgetReserved(reason, min(2.0 * attempt.lease.attempt, _MAX_DELAY_S))
+    needed, left = (_amount(amount, budget.unit) for amount in (refused.booking.amount, max(refused.left, Decimal(0))))
+    starts_at = next_start(budget.period, at)
+    message = f"{what} has {left} left, and this job may use up to {needed}. The next {budget.period} starts at"
+    message = f"{message} {rfc3339(starts_at)}."
+    # A job that the whole limit is too small for would wait for nothing.
+    if attempt.job.options.on_budget == "wait" and refused.booking.amount <= budget.limit:
+        return _wait(message, attempt, (starts_at - at).total_seconds()) or BudgetExceeded(message)
+    return BudgetExceeded(message)
+
+
+def _wait(message: str, attempt: Attempt, wait_s: float) -> BudgetWait | None:
+    """Return the wait for a budget's next period, None if the job may not wait for so long."""
+    if attempt.job.options.deadline_s != Options().deadline_s:
+        return BudgetWait(message, wait_s, stops_clock=False) if attempt.time.allows(wait_s) else None
+    if attempt.lease.budget_wait_s + wait_s > _MAX_WAIT.total_seconds():
+        return None
+    return BudgetWait(message, wait_s, stops_clock=True)
+
+
+def _amount(amount: Decimal, unit: str) -> str:
+    if unit in {"tokens", "jobs"}:
+        return f"{int(amount.to_integral_value(ROUND_CEILING)):,} {unit}"
+    return f"{amount_text(amount.quantize(Decimal('0.000001')).normalize())} {unit}"
+
+
+def _log_exhausted(customer: str, name: str, budget: Budget) -> None:
+    logged_at = _logged.get((customer, name))
+    if logged_at is None or time.monotonic() - logged_at >= _LOG_EVERY_S:
+        _logged.set((customer, name), time.monotonic())
+        log.warning("%s customer=%s budget=%s unit=%s", BUDGET_EXHAUSTED, customer, name, budget.unit)

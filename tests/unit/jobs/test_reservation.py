@@ -1,0 +1,276 @@
+"""Budgets hold: what a job may cost is reserved before its first call, and settled with its usage records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from shared.billing import job_budgets
+from shared.billing.bucket_moves import Pool
+from shared.billing.bucket_rows import next_start, pool_key
+from shared.billing.estimates import OUTPUT_TOKENS
+from shared.clock import now, rfc3339
+from shared.contract.budget import Budget
+from shared.contract.price_book import decode_price_book
+from shared.jobs import message, reservation, time_budget
+from tests.support.customers import Customer
+from tests.support.endpoint import error
+from tests.support.workers import Worker
+
+USED = 18
+"""Tokens of the endpoint's answer."""
+LIMITED = {"prompt": "Hello?", "parameters": {"max_tokens": 100}}
+PRICES = {
+    "currency": "USD",
+    "prices": [{"provider": "azure_openai", "model": "gpt-4o*", "input": "2", "output": "8"}],
+    "models": [{"deployment": "gpt-4o", "model": "gpt-4o"}],
+    "markups": [{"percent": "50"}],
+}
+
+
+def budget(limit: str, unit: str = "tokens", **members: Any) -> Budget:
+    """Return a monthly budget."""
+    return Budget(limit=Decimal(limit), unit=unit, period="month", **members)
+
+
+async def put(worker: Worker, customer: Customer, **budgets: Budget) -> None:
+    """Write a customer's budgets, and have the worker read them."""
+    records = worker.services.customer_records
+    await records.change(customer.name, lambda record: record.with_budgets(budgets), by="ann", subject="budgets")
+
+
+async def publish(worker: Worker, prices: Mapping[str, Any] = PRICES) -> None:
+    """Publish a price book."""
+    books = worker.services.price_books
+    await books.publish(decode_price_book(json.dumps(prices).encode()), replaces=await books.current(), by="ann")
+
+
+def pool(worker: Worker, customer: Customer, name: str, of: Budget) -> Pool:
+    """Return the buckets of a budget, as the table has them."""
+    key = pool_key(customer.name, name, of, now())
+    rows = sorted(row for row in worker.table.rows if row[0] == customer.name and row[1].startswith(key.prefix))
+    return Pool([key.read(worker.table.rows[row]) for row in rows], Decimal(1))
+
+
+def sent(customer: Customer) -> list[dict[str, Any]]:
+    """Return the bodies that the endpoint has received."""
+    return [json.loads(request.body) for request in customer.account.received]
+
+
+async def test_a_job_reserves_and_settles(worker: Worker):
+    """Afterwards what it used is spent, nothing is reserved, and the request was sent as it is."""
+    customer, tokens, jobs = worker.customer(), budget("1000"), budget("5", "jobs")
+    await put(worker, customer, tokens=tokens, jobs=jobs)
+
+    result = await worker.run(customer, job_id="x", input=LIMITED)
+
+    assert "succeeded" == result["status"]
+    assert [100] == [body.get("max_tokens") for body in sent(customer)]
+    for name, of, spent in (("tokens", tokens, USED), ("jobs", jobs, 1)):
+        buckets = pool(worker, customer, name, of)
+        assert (spent, 0) == (buckets.spent, buckets.reserved)
+    assert "" == worker.row(customer, "x")["reservation"]
+
+
+async def test_an_answer_gets_the_limit_that_the_budget_covers(worker: Worker):
+    """Only if the job sets none: the usual one, or a lower one if the budget has less left."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("100000"))
+    await worker.run(customer)
+    await put(worker, customer, main=budget("1000"))
+    await worker.run(customer)
+
+    usual, lower = [body["max_tokens"] for body in sent(customer)]
+    assert OUTPUT_TOKENS == usual
+    assert 256 <= lower < 1000 - USED
+
+
+async def test_a_model_with_a_lower_limit_gets_that(worker: Worker):
+    """Its refusal says which it is; the next job sends it at once."""
+    customer = worker.customer()
+    customer.account.will_answer(
+        error(400, message="max_tokens is too large: 16384. This model supports at most 4096 completion tokens.")
+    )
+    await put(worker, customer, main=budget("100000"))
+    results = [await worker.run(customer) for _ in range(2)]
+
+    assert ["succeeded"] * 2 == [result["status"] for result in results]
+    assert [OUTPUT_TOKENS, 4096, 4096] == [body["max_tokens"] for body in sent(customer)]
+
+
+async def test_a_budget_that_is_used_up_refuses(worker: Worker):
+    """Before any call, with a message that says what is left and when the next period starts."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("200"))
+
+    result = await worker.run(customer, job_id="x", input={**LIMITED, "parameters": {"max_tokens": 300}})
+
+    assert ("budget_exceeded", []) == (result["error"]["code"], customer.account.received)
+    assert (
+        "The budget main of 200 tokens a month has 200 tokens left, and this job may use up to"
+        in (result["error"]["message"])
+    )
+    assert f"The next month starts at {rfc3339(next_start('month', now()))}." in result["error"]["message"]
+    assert result == await worker.run(customer, job_id="x", input={**LIMITED, "parameters": {"max_tokens": 300}})
+
+
+async def test_a_job_waits_for_seconds_for_what_others_have_reserved(worker: Worker):
+    """It is requeued and loses no attempt."""
+    customer, of = worker.customer(), budget("500")
+    await put(worker, customer, main=of)
+    await worker.run(customer, input=LIMITED)
+    key = pool_key(customer.name, "main", of, now())
+    row = worker.table.rows[customer.name, key.bucket_key(3)]
+    await worker.table.merge(row.__class__(row.partition, row.key, {"reserved": "400", "share": "431"}, row.etag))
+
+    assert await worker.deliver(customer, job_id="x", input=LIMITED) is None
+
+    ((_, delay_s),) = worker.requeued()
+    assert 2 <= delay_s <= 3
+    row = worker.row(customer, "x")
+    assert ("waiting", 0, None) == (row["state"], row["failed_attempts"], row.get("reservation"))
+
+
+@pytest.mark.parametrize("enforce", ["hard", "soft"])
+async def test_a_hard_budget_in_money_refuses_a_model_without_a_price(worker: Worker, enforce: Any):
+    """The error names the model. A soft one counts, and refuses nothing."""
+    customer = worker.customer()
+    await publish(worker)
+    await put(worker, customer, main=budget("5", "USD", enforce=enforce))
+
+    result = await worker.run(customer, model="own-model", input=LIMITED)
+
+    if enforce == "soft":
+        assert "succeeded" == result["status"]
+        return
+    assert "budget_exceeded" == result["error"]["code"]
+    assert "the model own-model has no price" in result["error"]["message"]
+    assert [] == customer.account.received
+
+
+async def test_money_is_settled_after_markup(worker: Worker):
+    """In the budget's currency, exactly."""
+    customer, of = worker.customer(), budget("5", "USD")
+    await publish(worker)
+    await put(worker, customer, main=of)
+
+    assert "succeeded" == (await worker.run(customer, input=LIMITED))["status"]
+
+    (record,) = worker.usage(customer)
+    cost = Decimal(record["input_tokens"] * 2 + record["output_tokens"] * 8) / 1_000_000 * Decimal("1.5")
+    assert (cost, 0) == (pool(worker, customer, "main", of).spent, pool(worker, customer, "main", of).reserved)
+
+
+async def test_a_connection_has_a_monthly_budget(worker: Worker):
+    """`monthly_budget` is a hard budget of the connection, in the price book's currency."""
+    await publish(worker)
+    customer = worker.customer(monthly_budget=0.0001)
+
+    result = await worker.run(customer, input=LIMITED)
+
+    assert "budget_exceeded" == result["error"]["code"]
+    assert "The budget connection--default of 0.0001 USD a month" in result["error"]["message"]
+
+
+async def test_a_budget_counts_its_own_connection_and_model_alone(worker: Worker):
+    """Others are free."""
+    customer = worker.customer()
+    worker.connect(customer, "other")
+    await put(worker, customer, a=budget("0", connection="other"), b=budget("0", model="gpt-5"))
+
+    statuses = [
+        (await worker.run(customer, **members))["status"]
+        for members in ({}, {"connection": "other"}, {"model": "gpt-5"}, {"model": "gpt-4o"})
+    ]
+
+    assert ["succeeded", "failed", "failed", "succeeded"] == statuses
+
+
+async def test_what_a_crashed_attempt_reserved_is_spent(worker: Worker):
+    """Its call may have been made. The next attempt reserves anew."""
+    customer, of = worker.customer(), budget("1000")
+    await put(worker, customer, main=of)
+    body = customer.body(job_id="x", input=LIMITED)
+    await worker.crash(customer, "x", body)
+    await worker.change_row(customer, "x", reservation=f'[["main","tokens","{now():%Y-%m}",4,"200"]]')
+    await worker.run(customer, input=LIMITED)  # the buckets exist
+    key = pool_key(customer.name, "main", of, now())
+    row = worker.table.rows[customer.name, key.bucket_key(4)]
+    await worker.table.merge(row.__class__(row.partition, row.key, {"reserved": "200"}, row.etag))
+
+    assert "succeeded" == (await worker.run(customer, body))["status"]
+
+    buckets = pool(worker, customer, "main", of)
+    assert (200 + 2 * USED, 0) == (buckets.spent, buckets.reserved)
+    assert ["answered", "answered", "unanswered"] == [outcome for outcome, _, _ in worker.outcomes(customer)]
+
+
+async def test_steps_settle_as_they_are_stored(worker: Worker):
+    """A job of several calls reserves for all of them, and each takes its part."""
+    customer, of = worker.customer(), budget("3000")
+    await put(worker, customer, main=of)
+    prompts = {"prompts": ["One?", "Two?", "Three?"], "parameters": {"max_tokens": 100}}
+
+    result = await worker.run(customer, action="multi_chat", input=prompts)
+
+    buckets = pool(worker, customer, "main", of)
+    assert ("succeeded", 3 * USED, 0) == (result["status"], buckets.spent, buckets.reserved)
+
+
+async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """It is in the schedule until then; its deadline does not run meanwhile, and it runs when the period starts."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("250"))
+    await worker.run(customer, input=LIMITED)
+
+    assert await worker.deliver(customer, job_id="x", input=LIMITED, options={"on_budget": "wait"}) is None
+
+    row, starts_at = worker.row(customer, "x"), next_start("month", now())
+    assert ("waiting", 0) == (row["state"], row["failed_attempts"])
+    assert timedelta(0) <= row["due_at"] - starts_at < timedelta(minutes=6)
+    assert 0 < row["budget_wait_s"] <= 31 * 86_400
+    for module in (message, time_budget, reservation, job_budgets):
+        monkeypatch.setattr(module, "now", lambda: row["due_at"])
+    result = await worker.run(customer, worker.wakeup(customer, "x"), submitted_at=row["due_at"])
+    assert "succeeded" == result["status"]
+
+
+async def test_a_deadline_that_is_set_runs(worker: Worker):
+    """A job whose budget's next period starts after it ends at once."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("250"))
+    await worker.run(customer, input=LIMITED)
+
+    result = await worker.run(customer, input=LIMITED, options={"on_budget": "wait", "deadline_s": 60})
+
+    assert "budget_exceeded" == result["error"]["code"]
+
+
+async def test_a_job_that_is_larger_than_the_budget_does_not_wait(worker: Worker):
+    """No later period has more."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("200"))
+
+    result = await worker.run(customer, input=LIMITED, options={"on_budget": "wait"})
+
+    assert "budget_exceeded" == result["error"]["code"]
+
+
+async def test_without_budgets_a_job_costs_no_further_operation(worker: Worker):
+    """A customer's row is read with every job's claim; budgets cost one transaction more."""
+    plain, budgeted = worker.customer(), worker.customer()
+    await put(worker, budgeted, main=budget("100000"))
+    operations = []
+    for customer in (plain, budgeted):
+        for _ in range(2):
+            await worker.run(customer, input=LIMITED)
+        before = worker.table.operations
+        await worker.run(customer, input=LIMITED)
+        operations.append(worker.table.operations - before)
+
+    assert [2, 3] == operations
