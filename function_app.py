@@ -61,7 +61,7 @@ async def dead_letter_callback(message: func.QueueMessage) -> None:
 
 @app.timer_trigger(arg_name="timer", schedule=EACH_MINUTE, use_monitor=False)
 async def wake_jobs(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
-    """Send the messages of the jobs that have waited for more than two minutes and are due (docs/scale.md)."""
+    """Send the messages of waiting jobs that are due (docs/scale.md), and what is to be exported (docs/exports.md)."""
     await services().wake_jobs()
 
 

@@ -139,7 +139,7 @@ class _Entry:
         match = match_url(url) if isinstance(url, str) else None
         if match is None or not (match["scheme"].lower() == "https" or _LOOPBACK.fullmatch(match["host"].lower())):
             raise self.invalid("`url` must be an https URL such as https://meter.contoso.com")
-        return str(url).rstrip("/")
+        return str(url)
 
     def check_members(self, kind_name: str, kind: _Kind) -> None:
         """Check that it has only members of its kind."""
@@ -166,11 +166,12 @@ def _read(setting: str, number: int, members: Mapping[str, Any]) -> Export:
         counts = [measure for measure in MEASURES if measure not in _DECIMALS]
         raise entry.invalid(f"`value` must be a whole number, as its meters take: one of {', '.join(counts)}")
     queue = entry.text("queue", _QUEUE, "the name of a queue") if "queue" in members else ""
+    url = "" if queue else entry.url(kind.url)
     return Export(
         name,
         kind_name,
         entry.text(kind.event, _EVENT, "1 to 100 ASCII characters, as the receiver has it", kind.default_event),
-        "" if queue else entry.url(kind.url),
+        url if kind.has_queue else url.rstrip("/"),  # of an API, whose paths are added to it
         queue,
         value,
         entry.choice("billed_to", ("customer", "operator")),

@@ -6,6 +6,7 @@ import json
 import re
 import typing
 
+from shared.connections import key_vault
 from shared.export_settings import _KINDS, KINDS, MEASURES, read_exports
 from shared.exports.outbox_rows import EventState
 from tests.support.doc_samples import ROOT, blocks
@@ -41,6 +42,17 @@ def test_states_are_those_that_are_listed():
 
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.partition("| state |")[2].partition("\n\n")[0], re.MULTILINE)
     assert states - {"sent", "left_out"} == set(rows)
+
+
+def test_commands_on_the_page_are_run():
+    """Each is a sample on the page about the command line, where all of them are run; the secret is the app's own."""
+    commands = re.findall(r"^python -m aijobs (.*)$", PAGE, re.MULTILINE)
+    samples = re.findall(r"^python -m aijobs (.*)$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (secret,) = re.findall(r"az keyvault secret set .*--name (\S+)", PAGE)
+
+    assert len(commands) >= 5
+    assert [] == [command for command in commands if command not in samples]
+    assert key_vault._export_name("stripe") == secret
 
 
 def _cell(name: str) -> str:

@@ -19,7 +19,7 @@ VALID: dict[str, dict[str, Any]] = {
     "lago": {"name": "lago-eu", "kind": "lago", "code": "ai_tokens", "value": "amount", "customer_id": "own"},
     "orb": {"name": "orb", "kind": "orb", "event_name": "ai usage", "billed_to": "operator"},
     "queue": {"name": "queue", "kind": "cloudevents", "queue": "usage-events"},
-    "webhook": {"name": "hook", "kind": "cloudevents", "url": "https://hooks.contoso.com/usage?team=1"},
+    "webhook": {"name": "hook", "kind": "cloudevents", "url": "https://hooks.contoso.com/usage/?team=1/"},
 }
 ENVIRONMENT = {"JobStorage": "UseDevelopmentStorage=true", "KEY_VAULT_URL": "https://v.vault.azure.net"}
 
@@ -48,7 +48,7 @@ def test_entries_of_every_kind():
         "https://api.getlago.com",
         "https://api.withorb.com",
         "",
-        "https://hooks.contoso.com/usage?team=1",
+        "https://hooks.contoso.com/usage/?team=1/",
     ] == [export.url for export in exports]
     assert [False, False, True, False, False, False] == [export.own_ids for export in exports]
     assert [True, True, True, True, False, True] == [export.needs_key for export in exports]
