@@ -1,0 +1,123 @@
+"""A caller that is tied to a customer sees no list amount, markup, price or price book on any route that reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from shared.billing.closed_records import blob_name
+from shared.billing.price_books import PriceBooks
+from shared.billing.price_books import blob_name as book_name
+from shared.contract.closed_month import DocumentId
+from shared.contract.customer import CustomerProfile
+from shared.contract.price_book import Markup, Price, PriceBook
+from shared.http.routes import ROUTES, Route
+from shared.jobs.message import Delivery
+from tests.support.closable import CORRECTION, DOCUMENT, JOB_ID, MONTH, add_credit, add_usage, put_profile
+from tests.support.memory_app import OPERATOR, MemoryApp, tied
+
+WAITING = DocumentId(MONTH, 2)
+"""A correction whose job waits, since the price book is gone."""
+UNPRICED = DocumentId(f"{date.fromisoformat(f'{MONTH}-15') - timedelta(days=30):%Y-%m}")
+"""A month that is not closed, since a call has no price."""
+PARAMETERS = {
+    "customer": ["contoso"],
+    "job_id": [JOB_ID, f"{JOB_ID}-1", f"statement-{WAITING}", f"statement-{UNPRICED}"],
+    "statement": [MONTH, f"{MONTH}-1"],
+    "name": ["default"],
+}
+QUERIES: list[dict[str, str]] = [
+    {},
+    {"month": MONTH},
+    {"month": MONTH, "by": "model"},
+    {"from": f"{MONTH}-01", "to": f"{MONTH}-20"},
+    {"internal": "true"},
+]
+ACCEPTS = ("application/json", "text/csv", "text/html", "*/*")
+READS = [route for route in ROUTES if route.method == "GET" and route.role is not None]
+
+
+@dataclass
+class Office:
+    """An app with a closed and a corrected month, and what nobody but the operator sees."""
+
+    app: MemoryApp
+    hidden: list[bytes]
+
+    async def run(self, document: DocumentId, *, allow_unpriced: bool = True) -> None:
+        """Run the job that closes a month."""
+        assert "queued" == await self.app.services.statement_jobs.submit(
+            "contoso", document, allow_unpriced=allow_unpriced
+        )
+        ((body, _),) = self.app.memory.queues.sent.pop("jobs")
+        await self.app.services.worker.process(Delivery(body, "message", datetime.now(UTC)))
+
+    async def status(self, document: DocumentId) -> str:
+        """Return the status of that job."""
+        response = await self.app.send("GET", f"jobs/contoso/statement-{document}")
+        return str(response.json["status"])
+
+    async def found(self, route: Route, headers: dict[str, str]) -> set[bytes]:
+        """Return what is hidden and is in one of the route's responses."""
+        paths = [route.path]
+        for name, values in PARAMETERS.items():
+            paths = [path.replace(f"{{{name}}}", value) for path in paths for value in values]
+        assert "{" not in "".join(paths), f"{route.name} has a parameter that PARAMETERS does not have"
+        responses = [
+            await self.app.send("GET", path, headers=headers | {"accept": accept}, query=query)
+            for path in dict.fromkeys(paths)
+            for accept in ACCEPTS
+            for query in QUERIES
+        ]
+        texts = [response.body + str(response.headers).encode() for response in responses]
+        return {word for word in self.hidden for text in texts if word in text}
+
+
+@pytest.fixture
+async def office() -> Office:
+    """Jobs have closed, corrected and not closed a month, and one waits; the price book is gone in the end."""
+    app = MemoryApp()
+    blobs = app.memory.blobs.blobs
+    prices = [Price(provider="openai", model="gpt-5.5", input=Decimal("7.654321"), source="a contract")]
+    markups = [Markup(percent=Decimal("13.37"), per_job=Decimal("0.4711"))]
+    books = PriceBooks(app.table, app.memory.blobs, "statements")
+    published = await books.publish(PriceBook(currency="USD", prices=prices, markups=markups), replaces=None, by="ann")
+    await put_profile(
+        app.table,
+        "contoso",
+        CustomerProfile(external_ids={"stripe": "cus_1234"}, bill_outcomes=("answered", "unanswered")),
+    )
+    await add_usage(app.table, "contoso")
+    await add_usage(app.table, "contoso", model="gpt-new", job="b")
+    await add_usage(app.table, "contoso", model="gpt-new", job="c", month=f"{UNPRICED}")
+    office = Office(app, [])
+    await office.run(DOCUMENT)
+    await add_credit(app.table, "contoso")
+    await office.run(CORRECTION)
+    await office.run(UNPRICED, allow_unpriced=False)
+    assert "failed" == await office.status(UNPRICED)
+    book = blobs.pop(("statements", book_name(published.sha256)))
+    await office.run(WAITING)
+    blobs["statements", book_name(published.sha256)] = book
+    assert "waiting" == await office.status(WAITING)
+    internal = blobs["statements", blob_name("contoso", DOCUMENT, "internal")][0]
+    texts = ("7.654321", "13.37", "0.4711", "a contract", "cus_1234", "no price holds", '"unanswered"]', '"internal":')
+    office.hidden = [text.encode() for text in (*texts, published.sha256[:8])]
+    assert b"7.654321" in internal
+    return office
+
+
+async def test_the_operator_sees_all_of_it(office: Office):
+    """On one route or another, so that the words are those to look for."""
+    found = [await office.found(route, OPERATOR) for route in READS]
+
+    assert {*office.hidden} == set().union(*found)
+
+
+@pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
+async def test_a_tied_caller_sees_none_of_it(office: Office, route: Route):
+    """Neither in a statement nor in a document, a list, a job's result, a job that waits, or an error."""
+    assert set() == await office.found(route, tied())
