@@ -83,7 +83,8 @@ def _response_bodies() -> list[Any]:
 
 
 def _types(bodies: Iterable[Any]) -> list[type]:
-    return list(dict.fromkeys(body for body in bodies if isinstance(body, type)))
+    choices = [body if isinstance(body, tuple) else (body,) for body in bodies]
+    return list(dict.fromkeys(kind for kinds in choices for kind in kinds if isinstance(kind, type)))
 
 
 def _operation(route: Route, operation: Operation) -> dict[str, Any]:
@@ -172,7 +173,11 @@ def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
 
 
 def _content(body: Any, example: Any) -> dict[str, Any]:
-    described: dict[str, Any] = {"schema": portable(body) if isinstance(body, Mapping) else reference(body)}
+    if isinstance(body, tuple):
+        schema = {"oneOf": [reference(kind) for kind in body]}
+    else:
+        schema = portable(body) if isinstance(body, Mapping) else reference(body)
+    described: dict[str, Any] = {"schema": schema}
     return described if example is None else {**described, "example": example}
 
 

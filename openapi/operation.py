@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Body = Any
-"""A type, which stands for its schema, or the schema itself."""
+"""A type, which stands for its schema, a tuple of types of which it is one, or the schema itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from openapi import examples
 from openapi.operation import Operation, Parameter, Response
 from openapi.shared_parts import BAD_QUERY, IF_NONE_MATCH, JSON, NO_CUSTOMER, NOT_MODIFIED
-from shared.contract.closed_month import ClosedMonth, ClosedMonthList
+from shared.contract.closed_month import ClosedMonth, ClosedMonthList, InternalMonth
 from shared.http.usage import CSV
 
 NO_STATEMENT_TYPE = "`not_acceptable`: `Accept` allows neither JSON, CSV nor HTML."
@@ -27,8 +27,8 @@ STATEMENT_OPERATIONS: Mapping[str, Operation] = {
         "or as a page, whichever `Accept` prefers. It never changes.",
         {
             200: Response(
-                "The document.",
-                {JSON: ClosedMonth, CSV: {"type": "string"}, "text/html": {"type": "string"}},
+                "The document; with `internal`, what it was made from.",
+                {JSON: (ClosedMonth, InternalMonth), CSV: {"type": "string"}, "text/html": {"type": "string"}},
                 ("ETag", "Vary"),
                 example=examples.CLOSED_MONTH,
             ),

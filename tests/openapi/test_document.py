@@ -31,7 +31,10 @@ from shared.errors import ConnectionInvalid, InvalidJob
 from shared.http.routes import ROUTES
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of
+from tests.support import closable
+from tests.support.closable import add_usage, publish_prices
 from tests.support.doc_samples import JOBS
+from tests.support.memory_app import MemoryApp
 
 DOCUMENT = document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -202,6 +205,25 @@ async def test_what_responses_always_have_is_required():
     assert set(result) == set(SCHEMAS["Result"]["required"])
     assert set(result["usage"]) == set(SCHEMAS["Usage"]["required"])
     assert set(msgspec.to_builtins(document_of(record))) == set(SCHEMAS["JobDocument"]["required"])
+
+
+async def test_a_closed_month_is_one_of_two_documents():
+    """The customer's, or what that was made from for the operator: each has its own schema, and not the other's."""
+    app = MemoryApp()
+    await publish_prices(app.table, app.memory.blobs)
+    await add_usage(app.table, "contoso")
+    await app.services.closing.close("contoso", closable.DOCUMENT)
+    either = validator(CONTENTS["read_statement-200-application/json"]["schema"])
+
+    for internal, kind in (("false", "ClosedMonth"), ("true", "InternalMonth")):
+        path = f"customers/contoso/statements/{closable.MONTH}"
+        response = await app.send("GET", path, query={"internal": internal})
+        assert either.is_valid(response.json)
+        assert [kind] == [
+            name
+            for name in ("ClosedMonth", "InternalMonth")
+            if validator({"$ref": f"#/components/schemas/{name}"}).is_valid(response.json)
+        ]
 
 
 def test_every_action_has_its_job():
