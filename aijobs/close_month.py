@@ -21,7 +21,7 @@ from shared.billing.periods import is_month
 from shared.clock import now
 from shared.contract.closed_month import DocumentId
 from shared.errors import InvalidJob, JobConflict
-from shared.jobs.closing_pass import has_activity, last_closable
+from shared.jobs.closing_pass import has_activity, is_known, last_closable
 from shared.jobs.queries import all_customers
 from shared.jobs.statement_jobs import job_id_of
 from shared.services import Services
@@ -68,6 +68,8 @@ async def close_month(args: argparse.Namespace) -> Report:
 async def _used(table: Rows, month: str, customer: str | None) -> list[_Document]:
     """Return the month's document of the customer, or of everybody who has anything in the month."""
     if customer is not None:
+        if not await is_known(table, customer):  # a misspelled id would get a document, and its number forever
+            raise NotFound(f"There is no record of a customer {customer}.")
         return [(customer, DocumentId(month))]
     customers = [name async for name in all_customers(table)]
     used = await _for_each(customers, lambda name: has_activity(table, name, month))

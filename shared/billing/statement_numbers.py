@@ -12,10 +12,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from shared.contract.closed_month import DocumentId
+from shared.errors import StorageUnavailable
 from shared.storage.base import Row, RowExists, Table
 
 NUMBER_PREFIX = "n_"
 _DOCUMENT = "document"
+_MAX_TRIES = 100
+"""To take a number, while others take one, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class StatementNumbers:
 
     async def take(self, customer: str, document: DocumentId) -> int:
         """Return the number of a document: the one that it has, or the next one, which it has from now on."""
-        while True:
+        for _ in range(_MAX_TRIES):
             taken = {number: name async for number, name in self._read(customer)}
             if number := next((number for number, name in taken.items() if name == str(document)), 0):
                 return number
@@ -45,6 +48,7 @@ class StatementNumbers:
             except RowExists:
                 continue
             return last + 1
+        raise StorageUnavailable(f"A number of {customer}'s documents is missing, or others take numbers all the time.")
 
     async def _read(self, customer: str) -> AsyncIterator[tuple[int, str]]:
         async for row in self.table.scan(customer, NUMBER_PREFIX, f"{NUMBER_PREFIX}~"):

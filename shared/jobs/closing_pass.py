@@ -141,15 +141,19 @@ class ClosingPass:
 async def has_activity(table: Table, customer: str, month: str) -> bool:
     """Return whether a customer has usage, closed jobs, credits or debits in a month. Raises StorageUnavailable."""
     for prefix in (f"u_{month}-", f"c_{month}-", f"d_{month}_"):
-        after = ""
-        while True:
-            page = await table.page(customer, prefix, f"{prefix}~", columns=(), after=after)
-            after = page.after
-            if page.rows:
-                return True
-            if not after:
-                break
+        if await is_known(table, customer, prefix):
+            return True
     return False
+
+
+async def is_known(table: Table, customer: str, prefix: str = "") -> bool:
+    """Return whether a customer has rows, or rows with such keys. Raises StorageUnavailable."""
+    after = ""
+    while True:
+        page = await table.page(customer, prefix, f"{prefix}~", columns=(), after=after)
+        after = page.after
+        if page.rows or not after:
+            return bool(page.rows)
 
 
 def last_closable(at: datetime) -> str:

@@ -111,6 +111,8 @@ async def test_a_month_that_is_not_over_is_refused(cli: CliRunner):
     await cli.expect("close-month --month 2999-01 --yes", 1, err="2999-01 can't be closed yet")
     await cli.expect("close-month --month 2026-13 --yes", 2, err="--month must be a month")
     await cli.expect("close-month --customer A_B --yes", 2, err="The customer's id must be")
+    for option in ("--yes", "--check"):  # misspelled
+        await cli.expect(f"close-month --customer contosso {option}", 1, err="no record of a customer contosso")
 
 
 async def test_a_month_of_nobody_has_nothing_to_close(cli: CliRunner):

@@ -85,6 +85,17 @@ async def test_a_reader_who_misses_a_number_reads_again():
     assert 2 == await StatementNumbers(table).take("contoso", DocumentId("2026-11"))
 
 
+async def test_a_number_that_is_missing_is_no_endless_search():
+    """As after a backup was restored in part: it ends with an error, and no number is taken."""
+    table = MemoryTable()
+    for key in ("n_00000001", "n_00000003"):
+        await table.insert(Row("contoso", key, {"document": "2026-08"}))
+
+    with pytest.raises(StorageUnavailable, match="A number of contoso's documents is missing"):
+        await StatementNumbers(table).take("contoso", DocumentId("2026-11"))
+    assert 2 == len(table.rows)
+
+
 @pytest.mark.parametrize(
     ("text", "document"),
     [
