@@ -43,14 +43,24 @@ class OrbReceiver(HttpReceiver):
         failed = json_body(response).get("validation_failed")
         if not isinstance(failed, list):
             return None
+        ids = {event.id for event in events}
         reasons = {
-            each.get("idempotency_key"): each.get("validation_errors") for each in failed if isinstance(each, dict)
+            each["idempotency_key"]: _sentence(each.get("validation_errors"))
+            for each in failed
+            if isinstance(each, dict)
+            and isinstance(each.get("idempotency_key"), str)
+            and each["idempotency_key"] in ids
         }
-        if not reasons.keys() & {event.id for event in events}:
+        if not reasons:
             return None
         return [
-            Verdict("refused", one_line("; ".join(map(str, reasons[event.id] or ["It is not valid."]))))
+            Verdict("refused", reasons[event.id])
             if event.id in reasons
             else Verdict("unknown", "Another event was refused.")
             for event in events
         ]
+
+
+def _sentence(errors: Any) -> str:
+    texts = errors if isinstance(errors, list) else [errors]
+    return one_line("; ".join(text for text in texts if isinstance(text, str))) or "It is not valid."
