@@ -43,13 +43,11 @@ class OrbReceiver(HttpReceiver):
         failed = json_body(response).get("validation_failed")
         if not isinstance(failed, list):
             return None
-        ids = {event.id for event in events}
+        ids = [event.id for event in events]  # an odd key need not be hashable
         reasons = {
             each["idempotency_key"]: _sentence(each.get("validation_errors"))
             for each in failed
-            if isinstance(each, dict)
-            and isinstance(each.get("idempotency_key"), str)
-            and each["idempotency_key"] in ids
+            if isinstance(each, dict) and each.get("idempotency_key") in ids
         }
         if not reasons:
             return None

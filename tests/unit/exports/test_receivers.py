@@ -80,7 +80,7 @@ def test_any_answer_is_read(kind: str, status: int, body: bytes, headers: dict[s
 
 
 @pytest.mark.parametrize(
-    ("status", "one", "many"),
+    ("status", "single", "batch"),
     [
         (200, "taken", "taken"),
         (302, "again", "again"),
@@ -96,12 +96,12 @@ def test_any_answer_is_read(kind: str, status: int, body: bytes, headers: dict[s
         (504, "unknown", "unknown"),
     ],
 )
-def test_what_a_status_says(status: int, one: str, many: str):
+def test_what_a_status_says(status: int, single: str, batch: str):
     """What may have been received is unknown; what is wrong with a batch may be wrong with one of its events."""
     response = Response(status, {}, b"", None)
 
-    assert [one] == [verdict.kind for verdict in judge(events_of(1), response).verdicts]
-    assert [many] * 3 == [verdict.kind for verdict in judge(events_of(3), response).verdicts]
+    assert [single] == [verdict.kind for verdict in judge(events_of(1), response).verdicts]
+    assert [batch] * 3 == [verdict.kind for verdict in judge(events_of(3), response).verdicts]
 
 
 def test_requests_are_as_the_systems_document_them():
