@@ -7,6 +7,7 @@ import sys
 
 from aijobs.arguments.accounts import add_adjustments, add_audit, add_profile
 from aijobs.arguments.base import Commands, Parser, describe_help, format_examples
+from aijobs.arguments.budgets import add_budgets
 from aijobs.arguments.closing import add_close_month
 from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
@@ -67,6 +68,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_usage(commands)
     add_prices(commands)
     add_reconcile(commands)
+    add_budgets(commands)
     add_adjustments(commands)
     add_audit(commands)
     add_close_month(commands)

@@ -169,6 +169,24 @@ PROFILE: dict[str, Any] = {
     "notify": "https://contoso.example/billing",
 }
 STATE: dict[str, Any] = {"state": "active"}
+BUDGET: dict[str, Any] = {
+    "limit": "500",
+    "unit": "USD",
+    "period": "month",
+    "thresholds": [50, 80, 100],
+    "notify": "https://example.com/budgets",
+}
+BUDGET_DOCUMENT: dict[str, Any] = {
+    **BUDGET,
+    "enforce": "hard",
+    "owner": "operator",
+    "name": "main",
+    "period_start": "2026-11-01T00:00:00.000Z",
+    "spent": "123.4502",
+    "reserved": "1.2",
+    "remaining": "375.3498",
+}
+BUDGETS: dict[str, Any] = {"budgets": [BUDGET_DOCUMENT]}
 NEW_ADJUSTMENT: dict[str, Any] = {
     "id": "credit-2026-11-outage",
     "month": "2026-11",

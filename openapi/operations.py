@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from openapi import examples
+from openapi.budget_operations import BUDGET_OPERATIONS
 from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.customer_operations import CUSTOMER_OPERATIONS
 from openapi.job_operations import JOB_OPERATIONS
@@ -134,6 +135,7 @@ _BY_TAG = {
     "jobs": JOB_OPERATIONS,
     "connections": CONNECTION_OPERATIONS,
     "customers": CUSTOMER_OPERATIONS,
+    "budgets": BUDGET_OPERATIONS,
     "usage": _USAGE_OPERATIONS,
     "statements": STATEMENT_OPERATIONS,
     "app": _APP_OPERATIONS,

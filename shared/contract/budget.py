@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from itertools import product
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from shared.contract.decoding import decode
+from shared.contract.job import CallbackUrl
 from shared.contract.names import ModelName, Name
 from shared.contract.price_book import MAX_AMOUNT, MAX_PLACES
 from shared.errors import InvalidJob
@@ -22,20 +25,13 @@ BudgetUnit = Annotated[
 ]
 Period = Literal["day", "month"]
 Owner = Literal["operator", "customer"]
-# As a callback's: the egress policy decides which hosts may be called.
-NotifyUrl = Annotated[
-    str,
-    Meta(
-        max_length=2000,
-        pattern=r"^https?://[\x21-\x7e]+\Z",
-        description="an https URL of at most 2000 ASCII characters",
-        extra_json_schema={"format": "uri"},
-    ),
-]
+Enforce = Literal["hard", "soft"]
 Threshold = Annotated[int, Meta(ge=1, le=1000, description="a whole percentage, 1 to 1000")]
 MAX_THRESHOLDS = 5
 MAX_BUDGETS, MAX_APPLYING = 20, 5
 """Of a customer; and of those that can apply to the same job, because a transaction writes rows of all of them."""
+MAX_BYTES = 30_000
+"""Of a customer's budgets, as JSON in a column."""
 MAX_COUNT = 10**15
 """The largest limit in tokens or jobs."""
 
@@ -52,21 +48,64 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """Counts the jobs on this connection alone."""
     model: ModelName | None = None
     """Counts the jobs on this model or deployment alone."""
-    enforce: Literal["hard", "soft"] = "hard"
+    enforce: Enforce = "hard"
     """`soft`: the budget counts and notifies, and refuses nothing."""
     thresholds: Annotated[list[Threshold], Meta(max_length=MAX_THRESHOLDS)] = msgspec.field(
         default_factory=lambda: [50, 80, 100]
     )
     """Percentages of the limit. As each is reached for the first time in a period, an event is sent."""
-    notify: NotifyUrl | None = None
+    notify: CallbackUrl | None = None
     """Where the budget's events are posted to, signed like a callback."""
     owner: Owner = "operator"
-    """Who made it: `customer` if a caller that is tied to the customer did."""
+    """Set by the app. Who made it: `customer` if a caller that is tied to the customer did."""
 
     @property
     def is_money(self) -> bool:
         """Whether the limit is an amount of money."""
         return self.unit not in {"tokens", "jobs"}
+
+
+class BudgetDocument(Budget, frozen=True, kw_only=True, omit_defaults=True):
+    """A budget, and what of it is used in the current period. Amounts are decimal strings."""
+
+    name: str
+    enforce: Enforce
+    thresholds: list[Threshold]
+    owner: Owner
+    period_start: str
+    """When the current period began, RFC 3339 in UTC."""
+    spent: str
+    """What jobs have used. A call that may have been billed counts as the most that it can cost."""
+    reserved: str
+    """What running jobs may use beyond that."""
+    remaining: str
+    """What is left for further jobs."""
+
+
+class BudgetList(Struct, frozen=True, kw_only=True):
+    """A customer's budgets, in the order of their names."""
+
+    budgets: list[BudgetDocument]
+
+
+def check_together(budgets: Mapping[str, Budget]) -> None:
+    """Raise InvalidJob if a customer can't have these budgets at the same time."""
+    if len(budgets) > MAX_BUDGETS:
+        raise InvalidJob(f"A customer can have at most {MAX_BUDGETS} budgets.")
+    connections = {budget.connection for budget in budgets.values()}
+    models = {budget.model for budget in budgets.values()}
+    for connection, model in product(connections, models):
+        applying = [
+            name
+            for name, budget in sorted(budgets.items())
+            if budget.connection in (None, connection) and budget.model in (None, model)
+        ]
+        if len(applying) > MAX_APPLYING:
+            raise InvalidJob(
+                f"At most {MAX_APPLYING} budgets can apply to one job, and these do: {', '.join(applying)}."
+            )
+    if len(msgspec.json.encode(budgets)) > MAX_BYTES:
+        raise InvalidJob(f"The customer's budgets are more than {MAX_BYTES:,} bytes of JSON: shorten their `notify`.")
 
 
 def decode_budget(data: bytes) -> Budget:
@@ -75,7 +114,7 @@ def decode_budget(data: bytes) -> Budget:
     limit, exponent = budget.limit, budget.limit.as_tuple().exponent
     if not isinstance(exponent, int) or limit < 0:
         raise InvalidJob("`limit` must be a number, 0 or more.")
-    limit = limit.normalize()
+    limit = Decimal(f"{limit.normalize():f}")  # without an exponent
     if budget.is_money:
         places = -min(int(limit.as_tuple().exponent), 0)
         if limit >= MAX_AMOUNT or places > MAX_PLACES:

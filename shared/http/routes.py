@@ -40,6 +40,8 @@ _STATEMENTS = "customers/{customer}/statements"
 _PROFILE = "customers/{customer}/profile"
 _STATE = "customers/{customer}/state"
 _ADJUSTMENTS = "customers/{customer}/adjustments"
+_BUDGETS = "customers/{customer}/budgets"
+_BUDGET = f"{_BUDGETS}/{{name}}"
 
 # Azure's host tries functions in the order of their names; no two of these match one request. `GET /health` is
 # defined in function_app: it must respond even if the settings are invalid.
@@ -76,6 +78,10 @@ ROUTES = (
         "List what was changed for a customer",
         is_operators=True,
     ),
+    Route("list_budgets", "GET", _BUDGETS, "Billing.Read", "List a customer's budgets"),
+    Route("read_budget", "GET", _BUDGET, "Billing.Read", "Get a budget"),
+    Route("put_budget", "PUT", _BUDGET, "Budgets.Write", "Make or replace a budget"),
+    Route("delete_budget", "DELETE", _BUDGET, "Budgets.Write", "Delete a budget"),
     Route("list_connections", "GET", _CONNECTIONS, "Connections.Write", "List a customer's connections"),
     Route("put_connection", "PUT", _CONNECTION, "Connections.Write", "Create or replace a connection"),
     Route("read_connection", "GET", _CONNECTION, "Connections.Write", "Get a connection without its key"),

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from shared.billing.adjustments import Adjustments
 from shared.billing.audit import AuditTrail
+from shared.billing.budget_views import BudgetViews
 from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.outbox import Outbox
 from shared.billing.price_books import PriceBooks
@@ -15,6 +16,7 @@ from shared.connections.probe import ConnectionProbe
 from shared.http.adjustments import AdjustmentsResource
 from shared.http.app import Handler, HttpApp
 from shared.http.audit import AuditResource
+from shared.http.budgets import BudgetsResource
 from shared.http.connections import ConnectionsResource
 from shared.http.console import ConsoleResource
 from shared.http.customer_profile import CustomerProfileResource
@@ -86,6 +88,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     profile = CustomerProfileResource(settings, services.customer_records)
     adjustments = AdjustmentsResource(Adjustments(table), services.customer_records, services.price_books)
     audit = AuditResource(AuditTrail(table))
+    budgets = BudgetsResource(settings, BudgetViews(services.budgets))
     usage = UsageResource(table, Statements(table), CustomerPricing(services.price_books, services.customer_records))
     statement_shares = Shares(MAX_STATEMENTS)
     statements = StatementsResource(services.closing)
@@ -110,6 +113,10 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "list_audit": audit.list,
         "list_statements": statements.list,
         "read_statement": statements.read,
+        "list_budgets": budgets.list,
+        "read_budget": budgets.read,
+        "put_budget": budgets.put,
+        "delete_budget": budgets.delete,
         "list_connections": within_share(connections.list, vault_requests, LIST_WEIGHT),
         "put_connection": within_share(connections.put, vault_requests),
         "read_connection": within_share(connections.read, vault_requests),

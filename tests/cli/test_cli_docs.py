@@ -25,7 +25,16 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 READING = (
     *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
     *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
-    *("prices list", "prices check", "profile show", "adjustments list", "audit", "exports status", "exports list"),
+    *(
+        "prices list",
+        "prices check",
+        "profile show",
+        "budgets list",
+        "adjustments list",
+        "audit",
+        "exports status",
+        "exports list",
+    ),
 )
 """Commands that change nothing, so that they can be run twice."""
 

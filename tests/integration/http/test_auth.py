@@ -65,7 +65,8 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
     if "{job_id}" in route.path:
         assert theirs == await respond(mine.name, "missing")
     if route.method == "GET":
-        own = 404 if route.name == "read_statement" else 200  # no month is closed here; see unit/http/test_statements
+        # No month is closed here, and there is no budget; see unit/http/test_statements and test_budgets.
+        own = 404 if route.name in {"read_statement", "read_budget"} else 200
         assert (403 if route.is_operators else own) == (await respond(mine.name)).status
 
 
