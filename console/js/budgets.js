@@ -15,7 +15,7 @@ function budgetsSection(customer) {
 
 function budgetCard(budget) {
   const amount = (value) => money(value, budget.unit);
-  const [limit, spent, reserved] = [budget.limit, budget.spent, budget.reserved].map((value) => Number(value ?? 0));
+  const [limit, spent, reserved] = [budget.limit, budget.spent, budget.reserved].map(Number);
   const share = (value) => (limit > 0 ? Math.min(100, (100 * value) / limit) : value > 0 ? 100 : 0);
   const isExhausted = spent >= limit;
   const bar = h("div", {
@@ -31,7 +31,7 @@ function budgetCard(budget) {
     part.style.width = `${width}%`;
     return part;
   });
-  const marks = (budget.thresholds ?? [])
+  const marks = budget.thresholds
     .filter((percent) => percent < 100)
     .map((percent) => {
       const mark = h("i", { title: `${percent} %` });
@@ -68,7 +68,7 @@ function budgetCard(budget) {
     h(
       "p",
       { className: "quiet" },
-      `Since ${budget.period_start}${scope ? `; only ${scope}` : ""}; set by the ${budget.owner}.`,
+      `Since ${budget.period_start.slice(0, 10)}${scope ? `; only ${scope}` : ""}; set by the ${budget.owner}.`,
     ),
   );
 }

@@ -210,7 +210,7 @@ def is_ours(name: str) -> bool:
 BUDGETS = {
     "budgets": [
         {"name": "a", "limit": "10", "unit": "USD", "period": "day", "enforce": "hard", "owner": "operator"}
-        | {"connection": "default", "model": "m", "period_start": "2026-11-29", "thresholds": [50]}
+        | {"connection": "default", "model": "m", "period_start": "2026-11-29T00:00:00Z", "thresholds": [50]}
         | {"spent": "4.50", "reserved": "1", "remaining": "4.50"}
     ]
 }

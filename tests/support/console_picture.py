@@ -81,8 +81,20 @@ def statement() -> dict[str, Any]:
 
 def budgets() -> list[dict[str, Any]]:
     """A month's budget in money, and a day's in tokens that is spent."""
-    month = {"name": "month", "limit": "200.00", "unit": "USD", "period": "month", "period_start": "2026-11-01"}
-    day = {"name": "embeddings", "limit": "2000000", "unit": "tokens", "period": "day", "period_start": "2026-11-29"}
+    month = {
+        "name": "month",
+        "limit": "200.00",
+        "unit": "USD",
+        "period": "month",
+        "period_start": "2026-11-01T00:00:00Z",
+    }
+    day = {
+        "name": "embeddings",
+        "limit": "2000000",
+        "unit": "tokens",
+        "period": "day",
+        "period_start": "2026-11-29T00:00:00Z",
+    }
     return [
         day
         | {"enforce": "soft", "owner": "customer", "model": "text-embedding-3-large", "thresholds": [50, 80, 100]}
