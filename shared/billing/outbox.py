@@ -23,7 +23,9 @@ from shared.lru import LRU
 from shared.storage.base import Row, RowChanged, RowExists, Table
 
 PARTITION = "~outbox"
-"""No customer's id begins so. A row's key is a customer."""
+"""No customer's id begins so. A row's key is a customer, or `~` and the name of an export."""
+LAST_KEY = "~~"
+"""Behind all keys of PARTITION."""
 FRESH = timedelta(minutes=30)
 """How long a worker relies on a customer's row in PARTITION."""
 MIN_AGE = timedelta(hours=2)

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.outbox import LAST, MIN_AGE, PARTITION
+from shared.billing.outbox import LAST, LAST_KEY, MIN_AGE, PARTITION
 from shared.billing.price_books import PriceBooks
 from shared.clock import now
 from shared.contract.names import is_name
@@ -88,7 +88,7 @@ class Delivery:
     async def run(self, *, seconds: float = RUN_S) -> None:
         """Send what is due. Raises StorageUnavailable if it can't be found out; one customer holds up no other."""
         deadline = now() + timedelta(seconds=seconds)
-        rows = [row async for row in self.table.scan(PARTITION, "", "\x7f")]
+        rows = [row async for row in self.table.scan(PARTITION, "", LAST_KEY)]
         customers = [row for row in rows if is_name(row.key)]
         if not customers:
             return

@@ -16,7 +16,7 @@ from typing import Literal
 from shared.billing.audit import audit_row
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.money import EXACT, exact_sum
-from shared.billing.outbox import FIRST, LAST, PARTITION, event_id
+from shared.billing.outbox import FIRST, LAST, LAST_KEY, PARTITION, event_id
 from shared.billing.usage_records import day_of
 from shared.clock import now
 from shared.contract.names import is_name
@@ -61,7 +61,7 @@ class Outboxes:
 
     async def customers(self) -> list[str]:
         """Return the customers that may have something in their outbox."""
-        return [row.key async for row in self.table.scan(PARTITION, "", "\x7f") if is_name(row.key)]
+        return [row.key async for row in self.table.scan(PARTITION, "", LAST_KEY) if is_name(row.key)]
 
     async def events(self, customer: str, exports: Sequence[Export]) -> AsyncIterator[OutboxEvent]:
         """Iterate over what the exports have not sent of a customer, the oldest first."""
