@@ -60,7 +60,7 @@ class Office:
         response = await self.app.send("GET", f"jobs/contoso/statement-{document}")
         return str(response.json["status"])
 
-    async def found(self, route: Route, headers: dict[str, str]) -> set[bytes]:
+    async def shown(self, route: Route, headers: dict[str, str]) -> set[bytes]:
         """Return what is hidden and is in one of the route's responses."""
         paths = [route.path]
         for name, values in PARAMETERS.items():
@@ -112,12 +112,12 @@ async def office() -> Office:
 
 async def test_the_operator_sees_all_of_it(office: Office):
     """On one route or another, so that the words are those to look for."""
-    found = [await office.found(route, OPERATOR) for route in READS]
+    shown = [await office.shown(route, OPERATOR) for route in READS]
 
-    assert {*office.hidden} == set().union(*found)
+    assert {*office.hidden} == set().union(*shown)
 
 
 @pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
 async def test_a_tied_caller_sees_none_of_it(office: Office, route: Route):
     """Neither in a statement nor in a document, a list, a job's result, a job that waits, or an error."""
-    assert set() == await office.found(route, tied())
+    assert set() == await office.shown(route, tied())
