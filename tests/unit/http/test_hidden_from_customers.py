@@ -93,6 +93,8 @@ async def office() -> Office:
     await add_usage(app.table, "contoso")
     await add_usage(app.table, "contoso", model="gpt-new", job="b")
     await add_usage(app.table, "contoso", model="gpt-new", job="c", month=f"{UNPRICED}")
+    budget = {"limit": "100", "unit": "USD", "period": "month"}
+    assert (await app.send("PUT", "customers/contoso/budgets/default", budget)).status < 300
     office = Office(app, [])
     await office.run(DOCUMENT)
     await add_credit(app.table, "contoso")
