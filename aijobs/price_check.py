@@ -15,8 +15,11 @@ from aijobs.program import command
 from aijobs.report import Report
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
-from shared.billing.periods import is_month
+from shared.billing.periods import Days, is_month
 from shared.billing.pricing import Cost, Pricing
+from shared.billing.rollups import Rollups
+from shared.billing.usage_entries import Entry
+from shared.billing.usage_records import is_closed_job
 from shared.clock import now
 from shared.contract.price_book import Price
 from shared.jobs.queries import all_customers
@@ -56,8 +59,8 @@ async def check(args: argparse.Namespace) -> Report:
 async def _uses(table: StorageTable, pricing: Pricing, month: str) -> dict[_Calls, _Use]:
     uses: dict[_Calls, _Use] = {}
     async for customer in all_customers(table):
-        async for record in _answered(table, customer, month):
-            day = record["at"].date()
+        async for entry in _answered(table, customer, month, pricing):
+            record, day = entry.values, entry.priced_on
             cost = pricing.cost(customer, day, record)
             basis: Price | str
             if isinstance(cost, Cost):
@@ -65,16 +68,18 @@ async def _uses(table: StorageTable, pricing: Pricing, month: str) -> dict[_Call
             else:
                 model, basis = cost.model, cost.reason.replace(f" on {day}", "")
             use = uses.setdefault((str(record.get("provider") or ""), model, basis), _Use())
-            use.records += 1
+            use.records += entry.rows
             use.customers.add(customer)
     return uses
 
 
-async def _answered(table: StorageTable, customer: str, month: str) -> AsyncIterator[Mapping[str, Any]]:
+async def _answered(table: StorageTable, customer: str, month: str, pricing: Pricing) -> AsyncIterator[Entry]:
     """Yield the month's usage records that can be billed: an unanswered call has no tokens to price."""
-    async for row in table.scan(customer, f"u_{month}-", f"u_{month}-`"):
-        if row.values.get("outcome", "answered") != "unanswered":
-            yield row.values
+    days = Days.of_month(month)
+    async for entries in Rollups(table).entries(customer, days.first, days.last, pricing.steps):
+        for entry in entries:
+            if not is_closed_job(entry.values) and entry.values.get("outcome", "answered") != "unanswered":
+                yield entry
 
 
 def _order(item: tuple[_Calls, _Use]) -> tuple[str, ...]:

@@ -32,3 +32,14 @@ def test_a_benchmark_measures_both_sides(name: str, tmp_path: Path):
     assert "this app" in done.stdout
     assert "openai" in done.stdout
     assert name in json.loads(file.read_text())
+
+
+def test_a_benchmark_compares_statements(tmp_path: Path):
+    """A statement of few records from rollups is that of the records, and figures of both are written."""
+    file = tmp_path / "figures.json"
+    arguments = ["statements", "--rounds", "300", "--json", str(file)]
+
+    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=PROJECT, timeout=60, check=True)
+
+    figures = json.loads(file.read_text())["statements"]
+    assert (300, 30, True) == (figures["records"], figures["rows"], figures["equal"])

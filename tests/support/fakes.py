@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import itertools
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -62,10 +63,10 @@ class SortedRows(dict[tuple[str, str], Row]):
         super().clear()
         self.order.clear()
 
-    def between(self, partition: str, first: str, last: str) -> list[tuple[str, str]]:
+    def between(self, partition: str, first: str, last: str) -> Iterator[tuple[str, str]]:
         """Return the partition's keys that are at least `first` and less than `last`, in their order."""
         start = bisect.bisect_left(self.order, (partition, first))
-        return self.order[start : bisect.bisect_left(self.order, (partition, last))]
+        return map(self.order.__getitem__, range(start, bisect.bisect_left(self.order, (partition, last))))
 
 
 @dataclass
@@ -108,7 +109,7 @@ class MemoryTable:
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `Table`."""
         await self._pass()
-        for row in self._between(partition, first, last):
+        for row in list(self._between(partition, first, last)):
             yield row
 
     async def page(
@@ -125,11 +126,9 @@ class MemoryTable:
         """See `Table`."""
         self.counts["page"] += 1
         await self._pass()
-        matches = [
-            row
-            for row in self._between(partition, max(first, after), last)
-            if self._is_older(row, older) and _meets(row, where)
-        ]
+        rest = self._between(partition, max(first, after), last)
+        matching = (row for row in rest if self._is_older(row, older) and _meets(row, where))
+        matches = list(itertools.islice(matching, self.page_size + 1))
         rows = [row if columns is None else _select(row, columns) for row in matches[: self.page_size]]
         return RowPage(rows, "".join(row.key for row in matches[self.page_size :][:1]))
 
@@ -161,8 +160,8 @@ class MemoryTable:
             raise StorageUnavailable("The response was lost.")
         return changed
 
-    def _between(self, partition: str, first: str, last: str) -> list[Row]:
-        return [self.rows[id_] for id_ in self._sorted.between(partition, first, last)]
+    def _between(self, partition: str, first: str, last: str) -> Iterator[Row]:
+        return map(self.rows.__getitem__, self._sorted.between(partition, first, last))
 
     @property
     def _sorted(self) -> SortedRows:
