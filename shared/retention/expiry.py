@@ -14,6 +14,7 @@ from typing import Any
 
 from shared.billing.outbox import outbox_key
 from shared.billing.periods import shifted
+from shared.billing.rollups import THROUGH
 from shared.billing.usage_records import MAX_MARKER_DISTANCE, is_placeholder
 from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
@@ -162,7 +163,12 @@ class Removal:
         if not self.cutoff.usage_before:
             return ""
         page = await self.table.page(customer, "r_0", f"r_{self.cutoff.usage_before}", columns=(), after=after)
-        await delete_rows(self.table, [_any_version(row) for row in page.rows])
+        rows = [_any_version(row) for row in page.rows]
+        if rows and not page.after:
+            progress = await self.table.read(customer, THROUGH)
+            if progress is not None and progress.values["through"] < self.cutoff.usage_before:
+                rows.append(Row(customer, THROUGH, {}, progress.etag))  # nothing is rolled up any more
+        await delete_rows(self.table, rows)
         return page.after
 
     async def remove_closed_jobs(self, customer: str, after: str) -> str:

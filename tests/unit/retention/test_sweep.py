@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from shared.billing.outbox import outbox_key
+from shared.billing.rollups import Rollups
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row
 from shared.jobs.schedule import Schedule
@@ -543,6 +544,20 @@ async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: 
     assert [of_tables, requests["blob page"], requests.get("blob delete", 0)] == [
         int(number.replace(",", "")) for number in re.findall(r"\| ([\d,]+) ", row.replace(case, ""))
     ]
+
+
+async def test_nothing_is_left_of_a_customer_whose_usage_has_expired(data: Data):
+    """With the last rollup goes the row that says how far the days are rolled up; a later day begins it anew."""
+    day = f"{datetime.now(UTC) - DAY:%Y-%m-%d}"
+    await data.table.insert(Row("contoso", f"u_{day}_job_0000", {"calls": 1}))
+    await data.sweep().run(datetime.now(UTC))
+    assert {f"r_{day}_000", "r_through"} == {key for _, key in data.table.rows if key.startswith("r_")}
+
+    await data.sweep().run(AT + 800 * DAY)
+    assert [] == [key for at, key in data.table.rows if at == "contoso"]
+
+    await data.table.insert(Row("contoso", f"u_{day}_job_0001", {"calls": 1}))
+    assert date.fromisoformat(day) == await Rollups(data.table).advance("contoso", ())
 
 
 async def test_a_sweep_rolls_up_what_it_keeps(data: Data):
