@@ -79,6 +79,9 @@ SETTINGS = {
         Wrong("$", NAME), Wrong("our-texts", "must be a container that TEMPLATES_CONTAINER does not")
     ),
     "JOBS_TABLE": Setting(Wrong("[", "3 to 63 letters and digits"), Wrong("our-jobs", "3 to 63 letters and digits")),
+    "BUDGET_DEFAULT_ESTIMATE": Setting(
+        Wrong("many", "a whole number from 1 to 10000000"), Wrong("20,000", "a whole number from 1 to 10000000")
+    ),
     "USAGE_EXPORTS": Setting(
         Wrong("{", "must be a JSON list of objects"),
         Wrong(
