@@ -25,6 +25,10 @@ from shared.storage.base import Row, RowConflict, Table
 _MAX_TRIES = 200
 """Of a change of several buckets, while other workers change them."""
 _SHORT_S = 2.0
+_MAX_STRIKES, _FORGIVEN = 4, 0.25
+"""After so many conflicts a worker leaves a bucket; each write without one makes up for a part of one."""
+_PREFERRED = 2
+"""Buckets that a worker uses as long as they have enough. It leaves those that others turn out to use."""
 
 Fresh = Callable[[Budget], Awaitable[Budget]]
 """Returns a budget's definition, read anew; the given one if there is none."""
@@ -60,14 +64,24 @@ class BudgetPool:
     _all: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while all buckets are read and some of them written, which others' transactions make futile."""
     _buckets: dict[int, Bucket] = field(default_factory=dict)
+    _turn: int = 0
+    _strikes: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
+    """How often a bucket was changed by another worker lately."""
     _order: list[int] = field(default_factory=lambda: random.sample(range(BUCKETS), BUCKETS))
     """The buckets that this worker prefers come first, so that workers seldom write the same one."""
 
     def choose(self, amount: Decimal) -> int:
-        """Return the number of a bucket for a reservation: one that probably has enough, and that nobody writes."""
-        idle = [number for number in self._order if not self.locks[number].locked()]
-        with_enough = (number for number in idle if self._has(number, amount))
-        return next(with_enough, idle[0] if idle else self._order[0])
+        """
+        Return the number of a bucket for a reservation: one of the few that this worker prefers, in turn.
+
+        It is one that probably has enough and, if there is one, that nothing of this worker's is writing.
+        """
+        preferred = [number for number in self._order[:_PREFERRED] if self._has(number, amount)]
+        if not preferred:
+            preferred = [number for number in self._order if self._has(number, amount)] or self._order[:_PREFERRED]
+        idle = [number for number in preferred if not self.locks[number].locked()] or preferred
+        self._turn += 1
+        return idle[self._turn % len(idle)]
 
     async def rows(self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack) -> list[Row]:
         """
@@ -107,6 +121,7 @@ class BudgetPool:
                 self._buckets.pop(bucket.number, None)
                 if etag:
                     self._buckets[bucket.number] = bucket
+                    self._strikes[bucket.number] = max(self._strikes[bucket.number] - _FORGIVEN, 0)
 
     async def is_changed(self, rows: Sequence[Row]) -> bool:
         """Return whether others have changed buckets since a refused transaction's rows were made; read those anew."""
@@ -117,11 +132,13 @@ class BudgetPool:
             current, number = await self.table.read(row.partition, row.key), int(row.key[-2:])
             if current is None or current.etag != row.etag:
                 changed = True
-                self._buckets.clear()  # the terms may have changed, too
-                self._order.remove(number)
-                self._order.append(number)
+                self._buckets.pop(number, None)
+                self._add_strike(number)
             if current is not None:
                 self._buckets[number] = self.key.read(current)
+        if changed:  # the terms may have changed, too
+            self._buckets.pop(0, None)
+            await self._read_one(0)
         self.conflicts += changed
         return changed
 
@@ -183,6 +200,18 @@ class BudgetPool:
                 await self.table.insert(first, beside=[*rest, *others])
         except RowConflict:
             self.conflicts += 1
+
+    def _add_strike(self, number: int) -> None:
+        """
+        Another worker has changed a bucket. If that happens often, leave the bucket to it.
+
+        Not at once: jobs settle where they have reserved, so each worker that leaves goes on writing for a while.
+        """
+        self._strikes[number] += 1
+        if self._strikes[number] >= _MAX_STRIKES:
+            self._strikes[number] = 0
+            self._order.remove(number)
+            self._order.append(number)
 
     def _has(self, number: int, amount: Decimal) -> bool:
         bucket = self._buckets.get(number)

@@ -103,6 +103,10 @@ class BudgetedJobs:
     table: SlowTable = field(default_factory=SlowTable)
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     call_s: float = 0.3
+    seconds: float = 0
+    """How long all jobs took."""
+    conflicts: int = 0
+    """Transactions that were refused because another worker had changed a bucket."""
     succeeded: int = 0
     refused: int = 0
     requeued: int = 0
@@ -135,6 +139,7 @@ class BudgetedJobs:
                     group.create_task(self._work(table, slots))
         finally:
             self.patch.undo()
+        self.seconds = self.time()
 
     async def _work(self, table: MortalTable, slots: int) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -151,6 +156,8 @@ class BudgetedJobs:
                 task.add_done_callback(running.discard)
             await asyncio.sleep(0.02)
         await asyncio.gather(*running)
+        keys = [pool_key(CUSTOMER, name, budget, START) for name, budget in self.budgets.items()]
+        self.conflicts += sum(worker.budgets.pool(key).conflicts for key in keys)
 
     def _next(self) -> int | None:
         due = next((entry for entry in self.queue if entry[0] <= self.time()), None)
@@ -218,7 +225,8 @@ class _Worker:
         await attempt.stored_steps()
         own.request([_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()])
         try:
-            await attempt.reserve()
+            if own.requested:
+                await attempt.reserve()
         except BookingRefused as refused:
             own.requested = []
             if refused.is_reserved:
