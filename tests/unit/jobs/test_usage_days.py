@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing.usage import UNANSWERED, Call
@@ -28,7 +30,7 @@ from shared.jobs import attempt_usage, ledger
 from shared.jobs.attempt import Attempt
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row
-from tests.support.attempts import ANSWERED, JOB, expire, start, take_over
+from tests.support.attempts import ANSWERED, JOB, start
 from tests.support.fakes import Fault, MemoryTable
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
@@ -54,12 +56,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+async def take_over(table: MemoryTable, clock: Clock) -> Attempt:
+    """Return the attempt that starts once the lease of the one before has expired."""
+    row = table.rows["acme", "j_job-1"]
+    await table.merge(replace(row, values={"lease_until": clock.time - timedelta(seconds=1)}))
+    return await start(table)
+
+
 def days(table: MemoryTable) -> list[str]:
     """Return the days of all usage records, markers and closed jobs."""
     return [key[2:12] for _, key in sorted(table.rows) if key[:5] in {"u_202", "m_202", "c_202"}]
 
 
-def step_of(attempt: Attempt, key: str = "0001") -> tuple[StepRecord, list[Call]]:
+def step_of(attempt: Attempt, key: str = "p0001") -> tuple[StepRecord, list[Call]]:
     """Return a step with a call, whose record is made now."""
     rows = attempt.step_usage(key, [ANSWERED])
     return StepRecord(key, b"1", Usage(calls=1), usage_rows=rows), [ANSWERED]
@@ -166,8 +175,7 @@ async def test_a_lost_lease_is_settled_once(clock: Clock, fault: Fault, late: ti
     table = MemoryTable()
     slow = await start(table)
     slow.usage.add_unsettled_calls([ANSWERED, FETCHED])
-    await expire(table)
-    await take_over(table)
+    await take_over(table, clock)
     table.faults.extend([None, fault])
     with pytest.raises(StorageUnavailable):
         await slow.settle()
@@ -194,8 +202,7 @@ async def test_a_write_is_recognized_by_a_later_attempt_of_its_own(clock: Clock)
     table.faults.append(Fault.LOST)
     with pytest.raises(StorageUnavailable):
         await slow.save_step(*step)
-    await expire(table)
-    await take_over(table)
+    await take_over(table, clock)
     with pytest.raises(LeaseLost):
         async with slow._writing:
             await slow._write_some()
@@ -214,3 +221,71 @@ def test_unanswered_calls_move_like_others():
     moved: list[Any] = [each.key for each in on_time([row], MIDNIGHT + LATEST_WRITE)]
 
     assert ["u_2026-12-01_job-1_0123abcd_~1"] == moved
+
+
+class GuardedTable(MemoryTable):
+    """A table that takes no row of a day that ended more than ten minutes ago."""
+
+    clock: Clock
+
+    def _write_now(self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[Exception]) -> bool:
+        for each in (row, *beside):
+            if each.key[:5] in {"u_202", "m_202", "c_202"}:
+                end = datetime.combine(day_of(each) + timedelta(days=1), datetime.min.time(), UTC)
+                assert self.clock.time - end < LATEST_WRITE
+        return super()._write_now(row, beside, operation_id, conflict)
+
+
+_actions = st.tuples(
+    st.sampled_from(["step", "step", "call", "heartbeat", "change"]),
+    st.lists(st.sampled_from([None, Fault.REFUSED, Fault.LOST, Fault.TWICE]), max_size=2),
+    st.sampled_from([0, 0, 1, 9, 11, 700, 1500]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_actions, max_size=7), st.sampled_from(["complete", "settle", "settle twice"]))
+async def test_each_call_is_recorded_once_whatever_fails_around_midnight(
+    actions: list[tuple[str, list[Fault | None], int]], ending: str
+):
+    """
+    Steps, calls without a response and the end of a job are written while Storage fails in any way, others change the
+    job's row, and hours or days pass: no call has two records or none, and none is written for a closed day.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        table, clock = GuardedTable(), Clock(patch)
+        table.clock = clock
+        attempt, calls = await start(table), 0
+        for number, (action, faults, minutes) in enumerate(actions):
+            clock.time += timedelta(minutes=minutes)
+            table.faults.extend(faults)
+            try:
+                if action == "change":
+                    row = table.rows["acme", "j_job-1"]
+                    table.faults.clear()
+                    await table.merge(Row("acme", "j_job-1", {"note": number}, row.etag))
+                elif action == "step":
+                    calls += 1
+                    await attempt.save_step(*step_of(attempt, f"p{number:04}"))
+                else:
+                    if action == "call":
+                        calls += 1
+                        attempt.usage.add_unsettled_calls([ANSWERED])
+                    async with attempt._writing:
+                        await attempt._write_some()
+            except StorageUnavailable:
+                pass
+            table.faults.clear()
+        clock.time += timedelta(minutes=11)
+        if ending == "complete":
+            calls += 1
+            await attempt.complete(b"{}", "succeeded", [ANSWERED], clock.time)
+        else:
+            await take_over(table, clock)
+            for _ in range(1 + (ending == "settle twice")):
+                await attempt.settle()
+                clock.time += timedelta(days=1)
+
+    records = [row.key[len("u_2026-11-30_") :] for row in counted(table.rows.values()) if row.values["calls"]]
+    assert calls == len(records)
+    assert len(records) == len(set(records))
