@@ -18,11 +18,11 @@ _ONE = Decimal(1)
 
 
 class NoPrice(Exception):
-    """A budget in money can't count a job, because its model has no price. `reason`: what is missing, in words."""
+    """A budget in money can't count a job, because its model has no price."""
 
-    def __init__(self, model: str, reason: str) -> None:
+    def __init__(self, model: str) -> None:
         super().__init__()
-        self.model, self.reason = model, reason
+        self.model = model
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ class Counter:
         if self.unit == "tokens":
             return Decimal(record.get("input_tokens", 0) + record.get("output_tokens", 0))
         if self.pricing is None:
-            raise NoPrice(str(self.labels.get("model") or ""), "there is no price book")
+            raise NoPrice(str(self.labels.get("model") or ""))
         costs = [self._cost(variant, at) for variant in _variants({**self.labels, **record})]
         amounts = [cost.amount for cost in costs if isinstance(cost, Cost)]
         if not amounts:
             unpriced = next(cost for cost in costs if isinstance(cost, Unpriced))
-            raise NoPrice(unpriced.model, unpriced.reason)
+            raise NoPrice(unpriced.model)
         return self.pricing.charge(self.customer, at.date(), max(amounts))
 
     def _cost(self, record: Mapping[str, Any], at: datetime) -> Cost | Unpriced:

@@ -124,9 +124,9 @@ class _Job:
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))
+            # Not why: the customer may read it, and sees no prices.
             raise BudgetExceeded(
-                f"The budget {name} is an amount of {budget.unit}, and the model {exc.model or '(none)'} has no price: "
-                f"{exc.reason}."
+                f"The budget {name} is an amount of {budget.unit}, and the model {exc.model or '(none)'} has no price."
             ) from None
         return Booking(name, budget, amount, counter.measure(amount), self.kind)
 
