@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -453,6 +454,32 @@ async def test_nothing_yet(tab: Tab, priced_server: LiveServer):
 
     assert "Nothing was used in " in shown
     assert "This customer has no jobs on record." in shown
+    assert "This customer has no budget" in shown
+    assert "No month is closed yet." in shown
+
+
+async def test_budgets_have_what_is_left(tab: Tab, priced_server: LiveServer):
+    """Each budget is a card with the API's numbers; one that is spent says so."""
+    customer = priced_server.harness.customer()
+    month = {"limit": "12.50", "unit": "USD", "period": "month", "thresholds": [50]}
+    day = {"limit": "1", "unit": "jobs", "period": "day", "enforce": "soft", "model": "gpt-4o"}
+    for name, budget in (("month", month), ("daily-jobs", day)):
+        path = f"/api/customers/{customer.name}/budgets/{name}"
+        assert (await priced_server.http.put(path, json=budget)).is_success
+    await customer.run(model="gpt-4o")
+    budgets = (await api(priced_server, f"customers/{customer.name}/budgets"))["budgets"]
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    cards = await tab.evaluate("[...document.querySelectorAll('.cards li')].map((each) => each.innerText)")
+
+    assert ["daily-jobs", "month"] == [budget["name"] for budget in budgets]
+    assert Decimal(budgets[1]["spent"]) > 0
+    for budget, card in zip(budgets, cards, strict=True):
+        for title, member in (("Limit", "limit"), ("Spent", "spent"), ("Reserved", "reserved"), ("Left", "remaining")):
+            assert f"{title}\n{budget[member]} {budget['unit']}" in card
+        assert f"Since {budget['period_start'][:10]}" in card
+    assert ("exhausted" in cards[0], "only model gpt-4o" in cards[0], "soft" in cards[0]) == (True, True, True)
+    assert "exhausted" not in cards[1]
 
 
 async def test_jobs_have_pages_and_a_filter(tab: Tab, priced_server: LiveServer):
