@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -92,6 +92,8 @@ async def test_a_statement_has_an_etag(customer: Customer):
     [
         *(("month", text) for text in ("", "2026-13", "2026-11\n", "u`")),
         *(("by", text) for text in ("", "hour", "day,", "day;model", "Day")),
+        *(("from", text) for text in ("", "2026-11", "2026-11-01")),
+        *(("to", text) for text in ("", "2026-11-30")),
     ],
 )
 async def test_an_invalid_query_is_refused(customer: Customer, name: str, value: str):
@@ -99,6 +101,22 @@ async def test_an_invalid_query_is_refused(customer: Customer, name: str, value:
     refused = await get(customer, **{name: value})
 
     refused.assert_problem(400, "invalid_request", f"`{name}`")
+
+
+async def test_usage_is_read_of_any_days(customer: Customer):
+    """The first and the last day are included; all customers have a line of the same days."""
+    await customer.run()
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+
+    statement = (await get(customer, **{"from": f"{yesterday}", "to": f"{today}"}, by="day")).json
+    before = (await get(customer, **{"from": f"{yesterday}", "to": f"{yesterday}"})).json
+    everybody = (await send(customer.harness, "GET", "usage", query={"from": f"{today}", "to": f"{today}"})).json
+
+    assert (f"{yesterday}", f"{today}", None) == (statement["from"], statement["to"], statement.get("month"))
+    assert [(f"{today}", 1)] == [(line["day"], line["calls"]) for line in statement["lines"]]
+    assert [] == before["lines"]
+    assert [1] == [line["calls"] for line in everybody["lines"] if line["customer"] == customer.name]
 
 
 @pytest.mark.parametrize("name", ["No", "a--b", "x" * 51, "..", "ü"])
