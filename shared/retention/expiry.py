@@ -20,6 +20,7 @@ from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
+from shared.retention.budget_rows import BudgetRows
 from shared.settings import Settings
 from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -212,7 +213,8 @@ class Removal:
         current = await self.table.read(row.partition, row.key)
         if current is None or not self._is_expired(current.values):
             return None
-        return Row(current.partition, current.key, {}, current.etag)
+        etag = await BudgetRows(self.table).settle_abandoned(current)
+        return Row(current.partition, current.key, {}, etag) if etag else None
 
     async def _delete_steps(self, customer: str, job_ids: set[str]) -> None:
         starts = sorted(f"s_{job_id}~" for job_id in job_ids)

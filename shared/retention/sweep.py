@@ -25,6 +25,7 @@ from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
 from shared.jobs.queries import next_customer
 from shared.jobs.schedule import Schedule
+from shared.retention.budget_rows import BudgetRows
 from shared.retention.closed_months import ClosedMonthRemoval, kept_from
 from shared.retention.evidence import EvidenceRemoval
 from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
@@ -45,7 +46,7 @@ _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
 _PHASES = (
-    *("schedule", "rollups", "usage", "closed_jobs", "markers", "outbox", "tallies", "events"),
+    *("schedule", "rollups", "usage", "closed_jobs", "markers", "outbox", "tallies", "events", "budgets"),
     *("statements", "adjustments", "audit", "blobs", "jobs", "roll_up"),
 )
 
@@ -159,6 +160,7 @@ class Sweep:
             "outbox": partial(removal.remove_exports, kind="o"),
             "tallies": partial(removal.remove_exports, kind="y"),
             "events": partial(removal.remove_exports, kind="e"),
+            "budgets": partial(BudgetRows(self.table).sweep, before=position.cutoff.usage_before),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
             "roll_up": self._roll_up,
