@@ -105,6 +105,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "problems": ["not_found", "unauthorized"],
         "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile", "connection default"]],
         "closed": [0, "not_found"],
+        "budgets": ["5", ["calls"], 204],
         "deleted": [304, 204],
         "documents": ["3.1.0", "<!doctype html>", "<!doctype html>"],
     } == json.loads(output)

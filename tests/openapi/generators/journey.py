@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from customer_ai_jobs_client import AuthenticatedClient
 from customer_ai_jobs_client.api.app import console, docs, health, openapi
+from customer_ai_jobs_client.api.budgets import delete_budget, list_budgets, put_budget, read_budget
 from customer_ai_jobs_client.api.connections import (
     delete_connection,
     list_connections,
@@ -39,6 +40,8 @@ from customer_ai_jobs_client.api.jobs import (
 from customer_ai_jobs_client.api.statements import list_statements, read_statement
 from customer_ai_jobs_client.api.usage import read_all_usage, read_usage
 from customer_ai_jobs_client.models import (
+    Budget,
+    BudgetPeriod,
     ChatInput,
     ChatInputParameters,
     ChatJob,
@@ -140,7 +143,7 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     changes = [each.subject for each in list_audit.sync(customer, client=client).entries]
     seen["account"] = [profile.legal_name, state.state.value, adjustment.amount, changes]
 
-    seen["closed"] = closed_months(client, customer)
+    seen |= {"closed": closed_months(client, customer), "budgets": budgets(client, customer)}
     tag = read_connection.sync_detailed(customer, "default", client=client).headers["ETag"]
     unchanged = read_connection.sync_detailed(customer, "default", client=client, if_none_match=tag)
     deleted = delete_connection.sync_detailed(customer, "default", client=client, if_match=tag)
@@ -148,6 +151,15 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     pages = [docs.sync(client=client), console.sync(client=client)]
     seen["documents"] = [openapi.sync(client=client)["openapi"], *(page[:15] for page in pages)]
     return seen
+
+
+def budgets(client: AuthenticatedClient, customer: str) -> list[Any]:
+    """A budget that is made, read, listed and deleted."""
+    put_budget.sync(customer, "calls", client=client, body=Budget(limit="5", unit="jobs", period=BudgetPeriod.DAY))
+    budget = read_budget.sync(customer, "calls", client=client)
+    listed = list_budgets.sync(customer, client=client).budgets
+    deleted = delete_budget.sync_detailed(customer, "calls", client=client)
+    return [budget.remaining, [each.name for each in listed], int(deleted.status_code)]
 
 
 def closed_months(client: AuthenticatedClient, customer: str) -> list[Any]:

@@ -111,6 +111,18 @@ const unclosed = await client.GET("/customers/{customer}/statements/{statement}"
 });
 seen.closed = [statements.length, unclosed.error?.code];
 
+const budget = { params: { path: { customer, name: "calls" } } };
+body(
+  await client.PUT("/customers/{customer}/budgets/{name}", {
+    ...budget,
+    body: { limit: "5", unit: "jobs", period: "day" },
+  }),
+);
+const { remaining } = body(await client.GET("/customers/{customer}/budgets/{name}", budget));
+const { budgets } = body(await client.GET("/customers/{customer}/budgets", own));
+const removed = await client.DELETE("/customers/{customer}/budgets/{name}", budget);
+seen.budgets = [remaining, budgets.map((each) => each.name), removed.response.status];
+
 const path = "/customers/{customer}/connections/{name}";
 const tag = (await client.GET(path, { params: connection })).response.headers.get("ETag") ?? "";
 const unchanged = await client.GET(path, { params: { ...connection, header: { "If-None-Match": tag } } });
