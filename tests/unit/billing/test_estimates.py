@@ -1,0 +1,130 @@
+"""Estimates are upper bounds: no call can use more than what is reserved for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.actions.summary_prompts import summary_messages
+from shared.billing.estimates import OUTPUT_TOKENS, Estimate, estimate
+from shared.contract.chat import decode_chat
+from shared.contract.embed import decode_embed
+from shared.contract.image import decode_image
+from shared.contract.multi_chat import decode_multi_chat
+from shared.contract.raw import decode_raw
+from shared.contract.summarize import Summarize, decode_summarize
+
+DECODERS: dict[str, Any] = {
+    "chat": decode_chat,
+    "multi_chat": decode_multi_chat,
+    "summarize": decode_summarize,
+    "embed": decode_embed,
+    "image": decode_image,
+    "raw": decode_raw,
+}
+
+
+def of(action: str, *, strict: bool = False, **members: Any) -> Estimate | None:
+    """Return the estimate of a job with this input."""
+    return estimate(DECODERS[action](json.dumps(members).encode()), strict=strict)
+
+
+def known(action: str, **members: Any) -> Estimate:
+    """As `of`, of a job that has one."""
+    result = of(action, **members)
+    assert result is not None
+    return result
+
+
+@given(texts=st.lists(st.text(min_size=1, max_size=50), min_size=1, max_size=4), limit=st.integers(1, 500))
+def test_a_chat_has_at_most_a_token_a_byte(texts: list[str], limit: int):
+    """However the text is encoded. Roles and separators have room, too."""
+    messages = [{"role": "user", "content": text} for text in texts]
+    (record,) = known("chat", messages=messages, parameters={"max_tokens": limit}).records(OUTPUT_TOKENS)
+
+    size = sum(len(text.encode(errors="replace")) for text in texts)
+    assert size + 10 * len(texts) <= record["input_tokens"]
+    assert limit == record["output_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "output"),
+    [
+        ({}, 1000),
+        ({"max_completion_tokens": 7}, 7),
+        ({"max_tokens": 5, "max_completion_tokens": 9}, 9),
+        ({"max_tokens": 5, "n": 3}, 15),
+        ({"n": 2}, 2000),
+        ({"max_tokens": "many"}, 1000),
+    ],
+)
+def test_output_is_limited_by_each_answer(parameters: dict[str, Any], output: int):
+    """By the job's own limit, or by the one that is sent; for each of `n` answers."""
+    result = known("chat", prompt="x", parameters=parameters)
+
+    assert output == result.records(1000)[0]["output_tokens"]
+    assert result.takes_limit == (output % 1000 == 0)
+
+
+def test_what_a_message_holds_beside_text_is_no_text():
+    """An image or a sound counts as the largest has, however many bytes it is."""
+    url = "data:image/png;base64," + base64.b64encode(bytes(1_000_000)).decode()
+    content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": url}}]
+    (record,) = known("chat", messages=[{"role": "user", "content": content}]).records(1)
+
+    assert 5_000 < record["input_tokens"] < 20_000
+
+
+def test_jobs_of_many_calls_have_an_estimate_for_each():
+    """Each prompt is a call, with its own limit or the one that is sent."""
+    records = known("multi_chat", prompts=["x", "y" * 1000], parameters={"max_tokens": 3}).records(1)
+
+    assert 2 == len(records)
+    assert records[0]["input_tokens"] + 999 == records[1]["input_tokens"]
+
+
+@pytest.mark.parametrize("size", [10, 17_000, 200_000])
+def test_a_summary_has_room_for_its_prompts_and_levels(size: int):
+    """All parts of the text, each with the app's own instructions, and the summaries of summaries."""
+    records = known("summarize", text="x" * size, max_words=5).records(100)
+
+    prompt = sum(len(message["content"]) for message in summary_messages("x", Summarize("x", max_words=5)))
+    assert sum(record["input_tokens"] for record in records) >= size + prompt * len(records)
+    assert (1 if size < 18_000 else 4 * (2 * (size // 18_000) + 1)) == len(records)
+
+
+def test_other_actions():
+    """Vectors have no output; images count as the largest, and by themselves."""
+    (embedding,) = known("embed", texts=["ab", "c"]).records(1)
+    (image,) = known("image", prompt="A cat.", n=2).records(1)
+
+    assert (True, 0) == (3 <= embedding["input_tokens"], embedding["output_tokens"])
+    assert (2, 13_000) == (image["images"], image["output_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("members", "is_known"),
+    [
+        ({"path": "chat/completions", "json": {"messages": [], "max_tokens": 5}}, True),
+        ({"path": "chat/completions", "json": {"messages": []}}, False),
+        ({"path": "responses", "json": {"input": "x", "max_output_tokens": 5}}, True),
+        ({"path": "embeddings", "json": {"input": "x"}}, True),
+        ({"path": "audio/speech", "json": {"input": "x"}}, False),
+        ({"path": "models"}, False),
+    ],
+)
+def test_a_raw_request_has_one_if_its_path_says_enough(members: dict[str, Any], is_known: bool):
+    """The request is sent as it is, so a limit that it lacks can't be added."""
+    assert is_known == (of("raw", **members) is not None)
+
+
+def test_what_has_none():
+    """A blob, whose size is not known, and a strict job without a limit of its own."""
+    assert of("summarize", blob="inputs/contoso/a.txt") is None
+    assert of("chat", strict=True, prompt="x") is None
+    assert of("chat", strict=True, prompt="x", parameters={"max_tokens": 1}) is not None
