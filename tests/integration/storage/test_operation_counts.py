@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from shared.contract.budget import Budget
 from tests.support.endpoint import Answer, Endpoint, after, completion, pixels
 from tests.support.faults import FaultyHarness, open_faulty_harness
 from tests.support.harness import Customer
@@ -31,9 +33,11 @@ blobs, and then every five minutes at most. Steps that end at the same time shar
 to 3; here they end one after the other.
 """
 ROW = "table read customer"
+BUDGETED = "chat, of a customer with a budget"
 AGAIN = "a job that is done, delivered again"
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
+    BUDGETED: {},
     "chat, its result also in a blob": {"output": {"blob": True}},
     "chat, its answer too large for a message": {},
     "chat, its answer too large for a row": {},
@@ -66,6 +70,12 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     members = {"job_id": "counted", **JOBS[kind]}
     if kind == AGAIN:
         await customer.run(**members)
+    if kind == BUDGETED:  # of which the worker knows a bucket
+        budget = Budget(limit=Decimal(10**9), unit="tokens", period="month")
+        records = faulty.harness.services.customer_records
+        await records.change(customer.name, lambda record: record.with_budgets({"main": budget}), by="ann", subject="b")
+        for _ in range(3):
+            await customer.run()
     await faulty.harness.services.customer_records.recent(customer.name)
     faulty.proxy.requests.clear()
 

@@ -34,7 +34,7 @@ def of(action: str, *, strict: bool = False, **members: Any) -> Estimate | None:
     return estimate(DECODERS[action](json.dumps(members).encode()), strict=strict)
 
 
-def known(action: str, **members: Any) -> Estimate:
+def estimated(action: str, **members: Any) -> Estimate:
     """As `of`, of a job that has one."""
     result = of(action, **members)
     assert result is not None
@@ -45,7 +45,7 @@ def known(action: str, **members: Any) -> Estimate:
 def test_a_chat_has_at_most_a_token_a_byte(texts: list[str], limit: int):
     """However the text is encoded. Roles and separators have room, too."""
     messages = [{"role": "user", "content": text} for text in texts]
-    (record,) = known("chat", messages=messages, parameters={"max_tokens": limit}).records(OUTPUT_TOKENS)
+    (record,) = estimated("chat", messages=messages, parameters={"max_tokens": limit}).records(OUTPUT_TOKENS)
 
     size = sum(len(text.encode(errors="replace")) for text in texts)
     assert size + 10 * len(texts) <= record["input_tokens"]
@@ -65,7 +65,7 @@ def test_a_chat_has_at_most_a_token_a_byte(texts: list[str], limit: int):
 )
 def test_output_is_limited_by_each_answer(parameters: dict[str, Any], output: int):
     """By the job's own limit, or by the one that is sent; for each of `n` answers."""
-    result = known("chat", prompt="x", parameters=parameters)
+    result = estimated("chat", prompt="x", parameters=parameters)
 
     assert output == result.records(1000)[0]["output_tokens"]
     assert result.takes_limit == (output % 1000 == 0)
@@ -75,14 +75,14 @@ def test_what_a_message_holds_beside_text_is_no_text():
     """An image or a sound counts as the largest has, however many bytes it is."""
     url = "data:image/png;base64," + base64.b64encode(bytes(1_000_000)).decode()
     content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": url}}]
-    (record,) = known("chat", messages=[{"role": "user", "content": content}]).records(1)
+    (record,) = estimated("chat", messages=[{"role": "user", "content": content}]).records(1)
 
     assert 5_000 < record["input_tokens"] < 20_000
 
 
 def test_jobs_of_many_calls_have_an_estimate_for_each():
     """Each prompt is a call, with its own limit or the one that is sent."""
-    records = known("multi_chat", prompts=["x", "y" * 1000], parameters={"max_tokens": 3}).records(1)
+    records = estimated("multi_chat", prompts=["x", "y" * 1000], parameters={"max_tokens": 3}).records(1)
 
     assert 2 == len(records)
     assert records[0]["input_tokens"] + 999 == records[1]["input_tokens"]
@@ -91,7 +91,7 @@ def test_jobs_of_many_calls_have_an_estimate_for_each():
 @pytest.mark.parametrize("size", [10, 17_000, 200_000])
 def test_a_summary_has_room_for_its_prompts_and_levels(size: int):
     """All parts of the text, each with the app's own instructions, and the summaries of summaries."""
-    records = known("summarize", text="x" * size, max_words=5).records(100)
+    records = estimated("summarize", text="x" * size, max_words=5).records(100)
 
     prompt = sum(len(message["content"]) for message in summary_messages("x", Summarize("x", max_words=5)))
     assert sum(record["input_tokens"] for record in records) >= size + prompt * len(records)
@@ -100,8 +100,8 @@ def test_a_summary_has_room_for_its_prompts_and_levels(size: int):
 
 def test_other_actions():
     """Vectors have no output; images count as the largest, and by themselves."""
-    (embedding,) = known("embed", texts=["ab", "c"]).records(1)
-    (image,) = known("image", prompt="A cat.", n=2).records(1)
+    (embedding,) = estimated("embed", texts=["ab", "c"]).records(1)
+    (image,) = estimated("image", prompt="A cat.", n=2).records(1)
 
     assert (True, 0) == (3 <= embedding["input_tokens"], embedding["output_tokens"])
     assert (2, 13_000) == (image["images"], image["output_tokens"])
