@@ -61,7 +61,7 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """How many calls one worker makes at the same time."""
     monthly_budget: Annotated[float, Meta(ge=0)] | None = None
-    """Stored with the connection."""
+    """A hard monthly budget of this connection, in the price book's currency."""
 
     def __repr__(self) -> str:
         return "ConnectionRecord(***)"

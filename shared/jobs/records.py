@@ -9,7 +9,7 @@ partition. A job that waits for long also has an entry in the schedule (see sche
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from shared.storage.base import Row
@@ -24,6 +24,7 @@ NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup", "marker"),
+    "budget_wait_s",
     *_CALLBACK_COLUMNS,
 )
 
@@ -64,6 +65,8 @@ class JobRecord:
     """The message that continues the job or its callback, while that waits in the schedule (see `jobs.schedule`)."""
     marker: str = ""
     """What the message of the job must have, if only the app itself may send it (see `jobs.statement_jobs`)."""
+    budget_wait_s: int = 0
+    """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""
@@ -72,6 +75,11 @@ class JobRecord:
     callback_last_status: int = 0
     """The receiver's last HTTP status; 0: there was none."""
     callback_error: str = ""
+
+    @property
+    def clock_start(self) -> datetime:
+        """When it was submitted, plus the time for which its deadline did not run."""
+        return self.submitted_at + timedelta(seconds=self.budget_wait_s)
 
 
 def is_worker_dead(state: State, lease_until: datetime | None, at: datetime) -> bool:

@@ -164,11 +164,11 @@ class Worker:
         record = await services.queries.get_same(job.customer, job.id, digest)
         if record is None:  # no attempt could begin
             record = await services.ledger.submit(job, fingerprint=digest, submitted_at=delivery.submitted_at)
-        is_given_up = record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.submitted_at)
+        is_given_up = record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.clock_start)
         if is_given_up or not may_continue(record, now()):
             return False
         reason = RetryLater("The host moved the message to the poison queue before the job had ended.", _RESUME_S)
-        delivery = replace(delivery, submitted_at=record.submitted_at)
+        delivery = replace(delivery, submitted_at=record.clock_start)
         await self._requeue(job, delivery, services.settings.jobs_queue, reason)
         with suppress(RetryLater):  # it may be running already
             await services.updates.add_failed_attempt(job.customer, job.id)

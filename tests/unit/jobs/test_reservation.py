@@ -18,6 +18,8 @@ from shared.clock import now, rfc3339
 from shared.contract.budget import Budget
 from shared.contract.price_book import decode_price_book
 from shared.jobs import message, reservation, time_budget
+from shared.jobs.envelope import decode_queued_job
+from shared.jobs.fingerprint import fingerprint
 from tests.support.customers import Customer
 from tests.support.endpoint import error
 from tests.support.workers import Worker
@@ -274,3 +276,20 @@ async def test_without_budgets_a_job_costs_no_further_operation(worker: Worker):
         operations.append(worker.table.operations - before)
 
     assert [2, 3] == operations
+
+
+async def test_a_job_that_has_waited_is_resumed_from_the_poison_queue(worker: Worker):
+    """Its deadline did not run while it waited: the host's own limit does not end it."""
+    customer = worker.customer()
+    body = customer.body(job_id="x", input=LIMITED)
+    submitted_at = now() - timedelta(days=20)
+    await worker.services.ledger.submit(
+        decode_queued_job(body, default_id="x"),
+        fingerprint=fingerprint(decode_queued_job(body, default_id="x")),
+        submitted_at=submitted_at,
+    )
+    for waited_days, is_resumed in ((19.5, True), (10, False)):
+        await worker.change_row(customer, "x", budget_wait_s=int(waited_days * 86_400))
+        result = await worker.dead_letter(body)
+        assert is_resumed == (result is None)
+        assert is_resumed == bool(worker.requeued())
