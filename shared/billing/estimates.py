@@ -31,6 +31,7 @@ _MEDIA_TOKENS = 10_000
 """Of an image or a sound that a message names or holds; the largest that is known has fewer."""
 _IMAGE_TOKENS = 6_500
 """Of the largest image that a model returns."""
+_FEW_CALLS, _KEPT_BITS = 20, 4
 _PART_BYTES, _LEVELS = 18_000, 4
 """Of `summarize`: the least that a part has, and by how much all levels have more than the first."""
 
@@ -89,8 +90,9 @@ def estimate(request: Any, *, strict: bool) -> Estimate | None:
 
 
 def _chats(chats: Sequence[Chat]) -> Estimate:
+    tokens = [_input_tokens(chat.messages, chat.parameters) for chat in chats]
     return Estimate(
-        [_input_tokens(chat.messages, chat.parameters) for chat in chats],
+        tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
         [_limit(chat.parameters) for chat in chats],
         [_choices(chat.parameters) for chat in chats],
         tier=_tier(chats[0].parameters) if chats else None,
@@ -138,6 +140,12 @@ def _media(body: Mapping[str, Any]) -> int:
 
 def _is_media(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "input_audio"}
+
+
+def _rounded_up(tokens: int) -> int:
+    """Return the tokens rounded up by an eighth at most, so that many calls have few different numbers."""
+    step = 1 << max(tokens.bit_length() - _KEPT_BITS, 0)
+    return -(-tokens // step) * step
 
 
 def _limit(parameters: Mapping[str, Any]) -> int | None:

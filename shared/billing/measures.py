@@ -15,6 +15,13 @@ from shared.billing.usage_records import JOBS, is_closed_job
 
 Measure = Callable[[Mapping[str, Any]], Decimal]
 _ONE = Decimal(1)
+_UNKNOWN: tuple[dict[str, Any], ...] = (
+    {"calls": 1, "images": 4},
+    {"calls": 1, "seconds": 3600},
+    {"calls": 1, "characters": 100_000},
+    {"calls": 1},
+)
+"""Calls of models that have no price for tokens."""
 
 
 class NoPrice(Exception):
@@ -39,7 +46,13 @@ class Counter:
         """Return what a job with these calls counts at most, and the most that one of them does. Raises NoPrice."""
         if self.unit == JOBS:
             return _ONE, ZERO
-        calls = [self._highest_of(record, at) for record in records]
+        amounts: dict[tuple[Any, ...], Decimal] = {}  # many calls are alike
+        calls = []
+        for record in records:
+            key = tuple(record.items())
+            if key not in amounts:
+                amounts[key] = self._highest_of(record, at)
+            calls.append(amounts[key])
         fee = self.pricing.charge(self.customer, at.date(), ZERO, jobs=1) if self.pricing else ZERO
         return EXACT.add(exact_sum(calls), fee), max(calls, default=ZERO)
 
@@ -75,6 +88,8 @@ class Counter:
         if self.pricing is None:
             raise NoPrice(str(self.labels.get("model") or ""))
         costs = [self._cost(variant, at) for variant in _variants({**self.labels, **record})]
+        if record.get("is_unknown") and not any(isinstance(cost, Cost) for cost in costs):
+            costs += [self._cost({**self.labels, **counts}, at) for counts in _UNKNOWN]
         amounts = [cost.amount for cost in costs if isinstance(cost, Cost)]
         if not amounts:
             unpriced = next(cost for cost in costs if isinstance(cost, Unpriced))
@@ -89,6 +104,11 @@ class Counter:
             named = self.pricing.cost(self.customer, at.date(), {**record, "answered_by": record.get("model")})
             return named if isinstance(named, Cost) else cost
         return cost
+
+
+def unknown_call(tokens: int) -> dict[str, Any]:
+    """Return the counts of a call of which nothing is known: so many output tokens, or whatever else has a price."""
+    return {"calls": 1, "input_tokens": 0, "output_tokens": tokens, "is_unknown": True}
 
 
 def _variants(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

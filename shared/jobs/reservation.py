@@ -12,17 +12,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
 from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, read_reserved
-from shared.billing.measures import Counter, NoPrice
+from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.money import amount_text
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
 from shared.contract.job import Options
+from shared.contract.raw import RawRequest
 from shared.errors import BudgetExceeded, JobError, RetryLater
 from shared.event_names import BUDGET_EXHAUSTED, NAMESPACE
 from shared.jobs.attempt import Attempt
@@ -62,7 +64,7 @@ async def reserve(
     The attempt's budgets have an `output_limit` then, if one is to be sent. Raises BudgetExceeded, BudgetReserved,
     BudgetWait.
     """
-    model = attempt.usage.model or getattr(request, "model", None) or ""
+    model = attempt.usage.model or _named_model(request) or connection.default_model or ""
     pricing = await services.price_books.pricing()
     named = dict(applying(budgets, connection.name, model))
     if connection.monthly_budget is not None:
@@ -86,6 +88,14 @@ async def reserve(
         else:
             own.output_limit = limit if job.estimate is not None and job.estimate.takes_limit else None
             return
+
+
+def _named_model(request: Any) -> str:
+    """Return the model or deployment that only the input names; empty if it names none."""
+    if not isinstance(request, RawRequest):
+        return ""
+    first, _, rest = unquote(request.path).partition("deployments/")
+    return request.model or (rest.partition("/")[0] if rest and first in {"", "openai/"} else "")
 
 
 class _Job:
@@ -119,8 +129,7 @@ class _Job:
                 amount, of_call = counter.highest(records, now())
                 return Booking(name, budget, amount, counter.measure(of_call))
             tokens = self.services.settings.budget_default_estimate
-            default = [{"calls": 1, "input_tokens": 0, "output_tokens": tokens}]
-            amount = await self._largest(name, budget) or counter.highest(default, now())[0]
+            amount = await self._largest(name, budget) or counter.highest([unknown_call(tokens)], now())[0]
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))

@@ -128,3 +128,13 @@ def test_what_has_none():
     assert of("summarize", blob="inputs/contoso/a.txt") is None
     assert of("chat", strict=True, prompt="x") is None
     assert of("chat", strict=True, prompt="x", parameters={"max_tokens": 1}) is not None
+
+
+def test_many_calls_have_few_different_estimates():
+    """So that their prices are looked up quickly; each is rounded up, by an eighth at most."""
+    prompts = ["x" * number for number in range(1, 1000)]
+    exact = [estimated("multi_chat", prompts=[prompt]).records(1)[0]["input_tokens"] for prompt in prompts]
+    rounded = [record["input_tokens"] for record in estimated("multi_chat", prompts=prompts).records(1)]
+
+    assert all(tokens <= other <= tokens * 9 / 8 for tokens, other in zip(exact, rounded, strict=True))
+    assert len(set(rounded)) < 40

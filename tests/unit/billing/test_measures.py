@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.billing.measures import Counter, NoPrice
+from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.pricing import Pricing
 from shared.contract.price_book import decode_price_book
 
@@ -95,3 +95,9 @@ def test_a_usage_record_counts_what_it_says(unit: str, values: dict[str, Any], e
     record = {"provider": "openai", "model": "gpt", "outcome": "answered", "at": AT, **values}
 
     assert Decimal(expected) == counter(unit).measure(Decimal(77))(record)
+
+
+@pytest.mark.parametrize(("model", "expected"), [("gpt", "0.33"), ("draw", "0.33")])
+def test_a_call_of_which_nothing_is_known_counts_by_whichever_price_there_is(model: str, expected: str):
+    """By output tokens or, if the model has no price for these, by images, seconds, characters or calls."""
+    assert Decimal(expected) == counter("USD", model).highest([unknown_call(20_000)], AT)[0]

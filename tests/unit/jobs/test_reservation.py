@@ -293,3 +293,44 @@ async def test_a_job_that_has_waited_is_resumed_from_the_poison_queue(worker: Wo
         result = await worker.dead_letter(body)
         assert is_resumed == (result is None)
         assert is_resumed == bool(worker.requeued())
+
+
+async def test_a_raw_request_reserves_the_most_that_its_kind_has_settled(worker: Worker):
+    """Of the period; before that, the setting's number of output tokens."""
+    customer, of = worker.customer(), budget("100000")
+    await put(worker, customer, main=of)
+    raw = {"path": "chat/completions", "json": {"model": "gpt-4o", "messages": []}}
+    await worker.run(customer, action="raw", input=raw)
+    assert USED == pool(worker, customer, "main", of).largest("raw/gpt-4o")
+
+    await put(worker, customer, main=budget(str(3 * USED)))
+    results = [await worker.run(customer, action="raw", input=raw) for _ in range(3)]
+
+    assert ["succeeded", "succeeded", "failed"] == [result["status"] for result in results]
+    assert f"this job may use up to {USED} tokens" in results[-1]["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["deployments/gpt-5/chat/completions", "openai/deployments/gpt-5/chat/completions"])
+async def test_a_raw_request_is_counted_by_the_deployment_in_its_path(worker: Worker, path: str):
+    """A budget of a model can't be passed by naming it there."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("0", model="gpt-5"))
+
+    result = await worker.run(customer, action="raw", input={"path": path, "json": {"messages": []}})
+
+    assert ("budget_exceeded", []) == (result["error"]["code"], customer.account.received)
+
+
+async def test_a_job_that_is_released_reserves_nothing(worker: Worker):
+    """It reserves anew when it continues; what an attempt could not settle as answered counts at its estimate."""
+    customer, of = worker.customer(), budget("1000")
+    await put(worker, customer, main=of)
+    customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
+    assert await worker.deliver(customer, job_id="x", input=LIMITED) is None
+    waiting = pool(worker, customer, "main", of)
+
+    result = await worker.run(customer, worker.wakeup(customer, "x"))
+
+    ended = pool(worker, customer, "main", of)
+    assert ("succeeded", 0, 0) == (result["status"], waiting.spent, waiting.reserved)
+    assert (USED, 0) == (ended.spent, ended.reserved)
