@@ -62,6 +62,7 @@ class QueueReceiver:
 class WebhookReceiver(HttpReceiver):
     """Posts each event, signed as callbacks are (see `webhooks.signing`), with the export's secret."""
 
+    is_api: bool = False
     signing: Signing | None = None
 
     async def send(self, events: Sequence[Event], key: Secret) -> Answer:

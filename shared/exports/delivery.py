@@ -36,9 +36,9 @@ from shared.exports.budget_delivery import BudgetEvents
 from shared.exports.events import EventMaker
 from shared.exports.export_status import ExportStatus, is_status, read_status
 from shared.exports.keys import ExportKeys, NoKey
-from shared.exports.outbox_rows import OPEN, OutboxRow
+from shared.exports.outbox_rows import OPEN, WINDOW_MARGIN, OutboxRow
 from shared.exports.posting import Receipts
-from shared.exports.receivers import Receiver
+from shared.exports.receivers import MAX_WAIT_S, Receiver
 from shared.exports.scans import Scans
 from shared.exports.sending import Sender
 from shared.jobs.crash_log import log_crash, log_text
@@ -49,6 +49,8 @@ from shared.telemetry.base import Telemetry
 
 RUN_S = 45.0
 """Seconds for which one run sends; the next one, a minute later, continues."""
+_LONGEST_WAIT = timedelta(seconds=MAX_WAIT_S) + WINDOW_MARGIN
+"""A receiver that is to be left alone for longer was met by a worker whose clock was wrong."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -61,6 +63,8 @@ class _Open:
     receiver: Receiver
     key: Secret
     receipts: Receipts
+    is_failing: bool = False
+    """Whether the last run failed at it."""
     oldest: datetime | None = None
     """The time of the oldest row with something to send."""
 
@@ -93,10 +97,12 @@ class Delivery:
         if not customers:
             return
         statuses = {status.export: status for status in map(read_status, filter(is_status, rows))}
-        opened = [await self._open(export, statuses.get(export.name)) for export in self.exports]
+        opened = await gather_limited(self._open(export, statuses.get(export.name)) for export in self.exports)
+        # One that takes the whole time of a run is not always the first.
+        order = sorted(opened, key=lambda each: (each.is_failing, self.chance.random()))
         start = self.chance.randrange(len(customers))
         skipped = await gather_limited(
-            self._deliver(row, opened, deadline) for row in customers[start:] + customers[:start]
+            self._deliver(row, order, deadline) for row in customers[start:] + customers[:start]
         )
         if any(skipped):
             log.warning("%s customers=%d", EXPORTS_SKIPPED, sum(skipped))
@@ -107,16 +113,18 @@ class Delivery:
             await self._report(each, status)
 
     async def _open(self, export: Export, status: ExportStatus | None) -> _Open:
-        receipts, key = Receipts(blocked_until=status.blocked_until if status else None), Secret("")
-        if receipts.blocked_until is not None and status is not None:
-            receipts.fault, receipts.failures = status.error, 1
+        receipts, key, at = Receipts(), Secret(""), now()
+        if status is not None and status.blocked_until is not None and at < status.blocked_until <= at + _LONGEST_WAIT:
+            receipts.fault, receipts.blocked_until = status.error, status.blocked_until
+            receipts.failures[""] = 1
         if export.needs_key and export.kind != "cloudevents":
             try:
                 key = await self.keys.get(export.name)
             except (NoKey, VaultUnavailable) as exc:
-                receipts.fault, receipts.failures = str(exc), 1
-                receipts.blocked_until = now() + timedelta(minutes=1)
-        return _Open(export, self.receivers[export.name], key, receipts)
+                receipts.fault, receipts.blocked_until = str(exc), at + timedelta(minutes=1)
+                receipts.failures[""] = 1
+        is_failing = bool(receipts.failures) or (status is not None and status.failing_since is not None)
+        return _Open(export, self.receivers[export.name], key, receipts, is_failing)
 
     async def _deliver(self, announced: Row, opened: Sequence[_Open], deadline: datetime) -> bool:
         """Send what one customer's outbox holds. Return whether Storage or the time did not allow it."""
@@ -124,9 +132,11 @@ class Delivery:
             return True
         customer = announced.key
         try:
-            has_events = await self.budget_events.deliver(customer, deadline)
-            has_rows = await self._send(announced, opened, deadline)
-            if not (has_events or has_rows) and now() - announced.values["at"] > MIN_AGE:
+            # At the same time: the customer may have chosen the addresses of its events, and they may not answer.
+            left = await gather_limited(
+                [self.budget_events.deliver(customer, deadline), self._send(announced, opened, deadline)]
+            )
+            if not any(left) and now() - announced.values["at"] > MIN_AGE:
                 await self.table.delete([announced])
         except StorageUnavailable as exc:
             log.warning("%s customer=%s: %s", EXPORTS_SKIPPED, customer, log_text(exc))
@@ -158,7 +168,7 @@ class Delivery:
             done = [Row(row.row.partition, row.row.key, {}, row.row.etag) for row in rows if row.is_done]
             await delete_rows(self.table, done)
             after, at = page.after, now()
-            goes_on = any(each.export.name in able and not each.receipts.is_blocked(at) for each in opened)
+            goes_on = any(each.export.name in able and not each.receipts.is_blocked(customer, at) for each in opened)
             if not (after and goes_on) or at > deadline:
                 break
         for each in opened:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.billing.customer_records import CustomerRecord
-from shared.billing.money import amount_text
+from shared.billing.money import EXACT, amount_text
 from shared.billing.outbox import event_id
 from shared.billing.priced_sum import PricedSum
 from shared.billing.pricing import Pricing
@@ -46,7 +46,10 @@ class Event:
     def facts(self) -> dict[str, Any]:
         """Return what is known of the call, for receivers that take any properties; the value is a number."""
         record = self.record
-        facts = {name: record[name] for name in (*_LABELS, "calls", *COUNTS) if record.get(name) not in (None, "")}
+        # Some labels are texts of endpoints, and some receivers fail at a control character.
+        labels = {name: "".join(filter(str.isprintable, record.get(name) or "")) for name in _LABELS}
+        counts = {name: record.get(name) for name in ("calls", *COUNTS)}
+        facts: dict[str, Any] = {name: fact for name, fact in (labels | counts).items() if fact not in (None, "")}
         facts["jobs"] = record.get(JOBS, 0)
         value = {"value": msgspec.Raw(self.value.encode())} if self.value else {}
         return facts | value | ({"currency": self.currency} if self.currency else {})
@@ -90,11 +93,12 @@ class EventMaker:
             return None
         if not self.subject:
             return Waiting(NO_EXTERNAL_ID)
-        return self.event(row, self.subject, amount_text(value.normalize()) if value is not None else "")
-
-    def event(self, row: Row, subject: str, value: str) -> Event:
-        """Return the event of a usage record with a customer's id and a value, as it may have been sent before."""
+        text = "" if value is None else amount_text(value.normalize(EXACT))
         currency = self.pricing.currency if self.pricing and self.export.value == "amount" else ""
+        return self.event(row, self.subject, text, currency)
+
+    def event(self, row: Row, subject: str, value: str, currency: str) -> Event:
+        """Return the event of a usage record with a customer's id and a value, as it may have been sent before."""
         customer = row.partition
         return Event(event_id(customer, row.key), row.values["at"], customer, subject, value, currency, row.values)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.clock import rfc3339
 from shared.exports.events import Event
-from shared.exports.receivers import HttpReceiver, Verdict, json_body, one_line
+from shared.exports.receivers import TAKEN, HttpReceiver, Verdict, json_body, one_line
 from shared.upstream.messages import Response, UpstreamRequest
 
 
@@ -37,8 +37,8 @@ class OrbReceiver(HttpReceiver):
         }
 
     def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:
-        """See HttpReceiver. Whether the events were taken that a refusal does not name, it does not say."""
-        if response.status != HTTPStatus.BAD_REQUEST:
+        """See HttpReceiver. Whether the events were taken that a refusal does not name, only its status says."""
+        if response.status not in (HTTPStatus.OK, HTTPStatus.BAD_REQUEST):
             return None
         failed = json_body(response).get("validation_failed")
         if not isinstance(failed, list):
@@ -51,12 +51,8 @@ class OrbReceiver(HttpReceiver):
         }
         if not reasons:
             return None
-        return [
-            Verdict("refused", reasons[event.id])
-            if event.id in reasons
-            else Verdict("unknown", "Another event was refused.")
-            for event in events
-        ]
+        others = TAKEN if response.status == HTTPStatus.OK else Verdict("unknown", "Another event was refused.")
+        return [Verdict("refused", reasons[event.id]) if event.id in reasons else others for event in events]
 
 
 def _sentence(errors: Any) -> str:

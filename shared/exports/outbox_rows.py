@@ -46,6 +46,8 @@ class EventState(Struct, frozen=True, omit_defaults=True):
     """The customer's id at the receiver, as it was sent."""
     value: str = ""
     """As it was sent."""
+    currency: str = ""
+    """Of a value that is an amount, as it was sent."""
     reason: str = ""
     """Why it waits, or was refused."""
     tries: int = 0
@@ -53,28 +55,29 @@ class EventState(Struct, frozen=True, omit_defaults=True):
 
     def is_due(self, at: datetime) -> bool:
         """Return whether it is to be looked at."""
-        return self.state in _IN_OPEN and (self.due_at is None or self.due_at <= at)
+        # What a worker has postponed by a wrong clock is due at once.
+        return self.state in _IN_OPEN and not (self.due_at and at < self.due_at <= at + MAX_DELAY + WINDOW_MARGIN)
 
     def is_outside(self, window: timedelta | None, at: datetime) -> bool:
-        """Return whether the receiver might not recognize it any more if it has it."""
-        return window is not None and self.since is not None and at - self.since > window - WINDOW_MARGIN
+        """
+        Return whether the receiver might not recognize it any more if it has it.
 
-    def sending(self, at: datetime, subject: str, value: str) -> EventState:
-        """Return the state while it is being sent."""
+        A time that is still to come says that a clock was wrong, and nothing about how long ago that was.
+        """
+        if window is None or self.since is None:
+            return False
+        return not -WINDOW_MARGIN <= at - self.since <= window - WINDOW_MARGIN
+
+    def sending(self, at: datetime, **sent: str) -> EventState:
+        """Return the state while it is being sent. `sent`: what is new of `subject`, `value` and `currency`."""
+        since, tries = self.since or at, self.tries + 1
         return msgspec.structs.replace(
-            self,
-            state="sending",
-            since=self.since or at,
-            due_at=at + BUSY,
-            subject=subject,
-            value=value,
-            reason="",
-            tries=self.tries + 1,
+            self, state="sending", since=since, due_at=at + BUSY, reason="", tries=tries, **sent
         )
 
-    def in_doubt(self) -> EventState:
+    def in_doubt(self, reason: str = "") -> EventState:
         """Return the state of an event that the receiver may have, and might not recognize any more."""
-        return msgspec.structs.replace(self, state="in_doubt", due_at=None)
+        return msgspec.structs.replace(self, state="in_doubt", due_at=None, reason=reason or self.reason)
 
     def postponed(self, at: datetime, delay: timedelta, reason: str) -> EventState:
         """Return the state of an event that waits for something other than its receiver."""
@@ -98,7 +101,7 @@ class EventState(Struct, frozen=True, omit_defaults=True):
 
     def sent(self) -> EventState:
         """Return the state of an event that its receiver has."""
-        return EventState("sent", self.since, subject=self.subject, value=self.value)
+        return EventState("sent", self.since, subject=self.subject, value=self.value, currency=self.currency)
 
     def renewed(self) -> EventState:
         """
@@ -106,7 +109,9 @@ class EventState(Struct, frozen=True, omit_defaults=True):
 
         If an earlier try may have been received, that stays known, and the value what it was.
         """
-        return EventState(since=self.since, value=self.value, tries=1) if self.tries > 1 else EventState()
+        if self.tries == 1:
+            return EventState()
+        return EventState(since=self.since, value=self.value, currency=self.currency, tries=1)
 
 
 @dataclass

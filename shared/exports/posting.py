@@ -15,7 +15,10 @@ from shared.exports.receivers import AT_ONCE, Answer, Receiver, Verdict
 from shared.secret import Secret
 
 _MAX_FAILURES = 5
-"""Requests in a row that may fail before the run leaves the receiver alone."""
+"""
+Requests in a row that may fail before the run leaves the receiver alone: with one customer's events, or with those of
+several. The events of one customer may be what the receiver fails at.
+"""
 
 Position = tuple[int, int]
 """Of an event: the number of its row in the batch, and its number in the row."""
@@ -29,8 +32,8 @@ class Receipts:
     """Events by the state that they have come to."""
     fault: str = ""
     """What is wrong with the export or its receiver."""
-    failures: int = 0
-    """Requests that failed one after the other."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Requests that failed one after the other, by customer."""
     has_worked: bool = False
     """Whether any request did not fail."""
     blocked_until: datetime | None = None
@@ -38,18 +41,24 @@ class Receipts:
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     """Of all customers' requests."""
 
-    def note(self, answer: Answer, at: datetime) -> None:
+    def note(self, answer: Answer, customer: str, at: datetime) -> None:
         """Note what a request has met."""
-        self.failures = self.failures + 1 if answer.fault else 0
+        if answer.fault:
+            self.failures[customer] += 1
+        else:
+            self.failures.clear()
         self.has_worked |= not answer.fault
         self.fault = answer.fault or self.fault
         self.key_refused |= answer.key_refused
         if answer.wait_s:
             self.blocked_until = max(at + timedelta(seconds=answer.wait_s), self.blocked_until or at)
 
-    def is_blocked(self, at: datetime) -> bool:
-        """Return whether nothing more is to be sent in this run."""
-        return (self.blocked_until is not None and at < self.blocked_until) or self.failures >= _MAX_FAILURES
+    def is_blocked(self, customer: str, at: datetime) -> bool:
+        """Return whether nothing more of a customer is to be sent in this run."""
+        if self.blocked_until is not None and at < self.blocked_until:
+            return True
+        failures = self.failures.total() if len(self.failures) > 1 else self.failures[customer]
+        return failures >= _MAX_FAILURES
 
 
 async def post(
@@ -58,8 +67,9 @@ async def post(
     receipts: Receipts,
     events: Mapping[Position, Event],
     states: Mapping[Position, EventState],
+    deadline: datetime,
 ) -> dict[Position, Verdict]:
-    """Post the events, and return what became of each that was posted."""
+    """Post a customer's events until the deadline, and return what became of each that was posted."""
     together = [position for position in events if not states[position].alone]
     size = receiver.max_events
     requests = [together[start : start + size] for start in range(0, len(together), size)]
@@ -69,11 +79,12 @@ async def post(
     async def post_some(positions: Sequence[Position]) -> None:
         async with of_customer, receipts.gate:
             at = now()
-            too_late = any(states[position].is_outside(receiver.window, at) for position in positions)
-            if too_late or receipts.is_blocked(at):
+            customer = events[positions[0]].customer
+            too_late = at > deadline or any(states[each].is_outside(receiver.window, at) for each in positions)
+            if too_late or receipts.is_blocked(customer, at):
                 return
             answer = await receiver.send([events[position] for position in positions], key)
-            receipts.note(answer, now())
+            receipts.note(answer, customer, now())
             verdicts.update(zip(positions, answer.verdicts, strict=True))
 
     await asyncio.gather(*map(post_some, requests))

@@ -26,9 +26,10 @@ MAX_REASON_LENGTH = 200
 """Characters of a reason that are kept."""
 DEFAULT_WAIT_S = 60.0
 """After a receiver asked for fewer requests and did not say when."""
-MAX_WAIT_S = 24 * 3600.0
-"""The longest wait that a receiver can ask for."""
+MAX_WAIT_S = 3600.0
+"""The longest wait that a receiver can ask for: events that it may have come in doubt meanwhile."""
 _MAX_READ = 64 * 1024
+_MAX_BODY = 1024 * 1024
 _THROTTLED = HTTPStatus.TOO_MANY_REQUESTS
 _UNCERTAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
 _KEY_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -41,16 +42,17 @@ class Verdict:
     """
     What became of one event.
 
-    `taken`: the receiver has it. `refused`: it has not, and does not want it as it is. `again`: it has not, and may
-    take it another time. `alone`: as `again`, but the refusal may be about another event of the request. `unknown`: it
-    may have it.
+    `taken`: the receiver has it. `known`: it had it before this request. `refused`: it has not, and does not want it as
+    it is. `again`: it has not, and may take it another time. `alone`: as `again`, but the refusal may be about another
+    event of the request. `unknown`: it may have it.
     """
 
-    kind: Literal["taken", "refused", "again", "alone", "unknown"]
+    kind: Literal["taken", "known", "refused", "again", "alone", "unknown"]
     reason: str = ""
 
 
 TAKEN = Verdict("taken")
+KNOWN = Verdict("known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class HttpReceiver:
     max_events: int = 1
     at_once: int = AT_ONCE
     window: timedelta | None = None
+    is_api: bool = True
+    """Whether no answer of its own is a web page."""
 
     async def send(self, events: Sequence[Event], key: Secret) -> Answer:
         """See Receiver."""
@@ -109,6 +113,9 @@ class HttpReceiver:
         except UpstreamError as exc:
             kind: Literal["again", "unknown"] = "unknown" if exc.facts.unanswered else "again"
             return _all(events, Verdict(kind, str(exc)), fault=str(exc))
+        if self.is_api and _is_page(response):
+            fault = "The receiver answered with a web page: the export's `url` is not that of its API."
+            return _all(events, Verdict("again", fault), fault=fault, wait_s=DEFAULT_WAIT_S)
         verdicts = self.read(events, response)
         return judge(events, response) if verdicts is None else Answer(verdicts)
 
@@ -159,12 +166,20 @@ def one_line(text: str) -> str:
 
 
 def json_body(response: Response) -> dict[str, Any]:
-    """Return the object in a response's body, empty if there is none."""
+    """Return the object in a response's body, empty if there is none, or one that no answer needs to be as large as."""
+    if len(response.body) > _MAX_BODY:
+        return {}
     try:
         body = msgspec.json.decode(response.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _is_page(response: Response) -> bool:
+    return response.status < HTTPStatus.MULTIPLE_CHOICES and response.headers.get("content-type", "").startswith(
+        "text/html"
+    )
 
 
 def _message(body: Any) -> str:

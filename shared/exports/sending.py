@@ -37,6 +37,7 @@ _RECHECK = timedelta(minutes=15)
 """How often an event is looked at that waits for a price."""
 _MAX_TRIES = 5
 """Of a write, while others change the same rows."""
+KNOWN_FROM_ELSEWHERE = "The receiver has an event with this id, but not from this export."
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Sender:
         """Send what is due in the rows, a batch after the other, until the deadline. Raises StorageUnavailable."""
         for batch in self._batches(rows, now()):
             at = now()
-            if at > deadline or self.receipts.is_blocked(at):
+            if at > deadline or self.receipts.is_blocked(self.maker.record.customer, at):
                 return
-            await self._send_batch(batch)
+            await self._send_batch(batch, deadline)
 
     def _batches(self, rows: Sequence[OutboxRow], at: datetime) -> Iterator[list[OutboxRow]]:
         """Yield the rows that have something due, as many as one transaction can mark."""
@@ -81,7 +82,7 @@ class Sender:
         # Without the customer's id at the receiver, only what was sent with one can go on.
         return state.is_due(at) and (bool(self.maker.subject) or state.state == "sending")
 
-    async def _send_batch(self, batch: Sequence[OutboxRow]) -> None:
+    async def _send_batch(self, batch: Sequence[OutboxRow], deadline: datetime) -> None:
         name = self.maker.export.name
         before = [row.states(name) for row in batch]
         marked, events = await self._prepare(batch, before)
@@ -91,7 +92,7 @@ class Sender:
         if not events:
             return
         states = {(number, index): marked[number][index] for number, index in events}
-        verdicts = await post(self.receiver, self.key, self.receipts, events, states)
+        verdicts = await post(self.receiver, self.key, self.receipts, events, states, deadline)
         await self._conclude(batch, marked, verdicts, events)
 
     async def _prepare(
@@ -120,16 +121,15 @@ class Sender:
         if record is None:  # its retention has ended, or it was erased
             return EventState("left_out"), None
         if state.state == "sending":  # as it was sent before
-            event = self.maker.event(record, state.subject, state.value)
-            return state.sending(at, event.subject, event.value), event
+            return state.sending(at), self.maker.event(record, state.subject, state.value, state.currency)
         made = self.maker.make(record)
         if made is None:
             return EventState("left_out"), None
         if isinstance(made, Waiting):
             return state.postponed(at, _RECHECK, made.reason), None
         if state.since is not None:  # it was refused, and may have been received before that
-            made = replace(made, value=state.value)
-        return state.sending(at, made.subject, made.value), made
+            made = replace(made, value=state.value, currency=state.currency)
+        return state.sending(at, subject=made.subject, value=made.value, currency=made.currency), made
 
     async def _mark(
         self,
@@ -177,7 +177,7 @@ class Sender:
                     if (number, index) in events and state == marked[number][index]:
                         verdict = verdicts.get((number, index), Verdict("again", state.reason))
                         current[index] = _after(state, verdict, at)
-                        if verdict.kind == "taken":
+                        if current[index].state == "sent":
                             taken.setdefault(tally_key(day_of(_record(row, index)), name), []).append(current[index])
                 after[number] = current
                 if current != row.states(name):
@@ -214,6 +214,8 @@ def _after(state: EventState, verdict: Verdict, at: datetime) -> EventState:
     """Return the state of an event that was sent, by what became of it."""
     if verdict.kind == "taken":
         return state.sent()
+    if verdict.kind == "known":
+        return state.sent() if state.tries > 1 else state.in_doubt(KNOWN_FROM_ELSEWHERE)
     if verdict.kind == "refused":
         return state.refused(verdict.reason)
     if verdict.kind == "unknown":

@@ -8,7 +8,7 @@ from datetime import timedelta
 from http import HTTPStatus
 
 from shared.exports.events import Event
-from shared.exports.receivers import TAKEN, HttpReceiver, Verdict, json_body, reason_of
+from shared.exports.receivers import KNOWN, HttpReceiver, Verdict, json_body, reason_of
 from shared.upstream.messages import Response, UpstreamRequest
 
 _DUPLICATE = "already exists with identifier"
@@ -48,4 +48,4 @@ class StripeReceiver(HttpReceiver):
         error = json_body(response).get("error")
         code = error.get("code") if isinstance(error, dict) else None
         is_duplicate = code == _DUPLICATE_CODE or _DUPLICATE in reason_of(response)
-        return [TAKEN] * len(events) if is_duplicate else None
+        return [KNOWN] * len(events) if is_duplicate else None

@@ -1,0 +1,264 @@
+"""Receivers that hang, lie or forget, clocks that were wrong, and customers whose events a receiver can't bear."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from shared.billing.budget_events import budget_event_row
+from shared.contract.price_book import decode_price_book
+from shared.errors import UpstreamFacts, UpstreamTimeout
+from shared.export_settings import Export
+from shared.exports.delivery import RUN_S
+from shared.exports.receivers import MAX_WAIT_S, TIMEOUT_S
+from shared.upstream.messages import DeliveryReceipt, Response
+from tests.support.billing_receivers import answer, sums
+from tests.support.exporting import EXPORTS, START, ExportHarness, MemoryClient
+
+STRIPE, LAGO, ORB, OPENMETER = (EXPORTS[name] for name in ("stripe", "lago", "orb", "openmeter"))
+
+
+async def make_harness(monkeypatch: pytest.MonkeyPatch, *exports: Export) -> ExportHarness:
+    """Return a harness with these exports and one customer."""
+    harness = ExportHarness(monkeypatch, exports)
+    await harness.add_customer("acme")
+    return harness
+
+
+async def states(harness: ExportHarness, customer: str = "acme") -> list[tuple[str, str, str]]:
+    """Return the export, state and reason of each event that a receiver does not have for certain."""
+    return [
+        (event.export, event.state.state, event.state.reason)
+        async for event in harness.outboxes.events(customer, harness.exports)
+    ]
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch, harness: ExportHarness, kind: str, *, answers: bool) -> None:
+    """Have a system take nearly all the time that a request may last, or more."""
+    exchange = MemoryClient.exchange
+    url = EXPORTS[kind].url
+
+    async def slow_exchange(self: MemoryClient, request: Any, *arguments: Any, **options: Any) -> Response:
+        if not request.url.startswith(url):
+            return await exchange(self, request, *arguments, **options)
+        harness.time += timedelta(seconds=TIMEOUT_S - 0.1)
+        if not answers:
+            raise UpstreamTimeout("No answer.", UpstreamFacts(transient=True, unanswered=True))
+        return await exchange(self, request, *arguments, **options)
+
+    monkeypatch.setattr(MemoryClient, "exchange", slow_exchange)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("order", [(STRIPE, LAGO), (LAGO, STRIPE)])
+async def test_a_slow_receiver_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, order: Sequence[Export], answers: bool
+):
+    """A run ends in time whatever a receiver takes, and the other exports of the customer are served all the same."""
+    harness = await make_harness(monkeypatch, *order)
+    for _ in range(60):
+        await harness.record("acme", 1)
+    slow_down(monkeypatch, harness, "stripe", answers=answers)
+    worker = harness.delivery()
+    for _ in range(6):
+        begun = harness.time
+        await worker.run()
+        assert harness.time - begun <= timedelta(seconds=RUN_S + TIMEOUT_S)
+        harness.time += timedelta(minutes=1)
+
+    assert 60 == harness.systems["lago"].sum()
+    assert 0 == harness.systems["stripe"].doubles
+
+
+async def test_a_hanging_address_of_a_budget_does_not_hold_up_exports(monkeypatch: pytest.MonkeyPatch):
+    """A customer can choose that address; it is not the receiver of the operator's exports."""
+    harness = await make_harness(monkeypatch, LAGO)
+    for number in range(10):
+        row = budget_event_row(
+            "acme",
+            "budget.threshold",
+            period="2026-11",
+            budget=f"b{number}",
+            threshold=80,
+            address="https://slow.contoso.com/",
+            data={},
+            at=harness.time,
+        )
+        await harness.table.insert(row)
+    await harness.record("acme", 1)
+
+    async def slow_post(*_: Any, **__: Any) -> DeliveryReceipt:
+        harness.time += timedelta(seconds=TIMEOUT_S - 0.1)
+        raise UpstreamTimeout("No answer.", UpstreamFacts(transient=True, unanswered=True))
+
+    monkeypatch.setattr(MemoryClient, "post", slow_post)
+    await harness.delivery().run()
+
+    assert 1 == harness.systems["lago"].sum()
+
+
+async def test_what_one_customer_sends_blocks_no_other(monkeypatch: pytest.MonkeyPatch):
+    """A receiver that fails at one customer's events again and again still gets all other customers'."""
+    harness = await make_harness(monkeypatch, LAGO)
+    system, handle = harness.systems["lago"], harness.systems["lago"].handle
+    monkeypatch.setattr(
+        system, "handle", lambda path, headers, body: answer(500) if b"poison" in body else handle(path, headers, body)
+    )
+    monkeypatch.setattr("random.Random.randrange", lambda *_: 0)  # the first is always the first
+    customers = ["a-poison", *(f"c{number}" for number in range(40))]
+    for customer in customers:
+        await harness.add_customer(customer)
+        for _ in range(200 if customer == "a-poison" else 1):
+            await harness.record(customer, 1)
+    await harness.run()
+    for _ in range(6):
+        for customer in customers:
+            await harness.record(customer, 1)
+        await harness.run()
+
+    has = sums(system.counted)
+    assert {f"ext-{customer}": Decimal(7) for customer in customers[1:]} == has
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "line\r\nfeed", "\x1b[31m\u202e"])
+async def test_texts_of_endpoints_have_no_control_characters(monkeypatch: pytest.MonkeyPatch, text: str):
+    """What an endpoint calls its model is the customer's; some databases do not take each character."""
+    harness = await make_harness(monkeypatch, LAGO)
+    await harness.record("acme", 1, answered_by=text)
+    await harness.run()
+
+    ((_, body),) = harness.systems["lago"].requests
+    sent = json.loads(body)["events"][0]["properties"]["answered_by"]
+    assert sent.isprintable()
+    assert sent
+
+
+async def price_in(harness: ExportHarness, currency: str) -> None:
+    """Publish a price book."""
+    rates = [{"from": "USD", "to": "JPY", "rate": "150", "effective_from": "2026-01-01"}]
+    book = {
+        "currency": currency,
+        "prices": [{"provider": "openai", "model": "gpt", "input": "3", "output": "0", "effective_from": "2026-01-01"}],
+        "rates": rates,
+    }
+    await harness.price_books.publish(decode_price_book(json.dumps(book).encode()), by="test", replaces=None)
+
+
+async def test_an_amount_keeps_its_currency(monkeypatch: pytest.MonkeyPatch):
+    """A try whose answer got lost is repeated with the currency of its amount, whatever the customer's is by now."""
+    harness = await make_harness(monkeypatch, replace(LAGO, value="amount"))
+    await price_in(harness, "USD")
+    await harness.record("acme", 1_000_000)
+    harness.lost = 1
+    await harness.run()
+    await harness.add_customer("acme", currency="JPY")
+    await harness.run(2)
+
+    assert 2 == len(harness.systems["lago"].requests)
+    assert 1 == len(set(harness.systems["lago"].requests))
+    assert [] == await states(harness)
+
+
+@pytest.mark.parametrize("kind", ["stripe", "lago"])
+async def test_two_exports_to_one_account(monkeypatch: pytest.MonkeyPatch, kind: str):
+    """A receiver knows an event by its id alone. What it has from elsewhere is not taken for sent, but in doubt."""
+    twin = replace(EXPORTS[kind], name="twin", value="input_tokens")
+    harness = await make_harness(monkeypatch, EXPORTS[kind], twin)
+    harness.systems["twin"] = harness.systems[kind]
+    await harness.record("acme", 7)
+    await harness.run(3)
+
+    assert 7 == harness.systems[kind].sum()
+    (state,) = await states(harness)
+    assert "in_doubt" == state[1]
+    assert "has an event with this id" in state[2]
+    assert 7 == harness.tally(kind) + harness.tally("twin")
+
+
+async def test_orb_that_refuses_with_200(monkeypatch: pytest.MonkeyPatch):
+    """The body says which events it has not taken, whatever the status is."""
+    harness = await make_harness(monkeypatch, ORB)
+    await harness.record("acme", 1)
+    await harness.record("acme", 20)
+    event_id = next(iter([event.id async for event in harness.outboxes.events("acme", [ORB])]))
+    failed = [{"idempotency_key": event_id, "validation_errors": ["no such property"]}]
+    harness.systems["orb"].answers = [answer(200, {"validation_failed": failed})]
+    await harness.run()
+
+    assert [("orb", "refused", "no such property")] == await states(harness)
+
+
+@pytest.mark.parametrize("kind", ["stripe", "lago", "orb", "openmeter"])
+async def test_a_page_is_no_answer_of_an_api(monkeypatch: pytest.MonkeyPatch, kind: str):
+    """A web site at the export's `url` answers 200 to everything: nothing counts as sent, and all is sent later."""
+    harness = await make_harness(monkeypatch, EXPORTS[kind])
+    system = harness.systems[kind]
+    system.answers = [(200, {"content-type": "text/html; charset=utf-8"}, b"<!doctype html>")]
+    await harness.record("acme", 7)
+    await harness.run()
+    assert ["waiting"] == [state for _, state, _ in await states(harness)]
+    assert 0 == harness.tally(kind)
+
+    await harness.run(2)
+    assert 7 == system.sum() == harness.tally(kind)
+
+
+async def test_an_absurd_retry_after(monkeypatch: pytest.MonkeyPatch):
+    """A receiver that says to come back in a year is asked again after an hour, before an event is in doubt."""
+    harness = await make_harness(monkeypatch, STRIPE)
+    await harness.record("acme", 7)
+    harness.lost = 1
+    await harness.run()
+    harness.systems["stripe"].answers = [answer(429, retry_after="31536000")]
+    await harness.run()
+    harness.time += timedelta(seconds=MAX_WAIT_S)
+    await harness.run()
+
+    assert timedelta(seconds=MAX_WAIT_S) < timedelta(hours=2)
+    assert [] == await states(harness)
+    assert {"ext-acme": Decimal(7)} == sums(harness.systems["stripe"].counted)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=25), timedelta(days=36)])
+@pytest.mark.parametrize("kind", ["stripe", "openmeter"])
+async def test_a_clock_that_was_ahead_counts_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch, kind: str, ahead: timedelta
+):
+    """A worker whose clock is wrong dies while it sends. Later workers can't know how long ago that was."""
+    for step in range(60):
+        with monkeypatch.context() as patch:
+            harness = await make_harness(patch, EXPORTS[kind])
+            await harness.record("acme", 7)
+            system = harness.systems[kind]
+            system.clock = lambda: harness.time - shift  # noqa: B023
+            shift, harness.time = ahead, harness.time + ahead
+            killed = await harness.run_until_killed(step)
+            shift, harness.time = timedelta(0), harness.time - ahead
+            for pause in (timedelta(minutes=6), ahead, timedelta(hours=2)):
+                harness.time += pause
+                await harness.run(2)
+
+            assert 0 == system.doubles
+            assert Decimal(7) == system.sum() or ["in_doubt"] == [state for _, state, _ in await states(harness)]
+        if not killed:
+            break
+    assert not killed
+
+
+async def test_a_pause_that_a_wrong_clock_has_set(monkeypatch: pytest.MonkeyPatch):
+    """A worker whose clock is weeks ahead meets a 429: once the clock is right, the receiver is not left for weeks."""
+    harness = await make_harness(monkeypatch, LAGO)
+    await harness.record("acme", 7)
+    harness.systems["lago"].answers = [answer(429, retry_after="60")]
+    harness.time += timedelta(days=36)
+    await harness.delivery().run()
+    harness.time = START + timedelta(hours=1)
+    await harness.run(2)
+
+    assert 7 == harness.systems["lago"].sum()
