@@ -65,6 +65,12 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         return self.unit not in {"tokens", "jobs"}
 
 
+class _Written(Struct):
+    """What a budget's JSON has as its limit: a number could have been through a float."""
+
+    limit: msgspec.Raw
+
+
 class BudgetDocument(Budget, frozen=True, kw_only=True, omit_defaults=True):
     """A budget, and what of it is used in the current period. Amounts are decimal strings."""
 
@@ -111,6 +117,8 @@ def check_together(budgets: Mapping[str, Budget]) -> None:
 def decode_budget(data: bytes) -> Budget:
     """Return the budget in `data`. Raises InvalidJob, which names the member at fault."""
     budget = decode(data, Budget, root="The budget")
+    if not bytes(msgspec.json.decode(data, type=_Written).limit).startswith(b'"'):
+        raise InvalidJob('`limit` must be a decimal string, such as "100.50", and not a number.')
     limit, exponent = budget.limit, budget.limit.as_tuple().exponent
     if not isinstance(exponent, int) or limit < 0:
         raise InvalidJob("`limit` must be a number, 0 or more.")
