@@ -23,19 +23,20 @@ from shared.contract.statement import Statement, StatementLine, UnpricedCalls
 _STYLE = """\
 @page { size: A4; margin: 18mm 16mm; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1rem; max-width: 62rem; color: #1a1a1a; background: #fff;
+body { margin: 0 auto; padding: 2rem 1rem; max-width: 62rem; color: #1a1a1a; background: #fff; overflow-wrap: anywhere;
   font: 15px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { margin: 0 0 1.5rem; font-size: 1.6rem; line-height: 1.2; }
 .head { display: flex; flex-wrap: wrap; gap: 1rem 3rem; justify-content: space-between; margin-bottom: 2rem; }
+.head > * { min-width: 0; max-width: 100%; }
 .party { white-space: pre-line; }
 .party strong { display: block; }
-dl { display: grid; grid-template-columns: auto auto; gap: .1rem 1.25rem; margin: 0; align-content: start; }
+dl { display: grid; grid-template-columns: max-content minmax(0, auto); gap: .1rem 1.25rem; margin: 0;
+  align-content: start; }
 dt { color: #555; }
 dd { margin: 0; }
 .lines { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd;
-  overflow-wrap: anywhere; }
+th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
 th { color: #555; font-weight: 600; border-bottom-color: #888; }
 th:first-child, td:first-child { min-width: 11rem; }
 .n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
@@ -47,7 +48,13 @@ small { display: block; color: #555; }
 bdi { unicode-bidi: isolate; }
 .open { padding: .5rem .75rem; border: 1px solid #b35c00; color: #7a3f00; background: #fff7ec; }
 footer { margin-top: 2rem; color: #555; }
-@media print { body { padding: 0; max-width: none; font-size: 10pt; } .lines { overflow: visible; } }
+@media print {
+  body { padding: 0; max-width: none; font-size: 9.5pt; }
+  .lines { overflow: visible; }
+  th, td { padding: .25rem .3rem; }
+  th:first-child, td:first-child { min-width: 7rem; padding-left: 0; }
+  th:last-child, td:last-child { padding-right: 0; }
+}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 PAGE_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
