@@ -66,8 +66,12 @@ def focus_rows(
 
 
 def left_out(statement: Statement, profile: CustomerProfile) -> int:
-    """Return how many records that are billed have no row, because they have no price."""
-    return sum(line.unpriced or 0 for line in statement.lines if line.outcome in profile.bill_outcomes)
+    """
+    Return how many records that are billed have no row, because they have no price.
+
+    What withdraws a placeholder of an earlier month counts -1 in the statement, and hides none of them.
+    """
+    return sum(max(line.unpriced or 0, 0) for line in statement.lines if line.outcome in profile.bill_outcomes)
 
 
 def encode_focus(rows: Iterable[Mapping[str, Any]]) -> bytes:

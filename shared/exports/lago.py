@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.billing.money import places_of
+from shared.billing.money import EXACT, places_of
 from shared.exports.events import Event
 from shared.exports.receivers import KNOWN, MAX_REASON_LENGTH, HttpReceiver, Verdict, json_body, one_line
 from shared.upstream.messages import Response, UpstreamRequest
@@ -39,7 +39,7 @@ class LagoReceiver(HttpReceiver):
             "properties": event.facts(),
         }
         if self.export.value == "amount":
-            members["precise_total_amount_cents"] = f"{Decimal(event.value).scaleb(places_of(event.currency)):f}"
+            members["precise_total_amount_cents"] = f"{Decimal(event.value).scaleb(places_of(event.currency), EXACT):f}"
         return members
 
     def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:

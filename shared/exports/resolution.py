@@ -83,11 +83,11 @@ class Outboxes:
         self, customer: str, export: str, decision: Decision, ids: Collection[str] | None, *, by: str
     ) -> int:
         """Decide about the events with these ids, None being all that the decision can be about; return how many."""
-        rows = [OutboxRow(row) async for row in self.table.scan(customer, FIRST, LAST)]
         concerned = [
-            row.row.key
-            for row in rows
-            if row.word(export) not in ("", DONE) and any(each.state == _FROM[decision] for each in row.states(export))
+            row.key
+            async for row in self.table.scan(customer, FIRST, LAST)
+            if (outbox := OutboxRow(row)).word(export) not in ("", DONE)
+            and any(each.state == _FROM[decision] for each in outbox.states(export))
         ]
         decided = sum([await self._decide(customer, key, export, decision, ids, by) for key in concerned])
         if decided:

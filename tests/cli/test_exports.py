@@ -205,6 +205,7 @@ async def test_a_failing_export_is_named(cli: CliRunner, customer: Customer, sys
         ("exports resolve stripe acme", "one of the arguments --total --received --not-received is required"),
         ("exports resolve stripe acme --total x", "must be a number, such as 4711"),
         ("exports resolve stripe acme --total 1 --event u_1", "--event and --total exclude each other"),
+        ("exports resolve events acme --total 1", "--total: the export events has no `value`"),
         ("exports resolve stripe acme --received --event u_1", "An event that you named is not in doubt."),
         ("exports list A_B", "The customer's id must be"),
     ],
