@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from msgspec.structs import replace
+
 from aijobs.console import plural, warn
 from aijobs.diagnostics import Exists, InvalidArguments
 from aijobs.program import command
@@ -14,7 +16,9 @@ from aijobs.vault_listing import check_customer
 from shared.billing.adjustments import Adjustments
 from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.periods import Days, is_month
+from shared.billing.pricing import Pricing
 from shared.billing.statements import Statements
+from shared.contract.closed_month import DocumentId
 from shared.exports.focus import BY, encode_focus, focus_rows, left_out
 from shared.jobs.queries import all_customers
 
@@ -35,9 +39,14 @@ async def export(args: argparse.Namespace) -> Report:
         customers = [customer] if customer else [each async for each in all_customers(services.table)]
         for each in customers:
             profile = (await services.customer_records.read(each)).profile
-            statement = await Statements(services.table).read(
-                each, month.first, month.last, BY, await pricing.read(each)
-            )
+            closed = await services.closing.facts.written(each, DocumentId(args.month))
+            if closed is None:
+                prices = await pricing.read(each)
+            else:  # it is billed as it was closed, whatever prices and profile are now
+                book = await services.price_books.read(closed[0].price_book)
+                prices = Pricing(book).in_currency(closed[0].currency)
+                profile = replace(profile, bill_outcomes=tuple(closed[0].bill_outcomes))
+            statement = await Statements(services.table).read(each, month.first, month.last, BY, prices)
             adjustments = await Adjustments(services.table).list(each, args.month)
             rows += focus_rows(statement, profile, adjustments, month=month, issuer=args.issuer)
             unpriced += left_out(statement, profile)

@@ -104,7 +104,9 @@ async def resolve(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         (export,) = _exports(services.settings, args.export)
         if args.total is not None and not export.value:
-            raise InvalidArguments(f"--total: the export {export.name} has no `value` that a total could be the sum of.")
+            raise InvalidArguments(
+                f"--total: the export {export.name} has no `value` that a total could be the sum of."
+            )
         events = [each async for each in _events(services, [export], customer)]
         doubtful = [each for each in events if _state(each) == "in_doubt"]
         doubtful = [each for each in doubtful if not args.event or each.id in args.event]

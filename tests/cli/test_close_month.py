@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from shared.contract.customer import CustomerProfile
 from tests.support.cli_runner import CliRunner
-from tests.support.closable import MONTH, add_credit, add_usage, publish_prices
+from tests.support.closable import MONTH, add_credit, add_usage, publish_prices, put_profile
 from tests.support.harness import Harness
 
 
@@ -118,3 +119,18 @@ async def test_a_month_that_is_not_over_is_refused(cli: CliRunner):
 async def test_a_month_of_nobody_has_nothing_to_close(cli: CliRunner):
     """No question is put."""
     await cli.expect("close-month --month 2020-02", out="There is nothing to close in 2020-02.")
+
+
+async def test_focus_has_a_closed_month_as_it_was_closed(cli: CliRunner):
+    """Neither a new price nor a new profile changes what the invoice says; an open month goes by both."""
+    services = cli.harness.services
+    line = f"export-focus contoso --month {MONTH}"
+    open_month = (await cli.expect(line)).out
+    await cli.expect("close-month --customer contoso --yes")
+    await run_jobs(cli)
+    await publish_prices(services.table, services.blobs, "99", container=services.settings.statements_container)
+    await put_profile(services.table, "contoso", CustomerProfile(bill_outcomes=("lost",)))
+
+    closed = (await cli.expect(line)).out
+    assert ",answered," in closed
+    assert open_month == closed

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.billing.periods import Days
@@ -125,6 +126,13 @@ async def test_costs_are_those_of_the_statement(rows: list[dict[str, str]]):
     assert "mystery" not in repr(rows)
     assert 1 == left_out(await statement(), PROFILE)
     assert {"answered", "lost", ""} == {row["x_Outcome"] for row in rows}
+
+
+async def test_a_withdrawn_placeholder_hides_nothing_that_is_left_out():
+    """What counts -1 in a statement is of an earlier month, and no record without a price less."""
+    lost = msgspec.structs.replace((month := await statement()).lines[0], outcome="lost", amount=None, unpriced=-1)
+
+    assert 1 == left_out(msgspec.structs.replace(month, lines=[*month.lines, lost]), PROFILE)
 
 
 async def test_a_text_is_no_formula(rows: list[dict[str, str]]):
