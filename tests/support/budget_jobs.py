@@ -21,7 +21,7 @@ from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, read_reserved
 from shared.billing.outbox import Outbox
-from shared.billing.usage import Call
+from shared.billing.usage import Call, total
 from shared.contract.budget import Budget
 from shared.contract.job import Job
 from shared.contract.usage import Usage
@@ -32,6 +32,7 @@ from shared.jobs import ledger as ledgers
 from shared.jobs.attempt import Attempt
 from shared.jobs.ledger import Ledger
 from shared.jobs.records import FinishedJob
+from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
 
@@ -95,7 +96,10 @@ class MortalTable:
 
 @dataclass
 class BudgetedJobs:
-    """Many jobs of a customer. Each reserves `estimate`, and its call consumes what `consumed` says."""
+    """
+    Many jobs of a customer. Each reserves `estimate`, and its call consumes what `consumed` says; every second one
+    stores its call as a step before it ends.
+    """
 
     budgets: Mapping[str, Budget]
     estimate: Decimal
@@ -111,8 +115,6 @@ class BudgetedJobs:
     refused: int = 0
     requeued: int = 0
     false_refusals: list[str] = field(default_factory=list)
-    consumption: int = 0
-    """What all calls have consumed, also those of workers that died before they could say so."""
     queue: list[tuple[float, int]] = field(default_factory=list)
     failure: Exception | None = None
     in_flight: set[int] = field(default_factory=set)
@@ -222,7 +224,7 @@ class _Worker:
             return
         own = JobBudgets(self.budgets, CUSTOMER, read_reserved(lease.reservation))
         attempt = Attempt(job, lease, Ledger(self.table, write=own.write))
-        await attempt.stored_steps()
+        stored = await attempt.stored_steps()
         own.request([_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()])
         try:
             if own.requested:
@@ -242,13 +244,19 @@ class _Worker:
             jobs.refused += 1
             jobs.end(number)
             return
-        await asyncio.sleep(jobs.call_s * jobs.chance.uniform(0.5, 1.5))
+        if not stored:
+            await asyncio.sleep(jobs.call_s * jobs.chance.uniform(0.5, 1.5))
         if self.table.dead:
             raise Killed
         tokens = jobs.consumed(jobs.chance)
-        jobs.consumption += tokens
-        call = Call(Usage(calls=1, input_tokens=tokens, output_tokens=0))
-        await attempt.complete(b"{}", "succeeded", [call], jobs.now())
+        calls = [Call(Usage(calls=1, input_tokens=tokens, output_tokens=0))]
+        if stored:
+            calls = []
+        elif number % 2:
+            step = StepRecord("whole", b"{}", total(calls), usage_rows=attempt.step_usage("whole", calls))
+            await attempt.save_step(step, calls)
+            calls = []
+        await attempt.complete(b"{}", "succeeded", calls, jobs.now())
         jobs.succeeded += 1
         jobs.end(number)
 
@@ -257,6 +265,6 @@ def _booking(name: str, budget: Budget, estimate: Decimal) -> Booking:
     def measure(values: Mapping[str, Any]) -> Decimal:
         if budget.unit == "jobs":
             return Decimal(values.get("jobs", 0))
-        return estimate if values["outcome"] == "unanswered" else Decimal(values["input_tokens"])
+        return estimate if values["outcome"] == "unanswered" else Decimal(values.get("input_tokens", 0))
 
     return Booking(name, budget, Decimal(1) if budget.unit == "jobs" else estimate, measure)

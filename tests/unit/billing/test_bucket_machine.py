@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -169,11 +169,17 @@ class BucketMachine(RuleBasedStateMachine):
             if outcome is None:
                 self.began(job, Decimal(1))
 
-    @rule(limit=limits, thresholds=st.lists(st.integers(1, 120), unique=True, max_size=3))
-    def change(self, limit: str, thresholds: list[int]) -> None:
-        """The budget gets another limit and other thresholds."""
-        self.exceeded = self.exceeded or Decimal(limit) < self.budget.limit
-        self.budget = msgspec.structs.replace(self.budget, limit=Decimal(limit), thresholds=sorted(thresholds))
+    @rule(
+        limit=limits,
+        thresholds=st.lists(st.integers(1, 120), unique=True, max_size=3),
+        enforce=st.sampled_from(["hard", "hard", "soft"]),
+    )
+    def change(self, limit: str, thresholds: list[int], enforce: Literal["hard", "soft"]) -> None:
+        """The budget gets another limit and other thresholds, or becomes a soft one, or a hard one again."""
+        self.exceeded = self.exceeded or Decimal(limit) < self.budget.limit or enforce == "soft"
+        self.budget = msgspec.structs.replace(
+            self.budget, limit=Decimal(limit), thresholds=sorted(thresholds), enforce=enforce
+        )
         row = self.table.rows[CUSTOMER, "customer"]
         self.run(self.table.merge(Row(CUSTOMER, "customer", self.record(), row.etag)))
 
@@ -298,4 +304,4 @@ def test_a_budget_is_as_its_model() -> None:
 @pytest.mark.long
 def test_a_budget_is_as_its_model_in_many_examples() -> None:
     """As above."""
-    run_machine(examples=150)
+    run_machine(examples=300)
