@@ -94,6 +94,9 @@ def read_exports(setting: str, text: str) -> tuple[Export, ...]:
     exports = tuple(_read(setting, number, entry) for number, entry in enumerate(entries, 1))
     if len({export.name for export in exports}) < len(exports):
         raise SettingInvalid(f"{setting} must not have two entries with the same `name`.")
+    places = [export.queue or export.url for export in exports if export.kind == "cloudevents"]
+    if len(set(places)) < len(places):  # whoever gets them goes by the event's id, which they would share
+        raise SettingInvalid(f"{setting} must not have two entries of kind cloudevents with the same `queue` or `url`.")
     return exports
 
 
@@ -133,12 +136,14 @@ class _Entry:
             raise self.invalid(f"`{name}` must be one of {', '.join(values)}")
         return str(value)
 
-    def url(self, default: str) -> str:
-        """Return the address of the receiver."""
+    def url(self, default: str, *, is_whole: bool) -> str:
+        """Return the address of the receiver, or of its API, whose paths are added to it."""
         url = self.members.get("url", default)
         match = match_url(url) if isinstance(url, str) else None
         if match is None or not (match["scheme"].lower() == "https" or _LOOPBACK.fullmatch(match["host"].lower())):
             raise self.invalid("`url` must be an https URL such as https://meter.contoso.com")
+        if not is_whole and ("?" in url or "#" in url):
+            raise self.invalid("`url` must have no `?` and no `#`, because the API's paths are added to it")
         return str(url)
 
     def check_members(self, kind_name: str, kind: _Kind) -> None:
@@ -166,7 +171,7 @@ def _read(setting: str, number: int, members: Mapping[str, Any]) -> Export:
         counts = [measure for measure in MEASURES if measure not in _DECIMALS]
         raise entry.invalid(f"`value` must be a whole number, as its meters take: one of {', '.join(counts)}")
     queue = entry.text("queue", _QUEUE, "the name of a queue") if "queue" in members else ""
-    url = "" if queue else entry.url(kind.url)
+    url = "" if queue else entry.url(kind.url, is_whole=kind.has_queue)
     return Export(
         name,
         kind_name,

@@ -88,6 +88,8 @@ def test_entries_of_every_kind():
         ({**STRIPE, "url": "http://api.stripe.com"}, "`url` must be an https URL"),
         ({**STRIPE, "url": f"https://user:{KEY}@api.stripe.com"}, "`url` must be an https URL"),
         ({**STRIPE, "url": None}, "`url` must be an https URL"),
+        ({**STRIPE, "url": "https://meter.contoso.com/?team=1"}, "`url` must have no `?` and no `#`"),
+        ({**VALID["lago"], "url": "https://meter.contoso.com/#a"}, "`url` must have no `?` and no `#`"),
         ({**STRIPE, "api_key": KEY}, "a key doesn't belong here; store it in Key Vault"),
         ({**STRIPE, "Secret": KEY}, "a key doesn't belong here; store it in Key Vault"),
         ({**STRIPE, "event_name": f"{KEY}\n"}, "`event_name` must be 1 to 100 ASCII characters"),
@@ -121,6 +123,13 @@ def test_names_are_unique_and_few():
         read(STRIPE, {**VALID["orb"], "name": "stripe"})
     with pytest.raises(SettingInvalid, match=f"at most {MAX_EXPORTS} entries"):
         read(*[{**STRIPE, "name": f"s{number}"} for number in range(MAX_EXPORTS + 1)])
+
+
+@pytest.mark.parametrize("place", ["queue", "webhook"])
+def test_cloudevents_of_two_exports_have_two_places(place: str):
+    """Their ids are those of the records: whoever got both would take the second one for a repetition."""
+    with pytest.raises(SettingInvalid, match="two entries of kind cloudevents with the same `queue` or `url`"):
+        read(VALID[place], {**VALID[place], "name": "other", "type": "other"})
 
 
 @pytest.mark.parametrize(
