@@ -1,10 +1,14 @@
-"""A caller that is tied to a customer sees no list amount, markup, price or price book on any route that reads."""
+"""
+A caller that is tied to a customer sees no list amount, markup, price or price book on any route that reads, and
+changes nothing that is the operator's on any route that writes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -37,6 +41,21 @@ QUERIES: list[dict[str, str]] = [
     {"internal": "true"},
 ]
 ACCEPTS = ("application/json", "text/csv", "text/html", "*/*")
+WRITES = [route for route in ROUTES if route.method != "GET" and route.role is not None]
+BODIES: list[dict[str, Any]] = [
+    {},
+    {"legal_name": "Mine", "bill_outcomes": ["lost"], "external_ids": {"stripe": "cus_mine"}},
+    {"state": "suspended"},
+    {"id": "mine", "month": MONTH, "amount": "-100", "currency": "USD", "description": "Mine"},
+    {"limit": "1000000", "unit": "USD", "period": "month"},
+    {"limit": "1", "unit": "USD", "period": "month", "enforce": "soft"},
+    {"limit": "1", "unit": "USD", "period": "month", "owner": "operator"},
+    *(
+        {"customer": "contoso", "action": "statement", "job_id": job_id, "input": {"month": MONTH}}
+        for job_id in ("mine", JOB_ID, f"{JOB_ID}-3")
+    ),
+    {"customer": "contoso", "action": "chat", "job_id": JOB_ID, "input": {"prompt": "Hello?"}},
+]
 READS = [route for route in ROUTES if route.method == "GET" and route.role is not None]
 
 
@@ -60,20 +79,34 @@ class Office:
         response = await self.app.send("GET", f"jobs/contoso/statement-{document}")
         return str(response.json["status"])
 
+    def operators(self) -> dict[Any, Any]:
+        """Return all rows and files that no customer may change."""
+        rows = {
+            key: row.values
+            for key, row in self.app.table.rows.items()
+            if key[0].startswith("~prices") or key[1].startswith(("customer", "d_", "n_", "x_", "j_statement"))
+        }
+        return rows | self.app.memory.blobs.blobs
+
     async def shown(self, route: Route, headers: dict[str, str]) -> set[bytes]:
         """Return what is hidden and is in one of the route's responses."""
-        paths = [route.path]
-        for name, values in PARAMETERS.items():
-            paths = [path.replace(f"{{{name}}}", value) for path in paths for value in values]
-        assert "{" not in "".join(paths), f"{route.name} has a parameter that PARAMETERS does not have"
         responses = [
             await self.app.send("GET", path, headers=headers | {"accept": accept}, query=query)
-            for path in dict.fromkeys(paths)
+            for path in paths_of(route)
             for accept in ACCEPTS
             for query in QUERIES
         ]
         texts = [response.body + str(response.headers).encode() for response in responses]
         return {word for word in self.hidden for text in texts if word in text}
+
+
+def paths_of(route: Route) -> list[str]:
+    """Return the route's path with each of PARAMETERS."""
+    paths = [route.path]
+    for name, values in PARAMETERS.items():
+        paths = [path.replace(f"{{{name}}}", value) for path in paths for value in values]
+    assert "{" not in "".join(paths), f"{route.name} has a parameter that PARAMETERS does not have"
+    return list(dict.fromkeys(paths))
 
 
 @pytest.fixture
@@ -105,6 +138,7 @@ async def office() -> Office:
     await office.run(WAITING)
     blobs["statements", book_name(published.sha256)] = book
     assert "waiting" == await office.status(WAITING)
+    app.memory.queues.sent.clear()
     internal = blobs["statements", blob_name("contoso", DOCUMENT, "internal")][0]
     texts = ("7.654321", "13.37", "0.4711", "a contract", "cus_1234", "no price holds", '"unanswered"]', '"internal":')
     office.hidden = [text.encode() for text in (*texts, published.sha256[:8])]
@@ -123,3 +157,17 @@ async def test_the_operator_sees_all_of_it(office: Office):
 async def test_a_tied_caller_sees_none_of_it(office: Office, route: Route):
     """Neither in a statement nor in a document, a list, a job's result, a job that waits, or an error."""
     assert set() == await office.shown(route, tied())
+
+
+@pytest.mark.parametrize("route", WRITES, ids=lambda route: route.name)
+@pytest.mark.parametrize("customer", ["contoso", "fabrikam"])
+async def test_a_tied_caller_changes_none_of_it(office: Office, route: Route, customer: str):
+    """Whatever it sends, for its own customer or another's: no profile, state, credit, number, document or budget."""
+    before = office.operators()
+    for path in paths_of(route):
+        for body in BODIES:
+            response = await office.app.send(route.method, path, body, headers=tied(customer))
+            assert response.status >= 400, (path, body)
+
+    assert before == office.operators()
+    assert {} == office.app.memory.queues.sent
