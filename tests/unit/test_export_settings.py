@@ -125,11 +125,11 @@ def test_names_are_unique_and_few():
         read(*[{**STRIPE, "name": f"s{number}"} for number in range(MAX_EXPORTS + 1)])
 
 
-@pytest.mark.parametrize("place", ["queue", "webhook"])
-def test_cloudevents_of_two_exports_have_two_places(place: str):
+@pytest.mark.parametrize("kind", ["queue", "webhook"])
+def test_cloudevents_of_two_exports_have_two_places(kind: str):
     """Their ids are those of the records: whoever got both would take the second one for a repetition."""
     with pytest.raises(SettingInvalid, match="two entries of kind cloudevents with the same `queue` or `url`"):
-        read(VALID[place], {**VALID[place], "name": "other", "type": "other"})
+        read(VALID[kind], {**VALID[kind], "name": "other", "type": "other"})
 
 
 @pytest.mark.parametrize(
