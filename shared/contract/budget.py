@@ -30,6 +30,8 @@ Threshold = Annotated[int, Meta(ge=1, le=1000, description="a whole percentage, 
 MAX_THRESHOLDS = 5
 MAX_BUDGETS, MAX_APPLYING = 20, 5
 """Of a customer; and of those that can apply to the same job, because a transaction writes rows of all of them."""
+MAX_OWN, MAX_OWN_APPLYING = 10, 2
+"""Of these, what the customer itself may make: it must not leave the operator without room for a cap."""
 MAX_BYTES = 30_000
 """Of a customer's budgets, as JSON in a column."""
 MAX_COUNT = 10**15
@@ -98,6 +100,17 @@ def check_together(budgets: Mapping[str, Budget]) -> None:
     """Raise InvalidJob if a customer can't have these budgets at the same time."""
     if len(budgets) > MAX_BUDGETS:
         raise InvalidJob(f"A customer can have at most {MAX_BUDGETS} budgets.")
+    own = {name: budget for name, budget in budgets.items() if budget.owner == "customer"}
+    if len(own) > MAX_OWN:
+        raise InvalidJob(f"A customer can have at most {MAX_OWN} budgets of its own.")
+    _check_applying(budgets, MAX_APPLYING, "budgets")
+    _check_applying(own, MAX_OWN_APPLYING, "budgets of the customer's own")
+    for those, limit in ((budgets, MAX_BYTES), (own, MAX_BYTES // 2)):
+        if len(msgspec.json.encode(those)) > limit:
+            raise InvalidJob(f"The customer's budgets are more than {limit:,} bytes of JSON: shorten their `notify`.")
+
+
+def _check_applying(budgets: Mapping[str, Budget], limit: int, what: str) -> None:
     connections = {budget.connection for budget in budgets.values()}
     models = {budget.model for budget in budgets.values()}
     for connection, model in product(connections, models):
@@ -106,12 +119,8 @@ def check_together(budgets: Mapping[str, Budget]) -> None:
             for name, budget in sorted(budgets.items())
             if budget.connection in (None, connection) and budget.model in (None, model)
         ]
-        if len(applying) > MAX_APPLYING:
-            raise InvalidJob(
-                f"At most {MAX_APPLYING} budgets can apply to one job, and these do: {', '.join(applying)}."
-            )
-    if len(msgspec.json.encode(budgets)) > MAX_BYTES:
-        raise InvalidJob(f"The customer's budgets are more than {MAX_BYTES:,} bytes of JSON: shorten their `notify`.")
+        if len(applying) > limit:
+            raise InvalidJob(f"At most {limit} {what} can apply to one job, and these do: {', '.join(applying)}.")
 
 
 def decode_budget(data: bytes) -> Budget:

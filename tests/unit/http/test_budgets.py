@@ -100,6 +100,20 @@ async def test_a_tied_caller_can_only_tighten(app: MemoryApp):
     assert 204 == (await app.send("DELETE", f"{PATH}/own", headers=tied())).status
 
 
+async def test_a_tied_caller_leaves_room_for_the_operators_caps(app: MemoryApp):
+    """However many budgets it makes, for however many models and however long: the operator's are never refused."""
+    statuses = []
+    for number in range(12):
+        own = BUDGET | {"model": f"m-{number}", "notify": f"https://contoso.example/{'x' * 1950}"}
+        statuses.append((await app.send("PUT", f"{PATH}/own-{number}", own, tied())).status)
+    for number in range(3):
+        statuses.append((await app.send("PUT", f"{PATH}/all-{number}", BUDGET, tied())).status)
+    caps = [await app.send("PUT", f"{PATH}/cap-{number}", BUDGET) for number in range(3)]
+
+    assert {200, 400} == set(statuses)
+    assert [200] * 3 == [cap.status for cap in caps]
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_a_tied_caller_does_not_reach_others(app: MemoryApp, method: str):
     """Another customer looks as one that does not exist, whatever the caller's roles."""
