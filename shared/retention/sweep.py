@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from shared.billing.outbox import Outbox
 from shared.billing.price_books import PriceBooks
 from shared.billing.rollups import Rollups
 from shared.clock import now
@@ -157,7 +158,7 @@ class Sweep:
             "statements": partial(self._remove_statements, position),
             "adjustments": evidence.remove_adjustments,
             "audit": evidence.remove_audit,
-            "outbox": partial(removal.remove_exports, kind="o"),
+            "outbox": partial(self._remove_outbox, removal),
             "tallies": partial(removal.remove_exports, kind="y"),
             "events": partial(removal.remove_exports, kind="e"),
             "budgets": partial(BudgetRows(self.table).sweep, before=position.cutoff.usage_before),
@@ -172,6 +173,12 @@ class Sweep:
             return replace(position, phase=_PHASES[_PHASES.index(position.phase) + 1], after="")
         self.customers += 1
         return await self._next_customer(position)
+
+    async def _remove_outbox(self, removal: Removal, customer: str, *, after: str) -> str:
+        after = await removal.remove_exports(customer, after, kind="o")
+        if not after:
+            await Outbox(self.table).announce_left(customer)
+        return after
 
     async def _remove_statements(self, position: Position, customer: str, after: str) -> str:
         container, before = self.settings.statements_container, self._statements_before(position)

@@ -12,14 +12,20 @@ from typing import Any
 import pytest
 
 from shared.billing.budget_events import budget_event_row
+from shared.billing.outbox import PARTITION
 from shared.contract.price_book import decode_price_book
 from shared.errors import UpstreamFacts, UpstreamTimeout
 from shared.export_settings import Export
 from shared.exports.delivery import RUN_S
 from shared.exports.receivers import MAX_WAIT_S, TIMEOUT_S
+from shared.jobs.schedule import Schedule
+from shared.retention.sweep import Sweep
+from shared.settings import read_settings
+from shared.storage.base import Row
 from shared.upstream.messages import DeliveryReceipt, Response
 from tests.support.billing_receivers import answer, sums
 from tests.support.exporting import EXPORTS, START, ExportHarness, MemoryClient
+from tests.support.fake_blobs import MemoryBlobs
 
 STRIPE, LAGO, ORB, OPENMETER = (EXPORTS[name] for name in ("stripe", "lago", "orb", "openmeter"))
 
@@ -262,3 +268,44 @@ async def test_a_pause_that_a_wrong_clock_has_set(monkeypatch: pytest.MonkeyPatc
     await harness.run(2)
 
     assert 7 == harness.systems["lago"].sum()
+
+
+@pytest.mark.parametrize("has_usage", [True, False])
+async def test_the_sweep_finds_an_outbox_that_nobody_announces(monkeypatch: pytest.MonkeyPatch, has_usage: bool):
+    """A worker whose clock is hours ahead forgets a customer whose jobs rely on being announced: for a day at most."""
+    harness = await make_harness(monkeypatch, LAGO)
+    await harness.outbox.announce("acme")
+    harness.time += timedelta(hours=5)
+    await harness.delivery().run()
+    harness.time -= timedelta(hours=5)
+    if has_usage:
+        await harness.record("acme", 7)
+    else:
+        row = budget_event_row(
+            "acme",
+            "budget.projected",
+            period="2026-11",
+            budget="team",
+            threshold=None,
+            address="https://hooks.contoso.com/",
+            data={},
+            at=harness.time,
+        )
+        await harness.table.insert(row)
+    await harness.run()
+    assert (0, 0) == (harness.systems["lago"].sum(), len(harness.posts))
+
+    settings = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
+    schedule = Schedule(harness.table, harness.queues, "jobs", "callbacks")
+    assert "complete" == await Sweep(harness.table, MemoryBlobs(), settings, schedule).run(harness.time)
+    await harness.run()
+    assert (7 * has_usage, not has_usage) == (harness.systems["lago"].sum(), len(harness.posts))
+
+
+async def test_the_sweep_announces_nobody_without_anything_to_send(monkeypatch: pytest.MonkeyPatch):
+    """An event that was delivered stays on record, and has nobody look for it."""
+    harness = await make_harness(monkeypatch, LAGO)
+    await harness.table.insert(Row("acme", "e_2026-11_team_80", {"at": harness.time, "state": "delivered"}))
+    await harness.outbox.announce_left("acme")
+
+    assert (PARTITION, "acme") not in harness.table.rows
