@@ -55,7 +55,7 @@ class Pool:
         return tuple(
             threshold
             for threshold in head.terms.thresholds
-            if threshold not in head.passed and total >= percent_of(head.terms.limit, threshold)
+            if threshold not in head.passed and total >= percent_of(head.terms.limit, threshold) > ZERO
         )
 
     def with_changes(self, changes: Mapping[int, Change]) -> Pool | None:
@@ -93,15 +93,13 @@ class Pool:
         """
         Return the pool with other terms: the first bucket gets what the limit has more, or gives what it has less.
 
-        Thresholds that are reached by then are `due`. If there was none left, and now is, all buckets are written: a
-        worker that remembers one looks at none else while no threshold is left.
+        All buckets are written, so that no worker relies on one that it remembers under the old terms, even if these
+        return. Thresholds that are reached by then are `due`.
         """
         head = self.head
         first = _with_more(self.buckets[0], "share", EXACT.subtract(terms.limit, head.terms.limit))
         pool = self.with_bucket(_armed(replace(first, head=head._replace(terms=terms, is_balanced=False))))
-        if head.line is None and pool.head.line is not None:
-            return replace(pool, touched=frozenset(range(len(self.buckets))))
-        return pool
+        return replace(pool, touched=frozenset(range(len(self.buckets))))
 
     def with_passed(self, number: int, passed: Iterable[int]) -> Pool:
         """
@@ -123,6 +121,10 @@ class Pool:
         """Return the pool so changed that one bucket has more slack than that; None if all together have not."""
         return self._moved("alert", number, needs, operator.gt)
 
+    def with_any_slack(self, number: int) -> Pool | None:
+        """Return the pool so changed that one bucket has not spent more than its alert; None if all together have."""
+        return self._moved("alert", number, ZERO, operator.ge)
+
     def with_all_free(self, number: int, needs: Decimal) -> Pool:
         """As `with_free`; if all together have less, the bucket gets all that the others have free."""
         pool = self.with_free(number, needs)
@@ -142,8 +144,8 @@ class Pool:
         for number in range(len(self.buckets)):
             if pool.buckets[number].free < ZERO and self.head.terms.is_hard:
                 pool = pool.with_all_free(number, ZERO)
-        if self.head.line is not None and pool.buckets[0].slack <= ZERO:
-            pool = pool.with_slack(0, ZERO) or pool
+            if pool.buckets[number].slack < ZERO and self.head.line is not None:
+                pool = pool.with_any_slack(number) or pool
         lacking = self.head.terms.is_hard and any(bucket.free < ZERO for bucket in pool.buckets)
         return pool if lacking else pool.marked(is_balanced=True)
 

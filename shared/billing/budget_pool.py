@@ -159,9 +159,10 @@ class BudgetPool:
             if pool.head.terms != terms_of(budget):
                 budget = await self.fresh(budget)
             if pool.head.terms != terms_of(budget):
-                await self._write(pool.with_terms(terms_of(budget)).changed)
-            elif due := pool.due():
-                await self._write(pool.with_passed(0, due).changed, await self.events(due, budget, pool.spent))
+                adapted = pool.with_terms(terms_of(budget))
+                due = adapted.due()
+                events = await self.events(due, budget, pool.spent) if due else ()
+                await self._write((adapted.with_passed(0, due) if due else adapted).changed, events)
             elif not pool.head.is_balanced and (changed := pool.balanced().changed):
                 await self._write(changed)
             else:
