@@ -19,7 +19,7 @@ from shared.billing.closed_records import ClosedRecords
 from shared.billing.customer_records import CustomerRecords
 from shared.clock import now
 from shared.contract.closed_month import DocumentId, StatementInput
-from shared.contract.job import Output
+from shared.contract.job import MAX_DEADLINE_S, Options, Output
 from shared.errors import InvalidJob, JobConflict
 from shared.jobs.envelope import Envelope, QueuedJob, encode_queued_job
 from shared.jobs.fingerprint import fingerprint
@@ -31,6 +31,8 @@ from shared.storage.base import Queues, Table
 
 ACTION: Literal["statement"] = "statement"
 _ID_PREFIX = "statement-"
+_OPTIONS = Options(deadline_s=float(MAX_DEADLINE_S))  # as it is read again, since the fingerprint has it
+"""An app that is stopped over a weekend closes the month all the same."""
 
 Submitted = Literal["queued", "running", "closed", "failed"]
 """
@@ -117,4 +119,5 @@ def _job(customer: str, document: DocumentId, callback: str | None, *, allow_unp
         job_id=job_id_of(document),
         input=Raw(msgspec.json.encode(statement)),
         output=Output(callback=callback),
+        options=_OPTIONS,
     )

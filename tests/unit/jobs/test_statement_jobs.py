@@ -377,16 +377,20 @@ async def test_notify_gets_a_callback(worker: Worker, customer: Customer, notify
     assert [JOB_ID] * callbacks == [json.loads(body)["job_id"] for body, _ in sent]
 
 
-async def test_a_deadline_ends_the_job(worker: Worker, customer: Customer):
-    """If Storage fails for a day; then the operator can start it again."""
+@pytest.mark.parametrize(("days", "status"), [(6, "succeeded"), (8, "failed")])
+async def test_a_deadline_ends_the_job(worker: Worker, customer: Customer, days: int, status: str):
+    """If the app is stopped, or Storage fails, for a week; then the operator can start it again."""
     body = await submit(worker, customer)
     submitted_at = worker.row(customer, JOB_ID)["submitted_at"]
-    del worker.table.rows[customer.name, time_row(customer.name, JOB_ID, submitted_at).key]  # it is two days older now
-    await worker.change_row(customer, JOB_ID, submitted_at=submitted_at - timedelta(days=2))
+    del worker.table.rows[customer.name, time_row(customer.name, JOB_ID, submitted_at).key]  # it is older now
+    await worker.change_row(customer, JOB_ID, submitted_at=submitted_at - timedelta(days=days))
 
     result = await worker.run(customer, body)
 
-    assert ("failed", "timeout") == (result["status"], result["error"]["code"])
+    assert status == result["status"]
+    if status == "succeeded":
+        return
+    assert "timeout" == result["error"]["code"]
     assert "succeeded" == (await worker.run(customer, await submit(worker, customer, again=True)))["status"]
 
 
