@@ -13,12 +13,13 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TextIO
 
-from aijobs.cost_comparison import TheirCosts
+from aijobs.cost_comparison import TheirCosts, read_billed
 from aijobs.diagnostics import CommandError, cant_be_read
+from shared.billing.money import EXACT
 from shared.billing.periods import Days
 
 PROVIDERS = frozenset({"azure_openai", "foundry"})
@@ -51,7 +52,7 @@ def read_costs(file: Path, days: Days) -> tuple[dict[tuple[date, str], TheirCost
                 if days.first <= day <= days.last:
                     currencies.add(currency)
                     each = costs.setdefault((day, resource), TheirCosts())
-                    each.amount += amount
+                    each.amount = EXACT.add(each.amount, amount)
                     each.names.add(meter)
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise CommandError(f"The file {file.name} is not complete.") from None
@@ -81,11 +82,8 @@ def _rows(file: TextIO) -> Iterator[tuple[date, str, Decimal, str, str]]:
         if account is None:
             continue
         day, amount = row[names["day"]], row[names["amount"]]
-        try:
-            exact = Decimal(amount or "")
-        except InvalidOperation:
-            exact = Decimal("NaN")
-        if not exact.is_finite():
+        exact = read_billed(amount or "")
+        if exact is None:
             raise CommandError(f"Line {rows.line_num}: `{names['amount']}` is not a number.")
         meter = row[names["meter"]] if "meter" in names else ""
         currency = (row[names["currency"]] or "").strip().upper()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from shared.billing.money import amount_text, exact_sum, round_line
+from shared.billing.money import EXACT, amount_text, exact_sum, round_line
 
 _Key = tuple[date, str]
+_MAX_BILLED = Decimal(10) ** 15
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Comparison:
     @property
     def difference(self) -> Decimal:
         """The provider's amount less ours."""
-        return (self.theirs.amount if self.theirs else Decimal(0)) - (self.ours.amount if self.ours else Decimal(0))
+        return EXACT.subtract(*(side.amount if side else Decimal(0) for side in (self.theirs, self.ours)))
 
 
 def compare(ours: dict[_Key, OurCosts], theirs: dict[_Key, TheirCosts], tolerance: Decimal) -> list[Comparison]:
@@ -66,9 +67,18 @@ def document(comparisons: Sequence[Comparison], currency: str) -> dict[str, Any]
         "currency": currency,
         "ours": text(ours, currency),
         "theirs": text(theirs, currency),
-        "difference": text(theirs - ours, currency),
+        "difference": text(EXACT.subtract(theirs, ours), currency),
         "lines": [_line(each, currency) for each in comparisons],
     }
+
+
+def read_billed(text: str | Decimal) -> Decimal | None:
+    """Return what a provider charges, exact; negative for a refund; None if it is no amount."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and abs(amount) < _MAX_BILLED else None
 
 
 def differing(comparisons: Iterable[Comparison]) -> list[Comparison]:

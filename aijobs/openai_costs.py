@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from aijobs.cost_comparison import TheirCosts
+from aijobs.cost_comparison import TheirCosts, read_billed
 from aijobs.price_sources.base import SourceError
 from aijobs.price_sources.download import download
-from shared.billing.periods import Days
+from shared.billing.money import EXACT
+from shared.billing.periods import Days, shifted
 from shared.secret import Secret
 
 URL = "https://api.openai.com/v1/organization/costs"
@@ -32,7 +33,7 @@ async def read_costs(
     """Return the costs by day and model, and their currency. Raises SourceError."""
     query: list[tuple[str, str | int]] = [
         ("start_time", _seconds(days.first)),
-        ("end_time", _seconds(days.last + timedelta(days=1))),
+        ("end_time", _seconds(shifted(days.last, timedelta(days=1)))),
         ("bucket_width", "1d"),
         ("group_by", "line_item"),
         ("limit", _BUCKETS),
@@ -58,7 +59,7 @@ async def read_costs(
             continue
         currencies.add(currency)
         each = costs.setdefault((day, item.partition(", ")[0]), TheirCosts())
-        each.amount += amount
+        each.amount = EXACT.add(each.amount, amount)
         each.names.add(item)
     if len(currencies) > 1:
         raise SourceError(f"OpenAI's costs are in more than one currency: {', '.join(sorted(currencies))}.")
@@ -73,7 +74,7 @@ def _results(pages: Sequence[Any]) -> Iterator[tuple[date, str, Decimal, str]]:
             if not isinstance(start, Decimal):
                 raise _invalid("`start_time` is not a number")
             try:
-                day = datetime.fromtimestamp(int(start), UTC).date()
+                day = datetime.fromtimestamp(float(start), UTC).date()
             except (ValueError, OverflowError, OSError):
                 raise _invalid("`start_time` is not a time") from None
             for result in _list(bucket, "results"):
@@ -86,11 +87,8 @@ def _results(pages: Sequence[Any]) -> Iterator[tuple[date, str, Decimal, str]]:
 
 
 def _amount(value: Any) -> Decimal:
-    try:
-        amount = Decimal(value) if isinstance(value, Decimal | str) else Decimal("NaN")
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite():
+    amount = read_billed(value) if isinstance(value, Decimal | str) else None
+    if amount is None:
         raise _invalid("`amount.value` is not a number")
     return amount
 

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from aijobs.cost_comparison import OurCosts
+from shared.billing.money import EXACT
 from shared.billing.periods import Days
 from shared.billing.pricing import Pricing, Unpriced
 from shared.billing.rollups import Rollups
@@ -56,7 +57,7 @@ async def our_costs(
                     each.unpriced += entry.rows
                     reasons.add(cost.reason)
                 else:
-                    each.amount += cost.amount
+                    each.amount = EXACT.add(each.amount, cost.amount)
     return costs, reasons
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
-from shared.contract.price_book import DEFAULT_TIERS, Markup, Price
+from shared.contract.price_book import Markup, Price, tier_of
 from shared.lru import LRU
 
 STEP = "step"
@@ -26,7 +26,7 @@ class PriceLookup:
     def find(self, customer: str, day: date, model: str, record: Mapping[str, Any]) -> Price | None:
         """Return the price that holds for a call of a model, by the columns of its record."""
         scope, processing = record.get("deployment_scope"), record.get("processing") or "standard"
-        tier = _tier(record, processing)
+        tier = tier_of(processing, record.get("service_tier"))
         tokens = record[STEP] if STEP in record else record.get("input_tokens") or 0
         for price in self._prices_of(str(record.get("provider") or ""), model):
             if (
@@ -66,8 +66,3 @@ def _closeness(price: Price) -> tuple[bool, bool, int, bool, int]:
 def holds(price: Price | Markup, day: date) -> bool:
     """Return whether a price or markup is in effect on a day."""
     return (price.effective_from or date.min) <= day < (price.effective_to or date.max)
-
-
-def _tier(record: Mapping[str, Any], processing: str) -> str | None:
-    tier = record.get("service_tier")
-    return None if tier in DEFAULT_TIERS or (processing == "batch" and tier == "batch") else tier

@@ -24,8 +24,8 @@ class PricedSum:
     amount: Decimal = _ZERO
     list_amount: Decimal = _ZERO
     saved: Decimal = _ZERO
-    priced: int = 0
-    """Rows with a price: records, and closed jobs."""
+    is_priced: bool = False
+    """Whether a record has a price, or a job a fee; else there is no amount, which would be 0 for want of a price."""
     unpriced: Counter[Unpriced] = field(default_factory=Counter)
     """Records without a price, by what is missing."""
 
@@ -42,19 +42,20 @@ class PricedSum:
             cost = pricing.cost(customer, day, values)
             missing = cost if isinstance(cost, Unpriced) else None
             if isinstance(cost, Cost):
-                list_amount = cost.amount
+                self.is_priced, list_amount = True, cost.amount
                 if saved := pricing.saved(customer, day, values, cost):
                     self.saved = EXACT.add(self.saved, pricing.charge(customer, day, saved))
-        if missing is None:
-            self.priced += rows
-        else:
+        if missing is not None:
             self.unpriced[missing] += rows
+        charge = pricing.charge(customer, day, list_amount, jobs=jobs)
+        if jobs and not list_amount and charge:
+            self.is_priced = True  # the job has a fee, whatever its calls cost
         self.list_amount = EXACT.add(self.list_amount, list_amount)
-        self.amount = EXACT.add(self.amount, pricing.charge(customer, day, list_amount, jobs=jobs))
+        self.amount = EXACT.add(self.amount, charge)
 
     def line(self, currency: str) -> dict[str, Any]:
         """Return the members of a line's money, rounded as a line is. If nothing has a price, there is no amount."""
-        names = _AMOUNTS if self.priced else ()
+        names = _AMOUNTS if self.is_priced else ()
         amounts = {name: amount_text(round_line(getattr(self, name), currency)) for name in names}
         return {**amounts, "currency": currency, "unpriced": self.unpriced.total()}
 

@@ -7,6 +7,7 @@ What has no price is unpriced, and never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -62,17 +63,21 @@ class Pricing:
     currency: str = ""
     _lookup: PriceLookup = field(init=False)
     _aliases: Mapping[tuple[str | None, str | None, str], ModelAlias] = field(init=False)
+    _markups: Mapping[str | None, Sequence[Markup]] = field(init=False)
+    """By customer."""
     _rates: Sequence[Rate] = field(init=False)
     """From the book's currency to `currency`, the latest first."""
 
     def __post_init__(self) -> None:
-        currency = self.currency or self.book.currency
-        rates = [rate for rate in self.book.rates if (rate.source, rate.target) == (self.book.currency, currency)]
+        currency, markups = self.currency or self.book.currency, dict[str | None, list[Markup]]()
+        for markup in self.book.markups:
+            markups.setdefault(markup.customer, []).append(markup)
         values = {
             "currency": currency,
             "_lookup": PriceLookup(self.book.prices),
             "_aliases": {(alias.customer, alias.connection, alias.deployment): alias for alias in self.book.models},
-            "_rates": sorted(rates, key=lambda rate: rate.effective_from or date.min, reverse=True),
+            "_markups": markups,
+            "_rates": _rates_to(currency, self.book),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -84,7 +89,10 @@ class Pricing:
 
     def in_currency(self, currency: str) -> Pricing:
         """Return the same prices with amounts in another currency, by the book's rates."""
-        return Pricing(self.book, currency)
+        pricing = copy(self)  # with the same tables: a book has thousands of prices, and each customer its currency
+        object.__setattr__(pricing, "currency", currency)
+        object.__setattr__(pricing, "_rates", _rates_to(currency, self.book))
+        return pricing
 
     def cost(self, customer: str, day: date, record: Mapping[str, Any]) -> Cost | Unpriced:
         """Return what the call of a usage record costs. `record`: the columns of its row; `day`: the record's."""
@@ -137,8 +145,8 @@ class Pricing:
         return Unpriced(model, f"no rate from {self.book.currency} to {self.currency} holds on {day}")
 
     def _markup(self, customer: str, day: date) -> Markup | None:
-        holding = [markup for markup in self.book.markups if markup.customer in (None, customer) and holds(markup, day)]
-        return max(holding, key=lambda markup: markup.customer is not None, default=None)
+        markups = (*self._markups.get(customer, ()), *self._markups.get(None, ()))
+        return next((markup for markup in markups if holds(markup, day)), None)
 
     def model_of(self, customer: str, record: Mapping[str, Any]) -> str | None:
         """Return the model that a call is priced as: the one that answered, else the deployment's."""
@@ -149,6 +157,11 @@ class Pricing:
             if (alias := self._aliases.get((*key, deployment))) is not None:
                 return alias.model
         return deployment if deployment and record.get("provider") in _MODEL_IN_RECORD else None
+
+
+def _rates_to(currency: str, book: PriceBook) -> Sequence[Rate]:
+    rates = [rate for rate in book.rates if (rate.source, rate.target) == (book.currency, currency)]
+    return sorted(rates, key=lambda rate: rate.effective_from or date.min, reverse=True)
 
 
 def _conditions(record: Mapping[str, Any]) -> str:

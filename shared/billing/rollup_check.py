@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ async def check_rollups(rollups: Rollups, customer: str, first: date, last: date
         return
     last = min(last, through)
     stored = await rollups.read(customer, first, last)
+    first = max(first, await _first_day(rollups, customer, stored) or first)
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
         rollup = stored.get(day)
@@ -55,6 +56,7 @@ async def rebuild_rollups(rollups: Rollups, customer: str, first: date, last: da
         return 0
     last = min(last, progress.through)
     stored, count = await rollups.read(customer, first, last), 0
+    first = max(first, await _first_day(rollups, customer, stored) or first)
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
         calculated = await rollups.calculate(customer, day, progress.steps)
@@ -62,6 +64,12 @@ async def rebuild_rollups(rollups: Rollups, customer: str, first: date, last: da
             await rollups.write(customer, calculated)
             count += 1
     return count
+
+
+async def _first_day(rollups: Rollups, customer: str, stored: Iterable[date]) -> date | None:
+    """The first day that has usage or a rollup: a range of days may begin long before."""
+    used = await rollups.next_day(customer, None)
+    return min((day for day in (used, *stored) if day is not None), default=None)
 
 
 def _messages(rollup: Rollup | None, calculated: Rollup, *, has_rows: bool) -> Iterator[str]:

@@ -153,7 +153,7 @@ class Rollups:
         progress = await self.progress(customer)
         steps_so_far = progress.steps | set(steps)
         steps_so_far = steps_so_far if len(steps_so_far) <= _MAX_STEPS else frozenset(steps)
-        day = await self._next_day(customer, progress.through)
+        day = await self.next_day(customer, progress.through)
         if day is not None:
             await self.write(customer, await self.calculate(customer, day, steps_so_far))
             is_first = progress.through is None
@@ -180,8 +180,8 @@ class Rollups:
             return False
         return True
 
-    async def _next_day(self, customer: str, through: date | None) -> date | None:
-        """Return the first closed day after `through` that has a row of usage."""
+    async def next_day(self, customer: str, through: date | None) -> date | None:
+        """Return the first closed day after `through`, if any, that has a row of usage."""
         first, last = "0" if through is None else f"{through + _DAY}", self.last_closed_day()
         days = [await self._first_day(customer, f"{kind}_{first}", f"{kind}_{last}`") for kind in ("u", "c", "m")]
         return min((day for day in days if day is not None), default=None)

@@ -8,7 +8,8 @@ grows with the lines and not with the records. Prices are applied when a stateme
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,7 +19,7 @@ from shared.billing.periods import Days
 from shared.billing.pricing import Pricing
 from shared.billing.rollups import Rollups
 from shared.billing.statement_sums import DIMENSIONS, StatementSums
-from shared.contract.statement import Statement, StatementTotals
+from shared.contract.statement import Statement, StatementTotals, UnpricedCalls
 from shared.storage.base import Table
 
 DEFAULT_DIMENSIONS = ("day", "model", "action", "connection")
@@ -61,5 +62,17 @@ def for_customer(statement: Statement) -> Statement:
         statement,
         totals=StatementTotals(**totals),
         lines=[msgspec.structs.replace(line, list_amount=None) for line in statement.lines],
-        unpriced=[msgspec.structs.replace(each, reason=None) for each in statement.unpriced],
+        unpriced=_without_reasons(statement.unpriced),
     )
+
+
+def _without_reasons(unpriced: Iterable[UnpricedCalls]) -> list[UnpricedCalls]:
+    """One entry for what differs in nothing but the reason, which may name a day."""
+    records = Counter[tuple[str, str]]()
+    for each in unpriced:
+        records[each.model, each.outcome] += each.records
+    return [
+        UnpricedCalls(model=model, outcome=outcome, records=count)
+        for (model, outcome), count in records.items()
+        if count
+    ]

@@ -30,6 +30,12 @@ MAX_PLACES = 15
 """Places after the point. Prices per million tokens have up to six."""
 
 
+def tier_of(processing: str, service_tier: str | None) -> str | None:
+    """Return the tier that a call is priced by; None for the default one, which providers name in several ways."""
+    is_default = service_tier in DEFAULT_TIERS or (processing == "batch" and service_tier == "batch")
+    return None if is_default else service_tier
+
+
 class Unit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is priced by itself: per million tokens but for the last four."""
 
@@ -79,7 +85,7 @@ class Price(Unit, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_
     @property
     def tier(self) -> str | None:
         """The tier that the price is for; None for the default one."""
-        return None if self.service_tier in DEFAULT_TIERS else self.service_tier
+        return tier_of(self.processing, self.service_tier)
 
 
 class ModelAlias(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

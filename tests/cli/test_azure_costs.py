@@ -84,6 +84,7 @@ EA = FORMS["enterprise agreement"]
         (EA, ("11/31/2026", ACCOUNT, METER, "1", "EUR"), "Line 2: `Date` is not a day"),
         (EA, ("11/14/2026", ACCOUNT, METER, "1,5", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
         (EA, ("11/14/2026", ACCOUNT, METER, "NaN", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
+        (EA, ("11/14/2026", ACCOUNT, METER, "1e999999", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
         (EA, ("11/14/2026", ACCOUNT), "Line 2: `CostInBillingCurrency` is not a number"),
     ],
 )

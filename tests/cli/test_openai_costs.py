@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,10 @@ def page(**members: Any) -> Callable[[], web.Response]:
     return lambda: web.json_response(body)
 
 
+HUGE_TIME = '{"data": [{"start_time": 1e999999999, "results": []}], "has_more": false}'
+"""A whole number of a gigabyte."""
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
@@ -101,9 +105,12 @@ def page(**members: Any) -> Callable[[], web.Response]:
         (page(data={}), "`data` is not a list"),
         (page(data__0__start_time="x"), "`start_time` is not a number"),
         (page(data__0__start_time=10**18), "`start_time` is not a time"),
+        (lambda: web.Response(text=HUGE_TIME), "`start_time` is not a time"),
         (page(data__0__results=None), "`results` is missing"),
         (page(data__0__results__0__amount=None), "`amount` is missing"),
         (page(data__0__results__0__amount__value="much"), "`amount.value` is not a number"),
+        (page(data__0__results__0__amount__value="1e999999"), "`amount.value` is not a number"),
+        (page(data__0__results__0__amount__value=-1e200), "`amount.value` is not a number"),
         (page(data__0__results__0__amount__value=[]), "`amount.value` is not a number"),
         (page(data__0__results__0__amount__currency=5), "`currency` or `line_item` is not a text"),
     ],
@@ -139,3 +146,21 @@ async def test_two_currencies_are_refused(costs: CostServer):
     with pytest.raises(SourceError, match="EUR, USD"):
         await read_costs(Days(NOVEMBER.first, NOVEMBER.first + timedelta(days=40)), KEY)
     assert openai_costs.PROVIDERS == {"openai"}
+
+
+@pytest.mark.parametrize(("value", "amount"), [("0E-6176", 0), (-1.5, Decimal("-1.5")), ("1e-30", Decimal("1e-30"))])
+async def test_every_amount_is_exact(costs: CostServer, value: Any, amount: Decimal):
+    """A zero with any exponent, a refund, and as many digits as there are."""
+    costs.costs[NOVEMBER.first, "a, input", "p"] = value
+    costs.costs[NOVEMBER.first, "a, output", "p"] = 10**14
+
+    read, _ = await read_costs(NOVEMBER, KEY)
+
+    with localcontext(prec=100):
+        assert {amount + 10**14} == {each.amount for each in read.values()}
+
+
+@pytest.mark.usefixtures("costs")
+async def test_the_last_day_of_all_is_read():
+    """There is no day after it."""
+    assert ({}, "USD") == await read_costs(Days(date(9999, 12, 31), date(9999, 12, 31)), KEY)

@@ -47,7 +47,7 @@ class CostServer:
         first, end = (datetime.fromtimestamp(int(query[name][0]), UTC) for name in ("start_time", "end_time"))
         limit = min(int(query.get("limit", ["7"])[0]), self.page_days)
         start = max(first, datetime.fromisoformat(query["page"][0].removeprefix("page_"))) if "page" in query else first
-        stop = min(start + limit * _DAY, end)
+        stop = start + min(limit * _DAY, end - start)
         buckets = [self._bucket(start + number * _DAY, query) for number in range((stop - start).days)]
         more = stop < end
         return web.json_response(

@@ -215,3 +215,43 @@ async def test_a_statement_in_another_currency_lists_what_has_no_rate():
     assert [("", 1, reason), ("m", 1, reason)] == [
         (each.model, each.records, each.reason) for each in statement.unpriced
     ]
+
+
+FEE = [{"per_job": "0.25"}]
+
+
+@pytest.mark.parametrize("is_stepped", [False, True])
+@pytest.mark.parametrize("markups", [[], FEE], ids=["free", "fee"])
+@pytest.mark.parametrize("by", [[], ["day"], ["model", "action"]])
+async def test_a_job_without_a_price_has_an_amount_only_for_its_fee(
+    markups: list[dict[str, str]], by: list[str], *, is_stepped: bool
+):
+    """The fee of a job is owed whatever its calls cost, and however lines are grouped; nothing is 0 for want of one."""
+    calls = [call(model="x")]
+    at, usage = AT.replace(day=15), Usage(calls=1)
+    rows = (
+        [*usage_rows(LABELS, calls, at, suffix="s"), *with_closed_job(LABELS, [], usage, at)]
+        if is_stepped
+        else with_closed_job(LABELS, usage_rows(LABELS, calls, at), NO_USAGE, at)
+    )
+    alone = await read(rows, pricing(markups=markups), by)
+    priced = usage_rows(replace(LABELS, job_id="b"), [call(1_000_000, 0)], AT)
+    both = await read([*rows, *priced], pricing(markups=markups), by)
+
+    amounts = [line.amount for line in alone.lines if line.kind is None]
+    assert (["0.250000"] if markups else [None]) == amounts
+    assert (("0.25", 1) if markups else (None, 1)) == (alone.totals.answered.amount, alone.totals.answered.unpriced)
+    assert ("2.25" if markups else "2.00") == both.totals.answered.amount
+
+
+async def test_a_customer_sees_each_model_without_a_price_once():
+    """The reasons that it does not see name days; what is left is one entry for a model and outcome."""
+    days = [AT.replace(day=day) for day in (14, 15, 16)]
+    rows = [row for day in days for row in usage_rows(replace(LABELS, job_id=f"{day.day}"), [call(model="x")], day)]
+
+    statement = await read(rows, pricing())
+
+    assert 3 == len(statement.unpriced)
+    assert [("x", "answered", 3, None)] == [
+        (each.model, each.outcome, each.records, each.reason) for each in for_customer(statement).unpriced
+    ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from shared.billing.pricing import Cost, Pricing, Unpriced
 from shared.contract.price_book import RATES, PriceBook, decode_price_book
+from shared.errors import InvalidJob
 
 DATA = Path(__file__).parents[2] / "data"
 GOLDEN: list[dict[str, Any]] = json.loads((DATA / "usage.json").read_bytes())
@@ -123,6 +124,17 @@ def test_the_closest_price_holds(record: dict[str, Any], expected: str | None):
     )
 
     assert expected == price_of(prices, TOKENS | record)
+
+
+@pytest.mark.parametrize("price", [{}, {"service_tier": "default"}, {"service_tier": "batch"}])
+@pytest.mark.parametrize("tier", [None, "auto", "default", "standard", "batch"])
+def test_a_batch_has_one_default_tier(price: dict[str, str], tier: str | None):
+    """Whatever the price or the provider calls it; two prices that differ in nothing but its name are a tie."""
+    batch = {"input": "5", "processing": "batch"}
+
+    assert "5" == price_of(book(batch | price), TOKENS | {"processing": "batch", "service_tier": tier})
+    with pytest.raises(InvalidJob, match="for the same calls"):
+        book(batch, batch | price)
 
 
 def test_a_customers_own_price_comes_first():

@@ -131,3 +131,25 @@ async def test_rollups_differ_in_nothing_from_their_records(days: list[UsedDay])
     differing = [each async for each in check_rollups(table.rollups, "acme", FIRST, FIRST + timedelta(days=DAYS))]
 
     assert not any(differing)
+
+
+async def test_a_range_of_centuries_is_compared_and_rebuilt():
+    """No more than from the first day with usage on is read."""
+    table = await rolled()
+    reads = 0
+    page = table.table.page
+
+    async def counting_page(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await page(*args, **options)
+
+    table.table.page = counting_page  # type: ignore[method-assign]
+    century = date(1000, 1, 1), date(9999, 12, 31)
+
+    checked = [each async for each in check_rollups(table.rollups, "acme", *century)]
+    rebuilt = await rebuild_rollups(table.rollups, "acme", *century)
+
+    assert not any(checked)
+    assert rebuilt
+    assert reads < 200

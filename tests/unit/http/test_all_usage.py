@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +24,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
 from shared.http.auth import Caller
 from shared.http.messages import Request, Response
-from shared.http.usage import UsageResource
+from shared.http.usage import OVERVIEW_S, UsageResource
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
 
@@ -114,3 +116,23 @@ async def test_each_customer_has_its_own_currency():
     assert [("3.00", "USD", 0), ("1.50", "EUR", 0), (None, "JPY", 1)] == [
         (line.get("amount"), line["currency"], line["unpriced"]) for line in lines
     ]
+
+
+async def test_a_page_ends_before_the_gateway_stops_waiting():
+    """What takes too long is left to the next page; each has at least one customer, and all have every customer."""
+    names = [f"c{number:03}" for number in range(40)]
+    seconds = itertools.count(step=OVERVIEW_S)
+    resource = replace(await resource_of(*names), clock=lambda: float(next(seconds)))
+    lines: list[str] = []
+    query: dict[str, str] = {}
+    pages = 0
+    while True:
+        document = await page(resource, **query)
+        pages += 1
+        lines += [line["customer"] for line in document["lines"]]
+        if "continuation" not in document:
+            break
+        query = {"continuation": document["continuation"]}
+
+    assert names == lines
+    assert 1 < pages <= len(names)
