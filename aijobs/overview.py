@@ -18,7 +18,8 @@ def overview_text(overview: UsageOverview, days: Days) -> list[str | Table]:
     if not overview.lines:
         return [f"Nobody has used anything in {days}."]
     rows = [[_shown(cell) for cell in _cells(line)] for line in overview.lines]
-    money = {"no price", "amount", "currency"} if overview.lines[0].currency is None else set()
+    has_prices = any(line.currency for line in overview.lines)  # a customer without an answered call has no currency
+    money = set() if has_prices else {"no price", "amount", "currency"}
     shown = [index for index, name in enumerate(_COLUMNS) if name not in money]
     table = make_table(
         [_COLUMNS[index] for index in shown],

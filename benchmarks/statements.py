@@ -75,7 +75,7 @@ async def measure(records: int = RECORDS) -> dict[str, Any]:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     stored = [row for (_, key), row in table.rows.items() if key.startswith("r_2")]
-    read = await rollups.read("contoso", _FIRST, _LAST)
+    read = {day: rollup async for day, rollup in rollups.read("contoso", _FIRST, _LAST)}
     return {
         "records": records,
         "lines": len(rolled.lines),

@@ -35,7 +35,7 @@ async def check_rollups(rollups: Rollups, customer: str, first: date, last: date
     if through is None or first > through:
         return
     last = min(last, through)
-    stored = await rollups.read(customer, first, last)
+    stored = {day: rollup async for day, rollup in rollups.read(customer, first, last)}
     first = max(first, await _first_day(rollups, customer, stored) or first)
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
@@ -55,7 +55,7 @@ async def rebuild_rollups(rollups: Rollups, customer: str, first: date, last: da
     if progress.through is None or first > progress.through:
         return 0
     last = min(last, progress.through)
-    stored, count = await rollups.read(customer, first, last), 0
+    stored, count = {day async for day, _ in rollups.read(customer, first, last)}, 0
     first = max(first, await _first_day(rollups, customer, stored) or first)
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)

@@ -18,6 +18,7 @@ from shared.billing.usage_entries import Entry, KeyHash, read_days, read_pages
 from shared.billing.usage_groups import UsageGroups, unpack
 from shared.billing.usage_records import day_of
 from shared.clock import now
+from shared.contract.price_book import MAX_STEPS
 from shared.storage.base import Row, RowConflict, Table
 
 CLOSED_AFTER = timedelta(minutes=15)
@@ -26,7 +27,6 @@ MAX_RECORDS = 1_000_000
 """Of a day that is rolled up; and see _MAX_PARTS. A day with more is read from its records."""
 _MAX_PARTS = 50
 """They are written in one transaction, of 4 MB at most."""
-_MAX_STEPS = 50
 THROUGH = "r_through"
 _CLOSED_MONTH = "x_"
 _FORMAT = 1
@@ -82,17 +82,21 @@ class Rollups:
             return Progress()
         return Progress(date.fromisoformat(row.values["through"]), frozenset(_read_steps(row)), row.etag)
 
-    async def read(self, customer: str, first: date, last: date) -> dict[date, Rollup | None]:
+    async def read(self, customer: str, first: date, last: date) -> AsyncIterator[tuple[date, Rollup | None]]:
         """
-        Return the customer's rollups of the days from `first` to `last` that have one.
+        Yield the customer's rollups of the days from `first` to `last` that have one, each day in its turn.
 
         None: it can't be used, because it is of another version of the app, or is just being replaced.
         """
-        rows: dict[date, list[Row]] = {}
+        rows: list[Row] = []
         async for page in read_pages(self.table, customer, f"r_{first}_", f"r_{last}`", None):
             for row in page:
-                rows.setdefault(day_of(row), []).append(row)
-        return {day: _read_rollup(day, parts) for day, parts in rows.items()}
+                if rows and day_of(row) != day_of(rows[0]):
+                    yield day_of(rows[0]), _read_rollup(rows)
+                    rows = []
+                rows.append(row)
+        if rows:
+            yield day_of(rows[0]), _read_rollup(rows)
 
     async def entries(
         self, customer: str, first: date, last: date, steps: Iterable[int]
@@ -102,7 +106,7 @@ class Rollups:
         through = (await self.progress(customer)).through
         ranges: list[tuple[date, date]] = []
         if through is not None and first <= through:
-            for day, rollup in (await self.read(customer, first, min(last, through))).items():
+            async for day, rollup in self.read(customer, first, min(last, through)):
                 if rollup is not None and rollup.serves(steps):
                     yield rollup.entries
                 elif ranges and ranges[-1][1] + _DAY == day:
@@ -152,7 +156,7 @@ class Rollups:
         """
         progress = await self.progress(customer)
         steps_so_far = progress.steps | set(steps)
-        steps_so_far = steps_so_far if len(steps_so_far) <= _MAX_STEPS else frozenset(steps)
+        steps_so_far = steps_so_far if len(steps_so_far) <= MAX_STEPS else frozenset(steps)
         day = await self.next_day(customer, progress.through)
         if day is not None:
             await self.write(customer, await self.calculate(customer, day, steps_so_far))
@@ -224,7 +228,7 @@ def _rollup_rows(customer: str, rollup: Rollup, at: datetime) -> list[Row]:
     ]
 
 
-def _read_rollup(day: date, rows: Sequence[Row]) -> Rollup | None:
+def _read_rollup(rows: Sequence[Row]) -> Rollup | None:
     """The rollup in a day's rows; None if it is of another format, or is just being replaced."""
     head = rows[0].values
     if head.get("format") != _FORMAT:
@@ -233,7 +237,7 @@ def _read_rollup(day: date, rows: Sequence[Row]) -> Rollup | None:
     if len(parts) < head["parts"] or any(part["build"] != head["build"] for part in parts):
         return None
     groups = tuple(part["groups"] for part in parts)
-    return Rollup(day, head["count"], head["sha256"], _read_steps(rows[0]), groups)
+    return Rollup(day_of(rows[0]), head["count"], head["sha256"], _read_steps(rows[0]), groups)
 
 
 def _steps_values(steps: Iterable[int]) -> Mapping[str, str]:

@@ -25,6 +25,8 @@ Tokens = Annotated[int, Meta(ge=0, description="a whole number of tokens, 0 or m
 DEFAULT_TIERS = frozenset({None, "auto", "default", "standard"})
 """What providers call the tier that list prices are for."""
 MAX_BOOK_BYTES = 16 * 1024 * 1024
+MAX_STEPS = 50
+"""Different `min_input_tokens` of a book, which rollups of usage have to tell apart. Providers have about four."""
 MAX_AMOUNT = Decimal(10) ** 9
 MAX_PLACES = 15
 """Places after the point. Prices per million tokens have up to six."""
@@ -140,12 +142,16 @@ def decode_price_book(data: bytes) -> PriceBook:
     Return the price book in `data`.
 
     Raises InvalidJob, naming the entry and member at fault: an unknown or invalid member, an amount that is negative
-    or has too many digits, dates in the wrong order, or two entries for the same calls whose days overlap.
+    or has too many digits, dates in the wrong order, two entries for the same calls whose days overlap, or too many
+    steps.
     """
     book = decode(data, PriceBook, root="The price book")
     for kind in ("prices", "models", "markups", "rates"):
         for number, entry in enumerate(getattr(book, kind)):
             _check_entry(entry, f"{kind}[{number}]")
+    steps = {price.min_input_tokens for price in book.prices if price.min_input_tokens}
+    if len(steps) > MAX_STEPS:
+        raise InvalidJob(f"`prices` have {len(steps)} different `min_input_tokens`; at most {MAX_STEPS} are possible.")
     for kind, key in _KEYS.items():
         _check_overlaps(kind, getattr(book, kind), key)
     return book

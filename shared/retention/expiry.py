@@ -168,7 +168,8 @@ class Removal:
         if rows and not page.after:
             progress = await self.table.read(customer, THROUGH)
             if progress is not None and progress.values["through"] < self.cutoff.usage_before:
-                rows.append(Row(customer, THROUGH, {}, progress.etag))  # nothing is rolled up any more
+                # Nothing is rolled up any more. It goes first: without rollups, nothing would be looked for.
+                await delete_rows(self.table, [Row(customer, THROUGH, {}, progress.etag)])
         await delete_rows(self.table, rows)
         return page.after
 

@@ -52,6 +52,10 @@ def test_amounts_are_read_digit_by_digit(text: str):
             {"prices": [PRICE | {"service_tier": "auto"}, PRICE | {"effective_from": "2026-11-15"}]},
             "`prices[0]` and `prices[1]` are for the same calls",
         ),
+        (
+            {"prices": [PRICE | {"min_input_tokens": step} for step in range(52)]},
+            "`prices` have 51 different `min_input_tokens`; at most 50 are possible.",
+        ),
         ({"markups": [{"percent": "-101"}]}, "`markups[0].percent` must be -100 or more."),
         ({"markups": [{"percent": "1"}, {"percent": "2"}]}, "`markups[0]` and `markups[1]`"),
         ({"models": [{"deployment": "d", "model": "m"}] * 2}, "`models[0]` and `models[1]`"),

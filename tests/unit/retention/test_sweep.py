@@ -19,7 +19,7 @@ from shared.billing.rollups import Rollups
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row
 from shared.jobs.schedule import Schedule
-from shared.retention.expiry import EPOCH, Cutoff, cutoff_at
+from shared.retention.expiry import EPOCH, Cutoff, Removal, Removed, cutoff_at
 from shared.retention.sweep import Overtaken, Position, Sweep
 from shared.settings import Settings, read_settings
 from shared.storage.base import Row
@@ -558,6 +558,23 @@ async def test_nothing_is_left_of_a_customer_whose_usage_has_expired(data: Data)
 
     await data.table.insert(Row("contoso", f"u_{day}_job_0001", {"calls": 1}))
     assert date.fromisoformat(day) == await Rollups(data.table).advance("contoso", ())
+
+
+@pytest.mark.parametrize("deletions", range(3))
+async def test_nothing_is_left_of_rollups_if_their_removal_is_interrupted(data: Data, deletions: int):
+    """Whichever deletion fails, the next pass removes the rest, and the row that says how far they have come."""
+    first = date(2020, 1, 1)
+    days = [first + timedelta(days=number) for number in range(100)]
+    for key in (*(f"r_{day}_000" for day in days), "r_through"):
+        await data.table.insert(Row("contoso", key, {"through": f"{days[-1]}"}))
+    data.table.faults.extend([None] * deletions + [Fault.REFUSED])
+    removal = Removal(data.table, data.blobs, "results", Cutoff(EPOCH, FIRST_KEPT, EPOCH), Removed())
+
+    for _ in range(2):
+        with contextlib.suppress(StorageUnavailable):
+            await removal.remove_rollups("contoso", "")
+
+    assert [] == [key for _, key in data.table.rows if key.startswith("r_")]
 
 
 async def test_a_sweep_rolls_up_what_it_keeps(data: Data):
