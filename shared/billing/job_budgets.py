@@ -24,6 +24,7 @@ from shared.billing.money import EXACT, exact_sum
 from shared.billing.usage_records import is_placeholder
 from shared.clock import now
 from shared.contract.budget import Budget
+from shared.contract.result import ConnectionLabel
 from shared.storage.base import Row, RowChanged
 
 _RECORDS = ("u_", "c_")
@@ -43,6 +44,14 @@ class ReservedAmount(msgspec.Struct, array_like=True, frozen=True):
     period: str
     bucket: int
     amount: Decimal
+
+
+class ReservedFor(msgspec.Struct, frozen=True):
+    """What a job's row says of the calls that it has reserved for. The sweep needs it if no attempt follows."""
+
+    model: str
+    connection: ConnectionLabel
+    deployment_scope: str | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +89,7 @@ class JobBudgets:
     held: list[Booking] = field(default_factory=list)
     requested: list[Booking] = field(default_factory=list)
     """What the next transaction reserves."""
+    reserved_for: ReservedFor | None = None
     output_limit: int | None = None
     """The limit to be sent with calls that have none of their own, because budgets cover no more."""
     _uncertain: str = ""
@@ -110,7 +120,10 @@ class JobBudgets:
         kept = [_held(booking, amount) for booking, amount in zip(self.held, left, strict=True) if not ended]
         kept += [_held(booking, booking.amount) for booking in self.requested]
         text = msgspec.json.encode(kept).decode() if kept else ""
-        row = replace(changed, values={**changed.values, "reservation": text})
+        values = {**changed.values, "reservation": text}
+        if self.requested and self.reserved_for is not None:
+            values["reserved_for"] = msgspec.json.encode(self.reserved_for).decode()
+        row = replace(changed, values=values)
         etag = await self._write(row, added, operation_id, changes)
         for booking, amount, rest in zip(self.held, spent, left, strict=True):
             booking.spent, booking.amount = EXACT.add(booking.spent, amount), rest
@@ -205,6 +218,11 @@ class JobBudgets:
 def read_reserved(text: str) -> Sequence[ReservedAmount]:
     """Return what a job's row says that it has reserved."""
     return msgspec.json.decode(text, type=list[ReservedAmount]) if text else ()
+
+
+def read_reserved_for(text: str) -> ReservedFor | None:
+    """Return what a job's row says of the calls that it has reserved for."""
+    return msgspec.json.decode(text, type=ReservedFor) if text else None
 
 
 def _spent(booking: Booking, added: Sequence[Row]) -> Decimal:

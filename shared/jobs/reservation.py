@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
-from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, read_reserved
+from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, ReservedFor, read_reserved
 from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.money import amount_text
 from shared.clock import now, rfc3339
@@ -73,6 +73,7 @@ async def reserve(
     if not named:
         return
     own = attempt.budgets or restore(services, attempt)
+    own.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
     job = _Job(services, attempt, connection, model, pricing, estimate(request, strict=attempt.job.options.strict))
     limit = OUTPUT_TOKENS
     while True:

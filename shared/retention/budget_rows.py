@@ -1,4 +1,4 @@
-"""What the sweep does about budgets: projections, reservations of jobs that nobody ends, and buckets of old periods."""
+"""What the sweep does about budgets: projections, and buckets of old periods."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from shared.billing.bucket_rows import FIRST, LAST, next_start, period_at, perio
 from shared.billing.budget_events import budget_event_row
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import JobBudgets, read_reserved
 from shared.billing.money import EXACT, amount_text
 from shared.billing.outbox import Outbox
 from shared.clock import now
 from shared.contract.budget import Budget
-from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.storage.base import Row, RowExists, Table
 from shared.storage.bulk import delete_rows
 
 _MIN_ELAPSED = timedelta(days=3)
@@ -43,21 +42,6 @@ class BudgetRows:
         old = [Row(row.partition, row.key, {}) for row in page.rows if period_of_key(row.key) < before]
         await delete_rows(self.table, old)
         return page.after
-
-    async def settle_abandoned(self, row: Row) -> str:
-        """
-        Count as spent what a job has reserved that has never ended and whose row is about to be removed.
-
-        Return the row's etag then, an empty string if somebody has changed it.
-        """
-        if not row.values.get("reservation"):
-            return row.etag
-        budgets = JobBudgets(self._budgets, row.partition, read_reserved(row.values["reservation"]))
-        change = Row(row.partition, row.key, {"state": "waiting"}, row.etag)
-        try:
-            return (await budgets.write(change, ()))[0]
-        except RowChanged:
-            return ""
 
     @property
     def _budgets(self) -> Budgets:

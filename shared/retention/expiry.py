@@ -7,7 +7,7 @@ its month. Knows the keys of rows (see `jobs.records`), but not the sweep's time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from shared.clock import now
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row
-from shared.retention.budget_rows import BudgetRows
+from shared.retention.abandoned_jobs import AbandonedJobs
 from shared.settings import Settings
 from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -98,6 +98,8 @@ class Removal:
     container: str
     cutoff: Cutoff
     removed: Removed
+    exports: Sequence[str] = ()
+    """The names of those that usage records are sent to."""
 
     async def remove_blobs(self, customer: str, after: str) -> str:
         """Remove blobs `{customer}/{job_id}/…` of expired jobs. Blobs that belong to no job stay."""
@@ -132,13 +134,8 @@ class Removal:
             "j_",
             "j`",
             older={"finished_at": before, "submitted_at": before - _LONGEST_DEADLINE},
-            columns=(
-                "finished_at",
-                "submitted_at",
-                "lease_until",
-                "due_at",
-                TIMESTAMP,
-            ),  # without TIMESTAMP, Azure returns no etag
+            # without TIMESTAMP, Azure returns no etag
+            columns=("finished_at", "submitted_at", "lease_until", "due_at", TIMESTAMP),
             after=after,
         )
         expired = [row for row in page.rows if self._is_expired(row.values)]
@@ -214,7 +211,7 @@ class Removal:
         current = await self.table.read(row.partition, row.key)
         if current is None or not self._is_expired(current.values):
             return None
-        etag = await BudgetRows(self.table).settle_abandoned(current)
+        etag = await AbandonedJobs(self.table, self.exports).settle(current)
         return Row(current.partition, current.key, {}, etag) if etag else None
 
     async def _delete_steps(self, customer: str, job_ids: set[str]) -> None:

@@ -147,7 +147,8 @@ class Sweep:
         return await self._next_customer(Position(cutoff))
 
     async def _remove_page(self, position: Position) -> Position:
-        removal = Removal(self.table, self.blobs, self.settings.results_container, position.cutoff, self.removed)
+        container, exports = self.settings.results_container, [each.name for each in self.settings.usage_exports]
+        removal = Removal(self.table, self.blobs, container, position.cutoff, self.removed, exports)
         evidence = EvidenceRemoval(self.table, self._statements_before(position))
         phases: dict[str, Callable[..., Awaitable[str]]] = {
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),

@@ -1,4 +1,4 @@
-"""The sweep and budgets: projections once, reservations that nobody settles, and buckets of old periods."""
+"""The sweep and budgets: projections once, and buckets of old periods."""
 
 from __future__ import annotations
 
@@ -69,18 +69,3 @@ async def test_buckets_of_old_periods_are_removed():
     await BudgetRows(table).sweep(CUSTOMER, "", before="2026-09")
 
     assert {"2026-09"} == {key.rsplit("_", 2)[1] for _, key in table.rows}
-
-
-async def test_what_an_abandoned_job_has_reserved_is_spent():
-    """Its calls may have been made. The job's row can be removed then."""
-    table = MemoryTable()
-    await spend(table, AT, "1", reserved="5")
-    held = '[["main","USD","2026-11",0,"5"]]'
-    etag = await table.insert(Row(CUSTOMER, "j_x", {"state": "running", "reservation": held}))
-    settled = await BudgetRows(table).settle_abandoned(Row(CUSTOMER, "j_x", {"reservation": held}, etag))
-
-    head = table.rows[CUSTOMER, "b_main_USD_2026-11_00"].values
-    assert ("6", "0") == (head["spent"], head["reserved"])
-    assert [] == await table.delete([Row(CUSTOMER, "j_x", {}, settled)])
-    assert "" == await BudgetRows(table).settle_abandoned(Row(CUSTOMER, "j_x", {"reservation": held}, etag))
-    assert etag == await BudgetRows(table).settle_abandoned(Row(CUSTOMER, "j_x", {"reservation": ""}, etag))
