@@ -76,6 +76,8 @@ def _open(file: Path) -> TextIO:
 def _rows(file: TextIO) -> Iterator[tuple[date, str, Decimal, str, str]]:
     """Day, resource, amount, currency and meter of each charge for an AI resource."""
     rows = csv.DictReader(file)
+    if len(rows.fieldnames or ()) == 1 and ";" in "".join(rows.fieldnames or ()):
+        raise CommandError("The file's columns are separated by semicolons. Use it as Cost Management exported it.")
     names = _names({name.strip().lower(): name for name in rows.fieldnames or ()})
     for row in rows:
         account = _account.search(row[names["resource"]] or "")
@@ -87,6 +89,8 @@ def _rows(file: TextIO) -> Iterator[tuple[date, str, Decimal, str, str]]:
             raise CommandError(f"Line {rows.line_num}: `{names['amount']}` is not a number.")
         meter = row[names["meter"]] if "meter" in names else ""
         currency = (row[names["currency"]] or "").strip().upper()
+        if not currency:
+            raise CommandError(f"Line {rows.line_num}: `{names['currency']}` is empty.")
         charged_on = _day(day or "", f"Line {rows.line_num}: `{names['day']}`")
         yield charged_on, account[1].lower(), exact, currency, meter or ""
 

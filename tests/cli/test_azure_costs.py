@@ -85,6 +85,8 @@ EA = FORMS["enterprise agreement"]
         (EA, ("11/14/2026", ACCOUNT, METER, "1,5", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
         (EA, ("11/14/2026", ACCOUNT, METER, "NaN", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
         (EA, ("11/14/2026", ACCOUNT, METER, "1e999999", "EUR"), "Line 2: `CostInBillingCurrency` is not a number"),
+        (EA, ("11/14/2026", ACCOUNT, METER, "1", " "), "Line 2: `BillingCurrencyCode` is empty"),
+        ((";".join(EA),), ("14.11.2026;x;y;1,5;EUR",), "separated by semicolons"),
         (EA, ("11/14/2026", ACCOUNT), "Line 2: `CostInBillingCurrency` is not a number"),
     ],
 )
