@@ -153,7 +153,7 @@ class Outboxes:
 
 _DECIDED: dict[Decision, Callable[[EventState], EventState]] = {
     "received": EventState.sent,
-    "not_received": lambda _: EventState(),
+    "not_received": lambda _: EventState(tries=1),  # a person can be wrong, and the receiver know better
     "retry": EventState.renewed,
 }
 

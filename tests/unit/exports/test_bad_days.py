@@ -17,6 +17,7 @@ from shared.contract.price_book import decode_price_book
 from shared.errors import UpstreamFacts, UpstreamTimeout
 from shared.export_settings import Export
 from shared.exports.delivery import RUN_S
+from shared.exports.outbox_rows import OutboxRow
 from shared.exports.receivers import MAX_WAIT_S, TIMEOUT_S
 from shared.jobs.schedule import Schedule
 from shared.retention.sweep import Sweep
@@ -309,3 +310,22 @@ async def test_the_sweep_announces_nobody_without_anything_to_send(monkeypatch: 
     await harness.outbox.announce_left("acme")
 
     assert (PARTITION, "acme") not in harness.table.rows
+
+
+@pytest.mark.parametrize("kind", ["stripe", "lago"])
+async def test_a_wrong_decision_that_the_receiver_knows_better(monkeypatch: pytest.MonkeyPatch, kind: str):
+    """Somebody says of an event that it was not received, but it was: if the receiver recognizes it, it is sent."""
+    harness = await make_harness(monkeypatch, EXPORTS[kind])
+    await harness.record("acme", 7)
+    harness.lost = 1
+    await harness.delivery().run()
+    (row,) = harness.rows_of("o_")
+    outbox = OutboxRow(row)
+    doubtful = [state.in_doubt() for state in outbox.states(kind)]
+    await harness.table.merge(outbox.change(kind, doubtful))
+    assert 1 == await harness.outboxes.decide("acme", kind, "not_received", None, by="test")
+    harness.time += timedelta(minutes=6)
+    await harness.run()
+
+    assert (7, 7, 0) == (harness.systems[kind].sum(), harness.tally(kind), harness.systems[kind].doubles)
+    assert [] == await states(harness)
