@@ -48,7 +48,8 @@ def read_usage(usage: Any) -> Usage | None:
     output_tokens = _count(usage, *_OUTPUT)
     if _is_beside(input_tokens, output_tokens, reasoning, total):
         output_tokens = (output_tokens or 0) + (reasoning or 0)
-    input_tokens, output_tokens = _storable(input_tokens), _storable(output_tokens)
+    # A sum of counts may be none: if the table refused the record, the model would be called again.
+    input_tokens, output_tokens = _whole(input_tokens), _whole(output_tokens)
     input_tokens, output_tokens, derived = _derive(input_tokens, output_tokens, total)
     result = Usage(
         calls=1,
@@ -146,11 +147,6 @@ def _first(*counts: int | None) -> int | None:
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     return _first(*(_whole(usage.get(name)) for name in names))
-
-
-def _storable(total: int | None) -> int | None:
-    """A sum of counts, if it is itself a count. If the table refused the record, the model would be called again."""
-    return total if total is None or total <= _MAX_COUNT else None
 
 
 def _whole(value: Any) -> int | None:

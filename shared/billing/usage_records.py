@@ -110,8 +110,9 @@ def with_closed_job(labels: RecordLabels, rows: Sequence[Row], billed: Usage, at
             return [*rows[:number], closing, *rows[number + 1 :]]
     if not billed.calls:
         return list(rows)
-    call = Call(service_tier=_single(billed.service_tier))
-    values = _values(labels, call, at) | {"calls": 0, JOBS: 1}
+    values = _values(labels, Call(service_tier=_single(billed.service_tier)), at) | {"calls": 0, JOBS: 1}
+    if processing := _single(billed.processing):
+        values["processing"] = processing  # in the line of its calls
     return [*rows, Row(labels.customer, labels.key("c", at), values)]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shared.billing.pricing import Pricing
 from shared.billing.statements import Statements, for_customer
-from shared.billing.usage import Call
+from shared.billing.usage import Call, total
 from shared.billing.usage_records import RecordLabels, usage_rows, with_closed_job
 from shared.contract.price_book import decode_price_book
 from shared.contract.result import ConnectionLabel
@@ -133,13 +133,16 @@ async def test_markup_is_by_percent_and_by_job():
     assert (1, "4.650000", "4.000000") == (line.jobs, line.amount, line.list_amount)
 
 
-async def test_a_job_of_steps_counts_once_and_is_no_record():
+@pytest.mark.parametrize("processing", ["standard", "batch"])
+async def test_a_job_of_steps_counts_once_and_is_no_record(processing: Any):
     """If its calls were recorded as steps, a row of its own counts the job, in the line of its calls."""
-    billed = Usage(calls=2, service_tier="default")
-    steps = usage_rows(LABELS, [call(service_tier="default")] * 2, AT, suffix="s")
+    calls = [call(service_tier="default", processing=processing)] * 2
+    billed = total(calls)
+    steps = usage_rows(LABELS, calls, AT, suffix="s")
     closing = with_closed_job(LABELS, [], billed, AT)
 
-    (line,) = (await read([*steps, *closing], pricing(markups=[{"per_job": "1"}]))).lines[:1]
+    prices = pricing(PRICE | {"processing": processing}, markups=[{"per_job": "1"}])
+    line = (await read([*steps, *closing], prices)).lines[0]
 
     assert (1, 2, 2, 0) == (line.jobs, line.records, line.calls, line.unpriced)
     assert "1.000560" == line.amount
