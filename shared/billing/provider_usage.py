@@ -49,7 +49,10 @@ def read_usage(usage: Any) -> Usage | None:
     if _is_beside(input_tokens, output_tokens, reasoning, total):
         output_tokens = (output_tokens or 0) + (reasoning or 0)
     # A sum of counts may be none: if the table refused the record, the model would be called again.
-    input_tokens, output_tokens = _whole(input_tokens), _whole(output_tokens)
+    if input_tokens is not None and input_tokens > _MAX_COUNT:
+        input_tokens = None
+    if output_tokens is not None and output_tokens > _MAX_COUNT:
+        output_tokens = None
     input_tokens, output_tokens, derived = _derive(input_tokens, output_tokens, total)
     result = Usage(
         calls=1,
