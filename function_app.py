@@ -30,6 +30,8 @@ EACH_MINUTE = "0 * * * * *"
 # stopped; else a run is one read.
 EACH_TEN_MINUTES = "0 */10 * * * *"
 
+EACH_HOUR = "0 0 * * * *"
+
 app = func.FunctionApp()
 
 
@@ -69,6 +71,12 @@ async def wake_jobs(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the tr
 async def close_months(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
     """Put the jobs that close the last month into the queue (docs/close.md)."""
     await services().close_months()
+
+
+@app.timer_trigger(arg_name="timer", schedule=EACH_HOUR, use_monitor=True)
+async def project_budgets(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the trigger's binding
+    """Notice budgets that will be used up before their month ends (docs/budgets.md)."""
+    await services().project_budgets()
 
 
 @app.timer_trigger(arg_name="timer", schedule=SWEEPS, use_monitor=True)

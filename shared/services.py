@@ -87,6 +87,13 @@ class Services(ServiceParts):
         self.settings.check()
         await ClosingPass(self.table, self.statement_jobs, self.price_books).run()
 
+    async def project_budgets(self) -> None:
+        """Inserts the events of budgets that will be used up, for nine minutes at most; the next run continues."""
+        from shared.jobs.projections import Projections  # noqa: PLC0415  # no job needs it
+
+        self.settings.check()
+        await Projections(self.table, self.budgets).run()
+
     async def retention_sweep(self) -> None:
         """Deletes what is older than its retention, for ten minutes at most; the next sweep continues."""
         from shared.retention.sweep import Sweep  # noqa: PLC0415  # no job needs it

@@ -162,7 +162,7 @@ class Sweep:
             "outbox": partial(self._remove_outbox, removal),
             "tallies": partial(removal.remove_exports, kind="y"),
             "events": partial(removal.remove_exports, kind="e"),
-            "budgets": partial(BudgetRows(self.table).sweep, before=position.cutoff.usage_before),
+            "budgets": partial(BudgetRows(self.table).remove, before=position.cutoff.usage_before),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
             "roll_up": self._roll_up,

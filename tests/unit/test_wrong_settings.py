@@ -178,7 +178,7 @@ async def test_requests_are_told_which_setting_is_wrong(wrong: Worker, route: An
     assert "Retry-After" not in response.headers  # it does not pass by itself
 
 
-@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs", "close_months"])
+@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs", "close_months", "project_budgets"])
 @pytest.mark.usefixtures("wrong")
 async def test_timers_do_nothing(timer: str):
     """With a retention that nobody has chosen, too much might be deleted; the log names the setting each time."""
