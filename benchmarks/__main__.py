@@ -1,11 +1,12 @@
 """
 Measures what this app costs, beside a named peer if there is one (docs/benchmarks.md).
 
-    python -m benchmarks [cold_start] [warm_job] [statements] [--rounds N] [--json FILE]
+    python -m benchmarks [cold_start] [warm_job] [statements] [budgets] [--rounds N] [--json FILE]
 
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
-the local stack's parts (`environment`). `statements` needs three minutes and 2 GB.
+the local stack's parts (`environment`). `statements` needs three minutes and 2 GB, `budgets` a few
+seconds.
 """
 
 import argparse
@@ -17,12 +18,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import cold_start, statements, warm_job
+from benchmarks import budgets, cold_start, statements, warm_job
 from benchmarks.environment import RunFailed
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 
-_BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job, "statements": statements}
+_BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job, "statements": statements, "budgets": budgets}
 _DEFAULT = ("cold_start", "warm_job")
 
 
@@ -31,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures this app beside a peer.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(_BENCHMARKS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the figures to")
-    parser.add_argument("--rounds", type=int, metavar="N", help="number of measurements of each side, or of records")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="number of measurements of each side, or of records or jobs"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_BENCHMARKS):
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")

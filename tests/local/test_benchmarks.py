@@ -43,3 +43,16 @@ def test_a_benchmark_compares_statements(tmp_path: Path):
 
     figures = json.loads(file.read_text())["statements"]
     assert (300, 30, True) == (figures["records"], figures["rows"], figures["equal"])
+
+
+def test_a_benchmark_compares_customers_with_and_without_budgets(tmp_path: Path):
+    """Jobs on no budget, on one and on two, in one run: the figures of each, and how many transactions were refused."""
+    file = tmp_path / "figures.json"
+    arguments = ["budgets", "--rounds", "200", "--json", str(file)]
+
+    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=PROJECT, timeout=60, check=True)
+
+    sides = json.loads(file.read_text())["budgets"]["budgets"]
+    assert ["0", "1", "2"] == list(sides)
+    assert (1, 0) == (sides["0"]["ratio"], sides["0"]["refused"])
+    assert all(side["ratio"] < 1 and side["requests"] > sides["0"]["requests"] for side in (sides["1"], sides["2"]))
