@@ -21,11 +21,10 @@ KEY = "MARKED-0123456789abcdef-KEY"
 
 
 async def entries(customer: Customer) -> list[dict[str, Any]]:
-    """The customer's audit trail, the newest first."""
+    """The customer's audit trail, the newest first, without price books that other tests publish for everybody."""
     response = await send(customer.harness, "GET", f"customers/{customer.name}/audit")
     assert KEY not in response.body.decode()
-    listed: list[dict[str, Any]] = response.json["entries"]
-    return listed
+    return [entry for entry in response.json["entries"] if entry["subject"] != "price book"]
 
 
 async def test_each_change_of_a_connection_has_an_entry(newcomer: Customer):
