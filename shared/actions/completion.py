@@ -14,6 +14,7 @@ from typing import Any
 
 from shared.actions.base import Context
 from shared.actions.operation import not_final
+from shared.contract.chat import answer_limit
 from shared.errors import RequestRejected
 from shared.upstream.capabilities import SAMPLING
 from shared.upstream.messages import Response
@@ -30,8 +31,6 @@ _OTHER_WANTED = {
     COMPLETIONS: re.compile(r"is a chat model|use v1/chat/completions|\bcompletion operation does not work"),
 }
 _OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
-LIMITS = frozenset({"max_completion_tokens", "max_tokens"})
-"""The parameters that limit an answer."""
 _WITHOUT_LABEL = frozenset({"system", "developer"})
 _TEXTS = ("text", "output_text")
 
@@ -50,7 +49,7 @@ async def complete_chat(
     can't become a prompt, and a strict job's never do: the refusal of chat completions stands. If a budget needs a
     limit of the answer and the parameters have none, it is sent.
     """
-    if ctx.output_limit is not None and LIMITS.isdisjoint(parameters):
+    if ctx.output_limit is not None and answer_limit(parameters) is None:
         from shared.actions.output_limit import complete_limited  # noqa: PLC0415  # most customers have no budget
 
         return await complete_limited(partial(complete_chat, ctx, messages), parameters, is_final, ctx)
@@ -123,8 +122,8 @@ def _adapted(operation: str, parameters: Sequence[str]) -> list[str]:
 def _for_completions(parameters: Mapping[str, Any]) -> dict[str, Any]:
     # The newer name exists in chat completions only; the older operation takes the older one.
     renamed = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
-    if "max_completion_tokens" in parameters:
-        renamed.setdefault("max_tokens", parameters["max_completion_tokens"])
+    if renamed.get("max_tokens") is None and "max_completion_tokens" in parameters:
+        renamed["max_tokens"] = parameters["max_completion_tokens"]
     return renamed
 
 

@@ -15,7 +15,7 @@ from shared.actions.completion import complete_chat
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.contract.chat import Chat
 from shared.contract.error_codec import error_body, error_from_body
-from shared.contract.multi_chat import decode_multi_chat
+from shared.contract.multi_chat import decode_multi_chat, step_key
 from shared.contract.result import Status
 
 NEEDS_MODEL = True
@@ -33,7 +33,7 @@ def keeps_blobs(_: list[Chat]) -> bool:
 
 async def run(request: list[Chat], ctx: Context) -> Outcome:
     """See Action."""
-    steps = (ctx.step(f"{number:04}", partial(_answer, chat, ctx)) for number, chat in enumerate(request))
+    steps = (ctx.step(step_key(number), partial(_answer, chat, ctx)) for number, chat in enumerate(request))
     parts = await side_by_side(steps)
     return join(parts, partial(join_answers, parts))
 

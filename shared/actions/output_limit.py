@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from shared.actions.base import Context
+from shared.contract.chat import LIMITS
 from shared.errors import RequestRejected
 from shared.upstream.messages import Response
 
@@ -33,6 +34,7 @@ async def complete_limited(
 ) -> tuple[Response, list[str]]:
     """Return what `complete` returns for the parameters with the limit that a budget needs."""
     assert ctx.output_limit is not None  # noqa: S101  # else none is needed
+    parameters = {name: value for name, value in parameters.items() if name not in LIMITS}  # they limit nothing
     learned = ctx.capabilities.batch_limit(_OPERATION)
     limit = min(ctx.output_limit, learned or ctx.output_limit)
 

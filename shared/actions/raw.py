@@ -179,18 +179,21 @@ def path_below(path: str, endpoint: Endpoint) -> str:
     return path.removeprefix(f"{base_path}/") if base_path else path
 
 
+def deployment_in(path: str) -> str | None:
+    """Return the deployment that a path below the endpoint's base names; None if it names none."""
+    first, _, rest = path.removeprefix("openai/").partition("/")
+    # Some servers decode a segment, drop what follows a `;`, and ignore case.
+    return unquote(rest.partition("/")[0]) if unquote(first).lower().startswith("deployments") else None
+
+
 def raw_url(request: RawRequest, endpoint: Endpoint, model: str) -> str:
     """
     Return the URL under the endpoint, with its API version unless the job has one.
 
     Raises InvalidJob if the path leads into another deployment than the endpoint's, or if the URL is too long.
     """
-    first, _, rest = request.path.partition("/")
-    deployment = unquote(rest.partition("/")[0])
-    allowed = endpoint.deployment
-    # Some servers decode a segment, drop what follows a `;`, and ignore case.
-    names_deployment = endpoint.style == "deployments" and unquote(first).lower().startswith("deployments")
-    if names_deployment and allowed and deployment != allowed:
+    deployment, allowed = deployment_in(request.path), endpoint.deployment
+    if endpoint.style == "deployments" and allowed and deployment not in (None, allowed):
         raise InvalidJob(f"`input.path` must stay within {allowed}: the connection's endpoint names that deployment.")
     address, _, default_query = endpoint.url(request.path, model).partition("?")
     names = {name.lower() for name, _ in request.query}

@@ -29,6 +29,11 @@ class PoolKey(NamedTuple):
     """`2026-11` or `2026-11-29`."""
 
     @property
+    def kind(self) -> Period:
+        """Whether the period is a day or a month."""
+        return "month" if len(self.period) == len("2026-11") else "day"
+
+    @property
     def prefix(self) -> str:
         """How the keys of its buckets begin."""
         return f"b_{self.budget}_{self.unit}_{self.period}_"

@@ -224,7 +224,7 @@ class BudgetPool:
         return Budget(
             limit=terms.limit if terms else ZERO,
             unit=self.key.unit,
-            period="month" if len(self.key.period) == len("2026-11") else "day",
+            period=self.key.kind,
             thresholds=list(terms.thresholds) if terms else [],
             enforce="hard" if terms is None or terms.is_hard else "soft",
         )

@@ -39,10 +39,14 @@ class Budgets:
         return pool
 
     async def _fresh(self, key: PoolKey, budget: Budget) -> Budget:
-        """Return a budget's definition, read anew; that of a connection, or one that was deleted, as it is."""
+        """
+        Return a budget's definition, read anew.
+
+        That of a connection, or of a budget that was deleted or has another unit or period since, stays as it is.
+        """
         record = await self.records.read(key.customer)
         current = record.budgets.get(key.budget, budget)
-        return current if current.unit == key.unit else budget
+        return current if (current.unit, current.period) == (key.unit, key.kind) else budget
 
     async def _events(self, key: PoolKey, thresholds: Sequence[int], budget: Budget, spent: Decimal) -> list[Row]:
         at = now()
@@ -71,7 +75,9 @@ class Budgets:
 def applying(budgets: Mapping[str, Budget], connection: str, model: str) -> Iterator[tuple[str, Budget]]:
     """Return the budgets, by name, that count a job on this connection and model."""
     for name, budget in budgets.items():
-        if budget.connection in (None, connection) and budget.model in (None, model):
+        if budget.connection in (None, connection) and (
+            budget.model is None or budget.model.lower() == model.lower()
+        ):  # Azure ignores the case
             yield name, budget
 
 

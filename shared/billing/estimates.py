@@ -8,14 +8,15 @@ as a raw request to an unknown path, has no estimate.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.contract.chat import Chat
+from shared.contract.chat import LIMITS, Chat, answer_limit, whole_number
 from shared.contract.decoding import json_object
 from shared.contract.embed import Embed
 from shared.contract.image import Image
+from shared.contract.multi_chat import step_key
 from shared.contract.raw import RawRequest
 from shared.contract.summarize import Summarize
 
@@ -23,8 +24,10 @@ OUTPUT_TOKENS = 16_384
 """Output of an answer whose job sets no limit: the limit that is sent then, unless the budget covers less."""
 MIN_OUTPUT_TOKENS = 256
 """No lower limit is sent: the answer would be cut short and paid for all the same."""
-LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""The parameters that limit an answer's tokens."""
+_RAW_LIMITS = {"chat/completions": LIMITS, "completions": ("max_tokens",), "responses": ("max_output_tokens",)}
+"""The parameters that limit an answer's tokens, by operation."""
+_UNSEEN = ("previous_response_id", "conversation", "prompt")
+"""Members that add an input to `responses` which the request does not hold."""
 _PER_CALL, _PER_MESSAGE = 64, 16
 """Tokens that a provider adds: roles, separators, what a schema becomes."""
 _MEDIA_TOKENS = 10_000
@@ -69,13 +72,17 @@ class Estimate:
         ]
 
 
-def estimate(request: Any, *, strict: bool) -> Estimate | None:
-    """Return the estimate of a job with this decoded input. `strict`: no limit may be added to its parameters."""
+def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estimate | None:
+    """
+    Return the estimate of a job with this decoded input.
+
+    `strict`: no limit may be added to its parameters. `done`: the keys of the steps that are stored.
+    """
     result: Estimate | None = None
     if isinstance(request, Chat):
         result = _chats([request])
     elif isinstance(request, list):
-        result = _chats([chat for chat in request if isinstance(chat, Chat)])
+        result = _chats([chat for number, chat in enumerate(request) if step_key(number) not in done])
     elif isinstance(request, Summarize):
         result = _summary(request)
     elif isinstance(request, Embed):
@@ -93,7 +100,7 @@ def _chats(chats: Sequence[Chat]) -> Estimate:
     tokens = [_input_tokens(chat.messages, chat.parameters) for chat in chats]
     return Estimate(
         tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
-        [_limit(chat.parameters) for chat in chats],
+        [answer_limit(chat.parameters) for chat in chats],
         [_choices(chat.parameters) for chat in chats],
         tier=_tier(chats[0].parameters) if chats else None,
     )
@@ -106,7 +113,9 @@ def _summary(request: Summarize) -> Estimate | None:
     calls = 1 if text <= _PART_BYTES else _LEVELS * (2 * (text // _PART_BYTES) + 1)
     overhead = 2_000 + _bytes(request.instructions) + _bytes(request.language) + _bytes(request.parameters)
     tokens = (text if calls == 1 else _LEVELS * text // calls) + overhead
-    return Estimate([tokens] * calls, [_limit(request.parameters)] * calls, [1] * calls, tier=_tier(request.parameters))
+    return Estimate(
+        [tokens] * calls, [answer_limit(request.parameters)] * calls, [1] * calls, tier=_tier(request.parameters)
+    )
 
 
 def _raw(request: RawRequest) -> Estimate | None:
@@ -116,8 +125,8 @@ def _raw(request: RawRequest) -> Estimate | None:
     if operation == "embeddings":
         return Estimate([len(request.content)], [0], [1])
     body = json_object(request.content)
-    limit = _limit(body)
-    if limit is None or operation not in {"chat/completions", "completions", "responses"}:
+    limit = answer_limit(body, _RAW_LIMITS.get(operation, ()))
+    if limit is None or (operation == "responses" and _has_unseen_input(body)):
         return None
     return Estimate([len(request.content) + _PER_CALL + _media(body)], [limit], [_choices(body)], tier=_tier(body))
 
@@ -148,14 +157,15 @@ def _rounded_up(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def _limit(parameters: Mapping[str, Any]) -> int | None:
-    limits: list[int] = [parameters[name] for name in LIMITS if isinstance(parameters.get(name), int)]
-    return max(limits) if limits else None
+def _has_unseen_input(body: Mapping[str, Any]) -> bool:
+    """Return whether `responses` adds to the input what the provider has stored, or what its own tools return."""
+    tools = body.get("tools") or []
+    own = all(isinstance(tool, dict) and tool.get("type") in {"function", "custom"} for tool in tools)
+    return not own or any(body.get(name) is not None for name in _UNSEEN)
 
 
 def _choices(parameters: Mapping[str, Any]) -> int:
-    numbers: list[int] = [parameters[name] for name in ("n", "best_of") if isinstance(parameters.get(name), int)]
-    return max([*numbers, 1])
+    return max(whole_number(parameters.get(name)) or 1 for name in ("n", "best_of"))
 
 
 def _tier(parameters: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +23,6 @@ from shared.billing.budget_pool import BudgetPool, LimitReached
 from shared.billing.budgets import Budgets
 from shared.billing.money import EXACT, exact_sum
 from shared.billing.usage_records import is_placeholder
-from shared.clock import now
 from shared.contract.budget import Budget
 from shared.contract.result import ConnectionLabel
 from shared.storage.base import Row, RowChanged
@@ -95,10 +95,10 @@ class JobBudgets:
     _uncertain: str = ""
     """The id of an operation whose outcome is not known."""
 
-    def request(self, bookings: Sequence[Booking]) -> None:
-        """Have the next transaction reserve this, each in the period that it is now."""
+    def request(self, bookings: Sequence[Booking], at: datetime) -> None:
+        """Have the next transaction reserve this, each in the period of that time."""
         for booking in bookings:
-            key = pool_key(self.customer, booking.name, booking.budget, now())
+            key = pool_key(self.customer, booking.name, booking.budget, at)
             booking.target = key, self.budgets.pool(key).choose(booking.amount)
         self.requested = list(bookings)
 

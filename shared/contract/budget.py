@@ -112,12 +112,12 @@ def check_together(budgets: Mapping[str, Budget]) -> None:
 
 def _check_applying(budgets: Mapping[str, Budget], limit: int, what: str) -> None:
     connections = {budget.connection for budget in budgets.values()}
-    models = {budget.model for budget in budgets.values()}
+    models = {budget.model and budget.model.lower() for budget in budgets.values()}
     for connection, model in product(connections, models):
         applying = [
             name
             for name, budget in sorted(budgets.items())
-            if budget.connection in (None, connection) and budget.model in (None, model)
+            if budget.connection in (None, connection) and (budget.model is None or budget.model.lower() == model)
         ]
         if len(applying) > limit:
             raise InvalidJob(f"At most {limit} {what} can apply to one job, and these do: {', '.join(applying)}.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
@@ -16,6 +18,10 @@ Messages = Annotated[list[Any], Meta(min_length=1, description="a list of at lea
 
 _DEFAULT_TEMPLATE = "@@context\n\n@@userPrompt"
 _PLACEHOLDER = re.compile(r"@@(context|userPrompt)")
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""The parameters that limit an answer's tokens."""
+_MAX_COUNT = 10_000_000
+"""More than any model's answer has tokens."""
 _INSTEAD = {
     "messages": "set `input.messages`",
     "model": "set the job's own `model`",
@@ -83,6 +89,25 @@ def check_parameters(parameters: dict[str, Any]) -> None:
             raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead} instead.")
     if parameters.get("stream"):
         raise InvalidJob("`input.parameters.stream` can't be true: a job doesn't stream its result.")
+
+
+def answer_limit(parameters: Mapping[str, Any], names: Iterable[str] = LIMITS) -> int | None:
+    """
+    Return how many tokens these parameters allow an answer; None if they set no limit.
+
+    Some servers take -1 for no limit, and a whole number as a float or a string.
+    """
+    limits = [whole_number(parameters[name]) for name in names if parameters.get(name) is not None]
+    return max((limit for limit in limits if limit), default=None) if all(limits) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """Return the number of 1 or more that a server can read from a parameter's value; None if there is none."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    return math.ceil(min(number, _MAX_COUNT)) if number > 0 else None
 
 
 def _check_content(message: dict[str, Any], here: str) -> None:

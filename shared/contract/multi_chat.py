@@ -30,6 +30,11 @@ def decode_multi_chat(data: Raw | bytes) -> list[Chat]:
     ]
 
 
+def step_key(number: int) -> str:
+    """Return the key of the step that is the answer to the prompt of that number, from 0."""
+    return f"{number:04}"
+
+
 def _messages(prompt: str | list[Any], at: str) -> list[Any]:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
+from shared.actions.raw import deployment_in, path_below
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
@@ -64,7 +64,7 @@ async def reserve(
     The attempt's budgets have an `output_limit` then, if one is to be sent. Raises BudgetExceeded, BudgetReserved,
     BudgetWait.
     """
-    model = attempt.usage.model or _named_model(request) or connection.default_model or ""
+    model = _model(attempt, connection, request)
     pricing = await services.price_books.pricing()
     named = dict(applying(budgets, connection.name, model))
     if connection.monthly_budget is not None:
@@ -74,29 +74,34 @@ async def reserve(
         return
     own = attempt.budgets or restore(services, attempt)
     own.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
-    job = _Job(services, attempt, connection, model, pricing, estimate(request, strict=attempt.job.options.strict))
+    done = {step.key for step in await attempt.stored_steps()}
+    estimated = estimate(request, strict=attempt.job.options.strict, done=done)
+    job = _Job(services, attempt, connection, model, pricing, estimated)
     limit = OUTPUT_TOKENS
     while True:
-        own.request([await job.booking(name, budget, limit) for name, budget in named.items()])
+        bookings = [await job.booking(name, budget, limit) for name, budget in named.items()]
+        own.request(bookings, at := now())
         try:
             await attempt.reserve()
         except BookingRefused as refused:
             own.requested = []
             lower = None if refused.is_reserved else job.lower_limit(refused, limit)
             if lower is None:
-                raise _error(refused, attempt, now()) from None
+                raise _error(refused, attempt, at) from None
             limit = lower
         else:
             own.output_limit = limit if job.estimate is not None and job.estimate.takes_limit else None
             return
 
 
-def _named_model(request: Any) -> str:
-    """Return the model or deployment that only the input names; empty if it names none."""
-    if not isinstance(request, RawRequest):
-        return ""
-    first, _, rest = unquote(request.path).partition("deployments/")
-    return request.model or (rest.partition("/")[0] if rest and first in {"", "openai/"} else "")
+def _model(attempt: Attempt, connection: Connection, request: Any) -> str:
+    """Return the model or deployment that a job's calls use. A raw request may name another one than its job."""
+    named = ""
+    if isinstance(request, RawRequest):
+        path = path_below(request.path, connection.endpoint)
+        if not connection.endpoint.has_model_in_url(path):
+            named = deployment_in(path) or request.model
+    return named or attempt.usage.model or connection.default_model or ""
 
 
 class _Job:

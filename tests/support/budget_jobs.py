@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 from shared.billing import budgets as budgets_module
-from shared.billing import job_budgets as job_budgets_module
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import pool_key
 from shared.billing.budgets import Budgets
@@ -131,7 +130,7 @@ class BudgetedJobs:
 
     async def run(self, jobs: int, workers: Sequence[MortalTable], *, slots: int = 16) -> None:
         """Run so many jobs, sent at once, until all have ended. A worker that dies has a successor."""
-        for module in (ledgers, attempts, attempt_usage, time_budget, message, job_budgets_module, budgets_module):
+        for module in (ledgers, attempts, attempt_usage, time_budget, message, budgets_module):
             self.patch.setattr(module, "now", self.now)
         await self.table.insert(customer_row(self.budgets))
         self.queue = [(0.0, number) for number in range(jobs)]
@@ -225,7 +224,7 @@ class _Worker:
         own = JobBudgets(self.budgets, CUSTOMER, read_reserved(lease.reservation))
         attempt = Attempt(job, lease, Ledger(self.table, write=own.write))
         stored = await attempt.stored_steps()
-        own.request([_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()])
+        own.request([_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()], jobs.now())
         try:
             if own.requested:
                 await attempt.reserve()

@@ -21,10 +21,15 @@ def refusal(message: str, status: int = 400) -> RequestRejected:
 
 @pytest.mark.parametrize(
     ("parameters", "sent"),
-    [({}, {"max_tokens": 1000}), ({"max_tokens": 5}, {"max_tokens": 5}), *[({"max_completion_tokens": 5},) * 2]],
+    [
+        ({}, {"max_tokens": 1000}),
+        *[({name: 5}, {name: 5}) for name in ("max_tokens", "max_completion_tokens")],
+        *[({name: None}, {"max_tokens": 1000}) for name in ("max_tokens", "max_completion_tokens")],
+        ({"max_completion_tokens": -1, "max_tokens": None}, {"max_tokens": 1000}),
+    ],
 )
-async def test_a_limit_is_sent_if_the_job_has_none(parameters: dict[str, int], sent: dict[str, int]):
-    """A limit of the job's own stays."""
+async def test_a_limit_is_sent_if_the_job_has_none(parameters: dict[str, int | None], sent: dict[str, int]):
+    """A limit of the job's own stays. One that limits nothing is replaced."""
     ctx = MemoryContext(in_turn(completion()), output_limit=1000)
 
     await run_action(chat, {"prompt": "x", "parameters": parameters}, ctx)

@@ -226,7 +226,7 @@ class BucketMachine(RuleBasedStateMachine):
         """Return a job that wants to reserve an amount, if any."""
         budgets = JobBudgets(self.workers[worker], CUSTOMER)
         if amount is not None:
-            budgets.request([Booking(BUDGET, self.budget, amount, cost)])
+            budgets.request([Booking(BUDGET, self.budget, amount, cost)], now())
         if old is None:
             self.number += 1
             key = f"j_{self.number}"

@@ -60,7 +60,13 @@ def test_a_chat_has_at_most_a_token_a_byte(texts: list[str], limit: int):
         ({"max_tokens": 5, "max_completion_tokens": 9}, 9),
         ({"max_tokens": 5, "n": 3}, 15),
         ({"n": 2}, 2000),
-        ({"max_tokens": "many"}, 1000),
+        ({"max_tokens": 5, "n": "3"}, 15),
+        ({"max_tokens": "7", "max_completion_tokens": None}, 7),
+        ({"max_tokens": 6.5}, 7),
+        *[({"max_tokens": value}, 1000) for value in ("many", None, -1, 0, [])],
+        ({"max_tokens": -1, "max_completion_tokens": 5}, 1000),
+        ({"max_output_tokens": 5}, 1000),
+        ({"max_tokens": 10**60}, 10_000_000),
     ],
 )
 def test_output_is_limited_by_each_answer(parameters: dict[str, Any], output: int):
@@ -68,7 +74,7 @@ def test_output_is_limited_by_each_answer(parameters: dict[str, Any], output: in
     result = estimated("chat", prompt="x", parameters=parameters)
 
     assert output == result.records(1000)[0]["output_tokens"]
-    assert result.takes_limit == (output % 1000 == 0)
+    assert result.takes_limit == (output in {1000, 2000})
 
 
 def test_what_a_message_holds_beside_text_is_no_text():
@@ -86,6 +92,15 @@ def test_jobs_of_many_calls_have_an_estimate_for_each():
 
     assert 2 == len(records)
     assert records[0]["input_tokens"] + 999 == records[1]["input_tokens"]
+
+
+def test_steps_that_are_stored_need_nothing():
+    """A job that continues reserves for the prompts that have no answer yet."""
+    prompts = decode_multi_chat(json.dumps({"prompts": ["x", "y" * 1000]}).encode())
+    rest = estimate(prompts, strict=False, done={"0001"})
+
+    assert rest is not None
+    assert rest.inputs == estimated("chat", prompt="x").inputs
 
 
 @pytest.mark.parametrize("size", [10, 17_000, 200_000])
@@ -113,6 +128,12 @@ def test_other_actions():
         ({"path": "chat/completions", "json": {"messages": [], "max_tokens": 5}}, True),
         ({"path": "chat/completions", "json": {"messages": []}}, False),
         ({"path": "responses", "json": {"input": "x", "max_output_tokens": 5}}, True),
+        ({"path": "responses", "json": {"input": "x", "max_tokens": 5}}, False),
+        ({"path": "responses", "json": {"input": "x", "max_output_tokens": 5, "previous_response_id": "r"}}, False),
+        ({"path": "responses", "json": {"max_output_tokens": 5, "tools": [{"type": "web_search"}]}}, False),
+        ({"path": "responses", "json": {"max_output_tokens": 5, "tools": [{"type": "function"}]}}, True),
+        ({"path": "chat/completions", "json": {"messages": [], "max_output_tokens": 5}}, False),
+        ({"path": "chat/completions", "json": {"messages": [], "max_tokens": -5}}, False),
         ({"path": "embeddings", "json": {"input": "x"}}, True),
         ({"path": "audio/speech", "json": {"input": "x"}}, False),
         ({"path": "models"}, False),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.billing import job_budgets
@@ -21,7 +22,7 @@ from shared.jobs import message, reservation, time_budget
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from tests.support.customers import Customer
-from tests.support.endpoint import error
+from tests.support.endpoint import completion, error
 from tests.support.workers import Worker
 
 USED = 18
@@ -236,7 +237,7 @@ async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: p
     assert ("waiting", 0) == (row["state"], row["failed_attempts"])
     assert timedelta(0) <= row["due_at"] - starts_at < timedelta(minutes=6)
     assert 0 < row["budget_wait_s"] <= 31 * 86_400
-    for module in (message, time_budget, reservation, job_budgets):
+    for module in (message, time_budget, reservation):
         monkeypatch.setattr(module, "now", lambda: row["due_at"])
     result = await worker.run(customer, worker.wakeup(customer, "x"), submitted_at=row["due_at"])
     assert "succeeded" == result["status"]
@@ -310,13 +311,24 @@ async def test_a_raw_request_reserves_the_most_that_its_kind_has_settled(worker:
     assert f"this job may use up to {USED} tokens" in results[-1]["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["deployments/gpt-5/chat/completions", "openai/deployments/gpt-5/chat/completions"])
-async def test_a_raw_request_is_counted_by_the_deployment_in_its_path(worker: Worker, path: str):
-    """A budget of a model can't be passed by naming it there."""
+@pytest.mark.parametrize(
+    ("path", "model", "named"),
+    [
+        ("deployments/gpt-5/chat/completions", None, None),
+        ("openai/deployments/gpt-5/chat/completions", None, None),
+        ("Deployments/GPT-5/chat/completions", None, "gpt-4o"),
+        ("deployments/gpt%2D5/chat/completions", "gpt-4o", "gpt-4o"),
+        ("responses", "gpt-4o", "GPT-5"),
+    ],
+)
+async def test_a_raw_request_is_counted_by_the_model_that_it_calls(
+    worker: Worker, path: str, model: str | None, named: str | None
+):
+    """A budget of a model can't be passed by naming it in the path or the body, and another one beside it."""
     customer = worker.customer()
     await put(worker, customer, main=budget("0", model="gpt-5"))
 
-    result = await worker.run(customer, action="raw", input={"path": path, "json": {"messages": []}})
+    result = await worker.run(customer, action="raw", model=model, input={"path": path, "json": {"model": named}})
 
     assert ("budget_exceeded", []) == (result["error"]["code"], customer.account.received)
 
@@ -334,3 +346,61 @@ async def test_a_job_that_is_released_reserves_nothing(worker: Worker):
     ended = pool(worker, customer, "main", of)
     assert ("succeeded", 0, 0) == (result["status"], waiting.spent, waiting.reserved)
     assert (USED, 0) == (ended.spent, ended.reserved)
+
+
+async def test_a_job_that_continues_reserves_for_the_rest(worker: Worker):
+    """What its stored steps have settled is spent, so a budget that covers the whole job covers the rest of it."""
+    customer, of = worker.customer(), budget("1000")
+    await put(worker, customer, main=of)
+    customer.account.will_answer(
+        completion("One."), completion("Two."), error(429, message="Slow.", retry_after="3600")
+    )
+    prompts = {"prompts": [f"{number}?" for number in range(4)], "parameters": {"max_tokens": 100}}
+    assert await worker.deliver(customer, job_id="x", action="multi_chat", input=prompts) is None
+    waiting = pool(worker, customer, "main", of)
+    await put(worker, customer, main=(lower := budget(str(waiting.spent + 450))))
+
+    result = await worker.run(customer, worker.wakeup(customer, "x"))
+
+    ended = pool(worker, customer, "main", lower)
+    assert waiting.spent > 0
+    assert ("succeeded", 4 * USED, 0) == (result["status"], ended.spent, ended.reserved)
+
+
+async def test_a_period_that_ends_during_the_refusal_costs_no_period(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """The next one is the one after that in which the budget had too little left, whatever time it is by then."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("200"))
+    starts_at, is_refused = next_start("month", now()), list[bool]()
+
+    def ticking() -> datetime:
+        return starts_at + timedelta(milliseconds=1 if is_refused else -1)
+
+    refused = job_budgets.BookingRefused.__init__
+
+    def refuse(*args: Any, **members: Any) -> None:
+        is_refused.append(True)
+        refused(*args, **members)
+
+    monkeypatch.setattr(job_budgets.BookingRefused, "__init__", refuse)
+    monkeypatch.setattr(reservation, "now", ticking)
+
+    result = await worker.run(customer, input={**LIMITED, "parameters": {"max_tokens": 300}})
+
+    assert f"The next month starts at {rfc3339(starts_at)}." in result["error"]["message"]
+
+
+async def test_a_budget_with_another_period_leaves_the_buckets_of_the_old_one(worker: Worker):
+    """A day's limit and events do not apply to what was spent in the month, and the month counts on if it returns."""
+    customer, month = worker.customer(), budget("1000", thresholds=[50])
+    await put(worker, customer, main=month)
+    await worker.run(customer, input=LIMITED)
+    before = pool(worker, customer, "main", month)
+    day = msgspec.structs.replace(month, limit=Decimal(1), period="day")
+    await put(worker, customer, main=day)
+    key = pool_key(customer.name, "main", month, now())
+
+    await worker.services.budgets.pool(key).read(msgspec.structs.replace(month, limit=Decimal(2000)))
+
+    assert before.head.terms._replace(limit=Decimal(2000)) == pool(worker, customer, "main", month).head.terms
+    assert [] == [key for _, key in worker.table.rows if key.startswith("e_")]
