@@ -84,6 +84,15 @@ async def test_so_many_budgets_can_apply_to_a_job(app: MemoryApp):
     response.assert_problem(400, "invalid_request", "At most 5 budgets can apply to one job, and these do: b0, b1, b2")
 
 
+async def test_models_that_differ_in_case_are_one(app: MemoryApp):
+    """Azure ignores the case of a deployment's name, so budgets of both count the same jobs."""
+    for number in range(6):
+        response = await app.send(
+            "PUT", f"{PATH}/b{number}", BUDGET | {"model": "gPt"[: number % 3] + "GPT"[number % 3 :]}
+        )
+        assert (200 if number < 5 else 400) == response.status
+
+
 async def test_a_tied_caller_can_only_tighten(app: MemoryApp):
     """The operator's budgets are read-only to it, and hide where their events go; its own are beside them."""
     await app.send("PUT", f"{PATH}/main", BUDGET)
