@@ -25,6 +25,8 @@ METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
 MAX_DEADLINE_S = 604_800
 """Seven days."""
+DEFAULT_DEADLINE_S = 86_400.0
+"""A day."""
 MAX_RUN_AHEAD = timedelta(days=30)
 """How far ahead a job's `run_at` may be when it is submitted."""
 
@@ -66,8 +68,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Retries after every error response, not only after those that are usually temporary."""
     strict: bool = False
     """Sends parameters exactly as they are: if the model refuses one, the job fails instead of being adapted."""
-    deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] = 86_400.0
-    """Seconds after submission, or after `run_at`, at which the job ends as failed."""
+    deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] | msgspec.UnsetType = msgspec.UNSET
+    """Seconds after submission, or after `run_at`, at which the job ends as failed. If left out, `86400`."""
     on_budget: Literal["fail", "wait"] = "fail"
     """
     What happens if a budget has too little left for the job: it fails, or waits for the budget's next period. While it
@@ -75,6 +77,11 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""
+
+    @property
+    def lasts_s(self) -> float:
+        """The `deadline_s` that holds."""
+        return DEFAULT_DEADLINE_S if isinstance(self.deadline_s, msgspec.UnsetType) else self.deadline_s
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -125,7 +125,7 @@ class Executor:
         if is_given_up and (in_time or lease.failed_attempts or lease.reason):
             return given_up(lease)
         if not in_time:
-            deadline_s = attempt.job.options.deadline_s
+            deadline_s = attempt.job.options.lasts_s
             message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
         return outcome_of(work, attempt) if isinstance(work, Exception) else None

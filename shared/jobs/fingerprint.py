@@ -8,7 +8,7 @@ import re
 import msgspec
 from msgspec import UNSET, Raw
 
-from shared.contract.job import Job, explicit_members
+from shared.contract.job import DEFAULT_DEADLINE_S, Job, explicit_members
 
 _OWN_INPUT = re.compile(r"[^/]+/[^/]+/[^/]+/input-(?P<digest>[0-9a-f]{32})\.json")
 """`container/customer/job/…`: an input that came over HTTP and does not fit a message."""
@@ -22,6 +22,9 @@ def fingerprint(job: Job) -> str:
     """
     members = explicit_members(job)
     members.pop("job_id", None)
+    if job.options.deadline_s == DEFAULT_DEADLINE_S:  # it ends as late as one that leaves it out
+        members["options"].pop("deadline_s")
+        members = {name: value for name, value in members.items() if name != "options" or value}
     own = _OWN_INPUT.fullmatch(members.get("input_blob", ""))
     if isinstance(job.input, Raw):
         members["input"] = _digest(job.input)

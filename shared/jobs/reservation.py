@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shared.actions.raw import deployment_in, path_below
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.budgets import applying, connection_budget
@@ -23,7 +25,6 @@ from shared.billing.money import amount_text
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
-from shared.contract.job import Options
 from shared.contract.raw import RawRequest
 from shared.errors import BudgetExceeded, JobError, RetryLater
 from shared.event_names import BUDGET_EXHAUSTED, NAMESPACE
@@ -187,7 +188,7 @@ def _error(refused: BookingRefused, attempt: Attempt, at: datetime) -> JobError 
 
 def _wait(message: str, attempt: Attempt, wait_s: float) -> BudgetWait | None:
     """Return the wait for a budget's next period, None if the job may not wait for so long."""
-    if attempt.job.options.deadline_s != Options().deadline_s:
+    if not isinstance(attempt.job.options.deadline_s, msgspec.UnsetType):
         return BudgetWait(message, wait_s, stops_clock=False) if attempt.time.allows(wait_s) else None
     if attempt.lease.budget_wait_s + wait_s > _MAX_WAIT.total_seconds():
         return None

@@ -55,7 +55,7 @@ class TimeBudget:
         at_end = self._ends_at_deadline and time.monotonic() > self.ends_at - _CLOCK_RESOLUTION_S
         if not at_end or not isinstance(error, UpstreamTimeout):
             return error
-        message = f"The job's deadline of {self.job.options.deadline_s:g} s passed during a call. {error}"
+        message = f"The job's deadline of {self.job.options.lasts_s:g} s passed during a call. {error}"
         return UpstreamTimeout(message, error.facts)
 
     def allows_try(self, wait_s: float = 0) -> bool:
@@ -72,7 +72,7 @@ class TimeBudget:
     def check(self, retries: int) -> None:
         """Raise UpstreamRetryLater, with the retries used up, if no call may start any more."""
         if not self.allows_try():
-            deadline_s = self.job.options.deadline_s
+            deadline_s = self.job.options.lasts_s
             at_deadline = f"The job's deadline of {deadline_s:g} s passed before its next call could start."
             message = at_deadline if self._ends_at_deadline else "The attempt's time was up."
             raise UpstreamRetryLater(UpstreamTimeout(message, UpstreamFacts(transient=True)), _RESUME_S, retries)

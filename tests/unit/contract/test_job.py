@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from shared.clock import now, rfc3339
 from shared.contract.job import ACTIONS, MAX_RUN_AHEAD, METADATA_LIMIT, Options, Output
@@ -128,4 +129,5 @@ def test_members_that_are_left_out_have_defaults():
 
     assert ("m-1", "default", None, {}) == (job.id, job.connection, job.model, job.metadata)
     assert (Output(queue=True, blob=False, callback=None), Options()) == (job.output, job.options)
-    assert (120, 4, 1000, True, False, False, 86_400, "fail", None) == msgspec.structs.astuple(job.options)
+    assert (120, 4, 1000, True, False, False, UNSET, "fail", None) == msgspec.structs.astuple(job.options)
+    assert 86_400 == job.options.lasts_s

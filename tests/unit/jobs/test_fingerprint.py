@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.contract.job import Job, Options, decode_job
+from shared.contract.job import Job, Options, decode_job, explicit_members
 from shared.jobs.fingerprint import fingerprint, is_own_input, move_input
 from tests.support.job_bodies import COMPLETE, SMALLEST, decoded
 from tests.support.job_strategies import few, jobs
@@ -41,6 +41,14 @@ def test_fingerprint_ignores_explicit_defaults():
     defaults = {"connection": "default", "output": {"queue": True}, "options": {"max_retries": 4}, "metadata": {}}
 
     assert fingerprint(decoded()) == fingerprint(decoded(**defaults))
+
+
+def test_fingerprint_ignores_an_explicit_default_deadline():
+    """The job keeps it, since it means something (see `on_budget`), and its fingerprint is that of earlier versions."""
+    for others in ({}, {"max_retries": 5}):
+        explicit = decoded(options={"deadline_s": 86_400, **others})
+        assert fingerprint(decoded(options=others)) == fingerprint(explicit)
+        assert 86_400 == explicit_members(explicit)["options"]["deadline_s"]
 
 
 CHANGES: list[dict[str, Any]] = [

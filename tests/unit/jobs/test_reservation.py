@@ -243,13 +243,18 @@ async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: p
     assert "succeeded" == result["status"]
 
 
-async def test_a_deadline_that_is_set_runs(worker: Worker):
-    """A job whose budget's next period starts after it ends at once."""
+@pytest.mark.parametrize("deadline_s", [60, 86_400])
+async def test_a_deadline_that_is_set_runs(worker: Worker, monkeypatch: pytest.MonkeyPatch, deadline_s: int):
+    """A job whose budget's next period starts after it ends at once, even if it is as long as the default."""
     customer = worker.customer()
     await put(worker, customer, main=budget("250"))
     await worker.run(customer, input=LIMITED)
+    at = now().replace(day=15)
+    for module in (reservation, time_budget, message):
+        monkeypatch.setattr(module, "now", lambda: at)
 
-    result = await worker.run(customer, input=LIMITED, options={"on_budget": "wait", "deadline_s": 60})
+    options = {"on_budget": "wait", "deadline_s": deadline_s}
+    result = await worker.run(customer, submitted_at=at, input=LIMITED, options=options)
 
     assert "budget_exceeded" == result["error"]["code"]
 
