@@ -110,7 +110,7 @@ def test_help_has_one_voice():
         ("prices import nothing.json --json", "not_found", 1),
         ("prices list --json", "not_found", 1),
         ("usage contoso --settings nothing.json --json", "not_found", 1),
-        ("customers add contoso --endpoint https://api.openai.com --key-file nothing.txt --json", "not_found", 1),
+        ("customers add newcomer --endpoint https://api.openai.com --key-file nothing.txt --json", "not_found", 1),
         ("templates set contoso . --json", "invalid_request", 1),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_budget_of_jobs_runs_exactly_so_many() -> None:
 
 
 @pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [2, 60])
+@pytest.mark.parametrize("dies_at", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_a_budget_holds_if_a_worker_dies(dies_at: int, made: bool) -> None:
     """What a worker that died may have consumed is spent; the rest of the budget is used up to less than a job."""
     work = run(Budget(limit=Decimal(200), unit="tokens", period="month"), jobs=100, dies_at=dies_at, made=made)
@@ -80,7 +80,7 @@ def check_events(run_number: int) -> None:
 
 def test_each_event_has_one_row() -> None:
     """A threshold that is reached has one event, and another none, wherever a worker dies."""
-    for run_number in range(8):
+    for run_number in range(4):
         check_events(run_number)
 
 
@@ -91,7 +91,7 @@ def test_each_event_has_one_row_in_200_runs() -> None:
         check_events(run_number)
 
 
-@pytest.mark.parametrize("budgets", [1, 2])
+@pytest.mark.parametrize("budgets", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_budget_costs_little_throughput(budgets: int) -> None:
     """
     One customer's 300 jobs a second, on four workers and a table that takes 5 ms a request: at least 0.8 of that with
