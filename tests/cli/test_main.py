@@ -281,7 +281,7 @@ async def test_closed_stream_is_no_error(cli: CliRunner, line: str, code: int, s
     assert b"" == (out if stream == "stdout" else err)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", [pytest.param("ascii", marks=pytest.mark.long), "latin-1"])
 async def test_pipe_gets_utf_8(cli: CliRunner, customer: Customer, encoding: str):
     """Whatever the locale, as on Windows, a document is the same, and a sentence can be written."""
     cli.write("template.json", '{"action": "chat", "input": {"prompt": "日本 é 🙂"}}\n')

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from local.stack.azurite import Azurite
@@ -117,6 +118,7 @@ async def test_run_continues_after_storage_failed(cli: CliRunner, customer: Cust
     assert 1 == len(await queued_jobs(cli))
 
 
+@pytest.mark.long
 async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: Azurite, customer: Customer):
     """After a run that was killed in the middle, the next submits the rest, and each job runs once."""
     count, early = 300, 90

@@ -189,6 +189,7 @@ def limited(cli: CliRunner, parts: set[str]) -> CliRunner:
     return cli.with_settings(JobStorage=storage, **vault)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bills")
 async def test_every_command_fits_80_columns(cli: CliRunner, customer: Customer):
     """

@@ -46,6 +46,7 @@ def test_what_was_paid_for_is_kept_through_odd_bytes(data: bytes, value: dict[st
     assert value == json_object(data) == json_value(data)
 
 
+@pytest.mark.long
 def test_json_of_too_many_objects_is_not_decoded():
     """Wherever a provider's JSON is decoded, one that would fill the memory is refused, unless it is only text."""
     limit = MAX_FOREIGN_CONTAINERS
