@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -62,13 +62,11 @@ class QueueReceiver:
 class WebhookReceiver(HttpReceiver):
     """Posts each event, signed as callbacks are (see `webhooks.signing`), with the export's secret."""
 
-    is_api: bool = False
-    signing: Signing | None = None
+    signing: Signing = field(kw_only=True)
 
     async def send(self, events: Sequence[Event], key: Secret) -> Answer:
         """See Receiver."""
         del key
-        assert self.signing is not None  # noqa: S101
         (event,) = events
         body = msgspec.json.encode(cloud_event(self.export, event))
         try:

@@ -12,20 +12,20 @@ import msgspec
 
 from shared.billing.money import EXACT, places_of
 from shared.exports.events import Event
-from shared.exports.receivers import KNOWN, MAX_REASON_LENGTH, HttpReceiver, Verdict, json_body, one_line
+from shared.exports.receivers import KNOWN, MAX_REASON_LENGTH, ApiReceiver, Verdict, json_body, one_line
 from shared.upstream.messages import Response, UpstreamRequest
 
 _TAKEN_BEFORE = {"transaction_id": ["value_already_exist"]}
 
 
 @dataclass(frozen=True, slots=True)
-class LagoReceiver(HttpReceiver):
+class LagoReceiver(ApiReceiver):
     """An event is known by its `transaction_id` and `timestamp`, so that is always the record's own."""
 
     max_events: int = 100
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:
-        """See HttpReceiver."""
+        """See ApiReceiver."""
         body = msgspec.json.encode({"events": [self._event(event) for event in events]})
         headers = {"content-type": "application/json"}
         return UpstreamRequest("POST", f"{self.export.url}/api/v1/events/batch", content=body, headers=headers)

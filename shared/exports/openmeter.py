@@ -10,12 +10,12 @@ import msgspec
 
 from shared.exports.cloudevents import cloud_event
 from shared.exports.events import Event
-from shared.exports.receivers import HttpReceiver
+from shared.exports.receivers import ApiReceiver
 from shared.upstream.messages import UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMeterReceiver(HttpReceiver):
+class OpenMeterReceiver(ApiReceiver):
     """A refused batch is refused as a whole, so its events are then sent one by one."""
 
     max_events: int = 100
@@ -23,7 +23,7 @@ class OpenMeterReceiver(HttpReceiver):
     """The default of its deduplication (`dedupe.config.expiration`), which whoever runs it has to turn on."""
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:
-        """See HttpReceiver."""
+        """See ApiReceiver."""
         body = msgspec.json.encode([cloud_event(self.export, event) for event in events])
         headers = {"content-type": "application/cloudevents-batch+json"}
         return UpstreamRequest("POST", f"{self.export.url}/api/v1/events", content=body, headers=headers)

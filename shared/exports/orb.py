@@ -11,18 +11,18 @@ import msgspec
 
 from shared.clock import rfc3339
 from shared.exports.events import Event
-from shared.exports.receivers import TAKEN, HttpReceiver, Verdict, json_body, one_line
+from shared.exports.receivers import TAKEN, ApiReceiver, Verdict, json_body, one_line
 from shared.upstream.messages import Response, UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)
-class OrbReceiver(HttpReceiver):
+class OrbReceiver(ApiReceiver):
     """Each `idempotency_key` is ingested at most once; one that was refused is not used up."""
 
     max_events: int = 100
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:
-        """See HttpReceiver."""
+        """See ApiReceiver."""
         body = msgspec.json.encode({"events": [self._event(event) for event in events]})
         headers = {"content-type": "application/json"}
         return UpstreamRequest("POST", f"{self.export.url}/v1/ingest", content=body, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,19 +89,15 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpReceiver:
-    """A receiver with an HTTP API. A subclass says what its requests are, and reads what its responses say."""
+    """What receivers over HTTP have in common."""
 
     export: Export
     client: UpstreamClient
     max_events: int = 1
     at_once: int = AT_ONCE
     window: timedelta | None = None
-    is_api: bool = True
+    is_api: bool = False
     """Whether no answer of its own is a web page."""
-
-    async def send(self, events: Sequence[Event], key: Secret) -> Answer:
-        """See Receiver."""
-        return await self.post(self.request(events), events, key)
 
     async def post(self, request: UpstreamRequest, events: Sequence[Event], key: Secret | None) -> Answer:
         """Send one request, and return what became of its events."""
@@ -119,14 +116,25 @@ class HttpReceiver:
         verdicts = self.read(events, response)
         return judge(events, response) if verdicts is None else Answer(verdicts)
 
-    def request(self, events: Sequence[Event]) -> UpstreamRequest:
-        """Return the request that sends the events: always the same for the same events."""
-        raise NotImplementedError
-
     def read(self, events: Sequence[Event], response: Response) -> Sequence[Verdict] | None:
         """Return what the response says of each event; None if it says no more than its status."""
         del events, response
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiReceiver(HttpReceiver, ABC):
+    """A billing system's API, called with the export's key."""
+
+    is_api: bool = True
+
+    async def send(self, events: Sequence[Event], key: Secret) -> Answer:
+        """See Receiver."""
+        return await self.post(self.request(events), events, key)
+
+    @abstractmethod
+    def request(self, events: Sequence[Event]) -> UpstreamRequest:
+        """Return the request that sends the events: always the same for the same events."""
 
 
 def judge(events: Sequence[Event], response: Response) -> Answer:

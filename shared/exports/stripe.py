@@ -8,7 +8,7 @@ from datetime import timedelta
 from http import HTTPStatus
 
 from shared.exports.events import Event
-from shared.exports.receivers import KNOWN, HttpReceiver, Verdict, json_body, reason_of
+from shared.exports.receivers import KNOWN, ApiReceiver, Verdict, json_body, reason_of
 from shared.upstream.messages import Response, UpstreamRequest
 
 _DUPLICATE = "already exists with identifier"
@@ -17,7 +17,7 @@ _DUPLICATE_CODE = "duplicate_meter_event"
 
 
 @dataclass(frozen=True, slots=True)
-class StripeReceiver(HttpReceiver):
+class StripeReceiver(ApiReceiver):
     """
     Sends no `Idempotency-Key`: Stripe would repeat its first answer under it, even an error of its own.
 
@@ -29,7 +29,7 @@ class StripeReceiver(HttpReceiver):
     window: timedelta | None = timedelta(hours=24)
 
     def request(self, events: Sequence[Event]) -> UpstreamRequest:
-        """See HttpReceiver."""
+        """See ApiReceiver."""
         (event,) = events
         form = {
             "event_name": self.export.event,

@@ -12,7 +12,7 @@ from shared.exports.keys import ExportKeys, SigningExports
 from shared.exports.lago import LagoReceiver
 from shared.exports.openmeter import OpenMeterReceiver
 from shared.exports.orb import OrbReceiver
-from shared.exports.receivers import HttpReceiver, Receiver
+from shared.exports.receivers import ApiReceiver, Receiver
 from shared.exports.stripe import StripeReceiver
 from shared.webhooks.signing import Signing
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.telemetry.base import Telemetry
     from shared.upstream.client import UpstreamClient
 
-_HTTP: dict[str, Callable[[Export, UpstreamClient], HttpReceiver]] = {
+_API_RECEIVERS: dict[str, Callable[[Export, UpstreamClient], ApiReceiver]] = {
     "stripe": StripeReceiver,
     "openmeter": OpenMeterReceiver,
     "lago": LagoReceiver,
@@ -66,4 +66,4 @@ def make_receiver(export: Export, client: UpstreamClient, queues: Queues, signin
         return QueueReceiver(export, queues)
     if export.kind == "cloudevents":
         return WebhookReceiver(export, client, signing=signing)
-    return _HTTP[export.kind](export, client)
+    return _API_RECEIVERS[export.kind](export, client)

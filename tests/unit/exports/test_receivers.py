@@ -14,13 +14,13 @@ from shared.exports.events import Event
 from shared.exports.lago import LagoReceiver
 from shared.exports.openmeter import OpenMeterReceiver
 from shared.exports.orb import OrbReceiver
-from shared.exports.receivers import MAX_REASON_LENGTH, MAX_WAIT_S, HttpReceiver, judge
+from shared.exports.receivers import MAX_REASON_LENGTH, MAX_WAIT_S, ApiReceiver, judge
 from shared.exports.stripe import StripeReceiver
 from shared.upstream.messages import Response
 from tests.support.exporting import EXPORTS
 
 CLIENT: Any = None
-RECEIVERS: dict[str, HttpReceiver] = {
+RECEIVERS: dict[str, ApiReceiver] = {
     "stripe": StripeReceiver(EXPORTS["stripe"], CLIENT),
     "openmeter": OpenMeterReceiver(EXPORTS["openmeter"], CLIENT),
     "lago": LagoReceiver(EXPORTS["lago"], CLIENT),
