@@ -15,7 +15,7 @@ from shared.billing.money import EXACT, amount_text
 from shared.billing.outbox import event_id
 from shared.billing.priced_sum import PricedSum
 from shared.billing.pricing import Pricing
-from shared.billing.usage_records import JOBS, day_of
+from shared.billing.usage_records import JOBS, day_of, is_placeholder
 from shared.contract.usage import COUNTS
 from shared.export_settings import Export
 from shared.storage.base import Row
@@ -103,8 +103,7 @@ class EventMaker:
         return Event(event_id(customer, row.key), row.values["at"], customer, subject, value, currency, row.values)
 
     def _is_wanted(self, row: Row) -> bool:
-        suffix = row.key.rpartition("_")[2]
-        if suffix.startswith("~") and "." not in suffix:
+        if is_placeholder(row):
             return False
         is_billed = row.values["outcome"] in self.record.profile.bill_outcomes
         return is_billed and self.export.billed_to in ("", row.values["billed_to"])
