@@ -12,7 +12,7 @@ import msgspec
 
 from shared.billing.money import EXACT, places_of
 from shared.exports.events import Event
-from shared.exports.receivers import KNOWN, MAX_REASON_LENGTH, ApiReceiver, Verdict, json_body, one_line
+from shared.exports.receivers import KNOWN, ApiReceiver, Verdict, json_body, one_line
 from shared.upstream.messages import Response, UpstreamRequest
 
 _TAKEN_BEFORE = {"transaction_id": ["value_already_exist"]}
@@ -61,4 +61,4 @@ class LagoReceiver(ApiReceiver):
 def _verdict(errors: Any) -> Verdict:
     if errors == _TAKEN_BEFORE:
         return KNOWN
-    return Verdict("refused", one_line(msgspec.json.encode(errors).decode())[:MAX_REASON_LENGTH])
+    return Verdict("refused", one_line(msgspec.json.encode(errors).decode()))
