@@ -38,7 +38,7 @@ from shared.http.conditional import meets_preconditions, with_etag
 from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored, record_change
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
-from shared.http.request_parsing import check_body, check_media_type
+from shared.http.request_parsing import check_body, check_media_type, customer_to_read
 from shared.secret import Secret
 
 MAX_SECRET_BYTES = 25 * 1024
@@ -90,10 +90,7 @@ class ConnectionsResource:
 
     async def list(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/connections`: names and dates. Reads no secret values."""
-        customer = request.params["customer"]
-        caller.check_reads(customer, "customer")
-        if not is_name(customer):
-            raise not_found("customer")
+        customer = customer_to_read(request, caller)
         documents = [
             describe_listed(customer, facts)
             async for facts in self._vault().list(customer)

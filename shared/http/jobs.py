@@ -21,7 +21,7 @@ from shared.http.auth import Caller
 from shared.http.conditional import with_etag
 from shared.http.messages import Request, Response, json_response
 from shared.http.problems import Problem, invalid_request, not_found
-from shared.http.request_parsing import check_body, read_page, read_wait
+from shared.http.request_parsing import check_body, customer_to_read, read_page, read_wait
 from shared.http.shares import MAX_WAITS
 from shared.jobs.cancellation import cancel_job
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
@@ -117,10 +117,7 @@ class JobsResource:
 
     async def list(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/jobs`: a page, newest first."""
-        customer = request.params["customer"]
-        caller.check_reads(customer, "customer")
-        if not is_name(customer):
-            raise not_found("customer")
+        customer = customer_to_read(request, caller)
         after, limit = read_page(request, is_continuation)
         status = request.query.get("status")
         if status is not None and status not in STATES:

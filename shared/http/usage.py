@@ -23,8 +23,8 @@ from shared.contract.statement import Statement
 from shared.http.auth import Caller
 from shared.http.conditional import with_etag
 from shared.http.messages import JSON, Request, Response, json_response
-from shared.http.problems import Problem, invalid_request, not_found
-from shared.http.request_parsing import read_page
+from shared.http.problems import Problem, invalid_request
+from shared.http.request_parsing import customer_to_read, read_page
 from shared.jobs.queries import next_customers
 from shared.storage.base import Table
 from shared.storage.bulk import gather_limited
@@ -50,10 +50,7 @@ class UsageResource:
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/usage`: the statement of a month, by default the current one, or of other days."""
-        customer = request.params["customer"]
-        caller.check_reads(customer, "customer")
-        if not is_name(customer):
-            raise not_found("customer")
+        customer = customer_to_read(request, caller)
         days, by, media_type = _read_days(request), _read_by(request), _media_type(request, JSON, CSV, HTML)
         statement = await self._statement(customer, days, by)
         if caller.customer is not None:
