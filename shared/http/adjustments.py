@@ -47,7 +47,7 @@ class AdjustmentsResource:
     async def list(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/adjustments`: a page, of one month or of all."""
         customer = customer_to_read(request, caller)
-        after, limit = read_page(request, lambda text: _is_continuation(text) is not None)
+        after, limit = read_page(request, _is_continuation)
         month = request.query.get("month")
         if month is not None and not is_month(month):
             raise invalid_request("`month` must be a month such as 2026-11.")

@@ -20,7 +20,7 @@ class AuditResource:
     async def list(self, request: Request, caller: Caller) -> Response:
         """`GET /customers/{customer}/audit`: a page, newest first."""
         customer = customer_to_read(request, caller)
-        after, limit = read_page(request, lambda text: is_audit_key(text) is not None)
+        after, limit = read_page(request, is_audit_key)
         entries, continuation = await self.audit.page(customer, after=after, limit=limit)
         return json_response(
             AuditPage(entries=[describe(entry) for entry in entries], continuation=continuation or None)

@@ -76,7 +76,7 @@ def read_wait(request: Request) -> float | None:
 
 def read_page(
     request: Request,
-    is_continuation: Callable[[str], bool],
+    is_continuation: Callable[[str], object],
     *,
     default: int = DEFAULT_PAGE_SIZE,
     largest: int = MAX_PAGE_SIZE,
