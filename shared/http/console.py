@@ -7,7 +7,6 @@ The page holds no data. It asks this app for what it shows, with the key or toke
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from shared.http.auth import Caller
 from shared.http.conditional import with_etag
@@ -25,9 +24,4 @@ class ConsoleResource:
 
     async def page(self, request: Request, _: Caller) -> Response:
         """`GET /console`."""
-        return with_etag(request, _page())
-
-
-@cache
-def _page() -> Response:
-    return static_page("console.html", sources=_SOURCES)
+        return with_etag(request, static_page("console.html", sources=_SOURCES))

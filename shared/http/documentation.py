@@ -25,14 +25,9 @@ class DocumentationResource:
 
     async def page(self, request: Request, _: Caller) -> Response:
         """`GET /docs`: a page that loads nothing and runs nothing."""
-        return with_etag(request, _page())
+        return with_etag(request, static_page("docs.html"))
 
 
 @cache
 def _openapi() -> Response:
     return Response(200, (FOLDER / "openapi.json").read_bytes(), JSON, CACHED)
-
-
-@cache
-def _page() -> Response:
-    return static_page("docs.html")

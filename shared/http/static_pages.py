@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from shared.http.messages import Response
@@ -14,6 +15,7 @@ CACHED = {"Cache-Control": "no-cache"}
 """Nothing in them is a customer's: everybody may keep them, and asks with the ETag whether they have changed."""
 
 
+@cache
 def static_page(file: str, *, sources: str = "") -> Response:
     """
     A page of the package, with a Content-Security-Policy that allows its own style and scripts, by their hashes.
