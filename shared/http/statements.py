@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from shared.billing.closed_records import INTERNAL, MEDIA_TYPES, ClosedRecord
+from shared.billing.closed_records import INTERNAL, MEDIA_TYPES, ClosedRecord, blob_name
 from shared.billing.closing import Closing
 from shared.contract.closed_month import ClosedMonthList, ClosedMonthSummary, parse_document_id
 from shared.contract.documents import API_PREFIX
@@ -48,7 +48,7 @@ class StatementsResource:
         file = INTERNAL if internal else _FILES[media_type]
         body = await self.closing.read_file(record, file)
         disposition = "attachment" if media_type == CSV else "inline"
-        name = f"statement-{customer}-{record.document}.{_FILES[media_type]}"
+        name = f"statement-{blob_name(customer, record.document, file).replace('/', '-')}"
         headers = {"Vary": "Accept", "Content-Disposition": f'{disposition}; filename="{name}"'}
         if media_type == HTML:
             return with_etag(request, page_response(body, headers))

@@ -95,12 +95,13 @@ async def test_a_document_is_sent_as_it_was_written(
 
 
 async def test_the_operators_file_is_the_operators(app: MemoryApp):
-    """It has list prices and the price book's hash. A caller tied to the customer is refused."""
+    """It has list prices and the price book's hash, and its own name. A caller tied to the customer is refused."""
     internal = await app.send("GET", ONE, query={"internal": "true"})
     refused = await app.send("GET", ONE, query={"internal": "true"}, headers=tied())
     wrong = await app.send("GET", ONE, query={"internal": "1"})
 
     assert (200, file(app, "internal")) == (internal.status, internal.body)
+    assert f'filename="statement-contoso-{MONTH}.internal.json"' in internal.headers["Content-Disposition"]
     assert {"price_book", "markups", "bill_outcomes"} <= set(internal.json)
     refused.assert_problem(403, "forbidden", "operator")
     wrong.assert_problem(400, "invalid_request", "`internal` must be true or false.")
