@@ -29,7 +29,7 @@ HEALTH = Route("health", "GET", "health", None, "Check whether the app is loaded
 _PATH_PARAMETERS = {
     "customer": ("The customer's id", Name),
     "job_id": ("The job's id", JobId),
-    "name": ("The connection's name", Name),
+    "name": ("The {resource}'s name", Name),
     "statement": ("The month, such as 2026-11, or a correction of it, such as 2026-11-1", StatementId),
 }
 _EVERY_ERROR = {500: "`internal`: a fault in the app; the app's log describes it."}
@@ -121,7 +121,9 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     names = [segment.strip("{}") for segment in route.path.split("/") if segment.startswith("{")]
-    return [_path_parameter(name, *_PATH_PARAMETERS[name]) for name in names]
+    resource = TAGS[route.name].removesuffix("s")
+    described = [(name, *_PATH_PARAMETERS[name]) for name in names]
+    return [_path_parameter(name, text.format(resource=resource), kind) for name, text, kind in described]
 
 
 def _path_parameter(name: str, description: str, kind: Any) -> dict[str, Any]:

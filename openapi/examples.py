@@ -180,7 +180,7 @@ BUDGET_DOCUMENT: dict[str, Any] = {
     **BUDGET,
     "enforce": "hard",
     "owner": "operator",
-    "name": "main",
+    "name": PATH_PARAMETERS["name"],
     "period_start": "2026-11-01T00:00:00.000Z",
     "spent": "123.4502",
     "reserved": "1.2",

@@ -129,6 +129,15 @@ def test_every_route_is_described():
     assert [{"url": API_PREFIX}] == DOCUMENT["servers"]
 
 
+def test_a_name_in_a_path_is_described_as_what_it_names():
+    """As a budget's or a connection's, by the list that the path goes through."""
+    for path, methods in DOCUMENT["paths"].items():
+        for parameter in (each for operation in methods.values() for each in operation["parameters"]):
+            if parameter["name"] == "name":
+                resource = path.split("/{name}")[0].rpartition("/")[2].removesuffix("s")
+                assert parameter["description"].startswith(f"The {resource}'s name: ")
+
+
 def test_references_resolve_and_no_schema_is_unused():
     """Every reference is to a schema of the document, and every schema is referred to."""
     text = json.dumps(DOCUMENT)
