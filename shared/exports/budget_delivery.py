@@ -12,17 +12,16 @@ import msgspec
 
 from shared.billing.budget_events import FIRST, LAST
 from shared.clock import now
-from shared.errors import ConnectionInvalid, UpstreamError, VaultUnavailable
+from shared.errors import VaultUnavailable
 from shared.event_names import BUDGET_EVENT_DELIVERED, BUDGET_EVENT_FAILED, BUDGET_EVENT_WAITING, NAMESPACE
 from shared.exports.receivers import one_line
 from shared.storage.base import Row, RowChanged, Table
 from shared.upstream.client import UpstreamClient
-from shared.webhooks.delivery import MAX_RETRY_AFTER_S, RETRY_DELAYS_S, TIMEOUT_S
-from shared.webhooks.signing import NoSigningSecret, Signing
+from shared.webhooks.signed_post import RETRY_DELAYS_S, SignedMessage, TryStatus, post_signed
+from shared.webhooks.signing import Signing
 
 _BUSY = timedelta(minutes=2)
 """How long an event that is being delivered is left to whoever delivers it."""
-_GONE = 410
 
 log = logging.getLogger(NAMESPACE)
 
@@ -51,7 +50,6 @@ class BudgetEvents:
 
     async def _try(self, row: Row) -> bool:
         """Make a try of one event. Return whether another one is needed."""
-        row = Row(row.partition, row.key, row.values, row.etag)
         try:
             etag = await self.table.merge(Row(row.partition, row.key, {"due_at": now() + _BUSY}, row.etag))
         except RowChanged:
@@ -75,30 +73,14 @@ class BudgetEvents:
         """Return the columns after a try."""
         body: bytes = row.values["body"]
         event_id = msgspec.json.decode(body)["id"]
-        retry_after_s = 0.0
+        message = SignedMessage(row.partition, event_id, row.values["address"], body, member="notify")
         try:
-            signature = await self.signing.sign(row.partition, event_id, body)
-            headers = {"content-type": "application/json", **signature}
-            address = row.values["address"]
-            receipt = await self.client.post(address, body, headers, customer=row.partition, timeout_s=TIMEOUT_S)
-        except (NoSigningSecret, ConnectionInvalid) as exc:
-            return _columns("failed", tries + 1, str(exc))
+            result = await post_signed(self.client, self.signing, message, tries)
         except VaultUnavailable as exc:
             return _columns("waiting", tries, str(exc), RETRY_DELAYS_S[1])
-        except UpstreamError as exc:
-            error = str(exc)
-        else:
-            if 200 <= receipt.status < 300:  # noqa: PLR2004
-                return _columns("delivered", tries + 1)
-            error = f"The receiver answered {receipt.status}."
-            if receipt.status == _GONE:
-                return _columns("failed", tries + 1, error)
-            retry_after_s = min(receipt.retry_after_s or 0, MAX_RETRY_AFTER_S)
-        if tries >= len(RETRY_DELAYS_S):
-            return _columns("failed", tries + 1, f"Given up after {tries + 1} tries. {error}")
-        return _columns("waiting", tries + 1, error, max(RETRY_DELAYS_S[tries], retry_after_s))
+        return _columns(result.status, tries + 1, result.error, result.delay_s)
 
 
-def _columns(state: str, tries: int, error: str = "", delay_s: float = 0) -> dict[str, Any]:
+def _columns(state: TryStatus, tries: int, error: str = "", delay_s: float = 0) -> dict[str, Any]:
     delay_s *= random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
     return {"state": state, "tries": tries, "error": one_line(error), "due_at": now() + timedelta(seconds=delay_s)}

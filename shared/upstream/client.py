@@ -121,16 +121,23 @@ class UpstreamClient:
         return Response(status, headers, body, read_request_id(headers), memory)
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, customer: str, timeout_s: float
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        customer: str,
+        timeout_s: float,
+        member: str = "callback",
     ) -> DeliveryReceipt:
         """
-        Post `body` once, without a credential, to a callback address that a job names.
+        Post `body` once, without a credential, to an address that a customer has named, such as a job's `callback`.
 
         The address must be public as for `fetch`, even if customers' endpoints may be private, since no list says
-        which. Only the status and the wait are read. Raises ConnectionInvalid if the address is not allowed,
-        UpstreamTimeout, ProviderUnavailable.
+        which. Only the status and the wait are read. Raises ConnectionInvalid, which names `member`, if the address is
+        not allowed, UpstreamTimeout, ProviderUnavailable.
         """
-        host = check_public(url, allow_local=self._allow_local, member="callback")
+        host = check_public(url, allow_local=self._allow_local, member=member)
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
             with mapped_errors(host, customer, timeout_s):
@@ -144,7 +151,7 @@ class UpstreamClient:
                         self._sockets.give_back(customer)
         except (ConnectionInvalid, httpx.InvalidURL):
             # The session's own message is about a connection's `endpoint`.
-            raise ConnectionInvalid("The `callback` names an address that is not allowed.") from None
+            raise ConnectionInvalid(f"The `{member}` names an address that is not allowed.") from None
         return DeliveryReceipt(response.status_code, read_retry_after(response.headers))
 
     async def exchange(self, request: UpstreamRequest, key: Secret | None, *, name: str, timeout_s: float) -> Response:

@@ -12,14 +12,13 @@ import logging
 import random
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
 
 import msgspec
 
 from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.contract.documents import CallbackState
-from shared.errors import ConnectionInvalid, RetryLater, StorageUnavailable, Throttled, UpstreamError
+from shared.errors import RetryLater, StorageUnavailable, Throttled
 from shared.event_names import (
     CALLBACK_DELIVERED,
     CALLBACK_DROPPED,
@@ -38,41 +37,23 @@ from shared.jobs.schedule import Schedule
 from shared.settings import Settings
 from shared.storage.base import MAX_HIDDEN_S, Queues
 from shared.upstream.client import UpstreamClient
-from shared.webhooks.signing import NoSigningSecret, Signing
+from shared.webhooks.signed_post import GONE, SignedMessage, TryResult, TryStatus, post_signed, retry_or_fail
+from shared.webhooks.signing import Signing
 
-RETRY_DELAYS_S = (5.0, 5 * 60.0, 30 * 60.0, 2 * 3600.0, 5 * 3600.0, 10 * 3600.0)
-"""Seconds from each try to the next, at least: the start of the Standard Webhooks specification's own example."""
-MAX_RETRY_AFTER_S = 24 * 3600.0
-"""The longest wait that a receiver can ask for."""
 MAX_AGE = timedelta(days=7)
 """When a callback fails whatever it waits for: longer than all its tries take."""
-TIMEOUT_S = 15.0
-"""Of one try; the specification recommends 15 to 30 seconds."""
 _MAX_QUEUED_S = 0.9 * MAX_HIDDEN_S
 """With its jitter, a delay that the queue can hide a message for."""
 _LANE = "(callbacks)"
 """Where a customer's callbacks are admitted: no connection has this name."""
-_GONE = 410
-_HONOR_RETRY_AFTER = (429, 503)
 
-_Status = Literal["waiting", "delivered", "failed"]
-_EVENTS: dict[_Status, str] = {
+_EVENTS: dict[TryStatus, str] = {
     "waiting": CALLBACK_WAITING,
     "delivered": CALLBACK_DELIVERED,
     "failed": CALLBACK_FAILED,
 }
 
 log = logging.getLogger(NAMESPACE)
-
-
-@dataclass(frozen=True, slots=True)
-class _TryResult:
-    """The result of a try. `waiting`: it is retried after `delay_s` seconds or more."""
-
-    status: _Status
-    error: str = ""
-    last_status: int = 0
-    delay_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +100,7 @@ class Callbacks:
             record = await self._find_due(message)
             if record is not None:
                 error = "The worker died at each delivery, or the next one could not be enqueued."
-                await self._conclude(message, _retry_or_fail(message, error, record.callback_last_status))
+                await self._conclude(message, retry_or_fail(message.attempt, error, record.callback_last_status))
         except RetryLater as exc:
             await self._enqueue(self.settings.callbacks_poison_queue, message, exc.delay_s)
 
@@ -129,11 +110,11 @@ class Callbacks:
             return
         if now() - message.first_at > MAX_AGE:
             error = f"Given up after {MAX_AGE.days} days. {record.callback_error}".rstrip()
-            await self._save(message, _TryResult("failed", error, record.callback_last_status))
+            await self._save(message, TryResult("failed", error, record.callback_last_status))
             return
         await self._conclude(message, await self._try(message, record))
 
-    async def _conclude(self, message: CallbackMessage, result: _TryResult) -> None:
+    async def _conclude(self, message: CallbackMessage, result: TryResult) -> None:
         """Record a try, and enqueue the next one if there is one."""
         if result.status != "waiting":
             await self._save(message, result)
@@ -154,31 +135,11 @@ class Callbacks:
         log.info("%s %s", CALLBACK_DROPPED, _label(message))
         return None
 
-    async def _try(self, message: CallbackMessage, record: JobRecord) -> _TryResult:
-        result_body = record.result_body or b""
-        try:
-            signature = await self.signing.sign(message.customer, message_id(record), result_body)
-            headers = {"content-type": "application/json", **signature}
-            receipt = await self.client.post(
-                record.callback_url, result_body, headers, customer=message.customer, timeout_s=TIMEOUT_S
-            )
-        except (NoSigningSecret, ConnectionInvalid) as exc:
-            return _TryResult("failed", str(exc))
-        except UpstreamError as exc:
-            return _retry_or_fail(message, str(exc))
-        status = receipt.status
-        if 200 <= status < 300:  # noqa: PLR2004
-            return _TryResult("delivered", "", status)
-        if status == _GONE:
-            return _TryResult("failed", "The receiver wants no more callbacks (410).", status)
-        retry_after_s = (receipt.retry_after_s or 0) if status in _HONOR_RETRY_AFTER else 0
-        if 300 <= status < 400:  # noqa: PLR2004
-            error = f"The receiver answered with a redirect ({status}); redirects are not followed."
-        else:
-            error = f"The receiver answered {status}."
-        return _retry_or_fail(message, error, status, retry_after_s)
+    async def _try(self, message: CallbackMessage, record: JobRecord) -> TryResult:
+        signed = SignedMessage(message.customer, message_id(record), record.callback_url, record.result_body or b"")
+        return await post_signed(self.client, self.signing, signed, message.attempt)
 
-    async def _save(self, message: CallbackMessage, result: _TryResult) -> None:
+    async def _save(self, message: CallbackMessage, result: TryResult) -> None:
         state = CallbackState(
             status=result.status,
             attempts=message.attempt + 1,
@@ -224,18 +185,11 @@ def _decode(body: bytes) -> CallbackMessage | None:
 
 def _is_due(message: CallbackMessage, record: JobRecord) -> bool:
     """Whether the try is needed: it may have been made before, or its job's result may have been published again."""
-    if record.callback_status == "delivered" or record.callback_last_status == _GONE:
+    if record.callback_status == "delivered" or record.callback_last_status == GONE:
         return False
     if record.callback_status == "failed":
         return message.attempt == 0  # the result was published again, so the tries start over
     return message.attempt >= record.callback_attempts
-
-
-def _retry_or_fail(message: CallbackMessage, error: str, last_status: int = 0, retry_after_s: float = 0) -> _TryResult:
-    if message.attempt >= len(RETRY_DELAYS_S):
-        return _TryResult("failed", f"Given up after {message.attempt + 1} tries. {error}", last_status)
-    delay_s = max(RETRY_DELAYS_S[message.attempt], min(retry_after_s, MAX_RETRY_AFTER_S))
-    return _TryResult("waiting", error, last_status, delay_s)
 
 
 def _label(message: CallbackMessage) -> str:

@@ -63,6 +63,7 @@ ONLY_SOME_JOBS_NEED = {
         "shared.http.webhooks",
         "shared.webhooks.signing",
         "shared.webhooks.delivery",
+        "shared.webhooks.signed_post",
         "shared.webhooks.templates",
         "standardwebhooks",
     ),

@@ -28,7 +28,7 @@ from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MAX_READ
-from shared.webhooks import delivery as callbacks
+from shared.webhooks import signed_post as callbacks
 from shared.webhooks import signing_reads, template_store
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from shared.billing.budget_events import budget_event_row
 from shared.billing.outbox import MIN_AGE, PARTITION
-from shared.webhooks.delivery import RETRY_DELAYS_S
+from shared.webhooks.signed_post import RETRY_DELAYS_S
 from tests.support.exporting import WHSEC, ExportHarness
 
 ADDRESS = "https://hooks.contoso.com/budgets?token=MARKED-TOKEN"
@@ -89,13 +89,19 @@ async def test_a_receiver_that_fails_is_tried_again_and_given_up(
 
 
 @pytest.mark.parametrize(
-    ("statuses", "tries", "state"),
-    [([410], 1, "failed"), ([500, 204], 2, "delivered"), ([301, 429, 200], 3, "delivered")],
+    ("statuses", "tries", "state", "error"),
+    [
+        ([410], 1, "failed", "The receiver wants no more callbacks (410)."),
+        ([500, 204], 2, "delivered", "The receiver answered 500."),
+        ([301, 429, 200], 3, "delivered", "a redirect (301); redirects are not followed."),
+    ],
 )
-async def test_outcomes(monkeypatch: pytest.MonkeyPatch, statuses: list[int], tries: int, state: str):
-    """A receiver that is gone wants no more; any other answer but 2xx means another try."""
+async def test_outcomes(monkeypatch: pytest.MonkeyPatch, statuses: list[int], tries: int, state: str, error: str):
+    """A receiver that is gone wants no more; any other answer but 2xx means another try. The row says why."""
     harness = await make_harness(monkeypatch)
     harness.statuses = [*statuses]
+    await harness.delivery().run()
+    assert error in event_row(harness)["error"]
     for _ in range(5):
         await harness.delivery().run()
         harness.time += timedelta(hours=1)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shared.connections.connection import DEFAULT_CONCURRENCY
-from shared.webhooks.delivery import TIMEOUT_S
+from shared.webhooks.signed_post import TIMEOUT_S
 from tests.support.simulated_worker import CPU_S, SimulatedJob, SimulatedWorker, simulate
 
 

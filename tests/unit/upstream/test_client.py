@@ -506,20 +506,22 @@ async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient,
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://10.0.0.5/hook", "The `callback` must begin with https://"),
-        ("https://user@example.com/hook", "The `callback` must be an https URL"),
-        ("ftp://example.com", "The `callback` must be an https URL"),
-        ("x", "The `callback` must be an https URL"),
-        ("http://127.0.0.1:1/", "The `callback` must not be on this machine"),
-        ("https://localhost/", "The `callback` must not be on this machine"),
-        ("https://[::1]/", "The `callback` must not be on this machine"),
+        ("http://10.0.0.5/hook", "must begin with https://"),
+        ("https://user@example.com/hook", "must be an https URL"),
+        ("ftp://example.com", "must be an https URL"),
+        ("x", "must be an https URL"),
+        ("http://127.0.0.1:1/", "must not be on this machine"),
+        ("https://localhost/", "must not be on this machine"),
+        ("https://[::1]/", "must not be on this machine"),
     ],
 )
 async def test_a_callback_goes_to_a_public_address(url: str, message: str):
-    """The error names the job's member. Plain http and loopback are for the local stack alone."""
+    """The error names the member that has the URL. Plain http and loopback are for the local stack alone."""
     async with open_client(allow_local=False) as client:
-        with pytest.raises(ConnectionInvalid, match=message):
+        with pytest.raises(ConnectionInvalid, match=f"The `callback` {message}"):
             await client.post(url, b"{}", {}, customer="acme", timeout_s=5)
+        with pytest.raises(ConnectionInvalid, match=f"The `notify` {message}"):
+            await client.post(url, b"{}", {}, customer="acme", timeout_s=5, member="notify")
 
 
 async def test_an_exchange_that_fails_names_no_more_than_the_host(client: UpstreamClient, account: Account):
@@ -543,6 +545,8 @@ async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.Mo
     try:
         with pytest.raises(ConnectionInvalid, match="The `callback` names an address that is not allowed"):
             await client.post("https://ai.contoso.example/hook", b"{}", {}, customer="acme", timeout_s=5)
+        with pytest.raises(ConnectionInvalid, match="The `notify` names an address that is not allowed"):
+            await client.post("https://ai.contoso.example/", b"", {}, customer="acme", timeout_s=5, member="notify")
         with pytest.raises(ProviderUnavailable, match="names an address that is not allowed"):
             await client.fetch("https://ai.contoso.example/a.png", customer="acme", timeout_s=5)
     finally:

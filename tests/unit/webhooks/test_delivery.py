@@ -31,7 +31,9 @@ from shared.settings import read_settings
 from shared.storage.base import MAX_HIDDEN_S, Row
 from shared.upstream.client import UpstreamClient
 from shared.webhooks import delivery as module
-from shared.webhooks.delivery import MAX_AGE, RETRY_DELAYS_S, Callbacks
+from shared.webhooks import signed_post
+from shared.webhooks.delivery import MAX_AGE, Callbacks
+from shared.webhooks.signed_post import RETRY_DELAYS_S
 from shared.webhooks.signing import Signing
 from tests.support.callback_receiver import Receiver, abort, answers_with, open_receiver
 from tests.support.doc_samples import ROOT, blocks
@@ -212,12 +214,12 @@ async def test_a_receiver_may_ask_for_time(
 
 async def test_a_receiver_that_does_not_answer_is_retried(case: CallbackCase, receiver: Receiver, monkeypatch):
     """A try ends at the timeout, 15 seconds in production, or with an aborted connection, without a status."""
-    assert 15 == module.TIMEOUT_S
-    monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
+    assert 15 == signed_post.TIMEOUT_S
+    monkeypatch.setattr(signed_post, "TIMEOUT_S", 0.1)
     receiver.answers += [completion(after_s=30), abort]
     await case.deliver()
     assert "127.0.0.1 did not answer within 0.1 s." == case.record.callback_error
-    monkeypatch.setattr(module, "TIMEOUT_S", 30)
+    monkeypatch.setattr(signed_post, "TIMEOUT_S", 30)
     await case.next()
 
     assert case.record.callback_error.startswith("127.0.0.1 could not be reached, or closed the connection early")
@@ -371,7 +373,7 @@ async def test_a_hanging_receiver_does_not_delay_others(case: CallbackCase, rece
         await release.wait()
         return web.Response()
 
-    case.callbacks.limiter.of("acme", module._LANE).job_seconds = module.TIMEOUT_S
+    case.callbacks.limiter.of("acme", module._LANE).job_seconds = signed_post.TIMEOUT_S
     receiver.answers += [wait] * DEFAULT_CONCURRENCY
     in_flight = [asyncio.create_task(case.deliver()) for _ in range(DEFAULT_CONCURRENCY)]
     await started.wait()
