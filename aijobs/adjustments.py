@@ -11,11 +11,10 @@ from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import CommandError, Exists, InvalidArguments
 from aijobs.person import person
 from aijobs.report import Report
+from aijobs.scope import check_customer, check_month
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.adjustments import Adjustments
-from shared.billing.periods import is_month
 from shared.contract.adjustment import Adjustment, AdjustmentPage, NewAdjustment, decode_adjustment
 from shared.errors import InvalidJob, JobConflict
 
@@ -26,14 +25,13 @@ _COLUMNS = ("month", "id", "amount", "currency", "at", "by", "description")
 async def list_all(args: argparse.Namespace) -> Report:
     """Run `adjustments list CUSTOMER`."""
     customer = check_customer(args.customer)
-    if args.month is not None and not is_month(args.month):
-        raise InvalidArguments("--month must be a month such as 2026-11.")
+    month = None if args.month is None else check_month(args.month)
     listed: list[Adjustment] = []
     after: str | None = ""
     async with open_services(args.settings) as services:
         adjustments = Adjustments(services.table)
         while after is not None:
-            page = await adjustments.page(customer, after=after, limit=_PAGE, month=args.month)
+            page = await adjustments.page(customer, after=after, limit=_PAGE, month=month)
             listed += page.adjustments
             after = page.continuation
     if not listed:
@@ -45,11 +43,9 @@ async def list_all(args: argparse.Namespace) -> Report:
 
 async def add(args: argparse.Namespace) -> Report:
     """Run `adjustments credit CUSTOMER` or `adjustments debit CUSTOMER`. The exit code is 1 if it was not confirmed."""
-    customer = check_customer(args.customer)
+    customer, month = check_customer(args.customer), check_month(args.month)
     async with open_services(args.settings) as services:
-        adjustments, month = Adjustments(services.table), args.month
-        if not is_month(month):
-            raise InvalidArguments("--month must be a month such as 2026-11.")
+        adjustments = Adjustments(services.table)
         currency = await adjustments.currency(customer, month, services.customer_records, services.price_books)
         new = _new(args, currency)
         is_other = currency is not None and new.currency != currency

@@ -10,9 +10,9 @@ import msgspec
 
 from aijobs.diagnostics import InvalidArguments
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.audit import AuditEntry, AuditTrail, describe
 from shared.contract.audit import AuditPage
 

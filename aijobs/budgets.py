@@ -10,9 +10,9 @@ from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import CommandError, InvalidArguments
 from aijobs.person import person
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.budget_views import BudgetViews
 from shared.contract.budget import Budget, BudgetDocument, BudgetList, decode_budget
 from shared.contract.names import NAME_RULE, is_name

@@ -10,19 +10,17 @@ from typing import Any, TypeVar
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
-from aijobs.diagnostics import CommandError, InvalidArguments, NotFound
+from aijobs.diagnostics import CommandError, NotFound
 from aijobs.program import command
 from aijobs.report import Report
+from aijobs.scope import check_month, check_optional_customer, customers_of
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.closed_records import ClosedRecords
-from shared.billing.periods import is_month
 from shared.clock import now
 from shared.contract.closed_month import DocumentId
 from shared.errors import InvalidJob, JobConflict
 from shared.jobs.closing_pass import has_activity, is_known, last_closable
-from shared.jobs.queries import all_customers
 from shared.jobs.statement_jobs import job_id_of
 from shared.services import Services
 from shared.storage.base import Table as Rows
@@ -45,12 +43,10 @@ _U = TypeVar("_U")
 
 async def close_month(args: argparse.Namespace) -> Report:
     """Run `close-month`. The exit code is 1 if it was not confirmed, or if a month can't be closed."""
-    month = args.month or last_closable(now())
-    if not is_month(month):
-        raise InvalidArguments("--month must be a month, such as 2026-11.")
+    month = check_month(args.month or last_closable(now()))
     if month > last_closable(now()):
         raise CommandError(f"{month} can't be closed yet: a month can be closed half an hour after its end, in UTC.")
-    customer = None if args.customer is None else check_customer(args.customer)
+    customer = check_optional_customer(args.customer)
     async with open_services(args.settings) as services:
         select = _closed if args.correct else _used
         documents = await select(services.table, month, customer)
@@ -71,14 +67,14 @@ async def _used(table: Rows, month: str, customer: str | None) -> list[_Document
         if not await is_known(table, customer):  # a misspelled id would get a document, and its number forever
             raise NotFound(f"There is no record of a customer {customer}.")
         return [(customer, DocumentId(month))]
-    customers = [name async for name in all_customers(table)]
+    customers = await customers_of(table, None)
     used = await _for_each(customers, lambda name: has_activity(table, name, month))
     return [(name, DocumentId(month)) for name, is_used in zip(customers, used, strict=True) if is_used]
 
 
 async def _closed(table: Rows, month: str, customer: str | None) -> list[_Document]:
     """Return the next correction of the customer, or of everybody whose month is closed."""
-    customers = [name async for name in all_customers(table)] if customer is None else [customer]
+    customers = await customers_of(table, customer)
     records = await _for_each(customers, lambda name: ClosedRecords(table).list(name, month))
     if customer is not None and not records[0]:
         raise NotFound(f"{month} of {customer} is not closed, so there is nothing to correct.")

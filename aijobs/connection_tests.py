@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from aijobs.console import plural, progress_bar
 from aijobs.diagnostics import InvalidArguments, NotFound
 from aijobs.report import Report
+from aijobs.scope import check_optional_customer
 from aijobs.settings import require_vault
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer, open_vault
+from aijobs.vault_listing import open_vault
 from shared.clock import now
 from shared.connections.probe import ConnectionProbe, result_for_error
 from shared.connections.resolver import check_dates
@@ -42,7 +43,7 @@ async def test(args: argparse.Namespace) -> Report:
     """Run `customers test`. The exit code is 1 if a test failed."""
     if (args.customer is None) and not args.all:
         raise InvalidArguments("Name a customer, or use --all to test every connection.")
-    customer = None if args.customer is None else check_customer(args.customer)
+    customer = check_optional_customer(args.customer)
     if not is_name(args.connection or "default"):
         raise InvalidArguments(f"The connection's name must be {NAME_RULE}.")
     async with open_vault(args) as services:

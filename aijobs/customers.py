@@ -18,8 +18,9 @@ from aijobs.key_input import read_key
 from aijobs.person import person
 from aijobs.program import command
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import require_vault
-from aijobs.vault_listing import check_customer, describe_connection, open_vault
+from aijobs.vault_listing import describe_connection, open_vault
 from aijobs.wrapping import printable
 from shared.billing.audit import AuditTrail, differences
 from shared.connections.connection import Connection

@@ -9,8 +9,8 @@ from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
 from aijobs.person import person
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
-from aijobs.vault_listing import check_customer
 from shared.billing.audit import AuditTrail
 from shared.retention.customer_data import CustomerData
 

@@ -11,33 +11,30 @@ from aijobs.console import plural, warn
 from aijobs.diagnostics import Exists, InvalidArguments
 from aijobs.program import command
 from aijobs.report import Report, Verbatim
+from aijobs.scope import check_month, check_optional_customer, customers_of
 from aijobs.settings import open_services
-from aijobs.vault_listing import check_customer
 from shared.billing.adjustments import Adjustments
 from shared.billing.customer_pricing import CustomerPricing
-from shared.billing.periods import Days, is_month
+from shared.billing.periods import Days
 from shared.billing.pricing import Pricing
 from shared.billing.statements import Statements
 from shared.contract.closed_month import DocumentId
 from shared.exports.focus import BY, encode_focus, focus_rows, left_out
-from shared.jobs.queries import all_customers
 
 
 async def export(args: argparse.Namespace) -> Report:
     """Run `export-focus`. What has no price is left out, and counted."""
-    if not is_month(args.month):
-        raise InvalidArguments("--month must be a month such as 2026-11.")
+    month = Days.of_month(check_month(args.month))
     if args.to is None and args.json:
         raise InvalidArguments("--json needs --to FILE: the report is CSV.")
-    customer = None if args.customer is None else check_customer(args.customer)
-    month, unpriced = Days.of_month(args.month), 0
+    customer = check_optional_customer(args.customer)
+    unpriced = 0
     rows: list[dict[str, Any]] = []
     async with open_services(args.settings) as services:
         pricing = CustomerPricing(services.price_books, services.customer_records)
         if await services.price_books.pricing() is None:
             raise InvalidArguments(f"There is no price book: {command('prices import')} publishes one.")
-        customers = [customer] if customer else [each async for each in all_customers(services.table)]
-        for each in customers:
+        for each in await customers_of(services.table, customer):
             profile = (await services.customer_records.read(each)).profile
             closed = await services.closing.facts.written(each, DocumentId(args.month))
             if closed is None:

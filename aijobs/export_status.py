@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from aijobs.scope import customers_of
 from shared.billing.money import EXACT
 from shared.billing.outbox import PARTITION
 from shared.clock import rfc3339
@@ -15,7 +16,6 @@ from shared.export_settings import Export
 from shared.exports.export_status import ExportStatus, read_status
 from shared.exports.outbox_rows import read_tally
 from shared.exports.resolution import Outboxes
-from shared.jobs.queries import all_customers
 from shared.services import Services
 
 
@@ -56,8 +56,7 @@ async def read_overview(services: Services, export: Export, month: str, customer
             overview.counts[state] += 1
             if state == "waiting":
                 overview.oldest = min(event.at, overview.oldest or event.at)
-    customers = [customer] if customer else [each async for each in all_customers(services.table)]
-    for each in customers:
+    for each in await customers_of(services.table, customer):
         async for row in services.table.scan(each, f"y_{month}", f"y_{month}~"):
             if row.key.partition("_")[2].partition("_")[2] == export.name:
                 tally = read_tally(row)

@@ -16,10 +16,9 @@ from aijobs.job_view import duration
 from aijobs.person import person
 from aijobs.program import command
 from aijobs.report import Report
+from aijobs.scope import check_customer, check_month, check_optional_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
-from shared.billing.periods import is_month
 from shared.clock import now, rfc3339
 from shared.export_settings import Export
 from shared.exports.resolution import NotDecidable, Outboxes, OutboxEvent, received_of
@@ -33,7 +32,7 @@ _STATUS = ("export", "kind", "sent", "value", "waiting", "refused", "in doubt", 
 
 async def list_all(args: argparse.Namespace) -> Report:
     """Run `exports list`: the events that a receiver does not have for certain."""
-    customer = None if args.customer is None else check_customer(args.customer)
+    customer = check_optional_customer(args.customer)
     async with open_services(args.settings) as services:
         exports = _exports(services.settings, args.export)
         events = [each async for each in _events(services, exports, customer) if args.state in (None, _state(each))]
@@ -52,10 +51,8 @@ async def list_all(args: argparse.Namespace) -> Report:
 
 async def status(args: argparse.Namespace) -> Report:
     """Run `exports status`: each export's state and, of a month, what it was sent. 1 if an export fails."""
-    customer = None if args.customer is None else check_customer(args.customer)
-    month = args.month or f"{now():%Y-%m}"
-    if not is_month(month):
-        raise InvalidArguments("--month must be a month such as 2026-11.")
+    customer = check_optional_customer(args.customer)
+    month = check_month(args.month or f"{now():%Y-%m}")
     async with open_services(args.settings) as services:
         exports = _exports(services.settings, None)
         overviews = [await read_overview(services, export, month, customer) for export in exports]
@@ -82,7 +79,7 @@ async def status(args: argparse.Namespace) -> Report:
 
 async def retry(args: argparse.Namespace) -> Report:
     """Run `exports retry EXPORT`: send what was refused again. The exit code is 1 if a named event was not."""
-    customer = None if args.customer is None else check_customer(args.customer)
+    customer = check_optional_customer(args.customer)
     async with open_services(args.settings) as services:
         (export,) = _exports(services.settings, args.export)
         outboxes = _outboxes(services)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date
 from typing import Any
 
 from aijobs.cost_comparison import OurCosts
+from aijobs.scope import customers_of
 from shared.billing.money import EXACT
 from shared.billing.periods import Days
 from shared.billing.pricing import Pricing, Unpriced
 from shared.billing.rollups import Rollups
 from shared.billing.usage_records import is_closed_job
 from shared.errors import JobError, RetryLater
-from shared.jobs.queries import all_customers
 from shared.services import Services
 
 NameItem = Callable[[str, Mapping[str, Any]], Awaitable[str]]
@@ -37,7 +37,7 @@ async def our_costs(
     costs: dict[tuple[date, str], OurCosts] = {}
     reasons: set[str] = set()
     billed_to = "operator" if customer is None else "customer"
-    async for name in _customers(services, customer):
+    for name in await customers_of(services.table, customer):
         async for entries in Rollups(services.table).entries(name, days.first, days.last, pricing.steps):
             for entry in entries:
                 values = entry.values
@@ -86,11 +86,3 @@ def by_resource(services: Services) -> NameItem:
         return resources[key]
 
     return name
-
-
-async def _customers(services: Services, customer: str | None) -> AsyncIterator[str]:
-    if customer is not None:
-        yield customer
-        return
-    async for name in all_customers(services.table):
-        yield name

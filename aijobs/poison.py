@@ -21,9 +21,9 @@ from aijobs.poison_messages import PoisonedMessage, prepare, read_message
 from aijobs.program import command
 from aijobs.queues import MAX_PEEKED, Message, Queue, open_queue
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
 from shared.clock import now
 from shared.services import Services
 

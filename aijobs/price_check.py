@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aijobs.console import plural
-from aijobs.diagnostics import InvalidArguments
 from aijobs.price_timeline import describe
 from aijobs.prices import no_book
 from aijobs.program import command
 from aijobs.report import Report
+from aijobs.scope import check_month
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
-from shared.billing.periods import Days, is_month
+from shared.billing.periods import Days
 from shared.billing.pricing import Cost, Pricing
 from shared.billing.rollups import Rollups
 from shared.billing.usage_entries import Entry
@@ -37,9 +37,7 @@ class _Use:
 
 async def check(args: argparse.Namespace) -> Report:
     """Run `prices check`. The exit code is 1 if a call has no price."""
-    month = args.month or f"{now():%Y-%m}"
-    if not is_month(month):
-        raise InvalidArguments("--month must be a month, such as 2026-11.")
+    month = check_month(args.month or f"{now():%Y-%m}")
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
         if current is None:

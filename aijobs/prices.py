@@ -19,8 +19,8 @@ from aijobs.price_sources.sources import URLS, read_source
 from aijobs.price_timeline import with_price, with_source
 from aijobs.program import command
 from aijobs.report import Report, Verbatim
+from aijobs.scope import check_optional_customer
 from aijobs.settings import open_services
-from aijobs.vault_listing import check_customer
 from shared.billing.price_books import BookReplaced, PriceBooks, PublishedBook
 from shared.clock import now
 from shared.contract.price_book import MAX_BOOK_BYTES, RATES, Price, PriceBook, decode_price_book
@@ -69,7 +69,7 @@ async def store(args: argparse.Namespace) -> Report:
 
 async def list_all(args: argparse.Namespace) -> Report:
     """Run `prices list`."""
-    customer = check_customer(args.customer) if args.customer else None
+    customer = check_optional_customer(args.customer)
     async with open_services(args.settings) as services:
         current = await services.price_books.current()
     if current is None:
@@ -138,7 +138,7 @@ def _price(args: argparse.Namespace) -> Price:
         processing=args.processing,
         service_tier=args.tier,
         min_input_tokens=args.min_input_tokens,
-        customer=check_customer(args.customer) if args.customer else None,
+        customer=check_optional_customer(args.customer),
         effective_from=args.effective_from or now().date(),
         effective_to=args.effective_to,
         **{rate: getattr(args, rate) for rate in RATES},

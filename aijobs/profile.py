@@ -13,9 +13,9 @@ from aijobs.console import show
 from aijobs.diagnostics import Exists, InvalidArguments
 from aijobs.person import person
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.audit import differences
 from shared.billing.customer_records import CustomerRecord
 from shared.contract.customer import CustomerProfile, decode_profile, encode_profile

@@ -15,9 +15,9 @@ from aijobs.key_input import read_key
 from aijobs.our_costs import NameItem, by_model, by_resource, our_costs
 from aijobs.prices import no_book
 from aijobs.report import Report
+from aijobs.scope import check_optional_customer
 from aijobs.settings import open_services, read_app_settings
 from aijobs.table import Table, make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.periods import Days, PeriodInvalid, read_period
 from shared.billing.pricing import Pricing
 from shared.clock import now
@@ -30,7 +30,7 @@ _WORDS = {"differs": "differs", "only_ours": "only in our records", "only_theirs
 
 async def openai(args: argparse.Namespace) -> Report:
     """Run `reconcile openai`."""
-    days, customer = _days(args), _customer(args)
+    days, customer = _days(args), check_optional_customer(args.customer)
     async with open_services(args.settings) as services:
         pricing = await _pricing(services)
         theirs, currency = await openai_costs.read_costs(days, _admin_key(args), args.project)
@@ -40,7 +40,7 @@ async def openai(args: argparse.Namespace) -> Report:
 
 async def azure(args: argparse.Namespace) -> Report:
     """Run `reconcile azure FILE`."""
-    days, customer = _days(args), _customer(args)
+    days, customer = _days(args), check_optional_customer(args.customer)
     theirs, currency = azure_costs.read_costs(args.file, days)
     has_vault = bool(read_app_settings(args.settings).key_vault_url)
     async with open_services(args.settings, vault=has_vault) as services:
@@ -119,10 +119,6 @@ def _days(args: argparse.Namespace) -> Days:
         )
     except PeriodInvalid as exc:
         raise InvalidArguments(str(exc)) from None
-
-
-def _customer(args: argparse.Namespace) -> str | None:
-    return None if args.customer is None else check_customer(args.customer)
 
 
 def _admin_key(args: argparse.Namespace) -> Secret:

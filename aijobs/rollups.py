@@ -7,11 +7,11 @@ from dataclasses import asdict
 from aijobs.console import plural
 from aijobs.program import command
 from aijobs.report import Report
+from aijobs.scope import customers_of
 from aijobs.table import Table, make_table
 from shared.billing.periods import Days
 from shared.billing.rollup_check import Difference, check_rollups, rebuild_rollups
 from shared.billing.rollups import Rollups
-from shared.jobs.queries import all_customers
 from shared.services import Services
 
 
@@ -19,7 +19,7 @@ async def verify(services: Services, customer: str | None, days: Days) -> Report
     """Compare the rollups of a customer, or of all. The exit code is 1 if one is not what its records are."""
     rollups, checked = Rollups(services.table), 0
     differences: list[Difference] = []
-    for name in await _customers(services, customer):
+    for name in await customers_of(services.table, customer):
         async for different in check_rollups(rollups, name, days.first, days.last):
             checked += 1
             differences += different
@@ -35,14 +35,10 @@ async def verify(services: Services, customer: str | None, days: Days) -> Report
 async def rebuild(services: Services, customer: str | None, days: Days) -> Report:
     """Calculate the rollups of a customer, or of all, anew from the records."""
     rollups = Rollups(services.table)
-    names = await _customers(services, customer)
+    names = await customers_of(services.table, customer)
     counts = [await rebuild_rollups(rollups, name, days.first, days.last) for name in names]
     document = {"from": f"{days.first}", "to": f"{days.last}", "rebuilt": sum(counts)}
     return Report(document, [f"Rolled up anew in {days}: {plural(sum(counts), 'day')}."])
-
-
-async def _customers(services: Services, customer: str | None) -> list[str]:
-    return [name async for name in all_customers(services.table)] if customer is None else [customer]
 
 
 def _text(differences: list[Difference], checked: int, days: Days) -> list[str | Table]:

@@ -7,8 +7,8 @@ import argparse
 from aijobs.confirmation import is_confirmed
 from aijobs.person import person
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
-from aijobs.vault_listing import check_customer
 from shared.billing.customer_records import FRESH_S
 
 _CONSEQUENCES = {

@@ -12,9 +12,9 @@ from aijobs.confirmation import is_confirmed
 from aijobs.console import verbatim
 from aijobs.diagnostics import CommandError, Exists, NotFound
 from aijobs.report import Report, Verbatim
+from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer
 from shared.actions.base import action_named
 from shared.clock import rfc3339
 from shared.contract.job import Job, explicit_members, named_blob

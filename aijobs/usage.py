@@ -9,9 +9,9 @@ from aijobs.diagnostics import InvalidArguments
 from aijobs.overview import overview_text
 from aijobs.report import Report, Verbatim
 from aijobs.rollups import rebuild, verify
+from aijobs.scope import check_optional_customer
 from aijobs.settings import open_services
 from aijobs.table import Table, make_table
-from aijobs.vault_listing import check_customer
 from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.overview import overview_of
 from shared.billing.periods import Days, PeriodInvalid, read_period
@@ -39,7 +39,7 @@ _USUAL = frozenset({None, "default", "standard"})
 
 async def usage(args: argparse.Namespace) -> Report:
     """Run `usage [CUSTOMER]`."""
-    customer = None if args.customer is None else check_customer(args.customer)
+    customer = check_optional_customer(args.customer)
     try:
         parameters = {"month": args.month, "from": args.first, "to": args.last}
         days = read_period(parameters, now().date(), lambda name: f"--{name}")

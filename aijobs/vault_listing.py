@@ -6,13 +6,14 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aijobs.diagnostics import CommandError, InvalidArguments, NotFound
+from aijobs.diagnostics import CommandError, NotFound
 from aijobs.report import Report
+from aijobs.scope import check_customer
 from aijobs.settings import open_services, require_vault
 from aijobs.table import make_table
 from shared.connections.vault_errors import VaultForbids
 from shared.contract.documents import ConnectionDocument, ConnectionList
-from shared.contract.names import NAME_RULE, is_name
+from shared.contract.names import is_name
 from shared.errors import ConnectionFault
 from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
 from shared.services import Services
@@ -84,13 +85,6 @@ async def open_vault(args: argparse.Namespace) -> AsyncIterator[Services]:
                 "Key Vault rejects this operation (403): your login needs the role Key Vault Secrets Officer on the "
                 "vault, and the vault's network must allow this machine."
             ) from None
-
-
-def check_customer(customer: str) -> str:
-    """Return the customer's id. Raises InvalidArguments if it is invalid."""
-    if not is_name(customer):
-        raise InvalidArguments(f"The customer's id must be {NAME_RULE}.")
-    return customer
 
 
 def _day(time: str | None) -> str:

@@ -13,9 +13,10 @@ from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import Exists, NotFound
 from aijobs.program import command
 from aijobs.report import Report, Verbatim
+from aijobs.scope import check_customer
 from aijobs.settings import require_vault
 from aijobs.table import make_table
-from aijobs.vault_listing import check_customer, open_vault
+from aijobs.vault_listing import open_vault
 from shared.clock import rfc3339
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.connections.secret_cache import FRESH_S

@@ -50,5 +50,5 @@ class AdjustmentsResource:
         after, limit = read_page(request, _is_continuation)
         month = request.query.get("month")
         if month is not None and not is_month(month):
-            raise invalid_request("`month` must be a month such as 2026-11.")
+            raise invalid_request("`month` must be a month, such as 2026-11.")
         return json_response(await self.adjustments.page(customer, after=after, limit=limit, month=month))

@@ -201,7 +201,7 @@ async def test_a_failing_export_is_named(cli: CliRunner, customer: Customer, sys
     [
         ("exports list --export nothing", "USAGE_EXPORTS has no export of that name."),
         ("exports retry nothing", "USAGE_EXPORTS has no export of that name."),
-        ("exports status --month 2026-13", "--month must be a month such as 2026-11."),
+        ("exports status --month 2026-13", "--month must be a month, such as 2026-11."),
         ("exports resolve stripe acme", "one of the arguments --total --received --not-received is required"),
         ("exports resolve stripe acme --total x", "must be a number, such as 4711"),
         ("exports resolve stripe acme --total 1 --event u_1", "--event and --total exclude each other"),
