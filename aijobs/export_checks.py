@@ -1,4 +1,4 @@
-"""Checks of `doctor`: each export of USAGE_EXPORTS, its secret and what the app's last runs met."""
+"""Checks of `doctor`: each export of USAGE_EXPORTS, its secret and the errors of the app's last runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.billing.outbox import PARTITION
 from shared.clock import now
 from shared.errors import ConnectionFault, RetryLater
 from shared.export_settings import Export
-from shared.exports.export_status import read_status
+from shared.exports.export_status import ExportStatus, read_status
 from shared.exports.keys import ExportKeys, NoKey
 from shared.services import Services
 from shared.webhooks.signing_keys import key_bytes, split_keys
@@ -25,21 +25,24 @@ async def check_exports(services: Services) -> list[Finding]:
     """Check the exports. Nothing is sent to their receivers."""
     findings = []
     for export in services.settings.usage_exports:
-        findings.append(await _check_export(services, export))
-        findings += await _check_lag(services, export)
+        findings += await _check_export(services, export)
     return findings
 
 
-async def _check_export(services: Services, export: Export) -> Finding:
+async def _check_export(services: Services, export: Export) -> list[Finding]:
+    late: list[Finding] = []
+
     async def read() -> str:
         row = await services.table.read(PARTITION, f"~{export.name}")
-        error = "" if row is None else read_status(row).error
-        problem = error or await _secret_problem(services, export)
+        status = None if row is None else read_status(row)
+        if status is not None:
+            late.extend(_check_lag(export, status))
+        problem = (status.error if status is not None else "") or await _secret_problem(services, export)
         if problem:
             raise CommandError(problem)
-        return "Its last runs met nothing wrong." if row is not None else "It has a secret, and nothing went wrong yet."
+        return "Its last runs had no error." if status is not None else "It has a secret, and no error is on record."
 
-    return await run_check(f"export {export.name}", read)
+    return [await run_check(f"export {export.name}", read), *late]
 
 
 async def _secret_problem(services: Services, export: Export) -> str:
@@ -59,14 +62,9 @@ async def _secret_problem(services: Services, export: Export) -> str:
     return ""
 
 
-async def _check_lag(services: Services, export: Export) -> list[Finding]:
-    try:
-        row = await services.table.read(PARTITION, f"~{export.name}")
-    except RetryLater:  # the checks of Storage say why
+def _check_lag(export: Export, status: ExportStatus) -> list[Finding]:
+    if status.oldest is None or now() - status.oldest < MAX_LAG:
         return []
-    oldest = None if row is None else read_status(row).oldest
-    if oldest is None or now() - oldest < MAX_LAG:
-        return []
-    age = duration((now() - oldest).total_seconds())
+    age = duration((now() - status.oldest).total_seconds())
     message = f"Its oldest record that is not sent is {age} old: {command('exports list')} shows what waits, and why."
     return [Finding(f"export {export.name}", "warning", message)]

@@ -282,9 +282,9 @@ async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer
     [
         ("stripe", None, "The secret export--checked doesn't exist."),
         ("stripe", "two words", "The secret export--checked is not a key: one word of ASCII characters."),
-        ("stripe", "sk_test_1", "It has a secret, and nothing went wrong yet."),
+        ("stripe", "sk_test_1", "It has a secret, and no error is on record."),
         ("cloudevents", "sk_test_1", "The secret export--checked is not a signing secret: `whsec_` and base64"),
-        ("cloudevents", WHSEC, "It has a secret, and nothing went wrong yet."),
+        ("cloudevents", WHSEC, "It has a secret, and no error is on record."),
     ],
 )
 async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner, kind: str, secret: str | None, words: str):
