@@ -7,7 +7,9 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -210,6 +212,14 @@ def whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError("must be a whole number")
     return int(text)
+
+
+def day(text: str) -> date:
+    """Return a day."""
+    with suppress(ValueError):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # Python also reads weeks
+            return date.fromisoformat(text)
+    raise argparse.ArgumentTypeError("must be a day, such as 2026-11-29")
 
 
 def amount(text: str) -> float:

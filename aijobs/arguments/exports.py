@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import suppress
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from aijobs.arguments.base import Commands, Parser
+from aijobs.arguments.base import Commands, Parser, day
 
 _STATES = ("waiting", "sending", "refused", "in_doubt")
 
@@ -97,9 +95,9 @@ def _add_resolve(group: Commands) -> None:
     how.add_argument("--received", action="store_true", help="the receiver has the events")
     how.add_argument("--not-received", action="store_true", help="the receiver doesn't have them: send them again")
     parser.add_argument(
-        "--from", dest="first", type=_day, metavar="DAY", help="first day of the total, in UTC (default: the events')"
+        "--from", dest="first", type=day, metavar="DAY", help="first day of the total, in UTC (default: the events')"
     )
-    parser.add_argument("--to", dest="last", type=_day, metavar="DAY", help="its last day, which is included")
+    parser.add_argument("--to", dest="last", type=day, metavar="DAY", help="its last day, which is included")
     _add_events(parser)
     # argparse would not break this line, which does not fit 80 columns after a longer name of the program.
     parser.usage = (
@@ -110,13 +108,6 @@ def _add_resolve(group: Commands) -> None:
 
 def _add_events(parser: Parser) -> None:
     parser.add_argument("--event", action="append", metavar="ID", help="decide about this event only (repeatable)")
-
-
-def _day(text: str) -> date:
-    with suppress(ValueError):
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-            return date.fromisoformat(text)
-    raise argparse.ArgumentTypeError("must be a day, such as 2026-11-29")
 
 
 def _number(text: str) -> Decimal:

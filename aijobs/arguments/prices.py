@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import suppress
-from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from aijobs.arguments.base import Commands, Parser
+from aijobs.arguments.base import Commands, Parser, day
 
 SCOPES = ("global", "data_zone", "regional")
 PROCESSING = ("standard", "batch", "background_2h", "background_8h")
@@ -76,7 +74,7 @@ def _add_import(group: Commands) -> None:
     )
     parser.add_argument(
         "--effective-from",
-        type=_day,
+        type=day,
         metavar="DAY",
         help="day from which the source's prices hold (default: today); earlier days keep theirs",
     )
@@ -134,9 +132,9 @@ def _add_set(group: Commands) -> None:
         metavar="N",
         help="the price holds for calls with at least so much input (default: 0)",
     )
-    parser.add_argument("--effective-from", type=_day, metavar="DAY", help="first day of the price (default: today)")
+    parser.add_argument("--effective-from", type=day, metavar="DAY", help="first day of the price (default: today)")
     parser.add_argument(
-        "--effective-to", type=_day, metavar="DAY", help="first day on which it no longer holds (default: none)"
+        "--effective-to", type=day, metavar="DAY", help="first day on which it no longer holds (default: none)"
     )
     _add_publishing(parser)
 
@@ -152,19 +150,12 @@ def _add_list(group: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="model that answers (default: all)")
     parser.add_argument("--provider", metavar="NAME", help="list this provider's prices only")
     parser.add_argument("--customer", metavar="ID", help="list what holds for this customer")
-    parser.add_argument("--day", type=_day, metavar="DAY", help="day on which the prices hold (default: today)")
+    parser.add_argument("--day", type=day, metavar="DAY", help="day on which the prices hold (default: today)")
 
 
 def _add_publishing(parser: Parser) -> None:
     parser.add_argument("--check", action="store_true", help="show the changes without publishing them")
     parser.add_argument("--force", action="store_true", help="allow prices to change by more than half")
-
-
-def _day(text: str) -> date:
-    with suppress(ValueError):
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # Python also reads weeks
-            return date.fromisoformat(text)
-    raise argparse.ArgumentTypeError("must be a day, such as 2026-11-29")
 
 
 def _amount(text: str) -> Decimal:

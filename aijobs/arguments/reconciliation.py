@@ -66,5 +66,5 @@ def _amount(text: str) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
-        raise argparse.ArgumentTypeError("it must be an amount, 0 or more")
+        raise argparse.ArgumentTypeError("must be an amount, 0 or more")
     return amount
