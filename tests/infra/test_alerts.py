@@ -59,6 +59,15 @@ def test_runbook_names_the_codes_that_jobs_failing_leaves_out():
     assert set(re.findall(r'"(\w+)"', excluded)) == set(re.findall(r"`(\w+)`", section))
 
 
+def test_cost_page_counts_the_alerts():
+    """Each rule costs something: the page on cost has the number of those that query logs, and of those on metrics."""
+    (numbers,) = re.findall(
+        r"\| (\d+) rules that query logs .*?, (\d+) on metrics;", (ROOT / "docs/cost.md").read_text()
+    )
+
+    assert (str(len(LOG_ALERTS)), str(len(METRIC_ALERTS) + 1)) == numbers  # app-down goes by a metric, too
+
+
 def test_app_down_is_tested_from_several_locations():
     """The anonymous health check is requested from several locations; if only one fails, no alert fires."""
     properties = {kind.partition("@")[0]: value(members(body)["properties"], {}) for kind, body in ALERTS.resources()}
