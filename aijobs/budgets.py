@@ -14,6 +14,7 @@ from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from aijobs.table import make_table
 from shared.billing.budget_views import BudgetViews
+from shared.billing.customer_records import FRESH_S
 from shared.contract.budget import Budget, BudgetDocument, BudgetList, decode_budget
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import ConnectionInvalid, InvalidJob
@@ -41,8 +42,8 @@ async def store(args: argparse.Namespace) -> Report:
     async with open_services(args.settings) as services:
         budget = _budget(args, services.settings)
         consequence = (
-            f"This limits {customer} to {args.limit} {budget.unit} a {budget.period} by the budget {name}, in place of "
-            "what it has said."
+            f"This limits {customer} to {args.limit} {budget.unit} a {budget.period} by the budget {name}. A budget of "
+            "that name is replaced."
         )
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "changed": False}, ["Nothing was changed."], 1)
@@ -50,7 +51,7 @@ async def store(args: argparse.Namespace) -> Report:
             document = await BudgetViews(services.budgets).put(customer, name, budget, by=person())
         except InvalidJob as exc:
             raise InvalidArguments(str(exc)) from None
-    text = f"{customer} has the budget {name}. Workers know within 10 seconds."
+    text = f"{customer} has the budget {name}. Workers know within {FRESH_S:g} seconds."
     return Report({"customer": customer, "changed": True, "budget": document}, [text])
 
 

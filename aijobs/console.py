@@ -43,7 +43,7 @@ def print_text(text: Iterable[str | Verbatim | Table]) -> None:
 
 
 def verbatim(text: str) -> Verbatim:
-    """Return a text of somebody else's whose lines are printed as they are, but for what a terminal would obey."""
+    """Return a text of somebody else's whose lines are printed as they are, without control characters."""
     return Verbatim(f"{_without_controls(text.removesuffix(_BREAK))}{_BREAK}")
 
 

@@ -78,7 +78,7 @@ def _find(provider: str, name: str) -> Retirement | None:
 
 
 def _successor(publisher: str, retirement: Retirement) -> str:
-    """Return the first successor in line that is not retired itself, nor soon will be; empty if there is none."""
+    """Return the first successor in line that is neither retired nor soon will be; empty if all are."""
     last_day = now().date() + NOTICE
     name = retirement.successor
     # Each retires later than the one before it, so the line ends.

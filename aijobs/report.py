@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Text that is printed as it is, but into a terminal without what it would obey."""
+    """Text that is printed as it is; for a terminal, control characters are removed."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""`usage --verify` compares rollups with the records that they are sums of; `--rebuild` calculates them anew."""
+"""`usage --verify` compares rollups with the records that they are sums of; `--rebuild` makes them again."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ async def verify(services: Services, customer: str | None, days: Days) -> Report
 
 
 async def rebuild(services: Services, customer: str | None, days: Days) -> Report:
-    """Calculate the rollups of a customer, or of all, anew from the records."""
+    """Rebuild the rollups of a customer, or of all, from the records."""
     rollups = Rollups(services.table)
     names = await customers_of(services.table, customer)
     counts = [await rebuild_rollups(rollups, name, days.first, days.last) for name in names]
     document = {"from": f"{days.first}", "to": f"{days.last}", "rebuilt": sum(counts)}
-    return Report(document, [f"Rolled up anew in {days}: {plural(sum(counts), 'day')}."])
+    return Report(document, [f"Rebuilt in {days}: {plural(sum(counts), 'day')}."])
 
 
 def _text(differences: list[Difference], checked: int, days: Days) -> list[str | Table]:
@@ -49,5 +49,5 @@ def _text(differences: list[Difference], checked: int, days: Days) -> list[str |
     return [
         f"In {days}, of {what}, some differ from their records:",
         make_table(("customer", "day", "difference"), rows, prose="difference"),
-        f"The records are right. Calculate the rollups anew with {command('usage --rebuild')}.",
+        f"The records are right. Rebuild the rollups with {command('usage --rebuild')}.",
     ]

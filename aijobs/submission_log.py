@@ -79,7 +79,7 @@ class SubmissionLog:
 
     def _open(self) -> IO[bytes]:
         if self._path.exists():
-            # A run that was killed may have left an incomplete line. Another that goes on keeps all of its lines.
+            # A run that was killed may have left an incomplete line. A run that is still going keeps all of its lines.
             data = self._path.read_bytes()
             if not data.endswith(b"\n"):
                 os.truncate(self._path, data.rfind(b"\n") + 1)

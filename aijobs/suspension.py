@@ -29,7 +29,7 @@ async def put_state(args: argparse.Namespace) -> Report:
             before = "active" if state == "suspended" else "suspended"
             return _report(customer, before, changed=False, text="Nothing was changed.", exit_code=1)
         await records.change(customer, lambda record: record.with_state(state), by=person(), subject="state")
-    text = f"{customer} is {state}. Workers know within {FRESH_S:g} seconds; attempts that run go on."
+    text = f"{customer} is {state}. Workers know within {FRESH_S:g} seconds; running attempts continue."
     return _report(customer, state, changed=True, text=text)
 
 

@@ -44,7 +44,7 @@ def add_usage(commands: Commands) -> None:
         action="store_true",
         help="compare the rollups of these days with their records, and name each difference",
     )
-    rollups.add_argument("--rebuild", action="store_true", help="calculate the rollups of these days anew")
+    rollups.add_argument("--rebuild", action="store_true", help="rebuild the rollups of these days from their records")
 
 
 def add_poison(commands: Commands) -> None:

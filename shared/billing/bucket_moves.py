@@ -46,7 +46,7 @@ class Pool:
         return [self.buckets[number] for number in sorted(self.touched)]
 
     def largest(self, kind: str) -> Decimal | None:
-        """Return the most that a job of a kind has settled without an estimate; None: there was none."""
+        """Return the most that a job of a kind has settled without an estimate; None if no job has."""
         return max((bucket.largest[kind] for bucket in self.buckets if kind in bucket.largest), default=None)
 
     def due(self, spent: Decimal = ZERO) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ class Head(NamedTuple):
 
     @property
     def line(self) -> Decimal | None:
-        """The amount at which the next event is due; None: there is none left. A limit of 0 has none."""
+        """The amount at which the next event is due; None if no event is left. A limit of 0 has no events."""
         left = [threshold for threshold in self.terms.thresholds if threshold not in self.passed]
         return percent_of(self.terms.limit, min(left)) if left and self.terms.limit else None
 

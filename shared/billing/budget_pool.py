@@ -31,7 +31,7 @@ _PREFERRED = 2
 """Buckets that a worker uses as long as they have enough. It leaves those that others turn out to use."""
 
 Fresh = Callable[[Budget], Awaitable[Budget]]
-"""Returns a budget's definition, read anew; the given one if there is none."""
+"""Returns a budget's definition, freshly read; the given one if it was deleted."""
 Events = Callable[[Sequence[int], Budget, Decimal], Awaitable[Sequence[Row]]]
 """Returns the rows of the events of thresholds. The last argument is what is spent by then."""
 
@@ -124,7 +124,7 @@ class BudgetPool:
                     self._strikes[bucket.number] = max(self._strikes[bucket.number] - _FORGIVEN, 0)
 
     async def is_changed(self, rows: Sequence[Row]) -> bool:
-        """Return whether others have changed buckets since a refused transaction's rows were made; read those anew."""
+        """Return whether others have changed buckets since a refused transaction's rows were made; read those again."""
         changed = False
         for row in rows:
             if not row.key.startswith(self.key.prefix):
@@ -144,7 +144,7 @@ class BudgetPool:
 
     async def read(self, budget: Budget | None) -> Pool:
         """
-        Return all buckets, read anew. Make them if there are none; adapt them if the budget was changed.
+        Return all buckets, freshly read. Make them if they are missing; adapt them if the budget was changed.
 
         The definition is read after the buckets and before they are written at their etags. So the last change of a
         definition is also the last that the buckets get, whoever makes it.
@@ -170,7 +170,7 @@ class BudgetPool:
         raise self._busy()
 
     async def find(self) -> Pool | None:
-        """Return all buckets, read anew; None if no job has used the budget in this period."""
+        """Return all buckets, freshly read; None if no job has used the budget in this period."""
         first, last = self.key.prefix, f"{self.key.prefix}~"
         buckets = [self.key.read(row) async for row in self.table.scan(self.key.customer, first, last)]
         if len(buckets) < BUCKETS:

@@ -30,7 +30,7 @@ class BudgetViews:
         return [await self._document(customer, name, budget, at) for name, budget in sorted(record.budgets.items())]
 
     async def get(self, customer: str, name: str) -> BudgetDocument | None:
-        """Return a budget, None if there is none of that name."""
+        """Return a budget, None if there is no budget of that name."""
         budget = (await self.budgets.records.read(customer)).budgets.get(name)
         return None if budget is None else await self._document(customer, name, budget, now())
 

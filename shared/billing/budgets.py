@@ -40,7 +40,7 @@ class Budgets:
 
     async def _fresh(self, key: PoolKey, budget: Budget) -> Budget:
         """
-        Return a budget's definition, read anew.
+        Return a budget's definition, freshly read.
 
         That of a connection, or of a budget that was deleted or has another unit or period since, stays as it is.
         """

@@ -2,7 +2,7 @@
 Closes months: a customer's usage, credits and debits become a numbered document that never changes.
 
 Each step is made once, whoever makes it and however often it is begun: the operator's file, which has all sums, is
-written if there is none; then the number is taken; then the customer's files are written if there are none; the record
+written unless it exists; then the number is taken; then the customer's files are written unless they exist; the record
 is inserted last. Whoever comes second takes what the first one wrote, so that a crash between two steps, two workers at
 a time, and a repetition years later end with the same bytes.
 """

@@ -20,7 +20,7 @@ class CustomerPricing:
         """
         Return the prices in the currency of the customer's profile, else in the book's; None if there is no book.
 
-        The book is at most a minute old, the profile is read anew. Raises StorageUnavailable.
+        The book is at most a minute old, the profile is freshly read. Raises StorageUnavailable.
         """
         pricing = await self.price_books.pricing()
         if pricing is None:

@@ -86,7 +86,7 @@ class CustomerRecords:
         self._reads = SingleFlight[str, CustomerRecord]()
 
     async def read(self, customer: str) -> CustomerRecord:
-        """Return the customer's record, read anew."""
+        """Return the customer's record, freshly read."""
         return _record(customer, await self._table.read(customer, RECORD_KEY))
 
     async def recent(self, customer: str) -> CustomerRecord:

@@ -225,7 +225,7 @@ def _add_tokens(charges: _Charges, record: Mapping[str, Any]) -> None:
 
 
 def ordinary_tokens(record: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the input and the output tokens that are none of the parts with prices of their own; maybe negative."""
+    """Return the input and the output tokens that are in no part with a price of its own; maybe negative."""
     return (
         (record.get("input_tokens") or 0) - sum(record.get(part) or 0 for part in _INPUT_PARTS),
         (record.get("output_tokens") or 0) - sum(record.get(part) or 0 for part in _OUTPUT_PARTS),

@@ -47,7 +47,7 @@ async def check_rollups(rollups: Rollups, customer: str, first: date, last: date
 
 async def rebuild_rollups(rollups: Rollups, customer: str, first: date, last: date) -> int:
     """
-    Calculate all rollups of the days from `first` to `last` anew; return how many. Raises StorageUnavailable.
+    Rebuild all rollups of the days from `first` to `last`; return how many. Raises StorageUnavailable.
 
     Days that are not rolled up yet are left to the sweep.
     """

@@ -1,7 +1,7 @@
 """
 The numbers of a customer's closed documents: without gaps, each for one document, and none for two.
 
-A row `n_{number:08}` names the document that has the number. It is inserted only if there is none, once the document's
+A row `n_{number:08}` names the document that has the number. It is inserted unless it exists, once the document's
 sums are final: a number that was taken always has a document to come. The rows are never removed, so that no number is
 used twice.
 """

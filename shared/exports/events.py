@@ -113,7 +113,7 @@ class EventMaker:
         measure, values = self.export.value, row.values
         if measure == "amount":
             return self._amount(row)
-        if measure == "total_tokens" and values.get(measure) is None:  # the provider told no total of its own
+        if measure == "total_tokens" and values.get(measure) is None:  # the provider reported no total
             parts = [values[name] for name in ("input_tokens", "output_tokens") if values.get(name) is not None]
             return Decimal(sum(parts)) if parts else None
         number = values.get(measure) if measure else None

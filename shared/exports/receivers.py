@@ -174,7 +174,7 @@ def one_line(text: str) -> str:
 
 
 def json_body(response: Response) -> dict[str, Any]:
-    """Return the object in a response's body, empty if there is none, or one that no answer needs to be as large as."""
+    """Return the object in a response's body, empty if it has no object, or is larger than any answer has to be."""
     if len(response.body) > _MAX_BODY:
         return {}
     try:

@@ -70,7 +70,7 @@ class Caller:
             raise Problem(403, "forbidden", "The token is tied to another customer.")
 
     def check_operator(self) -> None:
-        """Raises Problem 403 if the caller is tied to a customer, be it the one in the path."""
+        """Raises Problem 403 if the caller is tied to a customer, even the one in the path."""
         if self.customer is not None:
             raise Problem(403, "forbidden", "The token is tied to a customer, and this is the operator's alone.")
 

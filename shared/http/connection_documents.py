@@ -64,7 +64,7 @@ def describe_disabled(customer: str, name: str, fault: ConnectionFault) -> Conne
 async def record_change(
     audit: AuditTrail, by: str, before: ConnectionDocument | None, after: ConnectionDocument | None
 ) -> None:
-    """Write the audit entry of a connection that was stored, replaced or deleted. None: there is none."""
+    """Write the audit entry of a connection that was stored, replaced or deleted. None: the connection is missing."""
     document = after or before
     assert document is not None  # noqa: S101  # one of them exists
     old, new = differences(_audited(before), _audited(after))

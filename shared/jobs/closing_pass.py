@@ -120,7 +120,7 @@ class ClosingPass:
             return "failed"
 
     async def _position(self, at: datetime) -> Position | None:
-        """Return the position of the pass that is due, None if there is none."""
+        """Return the position of the pass that is due, None if no pass is."""
         row = await self.table.read(_PARTITION, _KEY)
         last = last_closable(at)
         if row is None:

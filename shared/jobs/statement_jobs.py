@@ -32,7 +32,7 @@ from shared.storage.base import Queues, Table
 ACTION: Literal["statement"] = "statement"
 _ID_PREFIX = "statement-"
 _OPTIONS = Options(deadline_s=float(MAX_DEADLINE_S))  # as it is read again, since the fingerprint has it
-"""An app that is stopped over a weekend closes the month all the same."""
+"""An app that was stopped over a weekend still closes the month."""
 
 Submitted = Literal["queued", "running", "closed", "failed"]
 """
@@ -60,7 +60,8 @@ class StatementJobs:
         Have a month closed, or a closed one corrected, unless that was done.
 
         A job that was put on record and has not started is sent again: its message may never have been sent. With
-        `again`, a job that ended without a document is started anew, and one that nobody runs is sent again, too.
+        `again`, a job that ended without a document is started again, and the message of one that nobody runs is sent
+        again.
         Raises JobConflict if the job's id belongs to another one's job.
         """
         if await ClosedRecords(self.table).read(customer, document) is not None:
@@ -86,7 +87,7 @@ class StatementJobs:
         job = _job(customer, document, callback, allow_unpriced=allow_unpriced)
         try:
             self.outputs.check(job)
-        except InvalidJob:  # the address is not allowed any more; the month is closed all the same
+        except InvalidJob:  # the address is not allowed any more; the month is closed anyway
             job = _job(customer, document, None, allow_unpriced=allow_unpriced)
         marker = secrets.token_hex(16)
         return await self.ledger.submit(job, fingerprint=fingerprint(job), submitted_at=now(), marker=marker)

@@ -192,7 +192,7 @@ class Sweep:
         return kept_from(self.settings.retain_statements_years, position.cutoff.submitted_before)
 
     async def _roll_up(self, customer: str, *, after: str) -> str:  # noqa: ARG002  # it begins where the last one ended
-        """Roll one day up; return it, or an empty string if there is none left."""
+        """Roll one day up; return it, or an empty string if no day is left."""
         if self._steps is None:
             try:
                 pricing = await PriceBooks(self.table, self.blobs, self.settings.statements_container).pricing()

@@ -61,7 +61,7 @@ async def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @pytest_asyncio.fixture
 async def bills(sources: PriceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:  # noqa: ARG001
-    """OpenAI's costs, which are none, beside the sources of prices."""
+    """OpenAI's costs endpoint, without any costs, beside the sources of prices."""
     monkeypatch.setenv("OPENAI_ADMIN_KEY", ADMIN_KEY)
     async with open_cost_server(tmp_path, monkeypatch):
         yield

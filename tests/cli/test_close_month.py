@@ -108,7 +108,7 @@ async def test_cancelling_a_customers_jobs_leaves_its_month_alone(cli: CliRunner
 
 
 async def test_a_month_that_is_not_over_is_refused(cli: CliRunner):
-    """So is what is no month, before anything is read."""
+    """So is an invalid month, before anything is read."""
     await cli.expect("close-month --month 2999-01 --yes", 1, err="2999-01 can't be closed yet")
     await cli.expect("close-month --month 2026-13 --yes", 2, err="--month must be a month")
     await cli.expect("close-month --customer A_B --yes", 2, err="The customer's id must be")

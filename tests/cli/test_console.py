@@ -106,7 +106,7 @@ def test_name_of_a_key_file_is_not_repeated(tmp_path: Path, data: bytes | None, 
 
 
 def test_terminal_obeys_nothing_in_a_document(monkeypatch: pytest.MonkeyPatch):
-    """A document goes into a pipe as it is, and into a terminal without what that would obey."""
+    """A document goes into a pipe as it is, and into a terminal without control characters."""
     text = "a\t\x1b[31m,\u200d\n"
     for stream, printed in ((io.StringIO(), text), (Terminal(), "a \ufffd[31m,\ufffd\n")):
         monkeypatch.setattr(sys, "stdout", stream)

@@ -301,7 +301,7 @@ async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner, kind: str, s
 
     (finding,) = [each for each in document["findings"] if each["check"] == "export checked"]
     assert finding["message"].startswith(words)
-    assert ("ok" if "nothing went wrong" in words else "error") == finding["verdict"]
+    assert ("ok" if "no error is on record" in words else "error") == finding["verdict"]
 
 
 async def test_doctor_names_a_lag_and_a_missing_queue(cli: CliRunner):

@@ -206,7 +206,7 @@ async def test_usage_of_all_customers_has_a_line_for_each(cli: CliRunner, custom
 
 
 async def test_usage_is_verified(cli: CliRunner, customer: Customer):
-    """Rollups are compared with their records: a difference is named, and the rollup can be calculated anew."""
+    """Rollups are compared with their records: a difference is named, and the rollup can be rebuilt."""
     table = cli.harness.services.table
     label = (await cli.harness.services.connections.resolve(customer.name, "default")).label()
     at = now() - timedelta(days=3)
@@ -233,7 +233,7 @@ async def test_usage_is_verified(cli: CliRunner, customer: Customer):
         document["checked"],
         [each["message"] for each in document["differences"]],
     )
-    assert f"Rolled up anew in {at:%Y-%m-%d}: 1 day.\n" == rebuilt.out
+    assert f"Rebuilt in {at:%Y-%m-%d}: 1 day.\n" == rebuilt.out
     assert 0 == (await cli.run(f"usage {customer.name} --verify {days}")).code
 
 

@@ -139,7 +139,7 @@ def test_each_bound_can_break(beside, broken):
     assert figures["honest, p99, s"]["ratio"] == figures["honest without a fault, p99, s"]["ratio"]
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells")  # noqa: PTH110
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux has /proc")  # noqa: PTH110
 async def test_memory_is_the_kernels():
     """It is what the kernel counts of a process, and of a process with its children."""
     child = await asyncio.create_subprocess_exec("sleep", "5")

@@ -257,4 +257,4 @@ def json_reply(status: int, body: bytes, media_type: str = "application/json", *
 
 
 OFFLINE = {"errorReason": "InternetDisconnected"}
-"""The reply that there is none."""
+"""No reply: the network is down."""

@@ -30,7 +30,7 @@ def customer(harness: Harness) -> Customer:
 
 
 async def add_budget(customer: Customer, notify: str) -> None:
-    """Give the customer a budget of 40 tokens, whose half is told."""
+    """Give the customer a budget of 40 tokens, with an event at half of it."""
     budget = Budget(limit=Decimal(40), unit="tokens", period="month", thresholds=[50], notify=notify, enforce="soft")
     await customer.harness.services.customer_records.change(
         customer.name, lambda record: record.with_budgets({"team": budget}), by="test", subject="budget team"

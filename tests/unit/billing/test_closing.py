@@ -454,7 +454,7 @@ async def test_a_correction_lists_what_has_no_price_since(office: Office):
 
 
 async def test_erased_usage_is_not_taken_back(office: Office):
-    """After an erasure the month has no usage any more; that is no correction."""
+    """After an erasure the month has no usage any more; that makes no correction."""
     await office.closed()
     office.table.rows = {id_: row for id_, row in office.table.rows.items() if id_[1][:2] in {"x_", "n_", "h_", "cu"}}
     await office.publish(book("3"))

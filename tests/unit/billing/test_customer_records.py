@@ -64,7 +64,7 @@ async def test_a_change_is_written_with_its_audit_entry():
 
 
 async def test_what_changes_nothing_leaves_no_entry():
-    """A state that is set again is not written, nor is an empty profile where there is none."""
+    """A state that is set again is not written, nor is an empty profile for a customer without one."""
     table = MemoryTable()
     records = CustomerRecords(table)
     await records.change("contoso", lambda record: record.with_profile(CustomerProfile()), by="ann", subject="profile")

@@ -67,7 +67,7 @@ async def test_a_secret_that_can_not_be_used(answer: StoredCredential | Exceptio
 
 
 async def test_a_vault_that_is_down_or_missing():
-    """It is not taken for a missing secret; without a vault there is none."""
+    """It does not count as a missing secret; without a vault, every secret is missing."""
     with pytest.raises(VaultUnavailable):
         await ExportKeys(OneSecret(VaultUnavailable("Key Vault answered 503."))).get("stripe")
     with pytest.raises(NoKey):

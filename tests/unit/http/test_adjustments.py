@@ -38,7 +38,7 @@ async def test_an_adjustment_is_listed_with_who_added_it(app: MemoryApp):
 
 
 async def test_a_list_can_be_of_one_month_and_has_pages(app: MemoryApp):
-    """A `continuation` that is not from a page, and a month that is none, are refused."""
+    """A `continuation` that is not from a page, and an invalid month, are refused."""
     for number in range(3):
         for month in ("2026-10", "2026-11"):
             await app.send("POST", PATHS[0], CREDIT | {"id": f"{month}-{number}", "month": month})

@@ -104,7 +104,7 @@ async def test_an_invalid_name_is_refused(app: MemoryApp):
 
 
 async def test_what_changes_nothing_is_not_recorded(app: MemoryApp):
-    """An empty profile where there is none, and the state that holds already."""
+    """An empty profile for a customer without one, and the state that holds already."""
     for name, body in (("profile", {}), ("state", {"state": "active"})):
         assert 200 == (await app.send("PUT", f"customers/contoso/{name}", body)).status
 

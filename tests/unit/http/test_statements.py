@@ -108,7 +108,7 @@ async def test_the_operators_file_is_the_operators(app: MemoryApp):
 
 
 async def test_no_other_customers_document_is_shown(app: MemoryApp):
-    """It is as if there were none, like a month that is not closed, and like what is no month."""
+    """It responds as for a missing file, like a month that is not closed, and like an invalid month."""
     other = [await app.send("GET", f"customers/fabrikam/statements{end}", headers=tied()) for end in ("", f"/{MONTH}")]
     missing = [
         await app.send("GET", f"{LIST}/{name}") for name in ("2020-01", f"{MONTH}-2", "prices", "..", f"{MONTH}.json")
