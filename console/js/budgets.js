@@ -42,12 +42,6 @@ function budgetCard(budget) {
   const scope = [budget.connection && `connection ${budget.connection}`, budget.model && `model ${budget.model}`]
     .filter(Boolean)
     .join(", ");
-  const facts = [
-    ["Limit", amount(budget.limit)],
-    ["Spent", amount(budget.spent)],
-    ["Reserved", amount(budget.reserved)],
-    ["Left", amount(budget.remaining)],
-  ];
   return h(
     "li",
     null,
@@ -60,11 +54,12 @@ function budgetCard(budget) {
       isExhausted && h("span", { className: "badge failed" }, "exhausted"),
     ),
     bar,
-    h(
-      "dl",
-      { className: "facts" },
-      facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
-    ),
+    facts("facts", [
+      ["Limit", amount(budget.limit)],
+      ["Spent", amount(budget.spent)],
+      ["Reserved", amount(budget.reserved)],
+      ["Left", amount(budget.remaining)],
+    ]),
     h(
       "p",
       { className: "quiet" },

@@ -59,6 +59,15 @@ function tableRow(columns, cells) {
   );
 }
 
+/** A list of names with their values. Entries are `[name, value]`. */
+function facts(className, entries) {
+  return h(
+    "dl",
+    { className },
+    entries.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
+}
+
 /** A button. */
 function button(text, onclick, options) {
   return h("button", { type: "button", onclick, ...options }, text);

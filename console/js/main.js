@@ -112,7 +112,7 @@ function signOut(reason) {
 /** Tries a key or a token with the list of customers, and shows the page if the app accepts it. Throws ApiError. */
 async function signIn(text) {
   if (!/^[\x21-\x7e]+$/.test(text)) {
-    throw new ApiError(0, `This is no ${kind.title.toLowerCase()}: it has a space or a letter that none has.`);
+    throw new ApiError(0, `This is not a valid ${kind.title.toLowerCase()}: it has a space, or a letter that is not ASCII.`);
   }
   useCredential(kind.header, text);
   try {
@@ -158,7 +158,7 @@ function show() {
   scrollTo(0, 0);
 }
 
-/** What tells a control of the bar from the others. */
+/** What distinguishes a control of the bar from the others. */
 function labelOf(control) {
   return control.id || control.getAttribute("aria-label") || control.innerText;
 }

@@ -121,14 +121,9 @@ function overviewTotals(lines, isPart) {
     ].map(([title, name]) => [title, count(sumOf(lines, name))]),
   ];
   return [
-    h(
-      "dl",
-      { className: "tiles" },
-      entries.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
-    ),
+    facts("tiles", entries),
     isPart && note("info", "These are the sums over the customers below. There are more."),
-    lines.every((line) => line.unpriced === undefined) &&
-      note("info", "The operator has published no price book, so there are no amounts: the page shows counts."),
+    lines.every((line) => line.unpriced === undefined) && noPriceBook(),
   ];
 }
 

@@ -71,11 +71,7 @@ function tiles(totals) {
     ["Output tokens", count(totals.output_tokens)],
     totals.images !== undefined && ["Images", count(totals.images)],
   ];
-  return h(
-    "dl",
-    { className: "tiles" },
-    entries.filter(Boolean).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
-  );
+  return facts("tiles", entries.filter(Boolean));
 }
 
 /** What may have been paid for, and is in no total above. */
@@ -96,9 +92,7 @@ function uncertain(totals) {
 
 /** What has no amount, and why. */
 function unpriced(statement, totals) {
-  if (totals.unpriced === undefined) {
-    return note("info", "The operator has published no price book, so there are no amounts: the page shows counts.");
-  }
+  if (totals.unpriced === undefined) return noPriceBook();
   if (!statement.unpriced?.length) return null;
   return note(
     "warning",
@@ -117,6 +111,10 @@ function unpriced(statement, totals) {
       ),
     ),
   );
+}
+
+function noPriceBook() {
+  return note("info", "The operator has published no price book, so there are no amounts: the page shows counts.");
 }
 
 /** Lines by model, the most expensive first. Each also by outcome if `separately`. */

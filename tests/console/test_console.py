@@ -369,8 +369,8 @@ async def test_a_part_that_fails_says_why(tab: Tab, priced_server: LiveServer, c
     [
         ("wrong", json_reply(401, b""), "The app doesn't accept this key."),
         ("wrong", OFFLINE, "The app can't be reached."),
-        ("two words", None, "This is no function key: it has a space"),
-        ("schlüssel", None, "This is no function key: it has a space"),
+        ("two words", None, "This is not a valid function key: it has a space"),
+        ("schlüssel", None, "This is not a valid function key: it has a space"),
     ],
 )
 async def test_a_key_that_is_refused(tab: Tab, priced_server: LiveServer, key: str, reply: Any, sentence: str):
