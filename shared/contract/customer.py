@@ -53,7 +53,7 @@ class CustomerProfile(Struct, frozen=True, kw_only=True, omit_defaults=True, for
     external_ids: ExternalIds = {}
     """The customer's id in other systems, by the name of an export. Only callers see it that are not tied to one."""
     notify: CallbackUrl | None = None
-    """Where it is posted, signed like a callback, that a month was closed."""
+    """The URL that gets a notice of each closed month, signed like a callback."""
 
 
 class CustomerState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
