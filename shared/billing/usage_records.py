@@ -16,7 +16,7 @@ own day, as a record that counts -1: no day changes after it was closed. The rul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -185,15 +185,6 @@ def placeholder_days(marker: Row) -> tuple[date, date]:
     last = day_of(marker)
     first, since = shifted(last, -MAX_MARKER_DISTANCE), marker.values.get(SINCE)
     return (first if since is None else max(first, shifted(since.date(), -_CLOCK_SKEW))), last
-
-
-def counted(rows: Iterable[Row]) -> list[Row]:
-    """Return the records that count of all records and markers of a customer, in the order of their keys."""
-    rows = list(rows)
-    settled = {attempt_of(row) for row in rows if row.key.startswith("m_")}
-    usage = (row for row in rows if row.key.startswith("u_"))
-    counting = [row for row in usage if not (is_placeholder(row) and attempt_of(row) in settled)]
-    return sorted(counting, key=lambda row: row.key)
 
 
 def day_of(row: Row) -> date:

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from shared.billing.outbox import Outbox
 from shared.billing.usage import Call
-from shared.billing.usage_records import counted
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import Usage
@@ -15,6 +14,7 @@ from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
+from tests.support.counted_records import counted
 from tests.support.fakes import MemoryTable
 
 JOB = Job(customer="acme", action="multi_chat", job_id="job-1")

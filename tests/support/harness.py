@@ -17,12 +17,12 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
-from shared.billing.usage_records import counted
 from shared.jobs.message import Delivery
 from shared.services import Services, build
 from shared.settings import read_settings
 from shared.storage.base import Row
 from tests.support import customers
+from tests.support.counted_records import counted
 from tests.support.endpoint import Endpoint
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import aiohttp
 
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.usage_records import counted
 from shared.clock import now
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
@@ -32,6 +31,7 @@ from shared.telemetry.base import SILENT
 from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
 from shared.upstream.client import UpstreamClient
+from tests.support.counted_records import counted
 from tests.support.credential_store import MemoryCredentials
 from tests.support.customers import Customer
 from tests.support.endpoint import Endpoint, error

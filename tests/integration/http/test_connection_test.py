@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from shared.billing.outbox import Outbox
-from shared.billing.usage_records import counted
 from shared.connections import probe
 from shared.contract.documents import ConnectionTest
 from shared.errors import StorageUnavailable
 from tests.support.clients import open_client
+from tests.support.counted_records import counted
 from tests.support.endpoint import completion, error, reply, reset
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Customer

@@ -17,7 +17,6 @@ from shared.billing.usage_records import (
     RecordLabels,
     attempt_of,
     call_suffix,
-    counted,
     is_placeholder,
     marker_row,
     placeholder_days,
@@ -28,6 +27,7 @@ from shared.billing.usage_records import (
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row
+from tests.support.counted_records import counted
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from shared.billing.usage import Call
-from shared.billing.usage_records import counted
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, Usage
 from shared.jobs import attempt_usage
@@ -17,6 +16,7 @@ from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.lease import first_lease
 from shared.storage.base import Row
 from shared.upstream.messages import Response
+from tests.support.counted_records import counted
 
 MOMENT = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 UNANSWERED = Call(None, outcome="unanswered")
