@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from shared.billing.money import EXACT, amount_text, exact_sum, round_line, round_total
 from shared.billing.periods import Days
 from shared.billing.statement_csv import encode_table
+from shared.billing.usage_entries import FIXED_DIMENSIONS
+from shared.contract.adjustment import Adjustment
 from shared.contract.closed_month import ClosedMonth, DocumentLine, InternalMonth
 from shared.contract.price_book import Markup, PriceBook
 from shared.contract.statement import Statement, StatementLine, UnpricedCalls
@@ -23,10 +25,7 @@ from shared.contract.usage import COUNTS
 
 DIMENSIONS = ("model", "action", "connection")
 """What the lines of a document are grouped by, besides what all lines are grouped by."""
-_LABELS = (
-    *(*DIMENSIONS, "source", "provider", "billed_to", "outcome"),
-    *("service_tier", "processing", "deployment_scope"),
-)
+_LABELS = (*DIMENSIONS, *FIXED_DIMENSIONS)
 _COUNTED = ("records", "calls", "jobs", "unpriced")
 _AMOUNTS = ("amount", "saved", "list_amount")
 _CSV_COLUMNS = (
@@ -37,29 +36,13 @@ _NUMBERS = frozenset({"amount", "saved"})
 _Labels = tuple[str | None, ...]
 
 
-class AdjustmentFacts(Protocol):
-    """What a document shows of a credit or debit."""
-
-    @property
-    def id(self) -> str:
-        """Unique for the customer."""
-
-    @property
-    def amount(self) -> str:
-        """A credit is negative."""
-
-    @property
-    def description(self) -> str:
-        """What it is for."""
-
-
 def usage_lines(statement: Statement, outcomes: Iterable[str]) -> list[DocumentLine]:
     """Return the lines of a statement that are billed: those with one of the outcomes."""
     billed = frozenset(outcomes)
     return [_usage_line(line) for line in statement.lines if line.kind is None and line.outcome in billed]
 
 
-def adjustment_lines(adjustments: Iterable[AdjustmentFacts], currency: str) -> list[DocumentLine]:
+def adjustment_lines(adjustments: Iterable[Adjustment], currency: str) -> list[DocumentLine]:
     """Return a line for each credit and debit."""
     return [_adjustment_line(each, currency) for each in sorted(adjustments, key=lambda each: each.id)]
 
@@ -162,7 +145,7 @@ def _usage_line(line: StatementLine) -> DocumentLine:
     return DocumentLine(kind="usage", **members)
 
 
-def _adjustment_line(adjustment: AdjustmentFacts, currency: str) -> DocumentLine:
+def _adjustment_line(adjustment: Adjustment, currency: str) -> DocumentLine:
     amount = Decimal(adjustment.amount)
     return DocumentLine(
         kind="credit" if amount < 0 else "debit",

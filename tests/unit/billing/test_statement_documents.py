@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -26,6 +25,7 @@ from shared.billing.statement_documents import (
     usage_lines,
     with_total,
 )
+from shared.contract.adjustment import Adjustment
 from shared.contract.closed_month import DocumentLine, InternalMonth, Party
 from shared.contract.price_book import Markup, PriceBook
 from shared.contract.statement import (
@@ -37,13 +37,17 @@ from shared.contract.statement import (
 )
 
 
-@dataclass(frozen=True)
-class Adjusted:
-    """A credit or debit."""
-
-    id: str
-    amount: str
-    description: str = "Goodwill"
+def adjusted(id_: str, amount: str, description: str = "Goodwill") -> Adjustment:
+    """Return a credit or debit."""
+    return Adjustment(
+        id=id_,
+        month="2026-11",
+        amount=amount,
+        currency="USD",
+        description=description,
+        at="2026-11-29T00:00:00Z",
+        by="function key",
+    )
 
 
 _amounts = st.none() | st.decimals(-(10**6), 10**6, places=6).map(lambda amount: amount_text(round_line(amount, "USD")))
@@ -129,7 +133,7 @@ def test_a_correction_is_what_is_missing(current: list[DocumentLine], steps: lis
 @given(_statements)
 def test_nothing_new_is_nothing_to_correct(lines: list[DocumentLine]):
     """Also if the document has a line for rounding, credits and debits."""
-    adjustments = adjustment_lines([Adjusted("a", "-1.5"), Adjusted("b", "2")], "USD")
+    adjustments = adjustment_lines([adjusted("a", "-1.5"), adjusted("b", "2")], "USD")
     documented, _ = with_total([*lines, *adjustments], "USD")
 
     assert [] == differences([*lines, *adjustments], documented, "USD")
@@ -138,8 +142,8 @@ def test_nothing_new_is_nothing_to_correct(lines: list[DocumentLine]):
 def test_a_new_credit_is_documented_once():
     """The correction has the credit that no earlier document has, and no usage that has not changed."""
     usage = DocumentLine(kind="usage", model="m", amount="3.000000", calls=1)
-    before = adjustment_lines([Adjusted("a", "-1.5")], "USD")
-    after = adjustment_lines([Adjusted("b", "0.25", "Late fee"), Adjusted("a", "-1.5")], "USD")
+    before = adjustment_lines([adjusted("a", "-1.5")], "USD")
+    after = adjustment_lines([adjusted("b", "0.25", "Late fee"), adjusted("a", "-1.5")], "USD")
 
     lines = differences([usage, *after], [usage, *before], "USD")
 
@@ -196,7 +200,7 @@ def test_the_customers_document_shows_no_list_price():
 @given(_statements)
 def test_the_column_of_amounts_sums_to_the_total(lines: list[DocumentLine]):
     """In the CSV, whose columns are the same for each document."""
-    document = closed_month(internal([*lines, *adjustment_lines([Adjusted("a", "-1.005")], "USD")]), 1)
+    document = closed_month(internal([*lines, *adjustment_lines([adjusted("a", "-1.005")], "USD")]), 1)
 
     rows = list(csv.DictReader(io.StringIO(encode_document_csv(document).decode())))
 
