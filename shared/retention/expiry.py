@@ -170,33 +170,27 @@ class Removal:
         await delete_rows(self.table, rows)
         return page.after
 
-    async def remove_closed_jobs(self, customer: str, after: str) -> str:
-        """Remove the rows that count closed jobs of months before the cutoff."""
+    async def remove_months(self, kind: str, customer: str, after: str) -> str:
+        """Remove the rows of one kind, such as `c_`, whose keys go on with a day or month before the cutoff."""
         if not self.cutoff.usage_before:
             return ""
-        page = await self.table.page(customer, "c_", f"c_{self.cutoff.usage_before}", columns=(), after=after)
-        await delete_rows(self.table, [_any_version(row) for row in page.rows])
-        return page.after
+        return await self._remove_range(customer, kind, f"{kind}{self.cutoff.usage_before}", after)
 
-    async def remove_exports(self, customer: str, after: str, *, kind: str) -> str:
-        """
-        Remove what is about usage of months before the cutoff: rows of the outbox (`o`), what exports were sent of a
-        day (`y`), or budgets' events (`e`).
-        """
+    async def remove_outbox(self, customer: str, after: str) -> str:
+        """Remove the outbox's rows about records of months before the cutoff."""
         if not self.cutoff.usage_before:
             return ""
-        last = f"{kind}_{self.cutoff.usage_before}"
-        if kind == "o":
-            last = outbox_key(datetime.fromisoformat(f"{self.cutoff.usage_before}-01").replace(tzinfo=UTC))
-        page = await self.table.page(customer, f"{kind}_", last, columns=(), after=after)
-        await delete_rows(self.table, [_any_version(row) for row in page.rows])
-        return page.after
+        first_kept = datetime.fromisoformat(f"{self.cutoff.usage_before}-01").replace(tzinfo=UTC)
+        return await self._remove_range(customer, "o_", outbox_key(first_kept), after)
 
     async def remove_markers(self, customer: str, after: str) -> str:
         """Remove the markers whose placeholders, which may be younger, are all removed."""
         if not self.cutoff.usage_before:
             return ""
-        page = await self.table.page(customer, "m_", f"m_{self._markers_before}", columns=(), after=after)
+        return await self._remove_range(customer, "m_", f"m_{self._markers_before}", after)
+
+    async def _remove_range(self, customer: str, first: str, last: str, after: str) -> str:
+        page = await self.table.page(customer, first, last, columns=(), after=after)
         await delete_rows(self.table, [_any_version(row) for row in page.rows])
         return page.after
 

@@ -154,14 +154,14 @@ class Sweep:
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
             "rollups": removal.remove_rollups,
             "usage": removal.remove_usage,
-            "closed_jobs": removal.remove_closed_jobs,
+            "closed_jobs": partial(removal.remove_months, "c_"),
             "markers": removal.remove_markers,
             "statements": partial(self._remove_statements, position),
             "adjustments": evidence.remove_adjustments,
             "audit": evidence.remove_audit,
             "outbox": partial(self._remove_outbox, removal),
-            "tallies": partial(removal.remove_exports, kind="y"),
-            "events": partial(removal.remove_exports, kind="e"),
+            "tallies": partial(removal.remove_months, "y_"),
+            "events": partial(removal.remove_months, "e_"),
             "budgets": partial(BudgetRows(self.table).remove, before=position.cutoff.usage_before),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
@@ -176,7 +176,7 @@ class Sweep:
         return await self._next_customer(position)
 
     async def _remove_outbox(self, removal: Removal, customer: str, *, after: str) -> str:
-        after = await removal.remove_exports(customer, after, kind="o")
+        after = await removal.remove_outbox(customer, after)
         if not after:
             await Outbox(self.table).announce_left(customer)
         return after
