@@ -11,29 +11,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared.billing.closed_records import CLOSED_AT, INTERNAL, MEDIA_TYPES, RECORD_PREFIX, blob_name, document_of
+from shared.retention.expiry import Removed
 from shared.storage.base import TIMESTAMP, Blobs, Row, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedMonthRemoval:
-    """Removes the documents that were closed before a time. Removing a page twice does no harm."""
+    """Removes the documents that were closed before a time, and counts them. Removing a page twice does no harm."""
 
     table: Table
     blobs: Blobs
     container: str
+    removed: Removed
     before: datetime | None
     """None: all are kept."""
 
-    async def remove(self, customer: str, after: str) -> tuple[str, int]:
+    async def remove(self, customer: str, after: str) -> str:
         """
         Remove one page of a customer's documents, their files first.
 
-        Return the continuation token of the next page, empty if there is none, and how many documents were removed.
-        Raises StorageUnavailable.
+        Return the continuation token of the next page, empty if there is none. Raises StorageUnavailable.
         """
         if self.before is None:
-            return "", 0
+            return ""
         page = await self.table.page(
             customer,
             RECORD_PREFIX,
@@ -46,7 +47,8 @@ class ClosedMonthRemoval:
         names = [blob_name(customer, document, file) for document, _ in records for file in (*MEDIA_TYPES, INTERNAL)]
         await gather_limited(self.blobs.delete(self.container, name) for name in names)
         rows = [Row(row.partition, row.key, {}, row.etag) for _, row in records]
-        return page.after, await delete_rows(self.table, rows)
+        self.removed.statements += await delete_rows(self.table, rows)
+        return page.after
 
 
 def kept_from(years: int, at: datetime) -> datetime | None:

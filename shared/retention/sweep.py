@@ -149,14 +149,19 @@ class Sweep:
     async def _remove_page(self, position: Position) -> Position:
         container, exports = self.settings.results_container, [each.name for each in self.settings.usage_exports]
         removal = Removal(self.table, self.blobs, container, position.cutoff, self.removed, exports)
-        evidence = EvidenceRemoval(self.table, self._statements_before(position))
+        # By the pass's cutoff: a continuation token is only valid for the same query.
+        statements_before = kept_from(self.settings.retain_statements_years, position.cutoff.submitted_before)
+        evidence = EvidenceRemoval(self.table, statements_before)
+        statements = ClosedMonthRemoval(
+            self.table, self.blobs, self.settings.statements_container, self.removed, statements_before
+        )
         phases: dict[str, Callable[..., Awaitable[str]]] = {
             "schedule": partial(self.schedule.wake_overdue, before=now() - _OVERDUE),
             "rollups": removal.remove_rollups,
             "usage": removal.remove_usage,
             "closed_jobs": partial(removal.remove_months, "c_"),
             "markers": removal.remove_markers,
-            "statements": partial(self._remove_statements, position),
+            "statements": statements.remove,
             "adjustments": evidence.remove_adjustments,
             "audit": evidence.remove_audit,
             "outbox": partial(self._remove_outbox, removal),
@@ -180,16 +185,6 @@ class Sweep:
         if not after:
             await Outbox(self.table).announce_left(customer)
         return after
-
-    async def _remove_statements(self, position: Position, customer: str, after: str) -> str:
-        container, before = self.settings.statements_container, self._statements_before(position)
-        removal = ClosedMonthRemoval(self.table, self.blobs, container, before)
-        after, removed = await removal.remove(customer, after)
-        self.removed.statements += removed
-        return after
-
-    def _statements_before(self, position: Position) -> datetime | None:
-        return kept_from(self.settings.retain_statements_years, position.cutoff.submitted_before)
 
     async def _roll_up(self, customer: str, *, after: str) -> str:  # noqa: ARG002  # it begins where the last one ended
         """Roll one day up; return it, or an empty string if no day is left."""

@@ -12,6 +12,7 @@ from shared.contract.closed_month import DocumentId
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.schedule import Schedule
 from shared.retention.closed_months import ClosedMonthRemoval, kept_from
+from shared.retention.expiry import Removed
 from shared.retention.sweep import Sweep
 from shared.settings import find_faults, read_settings
 from shared.storage.base import Row
@@ -108,13 +109,14 @@ async def test_files_are_removed_before_the_record():
     """If a file can't be removed, the record stays, and a later sweep finds both by it."""
     table, blobs = await storage()
     blobs.locked.add("contoso/2015-11.csv")
-    removal = ClosedMonthRemoval(table, blobs, "statements", datetime(2016, 1, 1, tzinfo=UTC))
+    removed = Removed()
+    removal = ClosedMonthRemoval(table, blobs, "statements", removed, datetime(2016, 1, 1, tzinfo=UTC))
     with pytest.raises(StorageUnavailable, match="locked"):
         await removal.remove("contoso", "")
     assert ("contoso", "x_2015-11") in table.rows
     blobs.locked.clear()
 
-    assert ("", 1) == await removal.remove("contoso", "")
+    assert ("", 1) == (await removal.remove("contoso", ""), removed.statements)
     assert ("contoso", "x_2015-11") not in table.rows
     assert not [name for _, name in blobs.blobs if name.startswith("contoso/2015-11")]
 
