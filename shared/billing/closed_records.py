@@ -112,6 +112,12 @@ def blob_name(customer: str, document: DocumentId, file: str) -> str:
     return f"{customer}/{document}.{file}{'.json' if file == INTERNAL else ''}"
 
 
+def is_customers_file(blob: str) -> bool:
+    """Return whether a blob of this name is a document's file that its customer gets; see `blob_name`."""
+    document, _, file = blob.partition("/")[2].rpartition(".")
+    return file in MEDIA_TYPES and parse_document_id(document) is not None
+
+
 def _record(row: Row, document: DocumentId) -> ClosedRecord:
     values = row.values
     return ClosedRecord(

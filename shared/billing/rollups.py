@@ -14,10 +14,12 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from shared.billing.closed_records import record_key
 from shared.billing.usage_entries import Entry, KeyHash, read_days, read_pages
 from shared.billing.usage_groups import UsageGroups, unpack
 from shared.billing.usage_records import day_of
 from shared.clock import now
+from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import MAX_STEPS
 from shared.storage.base import Row, RowConflict, Table
 
@@ -28,7 +30,6 @@ MAX_RECORDS = 1_000_000
 _MAX_PARTS = 50
 """They are written in one transaction, of 4 MB at most."""
 THROUGH = "r_through"
-_CLOSED_MONTH = "x_"
 _FORMAT = 1
 _DAY = timedelta(days=1)
 
@@ -206,7 +207,7 @@ class Rollups:
                     continue
                 month = f"{day:%Y-%m}"
                 if month not in closed:
-                    closed[month] = await self.table.read(customer, f"{_CLOSED_MONTH}{month}") is not None
+                    closed[month] = await self.table.read(customer, record_key(DocumentId(month))) is not None
                 if not closed[month]:
                     return day
         return None

@@ -7,14 +7,13 @@ Credentials, queues and logs are not included (docs/retention.md).
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from shared.billing.closed_records import ERASED_KEY
+from shared.billing.closed_records import ERASED_KEY, is_customers_file
 from shared.billing.customer_records import RECORD_KEY
 from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
@@ -32,8 +31,6 @@ documents of closed months stay, too.
 """
 _OPERATORS = (RECORD_KEY, "o_", "y_", *EVIDENCE)
 """How the keys of rows begin that the customer itself is not shown."""
-_DOCUMENT = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]+)?\.(json|csv|html)")
-"""How the rest of the name of a closed month's document looks. The operator's own are not exported."""
 _ALL_KEYS = ("", "~")
 _ROUNDS = 3
 """Passes of an erasure, as long as each still finds something."""
@@ -165,7 +162,7 @@ class CustomerData:
         try:
             async for page in self._pages(container):
                 for blob in page.blobs:
-                    if container == self._statements and not _DOCUMENT.fullmatch(blob.name.partition("/")[2]):
+                    if container == self._statements and not is_customers_file(blob.name):
                         continue
                     chunks = await self._blobs.chunks(container, blob.name)
                     if chunks is not None:  # otherwise it was deleted meanwhile
