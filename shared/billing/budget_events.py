@@ -11,31 +11,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from shared.clock import rfc3339
 from shared.storage.base import Row
 
-BudgetEventType = Literal["budget.threshold", "budget.projected"]
 FIRST, LAST = "e_", "e`"
 """The range of the keys of budgets' events."""
 
 
-def budget_event_key(period: str, budget: str, event: str) -> str:
-    """Return the key of an event: one for each budget, period (`2026-11` or `2026-11-29`) and line."""
-    return f"e_{period}_{budget}_{event}"
-
-
-def budget_event_id(customer: str, key: str) -> str:
-    """Return the id of an event, which its body and, after `callback_`, its `webhook-id` have."""
-    return f"e_{hashlib.sha256(f'{customer}/{key}'.encode()).hexdigest()[:40]}"
-
-
 def budget_event_row(
     customer: str,
-    event_type: BudgetEventType,
     *,
     period: str,
     budget: str,
@@ -45,16 +33,16 @@ def budget_event_row(
     at: datetime,
 ) -> Row:
     """
-    Return the row of an event, to be inserted: if it exists, so does the event.
+    Return the row of an event, to be inserted: one for each budget, period (`2026-11` or `2026-11-29`) and line.
 
     `threshold` is the percentage of `budget.threshold`, None for `budget.projected`. Without an `address` it is not
     delivered; the row says all the same that it has been. Announce the customer before it is inserted
     (`Outbox.announce`): otherwise nobody looks for it.
     """
-    key = budget_event_key(period, budget, "projected" if threshold is None else str(threshold))
+    key = f"e_{period}_{budget}_{'projected' if threshold is None else threshold}"
     body = {
-        "id": budget_event_id(customer, key),
-        "type": event_type,
+        "id": f"e_{hashlib.sha256(f'{customer}/{key}'.encode()).hexdigest()[:40]}",
+        "type": "budget.projected" if threshold is None else "budget.threshold",
         "timestamp": rfc3339(at),
         "data": {"customer": customer, "budget": budget, "period": period, **data},
     }

@@ -55,7 +55,6 @@ class Budgets:
         return [
             budget_event_row(
                 key.customer,
-                "budget.threshold",
                 period=key.period,
                 budget=key.budget,
                 threshold=threshold,

@@ -113,7 +113,6 @@ def _event(key: PoolKey, budget: Budget, spent: Decimal, projected: Decimal, at:
     }
     return budget_event_row(
         key.customer,
-        "budget.projected",
         period=period_at("month", at),
         budget=key.budget,
         threshold=None,

@@ -214,10 +214,10 @@ async def test_a_budget_event_has_one_row_and_one_id():
     """Whoever crosses a line second meets the first one's row. Body and key have the same id at each try."""
     table = MemoryTable()
     options = {"period": "2026-11", "budget": "team", "address": "https://x.contoso.com/b", "data": {"spent": "5.00"}}
-    row = budget_event_row("acme", "budget.threshold", threshold=80, at=AT, **options)
-    again = budget_event_row("acme", "budget.threshold", threshold=80, at=AT + timedelta(hours=1), **options)
-    projected = budget_event_row("acme", "budget.projected", threshold=None, at=AT, **options)
-    silent = budget_event_row("acme", "budget.threshold", threshold=50, at=AT, **{**options, "address": None})
+    row = budget_event_row("acme", threshold=80, at=AT, **options)
+    again = budget_event_row("acme", threshold=80, at=AT + timedelta(hours=1), **options)
+    projected = budget_event_row("acme", threshold=None, at=AT, **options)
+    silent = budget_event_row("acme", threshold=50, at=AT, **{**options, "address": None})
 
     await table.insert(row)
 

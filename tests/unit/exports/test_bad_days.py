@@ -89,7 +89,6 @@ async def test_a_hanging_address_of_a_budget_does_not_hold_up_exports(monkeypatc
     for number in range(10):
         row = budget_event_row(
             "acme",
-            "budget.threshold",
             period="2026-11",
             budget=f"b{number}",
             threshold=80,
@@ -284,7 +283,6 @@ async def test_the_sweep_finds_an_outbox_that_nobody_announces(monkeypatch: pyte
     else:
         row = budget_event_row(
             "acme",
-            "budget.projected",
             period="2026-11",
             budget="team",
             threshold=None,

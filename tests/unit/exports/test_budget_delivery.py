@@ -26,7 +26,6 @@ async def make_harness(
     harness = ExportHarness(monkeypatch, [])
     row = budget_event_row(
         customer,
-        "budget.threshold",
         period="2026-11",
         budget="team",
         threshold=80,
