@@ -1,5 +1,5 @@
 """
-Budgets' events as rows: `e_{period}_{budget}_{event}` in the customer's partition. Pure.
+Budgets' events as rows: `e_{period}_{budget}_{unit}_{event}` in the customer's partition. Pure.
 
 The transaction that crosses a line inserts the row, so that each event has one row, whatever crashes. `shared.exports`
 posts `body` to `address`, signed with the customer's signing secret, until the receiver takes it. A row outlives its
@@ -27,6 +27,7 @@ def budget_event_row(
     *,
     period: str,
     budget: str,
+    unit: str,
     threshold: int | None,
     address: str | None,
     data: Mapping[str, Any],
@@ -35,16 +36,16 @@ def budget_event_row(
     """
     Return the row of an event, to be inserted: one for each budget, period (`2026-11` or `2026-11-29`) and line.
 
-    `threshold` is the percentage of `budget.threshold`, None for `budget.projected`. Without an `address` it is not
-    delivered; the row says all the same that it has been. Announce the customer before it is inserted
-    (`Outbox.announce`): otherwise nobody looks for it.
+    A budget with another `unit` counts anew, and so do its events. `threshold` is the percentage of `budget.threshold`,
+    None for `budget.projected`. Without an `address` it is not delivered; the row says all the same that it has been.
+    Announce the customer before it is inserted (`Outbox.announce`): otherwise nobody looks for it.
     """
-    key = f"e_{period}_{budget}_{'projected' if threshold is None else threshold}"
+    key = f"e_{period}_{budget}_{unit}_{'projected' if threshold is None else threshold}"
     body = {
         "id": f"e_{hashlib.sha256(f'{customer}/{key}'.encode()).hexdigest()[:40]}",
         "type": "budget.projected" if threshold is None else "budget.threshold",
         "timestamp": rfc3339(at),
-        "data": {"customer": customer, "budget": budget, "period": period, **data},
+        "data": {"customer": customer, "budget": budget, "period": period, "unit": unit, **data},
     }
     values = {
         "at": at,

@@ -57,12 +57,12 @@ class Budgets:
                 key.customer,
                 period=key.period,
                 budget=key.budget,
+                unit=key.unit,
                 threshold=threshold,
                 address=budget.notify,
                 data={
                     "threshold": threshold,
                     "limit": amount_text(budget.limit),
-                    "unit": budget.unit,
                     "spent": amount_text(spent),
                 },
                 at=at,

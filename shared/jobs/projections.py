@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from shared.billing.bucket_rows import PoolKey, next_start, period_at, period_start, pool_key
+from shared.billing.bucket_rows import PoolKey, next_start, period_start, pool_key
 from shared.billing.budget_events import budget_event_row
 from shared.billing.budgets import Budgets
 from shared.billing.money import EXACT, amount_text
@@ -107,14 +107,14 @@ def _projected(spent: Decimal, days: int, at: datetime) -> Decimal:
 def _event(key: PoolKey, budget: Budget, spent: Decimal, projected: Decimal, at: datetime) -> Row:
     data = {
         "limit": amount_text(budget.limit),
-        "unit": budget.unit,
         "spent": amount_text(spent),
         "projected": amount_text(projected),
     }
     return budget_event_row(
         key.customer,
-        period=period_at("month", at),
+        period=key.period,
         budget=key.budget,
+        unit=key.unit,
         threshold=None,
         address=budget.notify,
         data=data,

@@ -218,7 +218,9 @@ class BucketMachine(RuleBasedStateMachine):
         assert self.passed <= set(head.passed)
         self.passed = set(head.passed)
         rows = [key for _, key in self.table.rows if key.startswith("e_")]
-        assert sorted(f"e_{self.key.period}_{BUDGET}_{threshold}" for threshold in head.passed) == sorted(rows)
+        assert sorted(
+            f"e_{self.key.period}_{BUDGET}_{self.key.unit}_{threshold}" for threshold in head.passed
+        ) == sorted(rows)
 
     # How a budget is used.
 

@@ -213,7 +213,8 @@ async def test_workers_announce_a_customer_at_the_same_time(monkeypatch: pytest.
 async def test_a_budget_event_has_one_row_and_one_id():
     """Whoever crosses a line second meets the first one's row. Body and key have the same id at each try."""
     table = MemoryTable()
-    options = {"period": "2026-11", "budget": "team", "address": "https://x.contoso.com/b", "data": {"spent": "5.00"}}
+    options = {"period": "2026-11", "budget": "team", "unit": "USD", "address": "https://x.contoso.com/b"}
+    options |= {"data": {"spent": "5.00"}}
     row = budget_event_row("acme", threshold=80, at=AT, **options)
     again = budget_event_row("acme", threshold=80, at=AT + timedelta(hours=1), **options)
     projected = budget_event_row("acme", threshold=None, at=AT, **options)
@@ -221,7 +222,7 @@ async def test_a_budget_event_has_one_row_and_one_id():
 
     await table.insert(row)
 
-    assert ("e_2026-11_team_80", "e_2026-11_team_projected") == (again.key, projected.key)
+    assert ("e_2026-11_team_USD_80", "e_2026-11_team_USD_projected") == (again.key, projected.key)
     assert ("waiting", "silent") == (row.values["state"], silent.values["state"])
     body = msgspec.json.decode(row.values["body"])
     assert body["id"] == msgspec.json.decode(again.values["body"])["id"]
@@ -229,7 +230,7 @@ async def test_a_budget_event_has_one_row_and_one_id():
         "id": body["id"],
         "type": "budget.threshold",
         "timestamp": "2026-11-29T12:00:00.000Z",
-        "data": {"customer": "acme", "budget": "team", "period": "2026-11", "spent": "5.00"},
+        "data": {"customer": "acme", "budget": "team", "period": "2026-11", "unit": "USD", "spent": "5.00"},
     } == body
 
 

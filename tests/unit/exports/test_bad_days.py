@@ -91,6 +91,7 @@ async def test_a_hanging_address_of_a_budget_does_not_hold_up_exports(monkeypatc
             "acme",
             period="2026-11",
             budget=f"b{number}",
+            unit="USD",
             threshold=80,
             address="https://slow.contoso.com/",
             data={},
@@ -285,6 +286,7 @@ async def test_the_sweep_finds_an_outbox_that_nobody_announces(monkeypatch: pyte
             "acme",
             period="2026-11",
             budget="team",
+            unit="USD",
             threshold=None,
             address="https://hooks.contoso.com/",
             data={},
@@ -304,7 +306,7 @@ async def test_the_sweep_finds_an_outbox_that_nobody_announces(monkeypatch: pyte
 async def test_the_sweep_announces_nobody_without_anything_to_send(monkeypatch: pytest.MonkeyPatch):
     """An event that was delivered stays on record, and has nobody look for it."""
     harness = await make_harness(monkeypatch, LAGO)
-    await harness.table.insert(Row("acme", "e_2026-11_team_80", {"at": harness.time, "state": "delivered"}))
+    await harness.table.insert(Row("acme", "e_2026-11_team_USD_80", {"at": harness.time, "state": "delivered"}))
     await harness.outbox.announce_left("acme")
 
     assert (PARTITION, "acme") not in harness.table.rows

@@ -28,6 +28,7 @@ async def make_harness(
         customer,
         period="2026-11",
         budget="team",
+        unit="USD",
         threshold=80,
         address=address,
         data={"spent": "80.10"},
@@ -83,7 +84,7 @@ async def test_a_receiver_that_fails_is_tried_again_and_given_up(
         event_row(harness)["state"],
         event_row(harness)["error"],
     )
-    assert "budget_event_failed customer=acme event=e_2026-11_team_80 tries=7" in caplog.text
+    assert "budget_event_failed customer=acme event=e_2026-11_team_USD_80 tries=7" in caplog.text
     assert "MARKED-TOKEN" not in caplog.text
 
 
