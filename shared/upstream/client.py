@@ -9,19 +9,21 @@ transport is aiohttp, because httpx's own connection pool walks its whole list o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import aiohttp
 import httpx
 
-from shared.errors import ConnectionInvalid, ProviderUnavailable
+from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.secret import Secret, redact
 from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
-from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS
-from shared.upstream.http_client import mapped_errors, open_client
+from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending
+from shared.upstream.http_client import open_client
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
@@ -80,7 +82,7 @@ class UpstreamClient:
         host = ""
         try:
             host = _without_key(httpx.URL(request.url).host, access)
-            with mapped_errors(host, customer, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
                     status, headers, body, memory = await self._exchange(
@@ -108,7 +110,7 @@ class UpstreamClient:
         try:
             check_public(url, allow_local=self._allow_local)
             host = httpx.URL(url).host
-            with mapped_errors(host, customer, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     status, headers, body, memory = await self._exchange(
                         self._strict(), UpstreamRequest("GET", url), None, host, customer, timeout_s
@@ -121,14 +123,7 @@ class UpstreamClient:
         return Response(status, headers, body, read_request_id(headers), memory)
 
     async def post(
-        self,
-        url: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        *,
-        customer: str,
-        timeout_s: float,
-        member: str = "callback",
+        self, url: str, body: bytes, headers: Mapping[str, str], *, customer: str, timeout_s: float, member: str
     ) -> DeliveryReceipt:
         """
         Post `body` once, without a credential, to an address that a customer has named, such as a job's `callback`.
@@ -140,7 +135,7 @@ class UpstreamClient:
         host = check_public(url, allow_local=self._allow_local, member=member)
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
-            with mapped_errors(host, customer, timeout_s):
+            with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
                     await self._sockets.wait(customer)
@@ -163,13 +158,12 @@ class UpstreamClient:
         host = check_public(request.url, allow_local=self._allow_local, member="url")
         header = None if key is None else ("authorization", f"Bearer {key.reveal()}")
         try:
-            with mapped_errors(host, name, timeout_s):
+            with _mapped_errors(host, name, timeout_s):
                 async with asyncio.timeout(timeout_s):
-                    status, headers, body, memory = await self._exchange(
-                        self._client, request, header, host, name, timeout_s
-                    )
+                    received = await self._exchange(self._client, request, header, host, name, timeout_s)
         except (ConnectionInvalid, httpx.InvalidURL):
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
+        status, headers, body, memory = received
         if key is not None:
             headers, body = {each: redact(text, key) for each, text in headers.items()}, redact(body, key)
         return Response(status, headers, body, read_request_id(headers), memory)
@@ -226,3 +220,30 @@ class UpstreamClient:
 def _without_key(text: str, access: Access) -> str:
     # The key may have been pasted into the host name.
     return redact(text, access.key) if isinstance(access, ApiKey) else text
+
+
+@contextmanager
+def _mapped_errors(host: str, customer: str, timeout_s: float) -> Iterator[None]:
+    """Raise whatever prevents a response as one of our errors."""
+    with observe_sending(customer) as sending:
+        try:
+            yield
+        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+            if not sending.begun:
+                message = f"The request to {host} could not be sent within {timeout_s:.3g} s."
+                raise UpstreamTimeout(message, UpstreamFacts(transient=True, unsent=True)) from exc
+            facts = UpstreamFacts(transient=True, unanswered=True)
+            raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            # The adapter passes some of aiohttp's errors through, and reports others as what they are not.
+            cause = exc.__cause__ or exc
+            if isinstance(cause, aiohttp.http_exceptions.HttpProcessingError):
+                # What aiohttp quotes after the colon is the response's.
+                reason = cause.message.partition(":")[0].strip() or "it is malformed"
+                raise ProviderUnavailable(
+                    f"{host} sent a response that is not valid HTTP ({reason}).", UpstreamFacts(unanswered=True)
+                ) from exc
+            port = getattr(cause, "port", None)  # a connection that could not be made has one
+            address = host if port in (None, 80, 443) else f"{host}:{port}"
+            reason = f"{address} could not be reached, or closed the connection early ({type(cause).__name__})."
+            raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.begun)) from exc

@@ -1,19 +1,15 @@
-"""httpx over the guarded session: how it is opened, and what its errors mean."""
+"""How the HTTP client is opened: httpx over the guarded session."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from shared.errors import ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.shares import Shares
-from shared.upstream.guarded_session import observe_sending, open_guarded_session
+from shared.upstream.guarded_session import open_guarded_session
 
 
 def open_client(lookups: Shares, *, allow_local: bool, allow_private: bool) -> httpx.AsyncClient:
@@ -30,32 +26,3 @@ def open_client(lookups: Shares, *, allow_local: bool, allow_private: bool) -> h
         trust_env=False,
         follow_redirects=False,
     )
-
-
-@contextmanager
-def mapped_errors(host: str, customer: str, timeout_s: float) -> Iterator[None]:
-    """Raise whatever prevents a response as one of our errors."""
-    with observe_sending(customer) as sending:
-        try:
-            yield
-        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
-            if not sending.begun:
-                facts = UpstreamFacts(transient=True, unsent=True)
-                raise UpstreamTimeout(
-                    f"The request to {host} could not be sent within {timeout_s:.3g} s.", facts
-                ) from exc
-            facts = UpstreamFacts(transient=True, unanswered=True)
-            raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            # The adapter passes some of aiohttp's errors through, and reports others as what they are not.
-            cause = exc.__cause__ or exc
-            if isinstance(cause, aiohttp.http_exceptions.HttpProcessingError):
-                # What aiohttp quotes after the colon is the response's.
-                reason = cause.message.partition(":")[0].strip() or "it is malformed"
-                raise ProviderUnavailable(
-                    f"{host} sent a response that is not valid HTTP ({reason}).", UpstreamFacts(unanswered=True)
-                ) from exc
-            port = getattr(cause, "port", None)  # a connection that could not be made has one
-            address = host if port in (None, 80, 443) else f"{host}:{port}"
-            reason = f"{address} could not be reached, or closed the connection early ({type(cause).__name__})."
-            raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.begun)) from exc

@@ -136,7 +136,8 @@ class Callbacks:
         return None
 
     async def _try(self, message: CallbackMessage, record: JobRecord) -> TryResult:
-        signed = SignedMessage(message.customer, message_id(record), record.callback_url, record.result_body or b"")
+        body = record.result_body or b""
+        signed = SignedMessage(message.customer, message_id(record), record.callback_url, body, member="callback")
         return await post_signed(self.client, self.signing, signed, message.attempt)
 
     async def _save(self, message: CallbackMessage, result: TryResult) -> None:

@@ -44,7 +44,7 @@ class SignedMessage:
     id: str
     url: str
     body: bytes
-    member: str = "callback"
+    member: str
     """The member that has the URL, for error messages."""
 
 

@@ -493,7 +493,9 @@ async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient,
     account.will_answer(reply({}, status=503, headers=headers), reply({}, status=307, headers=headers))
     url, own = f"{account.base}/hook?key={account.key}", {"authorization": f"Bearer {account.key}"}
 
-    receipts = [await client.post(url, body, own, customer="acme", timeout_s=5) for body in (b"1", b"2")]
+    receipts = [
+        await client.post(url, body, own, customer="acme", timeout_s=5, member="callback") for body in (b"1", b"2")
+    ]
 
     assert [(503, 7), (307, 7)] == [(receipt.status, receipt.retry_after_s) for receipt in receipts]
     received = [(call.method, call.path, call.body) for call in account.received]
@@ -519,7 +521,7 @@ async def test_a_callback_goes_to_a_public_address(url: str, message: str):
     """The error names the member that has the URL. Plain http and loopback are for the local stack alone."""
     async with open_client(allow_local=False) as client:
         with pytest.raises(ConnectionInvalid, match=f"The `callback` {message}"):
-            await client.post(url, b"{}", {}, customer="acme", timeout_s=5)
+            await client.post(url, b"{}", {}, customer="acme", timeout_s=5, member="callback")
         with pytest.raises(ConnectionInvalid, match=f"The `notify` {message}"):
             await client.post(url, b"{}", {}, customer="acme", timeout_s=5, member="notify")
 
@@ -530,9 +532,9 @@ async def test_an_exchange_that_fails_names_no_more_than_the_host(client: Upstre
     url = f"{account.base}/hook?key={account.key}&token=MARKED-TOKEN"
     headers = {"authorization": f"Bearer {account.key}"}
     with pytest.raises(UpstreamTimeout) as late:
-        await client.post(url, b"", headers, customer="acme", timeout_s=0.05)
+        await client.post(url, b"", headers, customer="acme", timeout_s=0.05, member="callback")
     with pytest.raises(ProviderUnavailable) as broken:
-        await client.post(url, b"", headers, customer="acme", timeout_s=5)
+        await client.post(url, b"", headers, customer="acme", timeout_s=5, member="callback")
 
     assert "MARKED" not in f"{late.value}{broken.value}"
 
@@ -544,7 +546,9 @@ async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.Mo
     client = UpstreamClient(Tokens(), allow_private=True)
     try:
         with pytest.raises(ConnectionInvalid, match="The `callback` names an address that is not allowed"):
-            await client.post("https://ai.contoso.example/hook", b"{}", {}, customer="acme", timeout_s=5)
+            await client.post(
+                "https://ai.contoso.example/hook", b"{}", {}, customer="acme", timeout_s=5, member="callback"
+            )
         with pytest.raises(ConnectionInvalid, match="The `notify` names an address that is not allowed"):
             await client.post("https://ai.contoso.example/", b"", {}, customer="acme", timeout_s=5, member="notify")
         with pytest.raises(ProviderUnavailable, match="names an address that is not allowed"):

@@ -127,7 +127,8 @@ async def test_no_customer_takes_every_lookup(account: Account, monkeypatch: pyt
     account.will_answer(reply(b"{}"))
     async with open_client() as client:
         callbacks = [
-            client.post(f"https://{n}.slow.example/", b"{}", {}, customer="a", timeout_s=30) for n in range(20)
+            client.post(f"https://{n}.slow.example/", b"{}", {}, customer="a", timeout_s=30, member="callback")
+            for n in range(20)
         ]
         hanging = [asyncio.create_task(callback) for callback in callbacks]
         done, _ = await asyncio.wait(hanging, timeout=2)
