@@ -66,6 +66,8 @@ SIGNING_SECRET_INVALID: Final = "signing_secret_invalid"  # noqa: S105
 """A customer's signing secret is malformed."""
 SIGNING_SECRETS_UNREAD: Final = "signing_secrets_unread"
 """During a flood of webhooks with made-up names, customers' signing secrets could not be read in advance."""
+PRICES_UNREAD: Final = "prices_unread"
+"""The price book could not be read: for a minute, results of jobs have no cost."""
 
 # Log events: exports and budgets' events.
 EXPORT_SENT: Final = "export_sent"

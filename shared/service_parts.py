@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.http.app import HttpApp
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
+    from shared.jobs.job_prices import JobPrices
     from shared.jobs.job_updates import JobUpdates
     from shared.jobs.ledger import Ledger
     from shared.jobs.outputs import Outputs
@@ -47,6 +48,7 @@ class ServiceParts:
     queues: Queues
     ledger: Ledger
     customer_records: CustomerRecords
+    job_prices: JobPrices
     connections: Connections
     client: UpstreamClient
     limiter: Limiter
@@ -109,12 +111,10 @@ class ServiceParts:
             *(self.customer_records, self.price_books, self.telemetry),
         )
 
-    @cached_property
+    @property
     def price_books(self) -> PriceBooks:
-        """What calls cost. No job needs it."""
-        from shared.billing.price_books import PriceBooks  # noqa: PLC0415
-
-        return PriceBooks(self.table, self.blobs, self.settings.statements_container)
+        """What calls cost."""
+        return self.job_prices.price_books
 
     @cached_property
     def closing(self) -> Closing:

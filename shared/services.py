@@ -18,11 +18,13 @@ import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport
 
 from shared.billing.customer_records import CustomerRecords
+from shared.billing.price_books import PriceBooks
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
 from shared.errors import SettingInvalid
 from shared.jobs.admission import Limiter
 from shared.jobs.inputs import Inputs
+from shared.jobs.job_prices import JobPrices
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.worker import Worker
@@ -58,6 +60,7 @@ class Services(ServiceParts):
     queues: Queues
     ledger: Ledger
     customer_records: CustomerRecords
+    job_prices: JobPrices
     connections: Connections
     client: UpstreamClient
     limiter: Limiter
@@ -125,6 +128,7 @@ def build(settings: Settings) -> Services:
         lambda: AioHttpTransport(session=session, session_owner=False),
     )
     table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
+    records = CustomerRecords(table)
     telemetry, vault = _telemetry(settings), _vault(settings, identity, session)
     return Services(
         settings=settings,
@@ -132,7 +136,8 @@ def build(settings: Settings) -> Services:
         blobs=blobs,
         queues=AzureQueues(account),
         ledger=Ledger(table, lease_s=settings.lease_seconds, outbox=_outbox(settings, table)),
-        customer_records=CustomerRecords(table),
+        customer_records=records,
+        job_prices=JobPrices(PriceBooks(table, blobs, settings.statements_container), records),
         connections=Connections(settings, vault),
         client=UpstreamClient(
             identity, allow_local=settings.allow_local_endpoints, allow_private=settings.allow_private_endpoints

@@ -17,13 +17,12 @@ from typing import Any
 
 import msgspec
 
+from shared.billing.price_books import PRICES
 from shared.clock import now, rfc3339
 from shared.contract.audit import AuditDocument
 from shared.storage.base import Row, Table
 
 AUDIT_PREFIX = "a_"
-PRICES = "~prices"
-"""The partition of price books, which no customer can have."""
 PRICES_SUBJECT = "price book"
 MAX_TEXT = 30_000
 """Bytes of JSON of what was before, and of what is after. A column of Azure's tables holds more than twice as much."""

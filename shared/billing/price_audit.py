@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared.billing.audit import PRICES, PRICES_SUBJECT, audit_row
+from shared.billing.audit import PRICES_SUBJECT, audit_row
+from shared.billing.price_books import PRICES
 from shared.contract.price_book import PriceBook
 from shared.storage.base import Row
 

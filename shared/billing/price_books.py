@@ -13,20 +13,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.billing.audit import PRICES
-from shared.billing.price_audit import publication_row
-from shared.billing.pricing import Pricing
 from shared.clock import now
-from shared.contract.price_book import MAX_BOOK_BYTES, PriceBook, decode_price_book
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.storage.base import Blobs, Row, RowConflict, Table
 
+if TYPE_CHECKING:
+    from shared.billing.pricing import Pricing
+    from shared.contract.price_book import PriceBook
+
 FRESH_S = 60.0
 """Seconds for which a worker takes the pointer as it was read."""
-_PARTITION, _KEY = PRICES, "current"
+PRICES = "~prices"
+"""The partition of price books, which no customer can have."""
+_KEY = "current"
 _HISTORY = "h_"
 _JSON = "application/json"
 
@@ -96,18 +99,20 @@ class PriceBooks:
 
         Raises BookReplaced, StorageUnavailable.
         """
+        from shared.billing.price_audit import publication_row  # noqa: PLC0415  # see `_read`
+
         data = msgspec.json.encode(book)
         published = PublishedBook(book, hashlib.sha256(data).hexdigest(), now(), by)
         await self.blobs.write(self.container, blob_name(published.sha256), data, _JSON)
         values = {"sha256": published.sha256, "at": published.at, "by": by}
-        history = Row(_PARTITION, f"{_HISTORY}{published.at:%Y-%m-%dT%H:%M:%S.%f}", values)
+        history = Row(PRICES, f"{_HISTORY}{published.at:%Y-%m-%dT%H:%M:%S.%f}", values)
         old = None if replaces is None else (replaces.sha256, replaces.book)
         entry = publication_row(old, (published.sha256, book), by=by)
         try:
             if replaces is None:
-                await self.table.insert(Row(_PARTITION, _KEY, values), beside=[history, entry])
+                await self.table.insert(Row(PRICES, _KEY, values), beside=[history, entry])
             else:
-                await self.table.merge_and_insert(Row(_PARTITION, _KEY, values, replaces.etag), [history, entry])
+                await self.table.merge_and_insert(Row(PRICES, _KEY, values, replaces.etag), [history, entry])
         except RowConflict as exc:
             raise BookReplaced from exc
         self._read_at = float("-inf")
@@ -115,7 +120,7 @@ class PriceBooks:
 
     async def history(self) -> list[PublishedHash]:
         """Return all books that were ever in use, oldest first. Raises StorageUnavailable."""
-        rows = self.table.scan(_PARTITION, _HISTORY, f"{_HISTORY}~")
+        rows = self.table.scan(PRICES, _HISTORY, f"{_HISTORY}~")
         return [PublishedHash(row.values["sha256"], row.values["at"], row.values["by"]) async for row in rows]
 
     async def read(self, sha256: str) -> PriceBook:
@@ -124,6 +129,8 @@ class PriceBooks:
 
         The message may become part of a job's result, so neither the hash nor what is wrong with a price is in it.
         """
+        from shared.contract.price_book import MAX_BOOK_BYTES, decode_price_book  # noqa: PLC0415  # see `_read`
+
         data = await self.blobs.read(self.container, blob_name(sha256), MAX_BOOK_BYTES)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise StorageUnavailable(f"A price book is missing in the container {self.container}, or was changed.")
@@ -133,11 +140,14 @@ class PriceBooks:
             raise StorageUnavailable("The price book is invalid for this version of the app.") from None
 
     async def _read(self) -> None:
-        row = await self.table.read(_PARTITION, _KEY)
+        row = await self.table.read(PRICES, _KEY)
         if row is None:
             self._current = None
         elif self._current is None or row.etag != self._current[0].etag:
             sha256 = row.values["sha256"]
+            # Each worker looks whether there is a book, and many apps have none.
+            from shared.billing.pricing import Pricing  # noqa: PLC0415
+
             published = PublishedBook(await self.read(sha256), sha256, row.values["at"], row.values["by"], row.etag)
             self._current = published, Pricing(published.book)
         self._read_at = self.clock()

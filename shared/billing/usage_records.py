@@ -90,7 +90,7 @@ def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suf
     for number, call in enumerate(calls):
         ending = f"{number:04}" if not suffix else f"{suffix}.{number}" if number else suffix
         key = labels.key("u", at, ending)
-        rows.append(Row(labels.customer, key, _values(labels, call, at)))
+        rows.append(Row(labels.customer, key, record_values(labels, call, at)))
         if call.metered_as:
             rows.append(Row(labels.customer, metered_key(call.metered_as), {"at": at, RECORD: key}))
     return rows
@@ -110,10 +110,15 @@ def with_closed_job(labels: RecordLabels, rows: Sequence[Row], billed: Usage, at
             return [*rows[:number], closing, *rows[number + 1 :]]
     if not billed.calls:
         return list(rows)
-    values = _values(labels, Call(service_tier=_single(billed.service_tier)), at) | {"calls": 0, JOBS: 1}
+    values = record_values(labels, Call(service_tier=_single(billed.service_tier)), at) | {"calls": 0, JOBS: 1}
     if processing := _single(billed.processing):
         values["processing"] = processing  # in the line of its calls
     return [*rows, Row(labels.customer, labels.key("c", at), values)]
+
+
+def has_answer(calls: Sequence[Call], billed: Usage) -> bool:
+    """Return whether a job that succeeds with these calls counts; see `with_closed_job`."""
+    return bool(billed.calls) or any(call.outcome == "answered" and call.consumed().calls for call in calls)
 
 
 def is_closed_job(values: Mapping[str, Any]) -> bool:
@@ -139,7 +144,8 @@ def marker_row(labels: RecordLabels, attempt: int, at: datetime, *, since: datet
     return Row(labels.customer, labels.key("m", at, placeholder_suffix(attempt)), {"at": at, SINCE: since})
 
 
-def _values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
+def record_values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
+    """Return what a usage record says of a call, by column."""
     label = labels.connection
     consumed = msgspec.structs.asdict(call.consumed()) | {"deployment_scope": labels.deployment_scope}
     texts = {

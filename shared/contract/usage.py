@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Context, Decimal
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ Processing = Literal["standard", "batch", "background_2h", "background_8h"]
 DeploymentScope = Literal["global", "data_zone", "regional"]
 MIXED = "mixed"
 """The label of a sum over calls with different ones."""
+_EXACT = Context(prec=120)
 
 
 class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +46,20 @@ class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     characters: int | None = None
 
 
+class UsageCost(Struct, frozen=True, kw_only=True):
+    """What calls cost by the price book, after markup."""
+
+    amount: str
+    """A decimal string."""
+    currency: str
+
+    def __add__(self, other: UsageCost) -> UsageCost | None:
+        if self.currency != other.currency:
+            return None
+        amount = _EXACT.add(Decimal(self.amount), Decimal(other.amount))
+        return UsageCost(amount=f"{amount:f}", currency=self.currency)
+
+
 class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
     """What upstream calls consumed, as the provider counted it."""
 
@@ -59,6 +75,8 @@ class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
     """Names of counts that were computed from the provider's total."""
     consistent: bool | None = None
     """False if the provider's own counts contradict each other; they are kept as it reported them."""
+    cost: UsageCost | None = None
+    """By the price book in use, with the fee of the job. Missing if any of the calls has no price."""
 
     def __add__(self, other: Usage) -> Usage:
         if other == NO_USAGE:  # most jobs make one call
@@ -72,6 +90,7 @@ class Usage(Counts, frozen=True, kw_only=True, omit_defaults=True):
             deployment_scope=_common(self.deployment_scope, other.deployment_scope),
             derived=tuple(sorted({*self.derived, *other.derived})),
             consistent=all_consistent(self.consistent, other.consistent),
+            cost=self.cost + other.cost if self.cost and other.cost else None,
             **{name: add(getattr(self, name), getattr(other, name)) for name in COUNTS},
         )
 

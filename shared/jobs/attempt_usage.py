@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from shared.actions.sse import values_of
 from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
 from shared.billing.usage_records import (
     RecordLabels,
     call_suffix,
+    has_answer,
     marker_row,
     placeholder_suffix,
     usage_rows,
@@ -25,6 +28,9 @@ from shared.contract.usage import Usage
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
 from shared.upstream.messages import Response, is_large
+
+if TYPE_CHECKING:
+    from shared.billing.pricing import Pricing
 
 _COUNTED = frozenset({"succeeded", "partial"})
 """How a job ends that a customer pays for by the job, if it has an answered call."""
@@ -42,6 +48,8 @@ class AttemptUsage:
     """What they say about the connection, once it is resolved."""
     deployment_scope: str | None = None
     model: str | None = None
+    pricing: Pricing | None = None
+    """The prices in the currency of the customer's statements, if there is a price book."""
     billed: Usage = field(default_factory=Usage)
     """What the job's stored steps have consumed; their usage records are written."""
     unrecoverable: Usage = field(init=False)
@@ -73,7 +81,7 @@ class AttemptUsage:
         for call in calls:
             self._number += 1
             self._pending.append((call_suffix(self.lease.attempt, self._number), call))
-        self.unrecoverable += total(calls)
+        self.unrecoverable += self.of_calls(calls)
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""
@@ -106,6 +114,26 @@ class AttemptUsage:
     def remove(self, number: int) -> None:
         """Remove the first calls, whose records are written."""
         del self._pending[:number]
+
+    def of_calls(self, calls: Sequence[Call]) -> Usage:
+        """Return what calls have consumed, with what they cost if all of them have a price."""
+        usage = total(calls)
+        if self.pricing is None or not usage.calls:
+            return usage
+        from shared.billing.call_costs import cost_of_calls  # noqa: PLC0415  # only if there is a price book
+
+        return msgspec.structs.replace(usage, cost=cost_of_calls(self.pricing, self._labels(), calls, now()))
+
+    def of_job(self, calls: Sequence[Call], status: str, at: datetime) -> Usage:
+        """Return what the job has consumed that ends now, with these calls beside those on record."""
+        usage = self.of_calls(calls) + self.billed + self.unrecoverable
+        if usage.cost is not None and self.pricing is not None:
+            from shared.billing.call_costs import cost_of_job  # noqa: PLC0415
+
+            jobs = int(status in _COUNTED and has_answer(calls, self.billed))
+            cost = cost_of_job(self.pricing, self.job.customer, usage.cost, at, jobs=jobs)
+            usage = msgspec.structs.replace(usage, cost=cost)
+        return msgspec.structs.replace(usage, deployment_scope=self.deployment_scope) if usage.calls else usage
 
     def rows(self, limit: int | None = None, *, at: datetime | None = None) -> list[Row]:
         """Return the rows of the calls that have no record yet, of the first `limit`; their day is that of `at`."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
+    from shared.jobs.job_prices import JobPrices
     from shared.jobs.job_updates import JobUpdates
     from shared.jobs.ledger import Ledger
     from shared.jobs.outputs import Outputs
@@ -60,6 +61,10 @@ class JobServices(Protocol):
     @property
     def budgets(self) -> Budgets:
         """What jobs reserve and settle."""
+
+    @property
+    def job_prices(self) -> JobPrices:
+        """What the cost in a job's result is calculated by."""
 
     @property
     def price_books(self) -> PriceBooks:

@@ -91,6 +91,7 @@ class Executor:
         steps = Steps(attempt, self.services.outputs)
         try:
             async with attempt:
+                attempt.usage.pricing = await self.services.job_prices.read(job.customer)
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
                 if outcome is None and job.action in WITHOUT_CONNECTION:
                     outcome = await self._close_month(attempt, work)
@@ -222,12 +223,7 @@ class Executor:
         self.services.telemetry.job_finished(attempt.job.customer, attempt.job.action, result.status, code)
         log.info(
             "%s %s action=%s status=%s code=%s attempt=%d calls=%d input_tokens=%d output_tokens=%d run_ms=%d",
-            JOB_FINISHED,
-            attempt,
-            attempt.job.action,
-            result.status,
-            code or "-",
-            attempt.lease.attempt,
+            *(JOB_FINISHED, attempt, attempt.job.action, result.status, code or "-", attempt.lease.attempt),
             result.usage.calls,
             result.usage.input_tokens or 0,  # unknown ones add nothing to the sums of the log's queries
             result.usage.output_tokens or 0,

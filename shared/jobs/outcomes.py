@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
-
 from shared.actions.base import Completed, Deferred, Outcome, failed
-from shared.billing.usage import total
 from shared.clock import rfc3339
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import Result
-from shared.contract.usage import Usage
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
@@ -82,7 +78,7 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         model=usage.model or job.model,
         metadata=job.metadata,
         output=outcome.output,
-        usage=_labelled(total(outcome.calls) + usage.billed + usage.unrecoverable, usage.deployment_scope),
+        usage=usage.of_job(outcome.calls, outcome.status, at),
         error=None if outcome.error is None else error_body(outcome.error),
         connection=usage.label,
         attempts=lease.attempt,
@@ -90,7 +86,3 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         started_at=rfc3339(lease.started_at),
         finished_at=rfc3339(at),
     )
-
-
-def _labelled(usage: Usage, deployment_scope: str | None) -> Usage:
-    return msgspec.structs.replace(usage, deployment_scope=deployment_scope) if usage.calls else usage

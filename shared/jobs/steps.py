@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from shared.actions.base import Completed, Step
-from shared.billing.usage import as_lost, total
+from shared.billing.usage import as_lost
 from shared.contract.decoding import decode_condensed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
@@ -101,7 +101,8 @@ class Steps:
                 self.attempt.usage.add_unsettled_calls(as_lost(step.calls))
                 raise
         usage_rows = self.attempt.step_usage(key, step.calls)
-        record = StepRecord(key, b"" if in_blob else value, total(step.calls), in_blob=in_blob, usage_rows=usage_rows)
+        usage = self.attempt.usage.of_calls(step.calls)
+        record = StepRecord(key, b"" if in_blob else value, usage, in_blob=in_blob, usage_rows=usage_rows)
         await self.attempt.save_step(record, step.calls)
 
     async def _value_of(self, record: StepRecord) -> Any:

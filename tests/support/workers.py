@@ -12,6 +12,7 @@ from typing import Any, cast
 import aiohttp
 
 from shared.billing.customer_records import CustomerRecords
+from shared.billing.price_books import PriceBooks
 from shared.clock import now
 from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
@@ -20,6 +21,7 @@ from shared.jobs.admission import Limiter
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.inputs import Inputs
+from shared.jobs.job_prices import JobPrices
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.message import Delivery
@@ -207,13 +209,15 @@ def open_worker(
 ) -> Worker:
     """Return a worker. `parts` replace services; whoever passes a client closes it."""
     memory = memory or Memory()
+    records = CustomerRecords(memory.table)
     services = Services(
         settings=settings,
         table=memory.table,
         blobs=memory.blobs,
         queues=memory.queues,
         ledger=Ledger(memory.table, lease_s=lease_s),
-        customer_records=CustomerRecords(memory.table),
+        customer_records=records,
+        job_prices=JobPrices(PriceBooks(memory.table, memory.blobs, settings.statements_container), records),
         connections=Connections(settings, memory.credentials),
         client=client,
         limiter=Limiter(),

@@ -28,9 +28,9 @@ OPERATIONS = {
 By kind of job: the Storage operations of its first attempt if nothing fails, in order. The message with the result and
 those of the jobs queue are not among them, because the Functions host sends and receives them.
 
-A worker also reads a customer's row once in ten seconds, and writes an empty blob before its first job that needs
-blobs, and then every five minutes at most. Steps that end at the same time share a transaction, so 3 prompts take 1
-to 3; here they end one after the other.
+A worker also reads a customer's row once in ten seconds and the pointer to the price book once a minute, and writes
+an empty blob before its first job that needs blobs, and then every five minutes at most. Steps that end at the same
+time share a transaction, so 3 prompts take 1 to 3; here they end one after the other.
 """
 ROW = "table read customer"
 BUDGETED = "chat, of a customer with a budget"

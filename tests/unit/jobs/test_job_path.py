@@ -140,9 +140,9 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
 
     functions = {name for _, name in calls}
     assert 1 == len(published)
-    assert len({name.partition(":")[0] for name in functions}) <= 51
-    assert len(functions) <= 223
-    assert len(calls) <= 392
+    assert len({name.partition(":")[0] for name in functions}) <= 53
+    assert len(functions) <= 226
+    assert len(calls) <= 395
 
 
 async def test_calls_lead_downwards_but_for_the_context(worker: Worker):
