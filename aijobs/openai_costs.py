@@ -17,7 +17,8 @@ from aijobs.cost_comparison import TheirCosts, read_billed
 from aijobs.price_sources.base import SourceError
 from aijobs.price_sources.download import download
 from shared.billing.money import EXACT
-from shared.billing.periods import Days, shifted
+from shared.billing.periods import Days
+from shared.clock import shifted
 from shared.secret import Secret
 
 URL = "https://api.openai.com/v1/organization/costs"

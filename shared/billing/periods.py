@@ -6,7 +6,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 is_month = re.compile(r"[1-9][0-9]{3}-(?:0[1-9]|1[0-2])").fullmatch
 _is_day = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}").fullmatch
@@ -62,11 +62,6 @@ def read_period(parameters: Mapping[str, str | None], today: date, label: Callab
     if days.first > days.last:
         raise PeriodInvalid(f"{label('from')} must not be later than {label('to')}.")
     return days
-
-
-def shifted(day: date, by: timedelta) -> date:
-    """Return a day so much later or earlier, or the last or first one that there is."""
-    return date.fromordinal(min(max(day.toordinal() + by.days, date.min.toordinal()), date.max.toordinal()))
 
 
 def _read_day(text: str, label: str) -> date:

@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import Any
 
 from shared.billing.money import EXACT
-from shared.billing.periods import shifted
 from shared.billing.usage_records import (
     JOBS,
     MAX_MARKER_DISTANCE,
@@ -26,6 +25,7 @@ from shared.billing.usage_records import (
     placeholder_days,
     placeholder_key,
 )
+from shared.clock import shifted
 from shared.contract.usage import COUNTS
 from shared.storage.base import Row, Table
 from shared.storage.bulk import gather_limited

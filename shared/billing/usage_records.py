@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from shared.billing.periods import shifted
 from shared.billing.usage import Call
+from shared.clock import shifted
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import MIXED, Usage
 from shared.storage.base import Row

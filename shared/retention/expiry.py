@@ -13,10 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from shared.billing.outbox import outbox_key
-from shared.billing.periods import shifted
 from shared.billing.rollups import THROUGH
 from shared.billing.usage_records import MAX_MARKER_DISTANCE, is_placeholder
-from shared.clock import now
+from shared.clock import now, shifted
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.jobs.records import job_key, time_row

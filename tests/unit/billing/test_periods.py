@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.billing.periods import Days, PeriodInvalid, is_month, read_period, shifted
+from shared.billing.periods import Days, PeriodInvalid, is_month, read_period
+from shared.clock import shifted
 
 TODAY = date(2026, 11, 14)
 
@@ -63,17 +64,6 @@ def test_other_parameters_are_refused(parameters: dict[str, str], text: str):
     """The message names the parameter and what would be right."""
     with pytest.raises(PeriodInvalid, match=text):
         period(**parameters)
-
-
-@given(st.dates(), st.timedeltas(timedelta(days=-400), timedelta(days=400)))
-def test_a_day_is_shifted_within_the_calendar(day: date, by: timedelta):
-    """Beyond the first or the last day there is that day."""
-    shift = timedelta(days=by.days)
-    expected = date.min if day.toordinal() + by.days < 1 else date.max
-    if date.min.toordinal() <= day.toordinal() + by.days <= date.max.toordinal():
-        expected = day + shift
-
-    assert expected == shifted(day, by)
 
 
 @pytest.mark.parametrize(
