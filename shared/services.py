@@ -33,7 +33,6 @@ from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
-from shared.storage.bulk import gather_limited
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
@@ -80,6 +79,8 @@ class Services(ServiceParts):
 
     async def wake_jobs(self) -> None:
         """Sends the messages of the jobs that the schedule says are due, and what customers' outboxes hold."""
+        from shared.storage.bulk import gather_limited  # noqa: PLC0415  # no job needs it
+
         self.settings.check()
         await gather_limited([self.schedule.send_due(), self.delivery.run()])
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from shared.export_settings import read_exports
 from shared.setting_values import (
     check_claim,
     check_customers,
@@ -25,13 +24,20 @@ from shared.setting_values import (
     integer,
 )
 
+
+def _read_exports(setting: str, text: str) -> Any:
+    from shared.export_settings import read_exports  # noqa: PLC0415  # most apps have none
+
+    return read_exports(setting, text)
+
+
 READERS: dict[str, Callable[[str, str], Any]] = {
     "lease_seconds": partial(integer, minimum=10, maximum=540),
     "retain_jobs_days": partial(integer, minimum=0, maximum=3650),
     "retain_usage_months": partial(integer, minimum=0, maximum=120),
     "retain_statements_years": partial(integer, minimum=0, maximum=100),
     "budget_default_estimate": partial(integer, minimum=1, maximum=10_000_000),
-    "usage_exports": read_exports,
+    "usage_exports": _read_exports,
     "http_auth": partial(choice, values=("key", "entra")),
 }
 """How the text of a field is read whose type does not say it."""

@@ -83,6 +83,11 @@ def check_names(setting: str, names: Sequence[str]) -> None:
         check_name(setting, name)
 
 
+def poison_of(queue: str) -> str:
+    """Return the name of a queue's poison queue, by the rule of the Functions host."""
+    return f"{queue}{_POISON}"
+
+
 def check_trigger_queue(setting: str, name: str) -> None:
     """Check the name of a queue that has a poison queue, which the host creates under a longer name."""
     check_name(setting, name)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import SettingInvalid
-from shared.export_settings import Export, check_exports
 from shared.secret import Secret
 from shared.setting_rules import CHECKS, READERS
-from shared.setting_values import ALL_CUSTOMERS, NO_CUSTOMERS, check_resolved, flag, split
+from shared.setting_values import ALL_CUSTOMERS, NO_CUSTOMERS, check_resolved, flag, poison_of, split
 from shared.storage_settings import StorageAccount, check_account, read_account
+
+if TYPE_CHECKING:
+    from shared.export_settings import Export
 
 LEASE_S = 90
 """Default of LEASE_SECONDS."""
@@ -131,11 +133,6 @@ _DEFAULTS = Settings(job_storage=StorageAccount(None, "", "", "", ""))
 _FIELDS = tuple(each.name for each in fields(Settings) if each.name not in {"job_storage", "fault"})
 
 
-def poison_of(queue: str) -> str:
-    """Return the name of a queue's poison queue, by the rule of the Functions host."""
-    return f"{queue}-poison"
-
-
 def binding_queues(environment: Mapping[str, str]) -> tuple[str, str, str]:
     """Return the names of the jobs, poison and results queues, which the bindings need before settings are read."""
     jobs: str = _read(environment, "jobs_queue")
@@ -208,7 +205,7 @@ def _find_conflicts(settings: Settings) -> list[str]:
     jobs, callbacks = settings.jobs_queue, settings.callbacks_queue
     results, others = settings.results_queue, set(settings.result_queues()) - {settings.results_queue}
     exports = {export.queue for export in settings.usage_exports if export.queue}
-    queue_faults = [
+    faults = [
         f"{setting} must be a queue other than {own} and {poison_of(own)}, which are for {purpose}."
         for setting, queues, own, purpose in (
             ("RESULTS_QUEUE", {results}, jobs, "jobs"),
@@ -221,18 +218,20 @@ def _find_conflicts(settings: Settings) -> list[str]:
         )
         if not queues.isdisjoint((own, poison_of(own)))
     ]
-    containers = {
-        "RESULTS_CONTAINER": (settings.results_container,),
-        "INPUT_CONTAINERS": settings.input_containers,
-        "TEMPLATES_CONTAINER": (settings.templates_container,),
-    }
-    container_faults = [
+    faults += [
         f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
-        for setting, names in containers.items()
+        for setting, names in (
+            ("RESULTS_CONTAINER", (settings.results_container,)),
+            ("INPUT_CONTAINERS", settings.input_containers),
+            ("TEMPLATES_CONTAINER", (settings.templates_container,)),
+        )
         if settings.statements_container in names
     ]
-    export_faults = check_exports(settings.usage_exports, bool(settings.key_vault_url), {results, *others})
-    return [*queue_faults, *container_faults, *export_faults]
+    if settings.usage_exports:
+        from shared.export_settings import check_exports  # noqa: PLC0415  # most apps have none
+
+        faults += check_exports(settings.usage_exports, bool(settings.key_vault_url), {results, *others})
+    return faults
 
 
 def _read(environment: Mapping[str, str], field_name: str) -> Any:
