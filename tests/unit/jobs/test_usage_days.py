@@ -16,7 +16,6 @@ from shared.billing.usage_records import (
     LATEST_WRITE,
     RECORD,
     RecordLabels,
-    counted,
     day_of,
     marker_row,
     on_time,
@@ -31,6 +30,7 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row
 from tests.support.attempts import ANSWERED, JOB, start
+from tests.support.counted_records import counted
 from tests.support.fakes import Fault, MemoryTable
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
