@@ -42,4 +42,4 @@ async def test_jobs_at_once_don_t_pass_a_budget(harness: Harness):
     assert pool is not None
     assert (4, 0, 4) == (pool.spent, pool.reserved, sum(bucket.share for bucket in pool.buckets))
     events = sorted(row["RowKey"] for row in await customer.rows() if row["RowKey"].startswith("e_"))
-    assert [f"e_{now():%Y-%m}_main_{threshold}" for threshold in (100, 50, 80)] == events
+    assert [f"e_{now():%Y-%m}_main_jobs_{threshold}" for threshold in (100, 50, 80)] == events

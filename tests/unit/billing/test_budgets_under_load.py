@@ -31,7 +31,9 @@ def check(work: BudgetedJobs) -> None:
     assert [] == work.false_refusals
     assert pool.head.terms.limit == sum(bucket.share for bucket in pool.buckets)
     reached = [t for t in (50, 80, 100) if pool.spent * 100 >= t * pool.head.terms.limit]
-    assert sorted(f"e_2026-11_main_{pool.key.unit}_{t}" for t in reached) == [row.key for row in work.rows("e_")]
+    assert sorted(f"e_2026-11_main_{work.budgets['main'].unit}_{t}" for t in reached) == [
+        row.key for row in work.rows("e_")
+    ]
     assert not any(row.values.get("reservation") for row in work.rows("j_"))
 
 

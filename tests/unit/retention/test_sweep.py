@@ -217,7 +217,12 @@ async def test_what_exports_need_goes_with_the_usage_records(data: Data):
     """Outbox rows, what was sent of a day, and budgets' events: those of removed months go, later ones stay."""
     times = {month: datetime.fromisoformat(f"{month}-28T23:59:59+00:00") for month in (OLD[-1], FIRST_KEPT)}
     for month, at in times.items():
-        keys = [f"{outbox_key(at)}_1", f"y_{at:%Y-%m-%d}_stripe", f"e_{month}_team_80", f"e_{at:%Y-%m-%d}_team_80"]
+        keys = [
+            f"{outbox_key(at)}_1",
+            f"y_{at:%Y-%m-%d}_stripe",
+            f"e_{month}_team_USD_80",
+            f"e_{at:%Y-%m-%d}_team_USD_80",
+        ]
         for key in keys:
             await data.table.insert(Row("contoso", key, {}))
 
