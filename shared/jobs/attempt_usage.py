@@ -24,7 +24,7 @@ from shared.clock import now
 from shared.contract.decoding import find_members
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel
-from shared.contract.usage import Usage
+from shared.contract.usage import NO_USAGE, Usage
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
 from shared.upstream.messages import Response, is_large
@@ -118,7 +118,7 @@ class AttemptUsage:
     def of_calls(self, calls: Sequence[Call]) -> Usage:
         """Return what calls have consumed, with what they cost if all of them have a price."""
         usage = total(calls)
-        if self.pricing is None or not usage.calls:
+        if self.pricing is None or usage == NO_USAGE:
             return usage
         from shared.billing.call_costs import cost_of_calls  # noqa: PLC0415  # only if there is a price book
 
@@ -127,13 +127,15 @@ class AttemptUsage:
     def of_job(self, calls: Sequence[Call], status: str, at: datetime) -> Usage:
         """Return what the job has consumed that ends now, with these calls beside those on record."""
         usage = self.of_calls(calls) + self.billed + self.unrecoverable
+        cost = None  # without prices, the fee is not known, and what stored steps cost is not all
         if usage.cost is not None and self.pricing is not None:
             from shared.billing.call_costs import cost_of_job  # noqa: PLC0415
 
             jobs = int(status in _COUNTED and has_answer(calls, self.billed))
             cost = cost_of_job(self.pricing, self.job.customer, usage.cost, at, jobs=jobs)
-            usage = msgspec.structs.replace(usage, cost=cost)
-        return msgspec.structs.replace(usage, deployment_scope=self.deployment_scope) if usage.calls else usage
+        if usage == NO_USAGE:
+            return usage
+        return msgspec.structs.replace(usage, deployment_scope=self.deployment_scope, cost=cost)
 
     def rows(self, limit: int | None = None, *, at: datetime | None = None) -> list[Row]:
         """Return the rows of the calls that have no record yet, of the first `limit`; their day is that of `at`."""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, PRICES_UNREAD
 from shared.jobs.crash_log import log_text
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from shared.billing.pricing import Pricing
 
 _PAUSE_S = 60.0
-"""After prices could not be read, for which no job tries that again."""
+"""After the price book could not be read, for which no job tries that again."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -40,17 +42,22 @@ class JobPrices:
         """
         Return the prices in the currency of the customer's statements; None if there is no price book, or none is read.
 
-        The book is at most a minute old, the currency ten seconds. Storage that fails is logged.
+        The book is at most a minute old, the currency ten seconds. What can't be read is logged.
         """
         if self.clock() < self._paused_until:
             return None
         try:
             pricing = await self.price_books.pricing()
-            if pricing is None:
-                return None
-            currency = (await self.records.recent(customer)).profile.currency
         except StorageUnavailable as exc:
             self._paused_until = self.clock() + _PAUSE_S
             log.warning("%s reason=%s", PRICES_UNREAD, log_text(exc))
+            return None
+        if pricing is None:
+            return None
+        try:
+            currency = (await self.records.recent(customer)).profile.currency
+        except (StorageUnavailable, msgspec.ValidationError) as exc:  # another version of the app may have written it
+            reason = log_text(exc) if isinstance(exc, StorageUnavailable) else "The profile is invalid."
+            log.warning("%s customer=%s reason=%s", PRICES_UNREAD, customer, reason)
             return None
         return pricing if currency in (None, pricing.currency) else pricing.in_currency(currency)

@@ -57,6 +57,7 @@ class Steps:
             "error": None if outcome.error is None else error_body(outcome.error),
             "model": self.attempt.usage.model,
             "connection": self.attempt.usage.label,
+            "deployment_scope": self.attempt.usage.deployment_scope,
         }
         await self._save(OUTCOME_STEP, Step(value, outcome.calls))
 
@@ -69,6 +70,7 @@ class Steps:
         value = await self._value_of(record)
         usage = self.attempt.usage
         usage.model, usage.label = value["model"], msgspec.convert(value["connection"], ConnectionLabel | None)
+        usage.deployment_scope = value.get("deployment_scope")  # steps of older versions have none
         error = None if value["error"] is None else error_from_body(value["error"])
         return Completed(value["output"], (), value["status"], error)
 

@@ -136,9 +136,10 @@ OUTCOMES = {
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
 @pytest.mark.parametrize(("model", "label"), [("gpt-4o", LABEL), (None, None)], ids=["resolved", "not resolved"])
 async def test_an_outcome_is_a_step(case: Case, outcome: Completed, model: str | None, label: ConnectionLabel | None):
-    """The next attempt ends with it: with its output, status, error, and the model and connection if there was one."""
+    """The next attempt ends with it: its output, status, error, and model, connection and scope if there were any."""
     steps = await case.attempt()
     steps.attempt.usage.model, steps.attempt.usage.label = model, label
+    steps.attempt.usage.deployment_scope = scope = "global" if label else None
 
     await steps.save_outcome(outcome)
 
@@ -149,6 +150,7 @@ async def test_an_outcome_is_a_step(case: Case, outcome: Completed, model: str |
     assert replace(outcome, calls=(), error=None) == replace(stored, error=None)
     usage = again.attempt.usage
     assert (model, label, CALL.consumed()) == (usage.model, usage.label, usage.billed)
+    assert scope == usage.deployment_scope
     assert facts_of(outcome) == facts_of(stored)
 
 
