@@ -67,7 +67,7 @@ SIGNING_SECRET_INVALID: Final = "signing_secret_invalid"  # noqa: S105
 SIGNING_SECRETS_UNREAD: Final = "signing_secrets_unread"
 """During a flood of webhooks with made-up names, customers' signing secrets could not be read in advance."""
 PRICES_UNREAD: Final = "prices_unread"
-"""The price book, or a customer's profile, could not be read: results of jobs have no cost meanwhile."""
+"""The price book could not be read: for a minute, results have no cost. With a `customer`: its profile was not read."""
 
 # Log events: exports and budgets' events.
 EXPORT_SENT: Final = "export_sent"
