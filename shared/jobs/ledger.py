@@ -175,7 +175,7 @@ class Ledger:
 
     async def append_usage(self, rows: Sequence[Row]) -> None:
         """Insert usage records of an attempt that has lost its lease; those that exist stay as they are."""
-        await append_usage(self._table, await without_written(self._table, rows, now()), self.outbox)
+        await append_usage(self._table, rows, self.outbox, now)
 
     async def is_written(self, row: Row) -> bool:
         """Return whether the table has this very usage record: another attempt's may have the same key."""
@@ -215,8 +215,9 @@ class Ledger:
         if added and lease.crashed_attempts:  # an attempt's first usage records include those of crashed attempts
             values = {**values, "crashed_attempts": ""}
         operation_id = operation_id or uuid4().hex
-        unmoved, added = added, on_time(added, now())
+        unmoved = added
         while True:
+            added = on_time(added, now())  # each time: Storage may have needed minutes to refuse
             row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
             try:
                 rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
@@ -227,7 +228,7 @@ class Ledger:
                     return replace(lease, etag=current.etag)
                 if current.etag == lease.etag:
                     added = await without_conflicts(self._table, lease, added)
-                elif added is not unmoved:
+                else:
                     added = await without_written(self._table, unmoved, now())
                 lease = replace(lease, etag=current.etag)  # the job may have been cancelled meanwhile
             else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.billing.usage_records import RECORD, is_late, on_time, possible_keys
+from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, USAGE_RECORD_EXISTS
 from shared.jobs.lease import Lease
@@ -44,15 +45,23 @@ async def without_conflicts(table: Table, lease: Lease, added: Sequence[Row]) ->
     return rows
 
 
-async def append_usage(table: Table, rows: Sequence[Row], outbox: Outbox | None = None) -> None:
-    """Insert usage records one by one; those that exist stay as they are. Raises StorageUnavailable."""
+async def append_usage(
+    table: Table, rows: Sequence[Row], outbox: Outbox | None = None, clock: Callable[[], datetime] = now
+) -> None:
+    """
+    Insert usage records one by one, each with the day of its time; those that exist stay as they are.
+
+    Raises StorageUnavailable.
+    """
+    rows = await without_written(table, rows, clock())
     stored = [row for row in rows if RECORD in row.values]
     metered = _metered(stored, [await table.read(row.partition, row.key) for row in stored])
-    for row in rows:
-        if row.key not in metered and row.values.get(RECORD) not in metered:
-            _, *beside = [row] if outbox is None else await outbox.with_outbox([row])
-            with contextlib.suppress(RowExists):
-                await table.insert(row, beside=beside)
+    rows = [row for row in rows if row.key not in metered and row.values.get(RECORD) not in metered]
+    while rows:
+        row, *rows = on_time(rows, clock())  # what names a row follows it, so both get the same day
+        _, *beside = [row] if outbox is None else await outbox.with_outbox([row])
+        with contextlib.suppress(RowExists):
+            await table.insert(row, beside=beside)
 
 
 async def without_written(table: Table, rows: Sequence[Row], at: datetime) -> Sequence[Row]:

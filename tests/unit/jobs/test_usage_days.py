@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.billing.rollups import CLOSED_AFTER
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_records import (
     LATEST_WRITE,
@@ -234,6 +235,67 @@ class GuardedTable(MemoryTable):
                 end = datetime.combine(day_of(each) + timedelta(days=1), datetime.min.time(), UTC)
                 assert self.clock.time - end < LATEST_WRITE
         return super()._write_now(row, beside, operation_id, conflict)
+
+
+class SlowTable(MemoryTable):
+    """A table that needs minutes for each write, and takes no row of a closed day. Others change the job meanwhile."""
+
+    clock: Clock
+    changes: int = 0
+    """How many of the next writes find that the job's row has just been changed."""
+
+    def _write_now(self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[Exception]) -> bool:
+        self.clock.time += timedelta(minutes=4)
+        if self.changes and row.key.startswith("j_"):
+            self.changes -= 1
+            current = self.rows["acme", row.key]
+            super()._write_now(Row("acme", row.key, {"note": self.changes}, current.etag), [], "", conflict)
+        for each in (row, *beside):
+            if each.key[:5] in {"u_202", "m_202", "c_202"}:
+                end = datetime.combine(day_of(each) + timedelta(days=1), datetime.min.time(), UTC)
+                assert self.clock.time - end < CLOSED_AFTER
+        return super()._write_now(row, beside, operation_id, conflict)
+
+
+@pytest.mark.parametrize("fault", [None, Fault.LOST])
+@pytest.mark.parametrize("changes", [0, 2, 6])
+async def test_a_write_that_storage_delays_gets_the_day_on_which_it_is_made(
+    clock: Clock, changes: int, fault: Fault | None
+):
+    """However often the job's row has changed before, each try has the day of its own time."""
+    table = SlowTable()
+    table.clock = clock
+    attempt = await start(table)
+    clock.time = EVENING
+    table.faults.append(fault)
+    step = step_of(attempt)
+    table.changes = changes
+
+    try:
+        await attempt.save_step(*step)
+    except StorageUnavailable:
+        async with attempt._writing:
+            await attempt._write_some()
+
+    assert 1 == len(counted(table.rows.values()))
+
+
+@pytest.mark.parametrize("calls", [1, 6])
+async def test_calls_that_are_appended_for_long_get_the_day_of_their_time(clock: Clock, calls: int):
+    """An attempt that has lost its lease appends its calls one by one, and what names a record has its key."""
+    table = SlowTable()
+    table.clock = clock
+    slow = await start(table)
+    slow.usage.add_unsettled_calls([*[ANSWERED] * calls, FETCHED])
+    await take_over(table, clock)
+    clock.time = EVENING
+
+    await slow.settle()
+    await slow.settle()
+
+    assert calls + 1 == len(counted(table.rows.values()))
+    (metered,) = [row for (_, key), row in table.rows.items() if key == "m_batch-1"]
+    assert ("acme", metered.values[RECORD]) in table.rows
 
 
 _actions = st.tuples(
