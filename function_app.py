@@ -1,5 +1,6 @@
 """Triggers and bindings, nothing else: bytes in, bytes out. `shared.jobs.worker` has the way of a job."""
 
+import json
 import os
 from uuid import uuid4
 
@@ -103,8 +104,10 @@ for each in ROUTES:
 
 @app.route(route="health", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="request")
 async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # the trigger's binding
-    """Report that the app is loaded, and nothing else: anybody may call this."""
-    return func.HttpResponse('{"status":"ok"}', mimetype="application/json")
+    """Report that the app is loaded, and how exports are doing, in a word: anybody may call this."""
+    exports = services().export_health
+    body = {"status": "ok"} if exports is None else {"status": "ok", "exports": await exports.word()}
+    return func.HttpResponse(json.dumps(body, separators=(",", ":")), mimetype="application/json")
 
 
 def delivery(message: func.QueueMessage) -> Delivery:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from aijobs.diagnostics import CommandError
 from aijobs.finding import Finding, run_check
 from aijobs.job_view import duration
@@ -16,9 +14,6 @@ from shared.exports.export_status import ExportStatus, read_status
 from shared.exports.keys import ExportKeys, NoKey
 from shared.services import Services
 from shared.webhooks.signing_keys import key_bytes, split_keys
-
-MAX_LAG = timedelta(hours=1)
-"""How old the oldest record that is not sent may be."""
 
 
 async def check_exports(services: Services) -> list[Finding]:
@@ -63,7 +58,7 @@ async def _secret_problem(services: Services, export: Export) -> str:
 
 
 def _check_lag(export: Export, status: ExportStatus) -> list[Finding]:
-    if status.oldest is None or now() - status.oldest < MAX_LAG:
+    if status.oldest is None or not status.is_late(now()):
         return []
     age = duration((now() - status.oldest).total_seconds())
     message = f"Its oldest record that is not sent is {age} old: {command('exports list')} shows what waits, and why."

@@ -120,11 +120,25 @@ _APP_OPERATIONS: Mapping[str, Operation] = {
         parameters=(IF_NONE_MATCH,),
     ),
     "health": Operation(
-        "Responds if the app is loaded. Checks nothing else.",
+        "Responds if the app is loaded, with 200 however exports are doing. `exports` is missing if there are none.",
         {
             200: Response(
                 "The app is loaded.",
-                {JSON: {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}},
+                {
+                    JSON: {
+                        "type": "object",
+                        "properties": {
+                            "status": {"const": "ok"},
+                            "exports": {
+                                "enum": ["ok", "late", "failing", "unknown"],
+                                "description": "How the worst export is doing: `late` if a record waits for more than "
+                                "an hour, `failing` if a billing system can't be reached or refuses the key, "
+                                "`unknown` if Storage does not say.",
+                            },
+                        },
+                        "required": ["status"],
+                    }
+                },
                 example={"status": "ok"},
             )
         },

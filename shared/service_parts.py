@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.connections.key_vault import KeyVaultCredentials
     from shared.connections.resolver import Connections
     from shared.exports.delivery import Delivery
+    from shared.exports.export_health import ExportHealth
     from shared.http.app import HttpApp
     from shared.jobs.admission import Limiter
     from shared.jobs.inputs import Inputs
@@ -110,6 +111,15 @@ class ServiceParts:
             *(self.settings, self.table, self.queues, self.client, self.vault, self.signing),
             *(self.customer_records, self.price_books, self.telemetry),
         )
+
+    @cached_property
+    def export_health(self) -> ExportHealth | None:
+        """How exports are doing, if there are any. No job needs it."""
+        if not self.settings.usage_exports:
+            return None
+        from shared.exports.export_health import ExportHealth  # noqa: PLC0415
+
+        return ExportHealth(self.table, [export.name for export in self.settings.usage_exports])
 
     @property
     def price_books(self) -> PriceBooks:

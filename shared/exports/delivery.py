@@ -94,13 +94,14 @@ class Delivery:
         deadline = now() + timedelta(seconds=seconds)
         rows = [row async for row in self.table.scan(PARTITION, "", LAST_KEY)]
         customers = [row for row in rows if is_name(row.key)]
-        if not customers:
-            return
         statuses = {status.export: status for status in map(read_status, filter(is_status, rows))}
+        own = [statuses.get(export.name) for export in self.exports]
+        if not customers and not any(status is not None and status.failing_since for status in own):
+            return
         opened = await gather_limited(self._open(export, statuses.get(export.name)) for export in self.exports)
         # One that takes the whole time of a run is not always the first.
         order = sorted(opened, key=lambda each: (each.is_failing, self.chance.random()))
-        start = self.chance.randrange(len(customers))
+        start = self.chance.randrange(len(customers) or 1)
         skipped = await gather_limited(
             self._deliver(row, order, deadline) for row in customers[start:] + customers[:start]
         )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from shared.billing.outbox import PARTITION
+from shared.billing.outbox import LAST_KEY, PARTITION
 from shared.exports.posting import Receipts
 from shared.storage.base import Row
 
-_PREFIX = "~"
+STATUS_PREFIX = "~"
+LAST_STATUS_KEY = LAST_KEY
+"""The statuses are the last rows of the partition."""
+MAX_LAG = timedelta(hours=1)
+"""How old the oldest record may be that is not sent."""
 _NEVER = ""
 
 
@@ -38,6 +42,10 @@ class ExportStatus:
             return ExportStatus(self.export, at, oldest, etag=self.etag)
         return replace(self, at=at, oldest=oldest)  # nothing was tried
 
+    def is_late(self, at: datetime) -> bool:
+        """Return whether something waits that should have been sent by now."""
+        return self.oldest is not None and at - self.oldest >= MAX_LAG
+
     def differs(self, other: ExportStatus) -> bool:
         """Return whether more than the time of the run is different."""
         names = ("oldest", "failing_since", "error", "blocked_until")
@@ -47,12 +55,12 @@ class ExportStatus:
         """Return it as a row. A time that there is not is text, because a merge leaves missing columns as they are."""
         times = {name: getattr(self, name) for name in ("at", "oldest", "failing_since", "blocked_until")}
         texts = {name: _NEVER if time is None else time.isoformat() for name, time in times.items()}
-        return Row(PARTITION, f"{_PREFIX}{self.export}", {**texts, "error": self.error}, self.etag)
+        return Row(PARTITION, f"{STATUS_PREFIX}{self.export}", {**texts, "error": self.error}, self.etag)
 
 
 def is_status(row: Row) -> bool:
     """Return whether a row of the partition is an export's, and not a customer's."""
-    return row.key.startswith(_PREFIX)
+    return row.key.startswith(STATUS_PREFIX)
 
 
 def read_status(row: Row) -> ExportStatus:
@@ -62,5 +70,5 @@ def read_status(row: Row) -> ExportStatus:
         datetime.fromisoformat(values[name]) if values[name] else None
         for name in ("at", "oldest", "failing_since", "blocked_until")
     )
-    export = row.key.removeprefix(_PREFIX)
+    export = row.key.removeprefix(STATUS_PREFIX)
     return ExportStatus(export, at, oldest, failing_since, values["error"], blocked_until, row.etag)
