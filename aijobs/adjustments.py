@@ -48,6 +48,10 @@ async def add(args: argparse.Namespace) -> Report:
         adjustments = Adjustments(services.table)
         currency = await adjustments.currency(customer, month, services.customer_records, services.price_books)
         new = _new(args, currency)
+        try:
+            await services.closing.facts.check_adjustable(customer, new)
+        except InvalidJob as exc:
+            raise InvalidArguments(str(exc).replace("`month`", "--month")) from None
         is_other = currency is not None and new.currency != currency
         if is_other and not await adjustments.takes_back(customer, new):
             raise InvalidArguments(

@@ -67,6 +67,10 @@ class Adjustments:
             return existing, False
         return adjustment, True
 
+    async def exists(self, customer: str, id_: str) -> bool:
+        """Return whether the customer has a credit or debit with this id, of whatever month."""
+        return await self.table.read(customer, f"{_ID_PREFIX}{id_}") is not None
+
     async def currency(self, customer: str, month: str, records: CustomerRecords, books: PriceBooks) -> str | None:
         """
         Return the currency of the customer's documents of a month, which an adjustment must have: that of a closed one.

@@ -30,6 +30,7 @@ from shared.billing.statement_documents import (
 )
 from shared.billing.statements import Statements
 from shared.clock import rfc3339
+from shared.contract.adjustment import NewAdjustment
 from shared.contract.closed_month import DocumentFile, DocumentId, DocumentLine, InternalMonth, Party
 from shared.contract.customer import CustomerProfile
 from shared.contract.statement import UnpricedCalls
@@ -117,6 +118,23 @@ class ClosingFacts:
             unpriced=unpriced_differences(unpriced, basis.unpriced),
         )
 
+    async def check_adjustable(self, customer: str, new: NewAdjustment) -> None:
+        """
+        Check that a credit or debit becomes part of a document: its month's own, or a correction of it.
+
+        Raises InvalidJob, which says why not. One that exists already is not checked again.
+        """
+        if await Adjustments(self.table).exists(customer, new.id):
+            return
+        reason = "" if self._is_kept(new.month) else _not_kept_message(new.month)
+        erased_at = await self._records.erased_at(customer)
+        if not reason and erased_at is not None:
+            is_closed = await self._records.read(customer, DocumentId(new.month)) is not None
+            if f"{erased_at:%Y-%m}" >= new.month if is_closed else f"{erased_at:%Y-%m}" > new.month:
+                reason = _erased_message(DocumentId(new.month), erased_at)
+        if reason:
+            raise InvalidJob(f"`month` must be a later one: nothing is added to {new.month} any more. {reason}")
+
     def _check_closable(self, month: str) -> None:
         at, days = self.clock(), Days.of_month(month)
         closable_at = datetime.combine(days.last + timedelta(days=1), time(), UTC) + CLOSABLE_AFTER
@@ -125,9 +143,13 @@ class ClosingFacts:
             if at < closable_at - MAX_SKEW:
                 raise InvalidJob(message)
             raise RetryLater(message, (closable_at - at).total_seconds() + 1)
-        index = days.first.year * 12 + days.first.month
-        if self.retain_usage_months and index < at.year * 12 + at.month - self.retain_usage_months:
-            raise InvalidJob(f"The usage records of {month} are no longer kept (RETAIN_USAGE_MONTHS).")
+        if not self._is_kept(month):
+            raise InvalidJob(_not_kept_message(month))
+
+    def _is_kept(self, month: str) -> bool:
+        at, first = self.clock(), Days.of_month(month).first
+        index = first.year * 12 + first.month
+        return not self.retain_usage_months or index >= at.year * 12 + at.month - self.retain_usage_months
 
     async def _first(self, customer: str, document: DocumentId, profile: CustomerProfile) -> _Basis:
         erased_at = await self._records.erased_at(customer)
@@ -162,6 +184,10 @@ class ClosingFacts:
     @property
     def _records(self) -> ClosedRecords:
         return ClosedRecords(self.table)
+
+
+def _not_kept_message(month: str) -> str:
+    return f"The usage records of {month} are no longer kept (RETAIN_USAGE_MONTHS)."
 
 
 def _erased_message(document: DocumentId, erased_at: datetime) -> str:

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 
 from shared.billing.adjustments import Adjustments
-from shared.billing.customer_records import CustomerRecords
+from shared.billing.closing_facts import ClosingFacts
 from shared.billing.periods import is_month
-from shared.billing.price_books import PriceBooks
 from shared.contract.adjustment import decode_adjustment
 from shared.errors import InvalidJob
 from shared.http.auth import Caller
@@ -24,8 +23,7 @@ class AdjustmentsResource:
     """The routes of credits and debits."""
 
     adjustments: Adjustments
-    records: CustomerRecords
-    price_books: PriceBooks
+    facts: ClosingFacts
 
     async def add(self, request: Request, caller: Caller) -> Response:
         """`POST /customers/{customer}/adjustments`: 201; 200 for one that exists; 409 for its id with other content."""
@@ -33,9 +31,11 @@ class AdjustmentsResource:
         check_body(request)
         try:
             new = decode_adjustment(request.body)
+            await self.facts.check_adjustable(customer, new)
         except InvalidJob as exc:
             raise invalid_request(str(exc)) from None
-        currency = await self.adjustments.currency(customer, new.month, self.records, self.price_books)
+        customers, price_books = self.facts.customers, self.facts.price_books
+        currency = await self.adjustments.currency(customer, new.month, customers, price_books)
         is_other = currency is not None and new.currency != currency
         if is_other and not await self.adjustments.takes_back(customer, new):
             raise invalid_request(

@@ -86,7 +86,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
     connections = ConnectionsResource(services.connections, services.vault, probe, AuditTrail(table))
     customers = CustomersResource(table, services.vault)
     profile = CustomerProfileResource(settings, services.customer_records)
-    adjustments = AdjustmentsResource(Adjustments(table), services.customer_records, services.price_books)
+    adjustments = AdjustmentsResource(Adjustments(table), services.closing.facts)
     audit = AuditResource(AuditTrail(table))
     budgets = BudgetsResource(settings, BudgetViews(services.budgets))
     usage = UsageResource(table, Statements(table), CustomerPricing(services.price_books, services.customer_records))

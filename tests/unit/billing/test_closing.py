@@ -554,3 +554,38 @@ async def test_removed_documents_are_not_made_again(office: Office):
 
     with pytest.raises(InvalidJob, match="2026-10 was closed, and its documents have been removed"):
         await office.close()
+
+
+@pytest.mark.parametrize("at", ["2026-11-03", "2028-10-31", "2028-11-01"])
+@pytest.mark.parametrize("erased_at", ["", "2026-09-30", "2026-10-15", "2026-11-02"])
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_credit_is_taken_only_if_a_document_will_have_it(is_closed: bool, erased_at: str, at: str):
+    """A month that can be neither closed nor corrected any more refuses it, and says why, so that none gets lost."""
+    office = Office()
+    await office.publish(book("1"))
+    await office.add_usage("a")
+    if is_closed:
+        await office.closed()
+    if erased_at:
+        await office.table.insert(Row("contoso", ERASED_KEY, {"at": datetime.fromisoformat(f"{erased_at}T12:00Z")}))
+    office.at = datetime.fromisoformat(f"{at}T12:00Z")
+    document = CORRECTION if is_closed else OCTOBER
+    credit = NewAdjustment(id="c", amount="-1", month="2026-10", currency="USD", description="Goodwill")
+    if await is_adjustable(office, credit):
+        await office.adjust("c", "-1")
+        await office.closed(document)
+        assert ["-1.000000"] == [line.amount for line in office.document(document).lines if line.kind == "credit"]
+        return
+    with pytest.raises(InvalidJob, match=r"no longer kept|were erased"):
+        await office.close(document)
+    await office.adjust("c", "-1")
+    assert await is_adjustable(office, credit), "the same again adds nothing"
+
+
+async def is_adjustable(office: Office, credit: NewAdjustment) -> bool:
+    """Return whether a credit is taken; a refusal says why."""
+    try:
+        await office.closing().facts.check_adjustable("contoso", credit)
+    except InvalidJob as exc:
+        return "nothing is added to 2026-10 any more. The usage records of 2026-10 " not in str(exc)
+    return True

@@ -65,6 +65,7 @@ async def test_a_list_can_be_of_one_month_and_has_pages(app: MemoryApp):
         ({"amount": "1.123456789"}, "`amount` must be a decimal string below 1,000,000,000"),
         ({"month": "2026-00"}, "`month` must be a month, such as 2026-11."),
         ({"month": "9999-01"}, "`month` is too far ahead"),
+        ({"month": "2020-01"}, "`month` must be a later one: nothing is added to 2020-01 any more."),
         ({"currency": "usd"}, "`currency` must be an ISO 4217 code"),
         ({"id": "a/b"}, "`id` must be 1 to 100 letters, digits"),
         ({"description": "a\nb"}, "`description` must be a line of text"),
