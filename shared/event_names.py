@@ -40,6 +40,8 @@ USAGE_NOT_RECORDED: Final = "usage_not_recorded"
 """Storage did not take the usage records of an attempt that had lost its lease."""
 USAGE_RECORD_EXISTS: Final = "usage_record_exists"
 """A usage record with that key existed; the new one got a key of its own."""
+USAGE_LATE: Final = "usage_late"
+"""A day that was rolled up had got more usage, since a worker stood still or a clock is wrong; it was made again."""
 
 # Log events: circuit breakers.
 BREAKER_OPEN: Final = "breaker_open"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from shared.billing.rollups import Rollup, Rollups
+from shared.billing.rollup_rows import Rollup
+from shared.billing.rollups import Rollups
 from shared.billing.usage_entries import Entry, add_exact, as_number
 from shared.billing.usage_records import JOBS
 from shared.contract.usage import COUNTS

@@ -8,19 +8,20 @@ day, and `r_through` the day up to which all days are rolled up; a day before th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
-from uuid import uuid4
 
 from shared.billing.closed_records import record_key
-from shared.billing.usage_entries import Entry, KeyHash, read_days, read_pages
-from shared.billing.usage_groups import UsageGroups, unpack
+from shared.billing.rollup_rows import Rollup, read_rollup, read_steps, rollup_rows, steps_values
+from shared.billing.usage_entries import Entry, KeyHash, hash_keys, read_days, read_pages
+from shared.billing.usage_groups import UsageGroups
 from shared.billing.usage_records import day_of
 from shared.clock import now
 from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import MAX_STEPS
+from shared.event_names import NAMESPACE, USAGE_LATE
 from shared.storage.base import Row, RowConflict, Table
 
 CLOSED_AFTER = timedelta(minutes=15)
@@ -30,30 +31,9 @@ MAX_RECORDS = 1_000_000
 _MAX_PARTS = 50
 """They are written in one transaction, of 4 MB at most."""
 THROUGH = "r_through"
-_FORMAT = 1
 _DAY = timedelta(days=1)
 
-
-@dataclass(frozen=True, slots=True)
-class Rollup:
-    """A day, rolled up."""
-
-    day: date
-    count: int
-    """Of the keys that it was calculated from."""
-    sha256: str
-    steps: tuple[int, ...]
-    parts: tuple[bytes, ...]
-    """Empty: there is too much to roll up."""
-
-    @property
-    def entries(self) -> list[Entry]:
-        """What the day has."""
-        return [entry for part in self.parts for entry in unpack(part, self.day)]
-
-    def serves(self, steps: Iterable[int]) -> bool:
-        """Return whether it has what a price book with these steps distinguishes."""
-        return bool(self.parts) and set(steps) <= set(self.steps)
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +43,8 @@ class Progress:
     through: date | None = None
     steps: frozenset[int] = frozenset()
     etag: str = ""
+    is_final: bool = True
+    """Whether the day `through` has what it had a day after its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +63,8 @@ class Rollups:
         row = await self.table.read(customer, THROUGH)
         if row is None:
             return Progress()
-        return Progress(date.fromisoformat(row.values["through"]), frozenset(_read_steps(row)), row.etag)
+        through, is_final = date.fromisoformat(row.values["through"]), row.values.get("final", True)
+        return Progress(through, frozenset(read_steps(row)), row.etag, is_final)
 
     async def read(self, customer: str, first: date, last: date) -> AsyncIterator[tuple[date, Rollup | None]]:
         """
@@ -93,11 +76,11 @@ class Rollups:
         async for page in read_pages(self.table, customer, f"r_{first}_", f"r_{last}`", None):
             for row in page:
                 if rows and day_of(row) != day_of(rows[0]):
-                    yield day_of(rows[0]), _read_rollup(rows)
+                    yield day_of(rows[0]), read_rollup(rows)
                     rows = []
                 rows.append(row)
         if rows:
-            yield day_of(rows[0]), _read_rollup(rows)
+            yield day_of(rows[0]), read_rollup(rows)
 
     async def entries(
         self, customer: str, first: date, last: date, steps: Iterable[int]
@@ -137,7 +120,7 @@ class Rollups:
         existing = {row.key: row.etag async for row in self.table.scan(customer, first, last)}
         rows = [
             Row(row.partition, row.key, row.values, existing.pop(row.key, ""))
-            for row in _rollup_rows(customer, rollup, self.clock())
+            for row in rollup_rows(customer, rollup, self.clock())
         ]
         try:
             if rows[0].etag:
@@ -154,17 +137,19 @@ class Rollups:
 
         It is the first closed day with usage that has no rollup; without one, and if the price book in use has `steps`
         that none had before, the first day of a month that is not closed and whose rollup does not distinguish them.
+        Before all others it is the last one, a day after it was rolled up, if it has got records since.
         """
         progress = await self.progress(customer)
+        if not progress.is_final and progress.through is not None and progress.through < self.last_closed_day():
+            return await self._finish(customer, progress.through, progress)
         steps_so_far = progress.steps | set(steps)
         steps_so_far = steps_so_far if len(steps_so_far) <= MAX_STEPS else frozenset(steps)
         day = await self.next_day(customer, progress.through)
         if day is not None:
             await self.write(customer, await self.calculate(customer, day, steps_so_far))
-            is_first = progress.through is None
-            saved = await self._save(
-                customer, Progress(day, steps_so_far if is_first else progress.steps, progress.etag)
-            )
+            steps_so_far = steps_so_far if progress.through is None else progress.steps
+            is_final = day < self.last_closed_day()
+            saved = await self._save(customer, Progress(day, steps_so_far, progress.etag, is_final))
             return day if saved else None
         if progress.through is None or steps_so_far == progress.steps:
             return None
@@ -175,9 +160,22 @@ class Rollups:
             await self.write(customer, await self.calculate(customer, day, steps_so_far))
         return day
 
+    async def _finish(self, customer: str, day: date, progress: Progress) -> date | None:
+        """
+        Compare a day's rollup with the keys of its records once more, and make it again if they differ.
+
+        A worker that stood still for minutes, or whose clock is wrong, may have written for a closed day.
+        """
+        rollup = {each: stored async for each, stored in self.read(customer, day, day)}.get(day)
+        keys = await hash_keys(self.table, customer, day)
+        if rollup is None or (rollup.count, rollup.sha256) != (keys.count, keys.hexdigest()):
+            log.warning("%s customer=%s day=%s", USAGE_LATE, customer, day)
+            await self.write(customer, await self.calculate(customer, day, rollup.steps if rollup else progress.steps))
+        return day if await self._save(customer, replace(progress, is_final=True)) else None
+
     async def _save(self, customer: str, progress: Progress) -> bool:
         """Return False if another sweep does the same."""
-        values = {"through": f"{progress.through}", **_steps_values(progress.steps)}
+        values = {"through": f"{progress.through}", "final": progress.is_final, **steps_values(progress.steps)}
         row = Row(customer, THROUGH, values, progress.etag)
         try:
             await (self.table.merge(row) if row.etag else self.table.insert(row))
@@ -203,7 +201,7 @@ class Rollups:
         async for rows in read_pages(self.table, customer, "r_0", f"r_{self.last_closed_day()}`", ("steps", "parts")):
             for row in rows:
                 day = day_of(row)
-                if not row.values.get("parts") or set(steps) <= set(_read_steps(row)):
+                if not row.values.get("parts") or set(steps) <= set(read_steps(row)):
                     continue
                 month = f"{day:%Y-%m}"
                 if month not in closed:
@@ -211,39 +209,3 @@ class Rollups:
                 if not closed[month]:
                     return day
         return None
-
-
-def _rollup_rows(customer: str, rollup: Rollup, at: datetime) -> list[Row]:
-    build = uuid4().hex
-    head: dict[str, Any] = {
-        "format": _FORMAT,
-        "at": at,
-        "count": rollup.count,
-        "sha256": rollup.sha256,
-        "parts": len(rollup.parts),
-        **_steps_values(rollup.steps),
-    }
-    return [
-        Row(customer, f"r_{rollup.day}_{number:03}", {"build": build, "groups": part, **({} if number else head)})
-        for number, part in enumerate(rollup.parts or (b"",))
-    ]
-
-
-def _read_rollup(rows: Sequence[Row]) -> Rollup | None:
-    """The rollup in a day's rows; None if it is of another format, or is just being replaced."""
-    head = rows[0].values
-    if head.get("format") != _FORMAT:
-        return None
-    parts = [row.values for row in rows[: head["parts"]]]
-    if len(parts) < head["parts"] or any(part["build"] != head["build"] for part in parts):
-        return None
-    groups = tuple(part["groups"] for part in parts)
-    return Rollup(day_of(rows[0]), head["count"], head["sha256"], _read_steps(rows[0]), groups)
-
-
-def _steps_values(steps: Iterable[int]) -> Mapping[str, str]:
-    return {"steps": ",".join(map(str, sorted(steps)))}
-
-
-def _read_steps(row: Row) -> tuple[int, ...]:
-    return tuple(int(text) for text in row.values["steps"].split(",") if text)

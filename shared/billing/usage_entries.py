@@ -99,6 +99,15 @@ async def read_days(
     yield await _withdrawn(table, customer, first, placeholders, markers)
 
 
+async def hash_keys(table: Table, customer: str, day: date) -> KeyHash:
+    """Return number and hash of a day's keys, as `read_days` adds them. Raises StorageUnavailable."""
+    keys = KeyHash()
+    for kind in ("u", "c", "m"):
+        async for rows in read_pages(table, customer, f"{kind}_{day}_", f"{kind}_{day}`", ()):
+            keys.add(rows)
+    return keys
+
+
 async def read_pages(
     table: Table, customer: str, first: str, last: str, columns: Sequence[str] | None
 ) -> AsyncIterator[Sequence[Row]]:

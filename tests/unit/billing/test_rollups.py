@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from shared.billing import rollups
 from shared.billing.price_lookup import STEP
-from shared.billing.rollups import CLOSED_AFTER, Rollup
+from shared.billing.rollup_rows import Rollup
+from shared.billing.rollups import CLOSED_AFTER
 from shared.billing.usage import UNANSWERED, Call
 from shared.billing.usage_entries import LABELS, Entry
 from shared.billing.usage_groups import MAX_PART_BYTES, UsageGroups
@@ -452,3 +453,71 @@ async def test_real_usage_reprices_from_the_day_of_a_new_price():
         amounts[str(line.day)] = amounts.get(str(line.day), Decimal(0)) + Decimal(line.amount or 0)
     assert {f"{day}": by_hand * (1 if day.day < 15 else 10) for day in days} == amounts
     assert 4 * sum(each["amount"] is None for each in SUMS) == sum(each.records for each in rolled.unpriced)
+
+
+async def pass_night(table: RolledTable) -> None:
+    """Let a day pass, and the sweep of the night after it."""
+    table.now += timedelta(days=1)
+    while await table.rollups.advance("acme", ()):
+        pass
+
+
+@pytest.mark.parametrize("uses_next_day", [False, True])
+@pytest.mark.parametrize("early", [timedelta(0), timedelta(hours=5)], ids=["paused worker", "sweep's clock ahead"])
+async def test_what_comes_into_a_day_that_is_rolled_up_counts_from_the_next_night_on(
+    early: timedelta, uses_next_day: bool, caplog: pytest.LogCaptureFixture
+):
+    """The last day that is rolled up is compared with its records a day later; that is done once, and logged."""
+    table = RolledTable(MemoryTable(), datetime(2026, 11, 15, 0, 17, tzinfo=UTC))  # by the sweep's clock
+    for row in usage_rows(LABELS_OF_A, [CALL], AT):
+        await table.table.insert(row)
+    while await table.rollups.advance("acme", ()):
+        pass
+    table.now -= early
+    for row in usage_rows(replace(LABELS_OF_A, job_id="late"), [CALL], AT):
+        await table.table.insert(row)
+    for row in usage_rows(LABELS_OF_A, [CALL], AT + timedelta(days=1)) if uses_next_day else ():
+        await table.table.insert(row)
+
+    for _ in range(4):
+        await pass_night(table)
+
+    rolled, raw = await table.read(DAY, DAY, [], None)
+    assert rolled == raw
+    assert 2 == rolled.totals.answered.calls
+    assert ["usage_late customer=acme day=2026-11-14"] == caplog.messages
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("write", [0, 1], ids=["rollup", "final"])
+async def test_a_day_is_compared_again_until_that_is_on_record(fault: Fault, write: int):
+    """Whichever write of it does not succeed, the next sweep does it."""
+    table = RolledTable(MemoryTable(), datetime(2026, 11, 15, 0, 17, tzinfo=UTC))
+    for number in range(2):
+        for row in usage_rows(replace(LABELS_OF_A, job_id=f"{number}"), [CALL], AT):
+            await table.table.insert(row)
+        if not number:
+            await table.rollups.advance("acme", ())
+    table.now += timedelta(days=1)
+    table.table.faults.extend([None] * write + [fault])
+    with pytest.raises(StorageUnavailable):
+        await table.rollups.advance("acme", ())
+
+    while await table.rollups.advance("acme", ()):
+        pass
+
+    rolled, raw = await table.read(DAY, DAY, [], None)
+    assert rolled == raw
+    assert 2 == rolled.totals.answered.calls
+
+
+async def test_days_that_are_rolled_up_late_are_read_once():
+    """What is rolled up a day after its end, such as a month at first, has no other night to come."""
+    _, table = await november(days=3)
+    assert await table.rollups.progress("acme") == replace(await table.rollups.progress("acme"), is_final=False)
+    table.now += timedelta(days=9)
+    (row,) = usage_rows(LABELS_OF_A, [CALL], AT.replace(day=5))
+    await table.table.insert(row)
+
+    assert [date(2026, 11, 3), date(2026, 11, 5), None] == [await table.rollups.advance("acme", ()) for _ in range(3)]
+    assert (await table.rollups.progress("acme")).is_final
