@@ -35,7 +35,7 @@ from shared.export_settings import Export
 from shared.exports.budget_delivery import BudgetEvents
 from shared.exports.events import EventMaker
 from shared.exports.export_status import ExportStatus, is_status, read_status
-from shared.exports.keys import ExportKeys, NoKey
+from shared.exports.keys import ExportKeys, NoKey, shared_keys
 from shared.exports.outbox_rows import OPEN, WINDOW_MARGIN, OutboxRow
 from shared.exports.posting import Receipts
 from shared.exports.receivers import MAX_WAIT_S, Receiver
@@ -49,6 +49,8 @@ from shared.telemetry.base import Telemetry
 
 RUN_S = 45.0
 """Seconds for which one run sends; the next one, a minute later, continues."""
+_RETRY = timedelta(minutes=1)
+"""How long an export without a key of its own is left alone."""
 _LONGEST_WAIT = timedelta(seconds=MAX_WAIT_S) + WINDOW_MARGIN
 """A receiver that is to be left alone for longer was met by a worker whose clock was wrong."""
 
@@ -99,6 +101,10 @@ class Delivery:
         if not customers and not any(status is not None and status.failing_since for status in own):
             return
         opened = await gather_limited(self._open(export, statuses.get(export.name)) for export in self.exports)
+        shared = shared_keys((each.export, each.key) for each in opened)
+        for each in opened:
+            if each.export.name in shared:
+                each.receipts.block(shared[each.export.name], now() + _RETRY)
         # One that takes the whole time of a run is not always the first.
         order = sorted(opened, key=lambda each: (each.is_failing, self.chance.random()))
         start = self.chance.randrange(len(customers) or 1)
@@ -116,14 +122,12 @@ class Delivery:
     async def _open(self, export: Export, status: ExportStatus | None) -> _Open:
         receipts, key, at = Receipts(), Secret(""), now()
         if status is not None and status.blocked_until is not None and at < status.blocked_until <= at + _LONGEST_WAIT:
-            receipts.fault, receipts.blocked_until = status.error, status.blocked_until
-            receipts.failures[""] = 1
+            receipts.block(status.error, status.blocked_until)
         if export.needs_key and export.kind != "cloudevents":
             try:
                 key = await self.keys.get(export.name)
             except (NoKey, VaultUnavailable) as exc:
-                receipts.fault, receipts.blocked_until = str(exc), at + timedelta(minutes=1)
-                receipts.failures[""] = 1
+                receipts.block(str(exc), at + _RETRY)
         is_failing = bool(receipts.failures) or (status is not None and status.failing_since is not None)
         return _Open(export, self.receivers[export.name], key, receipts, is_failing)
 

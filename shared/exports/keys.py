@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -11,6 +12,7 @@ from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.store import StoredCredential
 from shared.contract.pasted import unquote
 from shared.errors import ConnectionDisabled
+from shared.export_settings import Export
 from shared.secret import Secret
 
 _is_key = re.compile(r"[!-~]{1,4096}").fullmatch
@@ -36,6 +38,24 @@ class SigningExports:
     async def signing_customers(self) -> list[str]:
         """Return nobody: nothing that an export has signed comes in."""
         return []
+
+
+def shared_keys(keys: Iterable[tuple[Export, Secret]]) -> dict[str, str]:
+    """
+    Return what is wrong with exports that have the key of an earlier one at the same system, by their names.
+
+    They are one account there, which takes the events of the second for those of the first: both have the same ids.
+    """
+    first, wrong = dict[tuple[str, str, str], str](), dict[str, str]()
+    for export, key in keys:
+        if export.needs_key and export.kind != "cloudevents" and key.reveal():
+            other = first.setdefault((export.kind, export.url, key.reveal()), export.name)
+            if other != export.name:
+                wrong[export.name] = (
+                    f"It has the same key as the export {other}: one account would take the events of one export for "
+                    "those of the other. Remove it, or give it an account of its own."
+                )
+    return wrong
 
 
 class NoKey(Exception):

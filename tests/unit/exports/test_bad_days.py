@@ -17,6 +17,7 @@ from shared.contract.price_book import decode_price_book
 from shared.errors import UpstreamFacts, UpstreamTimeout
 from shared.export_settings import Export
 from shared.exports.delivery import RUN_S
+from shared.exports.export_status import read_status
 from shared.exports.outbox_rows import OutboxRow
 from shared.exports.receivers import MAX_WAIT_S, TIMEOUT_S
 from shared.jobs.schedule import Schedule
@@ -24,7 +25,7 @@ from shared.retention.sweep import Sweep
 from shared.settings import read_settings
 from shared.storage.base import Row
 from shared.upstream.messages import DeliveryReceipt, Response
-from tests.support.billing_receivers import answer, sums
+from tests.support.billing_receivers import KEY, answer, sums
 from tests.support.exporting import EXPORTS, START, ExportHarness, MemoryClient
 from tests.support.fake_blobs import MemoryBlobs
 
@@ -175,7 +176,7 @@ async def test_an_amount_keeps_its_currency(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("kind", ["stripe", "lago"])
 async def test_two_exports_to_one_account(monkeypatch: pytest.MonkeyPatch, kind: str):
     """A receiver knows an event by its id alone. What it has from elsewhere is not taken for sent, but in doubt."""
-    twin = replace(EXPORTS[kind], name="twin", value="input_tokens")
+    twin = replace(EXPORTS[kind], name="twin", value="input_tokens", url="https://other.contoso.com")
     harness = await make_harness(monkeypatch, EXPORTS[kind], twin)
     harness.systems["twin"] = harness.systems[kind]
     await harness.record("acme", 7)
@@ -186,6 +187,27 @@ async def test_two_exports_to_one_account(monkeypatch: pytest.MonkeyPatch, kind:
     assert "in_doubt" == state[1]
     assert "has an event with this id" in state[2]
     assert 7 == harness.tally(kind) + harness.tally("twin")
+
+
+@pytest.mark.parametrize("kind", ["stripe", "lago", "orb", "openmeter"])
+async def test_two_exports_with_one_key(monkeypatch: pytest.MonkeyPatch, kind: str):
+    """The second one's events would not be counted, and some systems do not say so: it sends nothing, and says why."""
+    twin = replace(EXPORTS[kind], name="twin", value="input_tokens")
+    harness = await make_harness(monkeypatch, EXPORTS[kind], twin)
+    await harness.record("acme", 7)
+    await harness.run(2)
+
+    assert 7 == harness.systems[kind].sum() == harness.tally(kind)
+    assert [("twin", "waiting", "")] == await states(harness)
+    error = read_status(harness.table.rows[PARTITION, "~twin"]).error
+    assert error.startswith(f"It has the same key as the export {kind}: ")
+    assert KEY not in error
+    assert (PARTITION, f"~{kind}") not in harness.table.rows
+
+    other = replace(harness.systems["twin"], key="sk_of_another_account")
+    harness.systems[kind], harness.vault.secrets["twin"] = other, other.key
+    await harness.run(2)
+    assert 7 == other.sum() == harness.tally("twin")
 
 
 async def test_orb_that_refuses_with_200(monkeypatch: pytest.MonkeyPatch):
