@@ -31,7 +31,9 @@ _UNSEEN = ("previous_response_id", "conversation", "prompt")
 _PER_CALL, _PER_MESSAGE = 64, 16
 """Tokens that a provider adds: roles, separators, what a schema becomes."""
 _MEDIA_TOKENS = 10_000
-"""Of an image or a sound that a message names or holds; the largest that is known has fewer."""
+"""Of an image or a sound that a message names or holds; the largest image that is known has fewer."""
+_SOUND_BYTES, _WAV_BYTES = 130, 2_000
+"""Of base64 for each token of a sound: a tenth of a second at 8 kbit/s, and as 8,000 samples a second."""
 _IMAGE_TOKENS = 6_500
 """Of the largest image that a model returns."""
 _FEW_CALLS, _KEPT_BITS = 20, 4
@@ -52,6 +54,10 @@ class Estimate:
     images: int = 0
     tier: str | None = None
     """The service tier that the job asks for."""
+    media: Sequence[Mapping[str, int]] = ()
+    """What of each call's input are images and sounds, by the names of a usage record's counts."""
+    speaks: bool = False
+    """Whether answers are sounds."""
 
     @property
     def takes_limit(self) -> bool:
@@ -60,15 +66,21 @@ class Estimate:
 
     def records(self, limit: int) -> list[dict[str, Any]]:
         """Return the counts of each call, as a usage record has them, if answers without a limit get this one."""
+        outputs = [
+            (limit if output is None else output) * choices
+            for output, choices in zip(self.outputs, self.choices, strict=True)
+        ]
         return [
             {
                 "calls": 1,
                 "input_tokens": tokens,
-                "output_tokens": (limit if output is None else output) * choices,
-                **({"images": self.images, "image_output_tokens": output or 0} if self.images else {}),
+                "output_tokens": output,
+                **media,
+                **({"audio_output_tokens": output} if self.speaks else {}),
+                **({"images": self.images, "image_output_tokens": output} if self.images else {}),
                 **({"service_tier": self.tier} if self.tier else {}),
             }
-            for tokens, output, choices in zip(self.inputs, self.outputs, self.choices, strict=True)
+            for tokens, output, media in zip(self.inputs, outputs, self.media or [{}] * len(outputs), strict=True)
         ]
 
 
@@ -97,12 +109,15 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
 
 
 def _chats(chats: Sequence[Chat]) -> Estimate:
-    tokens = [_input_tokens(chat.messages, chat.parameters) for chat in chats]
+    media = [_media_of(chat.messages) for chat in chats]
+    tokens = [_input_tokens(chat, sum(each.values())) for chat, each in zip(chats, media, strict=True)]
     return Estimate(
         tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
         [answer_limit(chat.parameters) for chat in chats],
         [_choices(chat.parameters) for chat in chats],
         tier=_tier(chats[0].parameters) if chats else None,
+        media=media,
+        speaks=bool(chats) and _speaks(chats[0].parameters),
     )
 
 
@@ -128,27 +143,58 @@ def _raw(request: RawRequest) -> Estimate | None:
     limit = answer_limit(body, _RAW_LIMITS.get(operation, ()))
     if limit is None or (operation == "responses" and _has_unseen_input(body)):
         return None
-    return Estimate([len(request.content) + _PER_CALL + _media(body)], [limit], [_choices(body)], tier=_tier(body))
+    text = json.dumps(body)
+    images, sounds = text.count('"image_url"') + text.count('"input_image"'), text.count('"input_audio"')
+    media = _counts(images, sounds * _MEDIA_TOKENS + (len(text) // _SOUND_BYTES if sounds else 0))
+    return Estimate(
+        [len(request.content) + _PER_CALL + sum(media.values())],
+        [limit],
+        [_choices(body)],
+        tier=_tier(body),
+        media=[media],
+        speaks=_speaks(body),
+    )
 
 
-def _input_tokens(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> int:
-    tokens = _PER_CALL + _bytes(parameters)
-    for message in messages:
-        content = message.get("content")
-        parts = content if isinstance(content, list) else []
-        media = [part for part in parts if _is_media(part)]
-        rest = {**message, "content": [part for part in parts if part not in media]} if media else message
-        tokens += _PER_MESSAGE + _bytes(rest) + len(media) * _MEDIA_TOKENS
+def _input_tokens(chat: Chat, media: int) -> int:
+    tokens = _PER_CALL + _bytes(chat.parameters) + media
+    for message in chat.messages:
+        rest = {**message, "content": [part for part in _parts(message) if not _is_media(part)]}
+        tokens += _PER_MESSAGE + _bytes(rest if any(map(_is_media, _parts(message))) else message)
     return tokens
 
 
-def _media(body: Mapping[str, Any]) -> int:
-    text = json.dumps(body)
-    return _MEDIA_TOKENS * (text.count('"image_url"') + text.count('"input_audio"') + text.count('"input_image"'))
+def _media_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return what of the input are images and sounds; empty: neither."""
+    media = [part for message in messages for part in _parts(message) if _is_media(part)]
+    sounds = [_sound(part.get("input_audio")) for part in media if part["type"] == "input_audio"]
+    return _counts(len(media) - len(sounds), sum(sounds))
+
+
+def _sound(value: Any) -> int:
+    sound = value if isinstance(value, dict) else {}
+    return max(
+        _bytes(sound.get("data")) // (_WAV_BYTES if sound.get("format") == "wav" else _SOUND_BYTES), _MEDIA_TOKENS
+    )
+
+
+def _counts(images: int, audio_tokens: int) -> dict[str, int]:
+    counts = {"image_input_tokens": images * _MEDIA_TOKENS, "audio_input_tokens": audio_tokens}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _parts(message: Mapping[str, Any]) -> list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []
 
 
 def _is_media(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "input_audio"}
+
+
+def _speaks(parameters: Mapping[str, Any]) -> bool:
+    modalities = parameters.get("modalities")
+    return isinstance(modalities, list) and "audio" in modalities
 
 
 def _rounded_up(tokens: int) -> int:

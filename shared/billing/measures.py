@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.billing.buckets import ZERO
 from shared.billing.money import EXACT, exact_sum
-from shared.billing.pricing import Cost, Pricing, Unpriced
+from shared.billing.pricing import Cost, Pricing, Unpriced, ordinary_tokens
 from shared.billing.usage_records import JOBS, is_closed_job
 
 Measure = Callable[[Mapping[str, Any]], Decimal]
@@ -112,10 +112,18 @@ def unknown_call(tokens: int) -> dict[str, Any]:
 
 
 def _variants(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the records of which one costs most: the prompt may be written to a cache, which can cost more."""
-    tokens, images = record.get("input_tokens", 0), record.get("images")
-    variants = [record, *({**record, name: tokens} for name in ("cache_write_tokens", "cache_write_long_tokens"))]
-    if images:
-        variants.append({name: value for name, value in record.items() if name != "image_output_tokens"})
+    """Return the records of which one costs most: a model may have no price of its own for sounds and images."""
+    variants = [record]
+    if record.get("images"):
+        variants.append(_without(record, "image_output_tokens"))
         variants.append({name: value for name, value in record.items() if not name.endswith("_tokens")})
+    for part in ("audio_", "image_input_"):
+        if any(name.startswith(part) for name in record):
+            variants += [_without(variant, part) for variant in variants]
+    for cache in ("cache_write_tokens", "cache_write_long_tokens"):  # the prompt may be written to it
+        variants += [{**each, cache: ordinary_tokens(each)[0]} for each in variants]
     return variants
+
+
+def _without(record: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    return {name: value for name, value in record.items() if not name.startswith(prefix)}

@@ -86,6 +86,23 @@ def test_what_a_message_holds_beside_text_is_no_text():
     assert 5_000 < record["input_tokens"] < 20_000
 
 
+@pytest.mark.parametrize("action", ["chat", "raw"])
+def test_sounds_count_by_their_length_and_apart(action: str):
+    """They may have prices of their own, in and out: an hour of the least bits has 36,000 tokens."""
+    sound = {"data": base64.b64encode(bytes(3600 * 1000)).decode(), "format": "mp3"}
+    content = [{"type": "input_audio", "input_audio": sound}, {"type": "image_url", "image_url": {"url": "https://x"}}]
+    body = {"messages": [{"role": "user", "content": content}]}
+    parameters = {"max_tokens": 9, "modalities": ["text", "audio"]}
+    members: dict[str, Any] = {**body, "parameters": parameters}
+    if action == "raw":
+        members = {"path": "chat/completions", "json": body | parameters}
+    (record,) = estimated(action, **members).records(1)
+
+    assert 36_000 <= record["audio_input_tokens"] < record["input_tokens"]
+    assert 10_000 <= record["image_input_tokens"]
+    assert 9 == record["output_tokens"] == record["audio_output_tokens"]
+
+
 def test_jobs_of_many_calls_have_an_estimate_for_each():
     """Each prompt is a call, with its own limit or the one that is sent."""
     records = estimated("multi_chat", prompts=["x", "y" * 1000], parameters={"max_tokens": 3}).records(1)

@@ -56,6 +56,23 @@ def test_images_count_by_whichever_price_there_is():
     assert Decimal("0.25") == counter("USD", "draw").highest([record], AT)[0]
 
 
+@pytest.mark.parametrize(
+    ("prices", "total"),
+    [
+        ({}, "0.0028"),
+        ({"audio_input": "40", "audio_output": "80"}, "0.029"),
+        ({"image_input": "10"}, "0.0036"),
+        ({"audio_input": "40", "audio_output": "80", "image_input": "10"}, "0.0298"),
+    ],
+)
+def test_sounds_and_images_count_at_the_prices_that_they_have(prices: dict[str, str], total: str):
+    """A model without such a price may count them as text."""
+    book = {"currency": "USD", "prices": [{**BOOK["prices"][0], "cache_write": "2", **prices}]}
+    parts = {"audio_input_tokens": 500, "image_input_tokens": 100, "audio_output_tokens": 100}
+
+    assert Decimal(total) == counter("USD", book=book).highest([CALL | parts], AT)[0]
+
+
 @pytest.mark.parametrize(("model", "book"), [("other", BOOK), ("gpt", None)])
 def test_without_a_price_there_is_no_amount(model: str, book: dict[str, Any] | None):
     """It is never 0. The error has the model."""
