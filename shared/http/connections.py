@@ -67,6 +67,8 @@ class ConnectionsResource:
             stored = await vault.get_with_info(customer, name)
             current = None if stored is None else describe_stored(self.connections, customer, stored[1], stored[0])
             _check_preconditions(request, current)
+            if caller.customer is not None:
+                _check_budget(current, connection)
             tags = self._kept_tags(stored[0], connection) if stored else {}
             facts = await vault.put(customer, name, value, tags=tags)
         except ConnectionDisabled as exc:  # who disabled it did so for callers of this route, too
@@ -183,6 +185,14 @@ def _check_preconditions(request: Request, current: ConnectionDocument | None) -
     if not meets_preconditions(request, None if current is None else json_response(current)):
         message = "The connection does not meet `If-Match` or `If-None-Match`: read it again, and use its new `ETag`."
         raise Problem(412, "precondition_failed", message)
+
+
+def _check_budget(current: ConnectionDocument | None, new: Connection) -> None:
+    settings = None if current is None else current.settings
+    cap = None if settings is None else settings.monthly_budget
+    if cap is not None and (new.monthly_budget is None or new.monthly_budget > cap):
+        message = f"The connection's `monthly_budget` is {cap}. A token that is tied to a customer can only lower it."
+        raise Problem(403, "forbidden", message)
 
 
 def _names_to_write(request: Request, caller: Caller) -> tuple[str, str]:

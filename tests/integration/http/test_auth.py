@@ -13,6 +13,7 @@ from shared.http.routes import ROUTES, Route
 from tests.support.endpoint import Endpoint, error
 from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import HttpResponse, run_queue, send
+from tests.support.http_connections import put
 from tests.support.principals import token
 from tests.support.signatures import new_secret
 from tests.support.webhook_sender import Sender
@@ -84,6 +85,20 @@ async def test_head_needs_the_role_that_get_needs(
         for path in paths:
             get, head = [await send(entra, method, path, headers=headers) for method in ("GET", "HEAD")]
             assert (get.status, get.headers) == (head.status, head.headers)
+
+
+async def test_a_tied_token_raises_no_budget_of_a_connection(entra: Harness):
+    """It can lower a `monthly_budget` or make one, but neither raise it nor leave it out; the operator can."""
+    customer = entra.customer()
+    tied, operator = token("Connections.Write", customer=customer.name), token("Connections.Write", "Customers.All")
+    steps = [(tied, None), (tied, 10), (tied, 10), (tied, 10.01), (tied, None), (tied, 9), (tied, 10), (operator, None)]
+    responses = [
+        await put(customer, "capped", headers=headers, **({} if budget is None else {"monthly_budget": budget}))
+        for headers, budget in steps
+    ]
+
+    assert [201, 200, 200, 403, 403, 200, 403, 200] == [response.status for response in responses]
+    responses[3].assert_problem(403, "forbidden", "`monthly_budget` is 10.")
 
 
 async def test_a_tied_token_submits_for_its_customer_alone(entra: Harness, two_customers: tuple[Customer, Customer]):
