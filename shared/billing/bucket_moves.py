@@ -113,6 +113,16 @@ class Pool:
         pool = self.with_bucket(replace(armed, alert=first.alert))
         return pool.with_bucket(_with_more(pool.buckets[number], "alert", more))
 
+    def gathered(self, changes: Mapping[int, Change]) -> Pool:
+        """Return the pool whose buckets have what they need of others for changes, as far as these have it."""
+        pool = self
+        for number, change in changes.items():
+            if self.head.terms.is_hard and change.needs > ZERO:
+                pool = pool.with_all_free(number, change.needs)
+            if self.head.line is not None and change.spent:
+                pool = pool.with_slack(number, change.spent) or pool.with_all_slack(number)
+        return pool
+
     def with_free(self, number: int, needs: Decimal) -> Pool | None:
         """Return the pool so changed that one bucket has so much free; None if all together have less."""
         return self._moved("share", number, needs, operator.ge)
@@ -132,6 +142,11 @@ class Pool:
             total = exact_sum(max(bucket.free, ZERO) for bucket in self.buckets if bucket.number != number)
             pool = self.with_free(number, EXACT.add(self.buckets[number].free, total))
         return pool or self
+
+    def with_all_slack(self, number: int) -> Pool:
+        """Return the pool so changed that one bucket has all the slack that the others have."""
+        total = exact_sum(max(bucket.slack, ZERO) for bucket in self.buckets if bucket.number != number)
+        return self._moved("alert", number, EXACT.add(self.buckets[number].slack, total), operator.ge) or self
 
     def balanced(self) -> Pool:
         """

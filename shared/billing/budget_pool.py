@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import PoolKey
-from shared.billing.buckets import BUCKETS, ZERO, Bucket, Change, Head, new_buckets, quantum_of, terms_of
+from shared.billing.buckets import BUCKETS, ZERO, Bucket, Change, new_buckets, quantum_of, terms_of
 from shared.billing.money import EXACT
 from shared.contract.budget import Budget
 from shared.errors import StorageUnavailable
@@ -32,8 +32,8 @@ _PREFERRED = 2
 
 Fresh = Callable[[Budget], Awaitable[Budget]]
 """Returns a budget's definition, freshly read; the given one if it was deleted."""
-Events = Callable[[Sequence[int], Budget, Decimal], Awaitable[Sequence[Row]]]
-"""Returns the rows of the events of thresholds. The last argument is what is spent by then."""
+Events = Callable[[Sequence[int], Decimal, Decimal], Awaitable[Sequence[Row]]]
+"""Returns the rows of the events of thresholds, by the limit and what is spent by then."""
 
 
 class LimitReached(Exception):
@@ -83,17 +83,20 @@ class BudgetPool:
         self._turn += 1
         return idle[self._turn % len(idle)]
 
-    async def rows(self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack) -> list[Row]:
+    async def rows(
+        self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack, *, room: int
+    ) -> list[Row]:
         """
         Return the rows of a transaction that changes buckets so, whose locks the caller holds.
 
-        They are those of the buckets, of others that they get something from, and of events. No row of a bucket that is
-        gone. `locks` are released after the transaction. Without a `budget`, the definition is the one that the buckets
-        were made or adapted for. Raises LimitReached.
+        They are at most `room`: those of the buckets, of others that they get something from, and of events. No row of
+        a bucket that is gone. `locks` are released after the transaction. Without a `budget`, the definition is the one
+        that the buckets were made or adapted for. Raises LimitReached.
         """
         buckets = {number: await self._read_one(number) for number in changes}
         total = sum(changes.values(), Change())
-        head = self._head
+        first = self._buckets.get(0)
+        head = first.head if first else None
         if head is not None and (budget is None or head.terms == terms_of(budget)):
             fitting = [bucket for bucket in buckets.values() if bucket and bucket.holds(changes[bucket.number], head)]
             if len(fitting) == len(changes):
@@ -109,7 +112,10 @@ class BudgetPool:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311
                 continue
             passed = [threshold for threshold in changed.head.passed if threshold not in pool.head.passed]
-            events = await self.events(passed, budget or self._as_made(pool), changed.spent) if passed else ()
+            if len(changed.touched) + len(passed) > room and (gathered := pool.gathered(changes).changed):
+                await self._write(gathered)
+                continue
+            events = await self.events(passed, changed.head.terms.limit, changed.spent) if passed else ()
             return [*map(self.key.row, changed.changed), *events]
         raise self._busy()
 
@@ -161,7 +167,7 @@ class BudgetPool:
             if pool.head.terms != terms_of(budget):
                 adapted = pool.with_terms(terms_of(budget))
                 due = adapted.due()
-                events = await self.events(due, budget, pool.spent) if due else ()
+                events = await self.events(due, budget.limit, pool.spent) if due else ()
                 await self._write((adapted.with_passed(0, due) if due else adapted).changed, events)
             elif not pool.head.is_balanced and (changed := pool.balanced().changed):
                 await self._write(changed)
@@ -177,11 +183,6 @@ class BudgetPool:
             return None
         self._buckets = {bucket.number: bucket for bucket in buckets}
         return Pool(buckets, quantum_of(self.key.unit))
-
-    @property
-    def _head(self) -> Head | None:
-        first = self._buckets.get(0)
-        return first.head if first else None
 
     async def _read_one(self, number: int) -> Bucket | None:
         if number not in self._buckets:

@@ -48,9 +48,11 @@ class Budgets:
         current = record.budgets.get(key.budget, budget)
         return current if (current.unit, current.period) == (key.unit, key.kind) else budget
 
-    async def _events(self, key: PoolKey, thresholds: Sequence[int], budget: Budget, spent: Decimal) -> list[Row]:
-        at = now()
-        if budget.notify:
+    async def _events(self, key: PoolKey, thresholds: Sequence[int], limit: Decimal, spent: Decimal) -> list[Row]:
+        # A job may have begun long ago, and what a worker has left behind is settled without a definition.
+        budget, at = (await self.records.read(key.customer)).budgets.get(key.budget), now()
+        address = budget.notify if budget and (budget.unit, budget.period) == (key.unit, key.kind) else None
+        if address:
             await self.outbox.announce(key.customer)
         return [
             budget_event_row(
@@ -59,10 +61,10 @@ class Budgets:
                 budget=key.budget,
                 unit=key.unit,
                 threshold=threshold,
-                address=budget.notify,
+                address=address,
                 data={
                     "threshold": threshold,
-                    "limit": amount_text(budget.limit),
+                    "limit": amount_text(limit),
                     "spent": amount_text(spent),
                 },
                 at=at,

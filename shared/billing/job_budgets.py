@@ -25,7 +25,7 @@ from shared.billing.money import EXACT, exact_sum
 from shared.billing.usage_records import is_placeholder
 from shared.contract.budget import Budget
 from shared.contract.result import ConnectionLabel
-from shared.storage.base import Row, RowChanged
+from shared.storage.base import MAX_TRANSACTION_ROWS, Row, RowChanged
 
 _RECORDS = ("u_", "c_")
 _ENDED = frozenset({"done", "waiting"})
@@ -179,11 +179,12 @@ class JobBudgets:
         changes: _Changes,
         pools: Mapping[PoolKey, BudgetPool],
     ) -> str:
+        room = (MAX_TRANSACTION_ROWS - 1 - len(added)) // max(len(pools), 1)
         while True:
             async with AsyncExitStack() as locks:
                 rows: list[Row] = []
                 for key, pool in pools.items():
-                    rows += await self._rows(pool, changes[key], locks)
+                    rows += await self._rows(pool, changes[key], locks, room)
                 try:
                     etags = await self.budgets.table.merge_and_insert(row, [*added, *rows], operation_id=operation_id)
                 except RowChanged as exc:
@@ -199,11 +200,13 @@ class JobBudgets:
                     pool.wrote(rows, etags[1 + len(added) :])
                 return etags[0]
 
-    async def _rows(self, pool: BudgetPool, changes: Mapping[int, Change], locks: AsyncExitStack) -> list[Row]:
+    async def _rows(
+        self, pool: BudgetPool, changes: Mapping[int, Change], locks: AsyncExitStack, room: int
+    ) -> list[Row]:
         bookings = (*self.requested, *self.held)
         booking = next((each for each in bookings if _target(each)[0] == pool.key), None)
         try:
-            return await pool.rows(changes, booking.budget if booking else None, locks)
+            return await pool.rows(changes, booking.budget if booking else None, locks, room=room)
         except LimitReached as exc:
             assert booking is not None  # noqa: S101  # only a request is refused
             raise BookingRefused(booking, exc.left, is_reserved=exc.is_reserved) from None

@@ -7,6 +7,7 @@ The owner's id and the row's etag fence it: a worker that has lost its lease can
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,7 +55,7 @@ class Lease:
     cancelled: bool = False
     reservation: str = ""
     """What an attempt whose worker died had reserved of budgets (see billing.job_budgets)."""
-    budget_wait_s: int = 0
+    budget_wait_s: float = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     incarnation: str = ""
     """
@@ -91,7 +92,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         reason_code=values.get("reason_code", ""),
         cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
         reservation=values.get("reservation", ""),
-        budget_wait_s=values.get("budget_wait_s", 0),
+        budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
     )
     if not is_worker_dead(values["state"], values.get("lease_until"), at):
@@ -104,6 +105,13 @@ def next_lease(row: Row, at: datetime) -> Lease:
         crashed_attempts=(*lease.crashed_attempts, values["attempt"]),
         reason=reason[:MAX_REASON_LENGTH],
     )
+
+
+def _budget_wait_s(values: Mapping[str, Any], at: datetime) -> float:
+    """Return for how long it has waited. A message that was delivered again continues it before its time."""
+    ends_at: datetime = values.get("budget_wait_until") or at
+    wait_s: float = values.get("budget_wait_s", 0)
+    return max(wait_s - max((ends_at - at).total_seconds(), 0), 0)
 
 
 def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:

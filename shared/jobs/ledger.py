@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -159,7 +159,8 @@ class Ledger:
             "retries": retries,
             "failed_attempts": lease.failed_attempts + failed,
             "storage_failed": isinstance(because, StorageUnavailable),
-            "budget_wait_s": lease.budget_wait_s + int(because.stops_clock_s),
+            "budget_wait_s": int(lease.budget_wait_s + because.stops_clock_s),
+            "budget_wait_until": now() + timedelta(seconds=because.stops_clock_s),
             "reason": str(because)[:MAX_REASON_LENGTH],
             "reason_code": because.reason.code if isinstance(because, UpstreamRetryLater) else "",
             "unrecoverable_usage": msgspec.json.encode(unrecoverable_usage or lease.unrecoverable_usage).decode(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate,
 from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, ReservedFor, read_reserved
 from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.money import amount_text
+from shared.billing.usage_records import JOBS
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
@@ -86,12 +87,12 @@ async def reserve(
             await attempt.reserve()
         except BookingRefused as refused:
             own.requested = []
-            lower = None if refused.is_reserved else job.lower_limit(refused, limit)
+            lower = None if refused.is_reserved else job.lower_limit(refused.booking.budget, refused.left, limit)
             if lower is None:
-                raise _error(refused, attempt, at) from None
+                raise _error(refused, job, at) from None
             limit = lower
         else:
-            own.output_limit = limit if job.estimate is not None and job.estimate.takes_limit else None
+            own.output_limit = limit if job.needs_limit(named.values()) else None
             return
 
 
@@ -131,7 +132,7 @@ class _Job:
         """Return what the job reserves of a budget. Raises BudgetExceeded."""
         counter = self._counter(budget)
         try:
-            if self.estimate is not None or budget.unit == "jobs":
+            if self.estimate is not None or budget.unit == JOBS:
                 records = self.estimate.records(limit) if self.estimate else []
                 amount, of_call = counter.highest(records, now())
                 return Booking(name, budget, amount, counter.measure(of_call))
@@ -146,14 +147,24 @@ class _Job:
             ) from None
         return Booking(name, budget, amount, counter.measure(amount), self.kind)
 
-    def lower_limit(self, refused: BookingRefused, limit: int) -> int | None:
+    def needs_limit(self, budgets: Iterable[Budget]) -> bool:
+        """Return whether answers need a limit that the job has not set: jobs are counted whatever they use."""
+        takes_limit = self.estimate is not None and self.estimate.takes_limit
+        return takes_limit and any(budget.enforce == "hard" and budget.unit != JOBS for budget in budgets)
+
+    def fits(self, booking: Booking) -> bool:
+        """Return whether a period of which nothing is used covers the job."""
+        budget = booking.budget
+        return booking.amount <= budget.limit or self.lower_limit(budget, budget.limit, OUTPUT_TOKENS) is not None
+
+    def lower_limit(self, budget: Budget, left: Decimal, limit: int) -> int | None:
         """Return the highest limit of answers that what a budget has left covers; None if there is none."""
         if self.estimate is None or not self.estimate.takes_limit:
             return None
-        counter, low, high = self._counter(refused.booking.budget), 0, limit
+        counter, low, high = self._counter(budget), 0, limit
         while low < high:
             middle = (low + high + 1) // 2
-            if counter.highest(self.estimate.records(middle), now())[0] <= refused.left:
+            if counter.highest(self.estimate.records(middle), now())[0] <= left:
                 low = middle
             else:
                 high = middle - 1
@@ -169,8 +180,8 @@ class _Job:
         return pool.largest(self.kind) if pool else None
 
 
-def _error(refused: BookingRefused, attempt: Attempt, at: datetime) -> JobError | RetryLater:
-    name, budget = refused.booking.name, refused.booking.budget
+def _error(refused: BookingRefused, job: _Job, at: datetime) -> JobError | RetryLater:
+    attempt, name, budget = job.attempt, refused.booking.name, refused.booking.budget
     _log_exhausted(attempt.job.customer, name, budget)
     what = f"The budget {name} of {_amount(budget.limit, budget.unit)} a {budget.period}"
     if refused.is_reserved:
@@ -181,7 +192,7 @@ def _error(refused: BookingRefused, attempt: Attempt, at: datetime) -> JobError 
     message = f"{what} has {left} left, and this job may use up to {needed}. The next {budget.period} starts at"
     message = f"{message} {rfc3339(starts_at)}."
     # A job that the whole limit is too small for would wait for nothing.
-    if attempt.job.options.on_budget == "wait" and refused.booking.amount <= budget.limit:
+    if attempt.job.options.on_budget == "wait" and job.fits(refused.booking):
         return _wait(message, attempt, (starts_at - at).total_seconds()) or BudgetExceeded(message)
     return BudgetExceeded(message)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from shared.billing import job_budgets
 from shared.billing.bucket_moves import Pool
@@ -17,12 +18,15 @@ from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.estimates import OUTPUT_TOKENS
 from shared.clock import now, rfc3339
 from shared.contract.budget import Budget
+from shared.contract.chat import LIMITS
 from shared.contract.price_book import decode_price_book
-from shared.jobs import message, reservation, time_budget
+from shared.jobs import ledger, message, reservation, time_budget
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.fingerprint import fingerprint
+from shared.retention.abandoned_jobs import AbandonedJobs
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
+from tests.support.loopback import Answer
 from tests.support.workers import Worker
 
 USED = 18
@@ -63,6 +67,11 @@ def pool(worker: Worker, customer: Customer, name: str, of: Budget) -> Pool:
 def sent(customer: Customer) -> list[dict[str, Any]]:
     """Return the bodies that the endpoint has received."""
     return [json.loads(request.body) for request in customer.account.received]
+
+
+def addresses(worker: Worker) -> list[str]:
+    """Return where the budgets' events go, in the order of their keys."""
+    return [row.values["address"] for (_, key), row in sorted(worker.table.rows.items()) if key.startswith("e_")]
 
 
 async def test_a_job_reserves_and_settles(worker: Worker):
@@ -237,10 +246,84 @@ async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: p
     assert ("waiting", 0) == (row["state"], row["failed_attempts"])
     assert timedelta(0) <= row["due_at"] - starts_at < timedelta(minutes=6)
     assert 0 < row["budget_wait_s"] <= 31 * 86_400
-    for module in (message, time_budget, reservation):
+    for module in (message, time_budget, reservation, ledger):
         monkeypatch.setattr(module, "now", lambda: row["due_at"])
     result = await worker.run(customer, worker.wakeup(customer, "x"), submitted_at=row["due_at"])
     assert "succeeded" == result["status"]
+
+
+async def test_a_wait_counts_once(worker: Worker):
+    """A worker that dies before it has sent the message on gets the old one again, and the wait begins anew."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("250"))
+    await worker.run(customer, input=LIMITED)
+    waits = []
+    for _ in range(3):
+        await worker.deliver(customer, job_id="x", input=LIMITED, options={"on_budget": "wait"})
+        waits.append(worker.row(customer, "x")["budget_wait_s"])
+
+    assert 0 < waits[0]
+    assert abs(waits[2] - waits[0]) < 60
+
+
+async def test_a_job_waits_that_a_lower_limit_fits_the_next_period(worker: Worker):
+    """With the usual limit of its answer it would not fit any."""
+    customer, of = worker.customer(), budget("1000")
+    await put(worker, customer, main=of)
+    await worker.run(customer)
+    assert "succeeded" == (await worker.run(customer))["status"]
+    bucket = pool(worker, customer, "main", of).buckets[3]
+    row = worker.table.rows[customer.name, pool_key(customer.name, "main", of, now()).bucket_key(3)]
+    spent = {"spent": str(bucket.spent + 900)}
+    await worker.table.merge(row.__class__(row.partition, row.key, spent, row.etag))
+
+    assert await worker.deliver(customer, job_id="x", options={"on_budget": "wait"}) is None
+    assert worker.row(customer, "x")["budget_wait_s"] > 0
+
+
+@pytest.mark.parametrize("of", [budget("1000", enforce="soft"), budget("5", "jobs")], ids=["soft", "jobs"])
+async def test_an_answer_gets_no_limit_that_no_budget_needs(worker: Worker, of: Budget):
+    """A soft budget refuses nothing, and one of jobs counts a job whatever it uses."""
+    customer = worker.customer()
+    await put(worker, customer, main=of)
+    await worker.run(customer)
+
+    assert [set()] == [body.keys() & {*LIMITS} for body in sent(customer)]
+
+
+@pytest.mark.parametrize("is_sweep", [False, True])
+async def test_what_is_settled_without_a_definition_has_its_event(worker: Worker, is_sweep: bool):
+    """A job that ends before it reserves anew, or never, has the event of the line that it crosses delivered."""
+    customer, of = worker.customer(), budget("1000", thresholds=[20], notify="https://example.com/")
+    await put(worker, customer, main=of)
+    body = customer.body(job_id="x", input=LIMITED)
+    await worker.crash(customer, "x", body)
+    await worker.run(customer, input=LIMITED)  # the buckets exist
+    reserved = f'[["main","tokens","{now():%Y-%m}",4,"300"]]'
+    await worker.change_row(customer, "x", reservation=reserved, cancelled=True)
+
+    if is_sweep:
+        await AbandonedJobs(worker.table).settle(worker.table.rows[customer.name, "j_x"])
+    else:
+        assert "cancelled" == (await worker.run(customer, body))["error"]["code"]
+
+    assert ["https://example.com/"] == addresses(worker)
+
+
+@pytest.mark.parametrize("notify", ["https://example.com/new", None])
+async def test_an_event_goes_where_the_budget_says_by_then(worker: Worker, notify: str | None):
+    """A job may have begun before the budget was changed; the events of one that was deleted go nowhere."""
+    customer, of = worker.customer(), budget("1000", thresholds=[1], notify="https://example.com/old")
+    await put(worker, customer, main=of)
+
+    async def change(request: web.Request, answer: Answer) -> web.StreamResponse:
+        await put(worker, customer, **({"main": msgspec.structs.replace(of, notify=notify)} if notify else {}))
+        return await answer(request)
+
+    customer.account.around = change
+    await worker.run(customer, input=LIMITED)
+
+    assert [notify or ""] == addresses(worker)
 
 
 @pytest.mark.parametrize("deadline_s", [60, 86_400])
