@@ -283,21 +283,25 @@ async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer
         ("stripe", None, "The secret export--checked doesn't exist."),
         ("stripe", "two words", "The secret export--checked is not a key: one word of ASCII characters."),
         ("stripe", "sk_test_1", "It has a secret, and no error is on record."),
+        ("twin", "sk_test_1", "It has the same key as the export before: "),
         ("cloudevents", "sk_test_1", "The secret export--checked is not a signing secret: `whsec_` and base64"),
         ("cloudevents", WHSEC, "It has a secret, and no error is on record."),
     ],
 )
 async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner, kind: str, secret: str | None, words: str):
     """Before anything is sent: what is wrong with the secret, in words that don't have it."""
+    stripe = {"name": "checked", "kind": "stripe", "event_name": "x", "value": "calls"}
     entries = {
-        "stripe": {"name": "checked", "kind": "stripe", "event_name": "x", "value": "calls"},
-        "cloudevents": {"name": "checked", "kind": "cloudevents", "url": "https://hooks.contoso.com"},
+        "stripe": [stripe],
+        "twin": [stripe | {"name": "before"}, stripe],
+        "cloudevents": [{"name": "checked", "kind": "cloudevents", "url": "https://hooks.contoso.com"}],
     }
+    cli.harness.put_secret("export--before", "sk_test_1")
     cli.harness.vault.secrets.live.pop("export--checked", None)
     if secret is not None:
         cli.harness.put_secret("export--checked", secret)
     await cli.harness.services.table.delete([Row(PARTITION, "~checked", {})])
-    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps([entries[kind]])).run("doctor --json")).out)
+    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps(entries[kind])).run("doctor --json")).out)
 
     (finding,) = [each for each in document["findings"] if each["check"] == "export checked"]
     assert finding["message"].startswith(words)
