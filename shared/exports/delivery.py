@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from shared.billing.customer_pricing import CustomerPricing
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.outbox import LAST, LAST_KEY, MIN_AGE, PARTITION
 from shared.billing.price_books import PriceBooks
@@ -33,6 +32,7 @@ from shared.event_names import (
 )
 from shared.export_settings import Export
 from shared.exports.budget_delivery import BudgetEvents
+from shared.exports.event_prices import EventPrices
 from shared.exports.events import EventMaker
 from shared.exports.export_status import ExportStatus, is_status, read_status
 from shared.exports.keys import ExportKeys, NoKey, shared_keys
@@ -184,13 +184,11 @@ class Delivery:
 
     async def _senders(self, customer: str, opened: Sequence[_Open]) -> list[tuple[_Open, Sender]]:
         record = await self.records.read(customer)
-        pricing = None
-        if any(each.export.value == "amount" for each in opened):
-            pricing = await CustomerPricing(self.price_books, self.records).read(customer)
+        prices = EventPrices(self.table, self.price_books, self.records, customer)
         return [
             (
                 each,
-                Sender(self.table, EventMaker(each.export, record, pricing), each.receiver, each.key, each.receipts),
+                Sender(self.table, EventMaker(each.export, record), prices, each.receiver, each.key, each.receipts),
             )
             for each in opened
         ]

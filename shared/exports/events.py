@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -68,7 +68,6 @@ class EventMaker:
 
     export: Export
     record: CustomerRecord
-    pricing: Pricing | None
 
     @property
     def subject(self) -> str:
@@ -77,16 +76,24 @@ class EventMaker:
             return self.record.customer
         return self.record.profile.external_ids.get(self.export.name, "")
 
-    def make(self, row: Row) -> Event | Waiting | None:
+    def make(self, row: Row, pricings: Sequence[Pricing] = ()) -> Event | Waiting | None:
         """
         Return the event of a usage record, or why it has to wait; None if this export sends nothing for it.
 
-        A placeholder for an attempt that crashed is never sent: nothing is known of its call, and the attempt may
-        still append its own records.
+        The first of `pricings` that has a price says what the record costs. A placeholder for an attempt that crashed
+        is never sent: nothing is known of its call, and the attempt may still append its own records.
         """
         if not self._is_wanted(row):
             return None
-        value = self._value(row)
+        made: Event | Waiting | None = None
+        for pricing in pricings or (None,):
+            made = self._make(row, pricing)
+            if not isinstance(made, Waiting):
+                break
+        return made
+
+    def _make(self, row: Row, pricing: Pricing | None) -> Event | Waiting | None:
+        value = self._value(row, pricing)
         if isinstance(value, Waiting):
             return value
         if self.export.value and not value:
@@ -94,7 +101,7 @@ class EventMaker:
         if not self.subject:
             return Waiting(NO_EXTERNAL_ID)
         text = "" if value is None else amount_text(value.normalize(EXACT))
-        currency = self.pricing.currency if self.pricing and self.export.value == "amount" else ""
+        currency = pricing.currency if pricing and self.export.value == "amount" else ""
         return self.event(row, self.subject, text, currency)
 
     def event(self, row: Row, subject: str, value: str, currency: str) -> Event:
@@ -108,22 +115,23 @@ class EventMaker:
         is_billed = row.values["outcome"] in self.record.profile.bill_outcomes
         return is_billed and self.export.billed_to in ("", row.values["billed_to"])
 
-    def _value(self, row: Row) -> Decimal | Waiting | None:
+    def _value(self, row: Row, pricing: Pricing | None) -> Decimal | Waiting | None:
         """The record's value: None if it has none, or the export has none."""
         measure, values = self.export.value, row.values
         if measure == "amount":
-            return self._amount(row)
+            return _amount(row, pricing)
         if measure == "total_tokens" and values.get(measure) is None:  # the provider reported no total
             parts = [values[name] for name in ("input_tokens", "output_tokens") if values.get(name) is not None]
             return Decimal(sum(parts)) if parts else None
         number = values.get(measure) if measure else None
         return None if number is None else Decimal(str(number))
 
-    def _amount(self, row: Row) -> Decimal | Waiting | None:
-        if self.pricing is None:
-            return Waiting(NO_PRICE_BOOK)
-        total = PricedSum()
-        total.add(self.pricing, row.partition, day_of(row), row.values)
-        for unpriced in total.unpriced:
-            return Waiting(f"No price: {unpriced.reason}.")
-        return total.amount
+
+def _amount(row: Row, pricing: Pricing | None) -> Decimal | Waiting | None:
+    if pricing is None:
+        return Waiting(NO_PRICE_BOOK)
+    total = PricedSum()
+    total.add(pricing, row.partition, day_of(row), row.values)
+    for unpriced in total.unpriced:
+        return Waiting(f"No price: {unpriced.reason}.")
+    return total.amount

@@ -41,9 +41,9 @@ class Receipts:
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     """Of all customers' requests."""
 
-    def block(self, fault: str, until: datetime) -> None:
+    def block(self, fault: str, blocked_until: datetime) -> None:
         """Have nothing sent, because something is wrong with the export itself."""
-        self.fault, self.blocked_until = fault, until
+        self.fault, self.blocked_until = fault, blocked_until
         self.failures[""] = 1
 
     def note(self, answer: Answer, customer: str, at: datetime) -> None:

@@ -66,7 +66,7 @@ class Outboxes:
     async def events(self, customer: str, exports: Sequence[Export]) -> AsyncIterator[OutboxEvent]:
         """Iterate over what the exports have not sent of a customer, the oldest first."""
         record = await self.records.read(customer)
-        no_id = {export.name for export in exports if not EventMaker(export, record, None).subject}
+        no_id = {export.name for export in exports if not EventMaker(export, record).subject}
         async for row in self.table.scan(customer, FIRST, LAST):
             outbox = OutboxRow(row)
             for export in exports:

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
+from shared.billing.pricing import Pricing
 from shared.billing.usage_records import day_of
 from shared.clock import now
 from shared.errors import StorageUnavailable
+from shared.exports.event_prices import EventPrices
 from shared.exports.events import Event, EventMaker, Waiting
 from shared.exports.outbox_rows import OPEN, EventState, OutboxRow, read_tally, tally_key, tally_row
 from shared.exports.posting import Position, Receipts, post
@@ -46,6 +48,7 @@ class Sender:
 
     table: Table
     maker: EventMaker
+    prices: EventPrices
     receiver: Receiver
     key: Secret
     receipts: Receipts
@@ -110,19 +113,26 @@ class Sender:
         records = await gather_limited(self.table.read(partition, batch[number].keys[index]) for number, index in due)
         for (number, index), record in zip(due, records, strict=True):
             state = states[number][index]
-            marked[number][index], event = self._next(state, record, at)
+            marked[number][index], event = self._next(state, record, await self._pricings(record), at)
             if event is not None:
                 events[number, index] = event
         return marked, events
 
-    def _next(self, state: EventState, record: Row | None, at: datetime) -> tuple[EventState, Event | None]:
+    async def _pricings(self, record: Row | None) -> Sequence[Pricing]:
+        if record is None or self.maker.export.value != "amount":
+            return ()
+        return await self.prices.read(f"{day_of(record):%Y-%m}")
+
+    def _next(
+        self, state: EventState, record: Row | None, pricings: Sequence[Pricing], at: datetime
+    ) -> tuple[EventState, Event | None]:
         if state.is_outside(self.receiver.window, at):
             return state.in_doubt(), None
         if record is None:  # its retention has ended, or it was erased
             return EventState("left_out"), None
         if state.state == "sending":  # as it was sent before
             return state.sending(at), self.maker.event(record, state.subject, state.value, state.currency)
-        made = self.maker.make(record)
+        made = self.maker.make(record, pricings)
         if made is None:
             return EventState("left_out"), None
         if isinstance(made, Waiting):

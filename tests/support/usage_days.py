@@ -89,6 +89,18 @@ def _day(seed: int, attempts: Sequence[tuple[int, bool]], rolled_up: int) -> Use
     return UsedDay(jobs, attempts, rolled_up)
 
 
+def random_days(random: Random) -> list[UsedDay]:
+    """Return days as `used_days` has them, without hypothesis."""
+    return [
+        _day(
+            random.randrange(2**32),
+            [(random.randint(1, 4), random.random() < 0.5) for _ in range(random.randint(0, 3))],
+            random.randint(0, DAYS),
+        )
+        for _ in range(DAYS)
+    ]
+
+
 used_days = st.lists(
     st.builds(
         _day,

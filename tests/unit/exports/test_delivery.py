@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from shared.billing.closed_records import ClosedRecord, ClosedRecords
 from shared.billing.outbox import MIN_AGE, PARTITION
+from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import decode_price_book
 from shared.export_settings import Export
 from shared.exports.delivery import Delivery
@@ -129,6 +131,39 @@ async def test_amounts_wait_for_a_price(monkeypatch: pytest.MonkeyPatch):
         event["properties"]["currency"],
         event["properties"]["jobs"],
     )
+
+
+async def test_a_closed_month_keeps_its_prices(monkeypatch: pytest.MonkeyPatch):
+    """
+    What is sent after its month was closed costs what the document says, whatever price book holds by then; what the
+    month was closed without, and an open month, go by the book in use.
+    """
+    harness = await make_harness(monkeypatch, replace(LAGO, value="amount"))
+    await harness.add_customer("acme", external_ids={})
+    await harness.record("acme", 1_000_000)
+    await harness.record("acme", 1_000_000, model="late", answered_by="late")
+    await harness.run()
+    hashes = []
+    for price, model in (("2", "gpt"), ("3", "*")):
+        book: dict[str, Any] = {"prices": [{"provider": "openai", "model": model, "input": price, "output": "1"}]}
+        book |= {"currency": "USD", "rates": [{"from": "USD", "to": "EUR", "rate": "0.5"}]}
+        published = await harness.price_books.publish(
+            decode_price_book(json.dumps(book).encode()), replaces=await harness.price_books.current(), by="test"
+        )
+        hashes.append(published.sha256)
+        harness.time += timedelta(minutes=1)
+    harness.time += timedelta(days=30)
+    record = ClosedRecord("acme", DocumentId("2026-11"), 1, "A-1", harness.time, "EUR", "1.00", hashes[0])
+    await ClosedRecords(harness.table).insert(record)
+    await harness.record("acme", 1_000_000)
+    await harness.add_customer("acme")
+    await harness.run(3)
+
+    events = [event for _, body in harness.systems["lago"].requests for event in json.loads(body)["events"]]
+    assert [(1, "EUR"), (3, "USD"), (3, "USD")] == [
+        (event["properties"]["value"], event["properties"]["currency"]) for event in events
+    ]
+    assert [] == await states(harness)
 
 
 async def test_a_customer_without_an_external_id_waits(monkeypatch: pytest.MonkeyPatch):
