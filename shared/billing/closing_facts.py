@@ -126,7 +126,7 @@ class ClosingFacts:
         """
         if await Adjustments(self.table).exists(customer, new.id):
             return
-        reason = "" if self._is_kept(new.month) else _not_kept_message(new.month)
+        reason = "" if self.is_kept(new.month) else _not_kept_message(new.month)
         erased_at = await self._records.erased_at(customer)
         if not reason and erased_at is not None:
             is_closed = await self._records.read(customer, DocumentId(new.month)) is not None
@@ -143,10 +143,11 @@ class ClosingFacts:
             if at < closable_at - MAX_SKEW:
                 raise InvalidJob(message)
             raise RetryLater(message, (closable_at - at).total_seconds() + 1)
-        if not self._is_kept(month):
+        if not self.is_kept(month):
             raise InvalidJob(_not_kept_message(month))
 
-    def _is_kept(self, month: str) -> bool:
+    def is_kept(self, month: str) -> bool:
+        """Return whether the usage records of a month are kept."""
         at, first = self.clock(), Days.of_month(month).first
         index = first.year * 12 + first.month
         return not self.retain_usage_months or index >= at.year * 12 + at.month - self.retain_usage_months

@@ -14,6 +14,7 @@ from typing import Any
 from shared.billing.periods import Days
 from shared.billing.statement_csv import encode_table
 from shared.contract.adjustment import Adjustment
+from shared.contract.closed_month import InternalMonth
 from shared.contract.customer import CustomerProfile
 from shared.contract.statement import Statement, StatementLine
 
@@ -54,15 +55,26 @@ _COUNTS = {
 
 
 def focus_rows(
-    statement: Statement, profile: CustomerProfile, adjustments: Iterable[Adjustment], *, month: Days, issuer: str
+    statement: Statement,
+    profile: CustomerProfile,
+    adjustments: Iterable[Adjustment],
+    *,
+    month: Days,
+    issuer: str,
+    documents: Sequence[tuple[str, InternalMonth]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a customer's month. `statement` has its lines grouped by BY."""
+    """
+    Yield the rows of a customer's month. `statement` has its lines grouped by BY.
+
+    `documents`: the number and the content of each, if the month is closed: its own, then its corrections.
+    """
     account = _account(statement.customer, profile, month, issuer)
+    invoices = {line.adjustment: each for each in documents for line in each[1].lines if line.adjustment}
     for line in statement.lines:
         if line.kind is None and line.amount is not None and line.outcome in profile.bill_outcomes:
-            yield account | _usage(line)
+            yield account | _usage(line) | _invoice(documents[0] if documents else None)
     for adjustment in adjustments:
-        yield account | _adjustment(adjustment, month, issuer)
+        yield account | _adjustment(adjustment, month, issuer) | _invoice(invoices.get(adjustment.id))
 
 
 def left_out(statement: Statement, profile: CustomerProfile) -> int:
@@ -141,6 +153,13 @@ def _adjustment(adjustment: Adjustment, month: Days, issuer: str) -> dict[str, A
         "ServiceName": "Adjustments",
         "Tags": "{}",
     }
+
+
+def _invoice(document: tuple[str, InternalMonth] | None) -> dict[str, Any]:
+    """Return the columns that say which document a charge is in, if it is in one yet."""
+    if document is None:
+        return {}
+    return {"InvoiceId": document[0], "ChargeClass": "Correction" if document[1].correction else None}
 
 
 def _costs(amount: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
+from shared.billing.closed_records import ERASED_KEY
 from shared.billing.outbox import PARTITION
 from shared.clock import now
 from shared.contract.customer import CustomerProfile
@@ -230,12 +231,16 @@ async def test_a_month_as_focus(cli: CliRunner, customer: Customer):
     written = await cli.expect(f"{line} --to focus.csv --json")
     printed = await cli.expect(line)
 
-    assert {"rows": 0, "left_out": 1, "month": f"{now():%Y-%m}", "file": "focus.csv"} == json.loads(written.out)
+    counts = {"rows": 0, "left_out": 1, "erased_customers": 0}
+    assert counts | {"month": f"{now():%Y-%m}", "file": "focus.csv"} == json.loads(written.out)
     assert printed.out == (cli.directory / "focus.csv").read_text().replace("\r\n", "\n")
     assert "Left out: 1 record without a price." in printed.err
     assert (1, True) == ((again := await cli.run(f"{line} --to focus.csv")).code, "focus.csv exists." in again.err)
     assert 2 == (await cli.run(f"{line} --json")).code
     assert 2 == (await cli.run("export-focus --month 2026-13")).code
+    assert "are no longer kept (RETAIN_USAGE_MONTHS)" in (await cli.run("export-focus --month 2020-01")).err
+    await cli.harness.services.table.insert(Row(customer.name, ERASED_KEY, {"at": now()}))
+    assert "Left out: the usage of 1 customer that was erased." in (await cli.expect(line)).err
 
 
 async def test_a_key_that_a_receiver_quotes_is_nowhere(

@@ -20,6 +20,7 @@ from shared.billing.statements import Statements
 from shared.billing.usage import Call
 from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.contract.adjustment import Adjustment
+from shared.contract.closed_month import DocumentLine, InternalMonth, Party
 from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
 from shared.contract.result import ConnectionLabel
@@ -133,6 +134,38 @@ async def test_a_withdrawn_placeholder_hides_nothing_that_is_left_out():
     lost = msgspec.structs.replace((month := await statement()).lines[0], outcome="lost", amount=None, unpriced=-1)
 
     assert 1 == left_out(msgspec.structs.replace(month, lines=[*month.lines, lost]), PROFILE)
+
+
+async def test_a_closed_month_names_its_documents():
+    """Usage is in the month's own document, a credit in the one that lists it, and one that is in none yet in none."""
+    values: dict[str, Any] = {
+        "customer": "contoso",
+        "month": "2026-11",
+        "closed_at": "2026-12-01T00:30:00.000Z",
+        "party": Party(),
+        "invoice_prefix": "C",
+        "bill_outcomes": ["answered"],
+        "price_book": "0" * 64,
+        "markups": [],
+        "currency": "USD",
+        "total": "0.00",
+    }
+    lines = {name: [DocumentLine(kind="debit", adjustment=name)] for name in ("c", "d")}
+    documents = [
+        ("C-0001", InternalMonth(**values, lines=lines["d"])),
+        ("C-0002", InternalMonth(**values, correction=1, lines=lines["c"])),
+    ]
+    late = msgspec.structs.replace(adjustments()[0], id="late")
+    rows = focus_rows(
+        await statement(), PROFILE, [*adjustments(), late], month=MONTH, issuer="Fabrikam", documents=documents
+    )
+
+    assert [
+        *[("Usage", "C-0001", None)] * 4,
+        ("Credit", "C-0002", "Correction"),
+        ("Adjustment", "C-0001", None),
+        ("Credit", None, None),
+    ] == [(row["ChargeCategory"], row["InvoiceId"], row["ChargeClass"]) for row in rows]
 
 
 async def test_a_text_is_no_formula(rows: list[dict[str, str]]):
