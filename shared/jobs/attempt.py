@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -71,8 +71,7 @@ class Attempt:
     _waits: Iterator[float] = field(default_factory=lambda: iter(STORAGE_WAITS_S))
 
     def __post_init__(self) -> None:
-        waited = timedelta(seconds=self.lease.budget_wait_s)
-        self.time = TimeBudget(self.job, self.lease.submitted_at + waited)
+        self.time = TimeBudget(self.job, self.lease.submitted_at, self.lease.budget_wait_s)
         self.usage = AttemptUsage(self.job, self.lease)
 
     async def __aenter__(self) -> Self:

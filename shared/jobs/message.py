@@ -54,6 +54,11 @@ def starts_at(job: Job, submitted_at: datetime) -> datetime:
     return max(submitted_at, job.options.run_at or submitted_at)
 
 
+def clock_start(job: Job, submitted_at: datetime, waited_s: float) -> datetime:
+    """Return the time for `deadline_of`, of a job that has waited for so long while its deadline did not run."""
+    return starts_at(job, submitted_at) + timedelta(seconds=waited_s) if waited_s else submitted_at
+
+
 def rejected(delivery: Delivery, error: JobError) -> Result:
     """Return the result of a message that got no attempt: under its own id if it has a valid one."""
     at = rfc3339(now())

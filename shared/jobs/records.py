@@ -9,7 +9,7 @@ partition. A job that waits for long also has an entry in the schedule (see sche
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from shared.storage.base import Row
@@ -75,11 +75,6 @@ class JobRecord:
     callback_last_status: int = 0
     """The receiver's last HTTP status; 0: there was none."""
     callback_error: str = ""
-
-    @property
-    def clock_start(self) -> datetime:
-        """When it was submitted, plus the time for which its deadline did not run."""
-        return self.submitted_at + timedelta(seconds=self.budget_wait_s)
 
 
 def is_worker_dead(state: State, lease_until: datetime | None, at: datetime) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 from shared.clock import now
 from shared.contract.job import Job
 from shared.errors import UpstreamError, UpstreamFacts, UpstreamRetryLater, UpstreamTimeout
-from shared.jobs.message import deadline_of
+from shared.jobs.message import clock_start, deadline_of
 
 ATTEMPT_S = 540.0
 """Seconds that one attempt may spend upstream: well within host.json's `functionTimeout`."""
@@ -26,11 +26,15 @@ class TimeBudget:
 
     job: Job
     submitted_at: datetime
+    waited_s: float = 0
+    """Seconds for which its deadline did not run."""
     ends_at: float = field(init=False)
     """When the attempt has to end, on `time.monotonic()`'s clock."""
     _ends_at_deadline: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.waited_s:
+            self.submitted_at = clock_start(self.job, self.submitted_at, self.waited_s)
         left_s = self.seconds_left()
         self.ends_at, self._ends_at_deadline = time.monotonic() + min(ATTEMPT_S, left_s), left_s <= ATTEMPT_S
 

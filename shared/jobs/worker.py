@@ -37,7 +37,7 @@ from shared.jobs.envelope import QueuedJob, check_marker, decode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease
-from shared.jobs.message import Delivery, deadline_of, log_name, rejected, restore_envelope
+from shared.jobs.message import Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob, may_continue
 from shared.storage.base import MAX_HIDDEN_S
 
@@ -164,11 +164,11 @@ class Worker:
         record = await services.queries.get_same(job.customer, job.id, digest)
         if record is None:  # no attempt could begin
             record = await services.ledger.submit(job, fingerprint=digest, submitted_at=delivery.submitted_at)
-        is_given_up = record.failed_attempts >= MAX_FAILED_ATTEMPTS or now() >= deadline_of(job, record.clock_start)
-        if is_given_up or not may_continue(record, now()):
+        delivery = replace(delivery, submitted_at=clock_start(job, record.submitted_at, record.budget_wait_s))
+        is_late = now() >= deadline_of(job, delivery.submitted_at)
+        if is_late or record.failed_attempts >= MAX_FAILED_ATTEMPTS or not may_continue(record, now()):
             return False
         reason = RetryLater("The host moved the message to the poison queue before the job had ended.", _RESUME_S)
-        delivery = replace(delivery, submitted_at=record.clock_start)
         await self._requeue(job, delivery, services.settings.jobs_queue, reason)
         with suppress(RetryLater):  # it may be running already
             await services.updates.add_failed_attempt(job.customer, job.id)
@@ -226,7 +226,7 @@ class Worker:
         self, job: Job, delivery: Delivery, queue: str, delay: RetryLater, *, keeps_id: bool = False
     ) -> None:
         traceparent = self.services.telemetry.requeue_traceparent(delivery.traceparent, delay)
-        submitted_at = delivery.submitted_at + timedelta(seconds=int(delay.stops_clock_s))
+        submitted_at = clock_start(job, delivery.submitted_at, int(delay.stops_clock_s))
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
             job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
         body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,8 @@ from shared.clock import now, rfc3339
 from shared.contract.budget import Budget
 from shared.contract.chat import LIMITS
 from shared.contract.price_book import decode_price_book
-from shared.jobs import ledger, message, reservation, time_budget
+from shared.jobs import ledger, message, reservation, schedule, submission, time_budget
+from shared.jobs import worker as jobs_worker
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from shared.retention.abandoned_jobs import AbandonedJobs
@@ -264,6 +265,25 @@ async def test_a_wait_counts_once(worker: Worker):
 
     assert 0 < waits[0]
     assert abs(waits[2] - waits[0]) < 60
+
+
+async def test_the_deadline_of_a_job_with_a_start_does_not_run_while_it_waits(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+):
+    """It counts from `run_at`, later by the wait: not from when the job was submitted."""
+    customer, clock = worker.customer(), [datetime(2026, 11, 10, tzinfo=UTC)]
+    for module in (message, time_budget, reservation, ledger, submission, jobs_worker, schedule):
+        monkeypatch.setattr(module, "now", lambda: clock[0])
+    await put(worker, customer, main=budget("250"))
+    await worker.run(customer, submitted_at=clock[0], input=LIMITED)
+    body = customer.body(job_id="x", input=LIMITED, options={"on_budget": "wait", "run_at": rfc3339(clock[0])})
+    assert await worker.deliver(customer, body, submitted_at=clock[0] - timedelta(days=9)) is None
+
+    clock[0] = worker.row(customer, "x")["due_at"]
+    result = await worker.run(customer, worker.wakeup(customer, "x"), submitted_at=clock[0])
+
+    assert datetime(2026, 12, 1, tzinfo=UTC) <= clock[0]
+    assert "succeeded" == result["status"]
 
 
 async def test_a_job_waits_that_a_lower_limit_fits_the_next_period(worker: Worker):
