@@ -31,7 +31,7 @@ A customer uses its share of a worker, so its jobs are requeued; at most one lin
 are `(callbacks)`).
 """
 BUDGET_EXHAUSTED: Final = "budget_exhausted"
-"""A budget has too little left for a job, which fails or waits; at most one line a minute and budget."""
+"""A budget has too little left for a job, or no price for its model; at most one line a minute and budget."""
 LEASE_LOST: Final = "lease_lost"
 """Another worker has taken over the job; this attempt stops."""
 LEASE_NOT_RENEWED: Final = "lease_not_renewed"

@@ -141,9 +141,10 @@ class _Job:
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))
+            _log_exhausted(self.attempt.job.customer, name, budget)
             # Not why: the customer may read it, and sees no prices.
             raise BudgetExceeded(
-                f"The budget {name} is an amount of {budget.unit}, and the model {exc.model or '(none)'} has no price."
+                f"The budget {name} is in {budget.unit}, and the model {exc.model or '(none)'} has no price in that."
             ) from None
         return Booking(name, budget, amount, counter.measure(amount), self.kind)
 
@@ -193,16 +194,18 @@ def _error(refused: BookingRefused, job: _Job, at: datetime) -> JobError | Retry
     message = f"{message} {rfc3339(starts_at)}."
     # A job that the whole limit is too small for would wait for nothing.
     if attempt.job.options.on_budget == "wait" and job.fits(refused.booking):
-        return _wait(message, attempt, (starts_at - at).total_seconds()) or BudgetExceeded(message)
+        return _wait(message, attempt, (starts_at - at).total_seconds())
     return BudgetExceeded(message)
 
 
-def _wait(message: str, attempt: Attempt, wait_s: float) -> BudgetWait | None:
-    """Return the wait for a budget's next period, None if the job may not wait for so long."""
+def _wait(message: str, attempt: Attempt, wait_s: float) -> BudgetWait | BudgetExceeded:
+    """Return the wait for a budget's next period, or the error of a job that may not wait for so long."""
     if not isinstance(attempt.job.options.deadline_s, msgspec.UnsetType):
-        return BudgetWait(message, wait_s, stops_clock=False) if attempt.time.allows(wait_s) else None
+        if not attempt.time.allows(wait_s):
+            return BudgetExceeded(f"{message} The job's deadline is before that.")
+        return BudgetWait(message, wait_s, stops_clock=False)
     if attempt.lease.budget_wait_s + wait_s > _MAX_WAIT.total_seconds():
-        return None
+        return BudgetExceeded(f"{message} The job would have waited for budgets for more than {_MAX_WAIT.days} days.")
     return BudgetWait(message, wait_s, stops_clock=True)
 
 

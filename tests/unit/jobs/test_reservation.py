@@ -150,8 +150,10 @@ async def test_a_job_waits_for_seconds_for_what_others_have_reserved(worker: Wor
 
 
 @pytest.mark.parametrize("enforce", ["hard", "soft"])
-async def test_a_hard_budget_in_money_refuses_a_model_without_a_price(worker: Worker, enforce: Any):
-    """The error names the model, and not what is missing: the customer may read it. A soft one refuses nothing."""
+async def test_a_hard_budget_in_money_refuses_a_model_without_a_price(
+    worker: Worker, enforce: Any, caplog: pytest.LogCaptureFixture
+):
+    """The error names the model, not what is missing: the customer may read it. The alert notices. A soft one runs."""
     customer = worker.customer()
     await publish(worker)
     await put(worker, customer, main=budget("5", "USD", enforce=enforce))
@@ -162,7 +164,8 @@ async def test_a_hard_budget_in_money_refuses_a_model_without_a_price(worker: Wo
         assert "succeeded" == result["status"]
         return
     assert "budget_exceeded" == result["error"]["code"]
-    assert result["error"]["message"].endswith("the model own-model has no price.")
+    assert result["error"]["message"].endswith("is in USD, and the model own-model has no price in that.")
+    assert f"budget_exhausted customer={customer.name} budget=main unit=USD" in caplog.text
     assert [] == customer.account.received
 
 
@@ -360,6 +363,7 @@ async def test_a_deadline_that_is_set_runs(worker: Worker, monkeypatch: pytest.M
     result = await worker.run(customer, submitted_at=at, input=LIMITED, options=options)
 
     assert "budget_exceeded" == result["error"]["code"]
+    assert result["error"]["message"].endswith("The job's deadline is before that.")
 
 
 async def test_a_job_that_is_larger_than_the_budget_does_not_wait(worker: Worker):
