@@ -68,15 +68,27 @@ async function explanation(response) {
   return `The app responded with HTTP ${response.status}.`;
 }
 
+/** The query of the page that the header `Link` names; nothing on the last page. */
+function nextPage(response) {
+  const [, query] = /^<\?([^>]*)>; rel="next"$/.exec(response.headers.get("Link") ?? "") ?? [];
+  return query && Object.fromEntries(new URLSearchParams(query));
+}
+
 /** A path below `/api`, with each of its parts encoded. */
 function pathOf(...parts) {
   return parts.map(encodeURIComponent).join("/");
 }
 
-/** Saves a document as a file. Throws ApiError. */
+/** Saves a document as a file: all of its pages, if it is CSV in pages. Throws ApiError. */
 async function download(path, query, accept, name) {
-  const blob = await (await send(path, query, accept)).blob();
-  const url = URL.createObjectURL(blob);
+  let response = await send(path, query, accept);
+  const parts = [await response.blob()];
+  for (let next = nextPage(response); next; next = nextPage(response)) {
+    response = await send(path, next, accept);
+    const page = await response.text();
+    parts.push(page.slice(page.indexOf("\n") + 1)); // each page has the headings
+  }
+  const url = URL.createObjectURL(new Blob(parts, { type: parts[0].type }));
   const link = h("a", { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);

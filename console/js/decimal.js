@@ -2,7 +2,7 @@
 
 /** The sum of decimal strings, with as many places as the longest has. */
 function addDecimals(texts) {
-  const places = Math.max(0, ...texts.map((text) => (text.split(".")[1] ?? "").length));
+  const places = texts.reduce((most, text) => Math.max(most, (text.split(".")[1] ?? "").length), 0);
   const sum = texts.reduce((total, text) => total + toUnits(text, places), 0n);
   const digits = String(sum < 0n ? -sum : sum).padStart(places + 1, "0");
   const whole = digits.slice(0, digits.length - places);

@@ -48,7 +48,7 @@ function signOut(reason) {
   isSignedIn = false;
   customers.replaceChildren();
   fill(document.getElementById("bar"), h("h1", null, "Customer AI Jobs"));
-  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  closeDocuments();
   document.title = "Console";
   const input = h("input", {
     type: "password",
@@ -133,6 +133,7 @@ async function signIn(text) {
 /** Shows what the address names. */
 function show() {
   if (!isSignedIn) return;
+  closeDocuments();
   const { customer, month } = readAddress();
   document.title = `${customer || "All customers"}, ${month} – Console`;
   const bar = document.getElementById("bar");

@@ -131,7 +131,7 @@ function overviewTotals(lines, isPart) {
 function daysSection(names, month) {
   let isWanted = names.length <= ADDED_UP_UNASKED;
   const element = section("By day and model", async (body) => {
-    if (isWanted) return showDays(body, await statementsOf(names, month), month);
+    if (isWanted) return showDays(body, await statementsOf(names, month, body), month);
     const want = () => {
       isWanted = true;
       element.reload();
@@ -141,16 +141,21 @@ function daysSection(names, month) {
   return element;
 }
 
-/** A statement of each customer, a few at once. */
-async function statementsOf(names, month) {
+/** A statement of each customer, a few at once; of no more once `body` is shown no more. */
+async function statementsOf(names, month, body) {
   const statements = [];
   const waiting = [...names];
+  await null; // the section is put on the page first
   const work = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      statements.push(await get(`${pathOf("customers", name)}/usage`, { month, by: "day,model" }));
+    while (waiting.length && body.isConnected) {
+      statements.push(await get(`${pathOf("customers", waiting.shift())}/usage`, { month, by: "day,model" }));
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  try {
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+  } finally {
+    waiting.length = 0; // after a failure, the others need no more either
+  }
   return statements;
 }
 

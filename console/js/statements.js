@@ -48,8 +48,15 @@ function statementCells(customer, path, { month, correction, number, total, curr
 
 /** Shows a statement's page over this one, in a frame in which no script runs and from which nothing is loaded. */
 function openStatement(control, path, query, title) {
-  const work = async () => showDocument(title, await (await send(path, query, FILES.html)).text());
+  const work = async () => {
+    const text = await (await send(path, query, FILES.html)).text();
+    if (control.isConnected) showDocument(title, text); // else the reader has gone on
+  };
   return runFrom(control, work, (error) => control.parentElement.append(failure(error)));
+}
+
+function closeDocuments() {
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
 }
 
 function showDocument(title, text) {

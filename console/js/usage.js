@@ -5,7 +5,8 @@ const METRICS = {
   calls: { title: "Calls", of: (line) => String(line.calls), text: (value) => count(value) },
   tokens: {
     title: "Tokens",
-    of: (line) => String((line.input_tokens ?? 0) + (line.output_tokens ?? 0)),
+    of: ({ input_tokens: input, output_tokens: output }) =>
+      input === undefined && output === undefined ? undefined : String((input ?? 0) + (output ?? 0)),
     text: (value) => count(value),
   },
 };
@@ -93,14 +94,16 @@ function uncertain(totals) {
 /** What has no amount, and why. */
 function unpriced(statement, totals) {
   if (totals.unpriced === undefined) return noPriceBook();
-  if (!statement.unpriced?.length) return null;
+  // Of a call without an answer nobody knows what it used: it is not a price that is missing.
+  const missing = (statement.unpriced ?? []).filter(({ outcome }) => outcome !== "unanswered");
+  if (!missing.length) return null;
   return note(
     "warning",
     h("p", null, "These calls have no price, and are in no amount:"),
     h(
       "ul",
       null,
-      statement.unpriced.map(({ model, records, reason }) =>
+      missing.map(({ model, records, reason }) =>
         h(
           "li",
           null,
@@ -125,11 +128,12 @@ function byModel(lines, separately = false) {
     if (!models.has(key)) models.set(key, { model: line.model, outcome: line.outcome, lines: [] });
     models.get(key).lines.push(line);
   }
-  const size = (name) => (entry) => Number(sum(entry.lines, METRICS[name]) ?? 0);
-  const [amount, calls] = [size("amount"), size("calls")];
-  return [...models.values()].sort(
-    (one, other) => amount(other) - amount(one) || calls(other) - calls(one) || (one.model < other.model ? -1 : 1),
-  );
+  const size = (entry, name) => Number(sum(entry.lines, METRICS[name]) ?? 0);
+  return [...models.values()]
+    .map((entry) => ({ ...entry, amount: size(entry, "amount"), calls: size(entry, "calls") }))
+    .sort(
+      (one, other) => other.amount - one.amount || other.calls - one.calls || (one.model < other.model ? -1 : 1),
+    );
 }
 
 /** The exact sum over lines; undefined if none of them has a value. */

@@ -134,17 +134,18 @@ class StatementSums:
         for line in self.lines.items():
             outcome = line[0][len(self.dimensions) + FIXED_DIMENSIONS.index("outcome")]
             sums.setdefault(outcome, _Sum()).add_sum(line[1])
-        totals = {
-            name: UsageTotals(records=0, calls=0, unreported=0, jobs=0) for name in StatementTotals.__struct_fields__
-        }
-        totals |= {name: UsageTotals(**each.measures()) for name, each in sums.items()}
+        # Also without lines, these say that there is a price book.
+        money: dict[str, Any] = {} if self.pricing is None else {"currency": self.pricing.currency, "unpriced": 0}
+        nothing = UsageTotals(records=0, calls=0, unreported=0, jobs=0, **money)
+        totals = dict.fromkeys(StatementTotals.__struct_fields__, nothing)
+        totals |= {name: UsageTotals(**each.measures(), **money) for name, each in sums.items()}
         rounding: list[StatementLine] = []
         if self.pricing is not None:
             currency = self.pricing.currency
             for outcome, group in groupby(sorted(lines, key=attrgetter("outcome")), key=attrgetter("outcome")):
                 members = [{name: getattr(line, name) for name in MONEY} for line in group]
-                money, difference = total_of(members, currency)
-                totals[outcome] = msgspec.structs.replace(totals[outcome], **money)
+                amounts, difference = total_of(members, currency)
+                totals[outcome] = msgspec.structs.replace(totals[outcome], **amounts)
                 if difference:
                     labels = dict.fromkeys(self.dimensions, "")
                     rounding.append(_rounding_line(labels, outcome, amount_text(difference), currency))

@@ -28,7 +28,7 @@ class UsageTotals(Counts, frozen=True, kw_only=True, omit_defaults=True):
     jobs: int
     """Jobs that succeeded, at least in part, with an answered call; each counts on the day of its end."""
     amount: str | None = None
-    """What the priced records cost, after markup. Missing if there is no price book."""
+    """What the priced records cost, after markup. Missing if there are none, or no price book."""
     currency: str | None = None
     """Of all amounts."""
     unpriced: int | None = None

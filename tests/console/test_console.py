@@ -107,6 +107,12 @@ async def wait_for(file: Path) -> None:
             await asyncio.sleep(0.05)
 
 
+async def press_label(tab: Tab, text: str) -> None:
+    """Choose what a label names."""
+    script = f"[...document.querySelectorAll('label')].find((each) => each.innerText === {json.dumps(text)})"
+    await tab.evaluate(f"{script}.click()")
+
+
 async def press_button(tab: Tab, text: str) -> None:
     """Press the first button with this text or label."""
     script = f"""[...document.querySelectorAll("button")]
@@ -453,9 +459,101 @@ async def test_nothing_yet(tab: Tab, priced_server: LiveServer):
     shown = await tab.text("main")
 
     assert "Nothing was used in " in shown
+    assert "price book" not in shown  # there is one
     assert "This customer has no jobs on record." in shown
     assert "This customer has no budget" in shown
     assert "No month is closed yet." in shown
+
+
+async def test_a_call_without_an_answer_lacks_no_price(tab: Tab, priced_server: LiveServer):
+    """It is not certain, which the page says; that a price or the price book is missing, it doesn't."""
+    customer = priced_server.harness.customer()
+    customer.account.will_answer(error(408, "timeout"))
+    await customer.run(model="gpt-4o", options={"max_retries": 0})
+    statement = await api(priced_server, f"customers/{customer.name}/usage?by=day,model")
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    shown = await tab.text("section[aria-label=Usage]")
+
+    assert ["unanswered"] == [each["outcome"] for each in statement["unpriced"]]
+    assert "1 call had no answer" in shown
+    assert ("no price" in shown, "price book" in shown) == (False, False)
+
+
+async def test_the_sums_of_thousands(tab: Tab, priced_server: LiveServer):
+    """What many customers used is added up exactly and soon; what nobody reported is no 0."""
+    line = {"day": f"{MONTH}-01", "outcome": "answered", "records": 1, "calls": 1, "amount": "0.000001"}
+    models = [f"model-{number % 1000}" for number in range(150_000)]
+    statement = {"totals": {name: {"records": 0, "calls": 0, "jobs": 0} for name in ("answered", "lost", "unanswered")}}
+    statement["totals"]["answered"] |= {"currency": "USD", "unpriced": 0}
+    for name, lines in (("many", models), ("much", ["m"] * 150_000)):
+        body = json.dumps(statement | {"lines": [line | {"model": model} for model in lines]}).encode()
+        tab.replacements[f"/{name}/usage"] = json_reply(200, body)
+    await open_console(tab, priced_server, "much")
+    await sign_in(tab)
+    much = await rows(tab, "Usage")
+    await press_label(tab, "Tokens")
+    readout = await tab.text("section[aria-label=Usage] details")
+    await tab.evaluate("location.hash = '#/many'")
+    await tab.wait(f"document.querySelector('h1')?.innerText === 'many' && {SETTLED}")
+
+    assert [["m", "0.150000 USD", "150,000", DASH, DASH]] == much
+    assert "0" not in readout.splitlines()
+    assert 1000 == len(await rows(tab, "Usage"))
+
+
+async def test_a_document_that_comes_late_opens_over_no_other_page(
+    tab: Tab, priced_server: LiveServer, billed: Customer, customer: Customer
+):
+    """Whoever has gone on sees no document of another customer, also if it was open before."""
+    await open_console(tab, priced_server, billed.name)
+    await sign_in(tab)
+    place = f"/statements/{LAST_MONTH}"
+    tab.replacements[place] = json_reply(200, b"<p>late</p>", "text/html") | {"after_s": 0.5}
+    await tab.evaluate("document.querySelector('.actions .primary').click()")
+    await tab.evaluate(f"location.hash = '#/{customer.name}'")
+    await asyncio.sleep(0.8)
+    assert await tab.evaluate("document.querySelector('dialog') === null")
+    await tab.evaluate("history.back()")
+    await tab.wait(f"document.querySelector('h1')?.innerText === '{billed.name}' && {SETTLED}")
+    del tab.replacements[place]
+    await tab.evaluate("document.querySelector('.actions .primary').click()")
+    await tab.wait("document.querySelector('dialog')")
+    await tab.evaluate("history.forward()")
+    await tab.wait(f"document.querySelector('h1')?.innerText === '{customer.name}' && {SETTLED}")
+    assert await tab.evaluate("document.querySelector('dialog') === null")
+
+
+async def test_statements_that_nobody_waits_for_are_not_read(tab: Tab, priced_server: LiveServer):
+    """Adding up ends when the reader goes on, and at the first statement that can't be read."""
+    names = [f"customer-{number}" for number in range(60)]
+    line = {"records": 1, "calls": 1, "unreported": 0, "jobs": 1, "lost": 0, "unanswered": 0, "unpriced": 0}
+    body = json.dumps({"lines": [line | {"customer": name} for name in names]}).encode()
+    tab.replacements["/api/usage?"] = json_reply(200, body)
+    failing = json_reply(503, b"{}")
+    tab.replacements["/customer-"] = failing | {"after_s": 0.1}
+    await open_console(tab, priced_server)
+    await sign_in(tab)
+    if await tab.text("h1") != "All customers":  # there is a single one
+        await tab.evaluate("location.hash = '#/'")
+    await tab.wait(f"{SETTLED} && document.querySelector('main').innerText.includes('these 60 customers')")
+    await press_button(tab, "Add up the statements of these 60 customers")
+    await tab.wait("document.querySelector('section[aria-label=\"By day and model\"] .note.error')")
+    await asyncio.sleep(0.4)
+    failed = statements_read(tab)
+    statement = {"totals": {name: {"records": 0} for name in ("answered", "lost", "unanswered")}, "lines": []}
+    tab.replacements["/customer-"] = json_reply(200, json.dumps(statement).encode()) | {"after_s": 0.1}
+    await press_button(tab, "Try again")
+    await tab.evaluate("location.hash = '#/nobody'")
+    await asyncio.sleep(0.6)
+
+    assert 3 == failed
+    assert statements_read(tab) - failed <= 3
+
+
+def statements_read(tab: Tab) -> int:
+    """How many statements the page has asked for."""
+    return sum("/customer-" in each["url"] and "/usage" in each["url"] for each in tab.requests)
 
 
 async def test_budgets_have_what_is_left(tab: Tab, priced_server: LiveServer):
@@ -741,3 +839,22 @@ async def test_saving_a_file(console: Tab, priced_server: LiveServer, customer: 
     path = f"/api/customers/{customer.name}/usage?month={MONTH}&by=day,model"
 
     assert (await priced_server.http.get(path, headers=headers)).content == file.read_bytes()
+
+
+async def test_a_file_of_many_customers_has_all_pages(tab: Tab, priced_server: LiveServer, tmp_path: Path):
+    """The app sends a thousand customers at a time: the page saves all of them, with the headings once."""
+    tab.replacements["continuation=b"] = json_reply(200, b"customer,calls\r\nc,3\r\n", "text/csv")
+    link = f'<?month={MONTH}&continuation=b>; rel="next"'
+    first = json_reply(200, b'customer,calls\r\na,1\r\n"b\n",2\r\n', "text/csv", Link=link)
+    await open_console(tab, priced_server)
+    await sign_in(tab)
+    if await tab.text("h1") != "All customers":  # there is a single one
+        await tab.evaluate("location.hash = '#/'")
+    await tab.wait(f"document.querySelector('h1')?.innerText === 'All customers' && {SETTLED}")
+    tab.replacements["/api/usage?"] = first
+    await tab.save_files_to(tmp_path)
+    await press_button(tab, "CSV")
+    file = tmp_path / f"usage-{MONTH}.csv"
+    await wait_for(file)
+
+    assert b'customer,calls\r\na,1\r\n"b\n",2\r\nc,3\r\n' == file.read_bytes()

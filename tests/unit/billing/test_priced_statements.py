@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shared.billing.pricing import Pricing
 from shared.billing.statements import Statements, for_customer
-from shared.billing.usage import Call, total
+from shared.billing.usage import UNANSWERED, Call, total
 from shared.billing.usage_records import RecordLabels, usage_rows, with_closed_job
 from shared.contract.price_book import decode_price_book
 from shared.contract.result import ConnectionLabel
@@ -69,6 +69,16 @@ async def test_a_line_is_exact_and_a_total_is_rounded_once():
         rounding.amount,
         rounding.records,
     )
+
+
+@pytest.mark.parametrize("prices", [pricing(), None], ids=["price book", "no price book"])
+@pytest.mark.parametrize("calls", [[], [UNANSWERED]], ids=["nothing", "unanswered"])
+async def test_totals_say_whether_there_is_a_price_book(prices: Pricing | None, calls: list[Call]):
+    """Whoever reads a total of nothing sees that no price is missing; nothing is never an amount."""
+    statement = await read(usage_rows(LABELS, calls, AT), prices)
+
+    nothing = (None, None, None, None, None) if prices is None else (None, "USD", 0, None, None)
+    assert nothing == money(statement.totals.answered) == money(statement.totals.lost)
 
 
 @settings(max_examples=60)
