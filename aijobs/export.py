@@ -12,7 +12,9 @@ from aijobs.report import Report
 from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from shared.billing.audit import AuditTrail
+from shared.exports.resolution import Outboxes
 from shared.retention.customer_data import CustomerData
+from shared.services import Services
 
 
 async def export(args: argparse.Namespace) -> Report:
@@ -31,7 +33,8 @@ async def erase(args: argparse.Namespace) -> Report:
     check_customer(args.customer)
     async with open_services(args.settings) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
-        if not is_confirmed(args, services.settings, _consequence(data), args.customer):
+        unsent = await _unsent(services, args.customer)
+        if not is_confirmed(args, services.settings, _consequence(data, unsent), args.customer):
             return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
         counts = await data.erase()
         if counts.kept:  # the erasure is one of the changes of what stays
@@ -57,11 +60,19 @@ async def erase(args: argparse.Namespace) -> Report:
     return Report(document, text, 0 if counts.nothing_left else 1)
 
 
-def _consequence(data: CustomerData) -> str:
+async def _unsent(services: Services, customer: str) -> int:
+    """Return how many events of the customer no export has sent for certain."""
+    exports, outboxes = services.settings.usage_exports, Outboxes(services.table, services.customer_records)
+    return len([event async for event in outboxes.events(customer, exports)]) if exports else 0
+
+
+def _consequence(data: CustomerData, unsent: int) -> str:
     containers = ", ".join(data.containers)
+    waiting = f" {plural(unsent, 'event')} of exports {'was' if unsent == 1 else 'were'} not sent, and never will be."
     return (
         f"This permanently deletes all rows of {data.customer}, including usage records and the profile, and its blobs "
         f"in {containers}. Closed months, credits and debits, and the audit trail stay."
+        f"{waiting if unsent else ''}"
     )
 
 

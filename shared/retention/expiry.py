@@ -7,6 +7,7 @@ its month. Knows the keys of rows (see `jobs.records`), but not the sweep's time
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,10 +19,11 @@ from shared.billing.usage_records import MAX_MARKER_DISTANCE, is_placeholder
 from shared.clock import now, shifted
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
+from shared.event_names import EXPORTS_EXPIRED, NAMESPACE
 from shared.jobs.records import job_key, time_row
 from shared.retention.abandoned_jobs import AbandonedJobs
 from shared.settings import Settings
-from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, Table
+from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,6 +34,8 @@ _LONGEST_DEADLINE = timedelta(seconds=MAX_DEADLINE_S)
 """A job that has not ended by then will never end."""
 MAX_REQUEUE_AGE = _LONGEST_DEADLINE + _CLOCK_SKEW
 """After a job's submission, no requeued message of it is processed any more."""
+
+log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +180,14 @@ class Removal:
         return await self._remove_range(customer, kind, f"{kind}{self.cutoff.usage_before}", after)
 
     async def remove_outbox(self, customer: str, after: str) -> str:
-        """Remove the outbox's rows about records of months before the cutoff."""
+        """Remove the outbox's rows about records of months before the cutoff: what was not sent yet never will be."""
         if not self.cutoff.usage_before:
             return ""
         first_kept = datetime.fromisoformat(f"{self.cutoff.usage_before}-01").replace(tzinfo=UTC)
-        return await self._remove_range(customer, "o_", outbox_key(first_kept), after)
+        page = await self._remove_page(customer, "o_", outbox_key(first_kept), after)
+        if page.rows:
+            log.warning("%s customer=%s rows=%d", EXPORTS_EXPIRED, customer, len(page.rows))
+        return page.after
 
     async def remove_markers(self, customer: str, after: str) -> str:
         """Remove the markers whose placeholders, which may be younger, are all removed."""
@@ -189,9 +196,12 @@ class Removal:
         return await self._remove_range(customer, "m_", f"m_{self._markers_before}", after)
 
     async def _remove_range(self, customer: str, first: str, last: str, after: str) -> str:
+        return (await self._remove_page(customer, first, last, after)).after
+
+    async def _remove_page(self, customer: str, first: str, last: str, after: str) -> RowPage:
         page = await self.table.page(customer, first, last, columns=(), after=after)
         await delete_rows(self.table, [_any_version(row) for row in page.rows])
-        return page.after
+        return page
 
     @property
     def _markers_before(self) -> str:

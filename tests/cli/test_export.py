@@ -9,6 +9,8 @@ import shlex
 import pytest
 
 from aijobs.person import person
+from shared.billing.outbox import outbox_row
+from shared.clock import now
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT, blocks
@@ -63,6 +65,17 @@ async def test_erase_needs_a_confirmation(cli: CliRunner, stored: Customer):
     assert 2 == len(await stored.rows())
 
     await cli.expect(f"erase {stored.name} --yes", out="Not ended: 1 job.")
+
+
+async def test_erase_says_what_was_not_exported(cli: CliRunner, stored: Customer):
+    """Before it asks: once the records are gone, no billing system ever gets them."""
+    row = outbox_row(stored.name, ["u_2026-11-29_a", "u_2026-11-29_b"], ["events"], now(), "x")
+    await cli.harness.services.table.insert(row)
+    exports = [{"name": "events", "kind": "cloudevents", "queue": "usage"}]
+
+    result = await cli.with_settings(USAGE_EXPORTS=json.dumps(exports)).expect(f"erase {stored.name}", 1, stdin="no\n")
+
+    assert "2 events of exports were not sent, and never will be." in " ".join(result.err.split())
 
 
 async def test_missing_table_is_one_sentence(cli: CliRunner, stored: Customer):

@@ -213,8 +213,11 @@ async def test_each_retention_is_independent(data: Data, values: dict[str, str],
     assert kept == sorted(key for _, key in data.table.rows if key.startswith(("r_1", "r_2")))
 
 
-async def test_what_exports_need_goes_with_the_usage_records(data: Data):
-    """Outbox rows, what was sent of a day, and budgets' events: those of removed months go, later ones stay."""
+async def test_what_exports_need_goes_with_the_usage_records(data: Data, caplog: pytest.LogCaptureFixture):
+    """
+    Outbox rows, what was sent of a day, and budgets' events: those of removed months go, later ones stay. The log says
+    what was never sent.
+    """
     times = {month: datetime.fromisoformat(f"{month}-28T23:59:59+00:00") for month in (OLD[-1], FIRST_KEPT)}
     for month, at in times.items():
         keys = [
@@ -229,6 +232,7 @@ async def test_what_exports_need_goes_with_the_usage_records(data: Data):
     await data.sweep().run(AT)
 
     assert sorted([*(f"contoso/{key}" for key in keys), f"{PARTITION}/contoso"]) == sorted(data.left)
+    assert ["exports_expired customer=contoso rows=1"] == [text for text in caplog.messages if "expired" in text]
 
 
 @pytest.mark.parametrize("state", ["running", "waiting", "cancelled"])
