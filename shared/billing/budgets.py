@@ -15,6 +15,7 @@ from shared.billing.money import amount_text
 from shared.billing.outbox import Outbox
 from shared.clock import now
 from shared.contract.budget import Budget
+from shared.contract.price_book import MAX_AMOUNT
 from shared.lru import LRU
 from shared.storage.base import Row, Table
 
@@ -84,5 +85,5 @@ def applying(budgets: Mapping[str, Budget], connection: str, model: str) -> Iter
 
 def connection_budget(connection: str, amount: float, currency: str) -> tuple[str, Budget]:
     """Return a connection's `monthly_budget` as a budget. No other can have its name."""
-    limit = Decimal(str(amount))
+    limit = min(Decimal(str(amount)), MAX_AMOUNT)
     return f"connection--{connection}", Budget(limit=limit, unit=currency, period="month", connection=connection)

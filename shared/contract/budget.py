@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import product
@@ -13,7 +14,7 @@ from msgspec import Meta, Struct
 from shared.contract.decoding import decode
 from shared.contract.job import CallbackUrl
 from shared.contract.names import ModelName, Name
-from shared.contract.price_book import MAX_AMOUNT, MAX_PLACES
+from shared.contract.price_book import MAX_AMOUNT, MAX_PLACES, places_in
 from shared.errors import InvalidJob
 
 BudgetUnit = Annotated[
@@ -123,21 +124,25 @@ def _check_applying(budgets: Mapping[str, Budget], limit: int, what: str) -> Non
             raise InvalidJob(f"At most {limit} {what} can apply to one job, and these do: {', '.join(applying)}.")
 
 
+def _is_decimal_string(text: msgspec.Raw) -> bool:
+    return re.fullmatch(rb'"[-+.0-9A-Za-z]*"', bytes(text)) is not None  # NaN is one that is no number
+
+
 def decode_budget(data: bytes) -> Budget:
     """Return the budget in `data`. Raises InvalidJob, which names the member at fault."""
     budget = decode(data, Budget, root="The budget")
-    if not bytes(msgspec.json.decode(data, type=_Written).limit).startswith(b'"'):
+    if not _is_decimal_string(msgspec.json.decode(data, type=_Written).limit):
         raise InvalidJob('`limit` must be a decimal string, such as "100.50", and not a number.')
-    limit, exponent = budget.limit, budget.limit.as_tuple().exponent
-    if not isinstance(exponent, int) or limit < 0:
+    limit = budget.limit
+    if not limit.is_finite() or limit < 0:
         raise InvalidJob("`limit` must be a number, 0 or more.")
-    limit = Decimal(f"{limit.normalize():f}")  # without an exponent
+    places = places_in(limit)
     if budget.is_money:
-        places = -min(int(limit.as_tuple().exponent), 0)
         if limit >= MAX_AMOUNT or places > MAX_PLACES:
             raise InvalidJob(f"`limit` must be below 1,000,000,000 and have at most {MAX_PLACES} places.")
-    elif limit != limit.to_integral_value() or limit > MAX_COUNT:
+    elif places or limit > MAX_COUNT:
         raise InvalidJob(f"`limit` must be a whole number of {budget.unit}, at most {MAX_COUNT:,}.")
     if len(set(budget.thresholds)) < len(budget.thresholds):
         raise InvalidJob("`thresholds` has the same percentage twice.")
+    limit = Decimal(f"{limit.normalize():f}") if limit else Decimal(0)  # without an exponent, nor a sign
     return msgspec.structs.replace(budget, limit=limit, thresholds=sorted(budget.thresholds))

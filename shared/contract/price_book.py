@@ -204,17 +204,19 @@ def _check_entry(entry: Struct, at: str) -> None:
 
 
 def _check_amount(amount: Decimal, at: str, *, may_be_negative: bool) -> None:
-    if not amount.is_finite() or abs(amount) >= MAX_AMOUNT or -_exponent(amount) > MAX_PLACES:
+    if not amount.is_finite() or amount.copy_abs() >= MAX_AMOUNT or places_in(amount) > MAX_PLACES:
         raise InvalidJob(f"`{at}` must be a number below 1,000,000,000 with at most {MAX_PLACES} places.")
     if amount < (-100 if may_be_negative else 0):
         lowest = "-100" if may_be_negative else "0"
         raise InvalidJob(f"`{at}` must be {lowest} or more.")
 
 
-def _exponent(amount: Decimal) -> int:
-    exponent = amount.normalize().as_tuple().exponent
+def places_in(amount: Decimal) -> int:
+    """Return how many places a finite amount has but for zeros at the end. It may have any exponent."""
+    _, digits, exponent = amount.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101  # it is finite
-    return exponent
+    written = "".join(map(str, digits))
+    return max(len(written.rstrip("0")) - len(written) - exponent, 0) if amount else 0
 
 
 def _check_overlaps(kind: str, entries: Iterable[Any], key: Callable[[Any], tuple[Any, ...]]) -> None:

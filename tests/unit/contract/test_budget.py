@@ -32,6 +32,12 @@ def test_a_budget_has_defaults() -> None:
     )
 
 
+@pytest.mark.parametrize("limit", ["0", "-0", "0.00", "0e9999999"])
+def test_zero_is_zero(limit: str) -> None:
+    """Without a sign, places or an exponent."""
+    assert "0" == str(decode(limit=limit).limit)
+
+
 @pytest.mark.parametrize("limit", ["100.50", "100.5", "1.0050e2"])
 def test_a_limit_is_exact(limit: Any) -> None:
     """However the string is written."""
@@ -54,6 +60,10 @@ def test_a_budget_survives_its_own_json() -> None:
         ({"limit": "-1"}, "`limit` must be a number, 0 or more."),
         ({"limit": "NaN"}, "`limit` must be a number, 0 or more."),
         ({"limit": "Infinity"}, "`limit` must be a number, 0 or more."),
+        *(({"limit": text}, "`limit` must be a decimal string") for text in ("1_000", " 5", "\uff15")),
+        *(({"limit": f"1e{sign}9999999"}, "`limit` must be below 1,000,000,000") for sign in ("", "-")),
+        *(({"limit": f"1e{sign}9999999", "unit": "jobs"}, "`limit` must be a whole number") for sign in ("", "-")),
+        ({"limit": f"999999999.{'0' * 30}1"}, "`limit` must be below 1,000,000,000"),
         ({"limit": "1e9"}, "`limit` must be below 1,000,000,000"),
         ({"limit": "1e-16"}, "`limit` must be below 1,000,000,000 and have at most 15 places."),
         ({"limit": "0.5", "unit": "jobs"}, "`limit` must be a whole number of jobs"),

@@ -37,7 +37,10 @@ def test_amounts_are_read_digit_by_digit(text: str):
         ({"prices": [{"model": "m", "input": "1"}]}, "`prices[0].provider` is missing."),
         ({"prices": [PRICE | {"input": "-1"}]}, "`prices[0].input` must be 0 or more."),
         ({"prices": [PRICE | {"input": "NaN"}]}, "`prices[0].input` must be a number below 1,000,000,000"),
-        ({"prices": [PRICE | {"input": "1e9"}]}, "`prices[0].input` must be a number below 1,000,000,000"),
+        *(
+            ({"prices": [PRICE | {"input": text}]}, "`prices[0].input` must be a number below 1,000,000,000")
+            for text in ("1e9", "1e9999999", "1e-9999999", "1e-16")
+        ),
         ({"prices": [PRICE | {"input": "1e-16"}]}, "with at most 15 places."),
         ({"prices": [PRICE | {"input": "two"}]}, "`prices[0].input`"),
         ({"prices": [PRICE | {"model": "gpt-*-mini"}]}, "`prices[0].model` can have a `*` only at its end."),

@@ -193,6 +193,14 @@ async def test_a_connection_has_a_monthly_budget(worker: Worker):
     assert "The budget connection--default of 0.0001 USD a month" in result["error"]["message"]
 
 
+async def test_the_largest_budget_of_a_connection_is_no_fault(worker: Worker):
+    """It is as good as none."""
+    await publish(worker)
+    customer = worker.customer(monthly_budget=1e308)
+
+    assert "succeeded" == (await worker.run(customer, input=LIMITED))["status"]
+
+
 async def test_a_budget_counts_its_own_connection_and_model_alone(worker: Worker):
     """Others are free."""
     customer = worker.customer()
