@@ -63,7 +63,9 @@ async function get(path, query) {
 async function explanation(response) {
   const problem = await response.json().catch(() => null);
   if (typeof problem?.detail === "string") return problem.detail;
-  if (response.status === 401) return "The app doesn't accept this key.";
+  if (response.status === 401) {
+    return `The app doesn't accept this ${credential?.name === "Authorization" ? "token" : "key"}.`;
+  }
   if (response.status === 404) return "The app has no such route, or nothing there.";
   return `The app responded with HTTP ${response.status}.`;
 }

@@ -33,7 +33,7 @@ function readAddress() {
     // Not an address of ours: all customers.
   }
   if (/^\.+$/.test(customer)) customer = ""; // in a path, dots would lead elsewhere in the API
-  return { customer, month: /^\d{4}-(0[1-9]|1[0-2])$/.test(month) ? month : currentMonth() };
+  return { customer, month: /^[1-9]\d{3}-(0[1-9]|1[0-2])$/.test(month) ? month : currentMonth() };
 }
 
 /** Offers names where a customer is typed. */
@@ -113,6 +113,9 @@ function signOut(reason) {
 async function signIn(text) {
   if (!/^[\x21-\x7e]+$/.test(text)) {
     throw new ApiError(0, `This is not a valid ${kind.title.toLowerCase()}: it has a space, or a letter that is not ASCII.`);
+  }
+  if (kind === KINDS.key && /^ey[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) {
+    throw new ApiError(0, "This is an access token and no function key: choose “Access token”.");
   }
   useCredential(kind.header, text);
   try {

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -272,7 +273,9 @@ async def test_a_customer_in_the_address_is_text(tab: Tab, priced_server: LiveSe
     assert 0 == await tab.evaluate("document.querySelectorAll('img').length")
 
 
-@pytest.mark.parametrize("address", ["..", ".", "%2E%2E", "%E0%A4%A", "?month=2026-99", "x?month=%3Cb%3E"])
+@pytest.mark.parametrize(
+    "address", ["..", ".", "%2E%2E", "%E0%A4%A", "?month=2026-99", "?month=0099-05", "x?month=%3Cb%3E"]
+)
 async def test_an_address_that_is_none(tab: Tab, priced_server: LiveServer, customer: Customer, address: str):
     """It leads to all customers or to the current month, and nowhere else in the API."""
     await open_console(tab, priced_server, address)
@@ -282,6 +285,8 @@ async def test_an_address_that_is_none(tab: Tab, priced_server: LiveServer, cust
     assert {"/api/console", "/api/customers"} <= paths
     assert [] == [path for path in paths if not path.startswith(("/api/customers", "/api/usage", "/api/console"))]
     assert "x" == await tab.text("h1") or f"/api/customers/{customer.name}/usage" in paths
+    queries = [parse_qs(urlsplit(each["url"]).query) for each in tab.requests]
+    assert {MONTH} == {month for query in queries for month in query.get("month", [])}
 
 
 async def test_the_key_is_a_header_and_nothing_else(console: Tab):
@@ -375,6 +380,7 @@ async def test_a_part_that_fails_says_why(tab: Tab, priced_server: LiveServer, c
     [
         ("wrong", json_reply(401, b""), "The app doesn't accept this key."),
         ("wrong", OFFLINE, "The app can't be reached."),
+        ("eyJh.eyJz.c2ln", None, "This is an access token and no function key"),
         ("two words", None, "This is not a valid function key: it has a space"),
         ("schlüssel", None, "This is not a valid function key: it has a space"),
     ],
