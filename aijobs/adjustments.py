@@ -10,12 +10,14 @@ import msgspec
 from aijobs.confirmation import is_confirmed
 from aijobs.diagnostics import CommandError, Exists, InvalidArguments
 from aijobs.person import person
+from aijobs.program import command
 from aijobs.report import Report
 from aijobs.scope import check_customer, check_month
 from aijobs.settings import open_services
 from aijobs.table import make_table
 from shared.billing.adjustments import Adjustments
 from shared.contract.adjustment import Adjustment, AdjustmentPage, NewAdjustment, decode_adjustment
+from shared.contract.closed_month import DocumentId
 from shared.errors import InvalidJob, JobConflict
 
 _PAGE = 100
@@ -63,17 +65,21 @@ async def add(args: argparse.Namespace) -> Report:
         )
         if not is_confirmed(args, services.settings, consequence, customer):
             return Report({"customer": customer, "added": False}, ["Nothing was added."], 1)
+        is_closed = await services.closing.records.read(customer, DocumentId(month)) is not None
         try:
             adjustment, is_new = await adjustments.add(customer, new, by=person())
         except JobConflict as exc:
             raise Exists(str(exc)) from None
     what = f"the {args.kind} {adjustment.id} of {adjustment.amount} {adjustment.currency}"
-    text = (
+    text = [
         f"Added {what} to {adjustment.month} of {customer}."
         if is_new
         else f"{customer} has {what} in {adjustment.month} already. Nothing was added: for another one, use --id."
-    )
-    return Report({"customer": customer, "added": is_new, "adjustment": adjustment}, [text])
+    ]
+    if is_new and is_closed:
+        correct = command(f"close-month --month {month} --customer {customer} --correct")
+        text.append(f"{month} is closed: it becomes part of its next correction, which {correct} makes.")
+    return Report({"customer": customer, "added": is_new, "adjustment": adjustment}, text)
 
 
 def _new(args: argparse.Namespace, currency: str | None) -> NewAdjustment:

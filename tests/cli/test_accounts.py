@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from aijobs.person import person
+from aijobs.program import command
+from shared.billing.closed_records import ClosedRecord, ClosedRecords
+from shared.contract.closed_month import DocumentId
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 
@@ -101,6 +105,7 @@ async def test_an_adjustment_is_added_once(cli: CliRunner, newcomer: Customer):
     ("line", "message"),
     [
         ("credit {} --month 2026-13 --amount 1 --description x --currency USD", "--month must be a month"),
+        ("credit {} --month 2020-01 --amount 1 --description x --currency USD", "nothing is added to 2020-01 any more"),
         ("credit {} --month 2026-11 --amount 0 --description x --currency USD", "other than 0"),
         ("credit {} --month 2026-11 --amount -1 --description x --currency USD", "amount"),
         ("credit {} --month 2026-11 --amount 1e3 --description x --currency USD", "must be an amount"),
@@ -112,6 +117,20 @@ async def test_an_invalid_adjustment_is_a_usage_error(cli: CliRunner, newcomer: 
     await cli.expect(f"adjustments {line.format(newcomer.name)}", 2, err=message)
 
     assert [] == await newcomer.rows()
+
+
+async def test_a_credit_to_a_closed_month_says_what_comes_of_it(cli: CliRunner, newcomer: Customer):
+    """Nothing does so by itself: it waits for a correction, whose command the message has."""
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    record = ClosedRecord(newcomer.name, DocumentId("2026-10"), 1, "C-1", at, "USD", "3.00", "0" * 64)
+    await ClosedRecords(cli.harness.services.table).insert(record)
+    line = f"adjustments credit {newcomer.name} --amount 1 --description x --currency USD --yes"
+    closed = await cli.expect(f"{line} --month 2026-10")
+    correct = command(f"close-month --month 2026-10 --customer {newcomer.name} --correct")
+
+    assert f"next correction, which {correct} makes." in " ".join(closed.out.split())
+    assert "closed" not in (await cli.expect(f"{line} --month 2026-10")).out
+    assert "closed" not in (await cli.expect(f"{line} --month 2026-11")).out
 
 
 async def test_a_currency_is_the_customers(cli: CliRunner, newcomer: Customer):
