@@ -46,8 +46,9 @@ _MAX_SKIPPED_IN_A_ROW = 3
 _OVERDUE = timedelta(hours=1)
 """How long after it was due a job is woken again: longer than its message usually waits to be received."""
 _PARTITION, _KEY = "~sweep", "position"
+# What waits to be exported goes before its records: without them, an export would take it for done.
 _PHASES = (
-    *("schedule", "rollups", "usage", "closed_jobs", "markers", "outbox", "tallies", "events", "budgets"),
+    *("schedule", "rollups", "outbox", "usage", "closed_jobs", "markers", "tallies", "events", "budgets"),
     *("statements", "adjustments", "audit", "blobs", "jobs", "roll_up"),
 )
 

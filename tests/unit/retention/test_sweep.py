@@ -235,6 +235,24 @@ async def test_what_exports_need_goes_with_the_usage_records(data: Data, caplog:
     assert ["exports_expired customer=contoso rows=1"] == [text for text in caplog.messages if "expired" in text]
 
 
+async def test_what_waits_to_be_exported_goes_before_its_records(data: Data, monkeypatch: pytest.MonkeyPatch):
+    """An export that found no record would take it for done, and the log would not say that it was never sent."""
+    at = datetime.fromisoformat(f"{OLD[-1]}-28T12:00:00+00:00")
+    for key in (f"u_{at:%Y-%m-%d}_job_0000", f"{outbox_key(at)}_1"):
+        await data.table.insert(Row("contoso", key, {}))
+    deleted: list[str] = []
+    delete = data.table.delete
+
+    async def note(rows: Sequence[Row]) -> Sequence[str]:
+        deleted.extend(row.key[:2] for row in rows)
+        return await delete(rows)
+
+    monkeypatch.setattr(data.table, "delete", note)
+    await data.sweep().run(AT)
+
+    assert ["o_", "u_"] == [prefix for prefix in deleted if prefix in ("o_", "u_")]
+
+
 @pytest.mark.parametrize("state", ["running", "waiting", "cancelled"])
 async def test_an_unfinished_job_stays_until_its_deadline_has_long_passed(data: Data, state: str):
     """
