@@ -11,7 +11,7 @@ from shared.billing.rollups import Rollups
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
 from shared.billing.usage import UNANSWERED
-from shared.billing.usage_records import RecordLabels, usage_rows
+from shared.billing.usage_records import RecordLabels, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner, current_errors
@@ -235,6 +235,26 @@ async def test_usage_is_verified(cli: CliRunner, customer: Customer):
     )
     assert f"Rebuilt in {at:%Y-%m-%d}: 1 day.\n" == rebuilt.out
     assert 0 == (await cli.run(f"usage {customer.name} --verify {days}")).code
+
+
+async def test_expired_months_are_not_verified(cli: CliRunner, customer: Customer):
+    """Of an expired month, a placeholder can be left for a marker of a later one. It is no usage without a rollup."""
+    table = cli.harness.services.table
+    label = (await cli.harness.services.connections.resolve(customer.name, "default")).label()
+    labels, expired = RecordLabels(customer.name, "old", "chat", "gpt-4o", label), now() - timedelta(days=26 * 31)
+    for at in (expired, now() - timedelta(days=3)):
+        await table.insert(usage_rows(labels, [UNANSWERED], at, suffix=placeholder_suffix(1))[0])
+    while await Rollups(table).advance(customer.name, ()):
+        pass
+    await table.delete([Row(customer.name, f"r_{expired:%Y-%m-%d}_000", {})])
+    days = f"--from {expired:%Y-%m-%d} --to {now():%Y-%m-%d}"
+
+    verified = await cli.run(f"usage {customer.name} --verify {days}")
+    rebuilt = json.loads((await cli.run(f"usage {customer.name} --rebuild {days} --json")).out)
+    month = await cli.run(f"usage {customer.name} --verify --month {expired:%Y-%m}")
+
+    assert (0, 0, 1) == (verified.code, month.code, rebuilt["rebuilt"])
+    assert await table.read(customer.name, f"r_{expired:%Y-%m-%d}_000") is None
 
 
 async def test_only_failed_results(cli: CliRunner, customer: Customer):
