@@ -23,6 +23,7 @@ from shared.billing.usage_records import is_closed_job
 from shared.clock import now
 from shared.contract.price_book import Price
 from shared.jobs.queries import all_customers
+from shared.services import Services
 from shared.storage.base import Table as StorageTable
 
 _Calls = tuple[str, str, Price | str]
@@ -42,7 +43,7 @@ async def check(args: argparse.Namespace) -> Report:
         current = await services.price_books.current()
         if current is None:
             raise no_book()
-        uses = await _uses(services.table, Pricing(current.book), month)
+        uses = await _uses(services, Pricing(current.book), month)
     priced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], Price)}
     unpriced = {calls: use for calls, use in sorted(uses.items(), key=_order) if isinstance(calls[2], str)}
     document = {
@@ -54,10 +55,12 @@ async def check(args: argparse.Namespace) -> Report:
     return Report(document, _text(month, priced, unpriced), 1 if unpriced else 0)
 
 
-async def _uses(table: StorageTable, pricing: Pricing, month: str) -> dict[_Calls, _Use]:
+async def _uses(services: Services, book: Pricing, month: str) -> dict[_Calls, _Use]:
     uses: dict[_Calls, _Use] = {}
-    async for customer in all_customers(table):
-        async for entry in _answered(table, customer, month, pricing):
+    async for customer in all_customers(services.table):
+        currency = (await services.customer_records.read(customer)).profile.currency
+        pricing = book.in_currency(currency) if currency else book
+        async for entry in _answered(services.table, customer, month, pricing):
             record, day = entry.values, entry.priced_on
             cost = pricing.cost(customer, day, record)
             basis: Price | str

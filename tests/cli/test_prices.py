@@ -13,6 +13,7 @@ from aiohttp import web
 
 from aijobs.arguments.prices import PROCESSING, RATES, SCOPES
 from shared.contract import price_book
+from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import PriceBook, decode_price_book
 from shared.contract.usage import DeploymentScope, Processing
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
@@ -394,6 +395,21 @@ async def test_check_names_what_has_no_price(cli: CliRunner):
     assert [(model, 1, "2")] == [(each["model"], each["records"], each["price"]["input"]) for each in shown["priced"]]
     past = f"{datetime.now(UTC) - timedelta(days=70):%Y-%m}"
     assert f"Nobody has used a model in {past}." in (await cli.run(f"prices check --month {past}")).out
+
+
+async def test_check_names_what_has_no_rate(cli: CliRunner):
+    """A price in a currency without a rate into the customer's is none."""
+    customer = cli.harness.customer()
+    await customer.run()
+    (record,) = [row for row in await customer.usage() if row["outcome"] == "answered"]
+    await succeed(cli, f"prices set {record['answered_by']} --provider {record['provider']} --input 2 --output 8")
+    await cli.harness.services.customer_records.change(
+        customer.name, lambda old: old.with_profile(CustomerProfile(currency="EUR")), by="test", subject="profile"
+    )
+
+    (entry,) = (await document(cli, "prices check", code=1))["unpriced"]
+
+    assert "no rate from USD to EUR holds" == entry["reason"]
 
 
 async def test_rounding_of_a_statement_is_named(cli: CliRunner):
