@@ -42,6 +42,7 @@ def test_amounts_are_read_digit_by_digit(text: str):
             for text in ("1e9", "1e9999999", "1e-9999999", "1e-16")
         ),
         ({"prices": [PRICE | {"input": "1e-16"}]}, "with at most 15 places."),
+        ({"prices": [PRICE | {"input": f"0.1{'0' * 40}1"}]}, "with at most 15 places."),
         ({"prices": [PRICE | {"input": "two"}]}, "`prices[0].input`"),
         ({"prices": [PRICE | {"model": "gpt-*-mini"}]}, "`prices[0].model` can have a `*` only at its end."),
         ({"prices": [PRICE | {"effective_from": "15.11.2026"}]}, "`prices[0].effective_from`"),
