@@ -30,6 +30,8 @@ _CACHE_PRICES = frozenset({"cached", "cache_write", "cache_write_long"})
 """A part of a cache without a price of its own costs what input costs."""
 _OUTPUT_PARTS = {"audio_output_tokens": "audio_output", "image_output_tokens": "image_output"}
 _PARTS = _INPUT_PARTS | _OUTPUT_PARTS
+_TOKEN_PRICES = ("input", "output", *_PARTS.values())
+"""With one of them, tokens are charged; without any, a call is charged by what else it has."""
 _OTHER_COUNTS = {"images": "image", "seconds": "second", "characters": "characters"}
 PRICED_APART = (*_PARTS, *_OTHER_COUNTS, "calls")
 """Counts that need a price of their own if they are not 0."""
@@ -192,8 +194,7 @@ class _Charges:
 
 def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unpriced:
     charges = _Charges(price)
-    by_tokens = price.input is not None or price.output is not None
-    if by_tokens:
+    if any(getattr(price, name) is not None for name in _TOKEN_PRICES):
         unknown = [
             name
             for name in ("input", "output")
@@ -209,7 +210,7 @@ def _cost(price: Price, model: str, record: Mapping[str, Any]) -> Cost | Unprice
         charges.add("call", calls)
     if charges.missing:
         return Unpriced(model, f"the price of {model} has no {' and no '.join(charges.missing)}")
-    if not by_tokens and not charges.amounts:
+    if not charges.amounts and price.input is None and price.output is None:
         return Unpriced(model, "the provider reported nothing that the price is for")
     return Cost(exact_sum(charges.amounts), price)
 

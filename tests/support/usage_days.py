@@ -125,6 +125,7 @@ BOOKS: list[dict[str, Any]] = [
             _P | {"input": "1", "output": "4", "processing": "batch", "effective_from": "2026-10-31"},
             _P | {"input": "1", "output": "5", "service_tier": "flex", "deployment_scope": "global"},
             {"provider": "foundry", "model": "m", "call": "0.01", "second": "0.5"},
+            {"provider": "foundry", "model": "m-2", "call": "0.01", "image_output": "30", "audio_input": "7"},
             {"provider": "openai", "model": "by-call", "call": "0.01"},
         ],
         "models": [{"deployment": "deployment", "model": "m"}],

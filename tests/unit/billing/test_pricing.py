@@ -76,6 +76,14 @@ def test_real_usage_costs_the_sum_made_by_hand(golden: dict[str, Any], expected:
         ({"input": "2", "output": "8"}, {"input_tokens": 5, "output_tokens": 1, "audio_input_tokens": 1}, None),
         ({"input": "2", "output": "8"}, {"input_tokens": 5, "output_tokens": 1, "seconds": 1.5}, None),
         ({"output": "8"}, {"input_tokens": 5, "output_tokens": 1}, None),
+        ({"image_output": "40", "image": "1"}, {"input_tokens": 9, "image_output_tokens": 5, "images": 1}, None),
+        ({"cached": "1", "call": "1"}, {"calls": 1, "input_tokens": 9, "cached_tokens": 4}, None),
+        # A price of some tokens alone.
+        ({"image_output": "40", "image": "1"}, {"output_tokens": 5, "image_output_tokens": 5, "images": 1}, "1.0002"),
+        ({"audio_input": "5"}, {"input_tokens": 4, "audio_input_tokens": 4}, "0.00002"),
+        ({"audio_input": "5"}, {"calls": 1, "input_tokens": 0}, None),
+        # A price of none.
+        ({"image": "1"}, {"input_tokens": 9, "output_tokens": 5, "image_output_tokens": 5, "images": 2}, "2"),
         # A count that was not reported.
         ({"input": "2", "output": "8"}, {"input_tokens": 5}, None),
         ({"input": "2"}, {}, None),
