@@ -56,12 +56,14 @@ class SourcePrices:
 
         A rate of 0 is no price: sources write it for what they do not know. A second entry for the same calls is left
         out unless it says the same. If a model's only output is images or audio, that is what all its output costs:
-        not every answer says what its tokens are.
+        not every answer says what its tokens are. An image whose tokens have a price costs nothing beside them.
         """
         amounts = {rate: plain for rate, amount in rates.items() if (plain := _plain(amount))}
         outputs = [amounts[rate] for rate in ("output", "image_output", "audio_output") if rate in amounts]
         if len(outputs) == 1:
             amounts["output"] = outputs[0]
+        if "image_output" in amounts:
+            amounts.setdefault("image", Decimal(0))
         if not amounts:
             self.leave_out(name, NO_PRICE)
             return

@@ -58,13 +58,17 @@ def reasons(source: SourcePrices) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_prices_are_a_price_book(name: str):
-    """The prices of a source can be imported, say where they are from, and have none that is 0."""
+    """
+    The prices of a source can be imported, say where they are from, and have none that is 0, but that of an image
+    whose tokens have one.
+    """
     source = SOURCES[name]()
     data = msgspec.json.encode(PriceBook(currency="USD", prices=source.prices))
 
     assert source.prices == decode_price_book(data).prices
     assert {name} == {price.source for price in source.prices}
-    assert [] == [price for price in source.prices if "0" in rates(price).values()]
+    zeros = [(name, price) for price in source.prices for name, amount in rates(price).items() if amount == "0"]
+    assert [] == [price for name, price in zeros if name != "image" or not price.image_output]
     assert b"E" not in b"".join(data.split(b'"')[1::2]).replace(b"USD", b"")
 
 
@@ -91,9 +95,23 @@ AZURE = [
     (
         "gpt-image-1",
         GLOBAL,
-        {"input": "5", "cached": "1.25", "image_input": "10", "image_output": "40", "output": "40"},
+        {"input": "5", "cached": "1.25", "image_input": "10", "image_output": "40", "output": "40", "image": "0"},
     ),
 ]
+
+
+@pytest.mark.parametrize("name", ["azure", "litellm"])
+def test_the_tokens_of_an_image_are_its_price(name: str):
+    """What the app counts, images, needs no price of its own beside them: else each image job would be unpriced."""
+    pricing = Pricing(PriceBook(currency="USD", prices=SOURCES[name]().prices))
+    provider = "azure_openai" if name == "azure" else "openai"
+    labels = {"provider": provider, "answered_by": "gpt-image-1", "deployment_scope": "global", "calls": 1}
+    counts = {"images": 1, "input_tokens": 50, "output_tokens": 4160, "image_output_tokens": 4160}
+
+    cost = pricing.cost("acme", date(2026, 11, 14), labels | counts)
+
+    assert isinstance(cost, Cost)
+    assert Decimal("0.16665") == cost.amount
 
 
 @pytest.mark.parametrize(("model", "calls", "amounts"), AZURE)
@@ -330,7 +348,7 @@ LITELLM = [
         "openai",
         "gpt-image-1",
         {},
-        {"input": "5", "cached": "1.25", "image_input": "10", "image_output": "40", "output": "40"},
+        {"input": "5", "cached": "1.25", "image_input": "10", "image_output": "40", "output": "40", "image": "0"},
     ),
     ("openai", "text-embedding-3-small", {"processing": "batch"}, {"input": "0.01"}),
     ("openai", "ft:gpt-4o-2024-08-06:*", {}, {"input": "3.75", "cached": "1.875", "output": "15"}),
