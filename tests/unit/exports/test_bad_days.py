@@ -14,7 +14,7 @@ import pytest
 from shared.billing.budget_events import budget_event_row
 from shared.billing.outbox import PARTITION
 from shared.contract.price_book import decode_price_book
-from shared.errors import UpstreamFacts, UpstreamTimeout
+from shared.errors import ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.export_settings import Export
 from shared.exports.delivery import RUN_S
 from shared.exports.export_status import read_status
@@ -236,6 +236,26 @@ async def test_a_page_is_no_answer_of_an_api(monkeypatch: pytest.MonkeyPatch, ki
 
     await harness.run(2)
     assert 7 == system.sum() == harness.tally(kind)
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 504])
+async def test_a_refusal_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch, status: int):
+    """Its status says that the event may have been taken: a day later it is in doubt, and does not count twice."""
+    harness = await make_harness(monkeypatch, STRIPE)
+    await harness.record("acme", 7)
+    exchange = MemoryClient.exchange
+
+    async def garbled(self: MemoryClient, *arguments: Any, **options: Any) -> Response:
+        await exchange(self, *arguments, **options)
+        raise ProviderUnavailable("The body is not gzip.", UpstreamFacts(status=status))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryClient, "exchange", garbled)
+        await harness.run()
+    harness.time += timedelta(hours=25)
+    await harness.run(2)
+
+    assert 7 == harness.systems["stripe"].sum() == await harness.in_doubt("acme")
 
 
 async def test_an_absurd_retry_after(monkeypatch: pytest.MonkeyPatch):
