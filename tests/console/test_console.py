@@ -514,15 +514,15 @@ async def test_a_document_that_comes_late_opens_over_no_other_page(
     """Whoever has gone on sees no document of another customer, also if it was open before."""
     await open_console(tab, priced_server, billed.name)
     await sign_in(tab)
-    place = f"/statements/{LAST_MONTH}"
-    tab.replacements[place] = json_reply(200, b"<p>late</p>", "text/html") | {"after_s": 0.5}
+    path = f"/statements/{LAST_MONTH}"
+    tab.replacements[path] = json_reply(200, b"<p>late</p>", "text/html") | {"after_s": 0.5}
     await tab.evaluate("document.querySelector('.actions .primary').click()")
     await tab.evaluate(f"location.hash = '#/{customer.name}'")
     await asyncio.sleep(0.8)
     assert await tab.evaluate("document.querySelector('dialog') === null")
     await tab.evaluate("history.back()")
     await tab.wait(f"document.querySelector('h1')?.innerText === '{billed.name}' && {SETTLED}")
-    del tab.replacements[place]
+    del tab.replacements[path]
     await tab.evaluate("document.querySelector('.actions .primary').click()")
     await tab.wait("document.querySelector('dialog')")
     await tab.evaluate("history.forward()")
