@@ -72,7 +72,7 @@ class Estimate:
         ]
         return [
             {
-                "calls": 1,
+                "calls": max(self.images, 1),
                 "input_tokens": tokens,
                 "output_tokens": output,
                 **media,
@@ -102,7 +102,8 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
         result = Estimate([tokens + _PER_CALL], [0], [1])
     elif isinstance(request, Image):
         tokens = _bytes(request.prompt) + _PER_CALL
-        result = Estimate([tokens], [_IMAGE_TOKENS * request.n], [1], images=request.n)
+        # Some models make one image a call.
+        result = Estimate([tokens * request.n], [_IMAGE_TOKENS * request.n], [1], images=request.n)
     elif isinstance(request, RawRequest):
         return _raw(request)
     return None if result is not None and strict and result.takes_limit else result

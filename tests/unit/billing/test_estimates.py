@@ -131,12 +131,13 @@ def test_a_summary_has_room_for_its_prompts_and_levels(size: int):
 
 
 def test_other_actions():
-    """Vectors have no output; images count as the largest, and by themselves."""
+    """Vectors have no output; images count as the largest, and each as a call, as some models make them."""
     (embedding,) = estimated("embed", texts=["ab", "c"]).records(1)
     (image,) = estimated("image", prompt="A cat.", n=2).records(1)
 
     assert (True, 0) == (3 <= embedding["input_tokens"], embedding["output_tokens"])
-    assert (2, 13_000) == (image["images"], image["output_tokens"])
+    assert (2, 13_000, 2) == (image["images"], image["output_tokens"], image["calls"])
+    assert 2 * estimated("image", prompt="A cat.").inputs[0] == image["input_tokens"]
 
 
 @pytest.mark.parametrize(
