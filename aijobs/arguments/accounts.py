@@ -16,14 +16,14 @@ def add_profile(commands: Commands) -> None:
         "profile",
         "show and change what a customer's documents say, and how it is billed",
         "profile show contoso",
-        "profile set contoso --legal-name 'Contoso GmbH' --currency EUR",
+        "profile set contoso --legal-name 'Contoso GmbH' --currency USD",
     )
     read = group.add("show", "show a customer's profile", "profile.read", "profile show contoso")
     store = group.add(
         "set",
         "change members of a customer's profile",
         "profile.store",
-        "profile set contoso --legal-name 'Contoso GmbH' --currency EUR",
+        "profile set contoso --legal-name 'Contoso GmbH' --currency USD",
         "profile set contoso --external-id stripe=cus_Na6dX7aXxi11N4 --clear notify",
         destructive=True,
     )
