@@ -26,6 +26,8 @@ MIN_OUTPUT_TOKENS = 256
 """No lower limit is sent: the answer would be cut short and paid for all the same."""
 _RAW_LIMITS = {"chat/completions": LIMITS, "completions": ("max_tokens",), "responses": ("max_output_tokens",)}
 """The parameters that limit an answer's tokens, by operation."""
+_STORED = frozenset({"responses", "batches"})
+"""What is stored at the provider, with its usage."""
 _UNSEEN = ("previous_response_id", "conversation", "prompt")
 """Members that add an input to `responses` which the request does not hold."""
 _PER_CALL, _PER_MESSAGE = 64, 16
@@ -136,7 +138,9 @@ def _summary(request: Summarize) -> Estimate | None:
 
 def _raw(request: RawRequest) -> Estimate | None:
     operation = request.path.rpartition("/openai/v1/")[2].strip("/")
-    if request.method != "POST" or not request.content:
+    if request.method != "POST":  # it calls no model, but what it fetches may be on record as a call
+        return Estimate([]) if _STORED.isdisjoint(operation.lower().split("/")) else None
+    if not request.content:
         return None
     if operation == "embeddings":
         return Estimate([len(request.content)], [0], [1])

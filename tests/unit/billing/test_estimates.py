@@ -154,7 +154,11 @@ def test_other_actions():
         ({"path": "chat/completions", "json": {"messages": [], "max_tokens": -5}}, False),
         ({"path": "embeddings", "json": {"input": "x"}}, True),
         ({"path": "audio/speech", "json": {"input": "x"}}, False),
-        ({"path": "models"}, False),
+        ({"path": "models"}, True),
+        ({"path": "files/f", "method": "DELETE"}, True),
+        ({"path": "responses/r"}, False),
+        ({"path": "openai/v1/Batches/b"}, False),
+        ({"path": "files", "method": "POST"}, False),
     ],
 )
 def test_a_raw_request_has_one_if_its_path_says_enough(members: dict[str, Any], is_known: bool):

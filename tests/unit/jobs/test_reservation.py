@@ -431,6 +431,15 @@ async def test_a_raw_request_reserves_the_most_that_its_kind_has_settled(worker:
     assert f"this job may use up to {USED} tokens" in results[-1]["error"]["message"]
 
 
+async def test_a_raw_request_that_calls_no_model_needs_no_price(worker: Worker):
+    """Nor anything of a budget: it lists what there is."""
+    customer = worker.customer()
+    await publish(worker)
+    await put(worker, customer, main=budget("0", "USD"), tokens=budget("0"))
+
+    assert "succeeded" == (await worker.run(customer, action="raw", model=None, input={"path": "models"}))["status"]
+
+
 @pytest.mark.parametrize(
     ("path", "model", "named"),
     [
