@@ -54,9 +54,13 @@ PINS = (
     *(LOCAL / name for name in ("package.json", "package-lock.json")),
 )
 OLDEST_NODE = (20, 15)
-# Variables that would import other code, install packages elsewhere, or deselect tests.
+# Variables that would import other code, install packages elsewhere, deselect tests, or have each process that tests
+# start compile the project anew.
 DROPPED_VARIABLES = frozenset(
-    {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS"}
+    {
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
+        *("VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS"),
+    }
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -11,14 +11,34 @@ from hypothesis import HealthCheck, settings
 from local.stack import azurite as azurites
 from local.vault import server as vaults
 from shared.jobs import attempt as attempts
+from tests.support import authorities
 from tests.support import endpoint as endpoints
 from tests.support.harness import Harness, open_harness
+from tests.support.property_tests import property_tests, shorten
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server"]
 
 # By default an example, and generating it, must take less than 200 ms. A busy machine needs longer.
 settings.register_profile("no deadline", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest drops the tests that `-m` excludes
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Property tests are in both tiers: in the default one with few examples, in the long one with all."""
+    for item in property_tests(items):
+        if config.option.markexpr == "not long":
+            shorten(item.obj)
+        elif config.option.markexpr == "long":
+            item.add_marker("long")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_authorities() -> Iterator[None]:
+    """Trust one authority in the place of the system's, here and in the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(authorities.FEW))
+        yield
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,24 @@ async def _harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncI
     """The app's services, whose queues no other test uses."""
     async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _empty_vault(vault: Vault) -> Iterator[None]:
+    """The vault without the secrets of other packages' customers: some commands look at each secret there is."""
+    secrets = vault.secrets
+    others, secrets.live = secrets.live, {}
+    yield
+    secrets.live = others
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(vault: Vault) -> Iterator[None]:
+    """What a test puts into the vault goes with it, so that the last test looks at no more secrets than the first."""
+    before = dict(vault.secrets.live)
+    yield
+    vault.secrets.live.clear()
+    vault.secrets.live.update(before)
 
 
 @pytest_asyncio.fixture

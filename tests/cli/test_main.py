@@ -298,7 +298,7 @@ async def test_pipe_gets_utf_8(cli: CliRunner, customer: Customer, encoding: str
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
-@pytest.mark.parametrize("line", ["usage nobody", "usage nobody --json"])
+@pytest.mark.parametrize("line", ["usage nobody", pytest.param("usage nobody --json", marks=pytest.mark.long)])
 async def test_full_disk_is_one_sentence(cli: CliRunner, line: str):
     """A report that can't be written is an error, not a success and no traceback."""
     cli.write_settings()
@@ -317,7 +317,9 @@ async def test_full_disk_is_one_sentence(cli: CliRunner, line: str):
     assert (1, b"aijobs: stdout can't be written: No space left on device.\n") == (process.returncode, err)
 
 
-@pytest.mark.parametrize("line", ["--help", "--version", "usage nobody", "usage nobody --json"])
+@pytest.mark.parametrize(
+    "line", ["--help", "--version", "usage nobody --json", pytest.param("usage nobody", marks=pytest.mark.long)]
+)
 async def test_reader_that_has_enough_is_no_error(cli: CliRunner, line: str):
     """If nobody reads stdout any more, as after `aijobs … | head`, the command ends without a complaint."""
     cli.write_settings()

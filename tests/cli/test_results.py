@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 
 from shared.billing.periods import Days
 from shared.billing.rollups import Rollups
@@ -16,7 +17,7 @@ from shared.clock import now
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner, current_errors
 from tests.support.endpoint import completion, error, images, pixels
-from tests.support.harness import Customer
+from tests.support.harness import Customer, Harness
 
 
 async def work(cli: CliRunner) -> None:
@@ -187,9 +188,11 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out
 
 
-async def test_usage_of_all_customers_has_a_line_for_each(cli: CliRunner, customer: Customer):
+async def test_usage_of_all_customers_has_a_line_for_each(own_harness: Harness, tmp_path: Path):
     """Without a customer, each has one line of its answered calls, and the uncertain ones are counted beside it."""
+    cli, customer = CliRunner(own_harness, tmp_path), own_harness.customer()
     await customer.run()
+    await own_harness.customer().run()
     today = f"{now():%Y-%m-%d}"
 
     table = await cli.run(f"usage --from {today} --to {today}", columns=200)
@@ -198,6 +201,7 @@ async def test_usage_of_all_customers_has_a_line_for_each(cli: CliRunner, custom
     nothing = await cli.run("usage --month 2020-01")
 
     assert f"in {today}. Input and output are numbers of tokens." in table.out
+    assert 2 == len({line["customer"] for line in document["lines"]})
     (line,) = [line for line in document["lines"] if line["customer"] == customer.name]
     assert (1, 1, 0) == (line["calls"], line["jobs"], line["unanswered"])
     assert csv.out.startswith("customer,records,calls,")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from tests.support import kql
 from tests.support.bicep import members, value
 from tests.support.infra_queries import (
     ALERTS,
@@ -14,7 +13,6 @@ from tests.support.infra_queries import (
     ROOT,
     WORKBOOK,
     alert_query,
-    chart_query,
 )
 
 NAMES = [each["name"] for each in (*LOG_ALERTS, *METRIC_ALERTS)] + ["app-down", "secrets-expiring"]
@@ -48,7 +46,6 @@ def test_charts_that_the_runbook_names_exist():
 
     assert {"Why jobs fail", "Breakers that opened", "Customers that use their share of a worker"} <= named
     assert [] == [name for name in named if not any(title.startswith(name) for title in titles)]
-    assert "codes" in kql.analyze([chart_query("Breakers that opened")])[0].columns
 
 
 def test_runbook_names_the_codes_that_jobs_failing_leaves_out():

@@ -11,13 +11,18 @@ from shared import errors
 from tests.support import kql
 from tests.support.infra_queries import LOG_ALERTS, QUERIES, ROOT, alert_query, chart_query, doc_queries
 
+pytestmark = pytest.mark.xdist_group("queries")  # one process analyzes all queries
+
 EVERY = [*QUERIES, *doc_queries()]
+WRONG = ("AppTraces | where Mesage == ''", "AppTraces | wher true", "AppTraces | summarize sum(Message)")
 TEXTS = " ".join(text for _, text in QUERIES)
 
 
 @pytest.fixture(name="analyses", scope="module")
 def _analyses() -> dict[str, kql.Analysis]:
-    return dict(zip((name for name, _ in EVERY), kql.analyze([text for _, text in EVERY]), strict=True))
+    """The analysis of each query, by its name, and of each wrong one, by its text."""
+    queries = EVERY + [(text, text) for text in WRONG]
+    return dict(zip((name for name, _ in queries), kql.analyze([text for _, text in queries]), strict=True))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in EVERY])
@@ -27,11 +32,9 @@ def test_query_is_valid(name: str, analyses: dict[str, kql.Analysis]):
     assert analyses[name].columns
 
 
-def test_language_service_reports_errors():
+def test_language_service_reports_errors(analyses: dict[str, kql.Analysis]):
     """A wrong column, operator or type is reported, so its silence means something; queries of the docs are tested."""
-    wrong = ("AppTraces | where Mesage == ''", "AppTraces | wher true", "AppTraces | summarize sum(Message)")
-
-    assert [] == [text for text, each in zip(wrong, kql.analyze(wrong), strict=True) if not each.errors]
+    assert [] == [text for text in WRONG if not analyses[text].errors]
     assert {"runbook.md", "telemetry.md"} <= {name.partition(":")[0] for name, _ in doc_queries()}
 
 
@@ -43,6 +46,11 @@ def test_alert_measures_a_column_of_its_query(alert: dict[str, Any], analyses: d
 
     assert not alert["column"] or alert["column"] in numbers
     assert not alert["column"] or alert["dimensions"] == [name for name in columns if name not in numbers]
+
+
+def test_chart_of_breakers_has_the_codes_that_opened_them(analyses: dict[str, kql.Analysis]):
+    """The runbook sends its reader to them."""
+    assert "codes" in analyses[next(title for title, _ in QUERIES if "Breakers that opened" in title)].columns
 
 
 def test_functions_in_queries_exist():

@@ -18,6 +18,7 @@ DEV = Path(__file__).parents[2] / "dev.py"
 FAKE_PYTHON = """#!/bin/sh
 echo "arguments: $@"
 echo "PYTHONPATH: ${PYTHONPATH-unset} VIRTUAL_ENV: ${VIRTUAL_ENV-unset} KEPT: ${KEPT-unset}"
+echo "PYTHONDONTWRITEBYTECODE: ${PYTHONDONTWRITEBYTECODE-unset}"
 pwd
 [ "$4" = wait ] && { trap 'echo cleaned up; exit 5' TERM INT; echo waiting; while :; do :; done; }
 exit 7
@@ -165,9 +166,10 @@ def test_tiers_hold_every_test():
 def test_an_installed_project_is_not_installed_again(project):
     """
     If the stamp matches, the command runs at once, in the project's folder, and its exit code is dev.py's. Variables
-    that import other code do not reach it; others do.
+    that import other code, or have it compiled again and again, do not reach it; others do.
     """
     environment = {**os.environ, "PYTHONPATH": "/elsewhere", "VIRTUAL_ENV": "/other", "KEPT": "yes"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
     done = run("test", "-k", "x y", path=project / "dev.py", cwd="/", env=environment)
 
@@ -176,6 +178,7 @@ def test_an_installed_project_is_not_installed_again(project):
         "test   pytest -m not long -k x y",
         "arguments: -m pytest -m not long -k x y",
         "PYTHONPATH: unset VIRTUAL_ENV: unset KEPT: yes",
+        "PYTHONDONTWRITEBYTECODE: unset",
         str(project),
     ]
 

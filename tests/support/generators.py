@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.stack.node import node
+from tests.support import authorities
 from tests.support.doc_samples import ROOT
 
 FOLDER = ROOT / "tests/openapi/generators"
@@ -94,11 +95,11 @@ async def typescript_client(folder: Path, programs: Mapping[str, str]) -> Client
 
 async def run(*command: str, folder: Path = ROOT) -> str:
     """What a command prints. Fails with that if its exit code is not 0."""
-    environment = {**os.environ, "PATH": f"{_PYTHON.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    path = f"{_PYTHON.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
-        env={**environment, "NO_PROXY": "127.0.0.1", "NO_COLOR": "1"},
+        env={**authorities.environment(), "PATH": path, "NO_PROXY": "127.0.0.1", "NO_COLOR": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

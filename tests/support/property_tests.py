@@ -1,0 +1,26 @@
+"""How many examples a property test tries: a fifth of them in the default tier, all of them in the long one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import is_hypothesis_test, settings
+
+SHARE = 5
+FEWEST = 10
+
+
+def property_tests(items: Iterable[pytest.Item]) -> list[pytest.Function]:
+    """Return the tests that hypothesis makes examples for."""
+    return [item for item in items if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj)]
+
+
+def shorten(test: Any) -> None:
+    """Let a property test try a fifth of its examples, but ten if it has as many. Shortening it again does nothing."""
+    if not hasattr(test, "whole_settings"):
+        whole = test._hypothesis_internal_use_settings  # hypothesis's own plugin replaces it in the same way
+        test.whole_settings = whole
+        few = max(min(FEWEST, whole.max_examples), whole.max_examples // SHARE)
+        test._hypothesis_internal_use_settings = settings(whole, max_examples=few)
