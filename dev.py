@@ -54,14 +54,10 @@ PINS = (
     *(LOCAL / name for name in ("package.json", "package-lock.json")),
 )
 OLDEST_NODE = (20, 15)
-# Variables that would import other code, install packages elsewhere, deselect tests, or have each process that tests
-# start compile the project anew.
-DROPPED_VARIABLES = frozenset(
-    {
-        *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
-        *("VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS"),
-    }
-)
+# Variables that would import other code, install packages elsewhere, deselect tests, or keep no compiled code.
+DROPPED_VARIABLES = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"} | {
+    *("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS")
+}
 
 
 class SetupFailed(Exception):
