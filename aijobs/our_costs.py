@@ -45,14 +45,17 @@ async def our_costs(
                     continue
                 if is_closed_job(values):
                     continue
-                cost = pricing.cost(name, entry.priced_on, values)
+                model = pricing.model_of(name, values)
+                # What the operator charges one customer is not what the provider charges the operator.
+                record = {**values, "answered_by": model} if model else values
+                cost = pricing.cost(customer or "", entry.priced_on, record)
                 if isinstance(cost, Unpriced) and values.get("outcome") == "unanswered":
                     continue  # it may have cost nothing
                 each = costs.setdefault((entry.day, await name_item(name, values)), OurCosts())
                 each.records += entry.rows
                 each.input_tokens += values.get("input_tokens") or 0
                 each.output_tokens += values.get("output_tokens") or 0
-                each.names.add(pricing.model_of(name, values) or str(values.get("model") or ""))
+                each.names.add(model or str(values.get("model") or ""))
                 if isinstance(cost, Unpriced):
                     each.unpriced += entry.rows
                     reasons.add(cost.reason)

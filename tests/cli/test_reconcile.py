@@ -29,7 +29,8 @@ BOOK = {
     "prices": [
         {"provider": provider, "model": "gpt-4o*", "input": "2.50", "output": "10"}
         for provider in ("openai", "foundry")
-    ],
+    ]
+    + [{"provider": "openai", "model": "gpt-4o*", "input": "2", "output": "10", "customer": "special"}],
     "markups": [{"percent": "50", "per_job": "1"}],
     "rates": [{"from": "USD", "to": "EUR", "rate": "0.5"}],
 }
@@ -113,6 +114,19 @@ async def test_a_bill_that_agrees_has_no_difference(cli: CliRunner, costs: CostS
     assert "In 2026-10: our records 7.500000 USD, the bill 7.500000 USD, a difference of 0.000000 USD." in shown.out
     assert "All 2 lines agree." in shown.out
     assert ADMIN_KEY not in shown.text
+
+
+async def test_a_customers_own_price_is_not_the_operators(cli: CliRunner, costs: CostServer):
+    """What the provider charges the operator is the same for all customers; for one's own account it is its price."""
+    await publish(cli.harness)
+    await add(cli.harness, "special", "1", call())
+    await add(cli.harness, "special", "2", call(), billed_to="customer")
+    costs.costs = {(DAY, f"{MODEL}, input", "p"): 2.5}
+
+    operators = await document(cli, f"reconcile openai {MONTH}", 0)
+    customers = await document(cli, f"reconcile openai {MONTH} --customer special", 1)
+
+    assert ("2.500000", "2.000000") == (operators["ours"], customers["ours"])
 
 
 async def test_every_difference_is_named(cli: CliRunner, costs: CostServer):
