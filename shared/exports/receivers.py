@@ -108,9 +108,10 @@ class HttpReceiver:
         except ConnectionInvalid as exc:
             return _all(events, Verdict("again"), fault=str(exc))
         except UpstreamError as exc:
-            # A response that can't be read has a status all the same.
-            may_be_taken = exc.facts.unanswered or _is_uncertain(exc.facts.status or 0)
-            return _all(events, Verdict("unknown" if may_be_taken else "again", str(exc)), fault=str(exc))
+            if exc.facts.status and not exc.facts.unanswered:  # a refusal whose body can't be read
+                return judge(events, Response(exc.facts.status, {}, b"", None))
+            verdict = Verdict("unknown" if exc.facts.unanswered else "again", str(exc))
+            return _all(events, verdict, fault=str(exc))
         if self.is_api and _is_page(response):
             fault = "The receiver answered with a web page: the export's `url` is not that of its API."
             return _all(events, Verdict("again", fault), fault=fault, wait_s=DEFAULT_WAIT_S)
@@ -153,14 +154,10 @@ def judge(events: Sequence[Event], response: Response) -> Answer:
     if status in _WRONG_URL or status < HTTPStatus.BAD_REQUEST:
         fault = f"The receiver answered {status}: the export's `url` is not that of its API."
         return _all(events, Verdict("again", fault), fault=fault, wait_s=DEFAULT_WAIT_S)
-    if _is_uncertain(status):
+    if status in _UNCERTAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         wait_s = min(read_retry_after(response.headers) or 0, MAX_WAIT_S)
         return _all(events, Verdict("unknown", error), fault=error, wait_s=wait_s)
     return _all(events, Verdict("refused" if len(events) == 1 else "alone", error))
-
-
-def _is_uncertain(status: int) -> bool:
-    return status in _UNCERTAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def reason_of(response: Response) -> str:

@@ -141,6 +141,7 @@ async def test_a_closed_month_keeps_its_prices(monkeypatch: pytest.MonkeyPatch):
     harness = await make_harness(monkeypatch, replace(LAGO, value="amount"))
     await harness.add_customer("acme", external_ids={})
     await harness.record("acme", 1_000_000)
+    harness.time += timedelta(seconds=1)  # the outbox is in the order of time
     await harness.record("acme", 1_000_000, model="late", answered_by="late")
     await harness.run()
     hashes = []
