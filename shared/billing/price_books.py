@@ -135,7 +135,8 @@ class PriceBooks:
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise StorageUnavailable(f"A price book is missing in the container {self.container}, or was changed.")
         try:
-            return decode_price_book(data)
+            # Thousands of prices take half a second, in which other jobs must go on.
+            return await asyncio.to_thread(decode_price_book, data)
         except InvalidJob:  # it was valid for the version that published it
             raise StorageUnavailable("The price book is invalid for this version of the app.") from None
 

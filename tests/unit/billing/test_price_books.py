@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from decimal import Decimal
 
@@ -43,6 +44,26 @@ async def test_a_book_that_is_published_holds():
     assert book("2") == pricing.book
     assert book("1") == await books.read(first.sha256)
     assert [(first.sha256, "ann"), (second.sha256, "bob")] == [(each.sha256, each.by) for each in await books.history()]
+
+
+async def test_jobs_go_on_while_a_large_book_is_read():
+    """A worker reads the book of all providers before its first job ends, beside others."""
+    books, passes, is_read = price_books(), 0, asyncio.Event()
+    prices = [Price(provider="openai", model=f"m-{number}", input=Decimal("2.5")) for number in range(3000)]
+    published = await books.publish(PriceBook(currency="USD", prices=prices), replaces=None, by="ann")
+
+    async def others() -> int:
+        nonlocal passes
+        while not is_read.is_set():
+            await asyncio.sleep(0)
+            passes += 1
+        return passes
+
+    running = asyncio.create_task(others())
+    await books.read(published.sha256)
+    is_read.set()
+
+    assert await running > 5
 
 
 async def test_of_two_who_publish_at_once_one_is_told():
