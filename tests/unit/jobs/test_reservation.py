@@ -215,6 +215,16 @@ async def test_a_budget_counts_its_own_connection_and_model_alone(worker: Worker
     assert ["succeeded", "failed", "failed", "succeeded"] == statuses
 
 
+async def test_a_model_of_a_budget_is_the_name_that_is_called(worker: Worker):
+    """A deployment is not counted as the model that the price book, or its answer, says that it is."""
+    customer = worker.customer()
+    await publish(worker, PRICES | {"models": [{"deployment": "prod-chat", "model": "gpt-4o"}]})
+    await put(worker, customer, main=budget("0", model="gpt-4o"))
+    results = [await worker.run(customer, model=model, input=LIMITED) for model in ("prod-chat", "GPT-4o")]
+
+    assert ["succeeded", "failed"] == [result["status"] for result in results]
+
+
 async def test_what_a_crashed_attempt_reserved_is_spent(worker: Worker):
     """Its call may have been made. The next attempt reserves anew."""
     customer, of = worker.customer(), budget("1000")
