@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win
 
 def main() -> int:
     """Run the command line. Returns the exit code."""
-    arguments = _parser().parse_args()
+    arguments = make_parser().parse_args()
     if sys.platform == "win32":
         print("The local stack runs on Linux and macOS. On Windows, use it inside WSL.", file=sys.stderr)
         return 1
@@ -143,7 +143,8 @@ def _summary(running: Any, path: Path) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. Each command sets `run` to a coroutine function."""
     parser = argparse.ArgumentParser(prog="python3 dev.py", description="A stack on this machine in place of Azure.")
     commands = parser.add_subparsers(dest="command", required=True)
 

@@ -85,7 +85,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-LONG = ("chat", "image")  # the chat with a blob makes all requests of a chat, too
+LONG = ("chat", "image", "multi_chat of 3")  # the chat with a blob makes all requests of a chat, too
 
 
 @pytest.mark.parametrize(

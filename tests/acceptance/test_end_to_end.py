@@ -24,6 +24,7 @@ import pytest_asyncio
 from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
+from local.__main__ import make_parser
 from local.demo.run import billing_note
 from local.stack import stack as stacks
 from local.stack.customers import onboard
@@ -265,13 +266,17 @@ def test_demo_that_nobody_answered_bills_nobody():
         ([], "k", "AI_API_KEY is only for a real endpoint. Add --endpoint, or leave out AI_API_KEY."),
     ],
 )
-def test_demo_of_a_real_endpoint_asks_for_what_it_needs(arguments: list[str], key: str, message: str):
+async def test_demo_of_a_real_endpoint_asks_for_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], key: str, message: str
+):
     """An endpoint without its key or model, and these without an endpoint, are told in a sentence; nothing starts."""
-    demo = _demo(*arguments, AI_API_KEY=key)
+    monkeypatch.setenv("AI_API_KEY", key)
+    command = make_parser().parse_args(["demo", *arguments])
 
-    assert 1 == demo.returncode
-    assert message in demo.stdout
-    assert "Starting" not in demo.stdout
+    assert 1 == await command.run(command)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert message in shown
+    assert "Starting" not in shown
 
 
 @pytest.mark.long
@@ -304,6 +309,7 @@ async def test_demo_that_is_kept_serves_the_console():
     assert (0, False) == (code, b"Traceback" in rest)
 
 
+@pytest.mark.long  # test_start.py has Ctrl-C of a stack
 async def test_demo_can_be_interrupted():
     """Ctrl-C in the middle of the demo ends it and all that it started."""
     process = await asyncio.create_subprocess_exec(

@@ -42,6 +42,7 @@ from tests.support.harness import Customer
 ONCE, TWICE = "once", "twice"
 SAME, SERVICE = "all requests of that name until the next delivery", "the whole service until the next delivery"
 KINDS = {**JOBS, "chat with its own queue": {"output": {"queue": "special"}}}
+SHORT = {(refused, ONCE), (reset, ONCE), (lost, ONCE), (lost, SERVICE)}  # a lost response is the worst for long
 _STORAGE = ("table", "blob", "queue")
 _MAX_DELIVERIES = 12
 _PLACEHOLDER = re.compile(r"~[0-9]+$")
@@ -94,9 +95,14 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
 
 
 @pytest.mark.parametrize(
-    "lasts", [ONCE, *(pytest.param(lasts, marks=pytest.mark.long) for lasts in (TWICE, SAME)), SERVICE]
+    ("handler", "lasts"),
+    [
+        pytest.param(handler, lasts, marks=() if (handler, lasts) in SHORT else pytest.mark.long)
+        for handler in (refused, reset, lost)
+        for lasts in (ONCE, TWICE, SAME, SERVICE)
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-@pytest.mark.parametrize("handler", [refused, reset, lost], ids=lambda handler: handler.__name__)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
     faulty: FaultyHarness, kind: str, handler: Handler, lasts: str

@@ -53,7 +53,7 @@ async def app(
 @pytest.mark.timeout(600)  # thousands of requests: twenty seconds on a quiet machine
 @pytest.mark.parametrize(
     ("phases", "examples"),
-    [("examples,fuzzing", 3), pytest.param("examples,coverage,fuzzing,stateful", 20, marks=pytest.mark.long)],
+    [("examples,fuzzing", 1), pytest.param("examples,coverage,fuzzing,stateful", 20, marks=pytest.mark.long)],
     ids=["short", "all phases"],
 )
 async def test_every_response_is_documented(app: LiveServer, tmp_path: Path, phases: str, examples: int):

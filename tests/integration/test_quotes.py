@@ -63,7 +63,13 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+LONG = ("403", "408", "409", "413", "422", "502", "503", "504", "a refusal that is a text")  # handled as others are
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [pytest.param(each, id=name, marks=pytest.mark.long if name in LONG else ()) for name, each in ANSWERS.items()],
+)
 async def test_no_text_of_a_job_is_reported(harness: Harness, caplog: pytest.LogCaptureFixture, answer: Answer):
     """Whatever the endpoint answers, and whichever action calls it, with retries or without, and as a dead letter."""
     caplog.set_level(logging.DEBUG)

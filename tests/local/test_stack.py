@@ -77,41 +77,47 @@ async def test_an_app_that_can_not_be_loaded_stops_the_start(app):
             pass
 
 
-async def test_a_stack_has_all_that_its_settings_name():
+@pytest.fixture(scope="module")
+async def running():
+    async with stack.start(on_line=str) as started:
+        yield started
+
+
+@pytest.mark.xdist_group("stack without hosts")
+async def test_a_stack_has_all_that_its_settings_name(running):
     """Each URL is that of a running part on loopback, and each queue, container and table exists."""
-    async with stack.start(on_line=str) as running:
-        settings, text = running.settings(), running.storage.connection_string
-        async with (
-            QueueServiceClient.from_connection_string(text) as queues,
-            BlobServiceClient.from_connection_string(text) as blobs,
-            TableServiceClient.from_connection_string(text) as tables,
-        ):
-            queue_names = {queue.name async for queue in queues.list_queues()}
-            container_names = {container.name async for container in blobs.list_containers()}
-            table_names = {table.name async for table in tables.list_tables()}
+    settings, text = running.settings(), running.storage.connection_string
+    async with (
+        QueueServiceClient.from_connection_string(text) as queues,
+        BlobServiceClient.from_connection_string(text) as blobs,
+        TableServiceClient.from_connection_string(text) as tables,
+    ):
+        queue_names = {queue.name async for queue in queues.list_queues()}
+        container_names = {container.name async for container in blobs.list_containers()}
+        table_names = {table.name async for table in tables.list_tables()}
 
-        assert running.hosts is None
-        assert all(isinstance(value, str) for value in settings.values())
-        assert settings["KEY_VAULT_URL"] == running.vault.url
-        assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
-        assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
-        assert len(running.vault.secrets.live) == 3
-        assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
-        assert {"results", "inputs", "templates", "statements"} == container_names
-        assert {settings["JOBS_TABLE"]} == table_names
+    assert running.hosts is None
+    assert all(isinstance(value, str) for value in settings.values())
+    assert settings["KEY_VAULT_URL"] == running.vault.url
+    assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
+    assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
+    assert len(running.vault.secrets.live) == 3
+    assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
+    assert {"results", "inputs", "templates", "statements"} == container_names
+    assert {settings["JOBS_TABLE"]} == table_names
 
 
-async def test_a_new_stack_needs_no_attention(tmp_path):
+@pytest.mark.xdist_group("stack without hosts")
+async def test_a_new_stack_needs_no_attention(running, tmp_path):
     """`doctor` has no error and no warning, and no model of a customer is on the list of those that will retire."""
-    async with stack.start(on_line=str) as running:
-        file = tmp_path / "local.settings.json"
-        file.write_text(json.dumps({"IsEncrypted": False, "Values": running.settings()}))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aijobs", "doctor", "--json", "--settings", str(file)),
-            cwd=PROJECT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        output, _ = await process.communicate()
+    file = tmp_path / "local.settings.json"
+    file.write_text(json.dumps({"IsEncrypted": False, "Values": running.settings()}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aijobs", "doctor", "--json", "--settings", str(file)),
+        cwd=PROJECT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
     document = json.loads(output)
     names = {customer.settings.get("default_model") for customer in running.customers}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -16,7 +17,6 @@ PATHS = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "shared").rglob("*.py"))
 }
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items() if path.stat().st_size}
 # Each outside package, by its longest name here, and the only packages or modules of ours that may import it.
 OUTSIDE = {
     "aiohttp": {"services", "upstream"},
@@ -80,10 +80,16 @@ ONLY_SOME_JOBS_NEED = {
 }
 
 
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """The modules that have any code, by their names."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items() if path.stat().st_size}
+
+
 def imports_of(name: str) -> set[str]:
     """The modules that a module of ours imports, within functions and for types included."""
     imported = set()
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(trees()[name]):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -97,9 +103,6 @@ def imports_of(name: str) -> set[str]:
 def room(name: str) -> str:
     """The module or package right under `shared` that a module belongs to."""
     return name.split(".")[1] if "." in name else ""
-
-
-IMPORTS = {name: imports_of(name) for name in TREES}
 
 
 def test_modules_are_short():
@@ -127,7 +130,7 @@ def test_tests_import_no_other_tests():
 def test_outside_packages_are_known_to_few():
     """Each package from outside is imported in its own rooms; nothing else but the standard library is imported."""
     users: dict[str, set[str]] = {}
-    for name, imported in IMPORTS.items():
+    for name, imported in {name: imports_of(name) for name in trees()}.items():
         for module in imported:
             if module.split(".")[0] not in {"shared", *sys.stdlib_module_names}:
                 package = next((each for each in OUTSIDE if f"{module}.".startswith(f"{each}.")), module)
@@ -140,7 +143,7 @@ def test_few_modules_reveal_secrets():
     """A secret is revealed only in the modules listed here; a key for an AI endpoint only by the HTTP client."""
     revealing = {
         name
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         if any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in ast.walk(tree))
     }
 
@@ -203,6 +206,6 @@ def public(node: ast.AST, path: str) -> list[tuple[str, ast.AST]]:
 
 def test_what_is_public_is_explained():
     """Each module, and each public class, function and method in it, has a docstring with a sentence."""
-    documented = [pair for name, tree in TREES.items() for pair in public(tree, name)]
+    documented = [pair for name, tree in trees().items() for pair in public(tree, name)]
 
     assert [] == [where for where, node in documented if "." not in (ast.get_docstring(node) or "")]

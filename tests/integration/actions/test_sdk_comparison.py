@@ -286,12 +286,13 @@ FIRST_CASES = {case.action: case for case in reversed(CASES)}
 
 
 def pairs() -> Iterator[Any]:
-    """Return every shape with every case; long, unless it is the first shape of its style or case of its action."""
+    """Return every shape with every case; long, unless one of them is the first, or both are of their kinds."""
     for shape in SHAPES:
         for case in CASES:
             if shape.style == "models" and case.action not in {*CHATS, "embed"}:
                 continue  # the older route has no others
-            is_short = shape in FIRST_SHAPES.values() or case in FIRST_CASES.values()
+            firsts = shape in FIRST_SHAPES.values() and case in FIRST_CASES.values()
+            is_short = firsts or shape is SHAPES[0] or case is CASES[0]
             marks = () if is_short else (pytest.mark.long,)
             yield pytest.param(shape, case, id=f"{shape.name}: {case.action} {case.name}", marks=marks)
 
