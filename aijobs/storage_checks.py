@@ -87,7 +87,7 @@ async def check_host_storage(services: Services, values: Mapping[str, str]) -> l
     if account is None or account.connection_string == services.settings.job_storage.connection_string is not None:
         return []
     transport = partial(AioHttpTransport, session=services.session, session_owner=False)
-    blobs = AzureBlobs(Account(account, services.identity.credential, transport))
+    blobs = AzureBlobs(Account(account, services.identity.credential, transport, services.pool))
 
     async def read() -> str:
         with suppress(ContainerMissing):  # until the host has started

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import aiohttp
-from azure.core.pipeline.transport import AioHttpTransport
 
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
@@ -33,6 +33,7 @@ from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
+from shared.storage.direct.pool import Pool
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
@@ -42,6 +43,8 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
+    from azure.core.pipeline.transport import AioHttpTransport
+
     from shared.billing.outbox import Outbox
     from shared.connections.key_vault import KeyVaultCredentials
 
@@ -70,6 +73,7 @@ class Services(ServiceParts):
     telemetry: Telemetry
     identity: Identity
     session: aiohttp.ClientSession
+    pool: Pool
     vault: KeyVaultCredentials | None
 
     @cached_property
@@ -111,6 +115,7 @@ class Services(ServiceParts):
         await self.identity.close()
         await self.client.close()
         await self.session.close()
+        self.pool.close()
 
 
 def build(settings: Settings) -> Services:
@@ -126,7 +131,8 @@ def build(settings: Settings) -> Services:
     account = Account(
         settings.job_storage,
         identity.credential,
-        lambda: AioHttpTransport(session=session, session_owner=False),
+        partial(_transport, session),
+        pool := Pool(ssl.create_default_context),
     )
     table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
     records = CustomerRecords(table)
@@ -151,6 +157,7 @@ def build(settings: Settings) -> Services:
         telemetry=telemetry,
         identity=identity,
         session=session,
+        pool=pool,
         vault=vault,
     )
 
@@ -182,6 +189,12 @@ def _telemetry(settings: Settings) -> Telemetry:
     return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
 
 
+def _transport(session: aiohttp.ClientSession) -> AioHttpTransport:
+    from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415  # only for what the SDKs send
+
+    return AioHttpTransport(session=session, session_owner=False)
+
+
 def _outbox(settings: Settings, table: Table) -> Outbox | None:
     if not settings.usage_exports:
         return None
@@ -198,6 +211,6 @@ def _vault(settings: Settings, identity: Identity, session: aiohttp.ClientSessio
     return KeyVaultCredentials(
         settings.key_vault_url,
         identity.credential(),
-        transport=AioHttpTransport(session=session, session_owner=False),
+        transport=_transport(session),
         private_ca=bool(settings.key_vault_ca_file),
     )

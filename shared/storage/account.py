@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.errors import StorageUnavailable
+from shared.storage.direct.client import DirectClient
+from shared.storage.direct.endpoint import read_endpoint
+from shared.storage.direct.pool import Pool
 from shared.storage_settings import StorageAccount
 
 if TYPE_CHECKING:
@@ -36,6 +39,11 @@ class Account:
     settings: StorageAccount
     credential: Callable[[str], AsyncTokenCredential]
     transport: Callable[[], AsyncHttpTransport[Any, Any]]
+    pool: Pool
+
+    def direct(self, service: str) -> DirectClient:
+        """Return a client of a service for the requests of every job: `table`, `queue` or `blob`."""
+        return DirectClient(service, read_endpoint(self.settings, service), self.pool, self.identity)
 
     def options(self) -> dict[str, Any]:
         """Return the options of every SDK client."""

@@ -1,20 +1,24 @@
-"""Azure Blob Storage. Its SDK is imported on first use, because most jobs need no blob."""
+"""Azure Blob Storage. Its SDK is imported on first use, because most jobs need none."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from shared.storage.account import Account, error_code, storage_error
 from shared.storage.base import BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
+from shared.storage.direct.client import DirectClient
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
-_RANGE_NOT_SATISFIABLE = 416
+_CREATED, _RANGE_NOT_SATISFIABLE = 201, 416
+_MAX_DIRECT_BYTES = 4 << 20
+"""A larger blob is sent by the SDK, which sends it in parts if it has to repeat them."""
 _PAGE = 5000
 """Blobs that Storage lists in one response (learn.microsoft.com/rest/api/storageservices/list-blobs)."""
 
@@ -24,6 +28,10 @@ class AzureBlobs:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+
+    @cached_property
+    def _direct(self) -> DirectClient:
+        return self._account.direct("blob")
 
     @cached_property
     def _service(self) -> BlobServiceClient:
@@ -36,15 +44,31 @@ class AzureBlobs:
 
     async def write(self, container: str, name: str, data: bytes, content_type: str) -> None:
         """See `Blobs`."""
-        await self._upload(container, name, data, content_type, overwrite=True)
+        status, _ = await self._put(container, name, data, content_type, {})
+        if status != _CREATED:
+            await self._upload(container, name, data, content_type, overwrite=True)
 
     async def write_once(self, container: str, name: str, data: bytes, content_type: str) -> bool:
         """See `Blobs`."""
+        status, code = await self._put(container, name, data, content_type, {"if-none-match": "*"})
+        if status == _CREATED or code == "BlobAlreadyExists":
+            return status == _CREATED
         try:
             await self._upload(container, name, data, content_type, overwrite=False)  # with If-None-Match: *
         except ResourceExistsError:
             return False
         return True
+
+    async def _put(
+        self, container: str, name: str, data: bytes, content_type: str, headers: Mapping[str, str]
+    ) -> tuple[int, str]:
+        """Write a small blob directly. Return the status and error code of the response, or 0 if there is none."""
+        if len(data) > _MAX_DIRECT_BYTES:
+            return 0, ""
+        own = {"x-ms-blob-type": "BlockBlob", "x-ms-blob-content-type": content_type, **headers}
+        path = f"/{container}/{quote(name, safe='~/')}"
+        response = await self._direct.send("PUT", path, {"content-type": "application/octet-stream", **own}, data)
+        return (response.status, response.headers.get("x-ms-error-code", "")) if response is not None else (0, "")
 
     async def _upload(self, container: str, name: str, data: bytes, content_type: str, *, overwrite: bool) -> None:
         from azure.storage.blob import ContentSettings  # noqa: PLC0415

@@ -7,21 +7,15 @@ writes and reads it with the standard library's e-mail package, which takes more
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import quote
 
 from shared.storage.base import Row
+from shared.storage.entities import MINIMAL_METADATA, entity_path, render_entity
 
-_INT32 = range(-(2**31), 2**31)
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-_ACCEPT = "Accept: application/json;odata=minimalmetadata\r\nDataServiceVersion: 3.0\r\n"
+_ACCEPT = f"Accept: {MINIMAL_METADATA}\r\nDataServiceVersion: 3.0\r\n"
 _HEADERS = f"Content-Type: application/json\r\nPrefer: return-no-content\r\n{_ACCEPT}"
 _STATUS = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b", re.MULTILINE)
 # The service's JSON has no line breaks, so nothing in it looks like a status line.
@@ -45,13 +39,13 @@ def render_changeset(service: str, table: str, rows: Sequence[Row], *, boundary:
     `service` is the URL of the Table service; `boundary` must not occur in a row. Raises TypeError or ValueError for
     a value that a table can't hold.
     """
-    return _batch([_change(f"{service}/{table}", row) for row in rows], boundary)
+    return _batch([_change(service, table, row) for row in rows], boundary)
 
 
 def render_deletes(service: str, table: str, rows: Sequence[Row], *, boundary: str) -> tuple[str, bytes]:
     """As `render_changeset`, to delete `rows`: each at its etag, or in any version if it has none."""
     deletes = [
-        f"DELETE {service}/{table}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
+        f"DELETE {service}{entity_path(table, row.partition, row.key)} HTTP/1.1\r\n"
         f"{_ACCEPT}If-Match: {row.etag or '*'}\r\n\r\n"
         for row in rows
     ]
@@ -69,8 +63,13 @@ def read_refusal(status: int, content: bytes) -> Refusal | None:
     refused = next((part for part in statuses if not 200 <= part < 300), None)  # noqa: PLR2004
     if statuses and refused is None:
         return None
+    return Refusal(refused or status, read_code(content))
+
+
+def read_code(content: bytes) -> str:
+    """Return the error code in a response's body, or `Unreadable`."""
     code = _CODE.search(content)
-    return Refusal(refused or status, code[1].decode() if code else "Unreadable")
+    return code[1].decode() if code else "Unreadable"
 
 
 def read_etags(content: bytes) -> list[str]:
@@ -78,12 +77,12 @@ def read_etags(content: bytes) -> list[str]:
     return [etag.decode().strip() for etag in _ETAG.findall(content)]
 
 
-def _change(url: str, row: Row) -> str:
+def _change(service: str, table: str, row: Row) -> str:
     if not row.etag:
-        return f"POST {url} HTTP/1.1\r\n{_HEADERS}\r\n{_entity(row)}\r\n"
+        return f"POST {service}/{table} HTTP/1.1\r\n{_HEADERS}\r\n{render_entity(row)}\r\n"
     return (
-        f"PATCH {url}(PartitionKey='{_key(row.partition)}',RowKey='{_key(row.key)}') HTTP/1.1\r\n"
-        f"{_HEADERS}If-Match: {row.etag}\r\n\r\n{_entity(row)}\r\n"
+        f"PATCH {service}{entity_path(table, row.partition, row.key)} HTTP/1.1\r\n"
+        f"{_HEADERS}If-Match: {row.etag}\r\n\r\n{render_entity(row)}\r\n"
     )
 
 
@@ -94,32 +93,3 @@ def _batch(changes: Sequence[str], boundary: str) -> tuple[str, bytes]:
         f"{parts}--changeset_{boundary}--\r\n\r\n--batch_{boundary}--\r\n"
     )
     return f"multipart/mixed; boundary=batch_{boundary}", body.encode()
-
-
-def _key(text: str) -> str:
-    return quote(text.replace("'", "''"), safe="")
-
-
-def _entity(row: Row) -> str:
-    members: dict[str, Any] = {"PartitionKey": row.partition, "RowKey": row.key}
-    for name, value in row.values.items():
-        edm_type, members[name] = _property(name, value)
-        if edm_type:
-            members[f"{name}@odata.type"] = edm_type
-    return json.dumps(members)
-
-
-def _property(name: str, value: Any) -> tuple[str, Any]:
-    if isinstance(value, datetime):
-        return "Edm.DateTime", f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    if isinstance(value, bytes):
-        return "Edm.Binary", b64encode(value).decode()
-    if isinstance(value, float) and math.isfinite(value):
-        return "Edm.Double", value
-    if isinstance(value, str | bool):
-        return "", value
-    if not isinstance(value, int):
-        raise TypeError(f"A row can't hold a {type(value).__name__} (column {name}).")
-    if value not in _INT32:
-        raise ValueError(f"The column {name} must be a 32-bit integer.")
-    return "", value

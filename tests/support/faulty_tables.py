@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,13 @@ from shared.storage import account as accounts
 from shared.storage.account import Account
 from shared.storage.base import Table
 from shared.storage.blobs import AzureBlobs
+from shared.storage.direct.connection import ExchangeFailed, Response
+from shared.storage.direct.endpoint import Host
+from shared.storage.direct.pool import Pool
 from shared.storage.tables import AzureTable
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Harness
+from tests.support.storage_pools import ClosedPool
 
 
 @dataclass
@@ -30,23 +35,23 @@ class FaultyTable:
 
 
 def faulty_table(kind: str, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
-    """Make a table of either kind, `memory` or `azure`."""
+    """Make a table of a kind: `memory`, `azure`, or `azure by the SDK`."""
     if kind == "memory":
         memory = MemoryTable()
         return FaultyTable(memory, memory.faults, lambda: memory.operations)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
-    faults: deque[Fault | None] = deque()
-
+    faults = Faults(attempts=accounts._RETRIES["retry_total"] + (2 if kind == "azure" else 1))
     transport = FaultyTransport(faults, session=harness.services.session, session_owner=False)
-    account = replace(account_of(harness), transport=lambda: transport)
-    return FaultyTable(AzureTable(account, table_name(harness)), faults, lambda: transport.operations)
+    pool = FaultyPool(faults) if kind == "azure" else ClosedPool()
+    account = replace(account_of(harness), transport=lambda: transport, pool=pool)
+    return FaultyTable(AzureTable(account, table_name(harness)), faults.next_writes, lambda: faults.operations)
 
 
-def account_of(harness: Harness) -> Account:
-    """The account that the app's adapters use."""
+def account_of(harness: Harness, kind: str = "azure") -> Account:
+    """The account that the app's adapters use; `azure by the SDK`: with no direct requests."""
     blobs = harness.services.outputs._blobs
     assert isinstance(blobs, AzureBlobs)
-    return blobs._account
+    return blobs._account if kind == "azure" else replace(blobs._account, pool=ClosedPool())
 
 
 def table_name(harness: Harness) -> str:
@@ -54,26 +59,58 @@ def table_name(harness: Harness) -> str:
     return harness.environment["JOBS_TABLE"]
 
 
-class FaultyTransport(AioHttpTransport):
-    """A transport that applies `faults` to the writes of tables, one each, and passes on the rest."""
+@dataclass
+class Faults:
+    """What becomes of the requests to a table, whether they are sent directly or by the SDK."""
 
-    def __init__(self, faults: deque[Fault | None], **options: Any) -> None:
+    attempts: int
+    """How often a request is sent if all fail: once directly, and as often as the SDK repeats it."""
+    next_writes: deque[Fault | None] = field(default_factory=deque)
+    operations: int = 0
+    _dropped: int = 0
+
+    def next_of(self, method: str) -> Fault | None:
+        """Return what becomes of the next request. A write that fails also fails when it is repeated."""
+        self.operations += 1
+        if method not in {"POST", "PATCH"}:
+            return None
+        if self._dropped:
+            self._dropped -= 1
+            return Fault.REFUSED
+        fault = self.next_writes.popleft() if self.next_writes else None
+        if fault in {Fault.REFUSED, Fault.LOST}:
+            self._dropped = self.attempts - 1
+        return fault
+
+
+class FaultyPool(Pool):
+    """Connections that apply faults to the requests that are sent directly."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(ssl.create_default_context)
+        self._faults = faults
+
+    async def exchange(self, host: Host, request: bytes) -> Response:
+        """Send the request, unless a fault says otherwise."""
+        fault = self._faults.next_of(request.partition(b" ")[0].decode())
+        if fault is Fault.REFUSED:
+            raise ExchangeFailed("Nothing was sent.")
+        response = await super().exchange(host, request)
+        if fault is None:
+            return response
+        raise ExchangeFailed("The response got lost.")
+
+
+class FaultyTransport(AioHttpTransport):
+    """The SDK's transport, with the same faults."""
+
+    def __init__(self, faults: Faults, **options: Any) -> None:
         super().__init__(**options)
         self._faults = faults
-        self._dropped = 0
-        self.operations = 0
 
     async def send(self, request: Any, **options: Any) -> Any:
         """Send the request, unless a fault says otherwise."""
-        self.operations += 1
-        if request.method not in {"POST", "PATCH"}:
-            return await super().send(request, **options)
-        if self._dropped:
-            self._dropped -= 1
-            raise ServiceRequestError("Nothing was sent.")
-        fault = self._faults.popleft() if self._faults else None
-        if fault in {Fault.REFUSED, Fault.LOST}:
-            self._dropped = int(accounts._RETRIES["retry_total"])
+        fault = self._faults.next_of(request.method)
         if fault is Fault.REFUSED:
             raise ServiceRequestError("Nothing was sent.")
         response = await super().send(request, **options)

@@ -39,6 +39,7 @@ from tests.support.customers import Customer
 from tests.support.endpoint import Endpoint, error
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryQueues, MemoryTable
+from tests.support.storage_pools import ClosedPool
 
 SETTINGS = read_settings(
     {
@@ -228,6 +229,7 @@ def open_worker(
         telemetry=SILENT,
         identity=cast(Identity, None),  # the client has its own source of tokens
         session=cast(aiohttp.ClientSession, None),  # only Azure's SDKs use it
+        pool=ClosedPool(),
         vault=None,
     )
     return Worker(replace(services, **parts), memory, endpoint)

@@ -26,13 +26,26 @@ OUTSIDE = {
     "azure.identity": {"connections"},
     "azure.keyvault": {"connections"},
     "azure.storage": {"storage"},
+    "httptools": {"storage"},
     "httpx": {"upstream"},
     "httpx_aiohttp": {"upstream"},
     "imagesize": {"actions"},
-    "msgspec": {"actions", "billing", "connections", "contract", "exports", "http", "jobs", "telemetry", "webhooks"},
+    "msgspec": {
+        "actions",
+        "billing",
+        "connections",
+        "contract",
+        "exports",
+        "http",
+        "jobs",
+        "storage",
+        "telemetry",
+        "webhooks",
+    },
     "opentelemetry": {"telemetry"},
     "standardwebhooks": {"webhooks"},
     "werkzeug": {"http"},
+    "yarl": {"storage"},
 }
 
 REVEALING = {
@@ -41,8 +54,10 @@ REVEALING = {
     "shared.exports.keys": "cleans",
     "shared.secret": "compares and redacts",
     "shared.storage.blobs": "connects",
+    "shared.storage.direct.authorization": "signs",
+    "shared.storage.direct.endpoint": "reads",
     "shared.storage.queues": "connects",
-    "shared.storage.tables": "connects",
+    "shared.storage.table_requests": "connects",
     "shared.storage_settings": "checks",
     "shared.telemetry.azure_monitor": "connects",
     "shared.upstream.client": "authenticates",
@@ -52,7 +67,7 @@ REVEALING = {
 """The modules that reveal secrets, and what each one does with them."""
 
 ONLY_SOME_JOBS_NEED = {
-    *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "msal"),
+    *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "azure.data.tables", "msal"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
     *("shared.contract.refusals", "shared.contract.placement", "shared.contract.inputs"),

@@ -16,10 +16,10 @@ from tests.support.faulty_tables import account_of
 from tests.support.harness import Harness
 
 
-@pytest.fixture(params=["memory", "azure"])
+@pytest.fixture(params=["memory", "azure", "azure by the SDK"])
 def blobs(request: pytest.FixtureRequest, harness: Harness) -> Blobs:
     """Blobs in memory, and on Azurite."""
-    return MemoryBlobs() if request.param == "memory" else AzureBlobs(account_of(harness))
+    return MemoryBlobs() if request.param == "memory" else AzureBlobs(account_of(harness, request.param))
 
 
 @pytest.fixture

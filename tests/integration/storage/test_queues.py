@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ from shared.storage.queues import AzureQueues
 from tests.support.fakes import MemoryQueues
 from tests.support.faulty_tables import account_of
 from tests.support.harness import Harness
+from tests.support.storage_pools import ClosedPool, RecordingPool
 
 
-@pytest.fixture(params=["memory", "azure"])
+@pytest.fixture(params=["memory", "azure", "azure by the SDK"])
 def queues(request: pytest.FixtureRequest, harness: Harness) -> Queues:
     """Queues in memory, and on Azurite."""
-    return MemoryQueues() if request.param == "memory" else AzureQueues(account_of(harness))
+    return MemoryQueues() if request.param == "memory" else AzureQueues(account_of(harness, request.param))
 
 
 @pytest.fixture
@@ -71,18 +73,25 @@ async def test_a_delayed_message_is_hidden(queues: Queues, harness: Harness, del
         assert 1 == properties.approximate_message_count
 
 
-async def test_no_message_is_hidden_for_longer(harness: Harness, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for more gets two minutes: the host scales by hidden messages, too."""
+async def test_no_message_is_hidden_for_longer(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for more gets two minutes, sent directly or by the SDK: the host scales by hidden messages, too."""
     hidden_s: list[float] = []
 
     async def send_message(_: QueueClient, *__: Any, visibility_timeout: float, **___: Any) -> None:
         hidden_s.append(visibility_timeout)
 
     monkeypatch.setattr(QueueClient, "send_message", send_message)
-    for delay_s in (119.5, MAX_HIDDEN_S, 121, 7 * 24 * 3600, 1e308, float("inf")):
-        await AzureQueues(account_of(harness)).send(queue, b"later", delay_s=delay_s)
+    delays_s = (119.5, MAX_HIDDEN_S, 121, 7 * 24 * 3600, 1e308, float("inf"))
+    direct, none = RecordingPool(201), ClosedPool()
+    for pool in (direct, none):
+        queues = AzureQueues(replace(account_of(harness), pool=pool))
+        for delay_s in delays_s:
+            await queues.send("any", b"later", delay_s=delay_s)
 
-    assert {MAX_HIDDEN_S} == set(hidden_s)
+    assert [MAX_HIDDEN_S] * len(delays_s) == hidden_s
+    assert [b"?visibilitytimeout=120&messagettl=-1 "] * len(delays_s) == [
+        request[request.index(b"?") : request.index(b" HTTP")] + b" " for request in direct.requests
+    ]
 
 
 async def test_a_delayed_message_becomes_visible(harness: Harness, queue: str) -> None:

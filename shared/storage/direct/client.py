@@ -1,0 +1,116 @@
+"""
+The requests that every job sends to Storage, without the SDK's pipeline.
+
+One attempt each. A response is returned only if it is one that the adapters know; retries, throttling, redirects and
+challenges are left to the SDK, to which the adapter then gives the same request. docs/storage.md says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from azure.core.exceptions import AzureError
+from yarl import URL
+
+from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.storage.direct.authorization import Authorization, SharedKey, Tokens
+from shared.storage.direct.connection import ExchangeFailed, Response
+from shared.storage.direct.endpoint import Endpoint
+from shared.storage.direct.pool import Pool
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+logger = logging.getLogger(NAMESPACE)
+_VERSIONS = {"table": "2019-02-02", "queue": "2021-12-02", "blob": "2021-12-02"}
+"""The version of each service's protocol: of tables the SDK's own, of the others any that knows tokens."""
+_CERTAIN = frozenset({200, 201, 202, 204, 404, 409, 412})
+"""Statuses that say what became of the request. The SDK's rules apply to all others."""
+_BUSY = frozenset({429, 503})
+_UNAUTHORIZED = 401
+_WAIT_S, _MAX_WAIT_S = 0.3, 10.0
+"""Seconds that a busy service is left alone if it does not say how many, and the most."""
+Credential = Callable[[], "AsyncTokenCredential"]
+
+
+class DirectClient:
+    """Sends requests to one service. With a SAS, it leaves all of them to the SDK."""
+
+    def __init__(self, service: str, endpoint: Endpoint, pool: Pool, credential: Credential) -> None:
+        self.url = endpoint.url
+        self._version = _VERSIONS[service]
+        self._endpoint, self._pool = endpoint, pool
+        self._authorization: Authorization = (
+            SharedKey(endpoint.account, endpoint.key, tables=service == "table") if endpoint.key else Tokens(credential)
+        )
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        query: Mapping[str, str] | None = None,
+    ) -> Response | None:
+        """
+        Send a request once. `path` begins with `/` and follows the account's; names of `headers` are lower case.
+
+        Return the response, or None if none came that says what became of the request: the caller then sends it by the
+        SDK, although it may have been carried out.
+        """
+        if self._endpoint.has_sas:
+            return None
+        try:
+            request = await self._render(method, path, headers, body, query or {})
+            response = await self._pool.exchange(self._endpoint.host, request)
+        except (ExchangeFailed, AzureError) as exc:
+            reason = str(exc) if isinstance(exc, ExchangeFailed) else type(exc).__name__
+        else:
+            if response.status in _CERTAIN:
+                return response
+            reason = f"Storage answered {response.status}."
+            if response.status == _UNAUTHORIZED:
+                self._authorization.refused()
+            elif response.status in _BUSY:
+                await asyncio.sleep(_wait_s(response.headers))
+        logger.warning("%s host=%s: %s", SDK_REPEATED, self._endpoint.host.name, reason)
+        return None
+
+    async def _render(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, str]
+    ) -> bytes:
+        path = URL(self.url + path).raw_path  # as aiohttp sends it for the SDK
+        own = {
+            **headers,
+            "content-length": str(len(body)),
+            "x-ms-client-request-id": str(uuid4()),
+            "x-ms-date": _date(int(time.time())),
+            "x-ms-version": self._version,
+        }
+        signed = dict(sorted(own.items()))
+        signed["authorization"] = await self._authorization.header(method, path, query, signed)
+        target = f"{path}?{urlencode(query)}" if query else path
+        lines = [f"{method} {target} HTTP/1.1", f"host: {self._endpoint.host.header}"]
+        lines += [f"{name}: {value}" for name, value in signed.items()]
+        head = "\r\n".join([*lines, "\r\n"])
+        if not head.isascii() or head.count("\n") != len(lines) + 1:
+            raise ExchangeFailed("A header can't be sent as it is.")
+        return head.encode() + body
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    seconds = headers.get("retry-after", "")
+    return min(float(seconds), _MAX_WAIT_S) if seconds.isdecimal() else _WAIT_S

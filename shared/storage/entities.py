@@ -1,0 +1,79 @@
+"""
+Rows as the Table service writes them: OData's JSON with minimal metadata. Pure.
+
+The types: learn.microsoft.com/rest/api/storageservices/payload-format-for-table-service-operations.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from shared.storage.base import Row
+
+MINIMAL_METADATA = "application/json;odata=minimalmetadata"
+_TYPE = "@odata.type"
+_INT32 = range(-(2**31), 2**31)
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "Edm.Binary": b64decode,
+    "Edm.DateTime": datetime.fromisoformat,
+    "Edm.Double": float,
+    "Edm.Int64": int,
+}
+_NOT_VALUES = frozenset({"PartitionKey", "RowKey", "Timestamp"})
+
+
+def entity_path(table: str, partition: str, key: str) -> str:
+    """Return the path of a row, after that of the account."""
+    return f"/{table}(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(key)}')"
+
+
+def render_entity(row: Row) -> str:
+    """Return a row as JSON. Raises TypeError or ValueError for a value that a table can't hold."""
+    members: dict[str, Any] = {"PartitionKey": row.partition, "RowKey": row.key}
+    for name, value in row.values.items():
+        edm_type, members[name] = _property(name, value)
+        if edm_type:
+            members[f"{name}{_TYPE}"] = edm_type
+    return msgspec.json.encode(members).decode()
+
+
+def read_row(content: bytes) -> Row:
+    """Return the row in a response, with its etag and its operation id."""
+    members = msgspec.json.decode(content)
+    values = {
+        name: _READERS.get(members.get(f"{name}{_TYPE}", ""), _unchanged)(value)
+        for name, value in members.items()
+        if "odata." not in name and name not in _NOT_VALUES
+    }
+    return Row(members["PartitionKey"], members["RowKey"], values, members["odata.etag"])
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _quoted(text: str) -> str:
+    return quote(text.replace("'", "''"), safe="")
+
+
+def _property(name: str, value: Any) -> tuple[str, Any]:
+    if isinstance(value, datetime):
+        return "Edm.DateTime", f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    if isinstance(value, bytes):
+        return "Edm.Binary", b64encode(value).decode()
+    if isinstance(value, float) and math.isfinite(value):
+        return "Edm.Double", value
+    if isinstance(value, str | bool):
+        return "", value
+    if not isinstance(value, int):
+        raise TypeError(f"A row can't hold a {type(value).__name__} (column {name}).")
+    if value not in _INT32:
+        raise ValueError(f"The column {name} must be a 32-bit integer.")
+    return "", value

@@ -1,0 +1,34 @@
+"""Connections to Storage for tests: those that only record requests, and those that send none."""
+
+from __future__ import annotations
+
+import ssl
+
+from shared.storage.direct.connection import ExchangeFailed, Response
+from shared.storage.direct.endpoint import Host
+from shared.storage.direct.pool import Pool
+
+
+class RecordingPool(Pool):
+    """Records requests, and answers each with the same status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(ssl.create_default_context)
+        self.requests: list[bytes] = []
+        self._status = status
+
+    async def exchange(self, _: Host, request: bytes) -> Response:
+        """Record the request."""
+        self.requests.append(request)
+        return Response(self._status, {}, b"")
+
+
+class ClosedPool(Pool):
+    """Sends nothing, so that the SDK sends every request."""
+
+    def __init__(self) -> None:
+        super().__init__(ssl.create_default_context)
+
+    async def exchange(self, *_: object) -> Response:
+        """Fail."""
+        raise ExchangeFailed("Nothing was sent.")

@@ -1,0 +1,199 @@
+"""Connections: what a server may send, when it may close, and which connection is used next."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.storage.direct import connection as connections
+from shared.storage.direct import pool as pools
+from shared.storage.direct.connection import Connection, ExchangeFailed, Response
+from shared.storage.direct.endpoint import Host
+from shared.storage.direct.pool import Pool
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: W/"1"\r\n\r\nok'
+CHUNKED = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+EMPTY = b"HTTP/1.1 204 No Content\r\nEtag: 1\r\n\r\n"
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+RESPONSES = {
+    OK: Response(200, {"content-length": "2", "etag": 'W/"1"'}, b"ok"),
+    CHUNKED: Response(202, {"transfer-encoding": "chunked"}, b"abcde"),
+    EMPTY: Response(204, {"etag": "1"}, b""),
+    INTERIM + OK: Response(200, {"content-length": "2", "etag": 'W/"1"'}, b"ok"),
+}
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """A server that answers each connection by `answer`."""
+
+    answer: Answer
+    opened: int = 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a connection."""
+        self.opened += 1
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await self.answer(reader, writer)
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[Server, Pool, Host]]:
+    """A server, and a pool to send it requests."""
+    server = Server(answer)
+    listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
+    pool = Pool(ssl.create_default_context)
+    try:
+        yield server, pool, Host("127.0.0.1", listener.sockets[0].getsockname()[1], is_secure=False)
+    finally:
+        pool.close()
+        listener.close()
+
+
+def sends(*parts: bytes, closes: bool = False) -> Answer:
+    """For every request these bytes, in parts."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            if closes:
+                return
+
+    return answer
+
+
+class Transport(asyncio.Transport):
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = False
+
+    def write(self, data: object) -> None:
+        """Take it."""
+
+    def abort(self) -> None:
+        """Note it."""
+        self.aborted = True
+
+
+@given(st.sampled_from(list(RESPONSES)), st.lists(st.integers(0, 120), max_size=6))
+@settings(max_examples=200)
+def test_a_response_is_the_same_however_it_is_split(sent: bytes, cuts: Sequence[int]):
+    """Network packets may end anywhere. Afterwards the connection takes the next request."""
+
+    async def exchange() -> list[Response]:
+        connection = Connection()
+        connection.connection_made(Transport())
+        responses = []
+        for _ in range(2):
+            task = asyncio.create_task(connection.exchange(REQUEST, 5))
+            await asyncio.sleep(0)
+            edges = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
+            for first, last in itertools.pairwise(edges):
+                if first < last:
+                    connection.data_received(sent[first:last])
+            responses.append(await task)
+        assert connection.is_open
+        return responses
+
+    assert [RESPONSES[sent]] * 2 == asyncio.run(exchange())
+
+
+async def test_a_connection_is_used_again():
+    """One after the other, requests share a connection; at once, each has its own, up to the limit."""
+    async with serving(sends(OK)) as (server, pool, host):
+        for _ in range(3):
+            assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
+        assert 1 == server.opened
+        await asyncio.gather(*(pool.exchange(host, REQUEST) for _ in range(150)))
+        assert pools.MAX_CONNECTIONS >= server.opened > 1
+
+
+@pytest.mark.parametrize("header", [b"Connection: close\r\n", b""])
+async def test_a_closed_connection_is_not_used_again(header: bytes, monkeypatch: pytest.MonkeyPatch):
+    """Whether the server says so before it closes, or closes an idle one, or it has been idle for too long."""
+    response = OK.replace(b"ETag", header + b"ETag")
+    async with serving(sends(response, closes=True)) as (server, pool, host):
+        for number in range(1, 4):
+            assert 200 == (await pool.exchange(host, REQUEST)).status
+            assert number == server.opened
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(pools, "MAX_IDLE_S", 0)
+    async with serving(sends(OK)) as (server, pool, host):
+        for _ in range(3):
+            await pool.exchange(host, REQUEST)
+        assert 3 == server.opened
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        OK[:-1],
+        CHUNKED[:-3],
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ],
+)
+async def test_what_is_no_response_fails(sent: bytes):
+    """A connection that ends too early, or speaks something else, is closed; the next request opens another."""
+    async with serving(sends(sent, closes=True)) as (server, pool, host):
+        for number in (1, 2):
+            with pytest.raises(ExchangeFailed):
+                await pool.exchange(host, REQUEST)
+            assert number == server.opened
+
+
+async def test_more_than_was_requested_closes_the_connection(monkeypatch: pytest.MonkeyPatch):
+    """A second response without a request must not answer the next one, and no response fills the memory."""
+    async with serving(sends(OK + OK.replace(b"ok", b"no"))) as (server, pool, host):
+        assert [b"ok", b"ok"] == [(await pool.exchange(host, REQUEST)).body for _ in range(2)]
+        assert 2 == server.opened
+    monkeypatch.setattr(connections, "MAX_RESPONSE_BYTES", len(OK) - 1)
+    async with serving(sends(OK)) as (_, pool, host):
+        with pytest.raises(ExchangeFailed, match="More came"):
+            await pool.exchange(host, REQUEST)
+
+
+async def test_a_late_response_fails(monkeypatch: pytest.MonkeyPatch):
+    """A request that is cancelled or gets no response in time closes its connection: the response may still come."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(0.05)
+            writer.write(OK)
+
+    async with serving(answer) as (server, pool, host):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pool.exchange(host, REQUEST), 0.01)
+        assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
+        monkeypatch.setattr(pools, "RESPONSE_S", 0.01)
+        with pytest.raises(ExchangeFailed, match="no response in time"):
+            await pool.exchange(host, REQUEST)
+        monkeypatch.undo()
+        assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
+        assert 3 == server.opened
+
+
+async def test_a_host_that_can_t_be_reached_fails(unused_tcp_port: int):
+    """As does one that does not speak TLS."""
+    async with serving(sends(b"hello\r\n\r\n", closes=True)) as (_, pool, host):
+        for unreachable in (host._replace(port=unused_tcp_port), host._replace(is_secure=True)):
+            with pytest.raises(ExchangeFailed, match="There is no connection"):
+                await pool.exchange(unreachable, REQUEST)
