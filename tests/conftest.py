@@ -69,9 +69,13 @@ async def endpoint() -> AsyncIterator[endpoints.Endpoint]:
 async def harness(
     azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
 ) -> AsyncIterator[Harness]:
-    """The app's services, with a table, queues and containers that all tests of the process share."""
+    """
+    The app's services, with a table, queues and containers that all tests of the process share. It has no prices: a
+    test that publishes some needs `own_harness`, or each result that is compared later has a cost.
+    """
     async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
+        assert await opened.services.price_books.current() is None
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
