@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import msgspec
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.billing.usage import UNANSWERED, Call, as_fetched, as_lost, call_of_answer, call_of_values, total
 from shared.contract.usage import COUNTS, Usage
+from tests.support.work import work
 
 REPORTED = Usage(calls=1, input_tokens=5, consistent=True)
 CALL = Call(REPORTED, "gpt-4o", "req-1", provider_usage=b'{"prompt_tokens":5}')
@@ -206,14 +206,13 @@ def test_sums_depend_on_no_order(usages: list[Usage], random: object):
 
 
 @pytest.mark.parametrize("length", [1, 2, 50])
-def test_a_usage_object_of_any_length_is_cut_in_linear_time(length: int):
-    """The first members that fit are kept: as many as possible."""
+def test_a_usage_object_of_any_length_is_cut_with_little_work(length: int):
+    """The first members that fit are kept: as many as possible. Those that don't fit are not tried one by one."""
     usage = {f"{number:0{length}}": 1 for number in range(100_000)}
-    begun = time.process_time()
 
     kept = call_of_answer({"usage": usage}, None).provider_usage
 
-    assert time.process_time() - begun < 0.3
+    assert work(lambda: call_of_answer({"usage": usage}, None)).calls < 5000
     assert kept is not None
     members = json.loads(kept)
     assert list(usage.items())[: len(members)] == list(members.items())
