@@ -23,7 +23,7 @@ from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
 from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending
-from shared.upstream.http_client import open_client
+from shared.upstream.http_client import make_request, open_transport
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
@@ -40,7 +40,6 @@ from shared.upstream.server_wait import read_retry_after
 if TYPE_CHECKING:
     from shared.upstream.side_process import SideProcess
 
-CONNECT_S = 10.0
 _CREDENTIAL_HEADERS = {"api-key", "authorization"}
 """Set only here: a request's own, in whatever case, are not sent."""
 
@@ -50,11 +49,11 @@ class UpstreamClient:
 
     def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
         self._lookups = Shares(MAX_LOOKUPS)
-        self._client = open_client(self._lookups, allow_local=allow_local, allow_private=allow_private)
+        self._transport = open_transport(self._lookups, allow_local=allow_local, allow_private=allow_private)
         self._tokens = tokens
         self._allow_local = allow_local
         self._allow_private = allow_private
-        self._public: httpx.AsyncClient | None = None
+        self._public: httpx.AsyncBaseTransport | None = None
         self._sockets = Shares(MAX_CONNECTIONS)
         self._memory = Shares(MAX_LARGE_BYTES)
 
@@ -67,7 +66,7 @@ class UpstreamClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()
         if self._public is not None:
             await self._public.aclose()
 
@@ -86,7 +85,7 @@ class UpstreamClient:
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
                     status, headers, body, memory = await self._exchange(
-                        self._client, request, header, host, customer, timeout_s
+                        self._transport, request, header, host, customer, timeout_s
                     )
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
@@ -133,14 +132,13 @@ class UpstreamClient:
         not allowed, UpstreamTimeout, ProviderUnavailable.
         """
         host = check_public(url, allow_local=self._allow_local, member=member)
-        timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
             with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
-                    request = self._strict().build_request("POST", url, content=body, headers=headers, timeout=timeout)
+                    request = make_request("POST", url, headers, timeout_s, content=body)
                     await self._sockets.wait(customer)
                     try:
-                        response = await self._strict().send(request, stream=True)
+                        response = await self._strict().handle_async_request(request)
                         await response.aclose()
                     finally:
                         self._sockets.give_back(customer)
@@ -160,7 +158,7 @@ class UpstreamClient:
         try:
             with _mapped_errors(host, name, timeout_s):
                 async with asyncio.timeout(timeout_s):
-                    received = await self._exchange(self._client, request, header, host, name, timeout_s)
+                    received = await self._exchange(self._transport, request, header, host, name, timeout_s)
         except (ConnectionInvalid, httpx.InvalidURL):
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
         status, headers, body, memory = received
@@ -168,17 +166,17 @@ class UpstreamClient:
             headers, body = {each: redact(text, key) for each, text in headers.items()}, redact(body, key)
         return Response(status, headers, body, read_request_id(headers), memory)
 
-    def _strict(self) -> httpx.AsyncClient:
-        """The client that calls public addresses only."""
+    def _strict(self) -> httpx.AsyncBaseTransport:
+        """The transport to public addresses only."""
         if not self._allow_private:
-            return self._client
+            return self._transport
         if self._public is None:
-            self._public = open_client(self._lookups, allow_local=self._allow_local, allow_private=False)
+            self._public = open_transport(self._lookups, allow_local=self._allow_local, allow_private=False)
         return self._public
 
     async def _exchange(
         self,
-        client: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         request: UpstreamRequest,
         credential: tuple[str, str] | None,
         host: str,
@@ -187,19 +185,18 @@ class UpstreamClient:
     ) -> tuple[int, dict[str, str], bytes, Reservation | None]:
         files = [(name, part) for name, parts in request.files.items() for part in parts]
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
-        outgoing = client.build_request(
+        outgoing = make_request(
             request.method,
             request.url,
+            headers if credential is None else {**headers, credential[0]: credential[1]},
+            timeout_s,
             content=request.content or None,
             data=request.form or None,
             files=files or None,
-            headers=headers if credential is None else {**headers, credential[0]: credential[1]},
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
         )
-        outgoing.read()  # otherwise a form is encoded piece by piece, and sent in as many writes
         await self._sockets.wait(customer)
         try:
-            response = await client.send(outgoing, stream=True)
+            response = await transport.handle_async_request(outgoing)
             try:
                 body, memory = await read_body(host, response, self._memory, customer)
             finally:
