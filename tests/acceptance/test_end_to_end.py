@@ -33,7 +33,6 @@ from tests.support.endpoint import Endpoint
 from tests.support.invalid_jobs import INVALID_JOBS
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("stack")
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -24,8 +24,6 @@ from tests.support.endpoint import Endpoint
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer, serve
 
-pytestmark = pytest.mark.xdist_group("schemathesis")
-
 EXCLUDED_CHECKS = (
     "ignored_auth",  # the local host needs no key; test_http_host checks the levels
     "unsupported_method",  # Azure's host responds 404 if a path has another method

@@ -20,7 +20,6 @@ CALL_S = 0.3
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
-@pytest.mark.xdist_group("stack")
 async def test_a_backlog_drains_and_delays_nobody():
     """400 jobs of one customer take little more than their calls, and another's job behind them little at all."""
     async with open_busy_stack(CALL_S) as stack:
@@ -39,7 +38,6 @@ async def test_a_backlog_drains_and_delays_nobody():
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-@pytest.mark.xdist_group("stack")
 async def test_callbacks_come_beside_hanging_receivers():
     """200 callbacks to a receiver that answers come as their jobs end, while another customer's receiver hangs."""
     async with open_busy_stack(0.03) as stack:

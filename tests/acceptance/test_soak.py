@@ -37,7 +37,6 @@ def soak(file: Path, *flags: str, **options: int) -> tuple[dict[str, Any], subpr
 
 @pytest.mark.long
 @pytest.mark.timeout(TIME_LIMIT_S + 90)  # a stack, and 200 jobs with faults: half a minute on an idle machine
-@pytest.mark.xdist_group("stack")
 def test_every_call_is_accounted_for(tmp_path: Path):
     """A short soak: with faults, two killed workers and a rotation, nothing is lost, billed twice or unexplained."""
     report, done = soak(tmp_path / "figures.json", jobs=200, customers=4, workers=2, kills=2, backlog=60)
@@ -57,7 +56,6 @@ def test_every_call_is_accounted_for(tmp_path: Path):
 @pytest.mark.timeout(
     2 * TIME_LIMIT_S + 90
 )  # two stacks, and 60 honest jobs on each: up to four minutes on a busy machine
-@pytest.mark.xdist_group("stack")
 def test_hostile_customers_harm_nobody(tmp_path: Path):
     """
     Beside hostile customers nothing is lost or bought twice, every statement is the endpoint's journal, and no worker

@@ -29,7 +29,7 @@ from tests.support.endpoint import completion, error
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("console")]
+pytestmark = pytest.mark.long
 
 KEY = "a-function-key-that-nobody-else-has"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'&amp;"

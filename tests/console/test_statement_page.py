@@ -11,7 +11,7 @@ from shared.contract.closed_month import ClosedMonth, DocumentLine, Party
 from shared.contract.statement import UnpricedCalls
 from tests.support.browser import Browser
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("console")]
+pytestmark = pytest.mark.long
 
 A4 = 672
 """Pixels between the margins of its page."""

@@ -11,8 +11,6 @@ from shared import errors
 from tests.support import kql
 from tests.support.infra_queries import LOG_ALERTS, QUERIES, ROOT, alert_query, chart_query, doc_queries
 
-pytestmark = pytest.mark.xdist_group("queries")  # one process analyzes all queries
-
 EVERY = [*QUERIES, *doc_queries()]
 WRONG = ("AppTraces | where Mesage == ''", "AppTraces | wher true", "AppTraces | summarize sum(Message)")
 TEXTS = " ".join(text for _, text in QUERIES)

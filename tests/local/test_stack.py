@@ -83,7 +83,6 @@ async def running():
         yield started
 
 
-@pytest.mark.xdist_group("stack without hosts")
 async def test_a_stack_has_all_that_its_settings_name(running):
     """Each URL is that of a running part on loopback, and each queue, container and table exists."""
     settings, text = running.settings(), running.storage.connection_string
@@ -107,7 +106,6 @@ async def test_a_stack_has_all_that_its_settings_name(running):
     assert {settings["JOBS_TABLE"]} == table_names
 
 
-@pytest.mark.xdist_group("stack without hosts")
 async def test_a_new_stack_needs_no_attention(running, tmp_path):
     """`doctor` has no error and no warning, and no model of a customer is on the list of those that will retire."""
     file = tmp_path / "local.settings.json"

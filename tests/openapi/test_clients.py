@@ -15,7 +15,7 @@ from tests.support.generators import FOLDER, Client
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("generated clients")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 LOCAL = "http://127.0.0.1:7071"
 

@@ -136,9 +136,9 @@ async def start_host(queues: Queues) -> AsyncIterator[Start]:
         await host.process.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def host(queues: Queues) -> AsyncIterator[Host]:
-    """The session's host. The names of its queues begin with `shared-`."""
+    """The module's host; it takes a sixth of a core to look at its queues. Their names begin with `shared-`."""
     host = await _start(queues.connection_string, "shared-", "--port", "auto")
     yield host
     await host.process.stop()

@@ -54,8 +54,8 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
             await process.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def live_server(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
-    """The session's live server."""
+    """The module's live server; it takes a sixth of a core to look at its queues."""
     async with serve(azurite, vault, endpoint) as running:
         yield running
