@@ -6,20 +6,11 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 
-class Work(NamedTuple):
-    """What a call did and what it took."""
-
-    calls: int
-    """Functions that it called, those in C included: one of them is one call, however long it works."""
-    peak_bytes: int
-    """The memory that it had at a time, of what it allocated: copies of a text, or the values in it."""
-
-
-def work(call: Callable[[], Any]) -> Work:
-    """Count what a call does."""
+def count_calls(call: Callable[[], Any]) -> int:
+    """Count the functions that a call calls, those in C included: one of them is one call, however long it works."""
     calls, profiler, tracer = 0, sys.getprofile(), sys.gettrace()
 
     def count(_: FrameType, event: str, __: Any) -> None:
@@ -33,10 +24,14 @@ def work(call: Callable[[], Any]) -> Work:
     finally:
         sys.setprofile(profiler)
         sys.settrace(tracer)
-    tracemalloc.start()  # a second time: counted while they are traced, both take longer
+    return calls
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """Return the memory that a call has at a time, of what it allocates: copies of a text, or the values in it."""
+    tracemalloc.start()
     try:
         call()
-        _, peak_bytes = tracemalloc.get_traced_memory()
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return Work(calls, peak_bytes)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.actions.text_splitter import MIN_LIMIT, estimate_tokens, split
-from tests.support.work import work
+from tests.support.work import count_calls
 
 # Everything that boundaries and grapheme clusters are made of.
 FRAGMENTS = [
@@ -101,5 +101,5 @@ def test_splitting_takes_linear_time(piece: str, limit: int):
 
     parts = split(text, limit)
 
-    assert work(lambda: split(text, limit)).calls < 3 * work(lambda: split(half, limit)).calls + 1000
+    assert count_calls(lambda: split(text, limit)) < 3 * count_calls(lambda: split(half, limit)) + 1000
     assert len(parts) >= estimate_tokens(text) // limit

@@ -9,7 +9,7 @@ import pytest
 
 from shared.contract.raw import RawFile, decode_raw
 from shared.errors import InvalidJob
-from tests.support.work import work
+from tests.support.work import peak_bytes
 
 PATHS = [
     *("https://evil.example/x", "HTTPS:x", "//evil.example/x", "@evil.example/x", "\\\\evil.example", "", "/"),
@@ -131,4 +131,4 @@ def test_the_model_that_a_body_names(body: bytes, model: str):
     request = decode_raw(json.dumps({"path": "x", "data": body.decode()}).encode())
 
     assert model == request.model
-    assert work(lambda: request.model).peak_bytes < 10_000
+    assert peak_bytes(lambda: request.model) < 10_000
