@@ -55,6 +55,17 @@ class ConnectionLabel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Set if the endpoint kept failing on this worker, so that calls to it pause for a while."""
 
 
+class Timings(Struct, frozen=True, kw_only=True):
+    """Where a job's time went, in milliseconds."""
+
+    queued_ms: int
+    """From its submission to the start of its first attempt."""
+    upstream_ms: int
+    """In the attempt that ended it: the time in which at least one call was under way, waits between tries included."""
+    overhead_ms: int
+    """In the same attempt: all other time, from its claim until the result was made."""
+
+
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of a job."""
 
@@ -67,6 +78,8 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: dict[str, Any] | None = None
     output_blob: OutputBlob | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
+    timings: Timings | None = None
+    """Missing if no attempt could start."""
     error: ErrorBody | None = None
     connection: ConnectionLabel | None = None
     attempts: int = 0

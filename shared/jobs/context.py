@@ -119,7 +119,7 @@ class ActionContext:
         async with limit.calls:
             self._check_may_call(retries)
             counter = (self.attempt.usage.model or "", operation.request.url)
-            with self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
+            with self.attempt.time.calling(), self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
                 answered = limit.answered[counter]
                 while True:
                     if self.attempt.lease_lost is not None:
@@ -154,13 +154,14 @@ class ActionContext:
         retries = self._retries()
         async with self._limit().calls:
             self.attempt.time.check(self.attempt.lease.retries)
-            while True:
-                try:
-                    return await self.services.client.fetch(
-                        url, customer=self.connection.customer, timeout_s=self.attempt.time.timeout_s()
-                    )
-                except UpstreamError as error:
-                    await self._wait(error, retries)
+            with self.attempt.time.calling():
+                while True:
+                    try:
+                        return await self.services.client.fetch(
+                            url, customer=self.connection.customer, timeout_s=self.attempt.time.timeout_s()
+                        )
+                    except UpstreamError as error:
+                        await self._wait(error, retries)
 
     async def is_metered(self, metered_as: str) -> bool:
         """See Context."""

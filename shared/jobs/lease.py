@@ -6,6 +6,7 @@ The owner's id and the row's etag fence it: a worker that has lost its lease can
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,8 @@ class Lease:
     """What an attempt whose worker died had reserved of budgets (see billing.job_budgets)."""
     budget_wait_s: float = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
+    began: float = field(default_factory=time.perf_counter, compare=False)
+    """When this attempt's claim began, on `time.perf_counter()`'s clock."""
     incarnation: str = ""
     """
     Distinguishes the job from an earlier one with the same id: after its retention an id is free again, while usage

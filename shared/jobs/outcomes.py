@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 from shared.actions.base import Completed, Deferred, Outcome, failed
 from shared.clock import rfc3339
 from shared.contract.error_codec import error_body, error_from_body
-from shared.contract.result import Result
+from shared.contract.result import Result, Timings
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
@@ -79,6 +80,7 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         metadata=job.metadata,
         output=outcome.output,
         usage=usage.of_job(outcome.calls, outcome.status, at),
+        timings=_timings(attempt),
         error=None if outcome.error is None else error_body(outcome.error),
         connection=usage.label,
         attempts=lease.attempt,
@@ -86,3 +88,11 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         started_at=rfc3339(lease.started_at),
         finished_at=rfc3339(at),
     )
+
+
+def _timings(attempt: Attempt) -> Timings:
+    lease, upstream_s = attempt.lease, attempt.time.upstream_s
+    queued_s = (lease.started_at - lease.submitted_at).total_seconds()
+    own_s = time.perf_counter() - lease.began - upstream_s
+    queued_ms, upstream_ms, overhead_ms = (round(max(seconds, 0) * 1000) for seconds in (queued_s, upstream_s, own_s))
+    return Timings(queued_ms=queued_ms, upstream_ms=upstream_ms, overhead_ms=overhead_ms)

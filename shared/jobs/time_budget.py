@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +32,10 @@ class TimeBudget:
     """Seconds for which its deadline did not run."""
     ends_at: float = field(init=False)
     """When the attempt has to end, on `time.monotonic()`'s clock."""
+    upstream_s: float = 0
+    """Seconds so far in which at least one call was under way, waits between its tries included."""
+    _calls: int = 0
+    _calling_since: float = 0
     _ends_at_deadline: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -37,6 +43,19 @@ class TimeBudget:
             self.submitted_at = clock_start(self.job, self.submitted_at, self.waited_s)
         left_s = self.seconds_left()
         self.ends_at, self._ends_at_deadline = time.monotonic() + min(ATTEMPT_S, left_s), left_s <= ATTEMPT_S
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Count the time of a call, once if there are others at the same time."""
+        if not self._calls:
+            self._calling_since = time.perf_counter()
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.upstream_s += time.perf_counter() - self._calling_since
 
     def seconds_left(self) -> float:
         """Return the seconds until the job's deadline; below zero once it has passed."""

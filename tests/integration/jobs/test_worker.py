@@ -30,10 +30,13 @@ async def test_a_chat_job_ends_with_a_result(harness: Harness):
 
     result = await customer.run(job_id="job-1", metadata={"order": "7"})
 
-    output = result.pop("output")
+    output, timings = result.pop("output"), result.pop("timings")
     times = [datetime.fromisoformat(result.pop(name)) for name in ("submitted_at", "started_at", "finished_at")]
     assert ("Hello.", "stop") == (output["text"], output["finish_reason"])
     assert (sorted(times), {UTC}) == (times, {each.tzinfo for each in times})
+    assert {"queued_ms", "upstream_ms", "overhead_ms"} == timings.keys()
+    run_ms = (times[2] - times[1]).total_seconds() * 1000
+    assert 0 < timings["overhead_ms"] <= timings["overhead_ms"] + timings["upstream_ms"] <= run_ms + 2
     counts = {"input_tokens": 100, "output_tokens": 50, "cached_tokens": 64, "reasoning_tokens": 40}
     assert {
         "job_id": "job-1",

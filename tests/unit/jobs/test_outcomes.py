@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from shared.actions.base import Completed, Deferred, failed
 from shared.billing.usage import Call
 from shared.contract.job import Job
-from shared.contract.result import ConnectionLabel, ErrorBody, Result, Usage
+from shared.contract.result import ConnectionLabel, ErrorBody, Result, Timings, Usage
 from shared.errors import (
     ContentFiltered,
     CredentialRejected,
@@ -25,6 +26,7 @@ from shared.errors import (
     UpstreamFacts,
     UpstreamRetryLater,
 )
+from shared.jobs import outcomes
 from shared.jobs.attempt import Attempt
 from shared.jobs.lease import Lease, first_lease
 from shared.jobs.ledger import Ledger
@@ -140,14 +142,17 @@ def test_a_new_key_may_help_if_the_key_was_refused(outcome: Completed | Deferred
     assert expected is is_key_rejected(outcome)
 
 
-def test_a_result_has_what_all_attempts_consumed(attempt: Attempt):
-    """It is the sum of its own calls, of stored steps, and of what could not be recovered."""
+def test_a_result_has_what_all_attempts_consumed(attempt: Attempt, monkeypatch: pytest.MonkeyPatch):
+    """The sum of its own calls, of stored steps, and of what could not be recovered; and where its time went."""
     attempt.usage.label = ConnectionLabel(name="eu", source="static", provider="openai", billed_to="operator")
     attempt.usage.model, attempt.usage.deployment_scope = "gpt-4o", "global"
     attempt.usage.billed = Usage(calls=10)
     attempt.usage.unrecoverable = Usage(calls=100)
     error = ContentFiltered("Stopped.", UpstreamFacts(status=200, request_id="r", detail={"x": 1}))
     outcome = Completed({"text": ""}, [Call(Usage(calls=1, input_tokens=2))], "partial", error)
+
+    attempt.time.upstream_s = 1.25
+    monkeypatch.setattr(outcomes, "time", SimpleNamespace(perf_counter=lambda: attempt.lease.began + 1.2614))
 
     result = result_of(attempt, outcome, SUBMITTED + timedelta(seconds=2))
 
@@ -161,6 +166,7 @@ def test_a_result_has_what_all_attempts_consumed(attempt: Attempt):
             metadata={"a": "b"},
             output={"text": ""},
             usage=Usage(calls=111, input_tokens=2, processing="standard", deployment_scope="global"),
+            timings=Timings(queued_ms=1000, upstream_ms=1250, overhead_ms=11),
             error=ErrorBody(code="content_filtered", message="Stopped.", status=200, request_id="r", detail={"x": 1}),
             connection=attempt.usage.label,
             attempts=1,

@@ -23,7 +23,7 @@ Budget = Callable[..., TimeBudget]
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The time of both clocks; it starts at the submission."""
     clock = ManualClock()
-    monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=clock, perf_counter=clock))
     monkeypatch.setattr(time_budget, "now", lambda: SUBMITTED + timedelta(seconds=clock.seconds - 1000))
     return clock
 
@@ -143,3 +143,26 @@ def test_a_call_that_is_not_allowed_requeues_the_job(clock: ManualClock):
     assert isinstance(raised.value.reason, UpstreamTimeout)
     assert raised.value.reason.facts.transient
     assert not raised.value.reason.facts.unanswered
+
+
+def test_calls_at_the_same_time_count_once(clock: ManualClock):
+    """As long as any is under way; between calls, and after one that fails, the time is not theirs."""
+    time = budget(100)
+
+    first, second = time.calling(), time.calling()
+    clock.advance(1)
+    first.__enter__()
+    clock.advance(2)
+    second.__enter__()
+    clock.advance(3)
+    first.__exit__(None, None, None)
+    clock.advance(4)
+    second.__exit__(None, None, None)
+    clock.advance(5)
+    assert 9 == time.upstream_s
+    with pytest.raises(KeyError), time.calling():  # noqa: PT012  # the clock moves within
+        clock.advance(6)
+        raise KeyError
+    clock.advance(7)
+
+    assert 15 == time.upstream_s
