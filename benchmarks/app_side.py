@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.blocks import cpu_ms, serve
-from benchmarks.messages import MODEL, conversation, customer, message, status_of
+from benchmarks.messages import MODEL, conversation, customer, message, result_of
 from benchmarks.process import log_as_a_worker
 from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
@@ -28,10 +28,13 @@ async def run() -> None:
     log_as_a_worker()
     worker = await Worker.load(PROJECT)
 
-    async def work(number: int) -> None:
+    async def work(number: int) -> float:
         invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        if not invocation.ok or status_of(invocation.outputs["results"]) != "succeeded":
+        result = result_of(invocation.outputs["results"]) if invocation.ok else {}
+        if result.get("status") != "succeeded":
             raise RuntimeError(f"A job failed: {invocation}")
+        own_ms: float = result["timings"]["overhead_ms"]
+        return own_ms
 
     async def rejected() -> None:
         await worker.invoke_queue("run_job", b"{}", MessageProperties(id=str(uuid.uuid4())))
@@ -46,10 +49,19 @@ async def run() -> None:
 
 
 async def _count_requests(work: Any) -> dict[str, float]:
-    """The number of requests of a job to Storage and Key Vault, by kind, counted in their shared session."""
+    """The requests of a job to Storage and Key Vault, by kind: direct ones, and those in the SDKs' shared session."""
     from shared.services import services  # noqa: PLC0415  # the app has imported it already
+    from shared.storage.direct.connection import Response  # noqa: PLC0415
+    from shared.storage.direct.endpoint import Host  # noqa: PLC0415
 
     counts: collections.Counter[str] = collections.Counter()
+    pool = services().pool
+    exchange = pool.exchange
+
+    async def count_direct(host: Host, request: bytes) -> Response:
+        method, target, _ = request.decode().split(" ", 2)
+        counts[f"{method} {target.rpartition('/')[2].partition('(')[0]}"] += 1
+        return await exchange(host, request)
 
     async def count(_: aiohttp.ClientSession, __: SimpleNamespace, started: aiohttp.TraceRequestStartParams) -> None:
         counts[f"{started.method} {started.url.path.rpartition('/')[2].partition('(')[0]}"] += 1
@@ -59,9 +71,11 @@ async def _count_requests(work: Any) -> dict[str, float]:
     trace.freeze()
     configs = services().session.trace_configs
     configs.append(trace)
+    pool.exchange = count_direct  # type: ignore[method-assign]
     for _ in range(COUNTED):
         await work(0)
     configs.remove(trace)
+    pool.exchange = exchange  # type: ignore[method-assign]
     return {kind: number / COUNTED for kind, number in counts.items()}
 
 

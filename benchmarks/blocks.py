@@ -2,7 +2,7 @@
 Blocks of equal work in a long-running process, for the warm sides of a benchmark.
 
 Each line of standard input requests a block, as JSON: `{"count", "in_flight", "customers"}`. The response is a line:
-the CPU seconds of the process, the wall seconds, each latency, and the peak memory so far.
+the CPU seconds of the process, the wall seconds, each latency and each job's own time, and the peak memory so far.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.process import peak_memory_mb
 
-Work = Callable[[int], Awaitable[None]]
-"""Runs one job for the customer with this number. Raises if the job does not succeed."""
+Work = Callable[[int], Awaitable[float | None]]
+"""Runs one job for the customer with this number. Returns its `overhead_ms`, if it has one. Raises if it fails."""
 
 
 async def serve(work: Work, extras: Callable[[], Awaitable[dict[str, Any]]] | None = None) -> None:
@@ -43,29 +43,32 @@ async def _block(work: Work, *, count: int, in_flight: int, customers: int) -> d
     # Not measured: this reads every customer's connection and opens the sockets.
     await _spread(work, max(customers, in_flight), in_flight, customers)
     cpu, start = time.process_time(), time.perf_counter()
-    latencies = await _spread(work, count, in_flight, customers)
+    latencies, own_ms = await _spread(work, count, in_flight, customers)
     return {
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - start,
         "latencies_s": latencies,
+        "own_ms": own_ms,
         "memory_mb": peak_memory_mb(),
     }
 
 
-async def _spread(work: Work, count: int, in_flight: int, customers: int) -> list[float]:
+async def _spread(work: Work, count: int, in_flight: int, customers: int) -> tuple[list[float], list[float]]:
     numbers = iter(range(count))
-    latencies = []
+    latencies, own_ms = [], []
 
     async def worker() -> None:
         for number in numbers:
             start = time.perf_counter()
-            await work(number % customers)
+            own = await work(number % customers)
             latencies.append(time.perf_counter() - start)
+            if own is not None:
+                own_ms.append(own)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(worker())
-    return latencies
+    return latencies, own_ms
 
 
 def _respond(response: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from benchmarks.messages import customer, message, status_of
+from benchmarks.messages import customer, message, result_of
 from benchmarks.process import log_as_a_worker, peak_memory_mb
 from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
@@ -48,7 +48,7 @@ async def run(app: Path, *, steps: bool) -> None:
 
 async def _job(worker: Worker) -> None:
     invocation = await worker.invoke_queue("run_job", message(0), MessageProperties(id=str(uuid.uuid4())))
-    if not invocation.ok or status_of(invocation.outputs["results"]) != "succeeded":
+    if not invocation.ok or result_of(invocation.outputs["results"])["status"] != "succeeded":
         raise SystemExit(f"The job did not succeed: {invocation}")
 
 

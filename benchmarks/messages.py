@@ -28,8 +28,8 @@ def conversation() -> list[Any]:
     return [{"role": "system", "content": "You are brief."}, {"role": "user", "content": PROMPT}]
 
 
-def status_of(published: bytes) -> str:
-    """Return the status in a result that an app has published, as JSON or as base64 of it."""
+def result_of(published: bytes) -> dict[str, Any]:
+    """Return the result that an app has published, as JSON or as base64 of it."""
     text = published if published.startswith(b"{") else base64.b64decode(published)
-    status: str = json.loads(text)["status"]
-    return status
+    result: dict[str, Any] = json.loads(text)
+    return result

@@ -75,6 +75,8 @@ def report(figures: Mapping[str, Any]) -> str:
         "(range)",
         "p50 ms",
         "p99 ms",
+        "own p50",
+        "own p99",
         "per second",
         "MB",
         "CPU ratio",
@@ -87,6 +89,7 @@ def report(figures: Mapping[str, Any]) -> str:
             side["cpu_range"],
             f"{side['p50_ms']:.0f}",
             f"{side['p99_ms']:.0f}",
+            *(f"{side[name]:.0f}" if name in side else "" for name in ("own_p50_ms", "own_p99_ms")),
             f"{side['per_s']:.0f}",
             f"{side['memory_mb']:.0f}",
             f"{scenario['cpu_ratio']:.2f}" if name == _OURS else "",
@@ -141,9 +144,15 @@ def _summary(scenario: Mapping[str, int], blocks: Mapping[str, Sequence[Mapping[
             "cpu_range": spread(cpu[name]),
             "p50_ms": percentile(latencies, 0.5),
             "p99_ms": percentile(latencies, 0.99),
+            **_own_time([own_ms for block in done for own_ms in block["own_ms"]]),
             "per_s": median(scenario["count"] / block["wall_s"] for block in done),
             "memory_mb": max(block["memory_mb"] for block in done),
         }
     # For each round: what slows a round down slows both sides.
     ratio = median(ours / peer for ours, peer in zip(cpu[_OURS], cpu[_PEER], strict=True))
     return {**scenario, "sides": sides, "cpu_ratio": ratio}
+
+
+def _own_time(own_ms: Sequence[float]) -> dict[str, float]:
+    """Percentiles of the jobs' `overhead_ms`; none for the peer."""
+    return {f"own_p{p:.0f}_ms": percentile(own_ms, p / 100) for p in (50, 99)} if own_ms else {}
