@@ -23,7 +23,7 @@ from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
 from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending
-from shared.upstream.http_client import make_request, open_transport
+from shared.upstream.http_client import make_request, open_transport, parse_url
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
@@ -80,7 +80,7 @@ class UpstreamClient:
         """
         host = ""
         try:
-            host = _without_key(httpx.URL(request.url).host, access)
+            host = _without_key(parse_url(request.url).host, access)
             with _mapped_errors(host, customer, timeout_s):
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -34,13 +35,24 @@ def open_transport(lookups: Shares, *, allow_local: bool, allow_private: bool) -
     return AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
+@lru_cache(maxsize=1024)
+def parse_url(url: str) -> httpx.URL:
+    """Return a URL, which calls with the same connection and model share. Raises httpx.InvalidURL."""
+    return httpx.URL(url)
+
+
 def make_request(
     method: str, url: str, headers: Mapping[str, str], timeout_s: float, *, content: bytes | None, **body: Any
 ) -> httpx.Request:
     """Return a request with a time limit. `body` is `data` and `files`, as httpx has them. Raises httpx.InvalidURL."""
     timeout = {"connect": min(CONNECT_S, timeout_s), "read": timeout_s, "write": timeout_s, "pool": timeout_s}
     request = httpx.Request(
-        method, url, headers={**_HEADERS, **headers}, content=content, extensions={"timeout": timeout}, **body
+        method,
+        parse_url(url),
+        headers={**_HEADERS, **headers},
+        content=content,
+        extensions={"timeout": timeout},
+        **body,
     )
     request.read()  # otherwise a form is encoded piece by piece, and sent in as many writes
     return request
