@@ -574,7 +574,7 @@ async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: 
 
 async def test_nothing_is_left_of_a_customer_whose_usage_has_expired(data: Data):
     """With the last rollup goes the row that says how far the days are rolled up; a later day begins it anew."""
-    day = f"{datetime.now(UTC) - DAY:%Y-%m-%d}"
+    day = f"{Rollups(data.table).last_closed_day()}"
     await data.table.insert(Row("contoso", f"u_{day}_job_0000", {"calls": 1}))
     await data.sweep().run(datetime.now(UTC))
     assert {f"r_{day}_000", "r_through"} == {key for _, key in data.table.rows if key.startswith("r_")}
@@ -611,14 +611,14 @@ async def test_a_sweep_rolls_up_what_it_keeps(data: Data):
     await data.table.insert(Row("~prices", "current", {"sha256": "0" * 64, "at": AT, "by": "test"}))
     removed = (date.fromisoformat(f"{FIRST_KEPT}-01") - timedelta(days=1)).isoformat()
     long_ago = (date.fromisoformat(f"{FIRST_KEPT}-01") - timedelta(days=63)).isoformat()
-    for day in (long_ago, removed, f"{FIRST_KEPT}-11", f"{datetime.now(UTC) - DAY:%Y-%m-%d}"):
+    kept = [f"{FIRST_KEPT}-11", f"{Rollups(data.table).last_closed_day()}"]
+    for day in (long_ago, removed, *kept):
         await data.table.insert(Row("contoso", f"u_{day}_job_0000", {"calls": 1}))
         await data.table.insert(Row("contoso", f"u_{day}_job_~1", {"calls": 0}))
         await data.table.insert(Row("contoso", f"r_{day}_000", {"format": 0}))
 
     assert "complete" == await data.sweep().run(AT)
 
-    kept = [f"{FIRST_KEPT}-11", f"{datetime.now(UTC) - DAY:%Y-%m-%d}"]
     records = [*(f"u_{day}_job_0000" for day in kept), *(f"u_{day}_job_~1" for day in (removed, *kept))]
     assert [*sorted(f"contoso/{key}" for key in records), "~prices/current"] == data.left
     rollups = {key: row for (_, key), row in data.table.rows.items() if key.startswith("r_")}

@@ -191,8 +191,9 @@ async def test_a_late_response_fails(monkeypatch: pytest.MonkeyPatch):
         assert 3 == server.opened
 
 
-async def test_a_host_that_can_t_be_reached_fails(unused_tcp_port: int):
+async def test_a_host_that_can_t_be_reached_fails(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch):
     """As does one that does not speak TLS."""
+    monkeypatch.setattr(pools, "CONNECT_S", 0.5)  # nobody answers that it does not
     async with serving(sends(b"hello\r\n\r\n", closes=True)) as (_, pool, host):
         for unreachable in (host._replace(port=unused_tcp_port), host._replace(is_secure=True)):
             with pytest.raises(ExchangeFailed, match="There is no connection"):
