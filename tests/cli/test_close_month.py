@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import Any
 
@@ -122,7 +123,10 @@ async def test_a_month_of_nobody_has_nothing_to_close(cli: CliRunner):
 
 
 async def test_focus_has_a_closed_month_as_it_was_closed(cli: CliRunner):
-    """Neither a new price nor a new profile changes what the invoice says; an open month goes by both."""
+    """
+    Neither a new price nor a new profile changes what the invoice says; an open month goes by both. Each line of the
+    closed one names its document.
+    """
     services = cli.harness.services
     line = f"export-focus contoso --month {MONTH}"
     open_month = (await cli.expect(line)).out
@@ -132,5 +136,9 @@ async def test_focus_has_a_closed_month_as_it_was_closed(cli: CliRunner):
     await put_profile(services.table, "contoso", CustomerProfile(bill_outcomes=("lost",)))
 
     closed = (await cli.expect(line)).out
+    before, after = (list(csv.DictReader(text.splitlines())) for text in (open_month, closed))
     assert ",answered," in closed
-    assert open_month == closed
+    assert {""} == {row["InvoiceId"] for row in before}
+    (invoice,) = {row.pop("InvoiceId") for row in after}
+    assert invoice
+    assert [{name: text for name, text in row.items() if name != "InvoiceId"} for row in before] == after
