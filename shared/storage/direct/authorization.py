@@ -63,7 +63,8 @@ class SharedKey:
         return f"{method}\n\n{headers.get('content-type', '')}\n{headers['x-ms-date']}\n/{self._account}{path}"
 
     def _of_others(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        lines = [method, *(headers.get(name, "") for name in _SIGNED)]
+        signed = {**headers, "content-length": ""} if headers.get("content-length") == "0" else headers
+        lines = [method, *(signed.get(name, "") for name in _SIGNED)]
         lines += [f"{name}:{value}" for name, value in headers.items() if name.startswith("x-ms-")]
         lines += [f"/{self._account}{path}", *(f"{name}:{query[name]}" for name in sorted(query))]
         return "\n".join(lines)
