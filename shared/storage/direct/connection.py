@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_RESPONSE_BYTES = 8 << 20
 """Far more than any response to these requests: a row is at most 1 MiB, and the responses to writes are short."""
@@ -73,6 +73,10 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self._fail(f"The connection closed ({type(exc).__name__}).")
 
+    def eof_received(self) -> None:
+        """Use it no more: with TLS, it takes the loop a while to close it, and what is written meanwhile is lost."""
+        self._fail("The server closed the connection.")
+
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
         self._size += len(data)
@@ -80,6 +84,8 @@ class Connection(asyncio.Protocol):
             if self._response is None or self._size > MAX_RESPONSE_BYTES:
                 raise HttpParserError("More came than was expected.")
             self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._fail("The server changed the protocol.")
         except HttpParserError as exc:
             self._fail(str(exc))
 

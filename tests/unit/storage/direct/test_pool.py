@@ -160,6 +160,34 @@ async def test_what_is_no_response_fails(sent: bytes):
             assert number == server.opened
 
 
+async def test_a_connection_that_the_server_ends_is_closed_at_once():
+    """Before the loop reports it as lost; a request under way fails then, too."""
+    connection, transport = Connection(), Transport()
+    connection.connection_made(transport)
+    request = asyncio.create_task(connection.exchange(REQUEST, 5))
+    await asyncio.sleep(0)
+
+    connection.eof_received()
+
+    assert (False, True) == (connection.is_open, transport.aborted)
+    with pytest.raises(ExchangeFailed, match="The server closed the connection"):
+        await request
+
+
+async def test_another_protocol_is_no_fault_of_the_loop():
+    """A response that changes the protocol fails the request; no exception leaves the connection."""
+    connection = Connection()
+    connection.connection_made(Transport())
+    request = asyncio.create_task(connection.exchange(REQUEST, 5))
+    await asyncio.sleep(0)
+
+    connection.data_received(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+
+    assert not connection.is_open
+    with pytest.raises(ExchangeFailed):
+        await request
+
+
 async def test_more_than_was_requested_closes_the_connection(monkeypatch: pytest.MonkeyPatch):
     """A second response without a request must not answer the next one, and no response fills the memory."""
     async with serving(sends(OK + OK.replace(b"ok", b"no"))) as (server, pool, host):
