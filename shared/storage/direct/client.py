@@ -42,12 +42,13 @@ Credential = Callable[[], "AsyncTokenCredential"]
 
 
 class DirectClient:
-    """Sends requests to one service. With a SAS, it leaves all of them to the SDK."""
+    """Sends requests to one service. With a SAS, or a token but no TLS, it leaves all of them to the SDK."""
 
     def __init__(self, service: str, endpoint: Endpoint, pool: Pool, credential: Credential) -> None:
         self.url = endpoint.url
         self._version = _VERSIONS[service]
         self._endpoint, self._pool = endpoint, pool
+        self._is_left_to_sdk = endpoint.has_sas or not (endpoint.key or endpoint.host.is_secure)
         self._authorization: Authorization = (
             SharedKey(endpoint.account, endpoint.key, tables=service == "table") if endpoint.key else Tokens(credential)
         )
@@ -66,7 +67,7 @@ class DirectClient:
         Return the response, or None if none came that says what became of the request: the caller then sends it by the
         SDK, although it may have been carried out.
         """
-        if self._endpoint.has_sas:
+        if self._is_left_to_sdk:
             return None
         try:
             request = await self._render(method, path, headers, body, query or {})

@@ -94,6 +94,19 @@ async def test_a_header_that_would_be_changed_is_not_sent(value: str):
     assert [] == pool.requests
 
 
+async def test_no_token_is_sent_without_tls():
+    """The SDK refuses to send it, which is the error. None is requested."""
+
+    def credential() -> Any:
+        raise AssertionError("No token is needed.")
+
+    pool, account = RecordingPool(200), StorageAccount(None, "", "", "http://acme.table.contoso.com", "")
+    direct = DirectClient("table", read_endpoint(account, "table"), pool, credential)
+
+    assert await direct.send("GET", "/jobs", {}) is None
+    assert [] == pool.requests
+
+
 async def test_a_sas_is_left_to_the_sdk(caplog: pytest.LogCaptureFixture):
     """It is no fault, so nothing is logged; without a connection, the log says so."""
     pool, sas = RecordingPool(200), "TableEndpoint=https://acme.table.contoso.com;SharedAccessSignature=sv=1&sig=x"
