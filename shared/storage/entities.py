@@ -19,6 +19,7 @@ from shared.storage.base import Row
 
 MINIMAL_METADATA = "application/json;odata=minimalmetadata"
 _TYPE = "@odata.type"
+_DECODER = msgspec.json.Decoder(dict[str, Any])
 _INT32 = range(-(2**31), 2**31)
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "Edm.Binary": b64decode,
@@ -45,8 +46,10 @@ def render_entity(row: Row) -> str:
 
 
 def read_row(content: bytes) -> Row:
-    """Return the row in a response, with its etag and its operation id."""
-    members = msgspec.json.decode(content)
+    """Return the row in a response, with its etag and its operation id. Raises ValueError if there is none."""
+    members = _DECODER.decode(content)
+    if not {"PartitionKey", "RowKey", "odata.etag"} <= members.keys():
+        raise ValueError("The response has no row.")
     values = {
         name: _READERS.get(members.get(f"{name}{_TYPE}", ""), _unchanged)(value)
         for name, value in members.items()

@@ -76,8 +76,8 @@ class AzureTable:
     async def _write(self, verb: str, method: str, path: str, headers: Mapping[str, str], row: Row) -> str | None:
         """The new etag, or None if Storage refused the row because it exists, has changed or is gone."""
         response = await self._requests.send(self._named(verb), method, path, headers, render_entity(row).encode())
-        if response.status == _NO_CONTENT:
-            return response.headers["etag"]
+        if response.status == _NO_CONTENT and (etag := response.headers.get("etag")):
+            return etag
         code = read_code(response.body)
         if code in _CONFLICTS:
             return None
@@ -107,7 +107,10 @@ class AzureTable:
         operation = self._named("read")
         response = await self._requests.send(operation, "GET", entity_path(self._name, partition, key), _READ)
         if response.status == _OK:
-            return read_row(response.body)
+            try:
+                return read_row(response.body)
+            except ValueError as exc:
+                raise refusal_error(operation, response.status, "Unreadable") from exc
         code = read_code(response.body)
         if response.status == _NOT_FOUND and code != "TableNotFound":
             return None
