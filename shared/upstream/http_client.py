@@ -14,6 +14,8 @@ from shared.shares import Shares
 from shared.upstream.guarded_session import open_guarded_session
 
 CONNECT_S = 10.0
+MAX_PARSED_URLS = 128
+"""More than a worker calls at a time. A raw job's may be 64 KiB long, so that a thousand would fill the memory."""
 _HEADERS = {
     "accept": "*/*",
     "accept-encoding": "gzip, deflate",
@@ -35,7 +37,7 @@ def open_transport(lookups: Shares, *, allow_local: bool, allow_private: bool) -
     return AiohttpTransport(client=session, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=MAX_PARSED_URLS)
 def parse_url(url: str) -> httpx.URL:
     """Return a URL, which calls with the same connection and model share. Raises httpx.InvalidURL."""
     return httpx.URL(url)
