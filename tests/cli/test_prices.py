@@ -398,7 +398,7 @@ async def test_check_names_what_has_no_price(cli: CliRunner):
 
 
 async def test_check_names_what_has_no_rate(cli: CliRunner):
-    """A price in a currency without a rate into the customer's is none."""
+    """A price counts as missing if its currency has no rate into the customer's."""
     customer = cli.harness.customer()
     await customer.run()
     (record,) = [row for row in await customer.usage() if row["outcome"] == "answered"]

@@ -26,6 +26,7 @@ from shared.billing.usage_entries import LABELS, Entry
 from shared.billing.usage_groups import MAX_PART_BYTES, UsageGroups
 from shared.billing.usage_records import JOBS, LATEST_WRITE, RecordLabels, marker_row, placeholder_suffix, usage_rows
 from shared.contract.result import ConnectionLabel
+from shared.contract.statement import Statement
 from shared.contract.usage import COUNTS, Usage
 from shared.errors import StorageUnavailable
 from shared.storage.base import Row, RowPage
@@ -319,6 +320,18 @@ async def test_a_book_with_a_new_step_has_the_open_months_rolled_up_again():
     assert [(50,)] == [rollup.steps for rollup in rollups.values() if rollup]
 
 
+async def roll_up_after_a_crash(table: RolledTable, write: int, fault: Fault) -> Statement:
+    """A sweep ends at a write that fails, and the next ones go on. Return the day's statement, the same from both."""
+    table.table.faults.extend([None] * write + [fault])
+    with pytest.raises(StorageUnavailable):
+        await table.rollups.advance("acme", ())
+    while await table.rollups.advance("acme", ()):
+        pass
+    rolled, raw = await table.read(DAY, DAY, [], None)
+    assert rolled == raw
+    return rolled
+
+
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
 @pytest.mark.parametrize("write", [0, 1], ids=["rollup", "through"])
 async def test_a_sweep_that_crashes_loses_no_day(fault: Fault, write: int):
@@ -326,15 +339,9 @@ async def test_a_sweep_that_crashes_loses_no_day(fault: Fault, write: int):
     table = RolledTable(MemoryTable(), datetime(2026, 11, 16, tzinfo=UTC))
     for row in usage_rows(LABELS_OF_A, [CALL] * 3, AT):
         await table.table.insert(row)
-    table.table.faults.extend([None] * write + [fault])
-    with pytest.raises(StorageUnavailable):
-        await table.rollups.advance("acme", ())
 
-    while await table.rollups.advance("acme", ()):
-        pass
+    rolled = await roll_up_after_a_crash(table, write, fault)
 
-    rolled, raw = await table.read(DAY, DAY, [], None)
-    assert rolled == raw
     assert 3 == rolled.totals.answered.calls
     assert ["r_2026-11-14_000", "r_through"] == await days_of(table.table)
 
@@ -499,15 +506,9 @@ async def test_a_day_is_compared_again_until_that_is_on_record(fault: Fault, wri
         if not number:
             await table.rollups.advance("acme", ())
     table.now += timedelta(days=1)
-    table.table.faults.extend([None] * write + [fault])
-    with pytest.raises(StorageUnavailable):
-        await table.rollups.advance("acme", ())
 
-    while await table.rollups.advance("acme", ()):
-        pass
+    rolled = await roll_up_after_a_crash(table, write, fault)
 
-    rolled, raw = await table.read(DAY, DAY, [], None)
-    assert rolled == raw
     assert 2 == rolled.totals.answered.calls
 
 
