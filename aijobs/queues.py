@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from azure.core.exceptions import AzureError
-from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
@@ -86,7 +85,7 @@ class Queue:
 async def open_queue(services: Services, name: str) -> AsyncIterator[Queue]:
     """Open a queue in the job storage."""
     account = services.settings.job_storage
-    transport = AioHttpTransport(session=services.session, session_owner=False)
+    transport = services.sdk.transport()
     options: dict[str, Any] = {"transport": transport, "retry_total": 2, "initial_backoff": 0.3, "increment_base": 1}
     if account.connection_string is not None:
         client = QueueClient.from_connection_string(account.connection_string.reveal(), name, **options)

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from aijobs.finding import Finding
 from aijobs.settings import HOST_STORAGE, OUTPUTS
 from shared.errors import SettingInvalid
+from shared.network.tls import tls_context_with
 from shared.secret import is_reference
 from shared.setting_values import check_id, is_id, match_url, split
 from shared.settings import STORAGE, find_faults, setting_names
@@ -24,7 +25,6 @@ from shared.storage_settings import (
     check_service_url,
     read_account,
 )
-from shared.upstream.guarded_session import load_authorities
 
 BODY_LIMIT = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"
 MAX_BODY = 16_842_752
@@ -67,7 +67,7 @@ def check_settings(values: Mapping[str, str]) -> list[Finding]:
 def _find_file_fault(values: Mapping[str, str]) -> Iterable[str]:
     if ca_file := values.get("KEY_VAULT_CA_FILE", "").strip():
         try:
-            load_authorities(ca_file)
+            tls_context_with(ca_file)
         except SettingInvalid as exc:
             yield f"{exc} The local stack's is gone when the stack stops."
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from azure.core.pipeline.transport import AioHttpTransport
-
 from aijobs.console import plural
 from aijobs.diagnostics import SIGN_IN
 from aijobs.finding import Finding, run_check
@@ -86,7 +84,7 @@ async def check_host_storage(services: Services, values: Mapping[str, str]) -> l
         return []
     if account is None or account.connection_string == services.settings.job_storage.connection_string is not None:
         return []
-    transport = partial(AioHttpTransport, session=services.session, session_owner=False)
+    transport = services.sdk.transport
     blobs = AzureBlobs(Account(account, services.identity.credential, transport, services.pool))
 
     async def read() -> str:

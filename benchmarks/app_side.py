@@ -50,9 +50,9 @@ async def run() -> None:
 
 async def _count_requests(work: Any) -> dict[str, float]:
     """The requests of a job to Storage and Key Vault, by kind: direct ones, and those in the SDKs' shared session."""
+    from shared.network.idle import Host  # noqa: PLC0415
+    from shared.network.response import Response  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415  # the app has imported it already
-    from shared.storage.direct.connection import Response  # noqa: PLC0415
-    from shared.storage.direct.endpoint import Host  # noqa: PLC0415
 
     counts: collections.Counter[str] = collections.Counter()
     pool = services().pool
@@ -69,7 +69,7 @@ async def _count_requests(work: Any) -> dict[str, float]:
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(count)
     trace.freeze()
-    configs = services().session.trace_configs
+    configs = services().sdk.session.trace_configs
     configs.append(trace)
     pool.exchange = count_direct  # type: ignore[method-assign]
     for _ in range(COUNTED):

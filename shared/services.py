@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
-
-import aiohttp
 
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
@@ -28,23 +25,22 @@ from shared.jobs.job_prices import JobPrices
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.worker import Worker
+from shared.network.pool import Pool
+from shared.network.sdk import SdkConnections
+from shared.network.tls import tls_context, tls_context_with
 from shared.service_parts import ServiceParts
 from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.account import Account
 from shared.storage.base import Blobs, Queues, Table
 from shared.storage.blobs import AzureBlobs
-from shared.storage.direct.pool import Pool
 from shared.storage.queues import AzureQueues
 from shared.storage.tables import AzureTable
 from shared.telemetry.base import SILENT, Telemetry
 from shared.upstream.capabilities import Capabilities
 from shared.upstream.circuit_breaker import Breakers
 from shared.upstream.client import UpstreamClient
-from shared.upstream.guarded_session import open_session
 
 if TYPE_CHECKING:
-    from azure.core.pipeline.transport import AioHttpTransport
-
     from shared.billing.outbox import Outbox
     from shared.connections.key_vault import KeyVaultCredentials
 
@@ -72,7 +68,7 @@ class Services(ServiceParts):
     outputs: Outputs
     telemetry: Telemetry
     identity: Identity
-    session: aiohttp.ClientSession
+    sdk: SdkConnections
     pool: Pool
     vault: KeyVaultCredentials | None
 
@@ -114,7 +110,7 @@ class Services(ServiceParts):
         await asyncio.to_thread(self.telemetry.close)
         await self.identity.close()
         await self.client.close()
-        await self.session.close()
+        await self.sdk.close()
         self.pool.close()
 
 
@@ -126,17 +122,13 @@ def build(settings: Settings) -> Services:
     """
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    session = open_session(settings.key_vault_ca_file)
+    tls = partial(tls_context_with, settings.key_vault_ca_file) if settings.key_vault_ca_file else tls_context
+    sdk, pool = SdkConnections(tls), Pool(tls)
     identity = Identity(client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
-    account = Account(
-        settings.job_storage,
-        identity.credential,
-        partial(_transport, session),
-        pool := Pool(ssl.create_default_context),
-    )
+    account = Account(settings.job_storage, identity.credential, sdk.transport, pool)
     table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
     records = CustomerRecords(table)
-    telemetry, vault = _telemetry(settings), _vault(settings, identity, session)
+    telemetry, vault = _telemetry(settings), _vault(settings, identity, sdk)
     return Services(
         settings=settings,
         table=table,
@@ -156,7 +148,7 @@ def build(settings: Settings) -> Services:
         outputs=Outputs(settings, blobs),
         telemetry=telemetry,
         identity=identity,
-        session=session,
+        sdk=sdk,
         pool=pool,
         vault=vault,
     )
@@ -189,12 +181,6 @@ def _telemetry(settings: Settings) -> Telemetry:
     return open_telemetry(settings.applicationinsights_connection_string, content=settings.telemetry_content)
 
 
-def _transport(session: aiohttp.ClientSession) -> AioHttpTransport:
-    from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415  # only for what the SDKs send
-
-    return AioHttpTransport(session=session, session_owner=False)
-
-
 def _outbox(settings: Settings, table: Table) -> Outbox | None:
     if not settings.usage_exports:
         return None
@@ -203,7 +189,7 @@ def _outbox(settings: Settings, table: Table) -> Outbox | None:
     return Outbox(table, tuple(export.name for export in settings.usage_exports))
 
 
-def _vault(settings: Settings, identity: Identity, session: aiohttp.ClientSession) -> KeyVaultCredentials | None:
+def _vault(settings: Settings, identity: Identity, sdk: SdkConnections) -> KeyVaultCredentials | None:
     if not settings.key_vault_url:
         return None
     from shared.connections.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only if there is a vault
@@ -211,6 +197,6 @@ def _vault(settings: Settings, identity: Identity, session: aiohttp.ClientSessio
     return KeyVaultCredentials(
         settings.key_vault_url,
         identity.credential(),
-        transport=_transport(session),
+        transport=sdk.transport(),
         private_ca=bool(settings.key_vault_ca_file),
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.errors import StorageUnavailable
+from shared.network.pool import Pool
 from shared.storage.direct.client import DirectClient
 from shared.storage.direct.endpoint import read_endpoint
-from shared.storage.direct.pool import Pool
 from shared.storage_settings import StorageAccount
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
+from shared.network.response import Response
 from shared.storage.account import Account, storage_error
 from shared.storage.direct.client import DirectClient
-from shared.storage.direct.connection import Response
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient

@@ -1,29 +1,31 @@
 """
 The HTTP client to customers' AI endpoints: one exchange a call, bounded in time and size, every failure mapped.
 
-The only module that sends a key to an endpoint: in the authentication header. One client serves all customers. Its
-transport is aiohttp, because httpx's own connection pool walks its whole list of connections at every change
-(docs/architecture.md has the figures). It does not retry; `jobs.context` does.
+The only module that sends a key to an endpoint: in the authentication header. One client serves all customers. It sends
+over connections of its own (`network.connection`), because httpx's pool walks its whole list of connections at every
+change, and costs several times as much (docs/performance.md has the figures). It does not retry; `jobs.context` does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import aiohttp
 import httpx
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
+from shared.network.connection import Connection
+from shared.network.response import ExchangeFailed, Malformed, NotReached
 from shared.secret import Secret, redact
 from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
 from shared.upstream.error_mapping import map_error, read_request_id
-from shared.upstream.guarded_session import MAX_CONNECTIONS, MAX_LOOKUPS, observe_sending
-from shared.upstream.http_client import make_request, open_transport, parse_url
+from shared.upstream.guarded_addresses import MAX_LOOKUPS
+from shared.upstream.guarded_connections import MAX_CONNECTIONS, GuardedConnections
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
@@ -34,14 +36,12 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
+from shared.upstream.outgoing import Target, read_target, write_call, write_request
 from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:
     from shared.upstream.side_process import SideProcess
-
-_CREDENTIAL_HEADERS = {"api-key", "authorization"}
-"""Set only here: a request's own, in whatever case, are not sent."""
 
 
 class UpstreamClient:
@@ -49,11 +49,13 @@ class UpstreamClient:
 
     def __init__(self, tokens: TokenSource, *, allow_local: bool = False, allow_private: bool = False) -> None:
         self._lookups = Shares(MAX_LOOKUPS)
-        self._transport = open_transport(self._lookups, allow_local=allow_local, allow_private=allow_private)
+        self._connections = GuardedConnections(
+            allow_local=allow_local, allow_private=allow_private, lookups=self._lookups
+        )
         self._tokens = tokens
         self._allow_local = allow_local
         self._allow_private = allow_private
-        self._public: httpx.AsyncBaseTransport | None = None
+        self._public: GuardedConnections | None = None
         self._sockets = Shares(MAX_CONNECTIONS)
         self._memory = Shares(MAX_LARGE_BYTES)
 
@@ -66,9 +68,9 @@ class UpstreamClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
+        self._connections.close()
         if self._public is not None:
-            await self._public.aclose()
+            self._public.close()
 
     async def send(self, request: UpstreamRequest, access: Access, *, customer: str, timeout_s: float) -> Response:
         """
@@ -80,12 +82,13 @@ class UpstreamClient:
         """
         host = ""
         try:
-            host = _without_key(parse_url(request.url).host, access)
-            with _mapped_errors(host, customer, timeout_s):
+            target = read_target(request.url)
+            host = _without_key(target.name, access)
+            with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
                     status, headers, body, memory = await self._exchange(
-                        self._transport, request, header, host, customer, timeout_s
+                        self._connections, request, target, header, customer, sending
                     )
         except httpx.InvalidURL as exc:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
@@ -108,11 +111,12 @@ class UpstreamClient:
         """
         try:
             check_public(url, allow_local=self._allow_local)
-            host = httpx.URL(url).host
-            with _mapped_errors(host, customer, timeout_s):
+            target = read_target(url)
+            host = target.name
+            with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     status, headers, body, memory = await self._exchange(
-                        self._strict(), UpstreamRequest("GET", url), None, host, customer, timeout_s
+                        self._strict(), UpstreamRequest("GET", url), target, None, customer, sending
                     )
         except (ConnectionInvalid, httpx.InvalidURL) as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
@@ -133,19 +137,17 @@ class UpstreamClient:
         """
         host = check_public(url, allow_local=self._allow_local, member=member)
         try:
-            with _mapped_errors(host, customer, timeout_s):
+            target = read_target(url)
+            request = write_request("POST", target, headers, body)
+            with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
-                    request = make_request("POST", url, headers, timeout_s, content=body)
-                    await self._sockets.wait(customer)
-                    try:
-                        response = await self._strict().handle_async_request(request)
-                        await response.aclose()
-                    finally:
-                        self._sockets.give_back(customer)
+                    async with self._connection(self._strict(), target, customer) as connection:
+                        sending.has_begun = True
+                        head = await connection.send(request)
         except (ConnectionInvalid, httpx.InvalidURL):
             # The session's own message is about a connection's `endpoint`.
             raise ConnectionInvalid(f"The `{member}` names an address that is not allowed.") from None
-        return DeliveryReceipt(response.status_code, read_retry_after(response.headers))
+        return DeliveryReceipt(head.status, read_retry_after(head.headers))
 
     async def exchange(self, request: UpstreamRequest, key: Secret | None, *, name: str, timeout_s: float) -> Response:
         """
@@ -156,9 +158,10 @@ class UpstreamClient:
         host = check_public(request.url, allow_local=self._allow_local, member="url")
         header = None if key is None else ("authorization", f"Bearer {key.reveal()}")
         try:
-            with _mapped_errors(host, name, timeout_s):
+            target = read_target(request.url)
+            with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
-                    received = await self._exchange(self._transport, request, header, host, name, timeout_s)
+                    received = await self._exchange(self._connections, request, target, header, name, sending)
         except (ConnectionInvalid, httpx.InvalidURL):
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
         status, headers, body, memory = received
@@ -166,44 +169,42 @@ class UpstreamClient:
             headers, body = {each: redact(text, key) for each, text in headers.items()}, redact(body, key)
         return Response(status, headers, body, read_request_id(headers), memory)
 
-    def _strict(self) -> httpx.AsyncBaseTransport:
-        """The transport to public addresses only."""
+    def _strict(self) -> GuardedConnections:
         if not self._allow_private:
-            return self._transport
+            return self._connections
         if self._public is None:
-            self._public = open_transport(self._lookups, allow_local=self._allow_local, allow_private=False)
+            self._public = GuardedConnections(allow_local=self._allow_local, allow_private=False, lookups=self._lookups)
         return self._public
 
     async def _exchange(
         self,
-        transport: httpx.AsyncBaseTransport,
+        connections: GuardedConnections,
         request: UpstreamRequest,
+        target: Target,
         credential: tuple[str, str] | None,
-        host: str,
         customer: str,
-        timeout_s: float,
+        sending: _Sending,
     ) -> tuple[int, dict[str, str], bytes, Reservation | None]:
-        files = [(name, part) for name, parts in request.files.items() for part in parts]
-        headers = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
-        outgoing = make_request(
-            request.method,
-            request.url,
-            headers if credential is None else {**headers, credential[0]: credential[1]},
-            timeout_s,
-            content=request.content or None,
-            data=request.form or None,
-            files=files or None,
-        )
+        outgoing = write_call(request, target, credential)
+        async with self._connection(connections, target, customer) as connection:
+            sending.has_begun = True
+            head = await connection.send(outgoing)
+            body, memory = await read_body(sending.host, head, connection, self._memory, customer)
+        return head.status, head.headers, body, memory
+
+    @asynccontextmanager
+    async def _connection(
+        self, connections: GuardedConnections, target: Target, customer: str
+    ) -> AsyncIterator[Connection]:
         await self._sockets.wait(customer)
         try:
-            response = await transport.handle_async_request(outgoing)
+            connection = await connections.take(target.host, customer)
             try:
-                body, memory = await read_body(host, response, self._memory, customer)
+                yield connection
             finally:
-                await response.aclose()
+                connections.put(target.host, connection)
         finally:
             self._sockets.give_back(customer)
-        return response.status_code, dict(response.headers), body, memory
 
     async def _credential(self, access: Access) -> tuple[Secret, tuple[str, str]]:
         if isinstance(access, EntraAccess):
@@ -219,28 +220,31 @@ def _without_key(text: str, access: Access) -> str:
     return redact(text, access.key) if isinstance(access, ApiKey) else text
 
 
+@dataclass(slots=True)
+class _Sending:
+    """A request: how errors name its host, and whether it has begun to be sent, and so may be billed."""
+
+    host: str
+    has_begun: bool = False
+
+
 @contextmanager
-def _mapped_errors(host: str, customer: str, timeout_s: float) -> Iterator[None]:
+def _mapped_errors(host: str, target: Target, timeout_s: float) -> Iterator[_Sending]:
     """Raise whatever prevents a response as one of our errors."""
-    with observe_sending(customer) as sending:
-        try:
-            yield
-        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as exc:
-            if not sending.begun:
-                message = f"The request to {host} could not be sent within {timeout_s:.3g} s."
-                raise UpstreamTimeout(message, UpstreamFacts(transient=True, unsent=True)) from exc
-            facts = UpstreamFacts(transient=True, unanswered=True)
-            raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            # The adapter passes some of aiohttp's errors through, and reports others as what they are not.
-            cause = exc.__cause__ or exc
-            if isinstance(cause, aiohttp.http_exceptions.HttpProcessingError):
-                # What aiohttp quotes after the colon is the response's.
-                reason = cause.message.partition(":")[0].strip() or "it is malformed"
-                raise ProviderUnavailable(
-                    f"{host} sent a response that is not valid HTTP ({reason}).", UpstreamFacts(unanswered=True)
-                ) from exc
-            port = getattr(cause, "port", None)  # a connection that could not be made has one
-            address = host if port in (None, 80, 443) else f"{host}:{port}"
-            reason = f"{address} could not be reached, or closed the connection early ({type(cause).__name__})."
-            raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.begun)) from exc
+    sending = _Sending(host)
+    try:
+        yield sending
+    except TimeoutError as exc:
+        if not sending.has_begun:
+            message = f"The request to {host} could not be sent within {timeout_s:.3g} s."
+            raise UpstreamTimeout(message, UpstreamFacts(transient=True, unsent=True)) from exc
+        facts = UpstreamFacts(transient=True, unanswered=True)
+        raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
+    except Malformed as exc:
+        message = f"{host} sent a response that is not valid HTTP ({exc})."
+        raise ProviderUnavailable(message, UpstreamFacts(unanswered=True)) from exc
+    except ExchangeFailed as exc:
+        port = target.host.port
+        address = host if port in (80, 443) or not isinstance(exc, NotReached) else f"{host}:{port}"
+        reason = f"{address} could not be reached, or closed the connection early ({exc})."
+        raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.has_begun)) from exc

@@ -6,9 +6,9 @@ import asyncio
 import zlib
 from collections.abc import Iterable
 
-import httpx
-
 from shared.errors import ProviderUnavailable, UpstreamFacts
+from shared.network.connection import Connection
+from shared.network.response import Head
 from shared.shares import Reservation, Shares
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -33,66 +33,64 @@ class NotDecodable(Exception):
 
 
 async def read_body(
-    host: str, response: httpx.Response, memory: Shares, customer: str
+    host: str, head: Head, connection: Connection, memory: Shares, customer: str
 ) -> tuple[bytes, Reservation | None]:
     """
     Read a response and return its decoded body; if it is large, with the memory that it takes. Keep that as long as it.
 
     If there is no memory for it, the rest waits in the socket. Raises ProviderUnavailable if the body can't be read,
-    httpx.HTTPError if it breaks off.
+    ExchangeFailed if it breaks off.
     """
-    encoding = response.headers.get("content-encoding", "")
-    if "," in encoding and response.is_success:
+    encoding = head.headers.get("content-encoding", "")
+    if "," in encoding and head.is_success:
         # Compressed twice, a few bytes could unpack to gigabytes before they are counted.
-        raise _unreadable(f"{host} answered with more than one content encoding.", response)
+        raise _unreadable(f"{host} answered with more than one content encoding.", head)
     try:
-        body, reservation = await _read_decoded(response, encoding, memory, customer)
+        body, reservation = await _read_decoded(head, connection, encoding, memory, customer)
     except TooLarge:
-        raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", response) from None
+        raise _unreadable(f"{host} answered with more than {MAX_RESPONSE_BYTES >> 20} MiB.", head) from None
     except NotDecodable:
-        if not response.is_success:
+        if not head.is_success:
             return b"", None  # its status says enough
-        raise _unreadable(
-            f"{host} answered with a body that is not {encoding}, as its header says.", response
-        ) from None
+        raise _unreadable(f"{host} answered with a body that is not {encoding}, as its header says.", head) from None
     if reservation is not None:
         reservation.shrink(len(body))
     return body, reservation
 
 
 async def _read_decoded(
-    response: httpx.Response, encoding: str, memory: Shares, customer: str
+    head: Head, connection: Connection, encoding: str, memory: Shares, customer: str
 ) -> tuple[bytes, Reservation | None]:
     chunks: list[bytes] = []
     size, reservation = 0, None
-    limit = MAX_RESPONSE_BYTES if response.is_success else _MAX_REFUSAL_BYTES
-    async for chunk in response.aiter_raw():
+    limit = MAX_RESPONSE_BYTES if head.is_success else _MAX_REFUSAL_BYTES
+    while chunk := await connection.read():
         size += len(chunk)
         if size > limit:
-            if response.is_success:
+            if head.is_success:
                 raise TooLarge
             break
         if size > SMALL_BYTES and reservation is None:
-            reservation = await memory.reserve(customer, _declared_size(response))
+            reservation = await memory.reserve(customer, _declared_size(head))
         chunks.append(chunk)
     if reservation is None:
         try:
             return decode_body(chunks, encoding, limit=min(limit, SMALL_BYTES)), None
         except TooLarge:
-            if not response.is_success:
+            if not head.is_success:
                 raise NotDecodable from None
             reservation = await memory.reserve(customer, MAX_RESPONSE_BYTES)
     # Decompressing releases the interpreter's lock, so that a thread is enough.
     return await asyncio.to_thread(decode_body, chunks, encoding, limit=MAX_RESPONSE_BYTES), reservation
 
 
-def _unreadable(message: str, response: httpx.Response) -> ProviderUnavailable:
-    return ProviderUnavailable(message, UpstreamFacts(status=response.status_code, unanswered=response.is_success))
+def _unreadable(message: str, head: Head) -> ProviderUnavailable:
+    return ProviderUnavailable(message, UpstreamFacts(status=head.status, unanswered=head.is_success))
 
 
-def _declared_size(response: httpx.Response) -> int:
-    text = response.headers.get("content-length", "")
-    is_exact = text.isdecimal() and not {"transfer-encoding", "content-encoding"} & response.headers.keys()
+def _declared_size(head: Head) -> int:
+    text = head.headers.get("content-length", "")
+    is_exact = text.isdecimal() and not {"transfer-encoding", "content-encoding"} & head.headers.keys()
     return min(int(text), MAX_RESPONSE_BYTES) if is_exact else MAX_RESPONSE_BYTES
 
 

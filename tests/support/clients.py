@@ -7,11 +7,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from shared.errors import ProviderUnavailable, UpstreamFacts
 from shared.secret import Secret
 from shared.upstream.client import UpstreamClient
+from shared.upstream.guarded_addresses import AddrInfo
 
 
 class Tokens:
@@ -32,25 +31,24 @@ class Tokens:
         return Secret(self.text)
 
 
-class Resolver(AbstractResolver):
-    """A resolver with a list of addresses for each name. Any other name does not exist."""
+class Resolver:
+    """A name server with a list of addresses for each name. Any other name does not exist."""
 
     def __init__(self, addresses: dict[str, list[str]]) -> None:
         self.addresses = addresses
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def look_up(self, name: str, port: int) -> list[AddrInfo]:
         """Return the addresses of the name."""
-        if host not in self.addresses:
+        if name not in self.addresses:
             raise OSError(None, "Name or service not known")
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in self.addresses[host]
-        ]
+        return [address_info(address, port) for address in self.addresses[name]]
 
-    async def close(self) -> None:
-        """Nothing to close."""
+
+def address_info(address: str, port: int) -> AddrInfo:
+    """Return what a name server says of an address."""
+    if ":" in address:
+        return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))
+    return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
 
 
 @asynccontextmanager

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport
+from shared.storage.direct.connection import ExchangeFailed, Response
+from shared.storage.direct.pool import Pool
 
+from shared.network.idle import Host
 from shared.storage import account as accounts
 from shared.storage.account import Account
 from shared.storage.base import Table
 from shared.storage.blobs import AzureBlobs
-from shared.storage.direct.connection import ExchangeFailed, Response
-from shared.storage.direct.endpoint import Host
-from shared.storage.direct.pool import Pool
 from shared.storage.tables import AzureTable
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Harness
@@ -41,7 +41,7 @@ def faulty_table(kind: str, harness: Harness, monkeypatch: pytest.MonkeyPatch) -
         return FaultyTable(memory, memory.faults, lambda: memory.operations)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     faults = Faults(attempts=accounts._RETRIES["retry_total"] + (2 if kind == "azure" else 1))
-    transport = FaultyTransport(faults, session=harness.services.session, session_owner=False)
+    transport = FaultyTransport(faults, session=harness.services.sdk.session, session_owner=False)
     pool = FaultyPool(faults) if kind == "azure" else ClosedPool()
     account = replace(account_of(harness), transport=lambda: transport, pool=pool)
     return FaultyTable(AzureTable(account, table_name(harness)), faults.next_writes, lambda: faults.operations)

@@ -6,28 +6,23 @@ import asyncio
 import socket
 from typing import Any
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from shared.upstream.guarded_addresses import AddrInfo
+from tests.support.clients import address_info
 
 PORTS = {80, 443, 8001, 8002, 8080}
 """The ports of endpoints here; the stand-ins for Azure have others."""
 
 
-class RebindingResolver(AbstractResolver):
+class RebindingResolver:
     """A name server that answers each query with the next of its addresses, and repeats the last."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = list(addresses)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def look_up(self, _: str, port: int) -> list[AddrInfo]:
         """Return the next address."""
         address = self._addresses.pop(0) if len(self._addresses) > 1 else self._addresses[0]
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+        return [address_info(address, port)]
 
 
 class Network:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 
-from shared.storage.direct.connection import ExchangeFailed, Response
-from shared.storage.direct.endpoint import Host
-from shared.storage.direct.pool import Pool
+from shared.network.idle import Host
+from shared.network.pool import Pool
+from shared.network.response import ExchangeFailed, Response
 
 
 class RecordingPool(Pool):

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import aiohttp
-
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
 from shared.clock import now
@@ -26,6 +24,7 @@ from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.message import Delivery
 from shared.jobs.outputs import Outputs
+from shared.network.sdk import SdkConnections
 from shared.services import Services
 from shared.settings import Settings, read_settings
 from shared.storage.base import RowChanged
@@ -228,7 +227,7 @@ def open_worker(
         outputs=Outputs(settings, memory.blobs),
         telemetry=SILENT,
         identity=cast(Identity, None),  # the client has its own source of tokens
-        session=cast(aiohttp.ClientSession, None),  # only Azure's SDKs use it
+        sdk=cast(SdkConnections, None),  # only Azure's SDKs use it
         pool=ClosedPool(),
         vault=None,
     )

@@ -10,7 +10,7 @@ import pytest
 from shared.connections.endpoint_url import encode_segment
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, UpstreamTimeout
 from shared.secret import Secret, redact
-from shared.upstream import guarded_session as sockets
+from shared.upstream import guarded_addresses
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.clients import Resolver, open_client
 from tests.support.endpoint import Account, Endpoint, completion, reply
@@ -130,7 +130,7 @@ async def test_a_key_in_the_hosts_name_is_in_no_error(
     account.will_answer(completion(after_s=30))
     host = f"{account.key}.contoso.example".lower()
     names = Resolver({host: addresses} if addresses else {})
-    monkeypatch.setattr(sockets, "DefaultResolver", lambda: names)
+    monkeypatch.setattr(guarded_addresses, "look_up", names.look_up)
 
     with pytest.raises(kind) as raised:
         await _send(account, host, timeout_s=timeout_s)

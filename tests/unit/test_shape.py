@@ -19,16 +19,16 @@ PATHS = {
 }
 # Each outside package, by its longest name here, and the only packages or modules of ours that may import it.
 OUTSIDE = {
-    "aiohttp": {"services", "upstream"},
+    "aiohappyeyeballs": {"upstream"},
+    "aiohttp": {"network"},
     "azure.monitor.opentelemetry": {"telemetry"},
-    "azure.core": {"connections", "services", "storage"},
+    "azure.core": {"connections", "network", "storage"},
     "azure.data.tables": {"storage"},
     "azure.identity": {"connections"},
     "azure.keyvault": {"connections"},
     "azure.storage": {"storage"},
-    "httptools": {"storage"},
+    "httptools": {"network"},
     "httpx": {"upstream"},
-    "httpx_aiohttp": {"upstream"},
     "imagesize": {"actions"},
     "msgspec": {
         "actions",

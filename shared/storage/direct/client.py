@@ -21,10 +21,10 @@ from azure.core.exceptions import AzureError
 from yarl import URL
 
 from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.network.pool import Pool
+from shared.network.response import ExchangeFailed, Response
 from shared.storage.direct.authorization import Authorization, SharedKey, Tokens
-from shared.storage.direct.connection import ExchangeFailed, Response
 from shared.storage.direct.endpoint import Endpoint
-from shared.storage.direct.pool import Pool
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential

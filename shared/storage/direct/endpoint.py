@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from shared.network.idle import Host
 from shared.secret import Secret
 from shared.storage_settings import StorageAccount
 
@@ -14,20 +14,6 @@ _EMULATOR_ACCOUNT = "devstoreaccount1"
 _EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The same for everybody (learn.microsoft.com/azure/storage/common/storage-connect-azurite)."""
 _SUFFIX = "core.windows.net"
-
-
-class Host(NamedTuple):
-    """A host and port, reached by TLS or not."""
-
-    name: str
-    port: int
-    is_secure: bool
-
-    @property
-    def header(self) -> str:
-        """The `Host` header."""
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return name if self.port == (443 if self.is_secure else 80) else f"{name}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from azure.core.credentials import AccessToken
@@ -22,7 +23,6 @@ from shared.connections import key_vault
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.secret import Secret
-from shared.upstream.guarded_session import open_session
 
 NAME = "ai--contoso--default"
 
@@ -63,7 +63,7 @@ class RecordingTransport(AioHttpTransport):
 @pytest_asyncio.fixture
 async def transport(own_vault: Vault) -> AsyncIterator[RecordingTransport]:
     """A transport that trusts the vault's certificate authority."""
-    async with open_session() as session:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
         yield RecordingTransport(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
 
 
@@ -280,7 +280,7 @@ async def test_an_unreachable_vault_is_unavailable(own_vault: Vault, transport: 
     words = {"outage": "503", "no identity": r"did not answer \(ClientAuthenticationError\)"}.get(
         fault, "did not answer"
     )
-    async with open_session() as session:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
         if fault == "untrusted certificate":
             transport = AioHttpTransport(session=session, session_owner=False)
         credentials = KeyVaultCredentials(url, token, transport=transport, private_ca=True)

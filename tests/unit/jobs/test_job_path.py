@@ -140,9 +140,9 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
 
     functions = {name for _, name in calls}
     assert 1 == len(published)
-    assert len({name.partition(":")[0] for name in functions}) <= 54
-    assert len(functions) <= 229
-    assert len(calls) <= 398
+    assert len({name.partition(":")[0] for name in functions}) <= 56
+    assert len(functions) <= 243
+    assert len(calls) <= 427
 
 
 async def test_calls_lead_downwards_but_for_the_context(worker: Worker):

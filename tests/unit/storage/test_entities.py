@@ -9,10 +9,10 @@ from typing import Never
 import pytest
 
 from shared.errors import StorageUnavailable
+from shared.network.response import Response
 from shared.secret import Secret
 from shared.storage.account import Account
 from shared.storage.base import Row
-from shared.storage.direct.connection import Response
 from shared.storage.entities import read_row
 from shared.storage.tables import AzureTable
 from shared.storage_settings import StorageAccount

@@ -27,7 +27,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.secret import Secret
-from shared.upstream import guarded_session
+from shared.upstream import guarded_addresses
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import Access, ApiKey, EntraAccess, Response, UpstreamRequest
 from tests.support.clients import Resolver, Tokens, open_client
@@ -303,7 +303,7 @@ READABLE: dict[str, bytes] = {
     "until the end": b"HTTP/1.0 200 OK\r\n\r\n" + JSON,
 }
 NOT_HTTP: dict[str, tuple[bytes | None, str, UpstreamFacts]] = {
-    "ssh": (b"SSH-2.0-OpenSSH_9.6\r\n", "Bad status line", UpstreamFacts(unanswered=True)),
+    "ssh": (b"SSH-2.0-OpenSSH_9.6\r\n", "Expected HTTP/", UpstreamFacts(unanswered=True)),
     "bad header": (OK + b"bad header\r\n\r\n", "Invalid header token", UpstreamFacts(unanswered=True)),
     "bad length": (OK + b"content-length: many\r\n\r\n", "Content-Length", UpstreamFacts(unanswered=True)),
     "two lengths": (OK + LENGTH + b"content-length: 1\r\n\r\n", "Duplicate", UpstreamFacts(unanswered=True)),
@@ -406,7 +406,7 @@ async def test_a_connection_that_the_other_side_has_closed_is_not_used(client: U
 
 async def test_a_call_without_a_socket_was_never_sent(account: Account, monkeypatch: pytest.MonkeyPatch):
     """If all of the worker's connections are taken for as long as a call may take, the call was not sent."""
-    monkeypatch.setattr("shared.upstream.guarded_session.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("shared.upstream.client.MAX_CONNECTIONS", 1)
     account.will_answer(completion(after_s=2))
     async with open_client() as client:
         first = asyncio.create_task(send(client, account))
@@ -467,7 +467,7 @@ async def test_a_key_in_an_error_is_redacted(
 
 async def test_a_name_that_does_not_exist_is_unavailable(account: Account, monkeypatch: pytest.MonkeyPatch):
     """A name without an address is an endpoint that can't be reached now."""
-    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: Resolver({}))
+    monkeypatch.setattr(guarded_addresses, "look_up", Resolver({}).look_up)
     async with open_client(allow_local=False) as client:
         with pytest.raises(ProviderUnavailable, match=r"ai\.contoso\.example could not be reached") as raised:
             await send(client, account, url="https://ai.contoso.example/v1/x")
@@ -542,7 +542,7 @@ async def test_an_exchange_that_fails_names_no_more_than_the_host(client: Upstre
 async def test_private_endpoints_open_no_private_callback(monkeypatch: pytest.MonkeyPatch):
     """A name that leads to a private address may be an endpoint if that is allowed, but no callback and no file."""
     resolver = Resolver({"ai.contoso.example": ["10.0.0.5"]})
-    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: resolver)
+    monkeypatch.setattr(guarded_addresses, "look_up", resolver.look_up)
     client = UpstreamClient(Tokens(), allow_private=True)
     try:
         with pytest.raises(ConnectionInvalid, match="The `callback` names an address that is not allowed"):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from aiohttp.abc import ResolveResult
 
 from shared.errors import ProviderUnavailable, UpstreamTimeout
 from shared.secret import Secret
 from shared.upstream import client as client_module
-from shared.upstream import guarded_session
+from shared.upstream import guarded_addresses
 from shared.upstream.client import UpstreamClient
+from shared.upstream.guarded_addresses import AddrInfo
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.clients import Resolver, open_client
@@ -108,21 +107,19 @@ class SlowNames(Resolver):
         self.hanging = 0
         self.end = asyncio.Event()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def look_up(self, name: str, port: int) -> list[AddrInfo]:
         """Return the addresses of the name, or wait for the end."""
-        if host.endswith(".slow.example"):
+        if name.endswith(".slow.example"):
             self.hanging += 1
             await self.end.wait()
-        return await super().resolve(host, port, family)
+        return await super().look_up(name, port)
 
 
 async def test_no_customer_takes_every_lookup(account: Account, monkeypatch: pytest.MonkeyPatch):
     """Callbacks to names that no server answers for, of which anybody can have many, hold up no other customer."""
     names = SlowNames({"fast.example": ["127.0.0.1"]})
-    monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: names)
-    monkeypatch.setattr(guarded_session, "MAX_LOOKUP_WAIT_S", 0.2)
+    monkeypatch.setattr(guarded_addresses, "look_up", names.look_up)
+    monkeypatch.setattr(guarded_addresses, "MAX_LOOKUP_WAIT_S", 0.2)
     monkeypatch.setattr(client_module, "MAX_LOOKUPS", 8)
     account.will_answer(reply(b"{}"))
     async with open_client() as client:

@@ -15,7 +15,7 @@ from aiohttp import web
 from shared.errors import ConnectionInvalid, JobError, ProviderUnavailable, RequestRejected
 from shared.secret import Secret
 from shared.settings import read_settings
-from shared.upstream import guarded_session
+from shared.upstream import guarded_addresses
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.endpoint import Account, Endpoint, completion, error
@@ -49,7 +49,7 @@ async def open_client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenClie
     opened: list[UpstreamClient] = []
 
     def open_one(*addresses: str, **switches: bool) -> UpstreamClient:
-        monkeypatch.setattr(guarded_session, "DefaultResolver", lambda: RebindingResolver(*addresses))
+        monkeypatch.setattr(guarded_addresses, "look_up", RebindingResolver(*addresses).look_up)
         opened.append(UpstreamClient(None, **switches))  # type: ignore[arg-type]  # no test here asks for a token
         return opened[-1]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared.network.response import Response
 from shared.secret import Secret
 from shared.storage.direct import client as clients
 from shared.storage.direct.client import DirectClient
-from shared.storage.direct.connection import Response
 from shared.storage.direct.endpoint import read_endpoint
 from shared.storage_settings import StorageAccount
 from tests.support.storage_pools import ClosedPool, RecordingPool

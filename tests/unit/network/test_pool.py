@@ -1,4 +1,4 @@
-"""Connections: what a server may send, when it may close, and which connection is used next."""
+"""The pool: what a server may send, when it may close, and which connection is used next."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.storage.direct import connection as connections
-from shared.storage.direct import pool as pools
-from shared.storage.direct.connection import Connection, ExchangeFailed, Response
-from shared.storage.direct.endpoint import Host
-from shared.storage.direct.pool import Pool
+from shared.network import idle as idle_connections
+from shared.network import pool as pools
+from shared.network.connection import Connection
+from shared.network.idle import Host
+from shared.network.pool import Pool
+from shared.network.response import ExchangeFailed, Response
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: W/"1"\r\n\r\nok'
@@ -91,6 +92,15 @@ class Transport(asyncio.Transport):
         self.aborted = True
 
 
+async def receive(connection: Connection) -> Response:
+    """Send a request, and read the response to its end."""
+    head = await connection.send(REQUEST)
+    body = b""
+    while part := await connection.read():
+        body += part
+    return Response(head.status, head.headers, body)
+
+
 @given(st.sampled_from(list(RESPONSES)), st.lists(st.integers(0, 120), max_size=6))
 @settings(max_examples=200)
 def test_a_response_is_the_same_however_it_is_split(sent: bytes, cuts: Sequence[int]):
@@ -101,14 +111,14 @@ def test_a_response_is_the_same_however_it_is_split(sent: bytes, cuts: Sequence[
         connection.connection_made(Transport())
         responses = []
         for _ in range(2):
-            task = asyncio.create_task(connection.exchange(REQUEST, 5))
+            task = asyncio.create_task(receive(connection))
             await asyncio.sleep(0)
             edges = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
             for first, last in itertools.pairwise(edges):
                 if first < last:
                     connection.data_received(sent[first:last])
             responses.append(await task)
-        assert connection.is_open
+            assert connection.end()
         return responses
 
     assert [RESPONSES[sent]] * 2 == asyncio.run(exchange())
@@ -133,7 +143,7 @@ async def test_a_closed_connection_is_not_used_again(header: bytes, monkeypatch:
             assert 200 == (await pool.exchange(host, REQUEST)).status
             assert number == server.opened
             await asyncio.sleep(0.01)
-    monkeypatch.setattr(pools, "MAX_IDLE_S", 0)
+    monkeypatch.setattr(idle_connections, "MAX_IDLE_S", 0)
     async with serving(sends(OK)) as (server, pool, host):
         for _ in range(3):
             await pool.exchange(host, REQUEST)
@@ -164,7 +174,7 @@ async def test_a_connection_that_the_server_ends_is_closed_at_once():
     """Before the loop reports it as lost; a request under way fails then, too."""
     connection, transport = Connection(), Transport()
     connection.connection_made(transport)
-    request = asyncio.create_task(connection.exchange(REQUEST, 5))
+    request = asyncio.create_task(receive(connection))
     await asyncio.sleep(0)
 
     connection.eof_received()
@@ -178,7 +188,7 @@ async def test_another_protocol_is_no_fault_of_the_loop():
     """A response that changes the protocol fails the request; no exception leaves the connection."""
     connection = Connection()
     connection.connection_made(Transport())
-    request = asyncio.create_task(connection.exchange(REQUEST, 5))
+    request = asyncio.create_task(receive(connection))
     await asyncio.sleep(0)
 
     connection.data_received(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
@@ -193,7 +203,7 @@ async def test_more_than_was_requested_closes_the_connection(monkeypatch: pytest
     async with serving(sends(OK + OK.replace(b"ok", b"no"))) as (server, pool, host):
         assert [b"ok", b"ok"] == [(await pool.exchange(host, REQUEST)).body for _ in range(2)]
         assert 2 == server.opened
-    monkeypatch.setattr(connections, "MAX_RESPONSE_BYTES", len(OK) - 1)
+    monkeypatch.setattr(pools, "MAX_RESPONSE_BYTES", 1)
     async with serving(sends(OK)) as (_, pool, host):
         with pytest.raises(ExchangeFailed, match="More came"):
             await pool.exchange(host, REQUEST)

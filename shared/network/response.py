@@ -1,0 +1,49 @@
+"""What comes back: a response, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_OK, _REDIRECT = 200, 300
+
+
+class ExchangeFailed(Exception):
+    """No usable response came. The request may have been carried out."""
+
+
+class NotReached(ExchangeFailed):
+    """There is no connection, so that nothing was sent."""
+
+
+class Malformed(ExchangeFailed):
+    """What came is no response."""
+
+
+@dataclass(slots=True)
+class Head:
+    """A response without its body: names of headers are lower case, and values of one that occurs twice are joined."""
+
+    status: int
+    headers: dict[str, str]
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return _OK <= self.status < _REDIRECT
+
+
+@dataclass(slots=True)
+class Response:
+    """A response: names of headers are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def decode(text: bytes) -> str:
+    """Return the text of a header: UTF-8, or else Latin-1."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

@@ -1,0 +1,79 @@
+"""How requests are written: URLs and forms by httpx, the rest as its client writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import httpx
+
+from shared.errors import ConnectionInvalid
+from shared.network.idle import Host
+from shared.upstream.messages import UpstreamRequest
+
+MAX_PARSED_URLS = 128
+"""More than a worker calls at a time. A raw job's may be 64 KiB long, so that a thousand would fill the memory."""
+_PORTS = {"http": 80, "https": 443}
+_HEADERS = {
+    "accept": "*/*",
+    "accept-encoding": "gzip, deflate",
+    "connection": "keep-alive",
+    "user-agent": "customer-ai-jobs",
+}
+_CREDENTIAL_HEADERS = ("api-key", "authorization")
+"""A request's own, in whatever case, are not sent."""
+_BODILESS = frozenset({"GET", "DELETE"})
+
+
+class Target(NamedTuple):
+    """Where a URL leads: the host, its name as people write it, the path with its query, and the `Host` header."""
+
+    host: Host
+    name: str
+    path: str
+    header: str
+
+
+@lru_cache(maxsize=MAX_PARSED_URLS)
+def read_target(url: str) -> Target:
+    """Return the target of a URL, which calls with the same connection and model share. Raises httpx.InvalidURL."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in _PORTS or not parsed.host:
+        raise httpx.InvalidURL("A URL begins with http:// or https:// and a host.")
+    port = parsed.port or _PORTS[parsed.scheme]
+    name = parsed.raw_host.decode("ascii")
+    host = Host(name, port, parsed.scheme == "https")
+    return Target(host, parsed.host, parsed.raw_path.decode("ascii"), parsed.netloc.decode("ascii"))
+
+
+def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, str] | None) -> bytes:
+    """Return a request as it is sent, with the header `credential` and no other credential. Raises as below."""
+    headers = {name.lower(): text for name, text in request.headers.items()}
+    for name in _CREDENTIAL_HEADERS:
+        headers.pop(name, None)
+    body = request.content
+    if request.form or request.files:
+        files = [(name, part) for name, parts in request.files.items() for part in parts]
+        form = httpx.Request("POST", request.url, headers=headers, data=request.form or None, files=files or None)
+        body, headers["content-type"] = form.read(), form.headers["content-type"]
+    if credential is not None:
+        headers[credential[0]] = credential[1]
+    return write_request(request.method, target, headers, body)
+
+
+def write_request(method: str, target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    """
+    Return a request as it is sent. Names of `headers` are lower case.
+
+    No header is added but those that every request needs. Raises ConnectionInvalid if one has a line break.
+    """
+    lines = [f"{method} {target.path} HTTP/1.1", f"host: {target.header}"]
+    own = {**_HEADERS, **headers}
+    if body or method not in _BODILESS:
+        own["content-length"] = str(len(body))
+    lines += [f"{name}: {text}" for name, text in own.items()]
+    head = "\r\n".join([*lines, "\r\n"])
+    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
+        raise ConnectionInvalid("A header of the request has a line break.")
+    return head.encode() + body
