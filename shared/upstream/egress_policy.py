@@ -1,7 +1,7 @@
 """
 The egress policy: which hosts the app may send to, for connections' endpoints and jobs' callbacks. Pure.
 
-A name under an allowed suffix can still resolve to a private address; `guarded_session` checks that, since it sees
+A name under an allowed suffix can still resolve to a private address; `guarded_addresses` checks that, since it sees
 the address. Error messages quote nothing of the URL.
 """
 

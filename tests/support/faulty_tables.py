@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport
-from shared.storage.direct.connection import ExchangeFailed, Response
-from shared.storage.direct.pool import Pool
 
 from shared.network.idle import Host
+from shared.network.pool import Pool
+from shared.network.response import ExchangeFailed, Response
 from shared.storage import account as accounts
 from shared.storage.account import Account
 from shared.storage.base import Table
