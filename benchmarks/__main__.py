@@ -1,12 +1,13 @@
 """
 Measures what this app costs, beside a named peer if there is one (docs/benchmarks.md).
 
-    python -m benchmarks [cold_start] [warm_job] [statements] [budgets] [--rounds N] [--json FILE]
+    python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [--rounds N] [--minutes N]
+        [--json FILE]
 
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
-the local stack's parts (`environment`). `statements` needs three minutes and 2 GB, `budgets` a few
-seconds.
+the local stack's parts (`environment`). `density` needs eight minutes, `pickup` three, `statements` three and 2 GB,
+`budgets` a few seconds.
 """
 
 import argparse
@@ -18,12 +19,19 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import budgets, cold_start, statements, warm_job
+from benchmarks import budgets, cold_start, density, pickup, statements, warm_job
 from benchmarks.environment import RunFailed
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 
-_BENCHMARKS = {"cold_start": cold_start, "warm_job": warm_job, "statements": statements, "budgets": budgets}
+_BENCHMARKS = {
+    "cold_start": cold_start,
+    "warm_job": warm_job,
+    "density": density,
+    "pickup": pickup,
+    "statements": statements,
+    "budgets": budgets,
+}
 _DEFAULT = ("cold_start", "warm_job")
 
 
@@ -33,8 +41,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(_BENCHMARKS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the figures to")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="number of measurements of each side, or of records or jobs"
+        "--rounds", type=int, metavar="N", help="number of measurements of each side, or of records, jobs or messages"
     )
+    parser.add_argument("--minutes", type=float, metavar="N", help="length of `density`'s long run")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_BENCHMARKS):
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
@@ -46,8 +55,8 @@ def main() -> None:
     print(f"{figures['at']}, Python {figures['python']}, {figures['cores']} cores\n")
     for name in arguments.names or _DEFAULT:
         try:
-            rounds = [arguments.rounds] if arguments.rounds else []
-            figures[name] = result = asyncio.run(_BENCHMARKS[name].measure(*rounds))
+            size = arguments.minutes if name == "density" else arguments.rounds
+            figures[name] = result = asyncio.run(_BENCHMARKS[name].measure(*([size] if size else [])))
         except (NotInstalled, ProcessFailed, RunFailed) as exc:
             sys.exit(str(exc))
         print(_BENCHMARKS[name].report(result), end="\n\n", flush=True)

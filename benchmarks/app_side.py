@@ -1,12 +1,19 @@
 """
-This app's side in `warm_job`: whole jobs of the loaded app on Microsoft's worker engine, each with its log line, two
-ledger operations on Azurite and one model call.
+This app's side in `warm_job` and `density`: whole jobs of the loaded app on Microsoft's worker engine, each with its
+log line, two ledger operations on Azurite and one model call.
+
+    python -m benchmarks.app_side [--jobs N] [--budgeted CUSTOMER]
 """
 
+import argparse
 import asyncio
 import collections
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,31 +28,71 @@ from local.paths import PROJECT
 
 COUNTED = 5
 STEPS = 100
+_ROOM = 16
 
 
-async def run() -> None:
-    """Load the app and serve blocks."""
+async def run(jobs: int | None, budgeted: str | None) -> None:
+    """Load the app and serve blocks. The worker runs at least so many jobs at once; `budgeted` has a budget."""
     log_as_a_worker()
     worker = await Worker.load(PROJECT)
+    if jobs is not None:
+        from shared.jobs import admission  # noqa: PLC0415  # the app has imported it already
+
+        # With room for one more, so that the last customer's share is large enough.
+        admission.WORKER_CONCURRENCY = max(admission.WORKER_CONCURRENCY, jobs + _ROOM)
+    if budgeted is not None:
+        await _set_budget(budgeted)
 
     async def work(number: int) -> float:
         invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        result = result_of(invocation.outputs["results"]) if invocation.ok else {}
+        result = result_of(invocation.outputs.get("results", b"{}"))  # none if it was requeued
         if result.get("status") != "succeeded":
             raise RuntimeError(f"A job failed: {invocation}")
         own_ms: float = result["timings"]["overhead_ms"]
         return own_ms
 
-    async def rejected() -> None:
-        await worker.invoke_queue("run_job", b"{}", MessageProperties(id=str(uuid.uuid4())))
+    async def send(body: bytes) -> None:
+        invocation = await worker.invoke_queue("run_job", body, MessageProperties(id=str(uuid.uuid4())))
+        if not invocation.ok:
+            raise RuntimeError(f"A message failed: {invocation}")
 
     async def extras() -> dict[str, Any]:
-        return {
-            "requests_per_job": await _count_requests(work),
-            "steps_cpu_ms": {"rejected message": await cpu_ms(STEPS, rejected), **await _steps()},
-        }
+        requests = await _count_requests(work)
+        rejected = await cpu_ms(STEPS, partial(send, b"{}"))
+        with _no_room():
+            throttled = await cpu_ms(STEPS, partial(send, message(0)))
+        steps = {"rejected message": rejected, "requeued message": throttled, **await _steps()}
+        return {"requests_per_job": requests, "steps_cpu_ms": steps}
 
     await serve(work, extras)
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Leave no room for the first customer's jobs, neither to run nor to be held."""
+    from shared.errors import Throttled  # noqa: PLC0415  # the app has imported it already
+    from shared.services import services  # noqa: PLC0415
+
+    limiter = services().limiter
+    with ExitStack() as jobs:
+        limiter.of(customer(0), "default").job_seconds = 3600
+        with suppress(Throttled):
+            while True:
+                jobs.enter_context(limiter.admit(customer(0), "default"))
+        while jobs.enter_context(limiter.held.tried(customer(0))):
+            pass
+        yield
+
+
+async def _set_budget(name: str) -> None:
+    """Give a customer a budget that is never used up."""
+    from shared.contract.budget import Budget  # noqa: PLC0415  # the app has imported most of it already
+    from shared.services import services  # noqa: PLC0415
+
+    budgets = {"main": Budget(limit=Decimal(10**9), unit="tokens", period="month")}
+    await services().customer_records.change(
+        name, lambda record: record.with_budgets(budgets), by="benchmark", subject="budgets"
+    )
 
 
 async def _count_requests(work: Any) -> dict[str, float]:
@@ -104,4 +151,7 @@ async def _steps() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    parser = argparse.ArgumentParser(description="This app's side of a benchmark.")
+    parser.add_argument("--jobs", type=int, help="jobs that the worker runs at once, if that is more than the app has")
+    parser.add_argument("--budgeted", metavar="CUSTOMER", help="a customer that gets a budget")
+    asyncio.run(run(**vars(parser.parse_args())))

@@ -1,8 +1,9 @@
 """
 Blocks of equal work in a long-running process, for the warm sides of a benchmark.
 
-Each line of standard input requests a block, as JSON: `{"count", "in_flight", "customers"}`. The response is a line:
-the CPU seconds of the process, the wall seconds, each latency and each job's own time, and the peak memory so far.
+Each line of standard input requests a block, as JSON: `{"count", "in_flight", "customers"}`; `first`, the number of the
+first customer, if that is not 0; `spread_s`, the time within which the first jobs begin. The response is a line: the
+CPU seconds of the process, the wall seconds, each latency and each job's own time, and the peak memory so far.
 """
 
 import asyncio
@@ -39,11 +40,31 @@ async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
     return (time.process_time() - before) * 1000 / count
 
 
-async def _block(work: Work, *, count: int, in_flight: int, customers: int) -> dict[str, Any]:
+async def _block(
+    work: Work, *, count: int, in_flight: int, customers: int, first: int = 0, spread_s: float = 0
+) -> dict[str, Any]:
+    async def run(jobs: int) -> tuple[list[float], list[float]]:
+        numbers = iter(range(jobs))
+        latencies, own_ms = [], []
+
+        async def worker(begins_s: float) -> None:
+            await asyncio.sleep(begins_s)
+            for number in numbers:
+                start = time.perf_counter()
+                own = await work(first + number % customers)
+                latencies.append(time.perf_counter() - start)
+                if own is not None:
+                    own_ms.append(own)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(in_flight):
+                group.create_task(worker(spread_s * number / in_flight))
+        return latencies, own_ms
+
     # Not measured: this reads every customer's connection and opens the sockets.
-    await _spread(work, max(customers, in_flight), in_flight, customers)
+    await run(max(customers, in_flight))
     cpu, start = time.process_time(), time.perf_counter()
-    latencies, own_ms = await _spread(work, count, in_flight, customers)
+    latencies, own_ms = await run(count)
     return {
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - start,
@@ -51,24 +72,6 @@ async def _block(work: Work, *, count: int, in_flight: int, customers: int) -> d
         "own_ms": own_ms,
         "memory_mb": peak_memory_mb(),
     }
-
-
-async def _spread(work: Work, count: int, in_flight: int, customers: int) -> tuple[list[float], list[float]]:
-    numbers = iter(range(count))
-    latencies, own_ms = [], []
-
-    async def worker() -> None:
-        for number in numbers:
-            start = time.perf_counter()
-            own = await work(number % customers)
-            latencies.append(time.perf_counter() - start)
-            if own is not None:
-                own_ms.append(own)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(in_flight):
-            group.create_task(worker())
-    return latencies, own_ms
 
 
 def _respond(response: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """
-A cheap AI endpoint: it responds to every request after 20 ms, with the same 1.2 KB.
+A cheap AI endpoint: it responds to every request after some time (20 ms), with the same 1.2 KB.
 
-    python -m benchmarks.endpoint --accounts N
+    python -m benchmarks.endpoint --accounts N [--delay SECONDS] [--certificate FILE]
 
 A process of its own, so that neither side's measurement includes its work. It listens on N ports of loopback, one for
 each account, as each Azure customer has its own host, and prints them in one line.
@@ -10,9 +10,13 @@ each account, as each Azure customer has its own host, and prints them in one li
 import argparse
 import asyncio
 import json
+import ssl
+from functools import partial
+from pathlib import Path
 
 DELAY_S = 0.02
 READY = "endpoint listens on "
+_BACKLOG = 1024
 _END = b"\r\n\r\n"
 
 _TEXT = (
@@ -52,7 +56,8 @@ _UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
 class ClientConnection(asyncio.Protocol):
     """One connection: HTTP/1.1, keep-alive, no pipelining, bodies with Content-Length."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
         self._received = b""
         self._transport: asyncio.Transport | None = None
 
@@ -69,7 +74,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._received = b""
         has_key = b"\r\napi-key:" in head.lower() or b"\r\nauthorization:" in head.lower()
-        asyncio.get_running_loop().call_later(DELAY_S, self._send, _RESPONSE if has_key else _UNAUTHORIZED)
+        asyncio.get_running_loop().call_later(self._delay_s, self._send, _RESPONSE if has_key else _UNAUTHORIZED)
 
     def _send(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -86,10 +91,14 @@ def _length(head: bytes) -> int:
     return 0
 
 
-async def serve(accounts: int) -> None:
-    """Serve until the process ends."""
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(ClientConnection, "127.0.0.1", 0) for _ in range(accounts)]
+async def serve(accounts: int, delay_s: float, certificate: Path | None) -> None:
+    """Serve until the process ends, over TLS if there is a certificate."""
+    loop, tls = asyncio.get_running_loop(), None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    connection = partial(ClientConnection, delay_s)
+    servers = [await loop.create_server(connection, "127.0.0.1", 0, ssl=tls, backlog=_BACKLOG) for _ in range(accounts)]
     ports = (str(server.sockets[0].getsockname()[1]) for server in servers)
     print(READY + ",".join(ports), flush=True)
     await asyncio.Event().wait()
@@ -99,7 +108,10 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="An AI endpoint for the benchmarks.")
     parser.add_argument("--accounts", type=int, default=1)
-    asyncio.run(serve(parser.parse_args().accounts))
+    parser.add_argument("--delay", type=float, default=DELAY_S, help="seconds before each response")
+    parser.add_argument("--certificate", type=Path, help="a PEM file with a key and its chain; without it, plain HTTP")
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.accounts, arguments.delay, arguments.certificate))
 
 
 if __name__ == "__main__":

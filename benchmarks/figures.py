@@ -20,6 +20,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[round(share * (len(ranked) - 1))]
 
 
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the line through the points that has the least squares; 0 for fewer than two."""
+    return statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else 0.0
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
     """A Markdown table, so that docs can include a run's output. The first `texts` columns are left-aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

@@ -6,6 +6,8 @@ import resource
 import sys
 from pathlib import Path
 
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
 
 def peak_memory_mb() -> float:
     """The peak memory of this process so far, in MB."""
@@ -16,6 +18,11 @@ def peak_memory_mb() -> float:
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def resident_mb(pid: int) -> float:
+    """The memory of a process now, in MB. On Linux."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_MB
 
 
 def log_as_a_worker() -> None:

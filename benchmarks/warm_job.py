@@ -3,57 +3,38 @@ The cost of a job on a warm worker: a whole job of this app beside the bare mode
 long-running processes, in alternating blocks.
 """
 
-import asyncio
 import contextlib
-import json
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.environment import RunFailed, open_environment
+from benchmarks.environment import open_environment
 from benchmarks.figures import median, percentile, spread, table
-from local.paths import PROJECT
+from benchmarks.messages import customer
+from benchmarks.side import Side, open_side
 
 CUSTOMERS = 200
 ROUNDS = 5
-_SIDES = {"this app, whole job": "benchmarks.app_side", "openai, bare call": "benchmarks.peer_side"}
+_BUDGETED = CUSTOMERS
+"""The number of the customer that has a budget."""
+_SIDES = {
+    "this app, whole job": ("benchmarks.app_side", "--budgeted", customer(_BUDGETED)),
+    "openai, bare call": ("benchmarks.peer_side",),
+}
 _OURS, _PEER = _SIDES
 _SCENARIOS: tuple[dict[str, int], ...] = (
     {"count": 40, "in_flight": 1, "customers": 1},
     {"count": 250, "in_flight": 32, "customers": 1},
     {"count": 250, "in_flight": 32, "customers": CUSTOMERS},
 )
-_LINE_LIMIT = 1 << 20
-
-
-class Side:
-    """A process that runs blocks on request."""
-
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
-        self._child = child
-
-    async def request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request. Returns the response; raises RunFailed if the process has ended."""
-        assert self._child.stdin is not None  # noqa: S101 -- `_open_side` makes it a pipe
-        self._child.stdin.write(json.dumps(request).encode() + b"\n")
-        return await self.response()
-
-    async def response(self) -> dict[str, Any]:
-        """The next response. Raises RunFailed if the process has ended."""
-        assert self._child.stdout is not None  # noqa: S101 -- `_open_side` makes it a pipe
-        line = await asyncio.wait_for(self._child.stdout.readline(), 60)
-        if not line:
-            raise RunFailed("A measured process ended. Its output is above.")
-        response: dict[str, Any] = json.loads(line)
-        return response
 
 
 async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
     """The figures of a run. Raises RunFailed, NotInstalled, ProcessFailed."""
     async with contextlib.AsyncExitStack() as parts:
-        environment = await parts.enter_async_context(open_environment(CUSTOMERS))
+        environment = await parts.enter_async_context(open_environment(CUSTOMERS + 1))
         sides = {
-            name: await parts.enter_async_context(_open_side(module, environment)) for name, module in _SIDES.items()
+            name: await parts.enter_async_context(open_side(module, environment, *arguments))
+            for name, (module, *arguments) in _SIDES.items()
         }
         scenarios = []
         for scenario in _SCENARIOS:
@@ -62,8 +43,9 @@ async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
                 for name, side in sides.items():
                     blocks[name].append(await side.request(scenario))
             scenarios.append(_summary(scenario, blocks))
+        budgeted = [await _budgeted(sides[_OURS], scenario, rounds) for scenario in _SCENARIOS[:2]]
         inside = await sides[_OURS].request({"extras": True})
-    return {"rounds": rounds, "scenarios": scenarios, "inside": inside}
+    return {"rounds": rounds, "scenarios": scenarios, "budgeted": budgeted, "inside": inside}
 
 
 def report(figures: Mapping[str, Any]) -> str:
@@ -106,32 +88,31 @@ def report(figures: Mapping[str, Any]) -> str:
             "",
             table(head, rows, texts=2),
             "",
+            *(
+                f"{_OURS}, {each['in_flight']} in flight: with a budget {each['budgeted_cpu_ms']:.2f} ms of CPU, "
+                f"without {each['cpu_ms']:.2f}, ratio {each['cpu_ratio']:.2f}"
+                for each in figures["budgeted"]
+            ),
             f"{_OURS}, requests to Storage and Key Vault: {requests}",
             f"{_OURS}, parts by themselves, in sequence, CPU ms: {steps}",
         ]
     )
 
 
-@contextlib.asynccontextmanager
-async def _open_side(module: str, environment: Mapping[str, str]) -> AsyncIterator[Side]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        env=dict(environment),
-        cwd=PROJECT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_LIMIT,
-    )
-    try:
-        side = Side(child)
-        await side.response()  # it has loaded
-        yield side
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
+async def _budgeted(side: Side, scenario: Mapping[str, int], rounds: int) -> dict[str, Any]:
+    """The CPU of a job of a customer without a budget, and with one, in alternating blocks."""
+    cpu: dict[int, list[float]] = {0: [], _BUDGETED: []}
+    for _ in range(rounds):
+        for first, blocks in cpu.items():
+            block = await side.request({**scenario, "first": first})
+            blocks.append(block["cpu_s"] * 1000 / scenario["count"])
+    ratio = median(with_one / without for without, with_one in zip(cpu[0], cpu[_BUDGETED], strict=True))
+    return {
+        "in_flight": scenario["in_flight"],
+        "cpu_ms": median(cpu[0]),
+        "budgeted_cpu_ms": median(cpu[_BUDGETED]),
+        "cpu_ratio": ratio,
+    }
 
 
 def _summary(scenario: Mapping[str, int], blocks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

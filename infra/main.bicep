@@ -23,7 +23,7 @@ param resourceGroupName string = ''
 @maxValue(1000)
 param maximumInstanceCount int = 100
 
-@description('The memory of an instance. With 2048, a worker runs 256 jobs at once.')
+@description('The memory of an instance. With 2048, a worker runs 512 jobs at once.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 

@@ -24,7 +24,7 @@ from shared.event_names import CUSTOMER_THROTTLED, NAMESPACE
 from shared.lru import LRU
 from shared.shares import Shares
 
-WORKER_CONCURRENCY = 256
+WORKER_CONCURRENCY = 512
 """Jobs that a worker runs at once."""
 MAX_EXPECTED_WAIT_S = 0.5
 """A job that will not wait longer than this for a call is admitted: it is claimed by the time that there is one."""
@@ -85,9 +85,10 @@ class Limiter:
     clock: Callable[[], float] = time.monotonic
     _limits: LRU[tuple[str, str], ConnectionLimit] = field(default_factory=lambda: LRU(MAX_ENTRIES))
     _jobs: Shares = field(default_factory=lambda: Shares(WORKER_CONCURRENCY))
-    _held: Shares = field(default_factory=lambda: Shares(MAX_HELD))
+    held: Shares = field(default_factory=lambda: Shares(MAX_HELD))
+    """The jobs that are held, by customer."""
     _turns: dict[asyncio.Event, tuple[str, ConnectionLimit]] = field(default_factory=dict)
-    """The jobs that are held, in their order."""
+    """Those that are held, in their order."""
 
     def of(self, customer: str, connection: str, concurrency: int | None = None) -> ConnectionLimit:
         """Return the connection's limit. `concurrency`: the calls that it allows at once, if that is known."""
@@ -124,7 +125,7 @@ class Limiter:
         limit = self.of(customer, connection)
         if self._has_room(customer, limit):
             return
-        with self._held.tried(customer) as is_held, contextlib.suppress(TimeoutError):
+        with self.held.tried(customer) as is_held, contextlib.suppress(TimeoutError):
             if is_held:
                 turn = asyncio.Event()
                 limit.held += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import density, pickup
 from local.paths import PROJECT
 
 
@@ -56,3 +57,25 @@ def test_a_benchmark_compares_customers_with_and_without_budgets(tmp_path: Path)
     assert ["0", "1", "2"] == list(sides)
     assert (1, 0) == (sides["0"]["ratio"], sides["0"]["refused"])
     assert all(side["ratio"] < 1 and side["requests"] > sides["0"]["requests"] for side in (sides["1"], sides["2"]))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(450)
+async def test_a_benchmark_shows_memory_and_latency_by_the_jobs_in_flight():
+    """Each level has its figures, the long run has at least one block, and the report has a row for each level."""
+    figures = await density.measure(0.001, levels=(2, 40), long_level=4, delay_s=0.2)
+
+    assert [2, 40] == [level["in_flight"] for level in figures["levels"]]
+    assert all(level["peak_mb"] >= level["memory_mb"] > 0 < level["cpu_ms"] for level in figures["levels"])
+    assert 20 == figures["long"]["jobs"]
+    assert 2 + 2 == sum(line.startswith("|") for line in density.report(figures).splitlines())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(450)
+async def test_a_benchmark_measures_how_long_an_idle_queues_job_waits():
+    """Each message but the first, which finds a cold worker, has a wait."""
+    figures = await pickup.measure(2, pauses_s=(0.1, 0.2))
+
+    assert (2, True) == (len(figures["waits_s"]), all(wait_s > 0 for wait_s in figures["waits_s"]))
+    assert "2 messages" in pickup.report(figures)

@@ -390,4 +390,4 @@ async def test_no_job_is_held_for_long(harness: LimiterHarness, monkeypatch: pyt
     assert not any(task.done() for task in [*held, other])
     await asyncio.gather(*held, other)
     assert harness.admit("a") is not None
-    assert {} == harness.limiter._held.taken
+    assert {} == harness.limiter.held.taken

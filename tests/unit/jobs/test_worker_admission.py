@@ -73,7 +73,7 @@ async def test_a_job_is_held_until_there_is_room(worker: Worker, monkeypatch: py
     ((body, _),) = worker.requeued()
     monkeypatch.setattr(admission, "MAX_HOLD_S", 60)
     second = asyncio.create_task(worker.run(customer, body))
-    while not worker.services.limiter._held.taken:  # noqa: ASYNC110  # a count has no event
+    while not worker.services.limiter.held.taken:  # noqa: ASYNC110  # a count has no event
         await asyncio.sleep(0)
 
     first.release.set()
