@@ -1,13 +1,13 @@
 """
 Measures what this app costs, beside a named peer if there is one (docs/benchmarks.md).
 
-    python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [--rounds N] [--minutes N]
-        [--json FILE]
+    python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [gateways] [--rounds N]
+        [--minutes N] [--json FILE]
 
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
 the local stack's parts (`environment`). `density` needs eight minutes, `pickup` three, `statements` three and 2 GB,
-`budgets` a few seconds.
+`budgets` a few seconds, `gateways` ten minutes; it installs its peers into a folder of their own.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import budgets, cold_start, density, pickup, statements, warm_job
 from benchmarks.environment import RunFailed
+from benchmarks.gateways import comparison as gateways
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
 
@@ -31,6 +32,7 @@ _BENCHMARKS = {
     "pickup": pickup,
     "statements": statements,
     "budgets": budgets,
+    "gateways": gateways,
 }
 _DEFAULT = ("cold_start", "warm_job")
 
@@ -44,6 +46,7 @@ def main() -> None:
         "--rounds", type=int, metavar="N", help="number of measurements of each side, or of records, jobs or messages"
     )
     parser.add_argument("--minutes", type=float, metavar="N", help="length of `density`'s long run")
+    parser.add_argument("--without-peers", action="store_true", help="leave out the peers of `gateways`")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_BENCHMARKS):
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
@@ -55,8 +58,9 @@ def main() -> None:
     print(f"{figures['at']}, Python {figures['python']}, {figures['cores']} cores\n")
     for name in arguments.names or _DEFAULT:
         try:
+            options = {"peers": not arguments.without_peers} if name == "gateways" else {}
             size = arguments.minutes if name == "density" else arguments.rounds
-            figures[name] = result = asyncio.run(_BENCHMARKS[name].measure(*([size] if size else [])))
+            figures[name] = result = asyncio.run(_BENCHMARKS[name].measure(*([size] if size else []), **options))
         except (NotInstalled, ProcessFailed, RunFailed) as exc:
             sys.exit(str(exc))
         print(_BENCHMARKS[name].report(result), end="\n\n", flush=True)

@@ -40,26 +40,36 @@ async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
     return (time.process_time() - before) * 1000 / count
 
 
+async def spread(
+    work: Work, count: int, in_flight: int, customers: int, spread_s: float = 0
+) -> tuple[list[float], list[float]]:
+    """
+    Run `count` jobs of the customers in turn, `in_flight` at a time; the first ones begin within `spread_s`. Returns
+    their latencies and own times.
+    """
+    numbers = iter(range(count))
+    latencies, own_ms = [], []
+
+    async def worker(begins_s: float) -> None:
+        await asyncio.sleep(begins_s)
+        for number in numbers:
+            start = time.perf_counter()
+            own = await work(number % customers)
+            latencies.append(time.perf_counter() - start)
+            if own is not None:
+                own_ms.append(own)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(in_flight):
+            group.create_task(worker(spread_s * number / in_flight))
+    return latencies, own_ms
+
+
 async def _block(
     work: Work, *, count: int, in_flight: int, customers: int, first: int = 0, spread_s: float = 0
 ) -> dict[str, Any]:
     async def run(jobs: int) -> tuple[list[float], list[float]]:
-        numbers = iter(range(jobs))
-        latencies, own_ms = [], []
-
-        async def worker(begins_s: float) -> None:
-            await asyncio.sleep(begins_s)
-            for number in numbers:
-                start = time.perf_counter()
-                own = await work(first + number % customers)
-                latencies.append(time.perf_counter() - start)
-                if own is not None:
-                    own_ms.append(own)
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(in_flight):
-                group.create_task(worker(spread_s * number / in_flight))
-        return latencies, own_ms
+        return await spread(lambda number: work(first + number), jobs, in_flight, customers, spread_s)
 
     # Not measured: this reads every customer's connection and opens the sockets.
     await run(max(customers, in_flight))

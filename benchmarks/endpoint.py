@@ -1,15 +1,20 @@
 """
-A cheap AI endpoint: it responds to every request after some time (20 ms), with the same 1.2 KB.
+A cheap AI endpoint: it responds to every request after some time (20 ms), with the same 1.2 KB but for an id.
 
     python -m benchmarks.endpoint --accounts N [--delay SECONDS] [--certificate FILE]
 
 A process of its own, so that neither side's measurement includes its work. It listens on N ports of loopback, one for
 each account, as each Azure customer has its own host, and prints them in one line.
+
+It keeps a journal of what it has answered, since that is what a provider bills: `GET /journal` returns the id of each
+response to a prompt with a `call_tag`, with that tag. A response counts whether or not its client lived to read it.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
+import re
 import ssl
 from functools import partial
 from pathlib import Path
@@ -17,6 +22,7 @@ from pathlib import Path
 DELAY_S = 0.02
 READY = "endpoint listens on "
 _BACKLOG = 1024
+_TAG = re.compile(rb"call-[a-z]+-\d{6}")
 _END = b"\r\n\r\n"
 
 _TEXT = (
@@ -24,7 +30,7 @@ _TEXT = (
     "It keeps the messages of a receiver that has died, and delivers each to the next one. "
 )
 _COMPLETION = {
-    "id": "chatcmpl-benchmark",
+    "id": "chatcmpl-%08d",
     "object": "chat.completion",
     "created": 1763640000,
     "model": "gpt-4o-2024-08-06",
@@ -46,11 +52,16 @@ _COMPLETION = {
     },
 }
 _BODY = json.dumps(_COMPLETION).encode()
-_RESPONSE = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req-benchmark\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+_RESPONSE = _HEAD % len(_BODY % 0) + b"x-request-id: chatcmpl-%08d\r\n\r\n" + _BODY
 _UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
+_journal: dict[str, str] = {}
+_numbers = itertools.count(1)
+
+
+def call_tag(side: str, number: int) -> str:
+    """What a prompt contains so that the journal has its call. `side` is of letters."""
+    return f"call-{side}-{number:06}"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -73,8 +84,22 @@ class ClientConnection(asyncio.Protocol):
         if not end or len(body) < _length(head):
             return
         self._received = b""
+        if head.startswith(b"GET /journal "):
+            journal = json.dumps(_journal).encode()
+            self._send(_HEAD % len(journal) + b"\r\n" + journal)
+            return
         has_key = b"\r\napi-key:" in head.lower() or b"\r\nauthorization:" in head.lower()
-        asyncio.get_running_loop().call_later(self._delay_s, self._send, _RESPONSE if has_key else _UNAUTHORIZED)
+        tag = _TAG.search(body)
+        asyncio.get_running_loop().call_later(self._delay_s, self._answer if has_key else self._refuse, tag and tag[0])
+
+    def _answer(self, tag: bytes | None) -> None:
+        number = next(_numbers)
+        if tag:
+            _journal[f"chatcmpl-{number:08}"] = tag.decode()
+        self._send(_RESPONSE % (number, number))
+
+    def _refuse(self, _: bytes | None) -> None:
+        self._send(_UNAUTHORIZED)
 
     def _send(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

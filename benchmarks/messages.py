@@ -16,16 +16,15 @@ def customer(number: int) -> str:
     return f"bench-{number}"
 
 
-def message(number: int) -> bytes:
-    """The queue message of a chat job of that customer."""
-    chat_input = {"messages": conversation()}
-    job = {"customer": customer(number), "action": "chat", "model": MODEL, "input": chat_input}
-    return json.dumps(job).encode()
+def message(number: int, tag: str = "") -> bytes:
+    """The queue message of a chat job of that customer. A `tag` is the job's id, and in its prompt."""
+    job = {"customer": customer(number), "action": "chat", "model": MODEL, "input": {"messages": conversation(tag)}}
+    return json.dumps(job | ({"job_id": tag} if tag else {})).encode()
 
 
-def conversation() -> list[Any]:
+def conversation(tag: str = "") -> list[Any]:
     """The messages of the chat."""
-    return [{"role": "system", "content": "You are brief."}, {"role": "user", "content": PROMPT}]
+    return [{"role": "system", "content": "You are brief."}, {"role": "user", "content": PROMPT + tag}]
 
 
 def result_of(published: bytes) -> dict[str, Any]:

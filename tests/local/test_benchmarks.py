@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from benchmarks import density, pickup
+from benchmarks.endpoint import READY, call_tag
+from benchmarks.gateways.accounts import Kept, account
+from benchmarks.messages import conversation
 from local.paths import PROJECT
+from local.stack.processes import running
 
 
 @pytest.mark.long
@@ -79,3 +86,86 @@ async def test_a_benchmark_measures_how_long_an_idle_queues_job_waits():
 
     assert (2, True) == (len(figures["waits_s"]), all(wait_s > 0 for wait_s in figures["waits_s"]))
     assert "2 messages" in pickup.report(figures)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(450)  # a minute on an idle machine
+def test_gateways_are_compared_without_those_that_are_absent(tmp_path: Path):
+    """
+    This product and the bare client: all figures of both. After its worker was killed, every call of this product that
+    was bought is on record, and every job has its answer; a call is bought again only if the record says that it may
+    have been. What is not measured is named, with the reason.
+    """
+    file = tmp_path / "figures.json"
+    arguments = ["gateways", "--without-peers", "--rounds", "1", "--json", str(file)]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    figures = json.loads(file.read_text())["gateways"]
+    sides = {"this product", "openai, bare client"}
+    assert {"LiteLLM proxy", "Portkey gateway"} == set(figures["absent"])
+    assert all(f"{name}: not measured: {reason}" in done.stdout for name, reason in figures["absent"].items())
+    assert [1, 200] == [scenario["customers"] for scenario in figures["scenarios"]]
+    assert all(sides == set(scenario["sides"]) for scenario in figures["scenarios"])
+    assert all(
+        side[name] > 0
+        for scenario in figures["scenarios"]
+        for side in scenario["sides"].values()
+        for name in ("per_core_s", "ratio", "p50_ms", "p99_ms", "per_s", "memory_mb")
+    )
+    killed = figures["killed"]
+    assert sides == set(killed)
+    assert all(side["bought"] >= side["calls"] and side["without_answer"] == 0 for side in killed.values())
+    ours = killed["this product"]
+    assert (ours["calls"], 0) == (ours["recorded"], ours["unrecorded"])
+    assert ours["bought_twice"] == ours["recorded_as_unanswered"] <= 32
+    assert killed["openai, bare client"]["unrecorded"] == killed["openai, bare client"]["bought"]
+
+
+def test_calls_are_held_against_what_is_on_record():
+    """A response that is not on record is unrecorded, unless a record says that its call may have been paid for."""
+    tags = [call_tag("ours", number) for number in range(3)]
+    journal = {"a": tags[0], "b": tags[1], "c": tags[1], "d": tags[2], "e": call_tag("other", 0)}
+
+    of_all = account("ours", 3, journal, Kept(set(tags), {"a", "c", "d"}, Counter([tags[1]])))
+    of_some = account("ours", 3, journal, Kept(set(tags[:2]), {"a", "e"}, Counter([tags[0]])))
+    of_none = account("ours", 3, journal, Kept(set(tags), None, Counter()))
+
+    assert (4, 1, 3, 1, 0, 0) == _counts(of_all)
+    assert (4, 1, 1, 0, 3, 1) == _counts(of_some)
+    assert (4, 1, 0, 0, 4, 0) == _counts(of_none)
+    assert [True, True, False] == [figures["durable_record"] for figures in (of_all, of_some, of_none)]
+
+
+def _counts(figures: Mapping[str, int]) -> tuple[int, ...]:
+    names = ("bought", "bought_twice", "recorded", "recorded_as_unanswered", "unrecorded", "without_answer")
+    return tuple(figures[name] for name in names)
+
+
+async def test_the_endpoint_journals_what_it_has_answered():
+    """Each response to a prompt with a tag has an id of its own, in the journal; a refused call isn't bought."""
+    command = [sys.executable, "-m", "benchmarks.endpoint"]
+    tag = call_tag("ours", 7)
+    async with running("AI endpoint", command, ready=[rf"{READY}(\d+)"], cwd=PROJECT) as (_, matches):
+        url = f"http://127.0.0.1:{matches[0][1]}"
+        async with aiohttp.ClientSession() as http:
+            body = {"messages": conversation(tag)}
+            for headers in ({"api-key": "any"}, {}, {"api-key": "any"}):
+                async with http.post(f"{url}/openai/v1/chat/completions", json=body, headers=headers) as response:
+                    assert response.status == (200 if headers else 401)
+                    if headers:
+                        answer = await response.json()
+                        assert answer["id"] == response.headers["x-request-id"]
+            async with http.get(f"{url}/journal") as response:
+                journal = await response.json()
+
+    assert [tag, tag] == list(journal.values())
+    assert answer["id"] in journal
