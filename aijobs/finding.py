@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aijobs.diagnostics import CommandError, with_remedy
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import VaultForbids
 from shared.errors import JobError, RetryLater
 
 Verdict = Literal["ok", "warning", "error"]

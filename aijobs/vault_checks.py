@@ -14,8 +14,7 @@ from aijobs.program import command
 from aijobs.setting_checks import closest_name
 from aijobs.settings import require_vault
 from shared.connections.connection import Connection
-from shared.connections.store import SecretInfo, StoredCredential
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import SecretInfo, StoredCredential, VaultForbids
 from shared.contract.connection import OWN_TAGS, is_object
 from shared.contract.names import is_name
 from shared.errors import ConnectionFault, RetryLater

@@ -11,7 +11,7 @@ from aijobs.report import Report
 from aijobs.scope import check_customer
 from aijobs.settings import open_services, require_vault
 from aijobs.table import make_table
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import VaultForbids
 from shared.contract.documents import ConnectionDocument, ConnectionList
 from shared.contract.names import is_name
 from shared.errors import ConnectionFault

@@ -124,11 +124,11 @@ def build(settings: Settings) -> Services:
         logging.getLogger(name).setLevel(logging.WARNING)
     tls = partial(tls_context_with, settings.key_vault_ca_file) if settings.key_vault_ca_file else tls_context
     sdk, pool = SdkConnections(tls), Pool(tls)
-    identity = Identity(client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
+    identity = Identity(pool, client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
     account = Account(settings.job_storage, identity.credential, sdk.transport, pool)
     table, blobs = AzureTable(account, settings.jobs_table), AzureBlobs(account)
     records = CustomerRecords(table)
-    telemetry, vault = _telemetry(settings), _vault(settings, identity, sdk)
+    telemetry, vault = _telemetry(settings), _vault(settings, identity, sdk, pool)
     return Services(
         settings=settings,
         table=table,
@@ -189,7 +189,7 @@ def _outbox(settings: Settings, table: Table) -> Outbox | None:
     return Outbox(table, tuple(export.name for export in settings.usage_exports))
 
 
-def _vault(settings: Settings, identity: Identity, sdk: SdkConnections) -> KeyVaultCredentials | None:
+def _vault(settings: Settings, identity: Identity, sdk: SdkConnections, pool: Pool) -> KeyVaultCredentials | None:
     if not settings.key_vault_url:
         return None
     from shared.connections.key_vault import KeyVaultCredentials  # noqa: PLC0415  # only if there is a vault
@@ -197,6 +197,7 @@ def _vault(settings: Settings, identity: Identity, sdk: SdkConnections) -> KeyVa
     return KeyVaultCredentials(
         settings.key_vault_url,
         identity.credential(),
-        transport=sdk.transport(),
+        pool,
+        transport=sdk.transport,
         private_ca=bool(settings.key_vault_ca_file),
     )

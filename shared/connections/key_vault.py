@@ -1,37 +1,39 @@
 """
-Customers' connections and signing secrets in Azure Key Vault. The only user of its SDK.
+Customers' connections and signing secrets in Azure Key Vault.
 
-Jobs only read. Onboarding also writes, lists and deletes, which needs another role.
+Jobs only read: directly, and through the SDK if that has no certain result. Onboarding also writes, lists and deletes,
+through the SDK.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
-
-from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.keyvault.secrets import KeyVaultSecret, SecretProperties
-from azure.keyvault.secrets.aio import SecretClient
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from shared.connections.store import SecretInfo, StoredCredential
-from shared.connections.vault_errors import is_secret_disabled, mapped_errors, unavailable
-from shared.connections.vault_policy import VaultPolicy
-from shared.errors import ConnectionDisabled
+from shared.connections.vault_limit import VaultLimit
+from shared.connections.vault_reads import VaultReads
+from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.network.credential import Credential
+from shared.network.pool import Pool
+from shared.network.response import ExchangeFailed
 from shared.secret import Secret
 
+if TYPE_CHECKING:
+    from azure.core.pipeline.transport import AsyncHttpTransport
+
+    from shared.connections.vault_sdk import VaultSdk
+
+logger = logging.getLogger(NAMESPACE)
 READ_TIMEOUT_S = 10.0
 """Seconds for a read, retries included."""
-CHANGE_TIMEOUT_S = 60.0
-"""Seconds for a change. Deleting and recovering a secret take long."""
-LIST_TIMEOUT_S = 180.0
-"""Seconds for a list, which reads the properties of all secrets of the vault. HTTP responses are due within 230 s."""
 MAX_TAGS = 15
 """Tags that a secret may have."""
-_RETRY_S = 0.5
 
 
 class KeyVaultCredentials:
@@ -47,16 +49,23 @@ class KeyVaultCredentials:
     def __init__(
         self,
         url: str,
-        credential: AsyncTokenCredential,
+        credential: Credential,
+        pool: Pool,
         *,
-        transport: AsyncHttpTransport[Any, Any],
+        transport: Callable[[], AsyncHttpTransport[Any, Any]],
         private_ca: bool = False,
     ) -> None:
-        options: dict[str, Any] = {"retry_policy": VaultPolicy()}
-        if private_ca:
-            # A vault with a private certificate authority does not have a name under vault.azure.net either.
-            options["verify_challenge_resource"] = False
-        self._client = SecretClient(url, credential, transport=transport, **options)
+        self._url, self._credential, self._transport, self._private_ca = url, credential, transport, private_ca
+        self._limit = VaultLimit()
+        self._direct = VaultReads.of(url, credential, pool, self._limit, private_ca=private_ca)
+
+    @cached_property
+    def _sdk(self) -> VaultSdk:
+        from shared.connections.vault_sdk import VaultSdk  # noqa: PLC0415  # few jobs need it
+
+        return VaultSdk(
+            self._url, self._credential, self._limit, transport=self._transport(), private_ca=self._private_ca
+        )
 
     async def get(self, customer: str, connection: str) -> StoredCredential | None:
         """See CredentialStore."""
@@ -65,19 +74,19 @@ class KeyVaultCredentials:
 
     async def get_with_info(self, customer: str, connection: str) -> tuple[StoredCredential, SecretInfo] | None:
         """As `get`, with the other properties of the secret."""
-        secret = await self._read(_name(customer, connection), _disabled(customer, connection))
-        return None if secret is None else (_stored(secret), _info(secret.properties, connection))
+        result = await self._read(_name(customer, connection), _disabled(customer, connection))
+        return None if result is None else (result[0], replace(result[1], connection=connection))
 
     async def signing_secret(self, customer: str) -> StoredCredential | None:
         """See SigningStore."""
-        secret = await self._read(_signing_name(customer), _signing_disabled(customer))
-        return None if secret is None else _stored(secret)
+        result = await self._read(_signing_name(customer), _signing_disabled(customer))
+        return None if result is None else result[0]
 
     async def export_secret(self, export: str) -> StoredCredential | None:
         """Return the newest version of the key of an export, or None. Raises ConnectionDisabled, VaultUnavailable."""
         disabled = ConnectionDisabled(f"The secret of the export {export} is disabled.")
-        secret = await self._read(_export_name(export), disabled)
-        return None if secret is None else _stored(secret)
+        result = await self._read(_export_name(export), disabled)
+        return None if result is None else result[0]
 
     async def signing_customers(self) -> list[str]:
         """See SigningStore."""
@@ -85,22 +94,21 @@ class KeyVaultCredentials:
 
     async def list_signing_secrets(self) -> AsyncIterator[tuple[str, SecretInfo]]:
         """Iterate over the customers with signing secrets. Raises VaultForbids, VaultUnavailable."""
-        async for prefix, customer, properties in self._list():
+        async for prefix, customer, info in self._list():
             if prefix == "webhook" and customer:
-                yield customer, _info(properties, "")
+                yield customer, info
 
-    async def _read(self, name: str, disabled: ConnectionDisabled) -> KeyVaultSecret | None:
+    async def _read(self, name: str, disabled: ConnectionDisabled) -> tuple[StoredCredential, SecretInfo] | None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                return await self._client.get_secret(name)
-        except ResourceNotFoundError:
-            return None
-        except HttpResponseError as exc:
-            if is_secret_disabled(exc):
-                raise disabled from None
-            raise unavailable(exc) from exc
-        except (AzureError, TimeoutError, ValueError) as exc:
-            raise unavailable(exc) from exc
+                if self._direct is not None:
+                    try:
+                        return await self._direct.read(name)
+                    except ExchangeFailed as exc:
+                        logger.warning("%s host=%s: %s", SDK_REPEATED, self._direct.host.name, exc)
+                return await self._sdk.read(name, disabled)
+        except TimeoutError as exc:
+            raise VaultUnavailable("Key Vault did not answer (TimeoutError).") from exc
 
     async def put(
         self, customer: str, connection: str, value: Secret, *, tags: Mapping[str, str] | None = None
@@ -112,39 +120,15 @@ class KeyVaultCredentials:
         also disabled (it is recovered, and stays disabled), VaultForbids, VaultUnavailable.
         """
         name, disabled = _name(customer, connection), _disabled(customer, connection)
-        return _info(await self._write(name, value, tags or {}, disabled), connection)
+        return replace(await self._sdk.write(name, value, tags or {}, disabled), connection=connection)
 
     async def put_signing_secret(self, customer: str, value: Secret, *, tags: Mapping[str, str]) -> SecretInfo:
         """As `put`, for the customer's signing secret."""
-        return _info(await self._write(_signing_name(customer), value, tags, _signing_disabled(customer)), "")
-
-    async def _write(
-        self, name: str, value: Secret, tags: Mapping[str, str], disabled: ConnectionDisabled
-    ) -> SecretProperties:
-        options: dict[str, Any] = {"tags": dict(tags)} if tags else {}
-        if value.reveal().startswith("{"):
-            options["content_type"] = "application/json"
-        async with mapped_errors("write a secret", CHANGE_TIMEOUT_S):
-            while True:
-                try:
-                    return (await self._client.set_secret(name, value.reveal(), **options)).properties
-                except ResourceExistsError as exc:
-                    # The name belongs to a deleted secret, or to one that is being deleted or recovered, which takes
-                    # longer than the SDK waits (Azure/azure-sdk-for-net, issue 31581).
-                    if "ObjectIsDeletedButRecoverable" in str(exc) and not await self._recover(name):
-                        raise disabled from None
-                    await asyncio.sleep(_RETRY_S)
+        return await self._sdk.write(_signing_name(customer), value, tags, _signing_disabled(customer))
 
     async def set_tags(self, customer: str, connection: str, version: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of one version, whichever is the newest by then. Raises VaultForbids, VaultUnavailable."""
-        async with mapped_errors("change a secret", CHANGE_TIMEOUT_S):
-            await self._client.update_secret_properties(_name(customer, connection), version, tags=dict(tags))
-
-    async def _recover(self, name: str) -> bool:
-        """Recover the deleted secret. Return whether it is enabled."""
-        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError):  # somebody else recovers it
-            return (await self._client.recover_deleted_secret(name)).enabled is not False
-        return True
+        await self._sdk.set_tags(_name(customer, connection), version, tags)
 
     async def delete(self, customer: str, connection: str) -> bool:
         """
@@ -152,19 +136,11 @@ class KeyVaultCredentials:
 
         The vault keeps it recoverable for its retention period. Raises VaultForbids, VaultUnavailable.
         """
-        return await self._delete(_name(customer, connection))
+        return await self._sdk.delete(_name(customer, connection))
 
     async def delete_signing_secret(self, customer: str) -> bool:
         """As `delete`, for the customer's signing secret."""
-        return await self._delete(_signing_name(customer))
-
-    async def _delete(self, name: str) -> bool:
-        try:
-            async with mapped_errors("delete a secret", CHANGE_TIMEOUT_S):
-                await self._client.delete_secret(name)
-        except ResourceNotFoundError:
-            return False
-        return True
+        return await self._sdk.delete(_signing_name(customer))
 
     async def list(self, customer: str) -> AsyncIterator[SecretInfo]:
         """
@@ -178,16 +154,15 @@ class KeyVaultCredentials:
 
     async def list_all(self) -> AsyncIterator[tuple[str, SecretInfo]]:
         """As `list`, with the connections of all customers, each with its customer."""
-        async for prefix, rest, properties in self._list():
+        async for prefix, rest, info in self._list():
             customer, _, connection = rest.partition("--")
             if prefix == "ai" and customer and connection:
-                yield customer, _info(properties, connection)
+                yield customer, replace(info, connection=connection)
 
-    async def _list(self) -> AsyncIterator[tuple[str, str, SecretProperties]]:
-        async with mapped_errors("list secrets", LIST_TIMEOUT_S):
-            async for each in self._client.list_properties_of_secrets():
-                prefix, _, rest = (each.name or "").lower().partition("--")  # as Key Vault compares names
-                yield prefix, rest, each
+    async def _list(self) -> AsyncIterator[tuple[str, str, SecretInfo]]:
+        async for name, info in self._sdk.list():
+            prefix, _, rest = name.lower().partition("--")  # as Key Vault compares names
+            yield prefix, rest, info
 
 
 def _name(customer: str, connection: str) -> str:
@@ -208,28 +183,3 @@ def _signing_disabled(customer: str) -> ConnectionDisabled:
 
 def _disabled(customer: str, connection: str) -> ConnectionDisabled:
     return ConnectionDisabled(f"The secret of customer {customer}'s connection {connection} is disabled.")
-
-
-def _stored(secret: KeyVaultSecret) -> StoredCredential:
-    properties = secret.properties
-    return StoredCredential(
-        value=Secret(secret.value or ""),
-        version=properties.version or "",
-        enabled=properties.enabled is not False,
-        not_before=properties.not_before,
-        expires_on=properties.expires_on,
-        tags=properties.tags or {},
-    )
-
-
-def _info(properties: SecretProperties, connection: str) -> SecretInfo:
-    return SecretInfo(
-        connection=connection,
-        enabled=properties.enabled is not False,
-        version=properties.version or "",
-        not_before=properties.not_before,
-        expires_on=properties.expires_on,
-        created_at=properties.created_on,
-        updated_at=properties.updated_on,
-        tags=properties.tags or {},
-    )

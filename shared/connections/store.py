@@ -10,6 +10,10 @@ from typing import Protocol
 from shared.secret import Secret
 
 
+class VaultForbids(Exception):
+    """Key Vault does not allow the app's identity to do this. The operator has to grant the role."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
     """One version of a customer's secret."""

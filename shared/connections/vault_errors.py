@@ -8,14 +8,11 @@ from collections.abc import AsyncIterator
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
+from shared.connections.store import VaultForbids
 from shared.errors import VaultUnavailable
 
 _FORBIDDEN = 403
 _DISABLED_MESSAGE = "Operation get is not allowed on a disabled secret"
-
-
-class VaultForbids(Exception):
-    """Key Vault does not allow the app's identity to do this. The operator has to grant the role."""
 
 
 @contextlib.asynccontextmanager

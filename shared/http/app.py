@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import VaultForbids
 from shared.contract.documents import API_PREFIX
 from shared.event_names import NAMESPACE, REQUEST_FAILED
 from shared.http.auth import Caller, read_caller

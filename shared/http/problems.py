@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import VaultForbids
 from shared.contract.documents import ProblemDocument
 from shared.errors import (
     ConnectionFault,

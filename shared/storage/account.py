@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError, HttpResponseError
-
 from shared.errors import StorageUnavailable
+from shared.network.credential import Credential
 from shared.network.pool import Pool
 from shared.storage.direct.client import DirectClient
 from shared.storage.direct.endpoint import read_endpoint
 from shared.storage_settings import StorageAccount
 
 if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.exceptions import AzureError, HttpResponseError
     from azure.core.pipeline.transport import AsyncHttpTransport
 
 _CODE = re.compile(r'"code" ?: ?"(\w+)"')
@@ -37,7 +37,7 @@ class Account:
     """The account that holds the jobs: its settings, its credential, and the transport that its clients share."""
 
     settings: StorageAccount
-    credential: Callable[[str], AsyncTokenCredential]
+    credential: Callable[[str], Credential]
     transport: Callable[[], AsyncHttpTransport[Any, Any]]
     pool: Pool
 
@@ -49,13 +49,26 @@ class Account:
         """Return the options of every SDK client."""
         return {"transport": self.transport(), **_RETRIES}
 
-    def identity(self) -> AsyncTokenCredential:
+    def identity(self) -> Credential:
         """Return the credential, which is needed if there is no connection string."""
         return self.credential(self.settings.client_id)
 
 
+@contextmanager
+def sdk_errors(operation: str) -> Iterator[None]:
+    """Raise an SDK's errors within the block as StorageUnavailable. `operation` is as below."""
+    from azure.core.exceptions import AzureError  # noqa: PLC0415  # an SDK that is used has loaded it
+
+    try:
+        yield
+    except AzureError as exc:
+        raise storage_error(operation, exc) from exc
+
+
 def storage_error(operation: str, exc: AzureError) -> StorageUnavailable:
     """Map an SDK's exception. `operation` names what failed, such as "table jobs: insert"."""
+    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415
+
     if isinstance(exc, HttpResponseError) and exc.status_code:
         return refusal_error(operation, exc.status_code, error_code(exc))
     return StorageUnavailable(f"Storage did not answer ({operation}: {type(exc).__name__}).")

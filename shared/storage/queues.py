@@ -9,9 +9,7 @@ from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError
-
-from shared.storage.account import Account, storage_error
+from shared.storage.account import Account, sdk_errors
 from shared.storage.base import MAX_HIDDEN_S
 from shared.storage.direct.client import DirectClient
 from shared.storage.message_text import encode_text
@@ -53,7 +51,5 @@ class AzureQueues:
         if response is not None and response.status == _CREATED:
             return
         client = self._service.get_queue_client(queue)
-        try:
+        with sdk_errors(f"queue {queue}: send"):
             await client.send_message(text, visibility_timeout=hidden_s, time_to_live=_NO_EXPIRY)
-        except AzureError as exc:
-            raise storage_error(f"queue {queue}: send", exc) from exc

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError
-
 from shared.network.response import Response
-from shared.storage.account import Account, storage_error
+from shared.storage.account import Account, sdk_errors
 from shared.storage.direct.client import DirectClient
 
 if TYPE_CHECKING:
@@ -63,12 +61,10 @@ class TableRequests:
 
         versioned = {**headers, "x-ms-version": self.client.api_version}
         request = HttpRequest(method, f"{self.url}{path}", headers=versioned, content=body or None)
-        try:
+        with sdk_errors(operation):
             # Through the SDK's own pipeline, for its authentication and retries. `stream`: it does not decode the body.
             response = await self.client._client.send_request(  # noqa: SLF001
                 request, stream=True, retry_on_methods=_RETRIED
             )
             content = await response.read()
-        except AzureError as exc:
-            raise storage_error(operation, exc) from exc
         return Response(response.status_code, {name.lower(): text for name, text in response.headers.items()}, content)

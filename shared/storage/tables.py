@@ -9,9 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from azure.core.exceptions import AzureError
-
-from shared.storage.account import Account, refusal_error, storage_error
+from shared.storage.account import Account, refusal_error, sdk_errors
 from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.entities import MINIMAL_METADATA, entity_path, read_row, render_entity
 from shared.storage.table_requests import TableRequests
@@ -119,11 +117,9 @@ class AzureTable:
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `Table`."""
         entities = self._requests.client.query_entities(_KEYS, parameters={"p": partition, "f": first, "l": last})
-        try:
+        with sdk_errors(self._named("query")):
             async for entity in entities:
                 yield _row(entity)
-        except AzureError as exc:
-            raise storage_error(self._named("query"), exc) from exc
 
     async def page(
         self,
@@ -151,10 +147,8 @@ class AzureTable:
             results_per_page=_PAGE,
         )
         pages = entities.by_page(json.loads(after) if after else None)
-        try:
+        with sdk_errors(self._named("query")):
             rows = [_row(entity) async for entity in await anext(pages)]
-        except AzureError as exc:
-            raise storage_error(self._named("query"), exc) from exc
         token = getattr(pages, "continuation_token", None)
         return RowPage(rows, json.dumps(token) if token else "")
 
@@ -163,11 +157,9 @@ class AzureTable:
         entities = self._requests.client.query_entities(
             "PartitionKey gt @after", parameters={"after": after}, select=["PartitionKey", "RowKey"], results_per_page=1
         )
-        try:
+        with sdk_errors(self._named("query")):
             async for entity in entities:
                 return str(entity["PartitionKey"])
-        except AzureError as exc:
-            raise storage_error(self._named("query"), exc) from exc
         return None
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Connections to Storage for tests: those that only record requests, and those that send none."""
+"""Connections to the operator's services for tests: those that only record requests, and those that send none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from shared.network.response import ExchangeFailed, Response
 
 
 class RecordingPool(Pool):
-    """Records requests, and answers each with the same status."""
+    """Records requests, and answers each with the same status and body."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, body: bytes = b"") -> None:
         super().__init__(ssl.create_default_context)
         self.requests: list[bytes] = []
-        self._status = status
+        self.status, self.body = status, body
 
     async def exchange(self, _: Host, request: bytes) -> Response:
         """Record the request."""
         self.requests.append(request)
-        return Response(self._status, {}, b"")
+        return Response(self.status, {}, self.body)
 
 
 class ClosedPool(Pool):

@@ -38,6 +38,7 @@ OUTSIDE = {
         "exports",
         "http",
         "jobs",
+        "network",
         "storage",
         "telemetry",
         "webhooks",
@@ -49,11 +50,15 @@ OUTSIDE = {
 }
 
 REVEALING = {
-    "shared.connections.key_vault": "stores",
+    "shared.connections.identity": "vouches for the app",
     "shared.connections.resolver": "decodes",
+    "shared.connections.vault_reads": "signs in to the vault",
+    "shared.connections.vault_sdk": "stores",
     "shared.exports.keys": "cleans",
+    "shared.network.credential": "hands tokens to the SDKs",
+    "shared.network.identity_endpoint": "signs in to the identity's endpoint",
     "shared.secret": "compares and redacts",
-    "shared.storage.blobs": "connects",
+    "shared.storage.sdk_blobs": "connects",
     "shared.storage.direct.authorization": "signs",
     "shared.storage.direct.endpoint": "reads",
     "shared.storage.queues": "connects",
@@ -67,9 +72,10 @@ REVEALING = {
 """The modules that reveal secrets, and what each one does with them."""
 
 ONLY_SOME_JOBS_NEED = {
-    *("azure.identity", "azure.keyvault", "azure.storage.blob", "azure.storage.queue", "azure.data.tables", "msal"),
+    *("azure.core", "azure.identity", "azure.keyvault", "azure.storage", "azure.data", "msal", "aiohttp"),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
-    *("shared.connections.key_vault", "shared.actions.chat", "shared.contract.chat"),
+    *("shared.connections.key_vault", "shared.connections.vault_sdk", "shared.storage.sdk_blobs"),
+    *("shared.actions.chat", "shared.contract.chat"),
     *("shared.contract.refusals", "shared.contract.placement", "shared.contract.inputs"),
     *("imagesize", "shared.actions.image", "shared.actions.embed", "shared.contract.image", "shared.contract.embed"),
     *("shared.http.auth", "shared.http.conditional", "shared.http.documentation", "shared.http.problems"),

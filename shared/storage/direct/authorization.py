@@ -6,21 +6,15 @@ How requests are signed: learn.microsoft.com/rest/api/storageservices/authorize-
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from shared.network.credential import Credential
 from shared.secret import Secret
 
-if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
-
 _SCOPE = "https://storage.azure.com/.default"
-_RENEW_S = 300
-"""Seconds before it expires that a token is replaced, as azure-core has it."""
 _SIGNED = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
     *("if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range"),
@@ -34,7 +28,7 @@ class Authorization(Protocol):
         """
         Return the header for a request. `path` is as it is sent, `query` is not encoded.
 
-        `headers` are sorted by name, in lower case, and have `x-ms-date`. Raises AzureError if there is no token.
+        `headers` are sorted by name, in lower case, and have `x-ms-date`. Raises NoToken.
         """
 
     def refused(self) -> None:
@@ -71,22 +65,15 @@ class SharedKey:
 
 
 class Tokens:
-    """Tokens of the app's identity, each used until shortly before it expires."""
+    """Tokens of the app's identity."""
 
-    def __init__(self, credential: Callable[[], AsyncTokenCredential]) -> None:
+    def __init__(self, credential: Callable[[], Credential]) -> None:
         self._credential = credential
-        self._token, self._expires = Secret(""), 0.0
-        self._lock = asyncio.Lock()
 
     async def header(self, *_: object) -> str:
         """See `Authorization`."""
-        if self._expires - time.time() < _RENEW_S:
-            async with self._lock:
-                if self._expires - time.time() < _RENEW_S:
-                    token = await self._credential().get_token(_SCOPE)
-                    self._token, self._expires = Secret(token.token), token.expires_on
-        return f"Bearer {self._token.reveal()}"
+        return f"Bearer {(await self._credential().token(_SCOPE)).reveal()}"
 
     def refused(self) -> None:
         """Forget the token."""
-        self._expires = 0.0
+        self._credential().forget(_SCOPE)

@@ -2,7 +2,7 @@
 The requests that every job sends to Storage, without the SDK's pipeline.
 
 One attempt each. A response is returned only if it is one that the adapters know; retries, throttling, redirects and
-challenges are left to the SDK, to which the adapter then gives the same request. docs/storage.md says why.
+challenges are left to the SDK, to which the adapter then gives the same request. docs/direct-requests.md says why.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from azure.core.exceptions import AzureError
 from yarl import URL
 
 from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.network.credential import Credential
 from shared.network.pool import Pool
+from shared.network.request import render_request
 from shared.network.response import ExchangeFailed, Response
 from shared.storage.direct.authorization import Authorization, SharedKey, Tokens
 from shared.storage.direct.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
 
 logger = logging.getLogger(NAMESPACE)
 _VERSIONS = {"table": "2019-02-02", "queue": "2021-12-02", "blob": "2021-12-02"}
@@ -38,13 +35,12 @@ _BUSY = frozenset({429, 503})
 _UNAUTHORIZED = 401
 _WAIT_S, _MAX_WAIT_S = 0.3, 10.0
 """Seconds that a busy service is left alone if it does not say how many, and the most."""
-Credential = Callable[[], "AsyncTokenCredential"]
 
 
 class DirectClient:
     """Sends requests to one service. With a SAS, or a token but no TLS, it leaves all of them to the SDK."""
 
-    def __init__(self, service: str, endpoint: Endpoint, pool: Pool, credential: Credential) -> None:
+    def __init__(self, service: str, endpoint: Endpoint, pool: Pool, credential: Callable[[], Credential]) -> None:
         self.url = endpoint.url
         self._version = _VERSIONS[service]
         self._endpoint, self._pool = endpoint, pool
@@ -72,8 +68,8 @@ class DirectClient:
         try:
             request = await self._render(method, path, headers, body, query or {})
             response = await self._pool.exchange(self._endpoint.host, request)
-        except (ExchangeFailed, AzureError) as exc:
-            reason = str(exc) if isinstance(exc, ExchangeFailed) else type(exc).__name__
+        except ExchangeFailed as exc:
+            reason = str(exc)
         else:
             if response.status in _CERTAIN:
                 return response
@@ -99,12 +95,7 @@ class DirectClient:
         signed = dict(sorted(own.items()))
         signed["authorization"] = await self._authorization.header(method, path, query, signed)
         target = f"{path}?{urlencode(query)}" if query else path
-        lines = [f"{method} {target} HTTP/1.1", f"host: {self._endpoint.host.header}"]
-        lines += [f"{name}: {value}" for name, value in signed.items()]
-        head = "\r\n".join([*lines, "\r\n"])
-        if not head.isascii() or head.count("\n") != len(lines) + 1:
-            raise ExchangeFailed("A header can't be sent as it is.")
-        return head.encode() + body
+        return render_request(method, target, self._endpoint.host, signed, body)
 
 
 @lru_cache(maxsize=2)

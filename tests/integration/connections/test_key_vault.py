@@ -1,10 +1,12 @@
-"""Connections in Key Vault: the unchanged SDK against the local vault."""
+"""Connections in Key Vault: direct reads and the unchanged SDK, against the local vault."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +14,7 @@ from typing import Any, NoReturn
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
@@ -22,7 +25,13 @@ from local.vault.server import ReadMiddleware, Vault
 from shared.connections import key_vault
 from shared.connections.key_vault import KeyVaultCredentials
 from shared.errors import ConnectionDisabled, VaultUnavailable
+from shared.network import token as network
+from shared.network.credential import Credential
+from shared.network.identity_endpoint import IdentityEndpoint
+from shared.network.pool import Pool
+from shared.network.tls import tls_context_with
 from shared.secret import Secret
+from tests.support.storage_pools import ClosedPool
 
 NAME = "ai--contoso--default"
 
@@ -31,13 +40,38 @@ class Token:
     """An identity that returns a token, or raises an error."""
 
     def __init__(self, failure: Exception | None = None) -> None:
+        self.issued = 0
         self._failure = failure
 
     async def get_token(self, *_: str, **__: Any) -> AccessToken:
         """The token."""
         if self._failure is not None:
             raise self._failure
-        return AccessToken("local", int(time.time()) + 3600)
+        self.issued += 1
+        return AccessToken(f"local-{self.issued}", int(time.time()) + 3600)
+
+    async def close(self) -> None:
+        """Does nothing."""
+
+
+class Endpoint(IdentityEndpoint):
+    """The endpoint of a managed identity, which returns the same tokens, or none."""
+
+    def __init__(self, identity: Token) -> None:
+        self._identity = identity
+
+    async def request(self, scope: str, now: float) -> network.Token | None:
+        """The token."""
+        try:
+            issued = await self._identity.get_token(scope)
+        except ClientAuthenticationError:
+            return None
+        return network.new_token(issued.token, issued.expires_on, now)
+
+
+def credential_of(identity: Any) -> Credential:
+    """The app's managed identity."""
+    return Credential(Endpoint(identity), lambda: identity)
 
 
 @pytest_asyncio.fixture
@@ -67,10 +101,32 @@ async def transport(own_vault: Vault) -> AsyncIterator[RecordingTransport]:
         yield RecordingTransport(session=session, session_owner=False, connection_verify=str(own_vault.ca_file))
 
 
-@pytest.fixture
-def credentials(own_vault: Vault, transport: AioHttpTransport) -> KeyVaultCredentials:
+@pytest.fixture(params=["directly", "by the SDK"])
+def pool(request: pytest.FixtureRequest, own_vault: Vault) -> Iterator[Pool]:
+    """Connections for direct reads, or none, so that the SDK sends every request."""
+    direct = request.param == "directly"
+    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file))) if direct else ClosedPool()
+    yield pool
+    pool.close()
+
+
+def opened(
+    url: str, pool: Pool, transport: AioHttpTransport, token: Token | None = None, *, private_ca: bool = True
+) -> KeyVaultCredentials:
     """The class under test."""
-    return KeyVaultCredentials(own_vault.url, Token(), transport=transport, private_ca=True)
+    credential = credential_of(token or Token())
+    return KeyVaultCredentials(url, credential, pool, transport=lambda: transport, private_ca=private_ca)
+
+
+@pytest.fixture
+def credentials(own_vault: Vault, pool: Pool, transport: AioHttpTransport) -> KeyVaultCredentials:
+    """The class under test."""
+    return opened(own_vault.url, pool, transport)
+
+
+def direct_tries(pool: Pool) -> int:
+    """How many requests are sent before those of the SDK."""
+    return 0 if isinstance(pool, ClosedPool) else 1
 
 
 async def test_a_secret_is_returned_with_its_properties(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
@@ -78,13 +134,20 @@ async def test_a_secret_is_returned_with_its_properties(own_vault: Vault, creden
     attributes = {"nbf": 1_600_000_000, "exp": 1_700_000_000}
     _, version = own_vault.secrets.put(NAME, "value", tags={"endpoint": "x"}, attributes=attributes)
 
-    credential = await credentials.get("contoso", "default")
+    result = await credentials.get_with_info("contoso", "default")
 
-    assert credential is not None
+    assert result is not None
+    credential, info = result
     assert (Secret("value"), version.id, True) == (credential.value, credential.version, credential.enabled)
     assert {"endpoint": "x"} == credential.tags
     assert datetime.fromtimestamp(1_600_000_000, UTC) == credential.not_before
     assert datetime.fromtimestamp(1_700_000_000, UTC) == credential.expires_on
+    changed = datetime.fromtimestamp(version.attributes["updated"], UTC)
+    assert ("default", True, version.id, changed, changed) == (
+        *(info.connection, info.enabled, info.version, info.created_at, info.updated_at),
+    )
+    dates = (credential.not_before, credential.expires_on)
+    assert (*dates, credential.tags) == (info.not_before, info.expires_on, info.tags)
 
 
 async def test_the_newest_version_is_returned(own_vault: Vault, credentials: KeyVaultCredentials) -> None:
@@ -179,10 +242,12 @@ async def test_a_disabled_secret_is_recognized_by_its_inner_code(
         await credentials.signing_secret("contoso")
 
 
-async def test_a_vault_under_another_name_gets_no_token(own_vault: Vault, transport: RecordingTransport) -> None:
+async def test_a_vault_under_another_name_gets_no_token(
+    own_vault: Vault, pool: Pool, transport: RecordingTransport
+) -> None:
     """If its challenge is for another domain, the error names KEY_VAULT_URL."""
     own_vault.secrets.put(NAME, "value")
-    credentials = KeyVaultCredentials(own_vault.url, Token(), transport=transport)
+    credentials = opened(own_vault.url, pool, transport, private_ca=False)
 
     for ask in (
         credentials.get("contoso", "default"),
@@ -200,6 +265,7 @@ async def test_a_vault_under_another_name_gets_no_token(own_vault: Vault, transp
 async def test_a_failed_try_is_retried(
     own_vault: Vault,
     credentials: KeyVaultCredentials,
+    pool: Pool,
     transport: RecordingTransport,
     status: int,
     failures: int,
@@ -207,9 +273,11 @@ async def test_a_failed_try_is_retried(
 ) -> None:
     """
     After one failed response, the same read succeeds; after three tries within about a second it fails, with the
-    vault's status. A 403 for a missing role is not retried: the job waits until the operator has granted it.
+    vault's status. A 403 for a missing role is not retried: the job waits until the operator has granted it. If the
+    read is direct, that is a try more.
     """
     own_vault.secrets.put(NAME, "value")
+    failures, tries = failures + direct_tries(pool), tries + direct_tries(pool)
     own_vault.fail_next(status, times=failures)
 
     if failures < tries:
@@ -268,7 +336,9 @@ async def test_a_read_has_a_timeout(
 
 
 @pytest.mark.parametrize("fault", ["outage", "unreachable", "untrusted certificate", "no identity"])
-async def test_an_unreachable_vault_is_unavailable(own_vault: Vault, transport: AioHttpTransport, fault: str) -> None:
+async def test_an_unreachable_vault_is_unavailable(
+    own_vault: Vault, pool: Pool, transport: AioHttpTransport, fault: str
+) -> None:
     """
     If nothing listens, if even the request for the challenge fails, without the vault's certificate authority, or
     without an identity of the app's own, the job waits. No secret is requested, and the message names no tenant.
@@ -283,10 +353,120 @@ async def test_an_unreachable_vault_is_unavailable(own_vault: Vault, transport: 
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         if fault == "untrusted certificate":
             transport = AioHttpTransport(session=session, session_owner=False)
-        credentials = KeyVaultCredentials(url, token, transport=transport, private_ca=True)
+            pool = Pool(ssl.create_default_context)
+        credentials = opened(url, pool, transport, token)
 
         with pytest.raises(VaultUnavailable, match=words) as raised:
             await credentials.get("contoso", "default")
 
     assert "1234" not in str(raised.value)
     assert fault == "outage" or 0 == own_vault.reads.total()
+
+
+Respond = Callable[[web.Request, web.StreamResponse], Awaitable[web.StreamResponse]]
+
+
+async def _in_pieces(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    assert isinstance(response, web.Response)
+    assert isinstance(response.body, bytes)
+    stream = web.StreamResponse()
+    await stream.prepare(request)
+    for start in range(0, len(response.body), 7):
+        await stream.write(response.body[start : start + 7])
+        await asyncio.sleep(0)
+    return stream
+
+
+async def _cut_off(request: web.Request, _: web.StreamResponse) -> web.StreamResponse:
+    stream = web.StreamResponse(headers={"Content-Length": "1000"})
+    await stream.prepare(request)
+    await stream.write(b'{"value": "va')
+    assert request.transport is not None
+    request.transport.abort()
+    return stream
+
+
+async def _other_secret(_: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    assert isinstance(response, web.Response)
+    assert isinstance(response.body, bytes)
+    return web.Response(body=response.body.replace(NAME.encode(), b"ai--fabrikam--default"))
+
+
+async def _no_json(*_: object) -> web.StreamResponse:
+    return web.Response(body=b'{"value": "secret-text', content_type="application/json")
+
+
+async def _moved(request: web.Request, _: web.StreamResponse) -> web.StreamResponse:
+    return web.Response(status=307, headers={"Location": str(request.url)})
+
+
+async def _unauthorized(*_: object) -> web.StreamResponse:
+    return web.Response(status=401, headers={"WWW-Authenticate": vaults.CHALLENGE})
+
+
+async def _other_404(*_: object) -> web.StreamResponse:
+    return web.Response(status=404, text="No such page.")
+
+
+@pytest.mark.parametrize(
+    ("respond", "reason"),
+    [
+        (_in_pieces, None),
+        (_cut_off, r"The connection closed|The server closed the connection"),
+        (_no_json, r"Key Vault sent no secret that can be read\."),
+        (_other_secret, r"Key Vault sent another secret\."),
+        (_moved, r"Key Vault answered 307\."),
+        (_unauthorized, r"Key Vault answered 401\."),
+        (_other_404, r"Key Vault answered 404\."),
+    ],
+)
+async def test_one_bad_response_fails_no_read(
+    own_vault: Vault, transport: RecordingTransport, respond: Respond, reason: str | None, caplog: Any
+) -> None:
+    """
+    What is not certain is read again by the SDK, with its retries, redirects and challenges. The log has the reason,
+    and nothing of the secret. The next read is direct again, with the same token unless that was refused.
+    """
+    own_vault.secrets.put(NAME, "secret-text")
+    tokens: list[str] = []
+
+    async def once(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: web.StreamResponse = await handler(request)
+        tokens.append(request.headers["Authorization"])
+        return await respond(request, response) if len(tokens) == 1 else response
+
+    own_vault.read_middleware = once
+    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file)))
+    credentials = opened(own_vault.url, pool, transport)
+    read = [await credentials.get("contoso", "default") for _ in range(2)]
+    pool.close()
+
+    assert ["secret-text"] * 2 == [each.value.reveal() for each in read if each is not None]
+    assert (2 if reason is None else 3) == len(tokens)
+    logged = [record for record in caplog.records if record.name == "customer_ai_jobs"]
+    assert (reason is not None) == bool(logged)
+    if reason is not None:
+        assert re.search(rf"sdk_repeated host=127\.0\.0\.1: (?:{reason})", caplog.text)
+    assert "secret-text" not in caplog.text
+    assert "local-" not in caplog.text
+    assert (respond is _unauthorized) == (tokens[0] != tokens[-1])
+
+
+async def test_a_direct_read_needs_no_sdk(own_vault: Vault) -> None:
+    """Neither for a secret nor for none."""
+
+    def no_transport() -> NoReturn:
+        raise AssertionError("The SDK is not needed.")
+
+    own_vault.secrets.put(NAME, "value")
+    identity = Token()
+    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file)))
+    credentials = KeyVaultCredentials(
+        own_vault.url, credential_of(identity), pool, transport=no_transport, private_ca=True
+    )
+
+    assert await credentials.get("contoso", "default") is not None
+    assert await credentials.get("contoso", "spare") is None
+    assert await credentials.signing_secret("contoso") is None
+    assert 1 == identity.issued
+    pool.close()

@@ -70,7 +70,7 @@ async def test_a_closed_vault_fails_no_job(harness: Harness, monkeypatch: pytest
 
     ((body, _),) = worker.requeued()
     assert uncached.name == json.loads(body)["customer"]
-    assert 2 == harness.vault.reads[f"ai--{cached.name}--default"]
+    assert 3 == harness.vault.reads[f"ai--{cached.name}--default"]  # the second read directly, and by the SDK
 
 
 async def test_a_job_survives_a_key_rotation_during_an_outage(

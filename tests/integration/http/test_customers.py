@@ -12,7 +12,7 @@ from local.stack.azurite import Azurite
 from local.vault import server as vaults
 from local.vault.server import Vault
 from shared.connections.key_vault import KeyVaultCredentials
-from shared.connections.vault_errors import VaultForbids
+from shared.connections.store import VaultForbids
 from shared.errors import VaultUnavailable
 from shared.http.shares import LIST_WEIGHT, MAX_VAULT_REQUESTS
 from tests.support.endpoint import Endpoint

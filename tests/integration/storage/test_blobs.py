@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.errors import StorageUnavailable
-from shared.storage import blobs as azure_blobs
+from shared.storage import sdk_blobs
 from shared.storage.base import BlobProperties, Blobs, BlobTooLarge, ContainerMissing
 from shared.storage.blobs import AzureBlobs
 from tests.support.fake_blobs import MemoryBlobs
@@ -25,7 +25,7 @@ def blobs(request: pytest.FixtureRequest, harness: Harness) -> Blobs:
 @pytest.fixture
 def small_pages(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of two blobs."""
-    monkeypatch.setattr(azure_blobs, "_PAGE", 2)
+    monkeypatch.setattr(sdk_blobs, "_PAGE", 2)
     if isinstance(blobs, MemoryBlobs):
         blobs.page_size = 2
 

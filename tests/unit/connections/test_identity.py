@@ -1,13 +1,12 @@
-"""The app's identity, through the unchanged azure-identity: tokens of its own tenant and of customers'."""
+"""The app's identity, directly and through the unchanged azure-identity: tokens of its own tenant and customers'."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,13 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity.aio import ClientAssertionCredential
 
-from shared.connections import identity as identity_module
 from shared.connections.identity import Identity
 from shared.errors import ConnectionInvalid, ProviderUnavailable
+from shared.network import credential as credentials
+from shared.network.credential import Credential
+from shared.network.pool import Pool
 from shared.secret import Secret
+from tests.support.storage_pools import ClosedPool
 
 SCOPE = "https://ai.azure.com/.default"
 TENANT = "11111111-2222-3333-4444-555555555555"
@@ -69,13 +71,21 @@ async def authority(tmp_path: Path) -> AsyncIterator[Authority]:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[Identity]:
-    """An identity until the block ends."""
-    identity = Identity(**options)
+async def opened(pool: Pool | None = None, **options: Any) -> AsyncIterator[Identity]:
+    """An identity until the block ends, by the SDK unless it has a pool."""
+    identity = Identity(pool or ClosedPool(), **options)
     try:
         yield identity
     finally:
         await identity.close()
+
+
+@pytest.fixture(params=["directly", "by the SDK"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Connections to the endpoint of the managed identity, or none."""
+    pool = Pool(ssl.create_default_context) if request.param == "directly" else ClosedPool()
+    yield pool
+    pool.close()
 
 
 def federated(authority: Authority) -> dict[str, Any]:
@@ -90,12 +100,12 @@ def federated(authority: Authority) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("vault")
-async def test_the_managed_identity_has_a_token() -> None:
+async def test_the_managed_identity_has_a_token(pool: Pool) -> None:
     """
     On Azure, tokens of the app's own tenant come from its managed identity, one credential for each, and are cached. It
     can't get tokens of a customer's tenant: without ENTRA_CLIENT_ID the connection is invalid.
     """
-    async with opened(client_id="one") as identity:
+    async with opened(pool, client_id="one") as identity:
         first = await identity.token(SCOPE, None)
         second = await identity.token(SCOPE, None)
         with pytest.raises(ConnectionInvalid, match="ENTRA_CLIENT_ID"):
@@ -109,12 +119,12 @@ async def test_the_managed_identity_has_a_token() -> None:
 
 
 @pytest.mark.usefixtures("vault")
-async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(authority: Authority) -> None:
+async def test_the_managed_identity_is_the_assertion_in_a_customers_tenant(authority: Authority, pool: Pool) -> None:
     """
     The request names tenant, app registration and scope, and has the identity's own token as its assertion. Each tenant
     has its own token, which is requested once, also for jobs that need their first token at the same time.
     """
-    async with opened(**federated(authority)) as identity:
+    async with opened(pool, **federated(authority)) as identity:
         tokens = [await identity.token(SCOPE, tenant) for tenant in (TENANT, "b", TENANT, "b")]
         at_once = await asyncio.gather(*(identity.token(SCOPE, "c") for _ in range(20)))
 
@@ -152,7 +162,7 @@ async def test_jobs_that_need_a_token_at_once_share_a_request(failure: Exception
     """64 jobs make one request for each scope; all get its token or an error of their own. The next job makes one."""
     credential = SlowCredential(failure=failure)
     async with opened() as identity:
-        identity._own[""] = cast(AsyncTokenCredential, credential)
+        identity._own[""] = Credential(None, lambda: cast(AsyncTokenCredential, credential))
         outcomes = await asyncio.gather(
             *(identity.token(f"scope-{number % 2}", None) for number in range(64)), return_exceptions=True
         )
@@ -167,10 +177,10 @@ async def test_jobs_that_need_a_token_at_once_share_a_request(failure: Exception
 
 async def test_a_token_that_is_never_issued_holds_no_job_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     """All who share the request end with it; the next job requests again."""
-    monkeypatch.setattr(identity_module, "TOKEN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(credentials, "TOKEN_TIMEOUT_S", 0.05)
     credential = SlowCredential(after_s=60)
     async with opened() as identity:
-        identity._own[""] = cast(AsyncTokenCredential, credential)
+        identity._own[""] = Credential(None, lambda: cast(AsyncTokenCredential, credential))
         for requests in (1, 2):
             with pytest.raises(ProviderUnavailable, match=r"Entra issued no token for scope \(TimeoutError\)"):
                 await identity.token("scope", None)
@@ -214,7 +224,7 @@ async def test_any_number_of_tenants_takes_one_credential(
     ids=["401", "400", "503", "no JSON", "unreachable", "no managed identity"],
 )
 async def test_without_a_token_the_endpoint_is_unavailable(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str, str] | str | None
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str, str] | str | None, pool: Pool
 ) -> None:
     """If Entra or the managed identity issues no token, the job may be retried; its error names no tenant, no app."""
     options = federated(authority)
@@ -226,7 +236,7 @@ async def test_without_a_token_the_endpoint_is_unavailable(
         status, kind, text = refusal
         authority.refusal = web.Response(status=status, content_type=kind, text=text)
 
-    async with opened(**options) as identity:
+    async with opened(pool, **options) as identity:
         with pytest.raises(ProviderUnavailable, match=r"Entra issued no token") as raised:
             await identity.token(SCOPE, TENANT if refusal else None)
 
@@ -246,15 +256,21 @@ async def test_an_invalid_tenant_is_the_connections_fault(authority: Authority, 
     assert [] == authority.requests
 
 
-def test_azure_identity_is_imported_on_first_use() -> None:
-    """Making an Identity does not import it, so a cold start without tokens is not slower."""
+@pytest.mark.usefixtures("vault")
+async def test_a_managed_identitys_token_needs_no_sdk() -> None:
+    """Neither making an Identity nor the endpoint's token imports one, so a cold start is not slower for it."""
     script = (
-        "import sys\n"
+        "import asyncio, ssl, sys\n"
         "from shared.connections.identity import Identity\n"
-        "Identity(client_id='a', entra_client_id='b')\n"
-        "print([name for name in sys.modules if name.startswith(('azure', 'msal'))])\n"
+        "from shared.network.pool import Pool\n"
+        "async def main():\n"
+        "    identity = Identity(Pool(ssl.create_default_context), client_id='a', entra_client_id='b')\n"
+        "    token = await identity.token('https://ai.azure.com/.default', None)\n"
+        "    print(bool(token), [name for name in sys.modules if name.startswith(('aiohttp', 'azure', 'msal'))])\n"
+        "asyncio.run(main())\n"
     )
 
-    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
 
-    assert "[]" == completed.stdout.strip()
+    assert b"True []" == output.strip()
