@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import httpx
-
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.network.connection import Connection
 from shared.network.response import ExchangeFailed, Malformed, NotReached
@@ -36,12 +34,14 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
-from shared.upstream.outgoing import Target, read_target, write_call, write_request
+from shared.upstream.outgoing import InvalidUrl, Target, read_target, write_call, write_request
 from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:
     from shared.upstream.side_process import SideProcess
+
+_OK, _REDIRECT = 200, 300
 
 
 class UpstreamClient:
@@ -90,14 +90,14 @@ class UpstreamClient:
                     status, headers, body, memory = await self._exchange(
                         self._connections, request, target, header, customer, sending
                     )
-        except httpx.InvalidURL as exc:
+        except InvalidUrl as exc:
             raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
         except ConnectionInvalid as exc:
             raise ConnectionInvalid(_without_key(str(exc), access)) from None
         headers = {name: redact(text, secret) for name, text in headers.items()}
         is_short = len(body) < LARGE_BYTES  # some gateways quote what they were sent
         body = redact(body, secret) if is_short else await self.side_process.redact(body, secret, customer)
-        if not httpx.codes.is_success(status):
+        if not _OK <= status < _REDIRECT:
             raise map_error(status, headers, body)
         return Response(status, headers, body, read_request_id(headers), memory)
 
@@ -118,9 +118,9 @@ class UpstreamClient:
                     status, headers, body, memory = await self._exchange(
                         self._strict(), UpstreamRequest("GET", url), target, None, customer, sending
                     )
-        except (ConnectionInvalid, httpx.InvalidURL) as exc:
+        except (ConnectionInvalid, InvalidUrl) as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
-        if not httpx.codes.is_success(status):
+        if not _OK <= status < _REDIRECT:
             facts = map_error(status, headers, body).facts
             raise ProviderUnavailable(f"{host} did not return the file ({status}).", facts)
         return Response(status, headers, body, read_request_id(headers), memory)
@@ -144,7 +144,7 @@ class UpstreamClient:
                     async with self._connection(self._strict(), target, customer) as connection:
                         sending.has_begun = True
                         head = await connection.send(request)
-        except (ConnectionInvalid, httpx.InvalidURL):
+        except (ConnectionInvalid, InvalidUrl):
             # The session's own message is about a connection's `endpoint`.
             raise ConnectionInvalid(f"The `{member}` names an address that is not allowed.") from None
         return DeliveryReceipt(head.status, read_retry_after(head.headers))
@@ -162,7 +162,7 @@ class UpstreamClient:
             with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     received = await self._exchange(self._connections, request, target, header, name, sending)
-        except (ConnectionInvalid, httpx.InvalidURL):
+        except (ConnectionInvalid, InvalidUrl):
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
         status, headers, body, memory = received
         if key is not None:

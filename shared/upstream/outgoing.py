@@ -1,12 +1,11 @@
-"""How requests are written: URLs and forms by httpx, the rest as its client writes them."""
+"""How requests are written: as httpx's client does. It is imported for forms, and for URLs that it might change."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
-
-import httpx
 
 from shared.errors import ConnectionInvalid
 from shared.network.idle import Host
@@ -15,6 +14,13 @@ from shared.upstream.messages import UpstreamRequest
 MAX_PARSED_URLS = 128
 """More than a worker calls at a time. A raw job's may be 64 KiB long, so that a thousand would fill the memory."""
 _PORTS = {"http": 80, "https": 443}
+_MAX_PLAIN = 2048
+_plain = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>(?!xn--)(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|127\.0\.0\.1)(?::(?P<port>[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+    r"(?P<path>(?:/(?!\.)[A-Za-z0-9._~-]*)*)(?P<query>\?[A-Za-z0-9._~&=-]+)?"
+).fullmatch
+"""A usual URL, which httpx does not change: neither its case nor an encoding, a port out of range or a `..`."""
 _HEADERS = {
     "accept": "*/*",
     "accept-encoding": "gzip, deflate",
@@ -35,12 +41,31 @@ class Target(NamedTuple):
     header: str
 
 
+class InvalidUrl(Exception):
+    """It leads nowhere."""
+
+
 @lru_cache(maxsize=MAX_PARSED_URLS)
 def read_target(url: str) -> Target:
-    """Return the target of a URL, which calls with the same connection and model share. Raises httpx.InvalidURL."""
-    parsed = httpx.URL(url)
+    """Return the target of a URL, which calls with the same connection and model share. Raises InvalidUrl."""
+    match = _plain(url) if len(url) <= _MAX_PLAIN else None
+    if match is None:
+        return _read_by_httpx(url)
+    name, usual = match["host"], _PORTS[match["scheme"]]
+    port = int(match["port"] or usual)
+    host, path = Host(name, port, match["scheme"] == "https"), (match["path"] or "/") + (match["query"] or "")
+    return Target(host, name, path, host.header)
+
+
+def _read_by_httpx(url: str) -> Target:
+    import httpx  # noqa: PLC0415  # few jobs need it
+
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise InvalidUrl(str(exc)) from exc
     if parsed.scheme not in _PORTS or not parsed.host:
-        raise httpx.InvalidURL("A URL begins with http:// or https:// and a host.")
+        raise InvalidUrl("A URL begins with http:// or https:// and a host.")
     port = parsed.port or _PORTS[parsed.scheme]
     name = parsed.raw_host.decode("ascii")
     host = Host(name, port, parsed.scheme == "https")
@@ -54,6 +79,8 @@ def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, 
         headers.pop(name, None)
     body = request.content
     if request.form or request.files:
+        import httpx  # noqa: PLC0415  # few jobs need it
+
         files = [(name, part) for name, parts in request.files.items() for part in parts]
         form = httpx.Request("POST", request.url, headers=headers, data=request.form or None, files=files or None)
         body, headers["content-type"] = form.read(), form.headers["content-type"]

@@ -72,7 +72,17 @@ REVEALING = {
 """The modules that reveal secrets, and what each one does with them."""
 
 ONLY_SOME_JOBS_NEED = {
-    *("azure.core", "azure.identity", "azure.keyvault", "azure.storage", "azure.data", "msal", "aiohttp"),
+    *(
+        "azure.core",
+        "azure.identity",
+        "azure.keyvault",
+        "azure.storage",
+        "azure.data",
+        "msal",
+        "aiohttp",
+        "httpx",
+        "yarl",
+    ),
     *("cryptography", "openai", "pydantic", "requests", "hypothesis", "pytest"),
     *("shared.connections.key_vault", "shared.connections.vault_sdk", "shared.storage.sdk_blobs"),
     *("shared.actions.chat", "shared.contract.chat"),

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from urllib.parse import urlencode
 from uuid import uuid4
-
-from yarl import URL
 
 from shared.event_names import NAMESPACE, SDK_REPEATED
 from shared.network.credential import Credential
@@ -35,6 +34,9 @@ _BUSY = frozenset({429, 503})
 _UNAUTHORIZED = 401
 _WAIT_S, _MAX_WAIT_S = 0.3, 10.0
 """Seconds that a busy service is left alone if it does not say how many, and the most."""
+
+_is_plain = re.compile(r"(?:/(?!\.)[A-Za-z0-9_.~()'=,$-]*)+").fullmatch
+"""A usual path, which aiohttp does not change."""
 
 
 class DirectClient:
@@ -84,7 +86,7 @@ class DirectClient:
     async def _render(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, str]
     ) -> bytes:
-        path = URL(self.url + path).raw_path  # as aiohttp sends it for the SDK
+        path = _sent_path(self._endpoint.path + path)
         own = {
             **headers,
             "content-length": str(len(body)),
@@ -96,6 +98,15 @@ class DirectClient:
         signed["authorization"] = await self._authorization.header(method, path, query, signed)
         target = f"{path}?{urlencode(query)}" if query else path
         return render_request(method, target, self._endpoint.host, signed, body)
+
+
+def _sent_path(path: str) -> str:
+    """Return a path as aiohttp sends it for the SDK."""
+    if _is_plain(path):
+        return path
+    from yarl import URL  # noqa: PLC0415  # few jobs need it
+
+    return URL(f"https://host{path}").raw_path
 
 
 @lru_cache(maxsize=2)

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import ConnectionInvalid
 from shared.secret import Secret
 from shared.upstream.messages import ApiKey, FilePart, UpstreamRequest
-from shared.upstream.outgoing import read_target, write_request
+from shared.upstream.outgoing import InvalidUrl, _plain, _read_by_httpx, read_target, write_request
 from tests.support.clients import open_client
 
 FILES = {"file": [FilePart("a.txt", b"text", "text/plain"), FilePart("b.png", b"\x89PNG")]}
@@ -96,10 +98,34 @@ def test_a_url_leads_to_a_host(url: str, name: str, address: tuple[str, int, boo
     assert (name, address, header) == (target.name, target.host, target.header)
 
 
+@given(st.from_regex(_plain.__self__, fullmatch=True))
+def test_a_usual_url_is_what_httpx_makes_of_it(url: str):
+    """Such a URL is not given to httpx, so that a worker need not import it."""
+    assert _read_by_httpx(url) == read_target.__wrapped__(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_plain"),
+    [
+        ("https://acme.openai.azure.com/openai/v1/chat/completions", True),
+        ("https://acme-2.openai.azure.com/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", True),
+        ("http://127.0.0.1:8080/openai/v1", True),
+        *((f"https://{host}/x", False) for host in ("Acme.example", "1.2.3.400", "1a2a3a4", "xn--a", "a_b", "a@b", "")),
+        *(
+            (f"https://a.example{tail}", False)
+            for tail in ("/a/../b", "/.", "/%2e", "/ü", ":0/", ":65536/", "/a?", "/#b")
+        ),
+    ],
+)
+def test_most_urls_are_usual_ones(url: str, is_plain: bool):
+    """All that httpx may change are left to it."""
+    assert is_plain == (_plain(url) is not None)
+
+
 @pytest.mark.parametrize("url", ["ftp://acme.contoso.com/", "acme.contoso.com", "https:///x", "http://[::1/", ""])
 def test_a_url_without_a_host_is_invalid(url: str):
     """Only http and https lead anywhere."""
-    with pytest.raises(httpx.InvalidURL):
+    with pytest.raises(InvalidUrl):
         read_target(url)
 
 

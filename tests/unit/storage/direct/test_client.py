@@ -6,6 +6,9 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
 
 from shared.network.response import Response
 from shared.secret import Secret
@@ -92,6 +95,20 @@ async def test_a_header_that_would_be_changed_is_not_sent(value: str):
 
     assert await client(pool).send("PUT", "/c/b", {"x-ms-blob-content-type": value}) is None
     assert [] == pool.requests
+
+
+@given(st.from_regex(clients._is_plain.__self__, fullmatch=True))
+def test_a_usual_path_is_what_aiohttp_makes_of_it(path: str):
+    """Such as a row's or a transaction's: it is not given to aiohttp's parser, so that a worker need not import it."""
+    assert URL(f"https://acme.table.core.windows.net{path}").raw_path == clients._sent_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs(RowKey='a b')", "/jobs(RowKey='%20')", "/c/ü", "/c/../d", "/c/.", "/c/a?b", "/c/a+b"]
+)
+def test_other_paths_are_left_to_it(path: str):
+    """All that it may change."""
+    assert clients._is_plain(path) is None
 
 
 async def test_no_token_is_sent_without_tls():
