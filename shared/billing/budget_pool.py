@@ -76,12 +76,17 @@ class BudgetPool:
 
         It is one that probably has enough and, if there is one, that nothing of this worker's is writing.
         """
-        preferred = [number for number in self._order[:_PREFERRED] if self._has(number, amount)]
+        preferred = [number for number in self._order[:_PREFERRED] if self.has(number, amount)]
         if not preferred:
-            preferred = [number for number in self._order if self._has(number, amount)] or self._order[:_PREFERRED]
+            preferred = [number for number in self._order if self.has(number, amount)] or self._order[:_PREFERRED]
         idle = [number for number in preferred if not self.locks[number].locked()] or preferred
         self._turn += 1
         return idle[self._turn % len(idle)]
+
+    def has(self, number: int, amount: Decimal) -> bool:
+        """Return whether a bucket probably has enough. Reads nothing."""
+        bucket = self._buckets.get(number)
+        return bucket is not None and bucket.free >= amount
 
     async def rows(
         self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack, *, room: int
@@ -214,10 +219,6 @@ class BudgetPool:
             self._strikes[number] = 0
             self._order.remove(number)
             self._order.append(number)
-
-    def _has(self, number: int, amount: Decimal) -> bool:
-        bucket = self._buckets.get(number)
-        return bucket is not None and bucket.free >= amount
 
     def _as_made(self, pool: Pool | None) -> Budget:
         """Return the definition that the buckets were made or adapted for."""

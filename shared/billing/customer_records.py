@@ -94,10 +94,12 @@ class CustomerRecords:
         cached = self._cached(customer)
         return cached or await self._reads.run(customer, partial(self._read_recent, customer))
 
-    def prefetch(self, customer: str) -> None:
-        """Begin to read what the next `recent` returns, if that is not in memory."""
-        if self._cached(customer) is None:
+    def prefetch(self, customer: str) -> CustomerRecord | None:
+        """Return what the next `recent` returns, if that is in memory; else begin to read it."""
+        cached = self._cached(customer)
+        if cached is None:
             self._reads.start(customer, partial(self._read_recent, customer))
+        return cached
 
     async def change(
         self, customer: str, change: Callable[[CustomerRecord], CustomerRecord], *, by: str, subject: str

@@ -102,6 +102,11 @@ class JobBudgets:
             booking.target = key, self.budgets.pool(key).choose(booking.amount)
         self.requested = list(bookings)
 
+    def fits(self) -> bool:
+        """Return whether there is probably enough for what is requested. Reads nothing."""
+        targets = [(_target(booking), booking.amount) for booking in self.requested]
+        return all(self.budgets.pool(key).has(number, amount) for (key, number), amount in targets)
+
     async def write(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """
         Write the job's row and others, as `Table.merge_and_insert`, and the budgets' rows in the same transaction.
@@ -188,8 +193,10 @@ class JobBudgets:
                 try:
                     etags = await self.budgets.table.merge_and_insert(row, [*added, *rows], operation_id=operation_id)
                 except RowChanged as exc:
+                    if (exc.row.etag if exc.row else "") != row.etag:
+                        raise  # the job's row is another's, or has changed
                     changed = [await pool.is_changed(rows) for pool in pools.values()]
-                    if not any(changed) or exc.row is None or exc.row.etag != row.etag:
+                    if not any(changed):
                         raise
                     continue
                 except BaseException:  # it may have been made

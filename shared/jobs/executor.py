@@ -43,6 +43,7 @@ from shared.jobs.steps import Steps
 
 if TYPE_CHECKING:
     from shared.billing.closing import Closing
+    from shared.billing.job_budgets import JobBudgets
 
 MAX_FAILED_ATTEMPTS = 5
 """Failed attempts after which a job is given up."""
@@ -60,6 +61,10 @@ class DecodedJob:
     """What the input takes of the worker's memory, as long as this object is referred to."""
 
 
+Work = DecodedJob | JobError | RetryLater | None
+"""An error instead of work is what a job ends with, or waits for; None gives the job up."""
+
+
 class _ClosingContext(NamedTuple):
     """See `actions.statement`."""
 
@@ -73,21 +78,21 @@ class Executor:
 
     services: JobServices
 
-    async def execute(self, job: Job, lease: Lease, work: DecodedJob | JobError | RetryLater | None) -> bytes:
+    async def execute(self, job: Job, lease: Lease, work: Work, reserved: JobBudgets | None = None) -> bytes:
         """
         Run one attempt of the job, and return the result, encoded, once it is stored and its calls are billed.
 
         The job ends without `work` if it was cancelled, an earlier attempt has stored its outcome, or too many attempts
-        have failed. An error instead of work is what the job ends with, or waits for; None gives the job up. Raises
-        RetryLater if the job has to wait and was released, LeaseLost if another worker has taken it over.
+        have failed. `reserved` is what its claim has reserved of budgets. Raises RetryLater if the job has to wait and
+        was released, LeaseLost if another worker has taken it over.
         """
         age_s = (lease.started_at - lease.submitted_at).total_seconds()
         self.services.telemetry.attempt_started(job, lease.attempt, age_s)
         attempt = Attempt(job, lease, self.services.ledger)
-        if lease.reservation:  # of an attempt whose worker died
+        if reserved is not None or lease.reservation:  # of an attempt whose worker died
             from shared.jobs.reservation import restore  # noqa: PLC0415
 
-            restore(self.services, attempt)
+            restore(self.services, attempt, reserved)
         steps = Steps(attempt, self.services.outputs)
         try:
             async with attempt:
@@ -110,9 +115,7 @@ class Executor:
             await self._record_usage(attempt)
             raise
 
-    async def _outcome_without_run(
-        self, attempt: Attempt, steps: Steps, work: DecodedJob | JobError | RetryLater | None
-    ) -> Outcome | None:
+    async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
         lease = attempt.lease
         if lease.cancelled:
             return failed(JobCancelled("The job was cancelled before it finished."))
@@ -131,7 +134,7 @@ class Executor:
             return failed(DeadlinePassed(message))
         return outcome_of(work, attempt) if isinstance(work, Exception) else None
 
-    async def _close_month(self, attempt: Attempt, work: DecodedJob | JobError | RetryLater | None) -> Outcome:
+    async def _close_month(self, attempt: Attempt, work: Work) -> Outcome:
         assert isinstance(work, DecodedJob)  # noqa: S101  # else there is an outcome
         context: Any = _ClosingContext(attempt.job.customer, self.services.closing)
         try:
@@ -152,7 +155,8 @@ class Executor:
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):
             await self.services.outputs.check_writable()
-        if record is not None and (record.budgets_json or connection.monthly_budget is not None):
+        has_reserved = attempt.budgets is not None and attempt.budgets.held
+        if record is not None and not has_reserved and (record.budgets_json or connection.monthly_budget is not None):
             from shared.jobs.reservation import reserve  # noqa: PLC0415  # most customers have no budget
 
             await reserve(self.services, attempt, connection, work.request, record.budgets)

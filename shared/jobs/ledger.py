@@ -91,10 +91,10 @@ class Ledger:
             **({"callback_url": callback_url} if callback_url else {}),
         }
         values = lease_values(lease, now(), self.lease_s) | fixed
-        entry = time_row(customer, job_id, submitted_at)
+        row, entry = Row(customer, job_key(job_id), values), time_row(customer, job_id, submitted_at)
         try:
-            etag = await self._table.insert(Row(customer, job_key(job_id), values), beside=[entry])
-        except RowExists as exc:
+            etag, *_ = await self._write(row, [entry], operation_id=uuid4().hex)
+        except RowChanged as exc:
             return await self._claim_existing(job_id, exc.row, fingerprint)
         return replace(lease, etag=etag)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
@@ -48,9 +48,21 @@ _logged: LRU[tuple[str, str], float] = LRU(_MAX_LOGGED)
 log = logging.getLogger(NAMESPACE)
 
 
-def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
-    """Have an attempt's transactions settle what it reserves, and what an attempt had reserved whose worker died."""
-    own = JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
+async def request_with_claim(
+    services: JobServices, attempt: Attempt, connection: Connection, request: Any, budgets: Mapping[str, Budget]
+) -> JobBudgets | None:
+    """Have the first write by the attempt's ledger reserve. Return None if nothing can be without reading budgets."""
+    job = await _request(services, attempt, connection, request, budgets)
+    if job is None:
+        return None
+    own = restore(services, attempt)
+    await job.make(own, OUTPUT_TOKENS)
+    return own if own.fits() else None
+
+
+def restore(services: JobServices, attempt: Attempt, own: JobBudgets | None = None) -> JobBudgets:
+    """Have an attempt's transactions settle `own`, or what an attempt had reserved whose worker died."""
+    own = own or JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
     attempt.budgets = own
     ledger = services.ledger
     attempt.ledger = Ledger(services.budgets.table, lease_s=ledger.lease_s, outbox=ledger.outbox, write=own.write)
@@ -66,23 +78,12 @@ async def reserve(
     The attempt's budgets have an `output_limit` then, if one is to be sent. Raises BudgetExceeded, BudgetReserved,
     BudgetWait.
     """
-    model = _model(attempt, connection, request)
-    pricing = await services.price_books.pricing()
-    named = dict(applying(budgets, connection.name, model))
-    if connection.monthly_budget is not None:
-        currency = pricing.book.currency if pricing else "USD"
-        named |= [connection_budget(connection.name, connection.monthly_budget, currency)]
-    if not named:
+    job = await _request(services, attempt, connection, request, budgets)
+    if job is None:
         return
-    own = attempt.budgets or restore(services, attempt)
-    own.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
-    done = {step.key for step in await attempt.stored_steps()}
-    estimated = estimate(request, strict=attempt.job.options.strict, done=done)
-    job = _Job(services, attempt, connection, model, pricing, estimated)
-    limit = OUTPUT_TOKENS
+    own, limit = attempt.budgets or restore(services, attempt), OUTPUT_TOKENS
     while True:
-        bookings = [await job.booking(name, budget, limit) for name, budget in named.items()]
-        own.request(bookings, at := now())
+        at = await job.make(own, limit)
         try:
             await attempt.reserve()
         except BookingRefused as refused:
@@ -92,8 +93,24 @@ async def reserve(
                 raise _error(refused, job, at) from None
             limit = lower
         else:
-            own.output_limit = limit if job.needs_limit(named.values()) else None
             return
+
+
+async def _request(
+    services: JobServices, attempt: Attempt, connection: Connection, request: Any, budgets: Mapping[str, Budget]
+) -> _Job | None:
+    """Return what an attempt counts for the budgets that apply; None if none does."""
+    model = _model(attempt, connection, request)
+    pricing = await services.price_books.pricing()
+    named = dict(applying(budgets, connection.name, model))
+    if connection.monthly_budget is not None:
+        currency = pricing.book.currency if pricing else "USD"
+        named |= [connection_budget(connection.name, connection.monthly_budget, currency)]
+    if not named:
+        return None
+    done = {step.key for step in await attempt.stored_steps()}
+    estimated = estimate(request, strict=attempt.job.options.strict, done=done)
+    return _Job(services, attempt, connection, model, pricing, estimated, named)
 
 
 def _model(attempt: Attempt, connection: Connection, request: Any) -> str:
@@ -117,8 +134,11 @@ class _Job:
         model: str,
         pricing: Pricing | None,
         estimated: Estimate | None,
+        budgets: Mapping[str, Budget],
     ) -> None:
         self.services, self.attempt, self.estimate, self.pricing = services, attempt, estimated, pricing
+        self.budgets = budgets
+        self.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
         self.labels = {
             "model": model,
             "connection": connection.name,
@@ -127,6 +147,13 @@ class _Job:
             **({"deployment_scope": connection.deployment_scope} if connection.deployment_scope else {}),
         }
         self.kind = f"{attempt.job.action}/{model}"
+
+    async def make(self, own: JobBudgets, limit: int) -> datetime:
+        """Have the next transaction reserve for answers of `limit` tokens. Return when. Raises BudgetExceeded."""
+        bookings = [await self.booking(name, budget, limit) for name, budget in self.budgets.items()]
+        own.reserved_for, own.output_limit = self.reserved_for, limit if self._needs_limit() else None
+        own.request(bookings, at := now())
+        return at
 
     async def booking(self, name: str, budget: Budget, limit: int) -> Booking:
         """Return what the job reserves of a budget. Raises BudgetExceeded."""
@@ -148,11 +175,6 @@ class _Job:
             ) from None
         return Booking(name, budget, amount, counter.measure(amount), self.kind)
 
-    def needs_limit(self, budgets: Iterable[Budget]) -> bool:
-        """Return whether answers need a limit that the job has not set: jobs are counted whatever they use."""
-        takes_limit = self.estimate is not None and self.estimate.takes_limit
-        return takes_limit and any(budget.enforce == "hard" and budget.unit != JOBS for budget in budgets)
-
     def fits(self, booking: Booking) -> bool:
         """Return whether a period of which nothing is used covers the job."""
         budget = booking.budget
@@ -170,6 +192,11 @@ class _Job:
             else:
                 high = middle - 1
         return low if MIN_OUTPUT_TOKENS <= low < limit else None
+
+    def _needs_limit(self) -> bool:
+        """Return whether answers need a limit that the job has not set: jobs are counted whatever they use."""
+        takes_limit = self.estimate is not None and self.estimate.takes_limit
+        return takes_limit and any(each.enforce == "hard" and each.unit != JOBS for each in self.budgets.values())
 
     def _counter(self, budget: Budget) -> Counter:
         pricing = self.pricing.in_currency(budget.unit) if self.pricing and budget.is_money else None

@@ -32,11 +32,11 @@ from shared.errors import (
 )
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
 from shared.jobs.base import JobServices
+from shared.jobs.claiming import claim
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, check_marker, decode_queued_job
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
-from shared.jobs.lease import Lease
 from shared.jobs.message import Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob, may_continue
 from shared.storage.base import MAX_HIDDEN_S
@@ -75,12 +75,11 @@ class Worker:
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
                         return None
-                    self.services.customer_records.prefetch(job.customer)
-                    lease = await self._claim(job, delivery)
+                    lease, reserved = await claim(self.services, job, delivery, work)
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
                     else:
-                        result_body = await Executor(self.services).execute(job, lease, work)
+                        result_body = await Executor(self.services).execute(job, lease, work, reserved)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
             else:
@@ -106,7 +105,7 @@ class Worker:
                 job = await self._with_own_id(job, delivery)
                 if await self._resume(job, delivery):
                     return None
-                lease = await self._claim(job, delivery)
+                lease, _ = await claim(self.services, job, delivery, None)
                 if isinstance(lease, FinishedJob):
                     result_body = lease.result_body
                 else:
@@ -181,16 +180,6 @@ class Worker:
         if now() >= deadline:
             return nullcontext()  # nothing is called any more; it only ends
         return limiter.admit(job.customer, job.connection)
-
-    async def _claim(self, job: Job, delivery: Delivery) -> Lease | FinishedJob:
-        return await self.services.ledger.claim(
-            job.customer,
-            job.id,
-            fingerprint=fingerprint(job),
-            submitted_at=delivery.submitted_at,
-            action=job.action,
-            callback_url=job.output.callback,
-        )
 
     async def _publish(self, job: Job, delivery: Delivery, queue: str, result_body: bytes) -> bytes | None:
         """Return the result if it goes to the default queue. The job is done: if this fails, only this is repeated."""

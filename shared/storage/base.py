@@ -91,10 +91,10 @@ class Table(Protocol):
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """
-        Merge `changed` at its etag and write `added`, up to 99 rows and 4 MB of its partition, in one transaction.
+        Write `changed` and `added`, up to 99 rows and 4 MB of their partition, in one transaction.
 
-        A row of `added` that has an etag is merged at it, another one is inserted. Return the new etags of all rows,
-        in this order; only that of `changed` if the write's first answer got lost. Raises RowChanged.
+        A row that has an etag is merged at it, another is inserted; `changed` by itself has one. Return the new etags
+        of all rows, in this order; only that of `changed` if the write's first answer got lost. Raises RowChanged.
         """
 
     def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:

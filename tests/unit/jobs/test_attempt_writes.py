@@ -24,7 +24,7 @@ from tests.support.simulated_time import SimulatedTime
 
 
 class ObservedTable(MemoryTable):
-    """A table that records how many rows each transaction adds."""
+    """A table that records how many rows each transaction of an attempt adds: not the claim."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,8 @@ class ObservedTable(MemoryTable):
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See Table."""
-        self.added.append(len(added))
+        if changed.etag:
+            self.added.append(len(added))
         assert len(added) <= MAX_ADDED_ROWS
         return await super().merge_and_insert(changed, added, operation_id=operation_id)
 

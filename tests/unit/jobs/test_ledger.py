@@ -11,7 +11,7 @@ from shared.contract.result import Usage
 from shared.errors import AlreadyRunning, LeaseLost, StorageUnavailable
 from shared.jobs.lease import Lease
 from shared.jobs.step_rows import StepRecord
-from shared.storage.base import Row, RowChanged, RowExists
+from shared.storage.base import Row, RowChanged
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.ledger_contract import LATER, RESULT, Advance, Case, LedgerContract
 
@@ -21,19 +21,13 @@ class UncertainTable(MemoryTable):
 
     vanishing = changing = refusing = False
 
-    async def insert(self, row: Row, *, beside: Sequence[Row] = (), operation_id: str = "") -> str:
-        """See Table."""
-        if self.vanishing:
-            raise RowExists(row.key)
-        return await super().insert(row, beside=beside, operation_id=operation_id)
-
     async def merge(self, row: Row, *, operation_id: str = "") -> str:
         """See Table."""
         return (await self.merge_and_insert(row, (), operation_id=operation_id))[0]
 
     async def merge_and_insert(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """See Table."""
-        if self.changing:
+        if (self.vanishing and not changed.etag) or (self.changing and changed.etag):
             raise RowChanged(changed.key)
         if self.refusing:
             raise RowChanged(changed.key, self.rows[changed.partition, changed.key])

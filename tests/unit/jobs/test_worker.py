@@ -157,7 +157,7 @@ async def test_a_fault_before_the_lease_rejects_the_job(
         raise ValueError("A fault in this software.")
 
     customer = worker.customer()
-    monkeypatch.setattr("shared.jobs.worker.fingerprint", fail)
+    monkeypatch.setattr("shared.jobs.claiming.fingerprint", fail)
     decoded = await worker.run(customer, job_id="mine")
     monkeypatch.setattr("shared.jobs.worker.decode_queued_job", fail)
     undecoded = await worker.run(customer, customer.body(), message_id="m-1")
