@@ -43,9 +43,11 @@ async def run(jobs: int | None, budgeted: str | None) -> None:
     if budgeted is not None:
         await _set_budget(budgeted)
 
-    async def work(number: int) -> float:
+    async def work(number: int) -> float | None:
         invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        result = result_of(invocation.outputs.get("results", b"{}"))  # none if it was requeued
+        if jobs is not None and invocation.ok and "results" not in invocation.outputs:
+            return None  # requeued: Storage was busy for a moment, or there was no room
+        result = result_of(invocation.outputs.get("results", b"{}"))
         if result.get("status") != "succeeded":
             raise RuntimeError(f"A job failed: {invocation}")
         own_ms: float = result["timings"]["overhead_ms"]

@@ -64,7 +64,8 @@ def report(figures: Mapping[str, Any]) -> str:
         "TLS; p50 and p99 are beyond that"
     )
     last_line = (
-        f"{long['in_flight']} in flight for {long['seconds'] / 60:.0f} minutes, {long['jobs']:,} jobs: "
+        f"{long['in_flight']} in flight for {long['seconds'] / 60:.0f} minutes, {long['jobs']:,} jobs "
+        f"({long['requeued']} requeued): "
         f"{long['first_mb']:.0f} MB after the first fifth, {long['last_mb']:.0f} MB at the end, "
         f"peak {long['peak_mb']:.0f} MB, {long['mb_per_hour']:+.1f} MB an hour, {long['cpu_ms']:.2f} ms of CPU a job"
     )
@@ -90,17 +91,19 @@ async def _level(side: Side, in_flight: int, customers: int, delay_s: float) -> 
 
 async def _long_run(side: Side, in_flight: int, customers: int, delay_s: float, seconds: float) -> dict[str, Any]:
     clock = asyncio.get_running_loop().time
-    jobs, cpu_s, start, count = 0, 0.0, clock(), 5 * in_flight
+    jobs, requeued, cpu_s, start, count = 0, 0, 0.0, clock(), 5 * in_flight
     async with _sampled(side.pid) as samples:
         while not jobs or clock() - start < seconds:
             block = await _block(side, count, in_flight, customers, delay_s)
             jobs, cpu_s = jobs + count, cpu_s + block["cpu_s"]
+            requeued += count - len(block["own_ms"])
     counted = samples[int(len(samples) * _WARM_SHARE) :]
     tenth = max(len(counted) // 10, 1)
     return {
         "in_flight": in_flight,
         "seconds": clock() - start,
         "jobs": jobs,
+        "requeued": requeued,
         "first_mb": median(mb for _, mb in counted[:tenth]),
         "last_mb": median(mb for _, mb in counted[-tenth:]),
         "peak_mb": block["memory_mb"],
