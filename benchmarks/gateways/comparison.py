@@ -85,6 +85,7 @@ def report(figures: Mapping[str, Any]) -> str:
         for name, side in scenario["sides"].items()
     ]
     columns = {
+        "kills": "kills",
         "calls": "calls",
         "bought": "bought",
         "bought_twice": "bought twice",

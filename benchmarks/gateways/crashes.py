@@ -57,6 +57,7 @@ async def measure_calls(name: str, side: Killable, journal: Journal, count: int)
     """The figures of a running side that is called, killed after half of the calls, and started again."""
     remaining = enumerate([call_tag(name, number) for number in range(count)])
     answered: set[str] = set()
+    kills = 0
 
     async def work(_: int) -> None:
         number, tag = next(remaining)
@@ -68,12 +69,15 @@ async def measure_calls(name: str, side: Killable, journal: Journal, count: int)
             await asyncio.sleep(_AGAIN_S)
 
     async def crash() -> None:
-        await _until_half_isbought_by(name, journal, count)
+        await _until_half_is_bought(name, journal, count)
+        nonlocal kills
         await side.kill()
+        kills += 1
         await side.start()
 
     await _limited(spread(work, count, _IN_FLIGHT, CUSTOMERS), crash())
-    return account(name, count, await journal(), Kept(answered, await side.recorded(), Counter()))
+    kept = Kept(answered, await side.recorded(), Counter())
+    return {"kills": kills, **account(name, count, await journal(), kept)}
 
 
 async def measure_jobs(name: str, environment: Mapping[str, str], journal: Journal, count: int) -> dict[str, Any]:
@@ -85,8 +89,8 @@ async def measure_jobs(name: str, environment: Mapping[str, str], journal: Journ
         "LEASE_SECONDS": str(LEASE_S),
         "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:05",
     }
-    ignore: Callable[[str], None] = lambda _: None  # noqa: E731
-    worker = hosts.start(1, PROJECT, settings, hosts.free_port(), ignore, visibility_timeout_s=VISIBILITY_TIMEOUT_S)
+    log: list[str] = []
+    worker = hosts.start(1, PROJECT, settings, hosts.free_port(), log.append, visibility_timeout_s=VISIBILITY_TIMEOUT_S)
     async with open_storage(environment["JobStorage"]) as storage, worker as workers:
         collecting = asyncio.create_task(storage.collect())
 
@@ -96,7 +100,7 @@ async def measure_jobs(name: str, environment: Mapping[str, str], journal: Journ
             await storage.wait_until(lambda: any(each.key[1] == tag for each in storage.messages))
 
         async def crash() -> None:
-            await _until_half_isbought_by(name, journal, count)
+            await _until_half_is_bought(name, journal, count)
             os.killpg(workers.processes[0].pid, signal.SIGKILL)
 
         try:
@@ -107,7 +111,8 @@ async def measure_jobs(name: str, environment: Mapping[str, str], journal: Journ
         answers = {str(row.get("request_id")) for row in records if outcome_of(row) != "unanswered"}
         unanswered = Counter(str(row["job_id"]) for row in records if outcome_of(row) == "unanswered")
         succeeded = {each.key[1] for each in storage.messages if each.result.get("status") == "succeeded"}
-    return account(name, count, await journal(), Kept(succeeded, answers, unanswered))
+    kills = sum("was killed by SIGKILL" in line for line in log)
+    return {"kills": kills, **account(name, count, await journal(), Kept(succeeded, answers, unanswered))}
 
 
 class SdkProcess:
@@ -171,7 +176,7 @@ async def sdk_process(environment: Mapping[str, str]) -> AsyncIterator[SdkProces
         await process.kill()
 
 
-async def _until_half_isbought_by(name: str, journal: Journal, count: int) -> None:
+async def _until_half_is_bought(name: str, journal: Journal, count: int) -> None:
     while len(bought_by(name, await journal())) < count / 2:  # noqa: ASYNC110  # another process's journal
         await asyncio.sleep(_POLL_S)
 

@@ -16,7 +16,7 @@ from local.stack.hosts import free_port
 from local.stack.processes import running
 
 _USER = "benchmark"
-_DEBIAN = Path("/usr/lib/postgresql")
+DEBIAN = Path("/usr/lib/postgresql")
 _ACCOUNT = "postgres"  # Debian's; PostgreSQL refuses to run as root
 _READY = "database system is ready to accept connections"
 
@@ -69,7 +69,7 @@ def _program(name: str) -> Path:
     """A program of PostgreSQL. Debian has most of them beside the path, in a folder for each version."""
     if program := shutil.which(name):
         return Path(program)
-    versions = sorted(_DEBIAN.glob(f"*/bin/{name}"))
+    versions = sorted(DEBIAN.glob(f"*/bin/{name}"))
     if not versions:
         raise Absent(f"PostgreSQL is not installed: there is no {name}")
     return versions[-1]

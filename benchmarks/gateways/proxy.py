@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.blocks import spread
+from benchmarks.environment import RunFailed
 from benchmarks.messages import MODEL, conversation
 from benchmarks.process_group import used
 from local.stack.hosts import free_port
@@ -71,7 +72,11 @@ class Proxy(ABC):
         self._calls += 1
 
     async def block(self, count: int, in_flight: int, customers: int) -> dict[str, Any]:
-        """The figures of `count` calls, as of `benchmarks.blocks`; until what they made has been recorded."""
+        """
+        The figures of `count` calls, as of `benchmarks.blocks`; the CPU counts until all calls are on record.
+
+        Raises RunFailed if they don't come on record.
+        """
         assert self._process is not None  # noqa: S101  # it has been started
         await spread(self.call, max(customers, in_flight), in_flight, customers)
         await self.recorded(self._calls)
@@ -79,7 +84,9 @@ class Proxy(ABC):
         start = time.perf_counter()
         latencies, _ = await spread(self.call, count, in_flight, customers)
         wall_s = time.perf_counter() - start
-        await self.recorded(self._calls)
+        records = await self.recorded(self._calls)
+        if records is not None and len(records) < self._calls:
+            raise RunFailed(f"{self.name} has {len(records)} records of {self._calls} calls.")
         after, all_after = used(self._process.pid, without=self.not_counted), used(self._process.pid)
         cpu_s = after.cpu_s - before.cpu_s
         return {
