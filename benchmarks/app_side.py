@@ -10,7 +10,7 @@ import asyncio
 import collections
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from functools import partial
@@ -18,12 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from azure.functions.meta import Datum
 
 from benchmarks.blocks import cpu_ms, serve
 from benchmarks.messages import MODEL, conversation, customer, message, result_of
 from benchmarks.process import log_as_a_worker
-from local.host.trigger_metadata import MessageProperties
-from local.host.worker import Worker
+from local.host.trigger_metadata import MessageProperties, queue_metadata
+from local.host.worker import Invocation, Worker
 from local.paths import PROJECT
 
 COUNTED = 5
@@ -43,15 +44,14 @@ async def run(jobs: int | None, budgeted: str | None) -> None:
     if budgeted is not None:
         await _set_budget(budgeted)
 
-    async def work(number: int) -> float | None:
-        invocation = await worker.invoke_queue("run_job", message(number), MessageProperties(id=str(uuid.uuid4())))
-        if jobs is not None and invocation.ok and "results" not in invocation.outputs:
-            return None  # requeued: Storage was busy for a moment, or there was no room
-        result = result_of(invocation.outputs.get("results", b"{}"))
-        if result.get("status") != "succeeded":
-            raise RuntimeError(f"A job failed: {invocation}")
-        own_ms: float = result["timings"]["overhead_ms"]
-        return own_ms
+    received: collections.deque[tuple[Datum, Mapping[str, Datum]]] = collections.deque()
+
+    def prepare(customers: Sequence[int]) -> None:
+        received.extend(map(_receive, customers))
+
+    async def work(_: int) -> Invocation:
+        body, metadata = received.popleft()
+        return await worker.invoke("run_job", {"message": body}, metadata)
 
     async def send(body: bytes) -> None:
         invocation = await worker.invoke_queue("run_job", body, MessageProperties(id=str(uuid.uuid4())))
@@ -59,6 +59,7 @@ async def run(jobs: int | None, budgeted: str | None) -> None:
             raise RuntimeError(f"A message failed: {invocation}")
 
     async def extras() -> dict[str, Any]:
+        prepare([0] * COUNTED)
         requests = await _count_requests(work)
         rejected = await cpu_ms(STEPS, partial(send, b"{}"))
         with _no_room():
@@ -66,7 +67,22 @@ async def run(jobs: int | None, budgeted: str | None) -> None:
         steps = {"rejected message": rejected, "requeued message": throttled, **await _steps()}
         return {"requests_per_job": requests, "steps_cpu_ms": steps}
 
-    await serve(work, extras)
+    await serve(work, extras, prepare=prepare, read=partial(_read, jobs))
+
+
+def _read(jobs: int | None, invocation: Invocation) -> float | None:
+    if jobs is not None and invocation.ok and "results" not in invocation.outputs:
+        return None  # requeued: Storage was busy for a moment, or there was no room
+    result = result_of(invocation.outputs.get("results", b"{}"))
+    if result.get("status") != "succeeded":
+        raise RuntimeError(f"A job failed: {invocation}")
+    own_ms: float = result["timings"]["overhead_ms"]
+    return own_ms
+
+
+def _receive(number: int) -> tuple[Datum, Mapping[str, Datum]]:
+    """What the host sends to the worker with a message: its body, and the trigger's metadata."""
+    return Datum(message(number), "bytes"), queue_metadata(MessageProperties(id=str(uuid.uuid4())), None)
 
 
 @contextmanager

@@ -10,17 +10,25 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from benchmarks.process import peak_memory_mb
 
-Work = Callable[[int], Awaitable[float | None]]
-"""Runs one job for the customer with this number. Returns its `overhead_ms`, if it has one. Raises if it fails."""
+Work = Callable[[int], Awaitable[Any]]
+"""Runs one job for the customer with this number. Raises if it fails."""
+Prepare = Callable[[Sequence[int]], None]
+"""Makes what the jobs of these customers begin with, such as messages, before a block is measured."""
+Read = Callable[[Any], float | None]
+"""Returns a job's `overhead_ms`, if it has one, from what its work returned, after a block. Raises if it failed."""
+Extras = Callable[[], Awaitable[dict[str, Any]]]
+"""Responds to the request `{"extras": true}`."""
 
 
-async def serve(work: Work, extras: Callable[[], Awaitable[dict[str, Any]]] | None = None) -> None:
-    """Run blocks until the input ends. `extras` responds to the request `{"extras": true}`."""
+async def serve(
+    work: Work, extras: Extras | None = None, *, prepare: Prepare | None = None, read: Read | None = None
+) -> None:
+    """Run blocks until the input ends."""
     _respond({})
     # In a thread, so that the event loop notices connections that a server has closed.
     while line := await asyncio.to_thread(sys.stdin.readline):
@@ -28,7 +36,7 @@ async def serve(work: Work, extras: Callable[[], Awaitable[dict[str, Any]]] | No
         if "extras" in request:
             _respond(await extras() if extras else {})
         else:
-            _respond(await _block(work, **request))
+            _respond(await _block(work, prepare, read, **request))
 
 
 async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
@@ -42,44 +50,50 @@ async def cpu_ms(count: int, step: Callable[[], Awaitable[object]]) -> float:
 
 async def spread(
     work: Work, count: int, in_flight: int, customers: int, spread_s: float = 0
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[Any]]:
     """
     Run `count` jobs of the customers in turn, `in_flight` at a time; the first ones begin within `spread_s`. Returns
-    their latencies and own times.
+    their latencies, and what they returned.
     """
     numbers = iter(range(count))
-    latencies, own_ms = [], []
+    latencies, ended = [], []
 
     async def worker(begins_s: float) -> None:
         await asyncio.sleep(begins_s)
         for number in numbers:
             start = time.perf_counter()
-            own = await work(number % customers)
+            ended.append(await work(number % customers))
             latencies.append(time.perf_counter() - start)
-            if own is not None:
-                own_ms.append(own)
 
     async with asyncio.TaskGroup() as group:
         for number in range(in_flight):
             group.create_task(worker(spread_s * number / in_flight))
-    return latencies, own_ms
+    return latencies, ended
 
 
 async def _block(
-    work: Work, *, count: int, in_flight: int, customers: int, first: int = 0, spread_s: float = 0
+    work: Work,
+    prepare: Prepare | None,
+    read: Read | None,
+    *,
+    count: int,
+    in_flight: int,
+    customers: int,
+    first: int = 0,
+    spread_s: float = 0,
 ) -> dict[str, Any]:
-    async def run(jobs: int) -> tuple[list[float], list[float]]:
-        return await spread(lambda number: work(first + number), jobs, in_flight, customers, spread_s)
+    async def run(jobs: int) -> dict[str, Any]:
+        if prepare is not None:
+            prepare([first + number % customers for number in range(jobs)])
+        cpu, start = time.process_time(), time.perf_counter()
+        latencies, ended = await spread(lambda number: work(first + number), jobs, in_flight, customers, spread_s)
+        figures = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - start, "latencies_s": latencies}
+        own_ms = [] if read is None else [own for own in map(read, ended) if own is not None]
+        return {**figures, "own_ms": own_ms}
 
-    # Not measured: this reads every customer's connection and opens the sockets.
-    await run(max(customers, in_flight))
-    cpu, start = time.process_time(), time.perf_counter()
-    latencies, own_ms = await run(count)
+    await run(max(customers, in_flight))  # not counted: this reads every customer's connection and opens the sockets
     return {
-        "cpu_s": time.process_time() - cpu,
-        "wall_s": time.perf_counter() - start,
-        "latencies_s": latencies,
-        "own_ms": own_ms,
+        **await run(count),
         "memory_mb": peak_memory_mb(),
     }
 

@@ -96,4 +96,5 @@ def _copy_members(text: str, metadata: dict[str, Datum]) -> None:
 
 
 def _time(time: datetime) -> Datum:
-    return Datum(json.dumps(time.astimezone(UTC).isoformat()), "json")
+    # Storage has whole seconds: its XML writes times as HTTP does.
+    return Datum(json.dumps(time.astimezone(UTC).isoformat(timespec="seconds")), "json")

@@ -135,21 +135,27 @@ def _is_consistent(usage: Usage) -> bool:
 
 
 def _fit(whole: int | None, *parts: int | None) -> bool:
-    return whole is None or sum(part or 0 for part in parts) <= whole
+    return whole is None or sum(filter(None, parts)) <= whole
 
 
 def _object(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    return next((value for name in names if isinstance(value := usage.get(name), Mapping)), {})
+    for name in names:
+        if isinstance(value := usage.get(name), Mapping):
+            return value
+    return {}
 
 
-def _first(*counts: int | None) -> int | None:
+def _first(first: int | None, second: int | None) -> int | None:
     """The first that is not zero, since some gateways write zeros in the members of other APIs; else 0, if one is."""
-    values = [count for count in counts if count is not None]
-    return next(filter(None, values), values[0] if values else None)
+    return first or second or (second if first is None else first)
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
-    return _first(*(_whole(usage.get(name)) for name in names))
+    count = None
+    for name in names:
+        if name in usage:
+            count = _first(count, _whole(usage[name]))
+    return count
 
 
 def _whole(value: Any) -> int | None:

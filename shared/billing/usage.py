@@ -156,6 +156,9 @@ def _images(data: Any) -> int | None:
 
 def _limited(usage: dict[str, Any]) -> bytes | None:
     """The object as JSON; one that is too long without its last members."""
+    whole = msgspec.json.encode(usage)
+    if len(whole) <= _MAX_PROVIDER_USAGE:
+        return whole if usage else None
     members: dict[str, Any] = {}
     size = len("{}") - len(",")
     for name, value in usage.items():

@@ -174,7 +174,7 @@ def find_excess(data: bytes, *, containers: int, members: int) -> str:
 
 def _has_more(data: bytes, marks: bytes, limit: int) -> bool:
     """Whether there are more than `limit` of these characters outside strings."""
-    if sum(data.count(mark) for mark in marks) <= limit:
+    if len(data) <= limit or sum(data.count(mark) for mark in marks) <= limit:
         return False
     # A text may be full of them. Without its escapes a string ends at the next quote; without the two quotes of what
     # now is empty, or stands side by side, each quote that is left still begins or ends a string.

@@ -67,7 +67,7 @@ class Attempt:
     _unconfirmed: PendingWrite | None = None
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ended: bool = False
-    _heartbeat: asyncio.Task[None] | None = None
+    _heartbeat: asyncio.TimerHandle | asyncio.Task[None] | None = None
     _waits: Iterator[float] = field(default_factory=lambda: iter(STORAGE_WAITS_S))
 
     def __post_init__(self) -> None:
@@ -75,7 +75,8 @@ class Attempt:
         self.usage = AttemptUsage(self.job, self.lease)
 
     async def __aenter__(self) -> Self:
-        self._heartbeat = asyncio.create_task(self._keep_lease())
+        loop = asyncio.get_running_loop()  # most attempts end before it calls
+        self._heartbeat = loop.call_later(self.ledger.lease_s / 3, self._begin_renewals)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -149,10 +150,8 @@ class Attempt:
             rows = self.usage.closing_rows(calls, status, at)
             await self._write_all(room=len(rows))
             usage = [*self.usage.rows(at=at), *rows]
-            await self._write(
-                partial(self.ledger.complete, result_body=result_body, status=status, usage=usage),
-                usage=len(self.usage),
-            )
+            complete = partial(self.ledger.complete, result_body=result_body, status=status, usage=usage)
+            await self._write(complete, usage=len(self.usage))
             self._ended = True
 
     async def settle(self) -> None:
@@ -186,9 +185,11 @@ class Attempt:
         """Return the usage records of a step's calls."""
         return self.usage.rows_of(calls, now(), suffix=key)
 
+    def _begin_renewals(self) -> None:
+        self._heartbeat = asyncio.create_task(self._keep_lease())
+
     async def _keep_lease(self) -> None:
         while True:
-            await asyncio.sleep(self.ledger.lease_s / 3)
             async with self._writing:
                 if self._ended:
                     return
@@ -201,6 +202,7 @@ class Attempt:
                     return
                 except Exception as exc:  # noqa: BLE001  # nobody waits for the task; the next renewal may succeed
                     log_crash(exc, str(self))
+            await asyncio.sleep(self.ledger.lease_s / 3)
 
     async def _write_all(self, *, room: int) -> None:
         """Leave to be written only what fits one write beside `room` rows."""
@@ -225,8 +227,7 @@ class Attempt:
     async def _write(
         self, send: Callable[..., Awaitable[Lease | None]], *, steps: int = 0, usage: int = 0, rows: Sequence[Row] = ()
     ) -> None:
-        write = PendingWrite(send, steps, usage, rows)
-        await self.with_retries(partial(self._send, write))
+        await self.with_retries(partial(self._send, PendingWrite(send, steps, usage, rows)))
 
     async def _repeat_unconfirmed(self) -> None:
         if self._unconfirmed is not None:

@@ -7,7 +7,6 @@ The owner's id and the row's etag fence it: a worker that has lost its lease can
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ import msgspec
 
 from shared.contract.usage import Usage
 from shared.errors import LeaseLost
+from shared.ids import new_id
 from shared.jobs.records import is_worker_dead
 from shared.storage.base import Row
 
@@ -69,7 +69,7 @@ class Lease:
 
 def first_lease(customer: str, job_id: str, submitted_at: datetime, at: datetime) -> Lease:
     """Return the lease of a job's first attempt, which starts at `at`. It has no etag yet."""
-    return Lease(customer, job_id, 1, submitted_at, at, uuid.uuid4().hex, "", incarnation=new_incarnation())
+    return Lease(customer, job_id, 1, submitted_at, at, new_id(), "", incarnation=new_incarnation())
 
 
 def next_lease(row: Row, at: datetime) -> Lease:
@@ -85,7 +85,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         attempt=values["attempt"] + 1,
         submitted_at=values["submitted_at"],
         started_at=values.get("started_at") or at,
-        owner=uuid.uuid4().hex,
+        owner=new_id(),
         etag=row.etag,
         retries=values.get("retries", 0),
         failed_attempts=values.get("failed_attempts", 0),
@@ -152,4 +152,4 @@ def own_row(lease: Lease, row: Row | None, new_state: str) -> Row:
 
 def new_incarnation() -> str:
     """Return an incarnation for a job that gets its row."""
-    return uuid.uuid4().hex[:8]
+    return new_id()[:8]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import msgspec
 
@@ -20,6 +19,7 @@ from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.usage import Usage
 from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
+from shared.ids import new_id
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
     Lease,
@@ -93,7 +93,7 @@ class Ledger:
         values = lease_values(lease, now(), self.lease_s) | fixed
         row, entry = Row(customer, job_key(job_id), values), time_row(customer, job_id, submitted_at)
         try:
-            etag, *_ = await self._write(row, [entry], operation_id=uuid4().hex)
+            etag, *_ = await self._write(row, [entry], operation_id=new_id())
         except RowChanged as exc:
             return await self._claim_existing(job_id, exc.row, fingerprint)
         return replace(lease, etag=etag)
@@ -215,7 +215,7 @@ class Ledger:
     async def _change(self, lease: Lease, values: Mapping[str, Any], added: Sequence[Row], operation_id: str) -> Lease:
         if added and lease.crashed_attempts:  # an attempt's first usage records include those of crashed attempts
             values = {**values, "crashed_attempts": ""}
-        operation_id = operation_id or uuid4().hex
+        operation_id = operation_id or new_id()
         unmoved = added
         while True:
             added = on_time(added, now())  # each time: Storage may have needed minutes to refuse

@@ -37,8 +37,10 @@ class Outputs:
 
     def check(self, job: Job) -> None:
         """Raise InvalidJob if the job names a queue, or a callback address, that is not allowed to its customer."""
-        output, allowed = job.output, self._settings.result_queues(job.customer)
-        if isinstance(output.queue, str) and output.queue not in allowed:
+        output = job.output
+        if isinstance(output.queue, str) and output.queue not in (
+            allowed := self._settings.result_queues(job.customer)
+        ):
             raise InvalidJob(
                 f"`output.queue` {output.queue} is not allowed. The app setting ALLOWED_RESULT_QUEUES allows "
                 f"{', '.join(allowed)}."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
 
+from shared.ids import new_id
 from shared.jobs.lease import Lease
 from shared.storage.base import Row
 
@@ -18,4 +18,4 @@ class PendingWrite:
     steps: int = 0
     usage: int = 0
     rows: Sequence[Row] = ()
-    operation_id: str = field(default_factory=lambda: uuid4().hex)
+    operation_id: str = field(default_factory=new_id)

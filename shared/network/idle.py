@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import NamedTuple
 
 from shared.network.connection import Connection
 
 MAX_IDLE_S = 60.0
-_MAX_EXPIRED = 2
-"""So many are looked at after each exchange, so that more are closed than are added."""
+_SWEEP_S = 10.0
 
 
 class Host(NamedTuple):
@@ -35,6 +33,7 @@ class IdleConnections:
         self._hosts: dict[Host, dict[Connection, None]] = {}
         self._all: dict[Connection, Host] = {}
         """The one that waits for the longest time is first."""
+        self._swept_at = 0.0
 
     def take(self, host: Host) -> Connection | None:
         """Return a connection, which is no longer kept, or None."""
@@ -54,16 +53,21 @@ class IdleConnections:
         connection.idle_since = now = asyncio.get_running_loop().time()
         self._all[connection] = host
         self._hosts.setdefault(host, {})[connection] = None
-        for first in list(itertools.islice(self._all, _MAX_EXPIRED)):
-            if len(self._all) > self._limit or now - first.idle_since >= MAX_IDLE_S:
-                self._forget(first)
-                first.close()
+        if len(self._all) > self._limit:
+            self._close(next(iter(self._all)))
+        if now - self._swept_at >= _SWEEP_S:
+            self._swept_at = now
+            for expired in [each for each in self._all if now - each.idle_since >= MAX_IDLE_S]:
+                self._close(expired)
 
     def close(self) -> None:
         """Close all that are idle."""
         for connection in list(self._all):
-            self._forget(connection)
-            connection.close()
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        self._forget(connection)
+        connection.close()
 
     def _forget(self, connection: Connection) -> None:
         host = self._all.pop(connection)

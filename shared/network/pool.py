@@ -27,6 +27,9 @@ class Pool:
         self._make_tls = tls
         self._places: dict[Host, asyncio.Semaphore] = {}
         self._idle = IdleConnections(MAX_IDLE)
+        self._deadlines: dict[Connection, float] = {}
+        """When the response on each connection is due; the first is due first."""
+        self._watch: asyncio.TimerHandle | None = None
 
     async def exchange(self, host: Host, request: bytes) -> Response:
         """Send a request, once, and return the response. Raises ExchangeFailed."""
@@ -35,17 +38,33 @@ class Pool:
             places = self._places[host] = asyncio.Semaphore(MAX_CONNECTIONS)
         async with places:
             connection = self._idle.take(host) or await self._connect(host)
-            late = ExchangeFailed("There was no response in time.")
-            timer = asyncio.get_running_loop().call_later(RESPONSE_S, connection.fail, late)
+            self._expect_response(connection)
             try:
                 return await _receive(connection, request)
             finally:
-                timer.cancel()
+                del self._deadlines[connection]
                 self._idle.put(host, connection)
 
     def close(self) -> None:
         """Close the connections that are idle."""
         self._idle.close()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def _expect_response(self, connection: Connection) -> None:
+        # One timer for all: each exchange's own would take longer than reading the response.
+        loop = asyncio.get_running_loop()
+        self._deadlines[connection] = loop.time() + RESPONSE_S
+        if self._watch is None:
+            self._watch = loop.call_later(RESPONSE_S, self._fail_late)
+
+    def _fail_late(self) -> None:
+        loop, self._watch = asyncio.get_running_loop(), None
+        for connection, due in self._deadlines.items():
+            if due > loop.time():
+                self._watch = loop.call_at(due, self._fail_late)
+                return
+            connection.fail(ExchangeFailed("There was no response in time."))
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ MINIMAL_METADATA = "application/json;odata=minimalmetadata"
 _TYPE = "@odata.type"
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 _INT32 = range(-(2**31), 2**31)
+_AS_THEY_ARE = frozenset({str, bool})
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "Edm.Binary": b64decode,
     "Edm.DateTime": datetime.fromisoformat,
@@ -39,6 +40,9 @@ def render_entity(row: Row) -> str:
     """Return a row as JSON. Raises TypeError or ValueError for a value that a table can't hold."""
     members: dict[str, Any] = {"PartitionKey": row.partition, "RowKey": row.key}
     for name, value in row.values.items():
+        if type(value) in _AS_THEY_ARE or (type(value) is int and value in _INT32):  # as most are
+            members[name] = value
+            continue
         edm_type, members[name] = _property(name, value)
         if edm_type:
             members[f"{name}{_TYPE}"] = edm_type
@@ -68,7 +72,7 @@ def _quoted(text: str) -> str:
 
 def _property(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, datetime):
-        return "Edm.DateTime", f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        return "Edm.DateTime", f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
     if isinstance(value, bytes):
         return "Edm.Binary", b64encode(value).decode()
     if isinstance(value, float) and math.isfinite(value):

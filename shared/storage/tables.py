@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
+from shared.ids import new_id
 from shared.storage.account import Account, refusal_error, sdk_errors
 from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.entities import MINIMAL_METADATA, entity_path, read_row, render_entity
@@ -84,7 +84,7 @@ class AzureTable:
     async def _write_all(self, verb: str, rows: Sequence[Row]) -> Sequence[str]:
         """The etags of the rows, or none if Storage refused them because one exists, has changed or is gone."""
         operation = self._named(verb)
-        changeset = render_changeset(self._requests.url, self._name, rows, boundary=uuid4().hex)
+        changeset = render_changeset(self._requests.url, self._name, rows, boundary=new_id())
         refusal, content = await self._transact(operation, *changeset)
         if refusal is None:
             return read_etags(content)
@@ -167,7 +167,7 @@ class AzureTable:
         if not rows:
             return []
         operation = self._named("delete")
-        changeset = render_deletes(self._requests.url, self._name, rows, boundary=uuid4().hex)
+        changeset = render_deletes(self._requests.url, self._name, rows, boundary=new_id())
         refusal, _ = await self._transact(operation, *changeset)
         if refusal is None:
             return []
@@ -196,7 +196,8 @@ class AzureTable:
 
 
 def _with_operation(row: Row, operation_id: str) -> Row:
-    return replace(row, values={**row.values, OPERATION_ID: operation_id or uuid4().hex})
+    values = {**row.values, OPERATION_ID: operation_id or new_id()}
+    return Row(row.partition, row.key, values, row.etag)
 
 
 def _without_operation(row: Row) -> Row:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
 from shared.network.connection import Connection
-from shared.network.response import ExchangeFailed, Malformed, NotReached
+from shared.network.response import ExchangeFailed, Head, Malformed, NotReached
 from shared.secret import Secret, redact
 from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
@@ -34,14 +34,12 @@ from shared.upstream.messages import (
     TokenSource,
     UpstreamRequest,
 )
-from shared.upstream.outgoing import InvalidUrl, Target, read_target, write_call, write_request
+from shared.upstream.outgoing import Target, read_target, write_call, write_request
 from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:
     from shared.upstream.side_process import SideProcess
-
-_OK, _REDIRECT = 200, 300
 
 
 class UpstreamClient:
@@ -87,19 +85,18 @@ class UpstreamClient:
             with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
-                    status, headers, body, memory = await self._exchange(
+                    head, body, memory = await self._exchange(
                         self._connections, request, target, header, customer, sending
                     )
-        except InvalidUrl as exc:
-            raise ConnectionInvalid("The URL that follows from the connection's `endpoint` is not valid.") from exc
         except ConnectionInvalid as exc:
             raise ConnectionInvalid(_without_key(str(exc), access)) from None
-        headers = {name: redact(text, secret) for name, text in headers.items()}
+        if redact(text := "\n".join(head.headers.values()), secret) != text:
+            head.headers = {name: redact(text, secret) for name, text in head.headers.items()}
         is_short = len(body) < LARGE_BYTES  # some gateways quote what they were sent
         body = redact(body, secret) if is_short else await self.side_process.redact(body, secret, customer)
-        if not _OK <= status < _REDIRECT:
-            raise map_error(status, headers, body)
-        return Response(status, headers, body, read_request_id(headers), memory)
+        if not head.is_success:
+            raise map_error(head.status, head.headers, body)
+        return Response(head.status, head.headers, body, read_request_id(head.headers), memory)
 
     async def fetch(self, url: str, *, customer: str, timeout_s: float) -> Response:
         """
@@ -115,15 +112,15 @@ class UpstreamClient:
             host = target.name
             with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
-                    status, headers, body, memory = await self._exchange(
+                    head, body, memory = await self._exchange(
                         self._strict(), UpstreamRequest("GET", url), target, None, customer, sending
                     )
-        except (ConnectionInvalid, InvalidUrl) as exc:
+        except ConnectionInvalid as exc:
             raise ProviderUnavailable("The endpoint's response names an address that is not allowed.") from exc
-        if not _OK <= status < _REDIRECT:
-            facts = map_error(status, headers, body).facts
-            raise ProviderUnavailable(f"{host} did not return the file ({status}).", facts)
-        return Response(status, headers, body, read_request_id(headers), memory)
+        if not head.is_success:
+            facts = map_error(head.status, head.headers, body).facts
+            raise ProviderUnavailable(f"{host} did not return the file ({head.status}).", facts)
+        return Response(head.status, head.headers, body, read_request_id(head.headers), memory)
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, customer: str, timeout_s: float, member: str
@@ -144,7 +141,7 @@ class UpstreamClient:
                     async with self._connection(self._strict(), target, customer) as connection:
                         sending.has_begun = True
                         head = await connection.send(request)
-        except (ConnectionInvalid, InvalidUrl):
+        except ConnectionInvalid:
             # The session's own message is about a connection's `endpoint`.
             raise ConnectionInvalid(f"The `{member}` names an address that is not allowed.") from None
         return DeliveryReceipt(head.status, read_retry_after(head.headers))
@@ -161,13 +158,13 @@ class UpstreamClient:
             target = read_target(request.url)
             with _mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
-                    received = await self._exchange(self._connections, request, target, header, name, sending)
-        except (ConnectionInvalid, InvalidUrl):
+                    head, body, memory = await self._exchange(self._connections, request, target, header, name, sending)
+        except ConnectionInvalid:
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
-        status, headers, body, memory = received
         if key is not None:
-            headers, body = {each: redact(text, key) for each, text in headers.items()}, redact(body, key)
-        return Response(status, headers, body, read_request_id(headers), memory)
+            head.headers = {each: redact(text, key) for each, text in head.headers.items()}
+            body = redact(body, key)
+        return Response(head.status, head.headers, body, read_request_id(head.headers), memory)
 
     def _strict(self) -> GuardedConnections:
         if not self._allow_private:
@@ -184,13 +181,13 @@ class UpstreamClient:
         credential: tuple[str, str] | None,
         customer: str,
         sending: _Sending,
-    ) -> tuple[int, dict[str, str], bytes, Reservation | None]:
+    ) -> tuple[Head, bytes, Reservation | None]:
         outgoing = write_call(request, target, credential)
         async with self._connection(connections, target, customer) as connection:
             sending.has_begun = True
             head = await connection.send(outgoing)
             body, memory = await read_body(sending.host, head, connection, self._memory, customer)
-        return head.status, head.headers, body, memory
+        return head, body, memory
 
     @asynccontextmanager
     async def _connection(

@@ -13,6 +13,7 @@ from shared.upstream.messages import UpstreamRequest
 
 MAX_PARSED_URLS = 128
 """More than a worker calls at a time. A raw job's may be 64 KiB long, so that a thousand would fill the memory."""
+_INVALID = "The URL that follows from the connection's `endpoint` is not valid."
 _PORTS = {"http": 80, "https": 443}
 _MAX_PLAIN = 2048
 _plain = re.compile(
@@ -41,13 +42,9 @@ class Target(NamedTuple):
     header: str
 
 
-class InvalidUrl(Exception):
-    """It leads nowhere."""
-
-
 @lru_cache(maxsize=MAX_PARSED_URLS)
 def read_target(url: str) -> Target:
-    """Return the target of a URL, which calls with the same connection and model share. Raises InvalidUrl."""
+    """Return the target of a URL, which calls with the same connection and model share. Raises ConnectionInvalid."""
     match = _plain(url) if len(url) <= _MAX_PLAIN else None
     if match is None:
         return _read_by_httpx(url)
@@ -63,9 +60,9 @@ def _read_by_httpx(url: str) -> Target:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as exc:
-        raise InvalidUrl(str(exc)) from exc
+        raise ConnectionInvalid(_INVALID) from exc
     if parsed.scheme not in _PORTS or not parsed.host:
-        raise InvalidUrl("A URL begins with http:// or https:// and a host.")
+        raise ConnectionInvalid(_INVALID)
     port = parsed.port or _PORTS[parsed.scheme]
     name = parsed.raw_host.decode("ascii")
     host = Host(name, port, parsed.scheme == "https")

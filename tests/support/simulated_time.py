@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,19 @@ class SimulatedTime:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
+
+    def get_running_loop(self) -> SimulatedTime:
+        """Return what an attempt uses of its loop: `call_later`."""
+        return self
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.Task[None]:
+        """Call back after so many seconds. Return what cancels that."""
+
+        async def call() -> None:
+            await self.sleep(seconds)
+            callback()
+
+        return asyncio.create_task(call())
 
     async def sleep(self, seconds: float) -> None:
         """Let the seconds pass, and others run."""

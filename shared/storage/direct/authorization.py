@@ -28,7 +28,7 @@ class Authorization(Protocol):
         """
         Return the header for a request. `path` is as it is sent, `query` is not encoded.
 
-        `headers` are sorted by name, in lower case, and have `x-ms-date`. Raises NoToken.
+        Names of `headers` are lower case, and have `x-ms-date` among them. Raises NoToken.
         """
 
     def refused(self) -> None:
@@ -40,14 +40,15 @@ class SharedKey:
 
     def __init__(self, account: str, key: Secret, *, tables: bool) -> None:
         self._account = account
-        self._key = key
+        self._signature = hmac.new(b64decode(key.reveal()), digestmod="sha256")  # of nothing yet
         self._text_to_sign = self._of_table if tables else self._of_others
 
     async def header(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
         """See `Authorization`."""
         text = self._text_to_sign(method, path, query, headers)
-        signature = hmac.digest(b64decode(self._key.reveal()), text.encode(), "sha256")
-        return f"SharedKey {self._account}:{b64encode(signature).decode()}"
+        signature = self._signature.copy()  # a third of the time that it takes to begin with the key
+        signature.update(text.encode())
+        return f"SharedKey {self._account}:{b64encode(signature.digest()).decode()}"
 
     def refused(self) -> None:
         """A key stays what it is."""
@@ -59,7 +60,7 @@ class SharedKey:
     def _of_others(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
         signed = {**headers, "content-length": ""} if headers.get("content-length") == "0" else headers
         lines = [method, *(signed.get(name, "") for name in _SIGNED)]
-        lines += [f"{name}:{value}" for name, value in headers.items() if name.startswith("x-ms-")]
+        lines += [f"{name}:{headers[name]}" for name in sorted(headers) if name.startswith("x-ms-")]
         lines += [f"/{self._account}{path}", *(f"{name}:{query[name]}" for name in sorted(query))]
         return "\n".join(lines)
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from urllib.parse import urlencode
-from uuid import uuid4
 
 from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.ids import new_id
 from shared.network.credential import Credential
 from shared.network.pool import Pool
 from shared.network.request import render_request
@@ -90,16 +90,16 @@ class DirectClient:
         own = {
             **headers,
             "content-length": str(len(body)),
-            "x-ms-client-request-id": str(uuid4()),
+            "x-ms-client-request-id": new_id(),
             "x-ms-date": _date(int(time.time())),
             "x-ms-version": self._version,
         }
-        signed = dict(sorted(own.items()))
-        signed["authorization"] = await self._authorization.header(method, path, query, signed)
+        own["authorization"] = await self._authorization.header(method, path, query, own)
         target = f"{path}?{urlencode(query)}" if query else path
-        return render_request(method, target, self._endpoint.host, signed, body)
+        return render_request(method, target, self._endpoint.host, own, body)
 
 
+@lru_cache(maxsize=64)
 def _sent_path(path: str) -> str:
     """Return a path as aiohttp sends it for the SDK."""
     if _is_plain(path):

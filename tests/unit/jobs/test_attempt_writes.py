@@ -117,10 +117,10 @@ async def test_a_renewal_writes_what_waits(table: ObservedTable, time: Simulated
     attempt.usage.add_unsettled_calls([UNANSWERED])
 
     async with attempt:
-        heartbeat = attempt._heartbeat
-        assert heartbeat is not None
         await time.wait(attempt.ledger.lease_s)
+        heartbeat = attempt._heartbeat
 
+    assert isinstance(heartbeat, asyncio.Task)
     await asyncio.wait([heartbeat], timeout=1)
     assert heartbeat.cancelled()
     assert [1, 0] == table.added[:2]
@@ -167,9 +167,10 @@ async def test_renewals_end_with_the_attempt(table: ObservedTable, end: Any, wri
 
     async with attempt:
         await (take_over(table) if end is None else end(attempt))
-        assert attempt._heartbeat is not None
         async with asyncio.timeout(5):
-            await attempt._heartbeat
+            for _ in range(2):  # the timer, and the task that it begins
+                assert isinstance(attempt._heartbeat, asyncio.Task)
+                await attempt._heartbeat
 
     assert writes == len(table.added)
     assert (end is None) == (attempt.lease_lost is not None)

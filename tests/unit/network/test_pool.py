@@ -221,12 +221,40 @@ async def test_a_late_response_fails(monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(pool.exchange(host, REQUEST), 0.01)
         assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
-        monkeypatch.setattr(pools, "RESPONSE_S", 0.01)
-        with pytest.raises(ExchangeFailed, match="no response in time"):
-            await pool.exchange(host, REQUEST)
-        monkeypatch.undo()
-        assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
-        assert 3 == server.opened
+        assert 2 == server.opened
+    monkeypatch.setattr(pools, "RESPONSE_S", 0.01)
+    async with serving(answer) as (server, pool, host):
+        for number in (1, 2):
+            with pytest.raises(ExchangeFailed, match="no response in time"):
+                await pool.exchange(host, REQUEST)
+            assert number == server.opened
+
+
+async def test_each_late_response_fails(monkeypatch: pytest.MonkeyPatch):
+    """Of several, each at its own time, after others that came in time."""
+    monkeypatch.setattr(pools, "RESPONSE_S", 0.2)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"late" not in await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(0.05)
+            writer.write(OK)
+        await reader.read()
+
+    async with serving(answer) as (_, pool, host):
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+
+        async def fail(after_s: float) -> float:
+            await asyncio.sleep(after_s)
+            with pytest.raises(ExchangeFailed, match="no response in time"):
+                await pool.exchange(host, REQUEST.replace(b"x", b"late"))
+            return loop.time() - began_at - after_s
+
+        failures = [asyncio.create_task(fail(after_s)) for after_s in (0.02, 0.1, 0.3)]
+        for _ in range(5):
+            assert RESPONSES[OK] == await pool.exchange(host, REQUEST)
+
+        assert all(took_s >= 0.19 for took_s in await asyncio.gather(*failures))
 
 
 async def test_a_host_that_can_t_be_reached_fails(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch):

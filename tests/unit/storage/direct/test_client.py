@@ -43,7 +43,7 @@ async def test_a_request_is_sent_once_and_whole(caplog: pytest.LogCaptureFixture
     assert ["POST /jobs(RowKey='%C3%A4%20b')?a=1+2 HTTP/1.1", "host: acme.table.core.windows.net"] == lines[:2]
     names = [line.partition(":")[0] for line in lines[2:]]
     assert [
-        *("content-length", "content-type", "x-ms-client-request-id", "x-ms-date", "x-ms-version", "authorization")
+        *("content-type", "content-length", "x-ms-client-request-id", "x-ms-date", "x-ms-version", "authorization")
     ] == names
     assert "content-length: 4" in lines
     assert lines[4] != second[0].split("\r\n")[4]
