@@ -1,13 +1,14 @@
 """
 Measures what this app costs, beside a named peer if there is one (docs/benchmarks.md).
 
-    python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [gateways] [--rounds N]
-        [--minutes N] [--json FILE]
+    python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [backlog] [gateways]
+        [--rounds N] [--minutes N] [--json FILE]
 
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
 the local stack's parts (`environment`). `density` needs eight minutes, `pickup` three, `statements` three and 2 GB,
-`budgets` a few seconds, `gateways` ten minutes; it installs its peers into a folder of their own.
+`budgets` a few seconds, `backlog` a minute, `gateways` ten minutes; it installs its peers into a folder of their
+own.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import budgets, cold_start, density, pickup, statements, warm_job
+from benchmarks import backlog, budgets, cold_start, density, pickup, statements, warm_job
 from benchmarks.environment import RunFailed
 from benchmarks.gateways import comparison as gateways
 from local.stack.node import NotInstalled
@@ -32,6 +33,7 @@ _BENCHMARKS = {
     "pickup": pickup,
     "statements": statements,
     "budgets": budgets,
+    "backlog": backlog,
     "gateways": gateways,
 }
 _DEFAULT = ("cold_start", "warm_job")

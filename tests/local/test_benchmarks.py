@@ -67,6 +67,18 @@ def test_a_benchmark_compares_customers_with_and_without_budgets(tmp_path: Path)
     assert all(side["ratio"] < 1 and side["requests"] > sides["0"]["requests"] for side in (sides["1"], sides["2"]))
 
 
+def test_a_benchmark_counts_how_often_a_backlog_is_requeued(tmp_path: Path):
+    """On one worker and on ten: all jobs end, not faster than their connection allows, and others' jobs pass them."""
+    file = tmp_path / "figures.json"
+    arguments = ["backlog", "--rounds", "600", "--json", str(file)]
+
+    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=PROJECT, timeout=60, check=True)
+
+    single, many = json.loads(file.read_text())["backlog"]["sides"]
+    assert single["requeued"] > many["requeued"]
+    assert all(side["backlog_s"] >= side["shortest_s"] > side["first_s"] > 0 for side in (single, many))
+
+
 @pytest.mark.long
 @pytest.mark.timeout(450)
 async def test_a_benchmark_shows_memory_and_latency_by_the_jobs_in_flight():
