@@ -20,6 +20,8 @@ from local.host.trigger_metadata import MessageProperties
 from local.host.worker import Worker
 
 _marks: list[tuple[str, float, float]] = []
+_TOOLS = ("click", "rich", "pygments")
+"""Tools of development, which httpx imports if it can. Where an app is deployed, it can't."""
 
 
 def _mark(phase: str) -> None:
@@ -54,6 +56,8 @@ async def _job(worker: Worker) -> None:
 
 def main() -> None:
     """Run the command line."""
+    for name in _TOOLS:
+        sys.modules[name] = None  # type: ignore[assignment]  # its import fails
     asyncio.run(run(Path(sys.argv[1]), steps="--steps" in sys.argv))
     print(json.dumps({"marks": _marks, "memory_mb": peak_memory_mb()}))
 
