@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.billing.customer_records import CustomerRecords
@@ -122,7 +123,7 @@ def build(settings: Settings) -> Services:
     """
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    tls = partial(tls_context_with, settings.key_vault_ca_file) if settings.key_vault_ca_file else tls_context
+    tls = _tls(settings)
     sdk, pool = SdkConnections(tls), Pool(tls)
     identity = Identity(pool, client_id=settings.azure_client_id, entra_client_id=settings.entra_client_id)
     account = Account(settings.job_storage, identity.credential, sdk.transport, pool)
@@ -171,6 +172,13 @@ def services(environment: Mapping[str, str] = os.environ) -> Services:
 
 
 _services: Services | None = None
+
+
+def _tls(settings: Settings) -> Callable[[], ssl.SSLContext]:
+    if not settings.key_vault_ca_file:
+        return tls_context
+    context = tls_context_with(settings.key_vault_ca_file)  # at once: the file may be missing
+    return lambda: context
 
 
 def _telemetry(settings: Settings) -> Telemetry:

@@ -8,7 +8,6 @@ through the SDK.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +17,8 @@ from shared.connections.store import SecretInfo, StoredCredential
 from shared.connections.vault_limit import VaultLimit
 from shared.connections.vault_reads import VaultReads
 from shared.errors import ConnectionDisabled, VaultUnavailable
-from shared.event_names import NAMESPACE, SDK_REPEATED
 from shared.network.credential import Credential
+from shared.network.fallback import log_repeated
 from shared.network.pool import Pool
 from shared.network.response import ExchangeFailed
 from shared.secret import Secret
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from shared.connections.vault_sdk import VaultSdk
 
-logger = logging.getLogger(NAMESPACE)
 READ_TIMEOUT_S = 10.0
 """Seconds for a read, retries included."""
 MAX_TAGS = 15
@@ -105,7 +103,7 @@ class KeyVaultCredentials:
                     try:
                         return await self._direct.read(name)
                     except ExchangeFailed as exc:
-                        logger.warning("%s host=%s: %s", SDK_REPEATED, self._direct.host.name, exc)
+                        log_repeated(self._direct.host, exc.reason)
                 return await self._sdk.read(name, disabled)
         except TimeoutError as exc:
             raise VaultUnavailable("Key Vault did not answer (TimeoutError).") from exc

@@ -7,14 +7,13 @@ learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-re
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from shared.event_names import NAMESPACE, SDK_REPEATED
+from shared.network.fallback import log_repeated
 from shared.network.idle import Host
 from shared.network.pool import Pool
 from shared.network.request import render_request
@@ -22,7 +21,6 @@ from shared.network.response import ExchangeFailed
 from shared.network.token import Token, is_token, new_token
 from shared.secret import Secret
 
-logger = logging.getLogger(NAMESPACE)
 _VERSION = "2019-08-01"
 _DEFAULT_SCOPE = "/.default"
 _OK = 200
@@ -58,7 +56,7 @@ class IdentityEndpoint:
                 raise ExchangeFailed(f"The identity's endpoint answered {response.status}.")
             return _read(response.body, now)
         except ExchangeFailed as exc:
-            logger.warning("%s host=%s: %s", SDK_REPEATED, self._host.name, exc)
+            log_repeated(self._host, exc.reason)
             return None
 
 

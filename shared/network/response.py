@@ -10,6 +10,11 @@ _OK, _REDIRECT = 200, 300
 class ExchangeFailed(Exception):
     """No usable response came. The request may have been carried out."""
 
+    @property
+    def reason(self) -> str:
+        """Why, with nothing of what was sent or received."""
+        return str(self)
+
 
 class NotReached(ExchangeFailed):
     """There is no connection, so that nothing was sent."""

@@ -8,7 +8,6 @@ challenges are left to the SDK, to which the adapter then gives the same request
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,16 +15,15 @@ from email.utils import formatdate
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from shared.event_names import NAMESPACE, SDK_REPEATED
 from shared.ids import new_id
 from shared.network.credential import Credential
+from shared.network.fallback import log_repeated
 from shared.network.pool import Pool
 from shared.network.request import render_request
 from shared.network.response import ExchangeFailed, Response
 from shared.storage.direct.authorization import Authorization, SharedKey, Tokens
 from shared.storage.direct.endpoint import Endpoint
 
-logger = logging.getLogger(NAMESPACE)
 _VERSIONS = {"table": "2019-02-02", "queue": "2021-12-02", "blob": "2021-12-02"}
 """The version of each service's protocol: of tables the SDK's own, of the others any that knows tokens."""
 _CERTAIN = frozenset({200, 201, 202, 204, 404, 409, 412})
@@ -71,7 +69,7 @@ class DirectClient:
             request = await self._render(method, path, headers, body, query or {})
             response = await self._pool.exchange(self._endpoint.host, request)
         except ExchangeFailed as exc:
-            reason = str(exc)
+            reason = exc.reason
         else:
             if response.status in _CERTAIN:
                 return response
@@ -80,7 +78,7 @@ class DirectClient:
                 self._authorization.refused()
             elif response.status in _BUSY:
                 await asyncio.sleep(_wait_s(response.headers))
-        logger.warning("%s host=%s: %s", SDK_REPEATED, self._endpoint.host.name, reason)
+        log_repeated(self._endpoint.host, reason)
         return None
 
     async def _render(
