@@ -34,6 +34,7 @@ class IdleConnections:
         self._all: dict[Connection, Host] = {}
         """The one that waits for the longest time is first."""
         self._swept_at = 0.0
+        self._is_closed = False
 
     def take(self, host: Host) -> Connection | None:
         """Return a connection, which is no longer kept, or None."""
@@ -50,6 +51,9 @@ class IdleConnections:
         """Keep a connection after an exchange, if it can be used again; close it otherwise."""
         if not connection.end():
             return
+        if self._is_closed:
+            connection.close()
+            return
         connection.idle_since = now = asyncio.get_running_loop().time()
         self._all[connection] = host
         self._hosts.setdefault(host, {})[connection] = None
@@ -61,7 +65,8 @@ class IdleConnections:
                 self._close(expired)
 
     def close(self) -> None:
-        """Close all that are idle."""
+        """Close all that are idle, and from now on those that are put back."""
+        self._is_closed = True
         for connection in list(self._all):
             self._close(connection)
 

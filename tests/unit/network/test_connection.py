@@ -159,3 +159,8 @@ async def test_few_idle_connections_are_kept():
     idle.close()
     assert all(transport.is_aborted for _, transport in made)
     assert [None] * 5 == [idle.take(host) for host in hosts]
+    connection, transport, head = await exchanging()  # one that was in use meanwhile
+    connection.data_received(OK + b"Content-Length: 0\r\n\r\n")
+    await head
+    idle.put(hosts[0], connection)
+    assert transport.is_aborted
