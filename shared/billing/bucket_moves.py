@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.billing.buckets import ZERO, Bucket, Change, Head, Terms, percent_of
 from shared.billing.money import EXACT, exact_sum
@@ -14,8 +16,20 @@ _RESTS = {"share": "free", "alert": "slack"}
 """What a bucket has left of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class LimitReached(Exception):
+    """
+    The budget has too little left for a job. `is_reserved`: it has enough but for what other jobs have reserved.
+
+    `left` is what it has left but for that.
+    """
+
+    def __init__(self, left: Decimal, *, is_reserved: bool) -> None:
+        super().__init__()
+        self.left = left
+        self.is_reserved = is_reserved
+
+
+class Pool(Struct, frozen=True):
     """All buckets, as they were read and then changed. Each method that changes some returns another pool."""
 
     buckets: Sequence[Bucket]
@@ -57,6 +71,18 @@ class Pool:
             for threshold in head.terms.thresholds
             if threshold not in head.passed and total >= percent_of(head.terms.limit, threshold) > ZERO
         )
+
+    def check_limit(self, change: Change) -> None:
+        """Raise LimitReached if what the change wants to reserve is not left."""
+        terms, wanted = self.head.terms, change.wanted
+        if not (terms.is_hard and wanted):
+            return
+        left = EXACT.subtract(terms.limit, EXACT.add(self.spent, change.spent))
+        if wanted > left:
+            raise LimitReached(left, is_reserved=False)
+        others = EXACT.subtract(EXACT.add(self.reserved, change.reserved), wanted)
+        if wanted > EXACT.subtract(left, others):
+            raise LimitReached(left, is_reserved=True)
 
     def with_changes(self, changes: Mapping[int, Change]) -> Pool | None:
         """As `with_change`, of several buckets."""

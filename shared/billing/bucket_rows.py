@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.billing.buckets import Bucket, Head, Terms
+from shared.billing.buckets import Bucket, Change, Head, Terms
 from shared.billing.money import amount_text
 from shared.contract.budget import Budget, Period
 from shared.storage.base import Row
@@ -46,6 +46,17 @@ class PoolKey(NamedTuple):
         """Return the row of a bucket, to be merged at its etag."""
         return Row(self.customer, self.bucket_key(bucket.number), _values(bucket), bucket.etag)
 
+    def used_row(self, bucket: Bucket, change: Change) -> Row:
+        """As `row`, if nothing but this change of what is reserved and spent has to be written."""
+        values: dict[str, Any] = {}
+        if change.reserved:
+            values["reserved"] = amount_text(bucket.reserved)
+        if change.spent:
+            values["spent"] = amount_text(bucket.spent)
+        if change.kind:
+            values["largest"] = _largest(bucket)
+        return Row(self.customer, self.bucket_key(bucket.number), values, bucket.etag)
+
     def read(self, row: Row) -> Bucket:
         """Return the bucket in a row."""
         return _read(int(row.key[-2:]), row.values, row.etag)
@@ -58,7 +69,7 @@ def pool_key(customer: str, name: str, budget: Budget, at: datetime) -> PoolKey:
 
 def period_at(period: Period, at: datetime) -> str:
     """Return the name of the period that a time belongs to, in UTC."""
-    return f"{at.astimezone(UTC):{'%Y-%m' if period == 'month' else '%Y-%m-%d'}}"
+    return at.astimezone(UTC).date().isoformat()[: len("2026-11") if period == "month" else None]
 
 
 def period_start(period: Period, at: datetime) -> datetime:
@@ -81,7 +92,7 @@ def period_of_key(key: str) -> str:
 def _values(bucket: Bucket) -> dict[str, Any]:
     values: dict[str, Any] = {name: amount_text(getattr(bucket, name)) for name in _AMOUNTS}
     if bucket.largest:
-        values["largest"] = msgspec.json.encode(dict(bucket.largest)).decode()
+        values["largest"] = _largest(bucket)
     if bucket.head is None:
         return values
     terms, armed, passed, is_balanced = bucket.head
@@ -101,8 +112,12 @@ def _read(number: int, values: Mapping[str, Any], etag: str) -> Bucket:
         terms = Terms(Decimal(values["limit"]), _split(values["thresholds"]), values["hard"])
         head = Head(terms, Decimal(values["armed"]), _split(values["passed"]), values["balanced"])
     share, alert, spent, reserved = (Decimal(values[name]) for name in _AMOUNTS)
-    largest = msgspec.json.decode(values.get("largest", "{}"), type=dict[str, Decimal])
+    largest = msgspec.json.decode(values["largest"], type=dict[str, Decimal]) if "largest" in values else {}
     return Bucket(number, share, alert, spent, reserved, largest, head, etag)
+
+
+def _largest(bucket: Bucket) -> str:
+    return msgspec.json.encode(dict(bucket.largest)).decode()
 
 
 def _joined(numbers: Iterable[int]) -> str:

@@ -13,12 +13,14 @@ long as each bucket has spent less than its own, all together have spent less.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from shared.billing.money import EXACT
-from shared.contract.budget import Budget
+from shared.contract.budget import Budget, Period
 
 BUCKETS = 16
 """A worker writes one bucket a hundred times a second, and a customer's jobs run on several workers."""
@@ -31,8 +33,8 @@ class Terms(NamedTuple):
     """What of a budget's definition its buckets depend on."""
 
     limit: Decimal
-    thresholds: tuple[int, ...]
-    is_hard: bool
+    thresholds: tuple[int, ...] = ()
+    is_hard: bool = True
 
 
 class Head(NamedTuple):
@@ -53,8 +55,7 @@ class Head(NamedTuple):
         return percent_of(self.terms.limit, min(left)) if left and self.terms.limit else None
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """One bucket."""
 
     number: int
@@ -93,13 +94,12 @@ class Bucket:
         """Return whether the change is possible without a look at the other buckets."""
         if not head.is_balanced and (change.wanted or change.spent):
             return False
-        if head.line is not None and change.spent and self.slack <= change.spent:
+        if change.spent and self.slack <= change.spent and head.line is not None:
             return False
-        return not head.terms.is_hard or change.needs <= ZERO or self.free >= change.needs
+        return not head.terms.is_hard or (needs := change.needs) <= ZERO or self.free >= needs
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What a transaction adds to what is reserved and spent in a bucket. Either may be negative or zero."""
 
     reserved: Decimal = ZERO
@@ -145,6 +145,17 @@ def new_buckets(terms: Terms, quantum: Decimal) -> list[Bucket]:
 def terms_of(budget: Budget) -> Terms:
     """Return what the buckets of a budget depend on."""
     return Terms(budget.limit, tuple(sorted(budget.thresholds)), budget.enforce == "hard")
+
+
+def budget_of(terms: Terms, unit: str, period: Period) -> Budget:
+    """Return a definition with these terms."""
+    return Budget(
+        limit=terms.limit,
+        unit=unit,
+        period=period,
+        thresholds=list(terms.thresholds),
+        enforce="hard" if terms.is_hard else "soft",
+    )
 
 
 def quantum_of(unit: str) -> Decimal:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import PoolKey
-from shared.billing.buckets import BUCKETS, ZERO, Bucket, Change, new_buckets, quantum_of, terms_of
-from shared.billing.money import EXACT
+from shared.billing.buckets import BUCKETS, ZERO, Bucket, Change, Terms, budget_of, new_buckets, quantum_of, terms_of
 from shared.contract.budget import Budget
 from shared.errors import StorageUnavailable
 from shared.storage.base import Row, RowConflict, Table
@@ -27,6 +28,8 @@ _MAX_TRIES = 200
 _SHORT_S = 2.0
 _MAX_STRIKES, _FORGIVEN = 4, 0.25
 """After so many conflicts a worker leaves a bucket; each write without one makes up for a part of one."""
+_MANY = 4
+"""Transactions of one bucket, with which a worker uses more buckets than it prefers."""
 _PREFERRED = 2
 """Buckets that a worker uses as long as they have enough. It leaves those that others turn out to use."""
 
@@ -36,17 +39,11 @@ Events = Callable[[Sequence[int], Decimal, Decimal], Awaitable[Sequence[Row]]]
 """Returns the rows of the events of thresholds, by the limit and what is spent by then."""
 
 
-class LimitReached(Exception):
-    """
-    The budget has too little left for a job. `is_reserved`: it has enough but for what other jobs have reserved.
+class Writes(NamedTuple):
+    """What a transaction writes: first the row of each bucket, then others."""
 
-    `left` is what it has left but for that.
-    """
-
-    def __init__(self, left: Decimal, *, is_reserved: bool) -> None:
-        super().__init__()
-        self.left = left
-        self.is_reserved = is_reserved
+    rows: Sequence[Row]
+    buckets: Sequence[Bucket]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,11 +56,15 @@ class BudgetPool:
     events: Events
     conflicts: int = 0
     """Transactions that were refused because another worker had changed a bucket."""
-    locks: Sequence[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(BUCKETS)])
+    _locks: Sequence[asyncio.Lock] = field(default_factory=lambda: [asyncio.Lock() for _ in range(BUCKETS)])
     """A worker writes each bucket one transaction after the other."""
     _all: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while all buckets are read and some of them written, which others' transactions make futile."""
     _buckets: dict[int, Bucket] = field(default_factory=dict)
+    _shared: set[int] = field(default_factory=set)
+    """The buckets that another worker has changed: this worker uses them only if it prefers them."""
+    _writing: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    """How many transactions write a bucket, or wait for that."""
     _turn: int = 0
     _strikes: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     """How often a bucket was changed by another worker lately."""
@@ -72,46 +73,68 @@ class BudgetPool:
 
     def choose(self, amount: Decimal) -> int:
         """
-        Return the number of a bucket for a reservation: one of the few that this worker prefers, in turn.
+        Return the number of a bucket for a reservation: one of the few that this worker prefers.
 
-        It is one that probably has enough and, if there is one, that nothing of this worker's is writing.
+        It is one that probably has enough and, if there is one, that nothing of this worker's is writing. If each has
+        many transactions, it may be any other that no other worker has changed.
         """
-        preferred = [number for number in self._order[:_PREFERRED] if self.has(number, amount)]
-        if not preferred:
-            preferred = [number for number in self._order if self.has(number, amount)] or self._order[:_PREFERRED]
-        idle = [number for number in preferred if not self.locks[number].locked()] or preferred
+        preferred = self._order[:_PREFERRED]
+        having = [number for number in preferred if self.has(number, amount)]
+        if having and min(self._writing[number] for number in having) >= _MANY:
+            having += [each for each in self._order if each not in self._shared and self.has(each, amount)]
+        having = having or [number for number in self._order if self.has(number, amount)] or preferred
+        idle = [number for number in having if not self._writing[number]] or having
         self._turn += 1
         return idle[self._turn % len(idle)]
+
+    async def lock(self, number: int) -> None:
+        """Wait until nothing else of this worker's writes a bucket."""
+        self._writing[number] += 1
+        try:
+            await self._locks[number].acquire()
+        except BaseException:
+            self._writing[number] -= 1
+            raise
+
+    def unlock(self, number: int) -> None:
+        """Let the next transaction write a bucket."""
+        self._writing[number] -= 1
+        self._locks[number].release()
 
     def has(self, number: int, amount: Decimal) -> bool:
         """Return whether a bucket probably has enough. Reads nothing."""
         bucket = self._buckets.get(number)
         return bucket is not None and bucket.free >= amount
 
-    async def rows(
-        self, changes: Mapping[int, Change], budget: Budget | None, locks: AsyncExitStack, *, room: int
-    ) -> list[Row]:
+    async def writes(
+        self, changes: Mapping[int, Change], budget: Budget | None, locks: list[asyncio.Lock], *, room: int
+    ) -> Writes:
         """
         Return the rows of a transaction that changes buckets so, whose locks the caller holds.
 
         They are at most `room`: those of the buckets, of others that they get something from, and of events. No row of
-        a bucket that is gone. `locks` are released after the transaction. Without a `budget`, the definition is the one
-        that the buckets were made or adapted for. Raises LimitReached.
+        a bucket that is gone. A lock that is added to `locks` is released after the transaction. Without a `budget`,
+        the definition is the one that the buckets were made or adapted for. Raises LimitReached.
         """
-        buckets = {number: await self._read_one(number) for number in changes}
-        total = sum(changes.values(), Change())
+        before = [self._buckets.get(number) or await self._read_one(number) for number in changes]
         first = self._buckets.get(0)
         head = first.head if first else None
         if head is not None and (budget is None or head.terms == terms_of(budget)):
-            fitting = [bucket for bucket in buckets.values() if bucket and bucket.holds(changes[bucket.number], head)]
+            fitting = [
+                bucket.changed(changes[bucket.number])
+                for bucket in before
+                if bucket and bucket.holds(changes[bucket.number], head)
+            ]
             if len(fitting) == len(changes):
-                return [self.key.row(bucket.changed(changes[bucket.number])) for bucket in fitting]
-        if not (total.wanted or any(buckets.values())):
-            return []
-        await locks.enter_async_context(self._all)
+                return Writes([self.key.used_row(bucket, changes[bucket.number]) for bucket in fitting], fitting)
+        total = sum(changes.values(), Change())
+        if not (total.wanted or any(before)):
+            return Writes((), ())
+        await self._all.acquire()
+        locks.append(self._all)
         for _ in range(_MAX_TRIES):
             pool = await self.read(budget)
-            _check_limit(pool, total)
+            pool.check_limit(total)
             changed = pool.with_changes(changes)
             if changed is None:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311
@@ -121,27 +144,26 @@ class BudgetPool:
                 await self._write(gathered)
                 continue
             events = await self.events(passed, changed.head.terms.limit, changed.spent) if passed else ()
-            return [*map(self.key.row, changed.changed), *events]
+            return Writes([*map(self.key.row, changed.changed), *events], changed.changed)
         raise self._busy()
 
-    def wrote(self, rows: Sequence[Row], etags: Sequence[str]) -> None:
-        """Remember buckets as a transaction has written them. Without the etags of all rows, forget them."""
-        for row, etag in zip(rows, etags if len(etags) == len(rows) else [""] * len(rows), strict=True):
-            if row.key.startswith(self.key.prefix):
-                bucket = self.key.read(replace(row, etag=etag))
+    def wrote(self, buckets: Sequence[Bucket], etags: Sequence[str]) -> None:
+        """Remember buckets as a transaction has written them. Without etags, forget them."""
+        if not etags:
+            for bucket in buckets:
                 self._buckets.pop(bucket.number, None)
-                if etag:
-                    self._buckets[bucket.number] = bucket
-                    self._strikes[bucket.number] = max(self._strikes[bucket.number] - _FORGIVEN, 0)
+        for bucket, etag in zip(buckets, etags, strict=False):
+            number = bucket.number
+            self._buckets[number] = replace(bucket, etag=etag)
+            if self._strikes[number]:
+                self._strikes[number] = max(self._strikes[number] - _FORGIVEN, 0)
 
-    async def is_changed(self, rows: Sequence[Row]) -> bool:
-        """Return whether others have changed buckets since a refused transaction's rows were made; read those again."""
+    async def is_changed(self, buckets: Sequence[Bucket]) -> bool:
+        """Return whether others have changed buckets since a refused transaction was made of them; read those again."""
         changed = False
-        for row in rows:
-            if not row.key.startswith(self.key.prefix):
-                continue
-            current, number = await self.table.read(row.partition, row.key), int(row.key[-2:])
-            if current is None or current.etag != row.etag:
+        for number, etag in [(bucket.number, bucket.etag) for bucket in buckets]:
+            current = await self.table.read(self.key.customer, self.key.bucket_key(number))
+            if current is None or current.etag != etag:
                 changed = True
                 self._buckets.pop(number, None)
                 self._add_strike(number)
@@ -163,10 +185,10 @@ class BudgetPool:
         for _ in range(_MAX_TRIES):
             pool = await self.find()
             if pool is None:
-                budget = await self.fresh(budget or self._as_made(None))
+                budget = await self.fresh(budget or budget_of(Terms(ZERO), self.key.unit, self.key.kind))
                 await self._write(new_buckets(terms_of(budget), quantum_of(budget.unit)))
                 continue
-            budget = budget or self._as_made(pool)
+            budget = budget or budget_of(pool.head.terms, self.key.unit, self.key.kind)
             if pool.head.terms != terms_of(budget):
                 budget = await self.fresh(budget)
             if pool.head.terms != terms_of(budget):
@@ -214,35 +236,12 @@ class BudgetPool:
 
         Not at once: jobs settle where they have reserved, so each worker that leaves goes on writing for a while.
         """
+        self._shared.add(number)
         self._strikes[number] += 1
         if self._strikes[number] >= _MAX_STRIKES:
             self._strikes[number] = 0
             self._order.remove(number)
             self._order.append(number)
 
-    def _as_made(self, pool: Pool | None) -> Budget:
-        """Return the definition that the buckets were made or adapted for."""
-        terms = pool.head.terms if pool else None
-        return Budget(
-            limit=terms.limit if terms else ZERO,
-            unit=self.key.unit,
-            period=self.key.kind,
-            thresholds=list(terms.thresholds) if terms else [],
-            enforce="hard" if terms is None or terms.is_hard else "soft",
-        )
-
     def _busy(self) -> StorageUnavailable:
         return StorageUnavailable(f"The budget {self.key.budget} is being changed by others all the time.", _SHORT_S)
-
-
-def _check_limit(pool: Pool, change: Change) -> None:
-    """Raise LimitReached if what the change wants to reserve is not left."""
-    terms, wanted = pool.head.terms, change.wanted
-    if not (terms.is_hard and wanted):
-        return
-    left = EXACT.subtract(terms.limit, EXACT.add(pool.spent, change.spent))
-    if wanted > left:
-        raise LimitReached(left, is_reserved=False)
-    others = EXACT.subtract(EXACT.add(pool.reserved, change.reserved), wanted)
-    if wanted > EXACT.subtract(left, others):
-        raise LimitReached(left, is_reserved=True)

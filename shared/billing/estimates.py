@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from shared.contract.chat import LIMITS, Chat, answer_limit, whole_number
 from shared.contract.decoding import json_object
 from shared.contract.embed import Embed
@@ -26,6 +28,7 @@ MIN_OUTPUT_TOKENS = 256
 """No lower limit is sent: the answer would be cut short and paid for all the same."""
 _RAW_LIMITS = {"chat/completions": LIMITS, "completions": ("max_tokens",), "responses": ("max_output_tokens",)}
 """The parameters that limit an answer's tokens, by operation."""
+_CHOICES = ("n", "best_of")
 _STORED = frozenset({"responses", "batches"})
 """What is stored at the provider, with its usage."""
 _UNSEEN = ("previous_response_id", "conversation", "prompt")
@@ -113,7 +116,7 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
 
 def _chats(chats: Sequence[Chat]) -> Estimate:
     media = [_media_of(chat.messages) for chat in chats]
-    tokens = [_input_tokens(chat, sum(each.values())) for chat, each in zip(chats, media, strict=True)]
+    tokens = [_input_tokens(chat, each) for chat, each in zip(chats, media, strict=True)]
     return Estimate(
         tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
         [answer_limit(chat.parameters) for chat in chats],
@@ -161,17 +164,25 @@ def _raw(request: RawRequest) -> Estimate | None:
     )
 
 
-def _input_tokens(chat: Chat, media: int) -> int:
-    tokens = _PER_CALL + _bytes(chat.parameters) + media
-    for message in chat.messages:
-        rest = {**message, "content": [part for part in _parts(message) if not _is_media(part)]}
-        tokens += _PER_MESSAGE + _bytes(rest if any(map(_is_media, _parts(message))) else message)
-    return tokens
+def _input_tokens(chat: Chat, media: Mapping[str, int]) -> int:
+    messages: Sequence[Mapping[str, Any]] = chat.messages
+    if media:
+        messages = [_without_media(message) for message in messages]
+    tokens = _PER_CALL + _PER_MESSAGE * len(messages) + _bytes(messages)
+    return tokens + _bytes(chat.parameters) + sum(media.values())
+
+
+def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    parts = _parts(message)
+    rest = [part for part in parts if not _is_media(part)]
+    return message if len(rest) == len(parts) else {**message, "content": rest}
 
 
 def _media_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return what of the input are images and sounds; empty: neither."""
     media = [part for message in messages for part in _parts(message) if _is_media(part)]
+    if not media:
+        return {}
     sounds = [_sound(part.get("input_audio")) for part in media if part["type"] == "input_audio"]
     return _counts(len(media) - len(sounds), sum(sounds))
 
@@ -216,7 +227,7 @@ def _has_unseen_input(body: Mapping[str, Any]) -> bool:
 
 
 def _choices(parameters: Mapping[str, Any]) -> int:
-    return max(whole_number(parameters.get(name)) or 1 for name in ("n", "best_of"))
+    return max([whole_number(parameters[name]) or 1 for name in _CHOICES if name in parameters], default=1)
 
 
 def _tier(parameters: Mapping[str, Any]) -> str | None:
@@ -227,4 +238,4 @@ def _tier(parameters: Mapping[str, Any]) -> str | None:
 def _bytes(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode(errors="replace"))
-    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) if value else 0
+    return len(msgspec.json.encode(value)) if value else 0

@@ -7,51 +7,34 @@ the transaction's usage records spend, and with less reserved. So a reservation 
 
 from __future__ import annotations
 
-from collections import defaultdict
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from shared.billing.bucket_moves import LimitReached
 from shared.billing.bucket_rows import PoolKey, pool_key
 from shared.billing.buckets import ZERO, Change
-from shared.billing.budget_pool import BudgetPool, LimitReached
+from shared.billing.budget_pool import BudgetPool, Writes
 from shared.billing.budgets import Budgets
 from shared.billing.money import EXACT, exact_sum
+from shared.billing.reserved_amounts import ReservedAmount, ReservedFor
 from shared.billing.usage_records import is_placeholder
 from shared.contract.budget import Budget
-from shared.contract.result import ConnectionLabel
 from shared.storage.base import MAX_TRANSACTION_ROWS, Row, RowChanged
 
 _RECORDS = ("u_", "c_")
 _ENDED = frozenset({"done", "waiting"})
 """States of a job whose attempt has ended."""
-_Target = tuple[PoolKey, int]
+_Target = tuple[BudgetPool, int]
 """A bucket."""
-_Changes = defaultdict[PoolKey, defaultdict[int, Change]]
-"""What changes in which bucket."""
-
-
-class ReservedAmount(msgspec.Struct, array_like=True, frozen=True):
-    """What a job's row says that it has reserved of one budget."""
-
-    budget: str
-    unit: str
-    period: str
-    bucket: int
-    amount: Decimal
-
-
-class ReservedFor(msgspec.Struct, frozen=True):
-    """What a job's row says of the calls that it has reserved for. The sweep needs it if no attempt follows."""
-
-    model: str
-    connection: ConnectionLabel
-    deployment_scope: str | None = None
+_Changes = tuple[BudgetPool, dict[int, Change]]
+"""What changes in the buckets of a budget, by their numbers."""
 
 
 @dataclass(slots=True)
@@ -66,9 +49,14 @@ class Booking:
     """Returns what a usage record counts."""
     kind: str = ""
     """The kind of job, if its amount could not be estimated."""
-    target: _Target | None = None
+    target: _Target = field(init=False)
+    """Set by `JobBudgets.request`."""
     spent: Decimal = ZERO
     """What it has settled."""
+
+
+_Settled = tuple[Booking, Decimal, Decimal]
+"""What of a booking a transaction spends, and what it leaves reserved."""
 
 
 class BookingRefused(Exception):
@@ -98,14 +86,14 @@ class JobBudgets:
     def request(self, bookings: Sequence[Booking], at: datetime) -> None:
         """Have the next transaction reserve this, each in the period of that time."""
         for booking in bookings:
-            key = pool_key(self.customer, booking.name, booking.budget, at)
-            booking.target = key, self.budgets.pool(key).choose(booking.amount)
+            pool = self.budgets.pool(pool_key(self.customer, booking.name, booking.budget, at))
+            booking.target = pool, pool.choose(booking.amount)
         self.requested = list(bookings)
 
     def fits(self) -> bool:
         """Return whether there is probably enough for what is requested. Reads nothing."""
-        targets = [(_target(booking), booking.amount) for booking in self.requested]
-        return all(self.budgets.pool(key).has(number, amount) for (key, number), amount in targets)
+        targets = [(*booking.target, booking.amount) for booking in self.requested]
+        return all(pool.has(number, amount) for pool, number, amount in targets)
 
     async def write(self, changed: Row, added: Sequence[Row], *, operation_id: str = "") -> Sequence[str]:
         """
@@ -114,106 +102,102 @@ class JobBudgets:
         Return the new etag of the job's row. Raises RowChanged because of these rows, BookingRefused.
         """
         ended = changed.values.get("state") in _ENDED
-        spent = [_spent(booking, added) for booking in self.held]
-        left = [
-            ZERO if ended else max(EXACT.subtract(booking.amount, amount), ZERO)
-            for booking, amount in zip(self.held, spent, strict=True)
-        ]
-        changes = self._changes(spent, left, ended=ended)
+        settled = [_settled(booking, added, ended=ended) for booking in self.held]
+        changes = self._changes(settled, ended=ended)
         if not (changes or (ended and self.held)):
             return await self.budgets.table.merge_and_insert(changed, added, operation_id=operation_id)
-        kept = [_held(booking, amount) for booking, amount in zip(self.held, left, strict=True) if not ended]
+        kept = [] if ended else [_held(booking, left) for booking, _, left in settled]
         kept += [_held(booking, booking.amount) for booking in self.requested]
-        text = msgspec.json.encode(kept).decode() if kept else ""
-        values = {**changed.values, "reservation": text}
+        values = {**changed.values, "reservation": msgspec.json.encode(kept).decode() if kept else ""}
         if self.requested and self.reserved_for is not None:
             values["reserved_for"] = msgspec.json.encode(self.reserved_for).decode()
-        row = replace(changed, values=values)
+        row = Row(changed.partition, changed.key, values, changed.etag)
         etag = await self._write(row, added, operation_id, changes)
-        for booking, amount, rest in zip(self.held, spent, left, strict=True):
-            booking.spent, booking.amount = EXACT.add(booking.spent, amount), rest
+        for booking, spent, left in settled:
+            booking.spent, booking.amount = EXACT.add(booking.spent, spent), left
         self.held = [] if ended else [*self.held, *self.requested]
         self.requested, self.in_doubt = [], ()
         return [etag]
 
-    def _changes(self, spent: Sequence[Decimal], left: Sequence[Decimal], *, ended: bool) -> _Changes:
-        changes: _Changes = defaultdict(lambda: defaultdict(Change))
+    def _changes(self, settled: Sequence[_Settled], *, ended: bool) -> Sequence[_Changes]:
+        changes: list[tuple[_Target, Change]] = []
         for held in self.in_doubt:
             # A job is counted when it ends; all else may have been consumed.
             amount = ZERO if held.unit == "jobs" else held.amount
-            key = PoolKey(self.customer, held.budget, held.unit, held.period)
-            changes[key][held.bucket] += Change(EXACT.minus(held.amount), amount)
-        for booking, amount, rest in zip(self.held, spent, left, strict=True):
-            change = Change(EXACT.subtract(rest, booking.amount), amount)
+            pool = self.budgets.pool(PoolKey(self.customer, held.budget, held.unit, held.period))
+            changes.append(((pool, held.bucket), Change(EXACT.minus(held.amount), amount)))
+        for booking, spent, left in settled:
+            change = Change(EXACT.subtract(left, booking.amount), spent)
             if ended and booking.kind:
-                change = replace(change, kind=booking.kind, total=EXACT.add(booking.spent, amount))
-            if change != Change():
-                key, number = _target(booking)
-                changes[key][number] += change
+                change = replace(change, kind=booking.kind, total=EXACT.add(booking.spent, spent))
+            if change.reserved or change.spent or change.kind:
+                changes.append((booking.target, change))
         for booking in self.requested:
-            key, number = _target(booking)
-            changes[key][number] += Change(booking.amount, wanted=booking.amount)
-        return changes
+            changes.append((booking.target, Change(booking.amount, wanted=booking.amount)))
+        return _by_pool(changes)
 
-    async def _write(self, row: Row, added: Sequence[Row], operation_id: str, changes: _Changes) -> str:
+    async def _write(self, row: Row, added: Sequence[Row], operation_id: str, changes: Sequence[_Changes]) -> str:
         repeated, self._uncertain = self._uncertain == operation_id, operation_id
-        pools = {key: self.budgets.pool(key) for key in sorted(changes)}
-        async with AsyncExitStack() as locks:
-            for key, pool in pools.items():  # in one order, so that no two attempts wait for each other
-                for number in sorted(changes[key]):
-                    await locks.enter_async_context(pool.locks[number])
-            try:
-                etag = await self._write_locked(row, added, operation_id, changes, pools)
-            except BookingRefused:
-                # If it had been made, the budget refuses it because of itself.
-                etag = await self._etag_of_own(row) if repeated else ""
-                if not etag:
-                    self._uncertain = ""
-                    raise
-            except RowChanged:
+        locked: list[_Target] = []
+        try:
+            for pool, own in changes:
+                for number in own:
+                    await pool.lock(number)
+                    locked.append((pool, number))
+            etag = await self._write_locked(row, added, operation_id, changes)
+        except BookingRefused:
+            # If it had been made, the budget refuses it because of itself.
+            etag = await self._etag_of_own(row) if repeated else ""
+            if not etag:
                 self._uncertain = ""
                 raise
+        except RowChanged:
+            self._uncertain = ""
+            raise
+        finally:
+            for pool, number in locked:
+                pool.unlock(number)
         self._uncertain = ""
         return etag
 
     async def _write_locked(
-        self,
-        row: Row,
-        added: Sequence[Row],
-        operation_id: str,
-        changes: _Changes,
-        pools: Mapping[PoolKey, BudgetPool],
+        self, row: Row, added: Sequence[Row], operation_id: str, changes: Sequence[_Changes]
     ) -> str:
-        room = (MAX_TRANSACTION_ROWS - 1 - len(added)) // max(len(pools), 1)
+        room = (MAX_TRANSACTION_ROWS - 1 - len(added)) // max(len(changes), 1)
         while True:
-            async with AsyncExitStack() as locks:
-                rows: list[Row] = []
-                for key, pool in pools.items():
-                    rows += await self._rows(pool, changes[key], locks, room)
+            locks: list[asyncio.Lock] = []
+            try:
+                parts = [(pool, await self._writes(pool, own, locks, room)) for pool, own in changes]
+                rows = [*added, *(each for _, part in parts for each in part.rows)]
                 try:
-                    etags = await self.budgets.table.merge_and_insert(row, [*added, *rows], operation_id=operation_id)
+                    etag, *etags = await self.budgets.table.merge_and_insert(row, rows, operation_id=operation_id)
                 except RowChanged as exc:
                     if (exc.row.etag if exc.row else "") != row.etag:
                         raise  # the job's row is another's, or has changed
-                    changed = [await pool.is_changed(rows) for pool in pools.values()]
+                    changed = [await pool.is_changed(part.buckets) for pool, part in parts]
                     if not any(changed):
                         raise
                     continue
                 except BaseException:  # it may have been made
-                    for pool in pools.values():
-                        pool.wrote(rows, ())
+                    for pool, part in parts:
+                        pool.wrote(part.buckets, ())
                     raise
-                for pool in pools.values():
-                    pool.wrote(rows, etags[1 + len(added) :])
-                return etags[0]
+                first = len(added)
+                for pool, part in parts:
+                    pool.wrote(part.buckets, etags[first : first + len(part.buckets)])
+                    first += len(part.rows)
+                return etag
+            finally:
+                for lock in locks:
+                    lock.release()
 
-    async def _rows(
-        self, pool: BudgetPool, changes: Mapping[int, Change], locks: AsyncExitStack, room: int
-    ) -> list[Row]:
+    async def _writes(
+        self, pool: BudgetPool, changes: Mapping[int, Change], locks: list[asyncio.Lock], room: int
+    ) -> Writes:
         bookings = (*self.requested, *self.held)
-        booking = next((each for each in bookings if _target(each)[0] == pool.key), None)
+        booking = next((each for each in bookings if each.target[0].key == pool.key), None)
         try:
-            return await pool.rows(changes, booking.budget if booking else None, locks, room=room)
+            return await pool.writes(changes, booking.budget if booking else None, locks, room=room)
         except LimitReached as exc:
             assert booking is not None  # noqa: S101  # only a request is refused
             raise BookingRefused(booking, exc.left, is_reserved=exc.is_reserved) from None
@@ -225,26 +209,23 @@ class JobBudgets:
         return current.etag if current is not None and is_own else ""
 
 
-def read_reserved(text: str) -> Sequence[ReservedAmount]:
-    """Return what a job's row says that it has reserved."""
-    return msgspec.json.decode(text, type=list[ReservedAmount]) if text else ()
+def _settled(booking: Booking, added: Sequence[Row], *, ended: bool) -> _Settled:
+    spent = exact_sum(
+        [booking.measure(row.values) for row in added if row.key.startswith(_RECORDS) and not is_placeholder(row)]
+    )
+    return booking, spent, ZERO if ended else max(EXACT.subtract(booking.amount, spent), ZERO)
 
 
-def read_reserved_for(text: str) -> ReservedFor | None:
-    """Return what a job's row says of the calls that it has reserved for."""
-    return msgspec.json.decode(text, type=ReservedFor) if text else None
-
-
-def _spent(booking: Booking, added: Sequence[Row]) -> Decimal:
-    records = (row for row in added if row.key.startswith(_RECORDS) and not is_placeholder(row))
-    return exact_sum(booking.measure(row.values) for row in records)
+def _by_pool(changes: Sequence[tuple[_Target, Change]]) -> Sequence[_Changes]:
+    """Return the changes in one order, so that no two attempts wait for each other."""
+    pools: dict[PoolKey, _Changes] = {}
+    for (pool, number), change in changes:
+        _, own = pools.setdefault(pool.key, (pool, {}))
+        own[number] = own[number] + change if number in own else change
+    return [(pools[key][0], dict(sorted(pools[key][1].items()))) for key in sorted(pools)]
 
 
 def _held(booking: Booking, amount: Decimal) -> ReservedAmount:
-    key, number = _target(booking)
+    pool, number = booking.target
+    key = pool.key
     return ReservedAmount(key.budget, key.unit, key.period, number, amount)
-
-
-def _target(booking: Booking) -> _Target:
-    assert booking.target is not None  # noqa: S101  # `request` has set it
-    return booking.target

@@ -97,8 +97,9 @@ def answer_limit(parameters: Mapping[str, Any], names: Iterable[str] = LIMITS) -
 
     Some servers take -1 for no limit, and a whole number as a float or a string.
     """
-    limits = [whole_number(parameters[name]) for name in names if parameters.get(name) is not None]
-    return max((limit for limit in limits if limit), default=None) if all(limits) else None
+    values = [parameters[name] for name in names if parameters.get(name) is not None]
+    limits = list(filter(None, map(whole_number, values)))
+    return max(limits) if limits and len(limits) == len(values) else None
 
 
 def whole_number(value: Any) -> int | None:

@@ -55,8 +55,8 @@ class Attempt:
     ledger: Ledger
     time: TimeBudget = field(init=False)
     usage: AttemptUsage = field(init=False)
-    connection_version: str | None = None
-    """The version of its secret, once the connection is resolved."""
+    connection: Connection | None = None
+    """The connection, once it is resolved: by the claim if that has reserved."""
     budgets: JobBudgets | None = None
     """What it reserves of the customer's budgets."""
     lease_lost: LeaseLost | None = None
@@ -90,7 +90,7 @@ class Attempt:
 
     def use(self, connection: Connection, *, needs_model: bool) -> None:
         """Continue with this connection. Raises InvalidJob if a model is needed and none follows from it."""
-        self.usage.label, self.connection_version = connection.label(), connection.version
+        self.connection, self.usage.label = connection, connection.label()
         self.usage.deployment_scope = connection.deployment_scope
         self.usage.model = connection.model_for(self.job.model, needed=needs_model)
 

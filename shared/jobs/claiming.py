@@ -20,7 +20,6 @@ from shared.jobs.envelope import QueuedJob
 from shared.jobs.executor import DecodedJob, Work
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease, first_lease
-from shared.jobs.ledger import Ledger
 from shared.jobs.message import Delivery
 from shared.jobs.records import FinishedJob
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 async def claim(
     services: JobServices, job: QueuedJob, delivery: Delivery, work: Work
-) -> tuple[Lease | FinishedJob, JobBudgets | None]:
-    """Return a lease and what its claim has reserved, or the job if it is done. Raises as `Ledger.claim`."""
+) -> tuple[Lease | FinishedJob, Attempt | None]:
+    """Return a lease, and the attempt if its claim has reserved; or the job if it is done. Raises as `Ledger.claim`."""
     members: dict[str, Any] = {
         "fingerprint": fingerprint(job),
         "submitted_at": delivery.submitted_at,
@@ -42,28 +41,30 @@ async def claim(
         record = services.customer_records.prefetch(job.customer)
         is_new = job.envelope is None  # probably
         if is_new and record is not None and record.budgets_json and record.state == "active":
-            from shared.billing.job_budgets import BookingRefused  # noqa: PLC0415  # most customers have no budget
+            attempt = Attempt(job, first_lease(job.customer, job.id, delivery.submitted_at, now()), services.ledger)
+            if (own := await _requested(services, attempt, work, record.budgets)) is not None:
+                from shared.billing.job_budgets import BookingRefused  # noqa: PLC0415  # most customers have no budget
 
-            ledger, own = await _request(services, job, delivery, work, record.budgets)
-            with suppress(BookingRefused):
-                lease = await ledger.claim(job.customer, job.id, **members)
-                return lease, own if own and own.held else None  # a row that existed was claimed without
+                with suppress(BookingRefused):
+                    lease = await attempt.ledger.claim(job.customer, job.id, **members, first=attempt.lease)
+                    if not isinstance(lease, Lease) or not own.held:
+                        return lease, None  # a row that existed was claimed without
+                    attempt.lease = attempt.usage.lease = lease
+                    return lease, attempt
     return await services.ledger.claim(job.customer, job.id, **members), None
 
 
-async def _request(
-    services: JobServices, job: QueuedJob, delivery: Delivery, work: DecodedJob, budgets: Mapping[str, Budget]
-) -> tuple[Ledger, JobBudgets | None]:
-    """Return a ledger whose first write reserves something, and what; or the ordinary one if the attempt has to."""
+async def _requested(
+    services: JobServices, attempt: Attempt, work: DecodedJob, budgets: Mapping[str, Budget]
+) -> JobBudgets | None:
+    """Have the first write by the attempt's ledger reserve, and return what; None if the attempt has to do it."""
     from shared.jobs.reservation import request_with_claim  # noqa: PLC0415  # see `claim`
 
-    attempt = Attempt(job, first_lease(job.customer, job.id, delivery.submitted_at, now()), services.ledger)
-    own = None
     try:
-        connection = await services.connections.resolve(job.customer, job.connection)
+        connection = await services.connections.resolve(attempt.job.customer, attempt.job.connection)
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if attempt.time.allows():
-            own = await request_with_claim(services, attempt, connection, work.request, budgets)
+            return await request_with_claim(services, attempt, connection, work.request, budgets)
     except (JobError, RetryLater):
         pass  # the attempt meets it again
-    return (services.ledger, None) if own is None else (attempt.ledger, own)
+    return None

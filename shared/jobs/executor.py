@@ -43,7 +43,6 @@ from shared.jobs.steps import Steps
 
 if TYPE_CHECKING:
     from shared.billing.closing import Closing
-    from shared.billing.job_budgets import JobBudgets
 
 MAX_FAILED_ATTEMPTS = 5
 """Failed attempts after which a job is given up."""
@@ -78,21 +77,21 @@ class Executor:
 
     services: JobServices
 
-    async def execute(self, job: Job, lease: Lease, work: Work, reserved: JobBudgets | None = None) -> bytes:
+    async def execute(self, job: Job, lease: Lease, work: Work, attempt: Attempt | None = None) -> bytes:
         """
         Run one attempt of the job, and return the result, encoded, once it is stored and its calls are billed.
 
         The job ends without `work` if it was cancelled, an earlier attempt has stored its outcome, or too many attempts
-        have failed. `reserved` is what its claim has reserved of budgets. Raises RetryLater if the job has to wait and
-        was released, LeaseLost if another worker has taken it over.
+        have failed. `attempt` is the one whose claim has reserved of budgets, if it has. Raises RetryLater if the job
+        has to wait and was released, LeaseLost if another worker has taken it over.
         """
         age_s = (lease.started_at - lease.submitted_at).total_seconds()
         self.services.telemetry.attempt_started(job, lease.attempt, age_s)
-        attempt = Attempt(job, lease, self.services.ledger)
-        if reserved is not None or lease.reservation:  # of an attempt whose worker died
+        attempt = attempt or Attempt(job, lease, self.services.ledger)
+        if lease.reservation:  # of an attempt whose worker died
             from shared.jobs.reservation import restore  # noqa: PLC0415
 
-            restore(self.services, attempt, reserved)
+            restore(self.services, attempt)
         steps = Steps(attempt, self.services.outputs)
         try:
             async with attempt:
@@ -150,9 +149,10 @@ class Executor:
             record = await self.services.customer_records.recent(job.customer)
             if record.state == "suspended":
                 raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
-            connection = await self.services.connections.resolve(job.customer, job.connection)
+            connection = attempt.connection or await self.services.connections.resolve(job.customer, job.connection)
         connection.check_options(job.options)
-        attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
+        if attempt.connection is not connection:
+            attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):
             await self.services.outputs.check_writable()
         has_reserved = attempt.budgets is not None and attempt.budgets.held
@@ -236,10 +236,10 @@ class Executor:
         return result_body
 
     def _note_breaker(self, attempt: Attempt) -> None:
-        label, version = attempt.usage.label, attempt.connection_version
-        if label is None or version is None:
+        label, connection = attempt.usage.label, attempt.connection
+        if label is None or connection is None:
             return
-        state = self.services.breakers.of(attempt.job.customer, label.name, version).state
+        state = self.services.breakers.of(attempt.job.customer, label.name, connection.version).state
         if state != "closed":
             attempt.usage.label = msgspec.structs.replace(label, breaker=state)
 

@@ -75,25 +75,25 @@ class Ledger:
         submitted_at: datetime,
         action: str = "",
         callback_url: str | None = None,
+        first: Lease | None = None,
     ) -> Lease | FinishedJob:
         """
-        Return a lease on the job with that id and fingerprint, or its result if it is done.
-
-        Raises JobConflict if the id belongs to a job with another fingerprint, AlreadyRunning if another worker has a
-        lease that holds.
+        Return a lease on the job with that id and fingerprint, or its result if it is done. `first`: the lease of its
+        first attempt, if that exists already. Raises JobConflict if the id belongs to a job with another fingerprint,
+        AlreadyRunning if another worker has a lease that holds.
         """
-        lease = first_lease(customer, job_id, submitted_at, now())
-        fixed = {
+        lease = first or first_lease(customer, job_id, submitted_at, now())
+        values = {
+            **lease_values(lease, now(), self.lease_s),
             "fingerprint": fingerprint,
             "submitted_at": submitted_at,
             "action": action,
             "incarnation": lease.incarnation,
             **({"callback_url": callback_url} if callback_url else {}),
         }
-        values = lease_values(lease, now(), self.lease_s) | fixed
-        row, entry = Row(customer, job_key(job_id), values), time_row(customer, job_id, submitted_at)
+        entry = time_row(customer, job_id, submitted_at)
         try:
-            etag, *_ = await self._write(row, [entry], operation_id=new_id())
+            etag, *_ = await self._write(Row(customer, job_key(job_id), values), [entry], operation_id=new_id())
         except RowChanged as exc:
             return await self._claim_existing(job_id, exc.row, fingerprint)
         return replace(lease, etag=etag)

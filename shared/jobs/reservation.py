@@ -19,9 +19,10 @@ from shared.actions.raw import deployment_in, path_below
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
-from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets, ReservedFor, read_reserved
+from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets
 from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.money import amount_text
+from shared.billing.reserved_amounts import ReservedFor, read_reserved
 from shared.billing.usage_records import JOBS
 from shared.clock import now, rfc3339
 from shared.connections.connection import Connection
@@ -56,13 +57,13 @@ async def request_with_claim(
     if job is None:
         return None
     own = restore(services, attempt)
-    await job.make(own, OUTPUT_TOKENS)
+    await job.make(own, OUTPUT_TOKENS, now())
     return own if own.fits() else None
 
 
-def restore(services: JobServices, attempt: Attempt, own: JobBudgets | None = None) -> JobBudgets:
-    """Have an attempt's transactions settle `own`, or what an attempt had reserved whose worker died."""
-    own = own or JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
+def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
+    """Have an attempt's transactions settle what it reserves, and what one had reserved whose worker died."""
+    own = JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
     attempt.budgets = own
     ledger = services.ledger
     attempt.ledger = Ledger(services.budgets.table, lease_s=ledger.lease_s, outbox=ledger.outbox, write=own.write)
@@ -83,7 +84,7 @@ async def reserve(
         return
     own, limit = attempt.budgets or restore(services, attempt), OUTPUT_TOKENS
     while True:
-        at = await job.make(own, limit)
+        await job.make(own, limit, at := now())
         try:
             await attempt.reserve()
         except BookingRefused as refused:
@@ -148,23 +149,22 @@ class _Job:
         }
         self.kind = f"{attempt.job.action}/{model}"
 
-    async def make(self, own: JobBudgets, limit: int) -> datetime:
-        """Have the next transaction reserve for answers of `limit` tokens. Return when. Raises BudgetExceeded."""
-        bookings = [await self.booking(name, budget, limit) for name, budget in self.budgets.items()]
+    async def make(self, own: JobBudgets, limit: int, at: datetime) -> None:
+        """Have the next transaction reserve for answers of `limit` tokens. Raises BudgetExceeded."""
+        bookings = [await self.booking(name, budget, limit, at) for name, budget in self.budgets.items()]
         own.reserved_for, own.output_limit = self.reserved_for, limit if self._needs_limit() else None
-        own.request(bookings, at := now())
-        return at
+        own.request(bookings, at)
 
-    async def booking(self, name: str, budget: Budget, limit: int) -> Booking:
+    async def booking(self, name: str, budget: Budget, limit: int, at: datetime) -> Booking:
         """Return what the job reserves of a budget. Raises BudgetExceeded."""
         counter = self._counter(budget)
         try:
             if self.estimate is not None or budget.unit == JOBS:
                 records = self.estimate.records(limit) if self.estimate else []
-                amount, of_call = counter.highest(records, now())
+                amount, of_call = counter.highest(records, at)
                 return Booking(name, budget, amount, counter.measure(of_call))
             tokens = self.services.settings.budget_default_estimate
-            amount = await self._largest(name, budget) or counter.highest([unknown_call(tokens)], now())[0]
+            amount = await self._largest(name, budget) or counter.highest([unknown_call(tokens)], at)[0]
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))

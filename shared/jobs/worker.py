@@ -75,11 +75,11 @@ class Worker:
                     work = await self._decode(job)
                     if job.options.run_at is not None and await self.services.submissions.hold_back(job, delivery):
                         return None
-                    lease, reserved = await claim(self.services, job, delivery, work)
+                    lease, attempt = await claim(self.services, job, delivery, work)
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
                     else:
-                        result_body = await Executor(self.services).execute(job, lease, work, reserved)
+                        result_body = await Executor(self.services).execute(job, lease, work, attempt)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
             else:

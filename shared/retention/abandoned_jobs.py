@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import JobBudgets, ReservedFor, read_reserved, read_reserved_for
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.outbox import Outbox
+from shared.billing.reserved_amounts import ReservedFor, read_reserved, read_reserved_for
 from shared.billing.usage import UNANSWERED
 from shared.billing.usage_records import RecordLabels, placeholder_suffix, usage_rows
 from shared.clock import now

@@ -7,6 +7,7 @@ The types: learn.microsoft.com/rest/api/storageservices/payload-format-for-table
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "Edm.Double": float,
     "Edm.Int64": int,
 }
+_is_plain = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _NOT_VALUES = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 
 
@@ -67,6 +69,8 @@ def _unchanged(value: Any) -> Any:
 
 
 def _quoted(text: str) -> str:
+    if _is_plain(text):  # as most are
+        return text
     return quote(text.replace("'", "''"), safe="")
 
 

@@ -8,6 +8,7 @@ import tomllib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 import function_app
+from shared.contract.budget import Budget
 from shared.upstream.client import UpstreamClient
 from tests.support.clients import Tokens
 from tests.support.customers import Customer
@@ -143,6 +145,24 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
     assert len({name.partition(":")[0] for name in functions}) <= 58
     assert len(functions) <= 243
     assert len(calls) <= 427
+
+
+async def test_a_budget_adds_few_calls(worker: Worker):
+    """A job of a customer with one budget makes at most so many times the calls of one without."""
+    plain, budgeted = worker.customer(), worker.customer()
+    budgets = {"main": Budget(limit=Decimal(10**9), unit="tokens", period="month")}
+    await worker.services.customer_records.change(
+        budgeted.name, lambda record: record.with_budgets(budgets), by="operator", subject="budgets"
+    )
+    counts = []
+    for customer in (plain, budgeted):
+        for _ in range(2):  # the first makes the buckets
+            await run_job(customer)
+        with profiled() as calls:
+            await run_job(customer)
+        counts.append(len(calls))
+
+    assert counts[0] < counts[1] <= 1.3 * counts[0], counts
 
 
 async def test_calls_lead_downwards_but_for_the_context(worker: Worker):

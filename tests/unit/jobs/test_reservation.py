@@ -259,7 +259,7 @@ async def test_steps_settle_as_they_are_stored(worker: Worker):
 async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """It is in the schedule until then; its deadline does not run meanwhile, and it runs when the period starts."""
     customer = worker.customer()
-    await put(worker, customer, main=budget("250"))
+    await put(worker, customer, main=budget("245"))
     await worker.run(customer, input=LIMITED)
 
     assert await worker.deliver(customer, job_id="x", input=LIMITED, options={"on_budget": "wait"}) is None
@@ -277,7 +277,7 @@ async def test_a_job_can_wait_for_the_next_period(worker: Worker, monkeypatch: p
 async def test_a_wait_counts_once(worker: Worker):
     """A worker that dies before it has sent the message on gets the old one again, and the wait begins anew."""
     customer = worker.customer()
-    await put(worker, customer, main=budget("250"))
+    await put(worker, customer, main=budget("245"))
     await worker.run(customer, input=LIMITED)
     waits = []
     for _ in range(3):
@@ -295,7 +295,7 @@ async def test_the_deadline_of_a_job_with_a_start_does_not_run_while_it_waits(
     customer, clock = worker.customer(), [datetime(2026, 11, 10, tzinfo=UTC)]
     for module in (message, time_budget, reservation, ledger, submission, jobs_worker, schedule):
         monkeypatch.setattr(module, "now", lambda: clock[0])
-    await put(worker, customer, main=budget("250"))
+    await put(worker, customer, main=budget("245"))
     await worker.run(customer, submitted_at=clock[0], input=LIMITED)
     body = customer.body(job_id="x", input=LIMITED, options={"on_budget": "wait", "run_at": rfc3339(clock[0])})
     assert await worker.deliver(customer, body, submitted_at=clock[0] - timedelta(days=9)) is None
@@ -371,7 +371,7 @@ async def test_an_event_goes_where_the_budget_says_by_then(worker: Worker, notif
 async def test_a_deadline_that_is_set_runs(worker: Worker, monkeypatch: pytest.MonkeyPatch, deadline_s: int):
     """A job whose budget's next period starts after it ends at once, even if it is as long as the default."""
     customer = worker.customer()
-    await put(worker, customer, main=budget("250"))
+    await put(worker, customer, main=budget("245"))
     await worker.run(customer, input=LIMITED)
     at = now().replace(day=15)
     for module in (reservation, time_budget, message):
