@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,6 +27,25 @@ def test_azd_finds_the_app_by_its_tag():
     assert "'azd-service-name': 'app'" in (ROOT / "infra/app/function.bicep").read_text()
     (tag,) = re.findall(r"output SERVICE_(\w+)_URI", (ROOT / "infra/main.bicep").read_text())
     assert "APP" == tag
+
+
+def test_the_package_has_bytecode_of_the_app_s_python(tmp_path: Path):
+    """It is compiled by its content before it is packed, by the workflow with the version that runs it on Azure."""
+    hooks = yaml.safe_load((ROOT / "azure.yaml").read_text())["services"]["app"]["hooks"]["prepackage"]
+    arguments = hooks["posix"]["run"].split()[1:]
+    assert hooks["windows"]["run"].split()[1:] == arguments
+    assert f"python3 {' '.join(arguments)}\n" in (ROOT / "docs/deploy.md").read_text()
+    (version,) = re.findall(r"name: 'python', version: '([\d.]+)'", (ROOT / "infra/app/function.bicep").read_text())
+    assert f'python-version: "{version}"' in (ROOT / ".github/workflows/deploy.yml").read_text()
+    shutil.copy(ROOT / "function_app.py", tmp_path)
+    shutil.copytree(ROOT / "shared", tmp_path / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True)
+
+    modules = {path.stem for path in tmp_path.rglob("*.py")}
+    compiled = list(tmp_path.rglob("*.pyc"))
+    assert modules == {path.name.partition(".")[0] for path in compiled}
+    assert {0b11} == {path.read_bytes()[4] for path in compiled}  # checked by a hash of the source (PEP 552)
 
 
 def test_only_the_app_is_published():
@@ -53,7 +73,7 @@ def test_zip_command_of_the_docs_packs_the_app(tmp_path: Path):
     subprocess.run(command.replace("app.zip", str(package)), shell=True, cwd=ROOT, check=True)
 
     with zipfile.ZipFile(package) as archive:
-        names = {name for name in archive.namelist() if not name.endswith("/")}
+        names = {name for name in archive.namelist() if not name.endswith("/") and "__pycache__/" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "shared").rglob("*.py")}
     static = {f"shared/http/static/{name}" for name in STATIC}
     assert {"function_app.py", "host.json", "requirements.txt"} | modules | static == names
