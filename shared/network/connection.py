@@ -12,7 +12,7 @@ from shared.network.head_repair import repaired
 from shared.network.response import ExchangeFailed, Head, Malformed, decode
 
 MAX_HEAD_BYTES = 256 * 1024
-"""Of a response's status line and headers."""
+"""Of a response's status line and headers, with interim responses before it."""
 MAX_HEADERS = 1000
 MAX_WAITING_BYTES = 256 * 1024
 """Of a body that nobody has read yet: if there is more, the rest waits in the socket."""
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._count = 0
         self._seen: list[bytes] | None = []
-        """What has come of the head, until it is complete."""
+        """What has come of the head, and of interim ones before it, until it is complete."""
         self._is_repairing = False
         self._body: list[bytes] = []
         self._waiting, self._size, self._framing = 0, 0, 0
@@ -72,7 +72,9 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> bool:
         """End an exchange. Return whether the connection can be used for another; if not, it is closed."""
-        if not self.is_complete or not self.is_open:
+        stuck, transport = self._waiting > MAX_WAITING_BYTES, self._transport  # if stuck, it does not read
+        # A server that answers before it has the request may never read the rest, or take it for the next request.
+        if not self.is_complete or not self.is_open or stuck or not transport or transport.get_write_buffer_size():
             self.close()
             return False
         self._in_exchange = False
@@ -177,6 +179,11 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        """Refuse a second response: it answers nothing, and its status would be taken for the first one's."""
+        if self.is_complete:
+            raise HttpParserError("More than one response")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
         self._count += 1
@@ -196,15 +203,13 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = not (
             status in {_NO_CONTENT, _NOT_MODIFIED}
             or "content-length" in headers
-            or headers.get("transfer-encoding", "").lower().endswith("chunked")
+            or headers.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked"
         )
         self._head = Head(status, headers)
         self._wake()
 
     def on_body(self, data: bytes) -> None:
         """Keep a part of the body."""
-        if self.is_complete:
-            return
         self._body.append(data)
         self._size += len(data)
         self._framing -= len(data)
@@ -216,10 +221,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End the response, unless it is an interim one."""
         if self._head is None:
-            self._begin_head()
-            return
-        if self.is_complete:
-            self.close()  # a second response
+            self._headers, self._count = {}, 0
             return
         self.is_complete = True
         if self._ends_with_connection or not self._parser.should_keep_alive():

@@ -77,7 +77,7 @@ class Pool:
                 _, connection = await loop.create_connection(
                     Connection, host.name, host.port, ssl=self._tls if host.is_secure else None
                 )
-        except OSError as exc:  # TLS's errors and TimeoutError, too
+        except (OSError, UnicodeError) as exc:  # TLS's errors and TimeoutError, too; a label of more than 63 letters
             raise NotReached(f"There is no connection ({type(exc).__name__}).") from exc
         return connection
 

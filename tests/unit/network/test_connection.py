@@ -36,6 +36,10 @@ class Transport(asyncio.Transport):
         """Note it."""
         self.is_paused = False
 
+    def get_write_buffer_size(self) -> int:
+        """Return that all is sent."""
+        return 0
+
     def abort(self) -> None:
         """Note it."""
         self.is_aborted = True
@@ -113,6 +117,43 @@ async def test_small_chunks_are_a_body():
 
     assert b"a" * 20_000 == await read_all(connection, head)
     assert {"transfer-encoding": "chunked"} == (await head).headers  # type: ignore[attr-defined]
+
+
+async def test_a_connection_that_does_not_read_takes_no_other_request():
+    """Its response would not be read either. It has stopped if nobody has read a body that is there."""
+    connection, transport, head = await exchanging()
+    connection.data_received(OK + b"Content-Length: 300000\r\n\r\n")
+    await head
+    for _ in range(3):
+        connection.data_received(PART)
+
+    assert transport.is_paused
+    assert (True, False) == (connection.is_complete, connection.end())
+    assert transport.is_aborted
+
+
+@pytest.mark.parametrize("encoding", ["chunked", "Chunked ", "gzip,chunked\t"])
+async def test_a_chunked_body_that_breaks_off_is_not_complete(encoding: str):
+    """However its header is written, only its last chunk ends it, and no end of the connection."""
+    connection, _, head = await exchanging()
+    connection.data_received(OK + f"Transfer-Encoding: {encoding}\r\n\r\n2\r\nab\r\n".encode())
+    connection.eof_received()
+
+    with pytest.raises(ExchangeFailed):
+        await read_all(connection, head)
+
+
+async def test_endless_interim_responses_are_malformed():
+    """They count as the head that they come before."""
+    connection, transport, head = await exchanging()
+    sent = 0
+    while not transport.is_aborted:
+        connection.data_received(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 100)
+        sent += 1
+
+    assert sent < 100
+    with pytest.raises(Malformed, match="Headers of more"):
+        await head
 
 
 @pytest.mark.parametrize("ends", ["eof_received", "connection_lost"])

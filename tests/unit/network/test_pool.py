@@ -25,11 +25,13 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: W/"1"\r\n\r\nok'
 CHUNKED = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
 EMPTY = b"HTTP/1.1 204 No Content\r\nEtag: 1\r\n\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+TWO_LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"
 RESPONSES = {
     OK: Response(200, {"content-length": "2", "etag": 'W/"1"'}, b"ok"),
     CHUNKED: Response(202, {"transfer-encoding": "chunked"}, b"abcde"),
     EMPTY: Response(204, {"etag": "1"}, b""),
     INTERIM + OK: Response(200, {"content-length": "2", "etag": 'W/"1"'}, b"ok"),
+    INTERIM * 2 + TWO_LENGTHS: Response(200, {"content-length": "2"}, b"ok"),
 }
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -86,6 +88,10 @@ class Transport(asyncio.Transport):
 
     def write(self, data: object) -> None:
         """Take it."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return that all is sent."""
+        return 0
 
     def abort(self) -> None:
         """Note it."""
@@ -198,11 +204,34 @@ async def test_another_protocol_is_no_fault_of_the_loop():
         await request
 
 
-async def test_more_than_was_requested_closes_the_connection(monkeypatch: pytest.MonkeyPatch):
-    """A second response without a request must not answer the next one, and no response fills the memory."""
-    async with serving(sends(OK + OK.replace(b"ok", b"no"))) as (server, pool, host):
-        assert [b"ok", b"ok"] == [(await pool.exchange(host, REQUEST)).body for _ in range(2)]
+@pytest.mark.parametrize(
+    "more", [OK.replace(b"ok", b"no"), OK.replace(b"200", b"500"), EMPTY, INTERIM, b"HTTP/1.1 5", b"H"]
+)
+async def test_a_second_response_closes_the_connection(more: bytes):
+    """A part of one, too: it answers no other request, and nothing of it is taken for the first one's."""
+    async with serving(sends(OK + more)) as (server, pool, host):
+        assert [RESPONSES[OK]] * 2 == [await pool.exchange(host, REQUEST) for _ in range(2)]
         assert 2 == server.opened
+
+
+async def test_a_response_before_the_end_of_a_request_closes_the_connection():
+    """The server may never read the rest, or take it for another request."""
+    is_over = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await is_over.wait()
+
+    async with serving(answer) as (server, pool, host):
+        for _ in range(2):
+            assert RESPONSES[OK] == await pool.exchange(host, REQUEST + b"x" * (16 << 20))
+        assert 2 == server.opened
+        is_over.set()
+
+
+async def test_no_response_fills_the_memory(monkeypatch: pytest.MonkeyPatch):
+    """What is larger than any response to these requests is not read on."""
     monkeypatch.setattr(pools, "MAX_RESPONSE_BYTES", 1)
     async with serving(sends(OK)) as (_, pool, host):
         with pytest.raises(ExchangeFailed, match="More came"):
@@ -258,9 +287,13 @@ async def test_each_late_response_fails(monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_a_host_that_can_t_be_reached_fails(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch):
-    """As does one that does not speak TLS."""
+    """As do one that does not speak TLS, and a name that can't be one."""
     monkeypatch.setattr(pools, "CONNECT_S", 0.5)  # nobody answers that it does not
     async with serving(sends(b"hello\r\n\r\n", closes=True)) as (_, pool, host):
-        for unreachable in (host._replace(port=unused_tcp_port), host._replace(is_secure=True)):
+        for unreachable in (
+            host._replace(port=unused_tcp_port),
+            host._replace(is_secure=True),
+            host._replace(name=f"{'a' * 64}.example"),
+        ):
             with pytest.raises(ExchangeFailed, match="There is no connection"):
                 await pool.exchange(unreachable, REQUEST)
