@@ -48,13 +48,14 @@ class GuardedConnections:
 
     async def _connect(self, host: Host, customer: str) -> Connection:
         loop = asyncio.get_running_loop()
-        tls, name = (tls_context(), host.name) if host.is_secure else (None, None)
+        # No certificate has the dot that a full name may end with.
+        tls, name = (tls_context(), host.name.removesuffix(".")) if host.is_secure else (None, None)
         try:
             async with asyncio.timeout(CONNECT_S):
                 addresses = list(await self._addresses.resolve(host, customer))
                 opened = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _, connection = await loop.create_connection(Connection, sock=opened, ssl=tls, server_hostname=name)
-        except OSError as exc:  # TLS's errors and TimeoutError, too
+        except (OSError, UnicodeError) as exc:  # TLS's errors and TimeoutError, too; a label of more than 63 letters
             raise NotReached(type(exc).__name__) from exc
         return connection

@@ -59,14 +59,15 @@ def _read_by_httpx(url: str) -> Target:
 
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as exc:
+        readable = parsed.host
+    except (httpx.InvalidURL, UnicodeError) as exc:  # the latter if `xn--` begins no name
         raise ConnectionInvalid(_INVALID) from exc
-    if parsed.scheme not in _PORTS or not parsed.host:
+    if parsed.scheme not in _PORTS or not readable:
         raise ConnectionInvalid(_INVALID)
     port = parsed.port or _PORTS[parsed.scheme]
     name = parsed.raw_host.decode("ascii")
     host = Host(name, port, parsed.scheme == "https")
-    return Target(host, parsed.host, parsed.raw_path.decode("ascii"), parsed.netloc.decode("ascii"))
+    return Target(host, readable, parsed.raw_path.decode("ascii"), parsed.netloc.decode("ascii"))
 
 
 def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, str] | None) -> bytes:

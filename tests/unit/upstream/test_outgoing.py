@@ -122,9 +122,12 @@ def test_most_urls_are_usual_ones(url: str, is_plain: bool):
     assert is_plain == (_plain(url) is not None)
 
 
-@pytest.mark.parametrize("url", ["ftp://acme.contoso.com/", "acme.contoso.com", "https:///x", "http://[::1/", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://acme.contoso.com/", "acme.contoso.com", "https:///x", "http://[::1/", "", "https://xn--zzzzzzzzz99.com/"],
+)
 def test_a_url_without_a_host_is_invalid(url: str):
-    """Only http and https lead anywhere."""
+    """Only http and https lead anywhere, and only to a name that can be read."""
     with pytest.raises(ConnectionInvalid):
         read_target(url)
 
