@@ -128,7 +128,7 @@ def _secret(body: bytes, name: str) -> tuple[StoredCredential, SecretInfo]:
         not_before, expires_on = _time(attributes.nbf), _time(attributes.exp)
         created_at, updated_at = _time(attributes.created), _time(attributes.updated)
         _, kind, named, version = urlsplit(bundle.id).path.split("/")
-    except (ValueError, OverflowError, OSError):  # msgspec's own, too
+    except (ValueError, OverflowError, OSError, RecursionError):  # msgspec's own, too
         raise ExchangeFailed("Key Vault sent no secret that can be read.") from None
     if kind != "secrets" or named.lower() != name.lower() or not version:
         raise ExchangeFailed("Key Vault sent another secret.")

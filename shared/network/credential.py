@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from shared.lru import LRU
 from shared.network.identity_endpoint import IdentityEndpoint
 from shared.network.response import NotReached
-from shared.network.token import RENEW_S, Token, new_token
+from shared.network.token import RETRY_S, Token, new_token
 from shared.secret import Secret
 from shared.single_flight import SingleFlight
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 TOKEN_TIMEOUT_S = 30.0
 """Seconds for a token, the SDK's retries included: all that need it wait for the same request."""
-RETRY_S = 30.0
-"""Seconds between two attempts to renew a token that is still valid, as azure-identity has it."""
 MAX_SCOPES = 1000
 
 
@@ -102,7 +100,7 @@ class Credential:
         left_s = 0 if token is None else token.expires_on - now
         if token is not None and left_s > 0 and now < token.renew_on:
             return token
-        if token is not None and left_s > RENEW_S:  # so nobody waits for the next one
+        if token is not None and left_s > TOKEN_TIMEOUT_S:  # it outlives the request, so nobody waits for that
             self._tokens.set(scope, token._replace(renew_on=now + RETRY_S))
             self._requests.start(scope, partial(self._request, scope))
             return token

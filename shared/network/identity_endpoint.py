@@ -40,8 +40,7 @@ class IdentityEndpoint:
         """Return the endpoint of App Service, or None on any other platform, whose protocol the SDK knows."""
         url, header = environment.get("IDENTITY_ENDPOINT", ""), environment.get("IDENTITY_HEADER", "")
         is_fabric = environment.get("IDENTITY_SERVER_THUMBPRINT", "")
-        is_plain = url.startswith(("http://", "https://")) and url.isascii() and not set("?#@\\ ") & set(url)
-        return cls(url, Secret(header), client_id, pool) if is_plain and header and not is_fabric else None
+        return cls(url, Secret(header), client_id, pool) if _is_plain(url) and header and not is_fabric else None
 
     async def request(self, scope: str, now: float) -> Token | None:
         """Return a token for `scope`, or None if none came for certain: the caller then requests it by the SDK."""
@@ -60,6 +59,17 @@ class IdentityEndpoint:
             return None
 
 
+def _is_plain(url: str) -> bool:
+    """Whether a URL has a host, a port if any, and a path."""
+    if not url.startswith(("http://", "https://")) or not (url.isascii() and url.isprintable()):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and not set("?#@\\ ") & set(url)
+    except ValueError:  # no port, or no address in brackets
+        return False
+
+
 class _Body(msgspec.Struct):
     access_token: str
     expires_on: str | int
@@ -68,8 +78,8 @@ class _Body(msgspec.Struct):
 def _read(body: bytes, now: float) -> Token:
     try:
         issued = msgspec.json.decode(body, type=_Body)
-        expires_on = int(issued.expires_on)
-    except ValueError:  # msgspec's own, too
+        expires_on = float(int(issued.expires_on))
+    except (ValueError, OverflowError, RecursionError):  # msgspec's own, too
         raise ExchangeFailed("The identity's endpoint sent no token.") from None
     text = issued.access_token
     if not is_token(text) or expires_on <= now:

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from shared.secret import Secret
 
-RENEW_S = 300
+_RENEW_S = 300
 """Seconds before it expires that a token is renewed, as azure-core has it."""
+RETRY_S = 30
+"""Seconds between two requests to renew a token that is still valid, as azure-identity has it."""
 _HALVED_S = 7200
 """A token that is valid for so long is renewed after half of its time, as azure-identity has it."""
 
@@ -23,7 +25,9 @@ class Token(NamedTuple):
 def new_token(text: str, expires_on: float, now: float) -> Token:
     """Return a token that was requested `now`, with the time to renew it."""
     life_s = expires_on - now
-    return Token(Secret(text), expires_on, now + life_s / 2 if life_s >= _HALVED_S else expires_on - RENEW_S)
+    # The platform keeps tokens, too, so that a new one may be about to expire, and the next request bring it again.
+    renew_in_s = life_s / 2 if life_s >= _HALVED_S else max(life_s - _RENEW_S, RETRY_S)
+    return Token(Secret(text), expires_on, now + renew_in_s)
 
 
 def is_token(text: str) -> bool:

@@ -112,12 +112,27 @@ async def test_a_long_token_is_renewed_while_it_serves(clock: ManualClock):
     assert 3 == len(endpoint.pool.requests)
 
 
-async def test_a_token_about_to_expire_is_waited_for(clock: ManualClock):
-    """In its last five minutes. If there is no new one, it still serves until it expires."""
+async def test_a_short_token_is_renewed_in_its_last_five_minutes(clock: ManualClock):
+    """Nobody waits for the new one as long as the old one outlives the request, which may take 30 seconds to fail."""
     endpoint, sdk = Endpoint(3600), Sdk(clock, failure=ClientAuthenticationError("No."))
     credential = of(clock, endpoint, sdk)
     await credential.token(SCOPE)
     clock.advance(3600 - 300)
+    endpoint.pool.status = 500
+    for _ in range(9):
+        assert ["direct-1"] * 3 == [(await credential.token(SCOPE)).reveal() for _ in range(3)]
+        await asyncio.sleep(0.01)
+        clock.advance(30)
+
+    assert 1 + 9 == len(endpoint.pool.requests)
+
+
+async def test_a_token_about_to_expire_is_waited_for(clock: ManualClock):
+    """In its last 30 seconds. If there is no new one, it still serves until it expires."""
+    endpoint, sdk = Endpoint(3600), Sdk(clock, failure=ClientAuthenticationError("No."))
+    credential = of(clock, endpoint, sdk)
+    await credential.token(SCOPE)
+    clock.advance(3600 - 30)
     assert "direct-2" == (await credential.token(SCOPE)).reveal()
 
     endpoint.pool.status = 500
@@ -126,6 +141,17 @@ async def test_a_token_about_to_expire_is_waited_for(clock: ManualClock):
     clock.advance(1)
     with pytest.raises(NoToken):
         await credential.token(SCOPE)
+
+
+async def test_a_token_that_comes_late_is_not_requested_each_time(clock: ManualClock):
+    """The platform keeps tokens, and returns the same one until it is about to expire."""
+    endpoint = Endpoint(60)
+    credential = of(clock, endpoint)
+    for _ in range(20):
+        await credential.token(SCOPE)
+        await asyncio.sleep(0.01)
+
+    assert 1 == len(endpoint.pool.requests)
 
 
 async def test_a_refused_token_is_forgotten(clock: ManualClock):

@@ -21,6 +21,8 @@ SCOPE = "https://vault.azure.net/.default"
 CLIENT = "99999999-8888-7777-6666-555555555555"
 ENVIRONMENT = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41000/msi/token", "IDENTITY_HEADER": "the-header"}
 
+DEEP = b'{"x": ' + b"[" * 100_000
+
 
 def endpoint(pool: Pool, **changes: str) -> IdentityEndpoint | None:
     """The endpoint of an environment."""
@@ -74,9 +76,9 @@ async def test_the_request_is_azure_identitys(client_id: str, scope: str, monkey
     ("status", "content"),
     [
         *((status, body()) for status in (201, 204, 301, 307, 400, 401, 403, 404, 429, 500, 503)),
-        *((200, content) for content in (b"", b"{", b"[]", b'{"access_token": "\xff"}', b"<html>the-token</html>")),
+        *((200, content) for content in (b"", b"{", b"[]", b'{"access_token": "\xff"}', b"<html>the-token</html>", DEEP)),
         *((200, body(access_token=token)) for token in (None, "", 1, "the-token\r\nx: y", "the token", "the-tokén")),
-        *((200, body(expires_on=text)) for text in (None, "", "soon", "-1", "1700000000", 1_700_000_000, 1.5)),
+        *((200, body(expires_on=text)) for text in (None, "", "soon", "-1", "1700000000", 1_700_000_000, 1.5, 10**400)),
     ],
 )
 async def test_everything_but_a_token_is_left_to_the_sdk(status: int, content: bytes, caplog: pytest.LogCaptureFixture):
@@ -114,6 +116,10 @@ async def test_nothing_is_sent_that_would_be_two_headers():
         {"IDENTITY_ENDPOINT": "unix:///run/identity"},
         {"IDENTITY_ENDPOINT": "http://127.0.0.1:41000/msi/token?a=b"},
         {"IDENTITY_ENDPOINT": "http://user@127.0.0.1:41000/msi/token"},
+        *(
+            {"IDENTITY_ENDPOINT": f"http://{host}/msi/token"}
+            for host in ("", ":41000", "127.0.0.1:port", "127.0.0.1:0", "127.0.0.1:99999", "[::1", "[x]", "127.0.0.1\n")
+        ),
     ],
 )
 def test_other_platforms_are_left_to_the_sdk(changes: dict[str, str]):
