@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,6 +31,7 @@ from shared.jobs import attempt as attempts
 from shared.jobs import attempt_usage, message, time_budget
 from shared.jobs import ledger as ledgers
 from shared.jobs.attempt import Attempt
+from shared.jobs.lease import Lease, first_lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.records import FinishedJob
 from shared.jobs.step_rows import StepRecord
@@ -114,6 +116,8 @@ class BudgetedJobs:
     succeeded: int = 0
     refused: int = 0
     requeued: int = 0
+    claimed_with: int = 0
+    """Jobs whose claim has reserved."""
     false_refusals: list[str] = field(default_factory=list)
     queue: list[tuple[float, int]] = field(default_factory=list)
     failure: Exception | None = None
@@ -218,16 +222,16 @@ class _Worker:
     async def _run(self, number: int) -> None:
         jobs = self.jobs
         job = Job(customer=CUSTOMER, action="chat", job_id=f"job-{number:04}")
-        lease = await self.ledger.claim(CUSTOMER, job.id, fingerprint="f", submitted_at=START)
+        bookings = [_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()]
+        lease, own = await self._claim(job, bookings)
         if isinstance(lease, FinishedJob):
             jobs.end(number)
             return
-        own = JobBudgets(self.budgets, CUSTOMER, read_reserved(lease.reservation))
         attempt = Attempt(job, lease, Ledger(self.table, write=own.write))
         stored = await attempt.stored_steps()
-        own.request([_booking(name, budget, jobs.estimate) for name, budget in jobs.budgets.items()], jobs.now())
         try:
-            if own.requested:
+            if bookings and not own.held:
+                own.request(bookings, jobs.now())
                 await attempt.reserve()
         except BookingRefused as refused:
             own.requested = []
@@ -259,6 +263,24 @@ class _Worker:
         await attempt.complete(b"{}", "succeeded", calls, jobs.now())
         jobs.succeeded += 1
         jobs.end(number)
+
+
+    async def _claim(self, job: Job, bookings: Sequence[Booking]) -> tuple[Lease | FinishedJob, JobBudgets]:
+        """Claim a job, with its reservation if that probably fits, as `jobs.claiming`."""
+        own = JobBudgets(self.budgets, CUSTOMER)
+        own.request(bookings, self.jobs.now())
+        members: dict[str, Any] = {"fingerprint": "f", "submitted_at": START}
+        if bookings and own.fits():
+            first = first_lease(CUSTOMER, job.id, START, self.jobs.now())
+            with suppress(BookingRefused):
+                lease = await Ledger(self.table, write=own.write).claim(CUSTOMER, job.id, **members, first=first)
+                self.jobs.claimed_with += bool(own.held)
+                if not isinstance(lease, Lease) or own.held:
+                    return lease, own
+                return lease, JobBudgets(self.budgets, CUSTOMER, read_reserved(lease.reservation))
+        lease = await self.ledger.claim(CUSTOMER, job.id, **members)
+        reservation = lease.reservation if isinstance(lease, Lease) else ""
+        return lease, JobBudgets(self.budgets, CUSTOMER, read_reserved(reservation))
 
 
 def _booking(name: str, budget: Budget, estimate: Decimal) -> Booking:

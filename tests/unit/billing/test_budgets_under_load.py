@@ -55,6 +55,17 @@ def test_a_budget_holds_if_a_worker_dies(dies_at: int, made: bool) -> None:
     assert work.pool("main").spent > 200 - 10
 
 
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("dies_at", [30, *(pytest.param(each, marks=pytest.mark.long) for each in range(20, 90, 7))])
+def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) -> None:
+    """Jobs that reserve with their claims, of which some are refused: as above."""
+    work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=150, dies_at=dies_at, made=made)
+
+    check(work)
+    assert work.pool("main").spent > 1000 - 10
+    assert work.claimed_with > 10
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("made", [True, False])
 @pytest.mark.parametrize("dies_at", [*range(1, 12), *Random(3).sample(range(12, 900), 9)])
