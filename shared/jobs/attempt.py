@@ -2,8 +2,7 @@
 An attempt: one run of a job under one lease, and the only writer of the job's rows while it lasts.
 
 Writes are made one at a time, because each moves the etag that fences. A write whose answer got lost is repeated, with
-its operation id, before anything else is written. A call whose response the job does not have is recorded with the next
-write.
+its operation id, before anything else is written. A call without a response is recorded with the next write.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from shared.billing.usage import Call, as_lost
@@ -75,8 +75,8 @@ class Attempt:
         self.usage = AttemptUsage(self.job, self.lease)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()  # most attempts end before it calls
-        self._heartbeat = loop.call_later(self.ledger.lease_s / 3, self._begin_renewals)
+        due_s = self.ledger.lease_s / 3 - perf_counter() + self.lease.began  # at once if the claim has waited for long
+        self._heartbeat = asyncio.get_running_loop().call_later(due_s, self._begin_renewals)  # most end before that
         return self
 
     async def __aexit__(self, *_: object) -> None:

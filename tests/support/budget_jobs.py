@@ -264,7 +264,6 @@ class _Worker:
         jobs.succeeded += 1
         jobs.end(number)
 
-
     async def _claim(self, job: Job, bookings: Sequence[Booking]) -> tuple[Lease | FinishedJob, JobBudgets]:
         """Claim a job, with its reservation if that probably fits, as `jobs.claiming`."""
         own = JobBudgets(self.budgets, CUSTOMER)

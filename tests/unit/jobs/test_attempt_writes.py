@@ -127,6 +127,17 @@ async def test_a_renewal_writes_what_waits(table: ObservedTable, time: Simulated
     assert ["unanswered"] == outcomes(table)
 
 
+async def test_a_lease_whose_claim_took_long_is_renewed_at_once(table: ObservedTable):
+    """The claim has set the lease's end, and may have waited for other jobs' transactions since."""
+    attempt = await start(table)
+    attempt.lease = replace(attempt.lease, began=attempt.lease.began - attempt.ledger.lease_s)
+
+    async with attempt:
+        await asyncio.sleep(0.01)
+
+    assert [0] == table.added
+
+
 async def test_a_renewal_that_fails_is_followed_by_another(
     table: ObservedTable, time: SimulatedTime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

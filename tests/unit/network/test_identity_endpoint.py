@@ -76,7 +76,10 @@ async def test_the_request_is_azure_identitys(client_id: str, scope: str, monkey
     ("status", "content"),
     [
         *((status, body()) for status in (201, 204, 301, 307, 400, 401, 403, 404, 429, 500, 503)),
-        *((200, content) for content in (b"", b"{", b"[]", b'{"access_token": "\xff"}', b"<html>the-token</html>", DEEP)),
+        *(
+            (200, content)
+            for content in (b"", b"{", b"[]", b'{"access_token": "\xff"}', b"<html>the-token</html>", DEEP)
+        ),
         *((200, body(access_token=token)) for token in (None, "", 1, "the-token\r\nx: y", "the token", "the-tokén")),
         *((200, body(expires_on=text)) for text in (None, "", "soon", "-1", "1700000000", 1_700_000_000, 1.5, 10**400)),
     ],
