@@ -174,6 +174,7 @@ async def test_a_secret_is_read_as_the_sdk_reads_it(
             for each in (None, {"nbf": "soon"}, {"exp": 10**18}, {"enabled": "secret-text"})
         ),
         (200, bundle(tags={"a": 1})),
+        (200, b'{"x": ' + b"[" * 100_000),
     ],
 )
 async def test_everything_else_is_left_to_the_sdk(status: int, body: bytes):
