@@ -8,7 +8,7 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from shared.network.head_repair import repaired
+from shared.network.head_repair import has_end, repaired
 from shared.network.response import ExchangeFailed, Head, Malformed, decode
 
 MAX_HEAD_BYTES = 256 * 1024
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         try:
             if not self._is_repairing:
                 self._feed(data)
-            if self._is_repairing:
+            if self._is_repairing and has_end(self._seen or ()):
                 self._repair()
             if self._framing > MAX_HEAD_BYTES + self._size * _MAX_FRAMING:
                 raise HttpParserError(f"Headers of more than {MAX_HEAD_BYTES} bytes")
@@ -158,20 +158,20 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            raise
         except HttpParserError as exc:
-            if self._head is not None or self._count > MAX_HEADERS:
+            is_http = b"".join(self._seen or ()).lstrip().startswith(b"HTTP/1.")
+            if self._head is not None or self._count > MAX_HEADERS or not is_http:
                 raise
             self._is_repairing, self._first_error = True, exc
 
     def _repair(self) -> None:
         """Parse the head once more, repaired, as soon as all of it is here."""
         seen = b"".join(self._seen or ())
+        self._framing += len(seen)  # so that it is not read over and over
         data = repaired(seen)
-        if data is None and len(seen) <= MAX_HEAD_BYTES and seen.startswith(b"HTTP/1."):
-            return  # it is not complete
-        if data is None or data == seen:
+        if data is None:
+            return  # only an interim one is complete
+        if data == seen:
             raise self._first_error
         self._is_repairing, self._headers, self._count = False, {}, 0
         self._parser = _new_parser(self)

@@ -9,11 +9,17 @@ nothing, is removed, so that the length counts.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
 _LENGTH = re.compile(rb"(?i)\r?\ncontent-length[ \t]*:[ \t]*([^\r\n]*)")
 _ENCODING = re.compile(rb"(?i)\r?\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)")
+
+
+def has_end(pieces: Sequence[bytes]) -> bool:
+    """Return whether the last piece of what has come may end a head. It reads little of the others."""
+    return _HEAD_END.search(b"".join(pieces[-len(b"\r\n\r\n") :])) is not None
 
 
 def repaired(data: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ import pytest
 
 from shared.network import connection as connections
 from shared.network.connection import Connection
+from shared.network.head_repair import repaired
 from shared.network.idle import Host, IdleConnections
 from shared.network.response import ExchangeFailed, Malformed
 
@@ -141,6 +142,27 @@ async def test_a_chunked_body_that_breaks_off_is_not_complete(encoding: str):
 
     with pytest.raises(ExchangeFailed):
         await read_all(connection, head)
+
+
+@pytest.mark.parametrize("part", [b"x", b"x: x\r\n", b"\r\n\r\nHTTP/1.1 103 Early Hints\r\nx:"])
+async def test_a_head_that_is_repaired_is_not_read_over_and_over(part: bytes, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a server that sends one slowly would take all of a worker's time."""
+    read = 0
+
+    def counted(data: bytes) -> bytes | None:
+        nonlocal read
+        read += len(data)
+        return repaired(data)
+
+    monkeypatch.setattr(connections, "repaired", counted)
+    connection, transport, head = await exchanging()
+    connection.data_received(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 1\r\nContent-Length: 1\r\nx: ")
+    while not transport.is_aborted:
+        connection.data_received(part)
+
+    assert read <= 2 * connections.MAX_HEAD_BYTES
+    with pytest.raises(Malformed, match="Headers of more"):
+        await head
 
 
 async def test_endless_interim_responses_are_malformed():

@@ -31,6 +31,7 @@ RESPONSES = {
     CHUNKED: Response(202, {"transfer-encoding": "chunked"}, b"abcde"),
     EMPTY: Response(204, {"etag": "1"}, b""),
     INTERIM + OK: Response(200, {"content-length": "2", "etag": 'W/"1"'}, b"ok"),
+    b"\r\n" + TWO_LENGTHS: Response(200, {"content-length": "2"}, b"ok"),
     INTERIM * 2 + TWO_LENGTHS: Response(200, {"content-length": "2"}, b"ok"),
 }
 
