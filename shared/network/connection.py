@@ -72,10 +72,8 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> bool:
         """End an exchange. Return whether the connection can be used for another; if not, it is closed."""
-        stuck, transport = self._waiting > MAX_WAITING_BYTES, self._transport  # if stuck, it does not read
-        # A server that answers before it has the request may never read the rest, or take it for the next request.
-        if not self.is_complete or not self.is_open or stuck or not transport or transport.get_write_buffer_size():
-            self.close()
+        if not self.is_complete or not self.is_open or self._waiting > MAX_WAITING_BYTES:
+            self.close()  # in the last case, it does not read
             return False
         self._in_exchange = False
         self._begin_head()
@@ -86,13 +84,14 @@ class Connection(asyncio.Protocol):
         Return whether a request can be sent.
 
         An idle connection on which something can be read was closed by the other side, although the event loop has not
-        seen that yet. A request on it would fail, and nobody would know whether it was read.
+        seen that yet. A request on it would fail, and nobody would know whether it was read. One on which nothing can
+        be written has a server that answered before it had the request, and may never read the rest.
         """
         if not self.is_open or self._transport is None:
             return False
         poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
-        return not poll.poll(0)
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
+        return [events for _, events in poll.poll(0)] == [select.POLLOUT]
 
     def close(self) -> None:
         """Close the connection."""

@@ -37,10 +37,6 @@ class Transport(asyncio.Transport):
         """Note it."""
         self.is_paused = False
 
-    def get_write_buffer_size(self) -> int:
-        """Return that all is sent."""
-        return 0
-
     def abort(self) -> None:
         """Note it."""
         self.is_aborted = True

@@ -90,10 +90,6 @@ class Transport(asyncio.Transport):
     def write(self, data: object) -> None:
         """Take it."""
 
-    def get_write_buffer_size(self) -> int:
-        """Return that all is sent."""
-        return 0
-
     def abort(self) -> None:
         """Note it."""
         self.aborted = True
@@ -216,7 +212,7 @@ async def test_a_second_response_closes_the_connection(more: bytes):
 
 
 async def test_a_response_before_the_end_of_a_request_closes_the_connection():
-    """The server may never read the rest, or take it for another request."""
+    """The server may never read the rest."""
     is_over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
