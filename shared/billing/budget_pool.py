@@ -217,7 +217,10 @@ class BudgetPool:
             if row is None:
                 return None
             self._buckets[number] = self.key.read(row)
-        return self._buckets[number]
+            if number:  # the terms may have changed since the first one was read, and are written into all
+                self._buckets.pop(0, None)
+                await self._read_one(0)
+        return self._buckets.get(number)
 
     async def _write(self, buckets: Sequence[Bucket], others: Sequence[Row] = ()) -> None:
         """Write buckets and rows beside them, unless somebody else has changed one of them."""

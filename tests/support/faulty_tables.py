@@ -41,9 +41,12 @@ def faulty_table(kind: str, harness: Harness, monkeypatch: pytest.MonkeyPatch) -
         return FaultyTable(memory, memory.faults, lambda: memory.operations)
     monkeypatch.setitem(accounts._RETRIES, "retry_backoff_factor", 0.01)
     faults = Faults(attempts=accounts._RETRIES["retry_total"] + (2 if kind == "azure" else 1))
-    transport = FaultyTransport(faults, session=harness.services.sdk.session, session_owner=False)
+
+    def transport() -> FaultyTransport:  # made within the running loop
+        return FaultyTransport(faults, session=harness.services.sdk.session, session_owner=False)
+
     pool = FaultyPool(faults) if kind == "azure" else ClosedPool()
-    account = replace(account_of(harness), transport=lambda: transport, pool=pool)
+    account = replace(account_of(harness), transport=transport, pool=pool)
     return FaultyTable(AzureTable(account, table_name(harness)), faults.next_writes, lambda: faults.operations)
 
 
