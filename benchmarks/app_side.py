@@ -115,7 +115,7 @@ async def _set_budget(name: str) -> None:
 
 async def _count_requests(work: Any) -> dict[str, float]:
     """The requests of a job to Storage and Key Vault, by kind: direct ones, and those in the SDKs' shared session."""
-    from shared.network.idle import Host  # noqa: PLC0415
+    from shared.network.hosts import Host  # noqa: PLC0415
     from shared.network.response import Response  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415  # the app has imported it already
 

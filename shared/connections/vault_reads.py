@@ -18,9 +18,8 @@ import msgspec
 from shared.connections.store import SecretInfo, StoredCredential
 from shared.connections.vault_limit import MAX_SLEEP_S, TOO_MANY_REQUESTS, VaultLimit
 from shared.network.credential import Credential
-from shared.network.idle import Host
+from shared.network.hosts import Host, render_request
 from shared.network.pool import Pool
-from shared.network.request import render_request
 from shared.network.response import ExchangeFailed, Response
 from shared.secret import Secret
 from shared.upstream.error_body import read_refusal

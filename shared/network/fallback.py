@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from shared.event_names import NAMESPACE, SDK_REPEATED
-from shared.network.idle import Host
+from shared.network.hosts import Host
 
 logger = logging.getLogger(NAMESPACE)
 

@@ -14,9 +14,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from shared.network.fallback import log_repeated
-from shared.network.idle import Host
+from shared.network.hosts import Host, render_request
 from shared.network.pool import Pool
-from shared.network.request import render_request
 from shared.network.response import ExchangeFailed
 from shared.network.token import Token, is_token, new_token
 from shared.secret import Secret

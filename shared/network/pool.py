@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from shared.network.connection import Connection
-from shared.network.idle import Host, IdleConnections
+from shared.network.hosts import Host, IdleConnections
 from shared.network.response import ExchangeFailed, NotReached, Response
 
 MAX_CONNECTIONS = 100

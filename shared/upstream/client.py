@@ -142,7 +142,7 @@ class UpstreamClient:
                         sending.has_begun = True
                         head = await connection.send(request)
         except ConnectionInvalid:
-            # The session's own message is about a connection's `endpoint`.
+            # The connections' own message is about an `endpoint`.
             raise ConnectionInvalid(f"The `{member}` names an address that is not allowed.") from None
         return DeliveryReceipt(head.status, read_retry_after(head.headers))
 
@@ -195,7 +195,7 @@ class UpstreamClient:
     ) -> AsyncIterator[Connection]:
         await self._sockets.wait(customer)
         try:
-            connection = await connections.take(target.host, customer)
+            connection = await connections.open(target.host, customer)
             try:
                 yield connection
             finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.errors import ConnectionInvalid
 from shared.lru import LRU
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.shares import Shares
 
 MAX_LOOKUPS = max(min(32, (os.cpu_count() or 1) + 4) - 2, 2)

@@ -8,7 +8,7 @@ import socket
 from aiohappyeyeballs import start_connection
 
 from shared.network.connection import Connection
-from shared.network.idle import Host, IdleConnections
+from shared.network.hosts import Host, IdleConnections
 from shared.network.response import NotReached
 from shared.network.tls import tls_context
 from shared.shares import Shares
@@ -23,28 +23,20 @@ _NEXT_ADDRESS_S = 0.25
 """After which the next address of a name is tried beside the first (RFC 8305)."""
 
 
-class GuardedConnections:
-    """Opens connections, and keeps those that are idle. Use it on one event loop."""
+class GuardedConnections(IdleConnections):
+    """Those that are idle, and others are opened. Use it on one event loop."""
 
     def __init__(self, *, allow_local: bool, allow_private: bool, lookups: Shares) -> None:
+        super().__init__(MAX_IDLE)
         self._addresses = GuardedAddresses(allow_local=allow_local, allow_private=allow_private, lookups=lookups)
-        self._idle = IdleConnections(MAX_IDLE)
 
-    async def take(self, host: Host, customer: str) -> Connection:
+    async def open(self, host: Host, customer: str) -> Connection:
         """
         Return a connection for one exchange; `put` it back.
 
         Raises ConnectionInvalid if the address must not be called, NotReached.
         """
-        return self._idle.take(host) or await self._connect(host, customer)
-
-    def put(self, host: Host, connection: Connection) -> None:
-        """Keep a connection for the next exchange if it can be used for one; close it otherwise."""
-        self._idle.put(host, connection)
-
-    def close(self) -> None:
-        """Close the connections that are idle."""
-        self._idle.close()
+        return self.take(host) or await self._connect(host, customer)
 
     async def _connect(self, host: Host, customer: str) -> Connection:
         loop = asyncio.get_running_loop()

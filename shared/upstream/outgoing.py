@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shared.errors import ConnectionInvalid
-from shared.network.idle import Host
+from shared.network.hosts import Host, render_request
+from shared.network.response import NotReached
 from shared.upstream.messages import UpstreamRequest
 
 MAX_PARSED_URLS = 128
@@ -34,12 +35,11 @@ _BODILESS = frozenset({"GET", "DELETE"})
 
 
 class Target(NamedTuple):
-    """Where a URL leads: the host, its name as people write it, the path with its query, and the `Host` header."""
+    """Where a URL leads: the host, its name as people write it, and the path with its query."""
 
     host: Host
     name: str
     path: str
-    header: str
 
 
 @lru_cache(maxsize=MAX_PARSED_URLS)
@@ -51,7 +51,7 @@ def read_target(url: str) -> Target:
     name, usual = match["host"], _PORTS[match["scheme"]]
     port = int(match["port"] or usual)
     host, path = Host(name, port, match["scheme"] == "https"), (match["path"] or "/") + (match["query"] or "")
-    return Target(host, name, path, host.header)
+    return Target(host, name, path)
 
 
 def _read_by_httpx(url: str) -> Target:
@@ -67,7 +67,7 @@ def _read_by_httpx(url: str) -> Target:
     port = parsed.port or _PORTS[parsed.scheme]
     name = parsed.raw_host.decode("ascii")
     host = Host(name, port, parsed.scheme == "https")
-    return Target(host, readable, parsed.raw_path.decode("ascii"), parsed.netloc.decode("ascii"))
+    return Target(host, readable, parsed.raw_path.decode("ascii"))
 
 
 def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, str] | None) -> bytes:
@@ -91,14 +91,12 @@ def write_request(method: str, target: Target, headers: Mapping[str, str], body:
     """
     Return a request as it is sent. Names of `headers` are lower case.
 
-    No header is added but those that every request needs. Raises ConnectionInvalid if one has a line break.
+    No header is added but those that every request needs. Raises ConnectionInvalid if one is not a line of ASCII.
     """
-    lines = [f"{method} {target.path} HTTP/1.1", f"host: {target.header}"]
     own = {**_HEADERS, **headers}
     if body or method not in _BODILESS:
         own["content-length"] = str(len(body))
-    lines += [f"{name}: {text}" for name, text in own.items()]
-    head = "\r\n".join([*lines, "\r\n"])
-    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
-        raise ConnectionInvalid("A header of the request has a line break.")
-    return head.encode() + body
+    try:
+        return render_request(method, target.path, target.host, own, body)
+    except NotReached:
+        raise ConnectionInvalid("A header of the request is not one line of ASCII.") from None

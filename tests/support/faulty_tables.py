@@ -12,7 +12,7 @@ import pytest
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport
 
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.network.pool import Pool
 from shared.network.response import ExchangeFailed, Response
 from shared.storage import account as accounts

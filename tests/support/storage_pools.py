@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.network.pool import Pool
 from shared.network.response import ExchangeFailed, Response
 

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 from shared.ids import new_id
 from shared.network.credential import Credential
 from shared.network.fallback import log_repeated
+from shared.network.hosts import render_request
 from shared.network.pool import Pool
-from shared.network.request import render_request
 from shared.network.response import ExchangeFailed, Response
 from shared.storage.direct.authorization import Authorization, SharedKey, Tokens
 from shared.storage.direct.endpoint import Endpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from shared.network.idle import Host
+from shared.network.hosts import Host, host_header
 from shared.secret import Secret
 from shared.storage_settings import StorageAccount
 
@@ -30,7 +30,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The URL of the service, without a slash at its end."""
-        return f"{'https' if self.host.is_secure else 'http'}://{self.host.header}{self.path}"
+        return f"{'https' if self.host.is_secure else 'http'}://{host_header(self.host)}{self.path}"
 
 
 def read_endpoint(settings: StorageAccount, service: str) -> Endpoint:

@@ -10,7 +10,7 @@ import pytest
 from shared.network import connection as connections
 from shared.network.connection import Connection
 from shared.network.head_repair import repaired
-from shared.network.idle import Host, IdleConnections
+from shared.network.hosts import Host, IdleConnections
 from shared.network.response import ExchangeFailed, Malformed
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"

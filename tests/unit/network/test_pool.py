@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.network import idle as idle_connections
+from shared.network import hosts as idle_connections
 from shared.network import pool as pools
 from shared.network.connection import Connection
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.network.pool import Pool
 from shared.network.response import ExchangeFailed, Response
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shared.errors import ConnectionInvalid
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.shares import Shares
 from shared.upstream import guarded_addresses
 from shared.upstream.guarded_addresses import AddrInfo, GuardedAddresses, is_allowed_address

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from shared.errors import ProviderUnavailable
-from shared.network.idle import Host
+from shared.network.hosts import Host
 from shared.shares import Shares
 from shared.upstream import guarded_addresses, guarded_connections
 from shared.upstream.guarded_connections import GuardedConnections
@@ -33,7 +33,7 @@ async def test_a_certificate_has_no_dot_at_the_end_of_its_name(monkeypatch: pyte
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
     connections = GuardedConnections(allow_local=True, allow_private=False, lookups=Shares(4))
 
-    connection = await connections.take(Host("acme.example.", listener.sockets[0].getsockname()[1], True), "acme")
+    connection = await connections.open(Host("acme.example.", listener.sockets[0].getsockname()[1], True), "acme")
 
     connection.close()
     listener.close()

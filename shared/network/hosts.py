@@ -1,11 +1,14 @@
-"""Connections that wait for their next request."""
+"""Hosts: how a request to one is written, and connections that wait for their next request."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.network.connection import Connection
+from shared.network.response import NotReached
 
 MAX_IDLE_S = 60.0
 _SWEEP_S = 10.0
@@ -18,11 +21,22 @@ class Host(NamedTuple):
     port: int
     is_secure: bool
 
-    @property
-    def header(self) -> str:
-        """The `Host` header."""
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return name if self.port == (443 if self.is_secure else 80) else f"{name}:{self.port}"
+
+@lru_cache(maxsize=256)
+def host_header(host: Host) -> str:
+    """Return the `Host` header of requests."""
+    name = f"[{host.name}]" if ":" in host.name else host.name
+    return name if host.port == (443 if host.is_secure else 80) else f"{name}:{host.port}"
+
+
+def render_request(method: str, target: str, host: Host, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+    """Return the bytes of a request. Raises NotReached if a line of it would not be one line, or not ASCII."""
+    lines = [f"{method} {target} HTTP/1.1", f"host: {host_header(host)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    head = "\r\n".join([*lines, "\r\n"])
+    if not head.isascii() or head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
+        raise NotReached("A header can't be sent as it is.")
+    return head.encode() + body
 
 
 class IdleConnections:
