@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.exports.export_health import ExportHealth
     from shared.http.app import HttpApp
     from shared.jobs.admission import Limiter
+    from shared.jobs.drain import Drain
     from shared.jobs.inputs import Inputs
     from shared.jobs.job_prices import JobPrices
     from shared.jobs.job_updates import JobUpdates
@@ -58,6 +59,7 @@ class ServiceParts:
     inputs: Inputs
     outputs: Outputs
     telemetry: Telemetry
+    drain: Drain
     vault: KeyVaultCredentials | None
 
     @cached_property
@@ -155,7 +157,14 @@ class ServiceParts:
         from shared.webhooks.delivery import Callbacks  # noqa: PLC0415
 
         return Callbacks(
-            self.settings, self.queries, self.updates, self.queues, self.schedule, self.signing, self.client
+            self.settings,
+            self.queries,
+            self.updates,
+            self.queues,
+            self.schedule,
+            self.signing,
+            self.client,
+            self.drain,
         )
 
     @cached_property

@@ -11,7 +11,8 @@ import logging
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from shared.connections.identity import Identity
 from shared.connections.resolver import Connections
 from shared.errors import SettingInvalid
 from shared.jobs.admission import Limiter
+from shared.jobs.drain import Drain, on_sigterm
 from shared.jobs.inputs import Inputs
 from shared.jobs.job_prices import JobPrices
 from shared.jobs.ledger import Ledger
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 _NOISY_LOGGERS = ("azure", "httpx", "msal")
 """They write a line for each request, with its address."""
 
+_LAST_EXPORT_S = 2.0
+
 
 @dataclass(frozen=True)
 class Services(ServiceParts):
@@ -72,6 +76,7 @@ class Services(ServiceParts):
     sdk: SdkConnections
     pool: Pool
     vault: KeyVaultCredentials | None
+    drain: Drain = field(default_factory=Drain)
 
     @cached_property
     def worker(self) -> Worker:
@@ -106,8 +111,15 @@ class Services(ServiceParts):
         self.settings.check()
         await Sweep(self.table, self.blobs, self.settings, self.schedule).run()
 
+    async def stop(self) -> None:
+        """Ends what runs as well as the time allows, and sends what telemetry has not sent yet."""
+        await self.drain.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_EXPORT_S):
+                await asyncio.to_thread(self.telemetry.close)
+
     async def close(self) -> None:
-        """Closes every socket. A worker on Azure is simply killed; tests and scripts are not."""
+        """Closes every socket. A worker on Azure ends without that; tests and scripts don't."""
         await asyncio.to_thread(self.telemetry.close)
         await self.identity.close()
         await self.client.close()
@@ -157,21 +169,30 @@ def build(settings: Settings) -> Services:
 
 def services(environment: Mapping[str, str] = os.environ) -> Services:
     """
-    Return this process's services, built on the first call.
+    Return this process's services, built on the first call, for the current task: the worker's stop waits for it.
 
     If a setting is wrong, their settings have a `fault`: they only requeue messages and refuse requests, until a later
     call finds it corrected.
     """
     global _services  # noqa: PLW0603  # one a process is the point
     if _services is None or _services.settings.fault:
+        is_first = _services is None
         try:
             _services = build(read_settings(environment))
         except SettingInvalid as exc:
             _services = _services or build(settings_with_fault(environment, exc))
+        if is_first:
+            on_sigterm(_stop)
+    _services.drain.join()
     return _services
 
 
 _services: Services | None = None
+
+
+async def _stop() -> None:
+    assert _services is not None  # noqa: S101  # else nothing has set the handler
+    await _services.stop()
 
 
 def _tls(settings: Settings) -> Callable[[], ssl.SSLContext]:

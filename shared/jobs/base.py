@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from shared.billing.price_books import PriceBooks
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
+    from shared.jobs.drain import Drain
     from shared.jobs.inputs import Inputs
     from shared.jobs.job_prices import JobPrices
     from shared.jobs.job_updates import JobUpdates
@@ -85,6 +86,10 @@ class JobServices(Protocol):
     @property
     def limiter(self) -> Limiter:
         """Admission and concurrency limits, by customer and connection."""
+
+    @property
+    def drain(self) -> Drain:
+        """The worker's stop."""
 
     @property
     def breakers(self) -> Breakers:

@@ -38,7 +38,6 @@ from shared.jobs.base import JobServices
 from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
-from shared.upstream.circuit_breaker import Breaker
 from shared.upstream.messages import Operation, Response, UpstreamRequest
 from shared.upstream.retry import RetryState
 
@@ -63,12 +62,6 @@ class ActionContext:
 
     def __post_init__(self) -> None:
         self._gate = asyncio.Semaphore(self.connection.concurrency)
-
-    @property
-    def breaker(self) -> Breaker:
-        """The circuit breaker of the connection."""
-        connection = self.connection
-        return self.services.breakers.of(connection.customer, connection.name, connection.version)
 
     @property
     def capabilities(self) -> ModelCapabilities:
@@ -116,22 +109,21 @@ class ActionContext:
         """See Context."""
         limit, retries = self._limit(), self._retries()
         customer, access = self.connection.customer, self.connection.access
-        async with limit.calls:
+        async with self.services.drain.call() as call, limit.calls:
             self._check_may_call(retries)
             counter = (self.attempt.usage.model or "", operation.request.url)
             with self.attempt.time.calling(), self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
                 answered = limit.answered[counter]
                 while True:
-                    if self.attempt.lease_lost is not None:
-                        raise self.attempt.lease_lost
                     try:
-                        with self.breaker.attempt(retries.used, retries.options.max_retries), observer.observe_try():
+                        with call.under_way(), self._guarded(retries), observer.observe_try():
                             response = await self.services.client.send(
                                 operation.request, access, customer=customer, timeout_s=self.attempt.time.timeout_s()
                             )
                         break
                     except UpstreamError as error:
                         self._record_unanswered(operation, error)
+                        call.check()
                         if operation.adapt(error):
                             self._check_may_call(retries)
                             continue
@@ -218,6 +210,7 @@ class ActionContext:
             raise error
         if not retry.inline or not self.attempt.time.allows_try(retry.wait_s):
             raise UpstreamRetryLater(error, retry.wait_s, retries.used) from error
+        self.services.drain.check()
         await asyncio.sleep(retry.wait_s)
 
     def _observed(self, request: UpstreamRequest) -> AbstractContextManager[CallObserver]:
@@ -234,6 +227,13 @@ class ActionContext:
         except errors as error:
             self.stopped = error
             raise
+
+    def _guarded(self, retries: RetryState) -> AbstractContextManager[None]:
+        if self.attempt.lease_lost is not None:
+            raise self.attempt.lease_lost
+        connection = self.connection
+        breaker = self.services.breakers.of(connection.customer, connection.name, connection.version)
+        return breaker.attempt(retries.used, retries.options.max_retries)
 
     def _limit(self) -> ConnectionLimit:
         connection = self.connection

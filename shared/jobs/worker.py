@@ -179,6 +179,7 @@ class Worker:
             await limiter.wait_for_room(job.customer, job.connection)
         if now() >= deadline:
             return nullcontext()  # nothing is called any more; it only ends
+        self.services.drain.check()
         return limiter.admit(job.customer, job.connection)
 
     async def _publish(self, job: Job, delivery: Delivery, queue: str, result_body: bytes) -> bytes | None:

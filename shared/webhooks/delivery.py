@@ -30,6 +30,7 @@ from shared.event_names import (
 )
 from shared.jobs.admission import Limiter
 from shared.jobs.crash_log import log_text
+from shared.jobs.drain import Drain
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
@@ -67,6 +68,7 @@ class Callbacks:
     schedule: Schedule
     signing: Signing
     client: UpstreamClient
+    drain: Drain
     limiter: Limiter = field(default_factory=Limiter)
     """Of callbacks alone: a receiver that hangs delays neither other customers' callbacks nor jobs."""
 
@@ -84,6 +86,7 @@ class Callbacks:
             await self.limiter.wait_for_room(message.customer, _LANE)
             with self.limiter.admit(message.customer, _LANE) as limit:
                 async with limit.calls:
+                    self.drain.check()
                     await self._deliver(message)
         except RetryLater as exc:  # no try was made, so the same message comes again
             # In the schedule, a message without room could replace a later try, if it was delivered twice.

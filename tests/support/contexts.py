@@ -13,6 +13,7 @@ from shared.jobs.admission import Limiter
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.context import ActionContext
+from shared.jobs.drain import Drain
 from shared.jobs.lease import first_lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
@@ -31,7 +32,12 @@ def context_of(client: UpstreamClient, base: str, access: Access, **options: Any
     endpoint = parse_endpoint(f"{base}/openai/v1", provider="azure_openai")
     connection = Connection("contoso", "default", "key_vault", "v1", endpoint, access)
     services = SimpleNamespace(
-        client=client, limiter=Limiter(), breakers=Breakers(), capabilities=Capabilities(), telemetry=SILENT
+        client=client,
+        limiter=Limiter(),
+        drain=Drain(),
+        breakers=Breakers(),
+        capabilities=Capabilities(),
+        telemetry=SILENT,
     )
     attempt = Attempt(job, first_lease("contoso", "job-1", now(), now()), Ledger(MemoryTable()))
     steps = Steps(attempt, cast(Outputs, None))  # a call has no steps

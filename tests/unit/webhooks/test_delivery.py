@@ -22,6 +22,7 @@ from shared.connections.store import StoredCredential
 from shared.contract.callback import CallbackMessage, decode_callback, encode_callback
 from shared.errors import StorageUnavailable, VaultUnavailable
 from shared.jobs import admission
+from shared.jobs.drain import Drain
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, read_record
@@ -134,7 +135,7 @@ async def case(client: UpstreamClient, receiver: Receiver) -> CallbackCase:
     values = {"state": "done", "attempt": 1, "fingerprint": "h", "submitted_at": SUBMITTED, "result_body": RESULT}
     await table.insert(Row("acme", job_key("order.1"), values | {"callback_url": receiver.url}))
     return CallbackCase(
-        Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, schedule, Signing(store), client),
+        Callbacks(SETTINGS, JobQueries(table), JobUpdates(table), queues, schedule, Signing(store), client, Drain()),
         table,
         queues,
         store,
@@ -446,3 +447,16 @@ async def test_a_message_without_room_replaces_no_later_try(
         case.record.wakeup,
         [delay_s <= MAX_HIDDEN_S for _, delay_s in case.queues.sent["callbacks"]],
     )
+
+
+async def test_a_stopping_worker_leaves_a_callback_to_another(case: CallbackCase, receiver: Receiver):
+    """No try is made or counted: the same message is sent again, for now."""
+    await case.callbacks.drain.stop()
+
+    await case.deliver()
+
+    ((message, delay_s),) = await case.waiting()
+    assert message is not None
+    assert (0, []) == (message.attempt, receiver.received)
+    assert delay_s < 1.2
+    assert ("", 0, 0) == case.state

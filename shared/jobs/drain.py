@@ -1,0 +1,156 @@
+"""
+The stop of this worker: what is done between SIGTERM and its end (docs/promises.md, *Deploys*).
+
+The host waits ten seconds for what runs. From the signal on, no job is claimed and no call begins: a job that waits is
+released and requeued for now. A call that is under way may end, and its answer is stored. What has not ended after
+CALLS_S is cut off, and recorded as `unanswered`. Left alone, the signal would end the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from shared.errors import RetryLater, UpstreamFacts, UpstreamTimeout
+
+GRACE_S = 9.5
+"""Seconds for everything: the host grants ten."""
+CALLS_S = 7.0
+"""Of these, the seconds that calls under way may take. The rest is for writing, of hundreds of jobs at once."""
+_LAST_ANSWERS_S = 0.3
+"""In which the worker's own thread sends the host the answers of the last functions."""
+
+
+class WorkerStopping(RetryLater):
+    """This worker stops, so another one continues the job. The delay keeps the two from playing ping-pong with it."""
+
+    usual_delay_s = 1
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call, with the waits before and between its tries."""
+
+    drain: Drain
+    timeout: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+    is_under_way: bool = False
+    was_cut_off: bool = False
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Wrap each try in it. Raises WorkerStopping before a try, UpstreamTimeout if the stop cuts it off."""
+        self.drain.check()
+        self.is_under_way = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.timeout.expired():
+                raise
+            self.was_cut_off = True
+            raise UpstreamTimeout("The worker stopped.", UpstreamFacts(unanswered=True)) from None
+        finally:
+            self.is_under_way = False
+
+    def check(self) -> None:
+        """Raise WorkerStopping if the stop has cut the call off."""
+        if self.was_cut_off:
+            raise WorkerStopping("The worker stopped during a call, which may have been billed.")
+
+    def interrupt(self) -> None:
+        """End the call, or its wait, now."""
+        if not self.timeout.expired():
+            self.timeout.reschedule(asyncio.get_running_loop().time())
+
+
+@dataclass(slots=True)
+class Drain:
+    """Whether this worker stops, and what still runs on it."""
+
+    calls_s: float = CALLS_S
+    grace_s: float = GRACE_S
+    is_stopping: bool = False
+    _calls: set[Call] = field(default_factory=set)
+    _invocations: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def check(self) -> None:
+        """Raise WorkerStopping if nothing new may begin."""
+        if self.is_stopping:
+            raise WorkerStopping("The worker stops.")
+
+    def join(self) -> None:
+        """Have the stop wait for the current task: in Azure's worker, it ends when the host's answer is on its way."""
+        task = asyncio.current_task()
+        if task is not None and task not in self._invocations:
+            self._invocations.add(task)
+            task.add_done_callback(self._invocations.discard)
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[Call]:
+        """Wrap a call in it, and its waits. Raises WorkerStopping if the worker stops, or does so while it waits."""
+        self.check()
+        call = Call(self)
+        try:
+            async with call.timeout:
+                self._calls.add(call)
+                yield call
+        except TimeoutError:
+            self.check()  # it was the stop that has ended its wait
+            raise
+        finally:
+            self._calls.discard(call)
+
+    async def stop(self) -> None:
+        """Begin nothing more, and wait until nothing runs any more: for the grace at most."""
+        self.is_stopping = True
+        for call in self._calls:
+            if not call.is_under_way:
+                call.interrupt()
+        if await self._ended(self.calls_s):
+            return
+        for call in self._calls:
+            call.interrupt()
+        await self._ended(self.grace_s - self.calls_s)
+
+    async def _ended(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                while self._invocations:
+                    await asyncio.wait(self._invocations)
+        except TimeoutError:
+            return False
+        return True
+
+
+def on_sigterm(stop: Callable[[], Awaitable[None]]) -> None:
+    """
+    Have SIGTERM wait for `stop`, and then do what it would have done without this. Call it within the running loop.
+
+    A second signal changes nothing. Does nothing where nobody can handle signals, or where this one is ignored.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        return
+    loop, stops = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    async def stop_first() -> None:
+        try:
+            await stop()
+            await asyncio.sleep(_LAST_ANSWERS_S)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
+
+    def begin() -> None:
+        if not stops:
+            stops.add(loop.create_task(stop_first()))
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin)
+
+    signal.signal(signal.SIGTERM, handle)
