@@ -6,12 +6,14 @@ A Functions host for one machine: runs a function app on Microsoft's own Python 
 App settings are environment variables. Each process is one instance; several may listen to the same queues. In Azure
 an instance is two processes, host and worker, which communicate over gRPC. Here both share one process and one event
 loop, so a function that blocks the loop also blocks polling and the renewal of messages, and a worker that dies ends
-its host; a supervisor restarts it. Timers do not run by themselves, except those of each minute:
-`POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
+its host; a supervisor restarts it. At SIGTERM, which reaches both, the host fetches no more messages and waits ten
+seconds for what runs; without a handler of the app's own, the worker ends at once. Timers do not run by themselves,
+except those of each minute: `POST /admin/functions/NAME`, with `Content-Type: application/json`, runs one.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -50,8 +52,24 @@ async def _serve(arguments: argparse.Namespace) -> None:
     os.chdir(os.sep)  # in Azure, too, the current directory is not the app's
     settings = load_host_json(app_dir / "host.json", os.environ)
     start_logging(Worker.running)
+    stopping = _stop_at_sigterm()
     worker = await Worker.load(app_dir)
-    await Host(worker, settings, arguments.visibility_timeout).run(port)
+    await Host(worker, settings, arguments.visibility_timeout).run(port, stopping)
+
+
+def _stop_at_sigterm() -> asyncio.Event:
+    """Return what is set at SIGTERM if the app handles that; else it ends Azure's worker at once, and here both."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not stopping.is_set() and signal.getsignal(signal.SIGTERM) is without_app:
+            leave(0)
+        stopping.set()
+
+    with contextlib.suppress(NotImplementedError):  # on Windows, SIGTERM ends the process at once
+        loop.add_signal_handler(signal.SIGTERM, stop)
+    without_app = signal.getsignal(signal.SIGTERM)
+    return stopping
 
 
 def main() -> None:

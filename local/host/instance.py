@@ -1,13 +1,16 @@
 """One instance of the Functions host: the app, its queue listeners and its HTTP server."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
+from aiohttp import web
 from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueClient
 
@@ -23,6 +26,9 @@ from local.host.watchdog import Watchdog
 from local.host.worker import Invocation, Worker
 
 EXIT_TIMEOUT = 124  # as timeout(1) exits
+
+STOP_S = 10.0
+"""How long Azure's host waits at SIGTERM for the functions that run."""
 
 EACH_MINUTE = "0 * * * * *"
 """The only schedule on which timers run by themselves here. With several instances, each runs them."""
@@ -51,23 +57,36 @@ class Host:
         self._routes = read_routes(worker.functions, settings.route_prefix)
         self._manual_runs: set[asyncio.Task[None]] = set()
 
-    async def run(self, port: int | None) -> NoReturn:
-        """Listen until the process ends. `port` is 0 for a free port, None for no HTTP. Raises HostError."""
-        url = ""
+    async def run(self, port: int | None, stopping: asyncio.Event) -> NoReturn:
+        """Listen until `stopping`, and end. `port` is 0 for a free port, None for no HTTP. Raises HostError."""
+        url, runner = "", None
         if port is not None:
             try:
-                _runner, url = await start_server(self._routes, self._run_http, port, self._start_timer)
+                runner, url = await start_server(self._routes, self._run_http, port, self._start_timer)
             except OSError as exc:
                 raise HostError(
                     f"The host can't listen on port {port} of loopback: {exc.strerror}. "
                     "Pass another `--port`, or none for a free one."
                 ) from exc
         listening = [asyncio.create_task(listener.listen()) for _, listener in self._listeners]
-        listening += [asyncio.create_task(self._run_each_minute(timer)) for timer in self._timers(EACH_MINUTE)]
+        timers = [asyncio.create_task(self._run_each_minute(timer)) for timer in self._timers(EACH_MINUTE)]
         print(f"host ready {url}".rstrip(), flush=True)
-        await asyncio.gather(*listening)
-        await asyncio.Event().wait()
+        await asyncio.gather(*listening, *timers, self._end(stopping, listening, runner))
         raise AssertionError
+
+    async def _end(
+        self, stopping: asyncio.Event, listening: Sequence[asyncio.Task[None]], runner: web.AppRunner | None
+    ) -> None:
+        """As Azure's host at SIGTERM: fetch nothing more, and wait for what runs, for a while."""
+        await stopping.wait()
+        for _, listener in self._listeners:
+            listener.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await asyncio.gather(*listening, *([runner.cleanup()] if runner else []))
+                while self._worker.running:  # noqa: ASYNC110  # of timers
+                    await asyncio.sleep(0.02)
+        leave(0)
 
     def _queue(self, binding: Binding) -> QueueClient:
         connection = read_connection(binding.connection, os.environ)

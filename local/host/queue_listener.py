@@ -52,11 +52,17 @@ class QueueListener:
         self._visibility_timeout = visibility_timeout
         self._jobs: set[asyncio.Task[None]] = set()
         self._in_outage = False
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Fetch nothing more."""
+        self._stopping = True
+        self.wake_up.set()
 
     async def listen(self) -> None:
-        """Poll until cancelled."""
+        """Poll until stopped, and then until all that was fetched is settled."""
         backoff = Backoff(MIN_POLLING_INTERVAL, self._settings.max_polling_interval)
-        while True:
+        while not self._stopping:
             self.wake_up.clear()
             messages = await self._receive()
             for message in messages:
@@ -69,6 +75,8 @@ class QueueListener:
                     await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await _wait(self.wake_up, backoff.next())
+        if self._jobs:
+            await asyncio.wait(self._jobs)
 
     async def _receive(self) -> list[QueueMessage]:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -74,7 +75,7 @@ async def test_a_directory_without_an_app_is_an_error(tmp_path):
 
 
 async def test_sigterm_stops_at_once_and_abandons_the_job(start_host, queues):
-    """The host does not wait for the job. The message stays, invisible, for another host."""
+    """The worker ends, and so does the host. The message stays, invisible, for another host."""
     host = await start_host("stopped-")
     await queues.put("stopped-slow", b'{"job": 1, "seconds": 600}')
     await host.printed("slow begins")
@@ -82,6 +83,33 @@ async def test_sigterm_stops_at_once_and_abandons_the_job(start_host, queues):
 
     assert "SIGKILL" not in await host.process.ended()
     assert await queues.length("stopped-slow") == 1
+
+
+HANDLING = """
+import signal
+from host_functions import app
+signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left"), [(0.2, 0), pytest.param(600, 1, marks=pytest.mark.long)], ids=["short", "long"]
+)
+async def test_sigterm_waits_for_what_runs_if_the_app_handles_it(start_host, queues, tmp_path, seconds, left):
+    """For ten seconds, and fetches nothing more: the message of a job that ends is deleted, and no other one."""
+    (tmp_path / "host_functions.py").write_text((APP / "function_app.py").read_text())
+    (tmp_path / "function_app.py").write_text(HANDLING)
+    (tmp_path / "host.json").write_text((APP / "host.json").read_text())
+    prefix = f"waited-{left}-"
+    host = await start_host(prefix, app=tmp_path)
+    await queues.put(f"{prefix}slow", json.dumps({"job": 1, "seconds": seconds}).encode())
+    await host.printed("slow begins")
+    os.kill(host.process.pid, signal.SIGTERM)
+    await host.printed("told to stop")
+    await queues.put(f"{prefix}echo", b"late")
+
+    assert await host.process.ended() == "exited with code 0"
+    assert [left, 1] == [await queues.length(f"{prefix}{name}") for name in ("slow", "echo")]
 
 
 async def test_function_timeout_kills_the_process_even_if_it_blocks(start_host, queues):
