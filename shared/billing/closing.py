@@ -19,7 +19,7 @@ from shared.billing.closed_records import INTERNAL, MEDIA_TYPES, ClosedRecord, C
 from shared.billing.closing_facts import MAX_FILE_BYTES, ClosingFacts, describe_file
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
-from shared.billing.statement_documents import closed_month, encode_document_csv, number_text
+from shared.billing.statement_documents import closed_month, encode_document_csv, number_text, read_number
 from shared.billing.statement_numbers import StatementNumbers
 from shared.billing.statement_page import closed_page
 from shared.clock import now
@@ -83,7 +83,7 @@ class Closing:
                 raise InvalidJob(f"{document} was closed, and its documents have been removed.")
         if internal is None:
             raise StorageUnavailable(f"The blob {blob_name(customer, document, INTERNAL)} has just been deleted.")
-        number = await StatementNumbers(self.table).take(customer, document)
+        number = await self._number(customer, document)
         return await self._write(customer, document, *internal, number)
 
     async def preview(self, customer: str, document: DocumentId) -> InternalMonth | None:
@@ -102,6 +102,16 @@ class Closing:
         if data is None or describe_file(data) != record.files[file]:
             raise StorageUnavailable(f"The blob {self.container}/{name} is missing, or was changed.")
         return data
+
+    async def _number(self, customer: str, document: DocumentId) -> int:
+        numbers = StatementNumbers(self.table)
+        data = await self.blobs.read(self.container, blob_name(customer, document, "json"), MAX_FILE_BYTES)
+        if data is None:
+            return await numbers.take(customer, document)
+        # Its customer may have it already, and the table may be older: restored, or failed over to another region.
+        number = read_number(msgspec.json.decode(data, type=ClosedMonth).number)
+        await numbers.adopt(customer, document, number)
+        return number
 
     async def _write(
         self, customer: str, document: DocumentId, internal: InternalMonth, internal_file: DocumentFile, number: int

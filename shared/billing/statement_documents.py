@@ -109,6 +109,11 @@ def number_text(prefix: str, number: int) -> str:
     return f"{prefix.removesuffix('-')}-{number:04}"
 
 
+def read_number(text: str) -> int:
+    """Return the number in a printed one."""
+    return int(text.rpartition("-")[2])
+
+
 def closed_month(internal: InternalMonth, number: int) -> ClosedMonth:
     """Return the customer's document: without what shows list prices, markups and prices."""
     return ClosedMonth(

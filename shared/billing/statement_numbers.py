@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from shared.contract.closed_month import DocumentId
-from shared.errors import StorageUnavailable
+from shared.errors import InvalidJob, StorageUnavailable
 from shared.storage.base import Row, RowExists, Table
 
 NUMBER_PREFIX = "n_"
@@ -49,6 +49,22 @@ class StatementNumbers:
                 continue
             return last + 1
         raise StorageUnavailable(f"A number of {customer}'s documents is missing, or others take numbers all the time.")
+
+    async def adopt(self, customer: str, document: DocumentId, number: int) -> None:
+        """
+        Give a document the number that is printed in it: the table was restored to a time before it took that.
+
+        Raises InvalidJob if the table has another document for the number.
+        """
+        name = str(document)
+        try:
+            await self.table.insert(Row(customer, _key(number), {_DOCUMENT: name}))
+        except RowExists as exc:
+            if exc.row is None or exc.row.values[_DOCUMENT] != name:
+                raise InvalidJob(
+                    f"{document} is printed with the number {number}, which the table has for another document. "
+                    "Both were given while the table was older than the documents: one of them has to be cancelled."
+                ) from None
 
     async def _read(self, customer: str) -> AsyncIterator[tuple[int, str]]:
         async for row in self.table.scan(customer, NUMBER_PREFIX, f"{NUMBER_PREFIX}~"):

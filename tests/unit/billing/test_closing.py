@@ -589,3 +589,40 @@ async def is_adjustable(office: Office, credit: NewAdjustment) -> bool:
     except InvalidJob as exc:
         return "nothing is added to 2026-10 any more. The usage records of 2026-10 " not in str(exc)
     return True
+
+
+async def test_a_restored_table_takes_the_numbers_that_are_printed():
+    """
+    The table is as it was before two months were closed, the documents are there: closed again in another order, each
+    has its own number and bytes.
+    """
+    office = Office()
+    await office.publish(book("5"))
+    await office.add_usage("a")
+    await office.adjust("september", "1", month="2026-09")
+    before = dict(office.table.rows)
+    first = [await office.closed(OCTOBER), await office.closed(DocumentId("2026-09"))]
+    documents = dict(office.blobs.blobs)
+    office.table.rows = before
+
+    again = [await office.closed(DocumentId("2026-09")), await office.closed(OCTOBER)]
+
+    assert [each.printed_number for each in reversed(first)] == [each.printed_number for each in again]
+    assert [("n_00000001", "2026-10"), ("n_00000002", "2026-09")] == office.numbers()
+    assert documents == office.blobs.blobs
+    for each in again:
+        office.check(each)
+
+
+async def test_two_documents_never_have_one_number():
+    """A number that a restored table has given to another document is not given again: closing says what to do."""
+    office = Office()
+    await office.publish(book("5"))
+    await office.add_usage("a")
+    await office.closed()
+    for key in [key for key in office.table.rows if key[1].startswith(("n_", "x_"))]:
+        del office.table.rows[key]
+    await office.table.insert(Row("contoso", "n_00000001", {"document": "2026-09"}))
+
+    with pytest.raises(InvalidJob, match="printed with the number 1, which the table has for another document"):
+        await office.close()
