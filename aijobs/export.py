@@ -1,31 +1,66 @@
-"""`export` writes all data of a customer to a directory; `erase` deletes it."""
+"""`export` writes all data of a customer to a directory, `import` brings it into a deployment; `erase` deletes it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
+from aijobs.diagnostics import CommandError, InvalidArguments
 from aijobs.person import person
 from aijobs.report import Report
 from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from shared.billing.audit import AuditTrail
 from shared.exports.resolution import Outboxes
+from shared.jobs.queries import all_customers
 from shared.retention.customer_data import CustomerData
+from shared.retention.customer_import import CustomerImport, Imported
+from shared.retention.export_reader import ExportReader, InvalidExport
 from shared.services import Services
+
+_MOST_NAMED = 20
+"""Of what an import left; the document has all."""
 
 
 async def export(args: argparse.Namespace) -> Report:
-    """Run `export CUSTOMER --to DIR`."""
-    check_customer(args.customer)
+    """Run `export CUSTOMER --to DIR`, or `export --all --to DIR`: each customer into a directory of its own."""
+    if args.all == bool(args.customer):
+        raise InvalidArguments("Name a customer, or use --all.")
+    if args.customer:
+        check_customer(args.customer)
+    exports = []
     async with open_services(args.settings) as services:
-        data = CustomerData(services.table, services.blobs, services.settings, args.customer)
-        counts = await data.export(args.to)
-    document = {"customer": args.customer, "directory": str(args.to), "rows": counts.rows, "blobs": counts.blobs}
-    summary = f"Exported {args.customer} to {args.to}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."
-    return Report(document, [summary])
+        customers = [args.customer] if args.customer else [each async for each in all_customers(services.table)]
+        for customer in customers:
+            directory = args.to / customer if args.all else args.to
+            data = CustomerData(services.table, services.blobs, services.settings, customer)
+            counts = await data.export(directory)
+            document = {"customer": customer, "directory": str(directory), "rows": counts.rows, "blobs": counts.blobs}
+            summary = f"Exported {customer} to {directory}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."
+            exports.append((document, summary))
+    text = [summary for _, summary in exports] or ["There is no customer."]
+    return Report({"exports": [document for document, _ in exports]} if args.all else exports[0][0], text)
+
+
+async def import_customers(args: argparse.Namespace) -> Report:
+    """Run `import DIR…`. The exit code is 1 if something that is here differs from an export, and was left."""
+    try:
+        exports = [ExportReader(directory) for directory in args.directory]
+        imports = []
+        async with open_services(args.settings) as services:
+            parts = [CustomerImport(services.table, services.blobs, services.settings, export) for export in exports]
+            for part in parts:
+                part.check()
+            for export, part in zip(exports, parts, strict=True):
+                imports.append((export.customer, await _import(services, export.customer, part)))
+    except InvalidExport as exc:
+        raise CommandError(str(exc)) from exc
+    text = [sentence for customer, done in imports for sentence in _imported(customer, done)]
+    document = {"imports": [{"customer": customer, **asdict(done)} for customer, done in imports]}
+    return Report(document, text, 1 if any(done.different for _, done in imports) else 0)
 
 
 async def erase(args: argparse.Namespace) -> Report:
@@ -64,6 +99,29 @@ async def _unsent(services: Services, customer: str) -> int:
     """Return how many events of the customer no export has sent for certain."""
     exports, outboxes = services.settings.usage_exports, Outboxes(services.table, services.customer_records)
     return len([event async for event in outboxes.events(customer, exports)]) if exports else 0
+
+
+async def _import(services: Services, customer: str, part: CustomerImport) -> Imported:
+    done = await part.run()
+    if done.rows or done.blobs:
+        sizes = {"rows": done.rows, "blobs": done.blobs}
+        await AuditTrail(services.table).append(
+            customer, by=person(), subject="import", before=dict.fromkeys(sizes), after=sizes
+        )
+    return done
+
+
+def _imported(customer: str, done: Imported) -> list[str]:
+    text = [f"Imported {customer}: {plural(done.rows, 'row')}, {plural(done.blobs, 'blob')}."]
+    if done.existing:
+        text.append(f"Here already: {done.existing}.")
+    if done.unfinished:
+        text.append(f"Not ended: {plural(done.unfinished, 'job')}. Each goes on when it is submitted again.")
+    if done.different:
+        named = ", ".join(sorted(done.different)[:_MOST_NAMED])
+        rest = len(done.different) - _MOST_NAMED
+        text.append(f"Left, because they differ: {named}{f', and {rest} more' if rest > 0 else ''}.")
+    return text
 
 
 def _consequence(data: CustomerData, unsent: int) -> str:

@@ -13,7 +13,7 @@ from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
-from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_poison, add_usage
+from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_import, add_poison, add_usage
 from aijobs.arguments.prices import add_prices
 from aijobs.arguments.reconciliation import add_reconcile
 
@@ -76,5 +76,6 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_export_focus(commands)
     add_poison(commands)
     add_export(commands)
+    add_import(commands)
     add_erase(commands)
     return parser

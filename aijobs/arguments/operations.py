@@ -1,4 +1,4 @@
-"""The arguments of the commands that look after a deployment: doctor, usage, poison, export, erase."""
+"""The arguments of the commands that look after a deployment: doctor, usage, poison, export, import, erase."""
 
 from __future__ import annotations
 
@@ -96,9 +96,23 @@ def add_export(commands: Commands) -> None:
         "write all data of a customer to a directory",
         "export.export",
         "export contoso --to contoso-data",
+        "export --all --to backup",
     )
-    parser.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    parser.add_argument("customer", metavar="CUSTOMER", nargs="?", help="customer id")
+    parser.add_argument("--all", action="store_true", help="export every customer, each into a directory in DIR")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty directory (required)")
+
+
+def add_import(commands: Commands) -> None:
+    """Add `import`."""
+    parser = commands.add(
+        "import",
+        "bring exported customers into this deployment",
+        "export.import_customers",
+        "import contoso-data",
+        "import backup/contoso",
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", nargs="+", help="the directory of an exported customer")
 
 
 def add_erase(commands: Commands) -> None:

@@ -83,8 +83,7 @@ class Schedule:
             if row.values["state"] == "cancelled":
                 await self.queues.send(self.jobs_queue, message)
                 return
-            with suppress(RowExists):
-                await self.table.insert(_entry(customer, job_id, due_at))
+            await add_entry(self.table, customer, job_id, due_at)
             values = {"waits": waits, "wakeup": message, "due_at": due_at}
             try:
                 await self.table.merge(Row(customer, row.key, values, row.etag))
@@ -149,6 +148,13 @@ class Schedule:
             return None
 
 
+async def add_entry(table: Table, customer: str, job_id: str, due_at: datetime) -> None:
+    """Have what waits in the job's row be sent when it is due. Raises StorageUnavailable."""
+    values = {"customer": customer, "job_id": job_id}
+    with suppress(RowExists):
+        await table.insert(Row(_partition(customer), f"{_key(due_at)}_{customer}_{job_id}", values))
+
+
 async def erase_entries(table: Table, customer: str) -> int:
     """Delete the customer's entries; return how many there were. Raises StorageUnavailable."""
     deleted, after = 0, ""
@@ -158,11 +164,6 @@ async def erase_entries(table: Table, customer: str) -> int:
         after = page.after
         if not after:
             return deleted
-
-
-def _entry(customer: str, job_id: str, due_at: datetime) -> Row:
-    values = {"customer": customer, "job_id": job_id}
-    return Row(_partition(customer), f"{_key(due_at)}_{customer}_{job_id}", values)
 
 
 def _partition(customer: str) -> str:

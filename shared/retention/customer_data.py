@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs.schedule import erase_entries
-from shared.retention.export_directory import ExportDirectory
+from shared.retention.export_directory import CUSTOMERS, OPERATORS, ExportDirectory
+from shared.retention.exported_rows import encode_row
 from shared.settings import Settings
 from shared.storage.base import BlobPage, Blobs, ContainerMissing, Row, RowConflict, RowPage, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -69,7 +69,8 @@ class CustomerData:
         Write everything into a directory, which must be new or empty. Holds one page in memory at a time.
 
         `rows.jsonl` has a row in each line, and `operator.jsonl` those that are the operator's alone. `blobs.jsonl` has
-        a blob in each line, with the file under `blobs/` that has its bytes, since a blob's name can't be a file name.
+        a blob in each line, with the file under `blobs/` that has its bytes, since a blob's name can't be a file name;
+        `operator-blobs.jsonl` and `operator-blobs/` likewise.
         `manifest.json` is written last: without it, an export is incomplete. Raises FileExistsError,
         StorageUnavailable.
         """
@@ -77,9 +78,9 @@ class CustomerData:
         counts = Counts()
         async for rows in self._rows(None):
             counts.rows += len(rows.rows)
-            for file, is_operators in (("rows.jsonl", False), ("operator.jsonl", True)):
+            for file, is_operators in ((CUSTOMERS.rows, False), (OPERATORS.rows, True)):
                 own = [row for row in rows.rows if row.key.startswith(_OPERATORS) == is_operators]
-                export.append(file, *map(_row, own))
+                export.append(file, *map(encode_row, own))
         for container in dict.fromkeys((*self.containers, self._statements)):
             counts.blobs[container] = await self._export_blobs(container, export)
         export.finish(
@@ -162,11 +163,10 @@ class CustomerData:
         try:
             async for page in self._pages(container):
                 for blob in page.blobs:
-                    if container == self._statements and not is_customers_file(blob.name):
-                        continue
+                    is_operators = container == self._statements and not is_customers_file(blob.name)
                     chunks = await self._blobs.chunks(container, blob.name)
                     if chunks is not None:  # otherwise it was deleted meanwhile
-                        await export.store(container, blob, chunks)
+                        await export.store(OPERATORS if is_operators else CUSTOMERS, container, blob, chunks)
                         count += 1
         except ContainerMissing:
             return None
@@ -189,19 +189,3 @@ def _stays(row: Row) -> bool:
 
 def _is_suspended(row: Row) -> bool:
     return row.values.get("state") == "suspended"
-
-
-def _row(row: Row) -> dict[str, Any]:
-    return {"key": row.key, **{name: _value(value) for name, value in row.values.items()}}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, bytes):
-        # The app's own bytes are JSON: a result, a step's value. Bytes that are no text stay bytes.
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return {"hex": value.hex()}
-    return value

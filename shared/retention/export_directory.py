@@ -7,13 +7,29 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.clock import rfc3339
 from shared.storage.base import BlobProperties
 
-LISTS = ("rows.jsonl", "operator.jsonl", "blobs.jsonl")
-"""The customer's rows, those that are the operator's alone, and the blobs."""
+FORMAT = 2
+"""What a manifest says of its export, which an import reads. Exports without a number don't say their rows' types."""
+MANIFEST = "manifest.json"
+
+
+class Lists(NamedTuple):
+    """The lists of an export that are for one reader."""
+
+    rows: str
+    blobs: str
+    folder: str
+    """Of the blobs' bytes."""
+
+
+CUSTOMERS = Lists("rows.jsonl", "blobs.jsonl", "blobs")
+OPERATORS = Lists("operator.jsonl", "operator-blobs.jsonl", "operator-blobs")
+"""What is not for the customer."""
+LISTS = tuple(name for lists in (CUSTOMERS, OPERATORS) for name in (lists.rows, lists.blobs))
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _FILES_PER_FOLDER = 1000
 
@@ -38,11 +54,13 @@ class ExportDirectory:
         with (self._path / name).open("ab") as file:
             file.write(data)
 
-    async def store(self, container: str, blob: BlobProperties, chunks: AsyncIterator[bytes]) -> None:
+    async def store(self, lists: Lists, container: str, blob: BlobProperties, chunks: AsyncIterator[bytes]) -> None:
         """Write a blob into a file of its own."""
         suffix = Path(blob.name).suffix
         number = self._stored
-        name = f"blobs/{number // _FILES_PER_FOLDER:04}/{number:07}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        name = (
+            f"{lists.folder}/{number // _FILES_PER_FOLDER:04}/{number:07}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        )
         (self._path / name).parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with (self._path / name).open("xb") as file:
@@ -53,7 +71,7 @@ class ExportDirectory:
         self._stored += 1
         properties = {"container": container, "name": blob.name, "content_type": blob.content_type}
         self.append(
-            "blobs.jsonl",
+            lists.blobs,
             {
                 **properties,
                 "modified": rfc3339(blob.modified),
@@ -66,5 +84,5 @@ class ExportDirectory:
     def finish(self, **members: Any) -> None:
         """Write the manifest with these members."""
         files = {name: {"sha256": digest.hexdigest()} for name, digest in self._hashes.items()}
-        manifest = json.dumps({**members, "files": files}, indent=2)
-        (self._path / "manifest.json").write_text(f"{manifest}\n", encoding="utf-8")
+        manifest = json.dumps({"format": FORMAT, **members, "files": files}, indent=2)
+        (self._path / MANIFEST).write_text(f"{manifest}\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 from aijobs.person import person
 from shared.billing.outbox import outbox_row
 from shared.clock import now
+from shared.retention.export_directory import LISTS
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT, blocks
@@ -52,7 +53,7 @@ async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
     assert f"Erased {stored.name}: {counts}" == results[1].out
     assert [] == await stored.rows()
     written = {path.name for path in (cli.directory / "contoso-data").iterdir()}
-    assert {"rows.jsonl", "operator.jsonl", "blobs.jsonl", "manifest.json", "blobs"} == written
+    assert {*LISTS, "manifest.json", "blobs"} == written
     assert all(f"`{name}`" in PAGE or f"`{name}/`" in PAGE for name in written)
 
 
@@ -98,3 +99,25 @@ async def test_erasing_keeps_evidence(cli: CliRunner, stored: Customer):
     assert ("erasure", person()) == (erasure["subject"], erasure["by"])
     await cli.expect(f"profile show {name}", out="has no profile")
     await cli.expect(f"adjustments list {name}", out="-1.00")
+
+
+async def test_an_export_is_imported(cli: CliRunner, stored: Customer):
+    """It brings back what was erased, once, and leaves and names what differs. A damaged export brings nothing."""
+    name = stored.name
+    before = {row["RowKey"] for row in await stored.rows()}
+    await cli.expect("export --all --to backup")
+    await cli.expect(f"erase {name} --yes")
+
+    await cli.expect(f"import backup/{name}", out=f"Imported {name}: 1 row, 1 blob.")
+    assert before <= {row["RowKey"] for row in await stored.rows()}
+    (imported, *_) = json.loads((await cli.expect(f"audit {name} --json")).out)["entries"]
+    assert ("import", {"rows": 1, "blobs": 1}) == (imported["subject"], imported["after"])
+    await cli.expect(f"import backup/{name}", out="Here already: 2.")
+    table = cli.harness.services.table
+    row = await table.read(name, "j_1")
+    assert row is not None
+    await table.merge(Row(name, "j_1", {"state": "running"}, row.etag))
+    await cli.expect(f"import backup/{name}", 1, out="Left, because they differ: j_1.")
+    (cli.directory / "backup" / name / "manifest.json").unlink()
+    await cli.expect(f"import backup/{name}", 1, err="has no manifest.json: it is no export, or an incomplete one.")
+    await cli.expect("export --to elsewhere", 2, err="Name a customer, or use --all.")

@@ -15,6 +15,7 @@ from shared.clock import now
 from shared.contract.customer import CustomerProfile
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.retention.customer_data import CustomerData
+from shared.retention.export_directory import LISTS
 from shared.settings import read_settings
 from shared.storage.base import Row
 from tests.support.fake_blobs import MemoryBlobs
@@ -67,7 +68,7 @@ async def filled(table: MemoryTable, blobs: MemoryBlobs) -> CustomerData:
 async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs, tmp_path: Path):
     """
     All rows and blobs of the customer are written, each once, with their values and bytes. Whatever the blobs' names,
-    no file is written elsewhere. The manifest has the counts, and the hashes of the two lists.
+    no file is written elsewhere. The manifest has the counts, and the hashes of the lists.
     """
     out = tmp_path / "new" / "out"
 
@@ -75,9 +76,11 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
 
     rows = {row.pop("key"): row for row in read_lines(out / "rows.jsonl")}
     assert ["j_0", "j_1", "j_2", "j_3", "j_4", "u_2026-11_1_0000", "z_later"] == list(rows)
-    assert {"state": "done", "result_body": '{"a": "ä"}', "n": 3} == rows["j_3"]
-    assert {"at": "2026-11-20T13:12:00.123456Z", "reported": True} == rows["u_2026-11_1_0000"]
-    assert {"raw": {"hex": "ff00"}} == rows["z_later"]
+    done = {"state": "done", "result_body": '{"a": "ä"}', "n": 3}
+    assert {"values": done, "types": {"result_body": "bytes"}} == rows["j_3"]
+    used = {"at": "2026-11-20T13:12:00.123456Z", "reported": True}
+    assert {"values": used, "types": {"at": "datetime"}} == rows["u_2026-11_1_0000"]
+    assert {"values": {"raw": {"hex": "ff00"}}, "types": {"raw": "bytes"}} == rows["z_later"]
     listed = read_lines(out / "blobs.jsonl")
     mine = {at: data for at, (data, _) in blobs.blobs.items() if at[1].startswith("contoso/")}
     assert mine == {(blob["container"], blob["name"]): (out / blob["file"]).read_bytes() for blob in listed}
@@ -85,7 +88,7 @@ async def test_an_export_has_everything(filled: CustomerData, blobs: MemoryBlobs
         data = (out / blob["file"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (blob["size"], blob["sha256"])
         assert "text/plain" == blob["content_type"]
-    lists = [out / name for name in ("rows.jsonl", "operator.jsonl", "blobs.jsonl")]
+    lists = [out / name for name in LISTS]
     stored = files(tmp_path) - {*lists, out / "manifest.json"}
     assert all(path.is_relative_to(out / "blobs") for path in stored)
     assert (14, {".json", ".txt", ".PNG", ""}) == (len(stored), {path.suffix for path in stored})
@@ -181,8 +184,8 @@ async def test_an_export_keeps_what_is_the_operators_apart(
     table: MemoryTable, blobs: MemoryBlobs, filled: CustomerData, tmp_path: Path
 ):
     """
-    The customer's row, the evidence and the outbox are in a list of their own, and so can't be handed over by mistake.
-    Documents of closed months are exported, but for the operator's, and nothing else of their container.
+    The customer's row, the evidence, the outbox and the operator's files of closed months are in lists of their own,
+    and so can't be handed over by mistake.
     """
     for key in (*EVIDENCE, "customer", "o_1"):
         await table.insert(Row("contoso", key, {"by": "ann"}))
@@ -194,9 +197,12 @@ async def test_an_export_keeps_what_is_the_operators_apart(
     own, operators = ([row["key"] for row in read_lines(tmp_path / f"{name}.jsonl")] for name in ("rows", "operator"))
     assert sorted((*EVIDENCE, "customer", "o_1")) == operators
     assert {"j_0", "z_later"} <= {*own}
-    assert (7, 14, 3) == (len(own), counts.rows, counts.blobs["statements"])
+    assert (7, 14, 5) == (len(own), counts.rows, counts.blobs["statements"])
     exported = {blob["name"] for blob in read_lines(tmp_path / "blobs.jsonl") if blob["container"] == "statements"}
     assert {"contoso/2026-11.json", "contoso/2026-11.csv", "contoso/2026-11-1.html"} == exported
+    kept = {blob["name"]: blob["file"] for blob in read_lines(tmp_path / "operator-blobs.jsonl")}
+    assert {"contoso/2026-11.internal.json", "contoso/x.json"} == {*kept}
+    assert all(file.startswith("operator-blobs/") for file in kept.values())
 
 
 class Busy(MemoryTable):

@@ -1,0 +1,186 @@
+"""An export is brought into a deployment: complete, once, and without changing what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InvalidJob, StorageUnavailable
+from shared.jobs.schedule import PARTITIONS
+from shared.retention.customer_data import CustomerData
+from shared.retention.customer_import import CustomerImport, Imported
+from shared.retention.export_directory import LISTS
+from shared.retention.export_reader import ExportReader, InvalidExport
+from shared.retention.exported_rows import decode_row, encode_row
+from shared.settings import read_settings
+from shared.storage.base import Row
+from tests.support.fake_blobs import MemoryBlobs
+from tests.support.fakes import MemoryTable
+
+SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
+MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
+VALUES = st.one_of(
+    st.text(),
+    st.integers(-(2**31), 2**31 - 1),
+    st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.datetimes(timezones=st.just(UTC)),
+    st.binary(),
+)
+NAMES = st.text("abcdefghij_", min_size=1) | st.sampled_from(["key", "values", "types"])
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_a_row_survives(values: Mapping[str, Any]):
+    """Whatever a table can hold comes back with its type."""
+    row = Row("contoso", "j_1", values)
+
+    read = decode_row("contoso", json.loads(json.dumps(encode_row(row))))
+
+    assert row == read
+    assert [type(value) for value in row.values.values()] == [type(read.values[name]) for name in row.values]
+
+
+class Deployment:
+    """The Storage of one."""
+
+    def __init__(self) -> None:
+        self.table, self.blobs = MemoryTable(page_size=7), MemoryBlobs(page_size=2)
+
+    async def fill(self) -> None:
+        """Add what a customer of many kinds of data has."""
+        for number in range(120):
+            result = {"state": "done", "result_body": b'{"a": "\xc3\xa4"}', "finished_at": MOMENT}
+            await self.table.insert(Row("contoso", f"j_{number}", result))
+        await self.table.insert(Row("contoso", "j_queued", {"state": "queued"}))
+        waits = {"state": "waiting", "waits": "job", "wakeup": b"\xff", "due_at": MOMENT + timedelta(days=400)}
+        await self.table.insert(Row("contoso", "j_waits", waits))
+        await self.table.insert(Row("contoso", "customer", {"state": "suspended"}))
+        await self.table.insert(Row("contoso", "n_00000007", {"document": "2026-10"}))
+        for container, name in (("results", "1/result.json"), ("inputs", "ä#%?.PNG"), ("statements", "2026-10.json")):
+            await self.blobs.write(container, f"contoso/{name}", f"{container} {name}".encode(), "text/plain")
+        await self.blobs.write("statements", "contoso/2026-10.internal.json", b"{}", "application/json")
+
+    def values(self) -> dict[tuple[str, str], Any]:
+        """Return the values of the customer's rows."""
+        return {at: row.values for at, row in self.table.rows.items() if at[0] == "contoso"}
+
+    async def bring(self, directory: Path) -> Imported:
+        """Import an export."""
+        return await CustomerImport(self.table, self.blobs, SETTINGS, ExportReader(directory)).run()
+
+
+@pytest.fixture
+async def exported(tmp_path: Path) -> Deployment:
+    """A deployment that has exported its customer into `tmp_path`."""
+    deployment = Deployment()
+    await deployment.fill()
+    await CustomerData(deployment.table, deployment.blobs, SETTINGS, "contoso").export(tmp_path)
+    return deployment
+
+
+async def test_an_import_brings_everything_once(exported: Deployment, tmp_path: Path):
+    """
+    Rows with the types of their values, blobs with theirs, and the entry of the job that waits. Jobs that had not ended
+    and wait for nothing are counted. Another import of the same changes nothing.
+    """
+    deployment = Deployment()
+
+    first, second = await deployment.bring(tmp_path), await deployment.bring(tmp_path)
+
+    assert exported.values() == deployment.values()
+    assert exported.blobs.blobs == deployment.blobs.blobs
+    assert Imported(rows=124, blobs=4, unfinished=1) == first
+    assert Imported(existing=128, unfinished=1) == second
+    (entry,) = [row for at, row in deployment.table.rows.items() if at[0] in PARTITIONS]
+    assert {"customer": "contoso", "job_id": "waits"} == entry.values
+
+
+@pytest.mark.usefixtures("exported")
+async def test_what_is_here_stays(tmp_path: Path):
+    """A row or a blob that is here with other contents is left, and named."""
+    deployment = Deployment()
+    await deployment.table.insert(Row("contoso", "j_3", {"state": "running"}))
+    await deployment.blobs.write("results", "contoso/1/result.json", b"longer than the exported one", "text/plain")
+    await deployment.blobs.write("inputs", "contoso/ä#%?.PNG", b"", "text/plain")
+
+    done = await deployment.bring(tmp_path)
+
+    assert ["inputs/contoso/ä#%?.PNG", "j_3", "results/contoso/1/result.json"] == sorted(done.different)
+    assert {"state": "running"} == deployment.values()["contoso", "j_3"]
+    assert (123, 2) == (done.rows, done.blobs)
+
+
+async def test_an_import_that_failed_continues(exported: Deployment, tmp_path: Path):
+    """The customer's state comes first, so that a suspended one stays so. Repeated, the import does the rest."""
+    deployment = Deployment()
+    deployment.blobs.down = True
+    with pytest.raises(StorageUnavailable):
+        await deployment.bring(tmp_path)
+    assert [("contoso", "customer")] == [*deployment.values()]
+
+    deployment.blobs.down = False
+    done = await deployment.bring(tmp_path)
+
+    assert (exported.values(), 1) == (deployment.values(), done.existing)
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.usefixtures("exported")
+async def test_a_changed_list_is_refused(tmp_path: Path, name: str):
+    """A list that is not the one in the manifest was cut off or changed."""
+    with (tmp_path / name).open("a") as file:
+        file.write("{}\n")
+
+    with pytest.raises(InvalidExport, match=f"{name} is not the file that the manifest describes"):
+        ExportReader(tmp_path)
+
+
+@pytest.mark.usefixtures("exported")
+async def test_a_changed_blob_is_refused(tmp_path: Path):
+    """Bytes that are not those that were exported are not written."""
+    deployment = Deployment()
+    next((tmp_path / "blobs").rglob("*.json")).write_bytes(b"changed")
+
+    with pytest.raises(InvalidExport, match="is not the blob that was exported"):
+        await deployment.bring(tmp_path)
+    assert not any(b"changed" == data for data, _ in deployment.blobs.blobs.values())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (None, "no export, or an incomplete one"),
+        ("[]", "no manifest of an export"),
+        ('{"customer": "contoso"}', "format 1. This version imports format 2"),
+        ('{"format": 3, "customer": "contoso", "files": {}}', "format 3"),
+        ('{"format": 2, "customer": "contoso", "files": {}}', "no manifest of an export"),
+        ('{"format": 2, "customer": "../x", "files": {}}', "no manifest of an export"),
+    ],
+)
+def test_a_directory_without_an_export_is_refused(tmp_path: Path, manifest: str | None, message: str):
+    """The error says why: incomplete, of another version, or something else."""
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+
+    with pytest.raises(InvalidExport, match=message):
+        ExportReader(tmp_path)
+
+
+@pytest.mark.usefixtures("exported")
+async def test_a_container_of_another_name_is_refused(tmp_path: Path):
+    """Nothing is written if the settings have no such container: a job would refer to a blob that nobody reads."""
+    deployment = Deployment()
+    settings = read_settings({"JobStorage": "UseDevelopmentStorage=true", "RESULTS_CONTAINER": "answers"})
+    importing = CustomerImport(deployment.table, deployment.blobs, settings, ExportReader(tmp_path))
+
+    with pytest.raises(InvalidJob, match="container results, but the settings name only answers, inputs"):
+        await importing.run()
+    assert {} == deployment.values()
