@@ -9,7 +9,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from shared.network.head_repair import has_end, repaired
-from shared.network.response import ExchangeFailed, Head, Malformed, decode
+from shared.network.response import ExchangeFailed, Head, Malformed, read_headers
 
 MAX_HEAD_BYTES = 256 * 1024
 """Of a response's status line and headers, with interim responses before it."""
@@ -36,8 +36,7 @@ class Connection(asyncio.Protocol):
 
     def _begin_head(self) -> None:
         self._head: Head | None = None
-        self._headers: dict[str, str] = {}
-        self._count = 0
+        self._headers: list[tuple[bytes, bytes]] = []
         self._seen: list[bytes] | None = []
         """What has come of the head, and of interim ones before it, until it is complete."""
         self._is_repairing = False
@@ -159,7 +158,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserError as exc:
             is_http = b"".join(self._seen or ()).lstrip().startswith(b"HTTP/1.")
-            if self._head is not None or self._count > MAX_HEADERS or not is_http:
+            if self._head is not None or len(self._headers) > MAX_HEADERS or not is_http:
                 raise
             self._is_repairing, self._first_error = True, exc
 
@@ -172,7 +171,7 @@ class Connection(asyncio.Protocol):
             return  # only an interim one is complete
         if data == seen:
             raise self._first_error
-        self._is_repairing, self._headers, self._count = False, {}, 0
+        self._is_repairing, self._headers = False, []
         self._parser = _new_parser(self)
         self._parser.feed_data(data)
 
@@ -184,20 +183,17 @@ class Connection(asyncio.Protocol):
             raise HttpParserError("More than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        self._count += 1
-        if self._count > MAX_HEADERS:
+        """Keep a header. One in a trailer only counts: the head has been read by then."""
+        self._headers.append((name, value))
+        if len(self._headers) > MAX_HEADERS:
             raise HttpParserError(f"More than {MAX_HEADERS} headers")
-        if self._head is None:  # and not in a trailer
-            key, text = decode(name).lower(), decode(value)
-            self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         """Pass the head on, unless the response is an interim one."""
         status = self._parser.get_status_code()
         if status < _FINAL:
             return
-        headers = self._headers
+        headers = read_headers(self._headers)
         self._seen = None
         self._ends_with_connection = not (
             status in {_NO_CONTENT, _NOT_MODIFIED}
@@ -220,7 +216,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End the response, unless it is an interim one."""
         if self._head is None:
-            self._headers, self._count = {}, 0
+            self._headers = []
             return
         self.is_complete = True
         if self._ends_with_connection or not self._parser.should_keep_alive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OK, _REDIRECT = 200, 300
@@ -46,8 +47,21 @@ class Response:
     body: bytes
 
 
-def decode(text: bytes) -> str:
-    """Return the text of a header: UTF-8, or else Latin-1."""
+def read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers as a Head has them, from the names and values that came: UTF-8, or else Latin-1."""
+    try:
+        texts = [(name.decode().lower(), value.decode()) for name, value in pairs]
+    except UnicodeDecodeError:
+        texts = [(_decode(name).lower(), _decode(value)) for name, value in pairs]
+    headers = dict(texts)
+    if len(headers) < len(texts):
+        headers = {}
+        for name, text in texts:
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
+def _decode(text: bytes) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError:
