@@ -144,11 +144,11 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
     assert 1 == len(published)
     assert len({name.partition(":")[0] for name in functions}) <= 59
     assert len(functions) <= 246
-    assert len(calls) <= 427
+    assert len(calls) <= 412
 
 
 async def test_a_budget_adds_few_calls(worker: Worker):
-    """A job of a customer with one budget makes at most so many times the calls of one without."""
+    """A job of a customer with one budget makes at most so many calls more than one without."""
     plain, budgeted = worker.customer(), worker.customer()
     budgets = {"main": Budget(limit=Decimal(10**9), unit="tokens", period="month")}
     await worker.services.customer_records.change(
@@ -162,7 +162,7 @@ async def test_a_budget_adds_few_calls(worker: Worker):
             await run_job(customer)
         counts.append(len(calls))
 
-    assert counts[0] < counts[1] <= 1.3 * counts[0], counts
+    assert counts[0] < counts[1] <= counts[0] + 115, counts
 
 
 async def test_calls_lead_downwards_but_for_the_context(worker: Worker):
