@@ -34,11 +34,19 @@ async def run_check(
     """
     try:
         return Finding(check, "ok", await work())
-    except VaultForbids:
-        message = f"Key Vault rejects the operation (403). {optional}".strip()
+    except VaultForbids as exc:
+        message = f"{error_text(exc)} {optional}".strip()
         return Finding(check, "warning" if optional else "error", message)
     except Exception as exc:  # noqa: BLE001  # an SDK raises anything if the answer is not its service's
-        is_ours = isinstance(exc, _ERRORS)
-        message = with_remedy(str(exc)) if is_ours else f"The answer can't be read ({type(exc).__name__})."
+        message = error_text(exc)
         named = not setting or setting in message
         return Finding(check, "error", message if named else f"{message} The setting is {setting}.")
+
+
+def error_text(error: Exception) -> str:
+    """Return what an error means to an operator, with its remedy. What is not an error of ours is not repeated."""
+    if isinstance(error, VaultForbids):
+        return "Key Vault rejects the operation (403)."
+    return (
+        with_remedy(str(error)) if isinstance(error, _ERRORS) else f"The answer can't be read ({type(error).__name__})."
+    )

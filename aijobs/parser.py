@@ -13,7 +13,15 @@ from aijobs.arguments.customers import add_customers
 from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
-from aijobs.arguments.operations import add_doctor, add_erase, add_export, add_import, add_poison, add_usage
+from aijobs.arguments.operations import (
+    add_doctor,
+    add_erase,
+    add_export,
+    add_import,
+    add_poison,
+    add_usage,
+    add_verify,
+)
 from aijobs.arguments.prices import add_prices
 from aijobs.arguments.reconciliation import add_reconcile
 
@@ -55,6 +63,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     parser.add_argument("-V", "--version", action=_VersionAction, nargs=0, help="show the version and exit")
     commands = Commands.of(parser, program)
     add_doctor(commands)
+    add_verify(commands)
     add_customers(commands)
     add_profile(commands)
     add_submit(commands)

@@ -197,7 +197,7 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds between two reads."""
+    """Return a number of seconds, between two reads or until a time is over."""
     try:
         number = float(text)
     except ValueError:

@@ -1,15 +1,50 @@
-"""The arguments of the commands that look after a deployment: doctor, usage, poison, export, import, erase."""
+"""The arguments of the commands that look after a deployment: doctor, verify, usage, poison, export, import, erase."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aijobs.arguments.base import Commands
+from aijobs.arguments.base import Commands, seconds
 
 
 def add_doctor(commands: Commands) -> None:
     """Add `doctor`."""
     commands.add("doctor", "check a deployment from this machine", "doctor.doctor", "doctor")
+
+
+def add_verify(commands: Commands) -> None:
+    """Add `verify`."""
+    parser = commands.add(
+        "verify",
+        "run a tiny job each way into the app, after a deploy",
+        "verify.verify",
+        "verify < function-key.txt",
+        "verify --part queue",
+    )
+    parser.add_argument("--url", metavar="URL", help="address of the app (default: SERVICE_APP_URI in the settings)")
+    parser.add_argument(
+        "--part",
+        dest="parts",
+        action="append",
+        default=[],
+        choices=("queue", "http", "webhook"),
+        metavar="PART",
+        help="try only this part: queue, http or webhook; repeatable",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with a function key, or an Entra token (default: stdin; the local stack needs none)",
+    )
+    parser.add_argument(
+        "--customer", default="verify", metavar="ID", help="customer of the test connection (default: verify)"
+    )
+    parser.add_argument("--connection", default="default", metavar="NAME", help="its connection (default: default)")
+    parser.add_argument("--model", metavar="NAME", help="model (default: the connection's own)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=300.0, metavar="S", help="seconds that a part may take (default: 300)"
+    )
 
 
 def add_usage(commands: Commands) -> None:

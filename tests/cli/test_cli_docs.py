@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,13 +9,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aijobs.parser import make_parser
-from shared.errors import JobError
 from shared.retention.customer_data import EVIDENCE
+from tests.support.app_front import app_front
 from tests.support.cli_commands import commands_of, groups_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.doc_samples import WEBHOOK_EVENT, WEBHOOK_TEMPLATE, blocks
 from tests.support.harness import Customer, Harness
 from tests.support.openai_costs import ADMIN_KEY
+from tests.support.queue_worker import queue_worker
+from tests.support.signatures import new_secret
 
 PAGE = (ROOT / "docs/cli.md").read_text()
 PROGRAM = "python -m aijobs"
@@ -56,38 +56,22 @@ def joined(block: str) -> str:
     return re.sub(r"\s*\\\n\s*", " ", block)
 
 
-@contextlib.asynccontextmanager
-async def worker(harness: Harness) -> AsyncIterator[None]:
-    """A worker that runs queued jobs until the block ends, and completes the last one: nobody else would."""
-    stopped = asyncio.Event()
-    queue = harness.environment["JOBS_QUEUE"]
-
-    async def work() -> None:
-        while not stopped.is_set():
-            for body in await harness.messages(queue):
-                try:
-                    await harness.deliver(body)
-                except JobError:
-                    await harness.services.queues.send(queue, body)
-            await asyncio.sleep(0.02)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(work())
-        try:
-            yield
-        finally:
-            stopped.set()
-
-
 @pytest.fixture
 def harness(own_harness: Harness) -> Harness:
     """A deployment without a price book."""
     return own_harness
 
 
+@pytest.fixture
+async def app(harness: Harness) -> AsyncIterator[str]:
+    """The address of the app."""
+    async with app_front(harness) as url:
+        yield url
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("bills")
-async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
+async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer, app: str):
     """Each sample succeeds, and prints what the page shows. With `--json` it prints one document."""
     harness = cli.harness
     cli.write("admin-key.txt", ADMIN_KEY)
@@ -100,7 +84,10 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
     cli.write("template.json", WEBHOOK_TEMPLATE)
     exports = [{"name": "stripe", "kind": "stripe", "event_name": "tokens", "value": "total_tokens"}]
     harness.put_secret("export--stripe", "sk_test_0123456789")
-    cli = cli.with_settings(USAGE_EXPORTS=json.dumps(exports))
+    harness.put_secret("ai--verify--default", newcomer.secret())
+    harness.put_secret("webhook--verify", new_secret())
+    cli.write("function-key.txt", "a-key")
+    cli = cli.with_settings(USAGE_EXPORTS=json.dumps(exports), SERVICE_APP_URI=app)
     poison = f"{harness.environment['JOBS_QUEUE']}-poison"
     job = b'{"customer": "%s", "action": "chat", "input": {"prompt": "Hello?"}}' % newcomer.name.encode()
 
@@ -116,7 +103,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer):
         words, _, stdin = words.replace("contoso", newcomer.name).partition(" < ")
         words += " --provider azure_openai" if "customers add" in words else ""
         words += " --yes" if words.startswith(("prices import", "prices set")) else ""
-        async with worker(harness):
+        async with queue_worker(harness):
             typed = newcomer.name if "poison" not in line else "1"
             result = await cli.run(words, stdin=(cli.directory / stdin).read_text() if stdin else typed)
 

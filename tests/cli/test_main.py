@@ -159,7 +159,7 @@ def test_command_line_is_apart_from_the_app():
         if isinstance(node, ast.ImportFrom)
     }
 
-    packages = {"azure", "msgspec", "rich"}
+    packages = {"azure", "msgspec", "rich", "standardwebhooks"}
     assert {"aijobs", "shared"} == imported - packages - set(sys.stdlib_module_names)
     assert "aijobs/" in (ROOT / ".funcignore").read_text().splitlines()
     own, dev, app = (_pins(directory) for directory in ("aijobs/", "local/", ""))
