@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from aijobs.parser import make_parser
 from tests.support.doc_samples import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -44,6 +48,44 @@ def test_workflow_shows_changes_before_it_makes_them():
     assert "preview" == jobs["deploy"]["needs"]
     assert "concurrency" not in flow
     assert ["deploy"] == [name for name, job in jobs.items() if "concurrency" in job]
+
+
+def test_settings_are_deployed_before_code_and_then_verified():
+    """
+    The templates, with a wait of their own, then the code, which is tried again, then `aijobs verify`, whose exit code
+    is the workflow's: nothing follows it, and it tries every part. The function key is in no argument.
+    """
+    steps = yaml.safe_load(DEPLOY)["jobs"]["deploy"]["steps"]
+    templates, code, verify = (step["run"] for step in steps if step.get("name") in {"Templates", "Code", "Verify"})
+    hook = yaml.safe_load((ROOT / "azure.yaml").read_text())["hooks"]["postprovision"]
+
+    assert "azd provision --no-prompt" == templates
+    assert ["posix", "windows"] == sorted(hook)
+    assert all("leep 180" in system["run"] for system in hook.values())
+    assert "azd deploy --no-prompt && exit 0" in code
+    assert code.endswith("azd deploy --no-prompt\n")
+    *_, last = verify.rstrip().splitlines()
+    assert last.strip().startswith("python -m aijobs verify --settings")
+    args = make_parser().parse_args(shlex.split(last)[3:])
+    assert ([], None) == (args.parts, args.key_file)
+    assert "Verify" == steps[-1]["name"]
+
+
+@pytest.mark.parametrize(("refusals", "code", "tries"), [(0, 0, 1), (2, 0, 3), (9, 1, 4)])
+def test_refused_package_is_deployed_again(tmp_path: Path, refusals: int, code: int, tries: int):
+    """A deployment that fails is tried again, four times in all; the step fails if the last one does."""
+    (step,) = [each for each in yaml.safe_load(DEPLOY)["jobs"]["deploy"]["steps"] if each.get("name") == "Code"]
+    log = tmp_path / "tries"
+    commands = {"azd": f'echo "$@" >> {log}; [ $(wc -l < {log}) -gt {refusals} ]', "sleep": ""}
+    for name, body in commands.items():  # fakes of both commands
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], env={"PATH": f"{tmp_path}:{os.defpath}"}, capture_output=True, check=False
+    )
+
+    assert (code, tries * ["deploy --no-prompt"]) == (done.returncode, log.read_text().splitlines())
 
 
 def test_page_limits_every_environment_of_the_workflow():
