@@ -138,19 +138,25 @@ def on_sigterm(stop: Callable[[], Awaitable[None]]) -> None:
         return
     loop, stops = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
+    def take_course() -> None:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+
     async def stop_first() -> None:
         try:
             await stop()
             await asyncio.sleep(_LAST_ANSWERS_S)
         finally:
-            signal.signal(signal.SIGTERM, before)
-            signal.raise_signal(signal.SIGTERM)
+            take_course()
 
     def begin() -> None:
         if not stops:
             stops.add(loop.create_task(stop_first()))
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin)
+        if loop.is_closed():
+            take_course()
+        else:
+            loop.call_soon_threadsafe(begin)
 
     signal.signal(signal.SIGTERM, handle)

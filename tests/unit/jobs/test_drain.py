@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from shared import services as services_module
 from shared.clock import now, rfc3339
 from shared.jobs.drain import Drain, WorkerStopping
+from shared.services import services
+from shared.telemetry.base import Telemetry
 from shared.upstream import circuit_breaker
 from shared.upstream.circuit_breaker import Breakers
 from tests.support.blocking_endpoint import BlockingEndpoint
@@ -249,6 +252,43 @@ async def test_the_timeouts_of_others_stay_timeouts():
         await task
 
 
+async def test_what_telemetry_has_is_sent_before_the_end(open_worker: OpenWorker):
+    """A worker that is told to stop loses no span and no metric."""
+    closed = list[str]()
+
+    class Recording(Telemetry):
+        def close(self) -> None:
+            closed.append("closed")
+
+    await open_worker(telemetry=Recording()).services.stop()
+
+    assert ["closed"] == closed
+
+
+async def test_the_first_invocation_has_the_signal_handled(monkeypatch: pytest.MonkeyPatch):
+    """Once a process; the stop waits for each task that has got the services."""
+    monkeypatch.setattr(services_module, "_services", None)
+    before = signal.getsignal(signal.SIGTERM)
+    environment = {"JobStorage": "UseDevelopmentStorage=true"}
+
+    async def invocation() -> bool:
+        opened = services(environment)
+        return asyncio.current_task() in opened.drain._invocations
+
+    try:
+        first = await asyncio.create_task(invocation())
+        handler = signal.getsignal(signal.SIGTERM)
+        second = await asyncio.create_task(invocation())
+        after = signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    opened = services(environment)
+    await opened.close()
+    assert (True, True) == (first, second)
+    assert handler is after is not before
+    assert {asyncio.current_task()} == opened.drain._invocations
+
+
 PROGRAM = """
 import asyncio, os, signal, sys, threading
 from shared.jobs.drain import on_sigterm
@@ -266,18 +306,32 @@ async def main():
 
 asyncio.run(main())
 """
+CLOSED = """
+import asyncio, os, signal
+from shared.jobs.drain import on_sigterm
+
+async def main():
+    on_sigterm(asyncio.Event().wait)
+
+asyncio.run(main())
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 HANDLER = "signal.signal(signal.SIGTERM, lambda *_: (print('before', flush=True), os._exit(3)))"
 IGNORED = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 @pytest.mark.parametrize(
-    ("prepare", "printed", "code"),
-    [("pass", "stopped\n", -signal.SIGTERM), (HANDLER, "stopped\nbefore\n", 3), (IGNORED, "", 0)],
-    ids=["default", "a handler", "ignored"],
+    ("program", "printed", "code"),
+    [
+        (PROGRAM.format(prepare="pass", ignored=False), "stopped\n", -signal.SIGTERM),
+        (PROGRAM.format(prepare=HANDLER, ignored=False), "stopped\nbefore\n", 3),
+        (PROGRAM.format(prepare=IGNORED, ignored=True), "", 0),
+        (CLOSED, "", -signal.SIGTERM),
+    ],
+    ids=["default", "a handler", "ignored", "no loop"],
 )
-async def test_sigterm_takes_its_course_after_the_stop(prepare: str, printed: str, code: int):
+async def test_sigterm_takes_its_course_after_the_stop(program: str, printed: str, code: int):
     """What the signal did before is done once, after the stop; where it is ignored, nothing stops."""
-    program = PROGRAM.format(prepare=prepare, ignored=prepare == IGNORED)
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
 
     output, _ = await child.communicate()
